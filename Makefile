@@ -1,0 +1,64 @@
+# Each target does all of its own set-up; the first call of any of them installs the Python environment.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TYPED := $(wildcard src tests benchmarks migrations)
+
+# Two workers: the suite waits for servers more than it computes, and shares its two cores with them.
+WORKERS ?= 2
+PYTEST_ARGS ?=
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+.PHONY: help demo test check lint types imports unit coverage bench lock clean
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED)  ## all of it once, on real data: servers, commands, read models, audit
+	$(BIN)/tidemill demo
+
+test: check  ## lint, types, imports, then all tests (servers included)
+	$(PYTEST) $(PYTEST_ARGS)
+
+check: lint types imports  ## lint, types and the import contract only
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy $(TYPED)
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+unit: $(INSTALLED)  ## the tests that need no servers
+	$(BIN)/pytest $(wildcard tests/unit tests/architecture) $(PYTEST_ARGS)
+
+coverage: $(INSTALLED)  ## all tests with branch coverage
+	$(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
+
+bench: $(INSTALLED)  ## throughput beside the floor, as docs/performance.md shows it
+	$(BIN)/python -m benchmarks
+
+lock:  ## pin the newest versions that pyproject.toml allows, with hashes
+	python=$$(tools/find-python 3.11); test -d .lock-venv || $$python -m venv .lock-venv
+	.lock-venv/bin/pip install --quiet pip-tools==7.6.2
+	tools/lock .lock-venv/bin/pip-compile
+
+clean:  ## remove caches and builds; the environment stays
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist htmlcov .coverage .coverage.*
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+# A rebuilt environment would be slow to come by: pip only changes what the two files changed.
+$(INSTALLED): constraints.txt pyproject.toml
+	python=$$(tools/find-python); test -x $(BIN)/python || $$python -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,1 @@
+"""Tests of Tidemill; folders by what they need: unit, conformance, integration, acceptance, architecture."""
