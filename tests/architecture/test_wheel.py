@@ -1,0 +1,57 @@
+"""What is shipped: the wheel is built by the pinned back end and looked into, then used without the checkout."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    (built,) = folder.glob("tidemill-*.whl")
+    return built
+
+
+def tracked(folder: str) -> set[str]:
+    command = ["git", "ls-files", "--", folder]
+    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+    return set(listing.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("folder", "place"),
+    [("src/tidemill", "tidemill"), ("schemas", "tidemill/_schemas"), ("migrations", "tidemill/_migrations")],
+)
+def test_the_wheel_has_every_file_of_the_checkout(wheel: Path, folder: str, place: str) -> None:
+    expected = {place + name.removeprefix(folder) for name in tracked(folder)}
+    assert expected, f"nothing is tracked in {folder}"
+    assert expected <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_wheel_has_nothing_else(wheel: Path) -> None:
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {top.split("-")[0] for top in tops} == {"tidemill"}
+
+
+def test_the_resolver_finds_the_folders_in_an_unpacked_wheel(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    question = "from tidemill import resources as r; print(r.schemas_dir(), r.migrations_dir(), sep='\\n')"
+    answer = subprocess.run(
+        [sys.executable, "-S", "-c", question],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.stdout.split() == [
+        str(tmp_path / "tidemill" / name) for name in ("_schemas", "_migrations")
+    ]
