@@ -1,0 +1,162 @@
+"""The spine: lanes, ledger, log, outbox, parked records, checkpoints, and the three roles.
+
+Revision ID: core_0001
+Revises:
+Create Date: 2026-11-21
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "core_0001"
+down_revision = None
+branch_labels = ("core",)
+depends_on = None
+
+ROLES = """
+do $$ begin
+  if not exists (select from pg_roles where rolname = 'tidemill_service') then create role tidemill_service nologin; end if;
+  if not exists (select from pg_roles where rolname = 'tidemill_reader') then create role tidemill_reader nologin; end if;
+exception when duplicate_object or unique_violation then null;  -- roles are shared by the databases of a server
+end $$;
+"""
+
+TABLES = """
+create extension if not exists timescaledb;
+create schema tm;
+
+comment on schema tm is 'Tidemill: lanes, ledger, log, outbox. Contexts keep their own tables elsewhere.';
+
+-- A lane changes at claims only: SELECT ... FOR UPDATE of it is the mutex, so that no batch leaves a dead row version
+-- here, even under a snapshot that somebody holds for hours.
+create table tm.lane (
+  lane smallint generated always as identity primary key,
+  aggregate text not null, partition int not null, partitions int not null,
+  command_topic text not null, event_topic text not null, outcome_topic text not null, dead_letter_topic text not null,
+  epoch int not null default 0, owner text, claimed_at timestamptz,
+  claimed_batch bigint,                       -- newest batch at the last claim; null after a clean release
+  barren smallint not null default 0,         -- claims in a row that ended without a batch
+  trial_offset bigint, trials smallint not null default 0,   -- the record tried alone, and how often
+  unique (aggregate, partition)
+) with (fillfactor = 50);
+
+create table tm.halt (
+  lane smallint primary key references tm.lane, code text not null, detail text not null,
+  since timestamptz not null default clock_timestamp());
+
+-- Generations: exactly one is open; a closed one is immutable and has a filter of its ids.
+create table tm.generation (
+  gen smallint primary key, opened_at timestamptz not null default clock_timestamp(), closed_at timestamptz,
+  ids bigint, filter bytea);
+create unique index one_generation_is_open on tm.generation ((true)) where closed_at is null;
+
+-- The ledger: one row per batch and lane, append-only. The newest row of a lane is its state; from/to offsets form the
+-- chain that audit checks. reason is set on rows that are no batch: 'created', 'carried', 'skipped: ...', 'reconciled: ...'.
+create table tm.batch (
+  lane smallint not null, gen smallint not null, batch bigint not null, epoch int not null, timeline int not null,
+  from_offset bigint not null, to_offset bigint not null, anchor_offset bigint, anchor_checksum bigint,
+  position bigint not null, sequence bigint not null, chain bigint not null,
+  applied int not null, rejected int not null, duplicate int not null, parked int not null, events int not null,
+  at timestamptz not null, reason text,
+  primary key (lane, batch, gen)
+) partition by list (gen);
+
+-- One row per record that arrived. A duplicate's or ID_REUSE's row leaves the id null and names the first in repeats.
+create table tm.log (
+  lane smallint not null, gen smallint not null, position bigint not null,
+  command_id uuid, digest bigint not null, outcome "char" not null,
+  events smallint not null, sequence bigint not null, at timestamptz not null,
+  type text, service text, code text, detail text, repeats uuid
+) partition by list (gen);
+create unique index log_command_id on tm.log (command_id, gen);
+create index log_lane on tm.log using brin (lane, position) with (pages_per_range = 16, autosummarize = on);
+
+-- What the relay sends. Item 0 carries a record's outcome and its first event; further events follow as items 1...
+create table tm.outbox (
+  lane smallint not null, gen smallint not null, position bigint not null, item smallint not null,
+  outcome "char", original "char", code text, detail text,
+  command_id uuid, service text, correlation text,
+  sequence bigint not null, at timestamptz not null, seconds real not null, record_offset bigint not null,
+  key bytea, event_type text, payload bytea, chain bigint not null, trace text
+) partition by list (gen);
+create index outbox_lane on tm.outbox (lane, position, item);
+
+-- A hint, written every second or so: the truth is the tail of the topic.
+create table tm.published (
+  lane smallint primary key references tm.lane, position bigint not null, sequence bigint not null,
+  event_id text, at timestamptz not null default clock_timestamp()
+) with (fillfactor = 20);
+
+create table tm.parked (
+  lane smallint not null, position bigint not null, topic text not null, partition int not null,
+  record_offset bigint not null, key bytea, value bytea, headers jsonb not null,
+  code text not null, detail text not null, at timestamptz not null, state text not null default 'parked',
+  primary key (lane, position), check (state in ('parked', 'redriven', 'discarded')));
+
+-- One row per projection, incarnation and partition of its event topic; moves in the read model's own transaction.
+create table tm.checkpoint (
+  projection text not null, incarnation int not null, aggregate text not null, partition int not null,
+  sequence bigint not null default 0, next_offset bigint not null default 0,
+  updated_at timestamptz not null default clock_timestamp(),
+  primary key (projection, incarnation, partition)
+) with (fillfactor = 20);
+
+create table tm.projection (
+  projection text primary key, aggregate text not null, incarnation int not null,
+  read_table text not null, rebuilt_at timestamptz, verified_at timestamptz);
+
+create table tm.projection_halt (
+  projection text not null, partition int not null, expected bigint not null, got bigint not null,
+  since timestamptz not null default clock_timestamp(), primary key (projection, partition));
+
+-- Totals of ledger generations that were dropped, so that the audit still balances from the first record on.
+create table tm.ledger_total (
+  lane smallint primary key references tm.lane, records bigint not null, applied bigint not null, rejected bigint not null,
+  duplicate bigint not null, parked bigint not null, events bigint not null);
+"""
+
+ROUTINES = """
+-- Prepared ahead of the roll, outside of its lock.
+create procedure tm.prepare_generation(g smallint) language plpgsql as $$
+begin
+  execute format('create table if not exists tm.log_%s partition of tm.log for values in (%s)', g, g);
+  execute format('create table if not exists tm.outbox_%s partition of tm.outbox for values in (%s)', g, g);
+  execute format('create table if not exists tm.batch_%s partition of tm.batch for values in (%s)', g, g);
+end $$;
+
+-- Close the open generation and open the next one. SHARE waits for the writers in flight and stops new ones; those that
+-- had already chosen the old generation look again as their last statement and redo their batch.
+create procedure tm.roll_generation(old smallint, new smallint) language plpgsql as $$
+begin
+  execute format('lock table tm.log_%s in share mode', old);
+  update tm.generation set closed_at = clock_timestamp() where gen = old and closed_at is null;
+  if not found then raise exception 'generation % is not open', old using errcode = 'TM001'; end if;
+  insert into tm.generation (gen) values (new);
+  insert into tm.batch
+    select distinct on (lane) lane, new, batch, epoch, timeline, to_offset, to_offset, anchor_offset, anchor_checksum,
+           position, sequence, chain, 0, 0, 0, 0, 0, at, 'carried'
+    from tm.batch where gen = old order by lane, batch desc;
+end $$;
+
+call tm.prepare_generation(1::smallint);
+call tm.prepare_generation(2::smallint);
+insert into tm.generation (gen) values (1);
+"""
+
+GRANTS = """
+grant usage on schema tm to tidemill_service;
+grant select, insert, update, delete on all tables in schema tm to tidemill_service;
+alter default privileges in schema tm grant select, insert, update, delete on tables to tidemill_service;
+"""
+
+
+def upgrade() -> None:
+    """Create the spine."""
+    for part in (ROLES, TABLES, ROUTINES, GRANTS):
+        op.execute(part)
+
+
+def downgrade() -> None:
+    """Drop the spine. The roles stay: other databases of the server use them."""
+    op.execute("drop schema tm cascade")

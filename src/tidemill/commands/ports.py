@@ -1,0 +1,351 @@
+"""What the way in needs from the outside: bytes made into commands, a place to write, a source of records."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+from tidemill.domain.context import CommandSpec, State, Unique
+from tidemill.domain.errors import Unreadable
+from tidemill.domain.lane import Claim, InboundRecord, Progress
+from tidemill.domain.messages import EventBase
+
+# --- bytes -> commands -----------------------------------------------------------------------------------------------
+
+
+class Decoded(NamedTuple):
+    """One command, read strictly: known schema, whole body consumed, nothing out of range.
+
+    `name`: the reader schema's full name. `fields`: field -> value, logical types applied, resolved to the reader schema.
+    `facts`: the canonical Avro bytes behind the four base fields, by the reader schema: what makes two payloads equal.
+    `body`: the canonical Avro body by the reader schema, without framing; None where it would have to be encoded.
+    """
+
+    name: str
+    fields: dict[str, Any]
+    facts: bytes
+    body: bytes | None
+
+
+class CommandCodec(Protocol):
+    """Avro in and out, for one stream."""
+
+    async def prepare(self, values: Sequence[bytes | None]) -> None:
+        """Fetch the writer schemas that `decode` will need; raises `Unavailable("registry", ...)` if it cannot ask."""
+        ...
+
+    def decode(self, values: Sequence[bytes | None]) -> list[Decoded | Unreadable]:
+        """Read each value; what cannot be read comes back as an `Unreadable` in its place. Never raises."""
+        ...
+
+    def encode_event(self, event: EventBase) -> bytes:
+        """Return the framed value of an event."""
+        ...
+
+    def appended_event(self, command: Decoded, event: type[EventBase]) -> bytes:
+        """Return the framed value of the event that carries the command's own fields (an `append` command's)."""
+        ...
+
+
+# --- where records come from -----------------------------------------------------------------------------------------
+
+
+class Assignee(Protocol):
+    """Who is told which partitions a source was given. Neither call may take long."""
+
+    def assigned(self, partitions: frozenset[int]) -> None:
+        """Note the new partitions, which are paused. Runs inside the client's callback: no waiting, no I/O."""
+        ...
+
+    async def revoked(self, partitions: frozenset[int]) -> None:
+        """Stop taking records of `partitions`; may wait for a batch in flight, at most a few seconds."""
+        ...
+
+
+class CommandSource(Protocol):
+    """The command topic of one stream, read as a member of its consumer group."""
+
+    async def start(self, assignee: Assignee) -> None:
+        """Join the group; every partition that is assigned starts paused. Raises `Unavailable`."""
+        ...
+
+    async def poll(self) -> Mapping[int, Sequence[InboundRecord]]:
+        """Return what arrived, by partition, waiting a moment if nothing did. Call it in a loop, also when all is paused.
+
+        Raises `Unfetchable` for a partition whose next batch cannot be unpacked, `OffsetOutOfRange` for a position that
+        the topic does not have; other partitions go on at the next call.
+        """
+        ...
+
+    def resume_at(self, offsets: Mapping[int, int]) -> None:
+        """Seek each partition to its offset and let it flow. Partitions that are not assigned any more are ignored."""
+        ...
+
+    def pause(self, partitions: frozenset[int]) -> None:
+        """Hold partitions back (a full queue, a halted lane); their membership is kept."""
+        ...
+
+    def resume(self, partitions: frozenset[int]) -> None:
+        """Let partitions flow again from where they are."""
+        ...
+
+    async def bounds(self, partitions: frozenset[int]) -> Mapping[int, tuple[int, int]]:
+        """Return partition -> (first offset, end offset), read_committed. Raises `Unavailable`."""
+        ...
+
+    async def records_at(self, offsets: Mapping[int, int]) -> Mapping[int, InboundRecord | None]:
+        """Return the record that stands at each offset, None where there is none. Raises `Unavailable`."""
+        ...
+
+    async def note(self, offsets: Mapping[int, int]) -> None:
+        """Commit next offsets to the group: a hint for lag tools, lost without harm. Never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the group within a deadline, also with the broker away."""
+        ...
+
+
+class PartitionError(Exception):
+    """Something about one partition that only its lane's owner can answer."""
+
+    def __init__(self, partition: int, offset: int, detail: str) -> None:
+        """`offset` is the position at which the partition is stuck."""
+        super().__init__(f"partition {partition} at offset {offset}: {detail}")
+        self.partition = partition
+        self.offset = offset
+        self.detail = detail
+
+
+class Unfetchable(PartitionError):
+    """The client cannot unpack the Kafka batch at `offset`."""
+
+
+class OffsetOutOfRange(PartitionError):
+    """The topic does not have `offset`."""
+
+
+# --- where a batch is written ----------------------------------------------------------------------------------------
+
+
+class LoggedCommand(NamedTuple):
+    """What the log remembers of a command: enough to answer a duplicate with the first outcome."""
+
+    command_id: UUID
+    digest: int
+    outcome: bytes
+    code: str | None
+    detail: str | None
+    lane: int
+    position: int
+    sequence: int
+
+
+class LogRow(NamedTuple):
+    """One row per record that arrived; column order of `tm.log`."""
+
+    lane: int
+    gen: int
+    position: int
+    command_id: UUID | None
+    digest: int
+    outcome: bytes
+    events: int
+    sequence: int
+    at: datetime
+    type: str | None
+    service: str | None
+    code: str | None
+    detail: str | None
+    repeats: UUID | None
+
+
+class OutboxRow(NamedTuple):
+    """What the relay sends; column order of `tm.outbox`. `item` 0 carries the outcome and the first event, if any.
+
+    `item` 1.. are further events (their outcome is null). `sequence`: last event up to and with this row. `payload`: the
+    framed event, or null. `value_offset` is the offset of the record in the command topic.
+    """
+
+    lane: int
+    gen: int
+    position: int
+    item: int
+    outcome: bytes | None
+    original: bytes | None
+    code: str | None
+    detail: str | None
+    command_id: UUID | None
+    service: str | None
+    correlation: str | None
+    sequence: int
+    at: datetime
+    seconds: float
+    record_offset: int
+    key: bytes | None
+    event_type: str | None
+    payload: bytes | None
+    chain: int
+    trace: str | None
+
+
+class ParkedRow(NamedTuple):
+    """A record as it came; column order of `tm.parked`. `headers`: JSON text of [[name, base64 | null], ...]."""
+
+    lane: int
+    position: int
+    topic: str
+    partition: int
+    record_offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: str
+    code: str
+    detail: str
+    at: datetime
+
+
+class LedgerRow(NamedTuple):
+    """What one batch did to one lane; column order of `tm.batch`."""
+
+    lane: int
+    gen: int
+    batch: int
+    epoch: int
+    timeline: int
+    from_offset: int
+    to_offset: int
+    anchor_offset: int | None
+    anchor_checksum: int | None
+    position: int
+    sequence: int
+    chain: int
+    applied: int
+    rejected: int
+    duplicate: int
+    parked: int
+    events: int
+    at: datetime
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What is true while the batch holds its lanes: the open generation, the server's time, each lane's progress."""
+
+    gen: int
+    at: datetime
+    progress: Mapping[int, Progress]
+
+
+class UnitOfWork(Protocol):
+    """One transaction over a set of lanes. Everything raised inside rolls all of it back.
+
+    Every call may raise `TransientError` (deadlock, time-out, server away) or `DataError` (a value was refused).
+    """
+
+    async def lock(self, claims: Sequence[Claim]) -> Locked:
+        """Lock the lanes in ascending order, check their epochs, read their progress. Raises `Fenced`."""
+        ...
+
+    async def find(self, ids: Sequence[UUID], *, open_too: bool) -> dict[UUID, LoggedCommand]:
+        """Return what the log holds of `ids`: closed generations always, the open one if `open_too`."""
+        ...
+
+    async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:  # noqa: ANN401
+        """COPY rows into a table of a context."""
+        ...
+
+    async def load(self, state: State, keys: Sequence[str]) -> dict[str, Any]:
+        """Return key -> state for the keys that exist."""
+        ...
+
+    async def owners(self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
+        """Return value -> key of the aggregate that holds it, for the values that are held."""
+        ...
+
+    async def replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
+        """Write states set-wise: `old` maps key -> version that was loaded; `new` are the states after the batch.
+
+        Raises `TransientError` if a row changed meanwhile or a unique value was taken by another lane: redo the batch.
+        """
+        ...
+
+    async def log(self, rows: Sequence[LogRow]) -> None:
+        """COPY log rows. Raises `RepeatedIds` if the open generation already has one of the ids."""
+        ...
+
+    async def park(self, rows: Sequence[ParkedRow]) -> None:
+        """Keep unreadable records as they came."""
+        ...
+
+    async def send(self, rows: Sequence[OutboxRow]) -> None:
+        """COPY outbox rows."""
+        ...
+
+    async def close_books(self, rows: Sequence[LedgerRow]) -> None:
+        """Append to the ledger, then look again whether the generation is still open. Raises `GenerationClosed`."""
+        ...
+
+
+class CommandStore(Protocol):
+    """The database as the way in sees it."""
+
+    async def claim(self, aggregate: str, partitions: Sequence[int], owner: str) -> list[Claim]:
+        """Raise the epochs of the lanes and return the claims; ends a backend that blocks for more than 2 s.
+
+        Halted lanes are claimed too; ask `halted`. Raises `Unavailable`, `ContractError` (lanes were never created).
+        """
+        ...
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """Give lanes back after a clean stop, so that the next claim does not count as one without progress."""
+        ...
+
+    async def halted(self, lanes: Sequence[int]) -> dict[int, tuple[str, str]]:
+        """Return lane -> (code, detail) of the lanes that are halted."""
+        ...
+
+    async def halt(self, claim: Claim, code: str, detail: str) -> None:
+        """Record that a lane stands still, unless the claim was lost meanwhile."""
+        ...
+
+    async def trial(self, claim: Claim, offset: int) -> int:
+        """Count, durably and before the attempt, that the record at `offset` is tried alone; return the count."""
+        ...
+
+    async def progress(self, claims: Sequence[Claim]) -> dict[int, Progress]:
+        """Return each lane's progress, taken under its lock, after doubt. Raises `Fenced`, `Unavailable`."""
+        ...
+
+    def unit_of_work(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Open a transaction; leaving the block commits. Raises `CommitUnknown` if the answer to COMMIT is lost."""
+        ...
+
+
+# --- what happens after the commit -----------------------------------------------------------------------------------
+
+
+class Reply(NamedTuple):
+    """An answer to somebody who asked for one: headers `kafka_replyTopic`, `kafka_correlationId` of the command."""
+
+    topic: str
+    correlation: bytes | None
+    partition: int | None
+    row: OutboxRow
+
+
+class Replies(Protocol):
+    """The best-effort way to those who asked. The truth is the outcome topic."""
+
+    def send(self, replies: Sequence[Reply]) -> None:
+        """Queue replies; never waits, never raises, drops when it is full."""
+        ...
+
+
+Handler = Callable[[UnitOfWork, CommandSpec, Sequence[Any], datetime], Awaitable[Sequence[Any]]]
+"""How commands of one style are decided and their effects written; see `commands.styles`."""

@@ -1,0 +1,99 @@
+"""The error tree.
+
+    TidemillError
+    ├── UsageError            the caller can mend it: a wrong argument, setting or file
+    ├── ContractError         a context, schema or table is declared wrongly; found at start
+    ├── Unreadable            one record cannot be read: it is parked
+    ├── TransientError        the same work may succeed later: back off and try the whole batch again
+    │   ├── Unavailable       a server is away
+    │   └── CommitUnknown     the connection broke during COMMIT: read the ledger, never guess
+    ├── DataError             the database refused a value: bisect the batch
+    ├── RepeatedIds           an id of the batch is already in the open generation: look it up, redo
+    ├── GenerationClosed      the log rolled over under the batch: redo in the new generation
+    ├── Fenced                somebody else holds the lane's claim
+    └── LaneHalted            a lane must not go on by itself: an operator decides
+
+Every message says what happened and, where somebody can act, what to do next.
+"""
+
+from __future__ import annotations
+
+
+class TidemillError(Exception):
+    """Root of everything Tidemill raises on purpose."""
+
+
+class UsageError(TidemillError):
+    """The caller can mend it: a wrong argument, setting or file."""
+
+
+class ContractError(TidemillError):
+    """A context, schema or table is declared wrongly. Found at start, before anything is consumed."""
+
+
+class Unreadable(TidemillError):
+    """One record cannot be read; it is parked as it came.
+
+    `code` is one of the parking codes of `rejections.PARKED`; `detail` says what was wrong with the bytes.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        """Keep the code apart from the text: the code is what people filter by."""
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class TransientError(TidemillError):
+    """The same work may succeed later: pause, back off, try the whole batch again."""
+
+
+class Unavailable(TransientError):
+    """A server is away or does not answer. `server` is `database`, `kafka` or `registry`."""
+
+    def __init__(self, server: str, detail: str) -> None:
+        """Name the server so that health and logs can tell which one is away."""
+        super().__init__(f"{server} is not available: {detail}")
+        self.server = server
+
+
+class CommitUnknown(TransientError):
+    """The connection broke during COMMIT: the batch is either whole in the database or not there at all."""
+
+
+class DataError(TidemillError):
+    """The database refused a value of the batch. `sqlstate` is PostgreSQL's code, `detail` its message."""
+
+    def __init__(self, sqlstate: str, detail: str) -> None:
+        """Keep SQLSTATE: it is what the rejection message quotes."""
+        super().__init__(f"{sqlstate}: {detail}")
+        self.sqlstate = sqlstate
+        self.detail = detail
+
+
+class RepeatedIds(TidemillError):
+    """COPY met an id that the open generation already holds: look the ids up and redo the batch."""
+
+
+class GenerationClosed(TidemillError):
+    """The log rolled to a new generation while the batch was written: redo it in the new one."""
+
+
+class Fenced(TidemillError):
+    """Somebody else claimed the lanes named in `lanes`; drop them and go on with the rest."""
+
+    def __init__(self, lanes: frozenset[int]) -> None:
+        """`lanes` are lane ids (`tm.lane.lane`)."""
+        super().__init__(f"lanes {sorted(lanes)} were claimed by another process")
+        self.lanes = lanes
+
+
+class LaneHalted(TidemillError):
+    """A lane must not go on by itself. `code` names why, `detail` gives the evidence."""
+
+    def __init__(self, lane: int, code: str, detail: str) -> None:
+        """The verb that resumes a lane is the same for every code, so the message carries it."""
+        super().__init__(f"lane {lane} halted, {code}: {detail}; see `tidemill lanes show {lane}`")
+        self.lane = lane
+        self.code = code
+        self.detail = detail

@@ -1,0 +1,57 @@
+"""Identity: what makes two commands the same command, and what an event is called.
+
+A `command_id` that is a UUID is kept. Anything else is only unique within its service, so it becomes the
+name-based UUID (RFC 9562, version 5) of the id in the namespace of its service.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from uuid import UUID, uuid5
+
+SERVICES = UUID("6d0f3a70-4f3c-5c1e-9b1a-7a1d5c0e7e11")
+"""Namespace of the namespaces: `uuid5(SERVICES, service_name)` is the namespace of a service's ids."""
+
+KEYS = UUID("f2b1c9d4-0a55-5a0e-8f43-2f6f6b0c6a52")
+"""Namespace of read-model rows: `uuid5(KEYS, "projection/key")` is a row's uuid."""
+
+_UUID_TEXT_LENGTH = 36
+
+
+@lru_cache(maxsize=1024)
+def _namespace(service_name: str) -> UUID:
+    return uuid5(SERVICES, service_name)
+
+
+def command_uuid(command_id: str, service_name: str) -> UUID:
+    """Return the UUID by which duplicates of `command_id` are found."""
+    if len(command_id) == _UUID_TEXT_LENGTH:
+        try:
+            return UUID(command_id)
+        except ValueError:
+            pass  # 36 characters that are no UUID are a name like any other
+    return uuid5(_namespace(service_name), command_id)
+
+
+def event_id(command: UUID, item: int) -> str:
+    """Return the id of a command's event number `item` (from 1): a replay gives the same id."""
+    return f"{command}:{item}"
+
+
+def chain(previous: int, event: str) -> int:
+    """Return the running signed 64-bit hash over event ids: BLAKE2b-64 of the previous value and the id."""
+    digest = hashlib.blake2b(
+        previous.to_bytes(8, "big", signed=True) + event.encode(), digest_size=8
+    ).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def row_uuid(projection: str, key: str) -> UUID:
+    """Return a read-model row's uuid: derived from its key, so that a rebuild gives it again."""
+    return uuid5(KEYS, f"{projection}/{key}")
+
+
+def row_id(uuid: UUID) -> int:
+    """Return a read-model row's integer id: the first 63 bits of its uuid."""
+    return uuid.int >> 65

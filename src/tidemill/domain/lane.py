@@ -1,0 +1,126 @@
+"""Lanes and streams: the unit of order, ownership and scale.
+
+A *stream* is one family of topics: commands come in, events, outcomes and dead letters go out. Its *lane* number p is
+partition p of every one of them. A *claim* is the right to work a lane, fenced by its epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+DEFAULT_PARTITIONS = 64
+
+
+class TopicRole(StrEnum):
+    """What a topic of a stream carries. The value is the topic name's part before the version."""
+
+    COMMANDS = "commands"
+    EVENTS = "events"
+    OUTCOMES = "outcomes"
+    DEAD_LETTERS = "dead-letters"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTopics:
+    """The names of a stream's four topics."""
+
+    commands: str
+    events: str
+    outcomes: str
+    dead_letters: str
+
+    @classmethod
+    def of(cls, aggregate: str, *, prefix: str = "tidemill", version: int = 1) -> StreamTopics:
+        """Return the documented names, e.g. `tidemill.market-data.commands.v1`."""
+        base = f"{prefix}.{aggregate}"
+        commands = f"{base}.commands.v{version}"
+        return cls(commands, f"{base}.events.v{version}", f"{base}.outcomes.v{version}", f"{commands}.dlq")
+
+    def named(self) -> dict[TopicRole, str]:
+        """Return role -> topic name."""
+        return {
+            TopicRole.COMMANDS: self.commands,
+            TopicRole.EVENTS: self.events,
+            TopicRole.OUTCOMES: self.outcomes,
+            TopicRole.DEAD_LETTERS: self.dead_letters,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A lane as it stands in `tm.lane`: `lane` is its database id, `partition` its number within the stream."""
+
+    lane: int
+    aggregate: str
+    partition: int
+    partitions: int
+    topics: StreamTopics
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """The last record that a lane consumed: what the topic must still hold there at the next claim."""
+
+    offset: int
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a lane is: the newest row of its ledger.
+
+    `next_offset` is the command offset to read next; `position` counts log rows, `sequence` counts events, both
+    dense from 1; `chain` is the running hash over event ids; `timeline` is raised by a reconciliation.
+    `at` is the time of the batch: the next one never gets an earlier time.
+    """
+
+    batch: int
+    next_offset: int
+    anchor: Anchor | None
+    position: int
+    sequence: int
+    chain: int
+    timeline: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work a lane until somebody raises its epoch.
+
+    `cautious`: earlier claims ended without any progress, so the lane's records are tried one by one.
+    """
+
+    lane: Lane
+    epoch: int
+    progress: Progress
+    cautious: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """A lane that stands still until an operator acts. `code` is one of `rejections.HALTED`."""
+
+    lane: int
+    code: str
+    detail: str
+    since: datetime
+
+
+class InboundRecord(Protocol):
+    """A record of a command topic, as the Kafka client gives it (aiokafka's `ConsumerRecord` fits)."""
+
+    @property
+    def partition(self) -> int: ...  # noqa: D102  the names are Kafka's own
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...  # noqa: D102

@@ -1,0 +1,82 @@
+"""Messages: the base classes of commands and events, and what an outcome can be.
+
+The specification's names and fields (`CommandBase`, `ReadModelBase`) are kept; fields are only added, as optional ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A short text without control characters: PostgreSQL refuses NUL, terminals and logs obey the rest."""
+
+
+class Message(BaseModel):
+    """A command or event as Python sees it; its wire form is the `.avsc` of the same name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CommandBase(Message):
+    """An instruction. `timestamp` is the client's time: it is recorded, and decides nothing."""
+
+    command_id: Label
+    service_name: Label
+    timestamp: datetime
+    correlation_id: Label | None = None
+
+
+class EventBase(Message):
+    """A fact. The four fields are those of the command that caused it; the server's time is header `ce_time`."""
+
+    command_id: Label
+    service_name: Label
+    timestamp: datetime
+    correlation_id: Label | None = None
+
+
+BASE_FIELDS = tuple(CommandBase.model_fields)
+"""The fields that every command and event begins with, in wire order."""
+
+
+class Outcome(StrEnum):
+    """What became of a record. The value is the text in outcome messages, the initial is what the log stores."""
+
+    APPLIED = "applied"
+    REJECTED = "rejected"
+    DUPLICATE = "duplicate"
+    PARKED = "parked"
+
+    @property
+    def letter(self) -> bytes:
+        """The one byte stored in the log: `a`, `r`, `d` or `p`."""
+        return self.value[0].encode()
+
+    @classmethod
+    def of_letter(cls, letter: bytes) -> Outcome:
+        """Return the outcome that the log's byte stands for."""
+        return _BY_LETTER[letter]
+
+
+_BY_LETTER = {outcome.letter: outcome for outcome in Outcome}
+
+
+@dataclass(slots=True, kw_only=True)
+class ReadModelBase:
+    """A row of a read model; the engine fills these fields, a projection's fold fills the rest.
+
+    All are derived from events, so that a rebuild gives equal rows: ids from the key, times from `ce_time`,
+    `version` counts the events folded into the row.
+    """
+
+    id: int = 0
+    uuid: UUID = field(default_factory=lambda: UUID(int=0))
+    created_at: datetime = datetime.min
+    updated_at: datetime = datetime.min
+    version: int = 0

@@ -1,0 +1,73 @@
+"""Projections: read models folded from events.
+
+A projection names the events it wants, the key of the row that an event belongs to, and a pure `fold`. The engine
+loads the rows of all keys of a batch once, folds their events in order, and writes the rows set-wise together with the
+checkpoint. A fold must not depend on how events of different lanes interleave: break ties by `Recorded.order`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from tidemill.domain.errors import ContractError
+from tidemill.domain.messages import EventBase, ReadModelBase
+
+E = TypeVar("E", bound=EventBase)
+
+Key = tuple[Hashable, ...]
+"""The values of a read model's key columns, in order."""
+
+Fold = Callable[[Any, Any], Any]
+"""`(row | None, Recorded[event]) -> row | None`; may change and return the row it got; None removes the row."""
+
+
+@dataclass(slots=True)
+class Recorded(Generic[E]):
+    """An event as it was published: `at` is `ce_time`, `lane` its partition, `sequence` its number in that lane.
+
+    Not frozen: one is made for every event, and a frozen dataclass takes three times as long to make.
+    """
+
+    event: E
+    at: datetime
+    lane: int
+    sequence: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What breaks a tie between two events of equal time, alike in every run."""
+        return (self.lane, self.sequence)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A read model and how events become its rows.
+
+    `name`: what people type (`latest-quotes`). `row`: a `ReadModelBase` dataclass whose fields are the table's columns.
+    `table`: a SQLAlchemy Core table; its primary key are the `key` columns. `folds`: event class -> fold.
+    `key`: event -> values of the key columns.
+    """
+
+    name: str
+    row: type[ReadModelBase]
+    table: Any
+    key: Callable[[Any], Key]
+    folds: Mapping[type[EventBase], Fold]
+
+    def __post_init__(self) -> None:
+        """Refuse a row class and a table that differ: the mistake would show only at the first write."""
+        declared = {column.name for column in self.table.columns}
+        held = {item.name for item in fields(self.row)}
+        if declared != held:
+            raise ContractError(
+                f"projection {self.name}: table {self.table.name} and {self.row.__name__} differ in "
+                f"{sorted(declared ^ held)}; declare every column as a field and every field as a column"
+            )
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Return the names of the primary key's columns, in order."""
+        return tuple(column.name for column in self.table.primary_key.columns)

@@ -1,0 +1,38 @@
+"""Every code that an outcome can carry, in one place, with what the client should do about it.
+
+The README's table is checked against this one by a test. Contexts add codes of their own with `rejected(code, ...)`;
+those are declared in `Context.codes` so that they are listed too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+REJECTED: Final[dict[str, str]] = {
+    "INVALID": "a field breaks the command's rules: correct it and send a new command",
+    "WRONG_KEY": "the record's key is not the command's key: set the key that the message names",
+    "WRONG_PARTITION": "the producer partitions differently: set partitioner=murmur2_random (librdkafka)",
+    "ID_REUSE": "this command_id was used for another command: give every command an id of its own",
+    "STALE": "this UUIDv7 command_id is older than the duplicate horizon: send a new command",
+    "TOO_LARGE": "the event would exceed its topic's limit: send less in one command",
+}
+
+PARKED: Final[dict[str, str]] = {
+    "MALFORMED": "the body is not the Avro that its schema says: mend the producer, then redrive",
+    "UNKNOWN_SCHEMA": "no command of this topic has that schema: register it, or mend the producer",
+    "TOO_BIG": "the record exceeds the size that is decoded: mend the producer",
+    "CRASHED": "this record ended the process that worked on it: keep the bytes, report a bug",
+}
+
+HALTED: Final[dict[str, str]] = {
+    "TOPIC_CHANGED": "the last record consumed is not in the command topic any more: it was re-created or truncated",
+    "OFFSET_LOST": "the next offset was deleted by retention: records were lost before they were read",
+    "OFFSET_AHEAD": "the next offset lies beyond the end of the command topic: it was re-created or truncated",
+    "HISTORY_FORKED": "the event topic's tail is not what the log says: the database was restored or edited",
+    "HISTORY_BEHIND": "the event topic is ahead of the log: the database was restored to an earlier time",
+    "TOPIC_BEHIND": "the event topic lacks events that were acknowledged: it was re-created or truncated",
+    "UNFETCHABLE": "a Kafka batch cannot be unpacked: records behind it are out of reach",
+    "OUTBOX_GAP": "the outbox misses a number: rows were deleted by hand",
+    "PARTITIONS_CHANGED": "the topic's partition count is not the one the lanes were created with",
+    "EVENT_REFUSED": "Kafka refuses an event for good: its topic's size limit is below what the batch checked",
+}

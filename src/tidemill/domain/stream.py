@@ -1,0 +1,43 @@
+"""A stream: what the engine runs. Made from a context, or by a part that supplies commands of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tidemill.domain.context import CommandSpec, Context, State
+from tidemill.domain.lane import StreamTopics
+from tidemill.domain.messages import EventBase
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A family of topics with what decides its commands.
+
+    `commands`: Avro full name -> spec. `events`: Avro full name -> class. `key(command)` is the key a record must
+    carry; `keyed=False` accepts any key and partition.
+    """
+
+    aggregate: str
+    partitions: int
+    topics: StreamTopics
+    commands: Mapping[str, CommandSpec]
+    events: Mapping[str, type[EventBase]]
+    key: Callable[[Any], str]
+    keyed: bool = True
+    state: State | None = None
+
+    @classmethod
+    def of(cls, context: Context, *, prefix: str = "tidemill") -> Stream:
+        """Return the stream of a context, its topics named with `prefix`."""
+        return cls(
+            aggregate=context.aggregate,
+            partitions=context.partitions,
+            topics=StreamTopics.of(context.aggregate, prefix=prefix),
+            commands={context.full_name(spec.model): spec for spec in context.commands},
+            events={context.full_name(event): event for event in context.events},
+            key=context.key,
+            keyed=context.keyed,
+            state=context.state,
+        )

@@ -1,0 +1,1 @@
+"""3 out: the relay. Sends what committed, in order, once; runs any stream."""

@@ -1,0 +1,163 @@
+"""What the relay needs from the outside: rows to send, and one publisher per lane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from tidemill.domain.lane import Claim, Lane
+
+Headers = list[tuple[str, bytes]]
+
+
+class OutboxItem(NamedTuple):
+    """A row of `tm.outbox`, with the parked record beside it where the outcome is `parked`."""
+
+    position: int
+    item: int
+    outcome: bytes | None
+    original: bytes | None
+    code: str | None
+    detail: str | None
+    command_id: UUID | None
+    service: str | None
+    correlation: str | None
+    sequence: int
+    at: datetime
+    seconds: float
+    record_offset: int
+    key: bytes | None
+    event_type: str | None
+    payload: bytes | None
+    chain: int
+    trace: str | None
+
+
+class ParkedRecord(NamedTuple):
+    """A parked record, for the dead letter topic: key, value and headers untouched."""
+
+    position: int
+    topic: str
+    partition: int
+    record_offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    code: str
+    detail: str
+
+
+class Published(NamedTuple):
+    """How far the outside is known to be: everything up to `position` was acknowledged by the broker.
+
+    `sequence` and `event_id`: the last event up to there (0 and None before the first).
+    """
+
+    position: int
+    sequence: int
+    event_id: str | None
+
+
+class LaneEnd(NamedTuple):
+    """How far the database is, and where the relay must not look beyond."""
+
+    position: int
+    sequence: int
+    timeline: int
+
+
+class OutboxReader(Protocol):
+    """The outbox of the lanes, for their relay. Every call may raise `Unavailable`."""
+
+    async def read(self, lane: int, after: int, limit: int) -> list[OutboxItem]:
+        """Return the rows of at most `limit` positions behind position `after`, by (position, item)."""
+        ...
+
+    async def parked(self, lane: int, positions: Sequence[int]) -> dict[int, ParkedRecord]:
+        """Return the parked records at `positions`."""
+        ...
+
+    async def published(self, lane: int) -> Published:
+        """Return the stored hint of how far the lane was published."""
+        ...
+
+    async def mark(self, marks: Mapping[int, Published]) -> None:
+        """Store the hint for several lanes. Never moves it back."""
+        ...
+
+    async def end(self, lane: int) -> LaneEnd:
+        """Return how far the lane's ledger is."""
+        ...
+
+    async def event_at(self, lane: int, sequence: int) -> tuple[int, str] | None:
+        """Return (position, event id) of event `sequence` by the database, None if it is not remembered any more."""
+        ...
+
+    async def halt(self, claim: Claim, code: str, detail: str) -> None:
+        """Record that a lane stands still, unless the claim was lost meanwhile."""
+        ...
+
+
+class OutboundRecord(NamedTuple):
+    """A record for Kafka."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+class Tail(NamedTuple):
+    """The last record of an outbound partition: its `tm_position`, `tm_sequence` and `ce_id`."""
+
+    position: int
+    sequence: int
+    event_id: str | None
+
+
+class Tails(NamedTuple):
+    """The tails of a lane's three outbound partitions, None where a partition is empty."""
+
+    events: Tail | None
+    outcomes: Tail | None
+    dead_letters: Tail | None
+
+
+class LanePublisher(Protocol):
+    """The only writer of a lane's outbound partitions. After any exception it is dead: close it, make a new one."""
+
+    async def start(self) -> Tails:
+        """Fence every earlier publisher of the lane, then read the tails. Raises `Unavailable`."""
+        ...
+
+    async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+        """Send topic -> records, in order; returns when the broker has acknowledged all of it.
+
+        Raises `Unavailable` (outcome unknown), `Refused` (the broker will never take a record).
+        """
+        ...
+
+    async def close(self) -> None:
+        """End it within a deadline; nothing that was queued is delivered afterwards."""
+        ...
+
+
+class Refused(Exception):
+    """The broker will never take one of the records: it is larger than the topic allows, for one."""
+
+
+class Publishers(Protocol):
+    """Makes publishers."""
+
+    def of(self, lane: Lane) -> LanePublisher:
+        """Return a new publisher for a lane, not started."""
+        ...
+
+
+class OutcomeCodec(Protocol):
+    """Outcome messages."""
+
+    def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
+        """Return the framed outcome message of each item (those with `item` 0)."""
+        ...
