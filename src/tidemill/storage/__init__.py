@@ -1,0 +1,1 @@
+"""Adapter: TimescaleDB. The only place, beside `contexts`' table declarations, where SQL is known."""

@@ -1,0 +1,94 @@
+"""From asyncpg's exceptions to the domain's: the one place that knows what an SQLSTATE means for us.
+
+    the server is away, going away or full (class 08, 53, 57P, 58, broken sockets, our own deadlines) -> Unavailable
+    somebody else was in the way (40001, 40P01, 55P03, 57014), or the server says it is its own fault -> TransientError
+    a value was refused (class 22, 23, 44, 54, a trigger's P0, the few of class 42 that values cause) -> DataError
+    the address, login, database or a privilege is wrong (28, 3D, 42501)  -> UsageError
+    a table, column or routine is not what this version expects (the rest of 42, 3F, 0A)  -> ContractError
+
+What is not known is transient: the lane pauses, visibly, and no record is refused by mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import asyncpg
+
+from tidemill.domain.errors import (
+    ContractError,
+    DataError,
+    GenerationClosed,
+    TidemillError,
+    TransientError,
+    Unavailable,
+    UsageError,
+)
+
+DRIVER_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    OverflowError,  # COPY raises the bare error of the encoder that a value did not fit
+    UnicodeError,
+)
+
+_GENERATION_NOT_OPEN: Final = "TM001"  # raised by tm.roll_generation
+_UNENCODABLE: Final = "22000"  # the client refused a value before the server could
+
+_AWAY: Final = ("08", "53", "58", "57P", "25006")
+_REFUSED: Final = ("22", "23", "44", "54", "P0", "42804", "42846")
+_NOT_ALLOWED: Final = ("28", "3D", "42501")
+_NOT_AS_EXPECTED: Final = ("42", "3F", "0A")
+
+
+def translate(error: BaseException) -> TidemillError:
+    """Return what a driver's exception (one of `DRIVER_ERRORS`) means to the domain, to be raised `from` it."""
+    if isinstance(error, asyncpg.PostgresError):
+        return _of_sqlstate(error.sqlstate or "", _text(error))
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return UsageError(f"the database's address is no good: {_text(error)}; see TIDEMILL_DATABASE_URL")
+    if isinstance(
+        error, (ValueError, OverflowError)
+    ):  # asyncpg's own error for an argument is a ValueError too
+        return DataError(_UNENCODABLE, _text(error))
+    if isinstance(error, (asyncpg.InterfaceError, OSError, TimeoutError)):
+        return Unavailable("database", _text(error))
+    return TransientError(_text(error))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what a driver raises inside the block as the domain's errors; everything else passes."""
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        raise translate(error) from error
+
+
+def _of_sqlstate(state: str, text: str) -> TidemillError:
+    if state == _GENERATION_NOT_OPEN:
+        return GenerationClosed(text)
+    if state.startswith(_AWAY):
+        return Unavailable("database", f"{state}: {text}")
+    if state.startswith(_REFUSED):
+        return DataError(state, text)
+    if state.startswith(_NOT_ALLOWED):
+        return UsageError(
+            f"the database refuses this login: {state}: {text}; see TIDEMILL_DATABASE_URL and its role"
+        )
+    if state.startswith(_NOT_AS_EXPECTED):
+        return ContractError(
+            f"the database is not what this version expects: {state}: {text}; run `tidemill migrate`"
+        )
+    return TransientError(f"{state}: {text}")
+
+
+def _text(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    detail = getattr(error, "detail", None)
+    return f"{text} ({detail})" if detail else text

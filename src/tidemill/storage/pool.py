@@ -1,0 +1,134 @@
+"""Connections to TimescaleDB: one pool per purpose, every session set up alike, every wait with a deadline.
+
+jsonb columns are JSON text both ways, in parameters, results and COPY: that is asyncpg's own codec, so none is set.
+asyncpg resets a session when it comes back (`RESET ALL`), which returns it to the settings given here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import asyncpg
+
+from tidemill.domain.errors import UsageError
+from tidemill.storage.errors import DRIVER_ERRORS, translate, translated
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+TlsMode = Literal["disable", "require", "verify-ca", "verify-full"]
+
+ACQUIRE_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Deadlines of a session. The server's come first; `command_s` is ours, for a server that does not answer."""
+
+    connect_s: float = 10.0
+    statement_ms: int = 30_000
+    lock_ms: int = 5_000
+    idle_in_transaction_ms: int = 10_000
+    command_s: float = 35.0
+
+    def settings(self) -> dict[str, str]:
+        """Return the server's part as session settings."""
+        return {
+            "statement_timeout": str(self.statement_ms),
+            "lock_timeout": str(self.lock_ms),
+            "idle_in_transaction_session_timeout": str(self.idle_in_transaction_ms),
+        }
+
+
+def tls_context(
+    mode: TlsMode, *, ca_file: Path | None = None, cert_file: Path | None = None, key_file: Path | None = None
+) -> ssl.SSLContext | Literal[False]:
+    """Return what `create_pool(tls=...)` takes; False means plain text, which only loopback deserves.
+
+    `ca_file`: who signs the server's certificate, the system's authorities if None. `cert_file`, `key_file`: ours.
+
+    Raises:
+        UsageError: a file cannot be read or is no certificate.
+    """
+    if mode == "disable":
+        return False
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+        if cert_file is not None:
+            context.load_cert_chain(cert_file, key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"the database's TLS files cannot be used: {error}; see TIDEMILL_DATABASE_TLS_..."
+        ) from error
+    context.check_hostname = mode == "verify-full"
+    if mode == "require":
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def create_pool(
+    url: str,
+    *,
+    application_name: str,
+    size: int,
+    timeouts: Timeouts | None = None,
+    tls: ssl.SSLContext | Literal[False] | None = None,
+    settings: dict[str, str] | None = None,
+) -> Pool:
+    """Open a pool of at most `size` connections and make sure that one of them works.
+
+    `application_name` shows up in `pg_stat_activity`: a claim ends a blocking backend by it. `tls`: None leaves it to
+    `sslmode` in `url`. `settings`: session settings beside ours.
+
+    Raises:
+        Unavailable: the server does not answer.
+        UsageError: the address, login or database is wrong.
+    """
+    limits = timeouts or Timeouts()
+    with translated():
+        return await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            timeout=limits.connect_s,
+            command_timeout=limits.command_s,
+            server_settings=_session(application_name) | limits.settings() | (settings or {}),
+            ssl=tls,
+        )
+
+
+def _session(application_name: str) -> dict[str, str]:
+    return {
+        "application_name": application_name,
+        "search_path": "public",  # our own tables are always written tm.*; unqualified names are a context's
+        "TimeZone": "UTC",
+        "jit": "off",  # compiling costs more than our short statements run
+    }
+
+
+@asynccontextmanager
+async def connection(pool: Pool, *, timeout_s: float = ACQUIRE_TIMEOUT_S) -> AsyncIterator[Connection]:
+    """Borrow a connection; a driver's exception inside the block becomes one of the domain's.
+
+    Raises:
+        Unavailable: no connection was free or could be made within `timeout_s`.
+    """
+    try:
+        async with pool.acquire(timeout=timeout_s) as borrowed:
+            yield borrowed
+    except DRIVER_ERRORS as error:
+        raise translate(error) from error
+
+
+async def close_pool(pool: Pool, *, timeout_s: float = 5.0) -> None:
+    """Close a pool within a deadline; connections that do not end by then are cut."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()

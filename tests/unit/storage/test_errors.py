@@ -1,0 +1,71 @@
+"""What a driver raises becomes what the engine acts on."""
+
+import asyncpg
+import pytest
+
+from tidemill.domain.errors import (
+    ContractError,
+    DataError,
+    GenerationClosed,
+    TidemillError,
+    TransientError,
+    Unavailable,
+    UsageError,
+)
+from tidemill.storage.errors import translate, translated
+
+
+def _server_error(state: str, detail: str = "") -> asyncpg.PostgresError:
+    error = asyncpg.PostgresError.new({"C": state, "M": "it happened", "D": detail})
+    assert isinstance(error, asyncpg.PostgresError)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        *((state, Unavailable) for state in ("08006", "53300", "53100", "57P01", "57P03", "58030", "25006")),
+        *((state, TransientError) for state in ("40001", "40P01", "55P03", "57014", "XX000", "25P03")),
+        *((state, DataError) for state in ("22021", "22P02", "23505", "23514", "54000", "P0001", "42804")),
+        *((state, UsageError) for state in ("28P01", "3D000", "42501")),
+        *((state, ContractError) for state in ("42P01", "42703", "3F000", "0A000")),
+        ("TM001", GenerationClosed),
+    ],
+)
+def test_each_sqlstate_has_one_meaning(state: str, kind: type[TidemillError]) -> None:
+    assert type(translate(_server_error(state))) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ConnectionResetError("gone"), Unavailable),
+        (TimeoutError(), Unavailable),
+        (asyncpg.InterfaceError("connection is closed"), Unavailable),
+        (asyncpg.ConnectionDoesNotExistError("closed in the middle"), Unavailable),
+        (asyncpg.ClientConfigurationError("no port"), UsageError),
+        (OverflowError("value out of int16 range"), DataError),
+        ("\ud800", DataError),
+        (asyncpg.InternalClientError("unexpected"), TransientError),
+    ],
+)
+def test_each_error_of_the_client_has_one_meaning(error: Exception | str, kind: type[TidemillError]) -> None:
+    if isinstance(error, str):
+        with pytest.raises(UnicodeEncodeError) as caught:
+            error.encode()
+        error = caught.value
+    assert type(translate(error)) is kind
+
+
+def test_an_empty_message_and_a_detail_still_tell_something() -> None:
+    assert str(translate(TimeoutError())) == "database is not available: TimeoutError"
+    error = _server_error("23505", "Key (id)=(1) already exists.")
+    assert "already exists" in str(translate(error))
+
+
+def test_only_the_drivers_errors_are_translated() -> None:
+    with pytest.raises(Unavailable) as caught, translated():
+        raise ConnectionRefusedError
+    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+    with pytest.raises(KeyError), translated():
+        raise KeyError("ours")
