@@ -78,7 +78,8 @@ create table tm.outbox (
   outcome "char", original "char", code text, detail text,
   command_id uuid, service text, correlation text,
   sequence bigint not null, at timestamptz not null, seconds real not null, record_offset bigint not null,
-  key bytea, event_type text, payload bytea, chain bigint not null, trace text
+  key bytea, event_type text, payload bytea, chain bigint not null, trace text,
+  client_id text   -- the id as the client wrote it, where that is not the text of command_id
 ) partition by list (gen);
 create index outbox_lane on tm.outbox (lane, position, item);
 

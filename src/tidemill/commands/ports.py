@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
-from uuid import UUID
 
-from tidemill.domain.context import CommandSpec, State, Unique
+from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import Claim, InboundRecord, Progress
 from tidemill.domain.messages import EventBase
 
-# --- bytes -> commands -----------------------------------------------------------------------------------------------
+# --- bytes -> commands ---
 
 
 class Decoded(NamedTuple):
     """One command, read strictly: known schema, whole body consumed, nothing out of range.
 
-    `name`: the reader schema's full name. `fields`: field -> value, logical types applied, resolved to the reader schema.
+    `name`: the reader schema's full name. `fields`: field -> value, logical types applied, by the reader schema.
     `facts`: the canonical Avro bytes behind the four base fields, by the reader schema: what makes two payloads equal.
     `body`: the canonical Avro body by the reader schema, without framing; None where it would have to be encoded.
     """
@@ -51,7 +50,7 @@ class CommandCodec(Protocol):
         ...
 
 
-# --- where records come from -----------------------------------------------------------------------------------------
+# --- where records come from ---
 
 
 class Assignee(Protocol):
@@ -74,7 +73,7 @@ class CommandSource(Protocol):
         ...
 
     async def poll(self) -> Mapping[int, Sequence[InboundRecord]]:
-        """Return what arrived, by partition, waiting a moment if nothing did. Call it in a loop, also when all is paused.
+        """Return what arrived, by partition; waits a moment if nothing did. Call it in a loop, also when all is paused.
 
         Raises `Unfetchable` for a partition whose next batch cannot be unpacked, `OffsetOutOfRange` for a position that
         the topic does not have; other partitions go on at the next call.
@@ -129,13 +128,16 @@ class OffsetOutOfRange(PartitionError):
     """The topic does not have `offset`."""
 
 
-# --- where a batch is written ----------------------------------------------------------------------------------------
+# --- where a batch is written ---
 
 
 class LoggedCommand(NamedTuple):
-    """What the log remembers of a command: enough to answer a duplicate with the first outcome."""
+    """What the log remembers of a command: enough to answer a duplicate with the first outcome.
 
-    command_id: UUID
+    Ids are canonical UUID texts here and below: the driver takes text, and a `UUID` object costs more than it gives.
+    """
+
+    command_id: str
     digest: int
     outcome: bytes
     code: str | None
@@ -151,7 +153,7 @@ class LogRow(NamedTuple):
     lane: int
     gen: int
     position: int
-    command_id: UUID | None
+    command_id: str | None
     digest: int
     outcome: bytes
     events: int
@@ -161,14 +163,15 @@ class LogRow(NamedTuple):
     service: str | None
     code: str | None
     detail: str | None
-    repeats: UUID | None
+    repeats: str | None
 
 
 class OutboxRow(NamedTuple):
     """What the relay sends; column order of `tm.outbox`. `item` 0 carries the outcome and the first event, if any.
 
     `item` 1.. are further events (their outcome is null). `sequence`: last event up to and with this row. `payload`: the
-    framed event, or null. `value_offset` is the offset of the record in the command topic.
+    framed event, or null. `record_offset` is the offset of the record in the command topic. `client_id`: the id as the
+    client wrote it, where that is not the text of `command_id`.
     """
 
     lane: int
@@ -179,7 +182,7 @@ class OutboxRow(NamedTuple):
     original: bytes | None
     code: str | None
     detail: str | None
-    command_id: UUID | None
+    command_id: str | None
     service: str | None
     correlation: str | None
     sequence: int
@@ -191,6 +194,7 @@ class OutboxRow(NamedTuple):
     payload: bytes | None
     chain: int
     trace: str | None
+    client_id: str | None
 
 
 class ParkedRow(NamedTuple):
@@ -252,11 +256,11 @@ class UnitOfWork(Protocol):
         """Lock the lanes in ascending order, check their epochs, read their progress. Raises `Fenced`."""
         ...
 
-    async def find(self, ids: Sequence[UUID], *, open_too: bool) -> dict[UUID, LoggedCommand]:
+    async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
         """Return what the log holds of `ids`: closed generations always, the open one if `open_too`."""
         ...
 
-    async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:  # noqa: ANN401
+    async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """COPY rows into a table of a context."""
         ...
 
@@ -264,7 +268,9 @@ class UnitOfWork(Protocol):
         """Return key -> state for the keys that exist."""
         ...
 
-    async def owners(self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
+    async def owners(
+        self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]
+    ) -> dict[tuple[Any, ...], str]:
         """Return value -> key of the aggregate that holds it, for the values that are held."""
         ...
 
@@ -327,7 +333,7 @@ class CommandStore(Protocol):
         ...
 
 
-# --- what happens after the commit -----------------------------------------------------------------------------------
+# --- what happens after the commit ---
 
 
 class Reply(NamedTuple):
@@ -345,7 +351,3 @@ class Replies(Protocol):
     def send(self, replies: Sequence[Reply]) -> None:
         """Queue replies; never waits, never raises, drops when it is full."""
         ...
-
-
-Handler = Callable[[UnitOfWork, CommandSpec, Sequence[Any], datetime], Awaitable[Sequence[Any]]]
-"""How commands of one style are decided and their effects written; see `commands.styles`."""

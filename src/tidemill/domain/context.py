@@ -50,7 +50,7 @@ class DecideSpec(CommandSpec):
 def append(
     model: type[C],
     *,
-    into: Any,  # noqa: ANN401  a SQLAlchemy Core table, which the domain must not import
+    into: Any,  # a SQLAlchemy Core table, which the domain must not import
     event: type[EventBase],
     check: Callable[[C, datetime], Rejected | None] | None = None,
 ) -> AppendSpec:
@@ -143,6 +143,6 @@ class Context:
         appended = tuple(spec.event for spec in self.commands if isinstance(spec, AppendSpec))
         return tuple(dict.fromkeys(appended + (self.state.events if self.state else ())))
 
-    def full_name(self, message: type[CommandBase] | type[EventBase]) -> str:
+    def full_name(self, message: type[CommandBase | EventBase]) -> str:
         """Return a message's Avro full name (`tidemill.market_data.RecordMarketData`)."""
         return f"{self.avro_namespace}.{message.__name__}"

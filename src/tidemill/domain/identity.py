@@ -7,6 +7,7 @@ name-based UUID (RFC 9562, version 5) of the id in the namespace of its service.
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from uuid import UUID, uuid5
 
@@ -16,6 +17,7 @@ SERVICES = UUID("6d0f3a70-4f3c-5c1e-9b1a-7a1d5c0e7e11")
 KEYS = UUID("f2b1c9d4-0a55-5a0e-8f43-2f6f6b0c6a52")
 """Namespace of read-model rows: `uuid5(KEYS, "projection/key")` is a row's uuid."""
 
+_CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UUID_TEXT_LENGTH = 36
 
 
@@ -24,17 +26,22 @@ def _namespace(service_name: str) -> UUID:
     return uuid5(SERVICES, service_name)
 
 
-def command_uuid(command_id: str, service_name: str) -> UUID:
-    """Return the UUID by which duplicates of `command_id` are found."""
+def identify(command_id: str, service_name: str) -> str:
+    """Return the canonical text of the UUID by which duplicates of `command_id` are found.
+
+    Text, not an object: making and printing a `UUID` costs more than everything else that is done with it.
+    """
+    if _CANONICAL.fullmatch(command_id):
+        return command_id
     if len(command_id) == _UUID_TEXT_LENGTH:
         try:
-            return UUID(command_id)
+            return str(UUID(command_id))
         except ValueError:
             pass  # 36 characters that are no UUID are a name like any other
-    return uuid5(_namespace(service_name), command_id)
+    return str(uuid5(_namespace(service_name), command_id))
 
 
-def event_id(command: UUID, item: int) -> str:
+def event_id(command: str | UUID, item: int) -> str:
     """Return the id of a command's event number `item` (from 1): a replay gives the same id."""
     return f"{command}:{item}"
 

@@ -112,15 +112,15 @@ class Halt:
 
 
 class InboundRecord(Protocol):
-    """A record of a command topic, as the Kafka client gives it (aiokafka's `ConsumerRecord` fits)."""
+    """A record of a command topic, as the Kafka client gives it (aiokafka's `ConsumerRecord` fits). Kafka's own names."""
 
     @property
-    def partition(self) -> int: ...  # noqa: D102  the names are Kafka's own
+    def partition(self) -> int: ...
     @property
-    def offset(self) -> int: ...  # noqa: D102
+    def offset(self) -> int: ...
     @property
-    def key(self) -> bytes | None: ...  # noqa: D102
+    def key(self) -> bytes | None: ...
     @property
-    def value(self) -> bytes | None: ...  # noqa: D102
+    def value(self) -> bytes | None: ...
     @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...  # noqa: D102
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...

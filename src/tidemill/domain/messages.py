@@ -6,7 +6,7 @@ The specification's names and fields (`CommandBase`, `ReadModelBase`) are kept; 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
@@ -67,6 +67,9 @@ class Outcome(StrEnum):
 _BY_LETTER = {outcome.letter: outcome for outcome in Outcome}
 
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
 @dataclass(slots=True, kw_only=True)
 class ReadModelBase:
     """A row of a read model; the engine fills these fields, a projection's fold fills the rest.
@@ -77,6 +80,6 @@ class ReadModelBase:
 
     id: int = 0
     uuid: UUID = field(default_factory=lambda: UUID(int=0))
-    created_at: datetime = datetime.min
-    updated_at: datetime = datetime.min
+    created_at: datetime = _NEVER
+    updated_at: datetime = _NEVER
     version: int = 0

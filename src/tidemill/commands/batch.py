@@ -1,0 +1,242 @@
+"""The batch: consecutive records of one or several lanes, applied in one transaction.
+
+    lock the lanes, check the epochs, read progress   -> what was consumed already is dropped
+    find the ids                                      -> duplicates get the first outcome again
+    decide, and write the effects                     -> a style per kind of command
+    write log, parked, outbox, ledger                 -> numbered under the lock
+    look again whether the generation is open, commit
+
+What can go wrong has one answer each: an id in the open generation or a rolled log -> redo; a value that the database
+refuses -> bisect, left to right, without savepoints; lanes that somebody else claimed -> on without them; anything
+that may pass -> the caller backs off and calls again, also after an unknown commit: the ledger, read under the lock,
+says what was consumed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from tidemill.clock import Clock
+from tidemill.commands.books import Books, Fate, LaneBook, Repeat
+from tidemill.commands.ports import CommandStore, Locked, LoggedCommand, OutboxRow, UnitOfWork
+from tidemill.commands.screening import Arrival
+from tidemill.commands.styles import Result, Style
+from tidemill.domain.context import CommandSpec
+from tidemill.domain.decision import Rejected
+from tidemill.domain.errors import DataError, Fenced, GenerationClosed, RepeatedIds, Unreadable
+from tidemill.domain.lane import Claim
+from tidemill.domain.messages import Outcome
+
+_LOOK_AHEAD_BATCHES = 32
+"""How many batches look their ids up beforehand after one met an id in the open generation: repeats come in runs."""
+
+
+@dataclass
+class Done:
+    """What a batch left behind, over all of its transactions."""
+
+    counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    events: int = 0
+    outcomes: list[tuple[Arrival, OutboxRow]] = field(default_factory=list)
+    fenced: frozenset[int] = frozenset()
+
+
+class BatchWriter:
+    """Applies screened records of one stream."""
+
+    def __init__(
+        self,
+        store: CommandStore,
+        styles: Mapping[type[CommandSpec], Style],
+        clock: Clock,
+        *,
+        horizon: timedelta,
+    ) -> None:
+        """`horizon`: for how long duplicates are found."""
+        self._store = store
+        self._styles = styles
+        self._clock = clock
+        self._horizon = horizon
+        self._look_ahead = 0
+
+    async def apply(self, claims: Mapping[int, Claim], arrivals: Sequence[Arrival]) -> Done:
+        """Apply `arrivals` (by lane ascending, then offset) under `claims` (lane id -> claim).
+
+        Raises `TransientError` with nothing but whole parts committed: call again with the same records.
+        """
+        done = Done()
+        await self._part(dict(claims), list(arrivals), done)
+        return done
+
+    async def _part(self, claims: dict[int, Claim], arrivals: list[Arrival], done: Done) -> None:
+        while arrivals:
+            held = {each.lane: claims[each.lane] for each in arrivals}
+            try:
+                await self._transaction(held, arrivals, done)
+                return
+            except Fenced as fenced:
+                done.fenced |= fenced.lanes
+                arrivals = [each for each in arrivals if each.lane not in fenced.lanes]
+            except RepeatedIds:
+                self._look_ahead = _LOOK_AHEAD_BATCHES
+            except GenerationClosed:
+                continue
+            except DataError as refused:
+                if len(arrivals) > 1:
+                    middle = len(arrivals) // 2
+                    await self._part(claims, arrivals[:middle], done)
+                    arrivals = [each for each in arrivals[middle:] if each.lane not in done.fenced]
+                else:
+                    _blame(arrivals[0], refused)
+
+    async def _transaction(
+        self, claims: Mapping[int, Claim], arrivals: Sequence[Arrival], done: Done
+    ) -> None:
+        started_s = self._clock.monotonic_s()
+        async with self._store.unit_of_work() as work:
+            locked = await work.lock(list(claims.values()))
+            fresh = [
+                each for each in arrivals if each.record.offset >= locked.progress[each.lane].next_offset
+            ]
+            if not fresh:
+                return
+            fates = await self._fates(work, fresh, locked)
+            seconds = self._clock.monotonic_s() - started_s
+            books, outcomes = _enter(claims, locked, fresh, fates, seconds)
+            await work.log(books.log)
+            await work.park(books.parked)
+            await work.send(books.outbox)
+            await work.close_books(books.ledger)
+        self._look_ahead = max(0, self._look_ahead - 1)
+        _sum_up(done, books, outcomes)
+
+    async def _fates(self, work: UnitOfWork, fresh: Sequence[Arrival], locked: Locked) -> list[Fate]:
+        """Return what becomes of each record, in order, with its effects written."""
+        ids = [each.command_id for each in fresh if each.command_id is not None]
+        known = await work.find(ids, open_too=self._look_ahead > 0)
+        plan = _Plan(fresh, known, locked.at, self._horizon)
+        for kind, style in self._styles.items():
+            new = [index for index in plan.new if type(fresh[index].spec) is kind]
+            if new:
+                results = await style.apply(work, [fresh[index] for index in new], locked.at)
+                plan.settle(new, results)
+        return plan.fates(locked)
+
+
+class _Plan:
+    """Which records of a batch are new, and what the others repeat."""
+
+    def __init__(
+        self, fresh: Sequence[Arrival], known: Mapping[str, LoggedCommand], at: datetime, horizon: timedelta
+    ) -> None:
+        self._fresh = fresh
+        self._fates: dict[int, Fate] = {}
+        self._repeats: dict[int, int] = {}
+        self.new: list[int] = []
+        first_by_id: dict[str, int] = {}
+        oldest = at - horizon
+        for index, arrival in enumerate(fresh):
+            command_id = arrival.command_id
+            if command_id is not None:
+                if (logged := known.get(command_id)) is not None:
+                    self._fates[index] = Repeat(logged, reused=logged.digest != arrival.digest)
+                    continue
+                if (first := first_by_id.setdefault(command_id, index)) != index:
+                    self._repeats[index] = first
+                    continue
+            verdict = arrival.verdict or _stale(command_id, oldest)
+            if verdict is not None:
+                self._fates[index] = verdict
+            else:
+                self.new.append(index)
+
+    def settle(self, indexes: Sequence[int], results: Sequence[Result]) -> None:
+        """Note what a style answered."""
+        self._fates.update(zip(indexes, results, strict=True))
+
+    def fates(self, locked: Locked) -> list[Fate]:
+        """Return every record's fate, those that repeat a record of this very batch included."""
+        positions = _positions(self._fresh, locked)
+        for index, first in self._repeats.items():
+            self._fates[index] = self._repeat(index, first, positions[first])
+        return [self._fates[index] for index in range(len(self._fresh))]
+
+    def _repeat(self, index: int, first: int, position: int) -> Repeat:
+        fate, original, again = self._fates[first], self._fresh[first], self._fresh[index]
+        assert original.command_id is not None
+        refused = fate if isinstance(fate, Rejected) else None
+        logged = LoggedCommand(
+            command_id=original.command_id,
+            digest=original.digest,
+            outcome=(Outcome.REJECTED if refused else Outcome.APPLIED).letter,
+            code=refused.code if refused else None,
+            detail=refused.message if refused else None,
+            lane=original.lane,
+            position=position,
+            sequence=0,
+        )
+        return Repeat(logged, reused=original.digest != again.digest)
+
+
+def _positions(fresh: Sequence[Arrival], locked: Locked) -> list[int]:
+    """Return the position that each record is about to get."""
+    last = {lane: progress.position for lane, progress in locked.progress.items()}
+    positions = []
+    for arrival in fresh:
+        last[arrival.lane] += 1
+        positions.append(last[arrival.lane])
+    return positions
+
+
+def _enter(
+    claims: Mapping[int, Claim],
+    locked: Locked,
+    fresh: Sequence[Arrival],
+    fates: Sequence[Fate],
+    seconds: float,
+) -> tuple[Books, list[tuple[Arrival, OutboxRow]]]:
+    books = Books()
+    outcomes = []
+    by_lane: dict[int, list[tuple[Arrival, Fate]]] = defaultdict(list)
+    for arrival, fate in zip(fresh, fates, strict=True):
+        by_lane[arrival.lane].append((arrival, fate))
+    for lane, entries in by_lane.items():
+        book = LaneBook(books, claims[lane], locked.progress[lane], locked.gen, locked.at, seconds)
+        outcomes += [(arrival, book.enter(arrival, fate)) for arrival, fate in entries]
+        book.close(entries[-1][0].record)
+    return books, outcomes
+
+
+def _sum_up(done: Done, books: Books, outcomes: list[tuple[Arrival, OutboxRow]]) -> None:
+    for outcome, count in books.counts.items():
+        done.counts[outcome] += count
+    done.events += sum(row.events for row in books.ledger)
+    done.outcomes += outcomes
+
+
+def _stale(command_id: str | None, oldest: datetime) -> Rejected | None:
+    """Only a UUIDv7 carries its birth (RFC 9562, 5.7): older than the horizon, it cannot be told from a repeat."""
+    if command_id is None or command_id[14] != "7":
+        return None
+    born = datetime.fromtimestamp((UUID(command_id).int >> 80) / 1000, UTC)
+    if born >= oldest:
+        return None
+    return Rejected(
+        "STALE", f"command_id was made at {born:%Y-%m-%d %H:%M} UTC, before the duplicate horizon"
+    )
+
+
+def _blame(arrival: Arrival, refused: DataError) -> None:
+    """Refuse the one record that the database refuses; if even the refusal cannot be written, park it as it came."""
+    reason = f"the database refused a value ({refused.sqlstate}): {refused.detail}"
+    if arrival.verdict is None:
+        arrival.verdict = Rejected("INVALID", reason)
+    elif isinstance(arrival.verdict, Rejected):
+        arrival.verdict = Unreadable("MALFORMED", reason)
+        arrival.decoded = arrival.command = arrival.command_id = None
+    else:
+        raise refused

@@ -1,0 +1,121 @@
+"""The fold of `decide` commands: pure, in order, key by key, with the values that must stay unique across keys.
+
+The result may not depend on where a batch is cut. So a value's holder is followed through the batch as state is: taken
+by the first that is accepted, freed when its holder lets go. Which values matter is only known while folding; a fold
+that meets a value whose holder was not loaded notes it in `unknown` and goes on as if it were free. The caller loads
+the holders and folds again, until nothing is unknown.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from tidemill.domain.context import DecideSpec, State, Unique
+from tidemill.domain.decision import Accepted, Decision, Rejected
+from tidemill.domain.messages import CommandBase
+
+Value = tuple[Any, ...]
+Holders = Mapping[int, Mapping[Value, str | None]]
+"""Index of the `Unique` in `State.unique` -> value -> key of its holder, None where nobody holds it."""
+
+
+@dataclass
+class Folded:
+    """What a fold gives: a decision per command, the states after it, and the values whose holder must be loaded."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    states: dict[str, Any] = field(default_factory=dict)
+    unknown: dict[int, set[Value]] = field(default_factory=lambda: defaultdict(set))
+
+
+class Fold:
+    """One pass over the commands of a batch, in order."""
+
+    def __init__(
+        self,
+        state: State,
+        loaded: Mapping[str, Any],
+        holders: Holders,
+        fits: Callable[[Accepted], Rejected | None],
+    ) -> None:
+        """`loaded`: key -> state before the batch. `fits` refuses a decision whose events are too large to publish."""
+        self._state = state
+        self._fits = fits
+        self._states = dict(loaded)
+        self._holders = [dict(holders.get(index, {})) for index in range(len(state.unique))]
+        self.result = Folded()
+        for key, held in loaded.items():
+            self._take_all(key, held)
+
+    def decide(self, key: str, spec: DecideSpec, command: CommandBase, at: datetime) -> None:
+        """Decide one command and, if it is accepted, evolve its aggregate."""
+        before = self._states.get(key)
+        decision = spec.rule(before, command)
+        if isinstance(decision, Accepted) and decision.events:
+            after = self._evolve(before, decision, at)
+            decision = self._fits(decision) or self._contest(key, before, after) or decision
+            if isinstance(decision, Accepted):
+                self._move(key, before, after)
+                self.result.states[key] = after
+        self.result.decisions.append(decision)
+
+    def _evolve(self, before: Any, decision: Accepted, at: datetime) -> Any:
+        state = before
+        for event in decision.events:
+            version = 0 if state is None else state.version
+            created_at = at if state is None else state.created_at
+            state = replace(
+                self._state.evolve(state, event), version=version + 1, created_at=created_at, updated_at=at
+            )
+        return state
+
+    def _contest(self, key: str, before: Any, after: Any) -> Rejected | None:
+        """Refuse if somebody else holds a value that this aggregate would newly take."""
+        for index, unique in enumerate(self._state.unique):
+            value = unique.of(after)
+            if value is None or (before is not None and unique.of(before) == value):
+                continue
+            if value not in self._holders[index]:
+                self.result.unknown[index].add(value)
+            elif self._holders[index][value] not in (None, key):
+                return Rejected(unique.code, _taken(unique, value))
+        return None
+
+    def _move(self, key: str, before: Any, after: Any) -> None:
+        if before is not None:
+            for index, unique in enumerate(self._state.unique):
+                held = unique.of(before)
+                if held is not None and self._holders[index].get(held) == key:
+                    self._holders[index][held] = None
+        self._states[key] = after
+        self._take_all(key, after)
+
+    def _take_all(self, key: str, state: Any) -> None:
+        for index, unique in enumerate(self._state.unique):
+            value = unique.of(state)
+            if value is not None:
+                self._holders[index][value] = key
+
+
+def _taken(unique: Unique, value: Value) -> str:
+    pairs = ", ".join(f"{column} {part!r}" for column, part in zip(unique.columns, value, strict=True))
+    return f"{pairs} is held by another: choose a different one, or free it first"
+
+
+def fold_all(
+    state: State,
+    loaded: Mapping[str, Any],
+    holders: Holders,
+    fits: Callable[[Accepted], Rejected | None],
+    commands: Sequence[tuple[str, DecideSpec, CommandBase]],
+    at: datetime,
+) -> Folded:
+    """Fold (key, spec, command) in order at server time `at`."""
+    fold = Fold(state, loaded, holders, fits)
+    for key, spec, command in commands:
+        fold.decide(key, spec, command, at)
+    return fold.result

@@ -1,0 +1,151 @@
+"""Screening: what can be said of a record before any transaction.
+
+Decode strictly, validate the fields, check that the lane owns the key, give the command its identity. Pure but for the
+codec, so that one batch is screened while another is in the database.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from tidemill.commands.ports import CommandCodec, Decoded
+from tidemill.domain.context import CommandSpec
+from tidemill.domain.decision import Rejected
+from tidemill.domain.errors import Unreadable
+from tidemill.domain.identity import identify
+from tidemill.domain.lane import InboundRecord
+from tidemill.domain.messages import CommandBase
+from tidemill.domain.partitioner import partition_of
+from tidemill.domain.stream import Stream
+
+_MAX_MESSAGE_CHARACTERS = 500
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A record on its way through a batch.
+
+    `verdict` is what is certain before the transaction: unreadable, rejected, or None (it is for the rules to decide).
+    `command_id` is the canonical text of the identity (`domain.identity`), None where no identity could be read; such a record can be neither duplicate nor duplicated.
+    """
+
+    lane: int
+    record: InboundRecord
+    decoded: Decoded | None = None
+    command: CommandBase | None = None
+    spec: CommandSpec | None = None
+    command_id: str | None = None
+    digest: int = 0
+    verdict: Rejected | Unreadable | None = None
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Screens the records of one stream."""
+
+    stream: Stream
+    codec: CommandCodec
+    adapters: dict[str, TypeAdapter[list[CommandBase]]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Build one validator per command class: a list is validated in one pass."""
+        for name, spec in self.stream.commands.items():
+            self.adapters[name] = TypeAdapter(list[spec.model])  # type: ignore[name-defined]  # a class of a value
+
+    async def screen(self, lane_records: Sequence[tuple[int, InboundRecord]]) -> list[Arrival]:
+        """Return an arrival for every (lane id, record), in order. Raises `Unavailable` if the registry is away."""
+        values = [record.value for _, record in lane_records]
+        await self.codec.prepare(values)
+        arrivals = [Arrival(lane, record) for lane, record in lane_records]
+        for name, readable in self._decode(arrivals, values).items():
+            self._validate(name, readable)
+        return arrivals
+
+    def _decode(
+        self, arrivals: Sequence[Arrival], values: Sequence[bytes | None]
+    ) -> dict[str, list[Arrival]]:
+        by_name: dict[str, list[Arrival]] = defaultdict(list)
+        for arrival, decoded in zip(arrivals, self.codec.decode(values), strict=True):
+            if isinstance(decoded, Unreadable):
+                arrival.verdict = decoded
+            else:
+                arrival.decoded = decoded
+                by_name[decoded.name].append(arrival)
+        return by_name
+
+    def _validate(self, name: str, arrivals: list[Arrival]) -> None:
+        spec = self.stream.commands[name]
+        seed = zlib.crc32(name.encode())
+        self._read_fields(name, arrivals)
+        for arrival in arrivals:
+            arrival.spec = spec
+            decoded = arrival.decoded
+            assert decoded is not None
+            arrival.digest = zlib.crc32(decoded.facts, seed)
+            command = arrival.command
+            if command is not None:
+                arrival.command_id = identify(command.command_id, command.service_name)
+                self._check_lane(arrival, command)
+            else:
+                arrival.command_id = _identity_of_invalid(decoded.fields)
+
+    def _read_fields(self, name: str, arrivals: list[Arrival]) -> None:
+        """Make the command objects; on a refusal validate the others again, in one more pass."""
+        adapter = self.adapters[name]
+        candidates = arrivals
+        while candidates:
+            fields = [arrival.decoded.fields for arrival in candidates if arrival.decoded is not None]
+            try:
+                commands = adapter.validate_python(fields)
+            except ValidationError as error:
+                reasons = _reasons(error)
+                for index, reason in reasons.items():
+                    candidates[index].verdict = Rejected("INVALID", reason)
+                candidates = [each for index, each in enumerate(candidates) if index not in reasons]
+            else:
+                for arrival, command in zip(candidates, commands, strict=True):
+                    arrival.command = command
+                return
+
+    def _check_lane(self, arrival: Arrival, command: CommandBase) -> None:
+        """A key belongs to one lane: otherwise two lanes would decide about the same aggregate."""
+        if not self.stream.keyed:
+            return
+        record = arrival.record
+        key = self.stream.key(command)
+        expected = key.encode()
+        if record.key != expected:
+            arrival.verdict = Rejected("WRONG_KEY", f"the record's key must be {key!r}, it is {record.key!r}")
+            return
+        partition = partition_of(expected, self.stream.partitions)
+        if partition != record.partition:
+            arrival.verdict = Rejected(
+                "WRONG_PARTITION",
+                f"key {key!r} belongs to partition {partition}, the record is in {record.partition}: "
+                "set partitioner=murmur2_random in librdkafka clients (Java and aiokafka do it by default)",
+            )
+
+
+def _reasons(error: ValidationError) -> dict[int, str]:
+    """Return index in the list -> readable reason, all faults of one command in one text."""
+    faults: dict[int, list[str]] = defaultdict(list)
+    for fault in error.errors(include_url=False, include_context=False):
+        index, *path = fault["loc"]
+        where = ".".join(str(part) for part in path)
+        faults[int(index)].append(f"{where}: {fault['msg']}" if where else fault["msg"])
+    return {index: "; ".join(texts)[:_MAX_MESSAGE_CHARACTERS] for index, texts in faults.items()}
+
+
+def _identity_of_invalid(fields: dict[str, Any]) -> str | None:
+    """An invalid command has an identity, so that its repeat gets the first outcome; unless the id is the fault."""
+    try:
+        base = CommandBase.model_validate({name: fields.get(name) for name in CommandBase.model_fields})
+    except ValidationError:
+        return None
+    return identify(base.command_id, base.service_name)

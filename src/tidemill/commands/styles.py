@@ -1,0 +1,175 @@
+"""The two styles of deciding: `append` facts, and `decide` about an aggregate. Set-wise: a few statements per batch.
+
+A style gets the commands of a batch that are new and valid, in lane and offset order, and returns for each the events
+that happened, or a rejection. What it writes, it writes through the unit of work of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol
+
+from tidemill.commands.folding import Folded, Value, fold_all
+from tidemill.commands.ports import CommandCodec, UnitOfWork
+from tidemill.commands.screening import Arrival
+from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
+from tidemill.domain.decision import Accepted, Rejected
+from tidemill.domain.errors import ContractError
+from tidemill.domain.messages import EventBase
+from tidemill.domain.stream import Stream
+
+
+class Happened(NamedTuple):
+    """An event as it will be published: its Avro full name and its framed value."""
+
+    type: str
+    payload: bytes
+
+
+Result = list[Happened] | Rejected
+"""The events of an applied command (maybe none), or why it was refused."""
+
+
+class Style(Protocol):
+    """How the commands of one kind of spec are decided and their effects written."""
+
+    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], at: datetime) -> list[Result]:
+        """Return a result per arrival, in order, after writing what they change. `at` is the server's time."""
+        ...
+
+
+@dataclass(frozen=True)
+class _AppendPlan:
+    """How rows of one append command are made: computed once, used for every record."""
+
+    spec: AppendSpec
+    event_name: str
+    columns: tuple[str, ...]
+    values: Callable[[Any], tuple[Any, ...]]
+    with_id: bool
+
+
+class AppendStyle:
+    """Facts into a table: one COPY per table and batch."""
+
+    def __init__(self, stream: Stream, codec: CommandCodec, max_event_bytes: int) -> None:
+        """`max_event_bytes`: the largest framed event that its topic takes."""
+        self._codec = codec
+        self._max_event_bytes = max_event_bytes
+        names = {event: name for name, event in stream.events.items()}
+        specs = [spec for spec in stream.commands.values() if isinstance(spec, AppendSpec)]
+        self._plans = {spec.model: _plan(spec, names[spec.event]) for spec in specs}
+
+    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], at: datetime) -> list[Result]:
+        """Check, encode and append; the row and the event of a refused command are never made."""
+        rows: dict[type, list[tuple[Any, ...]]] = {}
+        results = [self._one(arrival, at, rows) for arrival in arrivals]
+        for model, table_rows in rows.items():
+            plan = self._plans[model]
+            await work.append(plan.spec.table, plan.columns, table_rows)
+        return results
+
+    def _one(self, arrival: Arrival, at: datetime, rows: dict[type, list[tuple[Any, ...]]]) -> Result:
+        command = arrival.command
+        assert command is not None
+        assert arrival.decoded is not None
+        plan = self._plans[type(command)]
+        if plan.spec.check is not None and (refusal := plan.spec.check(command, at)) is not None:
+            return refusal
+        payload = self._codec.appended_event(arrival.decoded, plan.spec.event)
+        if len(payload) > self._max_event_bytes:
+            return too_large(len(payload), self._max_event_bytes)
+        values = plan.values(command)
+        rows.setdefault(type(command), []).append((*values, arrival.command_id) if plan.with_id else values)
+        return [Happened(plan.event_name, payload)]
+
+
+class DecideStyle:
+    """Aggregates: load the rows of all keys once, fold, write the rows that changed."""
+
+    def __init__(self, stream: Stream, codec: CommandCodec, max_event_bytes: int) -> None:
+        """`max_event_bytes`: the largest framed event that its topic takes."""
+        assert stream.state is not None
+        self._state = stream.state
+        self._key = stream.key
+        self._codec = codec
+        self._max_event_bytes = max_event_bytes
+        self._names = {event: name for name, event in stream.events.items()}
+
+    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], at: datetime) -> list[Result]:
+        """Fold until every unique value's holder is known, then write the changed rows."""
+        commands = [(self._key(each.command), each.spec, each.command) for each in arrivals]
+        keys = sorted({key for key, _, _ in commands})
+        loaded = await work.load(self._state, keys)
+        folded = await self._fold(work, loaded, commands, at)
+        if folded.states:
+            old = {key: loaded[key].version for key in folded.states if key in loaded}
+            await work.replace(self._state, old, list(folded.states.values()))
+        return [self._result(decision) for decision in folded.decisions]
+
+    async def _fold(self, work: UnitOfWork, loaded: dict[str, Any], commands: Any, at: datetime) -> Folded:
+        holders: dict[int, dict[Value, str | None]] = {}
+        while True:
+            folded = fold_all(self._state, loaded, holders, self._fits, commands, at)
+            if not folded.unknown:
+                return folded
+            for index, values in folded.unknown.items():
+                wanted = sorted(values)
+                found = await work.owners(self._state, self._state.unique[index], wanted)
+                holders.setdefault(index, {}).update({value: found.get(value) for value in wanted})
+
+    def _fits(self, decision: Accepted) -> Rejected | None:
+        for event in decision.events:
+            size = len(self._codec.encode_event(event))
+            if size > self._max_event_bytes:
+                return too_large(size, self._max_event_bytes)
+        return None
+
+    def _result(self, decision: Accepted | Rejected) -> Result:
+        if isinstance(decision, Rejected):
+            return decision
+        return [self._happened(event) for event in decision.events]
+
+    def _happened(self, event: EventBase) -> Happened:
+        return Happened(self._names[type(event)], self._codec.encode_event(event))
+
+
+def styles_of(stream: Stream, codec: CommandCodec, max_event_bytes: int) -> dict[type[CommandSpec], Style]:
+    """Return the built-in styles that the stream's commands need."""
+    kinds = {type(spec) for spec in stream.commands.values()}
+    styles: dict[type[CommandSpec], Style] = {}
+    if AppendSpec in kinds:
+        styles[AppendSpec] = AppendStyle(stream, codec, max_event_bytes)
+    if DecideSpec in kinds:
+        styles[DecideSpec] = DecideStyle(stream, codec, max_event_bytes)
+    return styles
+
+
+def too_large(size: int, limit: int) -> Rejected:
+    """Refuse a command whose event Kafka would refuse."""
+    return Rejected(
+        "TOO_LARGE", f"its event would take {size} bytes, the event topic takes {limit}: send less at once"
+    )
+
+
+def _plan(spec: AppendSpec, event_name: str) -> _AppendPlan:
+    """Match columns to fields by name, and say at start what would not fit."""
+    fields = spec.model.model_fields
+    columns = [column for column in spec.table.columns if column.name != "command_id"]
+    missing = [column.name for column in columns if column.name not in fields and not column.nullable]
+    if missing:
+        raise ContractError(
+            f"append {spec.model.__name__}: table {spec.table.name} needs {missing}; add the fields, or allow null"
+        )
+    named = tuple(column.name for column in columns if column.name in fields)
+    with_id = "command_id" in spec.table.columns
+    return _AppendPlan(
+        spec=spec,
+        event_name=event_name,
+        columns=(*named, "command_id") if with_id else named,
+        values=attrgetter(*named) if len(named) > 1 else lambda command: (getattr(command, named[0]),),
+        with_id=with_id,
+    )
