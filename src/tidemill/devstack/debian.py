@@ -1,0 +1,115 @@
+"""A private Debian 13 root in the cache, for what the host's own release does not package.
+
+It holds TimescaleDB on PostgreSQL 17 and kcat. Programs run in it by chroot, without any mount: the
+device nodes that they need are made in it, so there is nothing to unmount on the way down. The
+mirror is the one that the host's own apt uses, else debootstrap's default.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tidemill.devstack.cache import Part
+from tidemill.devstack.errors import CommandFailedError, DevstackError
+from tidemill.devstack.shell import output, run
+
+RELEASE = "trixie"
+PACKAGES = ("postgresql-17-timescaledb", "kcat")
+PART = Part("debian-13", "1", f"{RELEASE} minbase: {' '.join(PACKAGES)}")
+
+# packages are configured in a root where nothing may be started and no cluster is wanted
+_NO_SERVICES = "#!/bin/sh\nexit 101\n"
+_NO_CLUSTER = "create_main_cluster = false\n"
+
+
+def missing() -> list[str]:
+    """What is missing to make the root (running it needs root, too)."""
+    found = []
+    if os.geteuid() != 0:
+        found.append("root: TimescaleDB runs in a private Debian root (chroot), which needs it")
+    elif shutil.which("debootstrap") is None and shutil.which("apt-get") is None:
+        found.append("debootstrap: it is not on the path, and there is no apt-get to install it")
+    return found
+
+
+def build(folder: Path, log: Path, on_line: Callable[[str], None]) -> None:
+    """Make the root in `folder`/root."""
+    root = folder / "root"
+    _ensure_debootstrap(log, on_line)
+    bootstrap = ["debootstrap", "--variant=minbase", RELEASE, str(root), *_mirror()]
+    run(bootstrap, what="making a Debian root", log=log, on_line=on_line, environment=_environment())
+    _prepare(root)
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES]
+    for command in (["apt-get", "update"], install, ["apt-get", "clean"]):
+        _inside(root, command, log, on_line)
+    _check_devices(root)
+
+
+def command_prefix(root: Path, *, user: str | None = None) -> tuple[str, ...]:
+    """What goes before a command that is to run inside `root`, as `user` of that root."""
+    who = () if user is None else (f"--userspec={user}:{user}",)
+    return ("chroot", *who, str(root))
+
+
+def _ensure_debootstrap(log: Path, on_line: Callable[[str], None]) -> None:
+    if shutil.which("debootstrap") is not None:
+        return
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", "debootstrap"]
+    what = "installing debootstrap"
+    try:
+        run(install, what=what, log=log, on_line=on_line, environment=_environment())
+    except CommandFailedError:
+        # a fresh machine has no package lists, an old one lists that name what is gone
+        run(["apt-get", "update"], what="apt-get update", log=log, on_line=on_line)
+        run(install, what=what, log=log, on_line=on_line, environment=_environment())
+
+
+def _mirror() -> list[str]:
+    """The address of Debian's main archive in the host's apt configuration, or nothing."""
+    query = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"
+    listed = output(["apt-get", "indextargets", "--format", query, "Created-By: Packages"]) or ""
+    for line in listed.splitlines():
+        origin, label, component, address = line.split("|", 3)
+        if (origin, label, component) == ("Debian", "Debian", "main"):
+            return [address]
+    return []
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with nothing interactive and the proxy that the host's apt uses."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    environment["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin"
+    for scheme in ("http", "https"):
+        shown = output(["apt-config", "shell", "PROXY", f"Acquire::{scheme}::Proxy"]) or ""
+        proxy = shown.strip().removeprefix("PROXY=").strip("'")
+        if proxy and proxy != "DIRECT":
+            environment[f"{scheme}_proxy"] = proxy
+    return environment
+
+
+def _prepare(root: Path) -> None:
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text(_NO_SERVICES)
+    policy.chmod(0o755)
+    settings = root / "etc/postgresql-common/createcluster.conf"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(_NO_CLUSTER)
+    for name in ("resolv.conf", "hosts"):
+        if Path("/etc", name).exists():
+            shutil.copyfile(Path("/etc", name), root / "etc" / name)
+
+
+def _inside(root: Path, command: Sequence[str], log: Path, on_line: Callable[[str], None]) -> None:
+    what = f"{' '.join(command[:2])} in the private Debian root"
+    environment = _environment()
+    full = [*command_prefix(root), *command]
+    run(full, what=what, log=log, on_line=on_line, environment=environment)
+
+
+def _check_devices(root: Path) -> None:
+    if not (root / "dev/null").is_char_device():
+        raise DevstackError(
+            "the private Debian root has no /dev/null: this machine does not let root make device "
+            "nodes (an unprivileged container?). Use given servers or Docker instead."
+        )

@@ -1,0 +1,137 @@
+"""The Docker way: the three servers of the compose file as one project per stack.
+
+The compose file is the one that people use; ports, password and project name come from an
+environment file in the stack's folder, so that two stacks do not collide.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemill.devstack.errors import DevstackError
+from tidemill.devstack.plan import SERVERS
+from tidemill.devstack.probes import http_answers, kafka_answers, tcp_answers
+from tidemill.devstack.processes import Life
+from tidemill.devstack.progress import Progress
+from tidemill.devstack.registry import API_PATH
+from tidemill.devstack.shell import output, run
+from tidemill.devstack.state import StackState, checkout_folder
+
+SERVICES = {"postgres": "timescaledb", "kafka": "kafka", "registry": "registry"}
+_LIVES: dict[str, Life] = {"running": "running", "paused": "frozen"}
+
+
+def environment_file(state: StackState) -> str:
+    """The variables of the compose file for this stack, as the text of an environment file."""
+    variables = {
+        "COMPOSE_PROJECT_NAME": f"tidemill-{state.name}",
+        "TIDEMILL_POSTGRES_PASSWORD": state.password,
+        "TIDEMILL_POSTGRES_PORT": state.ports["postgres"],
+        "TIDEMILL_KAFKA_PORT": state.ports["kafka"],
+        "TIDEMILL_REGISTRY_PORT": state.ports["registry"],
+    }
+    return "".join(f"{name}={value}\n" for name, value in variables.items())
+
+
+@dataclass(frozen=True)
+class Compose:
+    """One compose project."""
+
+    folder: Path
+    file: Path
+
+    def command(self, *arguments: str) -> list[str]:
+        environment = str(self.folder / "compose.env")
+        return ["docker", "compose", "--env-file", environment, "-f", str(self.file), *arguments]
+
+    def run(self, *arguments: str, what: str) -> None:
+        run(self.command(*arguments), what=what, log=self.folder / "logs" / "docker.log")
+
+
+def project(state: StackState, folder: Path) -> Compose:
+    """The compose project of a stack, with its environment file written."""
+    file = checkout_folder() / "docker-compose.yml"
+    if not file.is_file():
+        raise DevstackError(f"there is no {file}: run this from a checkout, or give servers")
+    folder.mkdir(parents=True, exist_ok=True)
+    secret = folder / "compose.env"
+    secret.touch(mode=0o600)
+    secret.write_text(environment_file(state))
+    return Compose(folder, file)
+
+
+@dataclass(frozen=True)
+class DockerServer:
+    """One service of the project, with the handle that tests use."""
+
+    name: str
+    address: str
+    compose: Compose
+
+    @property
+    def log(self) -> Path:
+        return self.compose.folder / "logs" / "docker.log"
+
+    def life(self) -> Life:
+        service = SERVICES[self.name]
+        state = output(self.compose.command("ps", "--all", "--format", "{{.State}}", service)) or ""
+        return _LIVES.get(state.strip(), "gone")
+
+    def answers(self) -> bool:
+        host, _, port = self.address.removeprefix("http://").partition("/")[0].partition(":")
+        if self.name == "kafka":
+            return kafka_answers(host, int(port))
+        if self.name == "registry":
+            return http_answers(f"{self.address}/subjects")
+        return tcp_answers(host, int(port))
+
+    def start(self) -> None:
+        if self.life() == "frozen":
+            self.thaw()
+        self._compose("up", "--detach", "--wait", "--no-deps")
+
+    def stop(self) -> None:
+        self._compose("stop")
+
+    def kill(self) -> None:
+        self._compose("kill")
+
+    def freeze(self) -> None:
+        self._compose("pause")
+
+    def thaw(self) -> None:
+        self._compose("unpause")
+
+    def _compose(self, *arguments: str) -> None:
+        self.compose.run(*arguments, SERVICES[self.name], what=f"docker compose {arguments[0]}")
+
+
+def servers(state: StackState, folder: Path) -> dict[str, DockerServer]:
+    """The handles of the stack's containers (which need not exist)."""
+    compose = project(state, folder)
+    addresses = {name: f"127.0.0.1:{state.ports[name]}" for name in SERVERS}
+    addresses["registry"] = f"http://{addresses['registry']}{API_PATH}"
+    return {name: DockerServer(name, addresses[name], compose) for name in SERVERS}
+
+
+def up(state: StackState, folder: Path, says: Progress) -> None:
+    """Start the three containers and wait until they are healthy; on failure stop them again."""
+    compose = project(state, folder)
+    wanted: Sequence[str] = tuple(SERVICES.values())
+    says.step("docker", "starting TimescaleDB, Kafka and the registry in containers")
+    try:
+        compose.run("up", "--detach", "--wait", *wanted, what="docker compose up")
+    except BaseException:
+        compose.run("stop", *wanted, what="docker compose stop")
+        raise
+    says.done("docker", "containers are healthy")
+
+
+def down(state: StackState, folder: Path, says: Progress, *, purge: bool) -> list[str]:
+    """Remove the containers; the volumes stay unless `purge`. Returns what was running."""
+    running = [name for name, server in servers(state, folder).items() if server.life() != "gone"]
+    says.step("docker", "removing containers")
+    volumes = ("--volumes",) if purge else ()
+    project(state, folder).run("down", *volumes, what="docker compose down")
+    says.done("docker", "containers are gone")
+    return running

@@ -1,0 +1,71 @@
+"""Apicurio Registry, whose Confluent-compatible API gives Avro schemas their ids.
+
+The build for "all" storages keeps its tables in an H2 database in memory. Pointed at a file instead,
+it keeps its ids across restarts: ids that started again would be wrong for the records in Kafka.
+"""
+
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from signal import SIGTERM
+
+from tidemill.devstack import java
+from tidemill.devstack.cache import Part
+from tidemill.devstack.plan import Installation, ServerPlan
+from tidemill.devstack.probes import http_answers
+
+VERSION = "2.6.13.Final"
+API_PATH = "/apis/ccompat/v7"
+_RUNNER = f"apicurio-registry-app-{VERSION}-runner.jar"
+_POM = java.pom(
+    [
+        java.dependency(
+            "io.apicurio",
+            "apicurio-registry-app",
+            VERSION,
+            # the archive holds everything: without the exclusion Maven fetches it a second time
+            "<type>tar.gz</type><classifier>all</classifier><exclusions><exclusion>"
+            "<groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>",
+        )
+    ]
+)
+PART = Part("apicurio-registry", VERSION, _POM)
+
+
+def build(folder: Path, log: Path, on_line: Callable[[str], None]) -> None:
+    """Fetch the registry into `folder`; the programs' output goes to `log`, line by line to `on_line`."""
+    archives = folder / "archives"
+    java.fetch(_POM, archives, what="fetching the schema registry", log=log, on_line=on_line)
+    on_line("unpacking")
+    (archive,) = archives.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder / "app", filter="data")
+    archive.unlink()
+
+
+def plan(installation: Installation, home: Path, ports: dict[str, int]) -> ServerPlan:
+    """The registry with its data in `home`, on the port `registry`."""
+    address = f"http://127.0.0.1:{ports['registry']}{API_PATH}"
+    # WRITE_DELAY=0: an id that was handed out must survive the registry being killed
+    database = f"jdbc:h2:file:{home / 'registry'};WRITE_DELAY=0;DB_CLOSE_ON_EXIT=FALSE"
+    settings = {
+        "quarkus.http.host": "127.0.0.1",
+        "quarkus.http.port": str(ports["registry"]),
+        "quarkus.datasource.jdbc.url": database,
+        "quarkus.datasource.jdbc.initial-size": "2",
+        "quarkus.datasource.jdbc.min-size": "2",
+    }
+    options = ["-Xmx512m", *(f"-D{name}={value}" for name, value in settings.items())]
+    return ServerPlan(
+        home=home,
+        initialise=lambda _log: None,
+        command=[
+            java.java_command() or "java",
+            *options,
+            "-jar",
+            str(installation.folder / "app" / _RUNNER),
+        ],
+        answers=lambda _pid: http_answers(f"{address}/subjects"),
+        stop_signal=SIGTERM,
+        address=address,
+    )
