@@ -1,0 +1,156 @@
+"""Settings: everything that a deployment decides, read from the environment and checked at start.
+
+A setting is a variable `TIDEMILL_<GROUP>_<NAME>`; `docs/settings.md` lists them all and is made from this package. A
+variable may also be a line of an env file, or a file of the same name in the folder `TIDEMILL_SECRETS_DIR`; the
+environment wins over both. Secrets never appear in errors, logs or `repr`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from tidemill.domain.errors import UsageError
+from tidemill.settings.groups import (
+    CommandSettings,
+    DatabaseSettings,
+    HealthSettings,
+    KafkaSettings,
+    LogSettings,
+    OutboxSettings,
+    RegistrySettings,
+    TopicSettings,
+)
+from tidemill.settings.variables import PREFIX, SECRETS_DIR, Variable, explain, misspelt, table, variables_of
+
+__all__ = [
+    "CommandSettings",
+    "DatabaseSettings",
+    "HealthSettings",
+    "KafkaSettings",
+    "LogSettings",
+    "OutboxSettings",
+    "RegistrySettings",
+    "Settings",
+    "TopicSettings",
+    "Variable",
+    "load",
+    "settings_page",
+    "variables",
+]
+
+
+class Settings(BaseSettings):
+    """All settings. Make one with `load()`, which explains what is wrong in one line each."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
+
+    database: DatabaseSettings = DatabaseSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
+    topics: TopicSettings = TopicSettings()
+    commands: CommandSettings = CommandSettings()
+    outbox: OutboxSettings = OutboxSettings()
+    health: HealthSettings = HealthSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _find_every_duplicate(self) -> Self:
+        if self.topics.command_days >= self.commands.horizon_days:
+            raise ValueError(
+                f"TIDEMILL_COMMANDS_HORIZON_DAYS: expected more than {self.topics.command_days:g}, "
+                "the days that commands are kept: a record that is read again must still be known"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the signature is the library's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let secrets be files named like their variables."""
+        secrets = NestedSecretsSettingsSource(file_secret_settings, secrets_dir_missing="error")
+        return (init_settings, env_settings, dotenv_settings, secrets)
+
+    @property
+    def replies(self) -> str:
+        """Return the regular expression of allowed reply topics."""
+        return self.commands.replies or rf"{re.escape(self.topics.prefix)}\.replies\..*"
+
+
+def load(env_file: Path | None = None, **groups: Any) -> Settings:
+    """Return the settings of this process.
+
+    Args:
+        env_file: a file of lines `NAME=value` for variables that the environment does not set.
+        **groups: values that win over all others, e.g. `topics={"prefix": "trial"}`.
+
+    Raises:
+        UsageError: something is wrong; one line for each variable, with what was expected.
+    """
+    folder = os.environ.get(SECRETS_DIR)
+    _refuse_misspelt(os.environ)
+    try:
+        return Settings(_env_file=_readable(env_file), _secrets_dir=folder, **groups)
+    except ValidationError as error:
+        raise UsageError(
+            "\n".join(explain(error, Settings.model_fields))
+        ) from None  # its cause would quote the values
+    except SettingsError as error:
+        raise UsageError(_source_problem(str(error), folder)) from None
+
+
+def variables() -> list[Variable]:
+    """Return every variable, in the order of the groups."""
+    return variables_of(Settings.model_fields)
+
+
+def settings_page() -> str:
+    """Return the text of `docs/settings.md`."""
+    return table(Settings.model_fields)
+
+
+def _readable(env_file: Path | None) -> Path | None:
+    if env_file is not None and not env_file.is_file():
+        raise UsageError(f"{env_file}: no such file; it should hold lines NAME=value")
+    return env_file
+
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    problems = misspelt(environment, Settings.model_fields)
+    if problems:
+        raise UsageError("\n".join(problems))
+
+
+def _source_problem(message: str, folder: str | None) -> str:
+    if folder is not None and "director" in message:
+        return f"{SECRETS_DIR}: {message}; expected a folder of files named like the variables"
+    group = re.search(r'field "(\w+)"', message)
+    if group is not None:
+        name = f"{PREFIX}{group[1].upper()}"
+        return f"{name}: no such setting by itself; expected {name}_..., as in docs/settings.md"
+    return message

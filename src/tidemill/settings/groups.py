@@ -1,0 +1,292 @@
+"""The groups of settings: one class per group, one field per variable, each checked and described.
+
+What is said of a field here is what `docs/settings.md` says. Messages begin with the variable where a check concerns
+several of them; a check of one field says only what was expected, the variable is put before it.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Annotated, Literal, Self
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
+
+from tidemill.domain.errors import UsageError
+
+_SERVERS = re.compile(r"[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*")
+_TOPIC_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*")
+
+
+def _is_local(host: str) -> bool:
+    """Whether `host` cannot be reached from another machine, so that plain text stays on this one."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host in {"", "localhost"} or host.startswith("/")
+
+
+def _travels_in_plain_text(database_url: str) -> bool:
+    url = urlsplit(database_url)
+    query = parse_qs(url.query)
+    return not _is_local(query.get("host", [url.hostname or ""])[0]) and "sslmode" not in query
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    url = urlsplit(value.get_secret_value())
+    if url.scheme not in {"postgresql", "postgres"} or not url.path.strip("/"):
+        raise ValueError("expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    return value
+
+
+def _bootstrap(value: str) -> str:
+    if not _SERVERS.fullmatch(value):
+        raise ValueError("expected HOST:PORT, or several separated by commas")
+    return value
+
+
+def _http_url(value: str) -> str:
+    if urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname:
+        raise ValueError("expected http://HOST:PORT/PATH or https://HOST/PATH")
+    if urlsplit(value).password:
+        raise ValueError(
+            "expected no password in it: set TIDEMILL_REGISTRY_USER and TIDEMILL_REGISTRY_PASSWORD"
+        )
+    return value.rstrip("/")
+
+
+def _topic_prefix(value: str) -> str:
+    if not _TOPIC_PREFIX.fullmatch(value):
+        raise ValueError("expected lower-case words joined by dots, hyphens inside a word")
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"expected a regular expression ({error})") from error
+    return value
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+
+
+class Group(BaseModel):
+    """A group of settings; immutable, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class DatabaseSettings(Group):
+    """TimescaleDB. Each role has a login of its own; where only the first is given, it is used for all three."""
+
+    url: DatabaseUrl | None = Field(None, description="login of the service; a member of `tidemill_service`")
+    migration_url: DatabaseUrl | None = Field(
+        None, description="login that owns the tables, for `migrate` and `topics create`; else the service's"
+    )
+    reader_url: DatabaseUrl | None = Field(
+        None, description="login for queries, a member of `tidemill_reader`; else the service's"
+    )
+    sslmode: Literal["disable", "require", "verify-ca", "verify-full"] | None = Field(
+        None, description="TLS; needed as soon as the server is not on this machine, `verify-full` is advised"
+    )
+    root_cert: FilePath | None = Field(
+        None, description="certificates that may sign the server's, as a PEM file"
+    )
+    client_cert: FilePath | None = Field(
+        None, description="certificate that we show the server, as a PEM file"
+    )
+    client_key: FilePath | None = Field(None, description="key of that certificate, as a PEM file")
+
+    @model_validator(mode="after")
+    def _refuse_silent_plain_text(self) -> Self:
+        for url in (self.url, self.migration_url, self.reader_url):
+            if url is not None and self.sslmode is None and _travels_in_plain_text(url.get_secret_value()):
+                raise ValueError(
+                    "TIDEMILL_DATABASE_SSLMODE: expected a value, since the database is on another machine: "
+                    "verify-full (with TIDEMILL_DATABASE_ROOT_CERT if its authority is a private one), "
+                    "or disable if the network between them is trusted"
+                )
+        return self
+
+    def dsn(self, login: Literal["service", "migration", "reader"] = "service") -> str:
+        """Return the connection URL of a login, TLS parameters included. Raises `UsageError` if none is set.
+
+        It holds a password: pass it to the driver, never to a log.
+        """
+        own = {"migration": self.migration_url, "reader": self.reader_url}.get(login)
+        secret = own or self.url
+        if secret is None:
+            raise UsageError(
+                "TIDEMILL_DATABASE_URL is not set: set it, or start servers with `tidemill dev up`"
+            )
+        url = urlsplit(secret.get_secret_value())
+        query = {name: values[-1] for name, values in parse_qs(url.query).items()} | self._tls()
+        return urlunsplit(url._replace(query=urlencode(query)))
+
+    def _tls(self) -> dict[str, str]:
+        named = {
+            "sslmode": self.sslmode,
+            "sslrootcert": self.root_cert,
+            "sslcert": self.client_cert,
+            "sslkey": self.client_key,
+        }
+        return {name: str(value) for name, value in named.items() if value is not None}
+
+
+class KafkaSettings(Group):
+    """Kafka."""
+
+    bootstrap: Annotated[str, AfterValidator(_bootstrap)] | None = Field(
+        None, description="brokers to ask first, `HOST:PORT[,HOST:PORT...]`"
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] | None = Field(
+        None, description="needed as soon as a broker is not on this machine, `SASL_SSL` or `SSL` is advised"
+    )
+    ca_file: FilePath | None = Field(
+        None, description="certificates that may sign the brokers', as a PEM file"
+    )
+    cert_file: FilePath | None = Field(
+        None, description="certificate that we show the brokers, as a PEM file"
+    )
+    key_file: FilePath | None = Field(None, description="key of that certificate, as a PEM file")
+    key_password: SecretStr | None = Field(None, description="password of that key")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="how to log in"
+    )
+    sasl_user: str | None = Field(None, description="user to log in as")
+    sasl_password: SecretStr | None = Field(None, description="password to log in with")
+
+    @model_validator(mode="after")
+    def _refuse_silent_plain_text(self) -> Self:
+        local = all(
+            _is_local(server.rsplit(":", 1)[0]) for server in (self.bootstrap or "").split(",") if server
+        )
+        if not local and self.security_protocol is None:
+            raise ValueError(
+                "TIDEMILL_KAFKA_SECURITY_PROTOCOL: expected a value, since a broker is on another machine: "
+                "SASL_SSL or SSL, or PLAINTEXT if the network between them is trusted"
+            )
+        if not local and self.security_protocol == "SASL_PLAINTEXT" and self.sasl_mechanism == "PLAIN":
+            raise ValueError(
+                "TIDEMILL_KAFKA_SECURITY_PROTOCOL: expected SASL_SSL, since PLAIN sends the password as it is"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _demand_credentials(self) -> Self:
+        sasl = (self.security_protocol or "").startswith("SASL")
+        given = {"MECHANISM": self.sasl_mechanism, "USER": self.sasl_user, "PASSWORD": self.sasl_password}
+        for name, value in given.items():
+            if sasl and value is None:
+                raise ValueError(
+                    f"TIDEMILL_KAFKA_SASL_{name}: expected a value, as {self.security_protocol} logs in"
+                )
+            if not sasl and value is not None:
+                raise ValueError(
+                    f"TIDEMILL_KAFKA_SASL_{name}: expected TIDEMILL_KAFKA_SECURITY_PROTOCOL=SASL_SSL with it"
+                )
+        return self
+
+    def servers(self) -> str:
+        """Return the brokers to ask first. Raises `UsageError` if none is set."""
+        if self.bootstrap is None:
+            raise UsageError(
+                "TIDEMILL_KAFKA_BOOTSTRAP is not set: set it, or start servers with `tidemill dev up`"
+            )
+        return self.bootstrap
+
+
+class RegistrySettings(Group):
+    """The schema registry, which is optional: without one, records carry the fingerprint of their schema."""
+
+    url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None, description="address of the Confluent API; not set: Avro's single-object encoding"
+    )
+    user: str | None = Field(None, description="user to log in as")
+    password: SecretStr | None = Field(None, description="password to log in with")
+    ca_file: FilePath | None = Field(
+        None, description="certificates that may sign the registry's, as a PEM file"
+    )
+
+    @model_validator(mode="after")
+    def _keep_passwords_private(self) -> Self:
+        url = urlsplit(self.url or "")
+        if self.password is not None and url.scheme == "http" and not _is_local(url.hostname or ""):
+            raise ValueError(
+                "TIDEMILL_REGISTRY_URL: expected https://..., since a password is sent to another machine"
+            )
+        if (self.user is None) != (self.password is None):
+            raise ValueError("TIDEMILL_REGISTRY_PASSWORD: expected together with TIDEMILL_REGISTRY_USER")
+        return self
+
+
+class TopicSettings(Group):
+    """Topics, as `tidemill topics create` makes them."""
+
+    prefix: Annotated[str, AfterValidator(_topic_prefix)] = Field(
+        "tidemill", description="first part of every name"
+    )
+    partitions: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        None, description="lanes of an aggregate, instead of its context's own number; fixed once created"
+    )
+    replication: int = Field(1, ge=1, le=9, description="copies of a record; 3 in production")
+    command_days: float = Field(
+        7, gt=0, description="how long commands are kept; less than the duplicate horizon"
+    )
+    outcome_days: float = Field(7, gt=0, description="how long outcomes are kept")
+    dead_letter_days: float = Field(30, gt=0, description="how long dead letters are kept")
+    max_command_bytes: int = Field(
+        262_144, ge=1_024, description="largest command record; below the largest event"
+    )
+    max_event_bytes: int = Field(1_048_576, ge=2_048, description="largest event record")
+
+    @model_validator(mode="after")
+    def _order_sizes(self) -> Self:
+        if self.max_command_bytes >= self.max_event_bytes:
+            raise ValueError(
+                f"TIDEMILL_TOPICS_MAX_COMMAND_BYTES: expected less than {self.max_event_bytes}, the largest event"
+            )
+        return self
+
+
+class CommandSettings(Group):
+    """The way in."""
+
+    batch_size: int = Field(2_000, ge=1, le=50_000, description="most records of one transaction")
+    workers: int = Field(4, ge=1, le=64, description="transactions at a time; each uses one connection")
+    horizon_days: int = Field(8, ge=1, le=365, description="how long a repeated command_id is found")
+    replies: Annotated[str, AfterValidator(_pattern)] = Field(
+        "",
+        description="regular expression of the topics that may be asked to answer to; empty: `PREFIX.replies.*`",
+    )
+
+
+class OutboxSettings(Group):
+    """The way out."""
+
+    transactional: bool = Field(
+        default=True, description="Kafka transactions: read_committed consumers see each event once"
+    )
+
+
+class HealthSettings(Group):
+    """`/health` and `/metrics` of every process."""
+
+    host: str = Field("127.0.0.1", description="address to listen at")
+    port: int = Field(
+        0, ge=0, le=65_535, description="port to listen at; 0: any free one, which the log names"
+    )
+
+
+class LogSettings(Group):
+    """Logs go to standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="least level that is written"
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: for people if it is a terminal"
+    )

@@ -1,0 +1,229 @@
+"""A wrong setting is named, explained in one line, and never shown if it is a secret."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tests.architecture import tree
+from tidemill.domain.errors import UsageError
+from tidemill.settings import Settings, load, settings_page, variables
+
+CANARY = "c4n4ry-s3cr3t"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("TIDEMILL_")]:
+        monkeypatch.delenv(name)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
+    for name, value in environment.items():
+        monkeypatch.setenv(f"TIDEMILL_{name}", value)
+    with pytest.raises(UsageError) as caught:
+        load()
+    assert "pydantic" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_without_any_variable_the_defaults_hold() -> None:
+    settings = load()
+    assert settings.topics.prefix == "tidemill"
+    assert settings.commands.batch_size == 2_000
+    assert settings.health.host == "127.0.0.1"
+    assert settings.outbox.transactional is True
+
+
+def test_a_variable_is_group_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_KAFKA_BOOTSTRAP", "127.0.0.1:9092,localhost:9093")
+    monkeypatch.setenv("TIDEMILL_TOPICS_MAX_COMMAND_BYTES", "2000")
+    settings = load()
+    assert settings.kafka.servers() == "127.0.0.1:9092,localhost:9093"
+    assert settings.topics.max_command_bytes == 2_000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("COMMANDS_BATCH_SIZE", "many", "=many: expected a whole number from 1 to 50000"),
+        ("COMMANDS_WORKERS", "0", "=0: expected a whole number from 1 to 64"),
+        ("COMMANDS_REPLIES", "(", "=(: expected a regular expression"),
+        ("OUTBOX_TRANSACTIONAL", "maybe", "=maybe: expected true, false"),
+        ("LOG_LEVEL", "loud", "=loud: expected DEBUG, INFO, WARNING, ERROR"),
+        ("HEALTH_PORT", "99999", "=99999: expected a whole number from 0 to 65535"),
+        ("KAFKA_BOOTSTRAP", "broker", "=broker: expected HOST:PORT, or several separated by commas"),
+        ("KAFKA_CA_FILE", "/no/such.pem", "=/no/such.pem: expected a file, which must exist"),
+        ("REGISTRY_URL", "registry:8081", "=registry:8081: expected http://HOST:PORT/PATH"),
+        ("TOPICS_PREFIX", "Tide mill", "=Tide mill: expected lower-case words"),
+        (
+            "DATABASE_URL",
+            "mysql://a:b@localhost/c",
+            ": expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+        ),
+        ("KAFKA_BOOTSTRP", "localhost:1", ": no such setting; did you mean TIDEMILL_KAFKA_BOOTSTRAP?"),
+        ("DATABSE_URL", "x", ": no such setting; did you mean TIDEMILL_DATABASE_URL?"),
+        ("LOG", "debug", ": no such setting by itself; expected TIDEMILL_LOG_..."),
+    ],
+)
+def test_a_bad_value_is_named_and_explained_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
+) -> None:
+    message = refused(monkeypatch, **{name: value})
+    assert message.startswith(f"TIDEMILL_{name}{expected}")
+    assert "\n" not in message
+
+
+def test_every_mistake_gets_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = refused(monkeypatch, COMMANDS_WORKERS="x", HEALTH_PORT="y")
+    assert [line.split("=")[0] for line in message.splitlines()] == [
+        "TIDEMILL_COMMANDS_WORKERS",
+        "TIDEMILL_HEALTH_PORT",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"DATABASE_URL": "postgresql://u:p@db.example.com/x"}, "TIDEMILL_DATABASE_SSLMODE"),
+        ({"DATABASE_URL": "postgresql:///x?host=db.example.com"}, "TIDEMILL_DATABASE_SSLMODE"),
+        ({"DATABASE_READER_URL": "postgresql://u:p@10.0.0.1/x"}, "TIDEMILL_DATABASE_SSLMODE"),
+        (
+            {"DATABASE_URL": "postgresql://u:p@localhost/x", "DATABASE_SSLMODE": "prefer"},
+            "TIDEMILL_DATABASE_SSLMODE",
+        ),
+        ({"KAFKA_BOOTSTRAP": "localhost:9092,kafka:9092"}, "TIDEMILL_KAFKA_SECURITY_PROTOCOL"),
+        (
+            {
+                "KAFKA_BOOTSTRAP": "kafka:9092",
+                "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+                "KAFKA_SASL_MECHANISM": "PLAIN",
+                "KAFKA_SASL_USER": "u",
+                "KAFKA_SASL_PASSWORD": "p",
+            },
+            "TIDEMILL_KAFKA_SECURITY_PROTOCOL",
+        ),
+        (
+            {"KAFKA_BOOTSTRAP": "kafka:1", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+            "TIDEMILL_KAFKA_SASL_MECHANISM",
+        ),
+        ({"KAFKA_SASL_USER": "u"}, "TIDEMILL_KAFKA_SASL_USER"),
+        (
+            {"REGISTRY_URL": "http://registry:8081", "REGISTRY_USER": "u", "REGISTRY_PASSWORD": "p"},
+            "TIDEMILL_REGISTRY_URL",
+        ),
+        ({"REGISTRY_URL": "http://localhost:1", "REGISTRY_USER": "u"}, "TIDEMILL_REGISTRY_PASSWORD"),
+    ],
+)
+def test_nothing_leaves_the_machine_in_plain_text_unless_told_to(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], named: str
+) -> None:
+    assert refused(monkeypatch, **environment).startswith(named)
+
+
+def test_plain_text_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_KAFKA_BOOTSTRAP", "kafka:9092")
+    monkeypatch.setenv("TIDEMILL_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
+    monkeypatch.setenv("TIDEMILL_DATABASE_URL", "postgresql://u:p@timescaledb/x")
+    monkeypatch.setenv("TIDEMILL_DATABASE_SSLMODE", "disable")
+    assert load().database.dsn() == "postgresql://u:p@timescaledb/x?sslmode=disable"
+
+
+def test_tls_reaches_the_connection_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    root = tmp_path / "root.pem"
+    root.touch()
+    monkeypatch.setenv("TIDEMILL_DATABASE_URL", "postgresql://u:p%40@db/x?connect_timeout=3")
+    monkeypatch.setenv("TIDEMILL_DATABASE_SSLMODE", "verify-full")
+    monkeypatch.setenv("TIDEMILL_DATABASE_ROOT_CERT", str(root))
+    dsn = load().database.dsn()
+    assert dsn.startswith("postgresql://u:p%40@db/x?connect_timeout=3&sslmode=verify-full&sslrootcert=")
+    assert dsn.endswith("root.pem")
+
+
+def test_each_login_may_have_its_own_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_DATABASE_URL", "postgresql://service@localhost/x")
+    assert load().database.dsn("reader") == "postgresql://service@localhost/x"
+    monkeypatch.setenv("TIDEMILL_DATABASE_READER_URL", "postgresql://reader@localhost/x")
+    assert load().database.dsn("reader") == "postgresql://reader@localhost/x"
+    assert load().database.dsn("migration") == "postgresql://service@localhost/x"
+
+
+def test_what_is_needed_and_not_set_says_what_to_do() -> None:
+    with pytest.raises(UsageError, match=r"TIDEMILL_DATABASE_URL is not set.*tidemill dev up"):
+        load().database.dsn()
+    with pytest.raises(UsageError, match=r"TIDEMILL_KAFKA_BOOTSTRAP is not set.*tidemill dev up"):
+        load().kafka.servers()
+
+
+def test_the_horizon_outlives_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = refused(monkeypatch, TOPICS_COMMAND_DAYS="8")
+    assert message.startswith("TIDEMILL_COMMANDS_HORIZON_DAYS: expected more than 8")
+
+
+def test_secrets_may_be_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tidemill_database_url").write_text(f"postgresql://u:{CANARY}@localhost/x\n")
+    monkeypatch.setenv("TIDEMILL_SECRETS_DIR", str(tmp_path))
+    assert load().database.dsn() == f"postgresql://u:{CANARY}@localhost/x"
+    monkeypatch.setenv("TIDEMILL_DATABASE_URL", "postgresql://u@localhost/y")
+    assert load().database.dsn() == "postgresql://u@localhost/y"
+
+
+def test_a_folder_of_secrets_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refused(monkeypatch, SECRETS_DIR="/no/such/folder").startswith("TIDEMILL_SECRETS_DIR: ")
+
+
+def test_an_env_file_gives_what_the_environment_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = tmp_path / "run.env"
+    lines.write_text("TIDEMILL_TOPICS_PREFIX=trial\nTIDEMILL_COMMANDS_WORKERS=2\n")
+    monkeypatch.setenv("TIDEMILL_COMMANDS_WORKERS", "3")
+    settings = load(lines)
+    assert (settings.topics.prefix, settings.commands.workers) == ("trial", 3)
+    with pytest.raises(UsageError, match="no such file"):
+        load(tmp_path / "other.env")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", f"mysql://u:{CANARY}@localhost/x"),
+        ("DATABASE_URL", f"postgresql://u:{CANARY}@far.example.com/x"),
+        ("DATABASE_PASSWORD", CANARY),
+        ("KAFKA_SASL_PASSWORD", CANARY),
+        ("REGISTRY_PASSWORD", CANARY),
+    ],
+)
+def test_an_error_never_shows_a_secret(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"TIDEMILL_{name}", value)
+    with pytest.raises(UsageError) as caught:
+        load()
+    assert CANARY not in repr(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_repr_never_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_DATABASE_URL", f"postgresql://u:{CANARY}@localhost/x")
+    monkeypatch.setenv("TIDEMILL_KAFKA_KEY_PASSWORD", CANARY)
+    settings = load()
+    for text in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
+        assert CANARY not in text
+
+
+def test_settings_do_not_change() -> None:
+    settings = load()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.topics.prefix = "other"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.topics = Settings().topics  # type: ignore[misc]
+
+
+def test_every_variable_says_what_it_is_for() -> None:
+    assert all(variable.meaning for variable in variables())
+    assert len({variable.name for variable in variables()}) == len(variables())
+
+
+def test_the_page_of_settings_is_the_one_that_is_made() -> None:
+    page = (tree.ROOT / "docs" / "settings.md").read_text()
+    assert page == settings_page(), "python -m tidemill.settings > docs/settings.md"
