@@ -25,10 +25,10 @@ def environment_file(state: StackState) -> str:
     """The variables of the compose file for this stack, as the text of an environment file."""
     variables = {
         "COMPOSE_PROJECT_NAME": f"tidemill-{state.name}",
-        "TIDEMILL_POSTGRES_PASSWORD": state.password,
-        "TIDEMILL_POSTGRES_PORT": state.ports["postgres"],
-        "TIDEMILL_KAFKA_PORT": state.ports["kafka"],
-        "TIDEMILL_REGISTRY_PORT": state.ports["registry"],
+        "TIDEMILL_DEV_POSTGRES_PASSWORD": state.password,
+        "TIDEMILL_DEV_POSTGRES_PORT": state.ports["postgres"],
+        "TIDEMILL_DEV_KAFKA_PORT": state.ports["kafka"],
+        "TIDEMILL_DEV_REGISTRY_PORT": state.ports["registry"],
     }
     return "".join(f"{name}={value}\n" for name, value in variables.items())
 
