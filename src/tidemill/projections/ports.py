@@ -1,21 +1,18 @@
-"""What the projector needs from the outside: events in order, and rows with a checkpoint."""
+"""What read models need from the outside: events in order, rows with a checkpoint, and a place to build rows twice."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from tidemill.domain.errors import TransientError
 from tidemill.domain.messages import EventBase, ReadModelBase
 from tidemill.domain.projection import Key, Projection, Recorded
 
-
-class Checkpoint(NamedTuple):
-    """How far a projection is in a lane: the last sequence folded."""
-
-    lane: int
-    sequence: int
+# --- events ----------------------------------------------------------------------------------------------------------
 
 
 class EventRecord(NamedTuple):
@@ -41,31 +38,48 @@ class EventCodec(Protocol):
         ...
 
 
+class PartitionError(Exception):
+    """A partition cannot be read on from where it is; the others go on at the next `poll`.
+
+    Raised again by every `poll` until the partition is paused or sent elsewhere by `seek`.
+    """
+
+    def __init__(self, partition: int, offset: int, detail: str) -> None:
+        """`offset` is the position at which the partition is stuck."""
+        super().__init__(f"partition {partition} at offset {offset}: {detail}")
+        self.partition = partition
+        self.offset = offset
+        self.detail = detail
+
+
+class OffsetOutOfRange(PartitionError):
+    """The topic does not have `offset`: it was trimmed, or created again."""
+
+
+class Unfetchable(PartitionError):
+    """What stands at `offset` cannot be unpacked, or is no event: it lacks the headers that every event has."""
+
+
 class EventSource(Protocol):
     """The event topic of one stream, read_committed, all partitions assigned by hand."""
 
     async def start(self, offsets: Mapping[int, int]) -> None:
-        """Read every partition from its offset (0 where none is given). Raises `Unavailable`."""
+        """Read every partition from its offset (0 where none is given). May be called again after `Unavailable`."""
         ...
 
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
-        """Return what arrived, by partition; waits a moment if nothing did."""
+        """Return what arrived, by partition, in offset order; waits a moment if nothing did. Raises `PartitionError`.
+
+        Cancelling it loses nothing that a `seek` does not bring back.
+        """
         ...
 
     def seek(self, partition: int, offset: int) -> None:
-        """Go to an offset."""
+        """Go to an offset; the next `poll` returns nothing from before the call. Also lets a paused partition flow."""
         ...
 
     def pause(self, partitions: frozenset[int]) -> None:
-        """Hold partitions back."""
-        ...
-
-    def resume(self, partitions: frozenset[int]) -> None:
-        """Let partitions flow again."""
-        ...
-
-    async def ends(self) -> Mapping[int, int]:
-        """Return partition -> end offset (last stable). Raises `Unavailable`."""
+        """Hold partitions back until a `seek`."""
         ...
 
     async def close(self) -> None:
@@ -73,37 +87,158 @@ class EventSource(Protocol):
         ...
 
 
-class ViewTransaction(Protocol):
-    """One transaction over the rows of one projection and its checkpoints."""
+# --- rows ------------------------------------------------------------------------------------------------------------
 
-    async def advance(self, steps: Mapping[int, tuple[int, int, int]]) -> None:
-        """Move checkpoints: lane -> (from sequence, to sequence, next offset). Raises `TransientError` if one moved."""
+
+class Checkpoint(NamedTuple):
+    """How far a view is in a lane: the last sequence folded, and the offset behind that event's record."""
+
+    sequence: int
+    next_offset: int
+
+
+class Step(NamedTuple):
+    """A checkpoint's move: it must stand at sequence `before`."""
+
+    before: int
+    sequence: int
+    next_offset: int
+
+
+class Halt(NamedTuple):
+    """Why a view does not go on in a lane: it expects event `expected`. `code` is one of `halts.HALTS`.
+
+    `got`: for a gap, the sequence that came instead; else the event that it stands before.
+    """
+
+    code: str
+    expected: int
+    got: int
+    detail: str
+
+
+class CheckpointMoved(TransientError):
+    """Somebody else moved a checkpoint, or the rows were swapped: read the checkpoints again, then the events."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One incarnation of a projection's rows: the live one, or (`live=False`) one that is built beside it."""
+
+    projection: Projection
+    incarnation: int
+    live: bool = True
+
+
+class Standing(NamedTuple):
+    """A view with its checkpoint in every lane, and the halts that are on record."""
+
+    view: View
+    checkpoints: Mapping[int, Checkpoint]
+    halts: Mapping[int, Halt]
+
+
+class ViewTransaction(Protocol):
+    """One transaction over the rows of one view and its checkpoints. Every call may raise `TransientError`."""
+
+    async def advance(self, steps: Mapping[int, Step]) -> None:
+        """Move checkpoints by compare-and-set. Comes first: its locks keep others out. Raises `CheckpointMoved`."""
         ...
 
     async def load(self, keys: Sequence[Key]) -> dict[Key, ReadModelBase]:
-        """Return the rows of the keys that exist, locked."""
+        """Return the rows of the keys that exist, locked. `keys` are distinct."""
         ...
 
-    async def write(self, new: Sequence[ReadModelBase], changed: Sequence[ReadModelBase], gone: Sequence[Key]) -> None:
-        """Insert, update and delete rows set-wise. Raises `TransientError` if somebody else inserted a key."""
+    async def write(
+        self, new: Sequence[ReadModelBase], changed: Sequence[ReadModelBase], gone: Sequence[Key]
+    ) -> None:
+        """Insert, update and delete rows set-wise.
+
+        Raises `TransientError` if somebody else inserted a key meanwhile, `DataError` if a value is refused.
+        """
+        ...
+
+    async def clear_halts(self, partitions: frozenset[int]) -> None:
+        """Forget the halts of lanes that go on."""
         ...
 
 
 class ViewStore(Protocol):
-    """Where read models live."""
+    """Where read models live. Every call may raise `Unavailable`, `ContractError` (a table is missing)."""
 
-    async def checkpoints(self, projection: Projection) -> dict[int, tuple[int, int]]:
-        """Return lane (partition) -> (sequence, next offset) of the live incarnation."""
+    async def open(self, projection: Projection, aggregate: str, partitions: int) -> Standing:
+        """Return the live view; its first call ever records the projection with checkpoints at zero."""
         ...
 
-    def transaction(self, projection: Projection) -> AbstractAsyncContextManager[ViewTransaction]:
-        """Open a transaction on the live incarnation; leaving the block commits."""
+    def transaction(self, view: View) -> AbstractAsyncContextManager[ViewTransaction]:
+        """Open a transaction; leaving the block commits, an exception rolls back."""
         ...
 
-    async def halt(self, projection: Projection, partition: int, expected: int, got: int) -> None:
-        """Record that a lane's gap holds the projection."""
+    async def halt(self, view: View, partition: int, halt: Halt) -> None:
+        """Put a halt on record. The time of an equal one that is on record already is kept."""
         ...
 
-    async def clear_halt(self, projection: Projection, partition: int) -> None:
-        """Record that the gap is closed."""
+
+# --- rows, a second time ---------------------------------------------------------------------------------------------
+
+
+class Difference(NamedTuple):
+    """A row that the live view and its rebuild do not share.
+
+    `key`: its key columns as text. `columns`: column -> (live, rebuilt) as text, None for null, of those that differ;
+    empty where one side lacks the row, which `side` then names (`live` or `rebuilt` has it).
+    """
+
+    key: tuple[str, ...]
+    columns: Mapping[str, tuple[str | None, str | None]]
+    side: str | None
+
+
+class Comparison(NamedTuple):
+    """How two sets of rows compare, byte for byte: counts, and the first examples by key."""
+
+    rows: int
+    differing: int
+    examples: Sequence[Difference]
+
+
+class Workshop(Protocol):
+    """A place where one projection's rows are built a second time. One at a time, for each projection."""
+
+    @property
+    def view(self) -> View:
+        """The view under construction: no rows, checkpoints at zero."""
+        ...
+
+    async def live(self) -> Mapping[int, Checkpoint]:
+        """Return the checkpoints of the live view."""
+        ...
+
+    async def photograph(self) -> Mapping[int, Checkpoint]:
+        """Copy the live rows and return their checkpoints, both of one moment."""
+        ...
+
+    async def compare(self, examples: int) -> Comparison:
+        """Compare the photograph with the rows that were built."""
+        ...
+
+    def swap(self) -> AbstractAsyncContextManager[Mapping[int, Checkpoint]]:
+        """Hold the live view's checkpoints, which are returned; leaving the block puts the new rows in its place.
+
+        In one transaction, with names, indexes and grants kept; an exception leaves the live view as it was.
+        """
+        ...
+
+
+class Workshops(Protocol):
+    """Opens workshops."""
+
+    def open(
+        self, projection: Projection, aggregate: str, partitions: int, *, lasting: bool
+    ) -> AbstractAsyncContextManager[Workshop]:
+        """Clear away what a crash left, then prepare an empty view beside the live one.
+
+        Leaving the block removes what was not swapped. `lasting=False`: the rows need not survive a crash.
+        Raises `UsageError` if another workshop of the projection is open or the table cannot be swapped.
+        """
         ...

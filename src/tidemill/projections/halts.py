@@ -1,0 +1,21 @@
+"""Every reason for which a projection does not go on in a lane, with what to do about it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+GAP: Final = "GAP"
+UNREADABLE: Final = "UNREADABLE"
+UNFETCHABLE: Final = "UNFETCHABLE"
+OFFSET_LOST: Final = "OFFSET_LOST"
+TOPIC_CHANGED: Final = "TOPIC_CHANGED"
+STOPPED: Final = "STOPPED"
+
+HALTS: Final[dict[str, str]] = {
+    GAP: "events are missing from the topic: it goes on by itself when they arrive",
+    UNREADABLE: "this version cannot read the event: deploy the one that can, then restart the projector",
+    UNFETCHABLE: "the record cannot be unpacked or is no event: find who wrote it, then rebuild from a mended topic",
+    OFFSET_LOST: "the next event was deleted from the topic: restore the topic, or rebuild from one that is whole",
+    TOPIC_CHANGED: "the last event folded is not in the topic any more: it was re-created; find out why, then rebuild",
+    STOPPED: "the projection's own code failed, or the database refused a row: mend it, then restart the projector",
+}
