@@ -1,0 +1,75 @@
+"""The pinned packages: all of them, with hashes, as installed, and each direct one with its reason."""
+
+import re
+import tomllib
+from importlib import metadata
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.architecture.tree import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PINNED = dict(re.findall(r"^([\w.-]+)==(\S+) \\$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+
+
+def direct() -> list[Requirement]:
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    lines = [*PROJECT["project"]["dependencies"], *(line for extra in extras for line in extra)]
+    return [Requirement(line) for line in (*lines, *PROJECT["build-system"]["requires"])]
+
+
+def applies(requirement: Requirement, extras: set[str]) -> bool:
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or {""})
+
+
+def needed() -> set[str]:
+    """Everything that the direct requirements need in this environment, by canonical name."""
+    todo = [(canonicalize_name(r.name), frozenset(r.extras)) for r in direct()]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while todo:
+        name, extras = item = todo.pop()
+        if item not in seen:
+            seen.add(item)
+            requirements = map(Requirement, metadata.requires(name) or [])
+            todo += [
+                (canonicalize_name(r.name), frozenset(r.extras))
+                for r in requirements
+                if applies(r, set(extras))
+            ]
+    return {name for name, _ in seen}
+
+
+@pytest.mark.parametrize("requirement", direct(), ids=str)
+def test_a_direct_requirement_is_pinned_within_its_bounds(requirement: Requirement) -> None:
+    assert requirement.specifier.contains(PINNED[canonicalize_name(requirement.name)])
+
+
+def test_everything_that_is_needed_is_pinned_and_nothing_else() -> None:
+    assert needed() == PINNED.keys()
+
+
+def test_the_environment_has_what_is_pinned() -> None:
+    installed = {name: metadata.version(name) for name in PINNED}
+    assert installed == PINNED, "the environment is older than constraints.txt: make check installs it"
+
+
+def test_every_pin_has_hashes_and_there_is_nothing_but_pins() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    others = [
+        line
+        for line in lines
+        if not re.fullmatch(r"[\w.-]+==\S+ \\|    --hash=sha256:[0-9a-f]{64}( \\)?|#.*", line)
+    ]
+    assert not others
+    pins = [index for index, line in enumerate(lines) if "==" in line]
+    assert all(lines[index + 1].startswith("    --hash=sha256:") for index in pins)
+
+
+def test_every_direct_dependency_has_its_reason_in_the_docs() -> None:
+    rows = re.findall(r"^\| `([\w.-]+)", (ROOT / "docs" / "dependencies.md").read_text(), re.MULTILINE)
+    assert sorted({canonicalize_name(row) for row in rows}) == sorted(
+        {canonicalize_name(r.name) for r in direct()}
+    )
