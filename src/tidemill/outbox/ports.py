@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -33,6 +33,7 @@ class OutboxItem(NamedTuple):
     payload: bytes | None
     chain: int
     trace: str | None
+    client_id: str | None = None  # the id as the client wrote it, where that is not the text of command_id
 
 
 class ParkedRecord(NamedTuple):
@@ -52,7 +53,8 @@ class ParkedRecord(NamedTuple):
 class Published(NamedTuple):
     """How far the outside is known to be: everything up to `position` was acknowledged by the broker.
 
-    `sequence` and `event_id`: the last event up to there (0 and None before the first).
+    `sequence` and `event_id`: the last event up to there (0 and None before the first). A reconciliation of a lane's
+    history writes it too: the relay continues behind it and takes what it says about the topic's tail for granted.
     """
 
     position: int
@@ -60,8 +62,11 @@ class Published(NamedTuple):
     event_id: str | None
 
 
+NOTHING_PUBLISHED = Published(0, 0, None)
+
+
 class LaneEnd(NamedTuple):
-    """How far the database is, and where the relay must not look beyond."""
+    """How far the database is: the newest row of the lane's ledger."""
 
     position: int
     sequence: int
@@ -69,34 +74,62 @@ class LaneEnd(NamedTuple):
 
 
 class OutboxReader(Protocol):
-    """The outbox of the lanes, for their relay. Every call may raise `Unavailable`."""
+    """The outbox of the lanes, for their relay. Every call may raise `Unavailable` or another `TransientError`."""
 
-    async def read(self, lane: int, after: int, limit: int) -> list[OutboxItem]:
-        """Return the rows of at most `limit` positions behind position `after`, by (position, item)."""
+    async def read(self, lane: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
+        """Return rows behind position `after`, by (position, item); empty only if there is none.
+
+        At most `limit` positions, each of them whole, and no more than `max_bytes` of keys, payloads and parked records
+        unless the first position alone is larger. The first row may be further away than `after + 1`: a hole.
+        """
         ...
 
     async def parked(self, lane: int, positions: Sequence[int]) -> dict[int, ParkedRecord]:
         """Return the parked records at `positions`."""
         ...
 
+    async def pending(self, positions: Mapping[int, int]) -> frozenset[int]:
+        """Return those of the lanes (lane -> position) that have rows behind their position."""
+        ...
+
     async def published(self, lane: int) -> Published:
-        """Return the stored hint of how far the lane was published."""
+        """Return the stored hint of how far the lane was published; `NOTHING_PUBLISHED` if there is none."""
         ...
 
     async def mark(self, marks: Mapping[int, Published]) -> None:
         """Store the hint for several lanes. Never moves it back."""
         ...
 
-    async def end(self, lane: int) -> LaneEnd:
-        """Return how far the lane's ledger is."""
+    async def end(self, claim: Claim) -> LaneEnd:
+        """Return how far the lane's ledger is. Raises `Fenced` if the claim was lost."""
         ...
 
-    async def event_at(self, lane: int, sequence: int) -> tuple[int, str] | None:
-        """Return (position, event id) of event `sequence` by the database, None if it is not remembered any more."""
+    async def events_at(self, lane: int, position: int) -> dict[int, str] | None:
+        """Return sequence -> event id of the events at `position`; None if the outbox does not hold it (any more)."""
         ...
 
     async def halt(self, claim: Claim, code: str, detail: str) -> None:
-        """Record that a lane stands still, unless the claim was lost meanwhile."""
+        """Record that a lane stands still, unless it is recorded already or the claim was lost meanwhile."""
+        ...
+
+    async def halted(self, lanes: Sequence[int]) -> frozenset[int]:
+        """Return those of the lanes that are halted."""
+        ...
+
+
+class OutboxGenerations(Protocol):
+    """The outbox by age. Every call may raise `TransientError`."""
+
+    async def note_sent(self) -> None:
+        """Write down the time for every closed generation all of whose rows are now known to be published."""
+        ...
+
+    async def droppable(self, now: datetime, keep: timedelta) -> list[int]:
+        """Return the generations that were seen to be published at least `keep` before `now`, oldest first."""
+        ...
+
+    async def drop(self, generation: int) -> None:
+        """Let a generation's outbox go. A generation that is gone already is none of our business."""
         ...
 
 

@@ -1,0 +1,75 @@
+-- The statements of the way out: what the relay reads and remembers.
+
+-- name: read_outbox
+-- Whole positions only. octet_length of a stored value does not read the value, so counting bytes is cheap.
+with first as (
+  select position from tm.outbox where lane = $1 and position > $2 order by position limit 1)
+select o.position, o.item, o.outcome, o.original, o.code, o.detail, o.command_id, o.service, o.correlation, o.sequence,
+       o.at, o.seconds, o.record_offset, o.key, o.event_type, o.payload, o.chain, o.trace, o.client_id
+from first, (
+  select rows.*, sum(coalesce(octet_length(rows.key), 0) + coalesce(octet_length(rows.payload), 0)
+           + case when rows.outcome = 'p' then coalesce((
+               select octet_length(p.value) from tm.parked p where p.lane = rows.lane and p.position = rows.position), 0)
+             else 0 end) over (order by rows.position) as bytes
+  from first, tm.outbox as rows
+  where rows.lane = $1 and rows.position >= first.position and rows.position < first.position + $3) as o
+where o.bytes <= $4 or o.position = first.position
+order by o.position, o.item
+
+-- name: parked_records
+select position, topic, partition, record_offset, key, value, headers, code, detail
+from tm.parked where lane = $1 and position = any($2::bigint[])
+
+-- name: pending_lanes
+select w.lane from unnest($1::smallint[], $2::bigint[]) as w (lane, position)
+where exists (select from tm.outbox o where o.lane = w.lane and o.position > w.position)
+
+-- name: published
+select position, sequence, event_id from tm.published where lane = $1
+
+-- name: mark_published
+-- An unknown event id is the one that stands there, if it belongs to the same event.
+insert into tm.published as p (lane, position, sequence, event_id)
+select m.lane, m.position, m.sequence, m.event_id
+from unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::text[]) as m (lane, position, sequence, event_id)
+order by m.lane
+on conflict (lane) do update
+set position = excluded.position, sequence = excluded.sequence, at = clock_timestamp(),
+    event_id = coalesce(excluded.event_id, case when excluded.sequence = p.sequence then p.event_id end)
+where excluded.position > p.position
+
+-- name: lane_end
+-- Carried rows repeat the number of the batch they carry: the later generation is the newer row.
+select l.epoch, b.position, b.sequence, b.timeline
+from tm.lane l cross join lateral (
+  select position, sequence, timeline from tm.batch where batch.lane = l.lane order by batch desc, gen desc limit 1) as b
+where l.lane = $1
+
+-- name: events_at
+select item, sequence, command_id, payload is not null as has_event
+from tm.outbox where lane = $1 and position = $2
+
+-- name: halt_lane
+insert into tm.halt (lane, code, detail)
+select lane, $3, $4 from tm.lane where lane = $1 and epoch = $2
+on conflict (lane) do nothing
+
+-- name: halted_lanes
+select lane from tm.halt where lane = any($1::smallint[])
+
+-- name: note_sent
+-- The last position of each lane in a generation is one look into its index.
+update tm.generation g set outbox_sent_at = clock_timestamp()
+where g.closed_at is not null and g.outbox_sent_at is null and not exists (
+  select from tm.lane l left join tm.published p on p.lane = l.lane
+  cross join lateral (
+    select o.position from tm.outbox o where o.gen = g.gen and o.lane = l.lane order by o.position desc limit 1) as last
+  where last.position > coalesce(p.position, 0))
+
+-- name: droppable_generations
+select gen from tm.generation
+where outbox_sent_at <= $1::timestamptz - $2::interval and to_regclass(format('tm.outbox_%s', gen)) is not null
+order by gen
+
+-- name: drop_outbox_generation
+call tm.drop_generation($1::smallint, 'outbox')
