@@ -1,13 +1,12 @@
-"""The spine: lanes, ledger, log, outbox, parked records, checkpoints, and the three roles.
+"""The spine: lanes, ledger, log, outbox, parked records, checkpoints, and the two roles.
 
 Revision ID: core_0001
 Revises:
-Create Date: 2026-11-21
 """
 
 from __future__ import annotations
 
-from alembic import op
+from tidemill.storage.revisions import run_script
 
 revision = "core_0001"
 down_revision = None
@@ -15,10 +14,19 @@ branch_labels = ("core",)
 depends_on = None
 
 ROLES = """
-do $$ begin
-  if not exists (select from pg_roles where rolname = 'tidemill_service') then create role tidemill_service nologin; end if;
-  if not exists (select from pg_roles where rolname = 'tidemill_reader') then create role tidemill_reader nologin; end if;
-exception when duplicate_object or unique_violation then null;  -- roles are shared by the databases of a server
+-- The role that migrates owns everything; those who work or read are members of one of these. Roles belong to the
+-- server, so that another database may make them at the same moment.
+do $$
+declare name text;
+begin
+  foreach name in array array['tidemill_service', 'tidemill_reader'] loop
+    if not exists (select from pg_catalog.pg_roles where rolname = name) then
+      begin
+        execute format('create role %I nologin', name);
+      exception when duplicate_object or unique_violation then null;
+      end;
+    end if;
+  end loop;
 end $$;
 """
 
@@ -27,6 +35,8 @@ create extension if not exists timescaledb;
 create schema tm;
 
 comment on schema tm is 'Tidemill: lanes, ledger, log, outbox. Contexts keep their own tables elsewhere.';
+create schema tm_shadow;
+comment on schema tm_shadow is 'Tidemill: read models under construction; nothing here outlives a rebuild or a verification.';
 
 -- A lane changes at claims only: SELECT ... FOR UPDATE of it is the mutex, so that no batch leaves a dead row version
 -- here, even under a snapshot that somebody holds for hours.
@@ -48,7 +58,8 @@ create table tm.halt (
 -- Generations: exactly one is open; a closed one is immutable and has a filter of its ids.
 create table tm.generation (
   gen smallint primary key, opened_at timestamptz not null default clock_timestamp(), closed_at timestamptz,
-  ids bigint, filter bytea);
+  ids bigint, filter bytea,
+  outbox_sent_at timestamptz);   -- when all of its outbox was first seen to be published: its part leaves 72 h later
 create unique index one_generation_is_open on tm.generation ((true)) where closed_at is null;
 
 -- The ledger: one row per batch and lane, append-only. The newest row of a lane is its state; from/to offsets form the
@@ -108,8 +119,8 @@ create table tm.projection (
   read_table text not null, rebuilt_at timestamptz, verified_at timestamptz);
 
 create table tm.projection_halt (
-  projection text not null, partition int not null, expected bigint not null, got bigint not null,
-  since timestamptz not null default clock_timestamp(), primary key (projection, partition));
+  projection text not null, partition int not null, code text not null, expected bigint not null, got bigint not null,
+  detail text not null, since timestamptz not null default clock_timestamp(), primary key (projection, partition));
 
 -- Totals of ledger generations that were dropped, so that the audit still balances from the first record on.
 create table tm.ledger_total (
@@ -118,18 +129,30 @@ create table tm.ledger_total (
 """
 
 ROUTINES = """
--- Prepared ahead of the roll, outside of its lock.
-create procedure tm.prepare_generation(g smallint) language plpgsql as $$
+-- The service role has no right to create or drop: these procedures do it instead, as their owner. Every name in them is
+-- written out, and nobody else may call them.
+
+-- Prepared ahead of the roll, outside of its lock. Attaching lets readers and writers pass, CREATE ... PARTITION OF would
+-- not: a dump that reads for an hour would stop every lane behind it.
+create procedure tm.prepare_generation(g smallint) language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
+declare what text;
 begin
-  execute format('create table if not exists tm.log_%s partition of tm.log for values in (%s)', g, g);
-  execute format('create table if not exists tm.outbox_%s partition of tm.outbox for values in (%s)', g, g);
-  execute format('create table if not exists tm.batch_%s partition of tm.batch for values in (%s)', g, g);
+  perform pg_advisory_xact_lock(7018643071);  -- one at a time: whoever comes second finds it done
+  foreach what in array array['log', 'outbox', 'batch'] loop
+    if to_regclass(format('tm.%s_%s', what, g)) is null then
+      execute format('create table tm.%s_%s (like tm.%s including defaults including constraints)', what, g, what);
+      execute format('alter table tm.%s attach partition tm.%s_%s for values in (%s)', what, what, g, g);
+    end if;
+  end loop;
 end $$;
 
 -- Close the open generation and open the next one. SHARE waits for the writers in flight and stops new ones; those that
 -- had already chosen the old generation look again as their last statement and redo their batch.
-create procedure tm.roll_generation(old smallint, new smallint) language plpgsql as $$
+create procedure tm.roll_generation(old smallint, new smallint) language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
 begin
+  call tm.prepare_generation(new);
   execute format('lock table tm.log_%s in share mode', old);
   update tm.generation set closed_at = clock_timestamp() where gen = old and closed_at is null;
   if not found then raise exception 'generation % is not open', old using errcode = 'TM001'; end if;
@@ -140,6 +163,42 @@ begin
     from tm.batch where gen = old order by lane, batch desc;
 end $$;
 
+-- Let one part of a closed generation go: 'log', 'outbox' or 'batch'. When is policy, and the caller's; what would lose
+-- something is refused here. The generation's own row goes with its last part.
+create procedure tm.drop_generation(g smallint, what text) language plpgsql
+security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
+declare unpublished bigint;
+begin
+  if what is null or what not in ('log', 'outbox', 'batch') then
+    raise exception 'a generation has no part %', what using errcode = '22023';
+  end if;
+  if not exists (select from tm.generation where gen = g and closed_at is not null) then
+    raise exception 'generation % is not closed', g using errcode = 'TM002';
+  end if;
+  if to_regclass(format('tm.%s_%s', what, g)) is null then return; end if;
+  if what = 'outbox' then
+    execute format('select count(*) from (select lane, max(position) as last from tm.outbox_%s group by lane) held
+                    left join tm.published using (lane) where last > coalesce(published.position, 0)', g) into unpublished;
+    if unpublished > 0 then
+      raise exception 'the outbox of generation % holds rows of % lanes that are not known to be published', g, unpublished
+        using errcode = 'TM003';
+    end if;
+  elsif what = 'batch' then
+    insert into tm.ledger_total as total (lane, records, applied, rejected, duplicate, parked, events)
+      select lane, sum(applied + rejected + duplicate + parked), sum(applied), sum(rejected), sum(duplicate), sum(parked),
+             sum(events)
+      from tm.batch where gen = g group by lane
+    on conflict (lane) do update set records = total.records + excluded.records, applied = total.applied + excluded.applied,
+      rejected = total.rejected + excluded.rejected, duplicate = total.duplicate + excluded.duplicate,
+      parked = total.parked + excluded.parked, events = total.events + excluded.events;
+  end if;
+  execute format('drop table tm.%s_%s', what, g);
+  if coalesce(to_regclass(format('tm.log_%s', g)), to_regclass(format('tm.outbox_%s', g)),
+              to_regclass(format('tm.batch_%s', g))) is null then
+    delete from tm.generation where gen = g;
+  end if;
+end $$;
+
 call tm.prepare_generation(1::smallint);
 call tm.prepare_generation(2::smallint);
 insert into tm.generation (gen) values (1);
@@ -147,17 +206,20 @@ insert into tm.generation (gen) values (1);
 
 GRANTS = """
 grant usage on schema tm to tidemill_service;
+grant select on public.tidemill_version, public.tidemill_migration to tidemill_service;  -- to check, never to migrate
 grant select, insert, update, delete on all tables in schema tm to tidemill_service;
 alter default privileges in schema tm grant select, insert, update, delete on tables to tidemill_service;
+revoke execute on all routines in schema tm from public;
+grant execute on all routines in schema tm to tidemill_service;
 """
 
 
 def upgrade() -> None:
     """Create the spine."""
     for part in (ROLES, TABLES, ROUTINES, GRANTS):
-        op.execute(part)
+        run_script(part)
 
 
 def downgrade() -> None:
     """Drop the spine. The roles stay: other databases of the server use them."""
-    op.execute("drop schema tm cascade")
+    run_script("drop schema tm, tm_shadow cascade")

@@ -1,0 +1,131 @@
+"""The revisions: where they lie, which of them are heads, how a new one is begun, and how one runs its SQL.
+
+Every folder is a branch of its own: `core`, one per context, one per plug-in. A revision is named after its branch,
+`market_data_0002`, and its file after its number, `0002_add_spread.py`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import alembic.command
+from alembic import op
+from alembic.config import Config
+from alembic.script import Script, ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import text
+
+from tidemill.domain.errors import ContractError, UsageError
+from tidemill.resources import migrations_dir
+
+VERSION_TABLE: Final = "tidemill_version"
+"""Alembic's own table in schema public: the newest revision of every branch."""
+
+CORE: Final = "core"
+
+_BRANCH = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def alembic_config(locations: Iterable[Path] = ()) -> Config:
+    """Return Alembic's configuration: our own folders, and those of plug-ins in `locations`. No file is read.
+
+    Raises:
+        ContractError: a folder of `locations` does not exist.
+    """
+    root = migrations_dir()
+    folders = [*_own_folders(root), *dict.fromkeys(path.resolve() for path in locations)]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ContractError(f"no folder of migrations at {folder}: see `Context.migrations`")
+    config = Config(stdout=io.StringIO())
+    for option, value in {
+        "script_location": str(root),
+        "path_separator": "newline",  # the only character that no sane path holds
+        "version_locations": "\n".join(map(str, folders)),
+    }.items():
+        config.set_main_option(option, value.replace("%", "%%"))
+    return config
+
+
+def script_directory(config: Config) -> ScriptDirectory:
+    """Return the revisions of all branches, read and checked.
+
+    Raises:
+        ContractError: two revisions share a name, or one names a parent that does not exist.
+    """
+    script = ScriptDirectory.from_config(config)
+    try:
+        script.get_heads()
+    except (CommandError, KeyError, UserWarning) as error:
+        raise ContractError(f"the migrations do not fit together: {error}") from error
+    return script
+
+
+def branch_of(revision: Script) -> str:
+    """Return the branch that a revision belongs to: `core`, or the name of a context."""
+    return next(iter(sorted(revision.branch_labels)), revision.revision.rpartition("_")[0])
+
+
+def described(revision: Script) -> str:
+    """Return what a revision does, in one line."""
+    return (revision.doc or "").strip().rstrip(".")
+
+
+def own_revisions(script: ScriptDirectory) -> Iterator[Script]:
+    """Yield all revisions, parents first, branch by branch."""
+    found = reversed(list(script.walk_revisions()))
+    yield from sorted(found, key=lambda revision: (branch_of(revision) != CORE, branch_of(revision)))
+
+
+def run_script(sql: str) -> None:
+    """Run SQL inside a revision, any number of statements at once, in the revision's transaction.
+
+    `op.execute` cannot: the driver prepares what it is given, and a prepared statement is one statement.
+    """
+    connection = op.get_bind()
+    connection.execute(
+        text("select 1")
+    )  # the adapter begins its transaction with the first statement it sees
+    adapted: Any = connection.connection.dbapi_connection
+    adapted.run_async(lambda driver: driver.execute(sql))
+
+
+def draft(branch: str, what: str, *, folder: Path | None = None) -> Path:
+    """Begin a revision at the end of `branch` and return its file, which carries the rules to keep.
+
+    A branch that does not exist yet is begun, in `folder` or, for a built-in context, in the folder of its name.
+
+    Raises:
+        UsageError: `branch` or `what` makes no good name.
+    """
+    if not _BRANCH.fullmatch(branch) or not what.strip():
+        raise UsageError(
+            f"migrations {branch!r}, {what!r}: a context's name and a few words on what changes, please"
+        )
+    place = folder or migrations_dir() / branch
+    place.mkdir(parents=True, exist_ok=True)
+    config = alembic_config([] if place.parent == migrations_dir() else [place])
+    number = 1 + sum(branch_of(revision) == branch for revision in own_revisions(script_directory(config)))
+    config.set_main_option("file_template", f"{number:04d}_%%(slug)s")
+    made = alembic.command.revision(
+        config,
+        message=what,
+        rev_id=f"{branch}_{number:04d}",
+        head=f"{branch}@head" if number > 1 else "base",
+        branch_label=branch if number == 1 else None,
+        version_path=str(place) if number == 1 else None,
+        depends_on=f"{CORE}_0001" if number == 1 else None,
+    )
+    if not isinstance(made, Script):
+        raise ContractError(f"Alembic began no revision of {branch}")
+    return Path(made.path)
+
+
+def _own_folders(root: Path) -> list[Path]:
+    return sorted(
+        folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(("_", "."))
+    )
