@@ -1,0 +1,293 @@
+"""Services: what runs for long, how it is started, watched and stopped.
+
+A process is a supervisor with several services. A service that fails is made anew and started again, with growing
+pauses; one that fails because it is declared or configured wrongly ends the process, since no retry can mend that.
+A stop drains: every service ends what is in flight, within a deadline that also holds when the servers are away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, Protocol
+
+from tidemill.domain.errors import ContractError, TidemillError, UsageError
+from tidemill.telemetry import LOOP_LAG_SECONDS, SERVICE_RESTARTS, Log, logger
+
+DRAIN_S = 8.0
+"""How long services may take to end by themselves; then they are cancelled."""
+
+EXIT_AFTER_S = 10.0
+"""How long after the signal the process is gone in any case."""
+
+_log = logger(__name__)
+
+
+class Exit(IntEnum):
+    """Exit codes of a process that serves."""
+
+    DRAINED = 0
+    FAILED = 1
+    CUT_OFF = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a service is: `detail` holds plain values for people and machines (JSON), never secrets."""
+
+    ok: bool
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Service(Protocol):
+    """Something that works until it is stopped."""
+
+    async def start(self) -> None:
+        """Make ready: connect, join, load. May raise; `stop` is called then too."""
+        ...
+
+    async def run(self) -> None:
+        """Work until `stop` is called. To return or raise earlier is a failure, whatever the reason."""
+        ...
+
+    async def stop(self) -> None:
+        """Let `run` end after what is in flight, then free everything. Safe twice, and after a failed start."""
+        ...
+
+    def health(self) -> Health:
+        """Return how it is, at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A service to keep: `make` returns a new one for every start, since one that failed is not trusted again."""
+
+    name: str
+    make: Callable[[], Service]
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Pauses between starts of a failing service: doubling from `first_s` to `longest_s`, a random part of it cut off.
+
+    A service that worked for `calm_s` begins again with the first pause.
+    """
+
+    first_s: float = 0.5
+    longest_s: float = 30.0
+    calm_s: float = 60.0
+
+    def pause_s(self, failures: int) -> float:
+        """Return the pause after the n-th failure in a row (from 1)."""
+        whole = min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 16))
+        return whole * random.uniform(0.5, 1.0)  # noqa: S311  spreads restarts, guards nothing
+
+
+class State(StrEnum):
+    """Where a service is in its life."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "waiting"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Keeper:
+    """Keeps one job going until it is told to stop."""
+
+    def __init__(self, job: Job, backoff: Backoff) -> None:
+        """Nothing runs before `keep`."""
+        self.job = job
+        self.state = State.WAITING
+        self.failures = 0
+        self.last_error = ""
+        self._backoff = backoff
+        self._stopping = asyncio.Event()
+        self._service: Service | None = None
+        self._work: asyncio.Task[None] | None = None
+
+    async def keep(self) -> None:
+        """Run the service again and again. Raises `ContractError` or `UsageError` of the service; ends after `stop`."""
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            error = await self._once()
+            if error is None:
+                break
+            if isinstance(error, ContractError | UsageError):
+                self.state = State.FAILED
+                raise error
+            calm = time.monotonic() - began > self._backoff.calm_s
+            await self._pause(error, 1 if calm else self.failures + 1)
+        self.state = State.STOPPED
+        _log.info(Log.SERVICE_STOPPED, service=self.job.name)
+
+    async def stop(self) -> None:
+        """Ask the service to end; returns when it has freed everything."""
+        self._stopping.set()
+        if self.state is State.STARTING and self._work is not None:
+            self._work.cancel()  # nothing is in flight yet, and a start may wait for a server that is away
+        elif self.state is State.RUNNING and self._service is not None:
+            await self._service.stop()
+
+    def health(self) -> Health:
+        """Return the service's own health, with where it is in its life."""
+        own = self._service.health() if self._service and self.state is State.RUNNING else Health(ok=False)
+        detail = {"state": self.state.value, "failures": self.failures, **own.detail}
+        if self.last_error:
+            detail["last_error"] = self.last_error
+        return Health(ok=own.ok, detail=detail)
+
+    async def _once(self) -> BaseException | None:
+        """Run one service from start to end; return why it ended, None if it was asked to."""
+        try:
+            service = self._service = self.job.make()
+        except Exception as error:  # noqa: BLE001  whatever it is, the keeper decides what follows
+            return error
+        work = self._work = asyncio.create_task(self._live(service), name=self.job.name)
+        try:
+            await asyncio.wait({work})
+        finally:
+            work.cancel()  # a no-op unless we are cancelled ourselves
+            await self._free(service)
+        return self._why(work)
+
+    async def _live(self, service: Service) -> None:
+        self.state = State.STARTING
+        await service.start()
+        self.state = State.RUNNING
+        _log.info(Log.SERVICE_STARTED, service=self.job.name)
+        await service.run()
+
+    async def _free(self, service: Service) -> None:
+        try:
+            await asyncio.wait_for(service.stop(), DRAIN_S)
+        except Exception as error:  # noqa: BLE001  it is given up anyway; what counts is why it ended
+            _log.warning(Log.SERVICE_GAVE_UP, service=self.job.name, error=repr(error))
+
+    def _why(self, work: asyncio.Task[None]) -> BaseException | None:
+        asked = self._stopping.is_set()
+        if work.cancelled():  # by us, or by a library that cancelled the task it ran in
+            return None if asked else RuntimeError("was cancelled by a library")
+        return work.exception() or (None if asked else RuntimeError("ended by itself"))
+
+    async def _pause(self, error: BaseException | None, failures: int) -> None:
+        self.state, self.failures, self.last_error = (
+            State.WAITING,
+            failures,
+            f"{type(error).__name__}: {error}",
+        )
+        pause_s = self._backoff.pause_s(failures)
+        SERVICE_RESTARTS.labels(self.job.name).inc()
+        expected = isinstance(error, TidemillError)
+        _log.warning(
+            Log.SERVICE_FAILED,
+            service=self.job.name,
+            error=self.last_error,
+            failures=failures,
+            pause_s=round(pause_s, 2),
+            exc_info=None if expected else error,
+        )
+        await _first_of(self._stopping.wait(), pause_s)
+
+
+class Supervisor:
+    """Runs jobs side by side until a stop is requested or one of them cannot go on."""
+
+    def __init__(
+        self, jobs: Sequence[Job], *, drain_s: float = DRAIN_S, backoff: Backoff | None = None
+    ) -> None:
+        """`drain_s`: how long services may take to end by themselves once a stop was requested."""
+        self._keepers = [Keeper(job, backoff or Backoff()) for job in jobs]
+        self._drain_s = drain_s
+        self._stop = asyncio.Event()
+        self.error: BaseException | None = None
+
+    def request_stop(self) -> None:
+        """Let all services end; `run` returns when they have."""
+        self._stop.set()
+
+    async def run(self) -> Exit:
+        """Keep all jobs going; return how it ended. `error` then holds what made it fail, if it did."""
+        kept = {asyncio.create_task(keeper.keep(), name=keeper.job.name) for keeper in self._keepers}
+        stop = asyncio.create_task(self._stop.wait())
+        lag = asyncio.create_task(watch_loop())
+        try:
+            done, _ = await asyncio.wait({stop, *kept}, return_when=asyncio.FIRST_COMPLETED)
+            self._note_failure(done - {stop})
+            drained = await self._drain(kept)
+        finally:
+            await _cancel({stop, lag, *kept})
+        self._note_failure(kept)
+        if self.error is not None:
+            return Exit.FAILED
+        return Exit.DRAINED if drained else Exit.CUT_OFF
+
+    def health(self) -> dict[str, Health]:
+        """Return the health of every service by name."""
+        return {keeper.job.name: keeper.health() for keeper in self._keepers}
+
+    async def _drain(self, kept: set[asyncio.Task[None]]) -> bool:
+        stops = {asyncio.create_task(keeper.stop()) for keeper in self._keepers}
+        _, late = await asyncio.wait({*stops, *kept}, timeout=self._drain_s)
+        if late:
+            _log.error(
+                Log.DRAIN_CUT_OFF,
+                services=sorted(task.get_name() for task in late & kept),
+                after_s=self._drain_s,
+            )
+        await _cancel(stops)
+        return not late
+
+    def _note_failure(self, ended: set[asyncio.Task[Any]]) -> None:
+        for task in ended:
+            if self.error is None and task.done() and not task.cancelled():
+                self.error = task.exception()
+
+
+async def watch_loop(every_s: float = 0.25, warn_s: float = 0.5) -> None:
+    """Measure how late the event loop is; a loop that blocks starves heartbeats."""
+    while True:
+        due = time.monotonic() + every_s
+        await asyncio.sleep(every_s)
+        late_s = max(0.0, time.monotonic() - due)
+        LOOP_LAG_SECONDS.observe(late_s)
+        if late_s > warn_s:
+            _log.warning(Log.LOOP_LATE, late_s=round(late_s, 3))
+
+
+def exit_after(seconds: float, code: int) -> threading.Timer:
+    """End the process in `seconds` whatever happens, also if the event loop is stuck; cancel it if all went well."""
+
+    def leave() -> None:
+        sys.stderr.write(f"tidemill: not stopped {seconds:g} s after the signal; leaving at once\n")
+        sys.stderr.flush()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+async def _first_of(waiting: Any, timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(waiting, timeout_s)
+    except TimeoutError:
+        return
+
+
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for them a moment; what even then goes on ends with the process."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=1.0)

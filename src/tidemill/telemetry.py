@@ -1,0 +1,225 @@
+"""What a process tells about itself: every metric and every log event, in one list each, and how logs are written.
+
+Metrics are Prometheus's: base units, few labels, never an id, key, lane or offset as a label. A log event's name is a
+constant of `Log`; what varies is in its fields. Logs go to standard error, secrets are cut out of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Collection, Mapping, MutableMapping
+from enum import StrEnum
+from typing import Any, Final, Literal, TextIO
+
+import structlog
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+REGISTRY: Final = CollectorRegistry(auto_describe=True)
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
+
+
+def _counter(name: str, meaning: str, *labels: str) -> Counter:
+    return Counter(f"tidemill_{name}", meaning, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, meaning: str, *labels: str) -> Gauge:
+    return Gauge(f"tidemill_{name}", meaning, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, meaning: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+    return Histogram(f"tidemill_{name}", meaning, labels, registry=REGISTRY, buckets=buckets)
+
+
+# --- in --------------------------------------------------------------------------------------------------------------
+RECORDS = _counter("records_total", "records by what became of them", "aggregate", "outcome")
+BATCH_SECONDS = _histogram("batch_seconds", "one batch transaction, from lock to commit", "aggregate")
+BATCH_RECORDS = _histogram("batch_records", "records of one batch transaction", "aggregate", buckets=_SIZES)
+BATCH_RETRIES = _counter(
+    "batch_retries_total", "batches tried again, by the error's class", "aggregate", "error"
+)
+CLAIMS = _counter("claims_total", "lanes claimed", "aggregate")
+LANES_OWNED = _gauge("lanes_owned", "lanes that this process works", "aggregate")
+LANES_HALTED = _gauge("lanes_halted", "lanes of this process that wait for an operator", "aggregate")
+COMMAND_LAG = _gauge(
+    "command_lag_records", "records in the topic that are not consumed, of our lanes", "aggregate"
+)
+REPLIES = _counter("replies_total", "answers to those who asked: sent, refused, dropped or failed", "result")
+
+# --- out -------------------------------------------------------------------------------------------------------------
+PUBLISHED = _counter(
+    "published_records_total", "records acknowledged, by role of the topic", "aggregate", "role"
+)
+PUBLISH_SECONDS = _histogram("publish_seconds", "one publication, from send to acknowledgement", "aggregate")
+PUBLISHERS_STARTED = _counter(
+    "publishers_started_total", "publishers made, after a claim or a fault", "aggregate"
+)
+UNPUBLISHED = _gauge("unpublished_positions", "committed and not yet acknowledged, of our lanes", "aggregate")
+
+# --- remember --------------------------------------------------------------------------------------------------------
+PROJECTED = _counter("projected_events_total", "events folded into a read model", "projection")
+REPEATED = _counter(
+    "repeated_events_total", "events dropped because their sequence was folded before", "projection"
+)
+PROJECTION_SECONDS = _histogram("projection_seconds", "one transaction of a projector", "projection")
+PROJECTION_LAG = _gauge("projection_lag_events", "published and not yet folded", "projection")
+PROJECTION_HALTED = _gauge("projection_halted_lanes", "lanes whose events have a gap", "projection")
+
+# --- the process -----------------------------------------------------------------------------------------------------
+GENERATIONS = _counter("generations_opened_total", "rolls of the log to a new generation")
+DEPENDENCY_UP = _gauge("dependency_up", "1 if the last probe of a server answered in time", "dependency")
+SERVICE_RESTARTS = _counter("service_restarts_total", "restarts of a service that failed", "service")
+LOOP_LAG_SECONDS = _histogram("loop_lag_seconds", "how late the event loop runs what is due")
+BUILD = _gauge("build_info", "always 1; the version is the label", "version", "process")
+
+
+class Log(StrEnum):
+    """Names of log events."""
+
+    PROCESS_STARTED = "process_started"
+    PROCESS_STOPPED = "process_stopped"
+    STOP_REQUESTED = "stop_requested"
+    DRAIN_CUT_OFF = "drain_cut_off"
+    SERVICE_STARTED = "service_started"
+    SERVICE_FAILED = "service_failed"
+    SERVICE_GAVE_UP = "service_gave_up"
+    SERVICE_STOPPED = "service_stopped"
+    LOOP_LATE = "loop_late"
+    DEPENDENCY_LOST = "dependency_lost"
+    DEPENDENCY_BACK = "dependency_back"
+    HEALTH_SERVED = "health_served"
+    LANES_CLAIMED = "lanes_claimed"
+    LANES_LOST = "lanes_lost"
+    LANE_HALTED = "lane_halted"
+    LANE_RESUMED = "lane_resumed"
+    BATCH_RETRIED = "batch_retried"
+    RECORD_PARKED = "record_parked"
+    RELAY_RESTARTED = "relay_restarted"
+    PROJECTION_HALTED = "projection_halted"
+    PROJECTION_RESUMED = "projection_resumed"
+    GENERATION_OPENED = "generation_opened"
+    GENERATION_DROPPED = "generation_dropped"
+    LINES_HELD_BACK = "lines_held_back"
+
+
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+LogFormat = Literal["auto", "json", "console"]
+
+_TALKATIVE: Final[Mapping[str, int]] = {
+    "aiokafka": logging.INFO,  # its DEBUG prints keys, values and whole requests
+    "kafka": logging.INFO,
+    "confluent_kafka": logging.INFO,
+    "asyncio": logging.INFO,
+    "httpx": logging.WARNING,
+    "uvicorn": logging.WARNING,
+    "sqlalchemy": logging.WARNING,
+    "alembic": logging.WARNING,
+}
+_CREDENTIALS = re.compile(r"://[^/@\s:]*:[^/\s]*@")
+_SECRET_NAMES = re.compile(r"password|passwd|secret|token|authorization|dsn", re.IGNORECASE)
+_SHORTEST_SECRET = 4
+REDACTED: Final = "***"
+
+
+class Redactor:
+    """Cuts secrets out of what is about to be written: known values, credentials in URLs, fields named like secrets."""
+
+    def __init__(self, secrets: Collection[str] = ()) -> None:
+        """`secrets` are values; very short ones are ignored, as they would blot out ordinary words."""
+        self._secrets = sorted(
+            {value for value in secrets if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True
+        )
+
+    def text(self, value: str) -> str:
+        """Return `value` without secrets."""
+        for secret in self._secrets:
+            value = value.replace(secret, REDACTED)
+        return _CREDENTIALS.sub(f"://{REDACTED}@", value)
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Work as a structlog processor."""
+        del logger, method
+        return {
+            name: REDACTED if _SECRET_NAMES.search(name) else self._clean(value)
+            for name, value in event.items()
+        }
+
+    def _clean(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, Mapping):
+            return self(None, "", {str(name): item for name, item in value.items()})
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._clean(item) for item in value]
+        return self.text(value if isinstance(value, str) else repr(value))
+
+
+def configure_logging(
+    level: Level = "INFO",
+    style: LogFormat = "auto",
+    *,
+    secrets: Collection[str] = (),
+    stream: TextIO | None = None,
+) -> None:
+    """Route structlog and the standard library's loggers to one place: `stream`, else standard error.
+
+    `secrets` are cut out of every line, tracebacks included. Talkative libraries have a floor of their own.
+    """
+    out = stream or sys.stderr
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,  # a test, or a verb after another, may configure anew
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                Redactor(secrets),
+                _renderer(style, out),
+            ],
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name, floor in _TALKATIVE.items():
+        logging.getLogger(name).setLevel(max(floor, logging.getLevelName(level)))
+
+
+def _renderer(style: LogFormat, out: TextIO) -> structlog.typing.Processor:
+    if style == "json" or (style == "auto" and not out.isatty()):
+        return structlog.processors.JSONRenderer(sort_keys=True)
+    return structlog.dev.ConsoleRenderer(
+        colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return the logger of a module."""
+    bound: structlog.stdlib.BoundLogger = structlog.get_logger(name)
+    return bound

@@ -1,0 +1,113 @@
+"""Logs are one stream without secrets; metrics follow the naming rules."""
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from tidemill.telemetry import REGISTRY, Log, LogFormat, configure_logging, logger
+
+CANARY = "c4n4ry-s3cr3t"
+
+
+@pytest.fixture(autouse=True)
+def _leave_logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def everything_that_may_leak() -> None:
+    log = logger("tidemill.somewhere")
+    log.info(Log.PROCESS_STARTED, note=f"connects with {CANARY}", password="something else")
+    log.info(
+        Log.PROCESS_STARTED, nested={"list": [CANARY, {"deep": f"<{CANARY}>"}], "secret": 1}, set={CANARY}
+    )
+    log.info(Log.PROCESS_STARTED, error=ValueError(CANARY))
+    log.info("an event that is no constant: " + CANARY)
+    log.info(Log.PROCESS_STARTED, url="postgresql://user:unknown-password@db/x")
+    logging.getLogger("asyncpg").warning("failed for %s", CANARY)
+    logging.getLogger("aiokafka.conn").debug("value=%s", "the value of a record")
+    try:
+        raise ValueError(f"in an exception: {CANARY}")
+    except ValueError:
+        log.exception(Log.SERVICE_FAILED)
+        logging.getLogger("asyncpg").exception("boom")
+
+
+@pytest.mark.parametrize("style", ["json", "console", "auto"])
+def test_a_secret_never_reaches_a_log(style: LogFormat) -> None:
+    out = io.StringIO()
+    configure_logging("DEBUG", style, secrets=[CANARY], stream=out)
+    everything_that_may_leak()
+    written = out.getvalue()
+    assert "in an exception" in written
+    assert written.count("process_started") == 4
+    assert CANARY not in written
+    assert "unknown-password" not in written
+    assert "something else" not in written
+
+
+def test_the_kafka_client_never_prints_what_records_hold() -> None:
+    out = io.StringIO()
+    configure_logging("DEBUG", "json", stream=out)
+    everything_that_may_leak()
+    assert "the value of a record" not in out.getvalue()
+
+
+def test_both_ways_to_log_give_one_form() -> None:
+    out = io.StringIO()
+    configure_logging("INFO", "json", stream=out)
+    structlog.contextvars.bind_contextvars(process="commands")
+    try:
+        logger("tidemill.a").info(Log.LANES_CLAIMED, aggregate="market-data", lanes=4)
+        logging.getLogger("library").warning("something %s", "happened")
+    finally:
+        structlog.contextvars.clear_contextvars()
+    ours, theirs = (json.loads(line) for line in out.getvalue().splitlines())
+    assert (ours["event"], ours["lanes"], ours["level"]) == ("lanes_claimed", 4, "info")
+    assert (theirs["event"], theirs["logger"]) == ("something happened", "library")
+    assert ours.keys() - theirs.keys() == {"aggregate", "lanes"}
+    assert ours["process"] == theirs["process"] == "commands"
+
+
+def test_below_the_level_nothing_is_written() -> None:
+    out = io.StringIO()
+    configure_logging("WARNING", "json", stream=out)
+    logger("tidemill.a").info(Log.LANES_CLAIMED)
+    assert out.getvalue() == ""
+
+
+def test_metrics_are_named_by_the_rules() -> None:
+    ours = [family for family in REGISTRY.collect() if family.name.startswith("tidemill_")]
+    assert len(ours) > 15
+    for family in ours:
+        assert re.fullmatch(r"tidemill_[a-z]+(_[a-z]+)*", family.name)
+        assert family.documentation
+
+
+def test_no_metric_is_labelled_with_an_id() -> None:
+    allowed = {
+        "aggregate",
+        "dependency",
+        "error",
+        "outcome",
+        "process",
+        "projection",
+        "result",
+        "role",
+        "service",
+        "version",
+    }
+    used = {
+        label for collector in REGISTRY._collector_to_names for label in getattr(collector, "_labelnames", ())
+    }
+    assert used
+    assert used <= allowed
