@@ -56,9 +56,5 @@ clean:  ## remove caches and builds; the environment stays
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist htmlcov .coverage .coverage.*
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
-# A rebuilt environment would be slow to come by: pip only changes what the two files changed.
 $(INSTALLED): constraints.txt pyproject.toml
-	python=$$(tools/find-python); test -x $(BIN)/python || $$python -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $@
+	@tools/install $(VENV)
