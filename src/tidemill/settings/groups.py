@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
 
@@ -92,13 +92,11 @@ class DatabaseSettings(Group):
     sslmode: Literal["disable", "require", "verify-ca", "verify-full"] | None = Field(
         None, description="TLS; needed as soon as the server is not on this machine, `verify-full` is advised"
     )
-    root_cert: FilePath | None = Field(
+    ca_file: FilePath | None = Field(
         None, description="certificates that may sign the server's, as a PEM file"
     )
-    client_cert: FilePath | None = Field(
-        None, description="certificate that we show the server, as a PEM file"
-    )
-    client_key: FilePath | None = Field(None, description="key of that certificate, as a PEM file")
+    cert_file: FilePath | None = Field(None, description="certificate that we show the server, as a PEM file")
+    key_file: FilePath | None = Field(None, description="key of that certificate, as a PEM file")
 
     @model_validator(mode="after")
     def _refuse_silent_plain_text(self) -> Self:
@@ -106,13 +104,13 @@ class DatabaseSettings(Group):
             if url is not None and self.sslmode is None and _travels_in_plain_text(url.get_secret_value()):
                 raise ValueError(
                     "TIDEMILL_DATABASE_SSLMODE: expected a value, since the database is on another machine: "
-                    "verify-full (with TIDEMILL_DATABASE_ROOT_CERT if its authority is a private one), "
+                    "verify-full (with TIDEMILL_DATABASE_CA_FILE if its authority is a private one), "
                     "or disable if the network between them is trusted"
                 )
         return self
 
     def dsn(self, login: Literal["service", "migration", "reader"] = "service") -> str:
-        """Return the connection URL of a login, TLS parameters included. Raises `UsageError` if none is set.
+        """Return the connection URL of a login. Raises `UsageError` if none is set.
 
         It holds a password: pass it to the driver, never to a log.
         """
@@ -122,18 +120,7 @@ class DatabaseSettings(Group):
             raise UsageError(
                 "TIDEMILL_DATABASE_URL is not set: set it, or start servers with `tidemill dev up`"
             )
-        url = urlsplit(secret.get_secret_value())
-        query = {name: values[-1] for name, values in parse_qs(url.query).items()} | self._tls()
-        return urlunsplit(url._replace(query=urlencode(query)))
-
-    def _tls(self) -> dict[str, str]:
-        named = {
-            "sslmode": self.sslmode,
-            "sslrootcert": self.root_cert,
-            "sslcert": self.client_cert,
-            "sslkey": self.client_key,
-        }
-        return {name: str(value) for name, value in named.items() if value is not None}
+        return secret.get_secret_value()
 
 
 class KafkaSettings(Group):
