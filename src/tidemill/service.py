@@ -177,7 +177,10 @@ class Keeper:
         asked = self._stopping.is_set()
         if work.cancelled():  # by us, or by a library that cancelled the task it ran in
             return None if asked else RuntimeError("was cancelled by a library")
-        return work.exception() or (None if asked else RuntimeError("ended by itself"))
+        error = work.exception()
+        if error is not None:
+            return _decisive(error)
+        return None if asked else RuntimeError("ended by itself")
 
     async def _pause(self, error: BaseException | None, failures: int) -> None:
         self.state, self.failures, self.last_error = (
@@ -276,6 +279,14 @@ def exit_after(seconds: float, code: int) -> threading.Timer:
     timer.daemon = True
     timer.start()
     return timer
+
+
+def _decisive(error: BaseException) -> BaseException:
+    """Return what is to be acted on: of a task group's errors the one that no retry can mend, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [_decisive(part) for part in error.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, ContractError | UsageError)), leaves[0])
 
 
 async def _first_of(waiting: Any, timeout_s: float) -> None:

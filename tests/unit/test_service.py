@@ -131,6 +131,14 @@ async def test_a_service_that_ends_by_itself_has_failed() -> None:
     assert "ended by itself" in supervisor.health()["one"].detail["last_error"]
 
 
+async def test_of_the_errors_of_a_task_group_the_one_that_no_retry_can_mend_counts() -> None:
+    wrong = ContractError("wrong")
+    group = ExceptionGroup("several", [ValueError("a bug"), ExceptionGroup("deeper", [wrong])])
+    supervisor = Supervisor([Job("one", lambda: Fake(Diary(), running=failing(group)))])
+    assert await asyncio.wait_for(supervisor.run(), 5) is Exit.FAILED
+    assert supervisor.error is wrong
+
+
 @pytest.mark.parametrize("error", [ContractError("wrong"), UsageError("wrong")])
 @pytest.mark.parametrize("phase", ["starting", "running"])
 async def test_what_no_retry_can_mend_ends_the_process_and_drains_the_others(
