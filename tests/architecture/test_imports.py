@@ -13,6 +13,7 @@ from tests.architecture.tree import ROOT
 PACKAGE = ROOT / "src" / "tidemill"
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
 LAYERS = next(contract for contract in CONFIG["contracts"] if contract["id"] == "layers")["layers"]
+ADAPTERS = {"storage", "transport", "lakehouse", "devstack"}  # devstack asks the servers whether they are up
 
 
 def broken_contracts(source: Path) -> set[str]:
@@ -44,7 +45,7 @@ def broken_contracts(source: Path) -> set[str]:
     [
         ("commands/planted.py", "import tidemill.storage", "Imports point down this list"),
         ("commands/planted.py", "import tidemill.outbox", "Imports point down this list"),
-        ("queries/planted.py", "import tidemill.projections", "Imports point down this list"),
+        ("projections/planted.py", "import tidemill.commands", "Imports point down this list"),
         ("storage/planted.py", "import tidemill.transport", "Imports point down this list"),
         ("domain/planted.py", "import tidemill.clock", "Imports point down this list"),
         ("planted/__init__.py", "", "Imports point down this list"),
@@ -83,11 +84,20 @@ def test_a_planted_fault_breaks_its_contract(
     assert contract in broken_contracts(tmp_path)
 
 
+def exists(layer: str) -> bool:
+    return (PACKAGE / layer).is_dir() or (PACKAGE / f"{layer}.py").is_file()
+
+
 def test_only_layers_that_do_not_exist_yet_stand_in_brackets() -> None:
-    names = [name for layer in LAYERS for name in layer.split(" | ")]
-    absent = {
-        name.strip("()")
-        for name in names
-        if not (PACKAGE / f"{name.strip('()')}.py").is_file() and not (PACKAGE / name.strip("()")).is_dir()
+    names = {name for layer in LAYERS for name in layer.split(" | ")}
+    bracketed = {name.strip("()") for name in names if name.startswith("(")}
+    assert bracketed == {name for name in (name.strip("()") for name in names) if not exists(name)}
+
+
+def test_every_layer_but_the_adapters_is_kept_from_drivers() -> None:
+    layers = {name.strip("()") for layer in LAYERS for name in layer.split(" | ")}
+    contracts = (contract for contract in CONFIG["contracts"] if contract["id"].startswith("drivers-"))
+    kept = {
+        module.removeprefix("tidemill.") for contract in contracts for module in contract["source_modules"]
     }
-    assert {name.strip("()") for name in names if name.startswith("(")} == absent
+    assert kept == {layer for layer in layers - ADAPTERS if exists(layer)}
