@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from tidemill.clock import Clock
-from tidemill.commands.books import Books, Fate, LaneBook, Repeat
+from tidemill.commands.books import Books, Fate, LaneBook, Repeat, clean
 from tidemill.commands.ports import CommandStore, Locked, LoggedCommand, OutboxRow, UnitOfWork
 from tidemill.commands.screening import Arrival
 from tidemill.commands.styles import Result, Style
@@ -162,7 +162,8 @@ class _Plan:
         """Return every record's fate, those that repeat a record of this very batch included."""
         positions = _positions(self._fresh, locked)
         for index, first in self._repeats.items():
-            self._fates[index] = self._repeat(index, first, positions[first])
+            parked = self._fates[first] if isinstance(self._fates[first], Unreadable) else None
+            self._fates[index] = parked or self._repeat(index, first, positions[first])
         return [self._fates[index] for index in range(len(self._fresh))]
 
     def _repeat(self, index: int, first: int, position: int) -> Repeat:
@@ -174,7 +175,7 @@ class _Plan:
             digest=original.digest,
             outcome=(Outcome.REJECTED if refused else Outcome.APPLIED).letter,
             code=refused.code if refused else None,
-            detail=refused.message if refused else None,
+            detail=clean(refused.message) if refused else None,
             lane=original.lane,
             position=position,
             sequence=0,

@@ -33,7 +33,7 @@ class Repeat:
     reused: bool
 
 
-Fate = Result | Unreadable | Repeat
+Fate = Result | Repeat
 """What became of a record: events, a rejection, unreadable, or a repeat of an earlier command."""
 
 
@@ -190,7 +190,7 @@ class LaneBook:
             )
         )
 
-    def _send(
+    def _send(  # noqa: PLR0913  a row has as many columns
         self,
         arrival: Arrival,
         outcome: Outcome | None,

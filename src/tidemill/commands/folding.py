@@ -16,6 +16,7 @@ from typing import Any
 
 from tidemill.domain.context import DecideSpec, State, Unique
 from tidemill.domain.decision import Accepted, Decision, Rejected
+from tidemill.domain.errors import Unreadable
 from tidemill.domain.messages import CommandBase
 
 Value = tuple[Any, ...]
@@ -27,7 +28,7 @@ Holders = Mapping[int, Mapping[Value, str | None]]
 class Folded:
     """What a fold gives: a decision per command, the states after it, and the values whose holder must be loaded."""
 
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: list[Decision | Unreadable] = field(default_factory=list)
     states: dict[str, Any] = field(default_factory=dict)
     unknown: dict[int, set[Value]] = field(default_factory=lambda: defaultdict(set))
 
@@ -53,6 +54,14 @@ class Fold:
 
     def decide(self, key: str, spec: DecideSpec, command: CommandBase, at: datetime) -> None:
         """Decide one command and, if it is accepted, evolve its aggregate."""
+        try:
+            decision = self._decide(key, spec, command, at)
+        except Exception as fault:  # noqa: BLE001  a rule's bug must not stop its lane: the record is parked
+            self.result.decisions.append(crashed(fault))
+        else:
+            self.result.decisions.append(decision)
+
+    def _decide(self, key: str, spec: DecideSpec, command: CommandBase, at: datetime) -> Decision:
         before = self._states.get(key)
         decision = spec.rule(before, command)
         if isinstance(decision, Accepted) and decision.events:
@@ -61,7 +70,7 @@ class Fold:
             if isinstance(decision, Accepted):
                 self._move(key, before, after)
                 self.result.states[key] = after
-        self.result.decisions.append(decision)
+        return decision
 
     def _evolve(self, before: Any, decision: Accepted, at: datetime) -> Any:
         state = before
@@ -99,6 +108,11 @@ class Fold:
             value = unique.of(state)
             if value is not None:
                 self._holders[index][value] = key
+
+
+def crashed(fault: Exception) -> Unreadable:
+    """Return what parks a record whose rule raised: the fault is the rule's, the record is kept as it came."""
+    return Unreadable("CRASHED", f"its rule raised {type(fault).__name__}: {fault}")
 
 
 def _taken(unique: Unique, value: Value) -> str:

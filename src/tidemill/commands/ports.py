@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from tidemill.domain.context import State, Unique
@@ -169,9 +169,9 @@ class LogRow(NamedTuple):
 class OutboxRow(NamedTuple):
     """What the relay sends; column order of `tm.outbox`. `item` 0 carries the outcome and the first event, if any.
 
-    `item` 1.. are further events (their outcome is null). `sequence`: last event up to and with this row. `payload`: the
-    framed event, or null. `record_offset` is the offset of the record in the command topic. `client_id`: the id as the
-    client wrote it, where that is not the text of `command_id`.
+    `item` 1.. are further events (their outcome is null). `sequence`: last event up to and with this row. `payload`:
+    the framed event, or null. `record_offset` is the offset of the record in the command topic. `client_id`: the id
+    as the client wrote it, where that is not the text of `command_id`.
     """
 
     lane: int
@@ -324,10 +324,6 @@ class CommandStore(Protocol):
         """Count, durably and before the attempt, that the record at `offset` is tried alone; return the count."""
         ...
 
-    async def progress(self, claims: Sequence[Claim]) -> dict[int, Progress]:
-        """Return each lane's progress, taken under its lock, after doubt. Raises `Fenced`, `Unavailable`."""
-        ...
-
     def unit_of_work(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Open a transaction; leaving the block commits. Raises `CommitUnknown` if the answer to COMMIT is lost."""
         ...
@@ -350,4 +346,36 @@ class Replies(Protocol):
 
     def send(self, replies: Sequence[Reply]) -> None:
         """Queue replies; never waits, never raises, drops when it is full."""
+        ...
+
+
+class LaneFollower(Protocol):
+    """Who works a lane beside the intake: its relay, which needs the same claim."""
+
+    async def take(self, claims: Sequence[Claim]) -> None:
+        """Follow these claims; returns when what is outside was compared with the log (a mismatch halts the lane)."""
+        ...
+
+    async def drop(self, lanes: Sequence[int]) -> None:
+        """Let go of lanes (ids) within a few seconds."""
+        ...
+
+    def wake(self, lanes: Sequence[int]) -> None:
+        """Say that something was committed in lanes (ids)."""
+        ...
+
+
+class Generations(Protocol):
+    """The generations of the log, for their keeper. Every call may raise `TransientError`."""
+
+    async def roll_if_due(self, *, max_age: timedelta, max_ids: int) -> int | None:
+        """Open the next generation if the open one is old or full; return its number if it did."""
+        ...
+
+    async def build_filters(self) -> list[int]:
+        """Build the filters of closed generations that have none; return their numbers."""
+        ...
+
+    async def drop_expired(self, horizon: timedelta) -> list[int]:
+        """Drop generations of log and ledger that closed before the horizon; return their numbers."""
         ...

@@ -32,7 +32,8 @@ class Arrival:
     """A record on its way through a batch.
 
     `verdict` is what is certain before the transaction: unreadable, rejected, or None (it is for the rules to decide).
-    `command_id` is the canonical text of the identity (`domain.identity`), None where no identity could be read; such a record can be neither duplicate nor duplicated.
+    `command_id` is the canonical text of the identity (`domain.identity`), None where no identity could be read; such
+    a record can be neither duplicate nor duplicated.
     """
 
     lane: int

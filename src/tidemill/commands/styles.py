@@ -12,12 +12,12 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
-from tidemill.commands.folding import Folded, Value, fold_all
+from tidemill.commands.folding import Folded, Value, crashed, fold_all
 from tidemill.commands.ports import CommandCodec, UnitOfWork
 from tidemill.commands.screening import Arrival
 from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
-from tidemill.domain.errors import ContractError
+from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.domain.messages import EventBase
 from tidemill.domain.stream import Stream
 
@@ -29,8 +29,8 @@ class Happened(NamedTuple):
     payload: bytes
 
 
-Result = list[Happened] | Rejected
-"""The events of an applied command (maybe none), or why it was refused."""
+Result = list[Happened] | Rejected | Unreadable
+"""The events of an applied command (maybe none), why it was refused, or that its rule failed and it must be parked."""
 
 
 class Style(Protocol):
@@ -77,8 +77,13 @@ class AppendStyle:
         assert command is not None
         assert arrival.decoded is not None
         plan = self._plans[type(command)]
-        if plan.spec.check is not None and (refusal := plan.spec.check(command, at)) is not None:
-            return refusal
+        if plan.spec.check is not None:
+            try:
+                refusal = plan.spec.check(command, at)
+            except Exception as fault:  # noqa: BLE001  a check's bug must not stop its lane: the record is parked
+                return crashed(fault)
+            if refusal is not None:
+                return refusal
         payload = self._codec.appended_event(arrival.decoded, plan.spec.event)
         if len(payload) > self._max_event_bytes:
             return too_large(len(payload), self._max_event_bytes)
@@ -128,10 +133,10 @@ class DecideStyle:
                 return too_large(size, self._max_event_bytes)
         return None
 
-    def _result(self, decision: Accepted | Rejected) -> Result:
-        if isinstance(decision, Rejected):
-            return decision
-        return [self._happened(event) for event in decision.events]
+    def _result(self, decision: Accepted | Rejected | Unreadable) -> Result:
+        if isinstance(decision, Accepted):
+            return [self._happened(event) for event in decision.events]
+        return decision
 
     def _happened(self, event: EventBase) -> Happened:
         return Happened(self._names[type(event)], self._codec.encode_event(event))

@@ -1,0 +1,64 @@
+"""Claiming: take lanes over, and make sure that the topic still is the one that the ledger speaks of.
+
+The log and the topic must agree before a lane flows: the last record consumed must still stand where it stood, and the
+next one must not have been deleted. Where they disagree nobody can tell which is right: the lane halts by name, and an
+operator decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tidemill.commands.books import checksum
+from tidemill.commands.ports import CommandSource
+from tidemill.domain.lane import Claim, InboundRecord
+
+Finding = tuple[str, str]
+"""A code of `rejections.HALTED` and the evidence."""
+
+
+async def compare(source: CommandSource, claims: Sequence[Claim]) -> dict[int, Finding]:
+    """Return lane id -> why it must halt, for the claimed lanes whose topic is not what the ledger says.
+
+    Raises `Unavailable` if Kafka cannot be asked.
+    """
+    bounds = await source.bounds(frozenset(claim.lane.partition for claim in claims))
+    anchored = {
+        claim.lane.partition: claim.progress.anchor.offset
+        for claim in claims
+        if claim.progress.anchor is not None
+        and _within(claim.progress.anchor.offset, bounds[claim.lane.partition])
+    }
+    records = await source.records_at(anchored) if anchored else {}
+    findings = {claim.lane.lane: _finding(claim, bounds[claim.lane.partition], records) for claim in claims}
+    return {lane: finding for lane, finding in findings.items() if finding is not None}
+
+
+def _finding(
+    claim: Claim, bounds: tuple[int, int], records: Mapping[int, InboundRecord | None]
+) -> Finding | None:
+    first, end = bounds
+    topic, partition = claim.lane.topics.commands, claim.lane.partition
+    at = claim.progress.next_offset
+    if at > end:
+        return "OFFSET_AHEAD", f"{topic}/{partition} ends at {end}, the lane consumed up to {at}"
+    if at < first:
+        return "OFFSET_LOST", f"{topic}/{partition} starts at {first}, the lane would read on at {at}"
+    anchor = claim.progress.anchor
+    if anchor is None or partition not in records:
+        return (
+            None  # nothing was consumed yet, or retention has removed what was consumed: nothing to compare
+        )
+    record = records[partition]
+    if record is None or checksum(record) != anchor.checksum:
+        found = "is missing" if record is None else "is another one"
+        return (
+            "TOPIC_CHANGED",
+            f"the record consumed last, {topic}/{partition} offset {anchor.offset}, {found}",
+        )
+    return None
+
+
+def _within(offset: int, bounds: tuple[int, int]) -> bool:
+    first, end = bounds
+    return first <= offset < end

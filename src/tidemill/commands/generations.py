@@ -1,0 +1,78 @@
+"""The keeper of the log's generations: rolls them, builds their filters, drops what is beyond the horizon."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tidemill.commands.ports import Generations
+from tidemill.domain.errors import GenerationClosed, TransientError
+from tidemill.service import Health
+from tidemill.telemetry import GENERATIONS, Log, logger
+
+_log = logger(__name__)
+
+
+@dataclass(frozen=True)
+class GenerationPolicy:
+    """When the log rolls, and for how long duplicates are found.
+
+    `max_age` bounds how long an outbox generation lives on after its last row; `max_ids` bounds the index that takes
+    the random ids, which is what a command's cost depends on.
+    """
+
+    horizon: timedelta = timedelta(days=8)
+    max_age: timedelta = timedelta(days=1)
+    max_ids: int = 5_000_000
+    every: timedelta = timedelta(seconds=30)
+
+
+class GenerationKeeper:
+    """A `Service`. Several may run: a roll that another one did first is no error."""
+
+    def __init__(self, generations: Generations, policy: GenerationPolicy) -> None:
+        """Nothing happens before `run`."""
+        self._generations = generations
+        self._policy = policy
+        self._stopping = asyncio.Event()
+        self._trouble = ""
+
+    async def start(self) -> None:
+        """Nothing to make ready."""
+
+    async def run(self) -> None:
+        """Look every now and then until `stop`."""
+        while not self._stopping.is_set():
+            try:
+                await self.keep()
+            except GenerationClosed:
+                continue
+            except TransientError as error:
+                self._trouble = str(error)
+            try:
+                async with asyncio.timeout(self._policy.every.total_seconds()):
+                    await self._stopping.wait()
+            except TimeoutError:
+                continue
+
+    async def keep(self) -> None:
+        """Roll if it is time, build missing filters, drop what is expired."""
+        policy = self._policy
+        if (
+            opened := await self._generations.roll_if_due(max_age=policy.max_age, max_ids=policy.max_ids)
+        ) is not None:
+            GENERATIONS.inc()
+            _log.info(Log.GENERATION_OPENED, generation=opened)
+        await self._generations.build_filters()
+        for gen in await self._generations.drop_expired(policy.horizon):
+            _log.info(Log.GENERATION_DROPPED, generation=gen)
+        self._trouble = ""
+
+    async def stop(self) -> None:
+        """End at once: every step is one transaction."""
+        self._stopping.set()
+
+    def health(self) -> Health:
+        """Return what was in the way the last time."""
+        return Health(ok=not self._trouble, detail={"trouble": self._trouble} if self._trouble else {})

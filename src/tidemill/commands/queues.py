@@ -1,0 +1,124 @@
+"""The records of one process that wait for their batch, lane by lane.
+
+A lane's records wait in offset order; a batch takes from the lanes that are not busy. Batches form from backlog: a lone
+record is taken at once, and while a batch is in the database the next one gathers behind it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tidemill.domain.lane import Claim, InboundRecord
+
+
+@dataclass
+class LaneQueue:
+    """A claimed lane and what waits for it. `solo`: how many records are still tried one by one."""
+
+    claim: Claim
+    records: deque[InboundRecord] = field(default_factory=deque)
+    busy: bool = False
+    held_back: bool = False
+    solo: int = 0
+
+    @property
+    def lane(self) -> int:
+        """Return the lane's database id."""
+        return self.claim.lane.lane
+
+    @property
+    def partition(self) -> int:
+        """Return the lane's partition."""
+        return self.claim.lane.partition
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one batch takes: lanes ascending, each with consecutive records."""
+
+    queues: Sequence[LaneQueue]
+    records: Sequence[tuple[int, InboundRecord]]
+
+
+class Queues:
+    """All lanes of one process."""
+
+    def __init__(self, *, batch_records: int, workers: int) -> None:
+        """`batch_records`: the most that one transaction takes. `workers`: how many run at once."""
+        self._batch_records = batch_records
+        self._workers = workers
+        self._by_partition: dict[int, LaneQueue] = {}
+
+    def add(self, claims: Iterable[Claim]) -> None:
+        """Start queues for newly claimed lanes, empty: what an earlier claim left is not theirs."""
+        for claim in claims:
+            solo = self._batch_records if claim.cautious else 0
+            self._by_partition[claim.lane.partition] = LaneQueue(claim, solo=solo)
+
+    def remove(self, partitions: Iterable[int]) -> list[LaneQueue]:
+        """Forget lanes with all that waits; return those that were there."""
+        gone = [self._by_partition.pop(partition, None) for partition in partitions]
+        return [queue for queue in gone if queue is not None]
+
+    def of_lanes(self, lanes: Iterable[int]) -> list[LaneQueue]:
+        """Return the queues of lane ids, those that are (still) here."""
+        wanted = set(lanes)
+        return [queue for queue in self._by_partition.values() if queue.lane in wanted]
+
+    def get(self, partition: int) -> LaneQueue | None:
+        """Return the queue of a partition."""
+        return self._by_partition.get(partition)
+
+    def all(self) -> list[LaneQueue]:
+        """Return every queue."""
+        return list(self._by_partition.values())
+
+    def put(self, partition: int, records: Sequence[InboundRecord]) -> LaneQueue | None:
+        """Append what arrived; None if the lane is not (any more) ours, then the records are dropped."""
+        queue = self._by_partition.get(partition)
+        if queue is not None:
+            queue.records.extend(records)
+        return queue
+
+    def overfull(self, queue: LaneQueue) -> bool:
+        """Tell whether the lane should be held back: it has two batches waiting."""
+        return len(queue.records) >= 2 * self._batch_records
+
+    def drained(self, queue: LaneQueue) -> bool:
+        """Tell whether a lane that is held back may flow again."""
+        return len(queue.records) < self._batch_records
+
+    def take(self, running: int) -> Share | None:
+        """Take the next batch while `running` others are in the database; None if nothing is ready or no room is.
+
+        The ready lanes are shared among the free workers, so that lanes with backlog run side by side and many lanes
+        with a record each share one transaction.
+        """
+        free = self._workers - running
+        ready = [queue for queue in self._by_partition.values() if queue.records and not queue.busy]
+        if free <= 0 or not ready:
+            return None
+        alone = next((queue for queue in ready if queue.solo), None)
+        if alone is not None:
+            return self._share([alone], 1)
+        chosen = sorted(ready[: -(-len(ready) // free)], key=lambda queue: queue.lane)
+        return self._share(chosen, max(1, self._batch_records // len(chosen)))
+
+    def _share(self, chosen: list[LaneQueue], each: int) -> Share:
+        records = []
+        for queue in chosen:
+            queue.busy = True
+            count = min(each, len(queue.records))
+            records += [(queue.lane, queue.records.popleft()) for _ in range(count)]
+        return Share(chosen, records)
+
+    def done(self, share: Share) -> None:
+        """Free the lanes of a batch; a lane that was tried record by record is trusted again after enough of them."""
+        for queue in share.queues:
+            queue.busy = False
+            if queue.solo:
+                queue.solo -= 1
+                if not queue.records:
+                    queue.solo = 0

@@ -1,0 +1,118 @@
+"""Claims, halts and trials on TimescaleDB: `commands.ports.CommandStore`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+import asyncpg
+
+from tidemill.domain.errors import ContractError, Fenced, TransientError
+from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
+from tidemill.storage.generations import ClosedGenerations
+from tidemill.storage.pool import Connection, Pool, connection
+from tidemill.storage.statements import load_statements
+from tidemill.storage.unit_of_work import BatchTransaction, batch_transaction, read_progress
+
+_SQL = load_statements("commands")
+
+PATIENCE_S: Final = 2.0
+"""How long a claim waits for the owner before it ends the owner's backend."""
+
+_CAUTIOUS_AFTER_CLAIMS: Final = 3
+
+
+class CommandDatabase:
+    """The database as the way in sees it."""
+
+    def __init__(self, pool: Pool, *, patience_s: float = PATIENCE_S) -> None:
+        """`pool`: its `application_name` must be the owner that claims, so that a later claimer can tell."""
+        self._pool = pool
+        self._patience_s = patience_s
+        self._closed = ClosedGenerations()
+
+    def unit_of_work(self) -> AbstractAsyncContextManager[BatchTransaction]:
+        return batch_transaction(self._pool, self._closed)
+
+    async def claim(self, aggregate: str, partitions: Sequence[int], owner: str) -> list[Claim]:
+        async with connection(self._pool) as borrowed, borrowed.transaction():
+            rows = await self._lock(borrowed, aggregate, list(partitions))
+            if len(rows) != len(set(partitions)):
+                raise ContractError(
+                    f"{aggregate} has lanes that were never created: run `tidemill topics create`"
+                )
+            lanes = [row["lane"] for row in rows]
+            locked = await read_progress(borrowed, lanes)
+            barren = [_barren(row, locked.progress[row["lane"]]) for row in rows]
+            batches = [locked.progress[lane].batch for lane in lanes]
+            claimed = await borrowed.fetch(_SQL["claim_lanes"], owner, lanes, batches, barren)
+            epochs = {row["lane"]: row["epoch"] for row in claimed}
+            return [
+                _claim(row, epochs[row["lane"]], locked.progress[row["lane"]], count)
+                for row, count in zip(rows, barren, strict=True)
+            ]
+
+    async def _lock(
+        self, borrowed: Connection, aggregate: str, partitions: list[int]
+    ) -> list[asyncpg.Record]:
+        """Wait for the owners a little, then end the backend that blocks: a frozen one would hold on for ever."""
+        locking = asyncio.ensure_future(borrowed.fetch(_SQL["lanes_to_claim"], aggregate, partitions))
+        while True:
+            done, _ = await asyncio.wait({locking}, timeout=self._patience_s)
+            if done:
+                return locking.result()
+            try:
+                await self._unblock(borrowed.get_server_pid(), aggregate, partitions)
+            except BaseException:
+                locking.cancel()
+                raise
+
+    async def _unblock(self, waiting: int, aggregate: str, partitions: list[int]) -> None:
+        async with connection(self._pool) as other:
+            blockers = await other.fetch(_SQL["blockers"], waiting, aggregate, partitions)
+            strangers = [row for row in blockers if not row["is_owner"]]
+            if strangers:
+                raise TransientError(
+                    f"lanes of {aggregate} are locked by {strangers[0]['application_name'] or 'somebody'} "
+                    f"(backend {strangers[0]['pid']}), who is not their owner: end that transaction"
+                )
+            for row in blockers:
+                await other.execute(_SQL["end_backend"], row["pid"])
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        lanes, epochs = [claim.lane.lane for claim in claims], [claim.epoch for claim in claims]
+        async with connection(self._pool) as borrowed:
+            await borrowed.execute(_SQL["release_lanes"], lanes, epochs)
+
+    async def halted(self, lanes: Sequence[int]) -> dict[int, tuple[str, str]]:
+        async with connection(self._pool) as borrowed:
+            rows = await borrowed.fetch(_SQL["halted_lanes"], list(lanes))
+            return {row["lane"]: (row["code"], row["detail"]) for row in rows}
+
+    async def halt(self, claim: Claim, code: str, detail: str) -> None:
+        async with connection(self._pool) as borrowed:
+            await borrowed.execute(_SQL["halt_lane"], claim.lane.lane, claim.epoch, code, detail)
+
+    async def trial(self, claim: Claim, offset: int) -> int:
+        async with connection(self._pool) as borrowed:
+            count: int | None = await borrowed.fetchval(
+                _SQL["count_trial"], claim.lane.lane, claim.epoch, offset
+            )
+            if count is None:
+                raise Fenced(frozenset({claim.lane.lane}))
+            return count
+
+
+def _barren(row: asyncpg.Record, progress: Progress) -> int:
+    """Return how many claims in a row ended without a batch; a clean release leaves no `claimed_batch`."""
+    return int(row["barren"]) + 1 if row["claimed_batch"] == progress.batch else 0
+
+
+def _claim(row: asyncpg.Record, epoch: int, progress: Progress, barren: int) -> Claim:
+    topics = StreamTopics(
+        row["command_topic"], row["event_topic"], row["outcome_topic"], row["dead_letter_topic"]
+    )
+    lane = Lane(row["lane"], row["aggregate"], row["partition"], row["partitions"], topics)
+    return Claim(lane, epoch, progress, cautious=barren >= _CAUTIOUS_AFTER_CLAIMS)

@@ -1,0 +1,98 @@
+-- The statements of the way in: claims, the batch transaction, generations.
+
+-- name: lock_lanes
+-- Ascending, so that two batches over many lanes cannot wait for each other in a circle.
+select lane, epoch from tm.lane where lane = any($1::smallint[]) order by lane for update
+
+-- name: lane_progress
+-- A statement of its own, behind lock_lanes: its snapshot must be taken when the lock is held, or it would show the ledger
+-- as it was before the previous owner committed.
+select u.lane, b.batch, b.to_offset, b.anchor_offset, b.anchor_checksum, b.position, b.sequence, b.chain, b.timeline, b.at,
+       open.gen, clock_timestamp() as now
+from (select gen from tm.generation where closed_at is null) as open
+cross join unnest($1::smallint[]) as u (lane)
+cross join lateral (
+  select * from tm.batch where batch.lane = u.lane and batch.gen = open.gen order by batch.batch desc limit 1) as b
+
+-- name: open_generation
+select gen from tm.generation where closed_at is null
+
+-- name: find_in_generation
+select l.command_id, l.digest, l.outcome, l.code, l.detail, l.lane, l.position, l.sequence
+from unnest($1::uuid[]) as wanted (command_id)
+join tm.log l on l.command_id = wanted.command_id and l.gen = $2
+
+-- name: lanes_to_claim
+select lane, aggregate, partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic,
+       epoch, claimed_batch, barren
+from tm.lane where aggregate = $1 and partition = any($2::int[]) order by lane for update
+
+-- name: blockers
+-- Who holds up backend $1, and whether it is the owner of one of the lanes that are to be claimed.
+select a.pid, a.application_name, exists (
+         select from tm.lane l where l.aggregate = $2 and l.partition = any($3::int[]) and l.owner = a.application_name
+       ) as is_owner
+from pg_stat_activity a where a.pid = any(pg_blocking_pids($1))
+
+-- name: end_backend
+select pg_terminate_backend($1)
+
+-- name: claim_lanes
+update tm.lane l set epoch = l.epoch + 1, owner = $1, claimed_at = clock_timestamp(), claimed_batch = c.batch, barren = c.barren
+from unnest($2::smallint[], $3::bigint[], $4::smallint[]) as c (lane, batch, barren)
+where l.lane = c.lane returning l.lane, l.epoch
+
+-- name: release_lanes
+update tm.lane l set owner = null, claimed_batch = null, barren = 0, trials = 0, trial_offset = null
+from unnest($1::smallint[], $2::int[]) as c (lane, epoch) where l.lane = c.lane and l.epoch = c.epoch
+
+-- name: halted_lanes
+select lane, code, detail from tm.halt where lane = any($1::smallint[])
+
+-- name: halt_lane
+insert into tm.halt (lane, code, detail)
+select lane, $3, $4 from tm.lane where lane = $1 and epoch = $2
+on conflict (lane) do nothing
+
+-- name: count_trial
+update tm.lane set trials = case when trial_offset = $3 then trials + 1 else 1 end, trial_offset = $3
+where lane = $1 and epoch = $2 returning trials
+
+-- name: generations
+-- Filters are large: only those that the caller does not have yet.
+select gen, closed_at is not null as closed, ids,
+       case when gen = any($1::smallint[]) then null else filter end as filter
+from tm.generation order by gen
+
+-- name: open_generation_age
+select g.gen, clock_timestamp() - g.opened_at as age,
+       coalesce((select sum(applied + rejected) from tm.batch b where b.gen = g.gen), 0)::bigint as ids
+from tm.generation g where closed_at is null
+
+-- name: prepare_generation
+call tm.prepare_generation($1::smallint)
+
+-- name: roll_generation
+call tm.roll_generation($1::smallint, $2::smallint)
+
+-- name: generations_without_filter
+select gen from tm.generation where closed_at is not null and filter is null order by gen
+
+-- name: count_ids
+select count(command_id) from tm.log where gen = $1
+
+-- name: packed_ids
+-- The ids of a generation as few large byte strings instead of many small rows.
+select string_agg(uuid_send(command_id), ''::bytea) as packed
+from (select command_id, row_number() over () / 65536 as part from tm.log where gen = $1 and command_id is not null) as ids
+group by part
+
+-- name: keep_filter
+update tm.generation set filter = $2, ids = $3 where gen = $1 and closed_at is not null
+
+-- name: expired_generations
+select gen from tm.generation where closed_at < clock_timestamp() - $1::interval
+   and to_regclass(format('tm.log_%s', gen)) is not null order by gen
+
+-- name: drop_generation
+call tm.drop_generation($1::smallint, $2)

@@ -1,0 +1,177 @@
+"""The batch transaction on TimescaleDB: `commands.ports.UnitOfWork`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from operator import attrgetter
+from typing import Any
+
+import asyncpg
+
+from tidemill.commands.ports import LedgerRow, Locked, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.domain.context import State, Unique
+from tidemill.domain.errors import (
+    CommitUnknown,
+    ContractError,
+    Fenced,
+    GenerationClosed,
+    RepeatedIds,
+    TransientError,
+    Unavailable,
+)
+from tidemill.domain.lane import Anchor, Claim, Progress
+from tidemill.storage import generated
+from tidemill.storage.errors import DRIVER_ERRORS, translate
+from tidemill.storage.generations import ClosedGenerations
+from tidemill.storage.pool import Connection, Pool, connection
+from tidemill.storage.statements import load_statements
+
+_SQL = load_statements("commands")
+
+
+class BatchTransaction:
+    """One transaction over a set of lanes."""
+
+    def __init__(self, borrowed: Connection, closed: ClosedGenerations) -> None:
+        self._borrowed = borrowed
+        self._closed = closed
+        self._gen = 0
+
+    async def lock(self, claims: Sequence[Claim]) -> Locked:
+        lanes = sorted(claim.lane.lane for claim in claims)
+        held = {row["lane"]: row["epoch"] for row in await self._borrowed.fetch(_SQL["lock_lanes"], lanes)}
+        lost = frozenset(claim.lane.lane for claim in claims if held.get(claim.lane.lane) != claim.epoch)
+        if lost:
+            raise Fenced(lost)
+        locked = await read_progress(self._borrowed, lanes)
+        self._gen = locked.gen
+        await self._closed.refresh(self._borrowed, locked.gen)
+        return locked
+
+    async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
+        wanted = dict(self._closed.candidates(ids))
+        if open_too:
+            wanted[self._gen] = ids
+        found: dict[str, LoggedCommand] = {}
+        for gen, some in wanted.items():
+            if some:
+                rows = await self._borrowed.fetch(_SQL["find_in_generation"], sorted(some), gen)
+                found.update((str(row["command_id"]), _logged(row)) for row in rows)
+        return found
+
+    async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        await self._copy(table.name, columns, rows, schema=table.schema or "public")
+
+    async def load(self, state: State, keys: Sequence[str]) -> dict[str, Any]:
+        rows = await self._borrowed.fetch(generated.select_states(state), keys)
+        return {row[state.key]: state.model(**dict(row)) for row in rows}
+
+    async def owners(
+        self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]
+    ) -> dict[tuple[Any, ...], str]:
+        columns = [list(column) for column in zip(*values, strict=True)]
+        rows = await self._borrowed.fetch(generated.select_owners(state, unique), *columns)
+        return {tuple(row)[1:]: row[0] for row in rows}
+
+    async def replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
+        """Delete and insert: an update in place would meet a unique value on its way from one row to another."""
+        if old:
+            deleted = await self._borrowed.fetch(
+                generated.delete_states(state), list(old), list(old.values())
+            )
+            if len(deleted) != len(old):
+                raise TransientError(f"rows of {state.table.name} changed under the batch")
+        columns = [column.name for column in state.table.columns]
+        values = attrgetter(*columns)
+        schema = state.table.schema or "public"
+        try:
+            await self._copy(state.table.name, columns, [values(each) for each in new], schema=schema)
+        except asyncpg.UniqueViolationError as taken:
+            guards = {state.table.primary_key.name, f"{state.table.name}_pkey"}
+            guards |= {unique.constraint for unique in state.unique}
+            if taken.constraint_name in guards:
+                raise TransientError(f"another lane took {taken.detail or taken.constraint_name}") from taken
+            raise
+
+    async def log(self, rows: Sequence[LogRow]) -> None:
+        try:
+            await self._copy("log", LogRow._fields, rows)
+        except asyncpg.UniqueViolationError as repeated:
+            raise RepeatedIds(str(repeated)) from repeated
+
+    async def park(self, rows: Sequence[ParkedRow]) -> None:
+        if rows:
+            await self._copy("parked", ParkedRow._fields, rows)
+
+    async def send(self, rows: Sequence[OutboxRow]) -> None:
+        await self._copy("outbox", OutboxRow._fields, rows)
+
+    async def close_books(self, rows: Sequence[LedgerRow]) -> None:
+        await self._copy("batch", LedgerRow._fields, rows)
+        if await self._borrowed.fetchval(_SQL["open_generation"]) != self._gen:
+            raise GenerationClosed(f"generation {self._gen} was closed under the batch")
+
+    async def _copy(
+        self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, schema: str = "tm"
+    ) -> None:
+        await self._borrowed.copy_records_to_table(table, records=rows, columns=columns, schema_name=schema)
+
+
+@asynccontextmanager
+async def batch_transaction(pool: Pool, closed: ClosedGenerations) -> AsyncIterator[BatchTransaction]:
+    """Open a transaction; leaving the block commits.
+
+    Raises:
+        CommitUnknown: the answer to COMMIT is lost. What else the driver raises is translated.
+    """
+    async with connection(pool) as borrowed:
+        transaction = borrowed.transaction()
+        await transaction.start()
+        try:
+            yield BatchTransaction(borrowed, closed)
+        except BaseException:
+            with contextlib.suppress(*DRIVER_ERRORS):  # a broken connection has rolled back already
+                await transaction.rollback()
+            raise
+        try:
+            await transaction.commit()
+        except DRIVER_ERRORS as error:
+            meaning = translate(error)
+            if isinstance(meaning, Unavailable):
+                raise CommitUnknown(f"the answer to COMMIT is lost: {meaning}") from error
+            raise meaning from error
+
+
+async def read_progress(borrowed: Connection, lanes: Sequence[int]) -> Locked:
+    """Return the progress of locked lanes, the open generation, and a time that is not before any earlier batch's.
+
+    Raises:
+        ContractError: a lane has no ledger row in the open generation.
+    """
+    rows = await borrowed.fetch(_SQL["lane_progress"], lanes)
+    if len(rows) != len(lanes):
+        missing = sorted(set(lanes) - {row["lane"] for row in rows})
+        raise ContractError(f"lanes {missing} have no ledger: run `tidemill topics create`")
+    at = max(max(row["now"], row["at"]) for row in rows)
+    return Locked(rows[0]["gen"], at, {row["lane"]: _progress(row) for row in rows})
+
+
+def _progress(row: asyncpg.Record) -> Progress:
+    anchor = None if row["anchor_offset"] is None else Anchor(row["anchor_offset"], row["anchor_checksum"])
+    return Progress(
+        batch=row["batch"],
+        next_offset=row["to_offset"],
+        anchor=anchor,
+        position=row["position"],
+        sequence=row["sequence"],
+        chain=row["chain"],
+        timeline=row["timeline"],
+        at=row["at"],
+    )
+
+
+def _logged(row: asyncpg.Record) -> LoggedCommand:
+    command_id, *rest = row
+    return LoggedCommand(str(command_id), *rest)
