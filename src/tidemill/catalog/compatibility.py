@@ -1,0 +1,106 @@
+"""Schema resolution, decided before any byte: can data of one schema always be read with another?
+
+The rules are those of the Avro specification (1.12, Schema Resolution), stricter in one point: a logical type must be
+the same on both sides, since the specification leaves open what becomes of a value otherwise. Recursive schemas are
+not readable; nothing here accepts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from tidemill.catalog.avro import Array, AvroType, Enumeration, Field, Fixed, Map, Primitive, Record, Union
+
+_PROMOTIONS: Final = {
+    "int": {"long", "float", "double"},
+    "long": {"float", "double"},
+    "float": {"double"},
+    "string": {"bytes"},
+    "bytes": {"string"},
+}
+
+
+def obstacles(*, reader: AvroType, writer: AvroType, at: str = "") -> list[str]:
+    """Return why data of `writer` cannot always be read with `reader`; empty if it can."""
+    return list(_obstacles(reader, writer, at))
+
+
+def _obstacles(reader: AvroType, writer: AvroType, at: str) -> Iterator[str]:
+    match reader, writer:
+        case _, Union(branches):
+            for branch in branches:
+                yield from _obstacles(reader, branch, at)
+        case Union(branches), _:
+            if all(obstacles(reader=branch, writer=writer) for branch in branches):
+                yield f"{_place(at)}: no branch of the reader takes {_called(writer)}"
+        case Record(), Record():
+            yield from _record_obstacles(reader, writer, at)
+        case Enumeration(), Enumeration():
+            yield from _enumeration_obstacles(reader, writer, at)
+        case Array(wanted), Array(items):
+            yield from _obstacles(wanted, items, f"{at}[]")
+        case Map(wanted), Map(values):
+            yield from _obstacles(wanted, values, f"{at}{{}}")
+        case _:
+            if not _same_or_wider(reader, writer):
+                yield f"{_place(at)}: {_called(writer)} cannot be read as {_called(reader)}"
+
+
+def _record_obstacles(reader: Record, writer: Record, at: str) -> Iterator[str]:
+    if reader.name != writer.name:
+        yield f"{_place(at)}: record {writer.name} is not {reader.name}"
+        return
+    written = {field.name: field for field in writer.fields}
+    for field in reader.fields:
+        there = f"{at}.{field.name}" if at else field.name
+        if field.name in written:
+            yield from _obstacles(field.type, written[field.name].type, there)
+        elif field.default is None:
+            yield f"{there}: has no default, and the writer does not have it"
+
+
+def _enumeration_obstacles(reader: Enumeration, writer: Enumeration, at: str) -> Iterator[str]:
+    if reader.name != writer.name:
+        yield f"{_place(at)}: enum {writer.name} is not {reader.name}"
+    unknown = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
+    if unknown and reader.default is None:
+        yield f"{_place(at)}: the reader does not know {', '.join(unknown)}, and has no default symbol"
+
+
+def _same_or_wider(reader: AvroType, writer: AvroType) -> bool:
+    match reader, writer:
+        case Primitive(wanted, logical), Primitive(kind, other):
+            plain = logical is None and other is None
+            return (wanted == kind and logical == other) or (plain and wanted in _PROMOTIONS.get(kind, ()))
+        case Fixed(), Fixed():
+            return reader == writer
+        case _:
+            return False
+
+
+def _place(at: str) -> str:
+    return at or "the message"
+
+
+def _called(schema: AvroType) -> str:
+    match schema:
+        case Primitive(kind, logical):
+            return kind if logical is None else f"{kind} ({logical.name})"
+        case Array() | Map() | Union():
+            return type(schema).__name__.lower()
+        case _:
+            return schema.name
+
+
+def moved_fields(*, released: Record, current: Record) -> list[str]:
+    """Return what breaks the rule that fields are only ever added, at the end.
+
+    Payloads are compared by the bytes behind the base fields with trailing defaults left out: a field in another place
+    would make a repeated command look like another one.
+    """
+    kept: tuple[Field, ...] = current.fields[: len(released.fields)]
+    before, after = [field.name for field in released.fields], [field.name for field in kept]
+    if before == after:
+        return []
+    return [f"released fields were {', '.join(before)}; now the first ones are {', '.join(after)}"]

@@ -1,0 +1,55 @@
+"""Putting the schemas of a stream into a registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidemill.catalog.ports import Compatibility, SchemaRegistry
+from tidemill.catalog.schemas import Message
+from tidemill.domain.lane import StreamTopics
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A schema in a registry: `version` counts the versions that the folder knows, from 1."""
+
+    subject: str
+    version: int
+    schema_id: int
+
+
+def subject_of(topic: str, name: str) -> str:
+    """Return the subject of a message in a topic, as Confluent's TopicRecordNameStrategy has it."""
+    return f"{topic}-{name}"
+
+
+async def register_schemas(
+    registry: SchemaRegistry, topics: StreamTopics, messages: Mapping[str, Message]
+) -> list[Registration]:
+    """Register every version of every message under its topic, oldest first, and have the registry guard them.
+
+    `messages`: those of the stream's context and of `outcome`. May be repeated: what is there stays.
+
+    Raises:
+        ContractError: the registry refuses a version as incompatible.
+        Unavailable: the registry is away; what was registered until then stays.
+    """
+    return [
+        registration
+        for message in messages.values()
+        for registration in await _register(registry, topics, message)
+    ]
+
+
+async def _register(registry: SchemaRegistry, topics: StreamTopics, message: Message) -> list[Registration]:
+    topic = {"command": topics.commands, "event": topics.events, "outcome": topics.outcomes}[message.role]
+    level: Compatibility = "BACKWARD_TRANSITIVE" if message.role == "command" else "FULL_TRANSITIVE"
+    subject = subject_of(topic, message.name)
+    registered = []
+    for version, schema in enumerate(message.versions, start=1):
+        schema_id = await registry.register(subject, schema.text)
+        registered.append(Registration(subject, version, schema_id))
+        if version == 1:  # a subject without versions has nothing that a rule could be set on
+            await registry.require(subject, level)
+    return registered

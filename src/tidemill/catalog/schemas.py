@@ -1,0 +1,213 @@
+"""The schemas folder: what is in it, whether it keeps the contract, how it gets into a registry.
+
+    <context>/commands/<Name>.avsc    <context>/events/<Name>.avsc    outcome/<Name>.avsc
+    released/<context>/<Name>/v1.avsc, v2.avsc, ...
+
+A plug-in's folder has the same layout. Pure but for reading files; the registry is a port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from tidemill.catalog.avro import Record, parse_record
+from tidemill.catalog.compatibility import moved_fields, obstacles
+from tidemill.catalog.fingerprints import fingerprint, layout, meaning
+from tidemill.catalog.lint import Role, breaches, dangers
+from tidemill.domain.errors import ContractError
+
+_FOLDERS: Final[dict[str, Role]] = {"commands": "command", "events": "event"}
+_OUTCOME: Final = "outcome"
+_RELEASED: Final = "released"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A schema as it stands in a file, or came from a registry. `text` is its JSON, byte for byte."""
+
+    text: str
+    record: Record = field(repr=False)
+
+    @classmethod
+    def of(cls, text: str) -> Schema:
+        """Read a schema from JSON text. Raises `ContractError`."""
+        return cls(text, parse_record(text))
+
+    @property
+    def name(self) -> str:
+        """Return the full name."""
+        return self.record.name
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """Return the 8 bytes of the CRC-64-AVRO fingerprint as they stand in a value."""
+        return fingerprint(self.record)
+
+    @cached_property
+    def meaning(self) -> str:
+        """Return what must be equal for two schemas to be one."""
+        return meaning(self.record)
+
+    @cached_property
+    def layout(self) -> str:
+        """Return what must be equal for the bytes of one to serve as bytes of the other."""
+        return layout(self.record)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of the contract: what it is now, and every version that others may be using, oldest first."""
+
+    context: str
+    role: Role
+    current: Schema
+    released: tuple[Schema, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the full name."""
+        return self.current.name
+
+    @property
+    def versions(self) -> tuple[Schema, ...]:
+        """Return all versions that differ, oldest first, the current one last."""
+        older = [schema for schema in self.released if schema.meaning != self.current.meaning]
+        return (*older, self.current)
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """Something that `schemas check` refuses: `path` is the file within the folder."""
+
+    path: str
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.code}: {self.message}"
+
+
+def load_messages(folder: Path, context: str) -> dict[str, Message]:
+    """Return full name -> message of a context (`market_data`, or `outcome`).
+
+    Raises:
+        ContractError: a file is missing or no schema.
+    """
+    messages = [_load(folder, context, role, path) for role, path in _current_files(folder, context)]
+    if not messages:
+        raise ContractError(
+            f"context {context} has no schemas in {folder}; `tidemill schemas new` drafts one"
+        )
+    return {message.name: message for message in messages}
+
+
+def contexts_in(folder: Path) -> list[str]:
+    """Return the names of the contexts that have schemas in `folder`, `outcome` among them."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != _RELEASED)
+
+
+def check_schemas(folder: Path) -> list[Finding]:
+    """Return everything in a schemas folder that breaks the contract; empty if nothing does.
+
+    Codes: NOT_AVRO, MISNAMED, RECURSIVE, ZERO_WIDTH, TOO_WIDE, BASE_FIELDS, UNDOCUMENTED, UNION, LOGICAL_TYPE, ALIASES;
+    against the released versions INCOMPATIBLE, FIELDS_MOVED, SAME_FINGERPRINT; ORPHANED (released, then removed).
+    """
+    findings: list[Finding] = []
+    for context in contexts_in(folder):
+        for role, path in _current_files(folder, context):
+            findings += _check_file(folder, context, role, path)
+    findings += _orphans(folder)
+    return sorted(findings)
+
+
+def _current_files(folder: Path, context: str) -> Iterator[tuple[Role, Path]]:
+    if context == _OUTCOME:
+        yield from (("outcome", path) for path in sorted((folder / context).glob("*.avsc")))
+        return
+    for name, role in _FOLDERS.items():
+        yield from ((role, path) for path in sorted((folder / context / name).glob("*.avsc")))
+
+
+def _released_files(folder: Path, context: str, name: str) -> list[Path]:
+    return sorted((folder / _RELEASED / context / name).glob("v*.avsc"), key=lambda path: _version(path.stem))
+
+
+def _version(stem: str) -> int:
+    if not stem[1:].isdecimal():
+        raise ContractError(f"released versions are called v1.avsc, v2.avsc, ...; not {stem}.avsc")
+    return int(stem[1:])
+
+
+def _load(folder: Path, context: str, role: Role, path: Path) -> Message:
+    released = tuple(_read(file) for file in _released_files(folder, context, path.stem))
+    return Message(context, role, _read(path), released)
+
+
+def _read(path: Path) -> Schema:
+    try:
+        return Schema.of(path.read_text(encoding="utf-8"))
+    except (ContractError, UnicodeDecodeError) as fault:
+        raise ContractError(f"{path.name}: {fault}") from fault
+
+
+def _check_file(folder: Path, context: str, role: Role, path: Path) -> list[Finding]:
+    where = path.relative_to(folder).as_posix()
+    try:
+        message = _load(folder, context, role, path)
+    except ContractError as fault:
+        return [Finding(where, "NOT_AVRO", str(fault))]
+    record = message.current.record
+    faults = [*_name_faults(path, record), *dangers(record)]
+    if not faults:
+        faults += [*breaches(record, role), *_alias_faults(message.current), *history_faults(message)]
+    return [Finding(where, code, text) for code, text in faults]
+
+
+def _name_faults(path: Path, record: Record) -> Iterator[tuple[str, str]]:
+    namespace, _, name = record.name.rpartition(".")
+    if name != path.stem:
+        yield "MISNAMED", f"the file is called {path.name}, the record {name}"
+    if not namespace:
+        yield "MISNAMED", f"{name} has no namespace"
+
+
+def _alias_faults(schema: Schema) -> Iterator[tuple[str, str]]:
+    if '"aliases"' in schema.text:
+        yield "ALIASES", f"{schema.name}: aliases let one name be read as another; add a message instead"
+
+
+def history_faults(message: Message) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong between the current version of a message and its released ones."""
+    for number, old in enumerate(message.released, start=1):
+        new = message.current
+        if old.fingerprint == new.fingerprint and old.meaning != new.meaning:
+            yield (
+                "SAME_FINGERPRINT",
+                f"differs from v{number} only in logical types or defaults; readers cannot tell",
+            )
+        for text in obstacles(reader=new.record, writer=old.record):
+            yield "INCOMPATIBLE", f"cannot read v{number}: {text}"
+        if message.role != "command":
+            for text in obstacles(reader=old.record, writer=new.record):
+                yield "INCOMPATIBLE", f"v{number} cannot read it: {text}"
+        for text in moved_fields(released=old.record, current=new.record):
+            yield "FIELDS_MOVED", f"since v{number}: {text}; add fields at the end, remove none"
+
+
+def _orphans(folder: Path) -> Iterator[Finding]:
+    for path in sorted((folder / _RELEASED).glob("*/*")):
+        context, name = path.parent.name, path.name
+        if all(current.stem != name for _, current in _current_files(folder, context)):
+            text = "was released, so somebody may still send it; keep its current schema"
+            yield Finding(path.relative_to(folder).as_posix(), "ORPHANED", text)
+
+
+def find_clashes(schemas: Sequence[Schema]) -> list[tuple[Schema, Schema]]:
+    """Return pairs that share a fingerprint and differ: a value that carries it could mean either."""
+    first: dict[bytes, Schema] = {}
+    pairs = [(first.setdefault(schema.fingerprint, schema), schema) for schema in schemas]
+    return [(one, other) for one, other in pairs if one.meaning != other.meaning]
