@@ -14,6 +14,8 @@ from tidemill.devstack.errors import (
 )
 from tidemill.devstack.plan import Server
 from tidemill.devstack.stack import Stack, down, up
+from tidemill.devstack.status import ServerStatus, StackStatus, status
+from tidemill.devstack.tools import console_consumer_command, kcat_command
 
 __all__ = [
     "CommandFailedError",
@@ -22,7 +24,12 @@ __all__ = [
     "NotOwnedError",
     "Server",
     "ServerFailedError",
+    "ServerStatus",
     "Stack",
+    "StackStatus",
+    "console_consumer_command",
     "down",
+    "kcat_command",
+    "status",
     "up",
 ]

@@ -1,4 +1,4 @@
-"""`python -m tidemill.devstack up|down`."""
+"""`python -m tidemill.devstack up|down [--purge]`, for whoever has no command line installed yet."""
 
 import sys
 
@@ -6,10 +6,9 @@ from tidemill.devstack.progress import shown
 from tidemill.devstack.stack import down, up
 
 with shown() as progress:
-    if sys.argv[1] == "up":
+    if sys.argv[1:2] == ["up"]:
         stack = up(progress=progress)
-        sys.stdout.write(f"export TIDEMILL_DATABASE_URL={stack.database_url}" + "\n")
-        sys.stdout.write(f"export TIDEMILL_KAFKA_BOOTSTRAP={stack.kafka_bootstrap}" + "\n")
-        sys.stdout.write(f"export TIDEMILL_REGISTRY_URL={stack.registry_url}" + "\n")
+        addresses = (stack.database_url, stack.kafka_bootstrap, stack.registry_url)
+        sys.stdout.write("\n".join(str(address) for address in addresses) + "\n")
     else:
-        sys.stdout.write(f"{down(progress=progress, purge='--purge' in sys.argv)}\n")
+        down(progress=progress, purge="--purge" in sys.argv)

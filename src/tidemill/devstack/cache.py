@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from tidemill.devstack.processes import kill_users_of
 from tidemill.devstack.shell import check
@@ -40,14 +41,34 @@ def locked(name: str, *, cache: Path, on_wait: Callable[[], None] | None = None)
     """Hold the lock `name` (freed by the kernel if we die); `on_wait` is called if another has it."""
     path = cache / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    file = _locked_file(path, on_wait)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _locked_file(path: Path, on_wait: Callable[[], None] | None) -> TextIO:
+    while True:
+        file = path.open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if on_wait is not None:
                 on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        # who held it has removed the file: we may have the lock of a name that others no longer see
+        if _is_at(path, file):
+            return file
+        file.close()
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The Docker way: the three servers of the compose file as one project per stack.
 
-The compose file is the one that people use; ports, password and project name come from an
-environment file in the stack's folder, so that two stacks do not collide.
+The compose file is the one that people use; ports and password come from an environment file in the
+stack's folder, the project is named after the stack, so that two stacks do not collide.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,6 @@ _LIVES: dict[str, Life] = {"running": "running", "paused": "frozen"}
 def environment_file(state: StackState) -> str:
     """The variables of the compose file for this stack, as the text of an environment file."""
     variables = {
-        "COMPOSE_PROJECT_NAME": f"tidemill-{state.name}",
         "TIDEMILL_DEV_POSTGRES_PASSWORD": state.password,
         "TIDEMILL_DEV_POSTGRES_PORT": state.ports["postgres"],
         "TIDEMILL_DEV_KAFKA_PORT": state.ports["kafka"],
@@ -41,8 +40,9 @@ class Compose:
     file: Path
 
     def command(self, *arguments: str) -> list[str]:
-        environment = str(self.folder / "compose.env")
-        return ["docker", "compose", "--env-file", environment, "-f", str(self.file), *arguments]
+        project = ("--project-name", f"tidemill-{self.folder.name}")
+        files = ("--env-file", str(self.folder / "compose.env"), "--file", str(self.file))
+        return ["docker", "compose", *project, *files, *arguments]
 
     def run(self, *arguments: str, what: str) -> None:
         run(self.command(*arguments), what=what, log=self.folder / "logs" / "docker.log")

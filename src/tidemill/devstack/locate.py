@@ -5,18 +5,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tidemill.devstack.errors import DevstackError
+from tidemill.devstack.given import GivenServers, given_servers
 from tidemill.devstack.shell import output
 from tidemill.devstack.state import Origin
-
-
-@dataclass(frozen=True)
-class GivenServers:
-    """Servers that somebody else runs."""
-
-    database_url: str
-    kafka_bootstrap: str
-    registry_url: str | None
 
 
 @dataclass(frozen=True)
@@ -26,22 +17,6 @@ class Location:
     origin: Origin
     reason: str
     given: GivenServers | None = None
-
-
-def given_servers(environ: Mapping[str, str], prefix: str) -> GivenServers | None:
-    """What the variables `<prefix>DATABASE_URL` and so on name; half of it is an error."""
-    database, broker, registry = (
-        environ.get(prefix + name) or None for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP", "REGISTRY_URL")
-    )
-    if database and broker:
-        return GivenServers(database, broker, registry)
-    if database or broker:
-        there, absent = ("DATABASE_URL", "KAFKA_BOOTSTRAP")[:: 1 if database else -1]
-        raise DevstackError(
-            f"{prefix}{there} is set but {prefix}{absent} is not: set both to use given servers, "
-            "or unset both to have them started for you"
-        )
-    return None
 
 
 def docker_answers() -> bool:
@@ -55,17 +30,29 @@ def docker_answers() -> bool:
 
 def locate(
     *,
-    prefix: str = "TIDEMILL_",
+    prefix: str | None = "TIDEMILL_",
     made_with: Origin | None = None,
+    own: GivenServers | None = None,
     environ: Mapping[str, str] | None = None,
     docker: Callable[[], bool] = docker_answers,
 ) -> Location:
-    """Given servers, else what the stack was made with (its data are there), else Docker, else native."""
-    given = given_servers(os.environ if environ is None else environ, prefix)
-    if given is not None:
+    """Given servers, else what the stack was made with (its data are there), else Docker, else native.
+
+    `own` are the addresses of the stack itself: whoever exported what `up` printed means that stack.
+    """
+    variables = os.environ if environ is None else environ
+    given = given_servers(variables, prefix) if prefix is not None else None
+    if given is not None and not _same(given, own):
         return Location("given", f"{prefix}DATABASE_URL and {prefix}KAFKA_BOOTSTRAP are set", given)
     if made_with is not None:
         return Location(made_with, "this stack was made so, and its data are there")
     if docker():
         return Location("docker", "a Docker daemon answers")
-    return Location("native", f"no {prefix}DATABASE_URL is set and no Docker daemon answers")
+    return Location("native", "no servers are given and no Docker daemon answers")
+
+
+def _same(given: GivenServers, own: GivenServers | None) -> bool:
+    return own is not None and (given.database_url, given.kafka_bootstrap) == (
+        own.database_url,
+        own.kafka_bootstrap,
+    )

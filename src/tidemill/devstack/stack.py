@@ -10,7 +10,8 @@ from uuid import uuid4
 from tidemill.devstack import docker, native, state
 from tidemill.devstack.cache import cache_folder, locked, remove_tree
 from tidemill.devstack.errors import NotOwnedError
-from tidemill.devstack.locate import GivenServers, Location, locate
+from tidemill.devstack.given import GivenServers, require_answers
+from tidemill.devstack.locate import Location, locate
 from tidemill.devstack.plan import PORTS, Server
 from tidemill.devstack.ports import free_ports, is_free
 from tidemill.devstack.progress import Progress, Silent
@@ -60,11 +61,13 @@ class Stack:
         return self.servers[name]
 
 
-def up(name: str | None = None, *, progress: Progress | None = None, prefix: str = "TIDEMILL_") -> Stack:
+def up(
+    name: str | None = None, *, progress: Progress | None = None, prefix: str | None = "TIDEMILL_"
+) -> Stack:
     """Bring the stack up (or find it up); returns when all its servers answer.
 
-    `prefix` begins the names of the variables that give servers. Raises DevstackError; whatever the
-    failed call had started has been stopped then.
+    `prefix` begins the names of the variables that give servers, None to look at none. Raises
+    DevstackError; whatever the failed call had started has been stopped then.
     """
     says = progress or Silent()
     cache = cache_folder()
@@ -72,8 +75,9 @@ def up(name: str | None = None, *, progress: Progress | None = None, prefix: str
     folder = state.stack_folder(chosen, cache)
     with _working_on(chosen, cache, says):
         known = state.load(folder)
-        location = locate(prefix=prefix, made_with=known.origin if known else None)
+        location = locate_stack(known, prefix, cache)
         if location.given is not None:
+            require_answers(location.given, prefix or "")
             return given_stack(chosen, location, location.given)
         if location.origin == "native":
             native.require_prerequisites(cache)
@@ -103,6 +107,15 @@ def down(name: str | None = None, *, purge: bool = False, progress: Progress | N
         if purge:
             remove_tree(folder)
         return stopped
+
+
+def locate_stack(known: StackState | None, prefix: str | None, cache: Path) -> Location:
+    """Where the servers of this stack come from, as things are."""
+    if known is None or not known.ports:
+        return locate(prefix=prefix)
+    ours = owned_stack(known, "", cache)
+    own = GivenServers(ours.database_url, ours.kafka_bootstrap, ours.registry_url)
+    return locate(prefix=prefix, made_with=known.origin, own=own)
 
 
 def given_stack(name: str, location: Location, given: GivenServers) -> Stack:

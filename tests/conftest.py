@@ -1,0 +1,111 @@
+"""What every test may ask for: real servers, a database of its own, names that nobody else has."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.support.databases import fetch
+from tests.support.stack import Run
+from tidemill.devstack import Stack
+
+RUN = pytest.StashKey[Run]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    given: dict[str, Any] = getattr(config, "workerinput", {})
+    uid = given.get("tidemill_run", uuid4().hex[:8])
+    config.stash[RUN] = Run(uid, given.get("workerid", "main"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of xdist which run it belongs to."""
+    node.workerinput["tidemill_run"] = node.config.stash[RUN].uid
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    # the process that started the workers ends last
+    if not hasattr(config, "workerinput") and RUN in config.stash:
+        config.stash[RUN].finish()
+
+
+@pytest.fixture(scope="session")
+def run(pytestconfig: pytest.Config) -> Run:
+    """This test run."""
+    return pytestconfig.stash[RUN]
+
+
+@pytest.fixture(scope="session")
+def stack(run: Run) -> Stack:
+    """TimescaleDB, Kafka and a registry, shared by the whole run: never break or reconfigure them."""
+    return run.shared_stack()
+
+
+@pytest.fixture(scope="module")
+def breakable_stack(run: Run) -> Iterator[Stack]:
+    """Servers of this worker alone, to be stopped, killed and frozen at will; whole at each module's start."""
+    broken = run.breakable_stack()
+    yield broken
+    broken.mend()
+
+
+@pytest.fixture(scope="session")
+def new_database(run: Run, stack: Stack) -> Callable[[], AbstractContextManager[str]]:
+    """`with new_database() as url`: for a module of its own scope, or for more than one at once."""
+    return run.databases(stack).fresh
+
+
+@pytest.fixture
+def database(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """The URL of a fresh database of this test alone (a superuser's)."""
+    with new_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def new_breakable_database(run: Run, breakable_stack: Stack) -> Callable[[], AbstractContextManager[str]]:
+    """`new_database` on the servers that may be broken."""
+    return run.databases(breakable_stack).fresh
+
+
+@pytest.fixture
+def breakable_database(
+    breakable_stack: Stack, new_breakable_database: Callable[[], AbstractContextManager[str]]
+) -> Iterator[str]:
+    """A fresh database on the servers that may be broken; whatever the test broke is mended afterwards."""
+    breakable_stack.mend()
+    with new_breakable_database() as url:
+        yield url
+        breakable_stack.mend()
+
+
+@pytest.fixture(scope="session")
+def unique_name(run: Run) -> Callable[[str], str]:
+    """`unique_name("market-data")` is a name for an aggregate, topic or group that nobody else has."""
+    endings = run.names()
+    return lambda stem: f"{stem}-{next(endings)}"
+
+
+@pytest.fixture
+def topic_prefix(unique_name: Callable[[str], str]) -> str:
+    """What the names of this test's topics begin with."""
+    return f"{unique_name('test')}."
+
+
+@pytest.fixture(scope="session")
+def timescaledb_edition(new_database: Callable[[], AbstractContextManager[str]]) -> str:
+    """`apache` or `timescale` (the Community edition)."""
+    with new_database() as url:
+        return str(fetch(url, "SELECT current_setting('timescaledb.license')")[0][0])
+
+
+@pytest.fixture(autouse=True)
+def _edition_gate(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("community") is None:
+        return
+    edition = request.getfixturevalue("timescaledb_edition")
+    if edition != "timescale":
+        pytest.skip(f"needs TimescaleDB's Community edition; the server at hand is of the {edition} edition")

@@ -1,0 +1,57 @@
+"""The fixtures that every integration test stands on."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import asyncpg
+
+from tests.support.databases import execute, fetch
+from tidemill.devstack import Stack
+
+
+async def test_a_database_is_fresh_and_knows_hypertables(database: str) -> None:
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute("CREATE TABLE facts (at timestamptz NOT NULL, value int)")
+        await connection.execute("SELECT create_hypertable('facts', by_range('at'))")
+        await connection.execute("INSERT INTO facts VALUES (now(), 1)")
+        assert await connection.fetchval("SELECT count(*) FROM show_chunks('facts')") == 1
+    finally:
+        await connection.close()
+
+
+def test_no_test_sees_what_another_did(database: str) -> None:
+    assert not fetch(database, "SELECT 1 FROM pg_tables WHERE tablename = 'facts'")
+
+
+def test_a_database_costs_little(new_database: Callable[[], AbstractContextManager[str]]) -> None:
+    with new_database():
+        pass  # the template is prepared now
+    costs_s = []
+    for _ in range(5):
+        started = time.monotonic()
+        with new_database() as url:
+            costs_s.append(time.monotonic() - started)
+            execute(url, "CREATE TABLE anything ()")
+    assert sorted(costs_s)[2] < 1.0, costs_s
+
+
+def test_two_databases_at_once(new_database: Callable[[], AbstractContextManager[str]]) -> None:
+    with new_database() as first, new_database() as second:
+        assert first != second
+        execute(first, "CREATE TABLE only_here ()")
+        assert not fetch(second, "SELECT 1 FROM pg_tables WHERE tablename = 'only_here'")
+
+
+def test_a_database_is_gone_afterwards(
+    stack: Stack, new_database: Callable[[], AbstractContextManager[str]]
+) -> None:
+    with new_database() as url:
+        name = url.rsplit("/", 1)[1]
+    assert not fetch(stack.database_url, "SELECT 1 FROM pg_database WHERE datname = $1", name)
+
+
+def test_names_are_unique(unique_name: Callable[[str], str], topic_prefix: str) -> None:
+    names = [unique_name("profiles") for _ in range(3)]
+    assert len({*names, topic_prefix}) == 4

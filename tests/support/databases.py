@@ -1,0 +1,122 @@
+"""A fresh database for every test: a clone of a template that is prepared once.
+
+TimescaleDB's scheduler looks at every database that takes connections, and PostgreSQL clones only
+what nobody looks at. Hence the template takes none once it is ready; that it takes none is also the
+mark that it is complete.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from tidemill.devstack.cache import cache_folder, locked
+
+T = TypeVar("T")
+TIMEOUT_S = 30.0
+
+
+def run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end in a thread of its own, whatever loop the caller is in."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(work())).result()
+
+
+def fetch(url: str, query: str, *arguments: object) -> list[asyncpg.Record]:
+    """The rows of one query, by a connection of its own."""
+
+    async def work() -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S)
+        try:
+            return await connection.fetch(query, *arguments)
+        finally:
+            await connection.close()
+
+    return run_apart(work)
+
+
+def execute(url: str, *statements: str) -> None:
+    """Run statements one after the other, each in a transaction of its own."""
+
+    async def work() -> None:
+        connection = await asyncpg.connect(url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S)
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    run_apart(work)
+
+
+def database_of(server_url: str, name: str) -> str:
+    """The URL of the database `name` on the same server."""
+    return urlsplit(server_url)._replace(path=f"/{name}").geturl()
+
+
+def drop_databases(server_url: str, prefix: str) -> None:
+    """Drop every database whose name begins with `prefix` (on a server that outlives the run)."""
+    rows = fetch(server_url, "SELECT datname FROM pg_database WHERE starts_with(datname, $1)", prefix)
+    for row in rows:
+        drop(server_url, row["datname"])
+
+
+def drop(server_url: str, name: str) -> None:
+    execute(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@dataclass
+class Databases:
+    """Fresh databases on one server, all clones of what `prepare(url)` made of an empty one.
+
+    `prefix` is common to all workers of a run, `worker` tells them apart.
+    """
+
+    server_url: str
+    prefix: str
+    worker: str
+    prepare: Callable[[str], None]
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    _is_ready: bool = False
+
+    @property
+    def template(self) -> str:
+        return f"{self.prefix}template"
+
+    @contextmanager
+    def fresh(self) -> Iterator[str]:
+        """The URL of a database of one's own, dropped afterwards."""
+        self._ensure_template()
+        name = f"{self.prefix}{self.worker}_{next(self._numbers)}"
+        execute(self.server_url, f'CREATE DATABASE "{name}" TEMPLATE "{self.template}"')
+        try:
+            yield database_of(self.server_url, name)
+        finally:
+            drop(self.server_url, name)
+
+    def _ensure_template(self) -> None:
+        if self._is_ready:
+            return
+        with locked(f"template-{urlsplit(self.server_url).port}-{self.prefix}", cache=cache_folder()):
+            query = "SELECT datallowconn FROM pg_database WHERE datname = $1"
+            found = fetch(self.server_url, query, self.template)
+            if not found or found[0]["datallowconn"]:
+                self._make_template()
+        self._is_ready = True
+
+    def _make_template(self) -> None:
+        drop(self.server_url, self.template)
+        execute(self.server_url, f'CREATE DATABASE "{self.template}"')
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(self.prepare, database_of(self.server_url, self.template)).result()
+        execute(
+            self.server_url,
+            f'ALTER DATABASE "{self.template}" ALLOW_CONNECTIONS false',
+            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.template}'",
+        )
