@@ -1,0 +1,42 @@
+"""Connector profiles: how a service reaches a source; each has an id for ever, and a name while it is active."""
+
+from tidemill.contexts.connector_profiles import rules, tables
+from tidemill.contexts.connector_profiles.messages import (
+    ConnectorProfileDeactivated,
+    ConnectorProfileRegistered,
+    ConnectorProfileUpdated,
+    DeactivateConnectorProfile,
+    RegisterConnectorProfile,
+    UpdateConnectorProfile,
+)
+from tidemill.contexts.connector_profiles.read_models import connector_directory
+from tidemill.contexts.connector_profiles.state import ConnectorProfile, evolve, held_name
+from tidemill.domain.context import Context, State, Unique, decide
+
+context = Context(
+    aggregate="connector-profiles",
+    key=lambda command: command.profile_id,
+    commands=(
+        decide(RegisterConnectorProfile, rules.register),
+        decide(UpdateConnectorProfile, rules.update),
+        decide(DeactivateConnectorProfile, rules.deactivate),
+    ),
+    state=State(
+        model=ConnectorProfile,
+        table=tables.connector_profiles,
+        key="id",
+        evolve=evolve,
+        events=(ConnectorProfileRegistered, ConnectorProfileUpdated, ConnectorProfileDeactivated),
+        unique=(
+            Unique(
+                columns=("service_name", "name"),
+                of=held_name,
+                code="NAME_TAKEN",
+                constraint="connector_profiles_active_name",
+                where=tables.connector_profiles.c.active,
+            ),
+        ),
+    ),
+    projections=(connector_directory,),
+    codes=rules.CODES,
+)

@@ -1,0 +1,75 @@
+"""What is said about connector profiles: three commands, three events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from tidemill.contexts.connector_profiles.profile_data import checked
+from tidemill.domain.messages import CommandBase, EventBase, Label
+
+ProfileData = Annotated[str, AfterValidator(checked)]
+"""The text of a JSON object that PostgreSQL can keep as jsonb; see `profile_data`."""
+
+Version = Annotated[int, Field(ge=1, le=2**63 - 1)]
+"""How many events a profile has: 1 after its registration."""
+
+
+class RegisterConnectorProfile(CommandBase):
+    """Register a profile under an id that no profile ever had, and a name that none of the service's has now."""
+
+    profile_id: Label
+    name: Label
+    profile_data: ProfileData
+
+
+class UpdateConnectorProfile(CommandBase):
+    """Change a profile's name, its data or both. `expected_version`: only if nothing happened since that version."""
+
+    profile_id: Label
+    name: Label | None = None
+    profile_data: ProfileData | None = None
+    expected_version: Version | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.name is None and self.profile_data is None:
+            raise ValueError("nothing to change: give name, profile_data or both")
+        return self
+
+
+class DeactivateConnectorProfile(CommandBase):
+    """Take a profile out of use. Its name becomes free, its id does not."""
+
+    profile_id: Label
+    expected_version: Version | None = None
+
+
+class _ProfileEvent(EventBase):
+    @classmethod
+    def of(cls, command: CommandBase) -> Self:
+        """Return the event that carries the command's fields of the same names."""
+        return cls.model_validate({name: getattr(command, name) for name in cls.model_fields})
+
+
+class ConnectorProfileRegistered(_ProfileEvent):
+    """A profile came into being; it belongs to the service that said so."""
+
+    profile_id: str
+    name: str
+    profile_data: str
+
+
+class ConnectorProfileUpdated(_ProfileEvent):
+    """A profile changed; what is None stayed as it was."""
+
+    profile_id: str
+    name: str | None = None
+    profile_data: str | None = None
+
+
+class ConnectorProfileDeactivated(_ProfileEvent):
+    """A profile is out of use, and its name is free."""
+
+    profile_id: str

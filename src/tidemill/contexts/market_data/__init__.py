@@ -1,0 +1,18 @@
+"""Market data: ticks and quotes of symbols, appended to a hypertable as they are told."""
+
+from tidemill.contexts.market_data import tables
+from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
+from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
+from tidemill.contexts.market_data.rules import TimeWindow
+from tidemill.domain.context import Context, append
+
+WINDOW = TimeWindow()
+
+context = Context(
+    aggregate="market-data",
+    key=lambda command: command.symbol,
+    commands=(
+        append(RecordMarketData, into=tables.market_data, event=MarketDataRecorded, check=WINDOW.check),
+    ),
+    projections=(latest_quotes, daily_bars),
+)
