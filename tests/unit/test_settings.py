@@ -200,6 +200,12 @@ def test_a_repr_never_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         assert CANARY not in text
 
 
+def test_every_secret_is_known_to_whoever_must_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_DATABASE_URL", "postgresql://u:p%40ss-w0rd@localhost/x")
+    monkeypatch.setenv("TIDEMILL_KAFKA_KEY_PASSWORD", CANARY)
+    assert load().secrets() >= {CANARY, "p%40ss-w0rd", "p@ss-w0rd", "postgresql://u:p%40ss-w0rd@localhost/x"}
+
+
 def test_settings_do_not_change() -> None:
     settings = load()
     with pytest.raises(ValidationError, match="frozen"):

@@ -12,8 +12,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import unquote, urlsplit
 
-from pydantic import ValidationError, model_validator
+from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -101,6 +102,15 @@ class Settings(BaseSettings):
         """Return the regular expression of allowed reply topics."""
         return self.commands.replies or rf"{re.escape(self.topics.prefix)}\.replies\..*"
 
+    def secrets(self) -> frozenset[str]:
+        """Return every secret value, for whoever must keep it out of what he writes."""
+        found: set[str] = set()
+        for name in type(self).model_fields:
+            for value in dict(getattr(self, name)).values():
+                if isinstance(value, SecretStr):
+                    found |= _parts(value.get_secret_value())
+        return frozenset(found)
+
 
 def load(env_file: Path | None = None, **groups: Any) -> Settings:
     """Return the settings of this process.
@@ -132,6 +142,12 @@ def variables() -> list[Variable]:
 def settings_page() -> str:
     """Return the text of `docs/settings.md`."""
     return table(Settings.model_fields)
+
+
+def _parts(secret: str) -> set[str]:
+    """Return a secret and, if it is a URL, the password in it, also as it is written there."""
+    written = urlsplit(secret).password
+    return {secret, written, unquote(written)} if written else {secret}
 
 
 def _readable(env_file: Path | None) -> Path | None:

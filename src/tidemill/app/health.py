@@ -1,0 +1,182 @@
+"""How a process is, for those who ask it: probes of the servers it needs, and `/health` and `/metrics` over HTTP.
+
+The Kafka client says nothing when Kafka is away, and a pool only when it is used: so each server is asked on purpose,
+every few seconds. The HTTP server lives in the process's own event loop: if that is stuck, it does not answer either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tidemill.domain.errors import TidemillError, UsageError
+from tidemill.service import Health
+from tidemill.telemetry import DEPENDENCY_UP, REGISTRY, Log, logger
+
+PROBE_EVERY_S: Final = 2.0
+PROBE_TIMEOUT_S: Final = 2.0
+STALE_AFTER_S: Final = 10.0
+
+_log = logger(__name__)
+
+
+class Probe(Protocol):
+    """Asks one server whether it is there."""
+
+    @property
+    def name(self) -> str:
+        """What is asked: `database`, `kafka`."""
+        ...
+
+    async def ask(self) -> None:
+        """Return if the server answers; raise if it does not. Gets a deadline from the caller."""
+        ...
+
+    async def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    ok: bool
+    text: str
+    seconds: float
+    at_s: float
+
+
+class Dependencies:
+    """The servers that a process needs, asked again and again."""
+
+    def __init__(self, probes: Sequence[Probe], *, every_s: float = PROBE_EVERY_S) -> None:
+        """Nothing is asked before `watching`."""
+        self._probes = probes
+        self._every_s = every_s
+        self._answers: dict[str, _Answer] = {}
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Ask while the block runs."""
+        tasks = [
+            asyncio.create_task(self._watch(probe), name=f"probe {probe.name}") for probe in self._probes
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=1.0) if tasks else None
+            for probe in self._probes:
+                await _quietly(probe.close())
+
+    def health(self) -> dict[str, Health]:
+        """Return the last answer of each server; one that is too old counts as none."""
+        return {probe.name: self._of(self._answers.get(probe.name)) for probe in self._probes}
+
+    def _of(self, answer: _Answer | None) -> Health:
+        if answer is None:
+            return Health(ok=False, detail={"error": "not asked yet"})
+        age_s = time.monotonic() - answer.at_s
+        detail = {"latency_ms": round(answer.seconds * 1000, 1), "age_s": round(age_s, 1)}
+        if not answer.ok:
+            return Health(ok=False, detail=detail | {"error": answer.text})
+        return Health(ok=age_s < STALE_AFTER_S, detail=detail)
+
+    async def _watch(self, probe: Probe) -> None:
+        while True:
+            before = self._answers.get(probe.name)
+            self._answers[probe.name] = answer = await _ask(probe)
+            DEPENDENCY_UP.labels(probe.name).set(answer.ok)
+            if answer.ok != (before is None or before.ok):
+                event = Log.DEPENDENCY_BACK if answer.ok else Log.DEPENDENCY_LOST
+                _log.warning(event, dependency=probe.name, error=answer.text)
+            await asyncio.sleep(self._every_s)
+
+
+async def _ask(probe: Probe) -> _Answer:
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            await probe.ask()
+        text = ""
+    except TimeoutError:
+        text = f"no answer within {PROBE_TIMEOUT_S:g} s"
+    except (TidemillError, OSError) as error:
+        text = str(error)
+    ended = time.monotonic()
+    return _Answer(not text, text, ended - began, ended)
+
+
+async def _quietly(closing: Any) -> None:
+    with contextlib.suppress(TidemillError, OSError, TimeoutError):
+        await asyncio.wait_for(closing, 1.0)
+
+
+# --- over HTTP -------------------------------------------------------------------------------------------------------
+
+Report = Callable[[], tuple[bool, Mapping[str, Any]]]
+"""Returns whether all is well, and what `/health` shows."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(report: Report, host: str, port: int) -> AsyncIterator[str]:
+    """Answer `/health` (200 or 503, JSON) and `/metrics` while the block runs; yields the address.
+
+    Raises:
+        UsageError: the port is taken, or the host is none of ours.
+    """
+    listening = _listen(host, port)
+    address = "http://{}:{}".format(*listening.getsockname()[:2])
+    config = uvicorn.Config(
+        _application(report), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = _Server(config)
+    answering = asyncio.create_task(server.serve(sockets=[listening]), name="http")
+    _log.info(Log.HEALTH_SERVED, address=f"{address}/health", metrics=f"{address}/metrics")
+    try:
+        yield address
+    finally:
+        server.should_exit = True
+        await asyncio.wait({answering}, timeout=1.5)
+        listening.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=64)
+    except OSError as error:
+        raise UsageError(
+            f"TIDEMILL_HEALTH_PORT={port}: cannot listen at {host}:{port} ({error.strerror}); "
+            "choose another port, or 0 for any that is free"
+        ) from error
+
+
+def _application(report: Report) -> Starlette:
+    async def health(_: Request) -> Response:
+        ok, content = report()
+        return JSONResponse(dict(content), status_code=200 if ok else 503)
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/health", health), Route("/metrics", metrics)])

@@ -1,0 +1,164 @@
+"""A process that serves: logging, signals, health, what its services share, the supervisor, and its end.
+
+TidemillError at start that no retry mends -> exit 1     drained after SIGTERM -> exit 0
+servers away at start -> waits, unhealthy                not drained in time   -> exit 3
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import structlog
+import uvloop
+
+from tidemill import __version__
+from tidemill.app.health import Dependencies, Probe, serving
+from tidemill.domain.errors import TransientError
+from tidemill.service import DRAIN_S, EXIT_AFTER_S, Backoff, Exit, Health, Job, Supervisor, exit_after
+from tidemill.settings import Settings
+from tidemill.telemetry import BUILD, Log, Redactor, configure_logging, logger
+
+Assemble = Callable[[AsyncExitStack], Awaitable[Sequence[Job]]]
+"""Opens what the services share (the stack closes it again) and returns the jobs. May raise `TransientError`."""
+
+_LONGEST_NAME_BYTES = 63  # PostgreSQL cuts application names there
+
+_log = logger(__name__)
+
+
+def owner_name(process: str) -> str:
+    """Return a name for this process that no other has: in `tm.lane`, and as its connections' application name."""
+    host = socket.gethostname().split(".")[0][:24]
+    return f"tidemill {process} {host} {os.getpid()} {uuid4().hex[:6]}"[:_LONGEST_NAME_BYTES]
+
+
+def run_process(name: str, settings: Settings, assemble: Assemble, probes: Sequence[Probe]) -> int:
+    """Run until a signal or a failure that no retry can mend; return the exit code.
+
+    Raises:
+        TidemillError: what could not be mended.
+    """
+    configure_logging(settings.log.level, settings.log.format, secrets=settings.secrets())
+    structlog.contextvars.bind_contextvars(process=name)
+    BUILD.labels(__version__, name).set(1)
+    process = Process(name, settings, assemble, probes)
+    code = uvloop.run(process.run())
+    if process.error is not None:
+        raise process.error
+    return code
+
+
+class Process:
+    """One process from start to exit code."""
+
+    def __init__(self, name: str, settings: Settings, assemble: Assemble, probes: Sequence[Probe]) -> None:
+        """Nothing happens before `run`."""
+        self._name = name
+        self._settings = settings
+        self._assemble = assemble
+        self._dependencies = Dependencies(probes)
+        self._redact = Redactor(settings.secrets())
+        self._supervisor: Supervisor | None = None
+        self._stopping = asyncio.Event()
+        self._last_resort: threading.Timer | None = None
+        self._began_s = time.monotonic()
+        self._trouble = "starting"
+        self.error: BaseException | None = None
+
+    async def run(self) -> Exit:
+        """Serve until a signal asks to stop or nothing can be mended; `error` then says what."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+        _log.info(Log.PROCESS_STARTED, version=__version__, pid=os.getpid())
+        health = self._settings.health
+        try:
+            async with self._dependencies.watching(), serving(self.report, health.host, health.port):
+                code = await self._serve()
+        except Exception as error:  # noqa: BLE001  it ends the process, whatever it is
+            self.error, code = error, Exit.FAILED
+        _log.info(Log.PROCESS_STOPPED, exit_code=int(code))
+        if self._last_resort is not None:
+            self._last_resort.cancel()
+        return code
+
+    def request_stop(self) -> None:
+        """Drain and end; the process is gone `EXIT_AFTER_S` later in any case. A second time: gone at once."""
+        if self._last_resort is not None:
+            exit_after(0, Exit.CUT_OFF)
+            return
+        self._last_resort = exit_after(EXIT_AFTER_S, Exit.CUT_OFF)
+        self._stopping.set()
+        if self._supervisor is not None:
+            self._supervisor.request_stop()
+
+    def report(self) -> tuple[bool, Mapping[str, Any]]:
+        """Return whether all is well, and the content of `/health`."""
+        dependencies = self._dependencies.health()
+        services = self._supervisor.health() if self._supervisor else {}
+        ok = bool(services) and all(health.ok for health in [*dependencies.values(), *services.values()])
+        content = {
+            "status": "ok" if ok else "failing",
+            "process": self._name,
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - self._began_s, 1),
+            "dependencies": {name: _shown(health) for name, health in dependencies.items()},
+            "services": {name: _shown(health) for name, health in services.items()},
+        }
+        whole = content if services else content | {"trouble": self._trouble}
+        return ok, self._redact(None, "", whole)  # errors may quote what they were given
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        _log.info(Log.STOP_REQUESTED, signal=number.name)
+        self.request_stop()
+
+    async def _serve(self) -> Exit:
+        async with AsyncExitStack() as shared:
+            jobs = await self._assembled(shared)
+            if jobs is None:
+                return Exit.DRAINED
+            self._supervisor = Supervisor(jobs, drain_s=DRAIN_S)
+            if self._stopping.is_set():
+                self._supervisor.request_stop()
+            code = await self._supervisor.run()
+            self.error = self._supervisor.error
+        return code
+
+    async def _assembled(self, shared: AsyncExitStack) -> Sequence[Job] | None:
+        """Open what is shared, waiting for servers that are away; None if a stop came first."""
+        failures = 0
+        while not self._stopping.is_set():
+            opening = asyncio.ensure_future(self._assemble(shared))
+            await self._unless_stopped(opening)
+            try:
+                return opening.result()
+            except asyncio.CancelledError:
+                break
+            except TransientError as error:
+                failures += 1
+                self._trouble = str(error)
+                _log.warning(Log.SERVICE_FAILED, service=self._name, error=str(error), failures=failures)
+            await shared.aclose()
+            await self._unless_stopped(asyncio.ensure_future(asyncio.sleep(Backoff().pause_s(failures))))
+        return None
+
+    async def _unless_stopped(self, work: asyncio.Future[Any]) -> None:
+        """Wait for `work`; cancel it if a stop comes first."""
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work}, timeout=1.0)
+
+
+def _shown(health: Health) -> dict[str, Any]:
+    return {"ok": health.ok, **health.detail}
