@@ -21,7 +21,7 @@ from tidemill.service import Exit
 CANARY = "c4n4ry-s3cr3t"
 
 PROGRAM = """
-import asyncio, logging, os, sys
+import asyncio, functools, logging, os, sys
 from tidemill.app import process
 from tidemill.domain.errors import ContractError, TidemillError, Unavailable
 from tidemill.service import Health, Job
@@ -56,6 +56,7 @@ async def assemble(shared):
     return [Job("fake", Fake)]
 
 process.DRAIN_S, process.EXIT_AFTER_S = 0.3, {exit_after}
+process.Dependencies = functools.partial(process.Dependencies, every_s=0.05)
 try:
     sys.exit(process.run_process("commands", load(), assemble, {probes}))
 except TidemillError as error:
@@ -108,10 +109,10 @@ def serving(
             child.wait(10)
 
 
-def address_in(log: str) -> str | None:
+def address_in(log: str) -> str:
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     served = [line["address"] for line in lines if line["event"] == "health_served"]
-    return served[0].removesuffix("/health") if served else None
+    return served[0].removesuffix("/health") if served else ""
 
 
 def test_a_healthy_process_says_so_and_drains_at_sigterm(tmp_path: Path) -> None:
