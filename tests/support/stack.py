@@ -5,6 +5,7 @@ comes up when a test first asks for it and goes down, data and all, when the run
 killed leaves its stack behind: the next run on this machine takes it down.
 """
 
+import asyncio
 import json
 import os
 import sys
@@ -13,12 +14,13 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 
-from tests.support.databases import Databases, drop_databases, execute
+from tests.support.databases import Databases, drop_databases
 from tidemill import devstack
 from tidemill.devstack.cache import cache_folder, locked
 from tidemill.devstack.processes import ProcessId
 from tidemill.devstack.progress import PlainLines
 from tidemill.devstack.state import default_name
+from tidemill.storage.migrations import upgrade
 
 PREFIX = "TIDEMILL_TEST_"
 
@@ -29,7 +31,7 @@ def prepare_template(url: str) -> None:
     Called once per run and server, in a thread without an event loop. Whatever the schema needs
     belongs here: every test's database is then a clone, made in about 0.1 s.
     """
-    execute(url, "CREATE EXTENSION IF NOT EXISTS timescaledb")
+    asyncio.run(upgrade(url))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,250 @@
+"""One transaction per batch, on the real database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tests.support.commands import Harness, base, codes, create_lanes, outcomes, uuid7
+from tidemill.contexts.connector_profiles import context as connector_profiles
+from tidemill.contexts.connector_profiles.messages import (
+    DeactivateConnectorProfile,
+    RegisterConnectorProfile,
+    UpdateConnectorProfile,
+)
+from tidemill.contexts.market_data import context as market_data
+from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.domain.stream import Stream
+from tidemill.storage.claims import CommandDatabase
+from tidemill.storage.generations import GenerationStore
+from tidemill.storage.pool import Pool, close_pool, create_pool
+
+TICKS = Stream.of(replace(market_data, partitions=4))
+PROFILES = Stream.of(replace(connector_profiles, partitions=4))
+TIME = datetime(2013, 3, 1, tzinfo=UTC)
+
+
+def tick(symbol: str = "AAPL", price: float = 1.5, **fields: Any) -> RecordMarketData:
+    return RecordMarketData(**base(**{"symbol": symbol, "time": TIME, "price": price, "source": "test"} | fields))
+
+
+def register(profile_id: str, name: str, **fields: Any) -> RegisterConnectorProfile:
+    return RegisterConnectorProfile(**base(**{"profile_id": profile_id, "name": name, "profile_data": "{}"} | fields))
+
+
+def rename(profile_id: str, name: str) -> UpdateConnectorProfile:
+    return UpdateConnectorProfile(**base(profile_id=profile_id, name=name))
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    made = await create_pool(database, application_name="tidemill-tests", size=8)
+    async with made.acquire() as connection:
+        for stream in (TICKS, PROFILES):
+            await create_lanes(connection, stream)
+    yield made
+    await close_pool(made)
+
+
+@pytest.fixture
+async def ticks(pool: Pool) -> Harness:
+    harness = Harness(TICKS, CommandDatabase(pool))
+    await harness.claim()
+    return harness
+
+
+@pytest.fixture
+async def profiles(pool: Pool) -> Harness:
+    harness = Harness(PROFILES, CommandDatabase(pool))
+    await harness.claim()
+    return harness
+
+
+async def rows(pool: Pool, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    async with pool.acquire() as connection:
+        return [tuple(row) for row in await connection.fetch(query, *values)]
+
+
+async def test_a_command_leaves_a_row_a_log_entry_and_an_event(pool: Pool, ticks: Harness) -> None:
+    command = tick()
+    done = await ticks.send(command)
+    assert outcomes(done) == {"applied": 1}
+    assert await rows(pool, "select symbol, price, command_id::text from public.market_data") == [
+        ("AAPL", 1.5, command.command_id)
+    ]
+    assert await rows(pool, "select position, sequence, outcome, events, type from tm.log") == [
+        (1, 1, b"a", 1, "tidemill.market_data.RecordMarketData")
+    ]
+    assert await rows(pool, "select position, item, sequence, event_type, key, client_id from tm.outbox") == [
+        (1, 0, 1, "tidemill.market_data.MarketDataRecorded", b"AAPL", None)
+    ]
+
+
+async def test_equal_facts_under_two_ids_are_two_rows_and_two_events(pool: Pool, ticks: Harness) -> None:
+    done = await ticks.send(tick(), tick())
+    assert (outcomes(done), done.events) == ({"applied": 2}, 2)
+    assert await rows(pool, "select count(*) from public.market_data") == [(2,)]
+
+
+async def test_a_repeat_gets_the_first_outcome_in_the_same_and_in_a_later_batch(pool: Pool, ticks: Harness) -> None:
+    command, bad = tick(), tick(symbol="MSFT", time=datetime(1999, 1, 1, tzinfo=UTC))
+    first = await ticks.send(command, command, bad, bad)
+    assert outcomes(first) == {"applied": 1, "rejected": 1, "duplicate": 2}
+    again = await ticks.send(command, bad, tick())
+    assert outcomes(again) == {"applied": 1, "duplicate": 2}
+    assert sorted(filter(None, codes(again))) == ["INVALID"]
+    assert await rows(pool, "select count(*) from public.market_data") == [(2,)]
+    assert await rows(pool, "select distinct repeats::text from tm.log where outcome = 'd' order by 1") == sorted(
+        [(command.command_id,), (bad.command_id,)]
+    )
+
+
+async def test_the_same_id_with_other_facts_is_a_reuse(ticks: Harness) -> None:
+    command = tick()
+    done = await ticks.send(command, command.model_copy(update={"price": 2.0}))
+    assert codes(done) == [None, "ID_REUSE"]
+    done = await ticks.send(command.model_copy(update={"price": 3.0}), command.model_copy(update={"timestamp": TIME}))
+    assert codes(done) == ["ID_REUSE", None]
+    assert outcomes(done) == {"rejected": 1, "duplicate": 1}
+
+
+async def test_an_id_that_is_no_uuid_is_only_unique_within_its_service(pool: Pool, ticks: Harness) -> None:
+    done = await ticks.send(*(tick(service=service, command_id="1") for service in ("a", "b", "a")))
+    assert outcomes(done) == {"applied": 2, "duplicate": 1}
+    assert await rows(pool, "select distinct client_id from tm.outbox") == [("1",)]
+
+
+async def test_a_repeat_is_found_in_closed_generations_with_and_without_their_filter(pool: Pool, ticks: Harness) -> None:
+    command = tick()
+    await ticks.send(command)
+    generations = GenerationStore(pool)
+    assert await generations.roll_if_due(max_age=timedelta(0), max_ids=1) == 2
+    assert outcomes(await ticks.send(command, tick())) == {"applied": 1, "duplicate": 1}
+    assert await generations.build_filters() == [1]
+    assert outcomes(await ticks.send(command, tick())) == {"applied": 1, "duplicate": 1}
+    assert await rows(pool, "select gen, count(*) from tm.log group by gen order by gen") == [(1, 1), (2, 4)]
+
+
+async def test_what_was_consumed_is_not_applied_again(pool: Pool, ticks: Harness) -> None:
+    record = ticks.topic.record(tick())
+    await ticks.apply(record)
+    again = await ticks.apply(record)
+    assert outcomes(again) == {}
+    assert await rows(pool, "select count(*) from tm.log") == [(1,)]
+
+
+async def test_unreadable_and_misplaced_records_are_parked_or_refused(pool: Pool, ticks: Harness) -> None:
+    good, command = tick(), tick(symbol="MSFT")
+    records = [
+        ticks.topic.raw(0, b"k", b"\x00garbage", [("h", b"\x00\xff"), ("n", None)]),
+        ticks.topic.record(command, key=b"OTHER"),
+        ticks.topic.record(good),
+    ]
+    wrong = (ticks.topic.record(good).partition + 1) % 4
+    records.append(ticks.topic.record(tick(), partition=wrong))
+    done = await ticks.apply(*records)
+    assert outcomes(done) == {"applied": 1, "rejected": 2, "parked": 1}
+    assert sorted(filter(None, codes(done))) == ["MALFORMED", "WRONG_KEY", "WRONG_PARTITION"]
+    assert await rows(pool, "select key, value, headers, code from tm.parked") == [
+        (b"k", b"\x00garbage", '[["h", "AP8="], ["n", null]]', "MALFORMED")
+    ]
+
+
+async def test_a_value_that_the_database_refuses_is_found_among_good_ones(pool: Pool, ticks: Harness) -> None:
+    async with pool.acquire() as connection:
+        await connection.execute("alter table public.market_data add check (price <> 13)")
+    done = await ticks.send(*(tick(price=price) for price in (1, 2, 13, 4, 13, 6, 7)))
+    assert outcomes(done) == {"applied": 5, "rejected": 2}
+    assert [row.code for _, row in done.outcomes if row.code] == ["INVALID", "INVALID"]
+    assert await rows(pool, "select price from public.market_data order by 1") == [(1,), (2,), (4,), (6,), (7,)]
+    assert await rows(pool, "select position from tm.log order by position") == [(n,) for n in range(1, 8)]
+
+
+async def test_a_uuid7_beyond_the_horizon_is_stale_and_one_within_is_not(ticks: Harness) -> None:
+    now = datetime.now(UTC)
+    old, young = uuid7(now - timedelta(days=9)), uuid7(now - timedelta(days=7))
+    done = await ticks.send(tick(command_id=old), tick(command_id=young))
+    assert codes(done) == ["STALE", None]
+
+
+async def test_an_event_that_its_topic_would_refuse_is_too_large(pool: Pool) -> None:
+    harness = Harness(PROFILES, CommandDatabase(pool), max_event_bytes=400)
+    await harness.claim()
+    long = '{"text": "' + "x" * 400 + '"}'
+    done = await harness.send(register("p1", "one", profile_data=long), register("p2", "two"))
+    assert sorted(code or "" for code in codes(done)) == ["", "TOO_LARGE"]
+
+
+async def test_decide_folds_the_commands_of_a_key_in_order(pool: Pool, profiles: Harness) -> None:
+    done = await profiles.send(
+        register("p1", "one"),
+        rename("p1", "uno"),
+        UpdateConnectorProfile(**base(profile_id="p1", profile_data='{"type": "rest"}', expected_version=2)),
+        UpdateConnectorProfile(**base(profile_id="p1", name="x", expected_version=2)),
+        register("p1", "again"),
+        rename("p9", "nobody"),
+        DeactivateConnectorProfile(**base(profile_id="p1")),
+    )
+    assert sorted(filter(None, codes(done))) == ["ALREADY_EXISTS", "NOT_FOUND", "VERSION_CONFLICT"]
+    assert await rows(pool, "select id, name, profile_data, active, version from public.connector_profiles") == [
+        ("p1", "uno", '{"type": "rest"}', False, 4)
+    ]
+
+
+async def test_a_name_moves_within_one_batch_as_if_one_by_one(pool: Pool, profiles: Harness) -> None:
+    """x lets go of a, z takes it, x may not have it back: as in batches of one."""
+    (first, second) = (f"p{n}" for n in range(2))
+    await profiles.send(register(first, "a"), register(second, "b"))
+    lane = profiles.topic
+    records = [lane.record(rename(first, "c")), lane.record(rename(second, "a")), lane.record(rename(first, "b"))]
+    for record in records:
+        await profiles.apply(record)
+    assert await rows(pool, "select id, name from public.connector_profiles order by id") == [(first, "b"), (second, "a")]
+
+
+async def test_a_name_that_is_held_outside_the_batch_is_taken(profiles: Harness) -> None:
+    await profiles.send(register("p1", "a"))
+    done = await profiles.send(register("p2", "a"), register("p3", "a", service="other"))
+    assert sorted(code or "" for code in codes(done)) == ["", "NAME_TAKEN"]
+
+
+async def test_a_fenced_lane_drops_out_and_the_rest_go_on(pool: Pool, ticks: Harness) -> None:
+    commands = [tick(symbol=symbol) for symbol in ("AAPL", "MSFT", "IBM", "GOOG", "FB", "X", "Y", "Z")]
+    records = [ticks.topic.record(command) for command in commands]
+    taken = records[0].partition
+    await CommandDatabase(pool).claim(TICKS.aggregate, [taken], "somebody-else")
+    done = await ticks.apply(*records)
+    assert done.fenced == {ticks.lane_of(taken)}
+    assert outcomes(done) == {"applied": sum(record.partition != taken for record in records)}
+
+
+async def test_a_claim_ends_the_backend_of_an_owner_that_holds_its_lane(database: str, pool: Pool) -> None:
+    """A worker that is frozen in the middle of COPY holds its locks through every time-out of PostgreSQL."""
+    frozen = await asyncpg.connect(database, server_settings={"application_name": "frozen-owner"})
+    await CommandDatabase(pool).claim(TICKS.aggregate, [0], "frozen-owner")
+    await frozen.execute("begin")
+    await frozen.execute("select 1 from tm.lane where aggregate = $1 and partition = 0 for update".replace("$1", "'market-data'"))
+    (claim,) = await CommandDatabase(pool, patience_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
+    assert claim.epoch == 2
+    with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError)):
+        await frozen.execute("commit")
+    await frozen.close()
+
+
+async def test_claims_without_progress_are_counted_and_a_clean_release_is_not(pool: Pool) -> None:
+    store = CommandDatabase(pool)
+    for _ in range(3):
+        (claim,) = await store.claim(TICKS.aggregate, [1], str(uuid4()))
+        assert not claim.cautious
+    (claim,) = await store.claim(TICKS.aggregate, [1], "x")
+    assert claim.cautious
+    await store.release([claim])
+    (claim,) = await store.claim(TICKS.aggregate, [1], "y")
+    assert not claim.cautious
+    assert [await store.trial(claim, 7), await store.trial(claim, 7), await store.trial(claim, 8)] == [1, 2, 1]

@@ -1,0 +1,166 @@
+"""Parts for tests of the way in: a codec of JSON, records that need no broker, lanes that need no topic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from tidemill.clock import SystemClock
+from tidemill.commands.batch import BatchWriter
+from tidemill.commands.ports import CommandStore, Decoded
+from tidemill.commands.screening import Screen
+from tidemill.commands.styles import styles_of
+from tidemill.domain.errors import Unreadable
+from tidemill.domain.lane import Claim
+from tidemill.domain.messages import BASE_FIELDS, CommandBase, EventBase
+from tidemill.domain.partitioner import partition_of
+from tidemill.domain.stream import Stream
+
+HORIZON = timedelta(days=8)
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeRecord:
+    """A record as a Kafka client would give it."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+class JsonCodec:
+    """A `CommandCodec` whose wire form people can read: `{"name": ..., fields...}`; anything else is MALFORMED."""
+
+    async def prepare(self, values: Sequence[bytes | None]) -> None:
+        return
+
+    def decode(self, values: Sequence[bytes | None]) -> list[Decoded | Unreadable]:
+        return [self._one(value) for value in values]
+
+    def _one(self, value: bytes | None) -> Decoded | Unreadable:
+        try:
+            fields: dict[str, Any] = json.loads(value or b"")
+            name = fields.pop("name_of_type")
+        except (ValueError, KeyError, AttributeError) as error:
+            return Unreadable("MALFORMED", f"no JSON command: {error}")
+        facts = {key: held for key, held in fields.items() if key not in BASE_FIELDS}
+        return Decoded(name, fields, json.dumps(facts, sort_keys=True).encode(), value)
+
+    def encode_event(self, event: EventBase) -> bytes:
+        return event.model_dump_json().encode()
+
+    def appended_event(self, command: Decoded, event: type[EventBase]) -> bytes:
+        return event.model_validate(command.fields).model_dump_json().encode()
+
+
+def encode(stream: Stream, command: CommandBase) -> bytes:
+    """Return the value of a command for `JsonCodec`."""
+    (name,) = [full for full, spec in stream.commands.items() if spec.model is type(command)]
+    return json.dumps({"name_of_type": name, **command.model_dump(mode="json")}).encode()
+
+
+@dataclass
+class Topic:
+    """A command topic in memory: puts commands where their key belongs, numbers them."""
+
+    stream: Stream
+    ends: dict[int, int] = field(default_factory=dict)
+
+    def record(self, command: CommandBase, **changes: Any) -> FakeRecord:
+        """Return the next record of a command; `changes` make it a wrong one."""
+        key = self.stream.key(command).encode()
+        return self.raw(
+            changes.get("partition", partition_of(key, self.stream.partitions)),
+            changes.get("key", key),
+            changes.get("value", encode(self.stream, command)),
+            changes.get("headers", ()),
+        )
+
+    def raw(
+        self, partition: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] = ()
+    ) -> FakeRecord:
+        """Return the next record of a partition as given."""
+        offset = self.ends.get(partition, 0)
+        self.ends[partition] = offset + 1
+        return FakeRecord(partition, offset, key, value, headers)
+
+
+def base(service: str = "tests", command_id: str | None = None, **fields: Any) -> dict[str, Any]:
+    """Return the four fields of a command."""
+    return {"command_id": command_id or str(uuid4()), "service_name": service, "timestamp": EPOCH} | fields
+
+
+def uuid7(at: datetime) -> str:
+    """Return a UUIDv7 that was made at a time."""
+    milliseconds = int(at.timestamp() * 1000)
+    return str(UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | uuid4().int & (1 << 62) - 1))
+
+
+class Harness:
+    """A stream's way in without Kafka: screens records and applies them under its claims."""
+
+    def __init__(self, stream: Stream, store: CommandStore, *, max_event_bytes: int = 1_000_000) -> None:
+        self.stream = stream
+        self.store = store
+        self.topic = Topic(stream)
+        codec = JsonCodec()
+        self.screen = Screen(stream, codec)
+        self.writer = BatchWriter(store, styles_of(stream, codec, max_event_bytes), SystemClock(), horizon=HORIZON)
+        self.claims: dict[int, Claim] = {}
+
+    async def claim(self, partitions: Iterable[int] | None = None, owner: str = "tidemill-tests") -> list[Claim]:
+        """Claim lanes, all of them by default."""
+        wanted = list(range(self.stream.partitions) if partitions is None else partitions)
+        claims = await self.store.claim(self.stream.aggregate, wanted, owner)
+        self.claims |= {claim.lane.lane: claim for claim in claims}
+        return claims
+
+    def lane_of(self, partition: int) -> int:
+        """Return a partition's lane id."""
+        (lane,) = [claim.lane.lane for claim in self.claims.values() if claim.lane.partition == partition]
+        return lane
+
+    async def apply(self, *records: FakeRecord) -> Any:
+        """Screen and apply records as one batch."""
+        pairs = sorted(((self.lane_of(each.partition), each) for each in records), key=lambda p: (p[0], p[1].offset))
+        return await self.writer.apply(self.claims, await self.screen.screen(pairs))
+
+    async def send(self, *commands: CommandBase) -> Any:
+        """Apply well-formed commands as one batch."""
+        return await self.apply(*(self.topic.record(command) for command in commands))
+
+
+async def create_lanes(connection: asyncpg.Connection[Any], stream: Stream) -> None:
+    """Create a stream's lanes as `tidemill topics create` does, without topics."""
+    await connection.execute(
+        """
+        with made as (
+          insert into tm.lane (aggregate, partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic)
+          select $1, p, $2, $3, $4, $5, $6 from generate_series(0, $2 - 1) p returning lane),
+        hint as (insert into tm.published (lane, position, sequence) select lane, 0, 0 from made)
+        insert into tm.batch select lane, (select gen from tm.generation where closed_at is null), 0, 0, 1, 0, 0, null, null,
+          0, 0, 0, 0, 0, 0, 0, 0, clock_timestamp(), 'created' from made
+        """,
+        stream.aggregate,
+        stream.partitions,
+        *stream.topics.named().values(),
+    )
+
+
+def outcomes(done: Any) -> Mapping[str, int]:
+    """Return outcome -> count of a batch, without zeros."""
+    return {outcome.value: count for outcome, count in done.counts.items() if count}
+
+
+def codes(done: Any) -> list[str | None]:
+    """Return each record's code, in order."""
+    return [row.code for _, row in done.outcomes]
