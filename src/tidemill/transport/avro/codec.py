@@ -1,0 +1,181 @@
+"""Avro in and out for one stream: the `CommandCodec` of the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from tidemill.catalog.drafts import out_of_step
+from tidemill.catalog.lint import Role
+from tidemill.catalog.ports import SchemaRegistry
+from tidemill.catalog.schemas import Message
+from tidemill.clock import Clock
+from tidemill.commands.ports import Decoded
+from tidemill.domain.context import AppendSpec
+from tidemill.domain.errors import ContractError, Unreadable, UsageError
+from tidemill.domain.messages import BASE_FIELDS, CommandBase, EventBase
+from tidemill.domain.stream import Stream
+from tidemill.transport.avro import wire
+from tidemill.transport.avro.forms import Form
+from tidemill.transport.avro.known import KnownSchemas
+from tidemill.transport.avro.strict import FAULTS, TooManyItems, explain
+
+DEFAULT_MAX_BYTES: Final = 256 * 1024
+
+
+class StreamCodec:
+    """Reads a stream's commands and writes its events (and commands, for those who publish by hand)."""
+
+    def __init__(
+        self, stream: Stream, commands: KnownSchemas, events: KnownSchemas, *, max_bytes: int
+    ) -> None:
+        """Use `open`, which also asks the registry."""
+        self._commands = commands
+        self._readers = commands.readers
+        self._max_bytes = max_bytes
+        self._command_names = {spec.model: name for name, spec in stream.commands.items()}
+        self._event_names = {event: name for name, event in stream.events.items()}
+        self._command_forms = commands.forms
+        self._event_forms = events.forms
+        self._prefixes: dict[str, bytes] = {}
+        self._reused: dict[tuple[str, type[EventBase]], bytes] = {}
+
+    @classmethod
+    async def open(
+        cls,
+        stream: Stream,
+        messages: Mapping[str, Message],
+        *,
+        clock: Clock,
+        registry: SchemaRegistry | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> StreamCodec:
+        """Return the codec of a stream; `messages` are those of its context. A record above `max_bytes` is `TOO_BIG`.
+
+        Raises:
+            ContractError: a message has no schema, differs from its class, or is not in the registry.
+            Unavailable: the registry is away.
+        """
+        models = {name: spec.model for name, spec in stream.commands.items()}
+        commands = known_messages(stream.topics.commands, "command", models, messages, clock, registry)
+        events = known_messages(stream.topics.events, "event", stream.events, messages, clock, registry)
+        codec = cls(stream, commands, events, max_bytes=max_bytes)
+        await commands.preload()
+        for name in stream.events:
+            codec._prefixes[name] = await events.prefix_for_writing(name)
+        for name, spec in stream.commands.items():
+            if isinstance(spec, AppendSpec):
+                codec._reuse(name, spec.event)
+        return codec
+
+    async def prepare(self, values: Sequence[bytes | None]) -> None:
+        await self._commands.prepare(values)
+
+    def decode(self, values: Sequence[bytes | None]) -> list[Decoded | Unreadable]:
+        return [self._decode(value) for value in values]
+
+    def encode_event(self, event: EventBase) -> bytes:
+        name = self._event_names[type(event)]
+        return self._prefixes[name] + self._event_forms[name].write(event.model_dump())
+
+    def appended_event(self, command: Decoded, event: type[EventBase]) -> bytes:
+        prefix = self._reused.get((command.name, event))
+        if prefix is not None and command.body is not None:
+            return prefix + command.body
+        name = self._event_names[event]
+        return self._prefixes[name] + self._event_forms[name].write(command.fields)
+
+    async def encode_command(self, command: CommandBase) -> bytes:
+        """Return the framed value of a command.
+
+        Raises:
+            UsageError: a time has no time zone.
+            ContractError: the registry does not have the schema.
+            Unavailable: the registry is away.
+        """
+        name = self._command_names[type(command)]
+        fields = command.model_dump()
+        for field, value in fields.items():
+            if isinstance(value, datetime) and value.tzinfo is None:
+                raise UsageError(
+                    f"{field}: {value.isoformat()} has no time zone; write {value.isoformat()}Z for UTC"
+                )
+        if name not in self._prefixes:
+            self._prefixes[name] = await self._commands.prefix_for_writing(name)
+        return self._prefixes[name] + self._command_forms[name].write(fields)
+
+    def _decode(self, value: bytes | None) -> Decoded | Unreadable:
+        if not value:
+            return Unreadable(
+                "MALFORMED", "the record has no value" if value is None else "the value is empty"
+            )
+        if len(value) > self._max_bytes:
+            return Unreadable("TOO_BIG", f"{len(value)} bytes; at most {self._max_bytes} are read")
+        at = wire.ID_BYTES if value[0] == 0 else wire.FINGERPRINT_BYTES
+        reader = self._readers.get(value[:at])
+        if reader is None:
+            return self._unknown(value, at)
+        try:
+            return reader.read(value, at)
+        except TooManyItems as fault:
+            return Unreadable("TOO_BIG", str(fault))
+        except FAULTS as fault:
+            return Unreadable("MALFORMED", explain(fault))
+
+    def _unknown(self, value: bytes, at: int) -> Unreadable:
+        framed = value[0] == 0 or value.startswith(wire.FINGERPRINT_MAGIC)
+        if framed and len(value) >= at:
+            return Unreadable("UNKNOWN_SCHEMA", self._commands.why_unknown(value))
+        start = value[: wire.FINGERPRINT_BYTES].hex(" ")
+        return Unreadable("MALFORMED", f"neither 00 and a schema id nor c3 01 and a fingerprint: {start}")
+
+    def _reuse(self, command: str, event: type[EventBase]) -> None:
+        """Note that a command's bytes serve as the event's, if the two schemas have the same fields."""
+        name = self._event_names[event]
+        if self._command_forms[command].schema.layout == self._event_forms[name].schema.layout:
+            self._reused[command, event] = self._prefixes[name]
+
+
+def known_messages(
+    topic: str,
+    role: Role,
+    models: Mapping[str, type[BaseModel]],
+    messages: Mapping[str, Message],
+    clock: Clock,
+    registry: SchemaRegistry | None,
+) -> KnownSchemas:
+    """Return the schemas of a stream's commands or events, checked against their classes. Raises `ContractError`."""
+    chosen: dict[str, Message] = {}
+    for name, model in models.items():
+        message = messages.get(name)
+        if message is None or message.role != role:
+            raise ContractError(f"{role} {name} has no schema; `tidemill schemas new` drafts one")
+        faults = out_of_step(model, message.current.record)
+        if faults:
+            raise ContractError(f"class and schema differ: {'; '.join(faults)}")
+        chosen[name] = message
+    return KnownSchemas(topic, chosen, clock, registry=registry, base=len(BASE_FIELDS))
+
+
+def form_of(message: Message) -> Form:
+    """Return the form of a command or event, e.g. to write its body in a test."""
+    return Form(message.current, base=len(BASE_FIELDS))
+
+
+def decode_any(known: KnownSchemas, value: bytes) -> tuple[str, dict[str, Any]]:
+    """Return full name and fields of one value.
+
+    Raises:
+        Unreadable: no schema here reads it, or its bytes are not what their schema says.
+    """
+    at = wire.ID_BYTES if value[:1] == wire.ID_MAGIC else wire.FINGERPRINT_BYTES
+    reader = known.readers.get(value[:at])
+    if reader is None:
+        raise Unreadable("UNKNOWN_SCHEMA", known.why_unknown(value))
+    try:
+        return reader.name, reader.read_fields(value, at)
+    except FAULTS as fault:
+        raise Unreadable("MALFORMED", explain(fault)) from fault

@@ -1,0 +1,81 @@
+"""Events as projectors read them: the `EventCodec`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from tidemill.catalog.ports import SchemaRegistry
+from tidemill.catalog.schemas import Message
+from tidemill.clock import Clock
+from tidemill.domain.errors import ContractError, Unreadable
+from tidemill.domain.messages import EventBase
+from tidemill.domain.projection import Recorded
+from tidemill.domain.stream import Stream
+from tidemill.projections.ports import EventRecord
+from tidemill.transport.avro.codec import decode_any, known_messages
+from tidemill.transport.avro.known import KnownSchemas
+
+
+class AvroEventCodec:
+    """Reads the events of one stream."""
+
+    def __init__(self, stream: Stream, events: KnownSchemas) -> None:
+        """Use `open`, which also asks the registry."""
+        self._events = events
+        self._adapters: dict[str, TypeAdapter[list[EventBase]]] = {
+            name: TypeAdapter(list[event])  # type: ignore[valid-type]  # a class of a value
+            for name, event in stream.events.items()
+        }
+
+    @classmethod
+    async def open(
+        cls,
+        stream: Stream,
+        messages: Mapping[str, Message],
+        *,
+        clock: Clock,
+        registry: SchemaRegistry | None = None,
+    ) -> AvroEventCodec:
+        """Return the codec of a stream; `messages` are those of its context.
+
+        Raises:
+            ContractError: an event has no schema, or differs from its class.
+            Unavailable: the registry is away.
+        """
+        events = known_messages(stream.topics.events, "event", stream.events, messages, clock, registry)
+        await events.preload()
+        return cls(stream, events)
+
+    async def prepare(self, values: Sequence[bytes]) -> None:
+        await self._events.prepare(values)
+
+    def decode(self, records: Sequence[EventRecord]) -> list[Recorded[EventBase]]:
+        by_name: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        for index, record in enumerate(records):
+            name, fields = self._read(record)
+            by_name[name].append((index, fields))
+        events: dict[int, EventBase] = {}
+        for name, entries in by_name.items():
+            made = self._make(name, [fields for _, fields in entries])
+            events.update(zip((index for index, _ in entries), made, strict=True))
+        return [
+            Recorded(events[index], record.at, record.partition, record.sequence)
+            for index, record in enumerate(records)
+        ]
+
+    def _read(self, record: EventRecord) -> tuple[str, dict[str, Any]]:
+        try:
+            return decode_any(self._events, record.value)
+        except Unreadable as fault:
+            where = f"event {record.sequence} of partition {record.partition} (offset {record.offset})"
+            raise ContractError(f"{where} cannot be read: {fault}; upgrade this projector") from fault
+
+    def _make(self, name: str, fields: list[dict[str, Any]]) -> list[EventBase]:
+        try:
+            return self._adapters[name].validate_python(fields)
+        except ValidationError as fault:
+            raise ContractError(f"{name}: the class refuses what was published: {fault}") from fault

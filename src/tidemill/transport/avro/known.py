@@ -1,0 +1,159 @@
+"""Which schema wrote a value: the schemas folder's fingerprints, the registry's ids, and what was refused.
+
+A registry's id is taken only if it stands under the subject of this topic, names a message that the topic carries, is
+not dangerous to read, and can always be read by the current version. Whatever was refused is not asked for again for a
+while, so that a flood of made-up ids does not become a flood of requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from tidemill.catalog.compatibility import obstacles
+from tidemill.catalog.lint import dangers
+from tidemill.catalog.ports import Registered, SchemaRegistry
+from tidemill.catalog.registration import subject_of
+from tidemill.catalog.schemas import Message, Schema, find_clashes
+from tidemill.clock import Clock
+from tidemill.domain.errors import ContractError
+from tidemill.transport.avro import wire
+from tidemill.transport.avro.forms import Form, Reader, Resolution
+
+REFUSED_FOR_S: Final = 60.0
+_MAX_REFUSED: Final = 4096
+_REQUESTS_AT_ONCE: Final = 8
+
+
+class KnownSchemas:
+    """Prefix of a value -> reader, for the messages of one topic."""
+
+    def __init__(
+        self,
+        topic: str,
+        messages: Mapping[str, Message],
+        clock: Clock,
+        *,
+        registry: SchemaRegistry | None = None,
+        base: int,
+    ) -> None:
+        """Know every version in the folder by its fingerprint.
+
+        Raises:
+            ContractError: two versions share a fingerprint, or one cannot be read safely.
+        """
+        self._topic = topic
+        self._clock = clock
+        self._registry = registry
+        self._messages = messages
+        self._refused: dict[bytes, tuple[float, str]] = {}
+        self.forms = {name: Form(message.current, base=base) for name, message in messages.items()}
+        self.readers: dict[bytes, Reader] = {}
+        versions = [schema for message in messages.values() for schema in message.versions]
+        for one, _ in find_clashes(versions):
+            raise ContractError(
+                f"two versions of {one.name} share a fingerprint; see `tidemill schemas check`"
+            )
+        for schema in versions:
+            self._know(wire.prefix_of_fingerprint(schema.fingerprint), schema)
+
+    async def preload(self) -> None:
+        """Ask the registry for the ids of the folder's schemas, so that a later outage does not stop them."""
+        for message in self._messages.values():
+            for schema in message.versions:
+                prefix = await self._registered_prefix(schema)
+                if prefix is not None:
+                    self._know(prefix, schema)
+
+    async def prefix_for_writing(self, name: str) -> bytes:
+        """Return what stands in front of the bodies that we write with the current schema of a message.
+
+        Raises:
+            ContractError: there is a registry, and it does not have the schema.
+        """
+        schema = self.forms[name].schema
+        if self._registry is None:
+            return wire.prefix_of_fingerprint(schema.fingerprint)
+        prefix = await self._registered_prefix(schema)
+        if prefix is None:
+            subject = subject_of(self._topic, name)
+            raise ContractError(
+                f"the registry has no such schema under {subject}: run `tidemill schemas register`"
+            )
+        return prefix
+
+    async def prepare(self, values: Iterable[bytes | None]) -> None:
+        """Ask the registry for the ids in `values` that are new. Raises `Unavailable`."""
+        if self._registry is None:
+            return
+        heads = {value[: wire.ID_BYTES] for value in values if value and value[0] == 0}
+        now = self._clock.monotonic_s()
+        new = [
+            head
+            for head in heads - self.readers.keys()
+            if len(head) == wire.ID_BYTES
+            and wire.id_of_prefix(head) <= wire.LARGEST_ID
+            and self._refused.get(head, (now, ""))[0] <= now
+        ]
+        for start in range(0, len(new), _REQUESTS_AT_ONCE):
+            await self._ask(self._registry, new[start : start + _REQUESTS_AT_ONCE])
+
+    def why_unknown(self, value: bytes) -> str:
+        """Say why no reader takes a value."""
+        refused = self._refused.get(value[: wire.ID_BYTES])
+        if value.startswith(wire.FINGERPRINT_MAGIC):
+            return f"no schema of this topic has the fingerprint {value[2 : wire.FINGERPRINT_BYTES].hex()}"
+        if refused is not None:
+            return refused[1]
+        schema_id = wire.id_of_prefix(value[: wire.ID_BYTES])
+        if self._registry is None:
+            return f"the value names schema {schema_id} of a registry, and none is configured"
+        return f"the registry has no schema {schema_id}"
+
+    def _know(self, prefix: bytes, writer: Schema) -> None:
+        if dangers(writer.record):
+            raise ContractError(f"{writer.name} is dangerous to read; see `tidemill schemas check`")
+        form = self.forms[writer.name]
+        same = writer.layout == form.schema.layout
+        self.readers[prefix] = form if same else Resolution(writer, form)
+
+    async def _registered_prefix(self, schema: Schema) -> bytes | None:
+        if self._registry is None:
+            return None
+        schema_id = await self._registry.id_of(subject_of(self._topic, schema.name), schema.text)
+        return None if schema_id is None else wire.prefix_of_id(schema_id)
+
+    async def _ask(self, registry: SchemaRegistry, heads: Sequence[bytes]) -> None:
+        requests = (registry.find(wire.id_of_prefix(head)) for head in heads)
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        for head, answer in zip(heads, answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            self._judge(head, answer)
+
+    def _judge(self, head: bytes, answer: Registered | None) -> None:
+        self._refused.pop(head, None)
+        try:
+            if answer is None:
+                raise ContractError("the registry does not have it")
+            self._know(head, self._admit(answer))
+        except ContractError as fault:
+            while len(self._refused) >= _MAX_REFUSED:
+                del self._refused[next(iter(self._refused))]
+            until = self._clock.monotonic_s() + REFUSED_FOR_S
+            self._refused[head] = (until, f"schema {wire.id_of_prefix(head)}: {fault}")
+
+    def _admit(self, answer: Registered) -> Schema:
+        """Return the schema if this topic may carry it. Raises `ContractError` if not."""
+        schema = Schema.of(answer.text)
+        if schema.name not in self.forms:
+            raise ContractError(f"{schema.name} is no message of {self._topic}")
+        subject = subject_of(self._topic, schema.name)
+        if subject not in answer.subjects:
+            raise ContractError(f"{schema.name} is not registered under {subject}")
+        faults = [text for _, text in dangers(schema.record)]
+        faults = faults or obstacles(reader=self.forms[schema.name].schema.record, writer=schema.record)
+        if faults:
+            raise ContractError(f"{schema.name} cannot be read: {faults[0]}")
+        return schema

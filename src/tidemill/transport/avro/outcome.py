@@ -1,0 +1,142 @@
+"""Outcome messages: the `OutcomeCodec` of the relay, and reading them back.
+
+One is sent for every record that ever arrives, so they are put together by hand from parts that repeat, in half the
+time that a general writer takes. `FIELDS` says for which schema; `open` refuses another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+
+from tidemill.catalog.ports import SchemaRegistry
+from tidemill.catalog.schemas import Message
+from tidemill.clock import Clock
+from tidemill.domain.errors import ContractError
+from tidemill.domain.lane import Lane, StreamTopics
+from tidemill.domain.messages import Outcome
+from tidemill.outbox.ports import OutboxItem
+from tidemill.transport.avro.codec import decode_any
+from tidemill.transport.avro.encode import encode_long, encode_string, pack_double
+from tidemill.transport.avro.known import KnownSchemas
+
+NAME: Final = "tidemill.outcome.CommandOutcome"
+
+FIELDS: Final = (
+    "success",
+    "transaction_id",
+    "affected_rows",
+    "execution_time",
+    "error_message",
+    "command_id",
+    "service_name",
+    "correlation_id",
+    "outcome",
+    "original",
+    "code",
+    "aggregate",
+    "partition",
+    "record_offset",
+    "position",
+    "sequence",
+    "recorded_at",
+)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_NULL: Final = b"\x00"
+_PRESENT: Final = b"\x02"
+_SYMBOLS: Final = {outcome.letter: encode_long(index) for index, outcome in enumerate(Outcome)}
+
+
+class AvroOutcomeCodec:
+    """Writes and reads the outcomes of one stream."""
+
+    def __init__(self, outcomes: KnownSchemas, prefix: bytes) -> None:
+        """Use `open`, which also asks the registry."""
+        self._outcomes = outcomes
+        self._prefix = prefix
+
+    @classmethod
+    async def open(
+        cls,
+        topics: StreamTopics,
+        messages: Mapping[str, Message],
+        *,
+        clock: Clock,
+        registry: SchemaRegistry | None = None,
+    ) -> AvroOutcomeCodec:
+        """Return the codec of a stream's outcomes; `messages` are those of the context `outcome`.
+
+        Raises:
+            ContractError: the schema is missing, is not the one that is written here, or is not in the registry.
+            Unavailable: the registry is away.
+        """
+        message = messages.get(NAME)
+        if message is None or tuple(field.name for field in message.current.record.fields) != FIELDS:
+            raise ContractError(f"{NAME} must have the fields {', '.join(FIELDS)}")
+        outcomes = KnownSchemas(topics.outcomes, {NAME: message}, clock, registry=registry, base=0)
+        await outcomes.preload()
+        return cls(outcomes, await outcomes.prefix_for_writing(NAME))
+
+    def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
+        place = f"{lane.aggregate}/{lane.partition}/"
+        where = encode_string(lane.aggregate) + encode_long(lane.partition)
+        return [self._encode(place, where, item) for item in items]
+
+    def decode(self, value: bytes) -> dict[str, Any]:
+        """Return the fields of an outcome message. Raises `Unreadable`."""
+        return decode_any(self._outcomes, value)[1]
+
+    def _encode(self, place: str, where: bytes, item: OutboxItem) -> bytes:
+        applied = item.outcome == b"a"
+        success = applied or item.original == b"a"
+        client_id = item.client_id or item.command_id
+        return b"".join(
+            (
+                self._prefix,
+                b"\x01" if success else b"\x00",
+                _PRESENT + encode_string(f"{place}{item.position}") if applied else _NULL,
+                b"\x02" if applied and item.event_type is not None else b"\x00",
+                _seconds(item.seconds),
+                _optional(item.detail),
+                _optional(None if client_id is None else str(client_id)),
+                _frequent(item.service),
+                _optional(item.correlation),
+                _fate(item.outcome, item.original, item.code),
+                where,
+                encode_long(item.record_offset),
+                encode_long(item.position),
+                encode_long(item.sequence),
+                _instant(item.at),
+            )
+        )
+
+
+def _optional(text: str | None) -> bytes:
+    return _NULL if text is None else _PRESENT + encode_string(text)
+
+
+@lru_cache(maxsize=1024)
+def _frequent(text: str | None) -> bytes:
+    return _optional(text)
+
+
+@lru_cache(maxsize=1024)
+def _fate(outcome: bytes | None, original: bytes | None, code: str | None) -> bytes:
+    """Return outcome, original and code; raises `KeyError` for an item that carries no outcome."""
+    symbol = _SYMBOLS[outcome or b""]
+    first = None if original is None else Outcome.of_letter(original).value
+    return symbol + _optional(first) + _optional(code)
+
+
+@lru_cache(maxsize=64)
+def _seconds(seconds: float) -> bytes:
+    return pack_double(seconds)
+
+
+@lru_cache(maxsize=64)
+def _instant(at: datetime) -> bytes:
+    return encode_long((at - _EPOCH) // _MICROSECOND)

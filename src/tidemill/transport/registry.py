@@ -1,0 +1,101 @@
+"""The schema registry, by Confluent's client: Confluent's own, Apicurio's or Karapace's.
+
+Every request has a deadline of ours. The client's cache answers repeated questions, both from id to schema and from
+schema to id; what it does not remember (that something is missing) is for the caller to remember.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import httpx2
+from confluent_kafka.schema_registry import AsyncSchemaRegistryClient, Schema, SchemaRegistryError
+
+from tidemill.catalog.ports import Compatibility, Registered
+from tidemill.domain.errors import ContractError, Unavailable
+
+DEADLINE_S: Final = 5.0
+_MISSING: Final = (40401, 40402, 40403)  # subject, version, schema; a bare 404 is a wrong address, or a proxy
+_REFUSED: Final = (409, 422)
+_MISCONFIGURED: Final = (400, 401, 403, 404, 405)
+
+T = TypeVar("T")
+
+
+class ConfluentRegistry:
+    """A `SchemaRegistry` behind Confluent's REST interface. Belongs to the event loop that it is first used in."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        ca_file: Path | None = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """`url`: the base address, such as `http://127.0.0.1:8081`; `deadline_s` bounds every call."""
+        config: dict[str, Any] = {"url": url, "timeout": deadline_s, "max.retries": 0}
+        if user is not None:
+            config["basic.auth.user.info"] = f"{user}:{password or ''}"
+        if ca_file is not None:
+            config["ssl.ca.location"] = str(ca_file)
+        self._client = AsyncSchemaRegistryClient(config)
+        self._deadline_s = deadline_s
+
+    async def find(self, schema_id: int) -> Registered | None:
+        schema = await self._ask(self._client.get_schema(schema_id))
+        if schema is None or schema.schema_str is None or schema.schema_type not in (None, "AVRO"):
+            return None
+        versions = await self._ask(self._client.get_schema_versions(schema_id))
+        return Registered(
+            schema.schema_str, frozenset(version.subject for version in versions or () if version.subject)
+        )
+
+    async def id_of(self, subject: str, text: str) -> int | None:
+        # Normalized, since registries differ in whether they keep white space and the order of keys.
+        found = await self._ask(
+            self._client.lookup_schema(subject, Schema(text, "AVRO"), normalize_schemas=True)
+        )
+        return None if found is None else found.schema_id
+
+    async def register(self, subject: str, text: str) -> int:
+        try:
+            schema = Schema(text, "AVRO")
+            return await self._within(self._client.register_schema(subject, schema, normalize_schemas=True))
+        except SchemaRegistryError as fault:
+            if fault.http_status_code in _REFUSED:
+                raise ContractError(f"the registry refuses {subject}: {fault.error_message}") from fault
+            raise _unavailable(fault) from fault
+
+    async def require(self, subject: str, level: Compatibility) -> None:
+        await self._ask(self._client.set_compatibility(subject, level))
+
+    async def close(self) -> None:
+        await self._within(self._client.aclose())
+
+    async def _ask(self, request: Awaitable[T]) -> T | None:
+        """Return the answer, None if the registry says that there is no such thing."""
+        try:
+            return await self._within(request)
+        except SchemaRegistryError as fault:
+            if fault.error_code in _MISSING:
+                return None
+            raise _unavailable(fault) from fault
+
+    async def _within(self, request: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await request
+        except TimeoutError as fault:
+            raise Unavailable("registry", f"no answer within {self._deadline_s:g} s") from fault
+        except (httpx2.HTTPError, ValueError) as fault:  # ValueError: an answer that is no JSON
+            raise Unavailable("registry", str(fault) or type(fault).__name__) from fault
+
+
+def _unavailable(fault: SchemaRegistryError) -> Unavailable:
+    advice = "; check its address and credentials" if fault.http_status_code in _MISCONFIGURED else ""
+    return Unavailable("registry", f"it answered {fault.http_status_code}: {fault.error_message}{advice}")
