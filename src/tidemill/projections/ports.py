@@ -39,10 +39,7 @@ class EventCodec(Protocol):
 
 
 class PartitionError(Exception):
-    """A partition cannot be read on from where it is; the others go on at the next `poll`.
-
-    Raised again by every `poll` until the partition is paused or sent elsewhere by `seek`.
-    """
+    """A partition cannot be read on from where it is, and is held back until a `seek`; the others go on."""
 
     def __init__(self, partition: int, offset: int, detail: str) -> None:
         """`offset` is the position at which the partition is stuck."""
@@ -64,22 +61,30 @@ class EventSource(Protocol):
     """The event topic of one stream, read_committed, all partitions assigned by hand."""
 
     async def start(self, offsets: Mapping[int, int]) -> None:
-        """Read every partition from its offset (0 where none is given). May be called again after `Unavailable`."""
+        """Read every partition from its offset (0 where none is given).
+
+        Raises `Unavailable`: close it, then it may be started again.
+        """
         ...
 
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
-        """Return what arrived, by partition, in offset order; waits a moment if nothing did. Raises `PartitionError`.
+        """Return what arrived, by partition, in offset order; waits a moment if nothing did.
 
-        Cancelling it loses nothing that a `seek` does not bring back.
+        Raises `PartitionError`; `Unavailable` if the client is broken for good. Cancelling it loses nothing that a
+        `seek` does not bring back.
         """
         ...
 
     def seek(self, partition: int, offset: int) -> None:
-        """Go to an offset; the next `poll` returns nothing from before the call. Also lets a paused partition flow."""
+        """Go to an offset; the next `poll` returns nothing from before the call."""
         ...
 
     def pause(self, partitions: frozenset[int]) -> None:
-        """Hold partitions back until a `seek`."""
+        """Hold partitions back."""
+        ...
+
+    def resume(self, partitions: frozenset[int]) -> None:
+        """Let partitions flow again."""
         ...
 
     async def close(self) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
+from zlib import crc32
 
-from sqlalchemy import Column, Table
+from sqlalchemy import ARRAY, Column, Table
 from sqlalchemy.dialects import postgresql
 
 from tidemill.domain.context import State, Unique
+from tidemill.domain.errors import ContractError
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
@@ -77,6 +79,136 @@ def delete_states(state: State) -> str:
         f"delete from {table_name(state.table)} t using {unnested([key, version], 'o')} "
         f"where t.{quoted(key.name)} = o.{quoted(key.name)} and t.version = o.version returning 1"
     )
+
+
+SHADOW: Final = "tm_shadow"
+"""The schema where read models are built a second time, under their own names."""
+
+
+def view_name(table: Table, *, live: bool) -> str:
+    """Return the quoted name of a read model's rows: the live ones, or those that are built beside them."""
+    return table_name(table) if live else f"{SHADOW}.{quoted(table.name)}"
+
+
+@lru_cache(maxsize=256)
+def select_rows(table: Table, *, live: bool) -> str:
+    """Return the statement that loads and locks the rows of keys (one array per key column), in the keys' order."""
+    keys = _keys(table)
+    arrays = ", ".join(f"${at}::{column_type(column)}[]" for at, column in enumerate(keys, start=1))
+    return (
+        f"select {names_of(table.columns, 't')} from unnest({arrays}) with ordinality as k ({names_of(keys)}, place) "
+        f"join {view_name(table, live=live)} t on {_equal(keys, 'k')} order by k.place for update of t"
+    )
+
+
+@lru_cache(maxsize=256)
+def insert_rows(table: Table, *, live: bool) -> str:
+    """Return the statement that inserts rows (one array per column)."""
+    columns = _columns(table)
+    return (
+        f"insert into {view_name(table, live=live)} ({names_of(columns)}) "
+        f"select {names_of(columns, 'n')} from {unnested(columns, 'n')}"
+    )
+
+
+@lru_cache(maxsize=256)
+def update_rows(table: Table, *, live: bool) -> str:
+    """Return the statement that replaces rows by key (one array per column)."""
+    keys = _keys(table)
+    others = [column for column in _columns(table) if column not in keys]
+    values = ", ".join(f"{quoted(column.name)} = n.{quoted(column.name)}" for column in others)
+    return (
+        f"update {view_name(table, live=live)} t set {values} "
+        f"from {unnested(table.columns, 'n')} where {_equal(keys, 'n')}"
+    )
+
+
+@lru_cache(maxsize=256)
+def delete_rows(table: Table, *, live: bool) -> str:
+    """Return the statement that deletes rows by key (one array per key column)."""
+    keys = _keys(table)
+    return (
+        f"delete from {view_name(table, live=live)} t using {unnested(keys, 'o')} where {_equal(keys, 'o')}"
+    )
+
+
+@lru_cache(maxsize=256)
+def select_page(table: Table, given: int) -> str:
+    """Return the statement that reads rows by their first `given` key columns, which are text, in key order.
+
+    The last parameter is how many rows at most.
+    """
+    keys = _keys(table)
+    wanted = [
+        f"t.{quoted(column.name)} = cast(${at}::text as {column_type(column)})"
+        for at, column in enumerate(keys[:given], start=1)
+    ]
+    where = f" where {' and '.join(wanted)}" if wanted else ""
+    return (
+        f"select {names_of(table.columns, 't')} from {table_name(table)} t{where} "
+        f"order by {names_of(keys, 't')} limit ${given + 1}"
+    )
+
+
+def photo_name(table: Table) -> str:
+    """Return the quoted name of a copy of a read model's live rows; short, whatever the table is called."""
+    return f"{SHADOW}.live_{crc32(view_name(table, live=True).encode()):08x}"
+
+
+@lru_cache(maxsize=256)
+def count_differences(table: Table) -> str:
+    """Return the statement that counts the rows of the photo and the rebuilt table together, and those that differ."""
+    return f"select count(*), count(*) filter (where {_differ(table)}) from {_side_by_side(table)}"
+
+
+@lru_cache(maxsize=256)
+def select_differences(table: Table) -> str:
+    """Return the statement that shows the first $1 rows that differ: who lacks it, its key, both rows, all as text."""
+    keys, columns = _keys(table), list(table.columns)
+    first = quoted(keys[0].name)
+    key = ", ".join(f"coalesce(l.{quoted(column.name)}, s.{quoted(column.name)})" for column in keys)
+    key_text = ", ".join(
+        f"coalesce(l.{quoted(column.name)}, s.{quoted(column.name)})::text" for column in keys
+    )
+    return (
+        f"select l.{first} is null as only_rebuilt, s.{first} is null as only_live, array[{key_text}] as key, "
+        f"{_texts(columns, 'l')} as live, {_texts(columns, 's')} as rebuilt "
+        f"from {_side_by_side(table)} where {_differ(table)} order by {key} limit $1"
+    )
+
+
+def _side_by_side(table: Table) -> str:
+    equal = " and ".join(f"l.{quoted(column.name)} = s.{quoted(column.name)}" for column in _keys(table))
+    return f"{photo_name(table)} l full join {view_name(table, live=False)} s on {equal}"
+
+
+def _differ(table: Table) -> str:
+    """Return the condition that two rows differ in any byte; a row that is missing is null in its key."""
+    columns, key = list(table.columns), quoted(_keys(table)[0].name)
+    rows_differ = f"row({names_of(columns, 'l')}) *<> row({names_of(columns, 's')})"
+    return f"l.{key} is null or s.{key} is null or {rows_differ}"
+
+
+def _texts(columns: Iterable[Column[Any]], alias: str) -> str:
+    return f"array[{', '.join(f'{alias}.{quoted(column.name)}::text' for column in columns)}]"
+
+
+def _keys(table: Table) -> list[Column[Any]]:
+    return list(table.primary_key.columns)
+
+
+def _columns(table: Table) -> list[Column[Any]]:
+    """Return the columns, all of types that an array can hold."""
+    nested = [column.name for column in table.columns if isinstance(column.type, ARRAY)]
+    if nested:
+        raise ContractError(
+            f"table {table.name}: {', '.join(nested)} are arrays, which unnest would flatten; use jsonb"
+        )
+    return list(table.columns)
+
+
+def _equal(keys: Iterable[Column[Any]], alias: str) -> str:
+    return " and ".join(f"t.{quoted(column.name)} = {alias}.{quoted(column.name)}" for column in keys)
 
 
 def _and(condition: Any) -> str:

@@ -1,0 +1,208 @@
+"""Where a view stands in one lane, and which of the records that arrive are next. Pure.
+
+The rule is one sentence: the record whose sequence is the expected one is taken, every other is dropped. A lower one
+is a repeat; a higher one means that events are missing, which halts the lane until the expected one arrives.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import NamedTuple, cast
+
+from tidemill.domain.errors import ContractError
+from tidemill.domain.messages import EventBase
+from tidemill.domain.projection import Recorded
+from tidemill.projections import halts
+from tidemill.projections.ports import Checkpoint, EventRecord, Halt, Step
+
+_offset = attrgetter("offset")
+_sequence = attrgetter("sequence")
+
+Decoded = Recorded[EventBase] | ContractError
+"""An event, or why this version cannot read it."""
+
+
+@dataclass(slots=True)
+class LaneBatch:
+    """Records of one lane as they arrived, `events` beside them.
+
+    `whole`: every event could be read. `dense`: every sequence is the one before plus one. Both are true nearly always;
+    then nobody looks at the records one by one.
+    """
+
+    records: list[EventRecord]
+    events: list[Decoded]
+    whole: bool
+    dense: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look at the sequences once, for all views."""
+        first = self.records[0].sequence
+        self.dense = list(map(_sequence, self.records)) == list(range(first, first + len(self.records)))
+
+    def extend(self, later: LaneBatch) -> None:
+        """Add what arrived behind it."""
+        self.dense = self.dense and later.dense and self.records[-1].sequence + 1 == later.records[0].sequence
+        self.whole = self.whole and later.whole
+        self.records += later.records
+        self.events += later.events
+
+    def readable(self, places: Sequence[int]) -> tuple[list[Recorded[EventBase]], ContractError | None]:
+        """Return the events at `places`, up to the first that cannot be read, and why it cannot."""
+        if self.whole and isinstance(places, range):
+            return cast("list[Recorded[EventBase]]", self.events[places.start : places.stop]), None
+        events: list[Recorded[EventBase]] = []
+        for place in places:
+            event = self.events[place]
+            if isinstance(event, ContractError):
+                return events, event
+            events.append(event)
+        return events, None
+
+
+Batch = Mapping[int, LaneBatch]
+"""Records by partition."""
+
+
+class Taken(NamedTuple):
+    """What a view takes of a lane's batch: `events`, all readable and in order, and how it stands afterwards."""
+
+    events: Sequence[Recorded[EventBase]]
+    checkpoint: Checkpoint
+    proven: bool
+    halt: Halt | None
+
+
+@dataclass(slots=True)
+class Cursor:
+    """A view's place in one lane.
+
+    `proven`: the record of the last event folded was seen where the checkpoint says, so that this is still the same
+    topic. `recorded`: the halt that the store knows of. `until`: the last sequence that is wanted, if there is one.
+    """
+
+    checkpoint: Checkpoint
+    recorded: Halt | None = None
+    until: int | None = None
+    halt: Halt | None = None
+    proven: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing to prove before the first event; without a hint of its offset there is no record to look for."""
+        self.proven = self.checkpoint.sequence == 0 or self.checkpoint.next_offset == 0
+
+    @property
+    def expected(self) -> int:
+        """Return the sequence that comes next."""
+        return self.checkpoint.sequence + 1
+
+    @property
+    def closed(self) -> bool:
+        """Return whether nothing that arrives will be taken any more."""
+        return self.done or (self.halt is not None and self.halt.code != halts.GAP)
+
+    @property
+    def done(self) -> bool:
+        """Return whether all that was wanted has been taken."""
+        return self.until is not None and self.checkpoint.sequence >= self.until
+
+    @property
+    def start_offset(self) -> int:
+        """Return where to begin to read: at the proof if it is still to be seen, else behind it."""
+        return self.checkpoint.next_offset - (not self.proven)
+
+    def take(self, lane: LaneBatch) -> Taken | None:
+        """Return what comes next of `lane`, None if it changes nothing. Moves nothing yet."""
+        if self.closed:
+            return None
+        begin = 0
+        if not self.proven:
+            begin = bisect_left(lane.records, self.checkpoint.next_offset - 1, key=_offset)
+            if begin == len(lane.records):
+                return None
+            if not self._is_proof(lane.records[begin]):
+                return self._held(self._changed(lane.records[begin]))
+        places, gap = self._places(lane, begin)
+        return self._taken(lane, places, gap)
+
+    def move(self, taken: Taken) -> None:
+        """Stand where `taken` says: it is folded and committed."""
+        self.checkpoint, self.proven, self.halt = taken.checkpoint, taken.proven, taken.halt
+
+    def step(self, taken: Taken) -> Step:
+        """Return the checkpoint's move that `taken` makes."""
+        return Step(self.checkpoint.sequence, *taken.checkpoint)
+
+    def hold(self, code: str, detail: str) -> None:
+        """Go no further: what stands at the expected sequence is out of reach."""
+        self.halt = Halt(code, self.expected, self.expected, detail)
+
+    def waive_proof(self) -> bool:
+        """Go on without the proof, whose record may have been trimmed; False if it was not asked for."""
+        waived, self.proven = not self.proven, True
+        return waived
+
+    def _is_proof(self, record: EventRecord) -> bool:
+        return Checkpoint(record.sequence, record.offset + 1) == self.checkpoint
+
+    def _changed(self, record: EventRecord) -> Halt:
+        sequence, next_offset = self.checkpoint
+        detail = (
+            f"event {sequence} was folded from offset {next_offset - 1}; "
+            f"the topic now has event {record.sequence} at offset {record.offset}"
+        )
+        return Halt(halts.TOPIC_CHANGED, self.expected, record.sequence, detail)
+
+    def _held(self, halt: Halt) -> Taken:
+        return Taken((), self.checkpoint, self.proven, halt)
+
+    def _places(self, lane: LaneBatch, begin: int) -> tuple[Sequence[int], int | None]:
+        """Return which records come next, and the sequence that stands behind a gap after them."""
+        if lane.dense:
+            return self._places_of_dense(lane)
+        places: list[int] = []
+        expected, gap = self.expected, None
+        for place in range(begin, len(lane.records)):
+            sequence = lane.records[place].sequence
+            if sequence == expected:
+                places.append(place)
+                expected, gap = expected + 1, None
+            elif sequence > expected and gap is None:
+                gap = sequence
+        return self._wanted(places), gap
+
+    def _places_of_dense(self, lane: LaneBatch) -> tuple[Sequence[int], int | None]:
+        first = lane.records[0].sequence
+        if first > self.expected:
+            return (), first
+        return self._wanted(range(self.expected - first, len(lane.records))), None
+
+    def _wanted(self, places: Sequence[int]) -> Sequence[int]:
+        return places if self.until is None else places[: self.until - self.checkpoint.sequence]
+
+    def _taken(self, lane: LaneBatch, places: Sequence[int], gap: int | None) -> Taken | None:
+        events, unreadable = lane.readable(places)
+        if unreadable is None:
+            halt = self._gap(self.expected + len(events), gap, fresh=bool(events))
+        else:
+            sequence = lane.records[places[len(events)]].sequence
+            halt = Halt(halts.UNREADABLE, sequence, sequence, str(unreadable))
+        if not events and halt == self.halt and self.proven:
+            return None
+        return Taken(events, self._behind(lane, places, len(events)), proven=True, halt=halt)
+
+    def _gap(self, expected: int, got: int | None, *, fresh: bool) -> Halt | None:
+        if not fresh and self.halt is not None:
+            return self.halt  # still the same gap, whatever else came by
+        if got is None or (self.until is not None and expected > self.until):
+            return None
+        return Halt(halts.GAP, expected, got, f"expected {expected}, got {got}")
+
+    def _behind(self, lane: LaneBatch, places: Sequence[int], count: int) -> Checkpoint:
+        if not count:
+            return self.checkpoint
+        last = lane.records[places[count - 1]]
+        return Checkpoint(last.sequence, last.offset + 1)

@@ -1,0 +1,118 @@
+"""Folding a batch of events into rows. Pure: rows in, rows out.
+
+First `keyed` says which rows a batch touches, so that they can be loaded at once; then `fold` folds the events in
+order and says what to write. The result does not depend on where a batch was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from tidemill.domain.errors import TidemillError
+from tidemill.domain.identity import row_id, row_uuid
+from tidemill.domain.messages import EventBase, ReadModelBase
+from tidemill.domain.projection import Fold, Key, Projection, Recorded
+
+Event = Recorded[EventBase]
+
+
+class FoldFailed(TidemillError):
+    """A projection's own code raised, on the event `sequence` of `lane`: a bug, which trying again does not mend."""
+
+    def __init__(self, projection: str, event: Event, cause: Exception) -> None:
+        """The event is named so that the bug can be reproduced from the topic."""
+        kind = type(event.event).__name__
+        super().__init__(
+            f"projection {projection} failed on event {event.sequence} of lane {event.lane} ({kind}): "
+            f"{type(cause).__name__}: {cause}; mend its code, then restart the projector"
+        )
+        self.lane = event.lane
+        self.sequence = event.sequence
+
+
+class Touch(NamedTuple):
+    """An event on its way to its row."""
+
+    key: Key
+    fold: Fold
+    event: Event
+
+
+class Changes(NamedTuple):
+    """What a batch does to the rows of a view."""
+
+    new: list[ReadModelBase]
+    changed: list[ReadModelBase]
+    gone: list[Key]
+
+
+def keyed(projection: Projection, events: Iterable[Event]) -> list[Touch]:
+    """Return the events that the projection folds, each with its row's key. Raises `FoldFailed`."""
+    folds, key_of = projection.folds, projection.key
+    touches: list[Touch] = []
+    for event in events:
+        body = event.event
+        fold = folds.get(type(body))
+        if fold is None:
+            continue
+        try:
+            touches.append(Touch(key_of(body), fold, event))
+        except Exception as error:
+            raise FoldFailed(projection.name, event, error) from error
+    return touches
+
+
+def fold(projection: Projection, touches: Sequence[Touch], loaded: Mapping[Key, ReadModelBase]) -> Changes:
+    """Fold events into the rows that were loaded. Changes those rows. Raises `FoldFailed`."""
+    rows: dict[Key, ReadModelBase | None] = dict(loaded)
+    for key, folder, event in touches:
+        row = rows.get(key)
+        try:
+            folded = folder(row, event)
+            if folded is not None:
+                _stamp(projection, key, row, folded, event)
+        except Exception as error:
+            raise FoldFailed(projection.name, event, error) from error
+        rows[key] = folded
+    return _changes(rows, loaded)
+
+
+def _stamp(
+    projection: Projection, key: Key, row: ReadModelBase | None, folded: ReadModelBase, event: Event
+) -> None:
+    at = event.at
+    if row is None:
+        folded.uuid = row_uuid(projection.name, _key_text(key))
+        folded.id = row_id(folded.uuid)
+        folded.created_at = folded.updated_at = at
+        folded.version = 1
+        return
+    if folded is not row:
+        folded.id, folded.uuid, folded.version = row.id, row.uuid, row.version
+        folded.created_at, folded.updated_at = row.created_at, row.updated_at
+    folded.version += 1
+    if at > folded.updated_at:
+        folded.updated_at = at
+    elif at < folded.created_at:  # lanes interleave differently in every run, the earliest time does not
+        folded.created_at = at
+
+
+def _key_text(key: Key) -> str:
+    parts = [str(part) for part in key]
+    if len(parts) > 1:  # ("a/b", "c") and ("a", "b/c") are two rows
+        parts = [part.replace("%", "%25").replace("/", "%2F") for part in parts]
+    return "/".join(parts)
+
+
+def _changes(rows: Mapping[Key, ReadModelBase | None], loaded: Mapping[Key, ReadModelBase]) -> Changes:
+    changes = Changes([], [], [])
+    for key, row in rows.items():
+        if row is None:
+            if key in loaded:
+                changes.gone.append(key)
+        elif key in loaded:
+            changes.changed.append(row)
+        else:
+            changes.new.append(row)
+    return changes

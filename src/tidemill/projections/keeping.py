@@ -1,0 +1,123 @@
+"""One projection as a process keeps it: whatever happens to it stays its own affair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+
+import structlog
+
+from tidemill.clock import Clock
+from tidemill.domain.errors import TidemillError, TransientError
+from tidemill.domain.projection import Projection
+from tidemill.domain.stream import Stream
+from tidemill.projections import halts
+from tidemill.projections.cursor import Batch
+from tidemill.projections.folding import FoldFailed
+from tidemill.projections.patience import Patience
+from tidemill.projections.ports import CheckpointMoved, Halt, OffsetOutOfRange, PartitionError, ViewStore
+from tidemill.projections.status import LaneStatus, ProjectionStatus
+from tidemill.projections.writing import ViewWriter
+
+_log = structlog.get_logger(__name__)
+
+
+class ProjectionKeeper:
+    """Keeps one projection up to date; stops it, with the reason in `status`, when it cannot go on."""
+
+    def __init__(
+        self, projection: Projection, stream: Stream, store: ViewStore, clock: Clock, patience: Patience
+    ) -> None:
+        """Open nothing yet."""
+        self._projection = projection
+        self._stream = stream
+        self._store = store
+        self._clock = clock
+        self._patience = patience
+        self._writer: ViewWriter | None = None
+        self._error: str | None = None
+        self._events = 0
+        self._active_at: datetime | None = None
+
+    async def open(self) -> None:
+        """Stand where the store says. Afterwards it runs, unless the store refuses or patience ended."""
+        self._writer = None
+        try:
+            standing = await self._patience.of(
+                lambda: self._store.open(self._projection, self._stream.aggregate, self._stream.partitions)
+            )
+        except TransientError:
+            return
+        except TidemillError as error:
+            self._fail(error)
+            return
+        self._writer = ViewWriter(self._store, standing)
+
+    def start_offsets(self) -> Mapping[int, int]:
+        """Return where to read from, for the partitions that it wants."""
+        return {} if self._writer is None or self._error else self._writer.start_offsets()
+
+    async def apply(self, batch: Batch) -> bool:
+        """Take what is next of a batch; return whether `start_offsets` are now other than what was read leads to."""
+        writer = self._writer
+        if writer is None or self._error:
+            return False
+        closed = writer.closed
+        try:
+            folded = await self._patience.of(lambda: writer.apply(batch))
+        except CheckpointMoved as moved:
+            _log.info("projection reads again", projection=self._projection.name, reason=str(moved))
+            await self.open()
+            return True
+        except TransientError:
+            return False  # patience ended: the process is being stopped, and the batch will be read again
+        except TidemillError as error:
+            await self._stop(writer, batch, error)
+            return True
+        if folded:
+            self._events += folded
+            self._active_at = self._clock.now()
+        return writer.closed != closed
+
+    async def lose(self, error: PartitionError) -> None:
+        """Meet what stands in the way of a partition: without its proof if that may be all that is gone, else halt."""
+        offset = self.start_offsets().get(error.partition)
+        if self._writer is None or offset is None or offset > error.offset:
+            return
+        cursor = self._writer.cursors[error.partition]
+        if not isinstance(error, OffsetOutOfRange):
+            cursor.hold(halts.UNFETCHABLE, str(error))
+        elif not cursor.waive_proof():
+            cursor.hold(halts.OFFSET_LOST, str(error))
+        with suppress(TransientError):
+            await self._patience.of(self._writer.record_halts)
+
+    def status(self) -> ProjectionStatus:
+        """Return how it stands."""
+        cursors = self._writer.cursors if self._writer else {}
+        return ProjectionStatus(
+            name=self._projection.name,
+            lanes=tuple(
+                LaneStatus(partition, cursor.checkpoint.sequence, cursor.halt or cursor.recorded)
+                for partition, cursor in sorted(cursors.items())
+            ),
+            events=self._events,
+            active_at=self._active_at,
+            error=self._error,
+        )
+
+    async def _stop(self, writer: ViewWriter, batch: Batch, error: TidemillError) -> None:
+        self._fail(error)
+        partition = error.lane if isinstance(error, FoldFailed) else min(batch)
+        cursor = writer.cursors[partition]
+        got = error.sequence if isinstance(error, FoldFailed) else cursor.expected
+        cursor.halt = Halt(halts.STOPPED, cursor.expected, got, str(error))
+        with suppress(
+            TidemillError
+        ):  # the log and the status have it already; the record is for other processes
+            await self._patience.of(writer.record_halts)
+
+    def _fail(self, error: TidemillError) -> None:
+        self._error = str(error)
+        _log.error("projection stopped", projection=self._projection.name, reason=self._error)

@@ -1,0 +1,80 @@
+"""How a projector waits for a server that is away: again and again, ever slower, until it works or is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
+
+from tidemill.domain.errors import TransientError
+from tidemill.projections.ports import CheckpointMoved
+
+T = TypeVar("T")
+
+FIRST_WAIT_S: Final = 0.1
+LONGEST_WAIT_S: Final = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Patience:
+    """Tries again what failed for a passing reason, until `end`.
+
+    `limit_s`: how long one piece of work may be tried; None, the default, is for ever.
+    """
+
+    def __init__(self, *, limit_s: float | None = None) -> None:
+        """Start patient."""
+        self._limit_s = limit_s
+        self._ended = asyncio.Event()
+        self._reasons: dict[object, str] = {}
+
+    @property
+    def waiting_for(self) -> str | None:
+        """Return why somebody waits just now, None if nobody does."""
+        return next(iter(self._reasons.values()), None)
+
+    @property
+    def ended(self) -> bool:
+        """Return whether `end` was called."""
+        return self._ended.is_set()
+
+    def end(self) -> None:
+        """End every wait: what is being tried fails with its last error."""
+        self._ended.set()
+
+    async def of(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what `work` returns, once it does. Raises `TransientError` when patience ends."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_passes),
+            wait=wait_exponential_jitter(initial=FIRST_WAIT_S, max=LONGEST_WAIT_S, jitter=FIRST_WAIT_S),
+            stop=self._is_over,
+            sleep=self._sleep,
+            before_sleep=self._note,
+            reraise=True,
+        )
+        try:
+            return await retrying(work)
+        finally:
+            self._reasons.pop(retrying, None)
+
+    def _is_over(self, state: RetryCallState) -> bool:
+        return self.ended or (self._limit_s is not None and (state.seconds_since_start or 0) > self._limit_s)
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), seconds)
+
+    def _note(self, state: RetryCallState) -> None:
+        reason = str(state.outcome.exception()) if state.outcome else "unknown"
+        self._reasons[state.retry_object] = reason
+        if state.attempt_number == 1:
+            _log.warning("projector waits", reason=reason)
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, TransientError) and not isinstance(error, CheckpointMoved)

@@ -1,0 +1,137 @@
+"""The projector of one stream: reads its events once and keeps every projection of them up to date.
+
+Each projection has its own checkpoints and its own transaction per batch. A gap, an unreadable event or a changed
+topic halts one lane of one projection; a bug in its code stops that projection; the rest goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from tidemill.clock import Clock
+from tidemill.domain.errors import TransientError
+from tidemill.domain.projection import Projection
+from tidemill.domain.stream import Stream
+from tidemill.projections.keeping import ProjectionKeeper
+from tidemill.projections.patience import Patience
+from tidemill.projections.ports import EventCodec, EventSource, PartitionError, ViewStore
+from tidemill.projections.reading import MOST_EVENTS, ReadAhead
+from tidemill.projections.status import ProjectorStatus
+
+DRAIN_S: Final = 5.0
+_ABANDON_S: Final = 2.0
+
+
+class Projector:
+    """Runs once, until told to stop; `status` may be asked at any time."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        projections: Sequence[Projection],
+        *,
+        source: EventSource,
+        codec: EventCodec,
+        store: ViewStore,
+        clock: Clock,
+        most_events: int = MOST_EVENTS,
+    ) -> None:
+        """Connect nothing yet. `most_events`: how many are read ahead, and so the usual bound of a transaction."""
+        self._stream = stream
+        self._source = source
+        self._patience = Patience()
+        self._reader = ReadAhead(source, codec, self._patience, most_events=most_events)
+        self._keepers = [
+            ProjectionKeeper(projection, stream, store, clock, self._patience) for projection in projections
+        ]
+
+    async def run(self, stopping: asyncio.Event, *, drain_s: float = DRAIN_S) -> None:
+        """Project until `stopping`, then finish the batch in flight; give it up after `drain_s`.
+
+        Raises what is a bug of ours or of an adapter; servers that are away are waited for.
+        """
+        work = asyncio.create_task(self._work(), name=f"projector {self._stream.aggregate}")
+        told = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+            self._patience.end()
+            self._reader.interrupt()
+            await asyncio.wait({work}, timeout=drain_s)
+        finally:
+            told.cancel()
+            await self._end(work)
+
+    def status(self) -> ProjectorStatus:
+        """Return how every projection stands."""
+        return ProjectorStatus(
+            aggregate=self._stream.aggregate,
+            projections=tuple(keeper.status() for keeper in self._keepers),
+            waiting_for=self._patience.waiting_for,
+        )
+
+    async def _work(self) -> None:
+        await asyncio.gather(*(keeper.open() for keeper in self._keepers))
+        try:
+            await self._patience.of(self._start_source)
+        except TransientError:
+            return  # told to stop before the broker came back
+        self._place()
+        self._reader.start()
+        try:
+            while not self._patience.ended:
+                await self._turn()
+        finally:
+            await self._reader.stop()
+
+    async def _start_source(self) -> None:
+        try:
+            await self._source.start(self._offsets())
+        except TransientError:
+            await self._source.close()
+            raise
+
+    async def _turn(self) -> None:
+        try:
+            batch = await self._reader.take()
+        except PartitionError as fault:
+            await asyncio.gather(*(keeper.lose(fault) for keeper in self._keepers))
+            await self._read_again()
+            return
+        except TransientError:
+            if self._patience.ended:
+                return  # told to stop while the registry was away
+            raise  # the client is broken for good
+        if not batch:
+            return  # interrupted
+        outcomes = await asyncio.gather(*(keeper.apply(batch) for keeper in self._keepers))
+        if any(outcomes):
+            await self._read_again()
+
+    async def _read_again(self) -> None:
+        await self._reader.stop()
+        self._place()
+        self._reader.start()
+
+    def _place(self) -> None:
+        offsets = self._offsets()
+        self._source.pause(frozenset(range(self._stream.partitions)) - offsets.keys())
+        self._source.resume(frozenset(offsets))
+        for partition, offset in offsets.items():
+            self._source.seek(partition, offset)
+
+    def _offsets(self) -> dict[int, int]:
+        """Return where the projection that is farthest behind wants to read, by partition."""
+        wanted = [keeper.start_offsets() for keeper in self._keepers]
+        return {
+            partition: min(offsets[partition] for offsets in wanted if partition in offsets)
+            for partition in {partition for offsets in wanted for partition in offsets}
+        }
+
+    async def _end(self, work: asyncio.Task[None]) -> None:
+        work.cancel()
+        await asyncio.wait({work}, timeout=_ABANDON_S)
+        await self._source.close()
+        if work.done() and not work.cancelled():
+            work.result()

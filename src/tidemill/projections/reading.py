@@ -1,0 +1,114 @@
+"""Reading ahead: records are fetched and decoded, once for all views, while the last batch is being written.
+
+A batch is what has arrived by the time somebody asks for it: one record if there is one, thousands from a backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tidemill.domain.errors import ContractError
+from tidemill.projections.cursor import Batch, Decoded, LaneBatch
+from tidemill.projections.patience import Patience
+from tidemill.projections.ports import EventCodec, EventRecord, EventSource
+
+MOST_EVENTS: Final = 10_000
+_SLICE: Final = 500  # decoded at a stretch: 4 ms, so that a transaction in flight gets its turns
+
+
+class ReadAhead:
+    """Polls a source into a bounded buffer. Between `stop` and `start` the source may be sent elsewhere."""
+
+    def __init__(
+        self, source: EventSource, codec: EventCodec, patience: Patience, *, most_events: int = MOST_EVENTS
+    ) -> None:
+        """`most_events` bounds the buffer; what one poll brings may go beyond it."""
+        self._source = source
+        self._codec = codec
+        self._patience = patience
+        self._most_events = most_events
+        self._lanes: dict[int, LaneBatch] = {}
+        self._events = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to read from where the source is."""
+        self._room.set()
+        self._task = asyncio.create_task(self._read(), name="read ahead")
+        self._task.add_done_callback(lambda _: self._news.set())
+
+    async def take(self) -> Batch:
+        """Return what has arrived; waits for it. Empty after `interrupt`.
+
+        Raises what the source or the codec raised, after everything that was read before it has been taken.
+        """
+        await self._news.wait()
+        self._news.clear()
+        batch, self._lanes, self._events = self._lanes, {}, 0
+        self._room.set()
+        if self._task is not None and self._task.done():
+            self._news.set()
+            if not batch:
+                self._task.result()
+        return batch
+
+    def interrupt(self) -> None:
+        """Let `take` return now."""
+        self._news.set()
+
+    async def stop(self) -> None:
+        """End reading and forget what was read ahead."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # it failed: whoever stops it reads those records again, and meets the error again
+        self._lanes, self._events = {}, 0
+        self._news.clear()
+
+    async def _read(self) -> None:
+        while True:
+            await self._room.wait()
+            polled = await self._source.poll()
+            if polled:
+                await self._add(polled)
+
+    async def _add(self, polled: Mapping[int, Sequence[EventRecord]]) -> None:
+        values = [record.value for records in polled.values() for record in records]
+        await self._patience.of(lambda: self._codec.prepare(values))
+        lanes = {partition: await self._decoded(records) for partition, records in polled.items() if records}
+        for (
+            partition,
+            lane,
+        ) in lanes.items():  # all at once: nobody may take a part and then lose the rest to `stop`
+            earlier = self._lanes.setdefault(partition, lane)
+            if earlier is not lane:
+                earlier.extend(lane)
+        self._events += len(values)
+        self._news.set()
+        if self._events >= self._most_events:
+            self._room.clear()
+
+    async def _decoded(self, records: Sequence[EventRecord]) -> LaneBatch:
+        events: list[Decoded] = []
+        whole = True
+        for start in range(0, len(records), _SLICE):
+            part = records[start : start + _SLICE]
+            try:
+                events += self._codec.decode(part)
+            except ContractError:
+                whole = False
+                events += [self._one(record) for record in part]
+            await asyncio.sleep(0)
+        return LaneBatch(list(records), events, whole)
+
+    def _one(self, record: EventRecord) -> Decoded:
+        try:
+            return self._codec.decode([record])[0]
+        except ContractError as error:
+            return error

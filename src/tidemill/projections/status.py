@@ -1,0 +1,50 @@
+"""What a projector says about itself, for health, metrics and people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tidemill.projections.ports import Halt
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStatus:
+    """A projection in one lane: the last event folded, and why it stands still, if it does."""
+
+    partition: int
+    sequence: int
+    halt: Halt | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionStatus:
+    """One projection: `events` folded by this process, `active_at` the last commit, `error` if it is stopped."""
+
+    name: str
+    lanes: Sequence[LaneStatus]
+    events: int
+    active_at: datetime | None
+    error: str | None
+
+    @property
+    def halted(self) -> Sequence[LaneStatus]:
+        """Return the lanes that stand still."""
+        return [lane for lane in self.lanes if lane.halt is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectorStatus:
+    """A stream's projector: `waiting_for` says which server it waits for, None while all answer."""
+
+    aggregate: str
+    projections: Sequence[ProjectionStatus]
+    waiting_for: str | None
+
+    @property
+    def healthy(self) -> bool:
+        """Return whether every projection goes on in every lane."""
+        return self.waiting_for is None and not any(
+            projection.error or projection.halted for projection in self.projections
+        )

@@ -1,0 +1,84 @@
+"""Bringing one view up to date: what it takes of a batch, in one transaction with its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tidemill.projections.cursor import Batch, Cursor, Taken
+from tidemill.projections.folding import fold, keyed
+from tidemill.projections.ports import Standing, View, ViewStore
+
+
+class ViewWriter:
+    """One view with its cursors. After any exception nothing has moved, and the same batch may be tried again.
+
+    `until`: partition -> last sequence wanted.
+    """
+
+    def __init__(self, store: ViewStore, standing: Standing, until: Mapping[int, int] | None = None) -> None:
+        """Stand where the store says."""
+        self._store = store
+        self.closed = 0  # how often a lane was closed
+        self.view: View = standing.view
+        self.cursors = {
+            partition: Cursor(
+                checkpoint,
+                recorded=standing.halts.get(partition),
+                until=None if until is None else until.get(partition, 0),
+            )
+            for partition, checkpoint in standing.checkpoints.items()
+        }
+
+    def start_offsets(self) -> dict[int, int]:
+        """Return where to read from, for the partitions that are to be read."""
+        return {
+            partition: cursor.start_offset for partition, cursor in self.cursors.items() if not cursor.closed
+        }
+
+    async def apply(self, batch: Batch) -> int:
+        """Fold what is next, commit, put halts on record; return how many events that were.
+
+        Raises `TransientError` (try again), `CheckpointMoved` (read again), `FoldFailed`, `DataError` and others
+        (this projection cannot go on).
+        """
+        taken = self._take(batch)
+        folded = await self._fold({partition: part for partition, part in taken.items() if part.events})
+        for partition, part in taken.items():
+            self._move(partition, part)
+        await self.record_halts()
+        return folded
+
+    async def record_halts(self) -> None:
+        """Put on record the halts that are not yet."""
+        for partition, cursor in self.cursors.items():
+            if cursor.halt is not None and cursor.halt != cursor.recorded:
+                await self._store.halt(self.view, partition, cursor.halt)
+                cursor.recorded = cursor.halt
+
+    def _take(self, batch: Batch) -> dict[int, Taken]:
+        offered = ((partition, self.cursors[partition].take(lane)) for partition, lane in batch.items())
+        return {partition: taken for partition, taken in offered if taken is not None}
+
+    async def _fold(self, taken: Mapping[int, Taken]) -> int:
+        if not taken:
+            return 0
+        projection = self.view.projection
+        events = [event for part in taken.values() for event in part.events]
+        touches = keyed(projection, events)
+        async with self._store.transaction(self.view) as transaction:
+            await transaction.advance({at: self.cursors[at].step(part) for at, part in taken.items()})
+            if touches:
+                loaded = await transaction.load(list({touch.key: None for touch in touches}))
+                await transaction.write(*fold(projection, touches, loaded))
+            resumed = frozenset(at for at in taken if self.cursors[at].recorded is not None)
+            if resumed:
+                await transaction.clear_halts(resumed)
+        return len(events)
+
+    def _move(self, partition: int, taken: Taken) -> None:
+        cursor = self.cursors[partition]
+        cursor.move(taken)
+        if taken.events:
+            cursor.recorded = None
+        if cursor.closed:
+            self.closed += 1
