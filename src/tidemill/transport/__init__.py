@@ -1,0 +1,1 @@
+"""Adapter: Kafka, Avro, and the schema registry. Nobody but `app` imports it."""
