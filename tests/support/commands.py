@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
-
 from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.ports import CommandStore, Decoded
@@ -86,7 +84,11 @@ class Topic:
         )
 
     def raw(
-        self, partition: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] = ()
+        self,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] = (),
     ) -> FakeRecord:
         """Return the next record of a partition as given."""
         offset = self.ends.get(partition, 0)
@@ -114,10 +116,14 @@ class Harness:
         self.topic = Topic(stream)
         codec = JsonCodec()
         self.screen = Screen(stream, codec)
-        self.writer = BatchWriter(store, styles_of(stream, codec, max_event_bytes), SystemClock(), horizon=HORIZON)
+        self.writer = BatchWriter(
+            store, styles_of(stream, codec, max_event_bytes), SystemClock(), horizon=HORIZON
+        )
         self.claims: dict[int, Claim] = {}
 
-    async def claim(self, partitions: Iterable[int] | None = None, owner: str = "tidemill-tests") -> list[Claim]:
+    async def claim(
+        self, partitions: Iterable[int] | None = None, owner: str = "tidemill-tests"
+    ) -> list[Claim]:
         """Claim lanes, all of them by default."""
         wanted = list(range(self.stream.partitions) if partitions is None else partitions)
         claims = await self.store.claim(self.stream.aggregate, wanted, owner)
@@ -131,7 +137,9 @@ class Harness:
 
     async def apply(self, *records: FakeRecord) -> Any:
         """Screen and apply records as one batch."""
-        pairs = sorted(((self.lane_of(each.partition), each) for each in records), key=lambda p: (p[0], p[1].offset))
+        pairs = sorted(
+            ((self.lane_of(each.partition), each) for each in records), key=lambda p: (p[0], p[1].offset)
+        )
         return await self.writer.apply(self.claims, await self.screen.screen(pairs))
 
     async def send(self, *commands: CommandBase) -> Any:
@@ -139,16 +147,18 @@ class Harness:
         return await self.apply(*(self.topic.record(command) for command in commands))
 
 
-async def create_lanes(connection: asyncpg.Connection[Any], stream: Stream) -> None:
+async def create_lanes(connection: Any, stream: Stream) -> None:
     """Create a stream's lanes as `tidemill topics create` does, without topics."""
     await connection.execute(
         """
         with made as (
-          insert into tm.lane (aggregate, partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic)
+          insert into tm.lane
+            (aggregate, partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic)
           select $1, p, $2, $3, $4, $5, $6 from generate_series(0, $2 - 1) p returning lane),
         hint as (insert into tm.published (lane, position, sequence) select lane, 0, 0 from made)
-        insert into tm.batch select lane, (select gen from tm.generation where closed_at is null), 0, 0, 1, 0, 0, null, null,
-          0, 0, 0, 0, 0, 0, 0, 0, clock_timestamp(), 'created' from made
+        insert into tm.batch
+          select lane, gen, 0, 0, 1, 0, 0, null, null, 0, 0, 0, 0, 0, 0, 0, 0, clock_timestamp(), 'created'
+          from made, tm.generation where closed_at is null
         """,
         stream.aggregate,
         stream.partitions,

@@ -31,11 +31,15 @@ TIME = datetime(2013, 3, 1, tzinfo=UTC)
 
 
 def tick(symbol: str = "AAPL", price: float = 1.5, **fields: Any) -> RecordMarketData:
-    return RecordMarketData(**base(**{"symbol": symbol, "time": TIME, "price": price, "source": "test"} | fields))
+    return RecordMarketData(
+        **base(**{"symbol": symbol, "time": TIME, "price": price, "source": "test"} | fields)
+    )
 
 
 def register(profile_id: str, name: str, **fields: Any) -> RegisterConnectorProfile:
-    return RegisterConnectorProfile(**base(**{"profile_id": profile_id, "name": name, "profile_data": "{}"} | fields))
+    return RegisterConnectorProfile(
+        **base(**{"profile_id": profile_id, "name": name, "profile_data": "{}"} | fields)
+    )
 
 
 def rename(profile_id: str, name: str) -> UpdateConnectorProfile:
@@ -92,7 +96,9 @@ async def test_equal_facts_under_two_ids_are_two_rows_and_two_events(pool: Pool,
     assert await rows(pool, "select count(*) from public.market_data") == [(2,)]
 
 
-async def test_a_repeat_gets_the_first_outcome_in_the_same_and_in_a_later_batch(pool: Pool, ticks: Harness) -> None:
+async def test_a_repeat_gets_the_first_outcome_in_the_same_and_in_a_later_batch(
+    pool: Pool, ticks: Harness
+) -> None:
     command, bad = tick(), tick(symbol="MSFT", time=datetime(1999, 1, 1, tzinfo=UTC))
     first = await ticks.send(command, command, bad, bad)
     assert outcomes(first) == {"applied": 1, "rejected": 1, "duplicate": 2}
@@ -100,16 +106,18 @@ async def test_a_repeat_gets_the_first_outcome_in_the_same_and_in_a_later_batch(
     assert outcomes(again) == {"applied": 1, "duplicate": 2}
     assert sorted(filter(None, codes(again))) == ["INVALID"]
     assert await rows(pool, "select count(*) from public.market_data") == [(2,)]
-    assert await rows(pool, "select distinct repeats::text from tm.log where outcome = 'd' order by 1") == sorted(
-        [(command.command_id,), (bad.command_id,)]
-    )
+    assert await rows(
+        pool, "select distinct repeats::text from tm.log where outcome = 'd' order by 1"
+    ) == sorted([(command.command_id,), (bad.command_id,)])
 
 
 async def test_the_same_id_with_other_facts_is_a_reuse(ticks: Harness) -> None:
     command = tick()
     done = await ticks.send(command, command.model_copy(update={"price": 2.0}))
     assert codes(done) == [None, "ID_REUSE"]
-    done = await ticks.send(command.model_copy(update={"price": 3.0}), command.model_copy(update={"timestamp": TIME}))
+    done = await ticks.send(
+        command.model_copy(update={"price": 3.0}), command.model_copy(update={"timestamp": TIME})
+    )
     assert codes(done) == ["ID_REUSE", None]
     assert outcomes(done) == {"rejected": 1, "duplicate": 1}
 
@@ -120,7 +128,9 @@ async def test_an_id_that_is_no_uuid_is_only_unique_within_its_service(pool: Poo
     assert await rows(pool, "select distinct client_id from tm.outbox") == [("1",)]
 
 
-async def test_a_repeat_is_found_in_closed_generations_with_and_without_their_filter(pool: Pool, ticks: Harness) -> None:
+async def test_a_repeat_is_found_in_closed_generations_with_and_without_their_filter(
+    pool: Pool, ticks: Harness
+) -> None:
     command = tick()
     await ticks.send(command)
     generations = GenerationStore(pool)
@@ -162,7 +172,13 @@ async def test_a_value_that_the_database_refuses_is_found_among_good_ones(pool: 
     done = await ticks.send(*(tick(price=price) for price in (1, 2, 13, 4, 13, 6, 7)))
     assert outcomes(done) == {"applied": 5, "rejected": 2}
     assert [row.code for _, row in done.outcomes if row.code] == ["INVALID", "INVALID"]
-    assert await rows(pool, "select price from public.market_data order by 1") == [(1,), (2,), (4,), (6,), (7,)]
+    assert await rows(pool, "select price from public.market_data order by 1") == [
+        (1,),
+        (2,),
+        (4,),
+        (6,),
+        (7,),
+    ]
     assert await rows(pool, "select position from tm.log order by position") == [(n,) for n in range(1, 8)]
 
 
@@ -192,9 +208,9 @@ async def test_decide_folds_the_commands_of_a_key_in_order(pool: Pool, profiles:
         DeactivateConnectorProfile(**base(profile_id="p1")),
     )
     assert sorted(filter(None, codes(done))) == ["ALREADY_EXISTS", "NOT_FOUND", "VERSION_CONFLICT"]
-    assert await rows(pool, "select id, name, profile_data, active, version from public.connector_profiles") == [
-        ("p1", "uno", '{"type": "rest"}', False, 4)
-    ]
+    assert await rows(
+        pool, "select id, name, profile_data, active, version from public.connector_profiles"
+    ) == [("p1", "uno", '{"type": "rest"}', False, 4)]
 
 
 async def test_a_name_moves_within_one_batch_as_if_one_by_one(pool: Pool, profiles: Harness) -> None:
@@ -202,10 +218,17 @@ async def test_a_name_moves_within_one_batch_as_if_one_by_one(pool: Pool, profil
     (first, second) = (f"p{n}" for n in range(2))
     await profiles.send(register(first, "a"), register(second, "b"))
     lane = profiles.topic
-    records = [lane.record(rename(first, "c")), lane.record(rename(second, "a")), lane.record(rename(first, "b"))]
+    records = [
+        lane.record(rename(first, "c")),
+        lane.record(rename(second, "a")),
+        lane.record(rename(first, "b")),
+    ]
     for record in records:
         await profiles.apply(record)
-    assert await rows(pool, "select id, name from public.connector_profiles order by id") == [(first, "b"), (second, "a")]
+    assert await rows(pool, "select id, name from public.connector_profiles order by id") == [
+        (first, "b"),
+        (second, "a"),
+    ]
 
 
 async def test_a_name_that_is_held_outside_the_batch_is_taken(profiles: Harness) -> None:
@@ -229,7 +252,11 @@ async def test_a_claim_ends_the_backend_of_an_owner_that_holds_its_lane(database
     frozen = await asyncpg.connect(database, server_settings={"application_name": "frozen-owner"})
     await CommandDatabase(pool).claim(TICKS.aggregate, [0], "frozen-owner")
     await frozen.execute("begin")
-    await frozen.execute("select 1 from tm.lane where aggregate = $1 and partition = 0 for update".replace("$1", "'market-data'"))
+    await frozen.execute(
+        "select 1 from tm.lane where aggregate = $1 and partition = 0 for update".replace(
+            "$1", "'market-data'"
+        )
+    )
     (claim,) = await CommandDatabase(pool, patience_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
     assert claim.epoch == 2
     with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError)):
@@ -247,4 +274,8 @@ async def test_claims_without_progress_are_counted_and_a_clean_release_is_not(po
     await store.release([claim])
     (claim,) = await store.claim(TICKS.aggregate, [1], "y")
     assert not claim.cautious
-    assert [await store.trial(claim, 7), await store.trial(claim, 7), await store.trial(claim, 8)] == [1, 2, 1]
+    assert [await store.trial(claim, 7), await store.trial(claim, 7), await store.trial(claim, 8)] == [
+        1,
+        2,
+        1,
+    ]

@@ -1,0 +1,148 @@
+"""What every `CommandStore` promises, asked of the fake and of the real one alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.fakes.commands import MemoryCommandStore
+from tests.support.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
+from tidemill.commands.books import Books, LaneBook
+from tidemill.commands.ports import CommandStore
+from tidemill.contexts.connector_profiles import context as connector_profiles
+from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
+from tidemill.contexts.market_data import context as market_data
+from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.domain.errors import ContractError, Fenced
+from tidemill.domain.stream import Stream
+from tidemill.storage.claims import CommandDatabase
+from tidemill.storage.generations import GenerationStore
+from tidemill.storage.pool import close_pool, create_pool
+
+TICKS = Stream.of(replace(market_data, partitions=2))
+PROFILES = Stream.of(replace(connector_profiles, partitions=2))
+
+
+@dataclass
+class Subject:
+    """A store and the one thing that only its keeper does."""
+
+    store: CommandStore
+    generations: Any
+
+    async def roll(self) -> None:
+        if isinstance(self.store, MemoryCommandStore):
+            self.store.roll()
+        else:
+            await self.generations.roll_if_due(max_age=timedelta(0), max_ids=0)
+
+
+@pytest.fixture(params=["memory", "timescaledb"])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    if request.param == "memory":
+        yield Subject(MemoryCommandStore(TICKS, PROFILES), None)
+        return
+    pool = await create_pool(request.getfixturevalue("database"), application_name="tidemill-tests", size=4)
+    async with pool.acquire() as connection:
+        for stream in (TICKS, PROFILES):
+            await create_lanes(connection, stream)
+    yield Subject(CommandDatabase(pool), GenerationStore(pool))
+    await close_pool(pool)
+
+
+@pytest.fixture
+async def ticks(subject: Subject) -> Harness:
+    harness = Harness(TICKS, subject.store)
+    await harness.claim()
+    return harness
+
+
+def tick(**fields: Any) -> RecordMarketData:
+    facts = {"symbol": "AAPL", "time": datetime(2013, 3, 1, tzinfo=UTC), "price": 1.0, "source": "test"}
+    return RecordMarketData(**base(**facts | fields))
+
+
+def register(profile_id: str, name: str) -> RegisterConnectorProfile:
+    return RegisterConnectorProfile(**base(profile_id=profile_id, name=name, profile_data="{}"))
+
+
+async def test_progress_is_dense_and_survives_a_claim(ticks: Harness) -> None:
+    await ticks.send(tick(), tick(time=datetime(1999, 1, 1, tzinfo=UTC)), tick())
+    partition = ticks.topic.record(tick()).partition
+    (claim,) = await ticks.claim([partition])
+    assert (claim.progress.position, claim.progress.sequence, claim.progress.next_offset) == (3, 2, 3)
+    assert claim.progress.anchor is not None
+    assert claim.progress.anchor.offset == 2
+    assert claim.progress.batch == 1
+
+
+async def test_a_lane_that_was_never_created_is_said(subject: Subject) -> None:
+    with pytest.raises(ContractError, match="topics create"):
+        await subject.store.claim(TICKS.aggregate, [0, 7], "tidemill-tests")
+
+
+async def test_an_old_epoch_is_fenced(subject: Subject, ticks: Harness) -> None:
+    lane = ticks.lane_of(0)
+    old = ticks.claims[lane]
+    await subject.store.claim(TICKS.aggregate, [0], "another")
+    async with subject.store.unit_of_work() as work:
+        with pytest.raises(Fenced) as fenced:
+            await work.lock(list(ticks.claims.values()))
+    assert fenced.value.lanes == {lane}
+    with pytest.raises(Fenced):
+        await subject.store.trial(old, 0)
+
+
+async def test_a_halt_needs_the_claim_and_stays_the_first(subject: Subject, ticks: Harness) -> None:
+    lane = ticks.lane_of(0)
+    old = ticks.claims[lane]
+    (claim,) = await ticks.claim([0])
+    await subject.store.halt(old, "TOPIC_CHANGED", "from a claim that is lost")
+    assert await subject.store.halted([lane]) == {}
+    await subject.store.halt(claim, "TOPIC_CHANGED", "first")
+    await subject.store.halt(claim, "OFFSET_LOST", "second")
+    assert await subject.store.halted([lane]) == {lane: ("TOPIC_CHANGED", "first")}
+
+
+async def test_a_roll_keeps_progress_and_identity(subject: Subject, ticks: Harness) -> None:
+    command = tick()
+    await ticks.send(command, command)
+    await subject.roll()
+    done = await ticks.send(command, tick())
+    assert outcomes(done) == {"applied": 1, "duplicate": 1}
+    (claim,) = await ticks.claim([ticks.topic.record(command).partition])
+    assert (claim.progress.position, claim.progress.sequence) == (4, 2)
+
+
+async def test_what_fails_inside_leaves_nothing(subject: Subject, ticks: Harness) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await _fail_after_writing(subject.store, ticks)
+    (claim,) = await ticks.claim([0])
+    assert claim.progress.batch == 0
+    command = tick()
+    assert outcomes(await ticks.send(command)) == {"applied": 1}
+
+
+async def _fail_after_writing(store: CommandStore, ticks: Harness) -> None:
+    claim = ticks.claims[ticks.lane_of(0)]
+    async with store.unit_of_work() as work:
+        locked = await work.lock([claim])
+        before = locked.progress[claim.lane.lane]
+        books = Books()
+        LaneBook(books, claim, before, locked.gen, locked.at, 0.0).close(FakeRecord(0, 0, b"k", b"v"))
+        await work.close_books(books.ledger)
+        raise ZeroDivisionError
+
+
+async def test_unique_values_are_held_across_batches(subject: Subject) -> None:
+    profiles = Harness(PROFILES, subject.store)
+    await profiles.claim()
+    await profiles.send(register("p1", "a"))
+    done = await profiles.send(register("p2", "a"))
+    assert codes(done) == ["NAME_TAKEN"]
+    await profiles.send(UpdateConnectorProfile(**base(profile_id="p1", name="b")))
+    assert codes(await profiles.send(register("p3", "a"))) == [None]

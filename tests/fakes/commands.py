@@ -1,0 +1,241 @@
+"""The way in's database in memory: obeys the same conformance suite as the real one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from tidemill.commands.ports import LedgerRow, Locked, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.domain.context import State, Unique
+from tidemill.domain.errors import (
+    CommitUnknown,
+    ContractError,
+    Fenced,
+    GenerationClosed,
+    RepeatedIds,
+    TransientError,
+    Unavailable,
+)
+from tidemill.domain.lane import Anchor, Claim, Lane, Progress
+from tidemill.domain.stream import Stream
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Held:
+    """A lane as the database holds it."""
+
+    lane: Lane
+    progress: Progress
+    epoch: int = 0
+    owner: str | None = None
+    claimed_batch: int | None = None
+    barren: int = 0
+    trial: tuple[int, int] = (-1, 0)
+
+
+@dataclass
+class Tables:
+    """What a transaction may change; a transaction works on a copy."""
+
+    log: dict[int, list[LogRow]] = field(default_factory=lambda: {1: []})
+    outbox: list[OutboxRow] = field(default_factory=list)
+    parked: list[ParkedRow] = field(default_factory=list)
+    ledger: list[LedgerRow] = field(default_factory=list)
+    appended: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def copy(self) -> Tables:
+        return Tables(
+            {gen: list(rows) for gen, rows in self.log.items()},
+            list(self.outbox),
+            list(self.parked),
+            list(self.ledger),
+            {name: list(rows) for name, rows in self.appended.items()},
+            {name: dict(rows) for name, rows in self.states.items()},
+        )
+
+
+class MemoryCommandStore:
+    """A `CommandStore`. `away`: every call fails. `lose_commits`: that many commits happen unheard."""
+
+    def __init__(self, *streams: Stream) -> None:
+        self.tables = Tables()
+        self.gen = 1
+        self.lanes: dict[int, Held] = {}
+        self.halts: dict[int, tuple[str, str]] = {}
+        self.away = False
+        self.lose_commits = 0
+        self.transactions = 0
+        for stream in streams:
+            for partition in range(stream.partitions):
+                number = len(self.lanes) + 1
+                lane = Lane(number, stream.aggregate, partition, stream.partitions, stream.topics)
+                self.lanes[number] = Held(lane, Progress(0, 0, None, 0, 0, 0, 1, START))
+
+    def check(self) -> None:
+        if self.away:
+            raise Unavailable("database", "switched off by the test")
+
+    async def claim(self, aggregate: str, partitions: Sequence[int], owner: str) -> list[Claim]:
+        self.check()
+        held = [
+            each
+            for each in self.lanes.values()
+            if each.lane.aggregate == aggregate and each.lane.partition in partitions
+        ]
+        if len(held) != len(set(partitions)):
+            raise ContractError("lanes that were never created: run `tidemill topics create`")
+        for each in held:
+            each.barren = each.barren + 1 if each.claimed_batch == each.progress.batch else 0
+            each.epoch, each.owner, each.claimed_batch = each.epoch + 1, owner, each.progress.batch
+        return [Claim(each.lane, each.epoch, each.progress, cautious=each.barren >= 3) for each in held]
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        self.check()
+        for claim in claims:
+            held = self.lanes[claim.lane.lane]
+            if held.epoch == claim.epoch:
+                held.owner, held.claimed_batch, held.barren, held.trial = None, None, 0, (-1, 0)
+
+    async def halted(self, lanes: Sequence[int]) -> dict[int, tuple[str, str]]:
+        self.check()
+        return {lane: self.halts[lane] for lane in lanes if lane in self.halts}
+
+    async def halt(self, claim: Claim, code: str, detail: str) -> None:
+        self.check()
+        if self.lanes[claim.lane.lane].epoch == claim.epoch:
+            self.halts.setdefault(claim.lane.lane, (code, detail))
+
+    async def trial(self, claim: Claim, offset: int) -> int:
+        self.check()
+        held = self.lanes[claim.lane.lane]
+        if held.epoch != claim.epoch:
+            raise Fenced(frozenset({claim.lane.lane}))
+        before, count = held.trial
+        held.trial = (offset, count + 1 if before == offset else 1)
+        return held.trial[1]
+
+    def unit_of_work(self) -> AbstractAsyncContextManager[MemoryWork]:
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[MemoryWork]:
+        self.check()
+        self.transactions += 1
+        work = MemoryWork(self, self.tables.copy())
+        yield work
+        self.check()
+        self.tables = work.tables
+        for row in work.closed:
+            anchor = (
+                None if row.anchor_offset is None else Anchor(row.anchor_offset, row.anchor_checksum or 0)
+            )
+            self.lanes[row.lane].progress = Progress(
+                row.batch, row.to_offset, anchor, row.position, row.sequence, row.chain, row.timeline, row.at
+            )
+        if self.lose_commits:
+            self.lose_commits -= 1
+            raise CommitUnknown("the test swallowed the answer")
+
+    # --- what a keeper of generations does ---
+
+    def roll(self) -> None:
+        """Close the open generation."""
+        self.gen += 1
+        self.tables.log[self.gen] = []
+
+
+class MemoryWork:
+    """A `UnitOfWork` on a copy of the tables."""
+
+    def __init__(self, store: MemoryCommandStore, tables: Tables) -> None:
+        self.store = store
+        self.tables = tables
+        self.closed: list[LedgerRow] = []
+        self.gen = store.gen
+
+    async def lock(self, claims: Sequence[Claim]) -> Locked:
+        lanes = {claim.lane.lane: claim.epoch for claim in claims}
+        lost = frozenset(lane for lane, epoch in lanes.items() if self.store.lanes[lane].epoch != epoch)
+        if lost:
+            raise Fenced(lost)
+        progress = {lane: self.store.lanes[lane].progress for lane in lanes}
+        at = max(datetime.now(UTC), *(each.at for each in progress.values()))
+        return Locked(self.gen, at, progress)
+
+    async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
+        wanted = set(ids)
+        return {
+            row.command_id: LoggedCommand(
+                row.command_id,
+                row.digest,
+                row.outcome,
+                row.code,
+                row.detail,
+                row.lane,
+                row.position,
+                row.sequence,
+            )
+            for gen, rows in self.tables.log.items()
+            if gen != self.gen or open_too
+            for row in rows
+            if row.command_id in wanted
+        }
+
+    async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        self.tables.appended.setdefault(table.name, []).extend(rows)
+
+    async def load(self, state: State, keys: Sequence[str]) -> dict[str, Any]:
+        held = self.tables.states.get(state.table.name, {})
+        return {key: held[key] for key in keys if key in held}
+
+    async def owners(
+        self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]
+    ) -> dict[tuple[Any, ...], str]:
+        held = self.tables.states.get(state.table.name, {})
+        owned = {unique.of(each): key for key, each in held.items()}
+        return {value: owned[value] for value in values if value in owned}
+
+    async def replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
+        held = self.tables.states.setdefault(state.table.name, {})
+        for key, version in old.items():
+            if key not in held or held.pop(key).version != version:
+                raise TransientError("rows changed under the batch")
+        for each in new:
+            key = getattr(each, state.key)
+            if key in held:
+                raise TransientError("another lane took the key")
+            held[key] = each
+        for unique in state.unique:
+            values = [value for value in map(unique.of, held.values()) if value is not None]
+            if len(set(values)) != len(values):
+                raise TransientError("another lane took a unique value")
+
+    async def log(self, rows: Sequence[LogRow]) -> None:
+        there = {row.command_id for row in self.tables.log[self.gen]} - {None}
+        ids = [row.command_id for row in rows if row.command_id is not None]
+        if there.intersection(ids) or len(set(ids)) != len(ids):
+            raise RepeatedIds("the open generation has one of the ids")
+        self.tables.log[self.gen].extend(rows)
+
+    async def park(self, rows: Sequence[ParkedRow]) -> None:
+        self.tables.parked.extend(rows)
+
+    async def send(self, rows: Sequence[OutboxRow]) -> None:
+        self.tables.outbox.extend(rows)
+
+    async def close_books(self, rows: Sequence[LedgerRow]) -> None:
+        self.tables.ledger.extend(rows)
+        self.closed = list(rows)
+        if self.store.gen != self.gen:
+            raise GenerationClosed("closed under the batch")
+
+
+def moved(progress: Progress, **changes: Any) -> Progress:
+    """Return a progress with changes, for tests that plant one."""
+    return replace(progress, **changes)

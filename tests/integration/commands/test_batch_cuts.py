@@ -1,0 +1,94 @@
+"""As the unit test of the same name, on the real database: fewer streams, real constraints."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.commands import FakeRecord, Harness, base, create_lanes
+from tests.support.profile_streams import STREAM, cut, play, streams
+from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
+from tidemill.domain.errors import TransientError
+from tidemill.storage.claims import CommandDatabase
+from tidemill.storage.pool import close_pool, create_pool
+
+_FACTS = """
+select
+  (select jsonb_agg(to_jsonb(p) - 'created_at' - 'updated_at' order by id) from public.connector_profiles p),
+  (select jsonb_agg(jsonb_build_array(lane, sequence, event_type, command_id, item, chain, payload)
+                    order by lane, sequence)
+   from tm.outbox where event_type is not null)
+"""
+_CLEAN = """
+truncate public.connector_profiles, tm.log, tm.outbox, tm.parked, tm.batch, tm.published, tm.lane
+  restart identity cascade
+"""
+
+
+async def run(url: str, batches: Sequence[Sequence[FakeRecord]]) -> tuple[Any, Any]:
+    """Apply batches on an empty database, return the facts and what was seen."""
+    pool = await create_pool(url, application_name="tidemill-tests", size=2)
+    try:
+        async with pool.acquire() as connection:
+            await connection.execute(_CLEAN)
+            await create_lanes(connection, STREAM)
+        harness = Harness(STREAM, CommandDatabase(pool))
+        await harness.claim()
+        seen = await play(harness, batches)
+        return [tuple(row) for row in await pool.fetch(_FACTS)], seen
+    finally:
+        await close_pool(pool)
+
+
+@pytest.fixture(scope="module")
+def shared_database(new_database: Callable[[], AbstractContextManager[str]]) -> Any:
+    with new_database() as url:
+        yield url
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=streams(), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_cutting_and_grouping_change_nothing(
+    shared_database: str, records: list[FakeRecord], sizes: list[int]
+) -> None:
+    batches = cut(records, sizes)
+    in_order = [
+        [record] for batch in batches for record in sorted(batch, key=lambda r: (r.partition, r.offset))
+    ]
+    assert asyncio.run(run(shared_database, batches)) == asyncio.run(run(shared_database, in_order))
+
+
+async def test_of_two_lanes_that_contest_a_name_exactly_one_wins(database: str) -> None:
+    pool = await create_pool(database, application_name="tidemill-tests", size=8)
+    async with pool.acquire() as connection:
+        await create_lanes(connection, STREAM)
+    harness = Harness(STREAM, CommandDatabase(pool))
+    await harness.claim()
+    keys = [f"k{number}" for number in range(40)]
+    records = [
+        harness.topic.record(
+            RegisterConnectorProfile(**base(profile_id=key, name="wanted", profile_data="{}"))
+        )
+        for key in keys
+    ]
+    by_lane = [[each for each in records if each.partition == lane] for lane in range(STREAM.partitions)]
+
+    async def lane(batch: list[FakeRecord]) -> list[str | None]:
+        while True:
+            with contextlib.suppress(
+                TransientError
+            ):  # another lane took the name meanwhile: as the intake does
+                done = await harness.apply(*batch)
+                return [row.code for _, row in done.outcomes]
+
+    codes = [code for answers in await asyncio.gather(*map(lane, by_lane)) for code in answers]
+    await close_pool(pool)
+    assert codes.count(None) == 1
+    assert codes.count("NAME_TAKEN") == len(keys) - 1

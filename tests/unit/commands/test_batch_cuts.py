@@ -1,0 +1,102 @@
+"""The result may not depend on where a batch was cut, nor on which lanes shared a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.commands import MemoryCommandStore
+from tests.support.commands import FakeRecord, Harness
+from tests.support.profile_streams import STREAM, cut, play, streams
+from tidemill.domain.identity import event_id
+
+Seen = dict[tuple[int, int], Any]
+
+
+def facts(store: MemoryCommandStore) -> tuple[Any, Any]:
+    """Return the states without their times, and per lane the events in order."""
+    states = {
+        key: (each.name, each.active, each.version, each.profile_data)
+        for key, each in store.tables.states.get("connector_profiles", {}).items()
+    }
+    rows = [row for row in store.tables.outbox if row.event_type is not None]
+    events = sorted(
+        (
+            row.lane,
+            row.sequence,
+            row.event_type,
+            event_id(row.command_id or "", row.item + 1),
+            row.chain,
+            row.payload,
+        )
+        for row in rows
+    )
+    return states, events
+
+
+def run(batches: Sequence[Sequence[FakeRecord]]) -> tuple[MemoryCommandStore, Seen]:
+    async def playing() -> tuple[MemoryCommandStore, Seen]:
+        store = MemoryCommandStore(STREAM)
+        harness = Harness(STREAM, store)
+        await harness.claim()
+        return store, await play(harness, batches)
+
+    return asyncio.run(playing())
+
+
+def one_lane(records: Sequence[FakeRecord]) -> list[FakeRecord]:
+    """Keep the records of the partition that has most of them."""
+    partitions = [record.partition for record in records]
+    busiest = max(set(partitions), key=partitions.count)
+    return [record for record in records if record.partition == busiest]
+
+
+@settings(max_examples=300, deadline=None)
+@given(streams(), st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_cutting_a_lane_changes_nothing(records: list[FakeRecord], sizes: list[int]) -> None:
+    lane = one_lane(records)
+    alone, seen_alone = run([[record] for record in lane])
+    batched, seen_batched = run(cut(lane, sizes))
+    assert seen_batched == seen_alone
+    assert facts(batched) == facts(alone)
+
+
+@settings(max_examples=300, deadline=None)
+@given(streams(), st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_grouping_lanes_changes_nothing_but_who_wins_a_contested_name(
+    records: list[FakeRecord], sizes: list[int]
+) -> None:
+    """In a transaction the lanes come in ascending order: the same order, one by one, gives the same result."""
+    batches = cut(records, sizes)
+    in_order = [
+        [record] for batch in batches for record in sorted(batch, key=lambda r: (r.partition, r.offset))
+    ]
+    alone, seen_alone = run(in_order)
+    grouped, seen_grouped = run(batches)
+    assert seen_grouped == seen_alone
+    assert facts(grouped) == facts(alone)
+
+
+@settings(max_examples=200, deadline=None)
+@given(streams(), st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_a_name_has_at_most_one_holder_and_numbers_are_dense(
+    records: list[FakeRecord], sizes: list[int]
+) -> None:
+    store, _ = run(cut(records, sizes))
+    held = [
+        (each.service_name, each.name)
+        for each in store.tables.states.get("connector_profiles", {}).values()
+        if each.active
+    ]
+    assert len(set(held)) == len(held)
+    for lane in store.lanes:
+        rows = [row for row in store.tables.log[1] if row.lane == lane]
+        assert [row.position for row in rows] == list(range(1, len(rows) + 1))
+        events = [
+            row.sequence for row in store.tables.outbox if row.lane == lane and row.event_type is not None
+        ]
+        assert events == list(range(1, len(events) + 1))
