@@ -88,8 +88,8 @@ class OutboxReader(Protocol):
         """Return the parked records at `positions`."""
         ...
 
-    async def pending(self, positions: Mapping[int, int]) -> frozenset[int]:
-        """Return those of the lanes (lane -> position) that have rows behind their position."""
+    async def pending(self, positions: Mapping[int, int]) -> dict[int, int]:
+        """Return lane -> newest position, for those of the lanes (lane -> position) that have rows behind theirs."""
         ...
 
     async def published(self, lane: int) -> Published:
@@ -161,13 +161,13 @@ class LanePublisher(Protocol):
     """The only writer of a lane's outbound partitions. After any exception it is dead: close it, make a new one."""
 
     async def start(self) -> Tails:
-        """Fence every earlier publisher of the lane, then read the tails. Raises `Unavailable`."""
+        """Fence every earlier publisher of the lane, then read the tails. Raises `Unavailable`, `ForeignTail`."""
         ...
 
     async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
         """Send topic -> records, in order; returns when the broker has acknowledged all of it.
 
-        Raises `Unavailable` (outcome unknown), `Refused` (the broker will never take a record).
+        Raises `Unavailable` (outcome unknown), `Refused` (the broker will never take a record), `PublisherFenced`.
         """
         ...
 
@@ -178,6 +178,26 @@ class LanePublisher(Protocol):
 
 class Refused(Exception):
     """The broker will never take one of the records: it is larger than the topic allows, for one."""
+
+
+class PublisherFenced(Exception):
+    """A later publisher of the lane was started, or this one stood still for longer than a transaction may take.
+
+    Whether the lane is still ours is the database's to say; start another publisher only then.
+    """
+
+
+class ForeignTail(Exception):
+    """The last record of an outbound partition is not ours: somebody else writes to the relay's topics."""
+
+    def __init__(self, topic: str, partition: int, offset: int) -> None:
+        """Name the record, so that an operator can look at it."""
+        super().__init__(
+            f"{topic}/{partition} offset {offset} was not written by the relay: find out who did"
+        )
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
 
 
 class Publishers(Protocol):

@@ -35,9 +35,9 @@ class OutboxDatabase:
         rows = await self._fetch("parked_records", lane, list(positions))
         return {row["position"]: _parked(row) for row in rows}
 
-    async def pending(self, positions: Mapping[int, int]) -> frozenset[int]:
+    async def pending(self, positions: Mapping[int, int]) -> dict[int, int]:
         rows = await self._fetch("pending_lanes", list(positions), list(positions.values()))
-        return frozenset(row["lane"] for row in rows)
+        return {row["lane"]: row["newest"] for row in rows}
 
     async def published(self, lane: int) -> Published:
         rows = await self._fetch("published", lane)

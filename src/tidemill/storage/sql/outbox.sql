@@ -21,21 +21,21 @@ select position, topic, partition, record_offset, key, value, headers, code, det
 from tm.parked where lane = $1 and position = any($2::bigint[])
 
 -- name: pending_lanes
-select w.lane from unnest($1::smallint[], $2::bigint[]) as w (lane, position)
-where exists (select from tm.outbox o where o.lane = w.lane and o.position > w.position)
+select w.lane, last.position as newest
+from unnest($1::smallint[], $2::bigint[]) as w (lane, position) cross join lateral (
+  select o.position from tm.outbox o where o.lane = w.lane order by o.position desc limit 1) as last
+where last.position > w.position
 
 -- name: published
 select position, sequence, event_id from tm.published where lane = $1
 
 -- name: mark_published
--- An unknown event id is the one that stands there, if it belongs to the same event.
 insert into tm.published as p (lane, position, sequence, event_id)
 select m.lane, m.position, m.sequence, m.event_id
 from unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::text[]) as m (lane, position, sequence, event_id)
-order by m.lane
+order by m.lane  -- two processes that mark the same lanes must not wait for each other in a circle
 on conflict (lane) do update
-set position = excluded.position, sequence = excluded.sequence, at = clock_timestamp(),
-    event_id = coalesce(excluded.event_id, case when excluded.sequence = p.sequence then p.event_id end)
+set position = excluded.position, sequence = excluded.sequence, event_id = excluded.event_id, at = clock_timestamp()
 where excluded.position > p.position
 
 -- name: lane_end

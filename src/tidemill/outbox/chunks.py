@@ -1,0 +1,65 @@
+"""Chunks: consecutive positions of a lane, checked for holes, to be published as one.
+
+Positions and event sequences are dense in commit order, so a missing number is a row that somebody deleted; to go on
+behind it would be to skip an event for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tidemill.domain.errors import LaneHalted
+from tidemill.domain.identity import event_id
+from tidemill.outbox.ports import OutboxItem, Published
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows behind `before`, without holes; `after` is what will be published when all of them are."""
+
+    items: Sequence[OutboxItem]
+    before: Published
+    after: Published
+
+    @property
+    def positions(self) -> int:
+        """Return how many positions it spans."""
+        return self.after.position - self.before.position
+
+    def heads(self, behind: int) -> Iterator[OutboxItem]:
+        """Return the rows that carry the outcomes of positions behind `behind`."""
+        return (item for item in self.items if item.item == 0 and item.position > behind)
+
+
+def chunk_of(lane: int, items: Sequence[OutboxItem], before: Published) -> Chunk:
+    """Return `items` (at least one) as a chunk.
+
+    Raises:
+        LaneHalted: `OUTBOX_GAP`, a position, an item or an event is missing.
+    """
+    position, number, sequence = before.position, 0, before.sequence
+    last = None
+    for item in items:
+        if item.item == 0:
+            position, number = position + 1, 0
+        else:
+            number += 1
+        if item.payload is not None:
+            sequence += 1
+            last = item
+        if item.position != position or item.item != number or item.sequence != sequence:
+            raise _gap(lane, item, position, sequence)
+    known = before.event_id
+    if last is not None and last.command_id is not None:
+        known = event_id(last.command_id, last.item + 1)
+    return Chunk(items, before, Published(position, sequence, known))
+
+
+def _gap(lane: int, found: OutboxItem, position: int, sequence: int) -> LaneHalted:
+    return LaneHalted(
+        lane,
+        "OUTBOX_GAP",
+        f"expected position {position} with event {sequence}, "
+        f"found position {found.position}, item {found.item}, event {found.sequence}",
+    )

@@ -1,0 +1,204 @@
+"""The relays of a process: one for every lane it has claimed, and the housekeeping they share.
+
+The intake says what was claimed, dropped and committed. Three questions are asked for all lanes at once, so that idle
+lanes cost next to nothing: is there more in the outbox than a relay was told of (a fallback), how far was published
+(stored as a hint), and has an operator lifted a halt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from tidemill.domain.errors import TransientError
+from tidemill.domain.lane import Claim
+from tidemill.outbox.ports import OutboxReader, OutcomeCodec, Published, Publishers
+from tidemill.outbox.relay import LaneRelay, RelayState
+from tidemill.outbox.sending import Pace, Parts
+from tidemill.service import Backoff, Health
+from tidemill.telemetry import UNPUBLISHED, Log, logger
+
+T = TypeVar("T")
+
+_BACKOFF: Final = Backoff(first_s=0.1, longest_s=5.0)
+
+_log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """How the relays of a process share their means.
+
+    A publication holds at most `most_positions` of its lane and `max_bytes` of payload; many lanes share
+    `positions_in_all`, so that a backlog in each of them fits into memory.
+    """
+
+    most_positions: int = 1_000
+    least_positions: int = 250
+    positions_in_all: int = 32_000
+    max_bytes: int = 1 << 20
+    poll_first_s: float = 0.02
+    poll_longest_s: float = 1.0
+    mark_every_s: float = 1.0
+    halts_every_s: float = 2.0
+    stop_within_s: float = 3.0
+    backoff: Backoff = _BACKOFF
+
+
+class LaneRelays:
+    """The relays of the lanes that this process has claimed; a `Service`, and what the intake calls `LaneFollower`."""
+
+    def __init__(
+        self,
+        reader: OutboxReader,
+        publishers: Publishers,
+        outcomes: OutcomeCodec,
+        settings: RelaySettings | None = None,
+    ) -> None:
+        self._settings = settings or RelaySettings()
+        self._reader = reader
+        self._parts = Parts(reader, publishers, outcomes, self._settings.backoff)
+        self._relays: dict[int, LaneRelay] = {}
+        self._marked: dict[int, Published] = {}
+        self._changing = asyncio.Lock()
+        self._stopping = asyncio.Event()
+
+    # --- what the intake says ---
+
+    async def take(self, claims: Sequence[Claim]) -> None:
+        """Relay these lanes; returns when the outside was compared with the log (a mismatch has halted the lane)."""
+        async with self._changing:
+            await self._stop([claim.lane.lane for claim in claims])
+            taken = [LaneRelay(claim, self._parts, self._pace()) for claim in claims]
+            self._relays |= {relay.lane: relay for relay in taken}
+        await asyncio.gather(*(relay.compared() for relay in taken))
+
+    async def drop(self, lanes: Iterable[int]) -> None:
+        """Let go of lanes (ids) within a few seconds; what was acknowledged is remembered."""
+        async with self._changing:
+            await self._stop(lanes)
+
+    def wake(self, lanes: Iterable[int]) -> None:
+        """Say that something was committed in lanes (ids)."""
+        for lane in lanes:
+            if lane in self._relays:
+                self._relays[lane].wake()
+
+    # --- service ---
+
+    async def start(self) -> None:
+        """Make ready; relays start when lanes are taken."""
+
+    async def run(self) -> None:
+        """Do the housekeeping until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._polling())
+            group.create_task(self._every(self._settings.mark_every_s, self._mark))
+            group.create_task(self._every(self._settings.halts_every_s, self._lift_halts))
+
+    async def stop(self) -> None:
+        """Let go of all lanes, then end."""
+        await self.drop(list(self._relays))
+        self._stopping.set()
+
+    def health(self) -> Health:
+        """Return how many lanes are in which state; not well while one of them keeps failing."""
+        states = Counter(relay.state.value for relay in self._relays.values())
+        failing = [relay.lane for relay in self._relays.values() if relay.failures > 1]
+        return Health(ok=not failing, detail={"lanes": dict(states), "failing": failing})
+
+    def states(self) -> dict[int, tuple[RelayState, Published]]:
+        """Return lane (id) -> where its relay is in its life, and how far the broker has acknowledged."""
+        return {lane: (relay.state, relay.published) for lane, relay in self._relays.items()}
+
+    # --- housekeeping ---
+
+    def _pace(self) -> Pace:
+        return Pace(self._share, self._settings.max_bytes)
+
+    def _share(self) -> int:
+        """Return how many positions a lane may publish at once, with as many lanes as there are."""
+        settings = self._settings
+        share = settings.positions_in_all // max(1, len(self._relays))
+        return min(settings.most_positions, max(settings.least_positions, share))
+
+    async def _stop(self, lanes: Iterable[int]) -> None:
+        ending = [self._relays[lane] for lane in lanes if lane in self._relays]
+        if not ending:
+            return
+        await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in ending))
+        await self._tolerantly(lambda: self._mark_of(ending))
+        for relay in ending:
+            del self._relays[relay.lane]
+            self._marked.pop(relay.lane, None)
+
+    async def _polling(self) -> None:
+        """Look for rows nobody told of; often while that happens, else once a second."""
+        pause_s = self._settings.poll_first_s
+        while not await self._stopped_within(pause_s):
+            found = await self._tolerantly(self._poll)
+            pause_s = (
+                self._settings.poll_first_s if found else min(self._settings.poll_longest_s, 2 * pause_s)
+            )
+
+    async def _poll(self) -> bool:
+        relays = [relay for relay in self._relays.values() if relay.state is RelayState.SENDING]
+        if not relays:
+            return False
+        newest = await self._reader.pending({relay.lane: relay.published.position for relay in relays})
+        _show_backlog(relays, newest)
+        missed = [relay for relay in relays if relay.waiting and relay.lane in newest]
+        for relay in missed:
+            relay.wake()
+        return bool(missed)
+
+    async def _mark(self) -> None:
+        await self._mark_of(list(self._relays.values()))
+
+    async def _mark_of(self, relays: Iterable[LaneRelay]) -> None:
+        """Store how far these lanes were published, in one statement."""
+        marks = {relay.lane: relay.published for relay in relays}
+        news = {
+            lane: mark for lane, mark in marks.items() if mark.position and mark != self._marked.get(lane)
+        }
+        if news:
+            await self._reader.mark(news)
+            self._marked |= news
+
+    async def _lift_halts(self) -> None:
+        standing = [relay for relay in self._relays.values() if relay.state is RelayState.HALTED]
+        if not standing:
+            return
+        halted = await self._reader.halted([relay.lane for relay in standing])
+        for relay in standing:
+            if relay.lane not in halted:
+                relay.clear()
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while not await self._stopped_within(seconds):
+            await self._tolerantly(work)
+
+    async def _tolerantly(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Do what can as well be done the next time, if the database is away just now."""
+        try:
+            return await work()
+        except TransientError as error:
+            _log.info(Log.RELAY_WAITS, reason=str(error))
+            return None
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()
+
+
+def _show_backlog(relays: Sequence[LaneRelay], newest: Mapping[int, int]) -> None:
+    behind = Counter({relay.claim.lane.aggregate: 0 for relay in relays})
+    for relay in relays:
+        behind[relay.claim.lane.aggregate] += max(0, newest.get(relay.lane, 0) - relay.published.position)
+    for aggregate, positions in behind.items():
+        UNPUBLISHED.labels(aggregate).set(positions)

@@ -1,0 +1,191 @@
+"""The relay of one lane: sends what its outbox holds, in order, once, as long as the claim holds.
+
+    publisher starts (fences its predecessors) -> tails compared with the database -> read, check, publish, remember ...
+
+Every fault of the publisher ends it, and the next one begins at the tails again: what the broker has is what counts,
+`tm.published` is a hint that saves reading. A contradiction halts the lane until an operator has cleared it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import Final
+
+from tidemill.domain.errors import Fenced, LaneHalted, TransientError
+from tidemill.domain.lane import Claim
+from tidemill.outbox.ports import (
+    NOTHING_PUBLISHED,
+    ForeignTail,
+    LanePublisher,
+    Published,
+    PublisherFenced,
+    Refused,
+)
+from tidemill.outbox.sending import Pace, Parts, Sending
+from tidemill.outbox.tails import Place, find_place
+from tidemill.telemetry import PUBLISHERS_STARTED, Log, logger
+
+CLOSE_WITHIN_S: Final = 6.0
+"""How long `stop` waits for the publisher to close; what hangs then is fenced by the lane's next owner."""
+
+_log = logger(__name__)
+
+
+class RelayState(StrEnum):
+    """Where a relay is in its life."""
+
+    STARTING = "starting"
+    SENDING = "sending"
+    HALTED = "halted"
+    ENDED = "ended"
+
+
+class LaneRelay:
+    """One lane's relay; it works from the moment it is made.
+
+    `published`: how far the broker has acknowledged, for the stored hint. `failures`: attempts in a row that failed.
+    """
+
+    def __init__(self, claim: Claim, parts: Parts, pace: Pace) -> None:
+        self.claim = claim
+        self.state = RelayState.STARTING
+        self.failures = 0
+        self.published = NOTHING_PUBLISHED
+        self._parts = parts
+        self._pace = pace
+        self._news = asyncio.Event()
+        self._cleared = asyncio.Event()
+        self._compared = asyncio.Event()
+        self._sending: Sending | None = None
+        self._stopping = False
+        self._task = asyncio.create_task(self._live(), name=f"relay of lane {claim.lane.lane}")
+
+    @property
+    def lane(self) -> int:
+        """Return the lane's id."""
+        return self.claim.lane.lane
+
+    @property
+    def waiting(self) -> bool:
+        """Return whether all it knows of was sent."""
+        return self._sending is not None and self._sending.waiting
+
+    async def compared(self) -> None:
+        """Return when the outside was compared with the log for the first time, or the relay has ended."""
+        await self._compared.wait()
+
+    def wake(self) -> None:
+        """Say that the outbox may hold more."""
+        self._news.set()
+
+    def clear(self) -> None:
+        """Say that the lane's halt was lifted."""
+        self._cleared.set()
+
+    async def stop(self, within_s: float) -> None:
+        """End it; a publication in flight has `within_s` seconds to be acknowledged."""
+        self._stopping = True
+        if self._sending is not None and self._sending.publishing:
+            self._sending.finish()
+            await asyncio.wait({self._task}, timeout=within_s)
+        self._task.cancel()
+        _, left = await asyncio.wait({self._task}, timeout=CLOSE_WITHIN_S)
+        if left:
+            _log.warning(Log.DRAIN_CUT_OFF, lane=self.lane)
+
+    # --- life ---
+
+    async def _live(self) -> None:
+        try:
+            while not self._stopping:
+                await self._attempt()
+        except Fenced:
+            _log.info(Log.LANES_LOST, lanes=[self.lane])
+        finally:
+            self.state = RelayState.ENDED
+            self._compared.set()
+
+    async def _attempt(self) -> None:
+        """Work with one publisher until it fails; then wait for what the failure asks for."""
+        self.state = RelayState.STARTING
+        try:
+            await self._work()
+        except Fenced:
+            raise
+        except LaneHalted as halt:
+            await self._stand_still(halt)
+        except ForeignTail as found:
+            await self._stand_still(LaneHalted(self.lane, "FOREIGN_TAIL", str(found)))
+        except Refused as refused:
+            self._note(refused)  # and at once again, with fewer records
+        except (TransientError, PublisherFenced) as error:
+            await self._pause(error)
+        except Exception as error:  # noqa: BLE001  a mistake of ours must be loud, and not stop other lanes
+            _log.exception(Log.RELAY_FAILED, lane=self.lane)
+            await self._pause(error)
+
+    async def _work(self) -> None:
+        """Start a publisher, compare, and send until something fails."""
+        # First of all, since a publisher fences: who has lost the claim must not fence the owner's.
+        await self._parts.patiently(self.lane, lambda: self._parts.reader.end(self.claim))
+        publisher = self._parts.publishers.of(self.claim.lane)
+        PUBLISHERS_STARTED.labels(self.claim.lane.aggregate).inc()
+        try:
+            place = await self._start(publisher)
+            self._sending = Sending(
+                self.claim.lane,
+                place,
+                publisher,
+                parts=self._parts,
+                pace=self._pace,
+                news=self._news,
+                progressed=self._progressed,
+            )
+            await self._sending.run()
+        finally:
+            self._sending = None
+            await _close(publisher)
+
+    async def _start(self, publisher: LanePublisher) -> Place:
+        tails = await publisher.start()
+        place = await self._parts.patiently(
+            self.lane, lambda: find_place(self._parts.reader, self.claim, tails)
+        )
+        self.published = place.published
+        self.state = RelayState.SENDING
+        self._compared.set()
+        return place
+
+    def _progressed(self, published: Published) -> None:
+        self.published = published
+        self.failures = 0
+
+    async def _stand_still(self, halt: LaneHalted) -> None:
+        await self._parts.patiently(
+            self.lane, lambda: self._parts.reader.halt(self.claim, halt.code, halt.detail)
+        )
+        _log.error(Log.LANE_HALTED, lane=halt.lane, code=halt.code, reason=str(halt))
+        self._cleared.clear()
+        self.state = RelayState.HALTED
+        self._compared.set()
+        await self._cleared.wait()
+        _log.info(Log.LANE_RESUMED, lane=halt.lane)
+
+    async def _pause(self, error: Exception) -> None:
+        self._note(error)
+        await asyncio.sleep(self._parts.backoff.pause_s(self.failures))
+
+    def _note(self, error: Exception) -> None:
+        self.failures += 1
+        _log.warning(Log.RELAY_RESTARTED, lane=self.lane, failures=self.failures, reason=str(error))
+
+
+async def _close(publisher: LanePublisher) -> None:
+    """Close it whatever happens to the task that does so; it has a deadline of its own."""
+    closing = asyncio.create_task(publisher.close())
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await asyncio.wait({closing})
+        raise

@@ -1,0 +1,134 @@
+"""The outside against the database, before a relay sends anything.
+
+The tails of a lane's topics say what subscribers can see, the ledger and the outbox say what happened. Where they
+contradict each other somebody restored, edited, truncated or re-created one of them: the lane halts with a name, since
+each way to go on by itself would lose, double or rewrite events.
+
+Outcomes and dead letters may be gone by retention, so an empty topic proves nothing about them; events are kept for
+ever. A tail that equals the stored hint is taken for granted: a reconciliation writes the hint to say so.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tidemill.domain.errors import LaneHalted
+from tidemill.domain.lane import Claim, Lane
+from tidemill.outbox.ports import LaneEnd, OutboxReader, Published, Tail, Tails
+
+_EMPTY = Tail(0, 0, None)
+
+
+class Sent(NamedTuple):
+    """What the topics hold already: events up to `sequence`, outcomes and dead letters up to a position each."""
+
+    sequence: int
+    outcomes: int
+    dead_letters: int
+
+
+class Place(NamedTuple):
+    """Where a relay goes on: behind `published`, leaving out what is `sent`. `end`: how far the database was."""
+
+    published: Published
+    sent: Sent
+    end: LaneEnd
+
+
+async def find_place(reader: OutboxReader, claim: Claim, tails: Tails) -> Place:
+    """Compare `tails` with the database and return where to go on.
+
+    The tails must have been read before: the lane's owner goes on committing meanwhile.
+
+    Raises:
+        LaneHalted: they contradict each other.
+        Fenced: the claim was lost.
+        TransientError: the database cannot be asked.
+    """
+    end = await reader.end(claim)
+    published = await reader.published(claim.lane.lane)
+    known: dict[int, str] | None = None
+    if tails.events is not None:
+        known = await reader.events_at(claim.lane.lane, tails.events.position)
+    compare_tails(claim.lane, tails, end, published, known)
+    return Place(published, _sent(tails, published), end)
+
+
+def compare_tails(
+    lane: Lane, tails: Tails, end: LaneEnd, published: Published, known: dict[int, str] | None
+) -> None:
+    """Raise `LaneHalted` if `tails` contradict the database.
+
+    `known`: the database's events at the position of the event topic's tail, None if it remembers none of that time.
+    """
+    _check_not_ahead(lane, tails, end)
+    _check_not_behind(lane, tails, published)
+    if tails.events is not None:
+        _check_same_event(lane, tails.events, published, known)
+
+
+def _check_not_ahead(lane: Lane, tails: Tails, end: LaneEnd) -> None:
+    events = tails.events or _EMPTY
+    if events.sequence > end.sequence:
+        raise LaneHalted(
+            lane.lane,
+            "HISTORY_BEHIND",
+            f"{lane.topics.events}/{lane.partition} ends with event {events.sequence}, the log with {end.sequence}",
+        )
+    for topic, tail in _tails(lane, tails):
+        if tail is not None and tail.position > end.position:
+            raise LaneHalted(
+                lane.lane,
+                "HISTORY_BEHIND",
+                f"{topic}/{lane.partition} ends with position {tail.position}, the log with {end.position}",
+            )
+
+
+def _check_not_behind(lane: Lane, tails: Tails, published: Published) -> None:
+    events = tails.events or _EMPTY
+    if events.sequence < published.sequence:
+        raise LaneHalted(
+            lane.lane,
+            "TOPIC_BEHIND",
+            f"{lane.topics.events}/{lane.partition} acknowledged event {published.sequence} "
+            f"and now ends with {events.sequence}",
+        )
+    if tails.outcomes is not None and tails.outcomes.position < published.position:
+        raise LaneHalted(
+            lane.lane,
+            "TOPIC_BEHIND",
+            f"{lane.topics.outcomes}/{lane.partition} acknowledged position {published.position} "
+            f"and now ends with {tails.outcomes.position}",
+        )
+
+
+def _check_same_event(lane: Lane, tail: Tail, published: Published, known: dict[int, str] | None) -> None:
+    if published.event_id is not None and published.sequence == tail.sequence:
+        expected: str | None = published.event_id
+    elif known is None:
+        return  # older than the outbox remembers; a hole behind `published` shows when its rows are read
+    else:
+        expected = known.get(tail.sequence)
+    if expected != tail.event_id:
+        raise LaneHalted(
+            lane.lane,
+            "HISTORY_FORKED",
+            f"event {tail.sequence} at position {tail.position} is {tail.event_id} in "
+            f"{lane.topics.events}/{lane.partition}, and {expected or 'another one'} in the log",
+        )
+
+
+def _tails(lane: Lane, tails: Tails) -> tuple[tuple[str, Tail | None], ...]:
+    return (
+        (lane.topics.events, tails.events),
+        (lane.topics.outcomes, tails.outcomes),
+        (lane.topics.dead_letters, tails.dead_letters),
+    )
+
+
+def _sent(tails: Tails, published: Published) -> Sent:
+    return Sent(
+        sequence=(tails.events or _EMPTY).sequence,
+        outcomes=max((tails.outcomes or _EMPTY).position, published.position),
+        dead_letters=max((tails.dead_letters or _EMPTY).position, published.position),
+    )
