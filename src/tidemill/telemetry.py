@@ -107,11 +107,22 @@ class Log(StrEnum):
     BATCH_RETRIED = "batch_retried"
     RECORD_PARKED = "record_parked"
     RELAY_RESTARTED = "relay_restarted"
+    RELAY_WAITS = "relay_waits"
+    RELAY_FAILED = "relay_failed"
     PROJECTION_HALTED = "projection_halted"
     PROJECTION_RESUMED = "projection_resumed"
+    PROJECTION_STOPPED = "projection_stopped"
+    PROJECTION_READS_AGAIN = "projection_reads_again"
+    PROJECTOR_WAITS = "projector_waits"
     GENERATION_OPENED = "generation_opened"
     GENERATION_DROPPED = "generation_dropped"
+    OUTBOX_KEPT = "outbox_kept"
     LINES_HELD_BACK = "lines_held_back"
+    CLIENT_CUT_OFF = "client_cut_off"
+    REBALANCE_CALLBACK_FAILED = "rebalance_callback_failed"
+    OFFSETS_NOT_NOTED = "offsets_not_noted"
+    CLIENT_REPLACED = "client_replaced"
+    REPLY_FAILED = "reply_failed"
 
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]

@@ -34,5 +34,6 @@ HALTED: Final[dict[str, str]] = {
     "UNFETCHABLE": "a Kafka batch cannot be unpacked: records behind it are out of reach",
     "OUTBOX_GAP": "the outbox misses a number: rows were deleted by hand",
     "PARTITIONS_CHANGED": "the topic's partition count is not the one the lanes were created with",
+    "FOREIGN_TAIL": "an outbound topic ends with a record that the relay did not write: somebody else writes there",
     "EVENT_REFUSED": "Kafka refuses an event for good: its topic's size limit is below what the batch checked",
 }
