@@ -343,6 +343,8 @@ def _block(data: bytes, at: int, total: int) -> tuple[int, int, int | None]:
         count = -count
         size, at = _length(data, at)
         end = at + size
+    if count > len(data) - at:  # no item is without bytes
+        raise Malformed(f"{count} items in {len(data) - at} bytes")
     if total + count > MAX_ITEMS:
         raise TooManyItems(f"an array or map of more than {MAX_ITEMS} items")
     return count, at, end
