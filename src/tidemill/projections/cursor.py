@@ -50,6 +50,12 @@ class LaneBatch:
         self.records += later.records
         self.events += later.events
 
+    def before(self, sequence: int) -> int:
+        """Return how many records have a lower sequence."""
+        if self.dense:
+            return min(max(sequence - self.records[0].sequence, 0), len(self.records))
+        return sum(record.sequence < sequence for record in self.records)
+
     def readable(self, places: Sequence[int]) -> tuple[list[Recorded[EventBase]], ContractError | None]:
         """Return the events at `places`, up to the first that cannot be read, and why it cannot."""
         if self.whole and isinstance(places, range):

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 
-import structlog
-
 from tidemill.clock import Clock
 from tidemill.domain.errors import TidemillError, TransientError
 from tidemill.domain.projection import Projection
@@ -18,9 +16,17 @@ from tidemill.projections.folding import FoldFailed
 from tidemill.projections.patience import Patience
 from tidemill.projections.ports import CheckpointMoved, Halt, OffsetOutOfRange, PartitionError, ViewStore
 from tidemill.projections.status import LaneStatus, ProjectionStatus
-from tidemill.projections.writing import ViewWriter
+from tidemill.projections.writing import Applied, ViewWriter
+from tidemill.telemetry import (
+    PROJECTED,
+    PROJECTION_HALTED,
+    PROJECTION_SECONDS,
+    REPEATED,
+    Log,
+    logger,
+)
 
-_log = structlog.get_logger(__name__)
+_log = logger(__name__)
 
 
 class ProjectionKeeper:
@@ -65,9 +71,10 @@ class ProjectionKeeper:
             return False
         closed = writer.closed
         try:
-            folded = await self._patience.of(lambda: writer.apply(batch))
+            started = self._clock.monotonic_s()
+            applied = await self._patience.of(lambda: writer.apply(batch))
         except CheckpointMoved as moved:
-            _log.info("projection reads again", projection=self._projection.name, reason=str(moved))
+            _log.info(Log.PROJECTION_READS_AGAIN, projection=self._projection.name, reason=str(moved))
             await self.open()
             return True
         except TransientError:
@@ -75,9 +82,7 @@ class ProjectionKeeper:
         except TidemillError as error:
             await self._stop(writer, batch, error)
             return True
-        if folded:
-            self._events += folded
-            self._active_at = self._clock.now()
+        self._count(applied, self._clock.monotonic_s() - started)
         return writer.closed != closed
 
     async def lose(self, error: PartitionError) -> None:
@@ -107,6 +112,16 @@ class ProjectionKeeper:
             error=self._error,
         )
 
+    def _count(self, applied: Applied, seconds: float) -> None:
+        name = self._projection.name
+        REPEATED.labels(name).inc(applied.repeated)
+        PROJECTION_HALTED.labels(name).set(len(self.status().halted))
+        if applied.folded:
+            PROJECTED.labels(name).inc(applied.folded)
+            PROJECTION_SECONDS.labels(name).observe(seconds)
+            self._events += applied.folded
+            self._active_at = self._clock.now()
+
     async def _stop(self, writer: ViewWriter, batch: Batch, error: TidemillError) -> None:
         self._fail(error)
         partition = error.lane if isinstance(error, FoldFailed) else min(batch)
@@ -120,4 +135,4 @@ class ProjectionKeeper:
 
     def _fail(self, error: TidemillError) -> None:
         self._error = str(error)
-        _log.error("projection stopped", projection=self._projection.name, reason=self._error)
+        _log.error(Log.PROJECTION_STOPPED, projection=self._projection.name, reason=self._error)

@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
-import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
 from tidemill.domain.errors import TransientError
 from tidemill.projections.ports import CheckpointMoved
+from tidemill.telemetry import Log, logger
 
 T = TypeVar("T")
 
 FIRST_WAIT_S: Final = 0.1
 LONGEST_WAIT_S: Final = 5.0
 
-_log = structlog.get_logger(__name__)
+_log = logger(__name__)
 
 
 class Patience:
@@ -73,7 +73,7 @@ class Patience:
         reason = str(state.outcome.exception()) if state.outcome else "unknown"
         self._reasons[state.retry_object] = reason
         if state.attempt_number == 1:
-            _log.warning("projector waits", reason=reason)
+            _log.warning(Log.PROJECTOR_WAITS, reason=reason)
 
 
 def _passes(error: BaseException) -> bool:

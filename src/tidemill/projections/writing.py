@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from tidemill.projections.cursor import Batch, Cursor, Taken
 from tidemill.projections.folding import fold, keyed
-from tidemill.projections.ports import Standing, View, ViewStore
+from tidemill.projections.ports import Halt, Standing, View, ViewStore
+from tidemill.telemetry import Log, logger
+
+_log = logger(__name__)
+
+
+class Applied(NamedTuple):
+    """What a batch came to: events folded, and records dropped because they had been folded before."""
+
+    folded: int
+    repeated: int
 
 
 class ViewWriter:
@@ -35,18 +46,19 @@ class ViewWriter:
             partition: cursor.start_offset for partition, cursor in self.cursors.items() if not cursor.closed
         }
 
-    async def apply(self, batch: Batch) -> int:
-        """Fold what is next, commit, put halts on record; return how many events that were.
+    async def apply(self, batch: Batch) -> Applied:
+        """Fold what is next, commit, put halts on record.
 
         Raises `TransientError` (try again), `CheckpointMoved` (read again), `FoldFailed`, `DataError` and others
         (this projection cannot go on).
         """
+        repeated = sum(lane.before(self.cursors[at].expected) for at, lane in batch.items())
         taken = self._take(batch)
         folded = await self._fold({partition: part for partition, part in taken.items() if part.events})
         for partition, part in taken.items():
             self._move(partition, part)
         await self.record_halts()
-        return folded
+        return Applied(folded, repeated)
 
     async def record_halts(self) -> None:
         """Put on record the halts that are not yet."""
@@ -54,6 +66,7 @@ class ViewWriter:
             if cursor.halt is not None and cursor.halt != cursor.recorded:
                 await self._store.halt(self.view, partition, cursor.halt)
                 cursor.recorded = cursor.halt
+                self._log(Log.PROJECTION_HALTED, partition, cursor.halt)
 
     def _take(self, batch: Batch) -> dict[int, Taken]:
         offered = ((partition, self.cursors[partition].take(lane)) for partition, lane in batch.items())
@@ -78,7 +91,13 @@ class ViewWriter:
     def _move(self, partition: int, taken: Taken) -> None:
         cursor = self.cursors[partition]
         cursor.move(taken)
-        if taken.events:
+        if taken.events and cursor.recorded is not None:
+            self._log(Log.PROJECTION_RESUMED, partition, cursor.recorded)
             cursor.recorded = None
         if cursor.closed:
             self.closed += 1
+
+    def _log(self, event: Log, partition: int, halt: Halt) -> None:
+        _log.warning(
+            event, projection=self.view.projection.name, lane=partition, code=halt.code, detail=halt.detail
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +42,7 @@ def alembic_config(locations: Iterable[Path] = ()) -> Config:
     for folder in folders:
         if not folder.is_dir():
             raise ContractError(f"no folder of migrations at {folder}: see `Context.migrations`")
-    config = Config(stdout=io.StringIO())
+    config = Config(stdout=io.StringIO(), cmd_opts=Namespace(quiet=True))
     for option, value in {
         "script_location": str(root),
         "path_separator": "newline",  # the only character that no sane path holds
@@ -91,7 +92,7 @@ def run_script(sql: str) -> None:
         text("select 1")
     )  # the adapter begins its transaction with the first statement it sees
     adapted: Any = connection.connection.dbapi_connection
-    adapted.run_async(lambda driver: driver.execute(sql))
+    adapted.run_async(lambda driver: driver.execute(f"{sql}\n; select 1"))  # asyncpg fails on nothing but comments
 
 
 def draft(branch: str, what: str, *, folder: Path | None = None) -> Path:

@@ -4,7 +4,7 @@
 -- Whole positions only. octet_length of a stored value does not read the value, so counting bytes is cheap.
 with first as (
   select position from tm.outbox where lane = $1 and position > $2 order by position limit 1)
-select o.position, o.item, o.outcome, o.original, o.code, o.detail, o.command_id, o.service, o.correlation, o.sequence,
+select o.position, o.item, o.outcome, o.original, o.code, o.detail, o.command_id::text, o.service, o.correlation, o.sequence,
        o.at, o.seconds, o.record_offset, o.key, o.event_type, o.payload, o.chain, o.trace, o.client_id
 from first, (
   select rows.*, sum(coalesce(octet_length(rows.key), 0) + coalesce(octet_length(rows.payload), 0)
@@ -46,7 +46,7 @@ from tm.lane l cross join lateral (
 where l.lane = $1
 
 -- name: events_at
-select item, sequence, command_id, payload is not null as has_event
+select item, sequence, command_id::text, payload is not null as has_event
 from tm.outbox where lane = $1 and position = $2
 
 -- name: halt_lane

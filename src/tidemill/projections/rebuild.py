@@ -1,0 +1,51 @@
+"""Rebuild: a read model made anew from its first event, beside the live one, then put in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tidemill.domain.projection import Projection
+from tidemill.domain.stream import Stream
+from tidemill.projections.patience import Patience
+from tidemill.projections.ports import Checkpoint, Workshop
+from tidemill.projections.reading import MOST_EVENTS
+from tidemill.projections.replay import OnProgress, Parts, Replay
+
+_CHASES: Final = 10
+SWAP_S: Final = 60.0
+"""How long to try to get the locks of a swap, against readers that hold the table."""
+
+
+async def rebuild(stream: Stream, projection: Projection, parts: Parts, on_progress: OnProgress) -> int:
+    """Rebuild a projection; return how many events went into it. Readers and the projector go on meanwhile.
+
+    Raises:
+        UsageError: it is being rebuilt already, or its table cannot be swapped.
+        ReplayFailed: an event is missing or unreadable. FoldFailed, DataError: the projection cannot fold one.
+        TransientError: a server was away for too long, or a reader held the table for too long.
+    """
+    opened = parts.workshops.open(projection, stream.aggregate, stream.partitions, lasting=True)
+    async with opened as workshop, Replay(stream, workshop.view, parts) as replay:
+        await _chase(replay, workshop, on_progress)
+        return await Patience(limit_s=SWAP_S).of(lambda: _swap(replay, workshop, on_progress))
+
+
+async def _chase(replay: Replay, workshop: Workshop, on_progress: OnProgress) -> None:
+    """Come within a batch of the live view, which moves on: the projector then waits for a moment only."""
+    for _ in range(_CHASES):
+        targets = _sequences(await workshop.live())
+        if sum(replay.missing(targets).values()) <= MOST_EVENTS:
+            return
+        await replay.up_to(targets, on_progress)
+
+
+async def _swap(replay: Replay, workshop: Workshop, on_progress: OnProgress) -> int:
+    async with workshop.swap() as live:
+        targets = _sequences(live)
+        await replay.up_to(targets, on_progress)
+    return sum(targets.values())
+
+
+def _sequences(checkpoints: Mapping[int, Checkpoint]) -> dict[int, int]:
+    return {partition: checkpoint.sequence for partition, checkpoint in checkpoints.items()}

@@ -1,0 +1,161 @@
+"""Replay: a stream's events, from the first one on, folded into rows that are built beside the live ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Self
+
+from tidemill.domain.errors import TidemillError, TransientError
+from tidemill.domain.projection import Projection
+from tidemill.domain.stream import Stream
+from tidemill.projections import halts
+from tidemill.projections.patience import Patience
+from tidemill.projections.ports import (
+    Checkpoint,
+    CheckpointMoved,
+    EventCodec,
+    EventSource,
+    PartitionError,
+    Standing,
+    View,
+    ViewStore,
+    Workshops,
+)
+from tidemill.projections.reading import ReadAhead
+from tidemill.projections.writing import ViewWriter
+
+STALL_S: Final = 30.0
+"""How long no event may come that is still wanted."""
+
+SERVERS_AWAY_S: Final = 120.0
+"""How long a server may be away before a replay is given up."""
+
+OnProgress = Callable[[int, int], None]
+"""Called with the number of events folded so far, and of all that are wanted."""
+
+
+class ReplayFailed(TidemillError):
+    """The events that a projection was made of cannot all be read again."""
+
+    def __init__(self, projection: Projection, detail: str) -> None:
+        """The live rows are as they were."""
+        super().__init__(
+            f"the events of {projection.name} cannot be replayed: {detail}; its rows are untouched"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a replay works with. `source` makes a new one for every replay."""
+
+    source: Callable[[], EventSource]
+    codec: EventCodec
+    store: ViewStore
+    workshops: Workshops
+    stall_s: float = STALL_S
+
+
+class Replay:
+    """Folds events into one view, from sequence 1 to wherever it is asked to.
+
+    `until`: partition -> the last sequence that may be folded; without it, whatever is read is folded.
+    """
+
+    def __init__(
+        self, stream: Stream, view: View, parts: Parts, until: Mapping[int, int] | None = None
+    ) -> None:
+        """Read nothing yet."""
+        empty = {partition: Checkpoint(0, 0) for partition in range(stream.partitions)}
+        self._projection = view.projection
+        self._source = parts.source()
+        self._writer = ViewWriter(parts.store, Standing(view, empty, {}), until)
+        self._patience = Patience(limit_s=SERVERS_AWAY_S)
+        self._reader = ReadAhead(self._source, parts.codec, self._patience)
+        self._stall_s = parts.stall_s
+        self._moved_at = 0.0
+
+    async def up_to(self, targets: Mapping[int, int], on_progress: OnProgress) -> None:
+        """Fold until every partition is at its target sequence or beyond.
+
+        Raises:
+            ReplayFailed: an event that is wanted is missing, gone or unreadable.
+            FoldFailed, DataError: the projection cannot fold what is there.
+        """
+        total = sum(targets.values())
+        self._moved_at = monotonic()
+        while missing := self.missing(targets):
+            on_progress(total - sum(missing.values()), total)
+            await self._turn(missing)
+        on_progress(total, total)
+
+    def missing(self, targets: Mapping[int, int]) -> dict[int, int]:
+        """Return partition -> how many events are still to be folded, without those that are at their target."""
+        behind = {
+            partition: target - self._writer.cursors[partition].checkpoint.sequence
+            for partition, target in targets.items()
+        }
+        return {partition: count for partition, count in behind.items() if count > 0}
+
+    async def __aenter__(self) -> Self:
+        """Begin at the beginning of every partition."""
+        try:
+            await self._patience.of(self._start)
+        except BaseException:
+            await self._source.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End reading."""
+        await self._reader.stop()
+        await self._source.close()
+
+    async def _start(self) -> None:
+        try:
+            await self._source.start({})
+        except TransientError:
+            await self._source.close()
+            raise
+        self._reader.start()
+
+    async def _turn(self, missing: Mapping[int, int]) -> None:
+        try:
+            async with asyncio.timeout_at(self._deadline()):
+                batch = await self._reader.take()
+        except TimeoutError:
+            raise self._failed(f"no more events for {self._stall_s:g} s; {self._standing(missing)}") from None
+        except PartitionError as fault:
+            if fault.partition in missing:
+                raise self._failed(str(fault)) from fault
+            await self._reader.stop()  # nothing was read ahead: a fault is raised after all that came before it
+            self._reader.start()
+            return
+        try:
+            applied = await self._patience.of(lambda: self._writer.apply(batch))
+        except CheckpointMoved as moved:
+            raise self._failed("somebody else has begun to build its rows") from moved
+        if applied.folded:
+            self._moved_at = monotonic()
+        self._check(missing)
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + max(0.0, self._moved_at + self._stall_s - monotonic())
+
+    def _check(self, missing: Mapping[int, int]) -> None:
+        for partition in missing:
+            halt = self._writer.cursors[partition].halt
+            if halt is not None and halt.code != halts.GAP:
+                raise self._failed(f"lane {partition}: {halt.detail}")
+
+    def _standing(self, missing: Mapping[int, int]) -> str:
+        lanes = [
+            f"lane {partition} lacks {count} behind event {self._writer.cursors[partition].checkpoint.sequence}"
+            for partition, count in list(missing.items())[:3]
+        ]
+        return "; ".join(lanes) + (f"; and {len(missing) - 3} more lanes" if len(missing) > 3 else "")
+
+    def _failed(self, detail: str) -> ReplayFailed:
+        return ReplayFailed(self._projection, detail)

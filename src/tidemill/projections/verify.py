@@ -1,0 +1,31 @@
+"""Verify: fold the same events again, and compare with the live rows, byte for byte."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tidemill.domain.projection import Projection
+from tidemill.domain.stream import Stream
+from tidemill.projections.ports import Comparison
+from tidemill.projections.replay import OnProgress, Parts, Replay
+
+EXAMPLES: Final = 5
+
+
+async def verify(
+    stream: Stream, projection: Projection, parts: Parts, on_progress: OnProgress, *, examples: int = EXAMPLES
+) -> Comparison:
+    """Compare a projection with its rebuild up to the very events that its rows, as they stand now, were made of.
+
+    Raises:
+        UsageError: it is being rebuilt or verified already.
+        ReplayFailed: an event is missing or unreadable. FoldFailed, DataError: the projection cannot fold one.
+        TransientError: a server was away for too long.
+    """
+    opened = parts.workshops.open(projection, stream.aggregate, stream.partitions, lasting=False)
+    async with opened as workshop:
+        photo = await workshop.photograph()
+        until = {partition: checkpoint.sequence for partition, checkpoint in photo.items()}
+        async with Replay(stream, workshop.view, parts, until) as replay:
+            await replay.up_to(until, on_progress)
+        return await workshop.compare(examples)
