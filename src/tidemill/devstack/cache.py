@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from tidemill.devstack.processes import kill_users_of
+from tidemill.devstack.processes import kill_marked
 from tidemill.devstack.shell import check
 
 STAMP = ".complete"
@@ -109,7 +109,11 @@ def _build(part: Part, build: Callable[[Path], None], folder: Path) -> None:
     for leftover in (folder, *folder.parent.glob(f"{folder.name}.partial-*")):
         remove_tree(leftover)
     partial.mkdir(parents=True)
-    build(partial)
+    try:
+        build(partial)
+    except BaseException:
+        remove_tree(partial)
+        raise
     (partial / STAMP).write_text(f"{part.name} {part.version}\n{part.recipe}\n")
     partial.rename(folder)
 
@@ -122,7 +126,7 @@ def remove_tree(folder: Path) -> None:
     """
     if not folder.exists():
         return
-    kill_users_of(folder)
+    kill_marked(folder)
     unmount_below(folder)
     shutil.rmtree(folder)
 

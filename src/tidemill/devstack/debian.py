@@ -36,13 +36,17 @@ def missing() -> list[str]:
 def build(folder: Path, log: Path, on_line: Callable[[str], None]) -> None:
     """Make the root in `folder`/root."""
     root = folder / "root"
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES]
+
+    def run_for_root(command: Sequence[str], what: str) -> None:
+        run(command, what=what, log=log, folder=folder, on_line=on_line, environment=_environment())
+
     _ensure_debootstrap(log, on_line)
     bootstrap = ["debootstrap", "--variant=minbase", RELEASE, str(root), *_mirror()]
-    run(bootstrap, what="making a Debian root", log=log, on_line=on_line, environment=_environment())
+    run_for_root(bootstrap, "making a Debian root")
     _prepare(root)
-    install = ["apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES]
     for command in (["apt-get", "update"], install, ["apt-get", "clean"]):
-        _inside(root, command, log, on_line)
+        run_for_root([*command_prefix(root), *command], f"{command[1]} in the private Debian root")
     _check_devices(root)
 
 
@@ -55,20 +59,29 @@ def command_prefix(root: Path, *, user: str | None = None) -> tuple[str, ...]:
 def _ensure_debootstrap(log: Path, on_line: Callable[[str], None]) -> None:
     if shutil.which("debootstrap") is not None:
         return
-    install = ["apt-get", "install", "--yes", "--no-install-recommends", "debootstrap"]
-    what = "installing debootstrap"
+
+    def run_on_host(*command: str) -> None:
+        # an orphan of this is apt's to finish: it bears no mark of a folder that is ever swept
+        what, folder = f"{command[0]} {command[1]}", log.parent
+        run(command, what=what, log=log, folder=folder, on_line=on_line, environment=_environment())
+
+    install = ("apt-get", "install", "--yes", "--no-install-recommends", "debootstrap")
     try:
-        run(install, what=what, log=log, on_line=on_line, environment=_environment())
+        run_on_host(*install)
     except CommandFailedError:
-        # a fresh machine has no package lists, an old one lists that name what is gone
-        run(["apt-get", "update"], what="apt-get update", log=log, on_line=on_line)
-        run(install, what=what, log=log, on_line=on_line, environment=_environment())
+        # a fresh machine has no package lists, an old one lists that name what is gone, and an
+        # interrupted one half-configured packages
+        run_on_host("dpkg", "--configure", "-a")
+        run_on_host("apt-get", "update")
+        run_on_host(*install)
 
 
 def _mirror() -> list[str]:
     """The address of Debian's main archive in the host's apt configuration, or nothing."""
     query = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"
-    listed = output(["apt-get", "indextargets", "--format", query, "Created-By: Packages"]) or ""
+    command = ["apt-get", "indextargets", "--format", query, "Created-By: Packages"]
+    # a machine whose package lists were never fetched knows the origin of none of them
+    listed = output(command) or (output(["apt-get", "update"], timeout_s=300) and output(command)) or ""
     for line in listed.splitlines():
         origin, label, component, address = line.split("|", 3)
         if (origin, label, component) == ("Debian", "Debian", "main"):
@@ -98,13 +111,6 @@ def _prepare(root: Path) -> None:
     for name in ("resolv.conf", "hosts"):
         if Path("/etc", name).exists():
             shutil.copyfile(Path("/etc", name), root / "etc" / name)
-
-
-def _inside(root: Path, command: Sequence[str], log: Path, on_line: Callable[[str], None]) -> None:
-    what = f"{' '.join(command[:2])} in the private Debian root"
-    environment = _environment()
-    full = [*command_prefix(root), *command]
-    run(full, what=what, log=log, on_line=on_line, environment=environment)
 
 
 def _check_devices(root: Path) -> None:

@@ -39,13 +39,17 @@ class Compose:
     folder: Path
     file: Path
 
+    @property
+    def log(self) -> Path:
+        return self.folder / "logs" / "docker.log"
+
     def command(self, *arguments: str) -> list[str]:
         project = ("--project-name", f"tidemill-{self.folder.name}")
         files = ("--env-file", str(self.folder / "compose.env"), "--file", str(self.file))
         return ["docker", "compose", *project, *files, *arguments]
 
     def run(self, *arguments: str, what: str) -> None:
-        run(self.command(*arguments), what=what, log=self.folder / "logs" / "docker.log")
+        run(self.command(*arguments), what=what, log=self.log, folder=self.folder)
 
 
 def project(state: StackState, folder: Path) -> Compose:
@@ -70,7 +74,7 @@ class DockerServer:
 
     @property
     def log(self) -> Path:
-        return self.compose.folder / "logs" / "docker.log"
+        return self.compose.log
 
     def life(self) -> Life:
         service = SERVICES[self.name]

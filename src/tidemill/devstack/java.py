@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -27,12 +28,18 @@ def major_version(version_text: str) -> int:
     return int(found.group(1)) if found else 0
 
 
+@cache
+def version_text(java: str) -> str:
+    """What `java -version` prints, empty if it cannot be run."""
+    return output([java, "-version"]) or ""
+
+
 def missing_for_running() -> list[str]:
     """What is missing to run servers on the JVM."""
     java = java_command()
     if java is None:
         return [f"a JDK or JRE {OLDEST_JAVA} or newer: no `java` on the path and no JAVA_HOME"]
-    version = major_version(output([java, "-version"]) or "")
+    version = major_version(version_text(java))
     if version < OLDEST_JAVA:
         return [f"a JDK or JRE {OLDEST_JAVA} or newer: {java} is version {version}"]
     return []
@@ -80,5 +87,5 @@ def fetch(pom_text: str, into: Path, *, what: str, log: Path, on_line: Callable[
         f"{DEPENDENCY_PLUGIN}:copy-dependencies",
         *("-DincludeScope=runtime", f"-DoutputDirectory={into}"),
     ]
-    run(command, what=what, log=log, on_line=on_line)
+    run(command, what=what, log=log, folder=work, on_line=on_line)
     shutil.rmtree(work)

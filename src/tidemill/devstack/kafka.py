@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from tidemill.devstack import java
 from tidemill.devstack.cache import Part
-from tidemill.devstack.plan import Installation, ServerPlan
+from tidemill.devstack.plan import ServerPlan
 from tidemill.devstack.probes import kafka_answers
 from tidemill.devstack.shell import run
 
@@ -58,13 +58,15 @@ def build(folder: Path, log: Path, on_line: Callable[[str], None]) -> None:
     java.fetch(_POM, folder / "libs", what="fetching Apache Kafka", log=log, on_line=on_line)
 
 
-def tool_command(installation: Installation, main_class: str) -> list[str]:
+def tool_command(folder: Path, main_class: str) -> list[str]:
     """How to run one of Kafka's own tools, e.g. `org.apache.kafka.tools.consumer.ConsoleConsumer`."""
-    return [_java(), "-cp", f"{installation.folder / 'libs'}/*", main_class]
+    return [_java(), "-cp", f"{folder / 'libs'}/*", main_class]
 
 
-def plan(installation: Installation, home: Path, ports: dict[str, int]) -> ServerPlan:
-    """The broker with its data in `home`, on the ports `kafka` and `controller`."""
+def plan(
+    folder: Path, home: Path, ports: dict[str, int], jvm_options: Callable[[], list[str]] = list
+) -> ServerPlan:
+    """The broker from `folder` with its data in `home`, on the ports `kafka` and `controller`."""
     properties = home / "server.properties"
     logging = home / "log4j2.properties"
 
@@ -74,16 +76,16 @@ def plan(installation: Installation, home: Path, ports: dict[str, int]) -> Serve
         logging.write_text(_LOGGING)
         if (home / "data").exists():
             return
-        tool = tool_command(installation, "kafka.tools.StorageTool")
+        tool = tool_command(folder, "kafka.tools.StorageTool")
         identity = ["format", "-t", _cluster_id(), "-c", str(properties)]
-        run([*tool, *identity], what="formatting Kafka's storage", log=log)
+        run([*tool, *identity], what="formatting Kafka's storage", log=log, folder=home)
 
     options = ["-Xms256m", "-Xmx1g", f"-Dlog4j2.configurationFile={logging}"]
-    classes = ["-cp", f"{installation.folder / 'libs'}/*", "kafka.Kafka", str(properties)]
+    classes = ["-cp", f"{folder / 'libs'}/*", "kafka.Kafka", str(properties)]
     return ServerPlan(
         home=home,
         initialise=initialise,
-        command=[_java(), *options, *classes],
+        command=lambda: [_java(), *jvm_options(), *options, *classes],
         answers=lambda _pid: kafka_answers("127.0.0.1", ports["kafka"]),
         stop_signal=SIGTERM,
         address=f"127.0.0.1:{ports['kafka']}",

@@ -1,68 +1,14 @@
 """The native way: install the three servers and run them as processes of this machine."""
 
-import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tidemill.devstack import debian, java, kafka, postgres, registry
-from tidemill.devstack.cache import Part, ensure, remove_tree
-from tidemill.devstack.errors import MissingPrerequisiteError
-from tidemill.devstack.plan import Installation
+from tidemill.devstack import classes, debian, kafka, postgres, registry
+from tidemill.devstack.cache import remove_tree
+from tidemill.devstack.install import install
 from tidemill.devstack.progress import Progress
 from tidemill.devstack.server import NativeServer
 from tidemill.devstack.state import StackState, save, stack_folder
-
-CHOICES = (
-    (
-        "give servers: set TIDEMILL_DATABASE_URL and TIDEMILL_KAFKA_BOOTSTRAP "
-        "(and TIDEMILL_REGISTRY_URL); for tests TIDEMILL_TEST_DATABASE_URL and so on"
-    ),
-    "start a Docker daemon: the servers then run in containers",
-    "install what is missing and run the same command again (as root, where root is named)",
-)
-
-
-def missing(cache: Path) -> list[str]:
-    """Everything that this machine lacks for the native way, in words."""
-    lacking = java.missing_for_running()
-    if not (kafka.PART.is_installed(cache) and registry.PART.is_installed(cache)):
-        lacking += java.missing_for_installing()
-    if postgres.from_host(cache) is None:
-        if not debian.PART.is_installed(cache):
-            lacking += debian.missing()
-        elif os.geteuid() != 0:
-            lacking.append("root: TimescaleDB runs in a private Debian root (chroot)")
-    return lacking
-
-
-def require_prerequisites(cache: Path) -> None:
-    """Raise MissingPrerequisiteError, naming everything that is missing, unless all is there."""
-    lacking = missing(cache)
-    if lacking:
-        raise MissingPrerequisiteError(lacking, CHOICES)
-
-
-def install(server: str, cache: Path, progress: Progress) -> None:
-    """Put the programs of `server` into the cache unless they are there."""
-    recipes: dict[str, tuple[Part, Callable[..., None], str]] = {
-        "kafka": (kafka.PART, kafka.build, "fetching Apache Kafka (54 MB, once)"),
-        "registry": (registry.PART, registry.build, "fetching Apicurio Registry (142 MB, once)"),
-        "postgres": (debian.PART, debian.build, "making a private Debian 13 root (800 MB, once)"),
-    }
-    part, build, text = recipes[server]
-    if server == "postgres" and postgres.from_host(cache) is not None:
-        return
-    log = cache / "logs" / f"install-{part.name}.log"
-
-    def build_with_progress(folder: Path) -> None:
-        progress.step(server, text)
-        build(folder, log, lambda line: progress.detail(server, line))
-
-    def on_wait() -> None:
-        progress.step(server, "waiting for another run that is installing it")
-
-    ensure(part, build_with_progress, cache=cache, on_wait=on_wait)
 
 
 def servers(state: StackState, cache: Path) -> dict[str, NativeServer]:
@@ -70,12 +16,14 @@ def servers(state: StackState, cache: Path) -> dict[str, NativeServer]:
     folder = stack_folder(state.name, cache)
     programs = postgres.from_host(cache) or postgres.from_debian(debian.PART.folder(cache))
     database_home = postgres.home_of(programs, folder)
-    jars = Installation(kafka.PART.folder(cache))
-    app = Installation(registry.PART.folder(cache))
+    jars = kafka.PART.folder(cache)
+    app = registry.PART.folder(cache)
     plans = {
         "postgres": postgres.plan(programs, database_home, state.ports, state.password),
-        "kafka": kafka.plan(jars, folder / "kafka", state.ports),
-        "registry": registry.plan(app, folder / "registry", state.ports),
+        "kafka": kafka.plan(jars, folder / "kafka", state.ports, lambda: classes.options(kafka.PART, cache)),
+        "registry": registry.plan(
+            app, folder / "registry", state.ports, lambda: classes.options(registry.PART, cache)
+        ),
     }
     return {name: NativeServer(name, plan, folder) for name, plan in plans.items()}
 

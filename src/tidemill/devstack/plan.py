@@ -46,24 +46,16 @@ class Server(Protocol):
 
 
 @dataclass(frozen=True)
-class Installation:
-    """Where a server's programs are; `prefix` goes before every command (chroot, change of user)."""
-
-    folder: Path
-    prefix: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class ServerPlan:
     """How one server of one stack is made, started, asked and stopped.
 
     `initialise(log)` makes what is missing in `home` and writes the configuration anew: it is called
-    before every start. `answers(pid)` must be quick and must not raise.
+    before every start, as is `command`. `answers(pid)` must be quick and must not raise.
     """
 
     home: Path
     initialise: Callable[[Path], None]
-    command: list[str]
+    command: Callable[[], list[str]]
     answers: Callable[[int], bool]
     stop_signal: Signals
     address: str

@@ -140,7 +140,7 @@ def plan(programs: Programs, home: Path, ports: dict[str, int], password: str) -
     return ServerPlan(
         home=home,
         initialise=initialise,
-        command=programs.command("postgres", "-D", programs.seen(data)),
+        command=lambda: programs.command("postgres", "-D", programs.seen(data)),
         answers=_says_ready(data / "postmaster.pid"),
         stop_signal=SIGINT,
         address=f"127.0.0.1:{ports['postgres']}",
@@ -158,7 +158,7 @@ def _make_cluster(programs: Programs, home: Path, password: str, log: Path) -> N
         *("--auth=scram-sha-256", f"--pwfile={programs.seen(secret)}"),
         *("-c", "scram_iterations=1", "-c", "dynamic_shared_memory_type=mmap"),
     ]
-    run(programs.command("initdb", *arguments), what="initdb", log=log)
+    run(programs.command("initdb", *arguments), what="initdb", log=log, folder=home)
     secret.unlink()
 
 

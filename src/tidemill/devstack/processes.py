@@ -17,6 +17,9 @@ from typing import Literal
 PROC = Path("/proc")
 Life = Literal["running", "frozen", "gone"]
 
+# a variable in the environment of whatever is started here: the folder for which it works
+MARK = "TIDEMILL_DEVSTACK_FOLDER"
+
 
 def boot_id() -> str:
     """Which start of the machine this is."""
@@ -82,14 +85,19 @@ def _reap(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def spawn(command: Sequence[str], *, log: Path, environment: Mapping[str, str]) -> ProcessId:
-    """Start a server that survives us and our terminal; what it prints is appended to `log`."""
+def spawn(command: Sequence[str], *, home: Path, log: Path, environment: Mapping[str, str]) -> ProcessId:
+    """Start a server that survives us and our terminal; what it prints is appended to `log`.
+
+    It runs in the folder `home` (where a dying JVM leaves its remains) and is marked with it.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    # posix_spawn cannot change the folder; `env` replaces itself by the command, so the pid is right
+    inside = ["env", f"--chdir={home}", *command]
     pid = os.posix_spawnp(
-        command[0],
-        list(command),
-        dict(environment),
+        inside[0],
+        inside,
+        {**environment, MARK: str(home)},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
@@ -168,21 +176,19 @@ def kill(process: ProcessId, members: Sequence[ProcessId] | None = None) -> None
     wait_gone(everybody, timeout_s=10)
 
 
-def kill_users_of(folder: Path) -> None:
-    """Kill what runs with its root or working directory inside `folder` (an orphaned installation)."""
-    inside = folder.resolve()
-    users = [process for pid in _pids() if (process := _user_of(pid, inside)) is not None]
-    for user in users:
-        send(user, signal.SIGKILL)
-    wait_gone(users, timeout_s=10)
+def kill_marked(folder: Path) -> None:
+    """Kill what was started for something in `folder` and forgotten: an orphaned set-up or server."""
+    marked = [process for pid in _pids() if (process := _marked(pid, folder)) is not None]
+    for process in marked:
+        send(process, signal.SIGKILL)
+    wait_gone(marked, timeout_s=10)
 
 
-def _user_of(pid: int, folder: Path) -> ProcessId | None:
-    for link in ("root", "cwd"):
-        try:
-            target = (PROC / str(pid) / link).readlink()
-        except OSError:
-            continue  # gone meanwhile, a kernel thread, or another user's
-        if target.is_relative_to(folder):
-            return ProcessId.of(pid)
-    return None
+def _marked(pid: int, folder: Path) -> ProcessId | None:
+    try:
+        variables = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return None  # gone meanwhile, a kernel thread, or another user's
+    begin = f"{MARK}=".encode()
+    marks = [Path(os.fsdecode(text.removeprefix(begin))) for text in variables if text.startswith(begin)]
+    return ProcessId.of(pid) if any(mark.is_relative_to(folder) for mark in marks) else None

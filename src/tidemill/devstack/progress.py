@@ -43,7 +43,9 @@ class PlainLines:
 
     def step(self, server: str, text: str) -> None:
         elapsed_s = time.monotonic() - self._started
-        print(f"{elapsed_s:6.1f} s  {server:<9} {text}", file=self._out, flush=True)
+        # one write: several servers speak at once
+        self._out.write(f"{elapsed_s:6.1f} s  {server:<9} {text}\n")
+        self._out.flush()
 
     def detail(self, server: str, text: str) -> None:
         """Left out: it would fill a log with thousands of lines."""

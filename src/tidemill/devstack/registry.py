@@ -11,7 +11,7 @@ from signal import SIGTERM
 
 from tidemill.devstack import java
 from tidemill.devstack.cache import Part
-from tidemill.devstack.plan import Installation, ServerPlan
+from tidemill.devstack.plan import ServerPlan
 from tidemill.devstack.probes import http_answers
 
 VERSION = "2.6.13.Final"
@@ -43,8 +43,10 @@ def build(folder: Path, log: Path, on_line: Callable[[str], None]) -> None:
     archive.unlink()
 
 
-def plan(installation: Installation, home: Path, ports: dict[str, int]) -> ServerPlan:
-    """The registry with its data in `home`, on the port `registry`."""
+def plan(
+    folder: Path, home: Path, ports: dict[str, int], jvm_options: Callable[[], list[str]] = list
+) -> ServerPlan:
+    """The registry from `folder` with its data in `home`, on the port `registry`."""
     address = f"http://127.0.0.1:{ports['registry']}{API_PATH}"
     # WRITE_DELAY=0: an id that was handed out must survive the registry being killed
     database = f"jdbc:h2:file:{home / 'registry'};WRITE_DELAY=0;DB_CLOSE_ON_EXIT=FALSE"
@@ -55,15 +57,22 @@ def plan(installation: Installation, home: Path, ports: dict[str, int]) -> Serve
         "quarkus.datasource.jdbc.initial-size": "2",
         "quarkus.datasource.jdbc.min-size": "2",
     }
-    options = ["-Xmx512m", *(f"-D{name}={value}" for name, value in settings.items())]
+    # it serves a handful of requests: the optimising compiler would only make its start dearer
+    options = [
+        "-Xmx512m",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
+        *(f"-D{name}={value}" for name, value in settings.items()),
+    ]
     return ServerPlan(
         home=home,
         initialise=lambda _log: None,
-        command=[
+        command=lambda: [
             java.java_command() or "java",
+            *jvm_options(),
             *options,
             "-jar",
-            str(installation.folder / "app" / _RUNNER),
+            str(folder / "app" / _RUNNER),
         ],
         answers=lambda _pid: http_answers(f"{address}/subjects"),
         stop_signal=SIGTERM,

@@ -13,7 +13,7 @@ from signal import SIGCONT, SIGSTOP, Signals
 
 from tidemill.devstack.errors import ServerFailedError
 from tidemill.devstack.plan import ServerPlan
-from tidemill.devstack.processes import Life, ProcessId, kill, send_family, spawn, stop
+from tidemill.devstack.processes import Life, ProcessId, kill, kill_marked, send_family, spawn, stop
 from tidemill.devstack.shell import log_tail
 
 START_TIMEOUT_S = 60.0
@@ -92,7 +92,10 @@ class NativeServer:
     def _start_process(self) -> None:
         self.initialise()
         environment = {**os.environ, **self.plan.environment}
-        spawn(self.plan.command, log=self.log, environment=environment).save(self._pid_file)
+        # a run that was killed between start and note has left a server that nobody knows
+        kill_marked(self.plan.home)
+        started = spawn(self.plan.command(), home=self.plan.home, log=self.log, environment=environment)
+        started.save(self._pid_file)
 
     def _wait_until_answering(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -1,11 +1,13 @@
 """Running the programs that set things up: their output goes to a log, failures show its end."""
 
+import os
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tidemill.devstack.errors import CommandFailedError, DevstackError
+from tidemill.devstack.processes import MARK
 
 TAIL_LINES = 15
 
@@ -15,13 +17,18 @@ def run(
     *,
     what: str,
     log: Path,
+    folder: Path,
     on_line: Callable[[str], None] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run to the end; raises CommandFailedError with the last lines when the exit code is not 0."""
+    """Run to the end; raises CommandFailedError with the last lines when the exit code is not 0.
+
+    `folder` is what it works on: should we be killed, the next run finds the orphan by it.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
+    marked = {**(os.environ if environment is None else environment), MARK: str(folder)}
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    with log.open("a") as file, _started(command, environment) as process:
+    with log.open("a") as file, _started(command, marked) as process:
         for line in process.stdout or ():
             file.write(line)
             tail.append(line.rstrip())
@@ -31,7 +38,7 @@ def run(
         raise CommandFailedError(what, process.returncode, log, list(tail))
 
 
-def _started(command: Sequence[str], environment: Mapping[str, str] | None) -> "subprocess.Popen[str]":
+def _started(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         list(command),
         stdin=subprocess.DEVNULL,
@@ -39,7 +46,7 @@ def _started(command: Sequence[str], environment: Mapping[str, str] | None) -> "
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=None if environment is None else dict(environment),
+        env=dict(environment),
     )
 
 

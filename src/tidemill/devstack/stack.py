@@ -11,6 +11,7 @@ from tidemill.devstack import docker, native, state
 from tidemill.devstack.cache import cache_folder, locked, remove_tree
 from tidemill.devstack.errors import NotOwnedError
 from tidemill.devstack.given import GivenServers, require_answers
+from tidemill.devstack.install import require_prerequisites
 from tidemill.devstack.locate import Location, locate
 from tidemill.devstack.plan import PORTS, Server
 from tidemill.devstack.ports import free_ports, is_free
@@ -80,7 +81,7 @@ def up(
             require_answers(location.given, prefix or "")
             return given_stack(chosen, location, location.given)
         if location.origin == "native":
-            native.require_prerequisites(cache)
+            require_prerequisites(cache)
         wanted = _with_ports(known or _new_state(chosen, location.origin), cache, says)
         if location.origin == "docker":
             docker.up(wanted, folder, says)

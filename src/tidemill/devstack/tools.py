@@ -6,7 +6,6 @@ from tidemill.devstack import debian, kafka
 from tidemill.devstack.cache import cache_folder
 from tidemill.devstack.errors import MissingPrerequisiteError
 from tidemill.devstack.java import java_command
-from tidemill.devstack.plan import Installation
 
 
 def kcat_command() -> list[str]:
@@ -30,5 +29,4 @@ def console_consumer_command() -> list[str]:
             ["Kafka's console consumer: no JVM, or no Kafka jars in the cache"],
             ["install a JDK 17 or newer and bring up a native stack once"],
         )
-    installation = Installation(kafka.PART.folder(cache))
-    return kafka.tool_command(installation, "org.apache.kafka.tools.consumer.ConsoleConsumer")
+    return kafka.tool_command(kafka.PART.folder(cache), "org.apache.kafka.tools.consumer.ConsoleConsumer")
