@@ -1,0 +1,196 @@
+-- The statements behind status, lanes, audit, dead-letters, projections and command show.
+
+-- name: lanes
+-- Carried rows repeat the number of the batch they carry: the later generation is the newer row.
+select l.lane, l.aggregate, l.partition, l.partitions, l.command_topic, l.event_topic, l.outcome_topic, l.dead_letter_topic,
+       l.epoch, l.owner, l.claimed_at, b.gen, b.batch, b.timeline, b.to_offset as next_offset, b.position, b.sequence, b.chain,
+       b.at, p.position as published_position, p.sequence as published_sequence, p.at as published_at,
+       h.code as halt_code, h.detail as halt_detail, h.since as halted_since
+from tm.lane l
+cross join lateral (
+  select * from tm.batch where batch.lane = l.lane order by batch.batch desc, batch.gen desc limit 1) as b
+left join tm.published p on p.lane = l.lane
+left join tm.halt h on h.lane = l.lane
+where ($1::text is null or l.aggregate = $1) and ($2::smallint is null or l.lane = $2)
+order by l.aggregate, l.partition
+
+-- name: lane_of_partition
+select lane from tm.lane where aggregate = $1 and partition = $2
+
+-- name: lane_ledger
+select gen, batch, epoch, timeline, from_offset, to_offset, position, sequence, applied, rejected, duplicate, parked, events,
+       at, reason
+from tm.batch where lane = $1 order by batch desc, gen desc limit $2
+
+-- name: commands_logged
+-- By id; in the generations of the horizon there is at most one.
+select g.lane, l.aggregate, l.partition, g.gen, g.position, g.command_id, g.outcome, g.events, g.sequence, g.at, g.type,
+       g.service, g.code, g.detail
+from tm.log g join tm.lane l using (lane)
+where g.command_id = $1 order by g.gen, g.position
+
+-- name: repeats_logged
+-- Reads the whole log: there is no index for it, since nobody but a person asks.
+select g.lane, l.aggregate, l.partition, g.gen, g.position, g.outcome, g.at, g.type, g.service, g.code, g.detail
+from tm.log g join tm.lane l using (lane)
+where g.repeats = $1 order by g.at, g.lane, g.position limit $2
+
+-- name: sent
+select item, outcome, original, sequence, at, record_offset, key, event_type, payload, correlation, client_id, trace
+from tm.outbox where lane = $1 and position = $2 order by item
+
+-- name: dead_letters
+select d.lane, l.aggregate, d.position, d.topic, d.partition, d.record_offset, d.code, d.detail, d.at, d.state,
+       octet_length(d.value) as bytes
+from tm.parked d join tm.lane l using (lane)
+where ($1::text is null or l.aggregate = $1) and ($2::text is null or d.code = $2) and ($3::text is null or d.state = $3)
+order by d.at desc, d.lane, d.position desc limit $4
+
+-- name: dead_letter
+select d.lane, l.aggregate, d.position, d.topic, d.partition, d.record_offset, d.code, d.detail, d.at, d.state,
+       octet_length(d.value) as bytes, d.key, d.value, d.headers
+from tm.parked d join tm.lane l using (lane)
+where d.lane = $1 and d.position = $2
+
+-- name: projections
+select projection, aggregate, incarnation, read_table, rebuilt_at, verified_at from tm.projection order by projection
+
+-- name: checkpoints
+select c.projection, c.partition, c.sequence, c.next_offset, c.updated_at
+from tm.checkpoint c join tm.projection p using (projection, incarnation)
+order by c.projection, c.partition
+
+-- name: projection_halts
+select projection, partition, code, expected, got, detail, since from tm.projection_halt order by projection, partition
+
+-- name: generations_kept
+select gen, opened_at, closed_at, to_regclass(format('tm.log_%s', gen)) is not null as has_log,
+       to_regclass(format('tm.outbox_%s', gen)) is not null as has_outbox,
+       to_regclass(format('tm.batch_%s', gen)) is not null as has_ledger
+from tm.generation order by gen
+
+-- name: ledger_books
+-- The ledger of every lane, added up, and where it does not follow from one row to the next. A reconciliation may leap.
+with rows as (
+  select *, applied + rejected + duplicate + parked as records, coalesce(reason like 'reconciled:%', false) as leaps,
+         lag(to_offset) over one_after_the_other as offset_before, lag(position) over one_after_the_other as position_before,
+         lag(sequence) over one_after_the_other as sequence_before
+  from tm.batch window one_after_the_other as (partition by lane order by batch, gen)),
+judged as (
+  select *, coalesce(from_offset <> offset_before, false) as torn,
+         not leaps and (coalesce(position - position_before <> records, false)
+                        or coalesce(sequence - sequence_before <> events, false)) as miscounted,
+         position_before is null as first
+  from rows)
+select lane, sum(records)::bigint as records, sum(applied)::bigint as applied, sum(rejected)::bigint as rejected,
+       sum(duplicate)::bigint as duplicate, sum(parked)::bigint as parked, sum(events)::bigint as events,
+       max(position - records) filter (where first) as base_position,
+       max(sequence - events) filter (where first) as base_sequence,
+       bool_or(leaps) as leapt, min(batch) filter (where torn) as torn_at, min(batch) filter (where miscounted) as miscounted_at
+from judged group by lane order by lane
+
+-- name: ledger_by_generation
+select lane, gen, sum(applied)::bigint as applied, sum(rejected)::bigint as rejected, sum(duplicate)::bigint as duplicate,
+       sum(parked)::bigint as parked, sum(events)::bigint as events
+from tm.batch group by lane, gen
+
+-- name: ledger_totals
+select lane, records, applied, rejected, duplicate, parked, events from tm.ledger_total
+
+-- name: log_by_generation
+select lane, gen, type, outcome, count(*) as records, sum(events)::bigint as events
+from tm.log group by lane, gen, type, outcome
+
+-- name: outbox_by_generation
+select lane, gen, count(*) filter (where item = 0) as outcomes, count(payload) as events from tm.outbox group by lane, gen
+
+-- name: parked_by_lane
+select lane, count(*) as records from tm.parked group by lane
+
+-- name: hold_generation
+-- Nobody rolls the log while a row of ours is on its way into the open generation, and nobody else does what we do.
+select gen from tm.generation where closed_at is null for update
+
+-- name: lanes_created
+select partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic
+from tm.lane where aggregate = $1 order by partition
+
+-- name: create_lanes
+insert into tm.lane (aggregate, partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic)
+select $1, partition, $2, $3, $4, $5, $6 from generate_series(0, $2::int - 1) as partition order by partition
+returning lane, partition
+
+-- name: open_books
+-- The first row of each lane's ledger: it begins at the first offset that the command topic has.
+insert into tm.batch (lane, gen, batch, epoch, timeline, from_offset, to_offset, position, sequence, chain,
+                      applied, rejected, duplicate, parked, events, at, reason)
+select n.lane, $1, 0, 0, 1, n.first, n.first, 0, 0, 0, 0, 0, 0, 0, 0, clock_timestamp(), 'created'
+from unnest($2::smallint[], $3::bigint[]) as n (lane, first)
+
+-- name: open_hints
+insert into tm.published (lane, position, sequence) select lane, 0, 0 from unnest($1::smallint[]) as n (lane)
+
+-- name: lock_lane
+select epoch from tm.lane where lane = $1 for update
+
+-- name: fence_lane
+update tm.lane set epoch = epoch + 1, owner = null, claimed_batch = null, barren = 0, trials = 0, trial_offset = null
+where lane = $1 returning epoch
+
+-- name: halt_of
+select code, detail, since from tm.halt where lane = $1
+
+-- name: clear_halt
+delete from tm.halt where lane = $1 returning code, detail, since
+
+-- name: enter_skip
+-- What the skipped offsets held is not known: there is no record left to compare with at the next claim.
+insert into tm.batch (lane, gen, batch, epoch, timeline, from_offset, to_offset, position, sequence, chain,
+                      applied, rejected, duplicate, parked, events, at, reason)
+select lane, gen, batch + 1, $3, timeline, to_offset, $4, position, sequence, chain, 0, 0, 0, 0, 0,
+       greatest(at, clock_timestamp()), $5
+from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1
+returning from_offset, to_offset
+
+-- name: enter_reconciliation
+insert into tm.batch (lane, gen, batch, epoch, timeline, from_offset, to_offset, anchor_offset, anchor_checksum,
+                      position, sequence, chain, applied, rejected, duplicate, parked, events, at, reason)
+select lane, gen, batch + 1, $3, timeline + 1, to_offset, to_offset, anchor_offset, anchor_checksum,
+       position + $4, sequence + $5, chain, 0, 0, 0, 0, 0, greatest(at, clock_timestamp()), $6
+from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1
+returning position, sequence, timeline
+
+-- name: events_of_position
+select item, sequence, command_id, payload is not null as has_event
+from tm.outbox where lane = $1 and position = $2 order by item
+
+-- name: first_in_outbox
+select position, sequence - (payload is not null)::int as sequence_before
+from tm.outbox where lane = $1 order by position, item limit 1
+
+-- name: hint
+select coalesce(max(position), 0), coalesce(max(sequence), 0), max(event_id) from tm.published where lane = $1
+
+-- name: end_of_lane
+select position from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1
+
+-- name: count_behind
+select count(*) from tm.outbox where lane = $1 and position > $2
+
+-- name: move_outbox
+update tm.outbox set position = position + $3, sequence = sequence + $4 where lane = $1 and position > $2
+
+-- name: move_log
+update tm.log set position = position + $3, sequence = sequence + $4 where lane = $1 and position > $2
+
+-- name: move_parked
+-- By way of negative numbers: a key that moves must not meet one that has not moved yet.
+update tm.parked set position = -(position + $3) where lane = $1 and position > $2
+
+-- name: settle_parked
+update tm.parked set position = -position where lane = $1 and position < 0
+
+-- name: rewrite_hint
+insert into tm.published as p (lane, position, sequence, event_id) values ($1, $2, $3, $4)
+on conflict (lane) do update set position = excluded.position, sequence = excluded.sequence, event_id = excluded.event_id,
+                                 at = clock_timestamp()
