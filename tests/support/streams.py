@@ -1,0 +1,19 @@
+"""Streams and schemas of the built-in contexts, for tests of codecs."""
+
+from __future__ import annotations
+
+from tidemill.catalog.schemas import Message, load_messages
+from tidemill.contexts import connector_profiles, market_data
+from tidemill.domain.context import Context
+from tidemill.domain.stream import Stream
+from tidemill.resources import schemas_dir
+
+CONTEXTS: tuple[Context, ...] = (market_data.context, connector_profiles.context)
+
+MARKET_DATA = Stream.of(market_data.context)
+CONNECTOR_PROFILES = Stream.of(connector_profiles.context)
+
+
+def messages_of(context: str) -> dict[str, Message]:
+    """The schemas of a built-in context, or of `outcome`."""
+    return load_messages(schemas_dir(), context)
