@@ -24,6 +24,9 @@ from tidemill.domain.messages import Outcome
 
 _MAX_DETAIL_CHARACTERS = 1000
 
+# The letters once and for all: looking one up through the enum takes longer than making the row.
+_APPLIED, _REJECTED, _DUPLICATE, _PARKED = (outcome.letter for outcome in Outcome)
+
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
@@ -65,7 +68,7 @@ class LaneBook:
         self._position = progress.position
         self._sequence = progress.sequence
         self._chain = progress.chain
-        self._counts = dict.fromkeys(Outcome, 0)
+        self._counts = dict.fromkeys((_APPLIED, _REJECTED, _DUPLICATE, _PARKED), 0)
 
     def enter(self, arrival: Arrival, fate: Fate) -> OutboxRow:
         """Give the record its position and its rows; return the row that carries its outcome."""
@@ -85,7 +88,7 @@ class LaneBook:
         """Write the lane's ledger row: the batch ends behind `last`."""
         before, counts = self._before, self._counts
         for outcome, count in counts.items():
-            self._books.counts[outcome] += count
+            self._books.counts[Outcome.of_letter(outcome)] += count
         self._books.ledger.append(
             LedgerRow(
                 lane=self._lane,
@@ -100,10 +103,10 @@ class LaneBook:
                 position=self._position,
                 sequence=self._sequence,
                 chain=self._chain,
-                applied=counts[Outcome.APPLIED],
-                rejected=counts[Outcome.REJECTED],
-                duplicate=counts[Outcome.DUPLICATE],
-                parked=counts[Outcome.PARKED],
+                applied=counts[_APPLIED],
+                rejected=counts[_REJECTED],
+                duplicate=counts[_DUPLICATE],
+                parked=counts[_PARKED],
                 events=self._sequence - before.sequence,
                 at=self._at,
                 reason=None,
@@ -113,8 +116,10 @@ class LaneBook:
     def _applied(self, arrival: Arrival, events: Sequence[Happened]) -> OutboxRow:
         command_id = arrival.command_id
         assert command_id is not None
-        self._log(arrival, Outcome.APPLIED, command_id, events=len(events))
-        first = self._send(arrival, Outcome.APPLIED, command_id, happened=events[0] if events else None)
+        self._log(arrival, _APPLIED, command_id, events=len(events))
+        if not events:
+            return self._send(arrival, _APPLIED, command_id)
+        first = self._send(arrival, _APPLIED, command_id, happened=events[0])
         for item, happened in enumerate(events[1:], start=1):
             self._send(arrival, None, command_id, happened=happened, item=item)
         return first
@@ -122,8 +127,8 @@ class LaneBook:
     def _refused(self, arrival: Arrival, code: str, message: str, *, repeats: str | None = None) -> OutboxRow:
         detail = clean(message)
         own_id = None if repeats is not None else arrival.command_id
-        self._log(arrival, Outcome.REJECTED, own_id, code=code, detail=detail, repeats=repeats)
-        return self._send(arrival, Outcome.REJECTED, arrival.command_id, code=code, detail=detail)
+        self._log(arrival, _REJECTED, own_id, code=code, detail=detail, repeats=repeats)
+        return self._send(arrival, _REJECTED, arrival.command_id, code=code, detail=detail)
 
     def _unreadable(self, arrival: Arrival, fate: Unreadable) -> OutboxRow:
         record, detail = arrival.record, clean(fate.detail)
@@ -142,16 +147,16 @@ class LaneBook:
                 at=self._at,
             )
         )
-        self._log(arrival, Outcome.PARKED, None, code=fate.code, detail=detail)
-        return self._send(arrival, Outcome.PARKED, None, code=fate.code, detail=detail)
+        self._log(arrival, _PARKED, None, code=fate.code, detail=detail)
+        return self._send(arrival, _PARKED, None, code=fate.code, detail=detail)
 
     def _repeated(self, arrival: Arrival, first: LoggedCommand) -> OutboxRow:
         self._log(
-            arrival, Outcome.DUPLICATE, None, code=first.code, detail=first.detail, repeats=first.command_id
+            arrival, _DUPLICATE, None, code=first.code, detail=first.detail, repeats=first.command_id
         )
         return self._send(
             arrival,
-            Outcome.DUPLICATE,
+            _DUPLICATE,
             first.command_id,
             original=first.outcome,
             code=first.code,
@@ -161,7 +166,7 @@ class LaneBook:
     def _log(
         self,
         arrival: Arrival,
-        outcome: Outcome,
+        outcome: bytes,
         command_id: str | None,
         *,
         events: int = 0,
@@ -178,7 +183,7 @@ class LaneBook:
                 self._position,
                 command_id,
                 arrival.digest,
-                outcome.letter,
+                outcome,
                 events,
                 self._sequence + events,
                 self._at,
@@ -193,7 +198,7 @@ class LaneBook:
     def _send(  # noqa: PLR0913  a row has as many columns
         self,
         arrival: Arrival,
-        outcome: Outcome | None,
+        outcome: bytes | None,
         command_id: str | None,
         *,
         happened: Happened | None = None,
@@ -212,7 +217,7 @@ class LaneBook:
             self._gen,
             self._position,
             item,
-            outcome.letter if outcome is not None else None,
+            outcome,
             original,
             code,
             detail,

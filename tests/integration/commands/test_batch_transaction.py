@@ -31,9 +31,8 @@ TIME = datetime(2013, 3, 1, tzinfo=UTC)
 
 
 def tick(symbol: str = "AAPL", price: float = 1.5, **fields: Any) -> RecordMarketData:
-    return RecordMarketData(
-        **base(**{"symbol": symbol, "time": TIME, "price": price, "source": "test"} | fields)
-    )
+    facts: dict[str, Any] = {"symbol": symbol, "time": TIME, "price": price, "source": "test"}
+    return RecordMarketData(**base(**facts | fields))
 
 
 def register(profile_id: str, name: str, **fields: Any) -> RegisterConnectorProfile:
