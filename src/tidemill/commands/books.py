@@ -151,9 +151,7 @@ class LaneBook:
         return self._send(arrival, _PARKED, None, code=fate.code, detail=detail)
 
     def _repeated(self, arrival: Arrival, first: LoggedCommand) -> OutboxRow:
-        self._log(
-            arrival, _DUPLICATE, None, code=first.code, detail=first.detail, repeats=first.command_id
-        )
+        self._log(arrival, _DUPLICATE, None, code=first.code, detail=first.detail, repeats=first.command_id)
         return self._send(
             arrival,
             _DUPLICATE,

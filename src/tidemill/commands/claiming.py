@@ -8,6 +8,7 @@ operator decides.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tidemill.commands.books import checksum
 from tidemill.commands.ports import CommandSource
@@ -32,6 +33,11 @@ async def compare(source: CommandSource, claims: Sequence[Claim]) -> dict[int, F
     records = await source.records_at(anchored) if anchored else {}
     findings = {claim.lane.lane: _finding(claim, bounds[claim.lane.partition], records) for claim in claims}
     return {lane: finding for lane, finding in findings.items() if finding is not None}
+
+
+def as_if_at(claim: Claim, offset: int) -> Claim:
+    """Return the claim as if its lane were to read on at `offset`."""
+    return replace(claim, progress=replace(claim.progress, next_offset=offset))
 
 
 def _finding(

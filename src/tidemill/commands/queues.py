@@ -6,6 +6,7 @@ record is taken at once, and while a batch is in the database the next one gathe
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +16,20 @@ from tidemill.domain.lane import Claim, InboundRecord
 
 @dataclass
 class LaneQueue:
-    """A claimed lane and what waits for it. `solo`: how many records are still tried one by one."""
+    """A claimed lane and what waits for it.
+
+    `solo`: how many records are still tried one by one. `idle`: set while no batch of the lane is in flight.
+    """
 
     claim: Claim
     records: deque[InboundRecord] = field(default_factory=deque)
-    busy: bool = False
     held_back: bool = False
     solo: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        """Begin idle: no batch is in flight."""
+        self.idle.set()
 
     @property
     def lane(self) -> int:
@@ -97,7 +105,7 @@ class Queues:
         with a record each share one transaction.
         """
         free = self._workers - running
-        ready = [queue for queue in self._by_partition.values() if queue.records and not queue.busy]
+        ready = [queue for queue in self._by_partition.values() if queue.records and queue.idle.is_set()]
         if free <= 0 or not ready:
             return None
         alone = next((queue for queue in ready if queue.solo), None)
@@ -109,7 +117,7 @@ class Queues:
     def _share(self, chosen: list[LaneQueue], each: int) -> Share:
         records = []
         for queue in chosen:
-            queue.busy = True
+            queue.idle.clear()
             count = min(each, len(queue.records))
             records += [(queue.lane, queue.records.popleft()) for _ in range(count)]
         return Share(chosen, records)
@@ -117,7 +125,7 @@ class Queues:
     def done(self, share: Share) -> None:
         """Free the lanes of a batch; a lane that was tried record by record is trusted again after enough of them."""
         for queue in share.queues:
-            queue.busy = False
+            queue.idle.set()
             if queue.solo:
                 queue.solo -= 1
                 if not queue.records:

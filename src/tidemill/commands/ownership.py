@@ -1,0 +1,224 @@
+"""Ownership: which lanes this process works, and under which claims.
+
+The consumer group says who may try, a claim in the database says who does. Every claim is held from the moment it is
+made until the partition is revoked, whatever becomes of the lane meanwhile: flowing, halted, or fenced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+from tidemill.commands import claiming
+from tidemill.commands.patience import Patience
+from tidemill.commands.ports import (
+    CommandSource,
+    CommandStore,
+    LaneFollower,
+    OffsetOutOfRange,
+    PartitionError,
+)
+from tidemill.commands.queues import LaneQueue, Queues
+from tidemill.domain.errors import TransientError
+from tidemill.domain.lane import Claim
+from tidemill.telemetry import CLAIMS, LANES_HALTED, LANES_OWNED, Log, logger
+
+_log = logger(__name__)
+
+_RECLAIM_AFTER_S: Final = 3.0
+_REVOKE_PATIENCE_S: Final = 5.0
+
+
+class Ownership:
+    """The `Assignee` of a source: claims what is assigned, lets go of what is revoked, stands still where it must."""
+
+    def __init__(
+        self,
+        aggregate: str,
+        owner: str,
+        *,
+        source: CommandSource,
+        store: CommandStore,
+        follower: LaneFollower,
+        queues: Queues,
+        patience: Patience,
+    ) -> None:
+        """`owner`: this process's name in `tm.lane`, the same as its connections' application name."""
+        self._aggregate = aggregate
+        self._owner = owner
+        self._source = source
+        self._store = store
+        self._follower = follower
+        self._queues = queues
+        self._patience = patience
+        self._assigned: set[int] = set()
+        self._to_claim: set[int] = set()
+        self._held: dict[int, Claim] = {}
+        self._halted: dict[int, Claim] = {}
+        self._claims_wanted = asyncio.Event()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many lanes flow, stand still, and wait for their claim."""
+        return {
+            "lanes": len(self._queues.all()),
+            "halted": len(self._halted),
+            "claiming": len(self._to_claim),
+        }
+
+    # --- told by the source ---
+
+    def assigned(self, partitions: frozenset[int]) -> None:
+        """Note what is to be claimed; the claiming is another task's."""
+        self._assigned |= partitions
+        self._claim_again(partitions)
+
+    async def revoked(self, partitions: frozenset[int]) -> None:
+        """Drop what waits, let the batch in flight end, and give the lanes back."""
+        self._assigned -= partitions
+        self._to_claim -= partitions
+        queues = self._queues.remove(partitions)
+        with contextlib.suppress(
+            TimeoutError
+        ):  # the next owner's claim waits for the transaction, or ends it
+            async with asyncio.timeout(_REVOKE_PATIENCE_S):
+                await asyncio.gather(*(queue.idle.wait() for queue in queues))
+        await self._let_go(partitions, busy={queue.lane for queue in queues if not queue.idle.is_set()})
+
+    async def let_go_of_all(self) -> None:
+        """Give every lane back; no batch may be in flight any more."""
+        self._claims_wanted.set()
+        self._queues.remove(list(self._held))
+        await self._let_go(list(self._held))
+
+    async def _let_go(self, partitions: Iterable[int], busy: Collection[int] = ()) -> None:
+        """Stop the relays, and release what no batch of ours still works on."""
+        claims = [self._held.pop(partition) for partition in partitions if partition in self._held]
+        if not claims:
+            return
+        lanes = [claim.lane.lane for claim in claims]
+        for lane in lanes:
+            self._halted.pop(lane, None)
+        await self._follower.drop(lanes)
+        released = False
+        with contextlib.suppress(TransientError, TimeoutError):  # then the next claim finds them not released
+            async with asyncio.timeout(_REVOKE_PATIENCE_S):
+                await self._store.release([claim for claim in claims if claim.lane.lane not in busy])
+                released = True
+        _log.info(Log.LANES_LOST, aggregate=self._aggregate, lanes=lanes, released=released)
+        self._gauge()
+
+    # --- claim ---
+
+    async def claim_assigned(self) -> None:
+        """Claim what is assigned, as it comes, until a stop."""
+        while not self._patience.stopping.is_set():
+            await self._claims_wanted.wait()
+            self._claims_wanted.clear()
+            if self._to_claim:
+                await self._patience.until_done(self._claim)
+
+    async def _claim(self) -> None:
+        """Claim lanes set-wise, compare them with what is outside, let the sound ones flow."""
+        wanted = sorted(self._to_claim)
+        if not wanted:
+            return
+        claims = await self._store.claim(self._aggregate, wanted, self._owner)
+        CLAIMS.labels(self._aggregate).inc(len(claims))
+        self._held |= {
+            claim.lane.partition: claim for claim in claims if claim.lane.partition in self._assigned
+        }
+        lanes = [claim.lane.lane for claim in claims]
+        halted = await self._store.halted(lanes)
+        findings = await claiming.compare(
+            self._source, [each for each in claims if each.lane.lane not in halted]
+        )
+        for claim in claims:
+            if (finding := findings.get(claim.lane.lane)) is not None:
+                await self._store.halt(claim, *finding)
+        await self._follower.take([each for each in claims if each.lane.lane not in halted | findings])
+        await self._begin(claims, await self._store.halted(lanes))
+
+    async def _begin(self, claims: Sequence[Claim], halted: dict[int, tuple[str, str]]) -> None:
+        """Start the lanes that are still ours; of one that was revoked meanwhile, its relay must go, too."""
+        ours = [claim for claim in claims if self._held.get(claim.lane.partition) is claim]
+        sound = [claim for claim in ours if claim.lane.lane not in halted]
+        self._to_claim -= {claim.lane.partition for claim in ours}
+        self._queues.add(sound)
+        for claim in sound:
+            self._halted.pop(claim.lane.lane, None)
+        for claim in ours:
+            if claim.lane.lane in halted:
+                self._stand_still(claim, *halted[claim.lane.lane])
+        self._source.resume_at({claim.lane.partition: claim.progress.next_offset for claim in sound})
+        self._gauge()
+        _log.info(
+            Log.LANES_CLAIMED, aggregate=self._aggregate, lanes=len(sound), halted=len(ours) - len(sound)
+        )
+        lost = [claim.lane.lane for claim in claims if claim.lane.partition not in self._assigned]
+        await self._follower.drop(lost)
+
+    def _claim_again(self, partitions: Iterable[int]) -> None:
+        self._to_claim |= self._assigned.intersection(partitions)
+        self._claims_wanted.set()
+
+    # --- lanes that must not go on ---
+
+    async def watch_halts(self) -> None:
+        """Stop at halts that others recorded (the relay, an operator), go on when an operator has cleared one."""
+        lanes = {queue.lane: queue.claim for queue in self._queues.all()} | self._halted
+        if not lanes:
+            return
+        halted = await self._store.halted(list(lanes))
+        for lane, finding in halted.items():
+            if lane not in self._halted and lane in lanes:
+                self._stand_still(lanes[lane], *finding)
+        for lane in set(self._halted) & set(lanes) - set(halted):
+            _log.info(Log.LANE_RESUMED, lane=lane)
+            self._claim_again([self._halted[lane].lane.partition])
+
+    async def halt_stuck(self, stuck: PartitionError) -> None:
+        """Halt a lane at an offset that cannot be fetched: nobody may guess what stands there."""
+        self._source.pause(frozenset({stuck.partition}))
+        queue = self._queues.get(stuck.partition)
+        if queue is None:
+            return
+        code, detail = "UNFETCHABLE", str(stuck)
+        if isinstance(stuck, OffsetOutOfRange):
+            at = claiming.as_if_at(queue.claim, stuck.offset)
+            findings = await self._patience.until_done(lambda: claiming.compare(self._source, [at]))
+            code, detail = (findings or {}).get(queue.lane, ("OFFSET_AHEAD", str(stuck)))
+        await self._patience.until_done(lambda: self._store.halt(queue.claim, code, detail))
+        self._stand_still(queue.claim, code, detail)
+
+    def fenced(self, lanes: frozenset[int]) -> None:
+        """Let lanes be that somebody else claimed. If the group still gives them to us a while later, nobody has."""
+        partitions = [queue.partition for queue in self._queues.of_lanes(lanes)]
+        self._queues.remove(partitions)
+        self._source.pause(frozenset(partitions))
+        asyncio.get_running_loop().call_later(_RECLAIM_AFTER_S, self._claim_again, partitions)
+        self._gauge()
+        _log.warning(Log.LANES_LOST, lanes=sorted(lanes), reason="claimed by another process")
+
+    def _stand_still(self, claim: Claim, code: str, detail: str) -> None:
+        self._source.pause(frozenset({claim.lane.partition}))
+        self._queues.remove([claim.lane.partition])
+        self._halted[claim.lane.lane] = claim
+        self._gauge()
+        _log.error(
+            Log.LANE_HALTED,
+            lane=claim.lane.lane,
+            code=code,
+            reason=detail,
+            next=f"tidemill lanes show {claim.lane.lane}",
+        )
+
+    def _gauge(self) -> None:
+        LANES_OWNED.labels(self._aggregate).set(len(self._queues.all()))
+        LANES_HALTED.labels(self._aggregate).set(len(self._halted))
+
+
+def still_ours(queues: Queues, queue: LaneQueue) -> bool:
+    """Tell whether a queue that was taken from is the lane's present one: not revoked, halted or fenced since."""
+    return queues.get(queue.partition) is queue

@@ -1,0 +1,73 @@
+"""Patience: do work again until it succeeds, with growing pauses that a stop cuts short."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    RetryError,
+    retry_if_exception_type,
+    wait_random_exponential,
+)
+
+from tidemill.domain.errors import TransientError
+from tidemill.telemetry import BATCH_RETRIES, Log, logger
+
+T = TypeVar("T")
+
+_log = logger(__name__)
+
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 5.0
+
+
+class Patience:
+    """What the tasks of one intake share: when to stop, and what is in the way."""
+
+    def __init__(self, aggregate: str) -> None:
+        """`aggregate` labels what is counted and logged."""
+        self.stopping = asyncio.Event()
+        self.trouble = ""
+        self._aggregate = aggregate
+
+    async def until_done(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Do `work` until it raises no `TransientError`. None if a stop came first."""
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(TransientError),
+            wait=wait_random_exponential(multiplier=_FIRST_PAUSE_S, max=_LONGEST_PAUSE_S),
+            stop=lambda _: self.stopping.is_set(),
+            sleep=self.pause,
+            before_sleep=self._note,
+        )
+        try:
+            result: T = await attempts(work)
+        except RetryError:
+            return None
+        self.trouble = ""
+        return result
+
+    async def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` now and then until a stop."""
+        while not self.stopping.is_set():
+            await self.pause(seconds)
+            await self.until_done(work)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not beyond a stop."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+        except TimeoutError:
+            return
+
+    def _note(self, attempt: RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome is not None else None
+        self.trouble = str(error)
+        BATCH_RETRIES.labels(self._aggregate, type(error).__name__).inc()
+        _log.warning(
+            Log.BATCH_RETRIED, aggregate=self._aggregate, attempt=attempt.attempt_number, reason=self.trouble
+        )
