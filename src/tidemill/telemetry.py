@@ -121,7 +121,6 @@ class Log(StrEnum):
     CLIENT_CUT_OFF = "client_cut_off"
     REBALANCE_CALLBACK_FAILED = "rebalance_callback_failed"
     OFFSETS_NOT_NOTED = "offsets_not_noted"
-    CLIENT_REPLACED = "client_replaced"
     REPLY_FAILED = "reply_failed"
 
 

@@ -1,0 +1,94 @@
+"""Ending a client within a deadline, so that nothing it holds is delivered afterwards.
+
+`stop()` of aiokafka hangs while the broker is away, or raises `CancelledError`; giving it up leaves tasks behind that
+deliver the queue once the broker is back: a zombie within our own process. So what does not stop in peace is cut off
+from the network first, and then all of its tasks are ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any, Final
+
+from aiokafka.errors import ProducerClosed
+
+from tidemill.telemetry import Log, logger
+
+_log = logger(__name__)
+
+_PARTS: Final = ("client", "_client", "_sender", "_message_accumulator", "_coordinator", "_fetcher")
+_ENDING_S: Final = 1.0
+
+
+async def hard_close(client: Any, timeout_s: float) -> bool:
+    """End a consumer, producer or admin client; return whether it stopped in peace within `timeout_s`.
+
+    Takes at most about a second more, also with the broker away. Never raises but for our own cancellation.
+    """
+    stopping = asyncio.ensure_future(client.stop() if hasattr(client, "stop") else client.close())
+    try:
+        await asyncio.wait({stopping}, timeout=timeout_s)
+    except asyncio.CancelledError:
+        cut(client)
+        raise
+    if stopping.done() and not stopping.cancelled() and stopping.exception() is None:
+        return True
+    _log.info(Log.CLIENT_CUT_OFF, client=type(client).__name__, after_s=timeout_s)
+    await kill(client)
+    _look_at(stopping)
+    return False
+
+
+async def kill(client: Any) -> None:
+    """End a client at once, without asking it: cut it off, then end its tasks. Takes at most about a second."""
+    cut(client)
+    tasks = _tasks_of(client)
+    deadline = asyncio.get_running_loop().time() + _ENDING_S
+    while tasks and asyncio.get_running_loop().time() < deadline:
+        for task in tasks:
+            task.cancel()  # more than once: the sender takes the first one as a wish to wait for its requests
+        done, tasks = await asyncio.wait(tasks, timeout=0.05)
+        for task in done:
+            _look_at(task)
+    _fail_batches(client)
+    client._closed = True  # noqa: SLF001  or its finaliser complains
+
+
+def cut(client: Any) -> None:
+    """Take a client off the network for good, at once: what it has not sent yet is never sent."""
+    network = getattr(client, "client", None) or client._client  # noqa: SLF001  aiokafka has no public way
+    network._get_conn = _no_connection  # noqa: SLF001
+    for connection in tuple(network._conns.values()):  # noqa: SLF001
+        if connection._writer is not None:  # noqa: SLF001
+            connection._writer.transport.abort()  # noqa: SLF001  close() would still flush what waits in the buffer
+        connection.close()
+
+
+async def _no_connection(*_: Any, **__: Any) -> None:
+    """What a cut client gets when it asks for a connection; it takes it for a broker that is not ready."""
+
+
+def _tasks_of(client: Any) -> set[asyncio.Task[Any]]:
+    """Return the tasks that run a method of the client or of one of its parts: it keeps no complete list itself."""
+    owners = {id(client), *(id(part) for name in _PARTS if (part := getattr(client, name, None)) is not None)}
+    return {task for task in asyncio.all_tasks() if id(_self_of(task)) in owners} - {asyncio.current_task()}
+
+
+def _self_of(task: asyncio.Task[Any]) -> Any:
+    coroutine = task.get_coro()
+    frame = coroutine.cr_frame if inspect.iscoroutine(coroutine) else None
+    return frame.f_locals.get("self") if frame is not None else None
+
+
+def _fail_batches(client: Any) -> None:
+    """Answer those who still wait for a batch."""
+    accumulator = getattr(client, "_message_accumulator", None)
+    if accumulator is not None:
+        accumulator.fail_all(ProducerClosed())
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Take note of a result nobody asks for, or asyncio complains when the future is collected."""
+    if future.done() and not future.cancelled():
+        future.exception()

@@ -1,0 +1,67 @@
+"""From aiokafka's exceptions to the domain's, and the deadline that every call to Kafka gets.
+
+Whatever the client says, it means `Unavailable`: the broker does not answer, or the client has got into a state that it
+cannot leave. So does a missing right or topic, with the next step in the message: an operator mends it while we wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    GroupAuthorizationFailedError,
+    IllegalOperation,
+    InconsistentGroupProtocolError,
+    InvalidTimestampError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    UnknownTopicOrPartitionError,
+)
+
+from tidemill.domain.errors import Unavailable
+
+CLIENT_ERRORS: Final = (
+    KafkaError,
+    OSError,
+    IllegalOperation,
+    ConsumerStoppedError,
+    AssertionError,  # how aiokafka says that a client is in a state that does not allow the call
+    AttributeError,  # what it raises when a connection vanishes under a call
+)
+
+_NEXT_STEP: Final = {
+    UnknownTopicOrPartitionError: "a topic or partition does not exist: see `tidemill topics check`",
+    TopicAuthorizationFailedError: "a right on a topic is missing: grant it to our principal",
+    GroupAuthorizationFailedError: "the right to read with this consumer group is missing: grant it to our principal",
+    TransactionalIdAuthorizationFailed: "the right to write with this transactional id is missing: grant it to us",
+    InconsistentGroupProtocolError: "the group's other members assign partitions differently: stop them first",
+    InvalidTimestampError: "the clock of this machine is ahead of the broker's: set it",
+}
+
+
+def unavailable(doing: str, error: BaseException) -> Unavailable:
+    """Return what a client's exception means; `doing` says what was tried."""
+    for kind, next_step in _NEXT_STEP.items():
+        if isinstance(error, kind):
+            return Unavailable("kafka", f"{doing}: {next_step} ({error!r})")
+    return Unavailable("kafka", f"{doing}: {error!r}")
+
+
+@asynccontextmanager
+async def answering(doing: str, within_s: float) -> AsyncIterator[None]:
+    """Give the block `within_s` seconds; raise `Unavailable` if Kafka does not answer in time, or with an error.
+
+    None of the client's own calls can be trusted to end: some have no deadline, some extend it.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            yield
+    except TimeoutError as error:
+        raise Unavailable("kafka", f"{doing}: no answer within {within_s:g} s") from error
+    except CLIENT_ERRORS as error:
+        raise unavailable(doing, error) from error

@@ -1,0 +1,121 @@
+"""Questions about partitions, offsets and single records, asked through a consumer of its own.
+
+The consumer is made when the first question comes and kept for the next. It belongs to no group and reads only what a
+question needs, so asking disturbs nobody. Every question has a deadline; after one that failed, the consumer is ended
+and the next question makes a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+from tidemill.transport.kafka.client import KafkaConnection, manual_consumer
+from tidemill.transport.kafka.closing import hard_close, kill
+from tidemill.transport.kafka.errors import answering
+from tidemill.transport.kafka.fetching import Fetching
+
+_WAIT_S = 0.2
+_PARTITION_BYTES = 64 << 10  # a question wants a record or a few; a larger batch comes whole all the same
+
+
+class Lookup:
+    """Asks Kafka, one question at a time. Every question raises `Unavailable` when its deadline has passed."""
+
+    def __init__(self, connection: KafkaConnection, *, timeout_s: float | None = None) -> None:
+        """`timeout_s`: the deadline of one question; not set: the connection's."""
+        self._connection = connection
+        self._timeout_s = timeout_s or connection.call_timeout_s
+        self._consumer: Any = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
+        async with self.asking(f"looking for topic {topic}") as consumer:
+            cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001  the public way waits for the topic
+            known = cluster.partitions_for_topic(topic)
+            if not known:
+                raise UnknownTopicOrPartitionError(topic)
+            return len(known)
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """Return (first offset, end offset) of each partition; the end is the last stable offset."""
+        async with self.asking("asking for offsets") as consumer:
+            return await bounds_of(consumer, partitions)
+
+    async def records_at(
+        self, offsets: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, ConsumerRecord | None]:
+        """Return the record at each offset, None where there is none that can be read."""
+        async with self.asking("reading single records") as consumer:
+            bounds = await bounds_of(consumer, offsets)
+            there = {tp: at for tp, at in offsets.items() if bounds[tp][0] <= at < bounds[tp][1]}
+            return {**dict.fromkeys(offsets), **await _read_at(consumer, there)}
+
+    async def close(self) -> None:
+        """End the consumer within a deadline."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await hard_close(consumer, self._connection.close_timeout_s)
+
+    @asynccontextmanager
+    async def asking(self, doing: str) -> AsyncIterator[Any]:
+        """Lend the consumer, started, for the block; `doing` says what for."""
+        async with answering(doing, self._timeout_s), self._one_at_a_time:
+            try:
+                if self._consumer is None:
+                    self._consumer = manual_consumer(self._connection, partition_bytes=_PARTITION_BYTES)
+                    await self._consumer.start()
+                yield self._consumer
+            except BaseException:
+                consumer, self._consumer = self._consumer, None
+                if consumer is not None:
+                    await kill(consumer)  # it is in no group that it would have to leave
+                raise
+
+
+async def bounds_of(
+    consumer: Any, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Return (first offset, last stable offset) of each partition."""
+    wanted = list(partitions)
+    first, end = await asyncio.gather(consumer.beginning_offsets(wanted), consumer.end_offsets(wanted))
+    return {tp: (first[tp], end[tp]) for tp in wanted}
+
+
+async def _read_at(
+    consumer: Any, offsets: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, ConsumerRecord]:
+    """Read until every partition stands behind its offset: what is not there then is not there at all."""
+    flowing = set(offsets)
+    found: dict[TopicPartition, ConsumerRecord] = {}
+    fetching = assign(consumer, offsets)
+    while flowing:
+        records, faults = await fetching.harvest(flowing)
+        for tp, (first, *_) in records.items():
+            if first.offset == offsets[tp]:
+                found[tp] = first
+        done = {tp for tp in flowing if await consumer.position(tp) > offsets[tp]}
+        done |= {fault.partition for fault in faults}
+        consumer.pause(*done)
+        flowing -= done
+    return found
+
+
+def assign(
+    consumer: Any,
+    offsets: Mapping[TopicPartition, int],
+    *,
+    max_records: int = 10_000,
+    wait_s: float = _WAIT_S,
+) -> Fetching:
+    """Let a manual consumer read these partitions from these offsets, and no others."""
+    consumer.assign(list(offsets))
+    for tp, offset in offsets.items():
+        consumer.seek(tp, offset)
+    return Fetching(consumer, max_records=max_records, wait_s=wait_s)

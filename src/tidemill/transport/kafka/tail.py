@@ -1,0 +1,165 @@
+"""The last committed record of a partition: where a relay goes on.
+
+To be read only after the lane's producer has started, which fences its predecessor and ends that one's transaction.
+A topic's last offsets are often no records (each transaction ends with a control record) or aborted ones: the reader
+goes back from the last stable offset in growing steps until it meets a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from tidemill.domain.errors import Unavailable
+from tidemill.outbox.ports import ForeignTail, Tail
+from tidemill.transport.kafka.client import KafkaConnection
+from tidemill.transport.kafka.fetching import Fault
+from tidemill.transport.kafka.lookup import Lookup, assign, bounds_of
+
+_FIRST_STEP: Final = 8
+_GROWTH: Final = 8
+_PATIENCE: Final = 50
+_PAUSE_S: Final = 0.1
+
+
+def tail_of(record: ConsumerRecord) -> Tail:
+    """Return what our headers say. Raises `ForeignTail` if somebody else wrote the record."""
+    try:
+        event_id = _last(record.headers, "ce_id")
+        return Tail(
+            position=int(_last(record.headers, "tm_position") or b""),
+            sequence=int(_last(record.headers, "tm_sequence") or b""),
+            event_id=event_id.decode() if event_id else None,
+        )
+    except ValueError as error:
+        raise ForeignTail(record.topic, record.partition, record.offset) from error
+
+
+def _last(headers: Sequence[tuple[str, bytes | None]], name: str) -> bytes | None:
+    """Return the last header of that name: a dead letter's own headers, which may be called alike, come before ours."""
+    return next((value for key, value in reversed(headers) if key == name), None)
+
+
+async def last_committed(
+    consumer: Any, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, ConsumerRecord | None]:
+    """Return the last record of each partition that a read_committed consumer can see, None if there is none.
+
+    Has no deadline of its own. `consumer`: a started manual consumer; its assignment is replaced. Raises `Unavailable`
+    if a transaction stays open in one of them, since what it hides may be ours.
+    """
+    found: dict[TopicPartition, ConsumerRecord | None] = dict.fromkeys(partitions)
+    hidden = set(partitions)
+    for _ in range(_PATIENCE):
+        bounds = await bounds_of(consumer, hidden)
+        tails, hidden = await _search(
+            consumer, {tp: span for tp, span in bounds.items() if span[0] < span[1]}
+        )
+        found |= tails
+        if not hidden:
+            return found
+        await asyncio.sleep(_PAUSE_S)
+    raise Unavailable(
+        "kafka", f"a transaction stays open in {_names(hidden)}; nobody but the relay may write to its topics"
+    )
+
+
+async def _search(
+    consumer: Any, bounds: Mapping[TopicPartition, tuple[int, int]]
+) -> tuple[dict[TopicPartition, ConsumerRecord | None], set[TopicPartition]]:
+    """Look for the last record of each partition between its bounds, backwards, step by step.
+
+    Return also the partitions that hold something behind their last stable offset.
+    """
+    found: dict[TopicPartition, ConsumerRecord | None] = dict.fromkeys(bounds)
+    hidden: set[TopicPartition] = set()
+    ends = {tp: end for tp, (_, end) in bounds.items()}
+    step = _FIRST_STEP
+    while ends:
+        starts = {tp: max(bounds[tp][0], end - step) for tp, end in ends.items()}
+        found |= await _last_between(consumer, starts, ends)
+        hidden |= {tp for tp in ends if (consumer.highwater(tp) or 0) > bounds[tp][1]}
+        ends = {tp: at for tp, at in starts.items() if found[tp] is None and at > bounds[tp][0]}
+        step *= _GROWTH
+    return found, hidden
+
+
+async def _last_between(
+    consumer: Any, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, ConsumerRecord]:
+    flowing = set(starts)
+    last: dict[TopicPartition, ConsumerRecord] = {}
+    fetching = assign(consumer, starts)
+    while flowing:
+        harvest = await fetching.harvest(flowing)
+        for fault in harvest.faults:
+            raise _foreign(fault)
+        for tp, records in harvest.records.items():
+            if (record := _last_before(ends[tp], records)) is not None:
+                last[tp] = record
+        done = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]}
+        consumer.pause(*done)
+        flowing -= done
+    return last
+
+
+def _last_before(end: int, records: Sequence[ConsumerRecord]) -> ConsumerRecord | None:
+    return next((record for record in reversed(records) if record.offset < end), None)
+
+
+def _foreign(fault: Fault) -> Exception:
+    """Return what a tail that cannot be read means: retention or the disk, else bytes that our client never writes."""
+    meaning: Exception = ForeignTail(fault.partition.topic, fault.partition.partition, fault.offset)
+    return fault.cause if isinstance(fault.cause, KafkaError) else meaning
+
+
+def _names(partitions: Collection[TopicPartition]) -> str:
+    return ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(partitions))
+
+
+class TailReader:
+    """Reads tails for all lanes of a process through one consumer; questions that wait are answered together."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._lookup = Lookup(connection)
+        self._asked: dict[TopicPartition, asyncio.Future[ConsumerRecord | None]] = {}
+        self._answering: asyncio.Task[None] | None = None
+
+    async def last(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, ConsumerRecord | None]:
+        """Return the last committed record of each partition, as of now or later.
+
+        Raises `Unavailable`, and `ForeignTail` for a record that our client cannot have written.
+        """
+        loop = asyncio.get_running_loop()
+        answers = {tp: self._asked.setdefault(tp, loop.create_future()) for tp in partitions}
+        if self._answering is None or self._answering.done():
+            self._answering = asyncio.create_task(self._answer())
+        # shielded: others may wait for the same answer when we are cancelled
+        return {tp: await asyncio.shield(answer) for tp, answer in answers.items()}
+
+    async def close(self) -> None:
+        """End the consumer within a deadline; what is still asked is not answered."""
+        if self._answering is not None:
+            self._answering.cancel()
+        await self._lookup.close()
+
+    async def _answer(self) -> None:
+        """Answer all questions there are, and those that came meanwhile with the next look."""
+        while self._asked:
+            asked, self._asked = self._asked, {}
+            try:
+                async with self._lookup.asking("reading the tails of outbound topics") as consumer:
+                    found = await last_committed(consumer, asked)
+            except Exception as error:  # noqa: BLE001  it belongs to those who asked
+                for answer in asked.values():
+                    answer.set_exception(error)
+                    answer.exception()  # a caller looks at the first of its answers only
+            else:
+                for tp, answer in asked.items():
+                    answer.set_result(found[tp])
