@@ -6,7 +6,7 @@ behind it would be to skip an event for good.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tidemill.domain.errors import LaneHalted
@@ -27,9 +27,17 @@ class Chunk:
         """Return how many positions it spans."""
         return self.after.position - self.before.position
 
-    def heads(self, behind: int) -> Iterator[OutboxItem]:
-        """Return the rows that carry the outcomes of positions behind `behind`."""
-        return (item for item in self.items if item.item == 0 and item.position > behind)
+    def heads(self, behind: int) -> list[OutboxItem]:
+        """Return the rows that carry outcomes, of positions behind `behind`; `sequence`: the position's last event."""
+        found: list[OutboxItem] = []
+        for item in self.items:
+            if item.position <= behind:
+                continue
+            if item.item == 0:
+                found.append(item)
+            else:
+                found[-1] = found[-1]._replace(sequence=item.sequence)
+        return found
 
 
 def chunk_of(lane: int, items: Sequence[OutboxItem], before: Published) -> Chunk:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
-from uuid import UUID
 
 from tidemill.domain.lane import Claim, Lane
 
@@ -21,7 +20,7 @@ class OutboxItem(NamedTuple):
     original: bytes | None
     code: str | None
     detail: str | None
-    command_id: UUID | None
+    command_id: str | None
     service: str | None
     correlation: str | None
     sequence: int

@@ -28,6 +28,7 @@ from typing import Final
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Lane
 from tidemill.outbox.ports import Headers, OutboundRecord, OutboxItem, ParkedRecord
+from tidemill.outbox.tails import Sent
 
 OUTCOME_TYPE: Final = "tidemill.outcome.CommandOutcome"
 
@@ -51,17 +52,25 @@ class RecordBuilder:
         ]
         self._outcome_type = ("ce_type", OUTCOME_TYPE.encode())
         self._event_types: dict[str | None, tuple[str, bytes]] = {}
-        self._subjects: dict[bytes, Headers] = {}
+        self._subjects: dict[bytes | None, Headers] = {}
         self._at: datetime | None = None
-        self._time = ("ce_time", b"")
+        self._timed: Headers = []
 
-    def events(self, items: Iterable[OutboxItem], after: int) -> list[OutboundRecord]:
-        """Return the events of `items` whose sequence is greater than `after`."""
-        return [self._event(item) for item in items if item.payload is not None and item.sequence > after]
+    def events_and_outcomes(
+        self, items: Iterable[OutboxItem], outcomes: Iterable[tuple[OutboxItem, bytes]], sent: Sent
+    ) -> tuple[list[OutboundRecord], list[OutboundRecord]]:
+        """Return what of `items` the topics do not hold yet, as `sent` says.
 
-    def outcomes(self, items: Sequence[OutboxItem], values: Sequence[bytes]) -> list[OutboundRecord]:
-        """Return the outcomes of `items` (each a position's item 0), whose framed messages are `values`."""
-        return [self._outcome(item, value) for item, value in zip(items, values, strict=True)]
+        `outcomes`: every item that carries an outcome to be sent, in order, with its framed message.
+        """
+        events, others, waiting = [], [], iter(outcomes)
+        for item in items:
+            common = self._common(item)
+            if item.payload is not None and item.sequence > sent.sequence:
+                events.append(self._event(item, common))
+            if item.item == 0 and item.position > sent.outcomes:
+                others.append(self._outcome(*next(waiting), common))
+        return events, others
 
     def dead_letters(
         self, items: Sequence[OutboxItem], parked: Sequence[ParkedRecord]
@@ -69,20 +78,24 @@ class RecordBuilder:
         """Return the records behind `items` as they came, with what is wrong with them in Kafka Connect's headers."""
         return [self._dead_letter(item, record) for item, record in zip(items, parked, strict=True)]
 
-    def _event(self, item: OutboxItem) -> OutboundRecord:
+    def _event(self, item: OutboxItem, common: Headers) -> OutboundRecord:
         assert item.command_id is not None, "only a command has events"
-        headers = self._common(item)
-        headers.append(("ce_id", event_id(item.command_id, item.item + 1).encode()))
-        headers.append(self._event_types.get(item.event_type) or self._event_type(item.event_type))
-        headers.append(("tm_chain", b"%d" % item.chain))
-        headers.append(("tm_sequence", b"%d" % item.sequence))
+        headers = [
+            *common,
+            ("ce_id", event_id(item.command_id, item.item + 1).encode()),
+            self._event_types.get(item.event_type) or self._event_type(item.event_type),
+            ("tm_chain", b"%d" % item.chain),
+            ("tm_sequence", b"%d" % item.sequence),
+        ]
         return OutboundRecord(item.key, item.payload, headers)
 
-    def _outcome(self, item: OutboxItem, value: bytes) -> OutboundRecord:
-        headers = self._common(item)
-        headers.append(("ce_id", f"{self._outcome_prefix}{item.position}".encode()))
-        headers.append(self._outcome_type)
-        headers.append(("tm_sequence", b"%d" % item.sequence))
+    def _outcome(self, item: OutboxItem, value: bytes, common: Headers) -> OutboundRecord:
+        headers = [
+            *common,
+            ("ce_id", f"{self._outcome_prefix}{item.position}".encode()),
+            self._outcome_type,
+            ("tm_sequence", b"%d" % item.sequence),
+        ]
         return OutboundRecord(item.key, value, headers)
 
     def _dead_letter(self, item: OutboxItem, record: ParkedRecord) -> OutboundRecord:
@@ -94,28 +107,27 @@ class RecordBuilder:
         return OutboundRecord(record.key, record.value, [*record.headers, *_errors(record), *place])
 
     def _common(self, item: OutboxItem) -> Headers:
-        headers = self._fixed.copy()
+        """Return the headers that an event and an outcome of the same command share, in a list of their own."""
         if item.at != self._at:  # one time per batch
             self._at = item.at
-            self._time = ("ce_time", f"{item.at:%Y-%m-%dT%H:%M:%S.%f}Z".encode())
-        headers.append(self._time)
-        if item.key is not None:
-            headers += self._subjects.get(item.key) or self._subject(item.key)
+            self._timed = [*self._fixed, ("ce_time", f"{item.at:%Y-%m-%dT%H:%M:%S.%f}Z".encode())]
+        headers = self._timed + (self._subjects.get(item.key) or self._subject(item.key))
         if item.correlation is not None:
             headers.append(("ce_correlationid", item.correlation.encode()))
-        if item.client_id is not None or item.command_id is not None:
-            headers.append(("ce_causationid", (item.client_id or str(item.command_id)).encode()))
+        cause = item.client_id or item.command_id
+        if cause is not None:
+            headers.append(("ce_causationid", cause.encode()))
         if item.trace is not None:
             headers.append(("traceparent", item.trace.encode()))
         headers.append(("tm_position", b"%d" % item.position))
         return headers
 
-    def _subject(self, key: bytes) -> Headers:
+    def _subject(self, key: bytes | None) -> Headers:
         """Return the subject's header, or none: a key may be any bytes, an attribute of CloudEvents may not."""
         if len(self._subjects) >= _SUBJECTS_KEPT:
             self._subjects.clear()
-        text = key.decode("utf-8", errors="replace")
-        named: Headers = [("ce_subject", key)] if text.isprintable() and text.encode() == key and key else []
+        text = (key or b"").decode("utf-8", errors="replace")
+        named: Headers = [("ce_subject", key)] if key and text.isprintable() and text.encode() == key else []
         self._subjects[key] = named
         return named
 

@@ -194,11 +194,12 @@ class Sending:
     async def _batches(self, chunk: Chunk) -> list[Batch]:
         """Return what of `chunk` the topics do not hold yet."""
         topics, sent = self._lane.topics, self._place.sent
-        heads = list(chunk.heads(sent.outcomes))
-        values = self._parts.outcomes.encode(self._lane, heads)
+        heads = chunk.heads(sent.outcomes)
+        messages = zip(heads, self._parts.outcomes.encode(self._lane, heads), strict=True)
+        events, outcomes = self._records.events_and_outcomes(chunk.items, messages, sent)
         return [
-            (TopicRole.EVENTS, topics.events, self._records.events(chunk.items, sent.sequence)),
-            (TopicRole.OUTCOMES, topics.outcomes, self._records.outcomes(heads, values)),
+            (TopicRole.EVENTS, topics.events, events),
+            (TopicRole.OUTCOMES, topics.outcomes, outcomes),
             (TopicRole.DEAD_LETTERS, topics.dead_letters, await self._dead_letters(chunk)),
         ]
 
