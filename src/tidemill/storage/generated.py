@@ -185,7 +185,8 @@ def _side_by_side(table: Table) -> str:
 def _differ(table: Table) -> str:
     """Return the condition that two rows differ in any byte; a row that is missing is null in its key."""
     columns, key = list(table.columns), quoted(_keys(table)[0].name)
-    rows_differ = f"row({names_of(columns, 'l')}) *<> row({names_of(columns, 's')})"
+    # without the cast it would be a comparison column by column, for which there is no such operator
+    rows_differ = f"row({names_of(columns, 'l')})::record *<> row({names_of(columns, 's')})::record"
     return f"l.{key} is null or s.{key} is null or {rows_differ}"
 
 

@@ -55,7 +55,7 @@ where c.projection = $1 and p.projection = c.projection and c.incarnation <> p.i
 
 -- name: obstacles
 -- What a table has that would be lost, or would keep to the old table, when another takes its place.
-with live as (select c.oid, c.* from pg_class c where c.oid = $1::text::regclass)
+with live as (select * from pg_class where oid = $1::text::regclass)
 select 'it is no plain table' as obstacle from live where relkind <> 'r' or relispartition or relhassubclass
 union all
 select 'trigger ' || quote_ident(tgname) from pg_trigger join live on tgrelid = live.oid where not tgisinternal
