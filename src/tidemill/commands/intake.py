@@ -20,7 +20,7 @@ from tidemill.commands.patience import Patience
 from tidemill.commands.ports import CommandSource, CommandStore, LaneFollower, PartitionError, Replies
 from tidemill.commands.queues import Queues, Share
 from tidemill.commands.screening import Arrival, Screen
-from tidemill.domain.errors import Unreadable
+from tidemill.domain.errors import Fenced, Unreadable
 from tidemill.domain.stream import Stream
 from tidemill.service import Health
 from tidemill.telemetry import BATCH_RECORDS, RECORDS
@@ -167,7 +167,10 @@ class Intake:
         records = [(lane, record) for lane, record in share.records if lane in claims]
         if not records:
             return Done()
-        arrivals = await self._trial(share) or await self._screen.screen(records)
+        try:
+            arrivals = await self._trial(share) or await self._screen.screen(records)
+        except Fenced as fenced:
+            return Done(fenced=fenced.lanes)
         return await self._writer.apply(claims, arrivals)
 
     async def _trial(self, share: Share) -> list[Arrival] | None:
