@@ -1,0 +1,304 @@
+"""Migrations on a real database: up and down, one at a time, and errors that say what to do."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql
+
+from tests.support.databases import fetch
+from tests.support.waiting import eventually
+from tidemill.app.contexts import load_contexts
+from tidemill.domain.context import AppendSpec
+from tidemill.domain.errors import ContractError, Unavailable, UsageError
+from tidemill.storage.migration_session import Limits, MigrationBlocked, MigrationFailed
+from tidemill.storage.migrations import NotMigrated, Step, check, downgrade, status, upgrade
+from tidemill.storage.revisions import draft
+
+BUILT_IN = {"core_0001", "market_data_0001", "connector_profiles_0001"}
+OBJECTS = """
+select n.nspname || '.' || c.relname || ' ' || c.relkind::text as object
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname in ('public', 'tm') union all
+select n.nspname || '.' || p.proname || '()' from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+where n.nspname = 'tm' union all
+select 'chunk of ' || hypertable_name from timescaledb_information.chunks
+"""
+
+WAITING = """
+select from pg_stat_activity
+where application_name = 'tidemill-migrate' and wait_event_type = 'Lock' and datname = current_database()
+"""
+
+
+def names(steps: list[Step]) -> list[str]:
+    return [step.revision for step in steps]
+
+
+def objects(url: str) -> set[str]:
+    return {row["object"] for row in fetch(url, OBJECTS)}
+
+
+def revision(folder: Path, number: int, body: str, *, branch: str = "sensor_reading") -> None:
+    """Write a revision of a plug-in."""
+    before = repr(f"{branch}_{number - 1:04d}") if number > 1 else None
+    (folder / f"{number:04d}_step.py").write_text(
+        f'"""Step {number}."""\n'
+        "from tidemill.storage.revisions import run_script\n"
+        f"revision, down_revision = '{branch}_{number:04d}', {before}\n"
+        f"branch_labels = {(branch,) if number == 1 else None}\n"
+        f"depends_on = {'core_0001' if number == 1 else None!r}\n"
+        f"def upgrade():\n    run_script('''{body}''')\n"
+        f"def downgrade():\n    run_script('drop table sensor_{number}')\n",
+        encoding="utf-8",
+    )
+
+
+@asynccontextmanager
+async def holding(url: str, statement: str) -> AsyncIterator[None]:
+    """A session called `busybody` that keeps a transaction open."""
+    connection = await asyncpg.connect(url, server_settings={"application_name": "busybody"})
+    try:
+        await connection.execute("begin")
+        await connection.execute(statement)
+        yield
+    finally:
+        await connection.close()
+
+
+# --- up and down -----------------------------------------------------------------------------------------------------
+
+
+async def test_up_down_and_up_again(empty_database: str) -> None:
+    seen: list[Step] = []
+    applied = await upgrade(empty_database, on_step=seen.append)
+    assert seen == applied
+    assert set(names(applied)) == BUILT_IN
+    assert names(applied)[0] == "core_0001"
+    whole = objects(empty_database)
+
+    undone = await downgrade(empty_database, targets=["base"])
+    assert names(undone)[-1] == "core_0001"
+    assert {step.direction for step in undone} == {"down"}
+    left = objects(empty_database)
+    assert left == {
+        f"public.tidemill_{kind}"
+        for kind in ("version r", "version_pkc i", "migration r", "migration_pkey i")
+    }
+
+    await upgrade(empty_database)
+    assert objects(empty_database) == whole
+    assert await upgrade(empty_database) == []
+
+
+async def test_a_branch_goes_alone_and_core_takes_all_with_it(database: str) -> None:
+    assert names(await downgrade(database, targets=["market_data@base"])) == ["market_data_0001"]
+    assert not any("market_data" in each for each in objects(database))
+    assert any("public.connector_profiles" in each for each in objects(database))
+    assert names(await upgrade(database, targets=["market_data@head"])) == ["market_data_0001"]
+    assert set(names(await downgrade(database, targets=["core@base"]))) == BUILT_IN
+
+
+async def test_status_tells_what_is_applied_since_when(database: str) -> None:
+    await downgrade(database, targets=["market_data@base"])
+    known = {info.revision: info for info in await status(database)}
+    assert set(known) == BUILT_IN
+    assert known["core_0001"].applied_at is not None
+    assert known["core_0001"].is_current
+    assert known["market_data_0001"].applied_at is None
+    assert not known["market_data_0001"].is_current
+    assert known["market_data_0001"].service_name == "market_data"
+    assert "hypertable" not in known["market_data_0001"].description  # one line, the first
+
+
+async def test_a_service_is_told_what_is_missing(database: str, empty_database: str) -> None:
+    await check(database)
+    await downgrade(database, targets=["market_data@base"])
+    with pytest.raises(NotMigrated, match=r"market_data_0001: run `tidemill migrate`"):
+        await check(database)
+    with pytest.raises(NotMigrated) as none:
+        await check(empty_database)
+    assert set(none.value.missing) == BUILT_IN
+
+
+# --- one at a time ---------------------------------------------------------------------------------------------------
+
+
+async def test_of_two_migrators_one_waits_and_both_succeed(empty_database: str) -> None:
+    command = (sys.executable, "-m", "tidemill.storage.migrations", empty_database)
+    both = [
+        await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        for _ in range(2)
+    ]
+    said = [(await process.communicate())[0].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sorted(text.count("_0001") for text in said) == [0, len(BUILT_IN)]
+
+
+async def test_one_process_may_migrate_two_databases_at_once(database: str, empty_database: str) -> None:
+    await downgrade(database, targets=["base"])
+    done = await asyncio.gather(*(upgrade(url) for url in (database, empty_database, database)))
+    assert sorted(len(steps) for steps in done) == [0, len(BUILT_IN), len(BUILT_IN)]
+
+
+async def test_who_waits_in_vain_for_his_turn_is_told_whose_it_is(empty_database: str) -> None:
+    async with holding(empty_database, "select pg_advisory_lock(7018643070)"):
+        with pytest.raises(MigrationBlocked, match=r"its turn.*busybody"):
+            await upgrade(empty_database, limits=Limits(turn_s=0.5))
+    await upgrade(empty_database)
+
+
+async def test_a_lock_that_is_held_too_long_is_reported_with_its_holder(database: str) -> None:
+    async with holding(database, "select 1 from connector_directory"):
+        with pytest.raises(
+            MigrationBlocked, match=r"revision connector_profiles_0001.*busybody.*directory"
+        ) as blocked:
+            await downgrade(database, targets=["market_data@base", "core@base"], limits=Limits(lock_s=0.6))
+        assert len(blocked.value.holders) == 1
+    applied = {info.revision for info in await status(database) if info.applied_at}
+    assert applied == BUILT_IN - {"market_data_0001"}, "what was undone before stays undone, the rest stays"
+    assert len(await downgrade(database, targets=["base"])) == 2
+
+
+async def test_a_waiting_migrator_goes_on_when_the_lock_is_free(database: str) -> None:
+    async with holding(database, "select 1 from connector_directory"):
+        going = asyncio.create_task(downgrade(database, targets=["connector_profiles@base"]))
+        await eventually(lambda: fetch(database, WAITING), what="the migrator waits for the lock")
+    assert names(await going) == ["connector_profiles_0001"]
+
+
+# --- plug-ins --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_plug_in_is_a_branch_of_its_own(database: str, tmp_path: Path) -> None:
+    revision(
+        tmp_path,
+        1,
+        "create table sensor_1 (a int); insert into sensor_1 values (1); insert into sensor_1 values (2)",
+    )
+    with pytest.raises(NotMigrated, match="sensor_reading_0001"):
+        await check(database, locations=[tmp_path])
+    assert names(await upgrade(database, locations=[tmp_path])) == ["sensor_reading_0001"]
+    assert fetch(database, "select count(*) from sensor_1")[0][0] == 2
+    await check(database, locations=[tmp_path])
+    await check(database)  # a service without the plug-in does not mind
+    with pytest.raises(UsageError, match=r"sensor_reading_0001.*not installed here, install it"):
+        await upgrade(database)
+
+
+async def test_a_refused_revision_is_undone_whole_and_those_before_it_stay(
+    database: str, tmp_path: Path
+) -> None:
+    revision(tmp_path, 1, "create table sensor_1 (a int)")
+    revision(tmp_path, 2, "create table sensor_2 (a int); create table sensor_1 (a int)")
+    with pytest.raises(
+        MigrationFailed, match=r'sensor_reading_0002 was refused.*relation "sensor_1" already exists'
+    ):
+        await upgrade(database, locations=[tmp_path])
+    assert fetch(database, "select to_regclass('sensor_1'), to_regclass('sensor_2')")[0][1] is None
+    current = {info.revision for info in await status(database, locations=[tmp_path]) if info.is_current}
+    assert current == BUILT_IN | {"sensor_reading_0001"}
+
+
+async def test_a_statement_that_takes_too_long_ends(database: str, tmp_path: Path) -> None:
+    revision(tmp_path, 1, "select pg_sleep(30)")
+    with pytest.raises(MigrationFailed, match="statement timeout"):
+        await upgrade(database, locations=[tmp_path], limits=Limits(statement_s=0.3))
+
+
+async def test_a_draft_runs_and_carries_the_rules(database: str, tmp_path: Path) -> None:
+    first = draft("tide_gauge", "Count the tides.", folder=tmp_path)
+    assert first.name == "0001_count_the_tides.py"
+    assert "hypertable" in first.read_text(encoding="utf-8")
+    second = draft("tide_gauge", "and the ebbs", folder=tmp_path)
+    assert second.name == "0002_and_the_ebbs.py"
+    done = await upgrade(database, locations=[tmp_path])
+    assert [(step.revision, step.description) for step in done] == [
+        ("tide_gauge_0001", "Count the tides"),
+        ("tide_gauge_0002", "and the ebbs"),
+    ]
+    assert len(await downgrade(database, targets=["tide_gauge@base"], locations=[tmp_path])) == 2
+
+
+def test_a_draft_wants_a_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Tide-Gauge"):
+        draft("Tide-Gauge", "something", folder=tmp_path)
+
+
+# --- what people get wrong -------------------------------------------------------------------------------------------
+
+
+async def test_revisions_that_do_not_fit_are_refused_before_anything_is_touched(tmp_path: Path) -> None:
+    revision(tmp_path, 1, "select 1")
+    (tmp_path / "copy.py").write_text(
+        (tmp_path / "0001_step.py").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    with pytest.raises(ContractError, match="sensor_reading_0001"):
+        await upgrade("postgresql://127.0.0.1:1/nowhere", locations=[tmp_path])
+    with pytest.raises(ContractError, match="no folder of migrations"):
+        await upgrade("postgresql://127.0.0.1:1/nowhere", locations=[tmp_path / "missing"])
+
+
+async def test_a_wrong_target_and_an_absent_server_are_named(database: str) -> None:
+    with pytest.raises(UsageError, match="nonsense"):
+        await upgrade(database, targets=["nonsense@head"])
+    with pytest.raises(Unavailable):
+        await upgrade("postgresql://postgres@127.0.0.1:1/nowhere")
+
+
+async def test_a_login_without_rights_is_told_so(database: str, empty_database: str) -> None:
+    await check(database)
+    fetch(empty_database, "select 1")
+    url = empty_database.replace("postgresql://postgres:", "postgresql://nobody_known:")
+    with pytest.raises(UsageError, match="refuses this login"):
+        await upgrade(url)
+
+
+# --- drift -----------------------------------------------------------------------------------------------------------
+
+COLUMNS = """
+select attname as name, format_type(atttypid, atttypmod) as type, not attnotnull as nullable
+from pg_attribute where attrelid = $1::regclass and attnum > 0 and not attisdropped order by attnum
+"""
+PRIMARY_KEY = """
+select a.attname as name from pg_index i cross join unnest(i.indkey) with ordinality as k (attnum, place)
+join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+where i.indrelid = $1::regclass and i.indisprimary order by k.place
+"""
+
+
+def declared_tables() -> dict[str, Table]:
+    found: list[Table] = []
+    for context in load_contexts():
+        found += [spec.table for spec in context.commands if isinstance(spec, AppendSpec)]
+        found += [context.state.table] if context.state else []
+        found += [projection.table for projection in context.projections]
+    return {table.name: table for table in found}
+
+
+@pytest.mark.parametrize("name", sorted(declared_tables()))
+def test_tables_are_what_the_migrations_made(name: str, database: str) -> None:
+    table = declared_tables()[name]
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    declared = [
+        (column.name, column.type.compile(dialect=dialect).lower(), bool(column.nullable))
+        for column in table.columns
+    ]
+    made = [(row["name"], row["type"], row["nullable"]) for row in fetch(database, COLUMNS, table.fullname)]
+    assert declared == made
+    keys = [row["name"] for row in fetch(database, PRIMARY_KEY, table.fullname)]
+    assert [column.name for column in table.primary_key.columns] == keys
+
+
+def test_every_declared_guard_exists(database: str) -> None:
+    guards = {
+        unique.constraint for context in load_contexts() if context.state for unique in context.state.unique
+    }
+    query = "select indexrelid::regclass::text as name from pg_index where indisunique"
+    assert guards <= {row["name"] for row in fetch(database, query)}
