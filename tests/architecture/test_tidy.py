@@ -27,7 +27,7 @@ REGISTRY = re.compile(
     r"|https?://(?!maven\.apache\.org/(POM|xsd))[\w.-]*(pypi|pythonhosted|maven|crates|npmjs|debian)\b",
     re.IGNORECASE,
 )
-MACHINE_PATH = re.compile(r"(?<![\w.$}~-])/(work|root)/")
+MACHINE_PATH = re.compile(r"(?<![\w.$}~*-])/(work|root)/")
 
 # Where a rule may be broken, and why.
 LONG_MODULES: dict[str, str] = {}
