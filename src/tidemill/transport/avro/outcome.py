@@ -93,7 +93,7 @@ class AvroOutcomeCodec:
     def _encode(self, place: str, where: bytes, item: OutboxItem) -> bytes:
         applied = item.outcome == b"a"
         success = applied or item.original == b"a"
-        client_id = item.client_id or item.command_id
+        written = item.command_id if item.client_id is None else item.client_id
         return b"".join(
             (
                 self._prefix,
@@ -102,7 +102,7 @@ class AvroOutcomeCodec:
                 b"\x02" if applied and item.event_type is not None else b"\x00",
                 _seconds(item.seconds),
                 _optional(item.detail),
-                _optional(None if client_id is None else str(client_id)),
+                _optional(written),
                 _frequent(item.service),
                 _optional(item.correlation),
                 _fate(item.outcome, item.original, item.code),

@@ -1,0 +1,406 @@
+"""Commands in, events out: framing, versions, what makes two payloads equal, and what the registry has to say."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+
+from tests.fakes.registry import MemoryRegistry
+from tests.support import hostile
+from tests.support.schema_versions import grown, with_field, with_fields, without_field
+from tests.support.streams import CONNECTOR_PROFILES, MARKET_DATA, messages_of
+from tidemill.catalog.registration import register_schemas, subject_of
+from tidemill.catalog.schemas import Message, Schema
+from tidemill.commands.ports import Decoded
+from tidemill.contexts.connector_profiles.messages import ConnectorProfileUpdated, UpdateConnectorProfile
+from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
+from tidemill.domain.context import AppendSpec
+from tidemill.domain.errors import ContractError, Unavailable, Unreadable, UsageError
+from tidemill.domain.stream import Stream
+from tidemill.transport.avro.codec import StreamCodec
+from tidemill.transport.avro.known import REFUSED_FOR_S
+from tidemill.transport.avro.wire import prefix_of_fingerprint, prefix_of_id
+
+RECORD = "tidemill.market_data.RecordMarketData"
+RECORDED = "tidemill.market_data.MarketDataRecorded"
+UPDATE = "tidemill.connector_profiles.UpdateConnectorProfile"
+MARKET = messages_of("market_data")
+PROFILES = messages_of("connector_profiles")
+NOON = datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)
+TICK: dict[str, Any] = {
+    "command_id": "one",
+    "service_name": "quotes",
+    "timestamp": NOON,
+    "correlation_id": "c",
+    "symbol": "AAPL",
+    "time": NOON,
+    "price": 430.47,
+    "open": None,
+    "high": 438.18,
+    "low": None,
+    "volume": None,
+    "source": "test",
+}
+
+
+class HandClock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.at_s = 1000.0
+
+    def now(self) -> datetime:
+        return NOON
+
+    def monotonic_s(self) -> float:
+        return self.at_s
+
+
+async def market_codec(
+    registry: MemoryRegistry | None = None, messages: Mapping[str, Message] = MARKET, **options: Any
+) -> StreamCodec:
+    return await StreamCodec.open(MARKET_DATA, messages, clock=HandClock(), registry=registry, **options)
+
+
+async def registered(
+    messages: Mapping[str, Message] = MARKET, stream: Stream = MARKET_DATA
+) -> MemoryRegistry:
+    registry = MemoryRegistry()
+    await register_schemas(registry, stream.topics, messages)
+    return registry
+
+
+def body(schema: Schema, fields: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    schemaless_writer(buffer, parse_schema(json.loads(schema.text)), fields)
+    return buffer.getvalue()
+
+
+def single_object(schema: Schema, fields: dict[str, Any]) -> bytes:
+    return prefix_of_fingerprint(schema.fingerprint) + body(schema, fields)
+
+
+def read(codec: StreamCodec, value: bytes) -> Decoded:
+    [decoded] = codec.decode([value])
+    assert isinstance(decoded, Decoded), decoded
+    return decoded
+
+
+def refused(codec: StreamCodec, value: bytes) -> Unreadable:
+    [decoded] = codec.decode([value])
+    assert isinstance(decoded, Unreadable), decoded
+    return decoded
+
+
+async def test_a_command_is_read_with_its_facts_and_its_body() -> None:
+    schema = MARKET[RECORD].current
+    decoded = read(await market_codec(), single_object(schema, TICK))
+    assert decoded.name == RECORD
+    assert decoded.fields == TICK
+    assert decoded.body == body(schema, TICK)
+    other = read(
+        await market_codec(), single_object(schema, {**TICK, "command_id": "a longer one", "timestamp": NOON})
+    )
+    assert decoded.facts == other.facts
+    assert decoded.facts.startswith(b"\x08AAPL")
+
+
+async def test_facts_differ_where_the_payload_does() -> None:
+    codec, schema = await market_codec(), MARKET[RECORD].current
+    facts = {
+        read(codec, single_object(schema, {**TICK, **change})).facts
+        for change in ({}, {"price": 1.0}, {"open": 0.0}, {"source": "x"}, {"symbol": "AAP"})
+    }
+    assert len(facts) == 5
+
+
+async def test_an_appended_event_is_the_command_behind_other_framing() -> None:
+    codec = await market_codec()
+    decoded = read(codec, single_object(MARKET[RECORD].current, TICK))
+    event = codec.appended_event(decoded, MarketDataRecorded)
+    assert event == single_object(MARKET[RECORDED].current, TICK)
+    assert event == codec.encode_event(MarketDataRecorded(**TICK))
+    assert event == codec.appended_event(decoded._replace(body=None), MarketDataRecorded)
+
+
+async def test_an_event_of_other_types_is_encoded() -> None:
+    narrow = with_field(MARKET[RECORDED].current, "price", type="float")
+    codec = await market_codec(messages={**MARKET, RECORDED: grown(MARKET[RECORDED], narrow)})
+    decoded = read(codec, single_object(MARKET[RECORD].current, TICK))
+    assert codec.appended_event(decoded, MarketDataRecorded) == single_object(narrow, TICK)
+
+
+async def test_a_decided_event_is_encoded() -> None:
+    codec = await StreamCodec.open(CONNECTOR_PROFILES, PROFILES, clock=HandClock())
+    event = ConnectorProfileUpdated(
+        command_id="one",
+        service_name="s",
+        timestamp=NOON,
+        profile_id="p",
+        name=None,
+        profile_data='{"type": "x"}',
+    )
+    schema = PROFILES["tidemill.connector_profiles.ConnectorProfileUpdated"].current
+    assert codec.encode_event(event) == single_object(schema, event.model_dump())
+
+
+async def test_a_command_written_by_hand_is_read_back() -> None:
+    codec = await market_codec()
+    value = await codec.encode_command(RecordMarketData(**TICK))
+    assert value == single_object(MARKET[RECORD].current, TICK)
+    naive = RecordMarketData(**{**TICK, "timestamp": NOON.replace(tzinfo=None)})
+    with pytest.raises(UsageError, match=r"timestamp: .* has no time zone"):
+        await codec.encode_command(naive)
+
+
+async def test_larger_than_allowed_is_too_big() -> None:
+    value = single_object(MARKET[RECORD].current, TICK)
+    assert isinstance(read(await market_codec(max_bytes=len(value)), value), Decoded)
+    assert refused(await market_codec(max_bytes=len(value) - 1), value).code == "TOO_BIG"
+
+
+async def test_an_event_is_no_command() -> None:
+    assert (
+        refused(await market_codec(), single_object(MARKET[RECORDED].current, TICK)).code == "UNKNOWN_SCHEMA"
+    )
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+V1 = PROFILES[UPDATE].current
+V0 = without_field(V1, "expected_version")
+CHANGE: dict[str, Any] = {
+    "command_id": "one",
+    "service_name": "s",
+    "timestamp": NOON,
+    "correlation_id": None,
+    "profile_id": "p",
+    "name": "n",
+    "profile_data": None,
+}
+
+
+async def profile_codec(*versions: Schema, registry: MemoryRegistry | None = None) -> StreamCodec:
+    messages = {**PROFILES, UPDATE: grown(PROFILES[UPDATE], *versions)}
+    return await StreamCodec.open(CONNECTOR_PROFILES, messages, clock=HandClock(), registry=registry)
+
+
+async def test_an_older_version_gives_the_same_command() -> None:
+    codec = await profile_codec(V0, V1)
+    old, new = read(codec, single_object(V0, CHANGE)), read(codec, single_object(V1, CHANGE))
+    assert old.fields == {**CHANGE, "expected_version": None}
+    assert old == new
+    assert UpdateConnectorProfile(**old.fields).name == "n"
+
+
+async def test_an_older_version_is_read_strictly() -> None:
+    codec = await profile_codec(V0, V1)
+    assert refused(codec, single_object(V0, CHANGE) + b"\x00").code == "MALFORMED"
+    assert refused(codec, single_object(V0, CHANGE)[:-1]).code == "MALFORMED"
+
+
+async def test_a_repeat_is_known_after_the_schema_grew() -> None:
+    before = await StreamCodec.open(CONNECTOR_PROFILES, PROFILES, clock=HandClock())
+    value = single_object(V1, {**CHANGE, "expected_version": None})
+    grew = with_fields(V1, {"name": "note", "type": ["null", "string"], "default": None, "doc": "."})
+
+    class Grown(UpdateConnectorProfile):
+        note: str | None = None
+
+    Grown.__name__ = "UpdateConnectorProfile"
+    spec = replace(CONNECTOR_PROFILES.commands[UPDATE], model=Grown)
+    stream = replace(CONNECTOR_PROFILES, commands={**CONNECTOR_PROFILES.commands, UPDATE: spec})
+    messages = {**PROFILES, UPDATE: grown(PROFILES[UPDATE], V1, grew)}
+    after = await StreamCodec.open(stream, messages, clock=HandClock())
+    assert read(after, value).fields["note"] is None
+    assert read(after, value).facts == read(before, value).facts
+    noted = read(after, single_object(grew, {**CHANGE, "expected_version": None, "note": "x"}))
+    assert noted.facts != read(before, value).facts
+
+
+@pytest.mark.parametrize(
+    ("version", "facts"), [(None, b"\x02p\x02\x02n"), (7, b"\x02p\x02\x02n\x00\x02\x0e")]
+)
+async def test_trailing_defaults_are_no_facts(version: int | None, facts: bytes) -> None:
+    codec = await profile_codec(V1)
+    assert read(codec, single_object(V1, {**CHANGE, "expected_version": version})).facts == facts
+
+
+async def test_blocks_cut_elsewhere_and_padded_decimals_are_the_same_command() -> None:
+    name, event = hostile.messages()
+    spec = AppendSpec(hostile.SendProbe, None, hostile.ProbeSent)
+    stream = replace(MARKET_DATA, commands={name: spec}, events={event: hostile.ProbeSent})
+    codec = await StreamCodec.open(stream, hostile.messages(), clock=HandClock())
+    prefix = prefix_of_fingerprint(hostile.messages()[name].current.fingerprint)
+    plain = read(codec, prefix + hostile.good_body())
+    cut = read(codec, prefix + hostile.body_with("tags", b"\x01\x04\x02a\x02\x02b\x00"))
+    padded = read(codec, prefix + hostile.body_with("amount", b"\x06\x00\x04\xd2"))
+    assert plain == cut == padded
+    assert plain.body == hostile.good_body()
+
+
+# --- with a registry --------------------------------------------------------------------------------------------------
+
+
+async def test_with_a_registry_both_framings_are_read_and_ids_are_written() -> None:
+    registry = await registered()
+    codec = await market_codec(registry)
+    schema_id = await registry.id_of(
+        subject_of(MARKET_DATA.topics.commands, RECORD), MARKET[RECORD].current.text
+    )
+    assert schema_id is not None
+    by_id = prefix_of_id(schema_id) + body(MARKET[RECORD].current, TICK)
+    assert read(codec, by_id) == read(codec, single_object(MARKET[RECORD].current, TICK))
+    event = codec.appended_event(read(codec, by_id), MarketDataRecorded)
+    event_id = struct.unpack(">bI", event[:5])[1]
+    found = await registry.find(event_id)
+    assert found is not None
+    assert found.subjects == {subject_of(MARKET_DATA.topics.events, RECORDED)}
+    assert schemaless_reader(io.BytesIO(event[5:]), parse_schema(json.loads(found.text)), None) == TICK
+    assert await codec.encode_command(RecordMarketData(**TICK)) == by_id
+
+
+async def test_known_ids_are_read_while_the_registry_is_away() -> None:
+    registry = await registered()
+    codec = await market_codec(registry)
+    value = await codec.encode_command(RecordMarketData(**TICK))
+    registry.away = True
+    await codec.prepare([value, None, b"", single_object(MARKET[RECORD].current, TICK)])
+    assert read(codec, value).fields == TICK
+
+
+async def test_an_id_that_appears_later_is_fetched_once() -> None:
+    registry = await registered()
+    codec = await market_codec(registry)
+    subject = subject_of(MARKET_DATA.topics.commands, RECORD)
+    venue = {"name": "venue", "type": ["null", "string"], "default": None, "doc": "."}
+    newer = with_fields(MARKET[RECORD].current, venue)
+    value = prefix_of_id(await registry.register(subject, newer.text)) + body(
+        newer, {**TICK, "venue": "XNAS"}
+    )
+    assert refused(codec, value).code == "UNKNOWN_SCHEMA"
+    asked = registry.asked["find"]
+    for _ in range(3):
+        await codec.prepare([value] * 100)
+    assert registry.asked["find"] == asked + 1
+    assert read(codec, value).fields == TICK
+
+
+async def test_an_unknown_id_while_the_registry_is_away_pauses() -> None:
+    registry = await registered()
+    codec = await market_codec(registry)
+    registry.away = True
+    with pytest.raises(Unavailable, match="registry"):
+        await codec.prepare([prefix_of_id(77) + b"body"])
+    registry.away = False
+    await codec.prepare([prefix_of_id(77) + b"body"])
+    assert refused(codec, prefix_of_id(77) + b"body").code == "UNKNOWN_SCHEMA"
+
+
+async def test_an_unknown_id_is_not_asked_for_again_for_a_while() -> None:
+    registry, clock = await registered(), HandClock()
+    codec = await StreamCodec.open(MARKET_DATA, MARKET, clock=clock, registry=registry)
+    value = prefix_of_id(77) + b"body"
+    for _ in range(3):
+        await codec.prepare([value])
+        assert registry.asked["find"] == 1
+    clock.at_s += REFUSED_FOR_S + 1
+    await codec.prepare([value])
+    assert registry.asked["find"] == 2
+
+
+async def test_a_flood_of_made_up_ids_is_forgotten_in_turn() -> None:
+    registry = await registered()
+    codec = await market_codec(registry)
+    await codec.prepare([prefix_of_id(number) for number in range(1000, 6000)])
+    assert len(codec._commands._refused) == 4096
+    assert refused(codec, prefix_of_id(5999) + b"x").code == "UNKNOWN_SCHEMA"
+    assert refused(codec, prefix_of_id(1000) + b"x").code == "UNKNOWN_SCHEMA"
+
+
+async def test_ids_that_no_registry_gives_out_are_not_asked_for() -> None:
+    registry = await registered()
+    codec = await market_codec(registry)
+    values = [b"\x00\xff\xff\xff\xff" + b"body", b"\x00\x00", b"\xc3\x01" + bytes(8)]
+    await codec.prepare(values)
+    assert registry.asked["find"] == 0
+    assert [each.code for each in codec.decode(values) if isinstance(each, Unreadable)] == [
+        "UNKNOWN_SCHEMA",
+        "MALFORMED",
+        "UNKNOWN_SCHEMA",
+    ]
+
+
+COUNT_FIELD = {"name": "x", "type": "int", "default": 0}
+RECURSIVE_FIELD = {"name": "link", "type": ["null", RECORD], "default": None}
+BOMB = {"name": "bomb", "type": {"type": "array", "items": "null"}, "default": []}
+
+
+@pytest.mark.parametrize(
+    ("subject", "schema", "why"),
+    [
+        (
+            "elsewhere",
+            with_fields(MARKET[RECORD].current, {"name": "x", "type": "int", "default": 0}),
+            "not registered",
+        ),
+        (RECORD, with_fields(MARKET[RECORD].current, RECURSIVE_FIELD), "stands inside itself"),
+        (RECORD, with_fields(MARKET[RECORD].current, BOMB), "no bytes"),
+        (RECORD, with_field(MARKET[RECORD].current, "price", type="string"), "cannot be read as double"),
+        (RECORD, without_field(MARKET[RECORD].current, "symbol"), "symbol: has no default"),
+        (
+            RECORD,
+            with_field(
+                MARKET[RECORD].current, "time", type={"type": "long", "logicalType": "timestamp-millis"}
+            ),
+            "cannot be read as long (timestamp-micros)",
+        ),
+        (RECORDED, MARKET[RECORDED].current, "is no message of"),
+    ],
+)
+async def test_a_registered_schema_that_may_not_be_used(subject: str, schema: Schema, why: str) -> None:
+    registry = MemoryRegistry()
+    await register_schemas(registry, MARKET_DATA.topics, MARKET)
+    registry.levels.clear()
+    codec = await market_codec(registry)
+    schema_id = await registry.register(subject_of(MARKET_DATA.topics.commands, subject), schema.text)
+    value = prefix_of_id(schema_id) + body(MARKET[RECORD].current, TICK)
+    await codec.prepare([value])
+    fault = refused(codec, value)
+    assert fault.code == "UNKNOWN_SCHEMA"
+    assert why in fault.detail
+
+
+# --- what is found at start -------------------------------------------------------------------------------------------
+
+
+async def test_an_unregistered_event_is_found_at_start() -> None:
+    with pytest.raises(ContractError, match="run `tidemill schemas register`"):
+        await market_codec(MemoryRegistry())
+
+
+async def test_a_class_that_left_its_schema_is_found_at_start() -> None:
+    changed = {**MARKET, RECORD: grown(MARKET[RECORD], without_field(MARKET[RECORD].current, "volume"))}
+    with pytest.raises(ContractError, match="class and schema differ"):
+        await market_codec(messages=changed)
+
+
+async def test_a_command_without_a_schema_is_found_at_start() -> None:
+    with pytest.raises(ContractError, match="tidemill schemas new"):
+        await market_codec(messages={RECORDED: MARKET[RECORDED]})
+
+
+async def test_two_meanings_of_one_fingerprint_are_found_at_start() -> None:
+    current = MARKET[RECORD].current
+    twin = with_field(current, "time", type={"type": "long", "logicalType": "timestamp-millis"})
+    assert twin.fingerprint == current.fingerprint
+    with pytest.raises(ContractError, match="share a fingerprint"):
+        await market_codec(messages={**MARKET, RECORD: grown(MARKET[RECORD], twin, current)})
