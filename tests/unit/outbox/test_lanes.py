@@ -1,0 +1,155 @@
+"""Many lanes at once: what they share, what it costs to be idle, and chaos."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.support.outbox import Scribe, lane_of
+from tests.support.relays import LANE, World
+from tests.support.waiting import eventually
+from tidemill.outbox.lanes import RelaySettings
+from tidemill.outbox.ports import Published
+from tidemill.telemetry import REGISTRY
+
+
+@asynccontextmanager
+async def running(world: World) -> AsyncIterator[World]:
+    work = asyncio.create_task(world.relays.run())
+    yield world
+    await world.relays.stop()
+    await work
+
+
+@pytest.mark.parametrize(("lanes", "share"), [(0, 1000), (1, 1000), (32, 1000), (64, 500), (1000, 250)])
+def test_many_lanes_share_what_is_in_memory(lanes: int, share: int) -> None:
+    defaults = RelaySettings()
+    world = World(
+        most_positions=defaults.most_positions,
+        least_positions=defaults.least_positions,
+        positions_in_all=defaults.positions_in_all,
+    )
+    relays: Any = dict.fromkeys(range(lanes))
+    world.relays._relays = relays
+    assert world.relays._share() == share
+
+
+async def test_idle_lanes_are_asked_about_together() -> None:
+    lanes = [lane_of(number, number - 1, partitions=64) for number in range(1, 65)]
+    async with running(World()) as world:
+        await world.take(*lanes)
+        await eventually(lambda: all(each.waiting for each in world.relays._relays.values()), 5, "all idle")
+        reads = world.outbox.reads
+        asked: list[Mapping[int, int]] = []
+        pending = world.outbox.pending
+
+        async def counted(positions: Mapping[int, int]) -> dict[int, int]:
+            asked.append(positions)
+            return await pending(positions)
+
+        world.outbox.pending = counted  # type: ignore[method-assign]
+        await eventually(lambda: len(asked) > 3, 5, "some looks")
+        assert world.outbox.reads == reads
+        assert all(len(positions) == 64 for positions in asked)
+
+
+async def test_hints_of_many_lanes_are_stored_together() -> None:
+    lanes = [lane_of(number, number - 1) for number in range(1, 5)]
+    world = World()
+    stored: list[Mapping[int, Published]] = []
+    mark = world.outbox.mark
+
+    async def counted(marks: Mapping[int, Published]) -> None:
+        stored.append(marks)
+        await mark(marks)
+
+    world.outbox.mark = counted  # type: ignore[method-assign]
+    world.outbox.store(*(Scribe(lane).applied(3).batch() for lane in lanes))
+    await world.take(*lanes)
+    for lane in lanes:
+        await world.published(3, lane)
+    await world.relays.stop()
+    assert [sorted(marks) for marks in stored] == [[1, 2, 3, 4]]
+    assert {lane: hint.position for lane, hint in world.outbox.hints.items()} == {1: 3, 2: 3, 3: 3, 4: 3}
+
+
+async def test_the_backlog_is_shown() -> None:
+    def shown() -> float | None:
+        return REGISTRY.get_sample_value("tidemill_unpublished_positions", {"aggregate": LANE.aggregate})
+
+    async with running(World()) as world:
+        world.topics.gate.clear()
+        world.outbox.store(Scribe(LANE).applied(7).batch())
+        await world.take(LANE)
+        await eventually(lambda: shown() == 7, 5, "the backlog")
+        world.topics.gate.set()
+        await eventually(lambda: shown() == 0, 5, "no backlog")
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_chaos_neither_loses_nor_doubles_nor_reorders(seed: int) -> None:
+    """Two processes hand lanes to and fro while the broker and the database fail and commands go on."""
+    chance = random.Random(seed)
+    lanes = [lane_of(number, number - 1) for number in (1, 2, 3)]
+    scribes = {lane.lane: Scribe(lane) for lane in lanes}
+    first = World()
+    second = World(first.outbox, first.topics)
+    worlds = (first, second)
+    async with running(first), running(second):
+        await first.take(*lanes)
+        for _ in range(40):
+            await _something_happens(chance, worlds, scribes)
+        first.outbox.away = False
+        first.topics.gate.set()
+        first.topics.faults.clear()
+        await _hand_over(worlds[seed % 2], scribes)
+        for scribe in scribes.values():
+            if scribe.position:
+                await first.published(scribe.position, scribe.lane)
+    assert first.topics.open == 0
+    for scribe in scribes.values():
+        first.check(scribe)
+
+
+async def _something_happens(
+    chance: random.Random, worlds: tuple[World, World], scribes: Mapping[int, Scribe]
+) -> None:
+    outbox, topics = worlds[0].outbox, worlds[0].topics
+    scribe = chance.choice(list(scribes.values()))
+    match chance.randrange(6):
+        case 0 | 1:
+            events = chance.choice([0, 1, 1, 1, 3])
+            outbox.store(scribe.applied(chance.randint(1, 15), events=events).rejected().batch())
+            chance.choice(worlds).relays.wake([scribe.lane.lane])
+        case 2:
+            topics.faults.append(chance.choice(["lost", "unheard", "torn"]))
+        case 3:
+            outbox.away = not outbox.away
+        case 4:
+            (topics.gate.clear if topics.gate.is_set() else topics.gate.set)()
+        case 5 if not outbox.away:
+            topics.gate.set()  # a claim waits for the comparison, and what hangs is not its fault
+            await _hand_over(chance.choice(worlds), {scribe.lane.lane: scribe})
+    for _ in range(chance.randint(0, 20)):
+        await _turn()
+
+
+async def _turn() -> None:
+    """Let whoever is ready run once; takes no time."""
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_soon(over.set)
+    await over.wait()
+
+
+async def _hand_over(world: World, scribes: Mapping[int, Scribe]) -> None:
+    for scribe in scribes.values():
+        lane = scribe.lane
+        if lane.lane not in world.outbox.epochs:
+            world.outbox.create(lane.lane)
+        world.outbox.epochs[lane.lane] += 1
+        await world.take(lane, epoch=world.outbox.epochs[lane.lane])

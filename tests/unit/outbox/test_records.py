@@ -1,0 +1,154 @@
+"""Records look as the contract says: CloudEvents, our numbers, dead letters untouched."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.support.outbox import Scribe, lane_of
+from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
+from tidemill.outbox.records import RecordBuilder
+from tidemill.outbox.tails import Sent
+
+LANE = lane_of(7, partition=3)
+COMMAND = "0192f0c1-2b3c-7def-8123-456789abcdef"
+NOTHING = Sent(0, 0, 0)
+
+
+def item(**fields: Any) -> OutboxItem:
+    (row,) = Scribe(LANE).applied().batch().items()
+    return row._replace(command_id=COMMAND, **fields)
+
+
+def records(
+    *items: OutboxItem, sent: Sent = NOTHING, timeline: int = 1
+) -> tuple[list[OutboundRecord], list[OutboundRecord]]:
+    heads = [(each, b"outcome") for each in items if each.item == 0 and each.position > sent.outcomes]
+    return RecordBuilder(LANE, timeline).events_and_outcomes(items, heads, sent)
+
+
+def test_an_event_has_the_documented_headers() -> None:
+    row = item(correlation="order-1", trace="00-4bf9-00f0-01", chain=-7, client_id="mine-1")
+    ((event,), _) = records(row, timeline=2)
+    assert (event.key, event.value) == (b"AAPL", b"event 1")
+    assert dict(event.headers) == {
+        "ce_specversion": b"1.0",
+        "ce_id": COMMAND.encode() + b":1",
+        "ce_type": b"tidemill.market_data.MarketDataRecorded",
+        "ce_source": b"/tidemill/market-data",
+        "ce_time": b"2026-11-21T07:30:00.000250Z",
+        "ce_subject": b"AAPL",
+        "ce_correlationid": b"order-1",
+        "ce_causationid": b"mine-1",
+        "content-type": b"application/avro",
+        "traceparent": b"00-4bf9-00f0-01",
+        "tm_timeline": b"2",
+        "tm_position": b"1",
+        "tm_chain": b"-7",
+        "tm_sequence": b"1",
+    }
+    assert event.headers[-1][0] == "tm_sequence"
+    assert len({name for name, _ in event.headers}) == len(event.headers)
+
+
+def test_what_is_not_there_has_no_header() -> None:
+    ((event,), (outcome,)) = records(item(key=None))
+    for record in (event, outcome):
+        assert not {"ce_subject", "ce_correlationid", "traceparent"} & dict(record.headers).keys()
+    assert dict(event.headers)["ce_causationid"] == COMMAND.encode()
+
+
+def test_an_outcome_is_named_by_its_position() -> None:
+    _, (outcome,) = records(item(position=41, correlation="order-1"))
+    headers = dict(outcome.headers)
+    assert (outcome.key, outcome.value) == (b"AAPL", b"outcome")
+    assert headers["ce_id"] == b"market-data/3/41"
+    assert headers["ce_type"] == b"tidemill.outcome.CommandOutcome"
+    assert headers["ce_causationid"] == COMMAND.encode()
+    assert headers["ce_correlationid"] == b"order-1"
+    assert (headers["tm_position"], headers["tm_sequence"]) == (b"41", b"1")
+    assert "tm_chain" not in headers
+
+
+@pytest.mark.parametrize(
+    ("key", "subject"),
+    [
+        (b"AAPL", b"AAPL"),
+        ("Zürich".encode(), "Zürich".encode()),
+        (b"a b", b"a b"),
+        (b"", None),
+        (b"tab\there", None),
+        (b"\xff\xfe", None),
+        ("\ufffd".encode(), "\ufffd".encode()),
+        (None, None),
+    ],
+)
+def test_only_printable_keys_are_subjects(key: bytes | None, subject: bytes | None) -> None:
+    ((event,), _) = records(item(key=key))
+    assert dict(event.headers).get("ce_subject") == subject
+    assert event.key == key
+
+
+def test_further_events_of_a_command_count_on() -> None:
+    rows = Scribe(LANE).applied(events=3).batch().items()
+    events, outcomes = records(*rows)
+    command = rows[0].command_id
+    ids = [dict(event.headers)["ce_id"].decode() for event in events]  # type: ignore[union-attr]
+    assert ids == [f"{command}:{number}" for number in (1, 2, 3)]
+    assert [dict(event.headers)["tm_position"] for event in events] == [b"1"] * 3
+    assert len(outcomes) == 1
+
+
+def test_what_the_topics_hold_is_left_out() -> None:
+    rows = Scribe(LANE).applied(2, events=2).rejected().batch().items()
+    events, outcomes = records(*rows, sent=Sent(sequence=3, outcomes=1, dead_letters=0))
+    assert [dict(event.headers)["tm_sequence"] for event in events] == [b"4"]
+    assert [dict(outcome.headers)["tm_position"] for outcome in outcomes] == [b"2", b"3"]
+
+
+def test_each_batch_keeps_its_own_time() -> None:
+    later = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
+    rows = item(), item(position=2, sequence=2, at=later), item(position=3, sequence=3)
+    events, _ = records(*rows)
+    times = [dict(event.headers)["ce_time"] for event in events]
+    assert times == [
+        b"2026-11-21T07:30:00.000250Z", b"2026-12-31T23:59:59.000000Z", b"2026-11-21T07:30:00.000250Z"
+    ]  # fmt: skip
+
+
+def test_many_keys_do_not_pile_up() -> None:
+    builder = RecordBuilder(LANE, 1)
+    rows = [item(key=b"key %d" % number, position=number, sequence=number) for number in range(1, 5001)]
+    events, _ = builder.events_and_outcomes(rows, [], Sent(0, 5001, 0))
+    assert [dict(event.headers)["ce_subject"] for event in events] == [row.key for row in rows]
+    assert len(builder._subjects) <= 4096
+
+
+def test_a_dead_letter_is_untouched_but_for_what_is_wrong_with_it() -> None:
+    sent: tuple[tuple[str, bytes | None], ...] = (("a", b"\x00\xff"), ("a", None), ("", b""))
+    record = ParkedRecord(9, "t.commands.v1", 3, 8, None, b"\x00junk", sent, "MALFORMED", "cut off")
+    (letter,) = RecordBuilder(LANE, 1).dead_letters([item(position=9, sequence=5)], [record])
+    assert (letter.key, letter.value) == (None, b"\x00junk")
+    assert tuple(letter.headers[:3]) == sent
+    assert dict(letter.headers[3:]) == {
+        "__connect.errors.topic": b"t.commands.v1",
+        "__connect.errors.partition": b"3",
+        "__connect.errors.offset": b"8",
+        "__connect.errors.connector.name": b"tidemill",
+        "__connect.errors.task.id": b"3",
+        "__connect.errors.stage": b"VALUE_CONVERTER",
+        "__connect.errors.exception.class.name": b"MALFORMED",
+        "__connect.errors.exception.message": b"cut off",
+        "tm_timeline": b"1",
+        "tm_position": b"9",
+        "tm_sequence": b"5",
+    }
+
+
+def test_a_record_that_ended_a_process_says_at_which_stage() -> None:
+    record = ParkedRecord(1, "t", 0, 0, b"k", None, (), "CRASHED", "five times")
+    (letter,) = RecordBuilder(LANE, 1).dead_letters([item()], [record])
+    assert dict(letter.headers)["__connect.errors.stage"] == b"TASK_PUT"
+    assert letter.value is None
