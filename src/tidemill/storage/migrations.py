@@ -10,12 +10,13 @@ that a service can tell that all of its own are there while a newer version has 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import alembic.command
 from alembic.config import Config
@@ -50,6 +51,13 @@ _APPLIED = text(
 )
 _UNDONE = text("delete from public.tidemill_migration where revision = :id")
 _HISTORY = "select revision, applied_at from public.tidemill_migration"
+_TIMESCALEDB = "select extversion from pg_extension where extname = 'timescaledb'"
+
+OLDEST_TIMESCALEDB: Final = (2, 19)
+BROKEN_TIMESCALEDB: Final = (
+    "2.30.0"  # its prepared statements, which asyncpg's all are, go wrong at the sixth call
+)
+
 _HAS_HISTORY = "select to_regclass('public.tidemill_migration') is not null"
 
 
@@ -155,12 +163,35 @@ async def check(
 
     Raises:
         NotMigrated: it lacks some.
-        Unavailable, UsageError: no server; a wrong address or login.
+        UsageError: its TimescaleDB is one that we must not use; or a wrong address or login.
+        Unavailable: no server.
     """
-    known = await status(url, locations=locations, tls=tls, limits=limits)
-    missing = [each.revision for each in known if each.applied_at is None]
+    known = own_revisions(script_directory(alembic_config(locations)))
+    async with connected(url, tls, limits or Limits()) as connection:
+        applied = await _applied(connection)
+        timescaledb = await connection.fetchval(_TIMESCALEDB)
+    missing = [each.revision for each in known if each.revision not in applied]
     if missing:
         raise NotMigrated(missing)
+    check_timescaledb(timescaledb)
+
+
+def check_timescaledb(version: str | None) -> None:
+    """Return if this version of the extension may be used.
+
+    Raises:
+        UsageError: it is absent, too old, or 2.30.0, which gives wrong answers.
+    """
+    if version is None:
+        raise UsageError(
+            "the database has no extension timescaledb: run `tidemill migrate` with a login that may add it"
+        )
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_TIMESCALEDB:
+        raise UsageError(f"TimescaleDB {version} is too old: update the extension to 2.19 or later")
+    if version == BROKEN_TIMESCALEDB:
+        raise UsageError(
+            f"TimescaleDB {version} repeats rows under a LIMIT parameter: update the extension to 2.31 or later"
+        )
 
 
 async def _applied(connection: Driver) -> Mapping[str, datetime]:

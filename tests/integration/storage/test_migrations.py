@@ -16,6 +16,7 @@ from tests.support.waiting import eventually
 from tidemill.app.contexts import load_contexts
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, Unavailable, UsageError
+from tidemill.storage import migrations
 from tidemill.storage.migration_session import Limits, MigrationBlocked, MigrationFailed
 from tidemill.storage.migrations import NotMigrated, Step, check, downgrade, status, upgrade
 from tidemill.storage.revisions import draft
@@ -123,6 +124,14 @@ async def test_a_service_is_told_what_is_missing(database: str, empty_database: 
     with pytest.raises(NotMigrated) as none:
         await check(empty_database)
     assert set(none.value.missing) == BUILT_IN
+
+
+async def test_a_service_does_not_start_on_an_old_timescaledb(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "OLDEST_TIMESCALEDB", (99, 0))
+    with pytest.raises(UsageError, match="too old"):
+        await check(database)
 
 
 # --- one at a time ---------------------------------------------------------------------------------------------------
