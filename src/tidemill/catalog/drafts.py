@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import types
-import typing
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -23,8 +23,8 @@ from tidemill.catalog.avro import (
     parse,
 )
 from tidemill.catalog.avro import Union as AvroUnion
-from tidemill.catalog.lint import BASE
 from tidemill.domain.errors import ContractError
+from tidemill.domain.messages import CommandBase, EventBase
 
 _PLAIN: Final[dict[type, Any]] = {
     bool: "boolean",
@@ -34,6 +34,13 @@ _PLAIN: Final[dict[type, Any]] = {
     bytes: "bytes",
     datetime: {"type": "long", "logicalType": "timestamp-micros"},
     date: {"type": "int", "logicalType": "date"},
+}
+_DECIMAL: Final = ("max_digits", "decimal_places")
+_BASE_DOCS: Final = {
+    "command_id": "Identifies the command: a repeat with the same id gets the first outcome again.",
+    "service_name": "The service that sends the command.",
+    "timestamp": "When the service made the command, by its own clock. Recorded; decides nothing.",
+    "correlation_id": "What the service wants to find again in the outcome and in the events.",
 }
 _ALIKE: Final = {"int": "long", "float": "double"}
 """Avro kinds that are one type in Python."""
@@ -45,10 +52,7 @@ def draft_schema(model: type[BaseModel], namespace: str) -> dict[str, Any]:
     Raises:
         ContractError: a field's type has no Avro form here; the message names it.
     """
-    drafted: dict[str, Any] = {"type": "record", "name": model.__name__, "namespace": namespace}
-    drafted["doc"] = (model.__doc__ or "").strip() if model.__doc__ != BaseModel.__doc__ else ""
-    drafted["fields"] = [_draft_field(model, name, info) for name, info in model.model_fields.items()]
-    return drafted
+    return _Draft().record(model, namespace)
 
 
 def out_of_step(model: type[BaseModel], record: Record) -> list[str]:
@@ -58,65 +62,76 @@ def out_of_step(model: type[BaseModel], record: Record) -> list[str]:
     return list(_differences(drafted, record))
 
 
-def _draft_field(model: type[BaseModel], name: str, info: FieldInfo) -> dict[str, Any]:
-    try:
-        kind = _draft_type(info.annotation, info)
-    except ContractError as fault:
-        raise ContractError(f"{model.__name__}.{name}: {fault}") from fault
-    drafted = {"name": name, "type": kind}
-    if isinstance(kind, list):
-        drafted["default"] = None
-    elif name not in {field.name for field in BASE} and isinstance(info.default, str | int | float):
-        drafted["default"] = info.default.value if isinstance(info.default, Enum) else info.default
-    return {**drafted, "doc": info.description or ""}
+class _Draft:
+    """Drafts one schema: a class that stands in several places is defined at the first."""
 
+    def __init__(self) -> None:
+        self._named: set[str] = set()
 
-def _draft_type(annotation: Any, info: FieldInfo | None) -> Any:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is typing.Annotated:
-        return _draft_type(arguments[0], FieldInfo.from_annotation(annotation))
-    if origin in (Union, types.UnionType):
-        present = [argument for argument in arguments if argument is not type(None)]
-        if len(present) != 1 or len(present) == len(arguments):
-            raise ContractError(f"{annotation}: a union is of one type and None")
-        return ["null", _draft_type(present[0], info)]
-    if origin in (list, tuple) and arguments:
-        return {"type": "array", "items": _draft_type(arguments[0], None)}
-    if origin is dict and arguments[0] is str:
-        return {"type": "map", "values": _draft_type(arguments[1], None)}
-    if origin is Literal:
-        raise ContractError("declare an enum.StrEnum: a literal has no name")
-    return _draft_class(annotation, info)
+    def record(self, model: type[BaseModel], namespace: str = "") -> dict[str, Any]:
+        self._named.add(model.__name__)
+        drafted: dict[str, Any] = {"type": "record", "name": model.__name__}
+        if namespace:
+            drafted["namespace"] = namespace
+        drafted["doc"] = inspect.cleandoc(model.__doc__ or "")
+        drafted["fields"] = [self._field(model, name, info) for name, info in model.model_fields.items()]
+        return drafted
 
+    def _field(self, model: type[BaseModel], name: str, info: FieldInfo) -> dict[str, Any]:
+        try:
+            kind = self._type(info.annotation, info)
+        except ContractError as fault:
+            raise ContractError(f"{model.__name__}.{name}: {fault}") from fault
+        drafted = {"name": name, "type": kind}
+        if isinstance(kind, list):
+            drafted["default"] = None
+        elif isinstance(info.default, str | int | float):
+            drafted["default"] = info.default.value if isinstance(info.default, Enum) else info.default
+        doc = info.description or (
+            _BASE_DOCS.get(name, "") if issubclass(model, CommandBase | EventBase) else ""
+        )
+        return {**drafted, "doc": doc}
 
-def _draft_class(annotation: Any, info: FieldInfo | None) -> Any:
-    if annotation in _PLAIN:
-        return _PLAIN[annotation]
-    if annotation is Decimal:
-        return _draft_decimal(info)
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
+    def _type(self, annotation: Any, info: FieldInfo | None = None) -> Any:
+        origin, arguments = get_origin(annotation), get_args(annotation)
+        if origin is Annotated:
+            return self._type(arguments[0], FieldInfo.from_annotation(annotation))
+        if origin in (Union, types.UnionType):
+            present = [argument for argument in arguments if argument is not type(None)]
+            if len(present) != 1 or len(present) == len(arguments):
+                raise ContractError(f"{annotation}: a union is of one type and None")
+            return ["null", self._type(present[0], info)]
+        if origin in (list, tuple) and arguments:
+            return {"type": "array", "items": self._type(arguments[0])}
+        if origin is dict and arguments[0] is str:
+            return {"type": "map", "values": self._type(arguments[1])}
+        return self._class(annotation, info)
+
+    def _class(self, annotation: Any, info: FieldInfo | None) -> Any:
+        if annotation in _PLAIN:
+            return _PLAIN[annotation]
+        if annotation is Decimal:
+            return _decimal(info)
+        if not isinstance(annotation, type) or not issubclass(annotation, Enum | BaseModel):
+            known = "str, int, float, bool, bytes, datetime, date, Decimal, list, dict[str, ...], StrEnum or a model"
+            raise ContractError(f"{annotation} has no Avro form here; use {known}")
+        if annotation.__name__ in self._named:
+            return annotation.__name__
+        if issubclass(annotation, BaseModel):
+            return self.record(annotation)
+        self._named.add(annotation.__name__)
         symbols = [str(symbol.value) for symbol in annotation]
         return {"type": "enum", "name": annotation.__name__, "symbols": symbols, "default": symbols[0]}
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        drafted = draft_schema(annotation, "")
-        del drafted["namespace"]
-        return drafted
-    raise ContractError(
-        f"{annotation} has no Avro form here; use a string, a number, a datetime, a list, a dict, a model"
-    )
 
 
-def _draft_decimal(info: FieldInfo | None) -> dict[str, Any]:
-    limits = {
-        name: getattr(rule, name, None) for rule in (info.metadata if info else ()) for name in _DECIMAL
-    }
-    precision, scale = limits.get("max_digits"), limits.get("decimal_places")
-    if precision is None or scale is None:
+def _decimal(info: FieldInfo | None) -> dict[str, Any]:
+    limits: dict[str, int] = {}
+    for rule in info.metadata if info else ():
+        limits |= {name: getattr(rule, name) for name in _DECIMAL if getattr(rule, name, None) is not None}
+    if len(limits) < len(_DECIMAL):
         raise ContractError("a Decimal needs max_digits and decimal_places")
+    precision, scale = (limits[name] for name in _DECIMAL)
     return {"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale}
-
-
-_DECIMAL: Final = ("max_digits", "decimal_places")
 
 
 def _differences(drafted: Record, record: Record) -> Iterator[str]:
