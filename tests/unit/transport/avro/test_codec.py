@@ -2,102 +2,39 @@
 
 from __future__ import annotations
 
-import io
-import json
-import struct
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from tests.fakes.registry import MemoryRegistry
 from tests.support import hostile
+from tests.support.codecs import (
+    MARKET,
+    NOON,
+    RECORD,
+    RECORDED,
+    TICK,
+    HandClock,
+    body,
+    market_codec,
+    read,
+    refused,
+    single_object,
+)
 from tests.support.schema_versions import grown, with_field, with_fields, without_field
 from tests.support.streams import CONNECTOR_PROFILES, MARKET_DATA, messages_of
-from tidemill.catalog.registration import register_schemas, subject_of
-from tidemill.catalog.schemas import Message, Schema
+from tidemill.catalog.schemas import Schema
 from tidemill.commands.ports import Decoded
 from tidemill.contexts.connector_profiles.messages import ConnectorProfileUpdated, UpdateConnectorProfile
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
 from tidemill.domain.context import AppendSpec
-from tidemill.domain.errors import ContractError, Unavailable, Unreadable, UsageError
-from tidemill.domain.stream import Stream
+from tidemill.domain.errors import ContractError, UsageError
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.avro.known import REFUSED_FOR_S
-from tidemill.transport.avro.wire import prefix_of_fingerprint, prefix_of_id
+from tidemill.transport.avro.wire import prefix_of_fingerprint
 
-RECORD = "tidemill.market_data.RecordMarketData"
-RECORDED = "tidemill.market_data.MarketDataRecorded"
 UPDATE = "tidemill.connector_profiles.UpdateConnectorProfile"
-MARKET = messages_of("market_data")
 PROFILES = messages_of("connector_profiles")
-NOON = datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)
-TICK: dict[str, Any] = {
-    "command_id": "one",
-    "service_name": "quotes",
-    "timestamp": NOON,
-    "correlation_id": "c",
-    "symbol": "AAPL",
-    "time": NOON,
-    "price": 430.47,
-    "open": None,
-    "high": 438.18,
-    "low": None,
-    "volume": None,
-    "source": "test",
-}
-
-
-class HandClock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.at_s = 1000.0
-
-    def now(self) -> datetime:
-        return NOON
-
-    def monotonic_s(self) -> float:
-        return self.at_s
-
-
-async def market_codec(
-    registry: MemoryRegistry | None = None, messages: Mapping[str, Message] = MARKET, **options: Any
-) -> StreamCodec:
-    return await StreamCodec.open(MARKET_DATA, messages, clock=HandClock(), registry=registry, **options)
-
-
-async def registered(
-    messages: Mapping[str, Message] = MARKET, stream: Stream = MARKET_DATA
-) -> MemoryRegistry:
-    registry = MemoryRegistry()
-    await register_schemas(registry, stream.topics, messages)
-    return registry
-
-
-def body(schema: Schema, fields: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    schemaless_writer(buffer, parse_schema(json.loads(schema.text)), fields)
-    return buffer.getvalue()
-
-
-def single_object(schema: Schema, fields: dict[str, Any]) -> bytes:
-    return prefix_of_fingerprint(schema.fingerprint) + body(schema, fields)
-
-
-def read(codec: StreamCodec, value: bytes) -> Decoded:
-    [decoded] = codec.decode([value])
-    assert isinstance(decoded, Decoded), decoded
-    return decoded
-
-
-def refused(codec: StreamCodec, value: bytes) -> Unreadable:
-    [decoded] = codec.decode([value])
-    assert isinstance(decoded, Unreadable), decoded
-    return decoded
 
 
 async def test_a_command_is_read_with_its_facts_and_its_body() -> None:
@@ -247,144 +184,7 @@ async def test_blocks_cut_elsewhere_and_padded_decimals_are_the_same_command() -
     assert plain.body == hostile.good_body()
 
 
-# --- with a registry --------------------------------------------------------------------------------------------------
-
-
-async def test_with_a_registry_both_framings_are_read_and_ids_are_written() -> None:
-    registry = await registered()
-    codec = await market_codec(registry)
-    schema_id = await registry.id_of(
-        subject_of(MARKET_DATA.topics.commands, RECORD), MARKET[RECORD].current.text
-    )
-    assert schema_id is not None
-    by_id = prefix_of_id(schema_id) + body(MARKET[RECORD].current, TICK)
-    assert read(codec, by_id) == read(codec, single_object(MARKET[RECORD].current, TICK))
-    event = codec.appended_event(read(codec, by_id), MarketDataRecorded)
-    event_id = struct.unpack(">bI", event[:5])[1]
-    found = await registry.find(event_id)
-    assert found is not None
-    assert found.subjects == {subject_of(MARKET_DATA.topics.events, RECORDED)}
-    assert schemaless_reader(io.BytesIO(event[5:]), parse_schema(json.loads(found.text)), None) == TICK
-    assert await codec.encode_command(RecordMarketData(**TICK)) == by_id
-
-
-async def test_known_ids_are_read_while_the_registry_is_away() -> None:
-    registry = await registered()
-    codec = await market_codec(registry)
-    value = await codec.encode_command(RecordMarketData(**TICK))
-    registry.away = True
-    await codec.prepare([value, None, b"", single_object(MARKET[RECORD].current, TICK)])
-    assert read(codec, value).fields == TICK
-
-
-async def test_an_id_that_appears_later_is_fetched_once() -> None:
-    registry = await registered()
-    codec = await market_codec(registry)
-    subject = subject_of(MARKET_DATA.topics.commands, RECORD)
-    venue = {"name": "venue", "type": ["null", "string"], "default": None, "doc": "."}
-    newer = with_fields(MARKET[RECORD].current, venue)
-    value = prefix_of_id(await registry.register(subject, newer.text)) + body(
-        newer, {**TICK, "venue": "XNAS"}
-    )
-    assert refused(codec, value).code == "UNKNOWN_SCHEMA"
-    asked = registry.asked["find"]
-    for _ in range(3):
-        await codec.prepare([value] * 100)
-    assert registry.asked["find"] == asked + 1
-    assert read(codec, value).fields == TICK
-
-
-async def test_an_unknown_id_while_the_registry_is_away_pauses() -> None:
-    registry = await registered()
-    codec = await market_codec(registry)
-    registry.away = True
-    with pytest.raises(Unavailable, match="registry"):
-        await codec.prepare([prefix_of_id(77) + b"body"])
-    registry.away = False
-    await codec.prepare([prefix_of_id(77) + b"body"])
-    assert refused(codec, prefix_of_id(77) + b"body").code == "UNKNOWN_SCHEMA"
-
-
-async def test_an_unknown_id_is_not_asked_for_again_for_a_while() -> None:
-    registry, clock = await registered(), HandClock()
-    codec = await StreamCodec.open(MARKET_DATA, MARKET, clock=clock, registry=registry)
-    value = prefix_of_id(77) + b"body"
-    for _ in range(3):
-        await codec.prepare([value])
-        assert registry.asked["find"] == 1
-    clock.at_s += REFUSED_FOR_S + 1
-    await codec.prepare([value])
-    assert registry.asked["find"] == 2
-
-
-async def test_a_flood_of_made_up_ids_is_forgotten_in_turn() -> None:
-    registry = await registered()
-    codec = await market_codec(registry)
-    await codec.prepare([prefix_of_id(number) for number in range(1000, 6000)])
-    assert len(codec._commands._refused) == 4096
-    assert refused(codec, prefix_of_id(5999) + b"x").code == "UNKNOWN_SCHEMA"
-    assert refused(codec, prefix_of_id(1000) + b"x").code == "UNKNOWN_SCHEMA"
-
-
-async def test_ids_that_no_registry_gives_out_are_not_asked_for() -> None:
-    registry = await registered()
-    codec = await market_codec(registry)
-    values = [b"\x00\xff\xff\xff\xff" + b"body", b"\x00\x00", b"\xc3\x01" + bytes(8)]
-    await codec.prepare(values)
-    assert registry.asked["find"] == 0
-    assert [each.code for each in codec.decode(values) if isinstance(each, Unreadable)] == [
-        "UNKNOWN_SCHEMA",
-        "MALFORMED",
-        "UNKNOWN_SCHEMA",
-    ]
-
-
-COUNT_FIELD = {"name": "x", "type": "int", "default": 0}
-RECURSIVE_FIELD = {"name": "link", "type": ["null", RECORD], "default": None}
-BOMB = {"name": "bomb", "type": {"type": "array", "items": "null"}, "default": []}
-
-
-@pytest.mark.parametrize(
-    ("subject", "schema", "why"),
-    [
-        (
-            "elsewhere",
-            with_fields(MARKET[RECORD].current, {"name": "x", "type": "int", "default": 0}),
-            "not registered",
-        ),
-        (RECORD, with_fields(MARKET[RECORD].current, RECURSIVE_FIELD), "stands inside itself"),
-        (RECORD, with_fields(MARKET[RECORD].current, BOMB), "no bytes"),
-        (RECORD, with_field(MARKET[RECORD].current, "price", type="string"), "cannot be read as double"),
-        (RECORD, without_field(MARKET[RECORD].current, "symbol"), "symbol: has no default"),
-        (
-            RECORD,
-            with_field(
-                MARKET[RECORD].current, "time", type={"type": "long", "logicalType": "timestamp-millis"}
-            ),
-            "cannot be read as long (timestamp-micros)",
-        ),
-        (RECORDED, MARKET[RECORDED].current, "is no message of"),
-    ],
-)
-async def test_a_registered_schema_that_may_not_be_used(subject: str, schema: Schema, why: str) -> None:
-    registry = MemoryRegistry()
-    await register_schemas(registry, MARKET_DATA.topics, MARKET)
-    registry.levels.clear()
-    codec = await market_codec(registry)
-    schema_id = await registry.register(subject_of(MARKET_DATA.topics.commands, subject), schema.text)
-    value = prefix_of_id(schema_id) + body(MARKET[RECORD].current, TICK)
-    await codec.prepare([value])
-    fault = refused(codec, value)
-    assert fault.code == "UNKNOWN_SCHEMA"
-    assert why in fault.detail
-
-
 # --- what is found at start -------------------------------------------------------------------------------------------
-
-
-async def test_an_unregistered_event_is_found_at_start() -> None:
-    with pytest.raises(ContractError, match="run `tidemill schemas register`"):
-        await market_codec(MemoryRegistry())
 
 
 async def test_a_class_that_left_its_schema_is_found_at_start() -> None:
