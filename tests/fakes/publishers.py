@@ -1,48 +1,37 @@
-"""Outbound topics and their publishers in memory, with the faults that a broker has."""
+"""Publishers on a broker in memory, watched: used as their port says, closed, and made to wait or fail at will."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tests.fakes.kafka import MemoryBroker, MemoryRecord
+from tests.fakes.kafka_ports import MemoryLanePublisher
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
-from tidemill.outbox.ports import (
-    OutboundRecord,
-    OutboxItem,
-    PublisherFenced,
-    Refused,
-    Tail,
-    Tails,
-)
+from tidemill.outbox.ports import OutboundRecord, OutboxItem, Tails
 
 
-def header(record: OutboundRecord, name: str) -> bytes | None:
-    """Return the last header of that name."""
-    return next((value for key, value in reversed(record.headers) if key == name), None)
-
-
-def number(record: OutboundRecord, name: str) -> int:
-    """Return a header that holds a number."""
-    return int(header(record, name) or b"")
+def number(record: MemoryRecord, name: str) -> int:
+    """Return a header that holds a number; the last one of that name."""
+    return int(dict(record.headers)[name] or b"")
 
 
 @dataclass
-class MemoryTopics:
-    """What subscribers see, and how the broker misbehaves.
+class WatchedPublishers:
+    """The port `Publishers`. `starts`: publishers started per lane. `open`: started and not closed.
 
-    `faults`: one per publication, `lost` (nothing arrives), `unheard` (all of it arrives, the answer does not) or
-    `torn` (only the first topic arrives: an idempotent publisher's). `refuses`: records the broker will never take.
-    `starts`: publishers started per lane. `gate`: while cleared, publications wait.
+    `gate`: while cleared, publications wait. `start_faults`: one per start. `torn`: so many publications arrive only in
+    their first topic, as those of an idempotent publisher can; `broker.faults` holds the faults of a whole one.
     """
 
-    logs: dict[tuple[str, int], list[OutboundRecord]] = field(default_factory=dict)
+    transactional: bool = True
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
     publications: list[Mapping[str, Sequence[OutboundRecord]]] = field(default_factory=list)
-    faults: deque[str] = field(default_factory=deque)
-    refuses: Callable[[OutboundRecord], bool] = lambda record: False
     start_faults: deque[Exception] = field(default_factory=deque)
+    torn: int = 0
     starts: dict[int, int] = field(default_factory=dict)
     open: int = 0
     in_flight: int = 0
@@ -51,75 +40,72 @@ class MemoryTopics:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def of(self, lane: Lane) -> MemoryPublisher:
-        """Return a publisher: this is the port `Publishers`."""
-        return MemoryPublisher(self, lane)
+    def of(self, lane: Lane) -> WatchedPublisher:
+        for topic in lane.topics.named().values():
+            if topic not in self.broker.logs:
+                self.broker.create(topic, lane.partitions)
+        return WatchedPublisher(self, lane)
 
-    def log(self, topic: str, partition: int = 0) -> list[OutboundRecord]:
-        """Return what a partition holds."""
-        return self.logs.setdefault((topic, partition), [])
+    def log(self, topic: str, partition: int = 0) -> list[MemoryRecord]:
+        """Return what a subscriber can read of a partition."""
+        return list(self.broker.log(topic, partition).committed()) if topic in self.broker.logs else []
 
-    def tail(self, topic: str, partition: int) -> Tail | None:
-        """Return the last record of a partition as a tail."""
-        log = self.log(topic, partition)
-        if not log:
-            return None
-        event = header(log[-1], "ce_id")
-        place = number(log[-1], "tm_position"), number(log[-1], "tm_sequence")
-        return Tail(*place, event.decode() if event else None)
+    def fence(self, lane: Lane) -> None:
+        """Start a publisher of the lane in another process."""
+        self.broker.fence(f"{lane.topics.events}-{lane.partition}")
 
 
-class MemoryPublisher:
-    """A `LanePublisher`. After a failure it is dead, like a real one; a later one of its lane fences it."""
+class WatchedPublisher:
+    """A `LanePublisher`."""
 
-    def __init__(self, topics: MemoryTopics, lane: Lane) -> None:
-        self._topics = topics
-        self._lane = lane
-        self._generation = 0
-        self._failed = True
+    def __init__(self, watch: WatchedPublishers, lane: Lane) -> None:
+        self._watch = watch
+        self._lane = lane.lane
+        self._inner = MemoryLanePublisher(watch.broker, lane, transactional=watch.transactional)
+        self._started = False
+        self._usable = False
         self._closed = False
 
     async def start(self) -> Tails:
-        topics, lane = self._topics, self._lane
-        if topics.start_faults:
-            raise topics.start_faults.popleft()
-        topics.open += 1
-        self._generation = topics.starts[lane.lane] = topics.starts.get(lane.lane, 0) + 1
-        self._failed = False
-        names = (lane.topics.events, lane.topics.outcomes, lane.topics.dead_letters)
-        return Tails(*(topics.tail(name, lane.partition) for name in names))
+        watch = self._watch
+        if watch.start_faults:
+            raise watch.start_faults.popleft()
+        tails = await self._inner.start()
+        watch.starts[self._lane] = watch.starts.get(self._lane, 0) + 1
+        watch.open += 1
+        self._started = self._usable = True
+        return tails
 
     async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
-        assert not self._failed, "a failed publisher must not be used again"
-        assert not self._closed, "a closed publisher must not be used again"
+        assert self._usable, "a publisher that failed or was closed must not be used"
+        assert batches, "nothing to publish"
         assert all(batches.values()), "an empty batch"
-        self._failed = True
-        topics = self._topics
-        topics.in_flight += 1
-        try:
-            await topics.gate.wait()
-        finally:
-            topics.in_flight -= 1
-        if topics.starts[self._lane.lane] != self._generation:
-            raise PublisherFenced("a later publisher was started")
-        if any(topics.refuses(record) for records in batches.values() for record in records):
-            raise Refused("too large")
-        self._arrive(batches, topics.faults.popleft() if topics.faults else None)
-        self._failed = False
-
-    def _arrive(self, batches: Mapping[str, Sequence[OutboundRecord]], fault: str | None) -> None:
-        if fault != "lost":
-            self._topics.publications.append(batches)
-            for topic, records in list(batches.items())[: 1 if fault == "torn" else None]:
-                self._topics.log(topic, self._lane.partition).extend(records)
-        if fault is not None:
-            raise Unavailable("kafka", f"{fault} by the test")
+        self._usable = False
+        await self._wait()
+        if self._watch.torn:
+            await self._tear(batches)
+        await self._inner.publish(batches)
+        self._watch.publications.append(batches)
+        self._usable = True
 
     async def close(self) -> None:
         assert not self._closed, "closed twice"
-        self._closed = True
-        if self._generation:
-            self._topics.open -= 1
+        self._closed, self._usable = True, False
+        self._watch.open -= self._started
+        await self._inner.close()
+
+    async def _wait(self) -> None:
+        self._watch.in_flight += 1
+        try:
+            await self._watch.gate.wait()
+        finally:
+            self._watch.in_flight -= 1
+
+    async def _tear(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+        self._watch.torn -= 1
+        topic, records = next(iter(batches.items()))
+        await self._inner.publish({topic: records})
+        raise Unavailable("kafka", "torn by the test")
 
 
 class PlainOutcomes:

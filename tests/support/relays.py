@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.fakes.outbox import MemoryOutbox
-from tests.fakes.publishers import MemoryTopics, PlainOutcomes, number
+from tests.fakes.publishers import PlainOutcomes, WatchedPublishers, number
 from tests.support.outbox import Scribe, claim_of, lane_of
 from tests.support.waiting import eventually
 from tidemill.domain.lane import Lane
@@ -21,10 +21,10 @@ class World:
     """A process's relays, with the database and the topics that they work between."""
 
     def __init__(
-        self, outbox: MemoryOutbox | None = None, topics: MemoryTopics | None = None, **settings: Any
+        self, outbox: MemoryOutbox | None = None, topics: WatchedPublishers | None = None, **settings: Any
     ) -> None:
         self.outbox = outbox or MemoryOutbox()
-        self.topics = topics or MemoryTopics()
+        self.topics = topics or WatchedPublishers()
         quick: dict[str, Any] = {
             "most_positions": 10,
             "least_positions": 3,
@@ -48,10 +48,12 @@ class World:
 
     async def published(self, position: int, lane: Lane = LANE) -> None:
         """Return when the outcome of `position` has arrived."""
-        log = self.topics.log(lane.topics.outcomes, lane.partition)
-        await eventually(
-            lambda: log and number(log[-1], "tm_position") >= position, 5, f"position {position}"
-        )
+
+        def arrived() -> bool:
+            log = self.topics.log(lane.topics.outcomes, lane.partition)
+            return bool(log) and number(log[-1], "tm_position") >= position
+
+        await eventually(arrived, 5, f"position {position}")
 
     async def halted(self, code: str, lane: Lane = LANE) -> str:
         found = await eventually(lambda: self.outbox.halts.get(lane.lane), 5, code)

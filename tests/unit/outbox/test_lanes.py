@@ -106,7 +106,7 @@ async def test_chaos_neither_loses_nor_doubles_nor_reorders(seed: int) -> None:
             await _something_happens(chance, worlds, scribes)
         first.outbox.away = False
         first.topics.gate.set()
-        first.topics.faults.clear()
+        first.topics.broker.faults.clear()
         await _hand_over(worlds[seed % 2], scribes)
         for scribe in scribes.values():
             if scribe.position:
@@ -127,7 +127,7 @@ async def _something_happens(
             outbox.store(scribe.applied(chance.randint(1, 15), events=events).rejected().batch())
             chance.choice(worlds).relays.wake([scribe.lane.lane])
         case 2:
-            topics.faults.append(chance.choice(["lost", "unheard", "torn"]))
+            topics.broker.faults.append(chance.choice(["lost", "unheard", "hanging"]))
         case 3:
             outbox.away = not outbox.away
         case 4:
