@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from itertools import chain
 from typing import Any, Final
 
 from aiokafka.errors import ProducerClosed
@@ -51,7 +52,7 @@ async def kill(client: Any) -> None:
         done, tasks = await asyncio.wait(tasks, timeout=0.05)
         for task in done:
             _look_at(task)
-    _fail_batches(client)
+    _answer_all(client)
     client._closed = True  # noqa: SLF001  or its finaliser complains
 
 
@@ -81,11 +82,20 @@ def _self_of(task: asyncio.Task[Any]) -> Any:
     return frame.f_locals.get("self") if frame is not None else None
 
 
-def _fail_batches(client: Any) -> None:
-    """Answer those who still wait for a batch."""
+def _answer_all(client: Any) -> None:
+    """Fail what somebody may still wait for, and take note of it where nobody does."""
     accumulator = getattr(client, "_message_accumulator", None)
-    if accumulator is not None:
-        accumulator.fail_all(ProducerClosed())
+    if accumulator is None:
+        return
+    batches = [*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches]  # noqa: SLF001
+    accumulator.fail_all(ProducerClosed())
+    manager = client._txn_manager  # noqa: SLF001
+    waiters = [] if manager is None else [manager._transaction_waiter, manager._pid_waiter]  # noqa: SLF001
+    for batch in batches:
+        waiters += [batch.future, batch._drain_waiter]  # noqa: SLF001
+    for waiter in waiters:
+        if waiter is not None:
+            _look_at(waiter)
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:

@@ -110,9 +110,10 @@ class KafkaEventSource:
         if self._faults:
             raise self._faults.popleft()
         harvest = await self._fetching.harvest(self._flowing)
-        for fault in harvest.faults:
-            self._hold_back(fault.partition, _meaning(fault))
         framed = {tp.partition: self._framed(tp, records) for tp, records in harvest.records.items()}
+        for fault in harvest.faults:  # behind what could still be read of the partition
+            if fault.partition not in self._faulty:
+                self._hold_back(fault.partition, _meaning(fault))
         return {partition: records for partition, records in framed.items() if records}
 
     def seek(self, partition: int, offset: int) -> None:

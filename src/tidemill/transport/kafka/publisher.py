@@ -122,7 +122,10 @@ class KafkaLanePublisher:
         """Pack records into batches. A record that is too large for one gets a batch of its own."""
         batch = self._producer.create_batch()
         append = batch.append
-        for key, value, headers in records:
+        for key, value, any_headers in records:
+            headers = (
+                any_headers if type(any_headers) is list else list(any_headers)
+            )  # the builder takes no other
             if append(timestamp=None, key=key, value=value, headers=headers) is None:
                 yield topic, batch
                 batch = self._producer.create_batch()

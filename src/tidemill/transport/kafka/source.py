@@ -68,11 +68,12 @@ class KafkaCommandSource:
         if self._faults:
             raise self._faults.popleft()
         harvest = await self._fetching.harvest(self._flowing)
-        for fault in harvest.faults:
-            self._hold_back(fault)
-        return {
+        arrived = {
             tp.partition: records for tp, records in harvest.records.items() if self._in_place(tp, records)
         }
+        for fault in harvest.faults:  # behind what could still be read of the partition
+            self._hold_back(fault)
+        return arrived
 
     def resume_at(self, offsets: Mapping[int, int]) -> None:
         for partition, offset in offsets.items():

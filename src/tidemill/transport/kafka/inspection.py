@@ -1,0 +1,54 @@
+"""What an operator asks Kafka about lanes: how far their topics go. Disturbs nobody: no group, no producer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from tidemill.domain.lane import Lane
+from tidemill.outbox.ports import Tail, Tails
+from tidemill.transport.kafka.client import KafkaConnection
+from tidemill.transport.kafka.lookup import Lookup
+from tidemill.transport.kafka.tail import TailReader, tail_of
+
+
+class Inspector:
+    """Asks about topics. Every question raises `Unavailable` after the connection's deadline. Close it at the end."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._lookup = Lookup(connection)
+        self._tails = TailReader(connection)
+
+    async def bounds(self, topics: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
+        """Return topic -> (first offset, last stable offset) of each partition; `topics`: name -> partitions."""
+        wanted = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
+        found = await self._lookup.bounds(wanted)
+        return {
+            topic: [found[TopicPartition(topic, number)] for number in range(count)]
+            for topic, count in topics.items()
+        }
+
+    async def tails(self, lanes: Sequence[Lane]) -> dict[int, Tails]:
+        """Return lane (id) -> where its three outbound partitions end. Raises `ForeignTail`."""
+        places = {lane.lane: _places(lane) for lane in lanes}
+        found = await self._tails.last([place for three in places.values() for place in three])
+        return {lane: Tails(*(_tail(found[place]) for place in three)) for lane, three in places.items()}
+
+    async def close(self) -> None:
+        """End within a deadline."""
+        await self._lookup.close()
+        await self._tails.close()
+
+
+def _places(lane: Lane) -> tuple[TopicPartition, TopicPartition, TopicPartition]:
+    topics = lane.topics
+    return (
+        TopicPartition(topics.events, lane.partition),
+        TopicPartition(topics.outcomes, lane.partition),
+        TopicPartition(topics.dead_letters, lane.partition),
+    )
+
+
+def _tail(record: ConsumerRecord | None) -> Tail | None:
+    return None if record is None else tail_of(record)

@@ -1,0 +1,164 @@
+"""What every `LanePublisher` promises, asked of the fake and of the real one alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.kafka import MAX_EVENT_BYTES, World, lane_of
+from tidemill.domain.errors import Unavailable
+from tidemill.outbox.ports import ForeignTail, OutboundRecord, PublisherFenced, Refused, Tail, Tails
+
+
+def record(number: int, value: bytes | None = b"v", *, sequence: int | None = None) -> OutboundRecord:
+    headers: list[tuple[str, bytes | None]] = [
+        ("ce_id", b"event-%d" % number),
+        ("tm_position", b"%d" % number),
+        ("tm_sequence", b"%d" % (number if sequence is None else sequence)),
+    ]
+    return OutboundRecord(b"key-%d" % number, value, headers)
+
+
+def plain(records: list[OutboundRecord]) -> list[tuple[object, ...]]:
+    return [(one.key, one.value, tuple(one.headers)) for one in records]
+
+
+async def tails_of(world: World, partition: int = 0) -> Tails:
+    publisher = world.publishers().of(lane_of(world, partition))
+    try:
+        return await publisher.start()
+    finally:
+        await publisher.close()
+
+
+@pytest.mark.parametrize("transactional", [True, False])
+async def test_what_is_acknowledged_is_there_in_order_and_untouched(
+    world: World, transactional: bool
+) -> None:
+    publisher = world.publishers(transactional=transactional).of(lane_of(world, 0))
+    assert await publisher.start() == Tails(None, None, None)
+    odd = OutboundRecord(
+        None, None, (("same", b"1"), ("same", b"2"), ("none", None), ("", b""), *record(2).headers)
+    )
+    sent = [record(1), odd, record(3, b"")]
+    await publisher.publish({world.topics.events: sent[:2], world.topics.outcomes: sent})
+    await publisher.publish({world.topics.events: sent[2:]})
+    await publisher.close()
+    assert plain(await world.visible(world.topics.events, 0)) == plain(sent)
+    assert plain(await world.visible(world.topics.outcomes, 0)) == plain(sent)
+    assert await world.visible(world.topics.events, 1) == []
+
+
+@pytest.mark.parametrize("transactional", [True, False])
+async def test_more_than_one_batch_stays_in_order(world: World, transactional: bool) -> None:
+    publisher = world.publishers(transactional=transactional).of(lane_of(world, 2))
+    await publisher.start()
+    sent = [record(number, b"x" * 1_000) for number in range(1, 501)]
+    await publisher.publish({world.topics.events: sent, world.topics.dead_letters: sent[:250]})
+    await publisher.close()
+    assert plain(await world.visible(world.topics.events, 2)) == plain(sent)
+    assert plain(await world.visible(world.topics.dead_letters, 2)) == plain(sent[:250])
+
+
+async def test_the_next_publisher_learns_the_tails(world: World) -> None:
+    first = world.publishers().of(lane_of(world, 1))
+    await first.start()
+    await first.publish({world.topics.events: [record(1), record(4, sequence=3)]})
+    await first.publish({world.topics.outcomes: [record(5, sequence=3)]})
+    await first.close()
+    assert await tails_of(world, 1) == Tails(Tail(4, 3, "event-4"), Tail(5, 3, "event-5"), None)
+    assert await tails_of(world, 0) == Tails(None, None, None)
+
+
+async def test_headers_that_a_dead_letter_brought_along_do_not_count(world: World) -> None:
+    first = world.publishers().of(lane_of(world, 0))
+    await first.start()
+    borrowed = record(900).headers
+    await first.publish(
+        {world.topics.dead_letters: [OutboundRecord(None, b"", [*borrowed, *record(7).headers])]}
+    )
+    await first.close()
+    assert (await tails_of(world)).dead_letters == Tail(7, 7, "event-7")
+
+
+async def test_a_tail_is_found_behind_aborted_records_and_after_retention(world: World) -> None:
+    publisher = world.publishers().of(lane_of(world, 0))
+    await publisher.start()
+    await publisher.publish({world.topics.events: [record(1)], world.topics.outcomes: [record(1)]})
+    await publisher.close()
+    for _ in range(3):
+        await world.write(world.topics.events, 0, *(record(n) for n in range(100, 150)), fate="aborted")
+    await world.trim(world.topics.outcomes, 0, 2)
+    assert await tails_of(world) == Tails(Tail(1, 1, "event-1"), None, None)
+
+
+async def test_a_later_publisher_fences_the_earlier_one(world: World) -> None:
+    publishers = world.publishers()
+    first, second = publishers.of(lane_of(world, 0)), publishers.of(lane_of(world, 0))
+    await first.start()
+    await first.publish({world.topics.events: [record(1)]})
+    assert (await second.start()).events == Tail(1, 1, "event-1")
+    with pytest.raises(PublisherFenced):
+        await first.publish({world.topics.events: [record(2)]})
+    await second.publish({world.topics.events: [record(2, b"second")]})
+    with pytest.raises(Unavailable):
+        await first.publish({world.topics.events: [record(3)]})
+    await first.close()
+    await second.close()
+    assert [one.value for one in await world.visible(world.topics.events, 0)] == [b"v", b"second"]
+
+
+async def test_lanes_do_not_fence_each_other(world: World) -> None:
+    publishers = world.publishers()
+    first, second = publishers.of(lane_of(world, 0)), publishers.of(lane_of(world, 1))
+    await first.start()
+    await second.start()
+    await first.publish({world.topics.events: [record(1)]})
+    await second.publish({world.topics.events: [record(1)]})
+    await first.close()
+    await second.close()
+
+
+async def test_a_refused_record_takes_its_publication_with_it(world: World) -> None:
+    publishers = world.publishers()
+    first = publishers.of(lane_of(world, 0))
+    await first.start()
+    await first.publish({world.topics.events: [record(1)], world.topics.outcomes: [record(1)]})
+    huge = record(3, b"x" * (MAX_EVENT_BYTES + 1))
+    with pytest.raises(Refused):
+        await first.publish(
+            {world.topics.outcomes: [record(2), record(3)], world.topics.events: [record(2), huge, record(4)]}
+        )
+    with pytest.raises(Unavailable):
+        await first.publish({world.topics.events: [record(2)]})
+    await first.close()
+    assert await tails_of(world) == Tails(Tail(1, 1, "event-1"), Tail(1, 1, "event-1"), None)
+    second = publishers.of(lane_of(world, 0))
+    await second.start()
+    await second.publish({world.topics.events: [record(2)]})
+    await second.close()
+    assert [one.key for one in await world.visible(world.topics.events, 0)] == [b"key-1", b"key-2"]
+    assert [one.key for one in await world.visible(world.topics.outcomes, 0)] == [b"key-1"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param([], id="none of ours"),
+        pytest.param([("tm_position", b"one"), ("tm_sequence", b"1")], id="no number"),
+        pytest.param([("tm_position", b"1"), ("tm_sequence", None)], id="empty"),
+    ],
+)
+async def test_a_record_of_somebody_else_at_the_tail_is_named(
+    world: World, headers: list[tuple[str, bytes | None]]
+) -> None:
+    await world.write(world.topics.outcomes, 0, record(1))
+    await world.write(world.topics.outcomes, 0, OutboundRecord(b"k", b"v", headers))
+    with pytest.raises(ForeignTail) as found:
+        await tails_of(world)
+    assert (found.value.topic, found.value.partition, found.value.offset) == (world.topics.outcomes, 0, 1)
+
+
+async def test_a_publisher_can_be_closed_at_any_time(world: World) -> None:
+    never_started = world.publishers().of(lane_of(world, 0))
+    await never_started.close()
+    await never_started.close()

@@ -1,0 +1,208 @@
+"""One stream's topics, in memory or on a real broker, behind one face: what the conformance suites act on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+from uuid import uuid4
+
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+
+from tests.fakes.kafka import MemoryBroker
+from tests.fakes.kafka_ports import MemoryCommandSource, MemoryEventSource, MemoryPublishers
+from tidemill.commands.ports import CommandSource
+from tidemill.domain.lane import Lane, StreamTopics
+from tidemill.outbox.ports import OutboundRecord, Publishers
+from tidemill.projections.ports import EventSource
+from tidemill.transport.kafka import (
+    KafkaCommandSource,
+    KafkaConnection,
+    KafkaEventSource,
+    KafkaPublishers,
+    TopicReader,
+    Topics,
+    TopicSettings,
+    plan_topics,
+)
+from tidemill.transport.kafka.client import (
+    admin_client,
+    expiring_producer,
+    idempotent_producer,
+    transactional_producer,
+)
+from tidemill.transport.kafka.closing import hard_close, kill
+
+MAX_EVENT_BYTES = 200_000
+MAX_COMMAND_BYTES = 100_000
+
+
+class World(Protocol):
+    """A stream's four topics and who works with them.
+
+    A record written `open` belongs to a transaction that nobody ends, one written `aborted` to one that was aborted.
+    """
+
+    topics: StreamTopics
+    partitions: int
+
+    async def write(
+        self, topic: str, partition: int, *records: OutboundRecord, fate: str = "committed"
+    ) -> None: ...
+    async def poison(self, topic: str, partition: int) -> int: ...
+    async def trim(self, topic: str, partition: int, first: int) -> None: ...
+    async def visible(self, topic: str, partition: int) -> list[OutboundRecord]: ...
+    def publishers(self, *, transactional: bool = True) -> Publishers: ...
+    def commands(self) -> CommandSource: ...
+    def events(self) -> EventSource: ...
+    async def close(self) -> None: ...
+
+
+def lane_of(world: World, partition: int) -> Lane:
+    return Lane(partition + 1, "goods", partition, world.partitions, world.topics)
+
+
+class MemoryWorld:
+    """On a broker in memory."""
+
+    def __init__(self, aggregate: str, partitions: int) -> None:
+        self.topics = StreamTopics.of(aggregate)
+        self.partitions = partitions
+        self.broker = MemoryBroker()
+        for topic in self.topics.named().values():
+            self.broker.create(topic, partitions)
+            self.broker.limits[topic] = MAX_EVENT_BYTES
+
+    async def write(
+        self, topic: str, partition: int, *records: OutboundRecord, fate: Any = "committed"
+    ) -> None:
+        self.broker.write(topic, partition, *records, fate=fate)
+
+    async def poison(self, topic: str, partition: int) -> int:
+        return self.broker.poison(topic, partition)
+
+    async def trim(self, topic: str, partition: int, first: int) -> None:
+        self.broker.trim(topic, partition, first)
+
+    async def visible(self, topic: str, partition: int) -> list[OutboundRecord]:
+        found = self.broker.log(topic, partition).committed()
+        return [OutboundRecord(record.key, record.value, record.headers) for record in found]
+
+    def publishers(self, *, transactional: bool = True) -> Publishers:
+        return MemoryPublishers(self.broker, transactional=transactional)
+
+    def commands(self) -> CommandSource:
+        return MemoryCommandSource(self.broker, topic=self.topics.commands)
+
+    def events(self) -> EventSource:
+        return MemoryEventSource(self.broker, topic=self.topics.events)
+
+    async def close(self) -> None:
+        return
+
+
+class _NotUtf8(str):
+    """A header's name that the client sends as bytes which no client can read."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return b"\xff\xfe"
+
+
+class KafkaWorld:
+    """On a real broker; `open` makes the topics."""
+
+    def __init__(self, connection: KafkaConnection, aggregate: str, partitions: int) -> None:
+        self.connection = connection
+        self.topics = StreamTopics.of(aggregate)
+        self.partitions = partitions
+        self._publishers: list[KafkaPublishers] = []
+        self._producers: list[Any] = []
+
+    async def open(self) -> None:
+        settings = TopicSettings(max_command_bytes=MAX_COMMAND_BYTES, max_event_bytes=MAX_EVENT_BYTES)
+        await Topics(self.connection).create(plan_topics(self.topics, self.partitions, settings))
+
+    async def write(
+        self, topic: str, partition: int, *records: OutboundRecord, fate: str = "committed"
+    ) -> None:
+        if fate == "committed":
+            producer = idempotent_producer(self.connection, batch_bytes=MAX_COMMAND_BYTES)
+            await producer.start()
+            await _send(producer, topic, partition, records)
+            await hard_close(producer, 5)
+            return
+        name = uuid4().hex
+        producer = await self._transactional(name)
+        await producer.begin_transaction()
+        await _send(producer, topic, partition, records)
+        if fate == "aborted":
+            await producer.abort_transaction()
+            await self._transactional(name)  # started when the markers stand: abort does not wait for them
+
+    async def _transactional(self, name: str) -> Any:
+        producer = transactional_producer(
+            self.connection,
+            transactional_id=name,
+            transaction_timeout_ms=60_000,
+            batch_bytes=MAX_COMMAND_BYTES,
+        )
+        self._producers.append(producer)
+        await producer.start()
+        return producer
+
+    async def poison(self, topic: str, partition: int) -> int:
+        producer = expiring_producer(self.connection)
+        await producer.start()
+        batch = producer.create_batch()
+        # the compiled builder insists on a true str
+        batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, MAX_COMMAND_BYTES)
+        batch.append(timestamp=None, key=b"k", value=b"v", headers=[(_NotUtf8("x"), b"")])
+        done = await (await producer.send_batch(batch, topic, partition=partition))
+        await hard_close(producer, 5)
+        return int(done.offset)
+
+    async def trim(self, topic: str, partition: int, first: int) -> None:
+        admin = admin_client(self.connection)
+        await admin.start()
+        await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(first)})
+        await hard_close(admin, 5)
+
+    async def visible(self, topic: str, partition: int) -> list[OutboundRecord]:
+        async with TopicReader(self.connection, topic, partition=partition) as reader:
+            await reader.open()
+            return [
+                OutboundRecord(record.key, record.value, record.headers) async for record in reader.records()
+            ]
+
+    def publishers(self, *, transactional: bool = True) -> Publishers:
+        publishers = KafkaPublishers(
+            self.connection, transactional=transactional, batch_bytes=MAX_COMMAND_BYTES
+        )
+        self._publishers.append(publishers)
+        return publishers
+
+    def commands(self) -> CommandSource:
+        return KafkaCommandSource(
+            self.connection, topic=self.topics.commands, group=f"group-{self.topics.commands}"
+        )
+
+    def events(self) -> EventSource:
+        return KafkaEventSource(self.connection, topic=self.topics.events, partitions=self.partitions)
+
+    async def close(self) -> None:
+        for publishers in self._publishers:
+            await publishers.close()
+        for producer in self._producers:
+            await kill(producer)
+        await Topics(self.connection).delete(list(self.topics.named().values()))
+
+
+async def _send(producer: Any, topic: str, partition: int, records: Sequence[OutboundRecord]) -> Any:
+    batch = producer.create_batch()
+    for record in records:
+        batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+    batch.close()
+    return await (await producer.send_batch(batch, topic, partition=partition))
