@@ -21,6 +21,7 @@ _POM = java.pom(
 )
 PART = Part("kafka", VERSION, _POM)
 
+# a killed broker may not come back before its session has expired: 9 s by default
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -38,6 +39,8 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=10
 group.initial.rebalance.delay.ms=0
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
 """
 
 _LOGGING = """\

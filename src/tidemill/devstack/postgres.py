@@ -10,6 +10,7 @@ from signal import SIGINT
 
 from tidemill.devstack import debian
 from tidemill.devstack.plan import ServerPlan
+from tidemill.devstack.processes import ProcessId
 from tidemill.devstack.shell import run
 
 USER = "postgres"
@@ -134,6 +135,7 @@ def plan(programs: Programs, home: Path, ports: dict[str, int], password: str) -
         programs.own(home)
         if not (data / "PG_VERSION").exists():
             _make_cluster(programs, home, password, log)
+        _drop_lock_of_the_dead(data / "postmaster.pid")
         lines = [f"{name} = '{value}'" for name, value in settings.items()]
         (data / "postgresql.auto.conf").write_text("\n".join(lines) + "\n")
 
@@ -160,6 +162,20 @@ def _make_cluster(programs: Programs, home: Path, password: str, log: Path) -> N
     ]
     run(programs.command("initdb", *arguments), what="initdb", log=log, folder=home)
     secret.unlink()
+
+
+def _drop_lock_of_the_dead(pid_file: Path) -> None:
+    """Remove the lock of a killed server whose parent has not collected it yet.
+
+    PostgreSQL takes such a zombie for a living server and would not start, for ever if the first
+    process of a container collects nobody.
+    """
+    try:
+        holder = ProcessId.of(int(pid_file.read_text().splitlines()[0]))
+    except (OSError, ValueError, IndexError):
+        return
+    if holder is None or holder.life() == "gone":
+        pid_file.unlink()
 
 
 def _says_ready(pid_file: Path) -> Callable[[int], bool]:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -149,10 +149,26 @@ def send_family(process: ProcessId, number: signal.Signals) -> None:
         send(member, number)
 
 
+def freeze(process: ProcessId) -> None:
+    """Stop the process and its descendants where they are; returns when they stand still."""
+    send_family(process, signal.SIGSTOP)
+    _wait_until(lambda life: life != "running", family(process), timeout_s=5)
+
+
+def thaw(process: ProcessId) -> None:
+    """Let a frozen process and its descendants go on; returns when they do."""
+    send_family(process, signal.SIGCONT)
+    _wait_until(lambda life: life != "frozen", family(process), timeout_s=5)
+
+
 def wait_gone(processes: Sequence[ProcessId], timeout_s: float) -> bool:
     """True once all are gone, False if one is still there after `timeout_s`."""
+    return _wait_until(lambda life: life == "gone", processes, timeout_s)
+
+
+def _wait_until(is_right: Callable[[Life], bool], processes: Sequence[ProcessId], timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
-    while any(process.life() != "gone" for process in processes):
+    while not all(is_right(process.life()) for process in processes):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGCONT, SIGSTOP, Signals
 
+from tidemill.devstack import processes
 from tidemill.devstack.errors import ServerFailedError
 from tidemill.devstack.plan import ServerPlan
-from tidemill.devstack.processes import Life, ProcessId, kill, kill_marked, send_family, spawn, stop
+from tidemill.devstack.processes import Life, ProcessId, kill, kill_marked, spawn, stop
 from tidemill.devstack.shell import log_tail
 
 START_TIMEOUT_S = 60.0
@@ -68,16 +68,16 @@ class NativeServer:
 
     def freeze(self) -> None:
         """Stop it in its tracks: connections stay open, nothing answers."""
-        self._signal(SIGSTOP)
+        self._do(processes.freeze)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
-        self._signal(SIGCONT)
+        self._do(processes.thaw)
 
-    def _signal(self, number: Signals) -> None:
+    def _do(self, act: Callable[[ProcessId], None]) -> None:
         process = self.process()
         if process is not None:
-            send_family(process, number)
+            act(process)
 
     @property
     def _pid_file(self) -> Path:
@@ -90,10 +90,10 @@ class NativeServer:
         self.plan.initialise(self.log)
 
     def _start_process(self) -> None:
-        self.initialise()
-        environment = {**os.environ, **self.plan.environment}
         # a run that was killed between start and note has left a server that nobody knows
         kill_marked(self.plan.home)
+        self.initialise()
+        environment = {**os.environ, **self.plan.environment}
         started = spawn(self.plan.command(), home=self.plan.home, log=self.log, environment=environment)
         started.save(self._pid_file)
 
@@ -108,7 +108,5 @@ class NativeServer:
             time.sleep(0.05)
 
     def _end(self, how: Callable[[ProcessId], None]) -> None:
-        process = self.process()
-        if process is not None:
-            how(process)
-            self._pid_file.unlink(missing_ok=True)
+        self._do(how)
+        self._pid_file.unlink(missing_ok=True)

@@ -40,7 +40,7 @@ class StackStatus:
         return all(server.condition == "up" for server in self.servers)
 
 
-def status(name: str | None = None, *, prefix: str = "TIDEMILL_") -> StackStatus:
+def status(name: str | None = None, *, prefix: str | None = "TIDEMILL_") -> StackStatus:
     """Look at the stack without changing anything; raises DevstackError only for a bad name or setting."""
     cache = cache_folder()
     chosen = name or state.default_name()

@@ -72,11 +72,11 @@ def test_a_damaged_file_names_nobody(tmp_path: Path, content: str) -> None:
 def test_freezing_reaches_grandchildren_of_other_sessions(start: Start) -> None:
     process = start("setsid sleep 100 & wait")
     eventually_blocking(lambda: len(family(process)) == 2, what="the child runs")
-    send_family(process, signal.SIGSTOP)
     members = family(process)
-    eventually_blocking(lambda: {member.life() for member in members} == {"frozen"}, what="all are frozen")
-    send_family(process, signal.SIGCONT)
-    eventually_blocking(lambda: {member.life() for member in members} == {"running"}, what="all run on")
+    processes.freeze(process)
+    assert {member.life() for member in members} == {"frozen"}
+    processes.thaw(process)
+    assert {member.life() for member in members} == {"running"}
 
 
 def test_stop_is_polite_first(start: Start, tmp_path: Path) -> None:
