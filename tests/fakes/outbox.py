@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from tests.support.outbox import Written, item_of
 from tidemill.commands.ports import OutboxRow
-from tidemill.domain.errors import Fenced, Unavailable
+from tidemill.domain.errors import ContractError, Fenced, Unavailable
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
 from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, OutboxItem, ParkedRecord, Published
@@ -110,6 +110,8 @@ class MemoryOutbox:
 
     async def end(self, claim: Claim) -> LaneEnd:
         self._check()
+        if claim.lane.lane not in self.ends:
+            raise ContractError(f"lane {claim.lane.lane} of {claim.lane.aggregate} has no ledger: restore it")
         if self.epochs[claim.lane.lane] != claim.epoch:
             raise Fenced(frozenset({claim.lane.lane}))
         return self.ends[claim.lane.lane]

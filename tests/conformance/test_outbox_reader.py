@@ -1,0 +1,269 @@
+"""What every `OutboxReader` and `OutboxGenerations` promises, asked of the fake and of the real one alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import pytest
+
+from tests.fakes.outbox import MemoryOutbox
+from tests.support.commands import create_lanes
+from tests.support.outbox import AGGREGATE, Scribe, Written, claim_of, lane_of, store
+from tidemill.contexts.market_data import context as market_data
+from tidemill.domain.errors import ContractError, Fenced
+from tidemill.domain.identity import event_id
+from tidemill.domain.lane import Lane
+from tidemill.domain.stream import Stream
+from tidemill.outbox.ports import (
+    NOTHING_PUBLISHED,
+    LaneEnd,
+    OutboxGenerations,
+    OutboxItem,
+    OutboxReader,
+    Published,
+)
+from tidemill.storage.generations import GenerationStore
+from tidemill.storage.outbox import OutboxDatabase
+from tidemill.storage.pool import Pool, close_pool, create_pool
+
+MUCH = 1 << 20
+
+
+class Outbox(OutboxReader, OutboxGenerations, Protocol):
+    """Both ports: one adapter serves them."""
+
+
+class Subject:
+    """An outbox in memory, and what the way in and the keeper of generations do to it."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryOutbox()
+        self.outbox: Outbox = self.memory
+        self.lanes = [lane_of(number, number - 1) for number in (1, 2)]
+        for lane in self.lanes:
+            self.memory.create(lane.lane)
+
+    async def store(self, *batches: Written) -> None:
+        self.memory.store(*batches)
+
+    async def claim(self, lane: Lane, epoch: int) -> None:
+        self.memory.epochs[lane.lane] = epoch
+
+    async def roll(self) -> int:
+        return self.memory.roll()
+
+    async def lift(self, lane: Lane) -> None:
+        del self.memory.halts[lane.lane]
+
+    async def time(self) -> datetime:
+        return self.memory.now
+
+
+class RealSubject(Subject):
+    """The same on TimescaleDB."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__()
+        self.pool = pool
+        self.outbox = OutboxDatabase(pool)
+
+    async def open(self) -> None:
+        async with self.pool.acquire() as connection:
+            await create_lanes(connection, Stream.of(market_data))
+            rows = await connection.fetch("select lane, partition from tm.lane order by partition limit 2")
+            await connection.execute("update tm.lane set epoch = 1")
+        self.lanes = [lane_of(row["lane"], row["partition"]) for row in rows]
+
+    async def store(self, *batches: Written) -> None:
+        async with self.pool.acquire() as connection:
+            await store(connection, batches)
+
+    async def claim(self, lane: Lane, epoch: int) -> None:
+        await self.pool.execute("update tm.lane set epoch = $2 where lane = $1", lane.lane, epoch)
+
+    async def roll(self) -> int:
+        rolled = await GenerationStore(self.pool).roll_if_due(max_age=timedelta(0), max_ids=0)
+        assert rolled is not None, "the open generation is empty"
+        return rolled
+
+    async def lift(self, lane: Lane) -> None:
+        await self.pool.execute("delete from tm.halt where lane = $1", lane.lane)
+
+    async def time(self) -> datetime:
+        now: datetime = await self.pool.fetchval("select clock_timestamp()")
+        return now
+
+
+@pytest.fixture(params=["memory", "timescaledb"])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    if request.param == "memory":
+        yield Subject()
+        return
+    pool = await create_pool(request.getfixturevalue("database"), application_name="tidemill-tests", size=4)
+    real = RealSubject(pool)
+    await real.open()
+    yield real
+    await close_pool(pool)
+
+
+def positions(items: list[OutboxItem]) -> list[tuple[int, int]]:
+    return [(item.position, item.item) for item in items]
+
+
+async def test_rows_come_back_as_they_were_written(subject: Subject) -> None:
+    lane = subject.lanes[0]
+    fields = {"correlation": "c", "trace": "00-1-2-03", "client_id": "mine", "key": b"\x00k", "detail": "d"}
+    written = Scribe(lane).applied(2, events=2, **fields).rejected().applied(events=0).parked().batch()
+    await subject.store(written)
+    assert await subject.outbox.read(lane.lane, 0, 100, MUCH) == written.items()
+
+
+async def test_only_the_asked_lane_and_what_is_behind(subject: Subject) -> None:
+    lane, other = subject.lanes
+    await subject.store(Scribe(lane).applied(5).batch(), Scribe(other).applied(3).batch())
+    assert positions(await subject.outbox.read(other.lane, 1, 100, MUCH)) == [(2, 0), (3, 0)]
+    assert await subject.outbox.read(other.lane, 3, 100, MUCH) == []
+
+
+async def test_a_limit_counts_whole_positions(subject: Subject) -> None:
+    lane = subject.lanes[0]
+    await subject.store(Scribe(lane).applied(4, events=3).batch())
+    found = positions(await subject.outbox.read(lane.lane, 1, 2, MUCH))
+    assert found == [(position, item) for position in (2, 3) for item in (0, 1, 2)]
+
+
+async def test_bytes_are_bounded_but_for_the_first_position(subject: Subject) -> None:
+    lane = subject.lanes[0]
+    scribe = Scribe(lane).applied(3, payload=b"x" * 90, key=b"k" * 10).parked(b"y" * 500, key=None)
+    await subject.store(scribe.applied(payload=b"z" * 1000, key=b"").batch())
+
+    async def read(after: int, max_bytes: int) -> list[int]:
+        return [item.position for item in await subject.outbox.read(lane.lane, after, 100, max_bytes)]
+
+    assert await read(0, 199) == [1]
+    assert await read(0, 200) == [1, 2]
+    assert await read(0, 799) == [1, 2, 3]
+    assert await read(0, 800) == [1, 2, 3, 4]
+    assert await read(4, 1) == [5]
+
+
+async def test_a_hole_is_looked_across(subject: Subject) -> None:
+    lane = subject.lanes[0]
+    first, second = Scribe(lane).applied().batch(), Scribe(lane, position=500, sequence=500, number=1)
+    await subject.store(first, second.applied().batch())
+    assert positions(await subject.outbox.read(lane.lane, 1, 10, MUCH)) == [(501, 0)]
+
+
+async def test_generations_are_one_outbox(subject: Subject) -> None:
+    lane = subject.lanes[0]
+    scribe = Scribe(lane)
+    await subject.store(scribe.applied(2).batch())
+    scribe.gen = await subject.roll()
+    await subject.store(scribe.applied(2, events=2).batch())
+    found = positions(await subject.outbox.read(lane.lane, 0, 100, MUCH))
+    assert found == [(1, 0), (2, 0), (3, 0), (3, 1), (4, 0), (4, 1)]
+    assert await subject.outbox.end(claim_of(lane)) == LaneEnd(4, 6, 1)
+
+
+async def test_parked_records_are_kept_as_they_came(subject: Subject) -> None:
+    lane = subject.lanes[0]
+    headers = [("a", b"\x00\xff"), ("a", None), ("", b"")]
+    scribe = Scribe(lane).parked(b"\x00", key=None, headers=headers).applied().parked(None, key=b"k")
+    await subject.store(scribe.batch())
+    found = await subject.outbox.parked(lane.lane, [1, 2, 3])
+    assert found.keys() == {1, 3}
+    assert (found[1].key, found[1].value, found[1].headers) == (None, b"\x00", tuple(headers))
+    assert (found[3].key, found[3].value, found[3].headers) == (b"k", None, ())
+    assert (found[3].topic, found[3].partition, found[3].record_offset) == (
+        lane.topics.commands, lane.partition, 2
+    )  # fmt: skip
+    assert (found[3].code, found[3].detail) == ("MALFORMED", "not Avro")
+
+
+async def test_lanes_with_more_are_told_with_their_newest_position(subject: Subject) -> None:
+    lane, other = subject.lanes
+    await subject.store(Scribe(lane).applied(5).batch(), Scribe(other).applied(3).batch())
+    assert await subject.outbox.pending({lane.lane: 4, other.lane: 3}) == {lane.lane: 5}
+    assert await subject.outbox.pending({lane.lane: 5, other.lane: 3, 99: 0}) == {}
+
+
+async def test_hints_only_move_forward(subject: Subject) -> None:
+    lane, other = subject.lanes
+    outbox = subject.outbox
+    assert await outbox.published(lane.lane) == NOTHING_PUBLISHED
+    await outbox.mark({lane.lane: Published(5, 3, "e:1"), other.lane: Published(1, 0, None)})
+    await outbox.mark({lane.lane: Published(4, 4, "f:1"), other.lane: Published(2, 1, "g:1")})
+    assert await outbox.published(lane.lane) == Published(5, 3, "e:1")
+    assert await outbox.published(other.lane) == Published(2, 1, "g:1")
+    await outbox.mark({})
+
+
+async def test_the_end_is_that_of_the_newest_batch(subject: Subject) -> None:
+    lane = subject.lanes[0]
+    assert await subject.outbox.end(claim_of(lane)) == LaneEnd(0, 0, 1)
+    scribe = Scribe(lane, timeline=2)
+    await subject.store(scribe.applied(2, events=2).batch(), scribe.rejected().batch())
+    assert await subject.outbox.end(claim_of(lane)) == LaneEnd(3, 4, 2)
+
+
+async def test_who_lost_a_claim_is_fenced(subject: Subject) -> None:
+    lane = subject.lanes[0]
+    await subject.claim(lane, 2)
+    with pytest.raises(Fenced) as caught:
+        await subject.outbox.end(claim_of(lane, 1))
+    assert caught.value.lanes == {lane.lane}
+    await subject.outbox.end(claim_of(lane, 2))
+
+
+async def test_a_lane_without_a_ledger_is_said(subject: Subject) -> None:
+    with pytest.raises(ContractError, match=f"of {AGGREGATE} has no ledger"):
+        await subject.outbox.end(claim_of(lane_of(99)))
+
+
+async def test_the_events_of_a_position(subject: Subject) -> None:
+    lane = subject.lanes[0]
+    written = Scribe(lane).applied().applied(events=2).rejected().batch()
+    await subject.store(written)
+    command = written.outbox[1].command_id
+    assert command is not None
+    events = {2: event_id(command, 1), 3: event_id(command, 2)}
+    assert await subject.outbox.events_at(lane.lane, 2) == events
+    assert await subject.outbox.events_at(lane.lane, 3) == {}
+    assert await subject.outbox.events_at(lane.lane, 4) is None
+
+
+async def test_a_halt_is_recorded_once_and_by_the_owner_only(subject: Subject) -> None:
+    lane, other = subject.lanes
+    lanes = [lane.lane, other.lane, 99]
+    await subject.outbox.halt(claim_of(lane), "OUTBOX_GAP", "first")
+    await subject.outbox.halt(claim_of(lane), "TOPIC_BEHIND", "second")
+    await subject.claim(other, 2)
+    await subject.outbox.halt(claim_of(other, 1), "OUTBOX_GAP", "by a former owner")
+    assert await subject.outbox.halted(lanes) == {lane.lane}
+    await subject.lift(lane)
+    assert await subject.outbox.halted(lanes) == frozenset()
+
+
+async def test_a_generation_leaves_after_its_publication(subject: Subject) -> None:
+    lane, other = subject.lanes
+    outbox, scribe = subject.outbox, Scribe(lane)
+    await subject.store(scribe.applied(3).batch(), Scribe(other).applied(2).batch())
+    scribe.gen = await subject.roll()
+    await subject.store(scribe.applied().batch())
+    now = await subject.time() + timedelta(minutes=1)
+
+    await outbox.mark({lane.lane: Published(3, 3, "e:1"), other.lane: Published(1, 1, "f:1")})
+    await outbox.note_sent()
+    assert await outbox.droppable(now, timedelta(0)) == []
+    await outbox.mark({other.lane: Published(2, 2, "g:1")})
+    await outbox.note_sent()
+    assert await outbox.droppable(now, timedelta(hours=72)) == []
+    assert await outbox.droppable(now + timedelta(hours=72), timedelta(hours=72)) == [1]
+    await outbox.drop(1)
+    assert await outbox.droppable(now + timedelta(hours=72), timedelta(hours=72)) == []
+    assert positions(await outbox.read(lane.lane, 0, 10, MUCH)) == [(4, 0)]
+    assert await outbox.read(other.lane, 0, 10, MUCH) == []
+    assert await outbox.events_at(lane.lane, 3) is None
+    assert await outbox.end(claim_of(other)) == LaneEnd(2, 2, 1)
