@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from tidemill.domain.errors import ContractError, Unavailable
@@ -127,10 +128,9 @@ class MemoryEvents:
 
     async def _wait(self) -> None:
         self.topic.arrived.clear()
-        try:
-            await asyncio.wait_for(self.topic.arrived.wait(), IDLE_S)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_S):
+                await self.topic.arrived.wait()
 
 
 class MemoryCodec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
@@ -30,7 +30,7 @@ Rows = dict[Key, ReadModelBase]
 
 @dataclass
 class Shelf:
-    """One projection as it is kept. `rows` and `checkpoints` are by incarnation."""
+    """One projection as it is kept. `rows`, `checkpoints` and their `locks` are by incarnation."""
 
     aggregate: str
     live: int = 1
@@ -38,7 +38,7 @@ class Shelf:
     rows: dict[int, Rows] = field(default_factory=lambda: {1: {}})
     checkpoints: dict[int, dict[int, Checkpoint]] = field(default_factory=lambda: {1: {}})
     halts: dict[int, Halt] = field(default_factory=dict)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    locks: dict[int, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     busy: bool = False
 
 
@@ -114,7 +114,7 @@ class MemoryTransaction:
         self._cleared: frozenset[int] = frozenset()
 
     async def advance(self, steps: Mapping[int, Step]) -> None:
-        await self._shelf.lock.acquire()
+        await self._shelf.locks[self._view.incarnation].acquire()
         self._locked = True
         held = self._shelf.checkpoints.get(self._view.incarnation, {})
         for partition, step in steps.items():
@@ -152,7 +152,7 @@ class MemoryTransaction:
 
     def end(self) -> None:
         if self._locked:
-            self._shelf.lock.release()
+            self._shelf.locks[self._view.incarnation].release()
 
 
 class MemoryWorkshops:
@@ -205,7 +205,7 @@ class MemoryWorkshop:
 
     @asynccontextmanager
     async def swap(self) -> AsyncIterator[Mapping[int, Checkpoint]]:
-        async with self._shelf.lock:
+        async with self._shelf.locks[self._shelf.live]:
             yield await self.live()
             self._shelf.live = self.view.incarnation
             self._shelf.halts.clear()

@@ -49,16 +49,20 @@ class Patience:
 
     async def of(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return what `work` returns, once it does. Raises `TransientError` when patience ends."""
+
+        async def attempt() -> T:  # tenacity awaits only what it sees to be a coroutine function
+            return await work()
+
         retrying = AsyncRetrying(
             retry=retry_if_exception(_passes),
-            wait=wait_exponential_jitter(initial=FIRST_WAIT_S, max=LONGEST_WAIT_S, jitter=FIRST_WAIT_S),
+            wait=wait_exponential_jitter(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S, jitter=FIRST_WAIT_S),
             stop=self._is_over,
             sleep=self._sleep,
             before_sleep=self._note,
             reraise=True,
         )
         try:
-            return await retrying(work)
+            return await retrying(attempt)
         finally:
             self._reasons.pop(retrying, None)
 
@@ -67,7 +71,8 @@ class Patience:
 
     async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 may swallow a cancellation
+                await self._ended.wait()
 
     def _note(self, state: RetryCallState) -> None:
         reason = str(state.outcome.exception()) if state.outcome else "unknown"

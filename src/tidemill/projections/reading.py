@@ -72,24 +72,25 @@ class ReadAhead:
         self._news.clear()
 
     async def _read(self) -> None:
-        while True:
+        while self._task is asyncio.current_task():  # a client may swallow the cancellation
             await self._room.wait()
             polled = await self._source.poll()
             if polled:
-                await self._add(polled)
+                self._add(await self._lanes_of(polled))
 
-    async def _add(self, polled: Mapping[int, Sequence[EventRecord]]) -> None:
+    async def _lanes_of(self, polled: Mapping[int, Sequence[EventRecord]]) -> Batch:
         values = [record.value for records in polled.values() for record in records]
         await self._patience.of(lambda: self._codec.prepare(values))
-        lanes = {partition: await self._decoded(records) for partition, records in polled.items() if records}
-        for (
-            partition,
-            lane,
-        ) in lanes.items():  # all at once: nobody may take a part and then lose the rest to `stop`
+        return {partition: await self._decoded(records) for partition, records in polled.items() if records}
+
+    def _add(self, lanes: Batch) -> None:
+        if self._task is not asyncio.current_task():
+            return
+        for partition, lane in lanes.items():
             earlier = self._lanes.setdefault(partition, lane)
             if earlier is not lane:
                 earlier.extend(lane)
-        self._events += len(values)
+            self._events += len(lane.records)
         self._news.set()
         if self._events >= self._most_events:
             self._room.clear()

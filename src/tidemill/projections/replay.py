@@ -130,7 +130,9 @@ class Replay:
         except PartitionError as fault:
             if fault.partition in missing:
                 raise self._failed(str(fault)) from fault
-            await self._reader.stop()  # nothing was read ahead: a fault is raised after all that came before it
+            await (
+                self._reader.stop()
+            )  # nothing was read ahead: a fault is raised after all that came before it
             self._reader.start()
             return
         try:

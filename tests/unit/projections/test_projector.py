@@ -1,0 +1,433 @@
+"""The projector on fakes: what it folds, where it halts, what it survives, how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.fakes.events import MemoryCodec, MemoryTopic
+from tests.fakes.views import MemoryTransaction, MemoryViews
+from tests.support.projections import (
+    EVENTS,
+    Bench,
+    Cleared,
+    Counted,
+    Cursed,
+    Stock,
+    Stored,
+    days,
+    stocks,
+)
+from tests.support.waiting import eventually
+from tidemill.domain.errors import ContractError, DataError, TransientError, Unavailable
+from tidemill.projections import halts
+from tidemill.projections.ports import Checkpoint, Halt, Unfetchable, View
+
+
+@pytest.fixture
+def views() -> MemoryViews:
+    return MemoryViews()
+
+
+def amount(views: MemoryViews, good: str = "tea") -> int:
+    row = views.rows(stocks)[(good,)]
+    assert isinstance(row, Stock)
+    return row.amount
+
+
+async def test_a_backlog_of_several_lanes_is_folded(views: MemoryViews) -> None:
+    bench = Bench(views, [stocks, days])
+    bench.store(0, *range(1, 2_501))
+    bench.store(1, *range(1, 701))
+    async with bench:
+        await bench.reaches({0: 2_500, 1: 700})
+        await bench.reaches({0: 2_500, 1: 700}, "days")
+    assert amount(views) == 3_200
+    assert views.checkpoints(days) == {0: Checkpoint(2_500, 2_500), 1: Checkpoint(700, 700)}
+    assert bench.status().events == 3_200
+    assert bench.status().active_at is not None
+    assert bench.source.closed
+
+
+async def test_a_lone_event_does_not_wait_for_company(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        for sequence in (1, 2, 3):
+            bench.store(0, sequence)
+            await bench.reaches({0: sequence})
+    assert amount(views) == 3
+
+
+async def test_events_are_decoded_once_for_all_projections(views: MemoryViews) -> None:
+    async with Bench(views, [stocks, days]) as bench:
+        bench.store(0, 1, 2, 3)
+        await bench.reaches({0: 3})
+        await bench.reaches({0: 3}, "days")
+    assert bench.codec.decoded == 3
+
+
+async def test_events_that_nobody_folds_count_in_the_checkpoint(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.topic.append(0, 1, Counted(good="tea"))
+        await bench.reaches({0: 1})
+    assert views.rows(stocks) == {}
+
+
+async def test_offsets_may_have_holes(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.topic.append(0, 1, Stored(good="tea"), hole=1)
+        bench.topic.append(0, 2, Stored(good="tea"), hole=3)
+        await bench.reaches({0: 2})
+    assert views.checkpoints(stocks)[0] == Checkpoint(2, 6)
+
+
+async def test_it_goes_on_where_it_stopped(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.store(0, 1, 2)
+        await bench.reaches({0: 2})
+    async with Bench(views, topic=bench.topic) as again:
+        again.store(0, 3)
+        await again.reaches({0: 3})
+    assert amount(views) == 3
+    assert again.codec.decoded == 2  # the last one, to see that it is still there, and the new one
+
+
+async def test_a_new_projection_catches_up_without_disturbing_the_others(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.store(0, *range(1, 11))
+        await bench.reaches({0: 10})
+    async with Bench(views, [stocks, days], topic=bench.topic) as both:
+        await both.reaches({0: 10}, "days")
+        both.store(0, 11)
+        await both.reaches({0: 11}, "days")
+        await both.reaches({0: 11})
+    assert amount(views) == 11
+
+
+# --- gaps ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_repeat_is_dropped_a_gap_halts_and_heals(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.store(0, 1, 2, 1, 4)
+        bench.store(1, 1)
+        assert await bench.halts(halts.GAP) == "expected 3, got 4"
+        await bench.reaches({0: 2, 1: 1})
+        assert views.checkpoints(stocks)[0] == Checkpoint(2, 2)
+        assert views.shelves["stocks"].halts[0] == Halt(halts.GAP, 3, 4, "expected 3, got 4")
+        assert not bench.projector.status().healthy
+        bench.store(1, 2)  # other lanes go on
+        await bench.reaches({1: 2})
+        bench.store(0, 3, 4)
+        await bench.reaches({0: 4})
+        assert bench.projector.status().healthy
+    assert views.shelves["stocks"].halts == {}
+    assert amount(views) == 6
+
+
+async def test_a_gap_heals_after_a_restart_too(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.store(0, 1, 3)
+        await bench.halts(halts.GAP)
+    async with Bench(views, topic=bench.topic) as again:
+        assert await again.halts(halts.GAP) == "expected 2, got 3"
+        again.store(0, 2, 3)
+        await again.reaches({0: 3})
+    assert views.shelves["stocks"].halts == {}
+
+
+# --- what a lane cannot get over -------------------------------------------------------------------------------------
+
+
+async def test_an_event_of_a_later_version_halts_its_lane(views: MemoryViews) -> None:
+    async with Bench(views, [stocks, days]) as bench:
+        bench.store(0, 1)
+        bench.topic.append(0, 2, Stored(good="tea"), event_type="Borrowed")
+        bench.store(0, 3)
+        bench.store(1, 1)
+        assert "Borrowed" in await bench.halts(halts.UNREADABLE)
+        assert "Borrowed" in await bench.halts(halts.UNREADABLE, name="days")
+        await bench.reaches({0: 1, 1: 1})
+        await bench.until(lambda: bench.source.flowing == {1}, "the lane is not read any more")
+    reader = MemoryCodec(*EVENTS)
+    reader._classes["Borrowed"] = Stored
+    async with Bench(views, topic=bench.topic, codec=reader) as newer:  # the version that knows it
+        await newer.reaches({0: 3})
+    assert views.shelves["stocks"].halts == {}
+
+
+async def test_a_trimmed_topic_halts_who_needs_what_is_gone(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.store(0, *range(1, 6))
+        await bench.reaches({0: 5})
+    bench.topic.trim(0, 3)
+    async with Bench(views, [stocks, days], topic=bench.topic) as later:
+        assert "offset 0" in await later.halts(halts.OFFSET_LOST, name="days")
+        later.store(0, 6)
+        await later.reaches({0: 6})
+    assert later.sequences("days")[0] == 0
+
+
+async def test_a_topic_trimmed_right_behind_the_checkpoint_has_lost_nothing(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.store(0, 1, 2)
+        await bench.reaches({0: 2})
+    bench.topic.trim(0, 2)
+    async with Bench(views, topic=bench.topic) as again:
+        again.store(0, 3)
+        await again.reaches({0: 3})
+
+
+async def test_a_topic_that_was_created_again_halts(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.store(0, *range(1, 6))
+        bench.store(1, 1, 2)
+        await bench.reaches({0: 5, 1: 2})
+    bench.topic.create_again()
+    bench.store(0, 1, 2)  # shorter than it was
+    bench.store(1, 1, 2, 3, 4, good="rum")  # longer, and alike up to there
+    bench.topic.append(1, 5, Stored(good="rum"))
+    async with Bench(views, topic=bench.topic) as again:
+        assert "offset 5" in await again.halts(halts.OFFSET_LOST)
+        await again.reaches({1: 5})
+        assert again.sequences()[0] == 5
+
+
+async def test_another_record_in_the_last_ones_place_halts(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.store(0, 1, 2)
+        await bench.reaches({0: 2})
+    bench.topic.create_again()
+    bench.topic.append(0, 1, Stored(good="tea"), hole=1)
+    bench.store(0, 2, 3)
+    async with Bench(views, topic=bench.topic) as again:
+        detail = await again.halts(halts.TOPIC_CHANGED)
+        assert detail == "event 2 was folded from offset 1; the topic now has event 1 at offset 1"
+        assert again.sequences()[0] == 2
+
+
+async def test_a_batch_that_cannot_be_unpacked_halts_its_lane(views: MemoryViews) -> None:
+    bench = Bench(views)
+    bench.source.faults.append(Unfetchable(0, 0, "crc"))
+    bench.store(1, 1)
+    async with bench:
+        assert "crc" in await bench.halts(halts.UNFETCHABLE)
+        await bench.reaches({1: 1})
+
+
+# --- bugs ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_bug_stops_its_projection_and_no_other(views: MemoryViews) -> None:
+    async with Bench(views, [stocks, days]) as bench:
+        bench.store(0, 1)
+        bench.topic.append(0, 2, Cursed(good="tea"))
+        bench.store(0, 3)
+        await bench.reaches({0: 3}, "days")
+        await bench.until(lambda: bench.status().error, "stocks stopped")
+        bench.store(1, 1)
+        await bench.reaches({1: 1}, "days")
+        assert "failed on event 2 of lane 0 (Cursed): ZeroDivisionError: cursed" in str(bench.status().error)
+        assert not bench.projector.status().healthy
+    assert views.shelves["stocks"].halts[0].code == halts.STOPPED
+    assert views.shelves["stocks"].halts[0].got == 2
+    mended = replace(stocks, folds={Stored: stocks.folds[Stored], Cursed: lambda row, told: row})
+    async with Bench(views, [mended], topic=bench.topic) as again:
+        await again.reaches({0: 3, 1: 1})
+    assert views.shelves["stocks"].halts == {}
+
+
+async def test_a_row_that_the_database_refuses_stops_the_projection(views: MemoryViews) -> None:
+    bench = Bench(views, [stocks, days])
+    async with bench:
+        await bench.reaches({0: 0})
+        views.troubles.append(DataError("22003", "out of range"))
+        bench.store(0, 1)
+        await bench.until(
+            lambda: sum(bench.status(name).error is not None for name in ("stocks", "days")) == 1,
+            "one stopped",
+        )
+
+
+async def test_a_projection_without_a_table_does_not_hold_up_the_others(views: MemoryViews) -> None:
+    views.troubles.append(ContractError("no table"))
+    async with Bench(views, [stocks, days]) as bench:
+        bench.store(0, 1)
+        await bench.reaches({0: 1}, "days")
+        assert bench.status().error == "no table"
+        assert bench.status().lanes == ()
+
+
+async def test_when_every_projection_is_stopped_nothing_is_read(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.topic.append(0, 1, Cursed(good="tea"))
+        await bench.until(lambda: bench.status().error and not bench.source.flowing, "nothing flows")
+
+
+async def test_a_bug_in_an_adapter_ends_the_projector(views: MemoryViews) -> None:
+    bench = Bench(views)
+    views.troubles.append(KeyError("a bug"))
+    bench.task = asyncio.create_task(bench.projector.run(bench.stopping))
+    with pytest.raises(KeyError):
+        await asyncio.wait_for(bench.task, 5)
+    assert bench.source.closed
+
+
+async def test_a_client_that_is_broken_for_good_ends_the_projector(views: MemoryViews) -> None:
+    bench = Bench(views)
+    bench.source.faults.append(Unavailable("kafka", "not authorised"))
+    bench.task = asyncio.create_task(bench.projector.run(bench.stopping))
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(bench.task, 5)
+
+
+# --- other writers, servers away -------------------------------------------------------------------------------------
+
+
+async def test_who_finds_his_checkpoint_moved_reads_again(views: MemoryViews) -> None:
+    async with Bench(views) as first:
+        first.store(0, 1)
+        await first.reaches({0: 1})
+        async with Bench(views, topic=first.topic) as second:
+            for sequence in range(2, 40):
+                first.store(0, sequence)
+            await first.until(lambda: views.checkpoints(stocks)[0].sequence == 39, "all are folded")
+            await eventually(lambda: first.sequences()[0] == second.sequences()[0] == 39)
+    assert amount(views) == 39
+
+
+async def test_a_lost_answer_to_the_commit_doubles_nothing(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        await bench.reaches({0: 0})
+        views.lost_answers.append(Unavailable("database", "the answer is lost"))
+        bench.store(0, 1, 2)
+        await bench.reaches({0: 2})
+        bench.store(0, 3)
+        await bench.reaches({0: 3})
+    assert amount(views) == 3
+
+
+async def test_a_database_that_is_away_is_waited_for(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        await bench.reaches({0: 0})
+        views.troubles.extend([Unavailable("database", "gone"), TransientError("deadlock")])
+        bench.store(0, 1)
+        await bench.until(lambda: bench.projector.status().waiting_for, "it waits")
+        assert not bench.projector.status().healthy
+        await bench.reaches({0: 1})
+        assert bench.projector.status().waiting_for is None
+
+
+async def test_servers_that_are_away_at_the_start_are_waited_for(views: MemoryViews) -> None:
+    bench = Bench(views)
+    views.troubles.append(Unavailable("database", "gone"))
+    bench.source.away.append(Unavailable("kafka", "gone"))
+    bench.codec.away.append(Unavailable("registry", "gone"))
+    bench.store(0, 1)
+    async with bench:
+        await bench.reaches({0: 1})
+    assert bench.source.starts == 2
+
+
+async def test_a_halt_that_cannot_be_recorded_is_recorded_later(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        await bench.reaches({0: 0})
+        views.troubles.append(Unavailable("database", "gone"))
+        bench.store(0, 2)
+        await bench.until(lambda: 0 in views.shelves["stocks"].halts, "it is on record")
+
+
+# --- stopping --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", ["database", "kafka", "registry"])
+async def test_it_stops_at_once_while_a_server_is_away(views: MemoryViews, server: str) -> None:
+    bench = Bench(views)
+    away: Any = [Unavailable(server, "gone")] * 1_000
+    troubles: Any = {"database": views.troubles, "kafka": bench.source.away, "registry": bench.codec.away}
+    troubles[server].extend(away)
+    bench.store(0, 1)
+    async with bench:
+        await bench.until(lambda: bench.projector.status().waiting_for, "it waits")
+        await bench.stop()
+    assert bench.source.closed
+
+
+async def test_it_stops_while_a_batch_is_tried_again(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        await bench.reaches({0: 0})
+        views.troubles.extend([Unavailable("database", "gone")] * 1_000)
+        bench.store(0, 1)
+        await bench.until(lambda: bench.projector.status().waiting_for, "it waits")
+    assert bench.sequences()[0] == 0
+
+
+async def test_the_batch_in_flight_is_finished(views: MemoryViews) -> None:
+    slow = SlowViews(views)
+    async with Bench(slow) as bench:
+        bench.store(0, 1, 2)
+        await slow.begun.wait()
+        bench.stopping.set()
+        slow.go_on.set()
+        await bench.stop()
+    assert views.checkpoints(stocks)[0].sequence == 2
+
+
+async def test_a_batch_that_does_not_end_is_given_up(views: MemoryViews) -> None:
+    slow = SlowViews(views)
+    bench = Bench(slow)
+    bench.store(0, 1, 2)
+    bench.task = asyncio.create_task(bench.projector.run(bench.stopping, drain_s=0.05))
+    await slow.begun.wait()
+    await bench.stop()
+    assert views.checkpoints(stocks)[0].sequence == 0
+
+
+class SlowViews(MemoryViews):
+    """Transactions wait before they commit."""
+
+    def __init__(self, views: MemoryViews) -> None:
+        super().__init__()
+        self.shelves = views.shelves
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    @asynccontextmanager
+    async def transaction(self, view: View) -> AsyncIterator[MemoryTransaction]:
+        async with super().transaction(view) as transaction:
+            yield transaction
+            self.begun.set()
+            await self.go_on.wait()
+
+
+async def test_what_is_read_ahead_is_bounded(views: MemoryViews) -> None:
+    slow = SlowViews(views)
+    bench = Bench(slow, most_events=100)
+    bench.source._most_records = 50
+    bench.store(0, *range(1, 1_001))
+    async with bench:
+        await slow.begun.wait()
+        await bench.until(lambda: bench.codec.decoded >= 100, "some are read ahead")
+        assert bench.codec.decoded <= 300
+        slow.go_on.set()
+        await bench.reaches({0: 1_000})
+    assert amount(views) == 1_000
+
+
+async def test_rows_that_go(views: MemoryViews) -> None:
+    async with Bench(views) as bench:
+        bench.store(0, 1)
+        await bench.reaches({0: 1})
+        bench.topic.append(0, 2, Cleared(good="tea"))
+        await bench.reaches({0: 2})
+    assert views.rows(stocks) == {}
+
+
+async def test_a_topic_may_be_empty(views: MemoryViews) -> None:
+    async with Bench(views, topic=MemoryTopic()) as bench:
+        await bench.reaches({0: 0, 1: 0})
+        assert bench.projector.status().healthy
