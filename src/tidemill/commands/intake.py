@@ -191,8 +191,11 @@ class Intake:
                 RECORDS.labels(self._aggregate, outcome.value).inc(count)
         BATCH_RECORDS.labels(self._aggregate).observe(len(share.records))
         self._let_flow(share)
-        if done.fenced:
-            self._ownership.fenced(done.fenced)
+        lost = [
+            queue for queue in share.queues if queue.lane in done.fenced and still_ours(self._queues, queue)
+        ]
+        if lost:
+            self._ownership.fenced(lost)
         if asked := replies.wanted(done.outcomes, self._reply_topics):
             self._answers.send(asked)
         self._follower.wake([queue.lane for queue in share.queues])

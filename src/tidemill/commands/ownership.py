@@ -62,7 +62,7 @@ class Ownership:
     def counts(self) -> dict[str, int]:
         """Return how many lanes flow, stand still, and wait for their claim."""
         return {
-            "lanes": len(self._queues.all()),
+            "lanes": len([queue for queue in self._queues.all() if queue.lane not in self._halted]),
             "halted": len(self._halted),
             "claiming": len(self._to_claim),
         }
@@ -179,7 +179,10 @@ class Ownership:
             self._claim_again([self._halted[lane].lane.partition])
 
     async def halt_stuck(self, stuck: PartitionError) -> None:
-        """Halt a lane at an offset that cannot be fetched: nobody may guess what stands there."""
+        """Halt a lane at an offset that cannot be fetched: nobody may guess what stands there.
+
+        What was fetched before it is still applied.
+        """
         self._source.pause(frozenset({stuck.partition}))
         queue = self._queues.get(stuck.partition)
         if queue is None:
@@ -190,21 +193,27 @@ class Ownership:
             findings = await self._patience.until_done(lambda: claiming.compare(self._source, [at]))
             code, detail = (findings or {}).get(queue.lane, ("OFFSET_AHEAD", str(stuck)))
         await self._patience.until_done(lambda: self._store.halt(queue.claim, code, detail))
-        self._stand_still(queue.claim, code, detail)
+        self._halted[queue.lane] = queue.claim
+        self._say_halted(queue.claim, code, detail)
 
-    def fenced(self, lanes: frozenset[int]) -> None:
+    def fenced(self, queues: Sequence[LaneQueue]) -> None:
         """Let lanes be that somebody else claimed. If the group still gives them to us a while later, nobody has."""
-        partitions = [queue.partition for queue in self._queues.of_lanes(lanes)]
+        partitions = [queue.partition for queue in queues]
         self._queues.remove(partitions)
         self._source.pause(frozenset(partitions))
         asyncio.get_running_loop().call_later(_RECLAIM_AFTER_S, self._claim_again, partitions)
         self._gauge()
-        _log.warning(Log.LANES_LOST, lanes=sorted(lanes), reason="claimed by another process")
+        _log.warning(
+            Log.LANES_LOST, lanes=[queue.lane for queue in queues], reason="claimed by another process"
+        )
 
     def _stand_still(self, claim: Claim, code: str, detail: str) -> None:
         self._source.pause(frozenset({claim.lane.partition}))
         self._queues.remove([claim.lane.partition])
         self._halted[claim.lane.lane] = claim
+        self._say_halted(claim, code, detail)
+
+    def _say_halted(self, claim: Claim, code: str, detail: str) -> None:
         self._gauge()
         _log.error(
             Log.LANE_HALTED,
@@ -215,7 +224,7 @@ class Ownership:
         )
 
     def _gauge(self) -> None:
-        LANES_OWNED.labels(self._aggregate).set(len(self._queues.all()))
+        LANES_OWNED.labels(self._aggregate).set(self.counts()["lanes"])
         LANES_HALTED.labels(self._aggregate).set(len(self._halted))
 
 

@@ -43,8 +43,12 @@ class Patience:
             sleep=self.pause,
             before_sleep=self._note,
         )
+
+        async def attempt() -> T:  # tenacity awaits only what it sees to be a coroutine function
+            return await work()
+
         try:
-            result: T = await attempts(work)
+            result: T = await attempts(attempt)
         except RetryError:
             return None
         self.trouble = ""

@@ -70,11 +70,6 @@ class Queues:
         gone = [self._by_partition.pop(partition, None) for partition in partitions]
         return [queue for queue in gone if queue is not None]
 
-    def of_lanes(self, lanes: Iterable[int]) -> list[LaneQueue]:
-        """Return the queues of lane ids, those that are (still) here."""
-        wanted = set(lanes)
-        return [queue for queue in self._by_partition.values() if queue.lane in wanted]
-
     def get(self, partition: int) -> LaneQueue | None:
         """Return the queue of a partition."""
         return self._by_partition.get(partition)

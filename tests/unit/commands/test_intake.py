@@ -1,0 +1,316 @@
+"""The intake on a broker and a database in memory: claims, hand-over, halts, faults, suspects, replies."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from tests.fakes.commands import MemoryCommandStore
+from tests.fakes.kafka import MemoryBroker
+from tests.fakes.kafka_ports import MemoryCommandSource
+from tests.support.commands import HORIZON, JsonCodec, base, encode
+from tests.support.waiting import eventually
+from tidemill.clock import SystemClock
+from tidemill.commands import ownership
+from tidemill.commands.batch import BatchWriter
+from tidemill.commands.intake import Intake, IntakeOptions
+from tidemill.commands.ports import Reply
+from tidemill.commands.screening import Screen
+from tidemill.commands.styles import styles_of
+from tidemill.contexts.connector_profiles import context as connector_profiles
+from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
+from tidemill.domain.context import DecideSpec
+from tidemill.domain.errors import Unavailable
+from tidemill.domain.lane import Anchor, Claim
+from tidemill.domain.partitioner import partition_of
+from tidemill.domain.stream import Stream
+from tidemill.outbox.ports import OutboundRecord
+
+STREAM = Stream.of(replace(connector_profiles, partitions=3))
+TOPIC = STREAM.topics.commands
+
+
+@dataclass
+class Follower:
+    """Notes what it is told."""
+
+    taken: list[Claim] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+    woken: list[int] = field(default_factory=list)
+
+    async def take(self, claims: Sequence[Claim]) -> None:
+        self.taken += claims
+
+    async def drop(self, lanes: Sequence[int]) -> None:
+        self.dropped += lanes
+
+    def wake(self, lanes: Sequence[int]) -> None:
+        self.woken += lanes
+
+
+class Answers:
+    """Keeps what would have been sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Reply] = []
+
+    def send(self, replies: Sequence[Reply]) -> None:
+        self.sent += replies
+
+
+class World:
+    """A broker, a database, and intakes that share them."""
+
+    def __init__(self, stream: Stream = STREAM) -> None:
+        self.stream = stream
+        self.broker = MemoryBroker()
+        self.broker.create(TOPIC, stream.partitions)
+        self.store = MemoryCommandStore(stream)
+        self.follower = Follower()
+        self.answers = Answers()
+        self.codec = JsonCodec()
+
+    def send(self, key: str, *, headers: Any = (), **changes: Any) -> str:
+        """Publish the registration of a profile; return its command id."""
+        fields = base(profile_id=key, name=f"name of {key}", profile_data="{}") | changes
+        value = encode(self.stream, RegisterConnectorProfile(**fields))
+        partition = partition_of(key.encode(), self.stream.partitions)
+        self.broker.write(TOPIC, partition, OutboundRecord(key.encode(), value, headers))
+        return str(fields["command_id"])
+
+    def intake(self, owner: str = "one", **options: Any) -> Intake:
+        return Intake(
+            stream=self.stream,
+            source=MemoryCommandSource(self.broker, topic=TOPIC, group="g"),
+            store=self.store,
+            screen=Screen(self.stream, self.codec),
+            writer=BatchWriter(
+                self.store, styles_of(self.stream, self.codec, 10_000), SystemClock(), horizon=HORIZON
+            ),
+            follower=self.follower,
+            answers=self.answers,
+            options=IntakeOptions(owner=owner, batch_records=10, workers=2, **options),
+        )
+
+    @asynccontextmanager
+    async def running(self, owner: str = "one", **options: Any) -> AsyncIterator[Intake]:
+        intake = self.intake(owner, **options)
+        await intake.start()
+        work = asyncio.create_task(intake.run())
+        try:
+            yield intake
+        finally:
+            await asyncio.wait_for(intake.stop(), 5)
+            await asyncio.wait_for(work, 5)
+
+    def logged(self) -> list[tuple[bytes, str | None]]:
+        return [(row.outcome, row.code) for rows in self.store.tables.log.values() for row in rows]
+
+    async def until_logged(self, count: int) -> None:
+        await eventually(lambda: len(self.logged()) >= count, what=f"{count} rows in the log")
+
+    async def until_halted(self, code: str) -> None:
+        await eventually(lambda: [found for found, _ in self.store.halts.values()] == [code], what=code)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_what_arrives_is_applied_and_the_relay_is_woken(world: World) -> None:
+    for number in range(25):
+        world.send(f"p{number}")
+    async with world.running() as intake:
+        await world.until_logged(25)
+        assert intake.health().ok
+        assert intake.health().detail["lanes"] == 3
+    assert world.logged() == [(b"a", None)] * 25
+    assert set(world.follower.woken) == {1, 2, 3}
+    assert sorted(world.follower.dropped) == [1, 2, 3]
+    assert all(held.owner is None for held in world.store.lanes.values())
+
+
+async def test_the_lanes_move_to_whoever_joins_and_nothing_is_applied_twice(world: World) -> None:
+    async with world.running("one"):
+        for number in range(10):
+            world.send(f"a{number}")
+        await world.until_logged(10)
+        async with world.running("two"):
+            for number in range(20):
+                world.send(f"b{number}")
+            await world.until_logged(30)
+            owners = {held.owner for held in world.store.lanes.values()}
+            assert owners == {"one", "two"}
+        for number in range(10):
+            world.send(f"c{number}")
+        await world.until_logged(40)
+    assert len(world.logged()) == 40
+    assert len(world.store.tables.states["connector_profiles"]) == 40
+
+
+async def test_a_database_that_goes_away_pauses_and_resumes_by_itself(world: World) -> None:
+    async with world.running() as intake:
+        world.store.away = True
+        world.send("p1")
+        await eventually(lambda: not intake.health().ok, what="trouble in the health")
+        assert "database" in str(intake.health().detail["trouble"])
+        world.store.away = False
+        await world.until_logged(1)
+        await eventually(lambda: intake.health().ok, what="health")
+    assert world.logged() == [(b"a", None)]
+
+
+async def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_repeated(world: World) -> None:
+    world.store.lose_commits = 2
+    for number in range(6):
+        world.send(f"p{number}")
+    async with world.running():
+        await world.until_logged(6)
+    assert world.logged() == [(b"a", None)] * 6
+    assert world.store.lose_commits == 0
+
+
+async def test_a_topic_that_was_created_anew_halts_its_lane_by_name(world: World) -> None:
+    world.send("p1")
+    async with world.running():
+        await world.until_logged(1)
+    partition = partition_of(b"p1", 3)
+    held = world.store.lanes[partition + 1]
+    held.progress = replace(held.progress, anchor=Anchor(0, 12345))
+    async with world.running() as intake:
+        await world.until_halted("TOPIC_CHANGED")
+        await eventually(
+            lambda: intake.health().detail == {"lanes": 2, "halted": 1, "claiming": 0}, what="counts"
+        )
+
+
+async def test_an_offset_that_retention_took_or_that_never_was_halts_the_lane(world: World) -> None:
+    for number in range(30):
+        world.send(f"p{number}")
+    world.broker.trim(TOPIC, 0, 1)
+    held = world.store.lanes[2]
+    held.progress = replace(held.progress, next_offset=99)
+    async with world.running():
+        await eventually(lambda: len(world.store.halts) == 2, what="two halts")
+    assert {lane: code for lane, (code, _) in world.store.halts.items()} == {
+        1: "OFFSET_LOST",
+        2: "OFFSET_AHEAD",
+    }
+
+
+async def test_a_batch_that_cannot_be_unpacked_halts_and_goes_on_behind_it_when_an_operator_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill.commands.intake._HALT_WATCH_S", 0.02)
+    world.send("p1")
+    partition = partition_of(b"p1", 3)
+    bad = world.broker.poison(TOPIC, partition)
+    world.send("p1", command_id="again")
+    async with world.running():
+        await world.until_halted("UNFETCHABLE")
+        await world.until_logged(1)
+        held = world.store.lanes[partition + 1]
+        held.progress = replace(held.progress, next_offset=bad + 1, anchor=None)
+        world.store.halts.clear()
+        await world.until_logged(2)
+    assert [code for _, code in world.logged()] == [None, "ALREADY_EXISTS"]
+
+
+async def test_a_lane_that_somebody_else_claims_is_dropped_and_claimed_again_if_nobody_works_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "_RECLAIM_AFTER_S", 0.05)
+    async with world.running():
+        world.send("p1")
+        await world.until_logged(1)
+        await world.store.claim(STREAM.aggregate, [0, 1, 2], "an operator's verb")
+        world.send("p1", command_id="again")
+        await world.until_logged(2)
+    assert {held.epoch for held in world.store.lanes.values()} >= {3}
+
+
+async def test_a_record_that_ends_the_process_is_tried_alone_and_then_parked(world: World) -> None:
+    """Claims without progress make a lane cautious; the record that two attempts did not survive is not touched."""
+    world.send("p1")
+    world.send("p1", command_id="next")
+    held = world.store.lanes[partition_of(b"p1", 3) + 1]
+    held.claimed_batch, held.barren, held.trial = 0, 4, (0, 2)
+    async with world.running():
+        await world.until_logged(2)
+    assert world.logged() == [(b"p", "CRASHED"), (b"a", None)]
+    assert world.store.tables.parked[0].key == b"p1"
+
+
+async def test_a_lane_without_a_culprit_is_trusted_again(world: World) -> None:
+    held = world.store.lanes[partition_of(b"p1", 3) + 1]
+    held.claimed_batch, held.barren = 0, 5
+    for number in range(5):
+        world.send("p1", command_id=str(number))
+    async with world.running():
+        await world.until_logged(5)
+        before = world.store.transactions
+        for number in range(8):
+            world.send("p1", command_id=f"later {number}")
+        await world.until_logged(13)
+        assert world.store.transactions - before < 8
+    assert [code for _, code in world.logged()] == [None] + ["ALREADY_EXISTS"] * 12
+
+
+async def test_a_rule_that_raises_parks_its_record_and_nothing_else() -> None:
+    (name,) = [full for full, spec in STREAM.commands.items() if spec.model is RegisterConnectorProfile]
+    spec = STREAM.commands[name]
+    assert isinstance(spec, DecideSpec)
+    real_rule = spec.rule
+
+    def broken(profile: Any, command: Any) -> Any:
+        if command.profile_id == "bad":
+            raise KeyError("a bug")
+        return real_rule(profile, command)
+
+    world = World(replace(STREAM, commands=dict(STREAM.commands) | {name: replace(spec, rule=broken)}))
+    for key in ("bad", *(f"p{number}" for number in range(6))):
+        world.send(key)
+    async with world.running():
+        await world.until_logged(7)
+    assert sorted(world.logged()) == [(b"a", None)] * 6 + [(b"p", "CRASHED")]
+
+
+async def test_replies_go_only_where_they_are_allowed(world: World) -> None:
+    asks = [("kafka_replyTopic", b"replies.tests"), ("kafka_correlationId", b"\x01\x02")]
+    world.send("p1", headers=[*asks, ("kafka_replyPartition", b"\x00\x00\x00\x07")])
+    world.send("p2", headers=[("kafka_replyTopic", TOPIC.encode()), *asks[1:]])
+    world.send("p3", headers=[("kafka_replyTopic", None), ("kafka_replyPartition", b"short")])
+    async with world.running(reply_topics=re.compile(r"replies\..*")):
+        await world.until_logged(3)
+    (reply,) = world.answers.sent
+    assert (reply.topic, reply.correlation, reply.partition) == ("replies.tests", b"\x01\x02", 7)
+    assert reply.row.outcome == b"a"
+
+
+async def test_a_registry_that_is_away_pauses(world: World) -> None:
+    refusals = [Unavailable("registry", "switched off by the test")] * 3
+
+    async def prepare(values: Sequence[bytes | None]) -> None:
+        if refusals:
+            raise refusals.pop()
+
+    world.codec.prepare = prepare  # type: ignore[method-assign]
+    world.send("p1")
+    async with world.running():
+        await world.until_logged(1)
+    assert refusals == []
+
+
+async def test_a_lane_with_two_batches_waiting_is_held_back_and_let_go(world: World) -> None:
+    for number in range(120):
+        world.send("p1", command_id=str(number))
+    async with world.running():
+        await world.until_logged(120)
+    assert len(world.logged()) == 120
