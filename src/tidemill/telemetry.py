@@ -182,10 +182,12 @@ def configure_logging(
     *,
     secrets: Collection[str] = (),
     stream: TextIO | None = None,
+    libraries: bool = True,
 ) -> None:
     """Route structlog and the standard library's loggers to one place: `stream`, else standard error.
 
-    `secrets` are cut out of every line, tracebacks included. Talkative libraries have a floor of their own.
+    `secrets` are cut out of every line, tracebacks included. Talkative libraries have a floor of their own;
+    `libraries=False` silences them, for a verb that says itself what went wrong.
     """
     out = stream or sys.stderr
     shared: list[structlog.typing.Processor] = [
@@ -218,7 +220,7 @@ def configure_logging(
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name, floor in _TALKATIVE.items():
-        logging.getLogger(name).setLevel(max(floor, logging.getLevelName(level)))
+        logging.getLogger(name).setLevel(max(floor, logging.getLevelName(level)) if libraries else logging.CRITICAL)
 
 
 def _renderer(style: LogFormat, out: TextIO) -> structlog.typing.Processor:

@@ -26,6 +26,7 @@ from tidemill.domain.errors import TransientError
 from tidemill.service import DRAIN_S, EXIT_AFTER_S, Backoff, Exit, Health, Job, Supervisor, exit_after
 from tidemill.settings import Settings
 from tidemill.telemetry import BUILD, Log, Redactor, configure_logging, logger
+from tidemill.transport.kafka.logs import limit_client_logs
 
 Assemble = Callable[[AsyncExitStack], Awaitable[Sequence[Job]]]
 """Opens what the services share (the stack closes it again) and returns the jobs. May raise `TransientError`."""
@@ -48,6 +49,7 @@ def run_process(name: str, settings: Settings, assemble: Assemble, probes: Seque
         TidemillError: what could not be mended.
     """
     configure_logging(settings.log.level, settings.log.format, secrets=settings.secrets())
+    limit_client_logs()
     structlog.contextvars.bind_contextvars(process=name)
     BUILD.labels(__version__, name).set(1)
     process = Process(name, settings, assemble, probes)

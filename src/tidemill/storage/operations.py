@@ -43,6 +43,8 @@ class LaneState(NamedTuple):
     batch: int
     timeline: int
     next_offset: int
+    anchor_offset: int | None
+    anchor_checksum: int | None
     position: int
     sequence: int
     chain: int

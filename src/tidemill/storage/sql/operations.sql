@@ -3,8 +3,9 @@
 -- name: lanes
 -- Carried rows repeat the number of the batch they carry: the later generation is the newer row.
 select l.lane, l.aggregate, l.partition, l.partitions, l.command_topic, l.event_topic, l.outcome_topic, l.dead_letter_topic,
-       l.epoch, l.owner, l.claimed_at, b.gen, b.batch, b.timeline, b.to_offset as next_offset, b.position, b.sequence, b.chain,
-       b.at, p.position as published_position, p.sequence as published_sequence, p.at as published_at,
+       l.epoch, l.owner, l.claimed_at, b.gen, b.batch, b.timeline, b.to_offset as next_offset, b.anchor_offset,
+       b.anchor_checksum, b.position, b.sequence, b.chain, b.at, p.position as published_position,
+       p.sequence as published_sequence, p.at as published_at,
        h.code as halt_code, h.detail as halt_detail, h.since as halted_since
 from tm.lane l
 cross join lateral (

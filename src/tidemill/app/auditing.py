@@ -1,0 +1,76 @@
+"""The audit: reads the books of one moment, waits for what was written by then to come through, and balances.
+
+Under traffic the hops are never equal at one instant. So the books come first, from one snapshot; the topics and the
+checkpoints must then reach them within a time; and a last look makes sure that they are not ahead of the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from time import monotonic
+from typing import Final
+
+from tidemill.app.balance import Audit, Outside, ahead, audit
+from tidemill.app.deployment import Deployment
+from tidemill.app.lanes import lane_of
+from tidemill.app.operations import inspecting, operating
+from tidemill.domain.context import AppendSpec
+from tidemill.storage.generated import table_name
+from tidemill.storage.operations import LaneState, OperationsDatabase
+from tidemill.transport.kafka.inspection import Inspector
+
+_POLL_S: Final = 0.25
+
+
+async def run_audit(deployment: Deployment, *, wait_s: float) -> Audit:
+    """Balance every hop. `wait_s`: how long what is on its way may take. Raises `Unavailable`."""
+    appended = _appended(deployment)
+    tables = {spec.table: None for spec in _append_specs(deployment)}
+    async with operating(deployment) as (_, pool), inspecting(deployment) as inspector:
+        database = OperationsDatabase(pool)
+        books = await database.books(list(tables))
+        wanted = {
+            aggregate: [projection.name for projection in part.context.projections]
+            for aggregate, part in deployment.parts.items()
+        }
+        deadline_s = monotonic() + wait_s
+        while True:
+            outside = await _look(database, inspector, books.lanes, wanted)
+            result = audit(books, outside, appended)
+            if not _behind(result) or monotonic() > deadline_s:
+                break
+            await asyncio.sleep(_POLL_S)
+        findings = [*result.findings, *ahead(await database.lanes(), outside)]
+    return replace(result, findings=findings)
+
+
+async def _look(
+    database: OperationsDatabase,
+    inspector: Inspector,
+    lanes: Sequence[LaneState],
+    wanted: Mapping[str, Sequence[str]],
+) -> Outside:
+    tails = await inspector.tails([lane_of(state) for state in lanes])
+    projections = {projection.name: projection for projection in await database.projections()}
+    return Outside(tails, projections, wanted)
+
+
+def _behind(result: Audit) -> bool:
+    """Whether something may still be on its way."""
+    return any(finding.hop.startswith(("published", "outcomes", "projected")) for finding in result.findings)
+
+
+def _appended(deployment: Deployment) -> dict[str, tuple[str, Sequence[str]]]:
+    found: dict[str, tuple[str, list[str]]] = {}
+    for aggregate, part in deployment.parts.items():
+        for name, spec in part.stream.commands.items():
+            if isinstance(spec, AppendSpec):
+                found.setdefault(table_name(spec.table), (aggregate, []))[1].append(name)
+    return dict(found)
+
+
+def _append_specs(deployment: Deployment) -> Iterator[AppendSpec]:
+    for part in deployment.parts.values():
+        yield from (spec for spec in part.context.commands if isinstance(spec, AppendSpec))

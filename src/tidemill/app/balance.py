@@ -1,0 +1,321 @@
+"""The conservation ledger: what goes into a hop must come out of it. Pure: numbers in, findings out.
+
+    records consumed = applied + rejected + duplicate + parked        the ledger, its chain of offsets, the log
+    events written   = published = projected                         outbox, event topics, checkpoints
+    commands applied = rows                                          tables that commands append to
+
+What cannot be checked any more, because its generation has left, is noted and not guessed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tidemill.outbox.ports import Tails
+from tidemill.storage.operations import Books, LaneState, ProjectionState
+
+OUTCOMES: Final = {"applied": b"a", "rejected": b"r", "duplicate": b"d", "parked": b"p"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A hop that does not balance. `place`: the lane (`market-data/3`) or the table."""
+
+    hop: str
+    place: str
+    expected: int
+    found: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.hop}, {self.place}: {self.what}: expected {self.expected:,}, found {self.found:,}"
+
+
+@dataclass(frozen=True)
+class LaneBalance:
+    """The books of one lane. `published` is None while Kafka was not asked; `projected`: by projection."""
+
+    lane: int
+    aggregate: str
+    partition: int
+    records: int
+    applied: int
+    rejected: int
+    duplicate: int
+    parked: int
+    events: int
+    published: int | None
+    projected: Mapping[str, int]
+
+    @property
+    def name(self) -> str:
+        """Return what people call the lane."""
+        return f"{self.aggregate}/{self.partition}"
+
+
+@dataclass(frozen=True)
+class TableBalance:
+    """A table that commands append to: what was applied must be there. `applied` is None where it is not known."""
+
+    table: str
+    applied: int | None
+    rows: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The result; it balances if there are no findings."""
+
+    lanes: Sequence[LaneBalance]
+    tables: Sequence[TableBalance]
+    findings: Sequence[Finding]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What came behind the database: topics and checkpoints, read after the books."""
+
+    tails: Mapping[int, Tails]
+    projections: Mapping[str, ProjectionState]
+    wanted: Mapping[str, Sequence[str]]
+    """Aggregate -> names of its projections."""
+
+
+@dataclass
+class _LaneBooks:
+    """What the database holds of one lane."""
+
+    state: LaneState
+    ledger: Mapping[str, Any]
+    totals: Mapping[str, int]
+    by_generation: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    log: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    outbox: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    parked: int = 0
+
+    def total(self, name: str) -> int:
+        """Return a count since the lane's first record."""
+        return int(self.ledger[name] + self.totals[name])
+
+
+_NO_TOTALS: Final = dict.fromkeys(("records", "applied", "rejected", "duplicate", "parked", "events"), 0)
+
+
+def audit(books: Books, outside: Outside, appended: Mapping[str, tuple[str, Sequence[str]]]) -> Audit:
+    """Balance every hop.
+
+    `appended`: table -> the aggregate and the command types (full names) that append to it.
+    """
+    lanes = _by_lane(books)
+    tables, notes = _tables(books, lanes, appended)
+    findings = [
+        finding
+        for lane in lanes
+        for check in (_ledger, _log, _outbox, _parked)
+        for finding in check(lane, books)
+    ]
+    balances = [_balance(lane, outside) for lane in lanes]
+    for lane, balance in zip(lanes, balances, strict=True):
+        findings += _outside(lane, balance, outside)
+    findings += [
+        Finding("rows", table.table, table.applied, table.rows, "commands applied and rows in the table")
+        for table in tables
+        if table.applied is not None and table.applied != table.rows
+    ]
+    return Audit(balances, tables, findings, [*_left(books), *notes])
+
+
+def _by_lane(books: Books) -> list[_LaneBooks]:
+    ledgers = {row["lane"]: row for row in books.ledger_books}
+    totals = {row["lane"]: row for row in books.ledger_totals}
+    found = {
+        state.lane: _LaneBooks(state, ledgers[state.lane], totals.get(state.lane, _NO_TOTALS))
+        for state in books.lanes
+    }
+    for row in books.ledger_by_generation:
+        found[row["lane"]].by_generation[row["gen"]] = row
+    names = {letter: name for name, letter in OUTCOMES.items()}
+    for row in books.log_by_generation:
+        counts = found[row["lane"]].log[row["gen"]]
+        counts[names[row["outcome"]]] += row["records"]
+        counts["events"] += row["events"]
+    for row in books.outbox_by_generation:
+        found[row["lane"]].outbox[row["gen"]] = row
+    for row in books.parked_by_lane:
+        found[row["lane"]].parked = row["records"]
+    return list(found.values())
+
+
+# --- the database ----------------------------------------------------------------------------------------------------
+
+
+def _ledger(lane: _LaneBooks, books: Books) -> Iterator[Finding]:
+    """The chain of offsets, and numbers that advance by what was counted."""
+    del books
+    name, ledger = lane.state.name, lane.ledger
+    for column, what in (
+        ("torn_at", "a batch does not begin where the one before it ended; the batch"),
+        ("miscounted_at", "a batch's position or sequence does not advance by its counts; the batch"),
+    ):
+        if ledger[column] is not None:
+            yield Finding("ledger", name, ledger[column] - 1, ledger[column], what)
+    if lane.state.timeline == 1:  # a reconciliation may leap, and its row may have left
+        for column, counted, what in (
+            ("base_position", "records", "records of ledgers that have left"),
+            ("base_sequence", "events", "events of ledgers that have left"),
+        ):
+            if ledger[column] != lane.totals[counted]:
+                yield Finding("ledger", name, ledger[column], lane.totals[counted], what)
+
+
+def _log(lane: _LaneBooks, books: Books) -> Iterator[Finding]:
+    """One row per record, by outcome, in every generation that is still there."""
+    for gen, ledger in lane.by_generation.items():
+        if gen in _kept(books, "has_log"):
+            for counted in (*OUTCOMES, "events"):
+                found = lane.log[gen][counted]
+                if found != ledger[counted]:
+                    what = f"{counted} in generation {gen} of the log"
+                    yield Finding("log", lane.state.name, ledger[counted], found, what)
+
+
+def _outbox(lane: _LaneBooks, books: Books) -> Iterator[Finding]:
+    """One outcome per record and every event, in every generation that has not left."""
+    for gen, ledger in lane.by_generation.items():
+        if gen in _kept(books, "has_outbox"):
+            row = lane.outbox.get(gen, {"outcomes": 0, "events": 0})
+            wanted = {"outcomes": sum(ledger[name] for name in OUTCOMES), "events": ledger["events"]}
+            for counted, expected in wanted.items():
+                if row[counted] != expected:
+                    what = f"{counted} in generation {gen} of the outbox"
+                    yield Finding("outbox", lane.state.name, expected, row[counted], what)
+
+
+def _parked(lane: _LaneBooks, books: Books) -> Iterator[Finding]:
+    del books
+    expected = lane.total("parked")
+    if lane.parked != expected:
+        yield Finding("parked", lane.state.name, expected, lane.parked, "records that were parked")
+
+
+def _kept(books: Books, part: str) -> set[int]:
+    return {row["gen"] for row in books.generations_kept if row[part]}
+
+
+def _left(books: Books) -> Iterator[str]:
+    """What cannot be compared row by row any more."""
+    kept = {row["gen"] for row in books.ledger_by_generation}
+    for part, what in (("has_log", "log"), ("has_outbox", "outbox")):
+        gone = sorted(kept - _kept(books, part))
+        if gone:
+            yield f"the {what} of generation {', '.join(map(str, gone))} has left; its rows are not compared"
+
+
+# --- behind the database ---------------------------------------------------------------------------------------------
+
+
+def _balance(lane: _LaneBooks, outside: Outside) -> LaneBalance:
+    state, tails = lane.state, outside.tails.get(lane.state.lane)
+    published = None
+    if tails is not None:
+        published = tails.events.sequence if tails.events is not None else 0
+    projected = {}
+    for name in outside.wanted.get(state.aggregate, ()):
+        projection = outside.projections.get(name)
+        projected[name] = projection.sequences.get(state.partition, 0) if projection else 0
+    return LaneBalance(
+        lane=state.lane,
+        aggregate=state.aggregate,
+        partition=state.partition,
+        records=lane.total("records"),
+        applied=lane.total("applied"),
+        rejected=lane.total("rejected"),
+        duplicate=lane.total("duplicate"),
+        parked=lane.total("parked"),
+        events=state.sequence,
+        published=published,
+        projected=projected,
+    )
+
+
+def _outside(lane: _LaneBooks, balance: LaneBalance, outside: Outside) -> Iterator[Finding]:
+    """Everything written must have arrived; what arrived since is no matter."""
+    name, written = balance.name, balance.events
+    if balance.published is not None and balance.published < written:
+        yield Finding("published", name, written, balance.published, "the last event in the topic")
+    tails = outside.tails.get(lane.state.lane)
+    if tails is not None and tails.outcomes is not None and tails.outcomes.position < lane.state.position:
+        what = "the last position in the outcome topic"
+        yield Finding("outcomes", name, lane.state.position, tails.outcomes.position, what)
+    for projection, folded in balance.projected.items():
+        if folded < written:
+            yield Finding(f"projected {projection}", name, written, folded, "the last event folded")
+
+
+def ahead(lanes: Sequence[LaneState], outside: Outside) -> list[Finding]:
+    """Return where topics or projections hold more than the database ever wrote.
+
+    `lanes` must have been read after `outside`.
+    """
+    findings = []
+    for state in lanes:
+        tails = outside.tails.get(state.lane)
+        last = tails.events.sequence if tails is not None and tails.events is not None else 0
+        if last > state.sequence:
+            what = "the last event in the topic is ahead of the database"
+            findings.append(Finding("published", state.name, state.sequence, last, what))
+        for name in outside.wanted.get(state.aggregate, ()):
+            projection = outside.projections.get(name)
+            folded = projection.sequences.get(state.partition, 0) if projection else 0
+            if folded > state.sequence:
+                what = "the last event folded is ahead of the database"
+                findings.append(Finding(f"projected {name}", state.name, state.sequence, folded, what))
+    return findings
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _tables(
+    books: Books, lanes: Sequence[_LaneBooks], appended: Mapping[str, tuple[str, Sequence[str]]]
+) -> tuple[list[TableBalance], list[str]]:
+    tables, notes = [], []
+    for table, (aggregate, types) in appended.items():
+        applied = _applied(books, [lane for lane in lanes if lane.state.aggregate == aggregate], types)
+        if applied is None:
+            notes.append(f"{table}: the log that says how many commands were appended has left; not compared")
+        tables.append(TableBalance(table, applied, books.rows[table]))
+    return tables, notes
+
+
+def _applied(books: Books, lanes: Sequence[_LaneBooks], types: Sequence[str]) -> int | None:
+    """Return how many commands of these types were applied; None if that is not known any more.
+
+    A log that has left takes its types with it; the ledger's sums are enough if all applied commands were of these.
+    """
+    numbers = {lane.state.lane for lane in lanes}
+    rows = [row for row in books.log_by_generation if row["lane"] in numbers and row["outcome"] == b"a"]
+    by_log: int = sum(row["records"] for row in rows if row["type"] in types)
+    by_ledger = sum(lane.total("applied") for lane in lanes)
+    if by_log == by_ledger:
+        return by_log
+    whole = all(lane.totals["records"] == 0 for lane in lanes) and not set(
+        _ledger_generations(lanes)
+    ) - _kept(books, "has_log")
+    if whole:
+        return by_log
+    only_these = all(row["type"] in types for row in rows)
+    return by_ledger if only_these and rows else None
+
+
+def _ledger_generations(lanes: Sequence[_LaneBooks]) -> Iterator[int]:
+    return (
+        gen
+        for lane in lanes
+        for gen, row in lane.by_generation.items()
+        if any(row[name] for name in OUTCOMES)
+    )

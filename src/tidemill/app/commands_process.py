@@ -1,0 +1,220 @@
+"""The process `serve commands`: for every stream its intake and the relays of the lanes that it owns; two keepers.
+
+Kafka -> source -> intake -> batch transaction -> outbox -> relay of the lane -> Kafka
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from tidemill.app.connections import DatabaseProbe, kafka_connection, open_pool, open_registry
+from tidemill.app.deployment import Deployment, Part, outcome_messages
+from tidemill.app.health import Probe
+from tidemill.app.lanes import lane_of, parts_with_lanes
+from tidemill.app.preparation import demand_migrations
+from tidemill.app.process import owner_name, run_process
+from tidemill.clock import SystemClock
+from tidemill.commands.batch import BatchWriter
+from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
+from tidemill.commands.intake import Intake, IntakeOptions
+from tidemill.commands.ports import Reply
+from tidemill.commands.screening import Screen
+from tidemill.commands.styles import styles_of
+from tidemill.domain.lane import Lane
+from tidemill.outbox.keeper import OutboxKeeper
+from tidemill.outbox.lanes import LaneRelays
+from tidemill.outbox.ports import OutboxItem
+from tidemill.outbox.records import RecordBuilder
+from tidemill.outbox.tails import Sent
+from tidemill.service import Health, Job
+from tidemill.storage.claims import CommandDatabase
+from tidemill.storage.generations import GenerationStore
+from tidemill.storage.operations import LaneState
+from tidemill.storage.outbox import OutboxDatabase
+from tidemill.storage.pool import Pool
+from tidemill.transport.avro.codec import StreamCodec
+from tidemill.transport.avro.outcome import AvroOutcomeCodec
+from tidemill.transport.kafka.client import KafkaConnection
+from tidemill.transport.kafka.probe import KafkaProbe
+from tidemill.transport.kafka.publisher import KafkaPublishers
+from tidemill.transport.kafka.replies import KafkaReplies, ReplyRecord
+from tidemill.transport.kafka.source import KafkaCommandSource
+
+_RELAY_CONNECTIONS: Final = 4
+_CLAIM_CONNECTIONS: Final = 2
+_ENVELOPE_BYTES: Final = 8_192
+"""What a record's key and headers, and Kafka's own framing, may take beside an event's value."""
+
+
+class StreamService:
+    """One stream's intake and relays, which share their lanes: they start, fail and stop together."""
+
+    def __init__(
+        self, intake: Intake, relays: LaneRelays, replies: KafkaReplies, publishers: KafkaPublishers
+    ) -> None:
+        """Nothing happens before `start`."""
+        self._intake = intake
+        self._relays = relays
+        self._replies = replies
+        self._publishers = publishers
+
+    async def start(self) -> None:
+        """Join the consumer group."""
+        await self._replies.start()
+        await self._relays.start()
+        await self._intake.start()
+
+    async def run(self) -> None:
+        """Take commands in and send events out until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._intake.run())
+            group.create_task(self._relays.run())
+
+    async def stop(self) -> None:
+        """First no more commands, then the events of the last ones, then the rest."""
+        await self._intake.stop()
+        await self._relays.stop()
+        await self._replies.close()
+        await self._publishers.close()
+
+    def health(self) -> Health:
+        """Return both halves."""
+        intake, relays = self._intake.health(), self._relays.health()
+        return Health(
+            ok=intake.ok and relays.ok, detail={"intake": dict(intake.detail), "relays": dict(relays.detail)}
+        )
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the streams of one process share."""
+
+    deployment: Deployment
+    owner: str
+    pool: Pool
+    relay_pool: Pool
+    kafka: KafkaConnection
+
+
+def serve_commands(deployment: Deployment) -> int:
+    """Run the process; return its exit code. Raises what no retry can mend."""
+
+    async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
+        return await command_jobs(shared, deployment)
+
+    return run_process("commands", deployment.settings, assemble, probes(deployment))
+
+
+def probes(deployment: Deployment) -> list[Probe]:
+    """Return the probes of the servers that a process needs."""
+    topics = {part.stream.topics.commands: 1 for part in deployment.parts.values()}
+    return [DatabaseProbe(deployment.settings), KafkaProbe(kafka_connection(deployment.settings), topics)]
+
+
+async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[Job]:
+    """Open what the services share, and return the jobs of this process."""
+    settings = deployment.settings
+    await demand_migrations(deployment)
+    owner = owner_name("commands")
+    streams = max(1, len(deployment.parts))
+    size = streams * (settings.commands.workers + _CLAIM_CONNECTIONS)
+    common = Shared(
+        deployment=deployment,
+        owner=owner,
+        pool=await open_pool(shared, settings, name=owner, size=size),
+        relay_pool=await open_pool(shared, settings, name=owner, size=streams * _RELAY_CONNECTIONS),
+        kafka=kafka_connection(settings, owner.replace(" ", "-")),
+    )
+    parts = await parts_with_lanes(deployment, common.pool)
+    jobs = [await _stream_job(shared, common, part, lanes) for part, lanes in parts.values()]
+    return [*jobs, *_keepers(common)]
+
+
+def _keepers(common: Shared) -> list[Job]:
+    generations = GenerationStore(common.pool)
+    policy = GenerationPolicy(horizon=timedelta(days=common.deployment.settings.commands.horizon_days))
+    outbox = OutboxDatabase(common.relay_pool)
+    return [
+        Job("generations", lambda: GenerationKeeper(generations, policy)),
+        Job("outbox generations", lambda: OutboxKeeper(outbox, SystemClock())),
+    ]
+
+
+async def _stream_job(shared: AsyncExitStack, common: Shared, part: Part, lanes: Sequence[LaneState]) -> Job:
+    """Ask the registry once, here: a service that is made anew needs it no more."""
+    stream, settings, clock = part.stream, common.deployment.settings, SystemClock()
+    registry = open_registry(shared, settings)
+    codec = await StreamCodec.open(
+        stream, part.messages(), clock=clock, registry=registry, max_bytes=settings.topics.max_command_bytes
+    )
+    outcomes = await AvroOutcomeCodec.open(stream.topics, outcome_messages(), clock=clock, registry=registry)
+    allowed = re.compile(settings.replies)
+
+    def make() -> StreamService:
+        publishers = KafkaPublishers(
+            common.kafka,
+            transactional=settings.outbox.transactional,
+            batch_bytes=settings.topics.max_event_bytes,
+        )
+        relays = LaneRelays(OutboxDatabase(common.relay_pool), publishers, outcomes)
+        replies = KafkaReplies(
+            common.kafka,
+            reply_records(lanes, outcomes),
+            allowed=allowed,
+            forbidden=common.deployment.topics(),
+        )
+        store = CommandDatabase(common.pool)
+        largest = settings.topics.max_event_bytes - _ENVELOPE_BYTES
+        intake = Intake(
+            stream=stream,
+            source=KafkaCommandSource(
+                common.kafka, topic=stream.topics.commands, group=group_of(stream.topics.commands)
+            ),
+            store=store,
+            screen=Screen(stream, codec),
+            writer=BatchWriter(
+                store,
+                styles_of(stream, codec, largest),
+                clock,
+                horizon=timedelta(days=settings.commands.horizon_days),
+            ),
+            follower=relays,
+            answers=replies,
+            options=IntakeOptions(
+                owner=common.owner,
+                batch_records=settings.commands.batch_size,
+                workers=settings.commands.workers,
+                reply_topics=allowed,
+            ),
+        )
+        return StreamService(intake, relays, replies, publishers)
+
+    return Job(stream.aggregate, make)
+
+
+def group_of(command_topic: str) -> str:
+    """Return the consumer group of a stream's intake: its command topic's name, so that nobody else has it."""
+    return command_topic
+
+
+def reply_records(lanes: Sequence[LaneState], outcomes: AvroOutcomeCodec) -> Callable[[Reply], ReplyRecord]:
+    """Return what makes a reply: the outcome as its topic carries it."""
+    known: Mapping[int, tuple[Lane, RecordBuilder]] = {
+        state.lane: (lane_of(state), RecordBuilder(lane_of(state), state.timeline)) for state in lanes
+    }
+
+    def record(reply: Reply) -> ReplyRecord:
+        lane, builder = known[reply.row.lane]
+        item = OutboxItem._make(reply.row[2:])  # without lane and generation
+        all_but_outcomes = Sent(sequence=item.sequence, outcomes=0, dead_letters=item.position)
+        (value,) = outcomes.encode(lane, [item])
+        _, (made,) = builder.events_and_outcomes([item], [(item, value)], all_but_outcomes)
+        return ReplyRecord(made.key, made.value or b"", made.headers)
+
+    return record

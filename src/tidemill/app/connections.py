@@ -1,0 +1,106 @@
+"""From settings to connections: the database, Kafka, the registry. The stack that is passed in closes them again."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from tidemill.catalog.ports import SchemaRegistry
+from tidemill.settings import DatabaseSettings, Settings
+from tidemill.storage.pool import Pool, Timeouts, close_pool, connection, create_pool, tls_context
+from tidemill.transport.kafka.client import KafkaConnection
+from tidemill.transport.registry import ConfluentRegistry
+
+Login = Literal["service", "migration", "reader"]
+Tls = ssl.SSLContext | Literal[False] | None
+
+_PROBE_TIMEOUTS: Final = Timeouts(connect_s=2.0, statement_ms=2_000, command_s=2.0)
+
+
+def database_tls(settings: DatabaseSettings) -> Tls:
+    """Return how to encrypt; None leaves it to the URL, which says it or names a server of this machine."""
+    if settings.sslmode is None:
+        return None
+    return tls_context(
+        settings.sslmode,
+        ca_file=settings.ca_file,
+        cert_file=settings.cert_file,
+        key_file=settings.key_file,
+    )
+
+
+async def open_pool(
+    shared: AsyncExitStack,
+    settings: Settings,
+    *,
+    name: str,
+    size: int,
+    login: Login = "service",
+    timeouts: Timeouts | None = None,
+) -> Pool:
+    """Open a pool of connections. Raises `Unavailable`, `UsageError`."""
+    pool = await create_pool(
+        settings.database.dsn(login),
+        application_name=name,
+        size=size,
+        timeouts=timeouts,
+        tls=database_tls(settings.database),
+    )
+    shared.push_async_callback(close_pool, pool)
+    return pool
+
+
+def kafka_connection(settings: Settings, client_id: str = "tidemill") -> KafkaConnection:
+    """Return where Kafka is and how to speak to it. Raises `UsageError`."""
+    kafka = settings.kafka
+    return KafkaConnection(
+        bootstrap=kafka.servers(),
+        security_protocol=kafka.security_protocol or "PLAINTEXT",
+        ca_file=kafka.ca_file,
+        cert_file=kafka.cert_file,
+        key_file=kafka.key_file,
+        key_password=kafka.key_password,
+        sasl_mechanism=kafka.sasl_mechanism,
+        sasl_user=kafka.sasl_user,
+        sasl_password=kafka.sasl_password,
+        client_id=client_id,
+    )
+
+
+def open_registry(shared: AsyncExitStack, settings: Settings) -> SchemaRegistry | None:
+    """Return the schema registry, None if there is none."""
+    registry = settings.registry
+    if registry.url is None:
+        return None
+    password = registry.password.get_secret_value() if registry.password else None
+    opened = ConfluentRegistry(registry.url, user=registry.user, password=password, ca_file=registry.ca_file)
+    shared.push_async_callback(opened.close)
+    return opened
+
+
+@dataclass
+class DatabaseProbe:
+    """Asks the database, by a connection that it needs not share."""
+
+    settings: Settings
+    name: str = "database"
+
+    def __post_init__(self) -> None:
+        """Connect only when asked."""
+        self._shared = AsyncExitStack()
+        self._pool: Pool | None = None
+
+    async def ask(self) -> None:
+        """Return if the database answers. Raises `Unavailable`."""
+        if self._pool is None:
+            self._pool = await open_pool(
+                self._shared, self.settings, name="tidemill health", size=1, timeouts=_PROBE_TIMEOUTS
+            )
+        async with connection(self._pool, timeout_s=_PROBE_TIMEOUTS.connect_s) as borrowed:
+            await borrowed.fetchval("select 1")
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._shared.aclose()

@@ -1,0 +1,88 @@
+"""What a deployment is made of: its settings, its contexts, and the stream of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tidemill.app.contexts import load_contexts
+from tidemill.catalog.schemas import Message, load_messages
+from tidemill.domain.context import Context
+from tidemill.domain.errors import UsageError
+from tidemill.domain.projection import Projection
+from tidemill.domain.stream import Stream
+from tidemill.resources import schemas_dir
+from tidemill.settings import Settings
+
+_OUTCOME = "outcome"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A context and its stream."""
+
+    context: Context
+    stream: Stream
+
+    @property
+    def schemas(self) -> Path:
+        """Return the folder with the context's schemas."""
+        return self.context.schemas or schemas_dir()
+
+    def messages(self) -> dict[str, Message]:
+        """Return the schemas of the context's commands and events, by full name. Raises `ContractError`."""
+        return load_messages(self.schemas, self.context.name)
+
+    def with_lanes(self, partitions: int) -> Part:
+        """Return the part with the number of lanes that it was created with."""
+        return replace(self, stream=replace(self.stream, partitions=partitions))
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """All contexts of this deployment, by aggregate."""
+
+    settings: Settings
+    parts: Mapping[str, Part]
+
+    @classmethod
+    def of(cls, settings: Settings, contexts: tuple[Context, ...] | None = None) -> Deployment:
+        """Return the deployment with these contexts; by default the built-in ones and all plug-ins."""
+        parts = {}
+        for context in load_contexts() if contexts is None else contexts:
+            stream = Stream.of(context, prefix=settings.topics.prefix)
+            partitions = settings.topics.partitions or stream.partitions
+            parts[context.aggregate] = Part(context, replace(stream, partitions=partitions))
+        return cls(settings, parts)
+
+    def part(self, aggregate: str) -> Part:
+        """Return the part of an aggregate, which may be written like its context. Raises `UsageError`."""
+        found = self.parts.get(aggregate.replace("_", "-"))
+        if found is None:
+            raise UsageError(f"there is no aggregate {aggregate!r}: choose one of {', '.join(self.parts)}")
+        return found
+
+    def projection(self, name: str) -> tuple[Part, Projection]:
+        """Return a projection and the part that it belongs to. Raises `UsageError`."""
+        found = self.projections()
+        if name not in found:
+            raise UsageError(f"there is no read model {name!r}: choose one of {', '.join(found)}")
+        return found[name]
+
+    def projections(self) -> dict[str, tuple[Part, Projection]]:
+        """Return every projection by name."""
+        return {
+            projection.name: (part, projection)
+            for part in self.parts.values()
+            for projection in part.context.projections
+        }
+
+    def topics(self) -> frozenset[str]:
+        """Return the names of all topics that are ours."""
+        return frozenset(name for part in self.parts.values() for name in part.stream.topics.named().values())
+
+
+def outcome_messages() -> dict[str, Message]:
+    """Return the schemas of outcomes, which all contexts share."""
+    return load_messages(schemas_dir(), _OUTCOME)

@@ -1,0 +1,194 @@
+"""What an operator does about lanes: look at them, resume a halted one, skip what cannot be read, reconcile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from tidemill.app.connections import kafka_connection
+from tidemill.app.deployment import Deployment
+from tidemill.app.lanes import lane_of
+from tidemill.app.operations import inspecting, operating
+from tidemill.commands import claiming
+from tidemill.domain.errors import LaneHalted, UsageError
+from tidemill.domain.lane import Anchor, Claim, Progress
+from tidemill.domain.rejections import HALTED
+from tidemill.outbox.ports import LaneEnd, Published, Tails
+from tidemill.outbox.tails import compare_tails
+from tidemill.storage.lanes import Cleared, LaneAdministration, Reconciled, Skipped
+from tidemill.storage.operations import LaneState, LedgerEntry, OperationsDatabase
+from tidemill.storage.outbox import OutboxDatabase
+from tidemill.storage.pool import Pool
+from tidemill.transport.kafka.source import KafkaCommandSource
+
+_OF_THE_TOPIC_IN: Final = frozenset({"TOPIC_CHANGED", "OFFSET_LOST", "OFFSET_AHEAD"})
+_OF_THE_TOPICS_OUT: Final = frozenset({"HISTORY_FORKED", "HISTORY_BEHIND", "TOPIC_BEHIND"})
+_MAY_GO_BACK: Final = frozenset({"TOPIC_CHANGED", "OFFSET_AHEAD"})
+_LONGEST_REASON: Final = 500
+
+
+@dataclass(frozen=True)
+class LaneShown:
+    """A lane with the newest entries of its ledger."""
+
+    state: LaneState
+    ledger: Sequence[LedgerEntry]
+    advice: str | None
+
+
+async def list_lanes(deployment: Deployment, aggregate: str | None) -> list[LaneState]:
+    """Return lanes by aggregate and partition."""
+    chosen = deployment.part(aggregate).stream.aggregate if aggregate else None
+    async with operating(deployment) as (_, pool):
+        return await OperationsDatabase(pool).lanes(chosen)
+
+
+async def show_lane(deployment: Deployment, name: str, entries: int) -> LaneShown:
+    """Return a lane, named by its id or as `AGGREGATE/PARTITION`. Raises `UsageError` if there is none."""
+    async with operating(deployment) as (_, pool):
+        database = OperationsDatabase(pool)
+        state = await _find(database, name)
+        ledger = await database.ledger(state.lane, entries)
+    advice = HALTED.get(state.halt_code, "") if state.halt_code else None
+    return LaneShown(state, ledger, advice)
+
+
+async def resume(deployment: Deployment, name: str) -> Cleared:
+    """Lift a lane's halt after its cause was looked for again.
+
+    Raises:
+        UsageError: it is not halted, or the cause is still there; nothing was changed.
+    """
+    async with _halted_lane(deployment, name) as (pool, state):
+        await _look_again(deployment, pool, state)
+        cleared = await LaneAdministration(pool).resume(state.lane)
+    if cleared is None:
+        raise UsageError(f"lane {state.name} was resumed by somebody else meanwhile")
+    return cleared
+
+
+async def skip(deployment: Deployment, name: str, to_offset: int, reason: str) -> Skipped:
+    """Let a halted lane read on at `to_offset`; the ledger keeps the reason. Raises `UsageError`."""
+    why = _reason(reason)
+    async with _halted_lane(deployment, name) as (pool, state), inspecting(deployment) as inspector:
+        bounds = await inspector.bounds({state.command_topic: state.partitions})
+        first, end = bounds[state.command_topic][state.partition]
+        if not first <= to_offset <= end:
+            raise UsageError(
+                f"{state.command_topic}/{state.partition} holds offsets {first} to {end - 1}: "
+                f"choose --skip-to between {first} and {end}"
+            )
+        if to_offset < state.next_offset and state.halt_code not in _MAY_GO_BACK:
+            raise UsageError(
+                f"lane {state.name} has consumed what stands before offset {state.next_offset}: "
+                "choose --skip-to from there on"
+            )
+        return await LaneAdministration(pool).skip(state.lane, to_offset, why)
+
+
+async def reconcile(deployment: Deployment, name: str, reason: str) -> Reconciled:
+    """Let a halted lane's history go on behind what its topics hold, on a raised timeline. Raises `UsageError`."""
+    why = _reason(reason)
+    async with _halted_lane(deployment, name) as (pool, state):
+        if state.halt_code not in _OF_THE_TOPICS_OUT:
+            raise UsageError(
+                f"lane {state.name} is halted with {state.halt_code}, which is not about its history: "
+                f"see `tidemill lanes show {state.name}`"
+            )
+        tails = await _tails(deployment, state)
+        return await LaneAdministration(pool).reconcile(state.lane, tails, why)
+
+
+# --- shared ----------------------------------------------------------------------------------------------------------
+
+
+async def _find(database: OperationsDatabase, name: str) -> LaneState:
+    aggregate, _, partition = name.rpartition("/")
+    if not partition.isdecimal():
+        raise UsageError(
+            f"{name!r} names no lane: give its number, or AGGREGATE/PARTITION as in market-data/3"
+        )
+    lane = await database.lane_of(aggregate, int(partition)) if aggregate else int(partition)
+    found = await database.lanes(None, lane) if lane is not None and lane < _MOST_LANES else []
+    if not found:
+        raise UsageError(f"there is no lane {name}: see `tidemill lanes list`")
+    return found[0]
+
+
+_MOST_LANES: Final = 1 << 15
+
+
+@asynccontextmanager
+async def _halted_lane(deployment: Deployment, name: str) -> AsyncIterator[tuple[Pool, LaneState]]:
+    async with operating(deployment) as (_, pool):
+        state = await _find(OperationsDatabase(pool), name)
+        if state.halt_code is None:
+            raise UsageError(f"lane {state.name} is not halted, so there is nothing to decide")
+        yield pool, state
+
+
+async def _look_again(deployment: Deployment, pool: Pool, state: LaneState) -> None:
+    """Raise `UsageError` if what halted the lane is still so. Other causes show as soon as it is claimed."""
+    if state.halt_code in _OF_THE_TOPIC_IN:
+        source = KafkaCommandSource(
+            kafka_connection(deployment.settings), topic=state.command_topic, group=state.command_topic
+        )
+        try:
+            findings = await claiming.compare(source, [_claim(state)])
+        finally:
+            await source.close()
+        for code, detail in findings.values():
+            raise UsageError(
+                f"still {code}: {detail}\nrestore the topic, or decide where to read on: "
+                f"tidemill lanes resume {state.name} --skip-to OFFSET --reason TEXT"
+            )
+    if state.halt_code in _OF_THE_TOPICS_OUT:
+        try:
+            await _compare_tails(deployment, pool, state)
+        except LaneHalted as halt:
+            raise UsageError(
+                f"still {halt.code}: {halt.detail}\nrestore what is missing, or let the history go on behind it: "
+                f"tidemill lanes reconcile {state.name} --reason TEXT"
+            ) from halt
+
+
+async def _compare_tails(deployment: Deployment, pool: Pool, state: LaneState) -> None:
+    tails = await _tails(deployment, state)
+    outbox = OutboxDatabase(pool)
+    published: Published = await outbox.published(state.lane)
+    known = None
+    if tails.events is not None:
+        known = await outbox.events_at(state.lane, tails.events.position)
+    end = LaneEnd(state.position, state.sequence, state.timeline)
+    compare_tails(lane_of(state), tails, end, published, known)
+
+
+async def _tails(deployment: Deployment, state: LaneState) -> Tails:
+    async with inspecting(deployment) as inspector:
+        return (await inspector.tails([lane_of(state)]))[state.lane]
+
+
+def _claim(state: LaneState) -> Claim:
+    anchor = None
+    if state.anchor_offset is not None and state.anchor_checksum is not None:
+        anchor = Anchor(state.anchor_offset, state.anchor_checksum)
+    progress = Progress(
+        batch=state.batch,
+        next_offset=state.next_offset,
+        anchor=anchor,
+        position=state.position,
+        sequence=state.sequence,
+        chain=state.chain,
+        timeline=state.timeline,
+        at=state.at,
+    )
+    return Claim(lane_of(state), state.epoch, progress)
+
+
+def _reason(text: str) -> str:
+    reason = " ".join(text.split())
+    if not reason or len(reason) > _LONGEST_REASON:
+        raise UsageError(f"--reason: say in at most {_LONGEST_REASON} characters why; the ledger keeps it")
+    return reason

@@ -1,0 +1,39 @@
+"""What the database says about the lanes that a process is about to work: they exist, and belong to our topics."""
+
+from __future__ import annotations
+
+from tidemill.app.deployment import Deployment, Part
+from tidemill.domain.errors import ContractError
+from tidemill.domain.lane import Lane, StreamTopics
+from tidemill.storage.operations import LaneState, OperationsDatabase
+from tidemill.storage.pool import Pool
+
+
+def lane_of(state: LaneState) -> Lane:
+    """Return the lane whose state it is."""
+    topics = StreamTopics(
+        state.command_topic, state.event_topic, state.outcome_topic, state.dead_letter_topic
+    )
+    return Lane(state.lane, state.aggregate, state.partition, state.partitions, topics)
+
+
+async def parts_with_lanes(deployment: Deployment, pool: Pool) -> dict[str, tuple[Part, list[LaneState]]]:
+    """Return every part as it was created, with its lanes; the settings of today do not change their number.
+
+    Raises:
+        ContractError: lanes were never created, or belong to other topics.
+    """
+    states = await OperationsDatabase(pool).lanes()
+    found = {}
+    for aggregate, part in deployment.parts.items():
+        lanes = [state for state in states if state.aggregate == aggregate]
+        if not lanes:
+            raise ContractError(f"{aggregate} has no lanes in this database: run `tidemill topics create`")
+        created, wanted = lane_of(lanes[0]).topics, part.stream.topics
+        if created != wanted:
+            raise ContractError(
+                f"the lanes of {aggregate} belong to {created.commands}, not to {wanted.commands}: "
+                "set TIDEMILL_TOPICS_PREFIX as it was when they were created, or use another database"
+            )
+        found[aggregate] = (part.with_lanes(len(lanes)), lanes)
+    return found

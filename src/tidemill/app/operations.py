@@ -1,0 +1,328 @@
+"""What an operator asks: how far every hop is, what became of a command, what was parked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from tidemill.app.connections import kafka_connection, open_pool, open_registry
+from tidemill.app.deployment import Deployment, Part
+from tidemill.clock import SystemClock
+from tidemill.domain.errors import Unavailable, UsageError
+from tidemill.domain.identity import event_id, identify
+from tidemill.domain.messages import Outcome
+from tidemill.domain.rejections import HALTED, PARKED
+from tidemill.projections.halts import HALTS
+from tidemill.storage.operations import (
+    CommandEntry,
+    DeadLetter,
+    DeadLetterEntry,
+    LaneState,
+    OperationsDatabase,
+    ProjectionState,
+    RepeatEntry,
+    SentEntry,
+)
+from tidemill.storage.pool import Pool
+from tidemill.transport.avro.codec import decode_any, known_messages
+from tidemill.transport.kafka.inspection import Inspector
+
+
+@asynccontextmanager
+async def operating(deployment: Deployment, *, size: int = 2) -> AsyncIterator[tuple[AsyncExitStack, Pool]]:
+    """Open the database for a task."""
+    async with AsyncExitStack() as shared:
+        yield shared, await open_pool(shared, deployment.settings, name="tidemill operations", size=size)
+
+
+@asynccontextmanager
+async def inspecting(deployment: Deployment) -> AsyncIterator[Inspector]:
+    """Open Kafka for a task's questions."""
+    inspector = Inspector(kafka_connection(deployment.settings))
+    try:
+        yield inspector
+    finally:
+        await inspector.close()
+
+
+# --- status ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """How far a stream is. `command_lag` is None while Kafka cannot be asked."""
+
+    aggregate: str
+    lanes: int
+    owned: int
+    halted: int
+    command_lag: int | None
+    unpublished: int
+    events: int
+
+
+@dataclass(frozen=True)
+class ViewStatus:
+    """How far a read model is: `lag` counts events that are committed and not yet folded."""
+
+    projection: str
+    aggregate: str
+    started: bool
+    lag: int
+    halted: int
+
+
+@dataclass(frozen=True)
+class HaltStatus:
+    """Something that stands still: a lane, or a projection in a lane; `advice` says what the code means."""
+
+    what: str
+    code: str
+    detail: str
+    since: datetime
+    advice: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """Every hop. `trouble`: why something could not be asked."""
+
+    streams: Sequence[StreamStatus]
+    views: Sequence[ViewStatus]
+    halts: Sequence[HaltStatus]
+    trouble: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Return whether everything could be asked and nothing stands still."""
+        return not self.halts and self.trouble is None
+
+
+async def status(deployment: Deployment) -> Status:
+    """Return how far every hop is. Raises `Unavailable` if the database is away; Kafka's absence is reported."""
+    async with operating(deployment) as (_, pool):
+        database = OperationsDatabase(pool)
+        lanes, projections = await database.lanes(), await database.projections()
+    ends, trouble = await _ends(deployment, lanes)
+    return Status(
+        streams=_streams(lanes, ends),
+        views=_views(deployment, lanes, projections),
+        halts=[*_lane_halts(lanes), *_view_halts(projections)],
+        trouble=trouble,
+    )
+
+
+async def _ends(
+    deployment: Deployment, lanes: Sequence[LaneState]
+) -> tuple[Mapping[str, Sequence[tuple[int, int]]], str | None]:
+    topics = {lane.command_topic: lane.partitions for lane in lanes}
+    if not topics:
+        return {}, "there are no lanes yet: run `tidemill topics create`"
+    try:
+        async with inspecting(deployment) as inspector:
+            return await inspector.bounds(topics), None
+    except Unavailable as error:
+        return {}, str(error)
+
+
+def _streams(lanes: Sequence[LaneState], ends: Mapping[str, Sequence[tuple[int, int]]]) -> list[StreamStatus]:
+    streams = []
+    for aggregate in dict.fromkeys(lane.aggregate for lane in lanes):
+        ours = [lane for lane in lanes if lane.aggregate == aggregate]
+        topic = ends.get(ours[0].command_topic)
+        lag = None
+        if topic is not None:
+            lag = sum(max(0, topic[lane.partition][1] - lane.next_offset) for lane in ours)
+        streams.append(
+            StreamStatus(
+                aggregate=aggregate,
+                lanes=len(ours),
+                owned=sum(lane.owner is not None for lane in ours),
+                halted=sum(lane.halt_code is not None for lane in ours),
+                command_lag=lag,
+                unpublished=sum(lane.position - (lane.published_position or 0) for lane in ours),
+                events=sum(lane.sequence for lane in ours),
+            )
+        )
+    return streams
+
+
+def _views(
+    deployment: Deployment, lanes: Sequence[LaneState], projections: Sequence[ProjectionState]
+) -> list[ViewStatus]:
+    known = {projection.name: projection for projection in projections}
+    views = []
+    for name, (part, _) in deployment.projections().items():
+        state = known.get(name)
+        sequences = state.sequences if state else {}
+        aggregate = part.stream.aggregate
+        lag = sum(
+            max(0, lane.sequence - sequences.get(lane.partition, 0))
+            for lane in lanes
+            if lane.aggregate == aggregate
+        )
+        halted = len(state.halts) if state else 0
+        views.append(ViewStatus(name, aggregate, started=state is not None, lag=lag, halted=halted))
+    return views
+
+
+def _lane_halts(lanes: Sequence[LaneState]) -> list[HaltStatus]:
+    return [
+        HaltStatus(
+            what=f"lane {lane.lane} ({lane.name})",
+            code=lane.halt_code,
+            detail=lane.halt_detail or "",
+            since=lane.halted_since or lane.at,
+            advice=f"{HALTED.get(lane.halt_code, '')}; see `tidemill lanes show {lane.name}`",
+        )
+        for lane in lanes
+        if lane.halt_code is not None
+    ]
+
+
+def _view_halts(projections: Sequence[ProjectionState]) -> list[HaltStatus]:
+    return [
+        HaltStatus(
+            what=f"{projection.name}, lane {projection.aggregate}/{halt.partition}",
+            code=halt.code,
+            detail=halt.detail,
+            since=halt.since,
+            advice=HALTS.get(halt.code, ""),
+        )
+        for projection in projections
+        for halt in projection.halts
+    ]
+
+
+# --- a command -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EventShown:
+    """An event of a command; `fields` is None once the outbox has let it go, or if it cannot be read."""
+
+    event_id: str
+    type: str
+    sequence: int
+    fields: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class CommandShown:
+    """What became of a command."""
+
+    command_id: str
+    outcome: Outcome
+    entry: CommandEntry
+    record_offset: int | None = None
+    key: bytes | None = None
+    correlation: str | None = None
+    published: bool = False
+    events: Sequence[EventShown] = ()
+    repeats: Sequence[RepeatEntry] = field(default_factory=tuple)
+
+
+async def show_command(
+    deployment: Deployment, command_id: str, service: str | None, *, repeats: int
+) -> list[CommandShown]:
+    """Return what became of a command; nothing if the log does not know it. `repeats`: at most so many, 0 for none.
+
+    Raises:
+        UsageError: the id is no UUID, and its service is not given.
+    """
+    identity = _identity(command_id, service)
+    async with operating(deployment) as (shared, pool):
+        database = OperationsDatabase(pool)
+        lanes = {lane.lane: lane for lane in await database.lanes()}
+        shown = []
+        for entry in await database.command(identity):
+            sent = await database.sent(entry.lane, entry.position)
+            events = await _events(shared, deployment, entry, sent)
+            head = sent[0] if sent else None
+            shown.append(
+                CommandShown(
+                    command_id=command_id,
+                    outcome=Outcome.of_letter(entry.outcome),
+                    entry=entry,
+                    record_offset=head.record_offset if head else None,
+                    key=head.key if head else None,
+                    correlation=head.correlation if head else None,
+                    published=(lanes[entry.lane].published_position or 0) >= entry.position,
+                    events=events,
+                    repeats=await database.repeats(identity, repeats) if repeats else (),
+                )
+            )
+    return shown
+
+
+def _identity(command_id: str, service: str | None) -> UUID:
+    named = identify(command_id, service or "")
+    if service is None and named != command_id.lower():
+        raise UsageError(
+            f"{command_id!r} is no UUID, so it is only unique within its service: add --service NAME"
+        )
+    return UUID(named)
+
+
+async def _events(
+    shared: AsyncExitStack, deployment: Deployment, entry: CommandEntry, sent: Sequence[SentEntry]
+) -> list[EventShown]:
+    rows = [row for row in sent if row.payload is not None]
+    if not rows or entry.aggregate not in deployment.parts:
+        return []
+    read = await event_reader(
+        shared, deployment, deployment.part(entry.aggregate), [row.payload for row in rows]
+    )
+    return [
+        EventShown(
+            event_id=event_id(str(entry.command_id), row.item + 1),
+            type=row.event_type or "",
+            sequence=row.sequence,
+            fields=read(row.payload),
+        )
+        for row in rows
+    ]
+
+
+async def event_reader(
+    shared: AsyncExitStack, deployment: Deployment, part: Part, values: Sequence[bytes | None]
+) -> Any:
+    """Return a function from the framed value of an event to its fields; None for what cannot be read."""
+    registry = open_registry(shared, deployment.settings)
+    stream = part.stream
+    known = known_messages(
+        stream.topics.events, "event", stream.events, part.messages(), SystemClock(), registry
+    )
+    await known.prepare(values)
+    return lambda value: decode_any(known, value)[1]
+
+
+# --- dead letters ----------------------------------------------------------------------------------------------------
+
+
+async def dead_letters(
+    deployment: Deployment, *, aggregate: str | None, code: str | None, state: str | None, limit: int
+) -> list[DeadLetterEntry]:
+    """Return parked records, newest first. Raises `UsageError` for a code or an aggregate that there is not."""
+    if code is not None and code not in PARKED:
+        raise UsageError(f"there is no code {code!r}: choose one of {', '.join(PARKED)}")
+    chosen = deployment.part(aggregate).stream.aggregate if aggregate else None
+    async with operating(deployment) as (_, pool):
+        return await OperationsDatabase(pool).dead_letters(
+            aggregate=chosen, code=code, state=state, limit=limit
+        )
+
+
+async def dead_letter(deployment: Deployment, lane: int, position: int) -> DeadLetter:
+    """Return one parked record with its content. Raises `UsageError` if there is none."""
+    async with operating(deployment) as (_, pool):
+        found = await OperationsDatabase(pool).dead_letter(lane, position)
+    if found is None:
+        raise UsageError(
+            f"lane {lane} parked nothing at position {position}: see `tidemill dead-letters list`"
+        )
+    return found

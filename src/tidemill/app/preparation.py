@@ -1,0 +1,226 @@
+"""Tasks that prepare: migrations, topics with their lanes, schemas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from tidemill.app.connections import database_tls, kafka_connection, open_pool, open_registry
+from tidemill.app.contexts import migration_locations
+from tidemill.app.deployment import Deployment, Part, outcome_messages
+from tidemill.catalog.drafts import draft_schema
+from tidemill.catalog.registration import Registration, register_schemas
+from tidemill.catalog.schemas import Finding as SchemaFinding
+from tidemill.catalog.schemas import check_schemas
+from tidemill.domain.errors import ContractError, UsageError
+from tidemill.domain.messages import Message
+from tidemill.resources import schemas_dir
+from tidemill.storage import migrations
+from tidemill.storage.lanes import LaneAdministration
+from tidemill.transport.kafka.inspection import Inspector
+from tidemill.transport.kafka.topics import Finding, TopicPlan, Topics, TopicSettings, plan_topics
+
+OnStep = Callable[[migrations.Step], None]
+
+
+# --- migrations ------------------------------------------------------------------------------------------------------
+
+
+async def migrate(deployment: Deployment, targets: Sequence[str], on_step: OnStep) -> list[migrations.Step]:
+    """Apply revisions up to `targets` (Alembic's words: `heads`, `market_data@head`); return what was done."""
+    settings = deployment.settings.database
+    return await migrations.upgrade(
+        settings.dsn("migration"),
+        targets=targets,
+        locations=_locations(deployment),
+        on_step=on_step,
+        tls=database_tls(settings),
+    )
+
+
+async def undo(deployment: Deployment, targets: Sequence[str], on_step: OnStep) -> list[migrations.Step]:
+    """Undo revisions, with all that their tables hold, down to `targets` (`market_data@base`); return what was done."""
+    settings = deployment.settings.database
+    return await migrations.downgrade(
+        settings.dsn("migration"),
+        targets=targets,
+        locations=_locations(deployment),
+        on_step=on_step,
+        tls=database_tls(settings),
+    )
+
+
+async def migration_status(deployment: Deployment) -> list[migrations.MigrationInfo]:
+    """Return every revision that this version knows, and when it was applied."""
+    settings = deployment.settings.database
+    return await migrations.status(
+        settings.dsn("migration"), locations=_locations(deployment), tls=database_tls(settings)
+    )
+
+
+async def demand_migrations(deployment: Deployment) -> None:
+    """Return if the database has what this version needs. Raises `NotMigrated`, `Unavailable`."""
+    settings = deployment.settings.database
+    await migrations.check(settings.dsn(), locations=_locations(deployment), tls=database_tls(settings))
+
+
+def _locations(deployment: Deployment) -> tuple[Path, ...]:
+    return migration_locations(part.context for part in deployment.parts.values())
+
+
+# --- topics ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `topics create` did for a stream: new topics, how many new lanes, and what differs in topics that exist."""
+
+    aggregate: str
+    partitions: int
+    new_topics: Sequence[str]
+    new_lanes: int
+    findings: Sequence[Finding]
+
+
+async def create_topics(deployment: Deployment) -> list[Prepared]:
+    """Make the topics of every stream and record its lanes; what is there stays.
+
+    Raises:
+        ContractError: topics or lanes exist with another number of partitions.
+        UsageError: the broker refuses a topic, or migrations are missing.
+        Unavailable: a server is away.
+    """
+    await demand_migrations(deployment)
+    async with AsyncExitStack() as shared:
+        pool = await open_pool(shared, deployment.settings, name="tidemill topics", size=1, login="migration")
+        lanes = LaneAdministration(pool)
+        return [await _prepare(deployment, part, lanes) for part in deployment.parts.values()]
+
+
+async def _prepare(deployment: Deployment, part: Part, lanes: LaneAdministration) -> Prepared:
+    part = await _as_created(deployment, part, lanes)
+    stream, kafka = part.stream, kafka_connection(deployment.settings)
+    plans = _plans(deployment, part)
+    topics = Topics(kafka)
+    made = await topics.create(plans)
+    findings = await topics.check(plans)
+    unfit = [finding for finding in findings if finding.setting == "partitions"]
+    if unfit:
+        raise ContractError(str(unfit[0]))
+    firsts = await _first_offsets(deployment, part)
+    new_lanes = await lanes.create(stream.aggregate, stream.topics, firsts)
+    return Prepared(stream.aggregate, stream.partitions, made, new_lanes, findings)
+
+
+async def _as_created(deployment: Deployment, part: Part, lanes: LaneAdministration) -> Part:
+    """Return the part with as many lanes as it has; a setting that says otherwise is a mistake."""
+    created = await lanes.created(part.stream.aggregate)
+    if deployment.settings.topics.partitions is None and created:
+        return part.with_lanes(created)
+    if created not in {0, part.stream.partitions}:
+        raise UsageError(
+            f"TIDEMILL_TOPICS_PARTITIONS={part.stream.partitions}: {part.stream.aggregate} was created with {created} "
+            "lanes, and keeps them for the life of its topics; unset it"
+        )
+    return part
+
+
+async def _first_offsets(deployment: Deployment, part: Part) -> dict[int, int]:
+    """Return where the command topic begins: a lane that is new to an old topic reads what is left of it."""
+    inspector, topic = Inspector(kafka_connection(deployment.settings)), part.stream.topics.commands
+    try:
+        bounds = await inspector.bounds({topic: part.stream.partitions})
+    finally:
+        await inspector.close()
+    return {partition: first for partition, (first, _) in enumerate(bounds[topic])}
+
+
+async def check_topics(deployment: Deployment) -> list[Finding]:
+    """Return where topics differ from what they should be. Raises `Unavailable`."""
+    topics = Topics(kafka_connection(deployment.settings))
+    async with AsyncExitStack() as shared:
+        pool = await open_pool(shared, deployment.settings, name="tidemill topics", size=1)
+        lanes = LaneAdministration(pool)
+        parts = [await _as_created(deployment, part, lanes) for part in deployment.parts.values()]
+    return await topics.check([plan for part in parts for plan in _plans(deployment, part)])
+
+
+def _plans(deployment: Deployment, part: Part) -> list[TopicPlan]:
+    chosen = deployment.settings.topics
+    settings = TopicSettings(
+        replication=chosen.replication,
+        command_retention=timedelta(days=chosen.command_days),
+        outcome_retention=timedelta(days=chosen.outcome_days),
+        dead_letter_retention=timedelta(days=chosen.dead_letter_days),
+        max_command_bytes=chosen.max_command_bytes,
+        max_event_bytes=chosen.max_event_bytes,
+    )
+    return plan_topics(part.stream.topics, part.stream.partitions, settings)
+
+
+# --- schemas ---------------------------------------------------------------------------------------------------------
+
+
+def check_all_schemas(deployment: Deployment) -> list[SchemaFinding]:
+    """Return what breaks the contract, over all folders of schemas."""
+    folders = dict.fromkeys([schemas_dir(), *(part.schemas for part in deployment.parts.values())])
+    return [finding for folder in folders for finding in check_schemas(folder)]
+
+
+def draft(deployment: Deployment, message: str) -> Path:
+    """Write a draft of the schema of a command or event class, and return its path; its docs are a person's to write.
+
+    Raises:
+        UsageError: no context declares the class, or it has a schema already.
+        ContractError: a field has no Avro form.
+    """
+    for part in deployment.parts.values():
+        context = part.context
+        roles: dict[str, list[type[Message]]] = {
+            "commands": [spec.model for spec in context.commands],
+            "events": list(context.events),
+        }
+        for folder, models in roles.items():
+            for model in models:
+                if model.__name__ == message:
+                    path = part.schemas / context.name / folder / f"{message}.avsc"
+                    return _write_draft(path, draft_schema(model, context.avro_namespace))
+    declared = [name.rpartition(".")[2] for part in deployment.parts.values() for name in _messages(part)]
+    raise UsageError(f"no context declares {message}: declare it first; there are {', '.join(declared)}")
+
+
+def _messages(part: Part) -> list[str]:
+    return [*part.stream.commands, *part.stream.events]
+
+
+def _write_draft(path: Path, schema: dict[str, Any]) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(schema, indent=2) + "\n")
+    except FileExistsError:
+        raise UsageError(f"{path} exists: change it by hand, then `tidemill schemas check`") from None
+    return path
+
+
+async def register_all_schemas(deployment: Deployment) -> list[Registration]:
+    """Put the schemas of every stream into the registry. Raises `ContractError`, `UsageError`, `Unavailable`."""
+    async with AsyncExitStack() as shared:
+        registry = open_registry(shared, deployment.settings)
+        if registry is None:
+            raise UsageError(
+                "TIDEMILL_REGISTRY_URL is not set, so there is no registry to put schemas into; "
+                "without one, records carry the fingerprint of their schema, and nothing needs to be registered"
+            )
+        return [
+            registration
+            for part in deployment.parts.values()
+            for registration in await register_schemas(
+                registry, part.stream.topics, part.messages() | outcome_messages()
+            )
+        ]

@@ -1,0 +1,109 @@
+"""The process `serve projections`: for every stream a projector that keeps all of its read models up to date."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from tidemill.app.commands_process import probes
+from tidemill.app.connections import kafka_connection, open_pool, open_registry
+from tidemill.app.deployment import Deployment, Part
+from tidemill.app.lanes import parts_with_lanes
+from tidemill.app.preparation import demand_migrations
+from tidemill.app.process import owner_name, run_process
+from tidemill.clock import SystemClock
+from tidemill.projections.projector import Projector
+from tidemill.projections.status import ProjectionStatus
+from tidemill.service import Health, Job
+from tidemill.storage.pool import Pool
+from tidemill.storage.views import ViewDatabase
+from tidemill.transport.avro.events import AvroEventCodec
+from tidemill.transport.kafka.client import KafkaConnection
+from tidemill.transport.kafka.events import KafkaEventSource
+
+_SHOWN_HALTS: Final = 5
+
+
+class ProjectorService:
+    """A projector as a `Service`."""
+
+    def __init__(self, projector: Projector) -> None:
+        """Nothing happens before `run`."""
+        self._projector = projector
+        self._stopping = asyncio.Event()
+
+    async def start(self) -> None:
+        """Nothing: a projector waits for its servers while it runs."""
+
+    async def run(self) -> None:
+        """Project until `stop`."""
+        await self._projector.run(self._stopping)
+
+    async def stop(self) -> None:
+        """Let the batch in flight end."""
+        self._stopping.set()
+
+    def health(self) -> Health:
+        """Return how every projection stands."""
+        status = self._projector.status()
+        detail: dict[str, Any] = {projection.name: _shown(projection) for projection in status.projections}
+        if status.waiting_for is not None:
+            detail["waiting_for"] = status.waiting_for
+        return Health(ok=status.healthy, detail=detail)
+
+
+def _shown(projection: ProjectionStatus) -> dict[str, Any]:
+    shown: dict[str, Any] = {"events": projection.events}
+    if projection.error is not None:
+        shown["error"] = projection.error
+    if projection.halted:
+        halted = [(lane.partition, lane.halt.detail) for lane in projection.halted if lane.halt is not None]
+        shown["halted"] = {str(partition): detail for partition, detail in halted[:_SHOWN_HALTS]}
+    return shown
+
+
+def serve_projections(deployment: Deployment) -> int:
+    """Run the process; return its exit code. Raises what no retry can mend."""
+
+    async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
+        return await projection_jobs(shared, deployment)
+
+    return run_process("projections", deployment.settings, assemble, probes(deployment))
+
+
+async def projection_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[Job]:
+    """Open what the projectors share, and return the jobs of this process."""
+    await demand_migrations(deployment)
+    owner = owner_name("projections")
+    count = sum(len(part.context.projections) for part in deployment.parts.values())
+    pool = await open_pool(shared, deployment.settings, name=owner, size=count + 2)
+    kafka = kafka_connection(deployment.settings, owner.replace(" ", "-"))
+    parts = await parts_with_lanes(deployment, pool)
+    return [
+        await _projector_job(shared, deployment, part, pool, kafka)
+        for part, _ in parts.values()
+        if part.context.projections
+    ]
+
+
+async def _projector_job(
+    shared: AsyncExitStack, deployment: Deployment, part: Part, pool: Pool, kafka: KafkaConnection
+) -> Job:
+    stream, clock = part.stream, SystemClock()
+    registry = open_registry(shared, deployment.settings)
+    codec = await AvroEventCodec.open(stream, part.messages(), clock=clock, registry=registry)
+
+    def make() -> ProjectorService:
+        projector = Projector(
+            stream,
+            part.context.projections,
+            source=KafkaEventSource(kafka, topic=stream.topics.events, partitions=stream.partitions),
+            codec=codec,
+            store=ViewDatabase(pool),
+            clock=clock,
+        )
+        return ProjectorService(projector)
+
+    return Job(f"read models of {stream.aggregate}", make)

@@ -1,0 +1,124 @@
+"""What an operator does about read models: list, build again, verify; and what anybody does: read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tidemill.app.connections import kafka_connection, open_pool, open_registry
+from tidemill.app.deployment import Deployment, Part
+from tidemill.app.lanes import parts_with_lanes
+from tidemill.app.operations import operating
+from tidemill.clock import SystemClock
+from tidemill.domain.errors import UsageError
+from tidemill.domain.projection import Projection
+from tidemill.projections.ports import Comparison
+from tidemill.projections.rebuild import rebuild
+from tidemill.projections.replay import Parts
+from tidemill.projections.verify import verify
+from tidemill.storage.generated import select_page, table_name
+from tidemill.storage.operations import OperationsDatabase
+from tidemill.storage.pool import connection
+from tidemill.storage.views import ViewDatabase
+from tidemill.storage.workshops import DatabaseWorkshops
+from tidemill.transport.avro.events import AvroEventCodec
+from tidemill.transport.kafka.events import KafkaEventSource
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ViewShown:
+    """A read model: `events` folded, `lag` still to fold; times are None if it never happened."""
+
+    name: str
+    aggregate: str
+    table: str
+    events: int
+    lag: int
+    halted: int
+    rebuilt_at: datetime | None
+    verified_at: datetime | None
+
+
+async def list_views(deployment: Deployment) -> list[ViewShown]:
+    """Return every read model of this deployment."""
+    async with operating(deployment) as (_, pool):
+        database = OperationsDatabase(pool)
+        lanes = await database.lanes()
+        known = {state.name: state for state in await database.projections()}
+    shown = []
+    for name, (part, projection) in deployment.projections().items():
+        state, aggregate = known.get(name), part.stream.aggregate
+        events = sum(state.sequences.values()) if state else 0
+        written = sum(lane.sequence for lane in lanes if lane.aggregate == aggregate)
+        shown.append(
+            ViewShown(
+                name=name,
+                aggregate=aggregate,
+                table=state.read_table if state else table_name(projection.table),
+                events=events,
+                lag=max(0, written - events),
+                halted=len(state.halts) if state else 0,
+                rebuilt_at=state.rebuilt_at if state else None,
+                verified_at=state.verified_at if state else None,
+            )
+        )
+    return shown
+
+
+async def read_view(
+    deployment: Deployment, name: str, key: Sequence[str], limit: int
+) -> list[dict[str, Any]]:
+    """Return rows of a read model by key, as its readers see them. Raises `UsageError`."""
+    _, projection = deployment.projection(name)
+    async with AsyncExitStack() as shared:
+        pool = await open_pool(shared, deployment.settings, name="tidemill query", size=1, login="reader")
+        given = len(projection.key_columns)
+        if len(key) > given:
+            raise UsageError(
+                f"{name} has the key {', '.join(projection.key_columns)}: give --key at most {given} times"
+            )
+        async with connection(pool) as borrowed:
+            rows = await borrowed.fetch(select_page(projection.table, len(key)), *key, limit)
+        return [dict(row) for row in rows]
+
+
+async def rebuild_view(deployment: Deployment, name: str, on_progress: OnProgress) -> int:
+    """Build a read model again and swap it in; return how many events it took. Needs the login that owns tables."""
+    async with AsyncExitStack() as shared:
+        part, projection, parts = await _workshop(shared, deployment, name)
+        return await rebuild(part.stream, projection, parts, on_progress)
+
+
+async def verify_view(deployment: Deployment, name: str, on_progress: OnProgress) -> Comparison:
+    """Compare a read model with what its events make. Needs the login that owns tables."""
+    async with AsyncExitStack() as shared:
+        part, projection, parts = await _workshop(shared, deployment, name)
+        return await verify(part.stream, projection, parts, on_progress)
+
+
+async def _workshop(
+    shared: AsyncExitStack, deployment: Deployment, name: str
+) -> tuple[Part, Projection, Parts]:
+    part, projection = deployment.projection(name)
+    settings = deployment.settings
+    pool = await open_pool(shared, settings, name="tidemill projections", size=4, login="migration")
+    part, _ = (await parts_with_lanes(deployment, pool))[part.stream.aggregate]
+    stream, kafka = part.stream, kafka_connection(settings)
+    codec = await AvroEventCodec.open(
+        stream, part.messages(), clock=SystemClock(), registry=open_registry(shared, settings)
+    )
+    return (
+        part,
+        projection,
+        Parts(
+            source=lambda: KafkaEventSource(kafka, topic=stream.topics.events, partitions=stream.partitions),
+            codec=codec,
+            store=ViewDatabase(pool),
+            workshops=DatabaseWorkshops(pool),
+        ),
+    )

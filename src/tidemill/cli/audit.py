@@ -1,0 +1,94 @@
+"""`tidemill audit`: the conservation ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidemill.cli import session
+from tidemill.cli.output import AsJson, note, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from tidemill.app.balance import Audit, LaneBalance
+
+EXAMPLES = "tidemill audit; tidemill audit --lanes; tidemill audit --wait 60 --json"
+
+
+def audit(
+    wait: Annotated[float, typer.Option(min=0, help="Seconds that what is on its way may take.")] = 10.0,
+    lanes: Annotated[bool, typer.Option("--lanes", help="Show every lane, not only the sums.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Balance every hop: what went in must have come out.
+
+    Records consumed = applied + rejected + duplicate + parked; events written = published = projected; commands applied
+    = rows. As of one moment: what came since does not count. Exits 1 and names hop and lane where it does not balance.
+    """
+    from tidemill.app.auditing import run_audit
+    from tidemill.app.running import run
+
+    result = run(run_audit(session.deployment(), wait_s=wait))
+    if as_json:
+        print_json({"balanced": not result.findings, **_plain(result)})
+    else:
+        _show(result, lanes)
+    if result.findings:
+        raise typer.Exit(1)
+
+
+def _plain(result: Audit) -> dict[str, object]:
+    return {
+        "lanes": result.lanes,
+        "tables": result.tables,
+        "findings": result.findings,
+        "notes": result.notes,
+    }
+
+
+def _show(result: Audit, every_lane: bool) -> None:
+    columns = (
+        "",
+        "records",
+        "applied",
+        "rejected",
+        "duplicate",
+        "parked",
+        "events",
+        "published",
+        "projected",
+    )
+    rows = [_row(aggregate, part) for aggregate, part in _grouped(result).items()]
+    if every_lane:
+        rows += [_row(lane.name, [lane]) for lane in result.lanes if lane.records]
+    print_table(columns, rows, title="Every record, every event")
+    tables = [
+        (table.table, "?" if table.applied is None else table.applied, table.rows) for table in result.tables
+    ]
+    if tables:
+        print_table(("table", "applied", "rows"), tables, title="Every row")
+    for text in result.notes:
+        note(f"[dim]{text}[/dim]")
+    for finding in result.findings:
+        say(f"[red]does not balance[/red] {finding}")
+    if not result.findings:
+        say("[green]Everything balances.[/green]")
+
+
+def _grouped(result: Audit) -> dict[str, list[LaneBalance]]:
+    grouped: dict[str, list[LaneBalance]] = {}
+    for lane in result.lanes:
+        grouped.setdefault(lane.aggregate, []).append(lane)
+    return grouped
+
+
+def _row(name: str, lanes: Sequence[LaneBalance]) -> tuple[object, ...]:
+    counts = [
+        sum(getattr(lane, counted) for lane in lanes)
+        for counted in ("records", "applied", "rejected", "duplicate", "parked", "events")
+    ]
+    published = [lane.published for lane in lanes if lane.published is not None]
+    projections = dict.fromkeys(name for lane in lanes for name in lane.projected)
+    folded = {name: sum(lane.projected.get(name, 0) for lane in lanes) for name in projections}
+    return (name, *counts, sum(published), ", ".join(f"{name} {count:,}" for name, count in folded.items()))

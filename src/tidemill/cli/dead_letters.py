@@ -1,0 +1,95 @@
+"""`tidemill dead-letters`: what could not be read or processed, as it came."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from tidemill.cli import session
+from tidemill.cli.output import AsJson, note, print_json, print_table, say
+
+app = typer.Typer(
+    help="Records that could not be read or processed, kept as they came.", no_args_is_help=True
+)
+
+
+@app.command("list", epilog="tidemill dead-letters list --code MALFORMED --limit 20")
+def list_(
+    aggregate: Annotated[str | None, typer.Option(help="Only of this aggregate.")] = None,
+    code: Annotated[str | None, typer.Option(help="Only with this code, e.g. MALFORMED.")] = None,
+    state: Annotated[
+        Literal["parked", "redriven", "discarded"] | None, typer.Option(help="Only in this state.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, newest first.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List parked records, newest first."""
+    from tidemill.app import operations
+    from tidemill.app.running import run
+
+    found = run(
+        operations.dead_letters(
+            session.deployment(), aggregate=aggregate, code=code, state=state, limit=limit
+        )
+    )
+    if as_json:
+        print_json(found)
+        return
+    columns = ("lane", "position", "record", "code", "bytes", "at", "state", "detail")
+    rows = [
+        (
+            each.lane,
+            each.position,
+            f"{each.topic}/{each.partition}@{each.record_offset}",
+            each.code,
+            each.bytes,
+            each.at,
+            each.state,
+            each.detail,
+        )
+        for each in found
+    ]
+    print_table(columns, rows)
+    if found:
+        note(f"One of them in full: tidemill dead-letters show {found[0].lane} {found[0].position}")
+
+
+@app.command(epilog="tidemill dead-letters show 7 1042; tidemill dead-letters show 7 1042 --json")
+def show(
+    lane: Annotated[int, typer.Argument(min=1, max=32_767, help="The lane's number.")],
+    position: Annotated[int, typer.Argument(min=1, help="The record's position in it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one parked record with its key, headers and value."""
+    from tidemill.app import operations
+    from tidemill.app.running import run
+
+    found = run(operations.dead_letter(session.deployment(), lane, position))
+    if as_json:
+        value = None if found.value is None else found.value.hex()
+        print_json(
+            {**found.entry._asdict(), "key": found.key, "value_hex": value, "headers": dict(found.headers)}
+        )
+        return
+    entry = found.entry
+    place = f"{entry.topic}/{entry.partition}@{entry.record_offset}"
+    say("[bold]{place}[/bold]  {state} at {at}", place=place, state=entry.state, at=entry.at)
+    say("[red]{code}[/red]: {detail}", code=entry.code, detail=entry.detail)
+    say("key     {key}", key=found.key)
+    for name, content in found.headers:
+        say("header  {name}: {content}", name=name, content=content)
+    print_value(found.value)
+
+
+def print_value(value: bytes | None) -> None:
+    """Print bytes as hex and text, sixteen to a line."""
+    if value is None:
+        say("value   null")
+        return
+    for start in range(0, min(len(value), 4096), 16):
+        part = value[start : start + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        typer.echo(f"{start:08x}  {part.hex(' '):<47}  {text}")
+    if len(value) > 4096:
+        note(f"... {len(value) - 4096:,} more bytes; all of it with --json")

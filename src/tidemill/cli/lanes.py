@@ -1,0 +1,187 @@
+"""`tidemill lanes`: look at lanes, and decide what a halted one shall do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidemill.cli import session
+from tidemill.cli.output import AsJson, cell, note, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from tidemill.app.lane_tasks import LaneShown
+
+app = typer.Typer(
+    help="The lanes: who owns them, how far they are, what to do with a halted one.", no_args_is_help=True
+)
+
+Lane = Annotated[str, typer.Argument(help="A lane: its number, or AGGREGATE/PARTITION as in market-data/3.")]
+Reason = Annotated[str, typer.Option(help="Why; the ledger keeps it.")]
+
+
+@app.command("list", epilog="tidemill lanes list; tidemill lanes list --aggregate market-data --halted")
+def list_(
+    aggregate: Annotated[str | None, typer.Option(help="Only of this aggregate.")] = None,
+    halted: Annotated[bool, typer.Option("--halted", help="Only those that wait for you.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List lanes: owner, next offset, position, event sequence, what is published, and why one is halted."""
+    from tidemill.app import lane_tasks
+    from tidemill.app.running import run
+
+    found = run(lane_tasks.list_lanes(session.deployment(), aggregate))
+    chosen = [each for each in found if each.halt_code is not None or not halted]
+    if as_json:
+        print_json(chosen)
+        return
+    columns = (
+        "lane",
+        "name",
+        "owner",
+        "epoch",
+        "next offset",
+        "position",
+        "sequence",
+        "published",
+        "timeline",
+        "halted",
+    )
+    rows = [
+        (
+            each.lane,
+            each.name,
+            each.owner,
+            each.epoch,
+            each.next_offset,
+            each.position,
+            each.sequence,
+            each.published_sequence,
+            each.timeline,
+            each.halt_code,
+        )
+        for each in chosen
+    ]
+    print_table(columns, rows)
+
+
+@app.command(epilog="tidemill lanes show market-data/3; tidemill lanes show 7 --entries 50 --json")
+def show(
+    lane: Lane,
+    entries: Annotated[int, typer.Option(min=1, max=10_000, help="How many entries of its ledger.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show a lane and the newest entries of its ledger; if it is halted, what that means and what can be done."""
+    from tidemill.app import lane_tasks
+    from tidemill.app.running import run
+
+    found = run(lane_tasks.show_lane(session.deployment(), lane, entries))
+    if as_json:
+        print_json({"lane": found.state, "ledger": found.ledger, "advice": found.advice})
+        return
+    _show(found)
+
+
+def _show(found: LaneShown) -> None:
+    state = found.state
+    say(f"[bold]lane {state.lane}, {state.name}[/bold]: {state.command_topic} -> {state.event_topic}")
+    say(
+        "owner      {owner}, epoch {epoch}, claimed {at}",
+        owner=state.owner,
+        epoch=state.epoch,
+        at=state.claimed_at,
+    )
+    say(
+        f"consumed   up to offset {state.next_offset:,}; {state.position:,} records, {state.sequence:,} events"
+    )
+    published = f"{state.published_position or 0:,} records, {state.published_sequence or 0:,} events"
+    say(f"published  {published}, as of {cell(state.published_at)}; timeline {state.timeline}")
+    if state.halt_code is not None:
+        text = "[red]halted[/red]     {code} since {since}: {detail}"
+        say(text, code=state.halt_code, since=state.halted_since, detail=state.halt_detail)
+        say(f"           {found.advice}")
+        say(f"what next  mend it, then: tidemill lanes resume {state.name}")
+        say(
+            f"           or decide where to read on: tidemill lanes resume {state.name} --skip-to OFFSET --reason TEXT"
+        )
+        say(f"           or, for its history: tidemill lanes reconcile {state.name} --reason TEXT")
+    columns = (
+        "batch",
+        "gen",
+        "epoch",
+        "offsets",
+        "applied",
+        "rejected",
+        "duplicate",
+        "parked",
+        "events",
+        "at",
+        "reason",
+    )
+    rows = [
+        (
+            entry.batch,
+            entry.gen,
+            entry.epoch,
+            f"{entry.from_offset}-{entry.to_offset}",
+            entry.applied,
+            entry.rejected,
+            entry.duplicate,
+            entry.parked,
+            entry.events,
+            entry.at,
+            entry.reason or "",
+        )
+        for entry in found.ledger
+    ]
+    print_table(columns, rows, title="Ledger, newest first")
+
+
+@app.command(
+    epilog="tidemill lanes resume market-data/3 --skip-to 1042 --reason 'unreadable batch, see ticket 77'"
+)
+def resume(
+    lane: Lane,
+    skip_to: Annotated[
+        int | None, typer.Option(min=0, help="Read on at this offset, whatever stands before it.")
+    ] = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Let a halted lane go on: after looking again whether its cause is gone, or at the offset that you choose."""
+    from tidemill.app import lane_tasks
+    from tidemill.app.running import run
+
+    deployment = session.deployment()
+    if skip_to is None:
+        cleared = run(lane_tasks.resume(deployment, lane))
+        _told(as_json, cleared, f"lane {lane} was halted with {cleared.code}; it goes on.")
+        return
+    skipped = run(lane_tasks.skip(deployment, lane, skip_to, reason))
+    _told(as_json, skipped, f"lane {lane} goes on at offset {skipped.end}; it stood at {skipped.start}.")
+
+
+@app.command(epilog="tidemill lanes reconcile market-data/3 --reason 'database restored to 12:00'")
+def reconcile(lane: Lane, reason: Reason, as_json: AsJson = False) -> None:
+    """Let a lane whose database was restored, or whose topics were, go on behind what the topics hold.
+
+    Its events continue at the topic's last number + 1 on a raised timeline (header tm_timeline).
+    """
+    from tidemill.app import lane_tasks
+    from tidemill.app.running import run
+
+    done = run(lane_tasks.reconcile(session.deployment(), lane, reason))
+    moved = "with new numbers" if done.moved else "as it is"
+    text = (
+        f"lane {lane} goes on behind event {done.sequence} on timeline {done.timeline}; "
+        f"{done.again} rows of the outbox are sent (again), {moved}."
+    )
+    _told(as_json, done, text)
+
+
+def _told(as_json: bool, done: object, text: str) -> None:
+    if as_json:
+        print_json(done)
+        return
+    say(text)
+    note("Whoever owns it claims it again within seconds: tidemill status")

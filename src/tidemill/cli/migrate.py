@@ -1,0 +1,82 @@
+"""`tidemill migrate`: bring the database to what this version expects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidemill.cli import session
+from tidemill.cli.output import AsJson, note, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from tidemill.storage.migrations import Step
+
+EXAMPLES = (
+    "tidemill migrate; tidemill migrate --status; "
+    "tidemill migrate --to market_data@head; tidemill migrate --down market_data@base"
+)
+
+
+def migrate(
+    to: Annotated[
+        list[str] | None, typer.Option(help="Only so far: a revision, or BRANCH@head. May be repeated.")
+    ] = None,
+    down: Annotated[
+        str | None,
+        typer.Option(help="Undo down to here (BRANCH@base, a revision), with all data in its tables."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--status", help="Only show what is applied.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before data is deleted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the database to what this version expects.
+
+    Several may start it at once: one does the work, the others wait for it.
+    """
+    from tidemill.app import preparation
+    from tidemill.app.running import run
+
+    deployment = session.deployment()
+    if show:
+        _show(as_json)
+        return
+    if down is None:
+        steps = run(preparation.migrate(deployment, to or ["heads"], _silent if as_json else _say))
+    else:
+        _confirm(down, yes)
+        steps = run(preparation.undo(deployment, [down], _silent if as_json else _say))
+    if as_json:
+        print_json(steps)
+    elif not steps:
+        say("The database is up to date.")
+    elif down is None:
+        note("Next: tidemill topics create")
+
+
+def _show(as_json: bool) -> None:
+    from tidemill.app import preparation
+    from tidemill.app.running import run
+
+    known = run(preparation.migration_status(session.deployment()))
+    if as_json:
+        print_json(known)
+        return
+    rows = [(each.revision, each.service_name, each.applied_at, each.description) for each in known]
+    print_table(("revision", "branch", "applied", "what"), rows)
+    if any(each.applied_at is None for each in known):
+        note("Next: tidemill migrate")
+
+
+def _confirm(down: str, yes: bool) -> None:
+    if not yes:
+        typer.confirm(f"Undo down to {down}, and delete all data in the tables that go?", abort=True)
+
+
+def _say(step: Step) -> None:
+    arrow = "[green]applied[/green]" if step.direction == "up" else "[yellow]undone[/yellow] "
+    say(f"{arrow} {step.revision}  [dim]{step.description}[/dim]")
+
+
+def _silent(step: Step) -> None:
+    del step

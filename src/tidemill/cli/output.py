@@ -1,0 +1,164 @@
+"""How verbs speak: tables for people, JSON for programs, errors in a line or two, progress on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidemill.cli import session
+from tidemill.domain.errors import TidemillError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
+
+FAILED = 1
+USAGE = 2
+
+
+def fail(error: TidemillError) -> int:
+    """Print what happened and what to do next; return the exit code."""
+    text = session.without_secrets(str(error))
+    first, *rest = text.splitlines() or [type(error).__name__]
+    err_console().print("[bold red]Error:[/bold red]", end=" ")
+    err_console().print(first, markup=False)
+    for line in rest:
+        err_console().print(line, markup=False)
+    return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def console() -> Console:
+    """Return the terminal, or a plain and unfolded stream where there is none."""
+    from rich.console import Console
+
+    wide = {} if sys.stdout.isatty() else {"width": 10_000}
+    return Console(highlight=False, soft_wrap=False, **wide)  # type: ignore[arg-type]  # a width, or none
+
+
+def err_console() -> Console:
+    """Return the stream for errors."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str, **values: Any) -> None:
+    """Print a line for people: `text` has markup and names `values`, which are shown as they are."""
+    console().print(
+        text.format(**{name: cell(value) for name, value in values.items()}) if values else text,
+        soft_wrap=True,
+    )
+
+
+def note(text: str, **values: Any) -> None:
+    """Print a line for people beside what a program may read: on standard error."""
+    shown = {name: cell(value) for name, value in values.items()}
+    err_console().print(text.format(**shown) if values else text)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def print_json_line(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    typer.echo(json.dumps(plain(value), ensure_ascii=False))
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON can say of a value: dataclasses and named tuples as objects, bytes as text or hex."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: plain(item) for name, item in asdict(value).items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: plain(item) for name, item in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return text_of(value)
+    if isinstance(value, Iterable):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+def text_of(value: bytes | None) -> str:
+    """Return bytes as people can read them: text where it is printable, else hex."""
+    if value is None:
+        return "null"
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return f"0x{value.hex()}"
+    return text if text.isprintable() else f"0x{value.hex()}"
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """Print rows under named columns; numbers stand to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = [[item if isinstance(item, Text) else cell(item) for item in row] for row in rows]
+    numeric = [all(_is_number(row[index]) for row in shown) and bool(shown) for index in range(len(columns))]
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, title_style="bold")
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in shown:
+        table.add_row(*row)
+    console().print(table)
+
+
+def cell(value: Any) -> str:
+    """Return a value as a table shows it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, bytes):
+        return visible(text_of(value))
+    return visible(str(value))
+
+
+def visible(text: str) -> str:
+    """Return a text that neither markup nor a terminal takes for a command."""
+    from rich.markup import escape
+
+    shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return escape(shown)
+
+
+def _is_number(value: Any) -> bool:
+    text = str(value).replace(",", "").lstrip("-")
+    return text == "" or text.replace(".", "", 1).isdigit()
+
+
+def progress(unit: str) -> Progress:
+    """Return a bar for long work; it shows only on a terminal, and on standard error."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        console=err_console(),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )

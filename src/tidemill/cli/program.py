@@ -1,0 +1,91 @@
+"""The program: its verbs in the order of a command's life, and what happens to an error that a verb did not expect."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidemill.cli import (
+    audit,
+    command,
+    dead_letters,
+    dev,
+    lanes,
+    migrate,
+    projections,
+    publish,
+    query,
+    schemas,
+    serve,
+    status,
+    tail,
+    topics,
+)
+from tidemill.cli.output import fail
+from tidemill.domain.errors import TidemillError
+
+PREPARE = "Prepare"
+SPEAK = "Speak to it by hand"
+SERVE = "Serve"
+ASK = "Ask"
+OPERATE = "Operate"
+
+program = typer.Typer(
+    name="tidemill",
+    help="A CQRS database service for TimescaleDB that is driven by Kafka: commands in, events out, read models kept.",
+    epilog="To see all of it once: tidemill dev up; tidemill migrate; tidemill topics create; tidemill serve all",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+program.add_typer(dev.app, name="dev", rich_help_panel=PREPARE)
+program.command("migrate", rich_help_panel=PREPARE, epilog=migrate.EXAMPLES)(migrate.migrate)
+program.add_typer(schemas.app, name="schemas", rich_help_panel=PREPARE)
+program.add_typer(topics.app, name="topics", rich_help_panel=PREPARE)
+program.command("publish", rich_help_panel=SPEAK, epilog=publish.EXAMPLES)(publish.publish)
+program.command("tail", rich_help_panel=SPEAK, epilog=tail.EXAMPLES)(tail.tail)
+program.add_typer(serve.app, name="serve", rich_help_panel=SERVE)
+program.command("query", rich_help_panel=ASK, epilog=query.EXAMPLES)(query.query)
+program.add_typer(command.app, name="command", rich_help_panel=ASK)
+program.command("status", rich_help_panel=OPERATE, epilog=status.EXAMPLES)(status.status)
+program.add_typer(lanes.app, name="lanes", rich_help_panel=OPERATE)
+program.command("audit", rich_help_panel=OPERATE, epilog=audit.EXAMPLES)(audit.audit)
+program.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=OPERATE)
+program.add_typer(projections.app, name="projections", rich_help_panel=OPERATE)
+
+
+@program.callback()
+def options(
+    env_file: Annotated[
+        Path | None,
+        typer.Option("--env-file", help="A file of lines NAME=value; the environment wins over it."),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    """Read what concerns every verb."""
+    from tidemill.cli import session
+
+    if version:
+        from tidemill import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+    session.env_file = env_file
+
+
+def main() -> None:
+    """Run the program; errors of ours are one or two lines and an exit code."""
+    try:
+        program()
+    except TidemillError as error:
+        sys.exit(fail(error))
+    except BrokenPipeError:  # `tidemill tail ... | head` has seen enough
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,108 @@
+"""`tidemill projections`: read models, built again and compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidemill.cli import session
+from tidemill.cli.output import AsJson, note, print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from tidemill.projections.ports import Comparison
+
+app = typer.Typer(
+    help="The read models: how far they are; build one again; compare one with its events.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(help="A read model, as `tidemill projections list` names it.")]
+
+
+@app.command("list", epilog="tidemill projections list --json")
+def list_(as_json: AsJson = False) -> None:
+    """List read models: their table, how far they are, when they were built again and verified."""
+    from tidemill.app import views
+    from tidemill.app.running import run
+
+    found = run(views.list_views(session.deployment()))
+    if as_json:
+        print_json(found)
+        return
+    columns = ("read model", "of", "table", "events", "to fold", "halted", "rebuilt", "verified")
+    rows = [
+        (
+            each.name,
+            each.aggregate,
+            each.table,
+            each.events,
+            each.lag,
+            each.halted,
+            each.rebuilt_at,
+            each.verified_at,
+        )
+        for each in found
+    ]
+    print_table(columns, rows)
+
+
+@app.command(epilog="tidemill projections rebuild daily-bars")
+def rebuild(name: Name, as_json: AsJson = False) -> None:
+    """Build a read model again from its first event, beside the live one, and swap; readers go on meanwhile."""
+    from tidemill.app import views
+    from tidemill.app.running import run
+
+    with progress("events") as shown:
+        task = shown.add_task(f"rebuild {name}", total=None)
+        events = run(
+            views.rebuild_view(
+                session.deployment(),
+                name,
+                lambda done, total: shown.update(task, completed=done, total=total),
+            )
+        )
+    if as_json:
+        print_json({"projection": name, "events": events})
+        return
+    say(f"{name} was built again from {events:,} events, and took the place of the old one.")
+
+
+@app.command(epilog="tidemill projections verify latest-quotes")
+def verify(name: Name, as_json: AsJson = False) -> None:
+    """Fold the events of a read model once more and compare every cell; exits 1 if one differs."""
+    from tidemill.app import views
+    from tidemill.app.running import run
+
+    with progress("events") as shown:
+        task = shown.add_task(f"verify {name}", total=None)
+        found = run(
+            views.verify_view(
+                session.deployment(),
+                name,
+                lambda done, total: shown.update(task, completed=done, total=total),
+            )
+        )
+    if as_json:
+        print_json(found)
+    else:
+        _show(name, found)
+    if found.differing:
+        raise typer.Exit(1)
+
+
+def _show(name: str, found: Comparison) -> None:
+    if not found.differing:
+        say(f"[green]{name} equals its events[/green]: {found.rows:,} rows compared.")
+        return
+    say(
+        f"[red]{name} differs from its events[/red] in {found.differing:,} of {found.rows:,} rows; for example:"
+    )
+    for example in found.examples:
+        key = ", ".join(example.key)
+        if example.side is not None:
+            say("  {key}: only the {side} rows have it", key=key, side=example.side)
+        for column, (live, rebuilt) in example.columns.items():
+            text = "  {key}: {column} is {live}, its events make {rebuilt}"
+            say(text, key=key, column=column, live=live, rebuilt=rebuilt)
+    note(f"Next: find out who wrote to the table, then tidemill projections rebuild {name}")

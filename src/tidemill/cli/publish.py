@@ -1,0 +1,140 @@
+"""`tidemill publish`: commands by hand, from lines of JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidemill.cli import session
+from tidemill.cli.output import AsJson, note, print_json_line, print_table, progress, say
+
+if TYPE_CHECKING:
+    from tidemill.app.publishing import Answer, Line, LineReader, Publication
+
+EXAMPLES = (
+    "tidemill publish RecordMarketData ticks.jsonl --wait; "
+    """echo '{"symbol": "AAPL", "time": "2013-02-01T00:00:00Z", "price": 451.25, "source": "me"}' """
+    "| tidemill publish RecordMarketData - --wait"
+)
+_MOST_SHOWN = 20
+
+
+def publish(
+    command: Annotated[str, typer.Argument(help="A command, e.g. RecordMarketData.")],
+    file: Annotated[
+        str, typer.Argument(help="A file with one JSON object per line, or - for standard input.")
+    ],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for what becomes of each command.")] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to wait after the last one was sent.")
+    ] = 30.0,
+    key: Annotated[str | None, typer.Option(help="The record key, instead of each command's own.")] = None,
+    service: Annotated[
+        str, typer.Option(help="service_name of lines that have none; ids are unique within it.")
+    ] = "tidemill-publish",
+    as_json: AsJson = False,
+) -> None:
+    """Publish commands, one per line of FILE, in order.
+
+    Lines are checked before anything is sent. Key, partition, timestamp and service_name are filled in; so is the
+    command_id, made from the line: the same file sent again changes nothing. With --wait, exits 1 if one was rejected.
+    """
+    from tidemill.app import publishing
+    from tidemill.app.running import run
+
+    deployment = session.deployment()
+    with progress("records") as shown:
+        sent, answered = (
+            shown.add_task("sent", total=None),
+            shown.add_task("answered", total=None, visible=wait),
+        )
+
+        def on_progress(records: int, outcomes: int) -> None:
+            shown.update(sent, completed=records)
+            shown.update(answered, completed=min(outcomes, records), total=records)
+
+        done = run(
+            publishing.publish(
+                deployment,
+                command,
+                _lines(file),
+                key=key,
+                service=service,
+                wait_s=timeout if wait else None,
+                on_progress=on_progress,
+            )
+        )
+    if as_json:
+        for answer in done.answers:
+            print_json_line(answer)
+    else:
+        _show(done, wait)
+    _judge(done, wait)
+
+
+def _lines(file: str) -> Callable[[LineReader], Iterator[Line]]:
+    """Return what reads the file; it is read twice, so that a wrong line is found before the first one is sent."""
+    if file == "-":
+        return lambda reader: reader.read(sys.stdin, "standard input")
+    path = Path(file)
+
+    def read(reader: LineReader) -> Iterator[Line]:
+        from tidemill.domain.errors import UsageError
+
+        try:
+            with path.open(encoding="utf-8") as lines:
+                for _ in reader.fresh().read(lines, file):
+                    pass
+                lines.seek(0)
+                yield from reader.read(lines, file)
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from error
+
+    return read
+
+
+def _show(done: Publication, wait: bool) -> None:
+    if not wait:
+        say("sent {count} commands to {topic}", count=len(done.answers), topic=done.topic)
+        note("What becomes of them: add --wait, or tidemill tail AGGREGATE --role outcomes")
+        return
+    few = len(done.answers) <= _MOST_SHOWN
+    chosen = [answer for answer in done.answers if few or answer.outcome != "applied"]
+    for answer in chosen[:_MOST_SHOWN]:
+        _show_answer(answer)
+    if len(chosen) > _MOST_SHOWN:
+        note(f"... and {len(chosen) - _MOST_SHOWN:,} more; all of them with --json")
+    print_table(("outcome", "commands"), sorted(done.counts.items()))
+
+
+def _show_answer(answer: Answer) -> None:
+    colours = {"applied": "green", "duplicate": "yellow", None: "yellow"}
+    colour = colours.get(answer.outcome, "red")
+    why = "  {code}: {message}" if answer.code else ""
+    say(
+        f"line {{line}}  [{colour}]{{outcome}}[/{colour}]  {{id}}  at {answer.partition}@{answer.offset}{why}",
+        line=answer.line,
+        outcome=answer.outcome or "no outcome yet",
+        id=answer.command_id,
+        code=answer.code,
+        message=answer.message,
+    )
+
+
+def _judge(done: Publication, wait: bool) -> None:
+    if not wait:
+        return
+    missing = sum(answer.outcome is None for answer in done.answers)
+    if missing:
+        note(
+            f"[yellow]{missing:,} outcomes did not come in time[/yellow]: is `tidemill serve commands` running?"
+        )
+        note("Send the same file again whenever you like: each command is applied once.")
+    if missing or any(answer.outcome in {"rejected", "parked"} for answer in done.answers):
+        raise typer.Exit(1)

@@ -1,0 +1,53 @@
+"""`tidemill schemas`: draft, check and register the public contract."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tidemill.cli import session
+from tidemill.cli.output import AsJson, note, print_json, print_table, say
+
+app = typer.Typer(help="The public contract: draft, check and register schemas.", no_args_is_help=True)
+
+
+@app.command(epilog="tidemill schemas new RecordSensorReading")
+def new(
+    message: Annotated[str, typer.Argument(help="The name of a command or event class of a context.")],
+) -> None:
+    """Draft the schema of a new command or event from its class; its docs are for you to write."""
+    from tidemill.app import preparation
+
+    path = preparation.draft(session.deployment(), message)
+    say(f"wrote {path}")
+    note("Next: write its docs, then tidemill schemas check")
+
+
+@app.command(epilog="tidemill schemas check")
+def check(as_json: AsJson = False) -> None:
+    """Compare all schemas with their released versions, and refuse what a reader could not bear."""
+    from tidemill.app import preparation
+
+    findings = preparation.check_all_schemas(session.deployment())
+    if as_json:
+        print_json(findings)
+    elif not findings:
+        say("Every schema keeps the contract.")
+    for finding in [] if as_json else findings:
+        note(f"[red]{finding}[/red]")
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="tidemill schemas register")
+def register(as_json: AsJson = False) -> None:
+    """Put all schemas into the registry, and have it refuse incompatible ones; may be repeated."""
+    from tidemill.app import preparation
+    from tidemill.app.running import run
+
+    done = run(preparation.register_all_schemas(session.deployment()))
+    if as_json:
+        print_json(done)
+        return
+    print_table(("subject", "version", "id"), [(each.subject, each.version, each.schema_id) for each in done])

@@ -1,0 +1,36 @@
+"""`tidemill serve`: the processes that work until they are told to stop."""
+
+from __future__ import annotations
+
+import typer
+
+from tidemill.cli import session
+
+app = typer.Typer(
+    help="Run a process until SIGTERM or Ctrl-C; it drains in at most 10 seconds. /health and /metrics by HTTP.",
+    no_args_is_help=True,
+)
+
+
+@app.command(epilog="TIDEMILL_HEALTH_PORT=8080 tidemill serve commands")
+def commands() -> None:
+    """Take commands in and send their events out, for the lanes that this process owns."""
+    from tidemill.app.commands_process import serve_commands
+
+    raise typer.Exit(serve_commands(session.deployment()))
+
+
+@app.command(epilog="TIDEMILL_HEALTH_PORT=8081 tidemill serve projections")
+def projections() -> None:
+    """Keep the read models up to date."""
+    from tidemill.app.projections_process import serve_projections
+
+    raise typer.Exit(serve_projections(session.deployment()))
+
+
+@app.command("all", epilog="tidemill serve all")
+def everything() -> None:
+    """Do everything in one process, for development and small deployments."""
+    from tidemill.app.all import serve_all
+
+    raise typer.Exit(serve_all(session.deployment()))

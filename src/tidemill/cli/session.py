@@ -1,0 +1,40 @@
+"""What a verb starts from: the settings of this call and the deployment they describe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidemill.app.deployment import Deployment
+    from tidemill.settings import Settings
+
+env_file: Path | None = None
+"""The file given as `--env-file`; set before any verb runs."""
+
+_settings: Settings | None = None
+
+
+def settings() -> Settings:
+    """Return the settings of this call. Raises `UsageError`."""
+    from tidemill.app.configuration import configuration
+
+    global _settings  # noqa: PLW0603  read once, and kept so that an error can be printed without its secrets
+    _settings = configuration(env_file)
+    return _settings
+
+
+def deployment() -> Deployment:
+    """Return the deployment that the settings describe. Raises `UsageError`, `ContractError`."""
+    from tidemill.app.running import deployment_of
+
+    return deployment_of(settings())
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` without the secrets of this call."""
+    if _settings is None:
+        return text
+    from tidemill.app.running import redacted
+
+    return redacted(_settings, text)

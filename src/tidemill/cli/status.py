@@ -1,0 +1,70 @@
+"""`tidemill status`: how far every hop is, and what stands still."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from tidemill.cli import session
+from tidemill.cli.output import AsJson, note, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from tidemill.app.operations import HaltStatus, Status
+
+EXAMPLES = "tidemill status; tidemill status --json"
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show how far every hop is: commands to consume, records to publish, events to fold; what is halted, and why.
+
+    Exits 1 if something is halted or a server does not answer.
+    """
+    from tidemill.app import operations
+    from tidemill.app.running import run
+
+    found = run(operations.status(session.deployment()))
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _show(found: Status) -> None:
+    rows = [
+        (
+            each.aggregate,
+            each.lanes,
+            each.owned,
+            each.halted,
+            _unknown(each.command_lag),
+            each.unpublished,
+            each.events,
+        )
+        for each in found.streams
+    ]
+    columns = ("aggregate", "lanes", "owned", "halted", "to consume", "to publish", "events")
+    print_table(columns, rows, title="Commands in, events out")
+    views = [
+        (each.projection, each.aggregate, each.halted, each.lag if each.started else "never started")
+        for each in found.views
+    ]
+    print_table(("read model", "of", "halted", "to fold"), views, title="Read models")
+    for halt in found.halts:
+        _show_halt(halt)
+    if found.trouble is not None:
+        note("[red]{trouble}[/red]", trouble=found.trouble)
+    elif found.streams and not any(each.owned for each in found.streams):
+        note("No process owns a lane: start one with `tidemill serve all`.")
+
+
+def _show_halt(halt: HaltStatus) -> None:
+    text = "[red]halted[/red] {what} since {since}: [bold]{code}[/bold]: {detail}"
+    say(text, what=halt.what, since=halt.since, code=halt.code, detail=halt.detail)
+    say("       {advice}", advice=halt.advice)
+
+
+def _unknown(lag: int | None) -> int | str:
+    return "?" if lag is None else lag

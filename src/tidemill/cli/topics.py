@@ -1,0 +1,45 @@
+"""`tidemill topics`: make the topics with all their settings, and look whether they still have them."""
+
+from __future__ import annotations
+
+import typer
+
+from tidemill.cli import session
+from tidemill.cli.output import AsJson, note, print_json, print_table, say
+
+app = typer.Typer(help="Make topics and record their lanes; check their settings.", no_args_is_help=True)
+
+
+@app.command(epilog="tidemill topics create; TIDEMILL_TOPICS_PARTITIONS=4 tidemill topics create")
+def create(as_json: AsJson = False) -> None:
+    """Make every topic with all its settings, and record its lanes in the database; what exists stays as it is."""
+    from tidemill.app import preparation
+    from tidemill.app.running import run
+
+    done = run(preparation.create_topics(session.deployment()))
+    if as_json:
+        print_json(done)
+        return
+    rows = [(each.aggregate, each.partitions, len(each.new_topics), each.new_lanes) for each in done]
+    print_table(("aggregate", "lanes", "new topics", "new lanes"), rows)
+    for finding in (finding for each in done for finding in each.findings):
+        note(f"[yellow]{finding}[/yellow]")
+    note("Next: tidemill serve all")
+
+
+@app.command(epilog="tidemill topics check; tidemill topics check --json")
+def check(as_json: AsJson = False) -> None:
+    """Compare every topic with what it should be; exits 1 where records could be lost or lanes cannot work."""
+    from tidemill.app import preparation
+    from tidemill.app.running import run
+
+    findings = run(preparation.check_topics(session.deployment()))
+    if as_json:
+        print_json(findings)
+    elif not findings:
+        say("Every topic is as it should be.")
+    for finding in [] if as_json else findings:
+        colour = "red" if finding.vital else "yellow"
+        say(f"[{colour}]{finding}[/{colour}]")
+    if any(finding.vital for finding in findings):
+        raise typer.Exit(1)
