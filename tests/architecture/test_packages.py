@@ -1,17 +1,23 @@
 """The pinned packages: all of them, with hashes, as installed, and each direct one with its reason."""
 
+import ast
 import re
+import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import metadata
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.architecture import tree
 from tests.architecture.tree import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINNED = dict(re.findall(r"^([\w.-]+)==(\S+) \\$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+PARTS = {"pydantic-core": "pydantic"}  # released in step: one needs exactly that version of the other
+UNIMPORTED = {"cramjam": "aiokafka imports it, to read compressed records"}
 
 
 def direct() -> list[Requirement]:
@@ -73,3 +79,31 @@ def test_every_direct_dependency_has_its_reason_in_the_docs() -> None:
     assert sorted({canonicalize_name(row) for row in rows}) == sorted(
         {canonicalize_name(r.name) for r in direct()}
     )
+
+
+def imported(*tops: str) -> Iterator[tuple[str, str]]:
+    """Distribution and file of every import of somebody else's package below the folders."""
+    homes = metadata.packages_distributions()
+    for path in tree.python_files(*tops):
+        for node in ast.walk(tree.syntax(path)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for top in {name.split(".")[0] for name in names} - {
+                "tidemill",
+                "tests",
+                *sys.stdlib_module_names,
+            }:
+                name = canonicalize_name(homes[top][0])
+                yield PARTS.get(name, name), str(path)
+
+
+def names(lines: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in lines}
+
+
+def test_what_is_shipped_imports_direct_dependencies_only_and_all_of_them() -> None:
+    to_run = names(PROJECT["project"]["dependencies"])
+    for_demo = names(PROJECT["project"]["optional-dependencies"]["demo"])
+    used = dict(imported("src", "migrations"))
+    assert {name: path for name, path in used.items() if name not in to_run | for_demo} == {}
+    assert to_run - used.keys() == UNIMPORTED.keys()
