@@ -56,9 +56,9 @@ def translate(error: BaseException) -> TidemillError:
         error, (ValueError, OverflowError)
     ):  # asyncpg's own error for an argument is a ValueError too
         return DataError(_UNENCODABLE, _text(error))
-    if isinstance(error, (asyncpg.InterfaceError, OSError, TimeoutError)):
-        return Unavailable("database", _text(error))
-    return TransientError(_text(error))
+    # What is left is a broken connection, or our own deadline. A connection that ends while it is used also shows as an
+    # internal error of the client.
+    return Unavailable("database", _text(error))
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def test_each_sqlstate_has_one_meaning(state: str, kind: type[TidemillError]) ->
         (asyncpg.ClientConfigurationError("no port"), UsageError),
         (OverflowError("value out of int16 range"), DataError),
         ("\ud800", DataError),
-        (asyncpg.InternalClientError("unexpected"), TransientError),
+        (asyncpg.InternalClientError("cannot switch to state 15"), Unavailable),
     ],
 )
 def test_each_error_of_the_client_has_one_meaning(error: Exception | str, kind: type[TidemillError]) -> None:
