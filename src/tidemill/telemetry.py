@@ -127,16 +127,20 @@ class Log(StrEnum):
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 LogFormat = Literal["auto", "json", "console"]
 
-_TALKATIVE: Final[Mapping[str, int]] = {
-    "aiokafka": logging.INFO,  # its DEBUG prints keys, values and whole requests
-    "kafka": logging.INFO,
-    "confluent_kafka": logging.INFO,
-    "asyncio": logging.INFO,
-    "httpx": logging.WARNING,
-    "uvicorn": logging.WARNING,
-    "sqlalchemy": logging.WARNING,
-    "alembic": logging.WARNING,
-}
+_TALKATIVE: Final = (
+    "aiokafka",  # its DEBUG prints keys, values and whole requests
+    "alembic",
+    "asyncio",
+    "confluent_kafka",
+    "httpcore",
+    "httpcore2",
+    "httpx",
+    "httpx2",
+    "sqlalchemy",
+    "uvicorn",
+)
+"""Libraries that are heard one level less than we are, and never at DEBUG."""
+
 _CREDENTIALS = re.compile(r"://[^/@\s:]*:[^/\s]*@")
 _SECRET_NAMES = re.compile(r"password|passwd|secret|token|authorization|dsn", re.IGNORECASE)
 _SHORTEST_SECRET = 4
@@ -219,8 +223,12 @@ def configure_logging(
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name, floor in _TALKATIVE.items():
-        logging.getLogger(name).setLevel(max(floor, logging.getLevelName(level)) if libraries else logging.CRITICAL)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(_floor(level) if libraries else logging.CRITICAL)
+
+
+def _floor(level: Level) -> int:
+    return logging.INFO if level == "DEBUG" else max(logging.WARNING, logging.getLevelNamesMapping()[level])
 
 
 def _renderer(style: LogFormat, out: TextIO) -> structlog.typing.Processor:

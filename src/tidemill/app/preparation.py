@@ -25,13 +25,16 @@ from tidemill.storage.lanes import LaneAdministration
 from tidemill.transport.kafka.inspection import Inspector
 from tidemill.transport.kafka.topics import Finding, TopicPlan, Topics, TopicSettings, plan_topics
 
-OnStep = Callable[[migrations.Step], None]
+Step = migrations.Step
+"""A revision that was just applied or undone."""
+
+OnStep = Callable[[Step], None]
 
 
 # --- migrations ------------------------------------------------------------------------------------------------------
 
 
-async def migrate(deployment: Deployment, targets: Sequence[str], on_step: OnStep) -> list[migrations.Step]:
+async def migrate(deployment: Deployment, targets: Sequence[str], on_step: OnStep) -> list[Step]:
     """Apply revisions up to `targets` (Alembic's words: `heads`, `market_data@head`); return what was done."""
     settings = deployment.settings.database
     return await migrations.upgrade(
@@ -43,7 +46,7 @@ async def migrate(deployment: Deployment, targets: Sequence[str], on_step: OnSte
     )
 
 
-async def undo(deployment: Deployment, targets: Sequence[str], on_step: OnStep) -> list[migrations.Step]:
+async def undo(deployment: Deployment, targets: Sequence[str], on_step: OnStep) -> list[Step]:
     """Undo revisions, with all that their tables hold, down to `targets` (`market_data@base`); return what was done."""
     settings = deployment.settings.database
     return await migrations.downgrade(

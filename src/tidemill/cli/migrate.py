@@ -10,7 +10,7 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from tidemill.storage.migrations import Step
+    from tidemill.app.preparation import Step
 
 EXAMPLES = (
     "tidemill migrate; tidemill migrate --status; "
