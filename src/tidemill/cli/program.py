@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer._click import Context
+from typer.core import TyperGroup
 
+from tidemill import __version__
 from tidemill.cli import (
     audit,
     command,
@@ -33,8 +36,35 @@ SERVE = "Serve"
 ASK = "Ask"
 OPERATE = "Operate"
 
+class _Life(TyperGroup):
+    """Lists verbs as they were added: in the order of a command's life, not groups behind single verbs."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        del ctx
+        return [name for name in _ORDER if name in self.commands]
+
+
+_ORDER = (
+    "dev",
+    "migrate",
+    "schemas",
+    "topics",
+    "publish",
+    "tail",
+    "serve",
+    "query",
+    "command",
+    "status",
+    "lanes",
+    "audit",
+    "dead-letters",
+    "projections",
+    "demo",
+)
+
 program = typer.Typer(
     name="tidemill",
+    cls=_Life,
     help="A CQRS database service for TimescaleDB that is driven by Kafka: commands in, events out, read models kept.",
     epilog="To see all of it once: tidemill dev up; tidemill migrate; tidemill topics create; tidemill serve all",
     no_args_is_help=True,
@@ -59,24 +89,26 @@ program.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=OPERATE
 program.add_typer(projections.app, name="projections", rich_help_panel=OPERATE)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @program.callback()
 def options(
     env_file: Annotated[
         Path | None,
         typer.Option("--env-file", help="A file of lines NAME=value; the environment wins over it."),
     ] = None,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Read what concerns every verb."""
     from tidemill.cli import session
 
-    if version:
-        from tidemill import __version__
-
-        typer.echo(__version__)
-        raise typer.Exit
     session.env_file = env_file
 
 
