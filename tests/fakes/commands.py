@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from tidemill.clock import SystemClock
 from tidemill.commands.ports import LedgerRow, Locked, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import (
@@ -165,7 +166,7 @@ class MemoryWork:
         if lost:
             raise Fenced(lost)
         progress = {lane: self.store.lanes[lane].progress for lane in lanes}
-        at = max(datetime.now(UTC), *(each.at for each in progress.values()))
+        at = max(SystemClock().now(), *(each.at for each in progress.values()))
         return Locked(self.gen, at, progress)
 
     async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:

@@ -112,7 +112,7 @@ class Halt:
 
 
 class InboundRecord(Protocol):
-    """A record of a command topic, as the Kafka client gives it (aiokafka's `ConsumerRecord` fits). Kafka's own names."""
+    """A record of a command topic, by Kafka's own names (aiokafka's `ConsumerRecord` fits)."""
 
     @property
     def partition(self) -> int: ...

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from tests.support.commands import Harness, base, codes, create_lanes, outcomes, uuid7
+from tidemill.clock import SystemClock
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import (
     DeactivateConnectorProfile,
@@ -182,7 +183,7 @@ async def test_a_value_that_the_database_refuses_is_found_among_good_ones(pool: 
 
 
 async def test_a_uuid7_beyond_the_horizon_is_stale_and_one_within_is_not(ticks: Harness) -> None:
-    now = datetime.now(UTC)
+    now = SystemClock().now()
     old, young = uuid7(now - timedelta(days=9)), uuid7(now - timedelta(days=7))
     done = await ticks.send(tick(command_id=old), tick(command_id=young))
     assert codes(done) == ["STALE", None]
