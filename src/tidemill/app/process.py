@@ -7,6 +7,7 @@ servers away at start -> waits, unhealthy                not drained in time   -
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -31,6 +32,8 @@ from tidemill.transport.kafka.logs import limit_client_logs
 Assemble = Callable[[AsyncExitStack], Awaitable[Sequence[Job]]]
 """Opens what the services share (the stack closes it again) and returns the jobs. May raise `TransientError`."""
 
+_YOUNG_OBJECTS = 50_000
+
 _LONGEST_NAME_BYTES = 63  # PostgreSQL cuts application names there
 
 _log = logger(__name__)
@@ -53,10 +56,22 @@ def run_process(name: str, settings: Settings, assemble: Assemble, probes: Seque
     structlog.contextvars.bind_contextvars(process=name)
     BUILD.labels(__version__, name).set(1)
     process = Process(name, settings, assemble, probes)
+    calm_collector()
     code = uvloop.run(process.run())
     if process.error is not None:
         raise process.error
     return code
+
+
+def calm_collector() -> None:
+    """Let the cyclic collector look rarely, and never at what was imported.
+
+    A batch makes tens of thousands of tuples and dicts that reference counting frees; with the default threshold the
+    collector took a third of the time per command.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 50)
 
 
 class Process:
