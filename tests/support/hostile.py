@@ -200,6 +200,7 @@ HOSTILE: tuple[Hostile, ...] = (
     _parked("decimal of 100,000 bytes", "amount", varint(100_000) + b"\x7f" * 100_000),
     _parked("decimal of 5 digits", "amount", varint(3) + (10_000).to_bytes(3, "big")),
     _parked("timestamp of the year 10000", "at", varint(_YEAR_10000_US)),
+    _parked("timestamp that is padded", "at", b"\x80\x80\x80\x80\x80\x80\x81\x00"),
     _parked("timestamp of 2^62", "at", varint(2**62)),
     _parked("timestamp before the year 1", "at", varint(-(2**62))),
     _parked("boolean of 2", "switch", b"\x02"),

@@ -16,6 +16,9 @@ from tidemill.domain.errors import ContractError
 
 Kind = Literal["null", "boolean", "int", "long", "float", "double", "bytes", "string"]
 _KINDS: Final = frozenset(get_args(Kind))
+MAX_DEPTH: Final = 64
+"""Types inside types. Everything here walks schemas by recursion; a registry may hold anything."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -142,8 +145,17 @@ class _Parser:
 
     def __init__(self) -> None:
         self._named: dict[str, AvroType] = {}
+        self._depth = 0
 
     def parse(self, node: Any, namespace: str) -> AvroType:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ContractError(f"types inside types, more than {MAX_DEPTH} deep")
+        parsed = self._parse(node, namespace)
+        self._depth -= 1
+        return parsed
+
+    def _parse(self, node: Any, namespace: str) -> AvroType:
         if isinstance(node, str):
             return self._by_name(node, namespace)
         if isinstance(node, list):

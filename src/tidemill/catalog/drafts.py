@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 import types
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -23,7 +25,8 @@ from tidemill.catalog.avro import (
     parse,
 )
 from tidemill.catalog.avro import Union as AvroUnion
-from tidemill.domain.errors import ContractError
+from tidemill.domain.context import Context
+from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.messages import CommandBase, EventBase
 
 _PLAIN: Final[dict[type, Any]] = {
@@ -42,6 +45,7 @@ _BASE_DOCS: Final = {
     "timestamp": "When the service made the command, by its own clock. Recorded; decides nothing.",
     "correlation_id": "What the service wants to find again in the outcome and in the events.",
 }
+_LINE_CHARACTERS: Final = 115
 _ALIKE: Final = {"int": "long", "float": "double"}
 """Avro kinds that are one type in Python."""
 
@@ -53,6 +57,32 @@ def draft_schema(model: type[BaseModel], namespace: str) -> dict[str, Any]:
         ContractError: a field's type has no Avro form here; the message names it.
     """
     return _Draft().record(model, namespace)
+
+
+def schema_text(document: dict[str, Any]) -> str:
+    """Return a schema as the files here are written: a line for each field, its doc on a second one if it is long."""
+    head = [
+        f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in document.items() if key != "fields"
+    ]
+    fields = ",\n".join(_field_lines(field) for field in document["fields"])
+    return "\n".join(["{", *head, '  "fields": [', fields, "  ]", "}"]) + "\n"
+
+
+def write_draft(folder: Path, context: Context, model: type[CommandBase | EventBase]) -> Path:
+    """Write the draft of a context's command or event where it belongs; return the file.
+
+    Raises:
+        UsageError: the file is there already.
+        ContractError: a field's type has no Avro form here.
+    """
+    role = "commands" if issubclass(model, CommandBase) else "events"
+    path = folder / context.name / role / f"{model.__name__}.avsc"
+    if path.exists():
+        raise UsageError(f"{path} is there already; edit it, and let `tidemill schemas check` look at it")
+    text = schema_text(draft_schema(model, context.avro_namespace))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def out_of_step(model: type[BaseModel], record: Record) -> list[str]:
@@ -122,6 +152,15 @@ class _Draft:
         self._named.add(annotation.__name__)
         symbols = [str(symbol.value) for symbol in annotation]
         return {"type": "enum", "name": annotation.__name__, "symbols": symbols, "default": symbols[0]}
+
+
+def _field_lines(field: dict[str, Any]) -> str:
+    line = f"    {json.dumps(field, ensure_ascii=False)}"
+    if len(line) <= _LINE_CHARACTERS:
+        return line
+    rest = {key: value for key, value in field.items() if key != "doc"}
+    doc = json.dumps(field["doc"], ensure_ascii=False)
+    return f'    {json.dumps(rest, ensure_ascii=False)[:-1]},\n     "doc": {doc}}}'
 
 
 def _decimal(info: FieldInfo | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -198,6 +199,25 @@ async def test_a_wrong_address_is_unavailable_and_not_an_unknown_schema(registry
         with pytest.raises(Unavailable, match="check its address"):
             await call()
     await registry.close()
+
+
+async def test_the_password_is_sent_and_a_refusal_is_no_unknown_schema() -> None:
+    asked: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        registry = ConfluentRegistry(f"http://127.0.0.1:{port}", user="reader", password="s3cret")
+        with pytest.raises(Unavailable, match="credentials") as refused:
+            await registry.find(1)
+        await registry.close()
+    assert base64.b64encode(b"reader:s3cret") in asked[0]
+    assert "s3cret" not in str(refused.value)
 
 
 def calls(registry: ConfluentRegistry) -> list[Callable[[], Any]]:

@@ -141,6 +141,7 @@ def holding(kind: str) -> str:
         ("{", "no Avro schema"),
         ("[" * 100_000, "no Avro schema"),
         ('"string"', "must be a record"),
+        (holding('{"type": ' * 70 + '"int"' + "}" * 70), "more than 64 deep"),
         ('{"type": "record", "name": "R"}', "list of fields"),
         ('{"type": "record", "name": "R", "fields": [1]}', "list of fields"),
         ('{"type": "record", "name": "a-b", "fields": []}', "no Avro name"),

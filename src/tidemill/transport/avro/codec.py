@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -19,7 +19,6 @@ from tidemill.domain.errors import ContractError, Unreadable, UsageError
 from tidemill.domain.messages import BASE_FIELDS, CommandBase, EventBase
 from tidemill.domain.stream import Stream
 from tidemill.transport.avro import wire
-from tidemill.transport.avro.forms import Form
 from tidemill.transport.avro.known import KnownSchemas
 from tidemill.transport.avro.strict import FAULTS, TooManyItems, explain
 
@@ -158,24 +157,3 @@ def known_messages(
             raise ContractError(f"class and schema differ: {'; '.join(faults)}")
         chosen[name] = message
     return KnownSchemas(topic, chosen, clock, registry=registry, base=len(BASE_FIELDS))
-
-
-def form_of(message: Message) -> Form:
-    """Return the form of a command or event, e.g. to write its body in a test."""
-    return Form(message.current, base=len(BASE_FIELDS))
-
-
-def decode_any(known: KnownSchemas, value: bytes) -> tuple[str, dict[str, Any]]:
-    """Return full name and fields of one value.
-
-    Raises:
-        Unreadable: no schema here reads it, or its bytes are not what their schema says.
-    """
-    at = wire.ID_BYTES if value[:1] == wire.ID_MAGIC else wire.FINGERPRINT_BYTES
-    reader = known.readers.get(value[:at])
-    if reader is None:
-        raise Unreadable("UNKNOWN_SCHEMA", known.why_unknown(value))
-    try:
-        return reader.name, reader.read_fields(value, at)
-    except FAULTS as fault:
-        raise Unreadable("MALFORMED", explain(fault)) from fault

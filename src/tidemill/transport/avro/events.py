@@ -16,7 +16,7 @@ from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
 from tidemill.domain.stream import Stream
 from tidemill.projections.ports import EventRecord
-from tidemill.transport.avro.codec import decode_any, known_messages
+from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.avro.known import KnownSchemas
 
 
@@ -69,7 +69,7 @@ class AvroEventCodec:
 
     def _read(self, record: EventRecord) -> tuple[str, dict[str, Any]]:
         try:
-            return decode_any(self._events, record.value)
+            return self._events.decode(record.value)
         except Unreadable as fault:
             where = f"event {record.sequence} of partition {record.partition} (offset {record.offset})"
             raise ContractError(f"{where} cannot be read: {fault}; upgrade this projector") from fault

@@ -12,10 +12,12 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.schema import SchemaParseException, UnknownType
 
 from tidemill.catalog.avro import Array, AvroType, Map, Primitive, Record, Union
 from tidemill.catalog.schemas import Schema
 from tidemill.commands.ports import Decoded
+from tidemill.domain.errors import ContractError
 from tidemill.transport.avro.encode import encode_default
 from tidemill.transport.avro.strict import MessageReader, reader_of
 
@@ -48,7 +50,7 @@ class Form:
     @cached_property
     def parsed(self) -> Any:
         """The schema as fastavro wants it."""
-        return parse_schema(json.loads(self.schema.text))
+        return _parsed(self.schema)
 
     def read(self, value: bytes, at: int) -> Decoded:
         fields, own = self._strict.read(value, at)
@@ -81,7 +83,7 @@ class Resolution:
         """`form` is the reader's."""
         self.name = form.name
         self._strict = MessageReader(writer.record, base=0)
-        self._written = parse_schema(json.loads(writer.text))
+        self._written = _parsed(writer)
         self._form = form
 
     def read(self, value: bytes, at: int) -> Decoded:
@@ -94,6 +96,13 @@ class Resolution:
         self._strict.read(value, at)  # fastavro resolves, but checks little
         resolved: Any = schemaless_reader(io.BytesIO(value[at:]), self._written, self._form.parsed)
         return resolved  # type: ignore[no-any-return]  # a record, since the schema is one
+
+
+def _parsed(schema: Schema) -> Any:
+    try:
+        return parse_schema(json.loads(schema.text))
+    except (SchemaParseException, UnknownType) as fault:
+        raise ContractError(f"{schema.name}: {fault}") from fault
 
 
 def has_one_encoding(schema: AvroType) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from tidemill.catalog.compatibility import obstacles
 from tidemill.catalog.lint import dangers
@@ -17,9 +17,10 @@ from tidemill.catalog.ports import Registered, SchemaRegistry
 from tidemill.catalog.registration import subject_of
 from tidemill.catalog.schemas import Message, Schema, find_clashes
 from tidemill.clock import Clock
-from tidemill.domain.errors import ContractError
+from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.transport.avro import wire
 from tidemill.transport.avro.forms import Form, Reader, Resolution
+from tidemill.transport.avro.strict import FAULTS, explain
 
 REFUSED_FOR_S: Final = 60.0
 _MAX_REFUSED: Final = 4096
@@ -98,6 +99,21 @@ class KnownSchemas:
         ]
         for start in range(0, len(new), _REQUESTS_AT_ONCE):
             await self._ask(self._registry, new[start : start + _REQUESTS_AT_ONCE])
+
+    def decode(self, value: bytes) -> tuple[str, dict[str, Any]]:
+        """Return full name and fields of one value, for those who are not in a hurry.
+
+        Raises:
+            Unreadable: no schema here reads it, or its bytes are not what their schema says.
+        """
+        at = wire.ID_BYTES if value[:1] == wire.ID_MAGIC else wire.FINGERPRINT_BYTES
+        reader = self.readers.get(value[:at])
+        if reader is None:
+            raise Unreadable("UNKNOWN_SCHEMA", self.why_unknown(value))
+        try:
+            return reader.name, reader.read_fields(value, at)
+        except FAULTS as fault:
+            raise Unreadable("MALFORMED", explain(fault)) from fault
 
     def why_unknown(self, value: bytes) -> str:
         """Say why no reader takes a value."""

@@ -18,7 +18,6 @@ from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.domain.messages import Outcome
 from tidemill.outbox.ports import OutboxItem
-from tidemill.transport.avro.codec import decode_any
 from tidemill.transport.avro.encode import encode_long, encode_string, pack_double
 from tidemill.transport.avro.known import KnownSchemas
 
@@ -88,7 +87,7 @@ class AvroOutcomeCodec:
 
     def decode(self, value: bytes) -> dict[str, Any]:
         """Return the fields of an outcome message. Raises `Unreadable`."""
-        return decode_any(self._outcomes, value)[1]
+        return self._outcomes.decode(value)[1]
 
     def _encode(self, place: str, where: bytes, item: OutboxItem) -> bytes:
         applied = item.outcome == b"a"

@@ -147,6 +147,7 @@ BOMB = {"name": "bomb", "type": {"type": "array", "items": "null"}, "default": [
             ),
             "cannot be read as long (timestamp-micros)",
         ),
+        (RECORD, with_fields(MARKET[RECORD].current, {**COUNT_FIELD, "default": "x"}), "Default value"),
         (RECORDED, MARKET[RECORDED].current, "is no message of"),
     ],
 )

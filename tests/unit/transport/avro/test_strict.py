@@ -234,6 +234,7 @@ LET_THROUGH = {
     "union branch that is padded",
     "array block of another size",
     "array block of a negative size",
+    "timestamp that is padded",
     "decimal of 100,000 bytes",
     "decimal of 5 digits",
     "boolean of 2",
