@@ -28,7 +28,7 @@ from tidemill.storage.operations import (
     SentEntry,
 )
 from tidemill.storage.pool import Pool
-from tidemill.transport.avro.codec import decode_any, known_messages
+from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.kafka.inspection import Inspector
 
 
@@ -298,7 +298,7 @@ async def event_reader(
         stream.topics.events, "event", stream.events, part.messages(), SystemClock(), registry
     )
     await known.prepare(values)
-    return lambda value: decode_any(known, value)[1]
+    return lambda value: known.decode(value)[1]
 
 
 # --- dead letters ----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from tidemill.app.deployment import Deployment, outcome_messages
 from tidemill.clock import SystemClock
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import TopicRole
-from tidemill.transport.avro.codec import decode_any, known_messages
+from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.avro.known import KnownSchemas
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.reader import TopicReader
@@ -116,7 +116,7 @@ class _Decoder:
             if self._known is None:
                 return None, None, "not a topic of ours"
             await self._known.prepare([value])
-            name, fields = decode_any(self._known, value)
+            name, fields = self._known.decode(value)
             return name, fields, None
         except Unreadable as error:
             return None, None, str(error)
