@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from tidemill.app.connections import database_tls, kafka_connection, open_pool, open_registry
 from tidemill.app.contexts import migration_locations
 from tidemill.app.deployment import Deployment, Part, outcome_messages
-from tidemill.catalog.drafts import draft_schema
+from tidemill.catalog.drafts import draft_schema, schema_text
 from tidemill.catalog.registration import Registration, register_schemas
 from tidemill.catalog.schemas import Finding as SchemaFinding
 from tidemill.catalog.schemas import check_schemas
@@ -205,7 +204,7 @@ def _write_draft(path: Path, schema: dict[str, Any]) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(json.dumps(schema, indent=2) + "\n")
+            file.write(schema_text(schema))
     except FileExistsError:
         raise UsageError(f"{path} exists: change it by hand, then `tidemill schemas check`") from None
     return path

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -25,8 +24,7 @@ from tidemill.catalog.avro import (
     parse,
 )
 from tidemill.catalog.avro import Union as AvroUnion
-from tidemill.domain.context import Context
-from tidemill.domain.errors import ContractError, UsageError
+from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import CommandBase, EventBase
 
 _PLAIN: Final[dict[type, Any]] = {
@@ -66,23 +64,6 @@ def schema_text(document: dict[str, Any]) -> str:
     ]
     fields = ",\n".join(_field_lines(field) for field in document["fields"])
     return "\n".join(["{", *head, '  "fields": [', fields, "  ]", "}"]) + "\n"
-
-
-def write_draft(folder: Path, context: Context, model: type[CommandBase | EventBase]) -> Path:
-    """Write the draft of a context's command or event where it belongs; return the file.
-
-    Raises:
-        UsageError: the file is there already.
-        ContractError: a field's type has no Avro form here.
-    """
-    role = "commands" if issubclass(model, CommandBase) else "events"
-    path = folder / context.name / role / f"{model.__name__}.avsc"
-    if path.exists():
-        raise UsageError(f"{path} is there already; edit it, and let `tidemill schemas check` look at it")
-    text = schema_text(draft_schema(model, context.avro_namespace))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def out_of_step(model: type[BaseModel], record: Record) -> list[str]:

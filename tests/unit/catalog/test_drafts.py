@@ -6,7 +6,6 @@ import json
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -14,13 +13,11 @@ from pydantic import BaseModel, Field, create_model
 
 from tests.support.streams import CONTEXTS, messages_of
 from tidemill.catalog.avro import Record, parse
-from tidemill.catalog.drafts import draft_schema, out_of_step, schema_text, write_draft
+from tidemill.catalog.drafts import draft_schema, out_of_step, schema_text
 from tidemill.catalog.fingerprints import layout
 from tidemill.catalog.lint import breaches
-from tidemill.catalog.schemas import Schema
-from tidemill.contexts import market_data
 from tidemill.domain.context import Context
-from tidemill.domain.errors import ContractError, UsageError
+from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import CommandBase, Label
 from tidemill.resources import schemas_dir
 
@@ -124,17 +121,6 @@ def test_what_has_no_form_is_named(annotation: Any, why: str) -> None:
     model: type[BaseModel] = create_model("Odd", odd=(annotation, ...))
     with pytest.raises(ContractError, match=rf"Odd.odd: .*{why}"):
         draft_schema(model, "")
-
-
-def test_a_draft_is_written_where_it_belongs_and_only_once(tmp_path: Path) -> None:
-    path = write_draft(tmp_path, market_data.context, market_data.context.events[0])
-    assert path == tmp_path / "market_data" / "events" / "MarketDataRecorded.avsc"
-    schema = Schema.of(path.read_text())
-    assert schema.layout == messages_of("market_data")[schema.name].current.layout
-    with pytest.raises(UsageError, match="there already"):
-        write_draft(tmp_path, market_data.context, market_data.context.events[0])
-    command = write_draft(tmp_path, market_data.context, market_data.context.commands[0].model)
-    assert command.parent.name == "commands"
 
 
 def test_the_text_of_a_schema_is_the_schema() -> None:
