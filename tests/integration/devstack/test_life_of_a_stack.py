@@ -19,6 +19,9 @@ from tests.support.stack import Run
 from tidemill import devstack
 from tidemill.devstack.cache import cache_folder
 
+# one worker for all of it: each worker would bring up the same stacks again
+pytestmark = pytest.mark.xdist_group("devstack")
+
 VERBS = "from tidemill.cli.dev import app; app()"
 # a network of its own has no way out; only its loopback interface has to be switched on
 SIOCSIFFLAGS, UP_AND_RUNNING = 0x8914, 0x41
