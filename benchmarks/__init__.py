@@ -1,0 +1,1 @@
+"""Throughput beside the floor; `python -m benchmarks --help` says how."""

@@ -1,0 +1,36 @@
+"""One hop in a process of its own: `python -m benchmarks.child SIDE HOP DATABASE KAFKA NAME COUNT` prints a reading."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import uvloop
+
+from benchmarks import floor, hops
+from benchmarks.arena import Arena
+from benchmarks.meter import Meter, Reading
+
+FLOOR = {"intake": floor.work, "relay": floor.relay, "projector": floor.project}
+
+
+async def _floor(hop: str, where: Arena, count: int) -> Reading:
+    connection, backend = await hops.backend_of(where)
+    meter = Meter(backend, [os.getpid()])
+    await FLOOR[hop](where, count)
+    reading = meter.read(count)
+    await connection.close()
+    return reading
+
+
+def main() -> None:
+    """Run the hop that the arguments name."""
+    side, hop, database, kafka, name, count = sys.argv[1:]
+    where = Arena(name, database, kafka)
+    run = _floor(hop, where, int(count)) if side == "floor" else hops.HOPS[hop](where, int(count))
+    sys.stdout.write(json.dumps(uvloop.run(run).as_dict()) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Our hops, each alone in a process of its own, joined from the same parts as the processes that serve."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+
+from benchmarks.arena import Arena
+from benchmarks.data import PARTITIONS
+from benchmarks.meter import Meter, Reading
+from tidemill.app.deployment import Deployment, Part, outcome_messages
+from tidemill.app.preparation import create_topics, migrate
+from tidemill.app.process import calm_collector
+from tidemill.clock import SystemClock
+from tidemill.commands.batch import BatchWriter
+from tidemill.commands.intake import Intake, IntakeOptions
+from tidemill.commands.ports import Reply
+from tidemill.commands.screening import Screen
+from tidemill.commands.styles import styles_of
+from tidemill.contexts.market_data import context
+from tidemill.domain.lane import Claim
+from tidemill.outbox.lanes import LaneRelays
+from tidemill.projections.projector import Projector
+from tidemill.settings import Settings, load
+from tidemill.storage.claims import CommandDatabase
+from tidemill.storage.outbox import OutboxDatabase
+from tidemill.storage.pool import Pool, close_pool, create_pool
+from tidemill.storage.views import ViewDatabase
+from tidemill.transport.avro.codec import StreamCodec
+from tidemill.transport.avro.events import AvroEventCodec
+from tidemill.transport.avro.outcome import AvroOutcomeCodec
+from tidemill.transport.kafka.client import KafkaConnection
+from tidemill.transport.kafka.events import KafkaEventSource
+from tidemill.transport.kafka.publisher import KafkaPublishers
+from tidemill.transport.kafka.source import KafkaCommandSource
+
+_OWNER = "benchmark"
+_EVENT_BYTES = 1_000_000
+_LOOK_EVERY_S = 0.02
+
+
+def environment(where: Arena) -> dict[str, str]:
+    """Return the variables that point our processes at an arena."""
+    return {
+        "TIDEMILL_DATABASE_URL": where.database_url,
+        "TIDEMILL_KAFKA_BOOTSTRAP": where.kafka,
+        "TIDEMILL_TOPICS_PREFIX": where.name,
+        "TIDEMILL_TOPICS_PARTITIONS": str(PARTITIONS),
+        "TIDEMILL_LOG_LEVEL": "WARNING",
+    }
+
+
+def deployment(where: Arena) -> Deployment:
+    """Return market data alone, in an arena."""
+    os.environ.update(environment(where))
+    settings: Settings = load()
+    return Deployment.of(settings, (replace(context, partitions=PARTITIONS),))
+
+
+async def prepare(where: Arena) -> None:
+    """Migrate, and create topics and lanes."""
+    made = deployment(where)
+    await migrate(made, ["heads"], lambda _: None)
+    await create_topics(made)
+
+
+async def codec_of(where: Arena) -> StreamCodec:
+    """Return the codec of market data: single-object encoding, no registry."""
+    part = deployment(where).part(context.aggregate)
+    return await StreamCodec.open(part.stream, part.messages(), clock=SystemClock())
+
+
+@dataclass
+class _Bench:
+    """What every hop needs."""
+
+    where: Arena
+    part: Part
+    pool: Pool
+    kafka: KafkaConnection
+
+    async def measured(self, count: int, done: Callable[[], Awaitable[int]]) -> Reading:
+        """Measure from now until `done` counts up to `count`."""
+        backend = await self.pool.fetchval("select pg_backend_pid()")
+        meter = Meter(backend, [os.getpid()])
+        while await done() < count:
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return meter.read(count)
+
+    async def claims(self) -> list[Claim]:
+        store = CommandDatabase(self.pool)
+        return await store.claim(self.part.stream.aggregate, range(PARTITIONS), _OWNER)
+
+
+@asynccontextmanager
+async def _bench(where: Arena) -> AsyncIterator[_Bench]:
+    part = deployment(where).part(context.aggregate)
+    pool = await create_pool(where.database_url, application_name=_OWNER, size=10)
+    calm_collector()
+    try:
+        yield _Bench(where, part, pool, KafkaConnection(bootstrap=where.kafka))
+    finally:
+        await close_pool(pool)
+
+
+class _NoRelay:
+    """A follower that does nothing: the intake alone."""
+
+    async def take(self, claims: Sequence[Claim]) -> None:
+        del claims
+
+    async def drop(self, lanes: Sequence[int]) -> None:
+        del lanes
+
+    def wake(self, lanes: Sequence[int]) -> None:
+        del lanes
+
+    def send(self, replies: Sequence[Reply]) -> None:
+        del replies
+
+
+async def work(where: Arena, count: int) -> Reading:
+    """Measure the intake alone, with its duplicates, rules, log, outbox and ledger."""
+    async with _bench(where) as bench:
+        stream = bench.part.stream
+        codec = await StreamCodec.open(stream, bench.part.messages(), clock=SystemClock())
+        store, nobody = CommandDatabase(bench.pool), _NoRelay()
+        styles = styles_of(stream, codec, _EVENT_BYTES)
+        intake = Intake(
+            stream=stream,
+            source=KafkaCommandSource(bench.kafka, topic=stream.topics.commands, group=where.name),
+            store=store,
+            screen=Screen(stream, codec),
+            writer=BatchWriter(store, styles, SystemClock(), horizon=timedelta(days=8)),
+            follower=nobody,
+            answers=nobody,
+            options=IntakeOptions(owner=_OWNER),
+        )
+        await intake.start()
+        running = asyncio.create_task(intake.run())
+        counted = "select coalesce(sum(applied), 0)::bigint from tm.batch"
+        reading = await bench.measured(count, lambda: bench.pool.fetchval(counted))
+        await intake.stop()
+        await running
+        return reading
+
+
+async def relay(where: Arena, count: int) -> Reading:
+    """Measure the relay alone: transactional, an event and an outcome per command. Counts commands."""
+    async with _bench(where) as bench:
+        topics = bench.part.stream.topics
+        outcomes = await AvroOutcomeCodec.open(topics, outcome_messages(), clock=SystemClock())
+        publishers = KafkaPublishers(bench.kafka)
+        relays = LaneRelays(OutboxDatabase(bench.pool), publishers, outcomes)
+        claims = await bench.claims()
+        running = asyncio.create_task(relays.run())
+        taking = asyncio.create_task(relays.take(claims))
+
+        async def acknowledged() -> int:
+            return sum(published.sequence for _, published in relays.states().values())
+
+        reading = await bench.measured(count, acknowledged)
+        await taking
+        await relays.stop()
+        await running
+        await publishers.close()
+        return reading
+
+
+async def project(where: Arena, count: int) -> Reading:
+    """Measure the projector alone, with both read models of market data. Counts events."""
+    async with _bench(where) as bench:
+        stream = bench.part.stream
+        codec = await AvroEventCodec.open(stream, bench.part.messages(), clock=SystemClock())
+        projector = Projector(
+            stream,
+            bench.part.context.projections,
+            source=KafkaEventSource(bench.kafka, topic=stream.topics.events, partitions=PARTITIONS),
+            codec=codec,
+            store=ViewDatabase(bench.pool),
+            clock=SystemClock(),
+        )
+        stopping = asyncio.Event()
+        running = asyncio.create_task(projector.run(stopping))
+
+        async def folded() -> int:
+            return min(projection.events for projection in projector.status().projections)
+
+        reading = await bench.measured(count, folded)
+        stopping.set()
+        await running
+        return reading
+
+
+HOPS: Mapping[str, Callable[[Arena, int], Coroutine[Any, Any, Reading]]] = {
+    "intake": work,
+    "relay": relay,
+    "projector": project,
+}
+
+
+async def backend_of(where: Arena) -> tuple[asyncpg.Connection[asyncpg.Record], int]:
+    """Return a connection to an arena's database and its backend's pid."""
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(where.database_url)
+    return connection, await connection.fetchval("select pg_backend_pid()")

@@ -1,0 +1,66 @@
+"""What a hop took: wall time, CPU of the processes that did it, CPU of PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A measured hop: records, seconds, CPU microseconds per record of our side and of PostgreSQL."""
+
+    records: int
+    seconds: float
+    own_us: float
+    postgres_us: float
+
+    @property
+    def rate(self) -> float:
+        """Return records per second."""
+        return self.records / self.seconds
+
+    def as_dict(self) -> dict[str, float]:
+        """Return all of it as plain numbers."""
+        return asdict(self) | {"rate": self.rate}
+
+
+class Meter:
+    """Measures from its making to `read`.
+
+    `backend`: the pid of any backend of the server, whose parent is the postmaster. `own`: pids of our processes.
+    """
+
+    def __init__(self, backend: int, own: Iterable[int]) -> None:
+        self._postmaster = psutil.Process(psutil.Process(backend).ppid())
+        self._own = [psutil.Process(pid) for pid in own]
+        self._postgres_s = self._of_postgres()
+        self._own_s = sum(map(_cpu_s, self._own))
+        self._began = time.perf_counter()
+
+    def read(self, records: int) -> Reading:
+        """Return what `records` took so far."""
+        seconds = time.perf_counter() - self._began
+        own_s = sum(map(_cpu_s, self._own)) - self._own_s
+        postgres_s = self._of_postgres() - self._postgres_s
+        return Reading(records, seconds, own_s / records * 1e6, postgres_s / records * 1e6)
+
+    def _of_postgres(self) -> float:
+        """Return the CPU seconds of all backends; those that have ended are counted by the postmaster."""
+        ended = self._postmaster.cpu_times()
+        return float(
+            ended.children_user
+            + ended.children_system
+            + sum(_cpu_s(child) for child in self._postmaster.children())
+        )
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
