@@ -27,6 +27,7 @@ from tidemill.telemetry import BATCH_RECORDS, RECORDS
 
 _HALT_WATCH_S: Final = 2.0
 _NOTE_EVERY_S: Final = 5.0
+_LAST_POLL_S: Final = 2.0
 _TRIALS_BEFORE_PARKING: Final = 2
 
 
@@ -81,6 +82,7 @@ class Intake:
         )
         self._next_offsets: dict[int, int] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._reader: asyncio.Task[None] | None = None
         self._work_wanted = asyncio.Event()
 
     # --- the service ---
@@ -92,7 +94,7 @@ class Intake:
     async def run(self) -> None:
         """Read, claim and write until `stop`."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._read())
+            self._reader = group.create_task(self._read())
             group.create_task(self._ownership.claim_assigned())
             group.create_task(self._dispatch(group))
             group.create_task(self._patience.every(_HALT_WATCH_S, self._ownership.watch_halts))
@@ -104,6 +106,8 @@ class Intake:
         self._work_wanted.set()
         while self._running:
             await asyncio.wait(self._running)
+        if self._reader is not None:  # a source may not be closed under a poll
+            await asyncio.wait({self._reader}, timeout=_LAST_POLL_S)
         await self._note()
         await self._ownership.let_go_of_all()
         await self._source.close()
