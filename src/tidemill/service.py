@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Protocol
 
-from tidemill.domain.errors import ContractError, TidemillError, UsageError
+from tidemill.domain.errors import ContractError, TidemillError, TransientError, UsageError
 from tidemill.telemetry import LOOP_LAG_SECONDS, SERVICE_RESTARTS, Log, logger
 
 DRAIN_S = 8.0
@@ -174,13 +174,15 @@ class Keeper:
             _log.warning(Log.SERVICE_GAVE_UP, service=self.job.name, error=repr(error))
 
     def _why(self, work: asyncio.Task[None]) -> BaseException | None:
+        """Return what is to be acted on; None once a stop was asked for, unless a mistake of ours showed up then."""
         asked = self._stopping.is_set()
         if work.cancelled():  # by us, or by a library that cancelled the task it ran in
             return None if asked else RuntimeError("was cancelled by a library")
         error = work.exception()
-        if error is not None:
-            return _decisive(error)
-        return None if asked else RuntimeError("ended by itself")
+        if error is None:
+            return None if asked else RuntimeError("ended by itself")
+        decisive = _decisive(error)
+        return None if asked and isinstance(decisive, TransientError) else decisive
 
     async def _pause(self, error: BaseException | None, failures: int) -> None:
         self.state, self.failures, self.last_error = (

@@ -123,16 +123,25 @@ def _mistakes(error: ValueError | ValidationError) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a record that was published; fields as in the outcome message."""
+    """What became of a record that was published; fields as in the outcome message.
+
+    `original`: of a duplicate, what became of the first one.
+    """
 
     line: int
     command_id: str
     partition: int
     offset: int
     outcome: str | None = None
+    original: str | None = None
     code: str | None = None
     message: str | None = None
     sequence: int | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Return whether the command, or the first one with its id, was not applied."""
+        return (self.original or self.outcome) in {"rejected", "parked"}
 
 
 @dataclass
@@ -296,6 +305,7 @@ def _with_outcome(answer: Answer, fields: Mapping[str, Any] | None) -> Answer:
         partition=answer.partition,
         offset=answer.offset,
         outcome=str(fields["outcome"]),
+        original=fields["original"],
         code=fields["code"],
         message=fields["error_message"],
         sequence=fields["sequence"],

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from tidemill.app.balance import Audit, LaneBalance
 
-EXAMPLES = "tidemill audit; tidemill audit --lanes; tidemill audit --wait 60 --json"
+EXAMPLES = examples("tidemill audit", "tidemill audit --lanes", "tidemill audit --wait 60 --json")
 
 
 def audit(
@@ -23,8 +23,11 @@ def audit(
 ) -> None:
     """Balance every hop: what went in must have come out.
 
-    Records consumed = applied + rejected + duplicate + parked; events written = published = projected; commands applied
-    = rows. As of one moment: what came since does not count. Exits 1 and names hop and lane where it does not balance.
+    Records consumed = applied + rejected + duplicate + parked.
+    Events written = published = projected.
+    Commands applied = rows of the tables they append to.
+    As of one moment: what came since does not count.
+    Exits 1, and names hop and lane, where it does not balance.
     """
     from tidemill.app.auditing import run_audit
     from tidemill.app.running import run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, note, plain, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, note, plain, print_json, print_table, say
 
 if TYPE_CHECKING:
     from tidemill.app.operations import CommandShown
@@ -21,7 +21,9 @@ def _group() -> None:
 
 
 @app.command(
-    epilog="tidemill command show 0190b3a0-... ; tidemill command show order-17 --service shop --repeats 10"
+    epilog=examples(
+        "tidemill command show 0190b3a0-...", "tidemill command show order-17 --service shop --repeats 10"
+    )
 )
 def show(
     command_id: Annotated[str, typer.Argument(help="The command_id as the client wrote it.")],

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
 
 app = typer.Typer(
     help="Records that could not be read or processed, kept as they came.", no_args_is_help=True
 )
 
 
-@app.command("list", epilog="tidemill dead-letters list --code MALFORMED --limit 20")
+@app.command("list", epilog=examples("tidemill dead-letters list --code MALFORMED --limit 20"))
 def list_(
     aggregate: Annotated[str | None, typer.Option(help="Only of this aggregate.")] = None,
     code: Annotated[str | None, typer.Option(help="Only with this code, e.g. MALFORMED.")] = None,
@@ -55,7 +55,7 @@ def list_(
         note(f"One of them in full: tidemill dead-letters show {found[0].lane} {found[0].position}")
 
 
-@app.command(epilog="tidemill dead-letters show 7 1042; tidemill dead-letters show 7 1042 --json")
+@app.command(epilog=examples("tidemill dead-letters show 7 1042", "tidemill dead-letters show 7 1042 --json"))
 def show(
     lane: Annotated[int, typer.Argument(min=1, max=32_767, help="The lane's number.")],
     position: Annotated[int, typer.Argument(min=1, help="The record's position in it.")],

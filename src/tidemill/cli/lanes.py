@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, cell, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, cell, examples, note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from tidemill.app.lane_tasks import LaneShown
@@ -20,7 +20,9 @@ Lane = Annotated[str, typer.Argument(help="A lane: its number, or AGGREGATE/PART
 Reason = Annotated[str, typer.Option(help="Why; the ledger keeps it.")]
 
 
-@app.command("list", epilog="tidemill lanes list; tidemill lanes list --aggregate market-data --halted")
+@app.command(
+    "list", epilog=examples("tidemill lanes list", "tidemill lanes list --aggregate market-data --halted")
+)
 def list_(
     aggregate: Annotated[str | None, typer.Option(help="Only of this aggregate.")] = None,
     halted: Annotated[bool, typer.Option("--halted", help="Only those that wait for you.")] = False,
@@ -65,7 +67,9 @@ def list_(
     print_table(columns, rows)
 
 
-@app.command(epilog="tidemill lanes show market-data/3; tidemill lanes show 7 --entries 50 --json")
+@app.command(
+    epilog=examples("tidemill lanes show market-data/3", "tidemill lanes show 7 --entries 50 --json")
+)
 def show(
     lane: Lane,
     entries: Annotated[int, typer.Option(min=1, max=10_000, help="How many entries of its ledger.")] = 10,
@@ -138,7 +142,9 @@ def _show(found: LaneShown) -> None:
 
 
 @app.command(
-    epilog="tidemill lanes resume market-data/3 --skip-to 1042 --reason 'unreadable batch, see ticket 77'"
+    epilog=examples(
+        "tidemill lanes resume market-data/3 --skip-to 1042 --reason 'unreadable batch, see ticket 77'"
+    )
 )
 def resume(
     lane: Lane,
@@ -161,7 +167,7 @@ def resume(
     _told(as_json, skipped, f"lane {lane} goes on at offset {skipped.end}; it stood at {skipped.start}.")
 
 
-@app.command(epilog="tidemill lanes reconcile market-data/3 --reason 'database restored to 12:00'")
+@app.command(epilog=examples("tidemill lanes reconcile market-data/3 --reason 'database restored to 12:00'"))
 def reconcile(lane: Lane, reason: Reason, as_json: AsJson = False) -> None:
     """Let a lane whose database was restored, or whose topics were, go on behind what the topics hold.
 

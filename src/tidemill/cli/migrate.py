@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from tidemill.app.preparation import Step
 
-EXAMPLES = (
-    "tidemill migrate; tidemill migrate --status; "
-    "tidemill migrate --to market_data@head; tidemill migrate --down market_data@base"
+EXAMPLES = examples(
+    "tidemill migrate",
+    "tidemill migrate --status",
+    "tidemill migrate --to market_data@head",
+    "tidemill migrate --down market_data@base",
 )
 
 

@@ -24,6 +24,11 @@ FAILED = 1
 USAGE = 2
 
 
+def examples(*lines: str) -> str:
+    """Return the end of a verb's help: how it is used, a line each."""
+    return "\n".join(["[bold]Examples[/bold]", *(f"  {line.replace('[', chr(92) + '[')}" for line in lines)])
+
+
 def fail(error: TidemillError) -> int:
     """Print what happened and what to do next; return the exit code."""
     text = session.without_secrets(str(error))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
-from typer._click import Context
 from typer.core import TyperGroup
 
 from tidemill import __version__
@@ -27,7 +26,7 @@ from tidemill.cli import (
     tail,
     topics,
 )
-from tidemill.cli.output import fail
+from tidemill.cli.output import examples, fail
 from tidemill.domain.errors import TidemillError
 
 PREPARE = "Prepare"
@@ -36,15 +35,7 @@ SERVE = "Serve"
 ASK = "Ask"
 OPERATE = "Operate"
 
-class _Life(TyperGroup):
-    """Lists verbs as they were added: in the order of a command's life, not groups behind single verbs."""
-
-    def list_commands(self, ctx: Context) -> list[str]:
-        del ctx
-        return [name for name in _ORDER if name in self.commands]
-
-
-_ORDER = (
+_ORDER: Final = (
     "dev",
     "migrate",
     "schemas",
@@ -62,11 +53,26 @@ _ORDER = (
     "demo",
 )
 
+
+class _Life(TyperGroup):
+    """Lists verbs as they were added: in the order of a command's life, not groups behind single verbs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return [name for name in _ORDER if name in self.commands]
+
+
 program = typer.Typer(
     name="tidemill",
     cls=_Life,
     help="A CQRS database service for TimescaleDB that is driven by Kafka: commands in, events out, read models kept.",
-    epilog="To see all of it once: tidemill dev up; tidemill migrate; tidemill topics create; tidemill serve all",
+    epilog=examples(
+        "tidemill dev up           real servers, for development",
+        "tidemill migrate          the tables",
+        "tidemill topics create    the topics, and a lane for each partition",
+        "tidemill serve all        the work",
+        "tidemill status           in another terminal",
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, note, print_json, print_table, progress, say
+from tidemill.cli.output import AsJson, examples, note, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from tidemill.projections.ports import Comparison
@@ -20,7 +20,7 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="A read model, as `tidemill projections list` names it.")]
 
 
-@app.command("list", epilog="tidemill projections list --json")
+@app.command("list", epilog=examples("tidemill projections list --json"))
 def list_(as_json: AsJson = False) -> None:
     """List read models: their table, how far they are, when they were built again and verified."""
     from tidemill.app import views
@@ -47,7 +47,7 @@ def list_(as_json: AsJson = False) -> None:
     print_table(columns, rows)
 
 
-@app.command(epilog="tidemill projections rebuild daily-bars")
+@app.command(epilog=examples("tidemill projections rebuild daily-bars"))
 def rebuild(name: Name, as_json: AsJson = False) -> None:
     """Build a read model again from its first event, beside the live one, and swap; readers go on meanwhile."""
     from tidemill.app import views
@@ -68,7 +68,7 @@ def rebuild(name: Name, as_json: AsJson = False) -> None:
     say(f"{name} was built again from {events:,} events, and took the place of the old one.")
 
 
-@app.command(epilog="tidemill projections verify latest-quotes")
+@app.command(epilog=examples("tidemill projections verify latest-quotes"))
 def verify(name: Name, as_json: AsJson = False) -> None:
     """Fold the events of a read model once more and compare every cell; exits 1 if one differs."""
     from tidemill.app import views

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, note, print_json_line, print_table, progress, say
+from tidemill.cli.output import AsJson, examples, note, print_json_line, print_table, progress, say
 
 if TYPE_CHECKING:
     from tidemill.app.publishing import Answer, Line, LineReader, Publication
 
-EXAMPLES = (
-    "tidemill publish RecordMarketData ticks.jsonl --wait; "
-    """echo '{"symbol": "AAPL", "time": "2013-02-01T00:00:00Z", "price": 451.25, "source": "me"}' """
-    "| tidemill publish RecordMarketData - --wait"
+EXAMPLES = examples(
+    "tidemill publish RecordMarketData ticks.jsonl --wait",
+    """echo '{"symbol": "ACME", "time": "2013-02-01T00:00:00Z", "price": 45, "source": "me"}' |""",
+    "  tidemill publish RecordMarketData - --wait",
 )
 _MOST_SHOWN = 20
 
@@ -40,8 +40,10 @@ def publish(
 ) -> None:
     """Publish commands, one per line of FILE, in order.
 
-    Lines are checked before anything is sent. Key, partition, timestamp and service_name are filled in; so is the
-    command_id, made from the line: the same file sent again changes nothing. With --wait, exits 1 if one was rejected.
+    Every line is checked before the first one is sent.
+    Key, partition, timestamp and service_name are filled in where a line has none.
+    So is the command_id, made from the line: the same file sent again changes nothing.
+    With --wait it exits 1 if one was rejected.
     """
     from tidemill.app import publishing
     from tidemill.app.running import run
@@ -114,11 +116,12 @@ def _show(done: Publication, wait: bool) -> None:
 
 
 def _show_answer(answer: Answer) -> None:
-    colours = {"applied": "green", "duplicate": "yellow", None: "yellow"}
-    colour = colours.get(answer.outcome, "red")
+    waiting = answer.outcome is None
+    colour = "red" if answer.refused else "yellow" if waiting or answer.original else "green"
+    first = f" of one that was {answer.original}" if answer.original else ""
     why = "  {code}: {message}" if answer.code else ""
     say(
-        f"line {{line}}  [{colour}]{{outcome}}[/{colour}]  {{id}}  at {answer.partition}@{answer.offset}{why}",
+        f"line {{line}}  [{colour}]{{outcome}}{first}[/{colour}]  {{id}}  at {answer.partition}@{answer.offset}{why}",
         line=answer.line,
         outcome=answer.outcome or "no outcome yet",
         id=answer.command_id,
@@ -136,5 +139,5 @@ def _judge(done: Publication, wait: bool) -> None:
             f"[yellow]{missing:,} outcomes did not come in time[/yellow]: is `tidemill serve commands` running?"
         )
         note("Send the same file again whenever you like: each command is applied once.")
-    if missing or any(answer.outcome in {"rejected", "parked"} for answer in done.answers):
+    if missing or any(answer.refused for answer in done.answers):
         raise typer.Exit(1)

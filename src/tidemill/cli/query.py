@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, note, print_json, print_table
+from tidemill.cli.output import AsJson, examples, note, print_json, print_table
 
-EXAMPLES = "tidemill query latest-quotes; tidemill query daily-bars --key AAPL --limit 5 --json"
+EXAMPLES = examples(
+    "tidemill query latest-quotes", "tidemill query daily-bars --key AAPL --key 2013-02-01 --json"
+)
 
 
 def query(

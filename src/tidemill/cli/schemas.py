@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
 
 app = typer.Typer(help="The public contract: draft, check and register schemas.", no_args_is_help=True)
 
 
-@app.command(epilog="tidemill schemas new RecordSensorReading")
+@app.command(epilog=examples("tidemill schemas new RecordSensorReading"))
 def new(
     message: Annotated[str, typer.Argument(help="The name of a command or event class of a context.")],
 ) -> None:
@@ -24,7 +24,7 @@ def new(
     note("Next: write its docs, then tidemill schemas check")
 
 
-@app.command(epilog="tidemill schemas check")
+@app.command(epilog=examples("tidemill schemas check"))
 def check(as_json: AsJson = False) -> None:
     """Compare all schemas with their released versions, and refuse what a reader could not bear."""
     from tidemill.app import preparation
@@ -40,7 +40,7 @@ def check(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command(epilog="tidemill schemas register")
+@app.command(epilog=examples("tidemill schemas register"))
 def register(as_json: AsJson = False) -> None:
     """Put all schemas into the registry, and have it refuse incompatible ones; may be repeated."""
     from tidemill.app import preparation

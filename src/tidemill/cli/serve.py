@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tidemill.cli import session
+from tidemill.cli.output import examples
 
 app = typer.Typer(
     help="Run a process until SIGTERM or Ctrl-C; it drains in at most 10 seconds. /health and /metrics by HTTP.",
@@ -12,7 +13,7 @@ app = typer.Typer(
 )
 
 
-@app.command(epilog="TIDEMILL_HEALTH_PORT=8080 tidemill serve commands")
+@app.command(epilog=examples("TIDEMILL_HEALTH_PORT=8080 tidemill serve commands"))
 def commands() -> None:
     """Take commands in and send their events out, for the lanes that this process owns."""
     from tidemill.app.commands_process import serve_commands
@@ -20,7 +21,7 @@ def commands() -> None:
     raise typer.Exit(serve_commands(session.deployment()))
 
 
-@app.command(epilog="TIDEMILL_HEALTH_PORT=8081 tidemill serve projections")
+@app.command(epilog=examples("TIDEMILL_HEALTH_PORT=8081 tidemill serve projections"))
 def projections() -> None:
     """Keep the read models up to date."""
     from tidemill.app.projections_process import serve_projections
@@ -28,7 +29,7 @@ def projections() -> None:
     raise typer.Exit(serve_projections(session.deployment()))
 
 
-@app.command("all", epilog="tidemill serve all")
+@app.command("all", epilog=examples("tidemill serve all"))
 def everything() -> None:
     """Do everything in one process, for development and small deployments."""
     from tidemill.app.all import serve_all

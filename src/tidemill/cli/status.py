@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from tidemill.app.operations import HaltStatus, Status
 
-EXAMPLES = "tidemill status; tidemill status --json"
+EXAMPLES = examples("tidemill status", "tidemill status --json")
 
 
 def status(as_json: AsJson = False) -> None:

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, plain, print_json_line, say
+from tidemill.cli.output import AsJson, examples, plain, print_json_line, say
 
 if TYPE_CHECKING:
     from tidemill.app.deployment import Deployment
     from tidemill.app.tailing import Shown
 
-EXAMPLES = (
-    "tidemill tail market-data; tidemill tail market-data --role outcomes --last 5; "
-    "tidemill tail tidemill.market-data.events.v1 --from-beginning --count 100 --json"
+EXAMPLES = examples(
+    "tidemill tail market-data",
+    "tidemill tail market-data --role outcomes --last 5",
+    "tidemill tail tidemill.market-data.events.v1 --from-beginning --count 100 --json",
 )
 Role = Literal["commands", "events", "outcomes", "dead-letters"]
 

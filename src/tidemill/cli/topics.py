@@ -5,12 +5,12 @@ from __future__ import annotations
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
 
 app = typer.Typer(help="Make topics and record their lanes; check their settings.", no_args_is_help=True)
 
 
-@app.command(epilog="tidemill topics create; TIDEMILL_TOPICS_PARTITIONS=4 tidemill topics create")
+@app.command(epilog=examples("tidemill topics create", "TIDEMILL_TOPICS_PARTITIONS=4 tidemill topics create"))
 def create(as_json: AsJson = False) -> None:
     """Make every topic with all its settings, and record its lanes in the database; what exists stays as it is."""
     from tidemill.app import preparation
@@ -27,7 +27,7 @@ def create(as_json: AsJson = False) -> None:
     note("Next: tidemill serve all")
 
 
-@app.command(epilog="tidemill topics check; tidemill topics check --json")
+@app.command(epilog=examples("tidemill topics check", "tidemill topics check --json"))
 def check(as_json: AsJson = False) -> None:
     """Compare every topic with what it should be; exits 1 where records could be lost or lanes cannot work."""
     from tidemill.app import preparation

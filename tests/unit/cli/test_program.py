@@ -1,0 +1,181 @@
+"""The command line as a person meets it before anything is connected."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tidemill.cli.output import cell, plain, text_of, visible
+from tidemill.cli.program import program
+
+
+def every_verb(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    command = command or typer.main.get_command(program)
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from every_verb(inner, (*path, name))
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
+    return subprocess.run(
+        [sys.executable, "-m", "tidemill", *arguments],
+        env=clean | {"COLUMNS": "100"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("path", list(every_verb()), ids=" ".join)
+def test_every_verb_explains_itself(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(program, [*path, "--help"], env={"COLUMNS": "100"})
+    assert result.exit_code == 0
+    assert "Usage: tidemill" in result.output
+
+
+@pytest.mark.parametrize("path", [path for path in every_verb() if path], ids=" ".join)
+def test_every_verb_says_in_a_sentence_what_it_does(path: tuple[str, ...]) -> None:
+    command: Any = typer.main.get_command(program)
+    for name in path:
+        command = command.commands[name]
+    first = (command.help or "").strip().splitlines()[0]
+    assert first.endswith((".", ";", ":", ",", "why.")) or len(first) > 20
+    if not hasattr(command, "commands") and path[0] != "dev":
+        assert "Examples" in command.epilog
+
+
+def test_every_listing_can_be_had_as_json() -> None:
+    for path in every_verb():
+        if path and path[-1] in {
+            "list",
+            "show",
+            "status",
+            "audit",
+            "query",
+            "check",
+            "tail",
+            "migrate",
+            "publish",
+        }:
+            result = CliRunner().invoke(program, [*path, "--help"], env={"COLUMNS": "100"})
+            assert "--json" in result.output, path
+
+
+def test_verbs_stand_in_the_order_of_a_commands_life() -> None:
+    output = CliRunner().invoke(program, ["--help"], env={"COLUMNS": "100"}).output
+    places = [
+        output.index(f" {verb} ")
+        for verb in ("dev", "migrate", "topics", "publish", "serve", "query", "status")
+    ]
+    assert places == sorted(places)
+
+
+def test_help_imports_neither_drivers_nor_processes() -> None:
+    code = (
+        "import sys; from tidemill.cli.program import program; from typer.testing import CliRunner; "
+        "assert CliRunner().invoke(program, ['--help']).exit_code == 0; "
+        "print(sorted({'asyncpg', 'aiokafka', 'sqlalchemy', 'pydantic', 'fastavro', 'confluent_kafka', 'uvicorn', "
+        "'numpy', 'tidemill.app.process'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_printed() -> None:
+    assert run("--version").stdout.strip().count(".") == 2
+
+
+def test_a_wrong_setting_is_one_line_and_a_usage_error() -> None:
+    done = run("status", TIDEMILL_COMMANDS_WORKERS="many", TIDEMILL_KAFKA_BOOTSTRAP="localhost:1")
+    assert done.returncode == 2
+    assert done.stderr == "Error: TIDEMILL_COMMANDS_WORKERS=many: expected a whole number from 1 to 64\n"
+    assert done.stdout == ""
+
+
+def test_a_setting_that_is_missing_names_what_to_do() -> None:
+    done = run("status", TIDEMILL_KAFKA_BOOTSTRAP="localhost:1")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "Error: TIDEMILL_DATABASE_URL is not set: set it, or start servers with `tidemill dev up`"
+    )
+
+
+def test_a_server_that_is_away_is_said_in_a_line_without_its_password() -> None:
+    done = run(
+        "lanes",
+        "list",
+        TIDEMILL_DATABASE_URL="postgresql://u:s3cr3t-w0rd@127.0.0.1:1/x",
+        TIDEMILL_KAFKA_BOOTSTRAP="localhost:1",
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: database is not available")
+    assert "Traceback" not in done.stderr
+    assert "s3cr3t-w0rd" not in done.stderr + done.stdout
+
+
+def test_an_env_file_gives_settings(tmp_path: Path) -> None:
+    lines = tmp_path / "run.env"
+    lines.write_text("TIDEMILL_KAFKA_BOOTSTRAP=localhost:1\nTIDEMILL_COMMANDS_WORKERS=many\n")
+    done = run("--env-file", str(lines), "status")
+    assert "TIDEMILL_COMMANDS_WORKERS=many" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    verb = "import sys; from tidemill.cli.output import print_json; print_json(['x' * 100] * 100_000)"
+    code = f"import tidemill.cli.program as p, typer; p.program.command('flood')(lambda: exec({verb!r})); p.main()"
+    command = f"{sys.executable} -c {json.dumps(code)} flood | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "[\n"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "-"),
+        (True, "yes"),
+        (1234567, "1,234,567"),
+        (b"abc", "abc"),
+        (b"\xff\x00", "0xff00"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+    ],
+)
+def test_cells_are_plain(value: Any, shown: str) -> None:
+    assert cell(value) == shown
+
+
+def test_nothing_a_client_wrote_reaches_the_terminal_as_a_command() -> None:
+    assert "\x1b" not in visible("\x1b]0;title\x07")
+    assert visible("[red]x[/red]") == "\\[red]x\\[/red]"
+
+
+class Pair(NamedTuple):
+    one: bytes
+    other: datetime
+
+
+def test_json_is_made_of_whatever_a_verb_has() -> None:
+    assert plain(Pair(b"x", datetime(2020, 1, 1, tzinfo=UTC))) == {
+        "one": "x",
+        "other": "2020-01-01T00:00:00+00:00",
+    }
+    assert plain(
+        {
+            1: {
+                2,
+            }
+        }
+    ) == {"1": [2]}
+    assert text_of(None) == "null"
