@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC
 from typing import Any
 
 import pytest
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tidemill.catalog.avro import parse
@@ -37,6 +38,8 @@ def schema(*kinds: Any) -> Schema:
     return Schema.of(json.dumps({"type": "record", "name": "R", "fields": fields}))
 
 
+DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
+TIMES = st.datetimes(timezones=st.just(UTC))
 TYPED: list[tuple[Any, st.SearchStrategy[Any]]] = [
     ("int", st.integers(-(2**31), 2**31 - 1)),
     ("long", st.integers(-(2**53), 2**53)),
@@ -54,6 +57,12 @@ TYPED: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (enumeration("A", "B"), st.sampled_from("AB")),
     (enumeration("B", "A"), st.sampled_from("AB")),
     (enumeration("A", "C", default="A"), st.sampled_from("AC")),
+    (MICROS, TIMES),
+    (["null", MICROS], st.none() | TIMES),
+    (DECIMAL, st.decimals(-999, 999, places=2)),
+    (["null", DECIMAL], st.none() | st.decimals(-999, 999, places=2)),
+    ({"type": "array", "items": ["null", MICROS]}, st.lists(st.none() | TIMES)),
+    ({"type": "array", "items": MICROS}, st.lists(TIMES)),
     (PLACE, st.fixed_dictionaries({"a": st.integers(0, 9), "b": st.text()})),
     (WIDER_PLACE, st.fixed_dictionaries({"a": st.integers(0, 9), "b": st.text(), "c": st.text()})),
 ]
@@ -65,6 +74,7 @@ PAIRS = [
 ]
 
 
+@settings(max_examples=400, deadline=None)
 @given(st.sampled_from(PAIRS), st.data())
 def test_whatever_has_no_obstacles_is_resolved(
     pair: tuple[Any, Any, st.SearchStrategy[Any]], data: st.DataObject
