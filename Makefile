@@ -39,7 +39,7 @@ imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
 unit: $(INSTALLED)  ## the tests that need no servers
-	$(BIN)/pytest $(wildcard tests/unit tests/architecture) $(PYTEST_ARGS)
+	$(PYTEST) $(wildcard tests/unit tests/architecture) $(PYTEST_ARGS)
 
 coverage: $(INSTALLED)  ## all tests with branch coverage
 	$(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)

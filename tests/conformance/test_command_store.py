@@ -62,7 +62,12 @@ async def ticks(subject: Subject) -> Harness:
 
 
 def tick(**fields: Any) -> RecordMarketData:
-    facts: dict[str, Any] = {"symbol": "AAPL", "time": datetime(2013, 3, 1, tzinfo=UTC), "price": 1.0, "source": "test"}
+    facts: dict[str, Any] = {
+        "symbol": "AAPL",
+        "time": datetime(2013, 3, 1, tzinfo=UTC),
+        "price": 1.0,
+        "source": "test",
+    }
     return RecordMarketData(**base(**facts | fields))
 
 
