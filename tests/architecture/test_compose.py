@@ -50,12 +50,12 @@ def test_ports_are_bound_to_loopback() -> None:
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
 
 
-@pytest.mark.parametrize("name", compose.endless() - compose.ours().keys())
+@pytest.mark.parametrize("name", sorted(compose.endless() - compose.ours().keys()))
 def test_a_server_that_is_not_ours_has_a_health_check(name: str) -> None:
     assert compose.services()[name]["healthcheck"]["test"]
 
 
-@pytest.mark.parametrize("name", compose.endless() & compose.ours().keys())
+@pytest.mark.parametrize("name", sorted(compose.endless() & compose.ours().keys()))
 def test_a_process_of_ours_keeps_the_check_of_its_image_and_time_to_drain(name: str) -> None:
     service = compose.services()[name]
     assert "healthcheck" not in service
