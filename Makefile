@@ -41,8 +41,9 @@ imports: $(INSTALLED)
 unit: $(INSTALLED)  ## the tests that need no servers
 	$(PYTEST) $(wildcard tests/unit tests/architecture) $(PYTEST_ARGS)
 
-coverage: $(INSTALLED)  ## all tests with branch coverage
+coverage: $(INSTALLED)  ## all tests with branch coverage; the three workflows have at least 95 %
 	$(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/coverage report --fail-under=95 --include='*/tidemill/commands/*,*/tidemill/outbox/*,*/tidemill/projections/*'
 
 bench: $(INSTALLED)  ## throughput beside the floor, as docs/performance.md shows it
 	$(BIN)/python -m benchmarks
