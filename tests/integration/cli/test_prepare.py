@@ -1,0 +1,104 @@
+"""migrate, schemas, topics: each may be repeated, and refuses what would break what exists."""
+
+import json
+
+from tests.support.installation import Installation
+
+
+def test_migrations_go_up_down_and_up_again(installation: Installation) -> None:
+    assert installation("migrate").out == "The database is up to date.\n"
+    undone = installation("migrate", "--down", "market_data@base", "--yes", "--json").json()
+    assert [(step["revision"], step["direction"]) for step in undone] == [("market_data_0001", "down")]
+    known = {each["revision"]: each for each in installation("migrate", "--status", "--json").json()}
+    assert known["market_data_0001"]["applied_at"] is None
+    assert known["core_0001"]["applied_at"] is not None
+    told = installation("topics", "create", expect=2)
+    assert told.err == "Error: the database lacks the migrations market_data_0001: run `tidemill migrate`\n"
+    again = installation("migrate")
+    assert again.out.startswith("applied market_data_0001")
+    assert again.err == "Next: tidemill topics create\n"
+
+
+def test_undoing_asks_before_data_is_deleted(installation: Installation) -> None:
+    installation("migrate", "--down", "market_data@base", stdin="n\n", expect=1)
+    assert installation("migrate", "--json").json() == []
+
+
+def test_topics_are_created_once_with_their_lanes(installation: Installation) -> None:
+    first = {each["aggregate"]: each for each in installation("topics", "create", "--json").json()}
+    assert first["market-data"]["partitions"] == 2
+    assert len(first["market-data"]["new_topics"]) == 4
+    assert first["market-data"]["new_lanes"] == 2
+    second = installation("topics", "create", "--json").json()
+    assert all(each["new_topics"] == [] and each["new_lanes"] == 0 for each in second)
+    assert installation("topics", "check").out == "Every topic is as it should be.\n"
+    (row,) = installation.fetch(
+        "select count(*) as rows, bool_and(reason = 'created' and timeline = 1 and chain = 0) as begun from tm.batch "
+    )
+    assert (row["rows"], row["begun"]) == (4, True)
+    (hints,) = installation.fetch("select count(*), sum(position + sequence)::int from tm.published")
+    assert tuple(hints) == (4, 0)
+
+
+def test_the_number_of_lanes_is_fixed(prepared: Installation) -> None:
+    more = Installation(dict(prepared.environment) | {"TIDEMILL_TOPICS_PARTITIONS": "3"}, prepared.folder)
+    told = more("topics", "create", expect=2)
+    assert told.err.startswith(
+        "Error: TIDEMILL_TOPICS_PARTITIONS=3: connector-profiles was created with 2 lanes"
+    )
+    unset = dict(prepared.environment)
+    del unset["TIDEMILL_TOPICS_PARTITIONS"]
+    again = Installation(unset, prepared.folder)("topics", "create", "--json").json()
+    assert {each["partitions"] for each in again} == {2}
+
+
+def test_topics_with_another_number_of_partitions_are_refused(
+    installation: Installation, prepared: Installation
+) -> None:
+    prepared.execute("truncate tm.lane restart identity cascade", "delete from tm.batch")
+    more = Installation(dict(prepared.environment) | {"TIDEMILL_TOPICS_PARTITIONS": "3"}, prepared.folder)
+    told = more("topics", "create", expect=1)
+    assert "has 2 partitions instead of 3" in told.err
+    assert prepared.fetch("select from tm.lane") == []
+
+
+def test_lanes_belong_to_the_topics_they_were_created_with(prepared: Installation) -> None:
+    other = Installation(
+        dict(prepared.environment) | {"TIDEMILL_TOPICS_PREFIX": prepared.prefix + "x"}, prepared.folder
+    )
+    told = other("topics", "create", expect=1)
+    assert "belong to the topic" in told.err
+    assert "TIDEMILL_TOPICS_PREFIX" in told.err
+
+
+def test_a_missing_topic_is_found(installation: Installation) -> None:
+    told = installation("topics", "check", expect=1)
+    assert f"{installation.prefix}.market-data.commands.v1 does not exist" in told.out
+    findings = json.loads(installation("topics", "check", "--json", expect=1).out)
+    assert {finding["setting"] for finding in findings} == {"topic"}
+
+
+def test_schemas_keep_the_contract_and_may_be_registered_twice(installation: Installation) -> None:
+    assert installation("schemas", "check").out == "Every schema keeps the contract.\n"
+    first = installation("schemas", "register", "--json").json()
+    assert installation("schemas", "register", "--json").json() == first
+    assert len(first) >= 10
+
+
+def test_without_a_registry_there_is_nothing_to_register(installation: Installation) -> None:
+    without = dict(installation.environment)
+    without.pop("TIDEMILL_REGISTRY_URL")
+    told = Installation(without, installation.folder)("schemas", "register", expect=2)
+    assert told.err.startswith("Error: TIDEMILL_REGISTRY_URL is not set")
+
+
+def test_a_schema_that_exists_is_not_drafted_again(installation: Installation) -> None:
+    told = installation("schemas", "new", "RecordMarketData", expect=2)
+    assert "exists: change it by hand" in told.err
+    told = installation("schemas", "new", "Nonsense", expect=2)
+    assert told.err.startswith("Error: no context declares Nonsense")
+
+
+def test_a_process_does_not_start_on_what_is_not_prepared(installation: Installation) -> None:
+    told = installation("serve", "all", expect=1)
+    assert "has no lanes in this database: run `tidemill topics create`" in told.err
