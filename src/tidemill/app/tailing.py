@@ -104,7 +104,7 @@ class _Decoder:
             sequence=_number(last.get("tm_sequence")),
             headers=headers,
             fields=fields,
-            problem=problem,
+            problem=_parked_for(last) or problem,
         )
 
     async def _read(self, value: bytes | None) -> tuple[str | None, Mapping[str, Any] | None, str | None]:
@@ -120,6 +120,12 @@ class _Decoder:
             return name, fields, None
         except Unreadable as error:
             return None, None, str(error)
+
+
+def _parked_for(headers: Mapping[str, bytes]) -> str | None:
+    """Return why a dead letter was parked, as its headers say."""
+    code, detail = (headers.get(f"__connect.errors.exception.{name}") for name in ("class.name", "message"))
+    return None if code is None else f"{code.decode()}: {(detail or b'').decode()}"
 
 
 def _number(text: bytes | None) -> int | None:

@@ -93,7 +93,7 @@ def _show(record: Shown) -> None:
     number = "" if record.sequence is None else f"  #{record.sequence}"
     place = f"[dim]{record.partition}@{record.offset}  {record.time:%Y-%m-%d %H:%M:%S}[/dim]{number}"
     name = (record.type or "").rpartition(".")[2] or "?"
-    if record.fields is None:
+    if record.fields is None or record.problem is not None:
         say(
             place + "  {key}  [bold]{type}[/bold]  [red]{problem}[/red]",
             key=record.key,

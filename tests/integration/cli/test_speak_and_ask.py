@@ -1,0 +1,238 @@
+"""publish, tail, query, command, status, dead-letters, audit: what a person sees of a command's life."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.support.installation import Installation
+from tests.support.waiting import eventually_blocking
+from tidemill.app.connections import kafka_connection
+from tidemill.transport.kafka.producer import KeyedProducer, Outgoing
+
+TIME = "2013-02-01T00:00:00Z"
+
+
+@pytest.fixture
+def symbol() -> str:
+    """A symbol that no other test of the module uses."""
+    return "T" + uuid4().hex[:8].upper()
+
+
+@pytest.fixture
+def ticks(tmp_path: Path, symbol: str) -> Path:
+    path = tmp_path / "ticks.jsonl"
+    path.write_text("".join(tick(symbol, price=price) + "\n" for price in (10.5, 11.5, 12.5)))
+    return path
+
+
+def tick(symbol: str, **fields: Any) -> str:
+    return json.dumps({"symbol": symbol, "time": TIME, "price": 1.0, "source": "test"} | fields)
+
+
+def send_raw(installation: Installation, topic: str, *records: Outgoing) -> None:
+    async def send() -> None:
+        async with KeyedProducer(kafka_connection(installation.settings()), topic) as producer:
+            await producer.open()
+            await producer.send(records)
+
+    asyncio.run(send())
+
+
+def test_commands_are_published_and_waited_for(served: Installation, ticks: Path, symbol: str) -> None:
+    told = served("publish", "RecordMarketData", ticks, "--wait")
+    assert told.out.count("  applied  ") == 3
+    answers = served("publish", "RecordMarketData", ticks, "--wait", "--json").json_lines()
+    assert [answer["outcome"] for answer in answers] == ["duplicate"] * 3, "the same file changes nothing"
+    assert [answer["original"] for answer in answers] == ["applied"] * 3
+    rows = served.fetch("select count(*) as rows from public.market_data where symbol = $1", symbol)
+    assert rows[0]["rows"] == 3
+
+
+def test_standard_input_is_a_file_too(served: Installation, symbol: str) -> None:
+    told = served("publish", "tidemill.market_data.RecordMarketData", "-", "--wait", stdin=tick(symbol))
+    assert "applied" in told.out
+
+
+def test_a_rejection_is_shown_with_its_reason_and_fails_the_call(served: Installation, symbol: str) -> None:
+    lines = tick(symbol, time="1901-01-01T00:00:00Z") + "\n" + tick(symbol)
+    told = served("publish", "RecordMarketData", "-", "--wait", stdin=lines, expect=1)
+    assert "line 1  rejected" in told.out
+    assert "INVALID: time 1901-01-01" in told.out
+    assert "line 2  applied" in told.out
+    again = served("publish", "RecordMarketData", "-", "--wait", stdin=lines, expect=1)
+    assert "duplicate of one that was rejected" in again.out
+
+
+def test_a_wrong_key_is_rejected_with_the_right_one(served: Installation, symbol: str) -> None:
+    told = served(
+        "publish", "RecordMarketData", "-", "--wait", "--key", "other", stdin=tick(symbol), expect=1
+    )
+    assert "WRONG_KEY" in told.out
+    assert symbol in told.out
+
+
+def test_nothing_is_sent_if_a_line_is_wrong(served: Installation, tmp_path: Path, symbol: str) -> None:
+    path = tmp_path / "wrong.jsonl"
+    path.write_text(tick(symbol) + "\n" + tick(symbol, price="cheap") + "\n")
+    told = served("publish", "RecordMarketData", path, expect=2)
+    assert (
+        told.err.splitlines()[0]
+        == f"Error: {path}:2: price: expected a valid number, unable to parse string as a number"
+    )
+    assert served("publish", "RecordMarketData", tmp_path / "absent", expect=2).err.endswith(
+        "No such file or directory\n"
+    )
+    assert served("publish", "Nonsense", path, expect=2).err.startswith("Error: 'Nonsense' names no command")
+    assert served.fetch("select from public.market_data where symbol = $1", symbol) == []
+
+
+def test_a_topic_is_shown_decoded(served: Installation, ticks: Path, symbol: str) -> None:
+    served("publish", "RecordMarketData", ticks, "--wait")
+    records = served("tail", "market-data", "--from-beginning", "--no-follow", "--json").json_lines()
+    mine = [record for record in records if record["key"] == symbol]
+    assert [record["value"]["price"] for record in mine] == [10.5, 11.5, 12.5]
+    assert mine[0]["type"] == "tidemill.market_data.MarketDataRecorded"
+    assert mine[0]["headers"]["ce_subject"] == symbol
+    sequences = [record["sequence"] for record in records if record["partition"] == mine[0]["partition"]]
+    assert sequences == list(range(1, len(sequences) + 1))
+    for role, shown in (
+        ("commands", "RecordMarketData"),
+        ("outcomes", "outcome"),
+        ("events", "MarketDataRecorded"),
+    ):
+        told = served("tail", "market_data", "--role", role, "--last", "3", "--no-follow")
+        assert shown in told.out
+    last = served("tail", f"{served.prefix}.market-data.events.v1", "--from-beginning", "--count", "2")
+    assert len(last.out.splitlines()) == 2
+
+
+def test_a_topic_that_does_not_exist_is_said(served: Installation) -> None:
+    told = served("tail", "nonsense", "--no-follow", expect=1)
+    assert "does not exist" in told.err
+
+
+def test_a_read_model_is_asked(served: Installation, ticks: Path, symbol: str) -> None:
+    served("publish", "RecordMarketData", ticks, "--wait")
+    rows = eventually_blocking(
+        lambda: served("query", "latest-quotes", "--key", symbol, "--json").json(), what="a quote"
+    )
+    assert rows[0]["symbol"] == symbol
+    assert rows[0]["price"] in {10.5, 11.5, 12.5}
+    told = served("query", "latest-quotes", "--key", symbol)
+    assert symbol in told.out
+    assert "uuid" not in told.out
+    assert served("query", "latest-quotes", "--key", "a", "--key", "b", expect=2).err.startswith(
+        "Error: latest-quotes"
+    )
+    assert served("query", "nonsense", expect=2).err.startswith("Error: there is no read model 'nonsense'")
+    assert (
+        served("query", "latest-quotes", "--key", "nobody").err == "No rows. How far it is: tidemill status\n"
+    )
+
+
+def test_a_command_is_found_by_its_id(served: Installation, symbol: str) -> None:
+    order, service = f"order-{uuid4()}", "shop"
+    line = tick(symbol, command_id=order, service_name=service, correlation_id="c-1")
+    served("publish", "RecordMarketData", "-", "--wait", stdin=line)
+    served("publish", "RecordMarketData", "-", "--wait", stdin=line)
+    told = served("command", "show", order, "--service", service, "--repeats", "5")
+    assert "applied" in told.out
+    assert "MarketDataRecorded" in told.out
+    assert f"symbol: {symbol}" in told.out
+    (found,) = served("command", "show", order, "--service", service, "--repeats", "5", "--json").json()
+    assert found["outcome"] == "applied"
+    assert found["correlation"] == "c-1"
+    assert len(found["events"]) == len(found["repeats"]) == 1
+    assert served("command", "show", order, expect=2).err.endswith("add --service NAME\n")
+    assert "No command" in served("command", "show", str(uuid4()), expect=1).err
+
+
+def test_what_cannot_be_read_is_kept_and_shown(served: Installation, symbol: str) -> None:
+    topic = f"{served.prefix}.market-data.commands.v1"
+    garbage = b"\x1b[31mnot avro\x00"
+    send_raw(served, topic, Outgoing(symbol.encode(), garbage, [("trace", b"t"), ("empty", None)]))
+    mine = lambda: [  # noqa: E731
+        letter
+        for letter in served("dead-letters", "list", "--aggregate", "market-data", "--json").json()
+        if letter["bytes"] == len(garbage)
+    ]
+    (letter,) = eventually_blocking(mine, what="the dead letter")
+    assert (letter["code"], letter["state"], letter["topic"]) == ("MALFORMED", "parked", topic)
+    told = served("dead-letters", "show", str(letter["lane"]), str(letter["position"]))
+    assert "00000000  1b 5b 33 31 6d 6e 6f 74 20 61 76 72 6f 00        .[31mnot avro." in told.out
+    assert "\x1b" not in told.out
+    whole = served("dead-letters", "show", str(letter["lane"]), str(letter["position"]), "--json").json()
+    assert bytes.fromhex(whole["value_hex"]) == garbage
+    assert whole["headers"] == {"trace": "t", "empty": None}
+    listed = served("dead-letters", "list", "--code", "MALFORMED", "--limit", "1000")
+    assert "MALFORMED" in listed.out
+    assert served("dead-letters", "list", "--code", "NONSENSE", expect=2).err.startswith(
+        "Error: there is no code"
+    )
+    assert served("dead-letters", "show", "1", "999999", expect=2).err.startswith(
+        "Error: lane 1 parked nothing"
+    )
+    found = lambda: "MALFORMED" in served("tail", topic + ".dlq", "--last", "9", "--no-follow").out  # noqa: E731
+    eventually_blocking(found, what="the dead letter in its topic")
+
+
+def test_status_and_audit_say_that_all_is_well(served: Installation, ticks: Path) -> None:
+    served("publish", "RecordMarketData", ticks, "--wait")
+    settled = lambda: _lags(served("status", "--json").json()) == {0}  # noqa: E731
+    eventually_blocking(settled, 20, "no lag")
+    told = served("status")
+    assert "Read models" in told.out
+    assert "halted " in told.out
+    told = served("audit")
+    assert told.out.endswith("Everything balances.\n")
+    result = served("audit", "--json").json()
+    assert result["balanced"] is True
+    assert result["findings"] == []
+    market = [lane for lane in result["lanes"] if lane["aggregate"] == "market-data"]
+    (table,) = [table for table in result["tables"] if table["table"] == "public.market_data"]
+    assert table["rows"] == sum(lane["applied"] for lane in market)
+    assert "market-data/" in served("audit", "--lanes").out
+
+
+def _lags(status: dict[str, Any]) -> set[int]:
+    lags = {stream[name] for stream in status["streams"] for name in ("command_lag", "unpublished")}
+    return lags | {view["lag"] for view in status["views"]}
+
+
+def test_lanes_are_listed_and_shown(served: Installation) -> None:
+    lanes = served("lanes", "list", "--aggregate", "market-data", "--json").json()
+    assert [lane["partition"] for lane in lanes] == [0, 1]
+    assert all(lane["owner"].startswith("tidemill commands ") for lane in lanes)
+    assert served("lanes", "list", "--halted", "--json").json() == []
+    by_name = served("lanes", "show", "market-data/1", "--json").json()
+    by_number = served("lanes", "show", str(lanes[1]["lane"]), "--json").json()
+    assert by_name["lane"]["lane"] == by_number["lane"]["lane"] == lanes[1]["lane"]
+    assert "Ledger, newest first" in served("lanes", "show", "market-data/1").out
+    for wrong in ("market-data/9", "nonsense", "99999", "99"):
+        assert served("lanes", "show", wrong, expect=2).err.startswith("Error: ")
+    for verb in (["resume"], ["reconcile", "--reason", "x"]):
+        told = served("lanes", verb[0], "market-data/1", *verb[1:], expect=2)
+        assert told.err == "Error: lane market-data/1 is not halted, so there is nothing to decide\n"
+
+
+def test_read_models_are_listed_verified_and_built_again(
+    served: Installation, ticks: Path, symbol: str
+) -> None:
+    served("publish", "RecordMarketData", ticks, "--wait")
+    eventually_blocking(
+        lambda: served("query", "latest-quotes", "--key", symbol, "--json").json(), what="a quote"
+    )
+    names = [view["name"] for view in served("projections", "list", "--json").json()]
+    assert {"latest-quotes", "daily-bars", "connector-directory"} <= set(names)
+    assert "equals its events" in served("projections", "verify", "latest-quotes").out
+    served.execute(f"update public.latest_quotes set price = price + 1 where symbol = '{symbol}'")
+    told = served("projections", "verify", "latest-quotes", expect=1)
+    assert "differs from its events in 1 of" in told.out
+    assert f"{symbol}: price is" in told.out
+    assert "took the place" in served("projections", "rebuild", "latest-quotes").out
+    assert served("projections", "verify", "latest-quotes", "--json").json()["differing"] == 0
+    assert "rebuilt" in served("projections", "list").out
