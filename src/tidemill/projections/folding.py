@@ -31,12 +31,8 @@ class FoldFailed(TidemillError):
         self.sequence = event.sequence
 
 
-class Touch(NamedTuple):
-    """An event on its way to its row."""
-
-    key: Key
-    fold: Fold
-    event: Event
+Touch = tuple[Key, Fold, Event]
+"""An event on its way to its row. A bare tuple: one is made for every event of every projection."""
 
 
 class Changes(NamedTuple):
@@ -57,7 +53,7 @@ def keyed(projection: Projection, events: Iterable[Event]) -> list[Touch]:
         if fold is None:
             continue
         try:
-            touches.append(Touch(key_of(body), fold, event))
+            touches.append((key_of(body), fold, event))
         except Exception as error:
             raise FoldFailed(projection.name, event, error) from error
     return touches

@@ -1,6 +1,8 @@
 """Reading ahead: records are fetched and decoded, once for all views, while the last batch is being written.
 
-A batch is what has arrived by the time somebody asks for it: one record if there is one, thousands from a backlog.
+A batch is what has arrived by the time somebody asks for it: a lone record at once, thousands from a backlog. While
+polls come back full there is a backlog, and a batch is filled up before it is given away: the more events a batch has,
+the fewer rows are written for each.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from tidemill.projections.patience import Patience
 from tidemill.projections.ports import EventCodec, EventRecord, EventSource
 
 MOST_EVENTS: Final = 10_000
+_BACKLOG: Final = 500  # records of one poll that speak of more behind them
+_GRACE_S: Final = 0.01  # how long they may let themselves be waited for
 _SLICE: Final = 500  # decoded at a stretch: 4 ms, so that a transaction in flight gets its turns
 
 
@@ -74,9 +78,19 @@ class ReadAhead:
     async def _read(self) -> None:
         while self._task is asyncio.current_task():  # a client may swallow the cancellation
             await self._room.wait()
-            polled = await self._source.poll()
+            polled = await self._poll()
             if polled:
                 self._add(await self._lanes_of(polled))
+
+    async def _poll(self) -> Mapping[int, Sequence[EventRecord]]:
+        """Poll; if that has to wait, what there is already is given away."""
+        if not self._events:
+            return await self._source.poll()
+        release = asyncio.get_running_loop().call_later(_GRACE_S, self._news.set)
+        try:
+            return await self._source.poll()
+        finally:
+            release.cancel()
 
     async def _lanes_of(self, polled: Mapping[int, Sequence[EventRecord]]) -> Batch:
         values = [record.value for records in polled.values() for record in records]
@@ -90,10 +104,13 @@ class ReadAhead:
             earlier = self._lanes.setdefault(partition, lane)
             if earlier is not lane:
                 earlier.extend(lane)
-            self._events += len(lane.records)
-        self._news.set()
+        events = sum(len(lane.records) for lane in lanes.values())
+        self._events += events
         if self._events >= self._most_events:
             self._room.clear()
+            self._news.set()
+        elif events < _BACKLOG:
+            self._news.set()
 
     async def _decoded(self, records: Sequence[EventRecord]) -> LaneBatch:
         events: list[Decoded] = []

@@ -81,7 +81,7 @@ class ViewWriter:
         async with self._store.transaction(self.view) as transaction:
             await transaction.advance({at: self.cursors[at].step(part) for at, part in taken.items()})
             if touches:
-                loaded = await transaction.load(list({touch.key: None for touch in touches}))
+                loaded = await transaction.load(list({key: None for key, _, _ in touches}))
                 await transaction.write(*fold(projection, touches, loaded))
             resumed = frozenset(at for at in taken if self.cursors[at].recorded is not None)
             if resumed:

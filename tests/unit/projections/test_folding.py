@@ -152,7 +152,7 @@ def test_rows_do_not_depend_on_where_a_batch_was_cut(
 def write(rows: dict[Key, ReadModelBase], events: Sequence[Recorded[Any]]) -> None:
     """Fold events and keep the rows as a store would."""
     touches = keyed(stocks, events)
-    loaded = {touch.key: replace(rows[touch.key]) for touch in touches if touch.key in rows}
+    loaded = {key: replace(rows[key]) for key, _, _ in touches if key in rows}
     changes = fold(stocks, touches, loaded)
     for key in changes.gone:
         del rows[key]
