@@ -1,0 +1,215 @@
+"""What an operator may do to a lane, on a database whose history is written by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+
+from tidemill.domain.errors import ContractError, UsageError
+from tidemill.domain.lane import StreamTopics
+from tidemill.outbox.ports import Published, Tail, Tails
+from tidemill.storage.lanes import LaneAdministration
+from tidemill.storage.operations import LaneState, OperationsDatabase
+from tidemill.storage.outbox import OutboxDatabase
+from tidemill.storage.pool import Pool, close_pool, create_pool
+
+TOPICS = StreamTopics.of("market-data")
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    opened = await create_pool(database, application_name="test", size=4)
+    yield opened
+    await close_pool(opened)
+
+
+@pytest.fixture
+def lanes(pool: Pool) -> LaneAdministration:
+    return LaneAdministration(pool)
+
+
+@pytest.fixture
+async def lane(pool: Pool, lanes: LaneAdministration) -> int:
+    """A halted lane with four records: event 1 | rejection | events 2 and 3 | event 4; known as published: event 1."""
+    await lanes.create("market-data", TOPICS, {0: 100})
+    (state,) = await OperationsDatabase(pool).lanes()
+    await pool.execute(HISTORY.replace(":lane", str(state.lane)))
+    return state.lane
+
+
+HISTORY = """
+insert into tm.log (lane, gen, position, command_id, digest, outcome, events, sequence, at)
+select :lane, 1, n, ('00000000-0000-0000-0000-00000000000' || n)::uuid, 0, outcome::"char", events, sequence, now()
+from (values (1, 'a', 1, 1), (2, 'r', 0, 1), (3, 'a', 2, 3), (4, 'a', 1, 4)) as t (n, outcome, events, sequence);
+insert into tm.outbox
+  (lane, gen, position, item, outcome, command_id, sequence, at, seconds, record_offset, payload, chain)
+select :lane, 1, n, item, outcome::"char", ('00000000-0000-0000-0000-00000000000' || n)::uuid, sequence, now(), 0,
+       99 + n, payload::bytea, 0
+from (values (1, 0, 'a', 1, 'x'), (2, 0, 'r', 1, null), (3, 0, 'a', 2, 'x'), (3, 1, null, 3, 'x'), (4, 0, 'a', 4, 'x'))
+  as t (n, item, outcome, sequence, payload);
+insert into tm.parked (lane, position, topic, partition, record_offset, headers, code, detail, at)
+values (:lane, 3, 'c', 0, 102, '[]', 'MALFORMED', 'x', now()),
+       (:lane, 4, 'c', 0, 103, '[]', 'MALFORMED', 'x', now());
+insert into tm.batch (lane, gen, batch, epoch, timeline, from_offset, to_offset, anchor_offset, anchor_checksum,
+                      position, sequence, chain, applied, rejected, duplicate, parked, events, at)
+values (:lane, 1, 1, 0, 1, 100, 104, 103, 7, 4, 4, 55, 3, 1, 0, 0, 4, now());
+update tm.published set position = 1, sequence = 1, event_id = '00000000-0000-0000-0000-000000000001:1'
+where lane = :lane;
+insert into tm.halt (lane, code, detail) values (:lane, 'HISTORY_FORKED', 'by hand');
+"""
+
+
+def event(record: int, item: int = 1) -> str:
+    return f"{UUID(int=record)}:{item}"
+
+
+async def state_of(pool: Pool) -> LaneState:
+    (state,) = await OperationsDatabase(pool).lanes()
+    return state
+
+
+async def numbers(pool: Pool) -> list[tuple[int, int, int]]:
+    """What the relay would read: position, item, sequence."""
+    rows = await pool.fetch("select position, item, sequence from tm.outbox order by position, item")
+    return [tuple(row) for row in rows]
+
+
+async def test_lanes_are_created_once_also_by_two_at_a_time(pool: Pool, lanes: LaneAdministration) -> None:
+    firsts = dict.fromkeys(range(8), 5)
+    made = await asyncio.gather(*(lanes.create("market-data", TOPICS, firsts) for _ in range(3)))
+    assert sorted(made) == [0, 0, 8]
+    states = await OperationsDatabase(pool).lanes()
+    assert [(state.partition, state.next_offset, state.position, state.timeline) for state in states] == [
+        (partition, 5, 0, 1) for partition in range(8)
+    ]
+    assert [state.lane for state in states] == sorted(state.lane for state in states)
+    with pytest.raises(ContractError, match="8 lanes, not 7"):
+        await lanes.create("market-data", TOPICS, dict.fromkeys(range(7), 0))
+    with pytest.raises(ContractError, match="belong to the topic"):
+        await lanes.create("market-data", StreamTopics.of("market-data", prefix="x"), firsts)
+    assert await lanes.created("market-data") == 8
+    assert await lanes.created("other") == 0
+
+
+async def test_a_new_lane_is_there_after_a_roll_at_the_same_time(
+    pool: Pool, lanes: LaneAdministration
+) -> None:
+    roll = pool.execute("call tm.roll_generation(1::smallint, 2::smallint)")
+    await asyncio.gather(lanes.create("market-data", TOPICS, dict.fromkeys(range(16), 0)), roll)
+    rows = await pool.fetchval("select count(*) from tm.batch where gen = 2")
+    assert rows == 16, "every lane has a ledger in the open generation, whoever came first"
+
+
+async def test_a_skip_reads_on_elsewhere_and_says_why(
+    pool: Pool, lanes: LaneAdministration, lane: int
+) -> None:
+    skipped = await lanes.skip(lane, 200, "ticket 77")
+    assert skipped == (104, 200)
+    state = await state_of(pool)
+    assert (state.next_offset, state.anchor_offset, state.halt_code, state.epoch) == (200, None, None, 1)
+    assert (state.position, state.sequence, state.chain, state.timeline) == (4, 4, 55, 1)
+    newest = (await OperationsDatabase(pool).ledger(lane, 1))[0]
+    assert (newest.reason, newest.from_offset, newest.to_offset, newest.applied) == (
+        "skipped: ticket 77",
+        104,
+        200,
+        0,
+    )
+
+
+async def test_only_a_halted_lane_is_decided_about(pool: Pool, lanes: LaneAdministration, lane: int) -> None:
+    assert (await lanes.resume(lane)) is not None
+    assert await lanes.resume(lane) is None
+    for decide in (lanes.skip(lane, 1, "x"), lanes.reconcile(lane, Tails(None, None, None), "x")):
+        with pytest.raises(UsageError, match="is not halted"):
+            await decide
+    assert (await state_of(pool)).next_offset == 104
+    with pytest.raises(UsageError, match="there is no lane 999"):
+        await lanes.resume(999)
+
+
+async def test_what_the_outbox_still_knows_is_sent_as_it_is(
+    pool: Pool, lanes: LaneAdministration, lane: int
+) -> None:
+    """The topic was truncated to event 3: event 4 is sent again, nothing gets another number."""
+    tails = Tails(Tail(3, 3, event(3, 2)), Tail(3, 3, None), None)
+    done = await lanes.reconcile(lane, tails, "truncated")
+    assert (done.position, done.sequence, done.timeline, done.again, done.moved) == (4, 4, 2, 1, False)
+    assert await OutboxDatabase(pool).published(lane) == Published(3, 3, event(3, 2))
+    assert (await state_of(pool)).epoch == 1
+
+
+async def test_a_position_that_was_published_in_part_is_sent_whole(
+    pool: Pool, lanes: LaneAdministration, lane: int
+) -> None:
+    tails = Tails(Tail(3, 2, event(3, 1)), Tail(2, 1, None), None)
+    done = await lanes.reconcile(lane, tails, "torn")
+    assert (done.again, done.moved) == (3, False)
+    assert await OutboxDatabase(pool).published(lane) == Published(2, 1, None)
+
+
+async def test_outcomes_that_are_behind_are_sent_again_too(
+    pool: Pool, lanes: LaneAdministration, lane: int
+) -> None:
+    tails = Tails(Tail(4, 4, event(4)), Tail(2, 1, None), None)
+    done = await lanes.reconcile(lane, tails, "outcomes truncated")
+    assert (done.again, done.moved) == (3, False)
+    assert await OutboxDatabase(pool).published(lane) == Published(2, 1, None)
+
+
+async def test_empty_topics_are_filled_from_a_whole_outbox(
+    pool: Pool, lanes: LaneAdministration, lane: int
+) -> None:
+    done = await lanes.reconcile(lane, Tails(None, None, None), "topics re-created")
+    assert (done.again, done.moved) == (5, False)
+    assert await OutboxDatabase(pool).published(lane) == Published(0, 0, None)
+
+
+async def test_a_forked_history_goes_on_behind_the_topics(
+    pool: Pool, lanes: LaneAdministration, lane: int
+) -> None:
+    """The topics hold another history up to position 9 and event 7: ours, from the hint on, follows it."""
+    tails = Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), Tail(5, 3, None))
+    done = await lanes.reconcile(lane, tails, "restored")
+    assert (done.position, done.sequence, done.timeline, done.again, done.moved) == (12, 10, 2, 4, True)
+    assert await OutboxDatabase(pool).published(lane) == Published(9, 7, "another:1")
+    assert await numbers(pool) == [(1, 0, 1), (10, 0, 7), (11, 0, 8), (11, 1, 9), (12, 0, 10)]
+    log = await pool.fetch("select position, sequence from tm.log order by position")
+    assert [tuple(row) for row in log] == [(1, 1), (10, 7), (11, 9), (12, 10)]
+    assert [row[0] for row in await pool.fetch("select position from tm.parked order by position")] == [
+        11,
+        12,
+    ]
+    assert (await state_of(pool)).next_offset == 104
+
+
+async def test_a_database_that_is_behind_goes_on_behind_the_topics(
+    pool: Pool, lanes: LaneAdministration, lane: int
+) -> None:
+    await pool.execute("update tm.published set position = 4, sequence = 4")
+    tails = Tails(Tail(40, 30, "x:1"), Tail(41, 30, None), None)
+    done = await lanes.reconcile(lane, tails, "restored to an hour ago")
+    assert (done.position, done.sequence, done.again) == (41, 30, 0)
+    assert await OutboxDatabase(pool).published(lane) == Published(41, 30, "x:1")
+
+
+async def test_only_outcomes_are_ahead(pool: Pool, lanes: LaneAdministration, lane: int) -> None:
+    """The records that were lost with the database had no events: positions leap, sequences do not."""
+    await pool.execute("update tm.published set position = 4, sequence = 4")
+    tails = Tails(Tail(4, 4, event(4)), Tail(8, 4, None), None)
+    done = await lanes.reconcile(lane, tails, "restored")
+    assert (done.position, done.sequence, done.again) == (8, 4, 0)
+    assert await OutboxDatabase(pool).published(lane) == Published(8, 4, event(4))
+
+
+async def test_a_reconciliation_keeps_the_next_roll_and_the_books_right(
+    pool: Pool, lanes: LaneAdministration, lane: int
+) -> None:
+    await lanes.reconcile(lane, Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), None), "restored")
+    await pool.execute("call tm.roll_generation(1::smallint, 2::smallint)")
+    state = await state_of(pool)
+    assert (state.gen, state.position, state.sequence, state.timeline) == (2, 12, 10, 2)
+    (books,) = (await OperationsDatabase(pool).books([])).ledger_books
+    assert (books["torn_at"], books["miscounted_at"], books["leapt"]) == (None, None, True)
+    assert books["records"] == 4
