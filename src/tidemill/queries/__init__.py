@@ -1,0 +1,1 @@
+"""5 answer: read models, read by key. Nothing here writes."""

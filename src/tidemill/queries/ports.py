@@ -1,0 +1,20 @@
+"""What answering needs from the outside: rows of a read model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from tidemill.domain.projection import Projection
+
+
+class ReadModelReader(Protocol):
+    """Where read models are read, and only read."""
+
+    async def read(self, projection: Projection, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
+        """Return at most `limit` rows, column -> value, in key order.
+
+        `key`: values of the first key columns, as text, in order; no more than there are. Raises `UsageError` (a value
+        is not of its column's type; it took too long), `ContractError` (there is no such table), `Unavailable`.
+        """
+        ...

@@ -1,0 +1,83 @@
+"""What every `ReadModelReader` promises, asked of the fake and of the real one alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import date
+
+import pytest
+
+from tests.fakes.events import START
+from tests.fakes.read_models import MemoryReadModels
+from tests.fakes.views import MemoryViews
+from tests.support.projections import Day, create_tables, days
+from tidemill.domain.errors import UsageError
+from tidemill.projections.ports import Step, ViewStore
+from tidemill.queries.ports import ReadModelReader
+from tidemill.storage.pool import close_pool, create_pool
+from tidemill.storage.queries import ReadModelDatabase
+from tidemill.storage.views import ViewDatabase
+
+
+@dataclass
+class Subject:
+    store: ViewStore
+    reader: ReadModelReader
+
+    async def read(self, *key: str, limit: int = 10) -> list[tuple[str, date]]:
+        return [(row["good"], row["day"]) for row in await self.reader.read(days, key, limit)]
+
+
+@pytest.fixture(params=["memory", "timescaledb"])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    if request.param == "memory":
+        views = MemoryViews()
+        subject = Subject(views, MemoryReadModels(views))
+        await fill(subject.store)
+        yield subject
+        return
+    url = request.getfixturevalue("database")
+    create_tables(url)
+    pool = await create_pool(url, application_name="tidemill-tests", size=2)
+    subject = Subject(ViewDatabase(pool), ReadModelDatabase(pool))
+    await fill(subject.store)
+    yield subject
+    await close_pool(pool)
+
+
+async def fill(store: ViewStore) -> None:
+    view = (await store.open(days, "goods", 1)).view
+    rows = [
+        Day(good=good, day=date(2026, 1, day), amount=day, created_at=START, updated_at=START)
+        for good, day in [("tea", 2), ("rum", 1), ("tea", 1), ("rum", 3)]
+    ]
+    async with store.transaction(view) as transaction:
+        await transaction.advance({0: Step(0, 4, 4)})
+        await transaction.write(rows, [], [])
+
+
+async def test_all_rows_come_in_key_order(subject: Subject) -> None:
+    expected = [("rum", 1), ("rum", 3), ("tea", 1), ("tea", 2)]
+    assert await subject.read() == [(good, date(2026, 1, day)) for good, day in expected]
+
+
+async def test_a_key_may_be_given_in_part_or_whole(subject: Subject) -> None:
+    assert await subject.read("tea") == [("tea", date(2026, 1, 1)), ("tea", date(2026, 1, 2))]
+    assert await subject.read("rum", "2026-01-03") == [("rum", date(2026, 1, 3))]
+    assert await subject.read("gin") == []
+
+
+async def test_no_more_rows_than_asked_for(subject: Subject) -> None:
+    assert await subject.read(limit=1) == [("rum", date(2026, 1, 1))]
+
+
+async def test_a_row_has_every_column(subject: Subject) -> None:
+    (row,) = await subject.reader.read(days, ["rum", "2026-01-03"], 1)
+    assert row.keys() == {column.name for column in days.table.columns}
+    assert (row["amount"], row["created_at"]) == (3, START)
+
+
+async def test_a_value_of_another_type_is_said(subject: Subject) -> None:
+    with pytest.raises(UsageError, match="does not fit"):
+        await subject.read("tea", "tomorrow at five")

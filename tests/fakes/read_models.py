@@ -1,0 +1,36 @@
+"""Read models in memory, for those who ask: obeys the same conformance suite as the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date
+from typing import Any
+
+from tests.fakes.views import MemoryViews
+from tidemill.domain.errors import UsageError
+from tidemill.domain.projection import Key, Projection
+
+
+class MemoryReadModels:
+    """Reads what `MemoryViews` holds. Knows keys of text and of dates."""
+
+    def __init__(self, views: MemoryViews) -> None:
+        self._views = views
+
+    async def read(self, projection: Projection, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
+        columns = list(projection.table.primary_key.columns)
+        wanted = tuple(
+            _value(column.type.python_type, text) for column, text in zip(columns, key, strict=False)
+        )
+        rows: dict[Key, Any] = dict(self._views.rows(projection))
+        found = [rows[one] for one in sorted(rows) if one[: len(wanted)] == wanted]
+        names = [column.name for column in projection.table.columns]
+        return [{name: asdict(row)[name] for name in names} for row in found[:limit]]
+
+
+def _value(kind: type, text: str) -> Any:
+    try:
+        return date.fromisoformat(text) if kind is date else kind(text)
+    except ValueError as error:
+        raise UsageError(f"{text} does not fit: {error}") from error
