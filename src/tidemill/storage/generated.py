@@ -96,8 +96,8 @@ def select_rows(table: Table, *, live: bool) -> str:
     keys = _keys(table)
     arrays = ", ".join(f"${at}::{column_type(column)}[]" for at, column in enumerate(keys, start=1))
     return (
-        f"select {names_of(table.columns, 't')} from unnest({arrays}) with ordinality as k ({names_of(keys)}, place) "
-        f"join {view_name(table, live=live)} t on {_equal(keys, 'k')} order by k.place for update of t"
+        f"select {names_of(table.columns, 't')} from unnest({arrays}) with ordinality as k ({names_of(keys)}, tm_place) "
+        f"join {view_name(table, live=live)} t on {_equal(keys, 'k')} order by k.tm_place for update of t"
     )
 
 

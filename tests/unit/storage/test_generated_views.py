@@ -1,0 +1,102 @@
+"""The statements that are generated for read models, word by word."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import ARRAY, Column, MetaData, Table, Text
+
+from tests.support.projections import DAYS
+from tidemill.domain.errors import ContractError
+from tidemill.storage import generated
+
+AWKWARD = Table(
+    "Order Lines",
+    MetaData(schema="shop"),
+    Column("user", Text, primary_key=True),
+    Column("Amount", Text),
+)
+
+
+def test_rows_are_loaded_by_a_join_and_locked_in_order() -> None:
+    assert generated.select_rows(DAYS, live=True) == (
+        "select t.good, t.day, t.amount, t.id, t.uuid, t.created_at, t.updated_at, t.version "
+        "from unnest($1::text[], $2::date[]) with ordinality as k (good, day, tm_place) "
+        "join public.days t on t.good = k.good and t.day = k.day order by k.tm_place for update of t"
+    )
+
+
+def test_rows_are_inserted_from_arrays() -> None:
+    assert generated.insert_rows(DAYS, live=False) == (
+        "insert into tm_shadow.days (good, day, amount, id, uuid, created_at, updated_at, version) "
+        "select n.good, n.day, n.amount, n.id, n.uuid, n.created_at, n.updated_at, n.version "
+        "from unnest($1::text[], $2::date[], $3::bigint[], $4::bigint[], $5::uuid[], "
+        "$6::timestamp with time zone[], $7::timestamp with time zone[], $8::bigint[]) "
+        "as n (good, day, amount, id, uuid, created_at, updated_at, version)"
+    )
+
+
+def test_rows_are_updated_by_key() -> None:
+    assert generated.update_rows(DAYS, live=True) == (
+        "update public.days t set amount = n.amount, id = n.id, uuid = n.uuid, created_at = n.created_at, "
+        "updated_at = n.updated_at, version = n.version "
+        "from unnest($1::text[], $2::date[], $3::bigint[], $4::bigint[], $5::uuid[], "
+        "$6::timestamp with time zone[], $7::timestamp with time zone[], $8::bigint[]) "
+        "as n (good, day, amount, id, uuid, created_at, updated_at, version) "
+        "where t.good = n.good and t.day = n.day"
+    )
+
+
+def test_rows_are_deleted_by_key() -> None:
+    assert generated.delete_rows(DAYS, live=True) == (
+        "delete from public.days t using unnest($1::text[], $2::date[]) as o (good, day) "
+        "where t.good = o.good and t.day = o.day"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "condition"),
+    [
+        (0, ""),
+        (1, " where t.good = cast($1::text as text)"),
+        (2, " where t.good = cast($1::text as text) and t.day = cast($2::text as date)"),
+    ],
+)
+def test_a_page_is_read_by_the_first_columns_of_the_key(given: int, condition: str) -> None:
+    assert generated.select_page(DAYS, given) == (
+        "select t.good, t.day, t.amount, t.id, t.uuid, t.created_at, t.updated_at, t.version "
+        f"from public.days t{condition} order by t.good, t.day limit ${given + 1}"
+    )
+
+
+def test_two_sets_of_rows_are_compared_byte_for_byte() -> None:
+    assert generated.count_differences(AWKWARD) == (
+        "select count(*), count(*) filter (where "
+        'l."user" is null or s."user" is null or '
+        'row(l."user", l."Amount")::record *<> row(s."user", s."Amount")::record) '
+        'from tm_shadow.live_168c4c22 l full join tm_shadow."Order Lines" s on l."user" = s."user"'
+    )
+
+
+def test_differences_are_shown_as_text_in_key_order() -> None:
+    assert generated.select_differences(AWKWARD) == (
+        'select l."user" is null as only_rebuilt, s."user" is null as only_live, '
+        'array[coalesce(l."user", s."user")::text] as key, '
+        'array[l."user"::text, l."Amount"::text] as live, array[s."user"::text, s."Amount"::text] as rebuilt '
+        'from tm_shadow.live_168c4c22 l full join tm_shadow."Order Lines" s on l."user" = s."user" where '
+        'l."user" is null or s."user" is null or '
+        'row(l."user", l."Amount")::record *<> row(s."user", s."Amount")::record '
+        'order by coalesce(l."user", s."user") limit $1'
+    )
+
+
+def test_a_photo_has_a_short_name_of_its_own() -> None:
+    long = [Table("x" * 63, MetaData(schema=schema)) for schema in ("a", "b")]
+    names = {generated.photo_name(table) for table in long}
+    assert len(names) == 2
+    assert all(len(name) < 63 for name in names)
+
+
+def test_arrays_are_refused() -> None:
+    table = Table("nested", MetaData(), Column("id", Text, primary_key=True), Column("tags", ARRAY(Text)))
+    with pytest.raises(ContractError, match="nested: tags are arrays, which unnest would flatten; use jsonb"):
+        generated.insert_rows(table, live=True)
