@@ -95,9 +95,10 @@ def select_rows(table: Table, *, live: bool) -> str:
     """Return the statement that loads and locks the rows of keys (one array per key column), in the keys' order."""
     keys = _keys(table)
     arrays = ", ".join(f"${at}::{column_type(column)}[]" for at, column in enumerate(keys, start=1))
+    wanted = f"unnest({arrays}) with ordinality as k ({names_of(keys)}, tm_place)"
     return (
-        f"select {names_of(table.columns, 't')} from unnest({arrays}) with ordinality as k ({names_of(keys)}, tm_place) "
-        f"join {view_name(table, live=live)} t on {_equal(keys, 'k')} order by k.tm_place for update of t"
+        f"select {names_of(table.columns, 't')} from {wanted} join {view_name(table, live=live)} t "
+        f"on {_equal(keys, 'k')} order by k.tm_place for update of t"
     )
 
 
