@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tidemill.domain.errors import LaneHalted
-from tidemill.domain.identity import event_id
+from tidemill.domain.identity import chain, event_id
 from tidemill.outbox.ports import OutboxItem, Published
 
 
@@ -21,6 +21,11 @@ class Chunk:
     items: Sequence[OutboxItem]
     before: Published
     after: Published
+
+    @property
+    def chained(self) -> int:
+        """Return the running hash over event ids as of its last row."""
+        return self.items[-1].chain
 
     @property
     def positions(self) -> int:
@@ -40,12 +45,20 @@ class Chunk:
         return found
 
 
-def chunk_of(lane: int, items: Sequence[OutboxItem], before: Published) -> Chunk:
-    """Return `items` (at least one) as a chunk.
+def chunk_of(lane: int, items: Sequence[OutboxItem], before: Published, chained: int | None = None) -> Chunk:
+    """Return `items` (at least one) as a chunk. `chained`: the hash as of the row before, None if it is not known.
 
     Raises:
-        LaneHalted: `OUTBOX_GAP`, a position, an item or an event is missing.
+        LaneHalted: `OUTBOX_GAP`, a position, an item or an event is missing; `HISTORY_FORKED`, these rows do not
+            continue what was read before: the database was set back meanwhile, and went on differently.
     """
+    if chained is not None and items[0].chain != _continued(chained, items[0]):
+        raise LaneHalted(
+            lane,
+            "HISTORY_FORKED",
+            f"position {items[0].position} does not continue position {before.position} as it was published: "
+            "the database was set back while we were connected",
+        )
     position, number, sequence = before.position, 0, before.sequence
     last = None
     for item in items:
@@ -62,6 +75,13 @@ def chunk_of(lane: int, items: Sequence[OutboxItem], before: Published) -> Chunk
     if last is not None and last.command_id is not None:
         known = event_id(last.command_id, last.item + 1)
     return Chunk(items, before, Published(position, sequence, known))
+
+
+def _continued(chained: int, item: OutboxItem) -> int:
+    """Return the hash that `item` has if it follows a row with the hash `chained`."""
+    if item.payload is None or item.command_id is None:
+        return chained
+    return chain(chained, event_id(item.command_id, item.item + 1))
 
 
 def _gap(lane: int, found: OutboxItem, position: int, sequence: int) -> LaneHalted:

@@ -65,6 +65,7 @@ class LaneRelays:
         self._relays: dict[int, LaneRelay] = {}
         self._marked: dict[int, Published] = {}
         self._changing = asyncio.Lock()
+        self._marking = asyncio.Lock()
         self._stopping = asyncio.Event()
 
     # --- what the intake says ---
@@ -160,14 +161,18 @@ class LaneRelays:
         await self._mark_of(list(self._relays.values()))
 
     async def _mark_of(self, relays: Iterable[LaneRelay]) -> None:
-        """Store how far these lanes were published, in one statement."""
-        marks = {relay.lane: relay.published for relay in relays}
-        news = {
-            lane: mark for lane, mark in marks.items() if mark.position and mark != self._marked.get(lane)
-        }
-        if news:
-            await self._reader.mark(news)
-            self._marked |= news
+        """Store how far these lanes were published, in one statement.
+
+        One at a time: nothing of a lane may be on its way when it is dropped.
+        """
+        async with self._marking:
+            marks = {relay.lane: relay.published for relay in relays}
+            news = {
+                lane: mark for lane, mark in marks.items() if mark.position and mark != self._marked.get(lane)
+            }
+            if news:
+                await self._reader.mark(news)
+                self._marked |= news
 
     async def _lift_halts(self) -> None:
         standing = [relay for relay in self._relays.values() if relay.state is RelayState.HALTED]

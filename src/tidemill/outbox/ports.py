@@ -53,7 +53,7 @@ class Published(NamedTuple):
     """How far the outside is known to be: everything up to `position` was acknowledged by the broker.
 
     `sequence` and `event_id`: the last event up to there (0 and None before the first). A reconciliation of a lane's
-    history writes it too: the relay continues behind it and takes what it says about the topic's tail for granted.
+    history sets it to the topic's tail, and leaves no rows in the outbox at that place: the relay continues behind it.
     """
 
     position: int

@@ -105,6 +105,7 @@ class Sending:
         self._progressed = progressed
         self._records = RecordBuilder(lane, place.end.timeline)
         self._at = place.published
+        self._chained: int | None = None
         self._ahead: asyncio.Task[list[OutboxItem]] | None = None
         self._finishing = False
 
@@ -123,11 +124,11 @@ class Sending:
         try:
             while not self._finishing:
                 items = await self._next()
-                chunk = chunk_of(self._lane.lane, items, self._at)
+                chunk = chunk_of(self._lane.lane, items, self._at, self._chained)
                 if self._more_behind(chunk):
                     self._ahead = asyncio.create_task(self._read(chunk.after.position))
                 await self._publish(chunk)
-                self._at = chunk.after
+                self._at, self._chained = chunk.after, chunk.chained
                 self._progressed(self._at)
         finally:
             if self._ahead is not None:

@@ -5,7 +5,7 @@ contradict each other somebody restored, edited, truncated or re-created one of 
 each way to go on by itself would lose, double or rewrite events.
 
 Outcomes and dead letters may be gone by retention, so an empty topic proves nothing about them; events are kept for
-ever. A tail that equals the stored hint is taken for granted: a reconciliation writes the hint to say so.
+ever. What the outbox still holds counts more than the stored hint, which speaks where it does not remember any more.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ def _check_not_behind(lane: Lane, tails: Tails, published: Published) -> None:
 
 
 def _check_same_event(lane: Lane, tail: Tail, published: Published, known: dict[int, str] | None) -> None:
-    if published.event_id is not None and published.sequence == tail.sequence:
-        expected: str | None = published.event_id
-    elif known is None:
-        return  # older than the outbox remembers; a hole behind `published` shows when its rows are read
-    else:
+    if known is not None:
         expected = known.get(tail.sequence)
+    elif published.sequence == tail.sequence and published.event_id is not None:
+        expected = published.event_id
+    else:
+        return  # nobody remembers; a hole behind `published` shows when its rows are read
     if expected != tail.event_id:
         raise LaneHalted(
             lane.lane,

@@ -54,6 +54,20 @@ def test_every_missing_row_is_noticed(missing: int) -> None:
     assert "expected position" in caught.value.detail
 
 
+@pytest.mark.parametrize("first", ["applied", "rejected"])
+def test_rows_of_another_history_are_noticed(first: str) -> None:
+    scribe = Scribe(LANE).applied(3)
+    before = chunk_of(1, scribe.batch().items(), NOTHING_PUBLISHED)
+    forked = Scribe(LANE).applied(3)
+    forked.batch()
+    ours, theirs = (getattr(each, first)().batch().items() for each in (scribe, forked))
+    assert chunk_of(1, ours, before.after, before.chained).positions == 1
+    with pytest.raises(LaneHalted) as caught:
+        chunk_of(1, theirs, before.after, before.chained)
+    assert caught.value.code == "HISTORY_FORKED"
+    assert "position 4 does not continue position 3" in caught.value.detail
+
+
 @given(st.randoms(use_true_random=False), st.integers(1, 30))
 def test_any_cut_of_a_sound_outbox_is_sound(chance: random.Random, positions: int) -> None:
     scribe = Scribe(LANE)

@@ -76,6 +76,20 @@ async def test_a_restored_database_halts_the_lane_before_anything_is_sent(world:
     assert len(world.topics.log(EVENTS)) == 8
 
 
+async def test_a_database_set_back_under_a_running_relay_is_noticed(world: World) -> None:
+    world.outbox.store(Scribe(LANE).applied(8).batch())
+    await world.take(LANE)
+    await world.published(8)
+    restored = Scribe(LANE)
+    world.outbox.rows.clear()
+    world.outbox.store(restored.applied(5).batch())
+    world.relays.wake([LANE.lane])
+    world.outbox.store(restored.applied(6).batch())
+    world.relays.wake([LANE.lane])
+    assert "position 9 does not continue position 8" in await world.halted("HISTORY_FORKED")
+    assert len(world.topics.log(EVENTS)) == 8
+
+
 async def test_a_halt_is_recorded_even_if_the_database_is_away(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

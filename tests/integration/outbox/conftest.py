@@ -1,0 +1,29 @@
+"""A stream of four lanes on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from tests.support.kafka import KafkaWorld
+from tests.support.real_relays import RealWorld
+from tidemill.devstack import Stack
+from tidemill.storage.pool import close_pool, create_pool
+from tidemill.transport.kafka import KafkaConnection
+
+PARTITIONS = 4
+
+
+@pytest.fixture
+async def world(stack: Stack, database: str, unique_name: Callable[[str], str]) -> AsyncIterator[RealWorld]:
+    """Lanes and topics of this test alone; whatever runs is ended."""
+    pool = await create_pool(database, application_name="tidemill-tests", size=6)
+    kafka = KafkaWorld(KafkaConnection(bootstrap=stack.kafka_bootstrap), unique_name("goods"), PARTITIONS)
+    await kafka.open()
+    made = RealWorld(pool, kafka)
+    await made.open()
+    yield made
+    await made.close()
+    await kafka.close()
+    await close_pool(pool)

@@ -1,0 +1,117 @@
+"""Contradictions between real topics and a real database halt their lane, and no other."""
+
+from __future__ import annotations
+
+from tests.support.kafka import MAX_EVENT_BYTES
+from tests.support.outbox import Scribe
+from tests.support.real_relays import RealWorld, numbers
+from tidemill.outbox.lanes import LaneRelays
+from tidemill.outbox.ports import OutboundRecord
+
+
+async def published(world: RealWorld, count: int, *, hinted: bool = True) -> tuple[Scribe, LaneRelays]:
+    """Publish that many events of the first lane, and let go of it."""
+    scribe = world.scribes[0]
+    await world.store(*(scribe.applied().batch() for _ in range(count)))
+    relays = await world.process(housekeeping=hinted)
+    await world.claim(relays, scribe.lane)
+    await world.sent(relays, scribe)
+    await (relays.drop([scribe.lane.lane]) if hinted else world.crash(relays))
+    return scribe, relays
+
+
+async def set_back(world: RealWorld, scribe: Scribe, position: int) -> Scribe:
+    """Restore the database to the moment when `position` was its newest; return who writes there."""
+    lane = scribe.lane.lane
+    for table in ("outbox", "batch"):
+        await world.pool.execute(f"delete from tm.{table} where lane = $1 and position > $2", lane, position)
+    await world.pool.execute(
+        "update tm.published set position = 0, sequence = 0, event_id = null where lane = $1", lane
+    )
+    return Scribe(scribe.lane, position=position, sequence=position, number=position)
+
+
+async def test_a_restored_database_is_noticed(world: RealWorld) -> None:
+    scribe, relays = await published(world, 8)
+    await set_back(world, scribe, 5)
+    await world.claim(relays, scribe.lane, epoch=2)
+    code, detail = await world.halted(scribe.lane)
+    assert code == "HISTORY_BEHIND"
+    assert detail == f"{world.topics.events}/0 ends with event 8, the log with 5"
+    assert len(await world.read(world.topics.events, 0)) == 8
+
+
+async def test_a_restored_database_that_went_on_is_noticed(world: RealWorld) -> None:
+    scribe, relays = await published(world, 8)
+    other = await set_back(world, scribe, 5)
+    await world.store(*(other.applied().batch() for _ in range(6)))
+    await world.claim(relays, scribe.lane, epoch=2)
+    code, detail = await world.halted(scribe.lane)
+    assert code == "HISTORY_FORKED"
+    assert "event 8 at position 8 is" in detail
+
+
+async def test_an_event_that_was_altered_is_noticed(world: RealWorld) -> None:
+    scribe, relays = await published(world, 4, hinted=False)
+    await world.pool.execute(
+        "update tm.outbox set command_id = gen_random_uuid() where lane = $1 and position = 4",
+        scribe.lane.lane,
+    )
+    await world.claim(relays, scribe.lane, epoch=2)
+    assert (await world.halted(scribe.lane))[0] == "HISTORY_FORKED"
+
+
+async def test_an_event_topic_that_was_emptied_is_noticed(world: RealWorld) -> None:
+    scribe, relays = await published(world, 4)
+    await world.kafka.trim(world.topics.events, 0, -1)
+    await world.claim(relays, scribe.lane, epoch=2)
+    code, detail = await world.halted(scribe.lane)
+    assert code == "TOPIC_BEHIND"
+    assert detail == f"{world.topics.events}/0 acknowledged event 4 and now ends with 0"
+
+
+async def test_somebody_elses_record_is_noticed(world: RealWorld) -> None:
+    scribe, relays = await published(world, 4)
+    await world.kafka.write(world.topics.events, 0, OutboundRecord(b"k", b"v", [("who", b"me")]))
+    await world.claim(relays, scribe.lane, epoch=2)
+    code, detail = await world.halted(scribe.lane)
+    assert code == "FOREIGN_TAIL"
+    assert f"{world.topics.events}/0 offset" in detail
+
+
+async def test_a_deleted_row_halts_its_lane_until_it_is_back(world: RealWorld) -> None:
+    scribe, other = world.scribes[:2]
+    await world.store(scribe.applied(600).batch(), other.applied(600).batch())
+    lost = await world.pool.fetchrow(
+        "delete from tm.outbox where lane = $1 and position = 450 returning *", scribe.lane.lane
+    )
+    assert lost is not None
+    relays = await world.process()
+    await world.claim(relays, scribe.lane, other.lane)
+    code, detail = await world.halted(scribe.lane, relays)
+    assert code == "OUTBOX_GAP"
+    assert detail.startswith("expected position 450 with event 450")
+    await world.sent(relays, other)
+    await world.check(other)
+    columns = ", ".join(lost.keys())
+    places = ", ".join(f"${number}" for number in range(1, len(lost) + 1))
+    await world.pool.execute(f"insert into tm.outbox ({columns}) values ({places})", *lost.values())
+    await world.lift(scribe.lane)
+    await world.sent(relays, scribe)
+    await world.check(scribe)
+
+
+async def test_an_event_that_kafka_refuses_halts_its_lane_and_no_other(world: RealWorld) -> None:
+    scribe, other = world.scribes[:2]
+    scribe.applied(120).applied(payload=b"x" * (MAX_EVENT_BYTES + 100_000)).applied(50)
+    await world.store(scribe.batch(), other.applied(300).batch())
+    relays = await world.process()
+    await world.claim(relays, scribe.lane, other.lane)
+    code, detail = await world.halted(scribe.lane, relays)
+    assert code == "EVENT_REFUSED"
+    assert detail.startswith("position 121, largest record about 300")
+    assert f"for {world.topics.events}:" in detail
+    await world.sent(relays, other)
+    await world.check(other)
+    assert numbers(await world.read(world.topics.events, 0), "tm_sequence") == list(range(1, 121))
+    assert numbers(await world.read(world.topics.outcomes, 0), "tm_position") == list(range(1, 121))
