@@ -12,7 +12,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Final
 
-from tidemill.app.balance import Audit, Outside, ahead, audit
+from tidemill.app.balance import Appended, Audit, Outside, ahead, audit
 from tidemill.app.deployment import Deployment
 from tidemill.app.lanes import lane_of
 from tidemill.app.operations import inspecting, operating
@@ -62,13 +62,17 @@ def _behind(result: Audit) -> bool:
     return any(finding.hop.startswith(("published", "outcomes", "projected")) for finding in result.findings)
 
 
-def _appended(deployment: Deployment) -> dict[str, tuple[str, Sequence[str]]]:
-    found: dict[str, tuple[str, list[str]]] = {}
+def _appended(deployment: Deployment) -> list[Appended]:
+    found = []
     for aggregate, part in deployment.parts.items():
+        types: dict[str, set[str]] = {}
         for name, spec in part.stream.commands.items():
             if isinstance(spec, AppendSpec):
-                found.setdefault(table_name(spec.table), (aggregate, []))[1].append(name)
-    return dict(found)
+                types.setdefault(table_name(spec.table), set()).add(name)
+        for table, names in types.items():
+            all_of_them = names == set(part.stream.commands)
+            found.append(Appended(table, aggregate, None if all_of_them else frozenset(names)))
+    return found
 
 
 def _append_specs(deployment: Deployment) -> Iterator[AppendSpec]:

@@ -66,6 +66,15 @@ class TableBalance:
 
 
 @dataclass(frozen=True)
+class Appended:
+    """Who appends to a table: the commands `types` (full names) of an aggregate; None if all of its commands do."""
+
+    table: str
+    aggregate: str
+    types: frozenset[str] | None
+
+
+@dataclass(frozen=True)
 class Audit:
     """The result; it balances if there are no findings."""
 
@@ -105,11 +114,8 @@ class _LaneBooks:
 _NO_TOTALS: Final = dict.fromkeys(("records", "applied", "rejected", "duplicate", "parked", "events"), 0)
 
 
-def audit(books: Books, outside: Outside, appended: Mapping[str, tuple[str, Sequence[str]]]) -> Audit:
-    """Balance every hop.
-
-    `appended`: table -> the aggregate and the command types (full names) that append to it.
-    """
+def audit(books: Books, outside: Outside, appended: Sequence[Appended]) -> Audit:
+    """Balance every hop."""
     lanes = _by_lane(books)
     tables, notes = _tables(books, lanes, appended)
     findings = [
@@ -281,41 +287,29 @@ def ahead(lanes: Sequence[LaneState], outside: Outside) -> list[Finding]:
 
 
 def _tables(
-    books: Books, lanes: Sequence[_LaneBooks], appended: Mapping[str, tuple[str, Sequence[str]]]
+    books: Books, lanes: Sequence[_LaneBooks], appended: Sequence[Appended]
 ) -> tuple[list[TableBalance], list[str]]:
     tables, notes = [], []
-    for table, (aggregate, types) in appended.items():
-        applied = _applied(books, [lane for lane in lanes if lane.state.aggregate == aggregate], types)
+    for each in appended:
+        ours = [lane for lane in lanes if lane.state.aggregate == each.aggregate]
+        applied = _applied(books, ours, each)
         if applied is None:
-            notes.append(f"{table}: the log that says how many commands were appended has left; not compared")
-        tables.append(TableBalance(table, applied, books.rows[table]))
+            notes.append(f"{each.table}: the log that tells its commands from others has left; not compared")
+        tables.append(TableBalance(each.table, applied, books.rows[each.table]))
     return tables, notes
 
 
-def _applied(books: Books, lanes: Sequence[_LaneBooks], types: Sequence[str]) -> int | None:
-    """Return how many commands of these types were applied; None if that is not known any more.
-
-    A log that has left takes its types with it; the ledger's sums are enough if all applied commands were of these.
-    """
+def _applied(books: Books, lanes: Sequence[_LaneBooks], appended: Appended) -> int | None:
+    """Return how many commands were appended to a table; None if that is not known any more."""
+    if appended.types is None:
+        return sum(lane.total("applied") for lane in lanes)
+    left = {gen for lane in lanes for gen in lane.by_generation} - _kept(books, "has_log")
+    if left or any(lane.totals["records"] for lane in lanes):
+        return None
     numbers = {lane.state.lane for lane in lanes}
-    rows = [row for row in books.log_by_generation if row["lane"] in numbers and row["outcome"] == b"a"]
-    by_log: int = sum(row["records"] for row in rows if row["type"] in types)
-    by_ledger = sum(lane.total("applied") for lane in lanes)
-    if by_log == by_ledger:
-        return by_log
-    whole = all(lane.totals["records"] == 0 for lane in lanes) and not set(
-        _ledger_generations(lanes)
-    ) - _kept(books, "has_log")
-    if whole:
-        return by_log
-    only_these = all(row["type"] in types for row in rows)
-    return by_ledger if only_these and rows else None
-
-
-def _ledger_generations(lanes: Sequence[_LaneBooks]) -> Iterator[int]:
-    return (
-        gen
-        for lane in lanes
-        for gen, row in lane.by_generation.items()
-        if any(row[name] for name in OUTCOMES)
+    applied: int = sum(
+        row["records"]
+        for row in books.log_by_generation
+        if row["lane"] in numbers and row["outcome"] == OUTCOMES["applied"] and row["type"] in appended.types
     )
+    return applied

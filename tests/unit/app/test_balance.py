@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from tidemill.app.balance import Audit, Outside, ahead, audit
+from tidemill.app.balance import Appended, Audit, Outside, ahead, audit
 from tidemill.outbox.ports import Tail, Tails
 from tidemill.storage.operations import Books, LaneState, ProjectionState
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 TYPE = "tidemill.market_data.RecordMarketData"
 TABLE = "public.market_data"
-APPENDED = {TABLE: ("market-data", [TYPE])}
+APPENDED = [Appended(TABLE, "market-data", None)]
 WANTED = {"market-data": ["latest-quotes"]}
 
 
@@ -259,6 +259,18 @@ def test_a_log_that_has_left_is_noted_and_its_sums_still_count() -> None:
     assert result.tables[0].applied == 9
     world.rows[TABLE] = 8
     assert [finding.hop for finding in world.audit().findings] == ["rows"]
+
+
+def test_of_several_kinds_of_commands_the_log_tells_which_were_appended() -> None:
+    world = World()
+    some = [Appended(TABLE, "market-data", frozenset({TYPE}))]
+    assert audit(world.books(), world.outside(), some).tables[0].applied == 9
+    none = [Appended(TABLE, "market-data", frozenset({"another"}))]
+    assert audit(world.books(), world.outside(), none).tables[0].applied == 0
+    world.kept[1]["has_log"] = False
+    result = audit(world.books(), world.outside(), some)
+    assert result.tables[0].applied is None
+    assert any(note.startswith(TABLE) for note in result.notes)
 
 
 def test_a_ledger_that_has_left_goes_on_in_its_totals() -> None:
