@@ -61,7 +61,7 @@ async def _chain(where: Arena, count: int) -> dict[str, float]:
     meter = Meter(backend, [process.pid for process in serving])
     counted = """
         select coalesce(min(folded), 0)::bigint
-        from (select sum(sequence) as folded from tm.checkpoint group by projection) each
+        from (select sum(sequence) as folded from tm.checkpoint where aggregate = 'market-data' group by projection) each
     """
     try:
         while await connection.fetchval(counted) < count:
@@ -84,8 +84,8 @@ async def _round(
     found: dict[str, Any] = {}
     async with arena(server, kafka) as theirs, arena(server, kafka) as ours, arena(server, kafka) as chain:
         await floor.prepare(theirs)
-        for each in (ours, chain):
-            await hops.prepare(each)
+        await hops.prepare(ours)
+        await hops.prepare(chain, all_contexts=True)
         await create_topics(theirs, [theirs.topic("floor-commands"), theirs.topic("floor-events")])
         commands = await market_data(await hops.codec_of(ours), count, seed)
         await load(theirs, theirs.topic("floor-commands"), commands)

@@ -64,9 +64,11 @@ def deployment(where: Arena) -> Deployment:
     return Deployment.of(settings, (replace(context, partitions=PARTITIONS),))
 
 
-async def prepare(where: Arena) -> None:
-    """Migrate, and create topics and lanes."""
+async def prepare(where: Arena, *, all_contexts: bool = False) -> None:
+    """Migrate, and create topics and lanes of market data or, for the processes that serve, of all contexts."""
     made = deployment(where)
+    if all_contexts:
+        made = Deployment.of(made.settings)
     await migrate(made, ["heads"], lambda _: None)
     await create_topics(made)
 
