@@ -61,7 +61,8 @@ async def _chain(where: Arena, count: int) -> dict[str, float]:
     meter = Meter(backend, [process.pid for process in serving])
     counted = """
         select coalesce(min(folded), 0)::bigint
-        from (select sum(sequence) as folded from tm.checkpoint where aggregate = 'market-data' group by projection) each
+        from (select sum(sequence) as folded from tm.checkpoint
+              where aggregate = 'market-data' group by projection) each
     """
     try:
         while await connection.fetchval(counted) < count:
