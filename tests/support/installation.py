@@ -92,8 +92,15 @@ class Installation:
     @contextmanager
     def serving(self, process: str = "all", **environment: str) -> Iterator[Serving]:
         """Run `tidemill serve PROCESS` until the block ends; it is well when the block begins."""
+        with self.starting(process, **environment) as serving:
+            eventually_blocking(lambda: serving.address, START_S, f"the address of serve {process}")
+            eventually_blocking(serving.well, START_S, f"serve {process} to be well")
+            yield serving
+
+    @contextmanager
+    def starting(self, process: str = "all", **environment: str) -> Iterator[Serving]:
+        """Run `tidemill serve PROCESS` until the block ends, without waiting for anything."""
         log = self.folder / f"{process}.log"
-        log.unlink(missing_ok=True)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
         with log.open("w") as written:
             child = subprocess.Popen(
@@ -102,11 +109,8 @@ class Installation:
                 stderr=written,
                 stdout=written,
             )
-        serving = Serving(child, log)
         try:
-            eventually_blocking(lambda: serving.address, START_S, f"the address of serve {process}")
-            eventually_blocking(serving.well, START_S, f"serve {process} to be well")
-            yield serving
+            yield Serving(child, log)
         finally:
             child.kill()
             child.wait(10)

@@ -1,0 +1,20 @@
+"""An installation on servers that may be broken."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.installation import Installation, installation_on
+from tidemill.devstack import Stack
+
+
+@pytest.fixture
+def breakable(
+    breakable_stack: Stack, breakable_database: str, unique_name: Callable[[str], str], tmp_path: Path
+) -> Installation:
+    """Prepared, and nothing serves yet."""
+    installation = installation_on(breakable_stack, breakable_database, unique_name("breakable"), tmp_path)
+    installation("schemas", "register")
+    installation("topics", "create")
+    return installation

@@ -1,0 +1,109 @@
+"""A process whose servers go away says so, goes on by itself when they are back, and can always be stopped in time."""
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.installation import Installation, Serving
+from tests.support.waiting import eventually_blocking
+from tidemill.devstack import Stack
+from tidemill.devstack.plan import Server
+
+pytestmark = pytest.mark.breaks_servers
+
+DRAIN_S = 10.0
+BREAK: dict[str, Callable[[Server], None]] = {
+    "killed": lambda server: server.kill(),
+    "frozen": lambda server: server.freeze(),
+}
+
+
+def send(installation: Installation, *prices: int) -> None:
+    lines = [
+        json.dumps({"symbol": "AAPL", "time": "2013-02-01T00:00:00Z", "price": price, "source": "test"})
+        for price in prices
+    ]
+    installation("publish", "RecordMarketData", "-", "--wait", stdin="\n".join(lines))
+
+
+def ill_with(serving: Serving, dependency: str) -> bool:
+    status, content = serving.health()
+    return status == 503 and not content["dependencies"][dependency]["ok"]
+
+
+def stopped_in_time(serving: Serving) -> int:
+    began = time.monotonic()
+    code = serving.stop(timeout_s=DRAIN_S + 2)
+    assert time.monotonic() - began <= DRAIN_S + 1
+    return code
+
+
+@pytest.mark.parametrize("how", BREAK)
+@pytest.mark.parametrize("server", ["kafka", "postgres"])
+def test_an_outage_is_said_survived_and_leaves_nothing_behind(
+    breakable: Installation, breakable_stack: Stack, server: str, how: str
+) -> None:
+    dependency = {"kafka": "kafka", "postgres": "database"}[server]
+    with breakable.serving() as serving:
+        send(breakable, 1)
+        BREAK[how](getattr(breakable_stack, server))
+        eventually_blocking(lambda: ill_with(serving, dependency), 20, f"{dependency} to be missed")
+        assert serving.process.poll() is None
+        breakable_stack.mend()
+        eventually_blocking(lambda: serving.health()[0] == 200, 60, "health to come back")
+        send(breakable, 2)
+        assert stopped_in_time(serving) == 0
+        lines = serving.log.read_text().splitlines()
+    assert len(lines) < 1_000, "the client's flood is held back"
+    (rows,) = breakable.fetch("select count(*) as rows from public.market_data")
+    assert rows["rows"] == 2
+
+
+@pytest.mark.parametrize("how", BREAK)
+@pytest.mark.parametrize("server", ["kafka", "postgres"])
+def test_it_can_be_stopped_while_a_server_is_away(
+    breakable: Installation, breakable_stack: Stack, server: str, how: str
+) -> None:
+    dependency = {"kafka": "kafka", "postgres": "database"}[server]
+    with breakable.serving() as serving:
+        send(breakable, 1)
+        BREAK[how](getattr(breakable_stack, server))
+        eventually_blocking(lambda: ill_with(serving, dependency), 20, f"{dependency} to be missed")
+        assert stopped_in_time(serving) in {0, 3}
+
+
+def test_it_can_be_started_before_its_servers(breakable: Installation, breakable_stack: Stack) -> None:
+    breakable_stack.kafka.kill()
+    breakable_stack.postgres.kill()
+    with breakable.starting() as serving:
+        eventually_blocking(lambda: serving.address, 60, "an address")
+        assert serving.health()[0] == 503
+        breakable_stack.mend()
+        eventually_blocking(serving.well, 60, "health")
+        send(breakable, 1)
+        assert stopped_in_time(serving) == 0
+
+
+def test_it_can_be_stopped_before_its_servers_are_there(
+    breakable: Installation, breakable_stack: Stack
+) -> None:
+    breakable_stack.postgres.freeze()
+    with breakable.starting() as serving:
+        eventually_blocking(lambda: serving.address, 60, "an address")
+        assert stopped_in_time(serving) == 0
+
+
+def test_verbs_say_which_server_is_away(breakable: Installation, breakable_stack: Stack) -> None:
+    breakable_stack.kafka.kill()
+    told = breakable("status", expect=1)
+    assert "to publish" in told.out, "what the database knows is shown"
+    assert "kafka is not available" in told.err
+    assert breakable("tail", "market-data", "--no-follow", expect=1).err.startswith(
+        "Error: kafka is not available"
+    )
+    breakable_stack.postgres.kill()
+    told = breakable("lanes", "list", expect=1)
+    assert told.err.startswith("Error: database is not available")
+    assert len(told.err.splitlines()) == 1
