@@ -24,7 +24,7 @@ from tidemill.domain.lane import StreamTopics
 from tidemill.domain.messages import EventBase, ReadModelBase
 from tidemill.domain.projection import Projection, Recorded
 from tidemill.domain.stream import Stream
-from tidemill.projections.ports import EventRecord, ViewStore
+from tidemill.projections.ports import EventRecord, Halt, ViewStore
 from tidemill.projections.projector import Projector
 from tidemill.projections.status import ProjectionStatus
 
@@ -173,33 +173,12 @@ def told(event: GoodsEvent, sequence: int, *, lane: int = 0, at: datetime | None
     return Recorded(event, at or START + timedelta(seconds=sequence), lane, sequence)
 
 
-class Bench:
-    """A projector on a topic in memory, run as a task."""
+class Running:
+    """A projector run as a task."""
 
-    def __init__(
-        self,
-        views: ViewStore,
-        projections: Sequence[Projection] = (stocks,),
-        *,
-        partitions: int = 2,
-        topic: MemoryTopic | None = None,
-        codec: MemoryCodec | None = None,
-        most_events: int = 10_000,
-    ) -> None:
-        self.stream = goods(partitions)
-        self.topic = topic or MemoryTopic()
-        self.codec = codec or MemoryCodec(*EVENTS)
-        self.source = MemoryEvents(self.topic, partitions=partitions)
+    def __init__(self, projector: Projector) -> None:
+        self.projector = projector
         self.stopping = asyncio.Event()
-        self.projector = Projector(
-            self.stream,
-            projections,
-            source=self.source,
-            codec=self.codec,
-            store=views,
-            clock=SystemClock(),
-            most_events=most_events,
-        )
         self.task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -215,41 +194,36 @@ class Bench:
         if self.task is not None:
             await asyncio.wait_for(self.task, 10)
 
-    def store(self, partition: int, *sequences: int, good: str = "tea", amount: int = 1) -> list[EventRecord]:
-        """Append one `Stored` for each sequence."""
-        event = Stored(good=good, amount=amount)
-        return [self.topic.append(partition, sequence, event) for sequence in sequences]
-
     def status(self, name: str = "stocks") -> ProjectionStatus:
         return next(each for each in self.projector.status().projections if each.name == name)
 
     def sequences(self, name: str = "stocks") -> Mapping[int, int]:
         return {lane.partition: lane.sequence for lane in self.status(name).lanes}
 
-    async def reaches(self, expected: Mapping[int, int], name: str = "stocks") -> None:
+    async def reaches(
+        self, expected: Mapping[int, int], name: str = "stocks", timeout_s: float = 10.0
+    ) -> None:
         """Wait until the projection stands at these sequences."""
         await self.until(
             lambda: all(self.sequences(name).get(at) == sequence for at, sequence in expected.items()),
             f"{name} at {expected}",
+            timeout_s,
         )
 
     async def halts(self, code: str, partition: int = 0, name: str = "stocks") -> str:
         """Wait until a lane stands still for this reason; return the detail."""
-        halt = await eventually(
-            lambda: next(
-                (
-                    lane.halt
-                    for lane in self.status(name).lanes
-                    if lane.partition == partition and lane.halt is not None and lane.halt.code == code
-                ),
-                None,
-            ),
-            what=f"{name} halted with {code}",
-        )
+
+        def found() -> Halt | None:
+            halts = {lane.partition: lane.halt for lane in self.status(name).lanes}
+            halt = halts.get(partition)
+            return halt if halt is not None and halt.code == code else None
+
+        await self.until(found, f"{name} halted with {code}")
+        halt = found()
         assert halt is not None
         return halt.detail
 
-    async def until(self, check: Callable[[], Any], what: str) -> None:
+    async def until(self, check: Callable[[], Any], what: str, timeout_s: float = 10.0) -> None:
         """Wait for a condition; a projector that has ended with an error raises it here."""
 
         def checked() -> Any:
@@ -257,4 +231,38 @@ class Bench:
                 self.task.result()
             return check()
 
-        await eventually(checked, what=what)
+        await eventually(checked, timeout_s, what)
+
+
+class Bench(Running):
+    """A projector on a topic in memory."""
+
+    def __init__(
+        self,
+        views: ViewStore,
+        projections: Sequence[Projection] = (stocks,),
+        *,
+        partitions: int = 2,
+        topic: MemoryTopic | None = None,
+        codec: MemoryCodec | None = None,
+        most_events: int = 10_000,
+    ) -> None:
+        self.stream = goods(partitions)
+        self.topic = topic or MemoryTopic()
+        self.codec = codec or MemoryCodec(*EVENTS)
+        self.source = MemoryEvents(self.topic, partitions=partitions)
+        projector = Projector(
+            self.stream,
+            projections,
+            source=self.source,
+            codec=self.codec,
+            store=views,
+            clock=SystemClock(),
+            most_events=most_events,
+        )
+        super().__init__(projector)
+
+    def store(self, partition: int, *sequences: int, good: str = "tea", amount: int = 1) -> list[EventRecord]:
+        """Append one `Stored` for each sequence."""
+        event = Stored(good=good, amount=amount)
+        return [self.topic.append(partition, sequence, event) for sequence in sequences]

@@ -124,13 +124,15 @@ async def recorded(borrowed: Connection, projection: Projection, aggregate: str)
     table = generated.table_name(projection.table)
     await borrowed.execute(_SQL["record_projection"], projection.name, aggregate, table)
     row = await borrowed.fetchrow(_SQL["read_projection"], projection.name)
-    if row is None or not row["is_there"]:
-        raise ContractError(f"projection {projection.name} has no table {table}: run `tidemill migrate`")
+    if row is None:
+        raise TransientError(f"projection {projection.name} was forgotten meanwhile")
     if (row["aggregate"], row["read_table"]) != (aggregate, table):
         raise ContractError(
             f"projection {projection.name} is on record for {row['aggregate']} and {row['read_table']}, not for "
             f"{aggregate} and {table}: give the new one a name of its own"
         )
+    if not row["is_there"]:
+        raise ContractError(f"projection {projection.name} has no table {table}: run `tidemill migrate`")
     incarnation: int = row["incarnation"]
     return incarnation
 
