@@ -126,6 +126,7 @@ class Log(StrEnum):
     REBALANCE_CALLBACK_FAILED = "rebalance_callback_failed"
     OFFSETS_NOT_NOTED = "offsets_not_noted"
     REPLY_FAILED = "reply_failed"
+    HANGING_TRANSACTION_ENDED = "hanging_transaction_ended"
 
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]

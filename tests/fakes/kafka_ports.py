@@ -213,6 +213,8 @@ class MemoryLanePublisher:
         topics = (self._lane.topics.events, self._lane.topics.outcomes, self._lane.topics.dead_letters)
         logs = [self._broker.log(topic, self._lane.partition) for topic in topics]
         generation = self._broker.fence(self._writer) if self._transactional else 0
+        if any(log.end < len(log.entries) for log in logs):
+            raise Unavailable("kafka", "somebody else's transaction stays open")
         tails = Tails(*(_tail(log.last()) for log in logs))
         self._generation = generation
         return tails

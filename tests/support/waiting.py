@@ -3,12 +3,28 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 POLL_INTERVAL_S = 0.02
 
 
+@overload
+async def eventually(
+    check: Callable[[], Awaitable[T]],
+    timeout_s: float = 10.0,
+    what: str = "the condition",
+    *,
+    retry_on: tuple[type[Exception], ...] = (),
+) -> T: ...
+@overload
+async def eventually(
+    check: Callable[[], T],
+    timeout_s: float = 10.0,
+    what: str = "the condition",
+    *,
+    retry_on: tuple[type[Exception], ...] = (),
+) -> T: ...
 async def eventually(
     check: Callable[[], T | Awaitable[T]],
     timeout_s: float = 10.0,

@@ -158,6 +158,12 @@ async def test_a_record_of_somebody_else_at_the_tail_is_named(
     assert (found.value.topic, found.value.partition, found.value.offset) == (world.topics.outcomes, 0, 1)
 
 
+async def test_records_of_somebody_else_may_not_hide_what_stands_behind_them(world: World) -> None:
+    await world.write(world.topics.outcomes, 0, record(1), fate="open")
+    with pytest.raises(Unavailable):
+        await tails_of(world)
+
+
 async def test_a_publisher_can_be_closed_at_any_time(world: World) -> None:
     never_started = world.publishers().of(lane_of(world, 0))
     await never_started.close()

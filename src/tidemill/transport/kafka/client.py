@@ -135,6 +135,13 @@ def manual_consumer(connection: KafkaConnection, *, partition_bytes: int = 1 << 
     )
 
 
+def watermark_consumer(connection: KafkaConnection) -> AIOKafkaConsumer:
+    """Return a consumer, not started, whose `end_offsets` are the true ends; it is not for reading records."""
+    return AIOKafkaConsumer(
+        **connection.options(), **{**_SAFE_CONSUMER, "isolation_level": "read_uncommitted"}, group_id=None
+    )
+
+
 def transactional_producer(
     connection: KafkaConnection, *, transactional_id: str, transaction_timeout_ms: int, batch_bytes: int
 ) -> AIOKafkaProducer:

@@ -8,7 +8,7 @@ and the next question makes a new one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,12 +24,24 @@ _WAIT_S = 0.2
 _PARTITION_BYTES = 64 << 10  # a question wants a record or a few; a larger batch comes whole all the same
 
 
+def thrifty_consumer(connection: KafkaConnection) -> Any:
+    """Return a consumer for questions, not started."""
+    return manual_consumer(connection, partition_bytes=_PARTITION_BYTES)
+
+
 class Lookup:
     """Asks Kafka, one question at a time. Every question raises `Unavailable` when its deadline has passed."""
 
-    def __init__(self, connection: KafkaConnection, *, timeout_s: float | None = None) -> None:
-        """`timeout_s`: the deadline of one question; not set: the connection's."""
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        *,
+        timeout_s: float | None = None,
+        make: Callable[[KafkaConnection], Any] = thrifty_consumer,
+    ) -> None:
+        """`timeout_s`: the deadline of one question; not set: the connection's. `make`: makes the consumer."""
         self._connection = connection
+        self._make = make
         self._timeout_s = timeout_s or connection.call_timeout_s
         self._consumer: Any = None
         self._one_at_a_time = asyncio.Lock()
@@ -69,7 +81,7 @@ class Lookup:
         async with answering(doing, self._timeout_s), self._one_at_a_time:
             try:
                 if self._consumer is None:
-                    self._consumer = manual_consumer(self._connection, partition_bytes=_PARTITION_BYTES)
+                    self._consumer = self._make(self._connection)
                     await self._consumer.start()
                 yield self._consumer
             except BaseException:

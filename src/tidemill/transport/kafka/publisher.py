@@ -9,9 +9,9 @@ a sequence number, and what is sent behind it is lost or refused.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -30,53 +30,69 @@ from tidemill.outbox.ports import OutboundRecord, PublisherFenced, Refused, Tail
 from tidemill.transport.kafka.client import KafkaConnection, idempotent_producer, transactional_producer
 from tidemill.transport.kafka.closing import cut, hard_close, kill
 from tidemill.transport.kafka.errors import answering
-from tidemill.transport.kafka.tail import TailReader, tail_of
+from tidemill.transport.kafka.hanging import HangingWatch, end_hanging
+from tidemill.transport.kafka.tail import Look, TailReader, tail_of
 
 BATCH_BYTES: Final = 512 << 10
 """Most bytes of one Kafka batch; must not exceed `max.message.bytes` of any outbound topic."""
 
 _TRANSACTION_TIMEOUT_MS: Final = 30_000
 _ABORT_S: Final = 2.0
+_PATIENCE: Final = 50
+_PAUSE_S: Final = 0.1
 _MARGIN_MS: Final = 5_000
 
 
-class KafkaLanePublisher:
-    """See `LanePublisher`. `transactional`: whether a publication is one Kafka transaction.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherSettings:
+    """How publishers work.
 
-    `timeout_s`: deadline of `start` and of one `publish`. It is below the request timeout of the producer, so that the
-    end of a transaction is never sent twice.
+    `transactional`: whether a publication is one Kafka transaction. `timeout_s`: deadline of `start` and of one
+    `publish`. `batch_bytes`: most bytes of one Kafka batch, at most the smallest `max.message.bytes` of the outbound
+    topics.
     """
+
+    transactional: bool = True
+    timeout_s: float = 10.0
+    batch_bytes: int = BATCH_BYTES
+
+
+class KafkaLanePublisher:
+    """See `LanePublisher`. `partitions`: those it writes to. `publications`: how many it has begun."""
 
     def __init__(
         self,
         lane: Lane,
-        producer: Any,
+        connection: KafkaConnection,
+        settings: PublisherSettings,
         tails: TailReader,
-        *,
-        transactional: bool,
-        timeout_s: float,
-        close_s: float,
+        watch: HangingWatch,
     ) -> None:
-        self._lane = lane
-        self._producer = producer
+        topics = (lane.topics.events, lane.topics.outcomes, lane.topics.dead_letters)
+        self.partitions = [TopicPartition(topic, lane.partition) for topic in topics]
+        self.publications = 0
+        self._name = f"{lane.topics.events}/{lane.partition}"
+        self._id = f"{lane.topics.events}-{lane.partition}"
+        # a request waits for longer than we do, so that the end of a transaction is never sent twice
+        self._connection = replace(connection, request_timeout_ms=int(settings.timeout_s * 1000) + _MARGIN_MS)
+        self._settings = settings
         self._tails = tails
-        self._transactional = transactional
-        self._timeout_s = timeout_s
-        self._close_s = close_s
+        self._watch = watch
+        self._producer = self._transactional() if settings.transactional else self._idempotent()
+        self._turn = asyncio.Lock()
         self._failed = False
         self._open = False  # a transaction was begun, and nobody has asked for its end
 
     async def start(self) -> Tails:
-        topics = (self._lane.topics.events, self._lane.topics.outcomes, self._lane.topics.dead_letters)
-        partitions = [TopicPartition(topic, self._lane.partition) for topic in topics]
-        async with (
-            self._dying_of_any_error(),
-            answering(f"starting the publisher of {self._name}", self._timeout_s),
-        ):
+        doing = f"starting the publisher of {self._name}"
+        async with self._turn, self._dying_of_any_error(), answering(doing, self._settings.timeout_s):
             await self._producer.start()  # fences, and ends the predecessor's transaction
-            await self._find(partitions)
-            last = await self._tails.last(partitions)
-            return Tails(*(None if record is None else tail_of(record) for record in last.values()))
+            await self._find()
+            looks = await self._settled()
+            tails = Tails(*(None if look.record is None else tail_of(look.record) for look in looks.values()))
+        if self._settings.transactional:
+            self._watch.add(self)
+        return tails
 
     async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
         if self._failed:
@@ -85,20 +101,34 @@ class KafkaLanePublisher:
             )
         if not any(batches.values()):
             return
-        async with self._dying_of_any_error(), answering(f"publishing to {self._name}", self._timeout_s):
-            await (self._transaction(batches) if self._transactional else self._send(batches))
+        self.publications += 1
+        doing = f"publishing to {self._name}"
+        async with self._turn, self._dying_of_any_error(), answering(doing, self._settings.timeout_s):
+            await (self._transaction(batches) if self._settings.transactional else self._send(batches))
 
     async def close(self) -> None:
+        self._watch.discard(self)
         if self._open:
             await self._abort()
         if self._failed:
             await kill(self._producer)
         else:
-            await hard_close(self._producer, self._close_s)
+            self._failed = True  # the watch may still hold it
+            await hard_close(self._producer, self._connection.close_timeout_s)
 
-    @property
-    def _name(self) -> str:
-        return f"{self._lane.topics.events}/{self._lane.partition}"
+    async def settle(self, hidden: Collection[TopicPartition], publications: int) -> None:
+        """End what hangs in `hidden`, unless another publication was begun meanwhile; a failure is the next one's."""
+        async with self._turn:
+            if self._failed or self.publications != publications:
+                return
+            try:
+                async with (
+                    self._dying_of_any_error(),
+                    answering(f"settling {self._name}", self._settings.timeout_s),
+                ):
+                    await self._end_hanging(hidden)
+            except (Unavailable, PublisherFenced):
+                return
 
     async def _transaction(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
         await self._producer.begin_transaction()
@@ -136,19 +166,56 @@ class KafkaLanePublisher:
 
     async def _submit(self, topic: str, batch: Any) -> Awaitable[Any]:
         batch.close()
-        answer: asyncio.Future[Any] = await self._producer.send_batch(
-            batch, topic, partition=self._lane.partition
-        )
+        partition = self.partitions[0].partition
+        answer: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
         answer.add_done_callback(_look_at)
         return answer
 
-    async def _find(self, partitions: Sequence[TopicPartition]) -> None:
+    async def _find(self) -> None:
         """Learn about all partitions in one request. Raises `UnknownTopicOrPartitionError` for one that is missing."""
-        await self._producer.client.set_topics({tp.topic for tp in partitions})
-        for tp in partitions:
+        await self._producer.client.set_topics({tp.topic for tp in self.partitions})
+        for tp in self.partitions:
             known = self._producer.client.cluster.partitions_for_topic(tp.topic) or ()
             if tp.partition not in known:
                 raise UnknownTopicOrPartitionError(tp)
+
+    async def _settled(self) -> dict[TopicPartition, Look]:
+        """Look at the tails when nothing is hidden any more: after the fence only what hangs still can be."""
+        for attempt in range(_PATIENCE):
+            looks = await self._tails.look(self.partitions)
+            hidden = [tp for tp, look in looks.items() if look.hidden]
+            if not hidden:
+                return looks
+            if attempt == 0:
+                await self._end_hanging(hidden)
+            await asyncio.sleep(_PAUSE_S)
+        raise Unavailable(
+            "kafka",
+            f"a transaction stays open in {self._name} or beside it: nobody but the relay may write to its topics; "
+            "`kafka-transactions.sh find-hanging` names the writer",
+        )
+
+    async def _end_hanging(self, hidden: Collection[TopicPartition]) -> None:
+        if self._settings.transactional:
+            await end_hanging(self._producer, hidden)
+            return
+        producer = self._transactional()  # a publisher of earlier settings left it
+        try:
+            await producer.start()
+            await end_hanging(producer, hidden)
+        finally:
+            await kill(producer)
+
+    def _transactional(self) -> Any:
+        return transactional_producer(
+            self._connection,
+            transactional_id=self._id,
+            transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+            batch_bytes=self._settings.batch_bytes,
+        )
+
+    def _idempotent(self) -> Any:
+        return idempotent_producer(self._connection, batch_bytes=self._settings.batch_bytes)
 
     @asynccontextmanager
     async def _dying_of_any_error(self) -> AsyncIterator[None]:
@@ -157,7 +224,7 @@ class KafkaLanePublisher:
             yield
         except BaseException as error:
             self._failed = True
-            if not self._transactional:
+            if not self._settings.transactional:
                 cut(
                     self._producer
                 )  # else what waits could be delivered behind the back of the next publisher
@@ -187,11 +254,7 @@ def _look_at(answer: asyncio.Future[Any]) -> None:
 
 
 class KafkaPublishers:
-    """Makes the publishers of a process, which share one reader of tails. See `Publishers`.
-
-    `timeout_s`: deadline of starting and of one publication. `batch_bytes`: most bytes of one Kafka batch, at most the
-    smallest `max.message.bytes` of the outbound topics.
-    """
+    """See `Publishers`. For the settings see `PublisherSettings`."""
 
     def __init__(
         self,
@@ -202,32 +265,16 @@ class KafkaPublishers:
         batch_bytes: int = BATCH_BYTES,
     ) -> None:
         self._connection = connection
-        self._transactional = transactional
-        self._timeout_s = timeout_s
-        self._batch_bytes = batch_bytes
+        self._settings = PublisherSettings(
+            transactional=transactional, timeout_s=timeout_s, batch_bytes=batch_bytes
+        )
         self._tails = TailReader(connection)
+        self._watch = HangingWatch(self._tails)
 
     def of(self, lane: Lane) -> KafkaLanePublisher:
-        return KafkaLanePublisher(
-            lane,
-            self._producer(lane),
-            self._tails,
-            transactional=self._transactional,
-            timeout_s=self._timeout_s,
-            close_s=self._connection.close_timeout_s,
-        )
+        return KafkaLanePublisher(lane, self._connection, self._settings, self._tails, self._watch)
 
     async def close(self) -> None:
         """End what the publishers share; close the publishers first."""
+        await self._watch.close()
         await self._tails.close()
-
-    def _producer(self, lane: Lane) -> Any:
-        patient = replace(self._connection, request_timeout_ms=int(self._timeout_s * 1000) + _MARGIN_MS)
-        if not self._transactional:
-            return idempotent_producer(patient, batch_bytes=self._batch_bytes)
-        return transactional_producer(
-            patient,
-            transactional_id=f"{lane.topics.events}-{lane.partition}",
-            transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
-            batch_bytes=self._batch_bytes,
-        )

@@ -8,22 +8,20 @@ goes back from the last stable offset in growing steps until it meets a record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from tidemill.domain.errors import Unavailable
 from tidemill.outbox.ports import ForeignTail, Tail
-from tidemill.transport.kafka.client import KafkaConnection
+from tidemill.transport.kafka.client import KafkaConnection, watermark_consumer
 from tidemill.transport.kafka.fetching import Fault
 from tidemill.transport.kafka.lookup import Lookup, assign, bounds_of
 
 _FIRST_STEP: Final = 8
 _GROWTH: Final = 8
-_PATIENCE: Final = 50
-_PAUSE_S: Final = 0.1
 
 
 def tail_of(record: ConsumerRecord) -> Tail:
@@ -44,48 +42,50 @@ def _last(headers: Sequence[tuple[str, bytes | None]], name: str) -> bytes | Non
     return next((value for key, value in reversed(headers) if key == name), None)
 
 
-async def last_committed(
-    consumer: Any, partitions: Collection[TopicPartition]
-) -> dict[TopicPartition, ConsumerRecord | None]:
-    """Return the last record of each partition that a read_committed consumer can see, None if there is none.
+class Look(NamedTuple):
+    """The last record of a partition that a read_committed consumer sees, None if there is none.
 
-    Has no deadline of its own. `consumer`: a started manual consumer; its assignment is replaced. Raises `Unavailable`
-    if a transaction stays open in one of them, since what it hides may be ours.
+    `hidden`: more stands behind it, in a transaction that is not ended.
     """
-    found: dict[TopicPartition, ConsumerRecord | None] = dict.fromkeys(partitions)
-    hidden = set(partitions)
-    for _ in range(_PATIENCE):
-        bounds = await bounds_of(consumer, hidden)
-        tails, hidden = await _search(
-            consumer, {tp: span for tp, span in bounds.items() if span[0] < span[1]}
-        )
-        found |= tails
-        if not hidden:
-            return found
-        await asyncio.sleep(_PAUSE_S)
-    raise Unavailable(
-        "kafka", f"a transaction stays open in {_names(hidden)}; nobody but the relay may write to its topics"
-    )
+
+    record: ConsumerRecord | None
+    hidden: bool
+
+
+async def hidden_in(
+    consumer: Any, watermarks: Any, partitions: Collection[TopicPartition]
+) -> tuple[set[TopicPartition], dict[TopicPartition, tuple[int, int]]]:
+    """Return the partitions that hide something, and (first offset, last stable offset) of all.
+
+    `watermarks`: a consumer that is told the true ends. It is asked last, so that nothing hidden can be overlooked.
+    """
+    bounds = await bounds_of(consumer, partitions)
+    ends = await watermarks.end_offsets(list(partitions))
+    return {tp for tp, (_, stable) in bounds.items() if ends[tp] > stable}, bounds
+
+
+async def look_at(
+    consumer: Any, watermarks: Any, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, Look]:
+    """Return what stands at the end of each partition. Has no deadline of its own; replaces the assignment."""
+    hidden, bounds = await hidden_in(consumer, watermarks, partitions)
+    found = await _search(consumer, {tp: span for tp, span in bounds.items() if span[0] < span[1]})
+    return {tp: Look(found.get(tp), tp in hidden) for tp in partitions}
 
 
 async def _search(
     consumer: Any, bounds: Mapping[TopicPartition, tuple[int, int]]
-) -> tuple[dict[TopicPartition, ConsumerRecord | None], set[TopicPartition]]:
-    """Look for the last record of each partition between its bounds, backwards, step by step.
-
-    Return also the partitions that hold something behind their last stable offset.
-    """
-    found: dict[TopicPartition, ConsumerRecord | None] = dict.fromkeys(bounds)
-    hidden: set[TopicPartition] = set()
+) -> dict[TopicPartition, ConsumerRecord]:
+    """Look for the last record of each partition between its bounds, backwards, step by step."""
+    found: dict[TopicPartition, ConsumerRecord] = {}
     ends = {tp: end for tp, (_, end) in bounds.items()}
     step = _FIRST_STEP
     while ends:
         starts = {tp: max(bounds[tp][0], end - step) for tp, end in ends.items()}
         found |= await _last_between(consumer, starts, ends)
-        hidden |= {tp for tp in ends if (consumer.highwater(tp) or 0) > bounds[tp][1]}
-        ends = {tp: at for tp, at in starts.items() if found[tp] is None and at > bounds[tp][0]}
+        ends = {tp: at for tp, at in starts.items() if tp not in found and at > bounds[tp][0]}
         step *= _GROWTH
-    return found, hidden
+    return found
 
 
 async def _last_between(
@@ -117,22 +117,17 @@ def _foreign(fault: Fault) -> Exception:
     return fault.cause if isinstance(fault.cause, KafkaError) else meaning
 
 
-def _names(partitions: Collection[TopicPartition]) -> str:
-    return ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(partitions))
-
-
 class TailReader:
-    """Reads tails for all lanes of a process through one consumer; questions that wait are answered together."""
+    """Reads tails for all lanes of a process through two consumers; questions that wait are answered together."""
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._lookup = Lookup(connection)
-        self._asked: dict[TopicPartition, asyncio.Future[ConsumerRecord | None]] = {}
+        self._watermarks = Lookup(connection, make=watermark_consumer)
+        self._asked: dict[TopicPartition, asyncio.Future[Look]] = {}
         self._answering: asyncio.Task[None] | None = None
 
-    async def last(
-        self, partitions: Collection[TopicPartition]
-    ) -> dict[TopicPartition, ConsumerRecord | None]:
-        """Return the last committed record of each partition, as of now or later.
+    async def look(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Look]:
+        """Return what stands at the end of each partition, as of now or later.
 
         Raises `Unavailable`, and `ForeignTail` for a record that our client cannot have written.
         """
@@ -143,23 +138,42 @@ class TailReader:
         # shielded: others may wait for the same answer when we are cancelled
         return {tp: await asyncio.shield(answer) for tp, answer in answers.items()}
 
+    async def last(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, ConsumerRecord | None]:
+        """Return the last record of each partition that a read_committed consumer sees. Raises as `look` does."""
+        return {tp: look.record for tp, look in (await self.look(partitions)).items()}
+
+    async def hidden(self, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
+        """Return the partitions that hide something behind their last stable offset. Raises `Unavailable`."""
+        async with self._asking() as (consumer, watermarks):
+            found, _ = await hidden_in(consumer, watermarks, partitions)
+            return found
+
     async def close(self) -> None:
-        """End the consumer within a deadline; what is still asked is not answered."""
+        """End the consumers within a deadline; what is still asked is not answered."""
         if self._answering is not None:
             self._answering.cancel()
         await self._lookup.close()
+        await self._watermarks.close()
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[tuple[Any, Any]]:
+        doing = "reading the tails of outbound topics"
+        async with self._lookup.asking(doing) as consumer, self._watermarks.asking(doing) as watermarks:
+            yield consumer, watermarks
 
     async def _answer(self) -> None:
         """Answer all questions there are, and those that came meanwhile with the next look."""
         while self._asked:
             asked, self._asked = self._asked, {}
             try:
-                async with self._lookup.asking("reading the tails of outbound topics") as consumer:
-                    found = await last_committed(consumer, asked)
+                async with self._asking() as (consumer, watermarks):
+                    looks = await look_at(consumer, watermarks, asked)
             except Exception as error:  # noqa: BLE001  it belongs to those who asked
                 for answer in asked.values():
                     answer.set_exception(error)
                     answer.exception()  # a caller looks at the first of its answers only
             else:
                 for tp, answer in asked.items():
-                    answer.set_result(found[tp])
+                    answer.set_result(looks[tp])
