@@ -1,0 +1,64 @@
+"""What is kept of a record, whatever it holds."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.commands import FakeRecord
+from tidemill.commands.books import checksum, clean, header, headers_json
+from tidemill.commands.replies import wanted
+from tidemill.domain.identity import chain, event_id, identify
+
+_header_values = st.none() | st.binary(max_size=20)
+_headers = st.lists(st.tuples(st.text(max_size=10), _header_values), max_size=5)
+
+
+def with_headers(*headers: tuple[str, bytes | None]) -> FakeRecord:
+    return FakeRecord(0, 0, b"k", b"v", headers)
+
+
+def test_a_header_is_text_or_nothing() -> None:
+    record = with_headers(
+        ("trace", b"first"), ("trace", b"last"), ("nul", b"a\x00"), ("bad", b"\xff"), ("none", None)
+    )
+    assert header(record, "trace") == "last"
+    assert [header(record, name) for name in ("nul", "bad", "none", "absent")] == [None] * 4
+
+
+@given(_headers)
+def test_headers_are_kept_as_json_that_jsonb_takes(headers: list[tuple[str, bytes | None]]) -> None:
+    text = headers_json(with_headers(*headers))
+    assert len(json.loads(text)) == len(headers)
+    assert "\\u0000" not in text
+
+
+@given(st.binary(max_size=6), st.binary(max_size=6), st.binary(max_size=6), st.binary(max_size=6))
+def test_moving_a_byte_from_key_to_value_changes_the_checksum(a: bytes, b: bytes, c: bytes, d: bytes) -> None:
+    if (a, b) != (c, d) and a + b == c + d:
+        assert checksum(FakeRecord(0, 0, a, b)) != checksum(FakeRecord(0, 0, c, d))
+
+
+def test_a_detail_is_fit_for_a_column() -> None:
+    assert clean("a\x00b") == "a\\0b"
+    assert len(clean("x" * 5000)) == 1000
+
+
+def test_identity_keeps_uuids_and_names_the_rest_within_their_service() -> None:
+    uuid = "0190a3b4-0000-7000-8000-000000000001"
+    assert identify(uuid, "a") == identify(uuid.upper(), "b") == uuid
+    assert identify("1", "a") != identify("1", "b")
+    assert identify("x" * 36, "a") == identify("x" * 36, "a")
+
+
+def test_the_chain_depends_on_every_event_and_their_order() -> None:
+    first, second = event_id(identify("1", "a"), 1), event_id(identify("2", "a"), 1)
+    assert chain(chain(0, first), second) != chain(chain(0, second), first)
+    assert -(2**63) <= chain(-(2**63), first) < 2**63
+
+
+def test_nobody_who_did_not_ask_gets_a_reply() -> None:
+    assert wanted([], re.compile(".*")) == []
