@@ -66,6 +66,7 @@ def kafka_connection(settings: Settings, client_id: str = "tidemill") -> KafkaCo
         sasl_user=kafka.sasl_user,
         sasl_password=kafka.sasl_password,
         client_id=client_id,
+        session_s=kafka.session_s,
     )
 
 

@@ -145,6 +145,9 @@ class KafkaSettings(Group):
     )
     sasl_user: str | None = Field(None, description="user to log in as")
     sasl_password: SecretStr | None = Field(None, description="password to log in with")
+    session_s: float = Field(
+        30.0, ge=6, le=300, description="seconds until others take over the lanes of a process that died"
+    )
 
     @model_validator(mode="after")
     def _refuse_silent_plain_text(self) -> Self:

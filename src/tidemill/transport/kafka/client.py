@@ -22,6 +22,9 @@ from tidemill.domain.errors import UsageError
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
+_REBALANCE_MS: Final = 30_000
+"""How long the group waits for a member that is alive: it may have a batch to end first. A dead one is missed sooner."""
+
 _SAFE_CONSUMER: Final[dict[str, Any]] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "none",
@@ -35,7 +38,8 @@ class KafkaConnection:
     """Where Kafka is and how to speak to it. Raises `UsageError` for settings that contradict each other.
 
     `bootstrap`: `HOST:PORT[,HOST:PORT...]`. `request_timeout_ms`: one try of one request. `call_timeout_s`: a whole
-    call of ours, tries included. `close_timeout_s`: how long a client may take to end in peace.
+    call of ours, tries included. `close_timeout_s`: how long a client may take to end in peace. `session_s`: how long a
+    member of a group is not missed.
     """
 
     bootstrap: str
@@ -51,6 +55,7 @@ class KafkaConnection:
     request_timeout_ms: int = 10_000
     call_timeout_s: float = 15.0
     close_timeout_s: float = 5.0
+    session_s: float = 30.0
 
     def __post_init__(self) -> None:
         """Refuse half a login, and certificates that nothing would use."""
@@ -108,16 +113,17 @@ class KafkaConnection:
 
 
 def group_consumer(connection: KafkaConnection, *, group: str) -> AIOKafkaConsumer:
-    """Return a member of `group`, not started: range assignment, no static membership, 30 s to miss it."""
+    """Return a member of `group`, not started: range assignment, no static membership."""
+    session_ms = int(connection.session_s * 1000)
     return AIOKafkaConsumer(
         **connection.options(),
         **_SAFE_CONSUMER,
         group_id=group,
         # partition p of every topic goes to the same member only with `range`
         partition_assignment_strategy=(RangePartitionAssignor,),
-        session_timeout_ms=30_000,
-        rebalance_timeout_ms=30_000,
-        heartbeat_interval_ms=3_000,
+        session_timeout_ms=session_ms,
+        rebalance_timeout_ms=max(session_ms, _REBALANCE_MS),
+        heartbeat_interval_ms=min(3_000, session_ms // 4),
         max_poll_interval_ms=300_000,
         fetch_max_bytes=16 << 20,
         max_partition_fetch_bytes=1 << 20,
