@@ -14,6 +14,7 @@ from tidemill.cli import (
     audit,
     command,
     dead_letters,
+    demo,
     dev,
     lanes,
     migrate,
@@ -34,6 +35,7 @@ SPEAK = "Speak to it by hand"
 SERVE = "Serve"
 ASK = "Ask"
 OPERATE = "Operate"
+SEE = "See it work"
 
 _ORDER: Final = (
     "dev",
@@ -93,6 +95,7 @@ program.add_typer(lanes.app, name="lanes", rich_help_panel=OPERATE)
 program.command("audit", rich_help_panel=OPERATE, epilog=audit.EXAMPLES)(audit.audit)
 program.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=OPERATE)
 program.add_typer(projections.app, name="projections", rich_help_panel=OPERATE)
+program.command("demo", rich_help_panel=SEE, epilog=demo.EXAMPLES)(demo.demo)
 
 
 def _print_version(wanted: bool) -> None:

@@ -24,6 +24,15 @@ def settings() -> Settings:
     return _settings
 
 
+def use(chosen: Settings) -> Deployment:
+    """Take settings that the verb has made itself; return the deployment that they describe."""
+    from tidemill.app.running import deployment_of
+
+    global _settings  # noqa: PLW0603  as above
+    _settings = chosen
+    return deployment_of(chosen)
+
+
 def deployment() -> Deployment:
     """Return the deployment that the settings describe. Raises `UsageError`, `ContractError`."""
     from tidemill.app.running import deployment_of

@@ -1,0 +1,181 @@
+"""Where a run takes place: servers that answer, a database of its own, topics of its own.
+
+Nothing that the servers hold already is touched, and two runs never meet.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tidemill import devstack
+from tidemill.app.connections import kafka_connection, open_pool
+from tidemill.app.deployment import Deployment
+from tidemill.devstack.cache import cache_folder
+from tidemill.devstack.progress import Progress
+from tidemill.domain.errors import UsageError
+from tidemill.settings import Settings, load
+from tidemill.storage.databases import create_database, databases_beginning, drop_database
+from tidemill.storage.pool import Timeouts
+from tidemill.transport.kafka.topics import Topics
+
+DATABASE_PREFIX: Final = "tidemill_demo_"
+TOPIC_PREFIX: Final = "tidemill-demo-"
+_RUN: Final = re.compile(r"\d{8}-\d{6}(-\d+)?")
+_MOST_AT_ONCE: Final = 20
+_SLOWLY: Final = Timeouts(statement_ms=120_000, lock_ms=60_000, command_s=130.0)
+
+_URLS: Final = ("url", "migration_url", "reader_url")
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Settings that name servers. `owned`: `dev up` has started them; `seconds`: how long that took."""
+
+    settings: Settings
+    owned: bool
+    seconds: float
+    env_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run's place: `settings` are those of `servers`, with its own database and topics."""
+
+    run: str
+    settings: Settings
+    servers: Servers
+
+    @property
+    def deployment(self) -> Deployment:
+        """Return the deployment of this run."""
+        return Deployment.of(self.settings)
+
+    @property
+    def database(self) -> str:
+        """Return the name of the run's database."""
+        return database_of(self.run)
+
+    @property
+    def env_file(self) -> Path:
+        """Return the file that holds `environment()`, once it is written."""
+        return cache_folder() / "demo" / f"{self.run}.env"
+
+    def write_env_file(self) -> None:
+        """Write the file, for its owner only."""
+        self.env_file.parent.mkdir(parents=True, exist_ok=True)
+        self.env_file.touch(mode=0o600)
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in self.environment().items()]
+        self.env_file.write_text("".join(lines), encoding="utf-8")
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make any `tidemill` verb work on this run. One of them may hold a password."""
+        settings = self.settings
+        found = {
+            f"TIDEMILL_DATABASE_{name.upper()}": secret.get_secret_value()
+            for name in _URLS
+            if (secret := getattr(settings.database, name)) is not None
+        }
+        found["TIDEMILL_KAFKA_BOOTSTRAP"] = settings.kafka.servers()
+        if settings.registry.url is not None:
+            found["TIDEMILL_REGISTRY_URL"] = settings.registry.url
+        found["TIDEMILL_TOPICS_PREFIX"] = settings.topics.prefix
+        return found
+
+
+def database_of(run: str) -> str:
+    """Return the name of a run's database."""
+    return DATABASE_PREFIX + run.replace("-", "_")
+
+
+def servers(env_file: Path | None, progress: Progress) -> Servers:
+    """Return the servers that are given, else those of `dev up`, started if need be.
+
+    Raises:
+        UsageError: a setting is wrong. DevstackError: the servers cannot be started.
+    """
+    settings = load(env_file)
+    given = {
+        "TIDEMILL_DATABASE_URL": settings.database.url is not None,
+        "TIDEMILL_KAFKA_BOOTSTRAP": settings.kafka.bootstrap is not None,
+    }
+    if all(given.values()):
+        return Servers(settings, owned=False, seconds=0.0, env_file=env_file)
+    if any(given.values()):
+        there, absent = sorted(given, key=given.__getitem__, reverse=True)
+        raise UsageError(f"{there} is set but {absent} is not: set both, or none to have servers started")
+    began_s = monotonic()
+    stack = devstack.up(progress=progress)
+    groups: dict[str, Any] = {
+        "database": {"url": stack.database_url},
+        "kafka": {"bootstrap": stack.kafka_bootstrap},
+        "registry": {"url": stack.registry_url},
+    }
+    seconds = monotonic() - began_s
+    return Servers(load(env_file, **groups), owned=True, seconds=seconds, env_file=env_file)
+
+
+async def take_place(given: Servers, *, now: datetime, lanes: int) -> Place:
+    """Make a database for a new run, named after the time, and return its place."""
+    settings = given.settings
+    async with AsyncExitStack() as shared:
+        pool = await open_pool(
+            shared, settings, name="tidemill demo", size=1, login="migration", timeouts=_SLOWLY
+        )
+        run = stamp = f"{now:%Y%m%d-%H%M%S}"
+        number = 1
+        while not await create_database(pool, database_of(run)):
+            number += 1
+            run = f"{stamp}-{number}"
+    return Place(run, settings_of(settings, run, lanes), given)
+
+
+def settings_of(settings: Settings, run: str, lanes: int) -> Settings:
+    """Return the settings of a run: the same servers, its own database and topics."""
+    database = {
+        name: urlsplit(secret.get_secret_value())._replace(path=f"/{database_of(run)}").geturl()
+        for name in _URLS
+        if (secret := getattr(settings.database, name)) is not None
+    }
+    changed: Mapping[str, Mapping[str, Any]] = {
+        "database": database,
+        "topics": {"prefix": TOPIC_PREFIX + run, "partitions": lanes},
+    }
+    groups = {
+        name: type(getattr(settings, name)).model_validate(dict(getattr(settings, name)) | dict(changes))
+        for name, changes in changed.items()
+    }
+    return settings.model_copy(update=groups)
+
+
+async def remove_runs(settings: Settings) -> list[str]:
+    """Drop the databases and topics of every run on these servers, also of one that goes on; return their names."""
+    async with AsyncExitStack() as shared:
+        pool = await open_pool(
+            shared, settings, name="tidemill demo", size=1, login="migration", timeouts=_SLOWLY
+        )
+        names = await databases_beginning(pool, DATABASE_PREFIX)
+        runs = [name.removeprefix(DATABASE_PREFIX).replace("_", "-") for name in names]
+        runs = [run for run in runs if _RUN.fullmatch(run)]
+        for start in range(0, len(runs), _MOST_AT_ONCE):
+            await _remove_topics(settings, runs[start : start + _MOST_AT_ONCE])
+        for run in runs:
+            await drop_database(pool, database_of(run))
+            (cache_folder() / "demo" / f"{run}.env").unlink(missing_ok=True)
+    return runs
+
+
+async def _remove_topics(settings: Settings, runs: list[str]) -> None:
+    names = [topic for run in runs for topic in Deployment.of(settings_of(settings, run, lanes=1)).topics()]
+    topics = Topics(kafka_connection(settings))
+    there = [name for name, state in (await topics.describe(names)).items() if state is not None]
+    if there:
+        await topics.delete(there)

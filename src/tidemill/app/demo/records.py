@@ -1,0 +1,89 @@
+"""A record of the plan: what is published, and what must become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from tidemill.domain.messages import CommandBase, Outcome
+from tidemill.transport.avro import wire
+
+Spoil = Callable[[bytes], bytes | None]
+"""What a broken producer makes of a record's value."""
+
+
+class Fate(NamedTuple):
+    """What becomes of a record. `code`: of a rejected or parked one, or of the first that a duplicate repeats."""
+
+    outcome: Outcome
+    code: str | None = None
+
+
+APPLIED = Fate(Outcome.APPLIED)
+DUPLICATE = Fate(Outcome.DUPLICATE)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A record to publish.
+
+    `command` is encoded as it stands, also if it breaks the rules. `sent_to` is the aggregate whose command topic gets
+    it. `key` and `partitions_off` make it a wrongly addressed one, `spoil` an unreadable one.
+    """
+
+    sent_to: str
+    command: CommandBase
+    fate: Fate
+    events: int = 0
+    key: str | None = None
+    partitions_off: int = 0
+    spoil: Spoil | None = None
+
+    def again(self) -> Planned:
+        """Return the record of a producer that sends the same command once more."""
+        first = None if self.fate.outcome is Outcome.APPLIED else self.fate.code
+        return replace(self, fate=Fate(Outcome.DUPLICATE, first), events=0)
+
+
+def applied(sent_to: str, command: CommandBase) -> Planned:
+    """Return a record that is applied and causes one event."""
+    return Planned(sent_to, command, APPLIED, events=1)
+
+
+def rejected(sent_to: str, command: CommandBase, code: str) -> Planned:
+    """Return a record that is refused."""
+    return Planned(sent_to, command, Fate(Outcome.REJECTED, code))
+
+
+def parked(sent_to: str, command: CommandBase, code: str, spoil: Spoil | None = None) -> Planned:
+    """Return a record that nobody can read."""
+    return Planned(sent_to, command, Fate(Outcome.PARKED, code), spoil=spoil)
+
+
+def cut_short(value: bytes) -> bytes:
+    """Lose the last three bytes."""
+    return value[:-3]
+
+
+def with_a_tail(value: bytes) -> bytes:
+    """Leave two bytes of an earlier, longer record in the buffer."""
+    return value + b"\x01\x00"
+
+
+def as_json(value: bytes) -> bytes:
+    """Send text where Avro is expected."""
+    del value
+    return b'{"symbol": "AAPL", "price": 451.25}'
+
+
+def as_nothing(value: bytes) -> None:
+    """Send a record without a value."""
+    del value
+
+
+def of_another_schema(value: bytes) -> bytes:
+    """Name a schema that nobody has registered, in whichever of the two framings."""
+    if value.startswith(wire.ID_MAGIC):
+        return wire.prefix_of_id(wire.LARGEST_ID) + value[wire.ID_BYTES :]
+    return wire.prefix_of_fingerprint(b"\xde\xad\xbe\xef\xde\xad\xbe\xef") + value[wire.FINGERPRINT_BYTES :]
