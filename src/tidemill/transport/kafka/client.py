@@ -23,7 +23,7 @@ SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 _REBALANCE_MS: Final = 30_000
-"""How long the group waits for a member that is alive: it may have a batch to end first. A dead one is missed sooner."""
+"""How long the group waits for a member that lives: it may have a batch to end first. A dead one is missed sooner."""
 
 _SAFE_CONSUMER: Final[dict[str, Any]] = {
     "enable_auto_commit": False,
