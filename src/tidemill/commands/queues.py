@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from tidemill.domain.lane import Claim, InboundRecord
+
+BATCH_BYTES: Final = 8 << 20
+_LEAST_LANE_BYTES: Final = 512 << 10  # above the largest record that is decoded
 
 
 @dataclass
 class LaneQueue:
     """A claimed lane and what waits for it.
 
-    `solo`: how many records are still tried one by one. `idle`: set while no batch of the lane is in flight.
+    `bytes`: of the values that wait. `solo`: how many records are still tried one by one. `idle`: set while no batch of
+    the lane is in flight.
     """
 
     claim: Claim
     records: deque[InboundRecord] = field(default_factory=deque)
+    bytes: int = 0
     held_back: bool = False
     solo: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -30,6 +36,23 @@ class LaneQueue:
     def __post_init__(self) -> None:
         """Begin idle: no batch is in flight."""
         self.idle.set()
+
+    def put(self, records: Iterable[InboundRecord]) -> None:
+        """Append what arrived."""
+        for record in records:
+            self.records.append(record)
+            self.bytes += _size(record)
+
+    def take(self, most_records: int, most_bytes: int) -> Iterator[InboundRecord]:
+        """Remove and yield records up to both bounds, at least one."""
+        left = most_bytes
+        while self.records and most_records > 0 and left > 0:
+            record = self.records.popleft()
+            size = _size(record)
+            self.bytes -= size
+            left -= size
+            most_records -= 1
+            yield record
 
     @property
     def lane(self) -> int:
@@ -53,9 +76,10 @@ class Share:
 class Queues:
     """All lanes of one process."""
 
-    def __init__(self, *, batch_records: int, workers: int) -> None:
-        """`batch_records`: the most that one transaction takes. `workers`: how many run at once."""
+    def __init__(self, *, batch_records: int, workers: int, batch_bytes: int = BATCH_BYTES) -> None:
+        """`batch_records`, `batch_bytes`: the most that one transaction takes. `workers`: how many run at once."""
         self._batch_records = batch_records
+        self._batch_bytes = batch_bytes
         self._workers = workers
         self._by_partition: dict[int, LaneQueue] = {}
 
@@ -82,16 +106,20 @@ class Queues:
         """Append what arrived; None if the lane is not (any more) ours, then the records are dropped."""
         queue = self._by_partition.get(partition)
         if queue is not None:
-            queue.records.extend(records)
+            queue.put(records)
         return queue
 
     def overfull(self, queue: LaneQueue) -> bool:
-        """Tell whether the lane should be held back: it has two batches waiting."""
-        return len(queue.records) >= 2 * self._batch_records
+        """Tell whether the lane should be held back: it has two batches waiting, or its share of the memory."""
+        return len(queue.records) >= 2 * self._batch_records or queue.bytes >= 2 * self._lane_bytes()
 
     def drained(self, queue: LaneQueue) -> bool:
         """Tell whether a lane that is held back may flow again."""
-        return len(queue.records) < self._batch_records
+        return len(queue.records) <= self._batch_records and queue.bytes <= self._lane_bytes()
+
+    def _lane_bytes(self) -> int:
+        """Return a lane's share of what may wait in all, which is bounded however large the records are."""
+        return max(_LEAST_LANE_BYTES, self._workers * self._batch_bytes // max(1, len(self._by_partition)))
 
     def take(self, running: int) -> Share | None:
         """Take the next batch while `running` others are in the database; None if nothing is ready or no room is.
@@ -113,8 +141,7 @@ class Queues:
         records = []
         for queue in chosen:
             queue.idle.clear()
-            count = min(each, len(queue.records))
-            records += [(queue.lane, queue.records.popleft()) for _ in range(count)]
+            records += [(queue.lane, record) for record in queue.take(each, self._batch_bytes // len(chosen))]
         return Share(chosen, records)
 
     def done(self, share: Share) -> None:
@@ -125,3 +152,7 @@ class Queues:
                 queue.solo -= 1
                 if not queue.records:
                     queue.solo = 0
+
+
+def _size(record: InboundRecord) -> int:
+    return len(record.value or b"") + len(record.key or b"")

@@ -1,0 +1,82 @@
+"""Which records a batch takes, and when a lane is held back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.fakes.commands import MemoryCommandStore
+from tests.support.commands import FakeRecord
+from tidemill.commands.queues import Queues
+from tidemill.contexts.market_data import context
+from tidemill.domain.stream import Stream
+
+STREAM = Stream.of(replace(context, partitions=8))
+
+
+@pytest.fixture
+async def queues() -> Queues:
+    store = MemoryCommandStore(STREAM)
+    made = Queues(batch_records=10, workers=2, batch_bytes=1 << 20)
+    made.add(await store.claim(STREAM.aggregate, range(8), "tests"))
+    return made
+
+
+def records(partition: int, count: int, size: int = 10) -> list[FakeRecord]:
+    return [FakeRecord(partition, offset, None, b"x" * size) for offset in range(count)]
+
+
+async def test_a_lone_record_is_taken_at_once(queues: Queues) -> None:
+    assert queues.take(0) is None
+    queues.put(3, records(3, 1))
+    share = queues.take(0)
+    assert share is not None
+    assert [record.offset for _, record in share.records] == [0]
+    assert queues.take(1) is None, "its lane is busy"
+
+
+async def test_the_lanes_with_backlog_are_shared_among_the_workers(queues: Queues) -> None:
+    for partition in range(8):
+        queues.put(partition, records(partition, 30))
+    first, second = queues.take(0), queues.take(1)
+    assert first is not None
+    assert second is not None
+    assert queues.take(2) is None, "no worker is free"
+    assert {queue.lane for queue in first.queues}.isdisjoint(queue.lane for queue in second.queues)
+    lanes = [lane for lane, _ in first.records]
+    assert lanes == sorted(lanes)
+    assert len(first.records) <= 10
+
+
+async def test_a_batch_is_bounded_in_bytes_and_never_empty(queues: Queues) -> None:
+    queues.put(0, records(0, 10, size=400_000))
+    share = queues.take(1)
+    assert share is not None
+    assert len(share.records) == 3
+    queues.done(share)
+    queues.put(0, records(0, 1, size=2 << 20))
+    sizes = []
+    while (share := queues.take(1)) is not None:
+        sizes.append(sum(len(record.value or b"") for _, record in share.records))
+        queues.done(share)
+    assert max(sizes) <= (1 << 20) + (2 << 20)
+
+
+async def test_a_lane_is_held_back_by_count_or_by_bytes(queues: Queues) -> None:
+    many = queues.put(0, records(0, 20))
+    assert many is not None
+    assert queues.overfull(many)
+    large = queues.put(1, records(1, 3, size=400_000))
+    assert large is not None
+    assert queues.overfull(large)
+    assert not queues.drained(large)
+    share = queues.take(0)
+    assert share is not None
+    assert queues.drained(many)
+
+
+async def test_what_arrives_for_a_lane_that_is_gone_is_dropped(queues: Queues) -> None:
+    (gone,) = queues.remove([5])
+    assert gone.partition == 5
+    assert queues.put(5, records(5, 1)) is None
