@@ -14,6 +14,7 @@ from tidemill.app.deployment import Deployment, Part
 from tidemill.clock import SystemClock
 from tidemill.domain.messages import CommandBase
 from tidemill.domain.partitioner import partition_of
+from tidemill.domain.stream import Stream
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.producer import KeyedProducer, Outgoing, Place
 
@@ -86,13 +87,18 @@ class _Feed:
         return await self._codec.encode_command(command)
 
     async def send(self, records: Sequence[Planned], values: Sequence[bytes]) -> list[Place]:
-        outgoing = [self._outgoing(record, value) for record, value in zip(records, values, strict=True)]
-        return await self._producer.send(outgoing)
+        stream = self._part.stream
+        return await self._producer.send(
+            [outgoing(stream, record, value) for record, value in zip(records, values, strict=True)]
+        )
 
-    def _outgoing(self, record: Planned, value: bytes) -> Outgoing:
-        key = (self._part.stream.key(record.command) if record.key is None else record.key).encode()
-        spoiled = value if record.spoil is None else record.spoil(value)
-        if not record.partitions_off:
-            return Outgoing(key, spoiled)
-        lanes = self._part.stream.partitions
-        return Outgoing(key, spoiled, partition=(partition_of(key, lanes) + record.partitions_off) % lanes)
+
+def outgoing(stream: Stream, record: Planned, value: bytes) -> Outgoing:
+    """Return the record as its producer sends it to the stream's command topic, `value` being what it should hold."""
+    key = (stream.key(record.command) if record.key is None else record.key).encode()
+    home = partition_of(key, stream.partitions)
+    return Outgoing(
+        key=key,
+        value=value if record.spoil is None else record.spoil(value),
+        partition=(home + record.partitions_off) % stream.partitions,
+    )
