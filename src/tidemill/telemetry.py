@@ -49,7 +49,7 @@ def _histogram(name: str, meaning: str, *labels: str, buckets: tuple[float, ...]
 
 # --- in --------------------------------------------------------------------------------------------------------------
 RECORDS = _counter("records_total", "records by what became of them", "aggregate", "outcome")
-BATCH_SECONDS = _histogram("batch_seconds", "one batch transaction, from lock to commit", "aggregate")
+BATCH_SECONDS = _histogram("batch_seconds", "one batch, with what was tried again", "aggregate")
 BATCH_RECORDS = _histogram("batch_records", "records of one batch transaction", "aggregate", buckets=_SIZES)
 BATCH_RETRIES = _counter(
     "batch_retries_total", "batches tried again, by the error's class", "aggregate", "error"
@@ -57,9 +57,7 @@ BATCH_RETRIES = _counter(
 CLAIMS = _counter("claims_total", "lanes claimed", "aggregate")
 LANES_OWNED = _gauge("lanes_owned", "lanes that this process works", "aggregate")
 LANES_HALTED = _gauge("lanes_halted", "lanes of this process that wait for an operator", "aggregate")
-COMMAND_LAG = _gauge(
-    "command_lag_records", "records in the topic that are not consumed, of our lanes", "aggregate"
-)
+COMMAND_LAG = _gauge("command_lag_records", "records in the topic that are not consumed", "aggregate")
 REPLIES = _counter("replies_total", "answers to those who asked: sent, refused, dropped or failed", "result")
 
 # --- out -------------------------------------------------------------------------------------------------------------

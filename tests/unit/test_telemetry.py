@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from tests.architecture import tree
+from tidemill import telemetry
 from tidemill.telemetry import REGISTRY, Log, LogFormat, configure_logging, logger
 
 CANARY = "c4n4ry-s3cr3t"
@@ -112,3 +114,15 @@ def test_no_metric_is_labelled_with_an_id() -> None:
     }
     assert used
     assert used <= allowed
+
+
+def test_every_metric_and_log_event_is_used() -> None:
+    source = "".join(tree.text(path) for path in tree.python_files("src") if path.name != "telemetry.py")
+    metrics = [
+        name
+        for name, value in vars(telemetry).items()
+        if name.isupper() and type(value).__name__ in {"Counter", "Gauge", "Histogram"}
+    ]
+    assert len(metrics) > 15
+    assert [name for name in metrics if not re.search(rf"\b{name}\.", source)] == []
+    assert [event.name for event in Log if f"Log.{event.name}" not in source] == []

@@ -16,6 +16,7 @@ from typing import Final
 from tidemill.app.connections import DatabaseProbe, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part, outcome_messages
 from tidemill.app.health import Probe
+from tidemill.app.lag import LagWatch
 from tidemill.app.lanes import lane_of, parts_with_lanes
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.process import owner_name, run_process
@@ -143,6 +144,7 @@ def _keepers(common: Shared) -> list[Job]:
     return [
         Job("generations", lambda: GenerationKeeper(generations, policy)),
         Job("outbox generations", lambda: OutboxKeeper(outbox, SystemClock())),
+        Job("lag", lambda: LagWatch(common.deployment, common.relay_pool, common.kafka)),
     ]
 
 

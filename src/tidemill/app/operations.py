@@ -109,8 +109,8 @@ async def status(deployment: Deployment) -> Status:
         lanes, projections = await database.lanes(), await database.projections()
     ends, trouble = await _ends(deployment, lanes)
     return Status(
-        streams=_streams(lanes, ends),
-        views=_views(deployment, lanes, projections),
+        streams=stream_status(lanes, ends),
+        views=view_status(deployment, lanes, projections),
         halts=[*_lane_halts(lanes), *_view_halts(projections)],
         trouble=trouble,
     )
@@ -129,7 +129,10 @@ async def _ends(
         return {}, str(error)
 
 
-def _streams(lanes: Sequence[LaneState], ends: Mapping[str, Sequence[tuple[int, int]]]) -> list[StreamStatus]:
+def stream_status(
+    lanes: Sequence[LaneState], ends: Mapping[str, Sequence[tuple[int, int]]]
+) -> list[StreamStatus]:
+    """Return how far each stream is; `ends`: command topic -> bounds of its partitions, where Kafka was asked."""
     streams = []
     for aggregate in dict.fromkeys(lane.aggregate for lane in lanes):
         ours = [lane for lane in lanes if lane.aggregate == aggregate]
@@ -151,9 +154,10 @@ def _streams(lanes: Sequence[LaneState], ends: Mapping[str, Sequence[tuple[int, 
     return streams
 
 
-def _views(
+def view_status(
     deployment: Deployment, lanes: Sequence[LaneState], projections: Sequence[ProjectionState]
 ) -> list[ViewStatus]:
+    """Return how far each read model is."""
     known = {projection.name: projection for projection in projections}
     views = []
     for name, (part, _) in deployment.projections().items():

@@ -10,6 +10,7 @@ from typing import Any, Final
 from tidemill.app.commands_process import probes
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
+from tidemill.app.lag import LagWatch
 from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.process import owner_name, run_process
@@ -81,11 +82,12 @@ async def projection_jobs(shared: AsyncExitStack, deployment: Deployment) -> lis
     pool = await open_pool(shared, deployment.settings, name=owner, size=count + 2)
     kafka = kafka_connection(deployment.settings, owner.replace(" ", "-"))
     parts = await parts_with_lanes(deployment, pool)
-    return [
+    jobs = [
         await _projector_job(shared, deployment, part, pool, kafka)
         for part, _ in parts.values()
         if part.context.projections
     ]
+    return [*jobs, Job("lag of read models", lambda: LagWatch(deployment, pool, kafka))]
 
 
 async def _projector_job(

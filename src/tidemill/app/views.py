@@ -13,15 +13,15 @@ from tidemill.app.deployment import Deployment, Part
 from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.operations import operating
 from tidemill.clock import SystemClock
-from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections.ports import Comparison
 from tidemill.projections.rebuild import rebuild
 from tidemill.projections.replay import Parts
 from tidemill.projections.verify import verify
-from tidemill.storage.generated import select_page, table_name
+from tidemill.queries.read_models import Page, ReadModels
+from tidemill.storage.generated import table_name
 from tidemill.storage.operations import OperationsDatabase
-from tidemill.storage.pool import connection
+from tidemill.storage.queries import ReadModelDatabase
 from tidemill.storage.views import ViewDatabase
 from tidemill.storage.workshops import DatabaseWorkshops
 from tidemill.transport.avro.events import AvroEventCodec
@@ -70,21 +70,19 @@ async def list_views(deployment: Deployment) -> list[ViewShown]:
     return shown
 
 
-async def read_view(
-    deployment: Deployment, name: str, key: Sequence[str], limit: int
-) -> list[dict[str, Any]]:
-    """Return rows of a read model by key, as its readers see them. Raises `UsageError`."""
-    _, projection = deployment.projection(name)
+async def read_page(deployment: Deployment, name: str, key: Sequence[str], limit: int) -> Page:
+    """Return rows of a read model by the first columns of its key. Raises `UsageError`, `Unavailable`."""
     async with AsyncExitStack() as shared:
         pool = await open_pool(shared, deployment.settings, name="tidemill query", size=1, login="reader")
-        given = len(projection.key_columns)
-        if len(key) > given:
-            raise UsageError(
-                f"{name} has the key {', '.join(projection.key_columns)}: give --key at most {given} times"
-            )
-        async with connection(pool) as borrowed:
-            rows = await borrowed.fetch(select_page(projection.table, len(key)), *key, limit)
-        return [dict(row) for row in rows]
+        projections = [projection for _, projection in deployment.projections().values()]
+        return await ReadModels(projections, ReadModelDatabase(pool)).page(name, key, limit)
+
+
+async def read_view(
+    deployment: Deployment, name: str, key: Sequence[str], limit: int
+) -> Sequence[dict[str, Any]]:
+    """Return the rows of `read_page`."""
+    return (await read_page(deployment, name, key, limit)).rows
 
 
 async def rebuild_view(deployment: Deployment, name: str, on_progress: OnProgress) -> int:

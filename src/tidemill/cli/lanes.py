@@ -37,30 +37,17 @@ def list_(
     if as_json:
         print_json(chosen)
         return
-    columns = (
-        "lane",
-        "name",
-        "owner",
-        "epoch",
-        "next offset",
-        "position",
-        "sequence",
-        "published",
-        "timeline",
-        "halted",
-    )
+    columns = ("lane", "name", "next offset", "position", "sequence", "published", "halted", "owner")
     rows = [
         (
             each.lane,
             each.name,
-            each.owner,
-            each.epoch,
             each.next_offset,
             each.position,
             each.sequence,
             each.published_sequence,
-            each.timeline,
             each.halt_code,
+            each.owner,
         )
         for each in chosen
     ]
@@ -109,24 +96,10 @@ def _show(found: LaneShown) -> None:
             f"           or decide where to read on: tidemill lanes resume {state.name} --skip-to OFFSET --reason TEXT"
         )
         say(f"           or, for its history: tidemill lanes reconcile {state.name} --reason TEXT")
-    columns = (
-        "batch",
-        "gen",
-        "epoch",
-        "offsets",
-        "applied",
-        "rejected",
-        "duplicate",
-        "parked",
-        "events",
-        "at",
-        "reason",
-    )
+    columns = ("batch", "offsets", "applied", "rejected", "duplicate", "parked", "events", "at", "reason")
     rows = [
         (
             entry.batch,
-            entry.gen,
-            entry.epoch,
             f"{entry.from_offset}-{entry.to_offset}",
             entry.applied,
             entry.rejected,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,7 +80,7 @@ def print_json_line(value: Any) -> None:
     typer.echo(json.dumps(plain(value), ensure_ascii=False))
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any) -> Any:  # noqa: PLR0911  one line for each kind of value reads best
     """Return what JSON can say of a value: dataclasses and named tuples as objects, bytes as text or hex."""
     if is_dataclass(value) and not isinstance(value, type):
         return {name: plain(item) for name, item in asdict(value).items()}
@@ -93,6 +94,8 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, bytes):
         return text_of(value)
+    if isinstance(value, Decimal):
+        return decimal_text(value)
     if isinstance(value, Iterable):
         return [plain(item) for item in value]
     return str(value)
@@ -117,12 +120,32 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
 
     shown = [[item if isinstance(item, Text) else cell(item) for item in row] for row in rows]
     numeric = [all(_is_number(row[index]) for row in shown) and bool(shown) for index in range(len(columns))]
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, title_style="bold")
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title_style="bold",
+    )
     for name, right in zip(columns, numeric, strict=True):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in shown:
         table.add_row(*row)
     console().print(table)
+
+
+def print_records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows as a table or, where the terminal is too narrow for it, one below the other."""
+    widths = [max(len(cell(value)) for value in column) for column in zip(columns, *rows, strict=True)]
+    if sum(widths) + 3 * len(widths) <= console().width:
+        print_table(columns, rows)
+        return
+    name_width = max(map(len, columns))
+    for row in rows:
+        for name, value in zip(columns, row, strict=True):
+            say(f"[bold]{name:<{name_width}}[/bold]  {{value}}", value=value)
+        say("")
 
 
 def cell(value: Any) -> str:
@@ -133,11 +156,19 @@ def cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, Decimal):
+        return decimal_text(value)
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, bytes):
         return visible(text_of(value))
     return visible(str(value))
+
+
+def decimal_text(value: Decimal) -> str:
+    """Return a decimal number without an exponent, and without zeros that say nothing."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def visible(text: str) -> str:

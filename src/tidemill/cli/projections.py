@@ -30,11 +30,10 @@ def list_(as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    columns = ("read model", "of", "table", "events", "to fold", "halted", "rebuilt", "verified")
+    columns = ("read model", "table", "events", "to fold", "halted", "rebuilt", "verified")
     rows = [
         (
             each.name,
-            each.aggregate,
             each.table,
             each.events,
             each.lag,

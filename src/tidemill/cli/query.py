@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, examples, note, print_json, print_table
+from tidemill.cli.output import AsJson, examples, note, print_json, print_records
 
 EXAMPLES = examples(
     "tidemill query latest-quotes", "tidemill query daily-bars --key AAPL --key 2013-02-01 --json"
@@ -22,20 +22,25 @@ def query(
         list[str] | None,
         typer.Option(help="Only rows with this value of the key; repeat it for further key columns."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many rows.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many rows.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show rows of a read model, by key."""
     from tidemill.app import views
     from tidemill.app.running import run
 
-    rows = run(views.read_view(session.deployment(), name, key or [], limit))
+    page = run(views.read_page(session.deployment(), name, key or [], limit))
     if as_json:
-        print_json(rows)
+        print_json(page.rows)
         return
-    if not rows:
+    if not page.rows:
         note("No rows. How far it is: tidemill status")
         return
-    hidden = {"id", "uuid"}
-    columns = [column for column in rows[0] if column not in hidden]
-    print_table(columns, [[row[column] for column in columns] for row in rows])
+    columns = [column for column in page.columns if column not in _ENGINES_OWN]
+    print_records(columns, [[row[column] for column in columns] for row in page.rows])
+    if page.more:
+        note(f"There are more: --limit {limit * 10}, or the first columns of the --key")
+
+
+_ENGINES_OWN = frozenset({"id", "uuid"})
+"""Columns that are made of the key; people see the key itself."""

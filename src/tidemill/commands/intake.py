@@ -21,9 +21,12 @@ from tidemill.commands.ports import CommandSource, CommandStore, LaneFollower, P
 from tidemill.commands.queues import Queues, Share
 from tidemill.commands.screening import Arrival, Screen
 from tidemill.domain.errors import Fenced, Unreadable
+from tidemill.domain.messages import Outcome
 from tidemill.domain.stream import Stream
 from tidemill.service import Health
-from tidemill.telemetry import BATCH_RECORDS, RECORDS
+from tidemill.telemetry import BATCH_RECORDS, BATCH_SECONDS, RECORDS, Log, logger
+
+_log = logger(__name__)
 
 _HALT_WATCH_S: Final = 2.0
 _NOTE_EVERY_S: Final = 5.0
@@ -175,7 +178,8 @@ class Intake:
             arrivals = await self._trial(share) or await self._screen.screen(records)
         except Fenced as fenced:
             return Done(fenced=fenced.lanes)
-        return await self._writer.apply(claims, arrivals)
+        with BATCH_SECONDS.labels(self._aggregate).time():
+            return await self._writer.apply(claims, arrivals)
 
     async def _trial(self, share: Share) -> list[Arrival] | None:
         """Before a suspect is touched, count the attempt; the one that ended two processes alone is parked unread."""
@@ -194,6 +198,9 @@ class Intake:
             if count:
                 RECORDS.labels(self._aggregate, outcome.value).inc(count)
         BATCH_RECORDS.labels(self._aggregate).observe(len(share.records))
+        if parked := done.counts[Outcome.PARKED]:
+            lanes = [queue.lane for queue in share.queues]
+            _log.warning(Log.RECORD_PARKED, aggregate=self._aggregate, lanes=lanes, records=parked)
         self._let_flow(share)
         lost = [
             queue for queue in share.queues if queue.lane in done.fenced and still_ours(self._queues, queue)
