@@ -75,6 +75,8 @@ class KeyedProducer:
 
         Raises `Unavailable` (some of them may have arrived), `UsageError` for a record that is too large.
         """
+        if self._failed:
+            raise Unavailable("kafka", f"the producer for {self._topic} has failed before: make a new one")
         try:
             async with answering(f"publishing to {self._topic}", self._connection.call_timeout_s):
                 answers = [await self._submit(record) for record in records]

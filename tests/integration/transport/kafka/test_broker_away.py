@@ -17,6 +17,7 @@ from tidemill.outbox.ports import OutboundRecord, PublisherFenced, Tail
 from tidemill.transport.kafka import KafkaProbe, KafkaPublishers
 from tidemill.transport.kafka.client import KafkaConnection, idempotent_producer, manual_consumer
 from tidemill.transport.kafka.closing import hard_close
+from tidemill.transport.kafka.logs import Limiter, limit_client_logs
 
 pytestmark = [pytest.mark.breaks_servers, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -273,6 +274,31 @@ async def test_starting_without_a_broker_fails_in_time(broker: Broker, breakable
         for part in (publisher, source, events, publishers):
             async with at_most(4):
                 await part.close()
+
+
+async def test_an_absence_does_not_flood_the_log(
+    broker: Broker, breakable_world: KafkaWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = breakable_world
+    limit_client_logs(Limiter(first=3))
+    try:
+        publishers = KafkaPublishers(broker.connection, timeout_s=3, batch_bytes=MAX_COMMAND_BYTES)
+        publisher, _ = await start_relay(publishers, world)
+        events = world.events()
+        await events.start({})
+        await broker.kill()
+        caplog.clear()
+        with pytest.raises(Unavailable):  # three seconds of vain attempts, ten a second and client
+            await publisher.publish({world.topics.events: numbered(1, 10)})
+        lines = [record for record in caplog.records if record.name.startswith("aiokafka")]
+        kinds = {(line.name, line.levelno, line.msg) for line in lines}
+        assert lines, "nothing was told"
+        assert len(lines) <= 3 * len(kinds)
+        assert len(lines) < 40
+        for part in (publisher, events, publishers):
+            await part.close()
+    finally:
+        limit_client_logs(Limiter(first=10**9))
 
 
 async def test_the_probe_tells_what_no_consumer_does(broker: Broker, breakable_world: KafkaWorld) -> None:

@@ -1,0 +1,277 @@
+"""Reading from a real broker what the fake cannot show: fetches over many partitions, codecs, sizes, tails, speed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from tests.support.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
+from tests.support.waiting import eventually
+from tidemill.commands.ports import PartitionError
+from tidemill.domain.errors import Unavailable, UsageError
+from tidemill.domain.partitioner import partition_of
+from tidemill.outbox.ports import OutboundRecord, Tail, Tails
+from tidemill.transport.kafka import (
+    KafkaCommandSource,
+    KafkaConnection,
+    KafkaEventSource,
+    KafkaPublishers,
+    KeyedProducer,
+    Outgoing,
+    TopicReader,
+    Topics,
+    TopicSettings,
+    plan_topics,
+)
+from tidemill.transport.kafka.lookup import Lookup
+from tidemill.transport.kafka.tail import TailReader
+
+
+class Everything:
+    """An owner that lets every partition flow from its start, and keeps what arrives."""
+
+    def __init__(self, source: KafkaCommandSource) -> None:
+        self.source = source
+        self.read: dict[int, list[Any]] = {}
+        self.faults: list[PartitionError] = []
+
+    def assigned(self, partitions: frozenset[int]) -> None:
+        self.source.resume_at(dict.fromkeys(partitions, 0))
+
+    async def revoked(self, partitions: frozenset[int]) -> None:
+        return
+
+    async def reads(self, check: Callable[[], object]) -> None:
+        async def checked() -> bool:
+            try:
+                for partition, records in (await self.source.poll()).items():
+                    self.read.setdefault(partition, []).extend(records)
+            except PartitionError as fault:
+                self.faults.append(fault)
+            return bool(check())
+
+        await self.source.start(self)
+        try:
+            assert await eventually(checked, 40, "all records")
+        finally:
+            await self.source.close()
+
+    def values(self, partition: int) -> list[bytes]:
+        return [record.value for record in self.read.get(partition, [])]
+
+
+def commands(world: KafkaWorld, max_records: int = 10_000) -> Everything:
+    topic = world.topics.commands
+    return Everything(
+        KafkaCommandSource(world.connection, topic=topic, group=f"g-{topic}", max_records=max_records)
+    )
+
+
+def plain(*values: bytes) -> list[OutboundRecord]:
+    return [OutboundRecord(b"k", value, []) for value in values]
+
+
+@pytest.mark.parametrize("max_records", [7, 10_000])
+async def test_nothing_of_other_partitions_is_lost_beside_a_poisoned_one(
+    world: KafkaWorld, max_records: int
+) -> None:
+    """The client moves on from the records of one partition, then raises the fault of the next."""
+    numbered = [b"%d" % number for number in range(300)]
+    for partition in range(4):
+        await world.write(world.topics.commands, partition, *plain(*numbered[:150]))
+    poisoned = await world.poison(world.topics.commands, 2)
+    for partition in range(4):
+        await world.write(world.topics.commands, partition, *plain(*numbered[150:]))
+    everything = commands(world, max_records)
+    others = [0, 1, 3]
+    await everything.reads(
+        lambda: everything.faults and all(len(everything.values(partition)) == 300 for partition in others)
+    )
+    assert [everything.values(partition) for partition in others] == [numbered] * 3
+    assert everything.values(2) == numbered[:150]
+    assert [(fault.partition, fault.offset) for fault in everything.faults] == [(2, poisoned)]
+
+
+@pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
+async def test_every_codec_can_be_read(world: KafkaWorld, codec: str | None) -> None:
+    values = [b"%d-" % number + b"x" * 200 for number in range(50)]
+    async with AIOKafkaProducer(
+        bootstrap_servers=world.connection.bootstrap, compression_type=codec, linger_ms=50
+    ) as producer:
+        for answer in [
+            await producer.send(world.topics.commands, value, key=b"k", partition=1) for value in values
+        ]:
+            await answer
+    everything = commands(world)
+    await everything.reads(lambda: len(everything.values(1)) == 50)
+    assert everything.values(1) == values
+
+
+async def test_a_batch_larger_than_a_fetch_arrives_and_does_not_hold_up_the_rest(
+    connection: KafkaConnection, unique_name: Callable[[str], str]
+) -> None:
+    world = KafkaWorld(connection, unique_name("large"), 4)
+    settings = TopicSettings(max_command_bytes=6 << 20, max_event_bytes=8 << 20)
+    await Topics(connection).create(plan_topics(world.topics, 4, settings))
+    async with AIOKafkaProducer(
+        bootstrap_servers=connection.bootstrap, max_request_size=6 << 20, max_batch_size=6 << 20
+    ) as producer:
+        for partition in range(4):
+            await producer.send_and_wait(world.topics.commands, b"x" * (5 << 20), partition=partition)
+            await producer.send_and_wait(world.topics.commands, b"small", partition=partition)
+    everything = commands(world)
+    await everything.reads(lambda: all(len(everything.values(partition)) == 2 for partition in range(4)))
+    assert not everything.faults
+    lookup = Lookup(connection)
+    found = await lookup.records_at({TopicPartition(world.topics.commands, p): 0 for p in range(4)})
+    await lookup.close()
+    assert [len(record.value) for record in found.values() if record] == [5 << 20] * 4
+    await world.close()
+
+
+async def test_no_clock_of_a_client_gets_a_command_refused_or_deleted(world: KafkaWorld) -> None:
+    years_ms = 10 * 365 * 24 * 3600 * 1000
+    about_now_ms = 1_800_000_000_000
+    async with AIOKafkaProducer(bootstrap_servers=world.connection.bootstrap) as producer:
+        for timestamp in (0, about_now_ms - years_ms, about_now_ms + years_ms):
+            await producer.send_and_wait(world.topics.commands, b"v", partition=0, timestamp_ms=timestamp)
+    everything = commands(world)
+    await everything.reads(lambda: len(everything.values(0)) == 3)
+    assert {record.timestamp_type for record in everything.read[0]} == {1}
+
+
+async def test_a_tail_behind_thousands_of_aborted_records_is_found_quickly(world: KafkaWorld) -> None:
+    topic = world.topics.events
+    headers: list[tuple[str, bytes | None]] = [("tm_position", b"5"), ("tm_sequence", b"4"), ("ce_id", b"e")]
+    await world.write(topic, 0, OutboundRecord(b"k", b"v", headers))
+    for _ in range(4):
+        await world.write(topic, 0, *plain(*[b"x" * 20] * 800), fate="aborted")
+    reader = TailReader(world.connection)
+    began = time.monotonic()
+    looks = await reader.look([TopicPartition(topic, 0), TopicPartition(topic, 1)])
+    took_s = time.monotonic() - began
+    await reader.close()
+    record = looks[TopicPartition(topic, 0)].record
+    assert record is not None
+    assert record.offset == 0
+    assert looks[TopicPartition(topic, 1)].record is None
+    assert took_s < 5, f"took {took_s:.1f} s"
+
+
+async def test_all_lanes_of_a_stream_start_together(
+    connection: KafkaConnection, unique_name: Callable[[str], str]
+) -> None:
+    """64 lanes, 192 tails: read through one consumer, all at once."""
+    world = KafkaWorld(connection, unique_name("wide"), 64)
+    await world.open()
+    publishers = KafkaPublishers(connection, batch_bytes=MAX_COMMAND_BYTES)
+    for expected in (None, Tail(1, 1, "e")):
+        lanes = [publishers.of(lane_of(world, partition)) for partition in range(64)]
+        began = time.monotonic()
+        tails = await asyncio.gather(*(lane.start() for lane in lanes))
+        took_s = time.monotonic() - began
+        assert tails == [Tails(expected, None, None)] * 64
+        headers: list[tuple[str, bytes | None]] = [
+            ("tm_position", b"1"),
+            ("tm_sequence", b"1"),
+            ("ce_id", b"e"),
+        ]
+        sent = {world.topics.events: [OutboundRecord(b"k", b"v", headers)]}
+        await asyncio.gather(*(lane.publish(sent) for lane in lanes))
+        await asyncio.gather(*(lane.close() for lane in lanes))
+        assert took_s < 10, f"took {took_s:.1f} s"
+    await publishers.close()
+    await world.close()
+
+
+async def test_a_topic_that_does_not_exist_is_told_at_once_and_how_to_make_it(
+    connection: KafkaConnection,
+) -> None:
+    world = KafkaWorld(connection, "missing-for-ever", 4)
+    publishers = KafkaPublishers(connection)
+    publisher, source = publishers.of(lane_of(world, 0)), world.commands()
+    began = time.monotonic()
+    for start in (publisher.start(), source.start(Everything(commands(world).source))):
+        with pytest.raises(Unavailable, match="does not exist: see `tidemill topics check`"):
+            await start
+    assert time.monotonic() - began < 8
+    for part in (publisher, source, publishers):
+        await part.close()
+
+
+async def test_a_partition_that_does_not_exist_is_told(world: KafkaWorld) -> None:
+    events = KafkaEventSource(
+        KafkaConnection(bootstrap=world.connection.bootstrap, call_timeout_s=2),
+        topic=world.topics.events,
+        partitions=5,
+    )
+    with pytest.raises(Unavailable):
+        await events.start({})
+    await events.close()
+    publishers = KafkaPublishers(world.connection)
+    publisher = publishers.of(lane_of(world, 4))
+    with pytest.raises(Unavailable, match="does not exist"):
+        await publisher.start()
+    await publisher.close()
+    await publishers.close()
+
+
+async def test_what_hands_publish_lies_where_its_key_belongs_and_can_be_read_back(world: KafkaWorld) -> None:
+    topic = world.topics.commands
+    sent = [Outgoing(b"key %d" % (n % 7), b"value %d" % n, [("n", b"%d" % n)]) for n in range(500)]
+    async with KeyedProducer(world.connection, topic, batch_bytes=MAX_COMMAND_BYTES) as producer:
+        await producer.open()
+        places = await producer.send(sent)
+        (forced,) = await producer.send([Outgoing(b"key 0", None, partition=3)])
+    assert [place.partition for place in places] == [partition_of(record.key, 4) for record in sent]
+    assert forced.partition == 3
+    async with TopicReader(world.connection, topic) as reader:
+        await reader.open()
+        found = {(one.partition, one.offset): one async for one in reader.records()}
+    assert len(found) == 501
+    for record, place in zip(sent, places, strict=True):
+        one = found[place]
+        assert (one.key, one.value, list(one.headers)) == (record.key, record.value, record.headers)
+
+
+async def test_a_record_that_is_too_large_is_refused_by_name(world: KafkaWorld) -> None:
+    async with KeyedProducer(world.connection, world.topics.commands, batch_bytes=4 << 20) as producer:
+        await producer.open()
+        with pytest.raises(UsageError, match="larger than"):
+            await producer.send([Outgoing(b"k", b"x" * (MAX_COMMAND_BYTES + 1))])
+        with pytest.raises(Unavailable, match="has failed before"):
+            await producer.send([Outgoing(b"k", b"small")])
+
+
+async def test_a_reader_shows_the_last_records_and_those_that_come(world: KafkaWorld) -> None:
+    topic = world.topics.events
+    for number in range(10):
+        await world.write(topic, 0, *plain(b"%d" % number))
+        await world.write(topic, 0, *plain(b"never"), fate="aborted")
+    await world.write(topic, 1, *plain(b"other"))
+    async with TopicReader(world.connection, topic) as reader:
+        await reader.open(last=3)
+        assert [one.value async for one in reader.records()] == [b"7", b"8", b"9", b"other"]
+    async with TopicReader(world.connection, topic, partition=0) as reader:
+        await reader.open(last=0)
+        following = reader.records(follow=True)
+        await world.write(topic, 1, *plain(b"elsewhere"))
+        await world.write(topic, 0, *plain(b"new"))
+        async with asyncio.timeout(10):
+            assert (await anext(following)).value == b"new"
+    with pytest.raises(UsageError, match="partitions 0 to 3"):
+        await TopicReader(world.connection, topic, partition=4).open()
+
+
+async def test_a_reader_says_where_it_cannot_read_on(world: KafkaWorld) -> None:
+    await world.write(world.topics.events, 0, *plain(b"a"))
+    at = await world.poison(world.topics.events, 0)
+    async with TopicReader(world.connection, world.topics.events, partition=0) as reader:
+        await reader.open()
+        with pytest.raises(UsageError, match=f"offset {at}"):
+            assert [one.value async for one in reader.records()] == []
