@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from tidemill.domain.errors import TransientError
+from tidemill.domain.errors import TidemillError, TransientError
 from tidemill.domain.messages import EventBase, ReadModelBase
 from tidemill.domain.projection import Key, Projection, Recorded
 
@@ -207,8 +207,19 @@ class Comparison(NamedTuple):
     examples: Sequence[Difference]
 
 
+class WorkshopLost(TidemillError):
+    """The connection that holds the workshop broke: somebody else may open it, and nothing more is done in this one."""
+
+    def __init__(self, projection: Projection, detail: str) -> None:
+        """Either the rows were swapped whole, or not at all."""
+        super().__init__(
+            f"the database connection of the workshop of {projection.name} was lost: {detail}; its rows are whole: "
+            "run it again"
+        )
+
+
 class Workshop(Protocol):
-    """A place where one projection's rows are built a second time. One at a time, for each projection."""
+    """A place where one projection's rows are built a second time. Every call may raise `WorkshopLost`."""
 
     @property
     def view(self) -> View:

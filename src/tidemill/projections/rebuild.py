@@ -23,7 +23,7 @@ async def rebuild(stream: Stream, projection: Projection, parts: Parts, on_progr
     Raises:
         UsageError: it is being rebuilt already, or its table cannot be swapped.
         ReplayFailed: an event is missing or unreadable. FoldFailed, DataError: the projection cannot fold one.
-        TransientError: a server was away for too long, or a reader held the table for too long.
+        TransientError: a server was away for too long, or a reader held the table for too long. WorkshopLost.
     """
     opened = parts.workshops.open(projection, stream.aggregate, stream.partitions, lasting=True)
     async with opened as workshop, Replay(stream, workshop.view, parts) as replay:

@@ -7,15 +7,15 @@ transaction with the checkpoints. The login must own the tables: that is the rol
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 import asyncpg
 
 from tidemill.domain.errors import TidemillError, TransientError, UsageError
 from tidemill.domain.projection import Projection
-from tidemill.projections.ports import Checkpoint, Comparison, Difference, View
+from tidemill.projections.ports import Checkpoint, Comparison, Difference, View, WorkshopLost
 from tidemill.storage import generated
 from tidemill.storage.errors import translated
 from tidemill.storage.pool import Connection, Pool, connection
@@ -26,6 +26,9 @@ _SQL = load_statements("projections")
 
 COPY_TIMEOUT_S: Final = 3600.0
 """How long copying or comparing all rows of a read model may take."""
+
+LOCK_TIMEOUT_S: Final = 2
+"""How long a swap waits for a lock; whoever wants to read the table waits behind it."""
 
 HOLD_TIMEOUT_S: Final = 60
 """How long a swap may hold the checkpoints while the last events are folded."""
@@ -39,16 +42,17 @@ class TableWorkshop:
         self._borrowed = borrowed
         self._projection = projection
         self._live = live
+        self._analyzed = False
         self.view = view
 
     async def live(self) -> Mapping[int, Checkpoint]:
-        with translated():
+        with self._working():
             return await read_checkpoints(self._borrowed, self._projection, self._live)
 
     async def photograph(self) -> Mapping[int, Checkpoint]:
         table = self._projection.table
         copy = f"create unlogged table {generated.photo_name(table)} as table {generated.table_name(table)}"
-        with translated():
+        with self._working():
             async with self._borrowed.transaction(isolation="repeatable_read"):
                 checkpoints = await read_checkpoints(self._borrowed, self._projection, self._live)
                 await self._borrowed.execute(copy, timeout=COPY_TIMEOUT_S)
@@ -56,7 +60,7 @@ class TableWorkshop:
 
     async def compare(self, examples: int) -> Comparison:
         table = self._projection.table
-        with translated():
+        with self._working():
             counts = await self._borrowed.fetchrow(generated.count_differences(table), timeout=COPY_TIMEOUT_S)
             rows, differing = counts or (0, 0)
             found = (
@@ -74,10 +78,11 @@ class TableWorkshop:
     @asynccontextmanager
     async def swap(self) -> AsyncIterator[Mapping[int, Checkpoint]]:
         projection, table = self._projection, self._projection.table
-        with translated():
-            await self._borrowed.execute(f"analyze {generated.view_name(table, live=False)}")
+        with self._working():
+            await self._analyze()
             async with self._borrowed.transaction():
                 await self._borrowed.execute(
+                    f"set local lock_timeout = '{LOCK_TIMEOUT_S}s'; "
                     f"set local idle_in_transaction_session_timeout = '{HOLD_TIMEOUT_S}s'"
                 )
                 held = await self._borrowed.fetch(_SQL["hold_checkpoints"], projection.name)
@@ -94,6 +99,23 @@ class TableWorkshop:
                 )
                 await self._borrowed.execute(_SQL["drop_other_checkpoints"], projection.name)
                 await self._borrowed.execute(_SQL["forget_halts"], projection.name)
+
+    async def _analyze(self) -> None:
+        """Have the planner know the new rows when the first query meets them; a second try need not."""
+        if not self._analyzed:
+            shadow = generated.view_name(self._projection.table, live=False)
+            await self._borrowed.execute(f"analyze {shadow}", timeout=COPY_TIMEOUT_S)
+            self._analyzed = True
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        try:
+            with translated():
+                yield
+        except TransientError as error:
+            if _is_lost(self._borrowed):
+                raise WorkshopLost(self._projection, str(error)) from error
+            raise
 
     async def _check_caught_up(self, live: Mapping[int, Checkpoint]) -> None:
         built = await read_checkpoints(self._borrowed, self._projection, self.view.incarnation)
@@ -169,6 +191,13 @@ async def _clear(borrowed: Connection, projection: Projection) -> None:
     async with borrowed.transaction():
         await borrowed.execute(f"drop table if exists {shadow}, {photo}")
         await borrowed.execute(_SQL["drop_other_checkpoints"], projection.name)
+
+
+def _is_lost(borrowed: Connection) -> bool:
+    try:
+        return borrowed.is_closed()
+    except asyncpg.InterfaceError:  # the pool has taken it back already
+        return True
 
 
 def _difference(row: asyncpg.Record, names: list[str]) -> Difference:
