@@ -93,11 +93,9 @@ async def test_what_hangs_at_the_end_is_cut_off(world: World) -> None:
     world.check(scribe)
 
 
-async def test_a_publisher_that_does_not_close_is_left_behind(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tidemill.outbox.relay.CLOSE_WITHIN_S", 0.01)
-    release = asyncio.Event()
+def slow_to_close(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Return what tells that a publisher closes, and what lets it."""
+    closing, release = asyncio.Event(), asyncio.Event()
 
     class Stuck:
         def __init__(self, inner: Any) -> None:
@@ -105,11 +103,36 @@ async def test_a_publisher_that_does_not_close_is_left_behind(
             self.start, self.publish = inner.start, inner.publish
 
         async def close(self) -> None:
+            closing.set()
             await release.wait()
             await self.inner.close()
 
     of = world.topics.of
     monkeypatch.setattr(world.topics, "of", lambda lane: Stuck(of(lane)))
+    return closing, release
+
+
+async def test_a_publisher_that_is_being_closed_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, release = slow_to_close(world, monkeypatch)
+    world.topics.broker.faults.append("lost")
+    world.outbox.store(Scribe(LANE).applied().batch())
+    await world.take(LANE)
+    await closing.wait()
+    dropping = asyncio.create_task(world.relays.drop([LANE.lane]))
+    await eventually(lambda: world.relays._relays[LANE.lane]._stopping, 5, "asked to stop")
+    assert not dropping.done()
+    release.set()
+    await dropping
+    assert world.topics.open == 0
+
+
+async def test_a_publisher_that_does_not_close_is_left_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill.outbox.relay.CLOSE_WITHIN_S", 0.01)
+    _, release = slow_to_close(world, monkeypatch)
     await world.take(LANE)
     with capture_logs() as told:
         await world.relays.drop([LANE.lane])

@@ -73,6 +73,9 @@ async def test_hints_of_many_lanes_are_stored_together() -> None:
     await world.take(*lanes)
     for lane in lanes:
         await world.published(3, lane)
+    await eventually(lambda: all(each.waiting for each in world.relays._relays.values()), 5, "all sent")
+    await world.relays._mark()
+    await world.relays._mark()
     await world.relays.stop()
     assert [sorted(marks) for marks in stored] == [[1, 2, 3, 4]]
     assert {lane: hint.position for lane, hint in world.outbox.hints.items()} == {1: 3, 2: 3, 3: 3, 4: 3}

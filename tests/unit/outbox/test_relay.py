@@ -80,6 +80,19 @@ async def test_the_next_rows_are_read_while_some_are_in_flight(world: World) -> 
     world.check(scribe)
 
 
+async def test_large_rows_are_read_ahead_too() -> None:
+    world = World(most_positions=100, max_bytes=300)
+    scribe = Scribe(LANE)
+    world.topics.gate.clear()
+    world.outbox.store(scribe.applied(6, payload=b"x" * 100).batch())
+    await world.take(LANE)
+    await eventually(lambda: world.topics.in_flight and world.outbox.reads == 2, 5, "the second read")
+    world.topics.gate.set()
+    await world.published(6)
+    await world.relays.stop()
+    assert [len(batches[EVENTS]) for batches in world.topics.publications] == [2, 2, 2]
+
+
 async def test_nothing_is_hinted_that_was_not_acknowledged(world: World) -> None:
     world.topics.gate.clear()
     world.outbox.store(Scribe(LANE).applied(5).batch())
@@ -126,6 +139,13 @@ async def test_a_publisher_that_cannot_start_is_made_again(world: World) -> None
     await world.published(2)
     world.check(scribe)
     assert world.relays.health().ok
+
+
+async def test_an_idle_lane_is_well_again_as_soon_as_its_publisher_starts(world: World) -> None:
+    world.topics.start_faults.extend([Unavailable("kafka", "away")] * 3)
+    await world.take(LANE)
+    await eventually(lambda: world.relays.health().ok, 5, "well")
+    assert world.relays.health().detail == {"lanes": {"sending": 1}, "failing": []}
 
 
 async def test_a_mistake_of_ours_is_loud_and_not_the_end(world: World) -> None:
