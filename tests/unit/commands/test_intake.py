@@ -314,3 +314,53 @@ async def test_a_lane_with_two_batches_waiting_is_held_back_and_let_go(world: Wo
     async with world.running():
         await world.until_logged(120)
     assert len(world.logged()) == 120
+
+
+async def test_a_halt_that_somebody_else_records_stops_the_lane_until_it_is_cleared(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill.commands.intake._HALT_WATCH_S", 0.02)
+    lane = partition_of(b"p1", 3) + 1
+    async with world.running() as intake:
+        await eventually(lambda: intake.health().detail["lanes"] == 3, what="three lanes")
+        world.store.halts[lane] = ("HISTORY_FORKED", "recorded by the relay")
+        await eventually(lambda: intake.health().detail["halted"] == 1, what="a halted lane")
+        world.send("p1")
+        world.store.halts.clear()
+        await world.until_logged(1)
+        assert intake.health().detail["halted"] == 0
+
+
+async def test_a_lane_that_the_relay_halts_at_its_claim_never_flows(world: World) -> None:
+    async def take(claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            if claim.lane.lane == 1:
+                await world.store.halt(claim, "HISTORY_BEHIND", "seen by the relay")
+
+    world.follower.take = take  # type: ignore[method-assign]
+    for number in range(12):
+        world.send(f"p{number}")
+    async with world.running() as intake:
+        await eventually(lambda: intake.health().detail["lanes"] == 2, what="two lanes")
+        await eventually(
+            lambda: {row.lane for row in world.store.tables.log[1]} == {2, 3}, what="their records"
+        )
+    assert world.store.lanes[1].progress.batch == 0
+
+
+async def test_a_position_that_retention_overtakes_halts_by_what_the_topic_has(world: World) -> None:
+    async with world.running() as intake:
+        await eventually(lambda: intake.health().detail["lanes"] == 3, what="three lanes")
+        world.broker.mark(TOPIC, 0)
+        world.broker.mark(TOPIC, 0)
+        world.broker.trim(TOPIC, 0, 2)
+        await world.until_halted("OFFSET_LOST")
+
+
+async def test_lanes_are_given_back_when_the_database_is_away_too(world: World) -> None:
+    async with world.running() as intake:
+        await eventually(lambda: intake.health().detail["lanes"] == 3, what="three lanes")
+        world.store.away = True
+    assert sorted(world.follower.dropped) == [1, 2, 3]
+    world.store.away = False
+    assert {held.owner for held in world.store.lanes.values()} == {"one"}
