@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
@@ -39,6 +39,11 @@ class EventBase(Message):
     service_name: Label
     timestamp: datetime
     correlation_id: Label | None = None
+
+    @classmethod
+    def of(cls, command: CommandBase) -> Self:
+        """Return the event that carries the command's fields of the same names."""
+        return cls.model_validate({name: getattr(command, name) for name in cls.model_fields})
 
 
 BASE_FIELDS = tuple(CommandBase.model_fields)

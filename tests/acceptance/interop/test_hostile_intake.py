@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -152,7 +151,7 @@ def good(framings: list[Framing]) -> Callable[[int], Sending]:
 
     def make(number: int) -> Sending:
         body, key = io.BytesIO(), f"key {number % KEYS}"
-        own = {"command_id": str(uuid4()), "timestamp": datetime.now(UTC), "text": key}
+        own = {"command_id": str(uuid4()), "text": key}
         schemaless_writer(body, parsed, GOOD | own)
         return Sending(key.encode(), framings[number % 2].probe + body.getvalue())
 

@@ -46,14 +46,7 @@ class DeactivateConnectorProfile(CommandBase):
     expected_version: Version | None = None
 
 
-class _ProfileEvent(EventBase):
-    @classmethod
-    def of(cls, command: CommandBase) -> Self:
-        """Return the event that carries the command's fields of the same names."""
-        return cls.model_validate({name: getattr(command, name) for name in cls.model_fields})
-
-
-class ConnectorProfileRegistered(_ProfileEvent):
+class ConnectorProfileRegistered(EventBase):
     """A profile came into being; it belongs to the service that said so."""
 
     profile_id: str
@@ -61,7 +54,7 @@ class ConnectorProfileRegistered(_ProfileEvent):
     profile_data: str
 
 
-class ConnectorProfileUpdated(_ProfileEvent):
+class ConnectorProfileUpdated(EventBase):
     """A profile changed; what is None stayed as it was."""
 
     profile_id: str
@@ -69,7 +62,7 @@ class ConnectorProfileUpdated(_ProfileEvent):
     profile_data: str | None = None
 
 
-class ConnectorProfileDeactivated(_ProfileEvent):
+class ConnectorProfileDeactivated(EventBase):
     """A profile is out of use, and its name is free."""
 
     profile_id: str
