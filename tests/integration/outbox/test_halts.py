@@ -5,8 +5,10 @@ from __future__ import annotations
 from tests.support.kafka import MAX_EVENT_BYTES
 from tests.support.outbox import Scribe
 from tests.support.real_relays import RealWorld, numbers
+from tests.support.waiting import eventually
 from tidemill.outbox.lanes import LaneRelays
 from tidemill.outbox.ports import OutboundRecord
+from tidemill.storage.lanes import LaneAdministration
 
 
 async def published(world: RealWorld, count: int, *, hinted: bool = True) -> tuple[Scribe, LaneRelays]:
@@ -49,6 +51,40 @@ async def test_a_restored_database_that_went_on_is_noticed(world: RealWorld) -> 
     code, detail = await world.halted(scribe.lane)
     assert code == "HISTORY_FORKED"
     assert "event 8 at position 8 is" in detail
+
+
+async def test_a_reconciled_history_goes_on_behind_the_topics(world: RealWorld) -> None:
+    scribe, relays = await published(world, 8)
+    other = await set_back(world, scribe, 5)
+    await world.store(*(other.applied().batch() for _ in range(6)))
+    lane = scribe.lane
+    await world.claim(relays, lane, epoch=2)
+    assert (await world.halted(lane))[0] == "HISTORY_FORKED"
+    publisher = world.kafka.publishers().of(lane)
+    tails = await publisher.start()
+    await publisher.close()
+    done = await LaneAdministration(world.pool).reconcile(lane.lane, tails, "restored from last night")
+    epoch = await world.pool.fetchval("select epoch from tm.lane where lane = $1", lane.lane)
+    await world.claim(relays, lane, epoch=epoch)
+    await eventually(lambda: relays.states()[lane.lane][1].position == done.position, 30, "all sent")
+    events = await world.read(world.topics.events, 0)
+    assert numbers(events, "tm_sequence") == list(range(1, done.sequence + 1))
+    assert numbers(events, "tm_timeline") == [1] * 8 + [2] * (done.sequence - 8)
+
+
+async def test_a_database_set_back_under_a_running_relay_is_noticed(world: RealWorld) -> None:
+    scribe = world.scribes[0]
+    await world.store(*(scribe.applied().batch() for _ in range(8)))
+    relays = await world.process()
+    await world.claim(relays, scribe.lane)
+    await world.sent(relays, scribe)
+    other = await set_back(world, scribe, 5)
+    await world.store(*(other.applied().batch() for _ in range(6)))
+    relays.wake([scribe.lane.lane])
+    code, detail = await world.halted(scribe.lane, relays)
+    assert code == "HISTORY_FORKED"
+    assert detail.startswith("position 9 does not continue position 8")
+    assert len(await world.read(world.topics.events, 0)) == 8
 
 
 async def test_an_event_that_was_altered_is_noticed(world: RealWorld) -> None:
