@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +154,13 @@ def test_a_record_that_ended_a_process_says_at_which_stage() -> None:
     (letter,) = RecordBuilder(LANE, 1).dead_letters([item()], [record])
     assert dict(letter.headers)["__connect.errors.stage"] == b"TASK_PUT"
     assert letter.value is None
+
+
+def test_every_header_is_documented() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "records.md").read_text()
+    (event,), (outcome,) = records(item(correlation="c", trace="t"))
+    parked = ParkedRecord(1, "t", 0, 0, None, None, (), "MALFORMED", "d")
+    (letter,) = RecordBuilder(LANE, 1).dead_letters([item()], [parked])
+    documented = set(re.findall(r"^\| `([\w.-]+)` \|", text, re.MULTILINE))
+    sent = {name for record in (event, outcome, letter) for name, _ in record.headers}
+    assert sent == documented
