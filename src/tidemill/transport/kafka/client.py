@@ -8,6 +8,7 @@ producer waits for all in-sync replicas. A test keeps other modules from making 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from ssl import SSLContext, create_default_context
 from typing import Any, Final, Literal
@@ -18,12 +19,15 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from pydantic import SecretStr
 
 from tidemill.domain.errors import UsageError
+from tidemill.transport.kafka.unpacking import limit_unpacking
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 _REBALANCE_MS: Final = 30_000
 """How long the group waits for a member that lives: it may have a batch to end first. A dead one is missed sooner."""
+
+limit_unpacking()
 
 _SAFE_CONSUMER: Final[dict[str, Any]] = {
     "enable_auto_commit": False,
@@ -98,18 +102,35 @@ class KafkaConnection:
         return options
 
     def _ssl_context(self) -> SSLContext:
-        """Demand a certificate that is signed and names the host: the context's defaults do."""
+        password = self.key_password.get_secret_value() if self.key_password else ""
+        files = (self.ca_file, self.cert_file, self.key_file)
         try:
-            context = create_default_context(cafile=self.ca_file)
-            if self.cert_file is not None:
-                password = self.key_password.get_secret_value() if self.key_password else ""
-                # a function, so that a key with a password never makes OpenSSL ask at the terminal
-                context.load_cert_chain(self.cert_file, self.key_file, lambda: password)
+            changed = tuple(file.stat().st_mtime_ns for file in files if file is not None)
+            return _ssl_context(*files, password, changed)
         except OSError as error:
             raise UsageError(
                 f"Kafka: a certificate or key cannot be read: {error}; check the files"
             ) from error
-        return context
+
+
+@lru_cache(maxsize=8)
+def _ssl_context(
+    ca_file: Path | None,
+    cert_file: Path | None,
+    key_file: Path | None,
+    password: str,
+    _changed: tuple[int, ...],
+) -> SSLContext:
+    """Demand a certificate that is signed and names the host: the context's defaults do.
+
+    Kept, as reading the system's certificates takes 20 ms and every lane has a client of its own; renewed files are
+    read again.
+    """
+    context = create_default_context(cafile=ca_file)
+    if cert_file is not None:
+        # a function, so that a key with a password never makes OpenSSL ask at the terminal
+        context.load_cert_chain(cert_file, key_file, lambda: password)
+    return context
 
 
 def group_consumer(connection: KafkaConnection, *, group: str) -> AIOKafkaConsumer:

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from tidemill.projections.ports import EventRecord, OffsetOutOfRange, PartitionError, Unfetchable
 from tidemill.transport.kafka.client import KafkaConnection, manual_consumer
 from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.fetching import Fault
-from tidemill.transport.kafka.lookup import assign
+from tidemill.transport.kafka.lookup import assign, partitions_of
 
 _WAIT_S: Final = 0.2
 _WANTED: Final = ("tm_sequence", "ce_time", "ce_type")
@@ -100,7 +101,8 @@ class KafkaEventSource:
         self._consumer = manual_consumer(self._connection)
         async with answering(f"opening {self._topic}", self._connection.call_timeout_s):
             await self._consumer.start()
-            await self._consumer.end_offsets(self._partitions)  # raises if one does not exist
+            if await partitions_of(self._consumer, self._topic) < len(self._partitions):
+                raise UnknownTopicOrPartitionError(self._partitions[-1])
         starts = {tp: offsets.get(tp.partition, 0) for tp in self._partitions}
         self._fetching = assign(self._consumer, starts, max_records=self._max_records, wait_s=_WAIT_S)
         self._held, self._faulty, self._flowing = set(), set(), set(self._partitions)

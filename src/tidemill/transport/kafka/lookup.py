@@ -49,11 +49,7 @@ class Lookup:
     async def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""
         async with self.asking(f"looking for topic {topic}") as consumer:
-            cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001  the public way waits for the topic
-            known = cluster.partitions_for_topic(topic)
-            if not known:
-                raise UnknownTopicOrPartitionError(topic)
-            return len(known)
+            return await partitions_of(consumer, topic)
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """Return (first offset, end offset) of each partition; the end is the last stable offset."""
@@ -89,6 +85,15 @@ class Lookup:
                 if consumer is not None:
                     await kill(consumer)  # it is in no group that it would have to leave
                 raise
+
+
+async def partitions_of(consumer: Any, topic: str) -> int:
+    """Return how many partitions a topic has. Raises `UnknownTopicOrPartitionError` at once if there is none."""
+    cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001  the public way waits for the topic
+    known = cluster.partitions_for_topic(topic)
+    if not known:
+        raise UnknownTopicOrPartitionError(topic)
+    return len(known)
 
 
 async def bounds_of(

@@ -85,7 +85,7 @@ class KafkaLanePublisher:
 
     async def start(self) -> Tails:
         doing = f"starting the publisher of {self._name}"
-        async with self._turn, self._dying_of_any_error(), answering(doing, self._settings.timeout_s):
+        async with self._dying_of_any_error(), answering(doing, self._settings.timeout_s), self._turn:
             await self._producer.start()  # fences, and ends the predecessor's transaction
             await self._find()
             looks = await self._settled()
@@ -103,7 +103,7 @@ class KafkaLanePublisher:
             return
         self.publications += 1
         doing = f"publishing to {self._name}"
-        async with self._turn, self._dying_of_any_error(), answering(doing, self._settings.timeout_s):
+        async with self._dying_of_any_error(), answering(doing, self._settings.timeout_s), self._turn:
             await (self._transaction(batches) if self._settings.transactional else self._send(batches))
 
     async def close(self) -> None:

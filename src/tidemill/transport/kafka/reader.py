@@ -14,7 +14,7 @@ from tidemill.transport.kafka.client import KafkaConnection, manual_consumer
 from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.fetching import Fault, Harvest
-from tidemill.transport.kafka.lookup import Lookup, assign, bounds_of
+from tidemill.transport.kafka.lookup import assign, bounds_of, partitions_of
 
 _OFFSETS_PER_RECORD: Final = 4  # a record of a transaction of its own has a control record beside it
 
@@ -47,11 +47,10 @@ class TopicReader:
 
         Raises `Unavailable`, and `UsageError` for a partition that the topic does not have.
         """
-        partitions = await self._partitions()
         self._consumer = manual_consumer(self._connection)
         async with answering(f"opening {self._topic}", self._connection.call_timeout_s):
             await self._consumer.start()
-            bounds = await bounds_of(self._consumer, partitions)
+            bounds = await bounds_of(self._consumer, await self._partitions())
         self._last = last
         self._ends = {tp: end for tp, (_, end) in bounds.items()}
         self._fetching = assign(self._consumer, {tp: self._start(*span) for tp, span in bounds.items()})
@@ -74,11 +73,7 @@ class TopicReader:
             await hard_close(consumer, self._connection.close_timeout_s)
 
     async def _partitions(self) -> list[TopicPartition]:
-        lookup = Lookup(self._connection)
-        try:
-            count = await lookup.partitions(self._topic)
-        finally:
-            await lookup.close()
+        count = await partitions_of(self._consumer, self._topic)
         if self._partition is not None and not 0 <= self._partition < count:
             raise UsageError(f"{self._topic} has partitions 0 to {count - 1}, no partition {self._partition}")
         wanted = range(count) if self._partition is None else [self._partition]

@@ -112,6 +112,31 @@ async def test_every_codec_can_be_read(world: KafkaWorld, codec: str | None) -> 
     assert everything.values(1) == values
 
 
+@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+async def test_a_batch_that_unpacks_to_too_much_stops_its_partition_and_no_process(
+    world: KafkaWorld, codec: str
+) -> None:
+    topic = world.topics.commands
+    await world.write(topic, 0, *plain(b"before"))
+    async with AIOKafkaProducer(
+        bootstrap_servers=world.connection.bootstrap, compression_type=codec, max_batch_size=1 << 30
+    ) as producer:
+        batch = producer.create_batch()
+        for _ in range(80):
+            batch.append(timestamp=None, key=None, value=bytes(1 << 20))
+        bomb = await (await producer.send_batch(batch, topic, partition=0))
+    for partition in range(4):
+        await world.write(topic, partition, *plain(b"after"))
+    everything = commands(world)
+    await everything.reads(
+        lambda: everything.faults and all(everything.values(partition) for partition in range(4))
+    )
+    assert [everything.values(partition) for partition in range(4)] == [[b"before"], *[[b"after"]] * 3]
+    (fault,) = everything.faults
+    assert (fault.partition, fault.offset) == (0, bomb.offset)
+    assert "unpacks to more than" in fault.detail
+
+
 async def test_a_batch_larger_than_a_fetch_arrives_and_does_not_hold_up_the_rest(
     connection: KafkaConnection, unique_name: Callable[[str], str]
 ) -> None:
@@ -205,12 +230,8 @@ async def test_a_topic_that_does_not_exist_is_told_at_once_and_how_to_make_it(
 
 
 async def test_a_partition_that_does_not_exist_is_told(world: KafkaWorld) -> None:
-    events = KafkaEventSource(
-        KafkaConnection(bootstrap=world.connection.bootstrap, call_timeout_s=2),
-        topic=world.topics.events,
-        partitions=5,
-    )
-    with pytest.raises(Unavailable):
+    events = KafkaEventSource(world.connection, topic=world.topics.events, partitions=5)
+    with pytest.raises(Unavailable, match="does not exist"):
         await events.start({})
     await events.close()
     publishers = KafkaPublishers(world.connection)
@@ -264,8 +285,9 @@ async def test_a_reader_shows_the_last_records_and_those_that_come(world: KafkaW
         await world.write(topic, 0, *plain(b"new"))
         async with asyncio.timeout(10):
             assert (await anext(following)).value == b"new"
-    with pytest.raises(UsageError, match="partitions 0 to 3"):
-        await TopicReader(world.connection, topic, partition=4).open()
+    async with TopicReader(world.connection, topic, partition=4) as reader:
+        with pytest.raises(UsageError, match="partitions 0 to 3"):
+            await reader.open()
 
 
 async def test_a_reader_says_where_it_cannot_read_on(world: KafkaWorld) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import subprocess
 from dataclasses import replace
@@ -95,7 +96,11 @@ def test_a_client_certificate_is_loaded_with_its_key(tmp_path: Path) -> None:
         key_file=key,
         key_password=SecretStr(CANARY),
     )
-    assert len(connection.options()["ssl_context"].get_ca_certs()) == 1
+    context = connection.options()["ssl_context"]
+    assert len(context.get_ca_certs()) == 1
+    assert connection.options()["ssl_context"] is context, "64 lanes read it once"
+    os.utime(cert, ns=(1, 1))
+    assert connection.options()["ssl_context"] is not context, "a renewed certificate is taken up"
     for wrong in (None, SecretStr("another")):
         with pytest.raises(UsageError):
             replace(connection, key_password=wrong).options()

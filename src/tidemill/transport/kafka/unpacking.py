@@ -1,0 +1,94 @@
+"""A limit to what a compressed Kafka batch may unpack to.
+
+Six kilobytes of zstd unpack to 200 MiB, below every size limit of the broker, and the client unpacks a batch whole
+before anybody can look at it: one record could end every process that its lane wanders to. So the client's decoders are
+replaced by ones that stop; such a batch then is one that cannot be unpacked, which halts its lane by name.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import aiokafka.record.default_records as plain
+import cramjam
+from aiokafka.codec import _detect_xerial_stream
+from aiokafka.record._crecords import default_records as compiled
+
+MAX_UNPACKED_BYTES: Final = 32 << 20
+"""Over a hundred times the largest command, thirty times the largest event, as they are limited by default."""
+
+_GZIP: Final = 31
+_XERIAL_HEADER_BYTES: Final = 16
+_BLOCK_SIZE: Final = struct.Struct("!i")
+_room = bytearray(
+    MAX_UNPACKED_BYTES
+)  # of which only those pages are ever real that something was unpacked to
+
+
+class UnpacksTooLarge(ValueError):
+    """A batch unpacks to more than `MAX_UNPACKED_BYTES`."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the batch unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB")
+
+
+def limit_unpacking() -> None:
+    """Put the limit into the client's parsers, for this process. Safe to repeat."""
+    for parser in (compiled, plain):
+        parser.gzip_decode = _gzip
+        parser.snappy_decode = _snappy
+        parser.lz4_decode = _lz4
+        parser.zstd_decode = _zstd
+
+
+def _gzip(payload: bytes) -> bytes:
+    parts: list[bytes] = []
+    left = MAX_UNPACKED_BYTES
+    while payload:
+        member = zlib.decompressobj(_GZIP)
+        parts.append(member.decompress(payload, left + 1))
+        left -= len(parts[-1])
+        if left < 0:
+            raise UnpacksTooLarge
+        if not member.eof:
+            raise EOFError("the gzip stream ends too early")
+        payload = member.unused_data
+    return b"".join(parts)
+
+
+def _snappy(payload: bytes) -> bytes:
+    blocks = list(_xerial_blocks(payload)) if _detect_xerial_stream(payload) else [payload]
+    if sum(cramjam.snappy.decompress_raw_len(block) for block in blocks) > MAX_UNPACKED_BYTES:
+        raise UnpacksTooLarge
+    return b"".join(bytes(cramjam.snappy.decompress_raw(block)) for block in blocks)
+
+
+def _xerial_blocks(payload: bytes) -> Iterator[memoryview]:
+    stream = memoryview(payload)[_XERIAL_HEADER_BYTES:]
+    while stream:
+        (size,) = _BLOCK_SIZE.unpack_from(stream)
+        if not 0 < size <= len(stream) - _BLOCK_SIZE.size:
+            raise EOFError("a snappy block ends too early")
+        yield stream[_BLOCK_SIZE.size : _BLOCK_SIZE.size + size]
+        stream = stream[_BLOCK_SIZE.size + size :]
+
+
+def _lz4(payload: bytes) -> bytes:
+    return _into_room(cramjam.lz4, payload)
+
+
+def _zstd(payload: bytes) -> bytes:
+    return _into_room(cramjam.zstd, payload)
+
+
+def _into_room(codec: Any, payload: bytes) -> bytes:
+    try:
+        size = codec.decompress_into(payload, _room)
+    except cramjam.DecompressionError as error:
+        if "whole buffer" in str(error):
+            raise UnpacksTooLarge from error
+        raise
+    return bytes(memoryview(_room)[:size])
