@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import ssl
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.producer import sender
 from pydantic import SecretStr
 
 from tests.architecture import tree
@@ -126,6 +128,13 @@ async def test_every_producer_waits_for_all_replicas() -> None:
         await producer.stop()
     assert transactional._txn_manager is not None
     assert idempotent._txn_manager is not None
+
+
+def test_the_client_still_has_the_wait_that_is_shortened() -> None:
+    source = Path(inspect.getfile(sender)).read_text()
+    assert "BACKOFF_OVERRIDE = 0.02" in source
+    assert "return BACKOFF_OVERRIDE" in source
+    assert sender.BACKOFF_OVERRIDE < 0.01
 
 
 def test_nobody_else_makes_a_client() -> None:
