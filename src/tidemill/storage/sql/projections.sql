@@ -21,8 +21,11 @@ select partition, sequence, next_offset from tm.checkpoint where projection = $1
 select partition, code, expected, got, detail from tm.projection_halt where projection = $1
 
 -- name: advance
+-- The setting holds for the rest of the transaction: rows are found by their primary key. Else a plan that was made
+-- while the table had five rows reads all of it for every batch, also when it has a million, until it is analyzed.
 update tm.checkpoint c set sequence = s.sequence, next_offset = s.next_offset, updated_at = clock_timestamp()
 from unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[]) s (partition, before, sequence, next_offset)
+cross join (select set_config('enable_seqscan', 'off', true)) by_key
 where c.projection = $1 and c.incarnation = $2 and c.partition = s.partition and c.sequence = s.before
 
 -- name: halt
