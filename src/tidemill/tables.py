@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from tidemill.domain.errors import ContractError
-from tidemill.domain.messages import BASE_FIELDS, CommandBase
+from tidemill.domain.messages import BASE_FIELDS, CommandBase, ReadModelBase
 
 _TYPES: Final[Mapping[type, TypeEngine[Any]]] = {
     str: Text(),
@@ -42,6 +42,9 @@ _TYPES: Final[Mapping[type, TypeEngine[Any]]] = {
     Decimal: Numeric(),
     UUID: Uuid(),
 }
+
+_FILLED_BY_THE_ENGINE: Final = frozenset(field.name for field in fields(ReadModelBase))
+"""Columns that people look at last."""
 
 
 def fact_table(name: str, command: type[CommandBase], *, schema: str = "public") -> Table:
@@ -66,7 +69,7 @@ def row_table(name: str, row: type[Any], *, key: str | tuple[str, ...], schema: 
     """
     keys = (key,) if isinstance(key, str) else key
     hints = get_type_hints(row)
-    names = [field.name for field in fields(row)]
+    names = sorted((field.name for field in fields(row)), key=_FILLED_BY_THE_ENGINE.__contains__)
     if not set(keys) <= set(names):
         raise ContractError(
             f"{row.__name__} has no {' and '.join(sorted(set(keys) - set(names)))} to be the key"

@@ -7,18 +7,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from tidemill.app.connections import database_tls, kafka_connection, open_pool, open_registry
 from tidemill.app.contexts import migration_locations
 from tidemill.app.deployment import Deployment, Part, outcome_messages
-from tidemill.catalog.drafts import draft_schema, schema_text
 from tidemill.catalog.registration import Registration, register_schemas
-from tidemill.catalog.schemas import Finding as SchemaFinding
-from tidemill.catalog.schemas import check_schemas
 from tidemill.domain.errors import ContractError, UsageError
-from tidemill.domain.messages import Message
-from tidemill.resources import schemas_dir
 from tidemill.storage import migrations
 from tidemill.storage.lanes import LaneAdministration
 from tidemill.transport.kafka.inspection import Inspector
@@ -166,48 +160,6 @@ def _plans(deployment: Deployment, part: Part) -> list[TopicPlan]:
 
 
 # --- schemas ---------------------------------------------------------------------------------------------------------
-
-
-def check_all_schemas(deployment: Deployment) -> list[SchemaFinding]:
-    """Return what breaks the contract, over all folders of schemas."""
-    folders = dict.fromkeys([schemas_dir(), *(part.schemas for part in deployment.parts.values())])
-    return [finding for folder in folders for finding in check_schemas(folder)]
-
-
-def draft(deployment: Deployment, message: str) -> Path:
-    """Write a draft of the schema of a command or event class, and return its path; its docs are a person's to write.
-
-    Raises:
-        UsageError: no context declares the class, or it has a schema already.
-        ContractError: a field has no Avro form.
-    """
-    for part in deployment.parts.values():
-        context = part.context
-        roles: dict[str, list[type[Message]]] = {
-            "commands": [spec.model for spec in context.commands],
-            "events": list(context.events),
-        }
-        for folder, models in roles.items():
-            for model in models:
-                if model.__name__ == message:
-                    path = part.schemas / context.name / folder / f"{message}.avsc"
-                    return _write_draft(path, draft_schema(model, context.avro_namespace))
-    declared = [name.rpartition(".")[2] for part in deployment.parts.values() for name in _messages(part)]
-    raise UsageError(f"no context declares {message}: declare it first; there are {', '.join(declared)}")
-
-
-def _messages(part: Part) -> list[str]:
-    return [*part.stream.commands, *part.stream.events]
-
-
-def _write_draft(path: Path, schema: dict[str, Any]) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(schema_text(schema))
-    except FileExistsError:
-        raise UsageError(f"{path} exists: change it by hand, then `tidemill schemas check`") from None
-    return path
 
 
 async def register_all_schemas(deployment: Deployment) -> list[Registration]:

@@ -49,7 +49,8 @@ def up(name: Name = None, as_json: AsJson = False) -> None:
     for variable, address in _variables(stack).items():
         typer.echo(f"export {variable}={address}")
     if stack.owned:
-        typer.echo("The servers stay up until: tidemill dev down", err=True)
+        named = f" --name {name}" if name else ""
+        typer.echo(f"The servers stay up until: tidemill dev down{named}", err=True)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, near, note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from tidemill.app.preparation import Step
@@ -17,6 +17,7 @@ EXAMPLES = examples(
     "tidemill migrate --status",
     "tidemill migrate --to market_data@head",
     "tidemill migrate --down market_data@base",
+    "tidemill migrate --new market-data --about 'Add the spread'",
 )
 
 
@@ -29,6 +30,10 @@ def migrate(
         typer.Option(help="Undo down to here (BRANCH@base, a revision), with all data in its tables."),
     ] = None,
     show: Annotated[bool, typer.Option("--status", help="Only show what is applied.")] = False,
+    new: Annotated[
+        str | None, typer.Option(metavar="AGGREGATE", help="Only begin a new revision of its context.")
+    ] = None,
+    about: Annotated[str, typer.Option(help="What the new revision does, in a few words.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before data is deleted.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -42,6 +47,9 @@ def migrate(
     deployment = session.deployment()
     if show:
         _show(as_json)
+        return
+    if new is not None:
+        _begin(new, about)
         return
     if down is None:
         steps = run(preparation.migrate(deployment, to or ["heads"], _silent if as_json else _say))
@@ -68,6 +76,14 @@ def _show(as_json: bool) -> None:
     print_table(("revision", "branch", "applied", "what"), rows)
     if any(each.applied_at is None for each in known):
         note("Next: tidemill migrate")
+
+
+def _begin(aggregate: str, about: str) -> None:
+    from tidemill.app import contract
+
+    path = contract.draft_revision(session.deployment(), aggregate, about)
+    say("wrote {path}", path=near(path))
+    note("Next: write what it does and how it is undone, then tidemill migrate")
 
 
 def _confirm(down: str, yes: bool) -> None:

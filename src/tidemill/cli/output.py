@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -78,6 +79,12 @@ def print_json(value: Any) -> None:
 def print_json_line(value: Any) -> None:
     """Print a value as one line of JSON."""
     typer.echo(json.dumps(plain(value), ensure_ascii=False))
+
+
+def near(path: Path) -> Path:
+    """Return a path as one would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911  one line for each kind of value reads best

@@ -7,29 +7,37 @@ from typing import Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, near, note, print_json, print_table, say
 
 app = typer.Typer(help="The public contract: draft, check and register schemas.", no_args_is_help=True)
 
 
-@app.command(epilog=examples("tidemill schemas new RecordSensorReading"))
+@app.command(
+    epilog=examples(
+        "tidemill schemas new RecordSensorReading",
+        "tidemill schemas new RecordSensorReading SensorReadingRecorded",
+    )
+)
 def new(
-    message: Annotated[str, typer.Argument(help="The name of a command or event class of a context.")],
+    messages: Annotated[
+        list[str],
+        typer.Argument(metavar="MESSAGE...", help="Names of command and event classes of contexts."),
+    ],
 ) -> None:
-    """Draft the schema of a new command or event from its class; its docs are for you to write."""
-    from tidemill.app import preparation
+    """Draft the schema of each new command or event from its class, with the docs that stand there."""
+    from tidemill.app import contract
 
-    path = preparation.draft(session.deployment(), message)
-    say(f"wrote {path}")
-    note("Next: write its docs, then tidemill schemas check")
+    for path in contract.draft_schemas(session.deployment(), messages):
+        say("wrote {path}", path=near(path))
+    note("Next: complete their docs, then tidemill schemas check")
 
 
 @app.command(epilog=examples("tidemill schemas check"))
 def check(as_json: AsJson = False) -> None:
-    """Compare all schemas with their released versions, and refuse what a reader could not bear."""
-    from tidemill.app import preparation
+    """Compare all schemas with their classes and released versions, and refuse what a reader could not bear."""
+    from tidemill.app import contract
 
-    findings = preparation.check_all_schemas(session.deployment())
+    findings = contract.check(session.deployment())
     if as_json:
         print_json(findings)
     elif not findings:

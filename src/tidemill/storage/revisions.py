@@ -41,7 +41,9 @@ def alembic_config(locations: Iterable[Path] = ()) -> Config:
     folders = [*_own_folders(root), *dict.fromkeys(path.resolve() for path in locations)]
     for folder in folders:
         if not folder.is_dir():
-            raise ContractError(f"no folder of migrations at {folder}: see `Context.migrations`")
+            raise ContractError(
+                f"no folder of migrations at {folder}: `tidemill migrate --new` begins one; or correct the context"
+            )
     config = Config(stdout=io.StringIO(), cmd_opts=Namespace(quiet=True))
     for option, value in {
         "script_location": str(root),
@@ -92,7 +94,9 @@ def run_script(sql: str) -> None:
         text("select 1")
     )  # the adapter begins its transaction with the first statement it sees
     adapted: Any = connection.connection.dbapi_connection
-    adapted.run_async(lambda driver: driver.execute(f"{sql}\n; select 1"))  # asyncpg fails on nothing but comments
+    adapted.run_async(
+        lambda driver: driver.execute(f"{sql}\n; select 1")
+    )  # asyncpg fails on nothing but comments
 
 
 def draft(branch: str, what: str, *, folder: Path | None = None) -> Path:
