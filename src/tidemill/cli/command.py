@@ -64,7 +64,7 @@ def _show(found: CommandShown) -> None:
     say(
         f"recorded  {entry.at:%Y-%m-%d %H:%M:%S.%f} UTC, {'published' if found.published else 'not yet published'}"
     )
-    say(f"position  {entry.aggregate}/{entry.partition} {entry.position}")
+    say(f"position  {entry.position} of lane {entry.aggregate}/{entry.partition}")
     if found.record_offset is not None:
         say("record    offset {offset}, key {key}", offset=found.record_offset, key=found.key)
     say(f"token     {entry.sequence}  (a read model at this sequence or beyond has seen it)")

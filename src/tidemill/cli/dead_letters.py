@@ -36,6 +36,9 @@ def list_(
     if as_json:
         print_json(found)
         return
+    if not found:
+        say("No record is parked." if aggregate is code is state is None else "No such record is parked.")
+        return
     columns = ("lane", "position", "record", "code", "bytes", "at", "state", "detail")
     rows = [
         (
@@ -51,8 +54,7 @@ def list_(
         for each in found
     ]
     print_table(columns, rows)
-    if found:
-        note(f"One of them in full: tidemill dead-letters show {found[0].lane} {found[0].position}")
+    note(f"One of them in full: tidemill dead-letters show {found[0].lane} {found[0].position}")
 
 
 @app.command(epilog=examples("tidemill dead-letters show 7 1042", "tidemill dead-letters show 7 1042 --json"))

@@ -38,7 +38,7 @@ def tail(
 ) -> None:
     """Show the records of a topic as they come, decoded; Ctrl-C ends it.
 
-    Only what is committed, in order within each partition.
+    Only what is committed, in order within each partition; headers, and fields that are null, with --json.
     """
     from tidemill.app.running import run
     from tidemill.app.tailing import find_topic
@@ -101,5 +101,6 @@ def _show(record: Shown) -> None:
             problem=record.problem,
         )
         return
-    content = json.dumps(plain(record.fields), ensure_ascii=False)
+    told = {name: value for name, value in record.fields.items() if value is not None}
+    content = json.dumps(plain(told), ensure_ascii=False)
     say(place + "  {key}  [bold]{type}[/bold]  {content}", key=record.key, type=name, content=content)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from tidemill.domain.errors import TidemillError
 from tidemill.domain.lane import Claim, Lane
 
 Headers = list[tuple[str, bytes]]
@@ -186,7 +187,7 @@ class PublisherFenced(Exception):
     """
 
 
-class ForeignTail(Exception):
+class ForeignTail(TidemillError):
     """The last record of an outbound partition is not ours: somebody else writes to the relay's topics."""
 
     def __init__(self, topic: str, partition: int, offset: int) -> None:
