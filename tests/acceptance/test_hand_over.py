@@ -1,0 +1,99 @@
+"""Lanes change hands while their owner is in the middle of something, frozen, or dead."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.clients import Feed
+from tests.support.journeys import SESSION_S, Deployment, Worker
+from tests.support.waiting import eventually_blocking
+
+BIG_BATCH = 5_000
+FAT = {"source": "x" * 200, "correlation_id": "y" * 200, "service_name": "z" * 200}
+"""So many commands with such fields make a COPY of some megabytes, which the sockets' buffers do not hold."""
+
+CLAIM_S = 14.0
+"""A claim waits 2 s for the old owner, then ends its backend; the rest is for starting a process on a busy machine."""
+
+WAITS_FOR_THE_REST = """
+select pid from pg_stat_activity
+where pid = $1 and state = 'active' and wait_event = 'ClientRead' and query like 'COPY %'
+"""
+
+
+def shared_by(deployment: Deployment, *workers: Worker) -> bool:
+    """Whether each of these processes owns lanes, and nobody else does."""
+    owners = [(lane["owner"] or "").split() for lane in deployment.lanes()]
+    pids = [str(worker.process.pid) for worker in workers]
+    return all(any(pid in owner for owner in owners) for pid in pids) and all(
+        any(pid in owner for pid in pids) for owner in owners
+    )
+
+
+def await_shared(deployment: Deployment, *workers: Worker, timeout_s: float = 40.0) -> None:
+    what = f"the lanes to be shared by {len(workers)}"
+    eventually_blocking(lambda: shared_by(deployment, *workers), timeout_s, what)
+
+
+@pytest.mark.parametrize("partitions", [4])
+def test_a_worker_frozen_in_its_copy_is_replaced_and_changes_nothing_when_it_wakes(
+    deployment: Deployment,
+) -> None:
+    fetch = deployment.installation.fetch
+    held = deployment.hold_copies()
+    sent = deployment.send(deployment.ticks(BIG_BATCH // deployment.partitions, **FAT))
+    frozen = deployment.start(TIDEMILL_COMMANDS_BATCH_SIZE=str(BIG_BATCH), TIDEMILL_COMMANDS_WORKERS="1")
+    backend = held.caught()
+    frozen.freeze()
+    held.release()
+    eventually_blocking(lambda: fetch(WAITS_FOR_THE_REST, backend["pid"]), what="a COPY cut in the middle")
+
+    heir = deployment.launch()
+    await_shared(deployment, heir, timeout_s=SESSION_S + CLAIM_S)
+    assert not fetch("select from pg_stat_activity where pid = $1", backend["pid"]), "its backend was ended"
+    deployment.await_consumed(len(sent))
+
+    frozen.thaw()
+    await_shared(deployment, heir, frozen)
+    sent |= deployment.send(deployment.ticks(50))
+    deployment.await_consumed(len(sent))
+    deployment.assert_conserved(sent)
+
+
+@pytest.mark.parametrize("outcome", ["committed", "rolled back"])
+def test_a_batch_in_flight_is_handed_over_whole(deployment: Deployment, outcome: str) -> None:
+    first = deployment.start(TIDEMILL_COMMANDS_WORKERS="1")
+    held = deployment.hold_copies()
+    sent = deployment.send(deployment.ticks(100))
+    held.caught()
+    second = deployment.launch()
+    if outcome == "committed":
+        group = deployment.topics.commands
+        eventually_blocking(lambda: len(deployment.client.members(group)) == 2, 30, "the other to join")
+        held.release()
+        await_shared(deployment, first, second)
+    else:
+        await_shared(deployment, first, second)
+        assert deployment.consumed() == 0, "the batch is held for longer than its owner may keep the lane"
+        held.release()
+    deployment.await_consumed(len(sent))
+    applied_by = deployment.installation.fetch("select distinct epoch from tm.batch where applied > 0")
+    assert {row["epoch"] == 1 for row in applied_by} == {outcome == "committed"}, "whose claim it was"
+    deployment.assert_conserved(sent)
+
+
+def test_a_process_killed_under_load_is_replaced(deployment: Deployment) -> None:
+    survivor, victim = deployment.launch(), deployment.launch()
+    survivor.await_well()
+    victim.await_well()
+    await_shared(deployment, survivor, victim)
+    feed = Feed(deployment.client, deployment.topics.commands, deployment.next_tick, per_second=300)
+    with feed.running():
+        deployment.await_consumed(300)
+        victim.kill()
+        await_shared(deployment, survivor, timeout_s=SESSION_S + CLAIM_S)
+        done = deployment.consumed()
+        deployment.await_consumed(done + 300)
+    deployment.await_consumed(len(feed.acknowledged))
+    deployment.assert_conserved(feed.acknowledged)
+    assert survivor.stop() == 0

@@ -1,0 +1,127 @@
+"""Clients that partition differently, topics that are not what they were, a database from a backup."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.support.journeys import Deployment, assert_dense
+from tests.support.restoring import backup
+from tidemill.domain.partitioner import partition_of
+
+
+def reasons(deployment: Deployment, lane: str) -> list[str]:
+    """Return what operators have written into a lane's ledger, oldest first."""
+    ledger = deployment("lanes", "show", lane, "--entries", "100", "--json").json()["ledger"]
+    return [entry["reason"] for entry in reversed(ledger) if entry["reason"]]
+
+
+@pytest.mark.parametrize("partitions", [4])
+def test_a_client_with_another_partitioner_is_told_the_setting(deployment: Deployment) -> None:
+    worker = deployment.launch()
+    ticks = [deployment.next_tick(number) for number in range(60)]
+    records = [record for _, record in ticks]
+    places = deployment.client.send(deployment.topics.commands, records, partitioner="consistent_random")
+    misplaced = {
+        name
+        for (name, record), (partition, _) in zip(ticks, places, strict=True)
+        if partition != partition_of(record.key or b"", deployment.partitions)
+    }
+    assert 0 < len(misplaced) < len(ticks)
+    worker.await_well()
+    deployment.await_consumed(len(ticks))
+    again = [deployment.next_tick(number) for number in range(60)]
+    deployment.client.send(deployment.topics.commands, [record for _, record in again])
+    deployment.await_consumed(2 * len(ticks))
+
+    deployment.assert_conserved({name for name, _ in ticks + again})
+    outcomes = deployment.outcomes()
+    refused = [outcome for outcome in outcomes if outcome["code"] == "WRONG_PARTITION"]
+    assert {outcome["command_id"] for outcome in refused} == misplaced
+    assert all("partitioner=murmur2_random" in outcome["error_message"] for outcome in refused)
+    assert Counter(outcome["outcome"] for outcome in outcomes) == {
+        "applied": len(ticks + again) - len(misplaced),
+        "rejected": len(misplaced),
+    }
+
+
+def test_a_topic_re_created_while_nobody_served_halts_until_somebody_decides(deployment: Deployment) -> None:
+    worker = deployment.start()
+    sent = deployment.send(deployment.ticks(20))
+    deployment.await_consumed(len(sent))
+    assert worker.stop() == 0
+    deployment.client.delete(deployment.topics.commands)
+    deployment.client.create(deployment.topics.commands, deployment.partitions)
+    few, many = deployment.ticks(5, 0), deployment.ticks(30, 1)
+    new = deployment.send(few + many)
+
+    deployment.start()
+    assert deployment.await_halt(0)[0] == "OFFSET_AHEAD"
+    assert deployment.await_halt(1)[0] == "TOPIC_CHANGED"
+    for lane, code in (("market-data/0", "OFFSET_AHEAD"), ("market-data/1", "TOPIC_CHANGED")):
+        assert f"still {code}" in deployment("lanes", "resume", lane, expect=2).err
+        deployment("lanes", "resume", lane, "--skip-to", "0", "--reason", "the topic was re-created")
+        assert reasons(deployment, lane) == ["created", "skipped: the topic was re-created"]
+    deployment.await_consumed(len(sent | new))
+    deployment.assert_conserved(sent | new)
+
+
+def test_a_topic_re_created_under_a_running_process_halts_too(deployment: Deployment) -> None:
+    worker = deployment.start()
+    sent = deployment.send(deployment.ticks(20))
+    deployment.await_consumed(len(sent))
+    deployment.client.delete(deployment.topics.commands)
+    deployment.client.create(deployment.topics.commands, deployment.partitions)
+    new = deployment.send(deployment.ticks(5, 0) + deployment.ticks(30, 1))
+    other = deployment.launch()  # its joining makes the group look at the topic now, and not in half a minute
+    codes = {deployment.await_halt(partition)[0] for partition in range(deployment.partitions)}
+    assert codes <= {"OFFSET_AHEAD", "TOPIC_CHANGED"}
+    assert deployment.consumed() == len(sent), "nothing of the new topic was taken for the old one's"
+    for lane in ("market-data/0", "market-data/1"):
+        deployment("lanes", "resume", lane, "--skip-to", "0", "--reason", "re-created")
+    deployment.await_consumed(len(sent | new))
+    deployment.assert_conserved(sent | new)
+    assert worker.stop() == other.stop() == 0
+
+
+def test_a_restored_database_halts_and_goes_on_behind_what_subscribers_saw(deployment: Deployment) -> None:
+    worker = deployment.start()
+    kept = deployment.send(deployment.ticks(20))
+    deployment.await_consumed(len(kept))
+    assert worker.stop() == 0
+    with backup(deployment.installation.database) as saved:
+        worker = deployment.start()
+        lost = deployment.send(deployment.ticks(7))
+        deployment.await_consumed(len(kept | lost))
+        assert worker.stop() == 0
+        saved.restore()
+    assert deployment.consumed() == len(kept)
+
+    worker = deployment.start()
+    for partition in range(deployment.partitions):
+        lane = f"market-data/{partition}"
+        code, evidence = deployment.await_halt(partition)
+        assert code == "HISTORY_BEHIND"
+        assert "ends with event 27, the log with 20" in evidence
+        assert (
+            f"tidemill lanes reconcile {lane} --reason" in deployment("lanes", "resume", lane, expect=2).err
+        )
+        told = deployment("lanes", "reconcile", lane, "--reason", "restored from last night")
+        assert "goes on behind event 27 on timeline 2" in told.out
+        assert reasons(deployment, lane) == ["created", "reconciled: restored from last night"]
+    late = deployment.send(deployment.ticks(3))
+    deployment.await_consumed(len(kept | lost | late))
+
+    deployment.launch("projections")
+    assert "Everything balances" in deployment("audit", "--wait", "45").out
+    assert deployment.rows() == Counter(kept | lost | late)
+    events = deployment.client.read(deployment.topics.events)
+    assert_dense(events)
+    by_timeline = {
+        timeline: Counter(seen.text("ce_id") for seen in events if seen.text("tm_timeline") == timeline)
+        for timeline in ("1", "2")
+    }
+    assert by_timeline["1"] == Counter(f"{name}:1" for name in kept | lost)
+    assert by_timeline["2"] == Counter(f"{name}:1" for name in lost | late), "repeated, and seen to be"
+    assert worker.stop() == 0
