@@ -77,6 +77,7 @@ class MemoryCommandSource:
 
     def resume_at(self, offsets: Mapping[int, int]) -> None:
         ours = {partition: offset for partition, offset in offsets.items() if partition in self._ours}
+        self._faults = deque(fault for fault in self._faults if fault.partition not in offsets)
         self._reading.positions |= ours
         self._ready |= ours.keys()
         self._flowing |= ours.keys()

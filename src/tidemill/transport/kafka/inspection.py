@@ -9,7 +9,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from tidemill.domain.lane import Lane
 from tidemill.outbox.ports import Tail, Tails
 from tidemill.transport.kafka.client import KafkaConnection
-from tidemill.transport.kafka.lookup import Lookup
+from tidemill.transport.kafka.lookup import Lookup, assign
 from tidemill.transport.kafka.tail import TailReader, tail_of
 
 
@@ -28,6 +28,28 @@ class Inspector:
             topic: [found[TopicPartition(topic, number)] for number in range(count)]
             for topic, count in topics.items()
         }
+
+    async def unread(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], int]:
+        """Return how many records stand in each span; `spans`: (topic, partition) -> (first, end) offset.
+
+        Offsets are no count: every transaction ends with one that is no record. Reads them all: ask for short spans.
+        """
+        starts = {TopicPartition(*place): first for place, (first, _) in spans.items()}
+        counts = dict.fromkeys(spans, 0)
+        async with self._lookup.asking("counting records") as consumer:
+            fetching = assign(consumer, starts)
+            flowing = set(starts)
+            while flowing:
+                harvest = await fetching.harvest(flowing)
+                for tp, records in harvest.records.items():
+                    counts[tp] += sum(record.offset < spans[tp][1] for record in records)
+                unreadable = {fault.partition for fault in harvest.faults}
+                for tp in unreadable:
+                    counts[tp] += 1  # it is there, whatever it is
+                done = {tp for tp in flowing if await consumer.position(tp) >= spans[tp][1]} | unreadable
+                consumer.pause(*done)
+                flowing -= done
+        return counts
 
     async def tails(self, lanes: Sequence[Lane]) -> dict[int, Tails]:
         """Return lane (id) -> where its three outbound partitions end. Raises `ForeignTail`."""

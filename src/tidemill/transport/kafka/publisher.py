@@ -18,6 +18,7 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 from aiokafka.errors import (
     InvalidProducerEpoch,
+    KafkaConnectionError,
     MessageSizeTooLargeError,
     ProducerFenced,
     RecordListTooLargeError,
@@ -153,9 +154,8 @@ class KafkaLanePublisher:
         batch = self._producer.create_batch()
         append = batch.append
         for key, value, any_headers in records:
-            headers = (
-                any_headers if type(any_headers) is list else list(any_headers)
-            )  # the builder takes no other
+            # the builder takes lists only; the relay makes lists
+            headers = any_headers if type(any_headers) is list else list(any_headers)
             if append(timestamp=None, key=key, value=value, headers=headers) is None:
                 yield topic, batch
                 batch = self._producer.create_batch()
@@ -173,7 +173,8 @@ class KafkaLanePublisher:
 
     async def _find(self) -> None:
         """Learn about all partitions in one request. Raises `UnknownTopicOrPartitionError` for one that is missing."""
-        await self._producer.client.set_topics({tp.topic for tp in self.partitions})
+        if not await self._producer.client.set_topics({tp.topic for tp in self.partitions}):
+            raise KafkaConnectionError("no broker tells about topics")
         for tp in self.partitions:
             known = self._producer.client.cluster.partitions_for_topic(tp.topic) or ()
             if tp.partition not in known:
@@ -225,13 +226,14 @@ class KafkaLanePublisher:
         except BaseException as error:
             self._failed = True
             if not self._settings.transactional:
-                cut(
-                    self._producer
-                )  # else what waits could be delivered behind the back of the next publisher
+                # else what waits could be delivered behind the back of the next publisher
+                cut(self._producer)
             cause = error.__cause__
             if isinstance(cause, ProducerFenced | InvalidProducerEpoch):
                 self._open = False
-                raise PublisherFenced(f"a later publisher of {self._name} was started") from cause
+                raise PublisherFenced(
+                    f"a later publisher of {self._name} was started, or a transaction took too long"
+                ) from cause
             if isinstance(cause, MessageSizeTooLargeError | RecordListTooLargeError):
                 raise Refused(
                     f"{self._name}: a record is larger than its topic allows ({cause!r})"

@@ -76,6 +76,7 @@ class KafkaCommandSource:
         return arrived
 
     def resume_at(self, offsets: Mapping[int, int]) -> None:
+        self._faults = deque(fault for fault in self._faults if fault.partition not in offsets)
         for partition, offset in offsets.items():
             tp = TopicPartition(self._topic, partition)
             if tp in self._ours:

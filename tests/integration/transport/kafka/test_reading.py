@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 
 from tests.support.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
 from tests.support.waiting import eventually
@@ -28,6 +29,7 @@ from tidemill.transport.kafka import (
     TopicSettings,
     plan_topics,
 )
+from tidemill.transport.kafka.fetching import Fault
 from tidemill.transport.kafka.lookup import Lookup
 from tidemill.transport.kafka.tail import TailReader
 
@@ -95,6 +97,23 @@ async def test_nothing_of_other_partitions_is_lost_beside_a_poisoned_one(
     assert [everything.values(partition) for partition in others] == [numbered] * 3
     assert everything.values(2) == numbered[:150]
     assert [(fault.partition, fault.offset) for fault in everything.faults] == [(2, poisoned)]
+
+
+async def test_a_fault_that_was_not_told_yet_is_void_when_its_owner_seeks(world: KafkaWorld) -> None:
+    await world.write(world.topics.commands, 1, *plain(b"a"))
+    everything = commands(world)
+    source, polls = everything.source, 0
+
+    def polled_twice_since() -> bool:
+        nonlocal polls
+        if polls == 0 and everything.values(1):
+            source._hold_back(Fault(TopicPartition(world.topics.commands, 1), 9, OffsetOutOfRangeError()))
+            source.resume_at({1: 1})
+        polls += bool(everything.values(1))
+        return polls > 2
+
+    await everything.reads(polled_twice_since)
+    assert everything.faults == []
 
 
 @pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
