@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from tidemill.app.deployment import Deployment
-from tidemill.app.operations import stream_status, view_status
+from tidemill.app.operations import command_lags, stream_status, view_status
 from tidemill.domain.errors import TransientError
 from tidemill.service import Health
 from tidemill.storage.operations import OperationsDatabase
@@ -46,8 +46,7 @@ class LagWatch:
     async def look(self) -> None:
         """Set the metrics. Raises `TransientError`."""
         lanes, projections = await self._database.lanes(), await self._database.projections()
-        ends = await self._inspector.bounds({lane.command_topic: lane.partitions for lane in lanes})
-        for stream in stream_status(lanes, ends):
+        for stream in stream_status(lanes, await command_lags(self._inspector, lanes)):
             COMMAND_LAG.labels(stream.aggregate).set(stream.command_lag or 0)
         for view in view_status(self._deployment, lanes, projections):
             PROJECTION_LAG.labels(view.projection).set(view.lag)

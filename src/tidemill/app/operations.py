@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
@@ -30,6 +30,8 @@ from tidemill.storage.operations import (
 from tidemill.storage.pool import Pool
 from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.kafka.inspection import Inspector
+
+_COUNTED_OFFSETS: Final = 100
 
 
 @asynccontextmanager
@@ -107,39 +109,53 @@ async def status(deployment: Deployment) -> Status:
     async with operating(deployment) as (_, pool):
         database = OperationsDatabase(pool)
         lanes, projections = await database.lanes(), await database.projections()
-    ends, trouble = await _ends(deployment, lanes)
+    lags, trouble = await _lags(deployment, lanes)
     return Status(
-        streams=stream_status(lanes, ends),
+        streams=stream_status(lanes, lags),
         views=view_status(deployment, lanes, projections),
         halts=[*_lane_halts(lanes), *_view_halts(projections)],
         trouble=trouble,
     )
 
 
-async def _ends(
-    deployment: Deployment, lanes: Sequence[LaneState]
-) -> tuple[Mapping[str, Sequence[tuple[int, int]]], str | None]:
-    topics = {lane.command_topic: lane.partitions for lane in lanes}
-    if not topics:
+async def _lags(deployment: Deployment, lanes: Sequence[LaneState]) -> tuple[Mapping[int, int], str | None]:
+    if not lanes:
         return {}, "there are no lanes yet: run `tidemill topics create`"
     try:
         async with inspecting(deployment) as inspector:
-            return await inspector.bounds(topics), None
+            return await command_lags(inspector, lanes), None
     except Unavailable as error:
         return {}, str(error)
 
 
-def stream_status(
-    lanes: Sequence[LaneState], ends: Mapping[str, Sequence[tuple[int, int]]]
-) -> list[StreamStatus]:
-    """Return how far each stream is; `ends`: command topic -> bounds of its partitions, where Kafka was asked."""
+async def command_lags(inspector: Inspector, lanes: Sequence[LaneState]) -> dict[int, int]:
+    """Return lane -> records between its next offset and the last stable one. Raises `Unavailable`.
+
+    A short distance is counted, since some offsets are no records; a long one is taken as it is.
+    """
+    bounds = await inspector.bounds({lane.command_topic: lane.partitions for lane in lanes})
+    spans = {lane: (lane.next_offset, bounds[lane.command_topic][lane.partition][1]) for lane in lanes}
+    lags = {lane.lane: max(0, end - at) for lane, (at, end) in spans.items()}
+    short = {
+        (lane.command_topic, lane.partition): span
+        for lane, span in spans.items()
+        if 0 < lags[lane.lane] <= _COUNTED_OFFSETS
+        and span[0] >= bounds[lane.command_topic][lane.partition][0]
+    }
+    counted = await inspector.unread(short) if short else {}
+    return lags | {
+        lane.lane: counted[lane.command_topic, lane.partition]
+        for lane in lanes
+        if (lane.command_topic, lane.partition) in counted
+    }
+
+
+def stream_status(lanes: Sequence[LaneState], lags: Mapping[int, int]) -> list[StreamStatus]:
+    """Return how far each stream is; `lags`: lane -> records to consume, empty if Kafka could not be asked."""
     streams = []
     for aggregate in dict.fromkeys(lane.aggregate for lane in lanes):
         ours = [lane for lane in lanes if lane.aggregate == aggregate]
-        topic = ends.get(ours[0].command_topic)
-        lag = None
-        if topic is not None:
-            lag = sum(max(0, topic[lane.partition][1] - lane.next_offset) for lane in ours)
+        lag = sum(lags[lane.lane] for lane in ours) if lags else None
         streams.append(
             StreamStatus(
                 aggregate=aggregate,

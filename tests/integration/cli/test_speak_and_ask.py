@@ -11,6 +11,8 @@ import pytest
 from tests.support.installation import Installation
 from tests.support.waiting import eventually_blocking
 from tidemill.app.connections import kafka_connection
+from tidemill.transport.kafka.client import transactional_producer
+from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.producer import KeyedProducer, Outgoing
 
 TIME = "2013-02-01T00:00:00Z"
@@ -196,6 +198,29 @@ def test_status_and_audit_say_that_all_is_well(served: Installation, ticks: Path
     (table,) = [table for table in result["tables"] if table["table"] == "public.market_data"]
     assert table["rows"] == sum(lane["applied"] for lane in market)
     assert "market-data/" in served("audit", "--lanes").out
+
+
+def test_what_is_no_record_is_no_lag(served: Installation, symbol: str) -> None:
+    """Every transaction of a client ends with an offset that nobody can consume."""
+    topic = f"{served.prefix}.market-data.commands.v1"
+
+    async def send() -> None:
+        connection = kafka_connection(served.settings())
+        producer = transactional_producer(
+            connection, transactional_id=symbol, transaction_timeout_ms=10_000, batch_bytes=100_000
+        )
+        await producer.start()
+        try:
+            async with producer.transaction():
+                await producer.send_and_wait(topic, b"no command", key=symbol.encode(), partition=0)
+        finally:
+            await hard_close(producer, 5)
+
+    asyncio.run(send())
+    settled = lambda: _lags(served("status", "--json").json()) == {0}  # noqa: E731
+    eventually_blocking(settled, 20, "no lag")
+    lane = served("lanes", "show", "market-data/0", "--json").json()["lane"]
+    assert lane["position"] > 0
 
 
 def _lags(status: dict[str, Any]) -> set[int]:
