@@ -1,0 +1,80 @@
+"""What the settings say reaches the drivers, secrets and TLS included."""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from tidemill.app.configuration import configuration
+from tidemill.app.connections import database_tls, kafka_connection, open_registry
+from tidemill.domain.errors import UsageError
+from tidemill.settings import Settings
+
+PASSWORD = "c4n4ry-s3cr3t"
+
+
+def settings(**groups: dict[str, Any]) -> Settings:
+    return Settings.model_validate(groups)
+
+
+def test_kafka_gets_all_of_its_group(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    chosen = settings(
+        kafka={
+            "bootstrap": "kafka:9093",
+            "security_protocol": "SASL_SSL",
+            "ca_file": ca,
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_user": "tidemill",
+            "sasl_password": PASSWORD,
+        }
+    )
+    connection = kafka_connection(chosen, "here")
+    assert (connection.bootstrap, connection.client_id) == ("kafka:9093", "here")
+    assert (connection.security_protocol, connection.ca_file) == ("SASL_SSL", ca)
+    assert (connection.sasl_user, connection.sasl_password) == ("tidemill", SecretStr(PASSWORD))
+    assert PASSWORD not in repr(connection)
+
+
+def test_a_local_broker_needs_nothing_more() -> None:
+    assert kafka_connection(settings(kafka={"bootstrap": "127.0.0.1:9092"})).security_protocol == "PLAINTEXT"
+
+
+def test_the_database_is_verified_as_the_settings_say() -> None:
+    remote = {"url": "postgresql://u@db.example.com/x"}
+    assert database_tls(settings(database=remote | {"sslmode": "disable"}).database) is False
+    full = database_tls(settings(database=remote | {"sslmode": "verify-full"}).database)
+    assert isinstance(full, ssl.SSLContext)
+    assert full.check_hostname
+    assert full.verify_mode is ssl.CERT_REQUIRED
+    local = settings(database={"url": "postgresql://u@localhost/x?sslmode=require"})
+    assert database_tls(local.database) is None, "then the URL says it"
+
+
+def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("not a certificate")
+    chosen = settings(
+        database={"url": "postgresql://u@db.example.com/x", "sslmode": "verify-full", "ca_file": wrong}
+    )
+    with pytest.raises(UsageError, match="TLS files cannot be used"):
+        database_tls(chosen.database)
+
+
+async def test_without_an_address_there_is_no_registry() -> None:
+    from contextlib import AsyncExitStack
+
+    async with AsyncExitStack() as shared:
+        assert open_registry(shared, settings()) is None
+
+
+def test_servers_that_are_given_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.delenv("TIDEMILL_DATABASE_URL", raising=False)
+    chosen = configuration()
+    assert chosen.kafka.servers() == "127.0.0.1:1"
+    with pytest.raises(UsageError, match="TIDEMILL_DATABASE_URL is not set"):
+        chosen.database.dsn()
