@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import NamedTuple, cast
 
 from tidemill.domain.errors import ContractError
@@ -18,43 +17,51 @@ from tidemill.domain.projection import Recorded
 from tidemill.projections import halts
 from tidemill.projections.ports import Checkpoint, EventRecord, Halt, Step
 
-_offset = attrgetter("offset")
-_sequence = attrgetter("sequence")
-
 Decoded = Recorded[EventBase] | ContractError
 """An event, or why this version cannot read it."""
 
 
 @dataclass(slots=True)
 class LaneBatch:
-    """Records of one lane as they arrived, `events` beside them.
+    """Records of one lane as they arrived: offsets, sequences and events, side by side.
 
     `whole`: every event could be read. `dense`: every sequence is the one before plus one. Both are true nearly always;
-    then nobody looks at the records one by one.
+    then nobody looks at the records one by one. The records themselves are let go: a backlog holds thousands.
     """
 
-    records: list[EventRecord]
+    offsets: list[int]
+    sequences: list[int]
     events: list[Decoded]
     whole: bool
     dense: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """Look at the sequences once, for all views."""
-        first = self.records[0].sequence
-        self.dense = list(map(_sequence, self.records)) == list(range(first, first + len(self.records)))
+        first = self.sequences[0]
+        self.dense = self.sequences == list(range(first, first + len(self.sequences)))
+
+    @classmethod
+    def of(cls, records: Sequence[EventRecord], events: list[Decoded], *, whole: bool) -> LaneBatch:
+        """Return the batch of at least one record."""
+        offsets = [record.offset for record in records]
+        return cls(offsets, [record.sequence for record in records], events, whole)
+
+    def __len__(self) -> int:
+        return len(self.sequences)
 
     def extend(self, later: LaneBatch) -> None:
         """Add what arrived behind it."""
-        self.dense = self.dense and later.dense and self.records[-1].sequence + 1 == later.records[0].sequence
+        self.dense = self.dense and later.dense and self.sequences[-1] + 1 == later.sequences[0]
         self.whole = self.whole and later.whole
-        self.records += later.records
+        self.offsets += later.offsets
+        self.sequences += later.sequences
         self.events += later.events
 
     def before(self, sequence: int) -> int:
         """Return how many records have a lower sequence."""
         if self.dense:
-            return min(max(sequence - self.records[0].sequence, 0), len(self.records))
-        return sum(record.sequence < sequence for record in self.records)
+            return min(max(sequence - self.sequences[0], 0), len(self))
+        return sum(one < sequence for one in self.sequences)
 
     def readable(self, places: Sequence[int]) -> tuple[list[Recorded[EventBase]], ContractError | None]:
         """Return the events at `places`, up to the first that cannot be read, and why it cannot."""
@@ -126,11 +133,12 @@ class Cursor:
             return None
         begin = 0
         if not self.proven:
-            begin = bisect_left(lane.records, self.checkpoint.next_offset - 1, key=_offset)
-            if begin == len(lane.records):
+            begin = bisect_left(lane.offsets, self.checkpoint.next_offset - 1)
+            if begin == len(lane):
                 return None
-            if not self._is_proof(lane.records[begin]):
-                return self._held(self._changed(lane.records[begin]))
+            found = Checkpoint(lane.sequences[begin], lane.offsets[begin] + 1)
+            if found != self.checkpoint:
+                return Taken((), self.checkpoint, self.proven, self._changed(found))
         places, gap = self._places(lane, begin)
         return self._taken(lane, places, gap)
 
@@ -151,19 +159,13 @@ class Cursor:
         waived, self.proven = not self.proven, True
         return waived
 
-    def _is_proof(self, record: EventRecord) -> bool:
-        return Checkpoint(record.sequence, record.offset + 1) == self.checkpoint
-
-    def _changed(self, record: EventRecord) -> Halt:
+    def _changed(self, found: Checkpoint) -> Halt:
         sequence, next_offset = self.checkpoint
         detail = (
             f"event {sequence} was folded from offset {next_offset - 1}; "
-            f"the topic now has event {record.sequence} at offset {record.offset}"
+            f"the topic now has event {found.sequence} at offset {found.next_offset - 1}"
         )
-        return Halt(halts.TOPIC_CHANGED, self.expected, record.sequence, detail)
-
-    def _held(self, halt: Halt) -> Taken:
-        return Taken((), self.checkpoint, self.proven, halt)
+        return Halt(halts.TOPIC_CHANGED, self.expected, found.sequence, detail)
 
     def _places(self, lane: LaneBatch, begin: int) -> tuple[Sequence[int], int | None]:
         """Return which records come next, and the sequence that stands behind a gap after them."""
@@ -171,8 +173,8 @@ class Cursor:
             return self._places_of_dense(lane)
         places: list[int] = []
         expected, gap = self.expected, None
-        for place in range(begin, len(lane.records)):
-            sequence = lane.records[place].sequence
+        for place in range(begin, len(lane)):
+            sequence = lane.sequences[place]
             if sequence == expected:
                 places.append(place)
                 expected, gap = expected + 1, None
@@ -181,10 +183,10 @@ class Cursor:
         return self._wanted(places), gap
 
     def _places_of_dense(self, lane: LaneBatch) -> tuple[Sequence[int], int | None]:
-        first = lane.records[0].sequence
+        first = lane.sequences[0]
         if first > self.expected:
             return (), first
-        return self._wanted(range(self.expected - first, len(lane.records))), None
+        return self._wanted(range(self.expected - first, len(lane))), None
 
     def _wanted(self, places: Sequence[int]) -> Sequence[int]:
         return places if self.until is None else places[: self.until - self.checkpoint.sequence]
@@ -194,7 +196,7 @@ class Cursor:
         if unreadable is None:
             halt = self._gap(self.expected + len(events), gap, fresh=bool(events))
         else:
-            sequence = lane.records[places[len(events)]].sequence
+            sequence = lane.sequences[places[len(events)]]
             halt = Halt(halts.UNREADABLE, sequence, sequence, str(unreadable))
         if not events and halt == self.halt and self.proven:
             return None
@@ -210,5 +212,5 @@ class Cursor:
     def _behind(self, lane: LaneBatch, places: Sequence[int], count: int) -> Checkpoint:
         if not count:
             return self.checkpoint
-        last = lane.records[places[count - 1]]
-        return Checkpoint(last.sequence, last.offset + 1)
+        last = places[count - 1]
+        return Checkpoint(lane.sequences[last], lane.offsets[last] + 1)

@@ -16,7 +16,7 @@ from tidemill.projections.cursor import Batch, Decoded, LaneBatch
 from tidemill.projections.patience import Patience
 from tidemill.projections.ports import EventCodec, EventRecord, EventSource
 
-MOST_EVENTS: Final = 10_000
+MOST_EVENTS: Final = 20_000
 _BACKLOG: Final = 500  # records of one poll that speak of more behind them
 _GRACE_S: Final = 0.01  # how long they may let themselves be waited for
 _SLICE: Final = 500  # decoded at a stretch: 4 ms, so that a transaction in flight gets its turns
@@ -104,7 +104,7 @@ class ReadAhead:
             earlier = self._lanes.setdefault(partition, lane)
             if earlier is not lane:
                 earlier.extend(lane)
-        events = sum(len(lane.records) for lane in lanes.values())
+        events = sum(map(len, lanes.values()))
         self._events += events
         if self._events >= self._most_events:
             self._room.clear()
@@ -123,7 +123,7 @@ class ReadAhead:
                 whole = False
                 events += [self._one(record) for record in part]
             await asyncio.sleep(0)
-        return LaneBatch(list(records), events, whole)
+        return LaneBatch.of(records, events, whole=whole)
 
     def _one(self, record: EventRecord) -> Decoded:
         try:

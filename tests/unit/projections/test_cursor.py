@@ -28,7 +28,7 @@ def lane(*sequences: int, offset: int = 0, unreadable: Sequence[int] = ()) -> La
         else Recorded(Stored(good="tea"), START, 0, record.sequence)
         for record in records
     ]
-    return LaneBatch(records, events, whole=not unreadable)
+    return LaneBatch.of(records, events, whole=not unreadable)
 
 
 def taken(cursor: Cursor, batch: LaneBatch) -> list[int]:

@@ -47,7 +47,7 @@ async def reader(source: MemoryEvents) -> AsyncIterator[ReadAhead]:
 
 
 def sizes(batch: Batch) -> dict[int, int]:
-    return {partition: len(lane.records) for partition, lane in batch.items()}
+    return {partition: len(lane) for partition, lane in batch.items()}
 
 
 def store(topic: MemoryTopic, partition: int, first: int, last: int) -> None:
@@ -89,7 +89,7 @@ async def test_after_a_stop_it_reads_on_where_the_source_is(topic: MemoryTopic, 
     await reader.stop()
     store(topic, 0, 4, 5)
     reader.start()
-    assert [record.sequence for record in (await reader.take())[0].records] == [4, 5]
+    assert (await reader.take())[0].sequences == [4, 5]
 
 
 async def test_a_stop_after_a_failure_forgets_it(source: MemoryEvents, reader: ReadAhead) -> None:
