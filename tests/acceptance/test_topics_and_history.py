@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.journeys import Deployment, assert_dense
 from tests.support.restoring import backup
+from tests.support.waiting import eventually_blocking
 from tidemill.domain.partitioner import partition_of
 
 
@@ -46,15 +47,23 @@ def test_a_client_with_another_partitioner_is_told_the_setting(deployment: Deplo
     }
 
 
-def test_a_topic_re_created_while_nobody_served_halts_until_somebody_decides(deployment: Deployment) -> None:
+@pytest.mark.parametrize("running", [False, True], ids=["while nobody served", "under a running process"])
+def test_a_topic_that_was_re_created_halts_until_somebody_decides(
+    deployment: Deployment, running: bool
+) -> None:
     worker = deployment.start()
     sent = deployment.send(deployment.ticks(20))
     deployment.await_consumed(len(sent))
-    assert worker.stop() == 0
+    if not running:
+        assert worker.stop() == 0
     deployment.client.delete(deployment.topics.commands)
     deployment.client.create(deployment.topics.commands, deployment.partitions)
     few, many = deployment.ticks(5, 0), deployment.ticks(30, 1)
     new = deployment.send(few + many)
+    if running:
+        eventually_blocking(lambda: worker.intake()["lanes"] == 0, 20, "the process to let go of the old topic")
+        assert worker.stop() == 0
+    assert deployment.consumed() == len(sent), "nothing of the new topic was taken for the old one's"
 
     deployment.start()
     assert deployment.await_halt(0)[0] == "OFFSET_AHEAD"
@@ -65,24 +74,6 @@ def test_a_topic_re_created_while_nobody_served_halts_until_somebody_decides(dep
         assert reasons(deployment, lane) == ["created", "skipped: the topic was re-created"]
     deployment.await_consumed(len(sent | new))
     deployment.assert_conserved(sent | new)
-
-
-def test_a_topic_re_created_under_a_running_process_halts_too(deployment: Deployment) -> None:
-    worker = deployment.start()
-    sent = deployment.send(deployment.ticks(20))
-    deployment.await_consumed(len(sent))
-    deployment.client.delete(deployment.topics.commands)
-    deployment.client.create(deployment.topics.commands, deployment.partitions)
-    new = deployment.send(deployment.ticks(5, 0) + deployment.ticks(30, 1))
-    other = deployment.launch()  # its joining makes the group look at the topic now, and not in half a minute
-    codes = {deployment.await_halt(partition)[0] for partition in range(deployment.partitions)}
-    assert codes <= {"OFFSET_AHEAD", "TOPIC_CHANGED"}
-    assert deployment.consumed() == len(sent), "nothing of the new topic was taken for the old one's"
-    for lane in ("market-data/0", "market-data/1"):
-        deployment("lanes", "resume", lane, "--skip-to", "0", "--reason", "re-created")
-    deployment.await_consumed(len(sent | new))
-    deployment.assert_conserved(sent | new)
-    assert worker.stop() == other.stop() == 0
 
 
 def test_a_restored_database_halts_and_goes_on_behind_what_subscribers_saw(deployment: Deployment) -> None:
