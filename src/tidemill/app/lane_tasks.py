@@ -15,7 +15,7 @@ from tidemill.commands import claiming
 from tidemill.domain.errors import LaneHalted, UsageError
 from tidemill.domain.lane import Anchor, Claim, Progress
 from tidemill.domain.rejections import HALTED
-from tidemill.outbox.ports import LaneEnd, Published, Tails
+from tidemill.outbox.ports import ForeignTail, LaneEnd, Published, Tails
 from tidemill.outbox.tails import compare_tails
 from tidemill.storage.lanes import Cleared, LaneAdministration, Reconciled, Skipped
 from tidemill.storage.operations import LaneState, LedgerEntry, OperationsDatabase
@@ -144,9 +144,11 @@ async def _look_again(deployment: Deployment, pool: Pool, state: LaneState) -> N
                 f"still {code}: {detail}\nrestore the topic, or decide where to read on: "
                 f"tidemill lanes resume {state.name} --skip-to OFFSET --reason TEXT"
             )
-    if state.halt_code in _OF_THE_TOPICS_OUT:
+    if state.halt_code in _OF_THE_TOPICS_OUT | {"FOREIGN_TAIL"}:
         try:
             await _compare_tails(deployment, pool, state)
+        except ForeignTail as found:
+            raise UsageError(f"still FOREIGN_TAIL: {found}") from found
         except LaneHalted as halt:
             raise UsageError(
                 f"still {halt.code}: {halt.detail}\nrestore what is missing, or let the history go on behind it: "
