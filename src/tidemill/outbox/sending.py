@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from tidemill.domain.errors import LaneHalted, TransientError
 from tidemill.domain.lane import Lane, TopicRole
@@ -29,6 +29,8 @@ from tidemill.telemetry import PUBLISH_SECONDS, PUBLISHED, Log, logger
 
 T = TypeVar("T")
 Batch = tuple[TopicRole, str, list[OutboundRecord]]
+
+_PARKED: Final = Outcome.PARKED.letter
 
 _log = logger(__name__)
 
@@ -208,7 +210,7 @@ class Sending:
         heads = [
             item
             for item in chunk.heads(self._place.sent.dead_letters)
-            if item.outcome == Outcome.PARKED.letter
+            if item.outcome == _PARKED
         ]
         if not heads:
             return []
