@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -22,10 +21,13 @@ if TYPE_CHECKING:
     from rich.status import Status
     from rich.table import Table
 
+    from tidemill.app.demo.place import Servers
     from tidemill.app.demo.report import OutcomeLine, Report
     from tidemill.app.demo.watch import Hop
 
-EXAMPLES = examples("tidemill demo", "tidemill demo --json > report.json", "tidemill demo --remove")
+EXAMPLES = examples(
+    "tidemill demo", "tidemill demo --json > report.json", "tidemill demo --remove 20261121-062305"
+)
 
 _PLAIN_EVERY_S = 2.0
 _INTERRUPTED = 130
@@ -34,8 +36,9 @@ _TERMINATED = 143
 
 def demo(
     remove: Annotated[
-        bool, typer.Option("--remove", help="Instead: delete the databases and topics of all runs.")
-    ] = False,
+        str | None,
+        typer.Option(metavar="RUN", help="Instead: delete the database and topics of a run, or of `all`."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send 12,154 real quotes the whole way, with what goes wrong in real life, and prove that all came out.
@@ -47,15 +50,16 @@ def demo(
     from tidemill.domain.errors import TidemillError
 
     try:
-        if remove:
-            _remove(as_json)
+        if remove is not None:
+            _remove(remove, as_json)
             return
         report = _run()
     except DevstackError as error:
         raise TidemillError(str(error)) from error
-    except (asyncio.CancelledError, KeyboardInterrupt) as stopped:
-        note("Stopped. To delete what the run has made: tidemill demo --remove")
-        raise typer.Exit(_INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else _TERMINATED) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(_TERMINATED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
     if as_json:
         print_json(report)
     else:
@@ -65,46 +69,44 @@ def demo(
 
 
 def _run() -> Report:
-    from tidemill.app.demo.place import servers
     from tidemill.app.demo.run import run_demo
     from tidemill.app.running import run
-    from tidemill.devstack.progress import shown
 
-    with shown() as progress:
-        found = servers(session.env_file, progress)
-    session.use(found.settings)
-    with _audience() as audience:
+    found = _servers()
+    audience = LiveAudience() if sys.stderr.isatty() else PlainAudience()
+    try:
         return run(run_demo(found, audience))
+    except BaseException:
+        audience.close()
+        if audience.run is not None:
+            note("To delete what the run has made: tidemill demo --remove {run}", run=audience.run)
+        raise
+    finally:
+        audience.close()
 
 
-def _remove(as_json: bool) -> None:
-    from tidemill.app.demo.place import remove_runs, servers
+def _remove(chosen: str, as_json: bool) -> None:
+    from tidemill.app.demo.place import remove_runs
     from tidemill.app.running import run
-    from tidemill.devstack.progress import shown
 
-    with shown() as progress:
-        found = servers(session.env_file, progress)
-    session.use(found.settings)
-    runs = run(remove_runs(found.settings))
+    runs = run(remove_runs(_servers().settings, chosen))
     if as_json:
         print_json({"removed": runs})
-    elif runs:
-        say("removed the databases and topics of {runs}", runs=", ".join(runs))
     else:
-        say("no run has left anything on these servers")
+        say("removed {runs}", runs=", ".join(runs) or "nothing: no run has left anything on these servers")
+
+
+def _servers() -> Servers:
+    from tidemill.app.demo.place import servers
+    from tidemill.devstack.progress import shown
+
+    with shown() as progress:
+        found = servers(session.env_file, progress)
+    session.use(found.settings)
+    return found
 
 
 # --- progress --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _audience() -> Iterator[PlainAudience]:
-    """Show progress on standard error: live on a terminal, a line now and then elsewhere."""
-    audience = LiveAudience() if sys.stderr.isatty() else PlainAudience()
-    try:
-        yield audience
-    finally:
-        audience.close()
 
 
 class PlainAudience:
@@ -115,6 +117,11 @@ class PlainAudience:
         self._began_s = monotonic()
         self._last_s = 0.0
         self._shown = ""
+        self.run: str | None = None
+
+    def began(self, run: str) -> None:
+        """Remember the run's name."""
+        self.run = run
 
     def step(self, name: str) -> None:
         """Say nothing: what is done is said when it is done."""
@@ -266,7 +273,7 @@ def _show_next(report: Report) -> None:
     groups = (
         ("to look at it", report.look),
         ("to go on with it: each in a terminal of its own, with the line above", report.go_on),
-        ("to delete what this and other runs made; to stop the servers", report.clean_up),
+        ("to clean up", report.clean_up),
     )
     say("  set -a; . {file}; set +a  [dim]# this run's variables[/dim]", file=report.env_file)
     for meaning, verbs in groups:

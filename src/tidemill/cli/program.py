@@ -69,6 +69,7 @@ program = typer.Typer(
     cls=_Life,
     help="A CQRS database service for TimescaleDB that is driven by Kafka: commands in, events out, read models kept.",
     epilog=examples(
+        "tidemill demo             all of it once, on real data",
         "tidemill dev up           real servers, for development",
         "tidemill migrate          the tables",
         "tidemill topics create    the topics, and a lane for each partition",

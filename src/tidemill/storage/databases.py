@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncpg
+
 from tidemill.storage.pool import Pool, connection
 
 
@@ -12,9 +14,10 @@ async def create_database(pool: Pool, name: str) -> bool:
         UsageError: the login may not make databases.
     """
     async with connection(pool) as borrowed:
-        if await borrowed.fetchval("select true from pg_database where datname = $1", name):
-            return False
-        await borrowed.execute(f"create database {_quoted(name)} template template0")
+        try:
+            await borrowed.execute(f"create database {_quoted(name)} template template0")
+        except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
+            return False  # there already, or made by somebody else at this very moment
         return True
 
 

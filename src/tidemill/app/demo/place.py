@@ -24,13 +24,12 @@ from tidemill.devstack.progress import Progress
 from tidemill.domain.errors import UsageError
 from tidemill.settings import Settings, load
 from tidemill.storage.databases import create_database, databases_beginning, drop_database
-from tidemill.storage.pool import Timeouts
+from tidemill.storage.pool import Pool, Timeouts
 from tidemill.transport.kafka.topics import Topics
 
 DATABASE_PREFIX: Final = "tidemill_demo_"
 TOPIC_PREFIX: Final = "tidemill-demo-"
 _RUN: Final = re.compile(r"\d{8}-\d{6}(-\d+)?")
-_MOST_AT_ONCE: Final = 20
 _SLOWLY: Final = Timeouts(statement_ms=120_000, lock_ms=60_000, command_s=130.0)
 
 _URLS: Final = ("url", "migration_url", "reader_url")
@@ -67,7 +66,7 @@ class Place:
     @property
     def env_file(self) -> Path:
         """Return the file that holds `environment()`, once it is written."""
-        return cache_folder() / "demo" / f"{self.run}.env"
+        return _env_file(self.run)
 
     def write_env_file(self) -> None:
         """Write the file, for its owner only."""
@@ -127,9 +126,7 @@ async def take_place(given: Servers, *, now: datetime, lanes: int) -> Place:
     """Make a database for a new run, named after the time, and return its place."""
     settings = given.settings
     async with AsyncExitStack() as shared:
-        pool = await open_pool(
-            shared, settings, name="tidemill demo", size=1, login="migration", timeouts=_SLOWLY
-        )
+        pool = await _server(shared, settings)
         run = stamp = f"{now:%Y%m%d-%H%M%S}"
         number = 1
         while not await create_database(pool, database_of(run)):
@@ -156,26 +153,43 @@ def settings_of(settings: Settings, run: str, lanes: int) -> Settings:
     return settings.model_copy(update=groups)
 
 
-async def remove_runs(settings: Settings) -> list[str]:
-    """Drop the databases and topics of every run on these servers, also of one that goes on; return their names."""
+async def remove_runs(settings: Settings, chosen: str) -> list[str]:
+    """Delete what the run of that name has made, or, if `chosen` is "all", what every run has; return their names.
+
+    Raises:
+        UsageError: there is no such run.
+    """
     async with AsyncExitStack() as shared:
-        pool = await open_pool(
-            shared, settings, name="tidemill demo", size=1, login="migration", timeouts=_SLOWLY
+        names = await databases_beginning(await _server(shared, settings), DATABASE_PREFIX)
+    found = [name.removeprefix(DATABASE_PREFIX).replace("_", "-") for name in names]
+    runs = [run for run in found if _RUN.fullmatch(run)]
+    if chosen not in {"all", *runs}:
+        raise UsageError(
+            f"there is no run {chosen!r} on these servers; there is: {', '.join(runs) or 'none'}"
         )
-        names = await databases_beginning(pool, DATABASE_PREFIX)
-        runs = [name.removeprefix(DATABASE_PREFIX).replace("_", "-") for name in names]
-        runs = [run for run in runs if _RUN.fullmatch(run)]
-        for start in range(0, len(runs), _MOST_AT_ONCE):
-            await _remove_topics(settings, runs[start : start + _MOST_AT_ONCE])
-        for run in runs:
-            await drop_database(pool, database_of(run))
-            (cache_folder() / "demo" / f"{run}.env").unlink(missing_ok=True)
-    return runs
+    gone = runs if chosen == "all" else [chosen]
+    for run in gone:
+        await remove_run(settings, run)
+    return gone
 
 
-async def _remove_topics(settings: Settings, runs: list[str]) -> None:
-    names = [topic for run in runs for topic in Deployment.of(settings_of(settings, run, lanes=1)).topics()]
+async def remove_run(settings: Settings, run: str) -> None:
+    """Delete the database and the topics of a run; its schemas stay in the registry, where they harm nobody."""
     topics = Topics(kafka_connection(settings))
-    there = [name for name, state in (await topics.describe(names)).items() if state is not None]
+    named = sorted(Deployment.of(settings_of(settings, run, lanes=1)).topics())
+    there = [name for name, state in (await topics.describe(named)).items() if state is not None]
     if there:
         await topics.delete(there)
+    async with AsyncExitStack() as shared:
+        await drop_database(await _server(shared, settings), database_of(run))
+    _env_file(run).unlink(missing_ok=True)
+
+
+async def _server(shared: AsyncExitStack, settings: Settings) -> Pool:
+    return await open_pool(
+        shared, settings, name="tidemill demo", size=1, login="migration", timeouts=_SLOWLY
+    )
+
+
+def _env_file(run: str) -> Path:
+    return cache_folder() / "demo" / f"{run}.env"

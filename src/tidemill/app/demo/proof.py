@@ -20,10 +20,10 @@ from tidemill.app.operations import Status
 from tidemill.app.views import read_view
 from tidemill.clock import SystemClock
 from tidemill.domain.messages import Outcome
+from tidemill.queries.read_models import MOST_ROWS
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.reader import TopicReader
 
-_ALL: Final = 1_000_000
 _MOST_NAMED: Final = 5
 _ORDER: Final = (Outcome.APPLIED, Outcome.DUPLICATE, Outcome.REJECTED, Outcome.PARKED)
 
@@ -155,11 +155,14 @@ class Views:
     connectors: Mapping[str, bool]
 
 
-async def read_views(deployment: Deployment) -> Views:
-    """Read all three."""
-    latest = await read_view(deployment, "latest-quotes", (), _ALL)
-    bars = await read_view(deployment, "daily-bars", (), _ALL)
-    connectors = await read_view(deployment, "connector-directory", (), _ALL)
+async def read_views(deployment: Deployment, plan: Plan) -> Views:
+    """Read all three as their readers do; the bars by symbol, since a page has an end."""
+    latest = await read_view(deployment, "latest-quotes", (), MOST_ROWS)
+    symbols = sorted({*plan.symbols, *(row["symbol"] for row in latest)})
+    bars = [
+        bar for symbol in symbols for bar in await read_view(deployment, "daily-bars", (symbol,), MOST_ROWS)
+    ]
+    connectors = await read_view(deployment, "connector-directory", (), MOST_ROWS)
     return Views(
         latest={row["symbol"]: row for row in latest},
         years=extremes(bars),

@@ -146,4 +146,4 @@ def _go_on(plan: Plan) -> list[str]:
 
 def _clean_up(place: Place) -> list[str]:
     """Return what removes all traces."""
-    return ["demo --remove", *(["dev down"] if place.servers.owned else [])]
+    return [f"demo --remove {place.run}", *(["dev down"] if place.servers.owned else [])]

@@ -31,6 +31,10 @@ _AUDIT_WAIT_S = 10.0
 class Audience(Protocol):
     """Who watches a run."""
 
+    def began(self, run: str) -> None:
+        """A run of that name has its database now."""
+        ...
+
     def step(self, name: str) -> None:
         """Something begins that takes a moment."""
         ...
@@ -69,6 +73,7 @@ class _Run:
         with self._timed("prepare"):
             self._audience.step("database")
             place = await take_place(self._servers, now=now, lanes=plan.lanes)
+            self._audience.began(place.run)
             place.write_env_file()
             await self._prepare(place)
         async with serving(place) as processes:
@@ -81,7 +86,7 @@ class _Run:
         self._audience.step("proof")
         with self._timed("proof"):
             answers = await proof.read_outcomes(place.deployment)
-            views = await proof.read_views(place.deployment)
+            views = await proof.read_views(place.deployment, plan)
             checks = [*await self._checks(place, plan, sent, answers, views), _check_endings(endings)]
         good = sum(check.ok for check in checks)
         self._audience.done("proof", f"{good} of {len(checks)} checks hold")

@@ -1,0 +1,338 @@
+"""Conservation, by an outsider: knows topics and tables from the documentation, and nothing of Tidemill's code.
+
+    python -m tests.acceptance.outsider --database postgresql://... --bootstrap 127.0.0.1:9092
+
+Reads every topic whole (aiokafka, read_committed), every table whole (asyncpg), and balances hop by hop. What does not
+balance is named by hop, `from -> to`, or by a place that contradicts itself; the exit code is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from base64 import b64decode
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from tests.acceptance.outsider_evidence import Books, Evidence, Row, collect, identity, read
+
+OUTCOMES = {b"a": "applied", b"r": "rejected", b"d": "duplicate", b"p": "parked"}
+PROJECTIONS = {
+    "latest-quotes": "market-data",
+    "daily-bars": "market-data",
+    "connector-directory": "connector-profiles",
+}
+
+
+class Finding(NamedTuple):
+    """A hop that does not balance: `command topic -> log`; or a place that contradicts itself: `event topic`."""
+
+    hop: str
+    what: str
+
+
+# --- balancing -------------------------------------------------------------------------------------------------------
+
+
+def balance(evidence: Evidence) -> list[Finding]:
+    """Return what does not balance; nothing if all does."""
+    return [finding for check in CHECKS for finding in check(Books(evidence))]
+
+
+def compare(hop: str, expected: Iterable[Hashable], found: Iterable[Hashable]) -> Iterator[Finding]:
+    """Both sides must hold the same, as often as each other."""
+    wanted, there = Counter(expected), Counter(found)
+    for what, missing in (("missing", wanted - there), ("too many", there - wanted)):
+        for item, count in missing.items():
+            yield Finding(hop, f"{what}: {count} x {item}")
+
+
+def commands_to_log(books: Books) -> Iterator[Finding]:
+    """Each record of a command topic has one row in the log; positions count records."""
+    hop = "command topic -> log"
+    wanted = [(lane, at) for lane, records in books.commands.items() for at in range(1, len(records) + 1)]
+    yield from compare(hop, wanted, [(row["place"], row["position"]) for row in books.log])
+    for row in books.log:
+        records = books.commands[row["place"]]
+        if row["type"] is None or row["position"] > len(records):
+            continue
+        record = records[row["position"] - 1]
+        try:
+            fields = read(record.value or b"\xff", row["type"])
+            wanted_id = identity(fields["command_id"], fields["service_name"])
+        except (ValueError, EOFError, IndexError) as error:
+            yield Finding(hop, f"{record[:3]} is not the {row['type']} that the log says: {error!r}")
+        else:
+            yield from compare(hop, [wanted_id], [row["command_id"] or row["repeats"]])
+
+
+def log_to_ledger(books: Books) -> Iterator[Finding]:
+    """Batches are numbered without a gap, begin where the last one ended, and count what the log holds."""
+    log: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
+    for row in books.log:
+        log[row["place"]] += Counter({OUTCOMES[row["outcome"]]: 1, "events": row["events"]})
+    for lane in books.lanes:
+        rows = sorted((row for row in books.ledger if row["place"] == lane), key=lambda row: row["batch"])
+        yield from compare("ledger", range(max(1, len(rows))), [row["batch"] for row in rows])
+        for before, row in pairwise(rows):
+            yield from compare("ledger", [(lane, before["to_offset"])], [(lane, row["from_offset"])])
+        counted = {name: sum(row[name] for row in rows) for name in (*OUTCOMES.values(), "events")}
+        yield from compare(
+            "log -> ledger",
+            [(lane, *sorted((+log[lane]).items()))],
+            [(lane, *sorted((+Counter(counted)).items()))],
+        )
+
+
+def commands_to_ledger(books: Books) -> Iterator[Finding]:
+    """The newest batch ends behind the last record."""
+    ends = {lane: records[-1].offset + 1 if records else 0 for lane, records in books.commands.items()}
+    found = dict.fromkeys(books.lanes, 0)
+    for row in books.ledger:
+        found[row["place"]] = max(found[row["place"]], row["to_offset"])
+    yield from compare("command topic -> ledger", ends.items(), found.items())
+
+
+def log_to_outbox(books: Books) -> Iterator[Finding]:
+    """Each record's outcome and each event waits, or has waited, in the outbox."""
+    wanted = [
+        (row["place"], row["position"], item) for row in books.log for item in range(max(1, row["events"]))
+    ]
+    found = [(row["place"], row["position"], row["item"]) for row in books.outbox]
+    yield from compare("log -> outbox", wanted, found)
+
+
+def log_to_outcomes(books: Books) -> Iterator[Finding]:
+    """Each row of the log has one outcome message, which says the same; each command record gets one."""
+    told = []
+    for record in books.topics["outcome topic"]:
+        assert record.value is not None
+        told.append(read(record.value, "tidemill.outcome.CommandOutcome"))
+    wanted = [(*row["place"], row["position"], OUTCOMES[row["outcome"]], row["code"]) for row in books.log]
+    names = ("aggregate", "partition", "position", "outcome", "code")
+    yield from compare("log -> outcome topic", wanted, [tuple(each[name] for name in names) for each in told])
+    offsets = [(each["aggregate"], each["partition"], each["record_offset"]) for each in told]
+    yield from compare(
+        "command topic -> outcome topic", [each[:3] for each in books.topics["command topic"]], offsets
+    )
+
+
+def log_to_events(books: Books) -> Iterator[Finding]:
+    """Each applied command has its events in the topic, numbered as the log says, under ids made from its own."""
+    wanted = [
+        (row["place"], row["sequence"] - row["events"] + item, f"{row['command_id']}:{item}")
+        for row in books.log
+        for item in range(1, row["events"] + 1)
+    ]
+    found = [
+        (lane, int(record.header("tm_sequence")), record.header("ce_id"))
+        for lane, records in books.events.items()
+        for record in records
+    ]
+    yield from compare("log -> event topic", wanted, found)
+
+
+def event_topic(books: Books) -> Iterator[Finding]:
+    """Sequences are dense and in order in each partition, ids are unique, and the chain runs over all of them."""
+    for lane, records in books.events.items():
+        chain = 0
+        for expected, record in enumerate(records, start=1):
+            sequence, told = int(record.header("tm_sequence")), int(record.header("tm_chain"))
+            if sequence != expected:
+                yield Finding("event topic", f"{lane}: expected {expected}, got {sequence}")
+                break
+            link = chain.to_bytes(8, "big", signed=True) + record.header("ce_id").encode()
+            chain = int.from_bytes(hashlib.blake2b(link, digest_size=8).digest(), "big", signed=True)
+            if chain != told:
+                yield Finding("event topic", f"{lane}: the chain breaks at {sequence}")
+                break
+    ids = Counter(record.header("ce_id") for records in books.events.values() for record in records)
+    yield from (
+        Finding("event topic", f"{name} is there {count} times") for name, count in ids.items() if count > 1
+    )
+
+
+QUOTE = ("symbol", "time", "price", "open", "high", "low", "volume", "source")
+
+
+def log_to_rows(books: Books) -> Iterator[Finding]:
+    """Each applied quote is one row, by its id; and the row holds what the event tells."""
+    wanted = [
+        row["command_id"] for row in books.log if row["place"][0] == "market-data" and row["outcome"] == b"a"
+    ]
+    rows = books.tables["market_data"]
+    yield from compare("log -> market_data", wanted, [row["command_id"] for row in rows])
+    told = [
+        (identity(fields["command_id"], fields["service_name"]), *(fields[name] for name in QUOTE))
+        for record, fields in books.told()
+        if record.aggregate == "market-data"
+    ]
+    found = [(row["command_id"], *(row[name] for name in QUOTE)) for row in rows]
+    yield from compare("event topic -> market_data", told, found)
+
+
+def parked_to_dead_letters(books: Books) -> Iterator[Finding]:
+    """What could not be read is kept as it came, and sent on as it was kept, byte for byte."""
+    wanted = [(row["place"], row["position"]) for row in books.log if row["outcome"] == b"p"]
+    yield from compare("log -> parked", wanted, [(row["place"], row["position"]) for row in books.parked])
+    kept = [
+        (*row["place"], row["record_offset"], row["key"], row["value"], _headers(row)) for row in books.parked
+    ]
+    there = {record[:3]: record for record in books.topics["command topic"]}
+    came = [
+        there[row["place"] + (row["record_offset"],)]
+        for row in books.parked
+        if row["place"] + (row["record_offset"],) in there
+    ]
+    yield from compare("command topic -> parked", came, kept)
+    letters = []
+    for record in books.topics["dead letter topic"]:
+        own = [name for name, _ in record.headers].index("__connect.errors.topic")
+        offset = int(record.header("__connect.errors.offset"))
+        letters.append(
+            (record.aggregate, record.partition, offset, record.key, record.value, record.headers[:own])
+        )
+    yield from compare("parked -> dead letter topic", kept, letters)
+
+
+def _headers(row: Row) -> tuple[tuple[str, bytes | None], ...]:
+    pairs = json.loads(row["headers"])
+    return tuple((name, None if text is None else b64decode(text)) for name, text in pairs)
+
+
+# --- read models, folded again ---------------------------------------------------------------------------------------
+
+
+def events_to_quotes(books: Books) -> Iterator[Finding]:
+    """The latest quote of each symbol: newest by time, then by lane and sequence; and a bar for each of its days."""
+    latest: dict[str, tuple[Any, ...]] = {}
+    bars: dict[tuple[str, Any], list[dict[str, Any]]] = defaultdict(list)
+    told: Counter[str] = Counter()
+    for record, quote in books.told():
+        if record.aggregate != "market-data":
+            continue
+        order = (quote["time"], record.partition, int(record.header("tm_sequence")))
+        symbol = quote["symbol"]
+        told[symbol] += 1
+        bars[symbol, quote["time"].date()].append(quote | {"order": order})
+        if symbol not in latest or order > latest[symbol][:3]:
+            latest[symbol] = (*order, *(quote[name] for name in QUOTE))
+    wanted = [(*row, told[symbol]) for symbol, row in latest.items()]
+    found = [
+        (row["time"], row["lane"], row["sequence"], *(row[name] for name in QUOTE), row["version"])
+        for row in books.tables["latest_quotes"]
+    ]
+    yield from compare("event topic -> latest_quotes", wanted, found)
+    names = ("symbol", "day", "open", "high", "low", "close", "volume", "ticks")
+    shown = [tuple(row[name] for name in names) for row in books.tables["daily_bars"]]
+    yield from compare("event topic -> daily_bars", [_bar(*each) for each in bars.items()], shown)
+
+
+def _bar(key: tuple[str, Any], quotes: list[dict[str, Any]]) -> tuple[Any, ...]:
+    quotes.sort(key=lambda quote: quote["order"])
+    first = [quote["price"] if quote["open"] is None else quote["open"] for quote in quotes]
+    every = [*first, *(quote["price"] for quote in quotes)]
+    highs = [quote["high"] for quote in quotes if quote["high"] is not None]
+    lows = [quote["low"] for quote in quotes if quote["low"] is not None]
+    volume = sum((Decimal(f"{quote['volume'] or 0:.9f}") for quote in quotes), Decimal())
+    return (*key, first[0], max(every + highs), min(every + lows), quotes[-1]["price"], volume, len(quotes))
+
+
+def events_to_profiles(books: Books) -> Iterator[Finding]:
+    """Profiles and their directory, from the events of each profile in order."""
+    profiles: dict[str, dict[str, Any]] = {}
+    for record, fields in books.told():
+        if record.aggregate != "connector-profiles":
+            continue
+        event = record.header("ce_type").rpartition(".")[2]
+        profile = profiles.setdefault(fields["profile_id"], {"active": True, "version": 0})
+        if event == "ConnectorProfileRegistered":
+            profile["service_name"] = fields["service_name"]
+        profile |= {name: fields[name] for name in ("name", "profile_data") if fields.get(name) is not None}
+        profile["active"] = event != "ConnectorProfileDeactivated"
+        profile["version"] += 1
+    names = ("name", "service_name", "active", "version")
+    told = {key: tuple(row.get(name) for name in names) for key, row in profiles.items()}
+    data = {key: json.loads(row.get("profile_data", "{}")) for key, row in profiles.items()}
+    states = [
+        (row["id"], *(row[name] for name in names), _text(json.loads(row["profile_data"])))
+        for row in books.tables["connector_profiles"]
+    ]
+    yield from compare(
+        "event topic -> connector_profiles",
+        [(key, *row, _text(data[key])) for key, row in told.items()],
+        states,
+    )
+    entries = [
+        (row["profile_id"], *(row[name] for name in names), row["type"])
+        for row in books.tables["connector_directory"]
+    ]
+    wanted = [(key, *row, data[key].get("type")) for key, row in told.items()]
+    yield from compare("event topic -> connector_directory", wanted, entries)
+
+
+def _text(data: Any) -> str:
+    return json.dumps(data, sort_keys=True)
+
+
+def events_to_checkpoints(books: Books) -> Iterator[Finding]:
+    """Each read model has folded each lane to its last event."""
+    last = {
+        lane: int(records[-1].header("tm_sequence")) if records else 0
+        for lane, records in books.events.items()
+    }
+    wanted = [
+        (name, p, last[aggregate, p])
+        for name, of in PROJECTIONS.items()
+        for aggregate, p in books.lanes
+        if aggregate == of
+    ]
+    found = [(row["projection"], row["partition"], row["sequence"]) for row in books.tables["checkpoint"]]
+    yield from compare("event topic -> checkpoint", wanted, found)
+
+
+CHECKS = (
+    commands_to_log,
+    commands_to_ledger,
+    log_to_ledger,
+    log_to_outbox,
+    log_to_outcomes,
+    log_to_events,
+    event_topic,
+    log_to_rows,
+    parked_to_dead_letters,
+    events_to_quotes,
+    events_to_profiles,
+    events_to_checkpoints,
+)
+
+
+def main() -> int:
+    """Balance what the arguments name; print and return the result."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--database", default=os.environ.get("TIDEMILL_DATABASE_URL"))
+    options.add_argument("--bootstrap", default=os.environ.get("TIDEMILL_KAFKA_BOOTSTRAP"))
+    given = options.parse_args()
+    evidence = asyncio.run(collect(given.database, given.bootstrap))
+    findings = balance(evidence)
+    counts = {name: len(rows) for name, rows in (evidence.topics | evidence.tables).items()}
+    result = {
+        "balanced": not findings,
+        "counted": counts,
+        "findings": [found._asdict() for found in findings[:20]],
+    }
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

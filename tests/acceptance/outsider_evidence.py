@@ -1,0 +1,179 @@
+"""What an outsider can see: every record of the topics, every row of the tables, and the Avro files that are published.
+
+Nothing of Tidemill's code is used here: aiokafka, asyncpg and fastavro, and what the documentation says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID, uuid5
+
+import asyncpg
+import fastavro
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+SCHEMAS = Path(__file__).parents[2] / "schemas"
+SERVICES = UUID("6d0f3a70-4f3c-5c1e-9b1a-7a1d5c0e7e11")  # namespace of ids that are no UUIDs, by service
+ROLES = {
+    "command": "command topic",
+    "event": "event topic",
+    "outcome": "outcome topic",
+    "dead_letter": "dead letter topic",
+}
+TABLES = {
+    "lane": "tm.lane",
+    "log": "tm.log",
+    "ledger": "tm.batch",
+    "outbox": "tm.outbox",
+    "parked": "tm.parked",
+    "checkpoint": "tm.checkpoint",
+    "market_data": "public.market_data",
+    "latest_quotes": "public.latest_quotes",
+    "daily_bars": "public.daily_bars",
+    "connector_profiles": "public.connector_profiles",
+    "connector_directory": "public.connector_directory",
+}
+
+
+class Record(NamedTuple):
+    """A record of a topic as Kafka holds it."""
+
+    aggregate: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+    def header(self, name: str) -> str:
+        """Return the last header of that name as text."""
+        return next((value or b"").decode() for key, value in reversed(self.headers) if key == name)
+
+
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Evidence:
+    """All records by role (`command topic`, ...) and all rows by table (`log`, ...)."""
+
+    topics: dict[str, list[Record]]
+    tables: dict[str, list[Row]]
+
+
+# --- collecting ------------------------------------------------------------------------------------------------------
+
+
+async def read_tables(connection: Any) -> dict[str, list[Row]]:
+    """Return every table whole."""
+    return {name: await connection.fetch(f"select * from {table}") for name, table in TABLES.items()}
+
+
+async def read_topics(bootstrap: str, lanes: Sequence[Row]) -> dict[str, list[Record]]:
+    """Return every topic of the lanes whole, by role."""
+    found = {}
+    for role, place in ROLES.items():
+        partitions = {
+            TopicPartition(lane[f"{role}_topic"], lane["partition"]): lane["aggregate"] for lane in lanes
+        }
+        found[place] = [record async for record in _dump(bootstrap, partitions)]
+    return found
+
+
+async def _dump(bootstrap: str, partitions: Mapping[TopicPartition, str]) -> AsyncIterator[Record]:
+    """Yield what is in these partitions; they are given with their aggregates."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        consumer.assign(list(partitions))
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(list(partitions))
+        while [tp for tp in partitions if await consumer.position(tp) < ends[tp]]:
+            for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+                for each in records:
+                    headers = tuple(each.headers)
+                    yield Record(partitions[tp], tp.partition, each.offset, each.key, each.value, headers)
+    finally:
+        await consumer.stop()
+
+
+async def collect(database: str, bootstrap: str) -> Evidence:
+    """Return all evidence."""
+    connection = await asyncpg.connect(database)
+    try:
+        tables = await read_tables(connection)
+    finally:
+        await connection.close()
+    return Evidence(await read_topics(bootstrap, tables["lane"]), tables)
+
+
+# --- reading Avro ----------------------------------------------------------------------------------------------------
+
+
+@lru_cache
+def schema(full_name: str) -> Any:
+    """Return the schema of a message from its .avsc file."""
+    files = [
+        path for path in SCHEMAS.rglob(f"{full_name.rpartition('.')[2]}.avsc") if "released" not in path.parts
+    ]
+    return fastavro.parse_schema(json.loads(files[0].read_text()))
+
+
+def read(value: bytes, full_name: str) -> dict[str, Any]:
+    """Return the fields of a framed value: behind `00` and a schema's id, or `c3 01` and its fingerprint."""
+    body = BytesIO(value[5:] if value[0] == 0 else value[10:])
+    fields: Any = fastavro.schemaless_reader(body, schema(full_name), None)
+    if body.read(1):
+        raise ValueError(f"bytes are left behind a {full_name}")
+    return dict(fields)
+
+
+def identity(command_id: str, service: str) -> UUID:
+    """Return what makes a command the same: the id if it is a UUID, else its name in the namespace of its service."""
+    try:
+        return UUID(command_id)
+    except ValueError:
+        return uuid5(uuid5(SERVICES, service), command_id)
+
+
+# --- in order --------------------------------------------------------------------------------------------------------
+
+
+class Books:
+    """The evidence, put in order: by lane, where (aggregate, partition) names it."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.topics = evidence.topics
+        self.tables = evidence.tables
+        lanes = {row["lane"]: (row["aggregate"], row["partition"]) for row in evidence.tables["lane"]}
+        self.lanes = list(lanes.values())
+        self.log = self._placed("log", lanes)
+        self.ledger = self._placed("ledger", lanes)
+        self.outbox = self._placed("outbox", lanes)
+        self.parked = self._placed("parked", lanes)
+        self.commands = self._by_lane("command topic")
+        self.events = self._by_lane("event topic")
+
+    def _placed(self, table: str, lanes: Mapping[int, tuple[str, int]]) -> list[Row]:
+        return [dict(row) | {"place": lanes[row["lane"]]} for row in self.tables[table]]
+
+    def _by_lane(self, role: str) -> dict[tuple[str, int], list[Record]]:
+        found: dict[tuple[str, int], list[Record]] = {lane: [] for lane in self.lanes}
+        for record in sorted(self.topics[role], key=lambda record: record.offset):
+            found[record.aggregate, record.partition].append(record)
+        return found
+
+    def told(self) -> Iterator[tuple[Record, dict[str, Any]]]:
+        """Yield events with their fields, lane by lane, in order."""
+        for records in self.events.values():
+            for record in records:
+                assert record.value is not None
+                yield record, read(record.value, record.header("ce_type"))

@@ -1,0 +1,231 @@
+"""Nothing is lost, nothing is made up: an outsider balances a run of the demo, and names the hop where a row is missing
+or stands twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from unittest import mock
+
+import asyncpg
+import pytest
+
+from tests.acceptance import outsider, outsider_evidence
+from tests.acceptance.outsider_evidence import ROLES, TABLES, Evidence, Record, read_tables
+from tidemill.app.demo.place import Servers, remove_run
+from tidemill.app.demo.report import Report
+from tidemill.app.demo.run import run_demo
+from tidemill.devstack import Stack
+from tidemill.settings import Settings
+
+pytestmark = pytest.mark.xdist_group("conservation")  # one run of the demo for all of them
+
+T = TypeVar("T")
+Change = Literal["delete", "double"]
+Which = Literal["first", "middle", "last"]
+
+CHANGES: tuple[Change, ...] = ("delete", "double")
+WHICH: tuple[Which, ...] = ("first", "middle", "last")
+
+
+class Nobody:
+    """Watches without a word."""
+
+    def began(self, run: str) -> None: ...
+
+    def step(self, name: str) -> None: ...
+
+    def done(self, name: str, result: str) -> None: ...
+
+    def hops(self, hops: Sequence[Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the demo with one stock, and all that an outsider sees of it."""
+
+    report: Report
+    database: str
+    bootstrap: str
+    evidence: Evidence
+
+
+@pytest.fixture(scope="module")
+def demo(stack: Stack) -> Iterator[Run]:
+    """The demo with one stock instead of five; else as people see it."""
+    settings = Settings.model_validate(
+        {
+            "database": {"url": stack.database_url},
+            "kafka": {"bootstrap": stack.kafka_bootstrap},
+            "registry": {"url": stack.registry_url},
+        }
+    )
+    with mock.patch.dict(os.environ):
+        for name in [name for name in os.environ if name.startswith("TIDEMILL_")]:
+            del os.environ[name]  # or the run's processes would take what is meant for the tests for theirs
+        report = asyncio.run(run_demo(Servers(settings, owned=False, seconds=0.0), Nobody(), ("FB",)))
+    try:
+        database = stack.database_url.rpartition("/")[0] + f"/{report.database}"
+        evidence = asyncio.run(outsider_evidence.collect(database, stack.kafka_bootstrap))
+        yield Run(report, database, stack.kafka_bootstrap, evidence)
+    finally:
+        asyncio.run(remove_run(settings, report.run))
+
+
+def changed(items: Sequence[T], change: Change, which: Which) -> list[T]:
+    """Return the items without one of them, or with one of them twice."""
+    at = place_of(which, len(items))
+    return [*items[:at], *([items[at]] * 2 if change == "double" else []), *items[at + 1 :]]
+
+
+def place_of(which: Which, count: int) -> int:
+    return {"first": 0, "middle": count // 2, "last": count - 1}[which]
+
+
+def hops(evidence: Evidence) -> set[str]:
+    return {finding.hop for finding in outsider.balance(evidence)}
+
+
+def named_by_all(place: str, found: set[str]) -> bool:
+    """Whether every hop that does not balance begins or ends at the place: nothing else is accused."""
+    return bool(found) and all(place in hop.split(" -> ") for hop in found)
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_run_is_as_planned(demo: Run) -> None:
+    assert demo.report.ok, [check for check in demo.report.checks if not check.ok]
+
+
+def test_the_outsider_balances_it(demo: Run) -> None:
+    assert outsider.balance(demo.evidence) == []
+    topics, tables = demo.evidence.topics, demo.evidence.tables
+    assert len(topics["command topic"]) == len(tables["log"]) == demo.report.records
+    assert len(topics["event topic"]) == demo.report.events
+    assert len(topics["dead letter topic"]) == 18
+
+
+def test_the_outsider_is_a_program_of_its_own(demo: Run) -> None:
+    environment = {
+        **os.environ,
+        "TIDEMILL_DATABASE_URL": demo.database,
+        "TIDEMILL_KAFKA_BOOTSTRAP": demo.bootstrap,
+    }
+    arguments = [sys.executable, "-m", "tests.acceptance.outsider"]
+    answer = subprocess.run(
+        arguments, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["balanced"] is True
+
+
+def test_the_outsider_uses_none_of_our_code() -> None:
+    program = "import sys, tests.acceptance.outsider; sys.exit('tidemill' in sys.modules)"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", program], cwd=root, timeout=60, check=False).returncode == 0
+
+
+# --- one record too few or too many ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", WHICH)
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("aggregate", ["market-data", "connector-profiles"])
+@pytest.mark.parametrize("topic", ROLES.values())
+def test_a_record_in_a_topic(demo: Run, topic: str, aggregate: str, change: Change, which: Which) -> None:
+    records = demo.evidence.topics[topic]
+    of_one = [record for record in records if record.aggregate == aggregate]
+    others = [record for record in records if record.aggregate != aggregate]
+    topics = {**demo.evidence.topics, topic: [*others, *changed(of_one, change, which)]}
+    found = hops(Evidence(topics, demo.evidence.tables))
+    assert named_by_all(topic, found), found
+
+
+# --- one row too few or too many -------------------------------------------------------------------------------------
+
+
+async def tables_with(database: str, *statements: str) -> dict[str, Any]:
+    """Return all tables as they would be after the statements; nothing stays."""
+    async with AsyncExitStack() as shared:
+        connection = await asyncpg.connect(database, timeout=10, command_timeout=30)
+        shared.push_async_callback(connection.close)
+        transaction = connection.transaction()
+        await transaction.start()
+        shared.push_async_callback(transaction.rollback)
+        for statement in statements:
+            await connection.execute(statement)
+        return await read_tables(connection)
+
+
+def without_uniqueness(table: str) -> str:
+    """Return what lets a table hold a row twice."""
+    return f"""
+        do $$ declare name text; begin
+          for name in select conname from pg_constraint
+              where conrelid = '{table}'::regclass and contype in ('p', 'u') loop
+            execute format('alter table {table} drop constraint %I', name);
+          end loop;
+          for name in select indexrelid::regclass from pg_index
+              where indrelid = '{table}'::regclass and indisunique loop
+            execute format('drop index %s', name);
+          end loop;
+        end $$"""
+
+
+@pytest.mark.parametrize("which", WHICH)
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", sorted(TABLES.keys() - {"lane"}))
+async def test_a_row_in_a_table(demo: Run, name: str, change: Change, which: Which) -> None:
+    table, rows = TABLES[name], demo.evidence.tables[name]
+    one = f"""(tableoid, ctid) = (
+        select tableoid, ctid from {table} order by tableoid, ctid offset {place_of(which, len(rows))} limit 1)"""
+    statements = [f"delete from {table} where {one}"]
+    if change == "double":
+        statements = [without_uniqueness(table), f"insert into {table} select * from {table} where {one}"]
+    tables = await tables_with(demo.database, *statements)
+    assert len(tables[name]) == len(rows) + (1 if change == "double" else -1)
+    found = hops(Evidence(demo.evidence.topics, tables))
+    assert named_by_all(name, found), found
+
+
+# --- as many as there should be, but others --------------------------------------------------------------------------
+
+
+async def test_a_price_that_was_edited(demo: Run) -> None:
+    edited = "update public.market_data set price = price + 1 where time = (select max(time) from public.market_data)"
+    tables = await tables_with(demo.database, edited)
+    assert hops(Evidence(demo.evidence.topics, tables)) == {"event topic -> market_data"}
+
+
+async def test_an_outcome_that_was_edited(demo: Run) -> None:
+    edited = "update tm.log set code = 'NOT_FOUND' where code = 'WRONG_KEY'"
+    tables = await tables_with(demo.database, edited)
+    assert hops(Evidence(demo.evidence.topics, tables)) == {"log -> outcome topic"}
+
+
+def test_a_dead_letter_with_another_byte(demo: Run) -> None:
+    topic = "dead letter topic"
+    first, *others = demo.evidence.topics[topic]
+    edited = first._replace(value=b"\x02" + (first.value or b"")[1:])
+    found = hops(Evidence({**demo.evidence.topics, topic: [edited, *others]}, demo.evidence.tables))
+    assert found == {"parked -> dead letter topic"}
+
+
+def test_two_events_in_the_wrong_order(demo: Run) -> None:
+    def swapped(records: list[Record]) -> list[Record]:
+        first, second, *others = sorted(
+            records, key=lambda each: (each.aggregate, each.partition, each.offset)
+        )
+        return [first._replace(offset=second.offset), second._replace(offset=first.offset), *others]
+
+    topics = {**demo.evidence.topics, "event topic": swapped(demo.evidence.topics["event topic"])}
+    assert named_by_all("event topic", hops(Evidence(topics, demo.evidence.tables)))
