@@ -75,7 +75,9 @@ def test_a_message_without_schema_is_missed_and_drafted(deployment: Deployment, 
 
 
 def test_one_that_cannot_be_drafted_leaves_none(deployment: Deployment, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no context declares CountEbb: .* there are CountTide, TideCounted"):
+    with pytest.raises(
+        UsageError, match=r"no context declares CountEbb: .* there are CountTide, TideCounted"
+    ):
         draft_schemas(deployment, ["CountTide", "CountEbb"])
     assert not (tmp_path / "schemas").exists()
     draft_schemas(deployment, ["CountTide"])
