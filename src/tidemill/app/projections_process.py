@@ -47,12 +47,13 @@ class ProjectorService:
         self._stopping.set()
 
     def health(self) -> Health:
-        """Return how every projection stands."""
+        """Return how every projection stands; one that halts in a lane is an operator's to mend, no restart's."""
         status = self._projector.status()
         detail: dict[str, Any] = {projection.name: _shown(projection) for projection in status.projections}
         if status.waiting_for is not None:
             detail["waiting_for"] = status.waiting_for
-        return Health(ok=status.healthy, detail=detail)
+        stopped = any(projection.error for projection in status.projections)
+        return Health(ok=status.waiting_for is None and not stopped, detail=detail)
 
 
 def _shown(projection: ProjectionStatus) -> dict[str, Any]:
