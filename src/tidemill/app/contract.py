@@ -1,4 +1,4 @@
-"""What whoever writes a context does about its files: draft schemas and revisions, and have all schemas checked."""
+"""What whoever writes a context does about its schemas: draft them from its classes, and have all of them checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tidemill.catalog.schemas import Finding, Schema, check_schemas
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.messages import CommandBase, EventBase
 from tidemill.resources import schemas_dir
-from tidemill.storage import revisions
 
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 
@@ -96,7 +95,7 @@ def draft_schemas(deployment: Deployment, names: Sequence[str]) -> list[Path]:
     for each in chosen:
         if each.path.exists():
             raise UsageError(f"{each.path} exists: change it by hand, then `tidemill schemas check`")
-        _demand_source(each.path)
+        demand_source(each.path)
     texts = [each.text() for each in chosen]
     for each, text in zip(chosen, texts, strict=True):
         each.path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,20 +112,12 @@ def _find(deployment: Deployment, name: str) -> _Declared:
     raise UsageError(f"no context declares {name}: declare it first; there are {names}")
 
 
-def draft_revision(deployment: Deployment, aggregate: str, about: str) -> Path:
-    """Begin a revision of a context's migrations, at their end; return its file, which carries the rules to keep.
+def demand_source(path: Path) -> None:
+    """Return if a draft may be written here: among installed packages the next installation would lose it.
 
     Raises:
-        UsageError: there is no such aggregate, `about` is empty, or the context is not in a source folder.
+        UsageError: `path` is one of an installed package.
     """
-    context = deployment.part(aggregate).context
-    if context.migrations is not None:
-        _demand_source(context.migrations)
-    return revisions.draft(context.name, about, folder=context.migrations)
-
-
-def _demand_source(path: Path) -> None:
-    """What is written among installed packages is lost with the next installation."""
     if _INSTALLED.intersection(path.resolve().parts):
         raise UsageError(
             f"{path} lies among installed packages: install the folder that you work in with "

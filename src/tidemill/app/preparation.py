@@ -10,10 +10,11 @@ from pathlib import Path
 
 from tidemill.app.connections import database_tls, kafka_connection, open_pool, open_registry
 from tidemill.app.contexts import migration_locations
+from tidemill.app.contract import demand_source
 from tidemill.app.deployment import Deployment, Part, outcome_messages
 from tidemill.catalog.registration import Registration, register_schemas
 from tidemill.domain.errors import ContractError, UsageError
-from tidemill.storage import migrations
+from tidemill.storage import migrations, revisions
 from tidemill.storage.lanes import LaneAdministration
 from tidemill.transport.kafka.inspection import Inspector
 from tidemill.transport.kafka.topics import Finding, TopicPlan, Topics, TopicSettings, plan_topics
@@ -63,6 +64,18 @@ async def demand_migrations(deployment: Deployment) -> None:
     """Return if the database has what this version needs. Raises `NotMigrated`, `Unavailable`."""
     settings = deployment.settings.database
     await migrations.check(settings.dsn(), locations=_locations(deployment), tls=database_tls(settings))
+
+
+def draft_revision(deployment: Deployment, aggregate: str, about: str) -> Path:
+    """Begin a revision of a context's migrations, at their end; return its file, which carries the rules to keep.
+
+    Raises:
+        UsageError: there is no such aggregate, `about` is empty, or the context is not in a source folder.
+    """
+    context = deployment.part(aggregate).context
+    if context.migrations is not None:
+        demand_source(context.migrations)
+    return revisions.draft(context.name, about, folder=context.migrations)
 
 
 def _locations(deployment: Deployment) -> tuple[Path, ...]:

@@ -79,9 +79,9 @@ def _show(as_json: bool) -> None:
 
 
 def _begin(aggregate: str, about: str) -> None:
-    from tidemill.app import contract
+    from tidemill.app import preparation
 
-    path = contract.draft_revision(session.deployment(), aggregate, about)
+    path = preparation.draft_revision(session.deployment(), aggregate, about)
     say("wrote {path}", path=near(path))
     note("Next: write what it does and how it is undone, then tidemill migrate")
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from tests.support import hostile
 from tests.support.hostile import GOOD
 from tests.support.installation import Installation, Serving, installation_on
 from tests.support.outsiders import Outsider, Place, Sending, text_headers
-from tests.support.plugins import call, with_plugins, write_plugin
+from tests.support.plugins import with_plugins, write_plugin
 from tidemill.devstack import Stack
 
 pytestmark = pytest.mark.xdist_group("interop")
@@ -67,7 +68,9 @@ def downgrade():
 
 
 @pytest.fixture
-def probed(stack: Stack, database: str, topic_prefix: str, tmp_path: Path) -> Installation:
+def probed(
+    stack: Stack, database: str, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Installation:
     """An installation with the test's own context, a plug-in, on four lanes."""
     schemas = {
         f"schemas/probes/{message.role}s/{name.rpartition('.')[2]}.avsc": message.current.text
@@ -78,8 +81,10 @@ def probed(stack: Stack, database: str, topic_prefix: str, tmp_path: Path) -> In
     installation = with_plugins(
         installation_on(stack, database, topic_prefix, tmp_path, partitions=LANES), plugins
     )
-    for verb in (("migrate",), ("schemas", "register"), ("topics", "create")):
-        call(installation, *verb)
+    monkeypatch.syspath_prepend(plugins)
+    monkeypatch.delitem(sys.modules, "probes", raising=False)  # a folder of an earlier try
+    for verb in (["migrate"], ["schemas", "register"], ["topics", "create"]):
+        installation(*verb)
     return installation
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData, Table
 
-from tidemill.app.contract import check, draft_revision, draft_schemas
+from tidemill.app.contract import check, draft_schemas
 from tidemill.app.deployment import Deployment
+from tidemill.app.preparation import draft_revision
 from tidemill.domain.context import Context, append
 from tidemill.domain.errors import UsageError
 from tidemill.domain.messages import CommandBase, EventBase, Label
