@@ -96,17 +96,18 @@ async def serving(place: Place) -> AsyncIterator[Serving]:
     logs = Path(tempfile.mkdtemp(prefix=f"tidemill-demo-{place.run}-"))
     children: dict[str, asyncio.subprocess.Process] = {}
     running = Serving(children, logs)
-    failed = False
+    wanted = False
     try:
         for name in PROCESSES:
             children[name] = await _start(name, place, logs / f"{name}.log")
         yield running
+        wanted = any(ending.exit_code != Exit.DRAINED for ending in await running.stop())
     except Exception:
-        failed = True
+        wanted = True
         raise
     finally:
-        endings = await asyncio.shield(running.stop())
-        if not failed and all(ending.exit_code == Exit.DRAINED for ending in endings):
+        await asyncio.shield(running.stop())
+        if not wanted:
             shutil.rmtree(logs)
 
 
