@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,9 +12,16 @@ import pytest
 from tests.support.installation import Installation
 from tests.support.waiting import eventually_blocking
 from tidemill.app.connections import kafka_connection
+from tidemill.app.deployment import Deployment
+from tidemill.clock import SystemClock
+from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.domain.lane import TopicRole
+from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.client import transactional_producer
 from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.producer import KeyedProducer, Outgoing
+from tidemill.transport.kafka.reader import TopicReader
+from tidemill.transport.kafka.topics import TopicPlan, Topics
 
 TIME = "2013-02-01T00:00:00Z"
 
@@ -198,6 +206,45 @@ def test_status_and_audit_say_that_all_is_well(served: Installation, ticks: Path
     (table,) = [table for table in result["tables"] if table["table"] == "public.market_data"]
     assert table["rows"] == sum(lane["applied"] for lane in market)
     assert "market-data/" in served("audit", "--lanes").out
+
+
+def test_who_asks_for_a_reply_gets_the_outcome(served: Installation, symbol: str) -> None:
+    """Request and reply as Spring for Apache Kafka has it; only topics of the allowed pattern are written to."""
+    allowed, own = f"{served.prefix}.replies.test", f"{served.prefix}.market-data.events.v1"
+    kafka = kafka_connection(served.settings())
+    plan = TopicPlan(allowed, TopicRole.OUTCOMES, 1, 1)
+    part = Deployment.of(served.settings()).part("market-data")
+    line = json.loads(tick(symbol)) | {"command_id": str(uuid4()), "service_name": "asker", "timestamp": TIME}
+    command = RecordMarketData.model_validate_json(json.dumps(line))
+
+    async def ask() -> Any:
+        await Topics(kafka).create([plan])
+        codec = await StreamCodec.open(part.stream, part.messages(), clock=SystemClock())
+        value = await codec.encode_command(command)
+        async with (
+            TopicReader(kafka, allowed) as reader,
+            KeyedProducer(kafka, part.stream.topics.commands) as producer,
+        ):
+            await reader.open(last=0)
+            await producer.open()
+            for topic in (own, allowed):
+                headers = [("kafka_replyTopic", topic.encode()), ("kafka_correlationId", b"\x00\x01")]
+                await producer.send([Outgoing(symbol.encode(), value, headers)])
+            async with asyncio.timeout(20), aclosing(reader.records(follow=True)) as records:  # type: ignore[type-var]
+                return await anext(records)
+
+    reply = asyncio.run(ask())
+    headers = dict(reply.headers)
+    assert headers["kafka_correlationId"] == b"\x00\x01"
+    assert headers["ce_type"] == b"tidemill.outcome.CommandOutcome"
+    assert reply.key == symbol.encode()
+    told = served(
+        "tail", "market-data", "--role", "outcomes", "--last", "50", "--no-follow", "--json"
+    ).json_lines()
+    outcomes = [record["value"]["outcome"] for record in told if record["key"] == symbol]
+    assert outcomes == ["applied", "duplicate"], (
+        "who asks for a reply in a topic of ours is answered there as usual"
+    )
 
 
 def test_what_is_no_record_is_no_lag(served: Installation, symbol: str) -> None:
