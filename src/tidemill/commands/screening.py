@@ -139,7 +139,8 @@ def _reasons(error: ValidationError) -> dict[int, str]:
     for fault in error.errors(include_url=False, include_context=False):
         index, *path = fault["loc"]
         where = ".".join(str(part) for part in path)
-        faults[int(index)].append(f"{where}: {fault['msg']}" if where else fault["msg"])
+        what = fault["msg"].removeprefix("Value error, ")  # how a rule of ours was raised is nobody's business
+        faults[int(index)].append(f"{where}: {what}" if where else what)
     return {index: "; ".join(texts)[:_MAX_MESSAGE_CHARACTERS] for index, texts in faults.items()}
 
 

@@ -57,7 +57,7 @@ async def test_invalid_commands_are_told_apart_from_good_ones_and_all_their_faul
     assert [arrival.command is not None for arrival in arrivals] == [True, False, True, False, False]
     assert "price: Input should be a finite number" in reason(arrivals[1])
     assert "source: " in reason(arrivals[1])
-    assert "high 1.0 is below low 2.0" in reason(arrivals[3])
+    assert reason(arrivals[3]) == "INVALID: high 1.0 is below low 2.0"
 
 
 async def test_an_invalid_command_keeps_its_identity_unless_the_id_is_the_fault() -> None:
