@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -26,6 +26,7 @@ from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.ports import Reply
 from tidemill.commands.screening import Screen
+from tidemill.commands.solitude import Solitude
 from tidemill.commands.styles import styles_of
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import Lane
@@ -103,6 +104,7 @@ class Shared:
     pool: Pool
     relay_pool: Pool
     kafka: KafkaConnection
+    solitude: Solitude = field(default_factory=Solitude)
 
 
 def serve_commands(deployment: Deployment) -> int:
@@ -197,6 +199,7 @@ async def _stream_job(shared: AsyncExitStack, common: Shared, part: Part, lanes:
                 workers=settings.commands.workers,
                 reply_topics=allowed,
             ),
+            solitude=common.solitude,
         )
         return StreamService(intake, relays, replies, publishers)
 

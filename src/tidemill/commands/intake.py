@@ -20,6 +20,7 @@ from tidemill.commands.patience import Patience
 from tidemill.commands.ports import CommandSource, CommandStore, LaneFollower, PartitionError, Replies
 from tidemill.commands.queues import Queues, Share
 from tidemill.commands.screening import Arrival, Screen
+from tidemill.commands.solitude import Solitude
 from tidemill.domain.errors import Fenced, Unreadable
 from tidemill.domain.messages import Outcome
 from tidemill.domain.stream import Stream
@@ -62,8 +63,9 @@ class Intake:
         follower: LaneFollower,
         answers: Replies,
         options: IntakeOptions,
+        solitude: Solitude | None = None,
     ) -> None:
-        """Nothing happens before `start`."""
+        """Nothing happens before `start`. `solitude`: that of the process, which all of its intakes share."""
         self._aggregate = stream.aggregate
         self._source = source
         self._store = store
@@ -72,6 +74,7 @@ class Intake:
         self._follower = follower
         self._answers = answers
         self._reply_topics = options.reply_topics
+        self._solitude = solitude or Solitude()
         self._queues = Queues(batch_records=options.batch_records, workers=options.workers)
         self._patience = Patience(stream.aggregate)
         self._ownership = Ownership(
@@ -163,11 +166,16 @@ class Intake:
 
     async def _work(self, share: Share) -> None:
         try:
-            done = await self._patience.until_done(lambda: self._apply(share))
+            done = await self._patience.until_done(lambda: self._try(share))
         finally:
             self._queues.done(share)
         if done is not None:  # else a stop came first: what is not committed is the next owner's
             self._after(share, done)
+
+    async def _try(self, share: Share) -> Done:
+        suspect = share.queues[0].solo > 0
+        async with self._solitude.alone() if suspect else self._solitude.together():
+            return await self._apply(share)
 
     async def _apply(self, share: Share) -> Done:
         claims = {queue.lane: queue.claim for queue in share.queues if still_ours(self._queues, queue)}
@@ -187,10 +195,12 @@ class Intake:
         if not queue.solo:
             return None
         lane, record = share.records[0]
-        trials = await self._store.trial(queue.claim, record.offset)
-        if trials <= _TRIALS_BEFORE_PARKING:
+        if queue.tried_offset != record.offset:  # else the batch is tried again, and has ended nobody
+            queue.trials = await self._store.trial(queue.claim, record.offset)
+            queue.tried_offset = record.offset
+        if queue.trials <= _TRIALS_BEFORE_PARKING:
             return None
-        reason = f"the process ended {trials - 1} times while it worked on this record alone"
+        reason = f"the process ended {queue.trials - 1} times while it worked on this record alone"
         return [Arrival(lane, record, verdict=Unreadable("CRASHED", reason))]
 
     def _after(self, share: Share, done: Done) -> None:

@@ -31,6 +31,8 @@ class LaneQueue:
     bytes: int = 0
     held_back: bool = False
     solo: int = 0
+    tried_offset: int | None = None
+    trials: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:

@@ -248,6 +248,27 @@ async def test_a_record_that_ends_the_process_is_tried_alone_and_then_parked(wor
     assert world.store.tables.parked[0].key == b"p1"
 
 
+async def test_a_suspect_is_not_blamed_for_a_database_that_is_away(world: World) -> None:
+    """Trials count deaths: a batch that is tried again has ended nobody."""
+    world.send("p1")
+    held = world.store.lanes[partition_of(b"p1", 3) + 1]
+    held.claimed_batch, held.barren = 0, 4
+    real, refusals = world.store.unit_of_work, 5
+
+    def refusing() -> Any:
+        nonlocal refusals
+        refusals -= 1
+        if refusals >= 0:
+            raise Unavailable("database", "switched off by the test")
+        return real()
+
+    world.store.unit_of_work = refusing  # type: ignore[method-assign]
+    async with world.running():
+        await world.until_logged(1)
+    assert refusals < 0
+    assert world.logged() == [(b"a", None)]
+
+
 async def test_a_lane_without_a_culprit_is_trusted_again(world: World) -> None:
     held = world.store.lanes[partition_of(b"p1", 3) + 1]
     held.claimed_batch, held.barren = 0, 5
