@@ -163,6 +163,12 @@ class Ownership:
         self._to_claim |= self._assigned.intersection(partitions)
         self._claims_wanted.set()
 
+    def _claim_orphans(self, partitions: Iterable[int]) -> None:
+        """Claim those that nobody of this process works, nor has halted: others were assigned and claimed anew."""
+        halted = {claim.lane.partition for claim in self._halted.values()}
+        orphans = [each for each in partitions if each not in halted and self._queues.get(each) is None]
+        self._claim_again(orphans)
+
     # --- lanes that must not go on ---
 
     async def watch_halts(self) -> None:
@@ -201,7 +207,7 @@ class Ownership:
         partitions = [queue.partition for queue in queues]
         self._queues.remove(partitions)
         self._source.pause(frozenset(partitions))
-        asyncio.get_running_loop().call_later(_RECLAIM_AFTER_S, self._claim_again, partitions)
+        asyncio.get_running_loop().call_later(_RECLAIM_AFTER_S, self._claim_orphans, partitions)
         self._gauge()
         _log.warning(
             Log.LANES_LOST, lanes=[queue.lane for queue in queues], reason="claimed by another process"
