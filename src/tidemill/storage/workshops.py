@@ -17,7 +17,7 @@ from tidemill.domain.errors import TidemillError, TransientError, UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections.ports import Checkpoint, Comparison, Difference, View, WorkshopLost
 from tidemill.storage import generated
-from tidemill.storage.errors import translated
+from tidemill.storage.errors import DRIVER_ERRORS, translated
 from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.statements import load_statements
 from tidemill.storage.views import read_checkpoints, recorded
@@ -135,13 +135,7 @@ class DatabaseWorkshops:
     async def open(
         self, projection: Projection, aggregate: str, partitions: int, *, lasting: bool
     ) -> AsyncIterator[TableWorkshop]:
-        async with connection(self._pool) as borrowed:
-            table = generated.table_name(projection.table)
-            if not await borrowed.fetchval(_SQL["lock_workshop"], table):
-                raise UsageError(
-                    f"projection {projection.name} is being rebuilt or verified by somebody else: wait for that to end"
-                )
-            await borrowed.execute("set statement_timeout = 0")  # whole tables are copied and compared
+        async with connection(self._pool) as borrowed, _alone(borrowed, projection):
             await _clear(borrowed, projection)
             workshop = await _prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
             try:
@@ -152,6 +146,26 @@ class DatabaseWorkshops:
                     translated(),
                 ):  # the next one clears what a broken connection leaves
                     await _clear(borrowed, projection)
+
+
+@asynccontextmanager
+async def _alone(borrowed: Connection, projection: Projection) -> AsyncIterator[None]:
+    """Keep others out of the workshop, and have all the time in the world; the pool gets the session as it was."""
+    table = generated.table_name(projection.table)
+    if not await borrowed.fetchval(_SQL["lock_workshop"], table):
+        raise UsageError(
+            f"projection {projection.name} is being rebuilt or verified by somebody else: wait for that to end"
+        )
+    try:
+        await borrowed.execute("set statement_timeout = 0")  # whole tables are copied and compared
+        yield
+    finally:
+        try:
+            await borrowed.execute("reset statement_timeout")
+            await borrowed.execute(_SQL["unlock_workshop"], table)
+        except DRIVER_ERRORS:
+            if not _is_lost(borrowed):
+                borrowed.terminate()  # then the server gives the lock back
 
 
 async def _prepare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
@@ -195,6 +196,19 @@ async def test_two_at_once(market: Market, act: Act) -> None:
     refused = [outcome for outcome in outcomes if isinstance(outcome, UsageError)]
     assert len(refused) == 1
     assert "being rebuilt or verified by somebody else" in str(refused[0])
+
+
+@pytest.mark.parametrize("act", [rebuilt, verified])
+async def test_the_pool_gets_its_connection_back_as_it_was(market: Market, act: Act) -> None:
+    await fill(market, 10)
+    await act(market)
+    await market.pool.execute("create view bars as select * from daily_bars")
+    with pytest.raises(UsageError):
+        await rebuilt(market)
+    assert await market.rows("pg_locks where locktype = 'advisory'") == []
+    async with contextlib.AsyncExitStack() as held:
+        borrowed = [await held.enter_async_context(market.pool.acquire()) for _ in range(8)]
+        assert {await each.fetchval("show statement_timeout") for each in borrowed} == {"30s"}
 
 
 @pytest.mark.parametrize("act", [rebuilt, verified])

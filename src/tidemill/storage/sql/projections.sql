@@ -46,6 +46,9 @@ delete from tm.projection_halt where projection = $1 and partition = any($2::int
 -- name: lock_workshop
 select pg_try_advisory_lock(hashtextextended('tidemill workshop ' || $1::text, 0))
 
+-- name: unlock_workshop
+select pg_advisory_unlock(hashtextextended('tidemill workshop ' || $1::text, 0))
+
 -- name: next_incarnation
 -- Never one that was used before: whoever still works on an abandoned one finds no checkpoint of his.
 select p.incarnation as live, greatest(p.incarnation, max(c.incarnation)) + 1 as next
