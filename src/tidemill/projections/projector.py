@@ -20,7 +20,7 @@ from tidemill.projections.ports import EventCodec, EventSource, PartitionError, 
 from tidemill.projections.reading import MOST_EVENTS, ReadAhead
 from tidemill.projections.status import ProjectorStatus
 
-DRAIN_S: Final = 5.0
+DRAIN_S: Final = 3.0
 _ABANDON_S: Final = 2.0
 
 
@@ -130,8 +130,12 @@ class Projector:
         }
 
     async def _end(self, work: asyncio.Task[None]) -> None:
+        """End what is still at work, side by side: neither server may answer, and the process has to be gone soon."""
         work.cancel()
-        await asyncio.wait({work}, timeout=_ABANDON_S)
-        await self._source.close()
+        await asyncio.gather(asyncio.wait({work}, timeout=_ABANDON_S), self._leave_topic())
         if work.done() and not work.cancelled():
             work.result()
+
+    async def _leave_topic(self) -> None:
+        await self._reader.stop()
+        await self._source.close()
