@@ -5,6 +5,7 @@ What this client was told is acknowledged, and what it reads as `read_committed`
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,6 +15,8 @@ from itertools import count
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.protocol.group import LeaveGroupRequest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-exports them without saying so
     AdminClient,
@@ -125,6 +128,11 @@ class Client:
         described = self._ask(lambda admin: admin.describe_consumer_groups([group]))
         return [member.member_id for member in described.members]
 
+    def bury(self, group: str) -> None:
+        """Tell the broker that the members of a group are dead, which it would notice when their sessions expire."""
+        members = self.members(group)
+        asyncio.run(_leave(self.bootstrap, group, members))
+
     def _ask(self, question: Callable[[AdminClient], Mapping[Any, Future[Any]]]) -> Any:
         """Return the one answer; the client must live until then."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
@@ -220,6 +228,20 @@ def _until_end(consumer: Consumer, partitions: int) -> Iterable[Seen]:
         assert partition is not None
         assert offset is not None
         yield Seen(partition, offset, message.key(), message.value(), _headers_of(message))
+
+
+async def _leave(bootstrap: str, group: str, members: Sequence[str]) -> None:
+    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    await client.bootstrap()
+    try:
+        coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group)
+        await client.ready(coordinator, group=ConnectionGroup.COORDINATION)
+        for member in members:
+            request = LeaveGroupRequest(group, member)
+            answer = await client.send(coordinator, request, group=ConnectionGroup.COORDINATION)
+            assert answer.error_code == 0
+    finally:
+        await client.close()
 
 
 def _headers_of(message: Message) -> dict[str, bytes | None]:

@@ -1,0 +1,138 @@
+"""Records that nobody can read, that no client can fetch, and one that kills whoever touches it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.support import fuse
+from tests.support.clients import Outgoing, Seen
+from tests.support.journeys import Deployment, Worker, decoded
+from tests.support.kafka import KafkaWorld
+from tests.support.waiting import eventually_blocking
+from tidemill.domain.lane import StreamTopics
+from tidemill.transport.kafka import KafkaConnection
+
+GARBAGE: dict[str, list[bytes | None]] = {
+    "MALFORMED": [b"", None, b"\x00", b"garbage", b"\xc3\x01"],
+    "UNKNOWN_SCHEMA": [b"\xc3\x01abcdefgh and a body", b"\x00\x00\x00\x00\x2aand a body"],
+}
+HEADERS = [("trace", b"\x00\xff"), ("trace", b"twice"), ("empty", b""), ("null", None)]
+
+
+def as_sent(record: Outgoing, seen: Seen) -> bool:
+    """Whether a dead letter is the record byte for byte, with what is wrong beside it."""
+    own = {name: value for name, value in seen.headers.items() if not name.startswith(("__connect.", "tm_"))}
+    return (seen.key, seen.value, own) == (record.key, record.value, dict(record.headers))
+
+
+def test_garbage_first_in_its_batch_is_parked_byte_for_byte_and_the_rest_applied(
+    deployment: Deployment,
+) -> None:
+    bad = [
+        Outgoing(f"key {number}".encode() if number else None, value, 0, HEADERS)
+        for number, value in enumerate(value for values in GARBAGE.values() for value in values)
+    ]
+    codes = [code for code, values in GARBAGE.items() for _ in values]
+    places = deployment.client.send(deployment.topics.commands, bad)
+    good = deployment.send(deployment.ticks(50))
+    deployment.start()
+    deployment.await_consumed(len(bad) + len(good))
+    deployment.assert_conserved(good)
+
+    parked = [outcome for outcome in deployment.outcomes() if outcome["outcome"] == "parked"]
+    assert [outcome["code"] for outcome in parked] == codes
+    letters = deployment.client.read(deployment.topics.dead_letters)
+    assert len(letters) == len(bad)
+    for record, (partition, offset), code, letter in zip(bad, places, codes, letters, strict=True):
+        assert as_sent(record, letter)
+        told = {name: letter.text(f"__connect.errors.{name}") for name in ("topic", "partition", "offset")}
+        assert told == {
+            "topic": deployment.topics.commands,
+            "partition": str(partition),
+            "offset": str(offset),
+        }
+        assert letter.text("__connect.errors.exception.class.name") == code
+        assert letter.text("__connect.errors.exception.message")
+    listed = deployment("dead-letters", "list", "--json").json()
+    assert Counter(entry["code"] for entry in listed) == Counter(codes)
+
+
+def test_a_batch_that_no_client_can_unpack_halts_its_lane_alone_until_it_is_skipped(
+    deployment: Deployment,
+) -> None:
+    sent = deployment.send(deployment.ticks(10))
+    connection = KafkaConnection(bootstrap=deployment.client.bootstrap)
+    offset = asyncio.run(KafkaWorld(connection, "poison", 2).poison(deployment.topics.commands, 0))
+    assert offset == 10
+    behind = deployment.send(deployment.ticks(10))
+    deployment.start()
+    code, evidence = deployment.await_halt(0)
+    assert code == "UNFETCHABLE"
+    assert f"partition 0 at offset {offset}" in evidence
+    deployment.await_consumed(10 + 20, timeout_s=20)
+    assert deployment.consumed() == 30, "what stands before it, and all of the other lane"
+    status = deployment("status", expect=1).out
+    assert "UNFETCHABLE" in status
+
+    deployment("lanes", "resume", "market-data/0")
+    assert deployment.await_halt(0)[0] == "UNFETCHABLE", "nothing was mended, so it halts again"
+    told = deployment(
+        "lanes", "resume", "market-data/0", "--skip-to", str(offset + 1), "--reason", "no client reads it"
+    )
+    assert f"goes on at offset {offset + 1}; it stood at {offset}" in told.out
+    deployment.await_consumed(len(sent | behind))
+    deployment.assert_conserved(sent | behind)
+
+
+def survives(deployment: Deployment, worker: Worker, records: int) -> bool:
+    """Whether a process lives until so many records are applied or parked."""
+
+    def decided() -> bool:
+        query = "select sum(applied + parked)::int as records from tm.batch"
+        return bool(deployment.installation.fetch(query)[0]["records"] == records)
+
+    eventually_blocking(
+        lambda: worker.process.poll() is not None or decided(), 60, "a process to live or die"
+    )
+    return worker.process.poll() is None
+
+
+def test_a_record_that_kills_its_process_is_parked_after_some_processes_and_the_rest_applied(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plug_in = tmp_path / "plug-in"
+    plug_in.mkdir()
+    fuse.install(plug_in)
+    monkeypatch.syspath_prepend(plug_in)
+    deployment.installation.execute(fuse.TABLE)
+    deployment("topics", "create")
+    topics = StreamTopics.of(fuse.AGGREGATE, prefix=deployment.installation.prefix)
+    first, second = (deployment.symbol(partition, "fuse-") for partition in (0, 1))
+    deadly = fuse.light(first, fuse.DEADLY, str(uuid4()))
+    good = [str(uuid4()) for _ in range(20)]
+    rest = [fuse.light((first, second)[n % 2], "match", name) for n, name in enumerate(good)]
+    deployment.client.send(topics.commands, [deadly, *rest])
+
+    deaths = 0
+    while not survives(deployment, deployment.launch(PYTHONPATH=str(plug_in)), records=1 + len(good)):
+        deaths += 1
+        assert deaths < 10, "it is never parked"
+        deployment.client.bury(topics.commands)
+    assert deaths == 5, "three claims without progress, then twice alone"
+
+    outcomes = [decoded(seen) for seen in deployment.client.read(topics.outcomes)]
+    assert Counter((outcome["outcome"], outcome["code"]) for outcome in outcomes) == {
+        ("applied", None): len(good),
+        ("parked", "CRASHED"): 1,
+    }
+    (letter,) = deployment.client.read(topics.dead_letters)
+    assert as_sent(deadly, letter)
+    assert letter.text("__connect.errors.exception.message").startswith("the process ended 2 times")
+    rows = deployment.installation.fetch("select command_id::text as id from public.fuses")
+    assert Counter(row["id"] for row in rows) == Counter(good)
+    assert "Everything balances" in deployment("audit").out
