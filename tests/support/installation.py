@@ -89,6 +89,16 @@ class Installation:
         assert expect is None or code == expect, f"exit code {code}\n{said.out}\n{said.err}"
         return said
 
+    def popen(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        """Start the program in a process of its own, beside what else goes on; nobody hears what it says."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
+        return subprocess.Popen(
+            [sys.executable, "-m", "tidemill", *map(str, arguments)],
+            env=clean | dict(self.environment),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
     @contextmanager
     def serving(self, process: str = "all", **environment: str) -> Iterator[Serving]:
         """Run `tidemill serve PROCESS` until the block ends; it is well when the block begins."""

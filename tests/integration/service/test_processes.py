@@ -77,3 +77,26 @@ def test_lanes_are_shared_and_taken_over(prepared: Installation, tmp_path: Path)
             (rows,) = prepared.fetch("select count(*) as rows from public.market_data")
             assert rows["rows"] == 5, "four were the same commands again"
             assert second.stop() == 0
+
+
+def test_the_audit_balances_while_commands_come_in(prepared: Installation, tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    lines = [
+        json.dumps(
+            {"symbol": f"S{number % 50}", "time": "2013-02-01T00:00:00Z", "price": number, "source": "t"}
+        )
+        for number in range(6_000)
+    ]
+    path.write_text("\n".join(lines))
+    with prepared.serving() as serving:
+        publishing = prepared.popen("publish", "RecordMarketData", path, "--wait", "--timeout", "60")
+        audits = []
+        while publishing.poll() is None:
+            audits.append(prepared("audit", "--json", "--wait", "30").json())
+        assert publishing.returncode == 0
+        audits.append(prepared("audit", "--json").json())
+        assert all(audit["balanced"] for audit in audits)
+        consumed = [sum(lane["records"] for lane in audit["lanes"]) for audit in audits]
+        assert consumed == sorted(consumed)
+        assert consumed[-1] == 6_000
+        assert serving.stop() == 0

@@ -1,14 +1,18 @@
 """What the settings say reaches the drivers, secrets and TLS included."""
 
 import ssl
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from tidemill import devstack
 from tidemill.app.configuration import configuration
 from tidemill.app.connections import database_tls, kafka_connection, open_registry
+from tidemill.devstack import ServerStatus
 from tidemill.domain.errors import UsageError
 from tidemill.settings import Settings
 
@@ -65,8 +69,6 @@ def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
 
 
 async def test_without_an_address_there_is_no_registry() -> None:
-    from contextlib import AsyncExitStack
-
     async with AsyncExitStack() as shared:
         assert open_registry(shared, settings()) is None
 
@@ -78,3 +80,22 @@ def test_servers_that_are_given_are_used(monkeypatch: pytest.MonkeyPatch) -> Non
     assert chosen.kafka.servers() == "127.0.0.1:1"
     with pytest.raises(UsageError, match="TIDEMILL_DATABASE_URL is not set"):
         chosen.database.dsn()
+
+
+def test_the_servers_of_this_checkout_are_used_where_none_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP", "REGISTRY_URL"):
+        monkeypatch.delenv(f"TIDEMILL_{name}", raising=False)
+    stack = devstack.Stack(
+        "dev", "native", "", "postgresql://u@127.0.0.1:5/postgres", "127.0.0.1:6", "http://127.0.0.1:7/api"
+    )
+    servers = [ServerStatus(name, "up", None) for name in ("postgres", "kafka", "registry")]
+    found = devstack.StackStatus("dev", "native", "", tuple(servers), stack, None)
+    monkeypatch.setattr(devstack, "status", lambda: found)
+    chosen = configuration()
+    assert chosen.database.dsn() == "postgresql://u@127.0.0.1:5/postgres"
+    assert chosen.kafka.servers() == "127.0.0.1:6"
+    assert chosen.registry.url == "http://127.0.0.1:7/api"
+    down = ServerStatus("postgres", "down", None)
+    monkeypatch.setattr(devstack, "status", lambda: replace(found, servers=(down, *servers[1:])))
+    with pytest.raises(UsageError, match="start servers with `tidemill dev up`"):
+        configuration().kafka.servers()
