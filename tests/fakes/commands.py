@@ -92,7 +92,8 @@ class MemoryCommandStore:
         if len(held) != len(set(partitions)):
             raise ContractError("lanes that were never created: run `tidemill topics create`")
         for each in held:
-            each.barren = each.barren + 1 if each.claimed_batch == each.progress.batch else 0
+            if each.owner != owner:
+                each.barren = each.barren + 1 if each.claimed_batch == each.progress.batch else 0
             each.epoch, each.owner, each.claimed_batch = each.epoch + 1, owner, each.progress.batch
         return [Claim(each.lane, each.epoch, each.progress, cautious=each.barren >= 3) for each in held]
 

@@ -24,7 +24,7 @@ from tidemill.clock import Clock
 from tidemill.commands.books import Books, Fate, LaneBook, Repeat, clean
 from tidemill.commands.ports import CommandStore, Locked, LoggedCommand, OutboxRow, UnitOfWork
 from tidemill.commands.screening import Arrival
-from tidemill.commands.styles import Result, Style
+from tidemill.commands.styles import Entangled, Result, Style
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import DataError, Fenced, GenerationClosed, RepeatedIds, Unreadable
@@ -62,6 +62,7 @@ class BatchWriter:
         self._clock = clock
         self._horizon = horizon
         self._look_ahead = 0
+        self._reached: dict[int, tuple[int, int]] = {}
 
     async def apply(self, claims: Mapping[int, Claim], arrivals: Sequence[Arrival]) -> Done:
         """Apply `arrivals` (by lane ascending, then offset) under `claims` (lane id -> claim).
@@ -85,7 +86,7 @@ class BatchWriter:
                 self._look_ahead = _LOOK_AHEAD_BATCHES
             except GenerationClosed:
                 continue
-            except DataError as refused:
+            except (DataError, Entangled) as refused:
                 if len(arrivals) > 1:
                     middle = len(arrivals) // 2
                     await self._part(claims, arrivals[:middle], done)
@@ -99,6 +100,7 @@ class BatchWriter:
         started_s = self._clock.monotonic_s()
         async with self._store.unit_of_work() as work:
             locked = await work.lock(list(claims.values()))
+            self._check_not_set_back(claims, locked)
             fresh = [
                 each for each in arrivals if each.record.offset >= locked.progress[each.lane].next_offset
             ]
@@ -112,7 +114,23 @@ class BatchWriter:
             await work.send(books.outbox)
             await work.close_books(books.ledger)
         self._look_ahead = max(0, self._look_ahead - 1)
+        self._reached |= {row.lane: (row.epoch, row.to_offset) for row in books.ledger}
         _sum_up(done, books, outcomes)
+
+    def _check_not_set_back(self, claims: Mapping[int, Claim], locked: Locked) -> None:
+        """Raise `Fenced` for lanes whose ledger is behind what this claim committed: somebody restored the database.
+
+        What was committed meanwhile would be left out without a trace. The next claim compares with what is outside,
+        and halts.
+        """
+        behind = frozenset(
+            lane
+            for lane, claim in claims.items()
+            if self._reached.get(lane, (0, 0)) > (claim.epoch, locked.progress[lane].next_offset)
+            and self._reached[lane][0] == claim.epoch
+        )
+        if behind:
+            raise Fenced(behind)
 
     async def _fates(self, work: UnitOfWork, fresh: Sequence[Arrival], locked: Locked) -> list[Fate]:
         """Return what becomes of each record, in order, with its effects written."""
@@ -223,16 +241,21 @@ def _stale(command_id: str | None, oldest: datetime) -> Rejected | None:
     """Only a UUIDv7 carries its birth (RFC 9562, 5.7): older than the horizon, it cannot be told from a repeat."""
     if command_id is None or command_id[14] != "7":
         return None
-    born = datetime.fromtimestamp((UUID(command_id).int >> 80) / 1000, UTC)
-    if born >= oldest:
+    born_ms = UUID(command_id).int >> 80
+    if (
+        born_ms >= oldest.timestamp() * 1000
+    ):  # compared as a number: 48 bits reach beyond the years of a datetime
         return None
+    born = datetime.fromtimestamp(born_ms / 1000, UTC)
     return Rejected(
         "STALE", f"command_id was made at {born:%Y-%m-%d %H:%M} UTC, before the duplicate horizon"
     )
 
 
-def _blame(arrival: Arrival, refused: DataError) -> None:
+def _blame(arrival: Arrival, refused: DataError | Entangled) -> None:
     """Refuse the one record that the database refuses; if even the refusal cannot be written, park it as it came."""
+    if isinstance(refused, Entangled):
+        raise refused  # a single command reveals its values in two passes: the fault is ours
     reason = f"the database refused a value ({refused.sqlstate}): {refused.detail}"
     if arrival.verdict is None:
         arrival.verdict = Rejected("INVALID", reason)

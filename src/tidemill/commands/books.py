@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tidemill.commands.ports import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
-from tidemill.commands.screening import Arrival
+from tidemill.commands.screening import MAX_KEY_BYTES, Arrival
 from tidemill.commands.styles import Happened, Result
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import Unreadable
@@ -23,6 +23,7 @@ from tidemill.domain.lane import Claim, InboundRecord, Progress
 from tidemill.domain.messages import Outcome
 
 _MAX_DETAIL_CHARACTERS = 1000
+_MAX_TRACE_CHARACTERS = 128
 
 # The letters once and for all: looking one up through the enum takes longer than making the row.
 _APPLIED, _REJECTED, _DUPLICATE, _PARKED = (outcome.letter for outcome in Outcome)
@@ -226,11 +227,11 @@ class LaneBook:
             self._at,
             self._seconds,
             record.offset,
-            record.key,
+            record.key if record.key is None or len(record.key) <= MAX_KEY_BYTES else None,
             happened.type if happened is not None else None,
             happened.payload if happened is not None else None,
             self._chain,
-            header(record, "traceparent") if record.headers else None,
+            trace_of(record) if record.headers else None,
             client_id(arrival, command_id),
         )
         self._books.outbox.append(row)
@@ -260,6 +261,12 @@ def header(record: InboundRecord, name: str) -> str | None:
         return found.decode()
     except UnicodeDecodeError:
         return None
+
+
+def trace_of(record: InboundRecord) -> str | None:
+    """Return the W3C trace context (55 characters), None where something else bears its name."""
+    trace = header(record, "traceparent")
+    return trace if trace is not None and len(trace) <= _MAX_TRACE_CHARACTERS else None
 
 
 def headers_json(record: InboundRecord) -> str:

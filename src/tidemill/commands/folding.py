@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from tidemill.commands.screening import crashed
 from tidemill.domain.context import DecideSpec, State, Unique
 from tidemill.domain.decision import Accepted, Decision, Rejected
 from tidemill.domain.errors import Unreadable
@@ -64,6 +65,8 @@ class Fold:
     def _decide(self, key: str, spec: DecideSpec, command: CommandBase, at: datetime) -> Decision:
         before = self._states.get(key)
         decision = spec.rule(before, command)
+        if not isinstance(decision, Accepted | Rejected):
+            raise TypeError(f"a rule answers accepted(...) or rejected(...), not {decision!r}")
         if isinstance(decision, Accepted) and decision.events:
             after = self._evolve(before, decision, at)
             decision = self._fits(decision) or self._contest(key, before, after) or decision
@@ -108,11 +111,6 @@ class Fold:
             value = unique.of(state)
             if value is not None:
                 self._holders[index][value] = key
-
-
-def crashed(fault: Exception) -> Unreadable:
-    """Return what parks a record whose rule raised: the fault is the rule's, the record is kept as it came."""
-    return Unreadable("CRASHED", f"its rule raised {type(fault).__name__}: {fault}")
 
 
 def _taken(unique: Unique, value: Value) -> str:

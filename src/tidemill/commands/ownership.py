@@ -117,28 +117,41 @@ class Ownership:
             await self._claims_wanted.wait()
             self._claims_wanted.clear()
             if self._to_claim:
-                await self._patience.until_done(self._claim)
+                await self._claim()
 
     async def _claim(self) -> None:
-        """Claim lanes set-wise, compare them with what is outside, let the sound ones flow."""
+        """Claim lanes set-wise, compare them with what is outside, let the sound ones flow.
+
+        Each step is repeated by itself: to claim again because Kafka does not answer would fence ourselves.
+        """
         wanted = sorted(self._to_claim)
-        if not wanted:
-            return
-        claims = await self._store.claim(self._aggregate, wanted, self._owner)
+        claims = await self._patience.until_done(
+            lambda: self._store.claim(self._aggregate, wanted, self._owner)
+        )
+        if not claims:
+            return  # stopping
         CLAIMS.labels(self._aggregate).inc(len(claims))
         self._held |= {
             claim.lane.partition: claim for claim in claims if claim.lane.partition in self._assigned
         }
-        lanes = [claim.lane.lane for claim in claims]
-        halted = await self._store.halted(lanes)
-        findings = await claiming.compare(
-            self._source, [each for each in claims if each.lane.lane not in halted]
+        if await self._patience.until_done(lambda: self._compare(claims)) is None:
+            return
+        halted = await self._patience.until_done(
+            lambda: self._store.halted([claim.lane.lane for claim in claims])
         )
+        if halted is not None:
+            await self._begin(claims, halted)
+
+    async def _compare(self, claims: Sequence[Claim]) -> bool:
+        """Halt the lanes that are not what is outside; the others' relays look at theirs."""
+        halted = await self._store.halted([claim.lane.lane for claim in claims])
+        claims = [each for each in claims if each.lane.lane not in halted]
+        findings = await claiming.compare(self._source, claims)
         for claim in claims:
             if (finding := findings.get(claim.lane.lane)) is not None:
                 await self._store.halt(claim, *finding)
-        await self._follower.take([each for each in claims if each.lane.lane not in halted | findings])
-        await self._begin(claims, await self._store.halted(lanes))
+        await self._follower.take([each for each in claims if each.lane.lane not in findings])
+        return True
 
     async def _begin(self, claims: Sequence[Claim], halted: dict[int, tuple[str, str]]) -> None:
         """Start the lanes that are still ours; of one that was revoked meanwhile, its relay must go, too."""
@@ -178,8 +191,11 @@ class Ownership:
             return
         halted = await self._store.halted(list(lanes))
         for lane, finding in halted.items():
-            if lane not in self._halted and lane in lanes:
-                self._stand_still(lanes[lane], *finding)
+            claim = lanes[lane]
+            if (
+                lane not in self._halted and self._held.get(claim.lane.partition) is claim
+            ):  # not revoked meanwhile
+                self._stand_still(claim, *finding)
         for lane in set(self._halted) & set(lanes) - set(halted):
             _log.info(Log.LANE_RESUMED, lane=lane)
             self._claim_again([self._halted[lane].lane.partition])

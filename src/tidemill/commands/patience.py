@@ -31,17 +31,29 @@ class Patience:
     def __init__(self, aggregate: str) -> None:
         """`aggregate` labels what is counted and logged."""
         self.stopping = asyncio.Event()
-        self.trouble = ""
+        self._troubles: dict[int, str] = {}
+        self._calls = 0
         self._aggregate = aggregate
+
+    @property
+    def trouble(self) -> str:
+        """Return what is in the way of anything that is being tried just now; empty if nothing is."""
+        return "; ".join(dict.fromkeys(self._troubles.values()))
 
     async def until_done(self, work: Callable[[], Awaitable[T]]) -> T | None:
         """Do `work` until it raises no `TransientError`. None if a stop came first."""
+        self._calls += 1
+        me = self._calls  # what succeeds elsewhere says nothing about this call
+
+        def note(attempt: RetryCallState) -> None:
+            self._troubles[me] = self._say(attempt)
+
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(TransientError),
             wait=wait_random_exponential(multiplier=_FIRST_PAUSE_S, max=_LONGEST_PAUSE_S),
             stop=lambda _: self.stopping.is_set(),
             sleep=self.pause,
-            before_sleep=self._note,
+            before_sleep=note,
         )
 
         async def attempt() -> T:  # tenacity awaits only what it sees to be a coroutine function
@@ -51,7 +63,8 @@ class Patience:
             result: T = await attempts(attempt)
         except RetryError:
             return None
-        self.trouble = ""
+        finally:
+            self._troubles.pop(me, None)
         return result
 
     async def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -68,10 +81,10 @@ class Patience:
         except TimeoutError:
             return
 
-    def _note(self, attempt: RetryCallState) -> None:
+    def _say(self, attempt: RetryCallState) -> str:
         error = attempt.outcome.exception() if attempt.outcome is not None else None
-        self.trouble = str(error)
         BATCH_RETRIES.labels(self._aggregate, type(error).__name__).inc()
         _log.warning(
-            Log.BATCH_RETRIED, aggregate=self._aggregate, attempt=attempt.attempt_number, reason=self.trouble
+            Log.BATCH_RETRIED, aggregate=self._aggregate, attempt=attempt.attempt_number, reason=str(error)
         )
+        return str(error)

@@ -157,4 +157,5 @@ class Queues:
 
 
 def _size(record: InboundRecord) -> int:
-    return len(record.value or b"") + len(record.key or b"")
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers) if record.headers else 0
+    return len(record.value or b"") + len(record.key or b"") + headers

@@ -24,6 +24,8 @@ from tidemill.domain.messages import CommandBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 
+MAX_KEY_BYTES = 4096
+
 _MAX_MESSAGE_CHARACTERS = 500
 
 
@@ -63,7 +65,7 @@ class Screen:
         """Return an arrival for every (lane id, record), in order. Raises `Unavailable` if the registry is away."""
         values = [record.value for _, record in lane_records]
         await self.codec.prepare(values)
-        arrivals = [Arrival(lane, record) for lane, record in lane_records]
+        arrivals = [_arrival(lane, record) for lane, record in lane_records]
         for name, readable in self._decode(arrivals, values).items():
             self._validate(name, readable)
         return arrivals
@@ -73,6 +75,8 @@ class Screen:
     ) -> dict[str, list[Arrival]]:
         by_name: dict[str, list[Arrival]] = defaultdict(list)
         for arrival, decoded in zip(arrivals, self.codec.decode(values), strict=True):
+            if arrival.verdict is not None:
+                continue
             if isinstance(decoded, Unreadable):
                 arrival.verdict = decoded
             else:
@@ -109,6 +113,13 @@ class Screen:
                 for index, reason in reasons.items():
                     candidates[index].verdict = Rejected("INVALID", reason)
                 candidates = [each for index, each in enumerate(candidates) if index not in reasons]
+            except Exception as fault:  # noqa: BLE001  a validator's bug must not stop its lane
+                if len(candidates) == 1:
+                    candidates[0].verdict = crashed(fault)
+                    return
+                for candidate in candidates:
+                    self._read_fields(name, [candidate])
+                return
             else:
                 for arrival, command in zip(candidates, commands, strict=True):
                     arrival.command = command
@@ -119,8 +130,12 @@ class Screen:
         if not self.stream.keyed:
             return
         record = arrival.record
-        key = self.stream.key(command)
-        expected = key.encode()
+        try:
+            key = self.stream.key(command)
+            expected = key.encode()
+        except Exception as fault:  # noqa: BLE001  a key function's bug must not stop its lane
+            arrival.verdict = crashed(fault)
+            return
         if record.key != expected:
             arrival.verdict = Rejected("WRONG_KEY", f"the record's key must be {key!r}, it is {record.key!r}")
             return
@@ -133,13 +148,31 @@ class Screen:
             )
 
 
+def _arrival(lane: int, record: InboundRecord) -> Arrival:
+    """Begin a record's way. A key goes back out with every outcome, so it must fit there."""
+    if record.key is None or len(record.key) <= MAX_KEY_BYTES:
+        return Arrival(lane, record)
+    return Arrival(
+        lane,
+        record,
+        verdict=Unreadable("TOO_BIG", f"a key of {len(record.key)} bytes, at most {MAX_KEY_BYTES}"),
+    )
+
+
+def crashed(fault: Exception) -> Unreadable:
+    """Return what parks a record at which a context's code raised: the fault is the code's, the bytes are kept."""
+    return Unreadable("CRASHED", f"the context's code raised {type(fault).__name__}: {fault}")
+
+
 def _reasons(error: ValidationError) -> dict[int, str]:
     """Return index in the list -> readable reason, all faults of one command in one text."""
     faults: dict[int, list[str]] = defaultdict(list)
     for fault in error.errors(include_url=False, include_context=False):
         index, *path = fault["loc"]
         where = ".".join(str(part) for part in path)
-        what = fault["msg"].removeprefix("Value error, ")  # how a rule of ours was raised is nobody's business
+        what = fault["msg"].removeprefix(
+            "Value error, "
+        )  # how a rule of ours was raised is nobody's business
         faults[int(index)].append(f"{where}: {what}" if where else what)
     return {index: "; ".join(texts)[:_MAX_MESSAGE_CHARACTERS] for index, texts in faults.items()}
 

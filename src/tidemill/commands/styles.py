@@ -12,14 +12,21 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
-from tidemill.commands.folding import Folded, Value, crashed, fold_all
+from tidemill.commands.folding import Folded, Value, fold_all
 from tidemill.commands.ports import CommandCodec, UnitOfWork
-from tidemill.commands.screening import Arrival
+from tidemill.commands.screening import Arrival, crashed
 from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
-from tidemill.domain.errors import ContractError, Unreadable
+from tidemill.domain.errors import ContractError, TidemillError, Unreadable
 from tidemill.domain.messages import EventBase
 from tidemill.domain.stream import Stream
+
+_MOST_PASSES = 16
+"""How often a batch is folded before it is cut in half: commands that reveal a value each would take one pass each."""
+
+
+class Entangled(TidemillError):
+    """The commands of a batch depend on each other too deeply to be folded at once: fold fewer."""
 
 
 class Happened(NamedTuple):
@@ -77,14 +84,13 @@ class AppendStyle:
         assert command is not None
         assert arrival.decoded is not None
         plan = self._plans[type(command)]
-        if plan.spec.check is not None:
-            try:
-                refusal = plan.spec.check(command, at)
-            except Exception as fault:  # noqa: BLE001  a check's bug must not stop its lane: the record is parked
-                return crashed(fault)
-            if refusal is not None:
-                return refusal
-        payload = self._codec.appended_event(arrival.decoded, plan.spec.event)
+        try:
+            refusal = plan.spec.check(command, at) if plan.spec.check is not None else None
+            payload = self._codec.appended_event(arrival.decoded, plan.spec.event)
+        except Exception as fault:  # noqa: BLE001  a check's bug must not stop its lane: the record is parked
+            return crashed(fault)
+        if refusal is not None:
+            return refusal
         if len(payload) > self._max_event_bytes:
             return too_large(len(payload), self._max_event_bytes)
         values = plan.values(command)
@@ -117,7 +123,7 @@ class DecideStyle:
 
     async def _fold(self, work: UnitOfWork, loaded: dict[str, Any], commands: Any, at: datetime) -> Folded:
         holders: dict[int, dict[Value, str | None]] = {}
-        while True:
+        for _ in range(_MOST_PASSES):
             folded = fold_all(self._state, loaded, holders, self._fits, commands, at)
             if not folded.unknown:
                 return folded
@@ -125,6 +131,7 @@ class DecideStyle:
                 wanted = sorted(values)
                 found = await work.owners(self._state, self._state.unique[index], wanted)
                 holders.setdefault(index, {}).update({value: found.get(value) for value in wanted})
+        raise Entangled(f"{len(commands)} commands reveal the unique values they take one by one")
 
     def _fits(self, decision: Accepted) -> Rejected | None:
         for event in decision.events:

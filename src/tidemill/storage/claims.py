@@ -45,7 +45,7 @@ class CommandDatabase:
                 )
             lanes = [row["lane"] for row in rows]
             locked = await read_progress(borrowed, lanes)
-            barren = [_barren(row, locked.progress[row["lane"]]) for row in rows]
+            barren = [_barren(row, locked.progress[row["lane"]], owner) for row in rows]
             batches = [locked.progress[lane].batch for lane in lanes]
             claimed = await borrowed.fetch(_SQL["claim_lanes"], owner, lanes, batches, barren)
             epochs = {row["lane"]: row["epoch"] for row in claimed}
@@ -67,6 +67,7 @@ class CommandDatabase:
                 await self._unblock(borrowed.get_server_pid(), aggregate, partitions)
             except BaseException:
                 locking.cancel()
+                await asyncio.wait({locking})  # a connection takes one statement at a time, the rollback too
                 raise
 
     async def _unblock(self, waiting: int, aggregate: str, partitions: list[int]) -> None:
@@ -105,8 +106,13 @@ class CommandDatabase:
             return count
 
 
-def _barren(row: asyncpg.Record, progress: Progress) -> int:
-    """Return how many claims in a row ended without a batch; a clean release leaves no `claimed_batch`."""
+def _barren(row: asyncpg.Record, progress: Progress, owner: str) -> int:
+    """Return how many claims in a row ended without a batch; a clean release leaves no `claimed_batch`.
+
+    An owner that claims its own lane again has not ended: that is not counted.
+    """
+    if row["owner"] == owner:
+        return int(row["barren"])
     return int(row["barren"]) + 1 if row["claimed_batch"] == progress.batch else 0
 
 

@@ -21,6 +21,7 @@ from tidemill.contexts.connector_profiles.messages import (
 )
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.domain.errors import TransientError
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import GenerationStore
@@ -187,6 +188,8 @@ async def test_a_uuid7_beyond_the_horizon_is_stale_and_one_within_is_not(ticks: 
     old, young = uuid7(now - timedelta(days=9)), uuid7(now - timedelta(days=7))
     done = await ticks.send(tick(command_id=old), tick(command_id=young))
     assert codes(done) == ["STALE", None]
+    beyond_all_years = "ffffffff-ffff-7fff-8fff-ffffffffffff"
+    assert codes(await ticks.send(tick(command_id=beyond_all_years))) == [None]
 
 
 async def test_an_event_that_its_topic_would_refuse_is_too_large(pool: Pool) -> None:
@@ -262,6 +265,27 @@ async def test_a_claim_ends_the_backend_of_an_owner_that_holds_its_lane(database
     with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError)):
         await frozen.execute("commit")
     await frozen.close()
+
+
+async def test_a_stranger_that_holds_a_lane_is_named_and_not_ended(database: str, pool: Pool) -> None:
+    stranger = await asyncpg.connect(database, server_settings={"application_name": "a person"})
+    await stranger.execute("begin")
+    await stranger.execute(
+        "select 1 from tm.lane where aggregate = 'market-data' and partition = 0 for update"
+    )
+    with pytest.raises(TransientError, match="locked by a person"):
+        await CommandDatabase(pool, patience_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
+    await stranger.execute("commit")
+    await stranger.close()
+
+
+async def test_many_names_that_are_taken_do_not_take_a_pass_each(pool: Pool, profiles: Harness) -> None:
+    taken = [f"name {number}" for number in range(60)]
+    await profiles.send(*(register(f"holder {number}", name) for number, name in enumerate(taken)))
+    await profiles.send(register("p", "own"))
+    fields = [base(profile_id="p", name=name, expected_version=1) for name in taken]
+    done = await profiles.send(*(UpdateConnectorProfile(**each) for each in fields))
+    assert codes(done) == ["NAME_TAKEN"] * 60
 
 
 async def test_claims_without_progress_are_counted_and_a_clean_release_is_not(pool: Pool) -> None:

@@ -112,6 +112,12 @@ class World:
     def logged(self) -> list[tuple[bytes, str | None]]:
         return [(row.outcome, row.code) for rows in self.store.tables.log.values() for row in rows]
 
+    def logged_type(self) -> str:
+        (name,) = [
+            full for full, spec in self.stream.commands.items() if spec.model is RegisterConnectorProfile
+        ]
+        return name
+
     async def until_logged(self, count: int) -> None:
         await eventually(lambda: len(self.logged()) >= count, what=f"{count} rows in the log")
 
@@ -385,3 +391,58 @@ async def test_lanes_are_given_back_when_the_database_is_away_too(world: World) 
     assert sorted(world.follower.dropped) == [1, 2, 3]
     world.store.away = False
     assert {held.owner for held in world.store.lanes.values()} == {"one"}
+
+
+async def test_a_database_that_was_set_back_under_a_running_intake_leaves_nothing_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a look at what was committed, the records between the backup and now would be skipped unseen."""
+    monkeypatch.setattr(ownership, "_RECLAIM_AFTER_S", 0.05)
+    held = world.store.lanes[partition_of(b"p1", 3) + 1]
+    async with world.running():
+        for number in range(3):
+            world.send("p1", command_id=str(number))
+        await world.until_logged(3)
+        held.progress, world.store.tables.log[1] = replace(held.progress, next_offset=1, batch=0), []
+        world.send("p1", command_id="after the restore")
+        await world.until_logged(3)
+    assert [row.type for row in world.store.tables.log[1]] == [world.logged_type()] * 3
+
+
+async def test_context_code_that_raises_parks_its_record_and_the_lane_goes_on(world: World) -> None:
+    def key(command: Any) -> str:
+        if command.profile_id == "bad":
+            raise ZeroDivisionError
+        return str(command.profile_id)
+
+    world = World(replace(STREAM, key=key))
+    partition = partition_of(b"bad", 3)
+    value = encode(STREAM, RegisterConnectorProfile(**base(profile_id="bad", name="x", profile_data="{}")))
+    world.broker.write(TOPIC, partition, OutboundRecord(b"bad", value, ()))
+    world.broker.write(TOPIC, partition, OutboundRecord(b"k" * 5000, value, ()))
+    world.send("p1")
+    async with world.running():
+        await world.until_logged(3)
+    assert sorted(world.logged()) == [(b"a", None), (b"p", "CRASHED"), (b"p", "TOO_BIG")]
+    assert [row.key for row in world.store.tables.outbox if row.code == "TOO_BIG"] == [None]
+
+
+async def test_kafka_that_does_not_answer_at_a_claim_makes_no_lane_a_suspect(world: World) -> None:
+    world.broker.write(TOPIC, 0, OutboundRecord(b"k", b"garbage", ()))
+    source = MemoryCommandSource(world.broker, topic=TOPIC, group="g")
+    real, failures = source.bounds, [Unavailable("kafka", "no answer")] * 5
+
+    async def bounds(partitions: frozenset[int]) -> Any:
+        if failures:
+            raise failures.pop()
+        return await real(partitions)
+
+    source.bounds = bounds  # type: ignore[method-assign]
+    intake = world.intake()
+    intake._source = intake._ownership._source = source
+    await intake.start()
+    running = asyncio.create_task(intake.run())
+    await world.until_logged(1)
+    assert {held.epoch for held in world.store.lanes.values()} == {1}
+    await intake.stop()
+    await running

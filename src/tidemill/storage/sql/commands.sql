@@ -24,7 +24,7 @@ join tm.log l on l.command_id = wanted.command_id and l.gen = $2
 
 -- name: lanes_to_claim
 select lane, aggregate, partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic,
-       epoch, claimed_batch, barren
+       epoch, owner, claimed_batch, barren
 from tm.lane where aggregate = $1 and partition = any($2::int[]) order by lane for update
 
 -- name: blockers
@@ -92,7 +92,8 @@ update tm.generation set filter = $2, ids = $3 where gen = $1 and closed_at is n
 
 -- name: expired_generations
 select gen from tm.generation where closed_at < clock_timestamp() - $1::interval
-   and to_regclass(format('tm.log_%s', gen)) is not null order by gen
+   and coalesce(to_regclass(format('tm.log_%s', gen)), to_regclass(format('tm.batch_%s', gen))) is not null
+order by gen
 
 -- name: drop_generation
 call tm.drop_generation($1::smallint, $2)
