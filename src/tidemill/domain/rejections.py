@@ -10,15 +10,15 @@ from typing import Final
 
 REJECTED: Final[dict[str, str]] = {
     "INVALID": "a field breaks the command's rules: correct it and send a new command",
-    "WRONG_KEY": "the record's key is not the command's key: set the key that the message names",
-    "WRONG_PARTITION": "the producer partitions differently: set partitioner=murmur2_random (librdkafka)",
+    "WRONG_KEY": "the record's key is not the command's key: set the one that is named, send a new command",
+    "WRONG_PARTITION": "the producer partitions differently: set partitioner=murmur2_random, send a new command",
     "ID_REUSE": "this command_id was used for another command: give every command an id of its own",
     "STALE": "this UUIDv7 command_id is older than the duplicate horizon: send a new command",
     "TOO_LARGE": "the event would exceed its topic's limit: send less in one command",
 }
 
 PARKED: Final[dict[str, str]] = {
-    "MALFORMED": "the body is not the Avro that its schema says: mend the producer, then redrive",
+    "MALFORMED": "the body is not the Avro that its schema says: mend the producer, send the command again",
     "UNKNOWN_SCHEMA": "no command of this topic has that schema: register it, or mend the producer",
     "TOO_BIG": "the record exceeds the size that is decoded: mend the producer",
     "CRASHED": "this record ended the process that worked on it: keep the bytes, report a bug",
