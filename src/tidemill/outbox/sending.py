@@ -207,11 +207,7 @@ class Sending:
         ]
 
     async def _dead_letters(self, chunk: Chunk) -> list[OutboundRecord]:
-        heads = [
-            item
-            for item in chunk.heads(self._place.sent.dead_letters)
-            if item.outcome == _PARKED
-        ]
+        heads = [item for item in chunk.heads(self._place.sent.dead_letters) if item.outcome == _PARKED]
         if not heads:
             return []
         positions = [item.position for item in heads]

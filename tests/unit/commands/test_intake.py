@@ -4,125 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.fakes.commands import MemoryCommandStore
-from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource
-from tests.support.commands import HORIZON, JsonCodec, base, encode
+from tests.support.commands import base, encode
+from tests.support.intakes import STREAM, TOPIC, World
 from tests.support.waiting import eventually
-from tidemill.clock import SystemClock
 from tidemill.commands import ownership
-from tidemill.commands.batch import BatchWriter
-from tidemill.commands.intake import Intake, IntakeOptions
-from tidemill.commands.ports import Reply
-from tidemill.commands.screening import Screen
-from tidemill.commands.styles import styles_of
-from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Anchor, Claim
 from tidemill.domain.partitioner import partition_of
-from tidemill.domain.stream import Stream
 from tidemill.outbox.ports import OutboundRecord
-
-STREAM = Stream.of(replace(connector_profiles, partitions=3))
-TOPIC = STREAM.topics.commands
-
-
-@dataclass
-class Follower:
-    """Notes what it is told."""
-
-    taken: list[Claim] = field(default_factory=list)
-    dropped: list[int] = field(default_factory=list)
-    woken: list[int] = field(default_factory=list)
-
-    async def take(self, claims: Sequence[Claim]) -> None:
-        self.taken += claims
-
-    async def drop(self, lanes: Sequence[int]) -> None:
-        self.dropped += lanes
-
-    def wake(self, lanes: Sequence[int]) -> None:
-        self.woken += lanes
-
-
-class Answers:
-    """Keeps what would have been sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[Reply] = []
-
-    def send(self, replies: Sequence[Reply]) -> None:
-        self.sent += replies
-
-
-class World:
-    """A broker, a database, and intakes that share them."""
-
-    def __init__(self, stream: Stream = STREAM) -> None:
-        self.stream = stream
-        self.broker = MemoryBroker()
-        self.broker.create(TOPIC, stream.partitions)
-        self.store = MemoryCommandStore(stream)
-        self.follower = Follower()
-        self.answers = Answers()
-        self.codec = JsonCodec()
-
-    def send(self, key: str, *, headers: Any = (), **changes: Any) -> str:
-        """Publish the registration of a profile; return its command id."""
-        fields = base(profile_id=key, name=f"name of {key}", profile_data="{}") | changes
-        value = encode(self.stream, RegisterConnectorProfile(**fields))
-        partition = partition_of(key.encode(), self.stream.partitions)
-        self.broker.write(TOPIC, partition, OutboundRecord(key.encode(), value, headers))
-        return str(fields["command_id"])
-
-    def intake(self, owner: str = "one", **options: Any) -> Intake:
-        return Intake(
-            stream=self.stream,
-            source=MemoryCommandSource(self.broker, topic=TOPIC, group="g"),
-            store=self.store,
-            screen=Screen(self.stream, self.codec),
-            writer=BatchWriter(
-                self.store, styles_of(self.stream, self.codec, 10_000), SystemClock(), horizon=HORIZON
-            ),
-            follower=self.follower,
-            answers=self.answers,
-            options=IntakeOptions(owner=owner, batch_records=10, workers=2, **options),
-        )
-
-    @asynccontextmanager
-    async def running(self, owner: str = "one", **options: Any) -> AsyncIterator[Intake]:
-        intake = self.intake(owner, **options)
-        await intake.start()
-        work = asyncio.create_task(intake.run())
-        try:
-            yield intake
-        finally:
-            await asyncio.wait_for(intake.stop(), 5)
-            await asyncio.wait_for(work, 5)
-
-    def logged(self) -> list[tuple[bytes, str | None]]:
-        return [(row.outcome, row.code) for rows in self.store.tables.log.values() for row in rows]
-
-    def logged_type(self) -> str:
-        (name,) = [
-            full for full, spec in self.stream.commands.items() if spec.model is RegisterConnectorProfile
-        ]
-        return name
-
-    async def until_logged(self, count: int) -> None:
-        await eventually(lambda: len(self.logged()) >= count, what=f"{count} rows in the log")
-
-    async def until_halted(self, code: str) -> None:
-        await eventually(lambda: [found for found, _ in self.store.halts.values()] == [code], what=code)
 
 
 @pytest.fixture
