@@ -61,7 +61,9 @@ def test_a_topic_that_was_re_created_halts_until_somebody_decides(
     few, many = deployment.ticks(5, 0), deployment.ticks(30, 1)
     new = deployment.send(few + many)
     if running:
-        eventually_blocking(lambda: worker.intake()["lanes"] == 0, 20, "the process to let go of the old topic")
+        eventually_blocking(
+            lambda: worker.intake()["lanes"] == 0, 20, "the process to let go of the old topic"
+        )
         assert worker.stop() == 0
     assert deployment.consumed() == len(sent), "nothing of the new topic was taken for the old one's"
 

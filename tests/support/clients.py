@@ -88,6 +88,7 @@ class Client:
         consumer = Consumer(
             {
                 "bootstrap.servers": self.bootstrap,
+                "log_level": 0,
                 "group.id": uuid4().hex,
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
@@ -135,7 +136,7 @@ class Client:
 
     def _ask(self, question: Callable[[AdminClient], Mapping[Any, Future[Any]]]) -> Any:
         """Return the one answer; the client must live until then."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         (answer,) = question(admin).values()
         return answer.result(PATIENCE_S)
 
