@@ -1,5 +1,6 @@
 """What every test may ask for: real servers, a database of its own, names that nobody else has."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -30,6 +31,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     # the process that started the workers ends last
     if not hasattr(config, "workerinput") and RUN in config.stash:
         config.stash[RUN].finish()
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """A verb that is called in this process configures logging for itself, not for the tests behind it."""
+    before = {name: _manner(one) for name, one in _loggers().items()}
+    yield
+    for name, one in _loggers().items():
+        level, one.disabled, one.propagate = before.get(name, (logging.NOTSET, False, True))
+        one.setLevel(level)
+
+
+def _loggers() -> dict[str, logging.Logger]:
+    known = logging.root.manager.loggerDict
+    return {"": logging.root} | {name: one for name, one in known.items() if isinstance(one, logging.Logger)}
+
+
+def _manner(one: logging.Logger) -> tuple[int, bool, bool]:
+    return one.level, one.disabled, one.propagate
 
 
 @pytest.fixture(scope="session")

@@ -104,11 +104,13 @@ def test_a_restored_database_halts_and_goes_on_behind_what_subscribers_saw(deplo
         assert "goes on behind event 27 on timeline 2" in told.out
         assert reasons(deployment, lane) == ["created", "reconciled: restored from last night"]
     late = deployment.send(deployment.ticks(3))
-    deployment.await_consumed(len(kept | lost | late))
+    # positions went on behind what was lost, so they do not tell how many records were consumed
+    expected = Counter(kept | lost | late)
+    eventually_blocking(lambda: deployment.rows() == expected, 60, "every command to be applied again")
 
     deployment.launch("projections")
     assert "Everything balances" in deployment("audit", "--wait", "45").out
-    assert deployment.rows() == Counter(kept | lost | late)
+    assert deployment.rows() == expected
     events = deployment.client.read(deployment.topics.events)
     assert_dense(events)
     by_timeline = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from ssl import SSLContext, create_default_context
+from ssl import SSLContext, TLSVersion, create_default_context
 from typing import Any, Final, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -131,6 +131,9 @@ def _ssl_context(
     read again.
     """
     context = create_default_context(cafile=ca_file)
+    context.minimum_version = (
+        TLSVersion.TLSv1_2
+    )  # the default depends on how the machine's OpenSSL is configured
     if cert_file is not None:
         # a function, so that a key with a password never makes OpenSSL ask at the terminal
         context.load_cert_chain(cert_file, key_file, lambda: password)
