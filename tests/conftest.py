@@ -36,6 +36,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def loggers_as_they_were() -> Iterator[None]:
     """A verb that is called in this process configures logging for itself, not for the tests behind it."""
+    logging.disable(logging.NOTSET)
+    for name, one in _loggers().items():
+        if name.startswith("aiokafka"):
+            one.disabled, one.propagate = False, True
+            one.setLevel(logging.NOTSET)
+            one.filters.clear()
     before = {name: _manner(one) for name, one in _loggers().items()}
     yield
     for name, one in _loggers().items():

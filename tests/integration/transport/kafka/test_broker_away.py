@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -280,6 +281,7 @@ async def test_an_absence_does_not_flood_the_log(
     broker: Broker, breakable_world: KafkaWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = breakable_world
+    caplog.set_level(logging.INFO)
     limit_client_logs(Limiter(first=3))
     try:
         publishers = KafkaPublishers(broker.connection, timeout_s=3, batch_bytes=MAX_COMMAND_BYTES)

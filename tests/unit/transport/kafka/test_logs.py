@@ -47,6 +47,7 @@ def clean_loggers() -> Iterator[None]:
 def test_every_logger_of_the_client_is_limited_once(
     clean_loggers: None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     limit_client_logs(Limiter(first=5))
     limit_client_logs(Limiter(first=2))
     for name in ("aiokafka", "aiokafka.producer.sender", "aiokafka.consumer.fetcher", "aiokafka.conn"):
