@@ -47,6 +47,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NULL: Final = b"\x00"
 _PRESENT: Final = b"\x02"
+_UUID_LENGTH: Final = 36
+_UUID_FOLLOWS: Final = _PRESENT + encode_long(_UUID_LENGTH)
+_APPLIED: Final = Outcome.APPLIED.letter
 _SYMBOLS: Final = {outcome.letter: encode_long(index) for index, outcome in enumerate(Outcome)}
 
 
@@ -81,7 +84,7 @@ class AvroOutcomeCodec:
         return cls(outcomes, await outcomes.prefix_for_writing(NAME))
 
     def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
-        place = f"{lane.aggregate}/{lane.partition}/"
+        place = f"{lane.aggregate}/{lane.partition}/".encode()
         where = encode_string(lane.aggregate) + encode_long(lane.partition)
         return [self._encode(place, where, item) for item in items]
 
@@ -89,22 +92,21 @@ class AvroOutcomeCodec:
         """Return the fields of an outcome message. Raises `Unreadable`."""
         return self._outcomes.decode(value)[1]
 
-    def _encode(self, place: str, where: bytes, item: OutboxItem) -> bytes:
-        applied = item.outcome == b"a"
-        success = applied or item.original == b"a"
-        written = item.command_id if item.client_id is None else item.client_id
+    def _encode(self, place: bytes, where: bytes, item: OutboxItem) -> bytes:
+        outcome, detail, correlation = item.outcome, item.detail, item.correlation
+        success, affected, fate = _fate(outcome, item.original, item.code, item.event_type)
         return b"".join(
             (
                 self._prefix,
-                b"\x01" if success else b"\x00",
-                _PRESENT + encode_string(f"{place}{item.position}") if applied else _NULL,
-                b"\x02" if applied and item.event_type is not None else b"\x00",
+                success,
+                _text(b"%b%d" % (place, item.position)) if outcome == _APPLIED else _NULL,
+                affected,
                 _seconds(item.seconds),
-                _optional(item.detail),
-                _optional(written),
+                _NULL if detail is None else _text(detail.encode()),
+                _written(item.client_id or item.command_id),
                 _frequent(item.service),
-                _optional(item.correlation),
-                _fate(item.outcome, item.original, item.code),
+                _NULL if correlation is None else _text(correlation.encode()),
+                fate,
                 where,
                 encode_long(item.record_offset),
                 encode_long(item.position),
@@ -114,21 +116,38 @@ class AvroOutcomeCodec:
         )
 
 
-def _optional(text: str | None) -> bytes:
-    return _NULL if text is None else _PRESENT + encode_string(text)
+def _text(encoded: bytes) -> bytes:
+    """Return an optional string that is there."""
+    return _PRESENT + encode_long(len(encoded)) + encoded
+
+
+def _written(command_id: str | None) -> bytes:
+    if command_id is None:
+        return _NULL
+    encoded = command_id.encode()
+    return _UUID_FOLLOWS + encoded if len(encoded) == _UUID_LENGTH else _text(encoded)
 
 
 @lru_cache(maxsize=1024)
 def _frequent(text: str | None) -> bytes:
-    return _optional(text)
+    return _NULL if text is None else _text(text.encode())
 
 
 @lru_cache(maxsize=1024)
-def _fate(outcome: bytes | None, original: bytes | None, code: str | None) -> bytes:
-    """Return outcome, original and code; raises `KeyError` for an item that carries no outcome."""
-    symbol = _SYMBOLS[outcome or b""]
+def _fate(
+    outcome: bytes | None, original: bytes | None, code: str | None, event_type: str | None
+) -> tuple[bytes, bytes, bytes]:
+    """Return success; affected rows; outcome, original and code.
+
+    Raises `KeyError` for an item that carries no outcome.
+    """
+    applied = outcome == _APPLIED
     first = None if original is None else Outcome.of_letter(original).value
-    return symbol + _optional(first) + _optional(code)
+    return (
+        b"\x01" if applied or original == _APPLIED else b"\x00",
+        b"\x02" if applied and event_type is not None else b"\x00",
+        _SYMBOLS[outcome or b""] + _frequent(first) + _frequent(code),
+    )
 
 
 @lru_cache(maxsize=64)

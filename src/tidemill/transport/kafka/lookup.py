@@ -96,11 +96,19 @@ async def partitions_of(consumer: Any, topic: str) -> int:
     return len(known)
 
 
+async def know(consumer: Any, partitions: Collection[TopicPartition]) -> None:
+    """Learn who leads the partitions, in one request: the client would ask for their offsets first, and then pause."""
+    client = consumer._client  # noqa: SLF001  there is no public way to add a topic
+    strange = {tp.topic for tp in partitions} - client.cluster.topics()
+    await asyncio.gather(*(client.add_topic(topic) for topic in strange))
+
+
 async def bounds_of(
     consumer: Any, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, tuple[int, int]]:
     """Return (first offset, last stable offset) of each partition."""
     wanted = list(partitions)
+    await know(consumer, wanted)
     first, end = await asyncio.gather(consumer.beginning_offsets(wanted), consumer.end_offsets(wanted))
     return {tp: (first[tp], end[tp]) for tp in wanted}
 

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from tidemill.outbox.ports import ForeignTail, Tail
 from tidemill.transport.kafka.client import KafkaConnection, watermark_consumer
 from tidemill.transport.kafka.fetching import Fault
-from tidemill.transport.kafka.lookup import Lookup, assign, bounds_of
+from tidemill.transport.kafka.lookup import Lookup, assign, bounds_of, know
 
 _FIRST_STEP: Final = 8
 _GROWTH: Final = 8
@@ -60,6 +60,7 @@ async def hidden_in(
     `watermarks`: a consumer that is told the true ends. It is asked last, so that nothing hidden can be overlooked.
     """
     bounds = await bounds_of(consumer, partitions)
+    await know(watermarks, partitions)
     ends = await watermarks.end_offsets(list(partitions))
     return {tp for tp, (_, stable) in bounds.items() if ends[tp] > stable}, bounds
 

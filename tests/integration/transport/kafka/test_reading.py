@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from tests.support.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
@@ -187,6 +187,20 @@ async def test_no_clock_of_a_client_gets_a_command_refused_or_deleted(world: Kaf
     everything = commands(world)
     await everything.reads(lambda: len(everything.values(0)) == 3)
     assert {record.timestamp_type for record in everything.read[0]} == {1}
+
+
+async def test_the_first_question_about_a_topic_is_asked_without_the_clients_pause(world: KafkaWorld) -> None:
+    def unforgiving(connection: KafkaConnection) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            bootstrap_servers=connection.bootstrap, retry_backoff_ms=600_000, auto_offset_reset="none"
+        )
+
+    events = TopicPartition(world.topics.events, 0)
+    await world.write(world.topics.events, 0, *plain(b"v"))  # a topic that is being made may ask for patience
+    lookup = Lookup(world.connection, make=unforgiving)
+    _, end = (await lookup.bounds([events]))[events]
+    assert end > 0
+    await lookup.close()
 
 
 async def test_a_tail_behind_thousands_of_aborted_records_is_found_quickly(world: KafkaWorld) -> None:
