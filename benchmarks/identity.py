@@ -79,7 +79,7 @@ async def _fill(where: Arena, ids: int) -> None:
     pool = await create_pool(where.database_url, application_name="benchmark", size=1)
     generations = GenerationStore(pool)
     await connection.execute(_FILL, 1, ids // 2)
-    await connection.execute("call tm.roll_generation(1::smallint, 2::smallint)")
+    await connection.execute("call tm.roll_generation(1, 2)")
     await generations.build_filters()
     await connection.execute(_FILL, 2, ids // 2)
     await connection.execute("vacuum analyze tm.log")

@@ -49,8 +49,8 @@ async def test_a_generation_is_prepared_while_others_read_and_write(
     try:
         await other.execute("begin; select from tm.log; select from tm.outbox; select from tm.batch")
         await other.execute("insert into tm.log values (1, 1, 1, gen_random_uuid(), 0, 'a', 0, 0, now())")
-        await connection.execute("call tm.prepare_generation(3::smallint)")
-        await connection.execute("call tm.prepare_generation(3::smallint)")
+        await connection.execute("call tm.prepare_generation(3)")
+        await connection.execute("call tm.prepare_generation(3)")
     finally:
         await other.close()
     await connection.execute("insert into tm.log values (1, 3, 1, gen_random_uuid(), 0, 'a', 0, 0, now())")
@@ -62,7 +62,7 @@ async def test_a_generation_is_prepared_while_others_read_and_write(
 
 async def test_rolling_carries_the_books(connection: Driver, lane: int) -> None:
     before = await only_row(connection, "select * from tm.batch where batch = 2")
-    await connection.execute("call tm.roll_generation(1::smallint, 2::smallint)")
+    await connection.execute("call tm.roll_generation(1, 2)")
     carried = await only_row(connection, "select * from tm.batch where gen = 2")
     counted = {"applied", "rejected", "duplicate", "parked", "events"}
     changed = {name for name in before if before[name] != carried[name]}
@@ -71,22 +71,30 @@ async def test_rolling_carries_the_books(connection: Driver, lane: int) -> None:
     assert all(carried[name] == 0 for name in counted)
     assert await connection.fetchval("select gen from tm.generation where closed_at is null") == 2
     with pytest.raises(asyncpg.PostgresError, match="generation 1 is not open") as late:
-        await connection.execute("call tm.roll_generation(1::smallint, 3::smallint)")
+        await connection.execute("call tm.roll_generation(1, 3)")
     assert late.value.sqlstate == "TM001"
+
+
+async def test_a_log_may_roll_more_often_than_a_smallint_counts(connection: Driver, lane: int) -> None:
+    await connection.execute("call tm.roll_generation(1, 32768)")
+    await connection.execute(BATCH, lane, 32768, 3, 12, 18)
+    await connection.execute("call tm.roll_generation(32768, 2147483646)")
+    await connection.execute("call tm.drop_generation(32768, 'batch')")
+    assert await connection.fetchval("select max(gen) from tm.batch") == 2147483646
 
 
 async def test_an_open_generation_is_not_dropped(connection: Driver, lane: int) -> None:
     for part in ("log", "outbox", "batch"):
         with pytest.raises(asyncpg.PostgresError, match="is not closed"):
-            await connection.execute("call tm.drop_generation(1::smallint, $1)", part)
+            await connection.execute("call tm.drop_generation(1, $1)", part)
     with pytest.raises(asyncpg.PostgresError, match="has no part lane"):
-        await connection.execute("call tm.drop_generation(1::smallint, 'lane')")
+        await connection.execute("call tm.drop_generation(1, 'lane')")
 
 
 async def test_what_is_not_published_is_not_dropped(connection: Driver, lane: int) -> None:
     await connection.execute(OUTBOX, lane, 1)
-    await connection.execute("call tm.roll_generation(1::smallint, 2::smallint)")
-    drop = "call tm.drop_generation(1::smallint, 'outbox')"
+    await connection.execute("call tm.roll_generation(1, 2)")
+    drop = "call tm.drop_generation(1, 'outbox')"
     with pytest.raises(asyncpg.PostgresError, match="rows of 1 lanes"):
         await connection.execute(drop)
     await connection.execute("insert into tm.published values ($1, 5, 0)", lane)
@@ -101,9 +109,9 @@ async def test_what_is_not_published_is_not_dropped(connection: Driver, lane: in
 async def test_totals_outlive_the_ledger_and_the_last_part_takes_the_generation(
     connection: Driver, lane: int
 ) -> None:
-    await connection.execute("call tm.roll_generation(1::smallint, 2::smallint)")
+    await connection.execute("call tm.roll_generation(1, 2)")
     await connection.execute(BATCH, lane, 2, 3, 12, 18)
-    await connection.execute("call tm.roll_generation(2::smallint, 3::smallint)")
+    await connection.execute("call tm.roll_generation(2, 3)")
     for gen in (1, 2):
         for part in ("log", "batch", "outbox"):
             await connection.execute("call tm.drop_generation($1, $2)", gen, part)
@@ -115,13 +123,13 @@ async def test_totals_outlive_the_ledger_and_the_last_part_takes_the_generation(
 
 
 async def test_a_drop_gives_way_to_a_long_reader(database: str, connection: Driver, lane: int) -> None:
-    await connection.execute("call tm.roll_generation(1::smallint, 2::smallint)")
+    await connection.execute("call tm.roll_generation(1, 2)")
     await connection.execute("set lock_timeout = 0")
     reader = await asyncpg.connect(database)
     try:
         await reader.execute("begin; select from tm.log")
         with pytest.raises(asyncpg.LockNotAvailableError):
-            await connection.execute("call tm.drop_generation(1::smallint, 'log')")
+            await connection.execute("call tm.drop_generation(1, 'log')")
     finally:
         await reader.close()
-    await connection.execute("call tm.drop_generation(1::smallint, 'log')")
+    await connection.execute("call tm.drop_generation(1, 'log')")

@@ -95,7 +95,7 @@ async def test_lanes_are_created_once_also_by_two_at_a_time(pool: Pool, lanes: L
 async def test_a_new_lane_is_there_after_a_roll_at_the_same_time(
     pool: Pool, lanes: LaneAdministration
 ) -> None:
-    roll = pool.execute("call tm.roll_generation(1::smallint, 2::smallint)")
+    roll = pool.execute("call tm.roll_generation(1, 2)")
     await asyncio.gather(lanes.create("market-data", TOPICS, dict.fromkeys(range(16), 0)), roll)
     rows = await pool.fetchval("select count(*) from tm.batch where gen = 2")
     assert rows == 16, "every lane has a ledger in the open generation, whoever came first"
@@ -207,7 +207,7 @@ async def test_a_reconciliation_keeps_the_next_roll_and_the_books_right(
     pool: Pool, lanes: LaneAdministration, lane: int
 ) -> None:
     await lanes.reconcile(lane, Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), None), "restored")
-    await pool.execute("call tm.roll_generation(1::smallint, 2::smallint)")
+    await pool.execute("call tm.roll_generation(1, 2)")
     state = await state_of(pool)
     assert (state.gen, state.position, state.sequence, state.timeline) == (2, 12, 10, 2)
     (books,) = (await OperationsDatabase(pool).books([])).ledger_books

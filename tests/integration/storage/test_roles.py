@@ -54,13 +54,13 @@ insert into tm.published values (1, 1, 0);
 insert into tm.checkpoint (projection, incarnation, aggregate, partition) values ('p', 1, 'x', 0);
 update tm.checkpoint set sequence = 1;
 delete from tm.checkpoint;
-call tm.prepare_generation(3::smallint);
-call tm.roll_generation(1::smallint, 2::smallint);
+call tm.prepare_generation(3);
+call tm.roll_generation(1, 2);
 insert into tm.log values (1, 2, 2, null, 0, 'd', 0, 0, now());
-call tm.prepare_generation(4::smallint);
-call tm.roll_generation(2::smallint, 4::smallint);
+call tm.prepare_generation(4);
+call tm.roll_generation(2, 4);
 insert into tm.log values (1, 4, 3, null, 0, 'd', 0, 0, now());
-call tm.drop_generation(1::smallint, 'outbox');
+call tm.drop_generation(1, 'outbox');
 insert into market_data (time, symbol, price, source, command_id)
   select make_timestamptz(year, 6, 1, 0, 0, 0), 'IBM', 1, 's', gen_random_uuid() from generate_series(2000, 2026) year;
 insert into connector_profiles values ('p', 'n', 's', '{}', true, 1, now(), now());
@@ -83,7 +83,7 @@ NOT_FOR_THE_SERVICE = [
     "update market_data set price = 0",
     "truncate market_data",
     "select drop_chunks('market_data', older_than => now())",
-    "create or replace procedure tm.roll_generation(old smallint, new smallint) language sql as ''",
+    "create or replace procedure tm.roll_generation(old int, new int) language sql as ''",
     "update tidemill_migration set revision = 'core_9999'",
     "delete from tidemill_version",
 ]
@@ -91,7 +91,7 @@ NOT_FOR_THE_SERVICE = [
 NOT_FOR_READERS = [
     "select * from tm.lane",
     "select * from tm.log_1",
-    "call tm.prepare_generation(9::smallint)",
+    "call tm.prepare_generation(9)",
     "select * from market_data",
     "select * from connector_profiles",
     "select * from tidemill_version",
@@ -150,15 +150,15 @@ async def test_a_stranger_sees_nothing(login: Login) -> None:
 
 async def test_names_of_the_callers_do_not_lead_the_owners_procedures_astray(login: Login) -> None:
     async with login("tidemill_service") as connection:
-        await connection.execute("create temp table generation (gen smallint, closed_at timestamptz)")
+        await connection.execute("create temp table generation (gen int, closed_at timestamptz)")
         await connection.execute("insert into pg_temp.generation values (1, now())")
         await connection.execute(
-            "create function pg_temp.format(text, smallint) returns text language sql as $$ select 'a trap' $$"
+            "create function pg_temp.format(text, int) returns text language sql as $$ select 'a trap' $$"
         )
         await connection.execute("set search_path = pg_temp, tm, pg_catalog")
         with pytest.raises(asyncpg.PostgresError, match="generation 1 is not closed"):
-            await connection.execute("call tm.drop_generation(1::smallint, 'log')")
-        await connection.execute("call tm.prepare_generation(3::smallint)")
+            await connection.execute("call tm.drop_generation(1, 'log')")
+        await connection.execute("call tm.prepare_generation(3)")
         assert await connection.fetchval("select count(*) from tm.lane") == 0
 
 

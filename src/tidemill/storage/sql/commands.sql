@@ -61,7 +61,7 @@ where lane = $1 and epoch = $2 returning trials
 -- name: generations
 -- Filters are large: only those that the caller does not have yet.
 select gen, closed_at is not null as closed, ids,
-       case when gen = any($1::smallint[]) then null else filter end as filter
+       case when gen = any($1::int[]) then null else filter end as filter
 from tm.generation order by gen
 
 -- name: open_generation_age
@@ -70,10 +70,10 @@ select g.gen, clock_timestamp() - g.opened_at as age,
 from tm.generation g where closed_at is null
 
 -- name: prepare_generation
-call tm.prepare_generation($1::smallint)
+call tm.prepare_generation($1::int)
 
 -- name: roll_generation
-call tm.roll_generation($1::smallint, $2::smallint)
+call tm.roll_generation($1::int, $2::int)
 
 -- name: generations_without_filter
 select gen from tm.generation where closed_at is not null and filter is null order by gen
@@ -96,4 +96,4 @@ select gen from tm.generation where closed_at < clock_timestamp() - $1::interval
 order by gen
 
 -- name: drop_generation
-call tm.drop_generation($1::smallint, $2)
+call tm.drop_generation($1::int, $2)

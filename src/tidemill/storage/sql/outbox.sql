@@ -72,4 +72,4 @@ where outbox_sent_at <= $1::timestamptz - $2::interval and to_regclass(format('t
 order by gen
 
 -- name: drop_outbox_generation
-call tm.drop_generation($1::smallint, 'outbox')
+call tm.drop_generation($1::int, 'outbox')
