@@ -21,7 +21,7 @@ PARKED: Final[dict[str, str]] = {
     "MALFORMED": "the body is not the Avro that its schema says: mend the producer, send the command again",
     "UNKNOWN_SCHEMA": "no command of this topic has that schema: register it, or mend the producer",
     "TOO_BIG": "the record exceeds the size that is decoded: mend the producer",
-    "CRASHED": "this record ended the process that worked on it: keep the bytes, report a bug",
+    "CRASHED": "the code that worked on it raised, or its process ended: keep the bytes, report a bug",
 }
 
 HALTED: Final[dict[str, str]] = {
