@@ -65,6 +65,7 @@ class Client:
     def producer(self, **options: Any) -> Producer:
         """Return a producer as the README configures it."""
         safe = {
+            "log_level": 0,
             "enable.idempotence": True,
             "partitioner": "murmur2_random",
             "delivery.timeout.ms": 120_000,

@@ -9,6 +9,7 @@ batch is in the database the next one is decoded. What waits is bounded: a lane 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -31,7 +32,9 @@ _log = logger(__name__)
 
 _HALT_WATCH_S: Final = 2.0
 _NOTE_EVERY_S: Final = 5.0
-_LAST_POLL_S: Final = 2.0
+_LAST_POLL_S: Final = 1.0
+_LAST_NOTE_S: Final = 1.0
+_RELEASE_FIRST_S: Final = 1.5
 _TRIALS_BEFORE_PARKING: Final = 2
 
 
@@ -107,16 +110,19 @@ class Intake:
             group.create_task(self._patience.every(_NOTE_EVERY_S, self._note))
 
     async def stop(self) -> None:
-        """End the batches in flight, give the lanes back, leave the group."""
+        """End the batches in flight, give the lanes back, leave the group.
+
+        With Kafka away none of the last three comes to an end before its deadline, so they go side by side.
+        """
         self._patience.stopping.set()
         self._work_wanted.set()
         while self._running:
             await asyncio.wait(self._running)
         if self._reader is not None:  # a source may not be closed under a poll
             await asyncio.wait({self._reader}, timeout=_LAST_POLL_S)
-        await self._note()
-        await self._ownership.let_go_of_all()
-        await self._source.close()
+        letting_go = asyncio.gather(self._last_note(), self._ownership.let_go_of_all())
+        await asyncio.wait({letting_go}, timeout=_RELEASE_FIRST_S)  # the next owner shall find lanes released
+        await asyncio.gather(letting_go, self._source.close())
 
     def health(self) -> Health:
         """Return how many lanes are worked, how many wait for an operator, and what is in the way."""
@@ -146,6 +152,11 @@ class Intake:
         offsets, self._next_offsets = self._next_offsets, {}
         if offsets:
             await self._source.note(offsets)
+
+    async def _last_note(self) -> None:
+        with contextlib.suppress(TimeoutError):  # it is a hint
+            async with asyncio.timeout(_LAST_NOTE_S):
+                await self._note()
 
     # --- write ---
 

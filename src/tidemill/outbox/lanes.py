@@ -45,7 +45,7 @@ class RelaySettings:
     poll_longest_s: float = 1.0
     mark_every_s: float = 1.0
     halts_every_s: float = 2.0
-    stop_within_s: float = 3.0
+    stop_within_s: float = 2.0
     backoff: Backoff = _BACKOFF
 
 

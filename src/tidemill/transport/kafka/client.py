@@ -62,7 +62,7 @@ class KafkaConnection:
     client_id: str = "tidemill"
     request_timeout_ms: int = 10_000
     call_timeout_s: float = 15.0
-    close_timeout_s: float = 5.0
+    close_timeout_s: float = 3.0
     session_s: float = 30.0
 
     def __post_init__(self) -> None:

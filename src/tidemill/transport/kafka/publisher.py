@@ -38,7 +38,7 @@ BATCH_BYTES: Final = 512 << 10
 """Most bytes of one Kafka batch; must not exceed `max.message.bytes` of any outbound topic."""
 
 _TRANSACTION_TIMEOUT_MS: Final = 30_000
-_ABORT_S: Final = 2.0
+_ABORT_S: Final = 1.0
 _PATIENCE: Final = 50
 _PAUSE_S: Final = 0.1
 _MARGIN_MS: Final = 5_000

@@ -52,6 +52,7 @@ class KafkaCommandSource:
         self._floor: dict[TopicPartition, int] = {}
         self._faults: deque[PartitionError] = deque()
         self._failure: Exception | None = None
+        self._noting: asyncio.Task[None] | None = None
 
     async def start(self, assignee: Assignee) -> None:
         await self._lookup.partitions(self._topic)  # a missing topic would be waited for in silence
@@ -108,20 +109,28 @@ class KafkaCommandSource:
             for p, offset in offsets.items()
             if (tp := TopicPartition(self._topic, p)) in self._ours
         }
-        if not noted:
-            return
+        if not noted or (self._noting is not None and not self._noting.done()):
+            return  # Kafka is slow or away: the last one is still on its way
+        self._noting = asyncio.create_task(self._commit(noted))
+        await asyncio.wait({self._noting}, timeout=_NOTE_S)
+
+    async def _commit(self, noted: Mapping[TopicPartition, int]) -> None:
+        """Has no deadline, as giving it up would leave the client's own try behind, whose failure nobody hears."""
         try:
-            async with asyncio.timeout(_NOTE_S):
-                await self._consumer.commit(noted)
+            await self._consumer.commit(noted)
         except CLIENT_ERRORS as error:
             _log.debug(Log.OFFSETS_NOT_NOTED, group=self._group, error=repr(error))
 
     async def close(self) -> None:
         self._ours = set()
         self._forget()
+        await asyncio.gather(self._lookup.close(), self._leave())
+
+    async def _leave(self) -> None:
         if self._consumer is not None:
             await hard_close(self._consumer, self._connection.close_timeout_s)
-        await self._lookup.close()
+        if self._noting is not None:
+            self._noting.cancel()
 
     def _named(self, partitions: Iterable[int]) -> set[TopicPartition]:
         return {TopicPartition(self._topic, partition) for partition in partitions}
