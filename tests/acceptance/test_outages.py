@@ -1,4 +1,4 @@
-"""Kafka or TimescaleDB goes away under load: processes say so, wait, go on by themselves, and can be ended meanwhile."""
+"""A server goes away under load: processes say so, wait, go on by themselves, and can be ended meanwhile."""
 
 from __future__ import annotations
 

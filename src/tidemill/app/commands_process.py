@@ -84,8 +84,7 @@ class StreamService:
         """First no more commands, then the events of the last ones, then the rest."""
         await self._intake.stop()
         await self._relays.stop()
-        await self._replies.close()
-        await self._publishers.close()
+        await asyncio.gather(self._replies.close(), self._publishers.close())
 
     def health(self) -> Health:
         """Return both halves."""
