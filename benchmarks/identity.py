@@ -24,7 +24,7 @@ from tidemill.commands.batch import BatchWriter
 from tidemill.commands.screening import Screen
 from tidemill.commands.styles import styles_of
 from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import GenerationStore
+from tidemill.storage.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.pool import close_pool, create_pool
 from tidemill.transport.avro.codec import StreamCodec
 
@@ -99,7 +99,9 @@ class _Side:
         part = hops.deployment(where).part("market-data")
         pool = await create_pool(where.database_url, application_name="benchmark", size=2)
         codec = await StreamCodec.open(part.stream, part.messages(), clock=SystemClock())
-        store = CommandDatabase(pool)
+        closed = ClosedGenerations()
+        await GenerationStore(pool, closed).load_filters()
+        store = CommandDatabase(pool, closed)
         (claim,) = await store.claim("market-data", [0], "benchmark")
         styles = styles_of(part.stream, codec, 1_000_000)
         return cls(

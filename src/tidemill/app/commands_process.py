@@ -37,7 +37,7 @@ from tidemill.outbox.records import RecordBuilder
 from tidemill.outbox.tails import Sent
 from tidemill.service import Health, Job
 from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import GenerationStore
+from tidemill.storage.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.operations import LaneState
 from tidemill.storage.outbox import OutboxDatabase
 from tidemill.storage.pool import Pool
@@ -104,6 +104,7 @@ class Shared:
     relay_pool: Pool
     kafka: KafkaConnection
     solitude: Solitude = field(default_factory=Solitude)
+    closed: ClosedGenerations = field(default_factory=ClosedGenerations)
 
 
 def serve_commands(deployment: Deployment) -> int:
@@ -135,13 +136,14 @@ async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[J
         relay_pool=await open_pool(shared, settings, name=owner, size=streams * _RELAY_CONNECTIONS),
         kafka=kafka_connection(settings, owner.replace(" ", "-")),
     )
+    await GenerationStore(common.pool, common.closed).load_filters()
     parts = await parts_with_lanes(deployment, common.pool)
     jobs = [await _stream_job(shared, common, part, lanes) for part, lanes in parts.values()]
     return [*jobs, *_keepers(common)]
 
 
 def _keepers(common: Shared) -> list[Job]:
-    generations = GenerationStore(common.pool)
+    generations = GenerationStore(common.pool, common.closed)
     policy = GenerationPolicy(horizon=timedelta(days=common.deployment.settings.commands.horizon_days))
     outbox = OutboxDatabase(common.relay_pool)
     return [
@@ -175,7 +177,7 @@ async def _stream_job(shared: AsyncExitStack, common: Shared, part: Part, lanes:
             allowed=allowed,
             forbidden=common.deployment.topics(),
         )
-        store = CommandDatabase(common.pool)
+        store = CommandDatabase(common.pool, common.closed)
         largest = settings.topics.max_event_bytes - _ENVELOPE_BYTES
         intake = Intake(
             stream=stream,

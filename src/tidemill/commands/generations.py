@@ -57,7 +57,7 @@ class GenerationKeeper:
                 continue
 
     async def keep(self) -> None:
-        """Roll if it is time, build missing filters, drop what is expired."""
+        """Roll if it is time, build and load missing filters, drop what is expired."""
         policy = self._policy
         if (
             opened := await self._generations.roll_if_due(max_age=policy.max_age, max_ids=policy.max_ids)
@@ -65,6 +65,7 @@ class GenerationKeeper:
             GENERATIONS.inc()
             _log.info(Log.GENERATION_OPENED, generation=opened)
         await self._generations.build_filters()
+        await self._generations.load_filters()
         for gen in await self._generations.drop_expired(policy.horizon):
             _log.info(Log.GENERATION_DROPPED, generation=gen)
         self._trouble = ""

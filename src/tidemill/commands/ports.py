@@ -354,7 +354,11 @@ class LaneFollower(Protocol):
     """Who works a lane beside the intake: its relay, which needs the same claim."""
 
     async def take(self, claims: Sequence[Claim]) -> None:
-        """Follow these claims; returns when what is outside was compared with the log (a mismatch halts the lane)."""
+        """Follow these claims from now on."""
+        ...
+
+    async def compared(self, lane: int) -> None:
+        """Return when what is outside was compared with a lane's (id) log: a mismatch has halted it. Or it was dropped."""
         ...
 
     async def drop(self, lanes: Sequence[int]) -> None:
@@ -375,6 +379,10 @@ class Generations(Protocol):
 
     async def build_filters(self) -> list[int]:
         """Build the filters of closed generations that have none; return their numbers."""
+        ...
+
+    async def load_filters(self) -> None:
+        """Fetch the filters that this process does not have yet."""
         ...
 
     async def drop_expired(self, horizon: timedelta) -> list[int]:

@@ -27,11 +27,16 @@ _CAUTIOUS_AFTER_CLAIMS: Final = 3
 class CommandDatabase:
     """The database as the way in sees it."""
 
-    def __init__(self, pool: Pool, *, patience_s: float = PATIENCE_S) -> None:
-        """`pool`: its `application_name` must be the owner that claims, so that a later claimer can tell."""
+    def __init__(
+        self, pool: Pool, closed: ClosedGenerations | None = None, *, patience_s: float = PATIENCE_S
+    ) -> None:
+        """`pool`: its `application_name` must be the owner that claims, so that a later claimer can tell.
+
+        `closed`: the filters that the streams of a process share; without them ids are looked up in every generation.
+        """
         self._pool = pool
         self._patience_s = patience_s
-        self._closed = ClosedGenerations()
+        self._closed = closed or ClosedGenerations()
 
     def unit_of_work(self) -> AbstractAsyncContextManager[BatchTransaction]:
         return batch_transaction(self._pool, self._closed)

@@ -6,8 +6,11 @@ nearly all new ids that they are new. A generation whose filter is not built yet
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+import asyncpg
 
 from tidemill.storage.filters import IdFilter, hashes, pack
 from tidemill.storage.pool import Connection, Pool, connection
@@ -16,48 +19,90 @@ from tidemill.storage.statements import load_statements
 _SQL = load_statements("commands")
 
 
-class ClosedGenerations:
-    """What one process knows of the closed generations; refreshed when the open one changes."""
+class _Closed:
+    """One closed generation: its number, when it was closed, and its filter once that was loaded."""
 
-    def __init__(self) -> None:
-        self._open: int | None = None
-        self._filters: dict[int, IdFilter | None] = {}
+    __slots__ = ("closed_at", "filter", "gen")
 
-    async def refresh(self, borrowed: Connection, open_gen: int) -> None:
-        """Learn of generations that were closed or filtered since; cheap when nothing changed."""
-        if open_gen == self._open and None not in self._filters.values():
-            return
-        have = [gen for gen, held in self._filters.items() if held is not None]
-        rows = await borrowed.fetch(_SQL["generations"], have)
-        closed = [row for row in rows if row["closed"]]
-        self._filters = {
-            row["gen"]: IdFilter.from_bytes(row["filter"]) if row["filter"] else self._filters.get(row["gen"])
-            for row in closed
-        }
-        self._open = open_gen
+    def __init__(self, gen: int, closed_at: datetime) -> None:
+        self.gen = gen
+        self.closed_at = closed_at
+        self.filter: IdFilter | None = None
+
+
+class ClosedSet:
+    """The generations that were closed when a certain one was open: never changes but for filters that arrive."""
+
+    def __init__(self, closed: Sequence[_Closed]) -> None:
+        """Use `ClosedGenerations.beside`."""
+        self._closed = closed
 
     def candidates(self, ids: Sequence[str]) -> Mapping[int, Sequence[str]]:
         """Return generation -> those of `ids` that may be in it."""
-        if not ids or not self._filters:
+        if not ids or not self._closed:
             return {}
         hashed = hashes(pack(ids))
         found: dict[int, Sequence[str]] = {}
-        for gen, known in self._filters.items():
-            if known is None:
-                found[gen] = ids
+        for one in self._closed:
+            if one.filter is None:
+                found[one.gen] = ids
             else:
-                found[gen] = [ids[index] for index in known.maybe(hashed).nonzero()[0].tolist()]
+                found[one.gen] = [ids[index] for index in one.filter.maybe(hashed).nonzero()[0].tolist()]
         return found
+
+
+class ClosedGenerations:
+    """What a process knows of the closed generations; one for all of its streams, since filters are large.
+
+    A batch learns within its transaction *which* generations are closed: it must not miss one. Their filters come
+    later and outside of it, by `load`. An open generation stands for its set by number and birth: a database that was
+    restored may open the same number again, beside others.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, datetime], _Closed] = {}
+        self._beside: tuple[int, datetime] | None = None
+        self._set = ClosedSet([])
+
+    async def beside(self, borrowed: Connection, gen: int, opened_at: datetime) -> ClosedSet:
+        """Return the generations closed while `gen` is open, as the caller's transaction has seen it."""
+        if self._beside == (gen, opened_at):
+            return self._set
+        rows = await borrowed.fetch(_SQL["closed_generations"])
+        made = ClosedSet(self._learn(rows))
+        self._beside, self._set = (gen, opened_at), made
+        return made  # not what is kept: a batch of an earlier generation may have asked meanwhile
+
+    async def load(self, borrowed: Connection) -> None:
+        """Fetch the filters that are built and not here yet, one by one."""
+        rows = await borrowed.fetch(_SQL["closed_generations"])
+        for row, one in zip(rows, self._learn(rows), strict=True):
+            if row["filtered"] and one.filter is None:
+                stored = await borrowed.fetchval(_SQL["filter"], one.gen, one.closed_at)
+                if stored is not None:  # else it was dropped meanwhile
+                    one.filter = await asyncio.to_thread(IdFilter.from_bytes, stored)
+
+    def _learn(self, rows: Sequence[asyncpg.Record]) -> list[_Closed]:
+        """Return the generations in `rows`, each the one object that it has here; forget those that were dropped.
+
+        Only what is older than all of `rows`: they may have been read before the newest one was closed.
+        """
+        found = [(row["gen"], row["closed_at"]) for row in rows]
+        oldest = min((gen for gen, _ in found), default=0)
+        kept = {key: one for key, one in self._known.items() if key[0] >= oldest}
+        self._known = {key: _Closed(*key) for key in found} | kept
+        return [self._known[key] for key in found]
 
 
 class GenerationStore:
     """Rolls the log, builds filters, drops what is older than the horizon. Fits `commands.ports.Generations`."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, closed: ClosedGenerations | None = None) -> None:
+        """`closed`: what `load_filters` fills, for the batches of this process."""
         self._pool = pool
+        self._closed = closed or ClosedGenerations()
 
     async def roll_if_due(self, *, max_age: timedelta, max_ids: int) -> int | None:
-        """Open the next generation if the open one is old or full; return its number if it did."""
         async with connection(self._pool) as borrowed:
             row = await borrowed.fetchrow(_SQL["open_generation_age"])
             assert row is not None, "migrations open the first generation"
@@ -70,7 +115,6 @@ class GenerationStore:
             return following
 
     async def build_filters(self) -> list[int]:
-        """Build and keep the filter of every closed generation that has none; return their numbers."""
         async with connection(self._pool) as borrowed:
             gens = [row["gen"] for row in await borrowed.fetch(_SQL["generations_without_filter"])]
             for gen in gens:
@@ -80,14 +124,22 @@ class GenerationStore:
     async def _build(self, borrowed: Connection, gen: int) -> None:
         ids = await borrowed.fetchval(_SQL["count_ids"], gen)
         packed = await borrowed.fetch(_SQL["packed_ids"], gen, timeout=300)
-        built = IdFilter.build(ids, (row["packed"] for row in packed))
-        await borrowed.execute(_SQL["keep_filter"], gen, built.to_bytes(), ids)
+        built = await asyncio.to_thread(_filter_bytes, ids, [row["packed"] for row in packed])
+        await borrowed.execute(_SQL["keep_filter"], gen, built, ids)
+
+    async def load_filters(self) -> None:
+        async with connection(self._pool) as borrowed:
+            await self._closed.load(borrowed)
 
     async def drop_expired(self, horizon: timedelta) -> list[int]:
-        """Drop log and ledger of generations that closed before the horizon; the outbox has a keeper of its own."""
         async with connection(self._pool) as borrowed:
             gens = [row["gen"] for row in await borrowed.fetch(_SQL["expired_generations"], horizon)]
             for gen in gens:
                 for part in ("log", "batch"):
                     await borrowed.execute(_SQL["drop_generation"], gen, part)
             return gens
+
+
+def _filter_bytes(ids: int, packed: Sequence[bytes]) -> bytes:
+    """Return the filter of a generation as it is stored. Takes seconds for millions of ids: not for the event loop."""
+    return IdFilter.build(ids, packed).to_bytes()

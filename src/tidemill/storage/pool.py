@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import asyncpg
 
@@ -73,6 +73,42 @@ def tls_context(
     return context
 
 
+class Cutoff:
+    """Ends every wait for the database at once, for a process that has to be gone although no answer comes.
+
+    To cancel what waits would not do: the driver asks the server to give up the statement, then to roll back.
+    """
+
+    def __init__(self) -> None:
+        """Nothing hangs on it before a pool is created with it."""
+        self._pools: list[Pool] = []
+        self._connecting: set[asyncio.Timeout] = set()
+        self.done = False
+
+    def add(self, pool: Pool) -> None:
+        """Let a pool hang on it."""
+        self._pools.append(pool)
+
+    def cut(self) -> None:
+        """Drop all connections unasked. Who waits for the database now, or asks it later, gets `Unavailable`."""
+        self.done = True
+        for pool in self._pools:
+            pool.terminate()
+        for connecting in self._connecting:
+            connecting.reschedule(asyncio.get_running_loop().time())
+
+    async def connect(self, *where: Any, **how: Any) -> asyncpg.Connection[asyncpg.Record]:
+        """Make a connection, as long as nothing was cut."""
+        now = asyncio.get_running_loop().time()
+        async with asyncio.timeout_at(now if self.done else None) as connecting:
+            self._connecting.add(connecting)
+            try:
+                made: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*where, **how)
+            finally:
+                self._connecting.discard(connecting)
+        return made
+
+
 async def create_pool(
     url: str,
     *,
@@ -81,20 +117,22 @@ async def create_pool(
     timeouts: Timeouts | None = None,
     tls: ssl.SSLContext | Literal[False] | None = None,
     settings: dict[str, str] | None = None,
+    cutoff: Cutoff | None = None,
 ) -> Pool:
     """Open a pool of at most `size` connections and make sure that one of them works.
 
     `application_name` shows up in `pg_stat_activity`: a claim ends a blocking backend by it. `tls`: None leaves it to
-    `sslmode` in `url`. `settings`: session settings beside ours.
+    `sslmode` in `url`. `settings`: session settings beside ours. `cutoff`: what may cut the pool off.
 
     Raises:
         Unavailable: the server does not answer.
         UsageError: the address, login or database is wrong.
     """
-    limits = timeouts or Timeouts()
+    limits, cutoff = timeouts or Timeouts(), cutoff or Cutoff()
     with translated():
-        return await asyncpg.create_pool(
+        pool = await asyncpg.create_pool(
             url,
+            connect=cutoff.connect,
             min_size=1,
             max_size=size,
             timeout=limits.connect_s,
@@ -103,6 +141,8 @@ async def create_pool(
             reset=_nothing_to_reset,
             ssl=tls,
         )
+    cutoff.add(pool)
+    return pool
 
 
 def _session(application_name: str) -> dict[str, str]:

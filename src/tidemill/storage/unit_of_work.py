@@ -24,7 +24,7 @@ from tidemill.domain.errors import (
 from tidemill.domain.lane import Anchor, Claim, Progress
 from tidemill.storage import generated
 from tidemill.storage.errors import DRIVER_ERRORS, translate
-from tidemill.storage.generations import ClosedGenerations
+from tidemill.storage.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.statements import load_statements
 
@@ -36,7 +36,8 @@ class BatchTransaction:
 
     def __init__(self, borrowed: Connection, closed: ClosedGenerations) -> None:
         self._borrowed = borrowed
-        self._closed = closed
+        self._generations = closed
+        self._closed = ClosedSet([])
         self._gen = 0
 
     async def lock(self, claims: Sequence[Claim]) -> Locked:
@@ -45,10 +46,10 @@ class BatchTransaction:
         lost = frozenset(claim.lane.lane for claim in claims if held.get(claim.lane.lane) != claim.epoch)
         if lost:
             raise Fenced(lost)
-        locked = await read_progress(self._borrowed, lanes)
-        self._gen = locked.gen
-        await self._closed.refresh(self._borrowed, locked.gen)
-        return locked
+        rows = await _progress_rows(self._borrowed, lanes)
+        self._gen = rows[0]["gen"]
+        self._closed = await self._generations.beside(self._borrowed, self._gen, rows[0]["opened_at"])
+        return _locked(rows)
 
     async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
         wanted = dict(self._closed.candidates(ids))
@@ -150,10 +151,18 @@ async def read_progress(borrowed: Connection, lanes: Sequence[int]) -> Locked:
     Raises:
         ContractError: a lane has no ledger row in the open generation.
     """
-    rows = await borrowed.fetch(_SQL["lane_progress"], lanes)
+    return _locked(await _progress_rows(borrowed, lanes))
+
+
+async def _progress_rows(borrowed: Connection, lanes: Sequence[int]) -> list[asyncpg.Record]:
+    rows: list[asyncpg.Record] = await borrowed.fetch(_SQL["lane_progress"], lanes)
     if len(rows) != len(lanes):
         missing = sorted(set(lanes) - {row["lane"] for row in rows})
         raise ContractError(f"lanes {missing} have no ledger: run `tidemill topics create`")
+    return rows
+
+
+def _locked(rows: Sequence[asyncpg.Record]) -> Locked:
     at = max(max(row["now"], row["at"]) for row in rows)
     return Locked(rows[0]["gen"], at, {row["lane"]: _progress(row) for row in rows})
 

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from tests.support.commands import Harness, base, codes, create_lanes, outcomes, uuid7
+from tests.support.waiting import eventually
 from tidemill.clock import SystemClock
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import (
@@ -24,7 +25,7 @@ from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import TransientError
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import GenerationStore
+from tidemill.storage.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.pool import Pool, close_pool, create_pool
 
 TICKS = Stream.of(replace(market_data, partitions=4))
@@ -130,14 +131,17 @@ async def test_an_id_that_is_no_uuid_is_only_unique_within_its_service(pool: Poo
 
 
 async def test_a_repeat_is_found_in_closed_generations_with_and_without_their_filter(
-    pool: Pool, ticks: Harness
+    pool: Pool,
 ) -> None:
-    command = tick()
+    closed, command = ClosedGenerations(), tick()
+    ticks = Harness(TICKS, CommandDatabase(pool, closed))
+    await ticks.claim()
     await ticks.send(command)
-    generations = GenerationStore(pool)
+    generations = GenerationStore(pool, closed)
     assert await generations.roll_if_due(max_age=timedelta(0), max_ids=1) == 2
     assert outcomes(await ticks.send(command, tick())) == {"applied": 1, "duplicate": 1}
     assert await generations.build_filters() == [1]
+    await generations.load_filters()
     assert outcomes(await ticks.send(command, tick())) == {"applied": 1, "duplicate": 1}
     assert await rows(pool, "select gen, count(*) from tm.log group by gen order by gen") == [(1, 1), (2, 4)]
 
@@ -262,6 +266,7 @@ async def test_a_claim_ends_the_backend_of_an_owner_that_holds_its_lane(database
     )
     (claim,) = await CommandDatabase(pool, patience_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
     assert claim.epoch == 2
+    await eventually(frozen.is_closed, 10, "the frozen owner's connection ends")
     with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError)):
         await frozen.execute("commit")
     await frozen.close()

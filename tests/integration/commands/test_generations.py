@@ -18,7 +18,7 @@ from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import GenerationClosed, TransientError
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import GenerationStore
+from tidemill.storage.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.pool import Pool, close_pool, create_pool
 
 STREAM = Stream.of(replace(context, partitions=4, keyed=False))
@@ -58,8 +58,9 @@ async def write(harness: Harness, partition: int, rolling: asyncio.Task[None]) -
 
 
 async def test_no_id_is_stored_twice_while_the_log_rolls(pool: Pool) -> None:
-    generations = GenerationStore(pool)
-    harnesses = [Harness(STREAM, CommandDatabase(pool)) for _ in range(STREAM.partitions)]
+    closed = ClosedGenerations()
+    generations = GenerationStore(pool, closed)
+    harnesses = [Harness(STREAM, CommandDatabase(pool, closed)) for _ in range(STREAM.partitions)]
     for partition, harness in enumerate(harnesses):
         await harness.claim([partition])
 
@@ -72,6 +73,7 @@ async def test_no_id_is_stored_twice_while_the_log_rolls(pool: Pool) -> None:
                 continue
             if rolls % 2:
                 await generations.build_filters()
+                await generations.load_filters()
 
     rolling = asyncio.create_task(roll())
     applied = await asyncio.gather(*(write(each, at, rolling) for at, each in enumerate(harnesses)))

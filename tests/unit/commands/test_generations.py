@@ -21,6 +21,7 @@ class Scripted:
         self.faults = list(faults)
         self.rolls = 0
         self.built = 0
+        self.loaded = 0
         self.dropped = 0
 
     async def roll_if_due(self, *, max_age: timedelta, max_ids: int) -> int | None:
@@ -32,6 +33,9 @@ class Scripted:
     async def build_filters(self) -> list[int]:
         self.built += 1
         return [1]
+
+    async def load_filters(self) -> None:
+        self.loaded += 1
 
     async def drop_expired(self, horizon: timedelta) -> list[int]:
         self.dropped += 1
@@ -50,7 +54,7 @@ async def test_it_rolls_builds_and_drops_until_it_is_stopped() -> None:
     await eventually(lambda: scripted.dropped > 2, what="three rounds")
     await kept.stop()
     await asyncio.wait_for(running, 2)
-    assert scripted.rolls == scripted.built == scripted.dropped
+    assert scripted.rolls == scripted.built == scripted.loaded == scripted.dropped
     assert kept.health().ok
 
 

@@ -8,8 +8,8 @@ select lane, epoch from tm.lane where lane = any($1::smallint[]) order by lane f
 -- A statement of its own, behind lock_lanes: its snapshot must be taken when the lock is held, or it would show the ledger
 -- as it was before the previous owner committed.
 select u.lane, b.batch, b.to_offset, b.anchor_offset, b.anchor_checksum, b.position, b.sequence, b.chain, b.timeline, b.at,
-       open.gen, clock_timestamp() as now
-from (select gen from tm.generation where closed_at is null) as open
+       open.gen, open.opened_at, clock_timestamp() as now
+from (select gen, opened_at from tm.generation where closed_at is null) as open
 cross join unnest($1::smallint[]) as u (lane)
 cross join lateral (
   select * from tm.batch where batch.lane = u.lane and batch.gen = open.gen order by batch.batch desc limit 1) as b
@@ -58,11 +58,11 @@ on conflict (lane) do nothing
 update tm.lane set trials = case when trial_offset = $3 then trials + 1 else 1 end, trial_offset = $3
 where lane = $1 and epoch = $2 returning trials
 
--- name: generations
--- Filters are large: only those that the caller does not have yet.
-select gen, closed_at is not null as closed, ids,
-       case when gen = any($1::int[]) then null else filter end as filter
-from tm.generation order by gen
+-- name: closed_generations
+select gen, closed_at, filter is not null as filtered from tm.generation where closed_at is not null order by gen
+
+-- name: filter
+select filter from tm.generation where gen = $1 and closed_at = $2
 
 -- name: open_generation_age
 select g.gen, clock_timestamp() - g.opened_at as age,
