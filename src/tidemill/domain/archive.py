@@ -1,0 +1,107 @@
+"""The archive's vocabulary: which slice of a hypertable leaves, how far it is, and what proves its copy. Pure.
+
+A *range* is the time span of one chunk; its *generation* counts how often rows of that span were archived: the chunk
+itself is 1, the rows that came too late for it are 2, 3, ... A range and a generation together name one slice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class ArchiveState(StrEnum):
+    """How far a slice is. What may follow what is one table: `retention.machine`."""
+
+    LIVE = "live"
+    ELIGIBLE = "eligible"
+    SEALED = "sealed"
+    REQUESTED = "requested"
+    COPYING = "copying"
+    CONFIRMED = "confirmed"
+    VERIFIED = "verified"
+    DROPPED = "dropped"
+    ABORTED = "aborted"
+    QUARANTINED = "quarantined"
+    HELD = "held"
+    RESTORED = "restored"
+
+
+class Source(StrEnum):
+    """Where a slice's rows are while they are in the database."""
+
+    CHUNK = "chunk"
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SliceId:
+    """One slice: `table` is `schema.table`, the span is `start <= time < end`."""
+
+    table: str
+    start: datetime
+    end: datetime
+    generation: int = 1
+
+    def __str__(self) -> str:
+        """Return it as people read it."""
+        return f"{self.table} {self.start:%Y-%m-%d %H:%M} .. {self.end:%Y-%m-%d %H:%M} generation {self.generation}"
+
+
+class LakeType(StrEnum):
+    """The types that a copy holds exactly; every other type is held as its text, or refused."""
+
+    BOOLEAN = "boolean"
+    INT16 = "int16"
+    INT32 = "int32"
+    INT64 = "int64"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    DECIMAL = "decimal"
+    TEXT = "text"
+    BYTES = "bytes"
+    UUID = "uuid"
+    DATE = "date"
+    TIME = "time"
+    TIMESTAMP = "timestamp"
+    INSTANT = "instant"
+
+
+@dataclass(frozen=True, slots=True)
+class LakeColumn:
+    """One column of a copy, in the table's order.
+
+    `pg_type`: as PostgreSQL writes it, modifier included (`numeric(18,4)`). `by_text`: the copy holds the value's text,
+    which PostgreSQL reads back to the same value. `precision` and `scale` belong to `DECIMAL`.
+    """
+
+    name: str
+    pg_type: str
+    type: LakeType
+    nullable: bool
+    by_text: bool = False
+    precision: int = 0
+    scale: int = 0
+
+
+class Measured(NamedTuple):
+    """What is true of a set of rows in any order: equal measurements are the proof of a copy.
+
+    `digest`: see `docs/archival.md`. The times are those of the table's time column, None if there is no row.
+    """
+
+    row_count: int
+    digest: str
+    min_time: datetime | None
+    max_time: datetime | None
+
+
+class LakeFile(NamedTuple):
+    """One file of a copy. `sha256`: hexadecimal, of its bytes."""
+
+    path: str
+    size_bytes: int
+    row_count: int
+    sha256: str
