@@ -95,6 +95,27 @@ def test_an_event_that_its_topic_refuses_halts_its_lane_alone_until_the_limit_is
     assert [each.key for each in events] == [key.encode() for key in first + second + more]
 
 
+def test_a_record_that_unpacks_to_more_than_the_dead_letter_topic_takes_halts_nothing(
+    deployment: Deployment,
+) -> None:
+    """Some hundred bytes on the wire, three megabytes unpacked."""
+    client, topics, key = deployment.client, deployment.topics, deployment.symbol(0).encode()
+    large = Outgoing(key, b"no Avro " * 400_000, headers=[("own", b"kept")])
+    client.send(topics.commands, [large], **{"compression.type": "zstd", "message.max.bytes": 10_000_000})
+    sent = deployment.send(deployment.ticks(10, 0))
+    deployment.start()
+    deployment.await_consumed(len(sent) + 1)
+    (letter,) = await_records(deployment, topics.dead_letters, 1)
+    assert (letter.key, letter.value, letter.headers["own"]) == (key, None, b"kept")
+    assert letter.headers["__connect.errors.exception.class.name"] == b"TOO_BIG"
+    assert (letter.headers["tm_value"], letter.headers["tm_value_bytes"]) == (b"omitted", b"3200000")
+    kept = deployment(*letter.text("tm_kept").split()[1:], "--json").json()
+    assert bytes.fromhex(kept["value_hex"]) == large.value
+    deployment.launch("projections")
+    assert "Everything balances" in deployment("audit", "--wait", "45").out
+    assert {each["command_id"] for each in deployment.outcomes()} - {None} == sent
+
+
 def test_replies_go_where_they_may_and_hold_nobody_up_elsewhere(deployment: Deployment) -> None:
     prefix, client = deployment.installation.prefix, deployment.client
     allowed, forbidden = f"{prefix}.replies.tests", f"{prefix}.somebody.else"

@@ -31,7 +31,7 @@ from tidemill.commands.styles import styles_of
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import Lane
 from tidemill.outbox.keeper import OutboxKeeper
-from tidemill.outbox.lanes import LaneRelays
+from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import OutboxItem
 from tidemill.outbox.records import RecordBuilder
 from tidemill.outbox.tails import Sent
@@ -170,7 +170,10 @@ async def _stream_job(shared: AsyncExitStack, common: Shared, part: Part, lanes:
             transactional=settings.outbox.transactional,
             batch_bytes=settings.topics.max_event_bytes,
         )
-        relays = LaneRelays(OutboxDatabase(common.relay_pool), publishers, outcomes)
+        largest = settings.topics.max_event_bytes - _ENVELOPE_BYTES
+        relays = LaneRelays(
+            OutboxDatabase(common.relay_pool), publishers, outcomes, RelaySettings(max_letter_bytes=largest)
+        )
         replies = KafkaReplies(
             common.kafka,
             reply_records(lanes, outcomes),
@@ -178,7 +181,6 @@ async def _stream_job(shared: AsyncExitStack, common: Shared, part: Part, lanes:
             forbidden=common.deployment.topics(),
         )
         store = CommandDatabase(common.pool, common.closed)
-        largest = settings.topics.max_event_bytes - _ENVELOPE_BYTES
         intake = Intake(
             stream=stream,
             source=KafkaCommandSource(

@@ -34,13 +34,15 @@ class RelaySettings:
     """How the relays of a process share their means.
 
     A publication holds at most `most_positions` of its lane and `max_bytes` of payload; many lanes share
-    `positions_in_all`, so that a backlog in each of them fits into memory.
+    `positions_in_all`, so that a backlog in each of them fits into memory. A dead letter above `max_letter_bytes` goes
+    out without what makes it so large.
     """
 
     most_positions: int = 1_000
     least_positions: int = 250
     positions_in_all: int = 32_000
     max_bytes: int = 1 << 20
+    max_letter_bytes: int = 1 << 20
     poll_first_s: float = 0.02
     poll_longest_s: float = 1.0
     mark_every_s: float = 1.0
@@ -119,7 +121,7 @@ class LaneRelays:
     # --- housekeeping ---
 
     def _pace(self) -> Pace:
-        return Pace(self._share, self._settings.max_bytes)
+        return Pace(self._share, self._settings.max_bytes, self._settings.max_letter_bytes)
 
     def _share(self) -> int:
         """Return how many positions a lane may publish at once, with as many lanes as there are."""

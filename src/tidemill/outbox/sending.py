@@ -12,6 +12,7 @@ from tidemill.domain.errors import LaneHalted, TransientError
 from tidemill.domain.lane import Lane, TopicRole
 from tidemill.domain.messages import Outcome
 from tidemill.outbox.chunks import Chunk, chunk_of
+from tidemill.outbox.letters import fitted, size_of
 from tidemill.outbox.ports import (
     LanePublisher,
     OutboundRecord,
@@ -61,10 +62,12 @@ class Pace:
     """How much one publication of a lane may hold: `most()` positions just now, and `max_bytes` of payload.
 
     Behind a refusal it halves what is left of the refused positions until the record that was refused stands alone.
+    If that is a dead letter, `max_letter_bytes` learns what its topic takes.
     """
 
-    def __init__(self, most: Callable[[], int], max_bytes: int) -> None:
+    def __init__(self, most: Callable[[], int], max_bytes: int, max_letter_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self.max_letter_bytes = max_letter_bytes
         self._most = most
         self._suspect_until = 0
 
@@ -77,6 +80,13 @@ class Pace:
     def refused(self, chunk: Chunk) -> None:
         """Remember that some record of `chunk` was refused."""
         self._suspect_until = chunk.after.position
+
+    def sheds(self, letter_bytes: int) -> bool:
+        """Tell whether a letter that was refused has something left to shed: only the barest exceeds the limit."""
+        if letter_bytes > self.max_letter_bytes:
+            return False
+        self.max_letter_bytes = letter_bytes - 1
+        return True
 
 
 class Sending:
@@ -185,7 +195,8 @@ class Sending:
             await self._publisher.publish({topic: records for _, topic, records in batches})
         except Refused as refused:
             self._pace.refused(chunk)
-            if chunk.positions == 1:
+            letters = [records for role, _, records in batches if role is TopicRole.DEAD_LETTERS]
+            if chunk.positions == 1 and not (letters and self._pace.sheds(size_of(letters[0][0]))):
                 raise self._hopeless(chunk, batches, refused) from refused
             raise
         finally:
@@ -216,18 +227,15 @@ class Sending:
         missing = [position for position in positions if position not in kept]
         if missing:
             raise LaneHalted(lane, "OUTBOX_GAP", f"the record parked at position {missing[0]} was deleted")
-        return self._records.dead_letters(heads, [kept[position] for position in positions])
+        parked, most = [kept[position] for position in positions], self._pace.max_letter_bytes
+        letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
+        return [fitted(letter, record, lane, most) for letter, record in letters]
 
     def _hopeless(self, chunk: Chunk, batches: Sequence[Batch], refused: Refused) -> LaneHalted:
-        size, topic = max((_size(record), topic) for _, topic, records in batches for record in records)
+        size, topic = max((size_of(record), topic) for _, topic, records in batches for record in records)
         return LaneHalted(
             self._lane.lane,
             "EVENT_REFUSED",
             f"position {chunk.after.position}, largest record about {size} bytes, for {topic}: {refused}; "
             "raise that topic's max.message.bytes, then resume the lane",
         )
-
-
-def _size(record: OutboundRecord) -> int:
-    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers

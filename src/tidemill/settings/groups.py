@@ -231,7 +231,7 @@ class TopicSettings(Group):
     max_command_bytes: int = Field(
         262_144, ge=1_024, description="largest command record; below the largest event"
     )
-    max_event_bytes: int = Field(1_048_576, ge=2_048, description="largest event record")
+    max_event_bytes: int = Field(1_048_576, ge=16_384, description="largest event record")
 
     @model_validator(mode="after")
     def _order_sizes(self) -> Self:

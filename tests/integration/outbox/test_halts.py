@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from tests.support.kafka import MAX_EVENT_BYTES
 from tests.support.outbox import Scribe
-from tests.support.real_relays import RealWorld, numbers
+from tests.support.real_relays import SETTINGS, RealWorld, headers, numbers
 from tests.support.waiting import eventually
 from tidemill.outbox.lanes import LaneRelays
 from tidemill.outbox.ports import OutboundRecord
 from tidemill.storage.lanes import LaneAdministration
+from tidemill.storage.outbox import OutboxDatabase
 
 
 async def published(world: RealWorld, count: int, *, hinted: bool = True) -> tuple[Scribe, LaneRelays]:
@@ -151,3 +156,28 @@ async def test_an_event_that_kafka_refuses_halts_its_lane_and_no_other(world: Re
     await world.check(other)
     assert numbers(await world.read(world.topics.events, 0), "tm_sequence") == list(range(1, 121))
     assert numbers(await world.read(world.topics.outcomes, 0), "tm_position") == list(range(1, 121))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["the limit is known", "the limit is learned"])
+async def test_a_dead_letter_that_kafka_would_refuse_goes_out_without_its_value(
+    world: RealWorld, known: bool
+) -> None:
+    scribe = world.scribes[0]
+    large, many = b"x" * (MAX_EVENT_BYTES + 100_000), [("own", b"h" * MAX_EVENT_BYTES)]
+    scribe.applied(30).parked(large, headers=[("own", b"1")]).applied(30).parked(b"x", headers=many)
+    await world.store(scribe.applied(5).parked(b"small").batch())
+    settings = replace(SETTINGS, max_letter_bytes=MAX_EVENT_BYTES - 1000) if known else SETTINGS
+    relays = await world.process(settings=settings)
+    await world.claim(relays, scribe.lane)
+    await world.sent(relays, scribe)
+    await world.check(scribe)
+    assert await world.pool.fetchval("select count(*) from tm.halt") == 0
+    without_value, bare, whole = await world.read(world.topics.dead_letters, 0)
+    assert (without_value.key(), without_value.value()) == (b"AAPL", None)
+    told = headers(without_value)
+    assert (told["own"], told["tm_value"], told["tm_value_bytes"]) == (b"1", b"omitted", b"300000")
+    assert told["tm_kept"] == b"tidemill dead-letters show %d 31" % scribe.lane.lane
+    assert (bare.key(), bare.value(), headers(bare)["tm_headers"]) == (None, None, b"omitted")
+    assert whole.value() == b"small"
+    kept = await OutboxDatabase(world.pool).parked(scribe.lane.lane, [31])
+    assert kept[31].value == large

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.outbox import Scribe, lane_of
+from tidemill.outbox.letters import fitted
 from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
 from tidemill.outbox.records import RecordBuilder
 from tidemill.outbox.tails import Sent
@@ -162,5 +163,6 @@ def test_every_header_is_documented() -> None:
     parked = ParkedRecord(1, "t", 0, 0, None, None, (), "MALFORMED", "d")
     (letter,) = RecordBuilder(LANE, 1).dead_letters([item()], [parked])
     documented = set(re.findall(r"^\| `([\w.-]+)` \|", text, re.MULTILINE))
-    sent = {name for record in (event, outcome, letter) for name, _ in record.headers}
+    bare = fitted(letter, parked, 1, 0)
+    sent = {name for record in (event, outcome, letter, bare) for name, _ in record.headers}
     assert sent == documented

@@ -1,0 +1,44 @@
+"""Dead letters that their topic would refuse: what it takes of them is sent, the record itself stays in `tm.parked`.
+
+A record that nobody can read is no reason to halt a lane, and it may well be larger than what we write: a command that
+was compressed counts unpacked here, and gets headers of ours. So a letter sheds first its value, then its own key and
+headers, and says so in front of our headers:
+
+    tm_value         omitted
+    tm_value_bytes   how large it was
+    tm_headers       omitted, where the record's own key and headers are left out too
+    tm_kept          the command that shows the record as it came
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tidemill.outbox.ports import OutboundRecord, ParkedRecord
+
+_BARE: Final = ("tm_headers", b"omitted")
+
+
+def size_of(record: OutboundRecord) -> int:
+    """Return how many bytes key, value and headers have, without Kafka's few bytes around them."""
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
+
+
+def fitted(letter: OutboundRecord, record: ParkedRecord, lane: int, max_bytes: int) -> OutboundRecord:
+    """Return the dead letter of `record` with no more left out than `max_bytes` demand.
+
+    The barest form is returned even if that is larger.
+    """
+    if size_of(letter) <= max_bytes:
+        return letter
+    ours = letter.headers[len(record.headers) :]
+    note = [
+        ("tm_value", b"omitted"),
+        ("tm_value_bytes", b"%d" % len(record.value or b"")),
+        ("tm_kept", f"tidemill dead-letters show {lane} {record.position}".encode()),
+    ]
+    without_value = OutboundRecord(record.key, None, [*record.headers, *note, *ours])
+    if size_of(without_value) <= max_bytes:
+        return without_value
+    return OutboundRecord(None, None, [_BARE, *note, *ours])
