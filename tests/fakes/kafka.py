@@ -128,13 +128,15 @@ class MemoryBroker:
 
     `away`: nothing is answered; consumers just see quiet topics. `faults`: one per publication: `lost` (nothing is
     committed), `unheard` (all of it is, the answer is not), `hanging` (the transaction stays open until a later
-    publisher of the lane starts). `limits`: most bytes of a record, by topic.
+    publisher of the lane starts). `limits`: most bytes of a record, by topic. `leaderless`: (topic, partition) that
+    nobody can ask about.
     """
 
     away: bool = False
     faults: deque[Fault] = field(default_factory=deque)
     limits: dict[str, int] = field(default_factory=dict)
     logs: dict[str, list[MemoryLog]] = field(default_factory=dict)
+    leaderless: set[tuple[str, int]] = field(default_factory=set)
     noted: dict[tuple[str, int], int] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
     groups: dict[str, list[Member]] = field(default_factory=dict)

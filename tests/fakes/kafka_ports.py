@@ -88,7 +88,12 @@ class MemoryCommandSource:
     def resume(self, partitions: frozenset[int]) -> None:
         self._flowing |= partitions & self._ready
 
+    async def partitions(self) -> int:
+        return len(self._broker.logs[self._topic])
+
     async def bounds(self, partitions: frozenset[int]) -> Mapping[int, tuple[int, int]]:
+        if any((self._topic, partition) in self._broker.leaderless for partition in partitions):
+            raise Unavailable("kafka", "a partition has no leader")
         logs = [self._broker.log(self._topic, partition) for partition in partitions]
         return {log.partition: (log.first, log.end) for log in logs}
 

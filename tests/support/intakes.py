@@ -32,14 +32,19 @@ TOPIC = STREAM.topics.commands
 
 @dataclass
 class Follower:
-    """Notes what it is told."""
+    """Notes what it is told. `silent`: lanes (ids) that cannot be compared for now."""
 
     taken: list[Claim] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     woken: list[int] = field(default_factory=list)
+    silent: dict[int, asyncio.Event] = field(default_factory=dict)
 
     async def take(self, claims: Sequence[Claim]) -> None:
         self.taken += claims
+
+    async def compared(self, lane: int) -> None:
+        if lane in self.silent:
+            await self.silent[lane].wait()
 
     async def drop(self, lanes: Sequence[int]) -> None:
         self.dropped += lanes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.fakes.outbox import MemoryOutbox
@@ -42,6 +43,7 @@ class World:
             if lane.lane not in self.outbox.rows:
                 self.outbox.create(lane.lane)
         await self.relays.take([claim_of(lane, epoch) for lane in lanes])
+        await asyncio.gather(*(self.relays.compared(lane.lane) for lane in lanes))
 
     def state(self, lane: Lane = LANE) -> RelayState:
         return self.relays.states()[lane.lane][0]

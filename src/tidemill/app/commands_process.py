@@ -28,7 +28,6 @@ from tidemill.commands.ports import Reply
 from tidemill.commands.screening import Screen
 from tidemill.commands.solitude import Solitude
 from tidemill.commands.styles import styles_of
-from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import Lane
 from tidemill.outbox.keeper import OutboxKeeper
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
@@ -44,7 +43,6 @@ from tidemill.storage.pool import Pool
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.client import KafkaConnection
-from tidemill.transport.kafka.lookup import Lookup
 from tidemill.transport.kafka.probe import KafkaProbe
 from tidemill.transport.kafka.publisher import KafkaPublishers
 from tidemill.transport.kafka.replies import KafkaReplies, ReplyRecord
@@ -155,7 +153,6 @@ def _keepers(common: Shared) -> list[Job]:
 
 async def _stream_job(shared: AsyncExitStack, common: Shared, part: Part, lanes: Sequence[LaneState]) -> Job:
     """Ask the registry once, here: a service that is made anew needs it no more."""
-    await _demand_same_count(common, part)
     stream, settings, clock = part.stream, common.deployment.settings, SystemClock()
     registry = open_registry(shared, settings)
     codec = await StreamCodec.open(
@@ -207,20 +204,6 @@ async def _stream_job(shared: AsyncExitStack, common: Shared, part: Part, lanes:
         return StreamService(intake, relays, replies, publishers)
 
     return Job(stream.aggregate, make)
-
-
-async def _demand_same_count(common: Shared, part: Part) -> None:
-    """A topic that has grown spreads its keys anew: whatever order they had is gone, so nothing may be consumed."""
-    lookup, topic = Lookup(common.kafka), part.stream.topics.commands
-    try:
-        found = await lookup.partitions(topic)
-    finally:
-        await lookup.close()
-    if found != part.stream.partitions:
-        raise ContractError(
-            f"{topic} has {found} partitions, and {part.stream.partitions} lanes were created for it: the number is "
-            "fixed for the life of a topic; restore the topic, or create a new version of it"
-        )
 
 
 def group_of(command_topic: str) -> str:

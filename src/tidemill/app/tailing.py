@@ -48,7 +48,7 @@ async def tail(
     """Yield records of a topic: from its start, or its `last` ones of each partition; then, if `follow`, what comes.
 
     Raises:
-        UsageError: there is no such partition. Unavailable: Kafka is away, or the topic does not exist.
+        UsageError: there is no such topic or partition. Unavailable: Kafka is away.
     """
     async with AsyncExitStack() as shared:
         decoder = await _Decoder.open(shared, deployment, topic)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
@@ -76,13 +75,6 @@ async def read_page(deployment: Deployment, name: str, key: Sequence[str], limit
         pool = await open_pool(shared, deployment.settings, name="tidemill query", size=1, login="reader")
         projections = [projection for _, projection in deployment.projections().values()]
         return await ReadModels(projections, ReadModelDatabase(pool)).page(name, key, limit)
-
-
-async def read_view(
-    deployment: Deployment, name: str, key: Sequence[str], limit: int
-) -> Sequence[dict[str, Any]]:
-    """Return the rows of `read_page`."""
-    return (await read_page(deployment, name, key, limit)).rows
 
 
 async def rebuild_view(deployment: Deployment, name: str, on_progress: OnProgress) -> int:

@@ -81,7 +81,7 @@ class Intake:
         self._queues = Queues(batch_records=options.batch_records, workers=options.workers)
         self._patience = Patience(stream.aggregate)
         self._ownership = Ownership(
-            stream.aggregate,
+            stream,
             options.owner,
             source=source,
             store=store,

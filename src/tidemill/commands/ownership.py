@@ -23,12 +23,15 @@ from tidemill.commands.ports import (
 from tidemill.commands.queues import LaneQueue, Queues
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim
+from tidemill.domain.stream import Stream
 from tidemill.telemetry import CLAIMS, LANES_HALTED, LANES_OWNED, Log, logger
 
 _log = logger(__name__)
 
 _RECLAIM_AFTER_S: Final = 3.0
 _REVOKE_PATIENCE_S: Final = 5.0
+_TOGETHER_S: Final = 1.0
+"""How long lanes that were compared wait for the others, so that many start in one go."""
 
 
 class Ownership:
@@ -36,7 +39,7 @@ class Ownership:
 
     def __init__(
         self,
-        aggregate: str,
+        stream: Stream,
         owner: str,
         *,
         source: CommandSource,
@@ -45,9 +48,13 @@ class Ownership:
         queues: Queues,
         patience: Patience,
     ) -> None:
-        """`owner`: this process's name in `tm.lane`, the same as its connections' application name."""
-        self._aggregate = aggregate
+        """`owner`: this process's name in `tm.lane`, the same as its connections' application name.
+
+        A partition beyond those that `stream` was created with has no lane, and is left paused.
+        """
+        self._aggregate = stream.aggregate
         self._owner = owner
+        self._lanes = stream.partitions
         self._source = source
         self._store = store
         self._follower = follower
@@ -55,6 +62,7 @@ class Ownership:
         self._patience = patience
         self._assigned: set[int] = set()
         self._to_claim: set[int] = set()
+        self._comparing: dict[int, Claim] = {}
         self._held: dict[int, Claim] = {}
         self._halted: dict[int, Claim] = {}
         self._claims_wanted = asyncio.Event()
@@ -64,20 +72,22 @@ class Ownership:
         return {
             "lanes": len([queue for queue in self._queues.all() if queue.lane not in self._halted]),
             "halted": len(self._halted),
-            "claiming": len(self._to_claim),
+            "claiming": len(self._to_claim | self._comparing.keys()),
         }
 
     # --- told by the source ---
 
     def assigned(self, partitions: frozenset[int]) -> None:
         """Note what is to be claimed; the claiming is another task's."""
-        self._assigned |= partitions
+        self._assigned |= {partition for partition in partitions if partition < self._lanes}
         self._claim_again(partitions)
 
     async def revoked(self, partitions: frozenset[int]) -> None:
         """Drop what waits, let the batch in flight end, and give the lanes back."""
         self._assigned -= partitions
         self._to_claim -= partitions
+        for partition in partitions:
+            self._comparing.pop(partition, None)
         queues = self._queues.remove(partitions)
         with contextlib.suppress(
             TimeoutError
@@ -113,14 +123,15 @@ class Ownership:
 
     async def claim_assigned(self) -> None:
         """Claim what is assigned, as it comes, until a stop."""
-        while not self._patience.stopping.is_set():
-            await self._claims_wanted.wait()
-            self._claims_wanted.clear()
-            if self._to_claim:
-                await self._claim()
+        async with asyncio.TaskGroup() as group:
+            while not self._patience.stopping.is_set():
+                await self._claims_wanted.wait()
+                self._claims_wanted.clear()
+                if self._to_claim:
+                    await self._claim(group)
 
-    async def _claim(self) -> None:
-        """Claim lanes set-wise, compare them with what is outside, let the sound ones flow.
+    async def _claim(self, group: asyncio.TaskGroup) -> None:
+        """Claim lanes set-wise; the rest is up to a task of their own.
 
         Each step is repeated by itself: to claim again because Kafka does not answer would fence ourselves.
         """
@@ -131,33 +142,68 @@ class Ownership:
         if not claims:
             return  # stopping
         CLAIMS.labels(self._aggregate).inc(len(claims))
-        self._held |= {
-            claim.lane.partition: claim for claim in claims if claim.lane.partition in self._assigned
-        }
-        if await self._patience.until_done(lambda: self._compare(claims)) is None:
+        held = {claim.lane.partition: claim for claim in claims if claim.lane.partition in self._assigned}
+        self._held |= held
+        self._comparing |= held
+        self._to_claim -= held.keys()
+        group.create_task(self._settle(group, list(held.values())))
+
+    async def _settle(self, group: asyncio.TaskGroup, claims: Sequence[Claim]) -> None:
+        """Compare lanes with what is outside, and let each flow as soon as it was found sound.
+
+        A partition that nobody answers for, having no leader, holds up its own lane only.
+        """
+        compared = await self._patience.until_done(lambda: self._compare(claims))
+        if compared is None:
+            return  # stopping
+        halted, taken, unanswered = compared
+        if unanswered:
+            group.create_task(self._settle(group, unanswered))
+        await self._begin(halted)
+        await self._begin_as_compared(taken)
+
+    async def _compare(self, claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim], list[Claim]]:
+        """Halt the lanes that are not what is outside; the others' relays begin to look at theirs.
+
+        Returns those that are halted, those whose relays look, and those that Kafka did not answer for.
+        """
+        claims = [claim for claim in claims if self._is_ours(claim)]
+        halted = await self._store.halted([claim.lane.lane for claim in claims])
+        asked = [claim for claim in claims if claim.lane.lane not in halted]
+        findings, unanswered = await claiming.compare_most(self._source, asked)
+        for claim in asked:
+            if (finding := findings.get(claim.lane.lane)) is not None:
+                await self._store.halt(claim, *finding)
+        standing = halted.keys() | findings.keys()
+        left = {claim.lane.lane for claim in unanswered}
+        sound = [each for each in asked if each.lane.lane not in standing | left and self._is_ours(each)]
+        await self._follower.take(sound)
+        return [claim for claim in claims if claim.lane.lane in standing], sound, unanswered
+
+    async def _begin_as_compared(self, claims: Sequence[Claim]) -> None:
+        """Start the lanes whose relays have compared, together where that takes no time, else one after the other."""
+        waiting = {asyncio.create_task(self._follower.compared(claim.lane.lane)): claim for claim in claims}
+        try:
+            while waiting and not self._patience.stopping.is_set():
+                done, _ = await asyncio.wait(waiting, timeout=_TOGETHER_S)
+                await self._begin([waiting.pop(task) for task in done])
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def _begin(self, claims: Sequence[Claim]) -> None:
+        """Start the lanes that are still ours; of one that was revoked meanwhile, its relay must go, too."""
+        if not claims:
             return
         halted = await self._patience.until_done(
             lambda: self._store.halted([claim.lane.lane for claim in claims])
         )
-        if halted is not None:
-            await self._begin(claims, halted)
-
-    async def _compare(self, claims: Sequence[Claim]) -> bool:
-        """Halt the lanes that are not what is outside; the others' relays look at theirs."""
-        halted = await self._store.halted([claim.lane.lane for claim in claims])
-        claims = [each for each in claims if each.lane.lane not in halted]
-        findings = await claiming.compare(self._source, claims)
-        for claim in claims:
-            if (finding := findings.get(claim.lane.lane)) is not None:
-                await self._store.halt(claim, *finding)
-        await self._follower.take([each for each in claims if each.lane.lane not in findings])
-        return True
-
-    async def _begin(self, claims: Sequence[Claim], halted: dict[int, tuple[str, str]]) -> None:
-        """Start the lanes that are still ours; of one that was revoked meanwhile, its relay must go, too."""
-        ours = [claim for claim in claims if self._held.get(claim.lane.partition) is claim]
+        if halted is None:
+            return  # stopping
+        ours = [claim for claim in claims if self._is_ours(claim)]
         sound = [claim for claim in ours if claim.lane.lane not in halted]
-        self._to_claim -= {claim.lane.partition for claim in ours}
+        for claim in ours:
+            self._comparing.pop(claim.lane.partition, None)
         self._queues.add(sound)
         for claim in sound:
             self._halted.pop(claim.lane.lane, None)
@@ -172,6 +218,9 @@ class Ownership:
         lost = [claim.lane.lane for claim in claims if claim.lane.partition not in self._assigned]
         await self._follower.drop(lost)
 
+    def _is_ours(self, claim: Claim) -> bool:
+        return self._held.get(claim.lane.partition) is claim
+
     def _claim_again(self, partitions: Iterable[int]) -> None:
         self._to_claim |= self._assigned.intersection(partitions)
         self._claims_wanted.set()
@@ -179,7 +228,8 @@ class Ownership:
     def _claim_orphans(self, partitions: Iterable[int]) -> None:
         """Claim those that nobody of this process works, nor has halted: others were assigned and claimed anew."""
         halted = {claim.lane.partition for claim in self._halted.values()}
-        orphans = [each for each in partitions if each not in halted and self._queues.get(each) is None]
+        busy = halted | self._comparing.keys()
+        orphans = [each for each in partitions if each not in busy and self._queues.get(each) is None]
         self._claim_again(orphans)
 
     # --- lanes that must not go on ---
@@ -192,9 +242,7 @@ class Ownership:
         halted = await self._store.halted(list(lanes))
         for lane, finding in halted.items():
             claim = lanes[lane]
-            if (
-                lane not in self._halted and self._held.get(claim.lane.partition) is claim
-            ):  # not revoked meanwhile
+            if lane not in self._halted and self._is_ours(claim):  # not revoked meanwhile
                 self._stand_still(claim, *finding)
         for lane in set(self._halted) & set(lanes) - set(halted):
             _log.info(Log.LANE_RESUMED, lane=lane)

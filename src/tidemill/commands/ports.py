@@ -93,6 +93,10 @@ class CommandSource(Protocol):
         """Let partitions flow again from where they are."""
         ...
 
+    async def partitions(self) -> int:
+        """Return how many partitions the topic has. Raises `Unavailable`."""
+        ...
+
     async def bounds(self, partitions: frozenset[int]) -> Mapping[int, tuple[int, int]]:
         """Return partition -> (first offset, end offset), read_committed. Raises `Unavailable`."""
         ...
@@ -358,7 +362,7 @@ class LaneFollower(Protocol):
         ...
 
     async def compared(self, lane: int) -> None:
-        """Return when what is outside was compared with a lane's (id) log: a mismatch has halted it. Or it was dropped."""
+        """Return when what is outside was compared with a lane's (id) log (a mismatch halts it), or it was dropped."""
         ...
 
     async def drop(self, lanes: Sequence[int]) -> None:

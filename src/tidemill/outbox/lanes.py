@@ -73,12 +73,16 @@ class LaneRelays:
     # --- what the intake says ---
 
     async def take(self, claims: Sequence[Claim]) -> None:
-        """Relay these lanes; returns when the outside was compared with the log (a mismatch has halted the lane)."""
+        """Relay these lanes from now on."""
         async with self._changing:
             await self._stop([claim.lane.lane for claim in claims])
             taken = [LaneRelay(claim, self._parts, self._pace()) for claim in claims]
             self._relays |= {relay.lane: relay for relay in taken}
-        await asyncio.gather(*(relay.compared() for relay in taken))
+
+    async def compared(self, lane: int) -> None:
+        """Return when the outside was compared with a lane's (id) log (a mismatch halts it), or it was dropped."""
+        if lane in self._relays:
+            await self._relays[lane].compared()
 
     async def drop(self, lanes: Iterable[int]) -> None:
         """Let go of lanes (ids) within a few seconds; what was acknowledged is remembered."""

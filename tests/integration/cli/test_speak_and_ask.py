@@ -121,8 +121,8 @@ def test_a_topic_is_shown_decoded(served: Installation, ticks: Path, symbol: str
 
 
 def test_a_topic_that_does_not_exist_is_said(served: Installation) -> None:
-    told = served("tail", "nonsense", "--no-follow", expect=1)
-    assert "does not exist" in told.err
+    told = served("tail", "nonsense", "--no-follow", expect=2)
+    assert "there is no topic nonsense: `tidemill topics check`" in told.err
 
 
 def test_a_read_model_is_asked(served: Installation, ticks: Path, symbol: str) -> None:

@@ -17,7 +17,7 @@ from tidemill.app.demo.quotes import KNOWN, Extremes
 from tidemill.app.demo.records import Fate
 from tidemill.app.deployment import Deployment, Part, outcome_messages
 from tidemill.app.operations import Status
-from tidemill.app.views import read_view
+from tidemill.app.views import read_page
 from tidemill.clock import SystemClock
 from tidemill.domain.messages import Outcome
 from tidemill.queries.read_models import MOST_ROWS
@@ -157,18 +157,20 @@ class Views:
 
 async def read_views(deployment: Deployment, plan: Plan) -> Views:
     """Read all three as their readers do; the bars by symbol, since a page has an end."""
-    latest = await read_view(deployment, "latest-quotes", (), MOST_ROWS)
+    latest = await _rows(deployment, "latest-quotes")
     symbols = sorted({*plan.symbols, *(row["symbol"] for row in latest)})
-    bars = [
-        bar for symbol in symbols for bar in await read_view(deployment, "daily-bars", (symbol,), MOST_ROWS)
-    ]
-    connectors = await read_view(deployment, "connector-directory", (), MOST_ROWS)
+    bars = [bar for symbol in symbols for bar in await _rows(deployment, "daily-bars", symbol)]
+    connectors = await _rows(deployment, "connector-directory")
     return Views(
         latest={row["symbol"]: row for row in latest},
         years=extremes(bars),
         days=Counter(bar["symbol"] for bar in bars),
         connectors={row["name"]: row["active"] for row in connectors},
     )
+
+
+async def _rows(deployment: Deployment, name: str, *key: str) -> Sequence[Mapping[str, Any]]:
+    return (await read_page(deployment, name, key, MOST_ROWS)).rows
 
 
 def extremes(bars: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Extremes]:

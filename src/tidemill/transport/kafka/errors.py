@@ -2,6 +2,7 @@
 
 Whatever the client says, it means `Unavailable`: the broker does not answer, or the client has got into a state that it
 cannot leave. So does a missing right or topic, with the next step in the message: an operator mends it while we wait.
+A mistake of ours is none of these, even if it raises what the client raises: it stays what it is, and is loud.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from traceback import walk_tb
 from typing import Final
 
 from aiokafka.errors import (
@@ -34,6 +36,8 @@ CLIENT_ERRORS: Final = (
     AttributeError,  # what it raises when a connection vanishes under a call
 )
 
+_ALSO_A_MISTAKE: Final = (AssertionError, AttributeError)
+
 _NEXT_STEP: Final = {
     UnknownTopicOrPartitionError: "a topic or partition does not exist: see `tidemill topics check`",
     TopicAuthorizationFailedError: "a right on a topic is missing: grant it to our principal",
@@ -45,18 +49,30 @@ _NEXT_STEP: Final = {
 
 
 def unavailable(doing: str, error: BaseException) -> Unavailable:
-    """Return what a client's exception means; `doing` says what was tried."""
+    """Return what a client's exception means; `doing` says what was tried. A mistake of ours is raised as it is."""
+    if isinstance(error, _ALSO_A_MISTAKE) and _is_ours(error):
+        raise error
     for kind, next_step in _NEXT_STEP.items():
         if isinstance(error, kind):
             return Unavailable("kafka", f"{doing}: {next_step} ({error!r})")
     return Unavailable("kafka", f"{doing}: {error!r}")
 
 
+def _is_ours(error: BaseException) -> bool:
+    """Tell whether code of ours raised it: nearer to the raise than any of the client's."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    parts = [
+        part for part in (module.partition(".")[0] for module in modules) if part in ("tidemill", "aiokafka")
+    ]
+    return bool(parts) and parts[-1] == "tidemill"
+
+
 @asynccontextmanager
 async def answering(doing: str, within_s: float) -> AsyncIterator[None]:
     """Give the block `within_s` seconds; raise `Unavailable` if Kafka does not answer in time, or with an error.
 
-    None of the client's own calls can be trusted to end: some have no deadline, some extend it.
+    None of the client's own calls can be trusted to end: some have no deadline, some extend it. What is not the
+    client's error passes as it is.
     """
     try:
         async with asyncio.timeout(within_s):

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import LeaderNotAvailableError, UnknownTopicOrPartitionError
 
 from tidemill.transport.kafka.client import KafkaConnection, manual_consumer
 from tidemill.transport.kafka.closing import hard_close, kill
@@ -21,6 +21,7 @@ from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.fetching import Fetching
 
 _WAIT_S = 0.2
+_ELECTION_LOOKS = 10
 _PARTITION_BYTES = 64 << 10  # a question wants a record or a few; a larger batch comes whole all the same
 
 
@@ -103,12 +104,30 @@ async def know(consumer: Any, partitions: Collection[TopicPartition]) -> None:
     await asyncio.gather(*(client.add_topic(topic) for topic in strange))
 
 
+async def leaderless(consumer: Any, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
+    """Return those of the partitions that nobody leads, after a moment in which somebody may be elected.
+
+    The client would wait for a leader for as long as it may, and so would all that is asked in the same question.
+    """
+    await know(consumer, partitions)
+    cluster = consumer._client.cluster  # noqa: SLF001  the consumer tells nobody about leaders
+    looks = 0
+    while lost := {tp for tp in partitions if cluster.leader_for_partition(tp) in (None, -1)}:
+        looks += 1
+        if looks > _ELECTION_LOOKS:
+            break
+        await consumer._client.force_metadata_update()  # noqa: SLF001
+        await asyncio.sleep(_WAIT_S)
+    return lost
+
+
 async def bounds_of(
     consumer: Any, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, tuple[int, int]]:
     """Return (first offset, last stable offset) of each partition."""
     wanted = list(partitions)
-    await know(consumer, wanted)
+    if lost := await leaderless(consumer, wanted):
+        raise LeaderNotAvailableError(", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(lost)))
     first, end = await asyncio.gather(consumer.beginning_offsets(wanted), consumer.end_offsets(wanted))
     return {tp: (first[tp], end[tp]) for tp in wanted}
 

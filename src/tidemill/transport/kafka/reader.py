@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from tidemill.domain.errors import UsageError
 from tidemill.transport.kafka.client import KafkaConnection, manual_consumer
@@ -45,7 +46,7 @@ class TopicReader:
     async def open(self, *, last: int | None = None) -> None:
         """Fix where to begin: at the start, or at the `last` records of each partition (0: only what comes now).
 
-        Raises `Unavailable`, and `UsageError` for a partition that the topic does not have.
+        Raises `Unavailable`, and `UsageError` for a topic or a partition that there is not.
         """
         self._consumer = manual_consumer(self._connection)
         async with answering(f"opening {self._topic}", self._connection.call_timeout_s):
@@ -73,7 +74,13 @@ class TopicReader:
             await hard_close(consumer, self._connection.close_timeout_s)
 
     async def _partitions(self) -> list[TopicPartition]:
-        count = await partitions_of(self._consumer, self._topic)
+        try:
+            count = await partitions_of(self._consumer, self._topic)
+        except UnknownTopicOrPartitionError as error:
+            raise UsageError(
+                f"there is no topic {self._topic}: `tidemill topics check` names those of this deployment, and "
+                "`tidemill topics create` makes the ones that are missing"
+            ) from error
         if self._partition is not None and not 0 <= self._partition < count:
             raise UsageError(f"{self._topic} has partitions 0 to {count - 1}, no partition {self._partition}")
         wanted = range(count) if self._partition is None else [self._partition]

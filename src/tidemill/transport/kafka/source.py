@@ -94,6 +94,9 @@ class KafkaCommandSource:
         for tp in self._named(partitions) & self._ready:
             self._let_flow(tp)
 
+    async def partitions(self) -> int:
+        return await self._lookup.partitions(self._topic)
+
     async def bounds(self, partitions: frozenset[int]) -> Mapping[int, tuple[int, int]]:
         bounds = await self._lookup.bounds(self._named(partitions))
         return {tp.partition: span for tp, span in bounds.items()}

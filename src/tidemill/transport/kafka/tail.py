@@ -15,10 +15,11 @@ from typing import Any, Final, NamedTuple
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from tidemill.domain.errors import Unavailable
 from tidemill.outbox.ports import ForeignTail, Tail
 from tidemill.transport.kafka.client import KafkaConnection, watermark_consumer
 from tidemill.transport.kafka.fetching import Fault
-from tidemill.transport.kafka.lookup import Lookup, assign, bounds_of, know
+from tidemill.transport.kafka.lookup import Lookup, assign, bounds_of, know, leaderless
 
 _FIRST_STEP: Final = 8
 _GROWTH: Final = 8
@@ -170,11 +171,16 @@ class TailReader:
             asked, self._asked = self._asked, {}
             try:
                 async with self._asking() as (consumer, watermarks):
-                    looks = await look_at(consumer, watermarks, asked)
+                    lost = await leaderless(consumer, asked)
+                    looks = await look_at(consumer, watermarks, asked.keys() - lost)
             except Exception as error:  # noqa: BLE001  it belongs to those who asked
                 for answer in asked.values():
                     answer.set_exception(error)
                     answer.exception()  # a caller looks at the first of its answers only
             else:
                 for tp, answer in asked.items():
-                    answer.set_result(looks[tp])
+                    if tp in lost:
+                        answer.set_exception(Unavailable("kafka", f"{tp.topic}/{tp.partition} has no leader"))
+                        answer.exception()
+                    else:
+                        answer.set_result(looks[tp])

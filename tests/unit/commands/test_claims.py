@@ -1,0 +1,77 @@
+"""Claims one lane at a time: what one partition lacks holds up no other; a topic that has grown halts all."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.fakes.kafka import MemoryLog
+from tests.support.intakes import TOPIC, World
+from tests.support.waiting import eventually
+from tidemill.commands import ownership
+from tidemill.domain.partitioner import partition_of
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(ownership, "_TOGETHER_S", 0.02)
+    return World()
+
+
+def keys_of(partition: int, count: int) -> list[str]:
+    names = (f"p{number}" for number in range(1_000))
+    return [name for name in names if partition_of(name.encode(), 3) == partition][:count]
+
+
+async def test_a_lane_that_cannot_be_compared_holds_up_no_other(world: World) -> None:
+    """Its outbound partition has no leader: the relay waits for one."""
+    world.follower.silent[2] = asyncio.Event()
+    for partition in range(3):
+        for key in keys_of(partition, 2):
+            world.send(key)
+    async with world.running() as intake:
+        await world.until_logged(4)
+        assert intake.health().detail == {"lanes": 2, "halted": 0, "claiming": 1}
+        assert len(world.logged()) == 4
+        world.follower.silent[2].set()
+        await world.until_logged(6)
+        await eventually(
+            lambda: intake.health().detail == {"lanes": 3, "halted": 0, "claiming": 0}, what="all lanes"
+        )
+
+
+async def test_a_command_partition_without_a_leader_holds_up_no_other(world: World) -> None:
+    world.broker.leaderless.add((TOPIC, 1))
+    for partition in range(3):
+        for key in keys_of(partition, 2):
+            world.send(key)
+    async with world.running() as intake:
+        await world.until_logged(4)
+        await eventually(lambda: not intake.health().ok, what="the trouble in the health")
+        assert intake.health().detail["claiming"] == 1
+        world.broker.leaderless.clear()
+        await world.until_logged(6)
+
+
+async def test_a_lane_that_waits_for_its_comparison_can_be_given_back(world: World) -> None:
+    world.follower.silent[2] = asyncio.Event()
+    async with world.running("one") as one:
+        await eventually(lambda: one.health().detail["lanes"] == 2, what="two lanes")
+    assert all(held.owner is None for held in world.store.lanes.values())
+    world.follower.silent.clear()
+    world.send(keys_of(1, 1)[0])
+    async with world.running("two"):
+        await world.until_logged(1)
+
+
+@pytest.mark.parametrize("count", [2, 4], ids=["fewer", "more"])
+async def test_a_topic_with_another_number_of_partitions_halts_every_lane(world: World, count: int) -> None:
+    logs = world.broker.logs[TOPIC]
+    logs[:] = [*logs, MemoryLog(TOPIC, 3)][:count]
+    async with world.running() as intake:
+        await eventually(lambda: len(world.store.halts) >= min(count, 3), what="halts")
+        assert intake.health().detail["lanes"] == 0
+    assert {code for code, _ in world.store.halts.values()} == {"PARTITIONS_CHANGED"}
+    assert f"{TOPIC} has {count} partitions, and 3 lanes were created for it" in world.store.halts[1][1]
+    assert 1 in world.store.halts
