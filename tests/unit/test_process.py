@@ -55,7 +55,9 @@ async def assemble(shared):
     {assemble}
     return [Job("fake", Fake)]
 
+gone = asyncio.Event()
 process.DRAIN_S, process.EXIT_AFTER_S = 0.3, {exit_after}
+process.CUT_OFF_S, process.CUT_OFF_ANYWAY_S = 0.05, {cut_off_anyway}
 process.Dependencies = functools.partial(process.Dependencies, every_s=0.05)
 try:
     sys.exit(process.run_process("commands", load(), assemble, {probes}))
@@ -92,9 +94,17 @@ def serving(
     assemble: str = "pass",
     probes: str = "[Database()]",
     exit_after: float = 5,
+    cut_off_anyway: float = 60,
 ) -> Iterator[Child]:
-    text = PROGRAM.format(run=run, stop=stop, assemble=assemble, probes=probes, exit_after=exit_after)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("TIDEMILL_")}
+    text = PROGRAM.format(
+        run=run,
+        stop=stop,
+        assemble=assemble,
+        probes=probes,
+        exit_after=exit_after,
+        cut_off_anyway=cut_off_anyway,
+    )
+    environment = clean_environment()
     environment |= {"CANARY": CANARY, "OUTAGE": str(tmp_path / "outage"), "TIDEMILL_LOG_FORMAT": "json"}
     environment["TIDEMILL_DATABASE_URL"] = f"postgresql://u:{CANARY}@localhost/x"
     path = tmp_path / "log"
@@ -107,6 +117,10 @@ def serving(
         finally:
             child.kill()
             child.wait(10)
+
+
+def clean_environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("TIDEMILL_")}
 
 
 def address_in(log: str) -> str:
@@ -164,6 +178,36 @@ def test_a_service_that_does_not_end_is_cut_off(tmp_path: Path) -> None:
         assert "drain_cut_off" in child.log.read()
 
 
+WAITS_FOR_THE_DATABASE: dict[str, Any] = {
+    "assemble": "shared.cutoff.cut = gone.set",
+    "run": "gone.wait()",
+    "stop": "pass",
+}
+
+
+def test_a_database_that_is_away_is_cut_off_and_the_drain_ends_in_peace(tmp_path: Path) -> None:
+    with serving(tmp_path, **WAITS_FOR_THE_DATABASE) as child:
+        eventually_blocking(lambda: child.health()[0] == 200, what="health")
+        (tmp_path / "outage").touch()
+        eventually_blocking(lambda: child.health()[0] == 503, what="the outage")
+        assert child.stop() == Exit.DRAINED
+        assert "database_cut_off" in child.log.read()
+
+
+def test_a_database_that_answers_is_not_cut_off_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path, **WAITS_FOR_THE_DATABASE) as child:
+        eventually_blocking(lambda: child.health()[0] == 200, what="health")
+        assert child.stop() == Exit.CUT_OFF
+        assert "database_cut_off" not in child.log.read()
+
+
+def test_a_database_that_answers_others_is_cut_off_before_the_drain_is(tmp_path: Path) -> None:
+    with serving(tmp_path, cut_off_anyway=0.1, **WAITS_FOR_THE_DATABASE) as child:
+        eventually_blocking(lambda: child.health()[0] == 200, what="health")
+        assert child.stop() == Exit.DRAINED
+        assert "database_cut_off" in child.log.read()
+
+
 def test_a_loop_that_is_stuck_ends_all_the_same(tmp_path: Path) -> None:
     stuck = "__import__('threading').Event().wait()"
     with serving(tmp_path, stop=stuck, exit_after=0.5) as child:
@@ -196,8 +240,10 @@ def test_what_no_retry_can_mend_ends_it(tmp_path: Path, place: dict[str, Any]) -
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with serving(tmp_path) as child:
         port = child.address.rsplit(":", 1)[1]
-        text = PROGRAM.format(run="1", stop="1", assemble="pass", probes="[]", exit_after=1)
-        environment = os.environ | {"TIDEMILL_HEALTH_PORT": port, "CANARY": "", "OUTAGE": ""}
+        text = PROGRAM.format(
+            run="1", stop="1", assemble="pass", probes="[]", exit_after=1, cut_off_anyway=60
+        )
+        environment = clean_environment() | {"TIDEMILL_HEALTH_PORT": port, "CANARY": "", "OUTAGE": ""}
         second = subprocess.run(
             [sys.executable, "-c", text],
             env=environment,

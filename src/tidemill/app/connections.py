@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.settings import DatabaseSettings, Settings
-from tidemill.storage.pool import Pool, Timeouts, close_pool, connection, create_pool, tls_context
+from tidemill.storage.pool import Cutoff, Pool, Timeouts, close_pool, connection, create_pool, tls_context
 from tidemill.transport.kafka.client import KafkaConnection
 from tidemill.transport.registry import ConfluentRegistry
 
@@ -17,6 +17,15 @@ Login = Literal["service", "migration", "reader"]
 Tls = ssl.SSLContext | Literal[False] | None
 
 _PROBE_TIMEOUTS: Final = Timeouts(connect_s=2.0, statement_ms=2_000, command_s=2.0)
+
+
+class Opened(AsyncExitStack):
+    """What the services of one process share; `cutoff`: what ends their waits for the database."""
+
+    def __init__(self) -> None:
+        """Nothing is open."""
+        super().__init__()
+        self.cutoff = Cutoff()
 
 
 def database_tls(settings: DatabaseSettings) -> Tls:
@@ -40,13 +49,19 @@ async def open_pool(
     login: Login = "service",
     timeouts: Timeouts | None = None,
 ) -> Pool:
-    """Open a pool of connections. Raises `Unavailable`, `UsageError`."""
+    """Open a pool of connections, which hangs on the cutoff of `shared` if that has one.
+
+    Raises:
+        Unavailable: the database is away.
+        UsageError: it refuses the login, or the settings contradict each other.
+    """
     pool = await create_pool(
         settings.database.dsn(login),
         application_name=name,
         size=size,
         timeouts=timeouts,
         tls=database_tls(settings.database),
+        cutoff=shared.cutoff if isinstance(shared, Opened) else None,
     )
     shared.push_async_callback(close_pool, pool)
     return pool

@@ -65,6 +65,7 @@ class Dependencies:
         self._probes = probes
         self._every_s = every_s
         self._answers: dict[str, _Answer] = {}
+        self._news = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -85,6 +86,11 @@ class Dependencies:
         """Return the last answer of each server; one that is too old counts as none."""
         return {probe.name: self._of(self._answers.get(probe.name)) for probe in self._probes}
 
+    async def loss_of(self, name: str) -> None:
+        """Return when a server does not answer; never for one that is not asked."""
+        while (answer := self._answers.get(name)) is None or answer.ok:
+            await self._news.wait()
+
     def _of(self, answer: _Answer | None) -> Health:
         if answer is None:
             return Health(ok=False, detail={"error": "not asked yet"})
@@ -98,6 +104,8 @@ class Dependencies:
         while True:
             before = self._answers.get(probe.name)
             self._answers[probe.name] = answer = await _ask(probe)
+            self._news.set()
+            self._news = asyncio.Event()  # those who waited look at the answers, and wait for the next ones
             DEPENDENCY_UP.labels(probe.name).set(answer.ok)
             if answer.ok != (before is None or before.ok):
                 event = Log.DEPENDENCY_BACK if answer.ok else Log.DEPENDENCY_LOST

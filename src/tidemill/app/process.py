@@ -2,6 +2,9 @@
 
 TidemillError at start that no retry mends -> exit 1     drained after SIGTERM -> exit 0
 servers away at start -> waits, unhealthy                not drained in time   -> exit 3
+
+A drain waits only so long for a database that does not answer: then it is cut off, and what was in flight is left to
+the next owner of the lanes, whose claim fences whatever the database still does for this one.
 """
 
 from __future__ import annotations
@@ -14,14 +17,15 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 from uuid import uuid4
 
 import structlog
 import uvloop
 
 from tidemill import __version__
+from tidemill.app.connections import DatabaseProbe, Opened
 from tidemill.app.health import Dependencies, Probe, serving
 from tidemill.domain.errors import TransientError
 from tidemill.service import DRAIN_S, EXIT_AFTER_S, Backoff, Exit, Health, Job, Supervisor, exit_after
@@ -29,8 +33,14 @@ from tidemill.settings import Settings
 from tidemill.telemetry import BUILD, Log, Redactor, configure_logging, logger
 from tidemill.transport.kafka.logs import limit_client_logs
 
-Assemble = Callable[[AsyncExitStack], Awaitable[Sequence[Job]]]
+Assemble = Callable[[Opened], Awaitable[Sequence[Job]]]
 """Opens what the services share (the stack closes it again) and returns the jobs. May raise `TransientError`."""
+
+CUT_OFF_S: Final = 3.0
+"""How long after the signal a database that does not answer is cut off."""
+
+CUT_OFF_ANYWAY_S: Final = 6.0
+"""How long after the signal the database is cut off in any case: a statement may wait for a lock until the end."""
 
 _YOUNG_OBJECTS = 50_000
 
@@ -138,18 +148,38 @@ class Process:
         self.request_stop()
 
     async def _serve(self) -> Exit:
-        async with AsyncExitStack() as shared:
-            jobs = await self._assembled(shared)
-            if jobs is None:
-                return Exit.DRAINED
-            self._supervisor = Supervisor(jobs, drain_s=DRAIN_S)
-            if self._stopping.is_set():
-                self._supervisor.request_stop()
-            code = await self._supervisor.run()
-            self.error = self._supervisor.error
-        return code
+        shared = Opened()
+        cutting = asyncio.create_task(self._cut_off(shared), name="cut off")
+        try:
+            async with shared:
+                jobs = await self._assembled(shared)
+                if jobs is None:
+                    return Exit.DRAINED
+                self._supervisor = Supervisor(jobs, drain_s=DRAIN_S)
+                if self._stopping.is_set():
+                    self._supervisor.request_stop()
+                code = await self._supervisor.run()
+                self.error = self._supervisor.error
+            return code
+        finally:
+            cutting.cancel()
 
-    async def _assembled(self, shared: AsyncExitStack) -> Sequence[Job] | None:
+    async def _cut_off(self, shared: Opened) -> None:
+        """Cut the database off when a drain has waited for it for long enough."""
+        await self._stopping.wait()
+        asked_s = time.monotonic()
+        await asyncio.sleep(CUT_OFF_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CUT_OFF_ANYWAY_S - CUT_OFF_S):
+                await self._dependencies.loss_of(DatabaseProbe.name)
+        _log.warning(
+            Log.DATABASE_CUT_OFF,
+            after_s=round(time.monotonic() - asked_s, 1),
+            undone="what was in flight, and giving lanes back: whoever is next goes on from the last commit",
+        )
+        shared.cutoff.cut()
+
+    async def _assembled(self, shared: Opened) -> Sequence[Job] | None:
         """Open what is shared, waiting for servers that are away; None if a stop came first."""
         failures = 0
         while not self._stopping.is_set():

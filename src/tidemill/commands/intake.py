@@ -180,8 +180,11 @@ class Intake:
             done = await self._patience.until_done(lambda: self._try(share))
         finally:
             self._queues.done(share)
-        if done is not None:  # else a stop came first: what is not committed is the next owner's
+        if done is not None:
             self._after(share, done)
+        else:  # a stop came first: what is not committed is the next owner's
+            lanes = [queue.lane for queue in share.queues]
+            _log.warning(Log.BATCH_LEFT, aggregate=self._aggregate, lanes=lanes, records=len(share.records))
 
     async def _try(self, share: Share) -> Done:
         suspect = share.queues[0].solo > 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -11,9 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.waiting import eventually
 from tidemill.devstack.ports import free_ports
 from tidemill.domain.errors import ContractError, DataError, TransientError, Unavailable, UsageError
-from tidemill.storage.pool import Pool, Timeouts, close_pool, connection, create_pool, tls_context
+from tidemill.storage.pool import Cutoff, Pool, Timeouts, close_pool, connection, create_pool, tls_context
 
 
 @pytest.fixture
@@ -140,6 +143,43 @@ async def test_closing_has_a_deadline(database: str) -> None:
     with pytest.raises(Exception):  # noqa: B017, PT011  the driver's word for a cut connection is its own affair
         await working
     assert time.monotonic() - began < 5
+
+
+async def test_what_is_cut_off_waits_for_nothing(database: str) -> None:
+    """Neither for a statement, nor for the rollback behind it, nor for a connection that is free, or is being made."""
+    cutoff = Cutoff()
+    pool = await create_pool(database, application_name="tidemill-tests", size=1, cutoff=cutoff)
+    inside = asyncio.Event()
+
+    async def work() -> None:
+        async with connection(pool) as borrowed, borrowed.transaction():
+            inside.set()
+            await borrowed.execute("select pg_sleep(20)")
+
+    async def wait_for_a_free_one() -> None:
+        await inside.wait()
+        async with connection(pool):
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        connecting = cutoff.connect(f"postgresql://u:p@{host}:{port}/x?sslmode=disable")
+        tasks = [asyncio.ensure_future(one) for one in (work(), wait_for_a_free_one(), connecting)]
+        await eventually(lambda: inside.is_set() and silent_has_a_caller(silent), what="all to wait")
+        began = time.monotonic()
+        cutoff.cut()
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(error) for error in errors] == [Unavailable, Unavailable, TimeoutError]
+    with pytest.raises(Unavailable):
+        async with connection(pool):
+            pass
+    await close_pool(pool)
+    assert time.monotonic() - began < 1
+
+
+def silent_has_a_caller(silent: socket.socket) -> bool:
+    readable, _, _ = select.select([silent], [], [], 0)
+    return bool(readable)
 
 
 def test_tls_is_verified_as_asked_for(tmp_path: Path) -> None:
