@@ -22,9 +22,10 @@ from uuid import UUID
 
 from tidemill.clock import Clock
 from tidemill.commands.books import Books, Fate, LaneBook, Repeat, clean
+from tidemill.commands.folding import Result
 from tidemill.commands.ports import CommandStore, Locked, LoggedCommand, OutboxRow, UnitOfWork
 from tidemill.commands.screening import Arrival
-from tidemill.commands.styles import Entangled, Result, Style
+from tidemill.commands.styles import Entangled, Style
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import DataError, Fenced, GenerationClosed, RepeatedIds, Unreadable

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from tidemill.commands.folding import Happened, Result
 from tidemill.commands.ports import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.commands.screening import MAX_KEY_BYTES, Arrival
-from tidemill.commands.styles import Happened, Result
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.identity import chain, event_id

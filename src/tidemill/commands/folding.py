@@ -12,11 +12,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidemill.commands.screening import crashed
 from tidemill.domain.context import DecideSpec, State, Unique
-from tidemill.domain.decision import Accepted, Decision, Rejected
+from tidemill.domain.decision import Accepted, Rejected
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.messages import CommandBase
 
@@ -25,11 +25,22 @@ Holders = Mapping[int, Mapping[Value, str | None]]
 """Index of the `Unique` in `State.unique` -> value -> key of its holder, None where nobody holds it."""
 
 
+class Happened(NamedTuple):
+    """An event as it will be published: its Avro full name and its framed value."""
+
+    type: str
+    payload: bytes
+
+
+Result = list[Happened] | Rejected | Unreadable
+"""The events of an applied command (maybe none), why it was refused, or that its rule failed and it must be parked."""
+
+
 @dataclass
 class Folded:
-    """What a fold gives: a decision per command, the states after it, and the values whose holder must be loaded."""
+    """What a fold gives: a result per command, the states after it, and the values whose holder must be loaded."""
 
-    decisions: list[Decision | Unreadable] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
     states: dict[str, Any] = field(default_factory=dict)
     unknown: dict[int, set[Value]] = field(default_factory=lambda: defaultdict(set))
 
@@ -42,11 +53,11 @@ class Fold:
         state: State,
         loaded: Mapping[str, Any],
         holders: Holders,
-        fits: Callable[[Accepted], Rejected | None],
+        encode: Callable[[Accepted], list[Happened] | Rejected],
     ) -> None:
-        """`loaded`: key -> state before the batch. `fits` refuses a decision whose events are too large to publish."""
+        """`loaded`: key -> state before the batch. `encode` refuses a decision whose events are too large to send."""
         self._state = state
-        self._fits = fits
+        self._encode = encode
         self._states = dict(loaded)
         self._holders = [dict(holders.get(index, {})) for index in range(len(state.unique))]
         self.result = Folded()
@@ -56,24 +67,29 @@ class Fold:
     def decide(self, key: str, spec: DecideSpec, command: CommandBase, at: datetime) -> None:
         """Decide one command and, if it is accepted, evolve its aggregate."""
         try:
-            decision = self._decide(key, spec, command, at)
+            result = self._decide(key, spec, command, at)
         except Exception as fault:  # noqa: BLE001  a rule's bug must not stop its lane: the record is parked
-            self.result.decisions.append(crashed(fault))
-        else:
-            self.result.decisions.append(decision)
+            result = crashed(fault)
+        self.result.results.append(result)
 
-    def _decide(self, key: str, spec: DecideSpec, command: CommandBase, at: datetime) -> Decision:
+    def _decide(self, key: str, spec: DecideSpec, command: CommandBase, at: datetime) -> Result:
         before = self._states.get(key)
         decision = spec.rule(before, command)
-        if not isinstance(decision, Accepted | Rejected):
+        if isinstance(decision, Rejected):
+            return decision
+        if not isinstance(decision, Accepted):
             raise TypeError(f"a rule answers accepted(...) or rejected(...), not {decision!r}")
-        if isinstance(decision, Accepted) and decision.events:
-            after = self._evolve(before, decision, at)
-            decision = self._fits(decision) or self._contest(key, before, after) or decision
-            if isinstance(decision, Accepted):
-                self._move(key, before, after)
-                self.result.states[key] = after
-        return decision
+        if not decision.events:
+            return []
+        after = self._evolve(before, decision, at)
+        events = self._encode(decision)
+        if isinstance(events, Rejected):
+            return events
+        if refusal := self._contest(key, before, after):
+            return refusal
+        self._move(key, before, after)
+        self.result.states[key] = after
+        return events
 
     def _evolve(self, before: Any, decision: Accepted, at: datetime) -> Any:
         state = before
@@ -122,12 +138,12 @@ def fold_all(
     state: State,
     loaded: Mapping[str, Any],
     holders: Holders,
-    fits: Callable[[Accepted], Rejected | None],
+    encode: Callable[[Accepted], list[Happened] | Rejected],
     commands: Sequence[tuple[str, DecideSpec, CommandBase]],
     at: datetime,
 ) -> Folded:
     """Fold (key, spec, command) in order at server time `at`."""
-    fold = Fold(state, loaded, holders, fits)
+    fold = Fold(state, loaded, holders, encode)
     for key, spec, command in commands:
         fold.decide(key, spec, command, at)
     return fold.result

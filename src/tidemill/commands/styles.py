@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from tidemill.commands.folding import Folded, Value, fold_all
+from tidemill.commands.folding import Folded, Happened, Result, Value, fold_all
 from tidemill.commands.ports import CommandCodec, UnitOfWork
 from tidemill.commands.screening import Arrival, crashed
 from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
-from tidemill.domain.errors import ContractError, TidemillError, Unreadable
+from tidemill.domain.errors import ContractError, TidemillError
 from tidemill.domain.messages import EventBase
 from tidemill.domain.stream import Stream
 
@@ -27,17 +27,6 @@ _MOST_PASSES = 16
 
 class Entangled(TidemillError):
     """The commands of a batch depend on each other too deeply to be folded at once: fold fewer."""
-
-
-class Happened(NamedTuple):
-    """An event as it will be published: its Avro full name and its framed value."""
-
-    type: str
-    payload: bytes
-
-
-Result = list[Happened] | Rejected | Unreadable
-"""The events of an applied command (maybe none), why it was refused, or that its rule failed and it must be parked."""
 
 
 class Style(Protocol):
@@ -119,12 +108,12 @@ class DecideStyle:
         if folded.states:
             old = {key: loaded[key].version for key in folded.states if key in loaded}
             await work.replace(self._state, old, list(folded.states.values()))
-        return [self._result(decision) for decision in folded.decisions]
+        return folded.results
 
     async def _fold(self, work: UnitOfWork, loaded: dict[str, Any], commands: Any, at: datetime) -> Folded:
         holders: dict[int, dict[Value, str | None]] = {}
         for _ in range(_MOST_PASSES):
-            folded = fold_all(self._state, loaded, holders, self._fits, commands, at)
+            folded = fold_all(self._state, loaded, holders, self._encode, commands, at)
             if not folded.unknown:
                 return folded
             for index, values in folded.unknown.items():
@@ -133,17 +122,10 @@ class DecideStyle:
                 holders.setdefault(index, {}).update({value: found.get(value) for value in wanted})
         raise Entangled(f"{len(commands)} commands reveal the unique values they take one by one")
 
-    def _fits(self, decision: Accepted) -> Rejected | None:
-        for event in decision.events:
-            size = len(self._codec.encode_event(event))
-            if size > self._max_event_bytes:
-                return too_large(size, self._max_event_bytes)
-        return None
-
-    def _result(self, decision: Accepted | Rejected | Unreadable) -> Result:
-        if isinstance(decision, Accepted):
-            return [self._happened(event) for event in decision.events]
-        return decision
+    def _encode(self, decision: Accepted) -> list[Happened] | Rejected:
+        happened = [self._happened(event) for event in decision.events]
+        largest = max(len(event.payload) for event in happened)
+        return too_large(largest, self._max_event_bytes) if largest > self._max_event_bytes else happened
 
     def _happened(self, event: EventBase) -> Happened:
         return Happened(self._names[type(event)], self._codec.encode_event(event))

@@ -1,0 +1,50 @@
+"""The styles on their own: what is encoded how often."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.commands import MemoryCommandStore
+from tests.support.commands import Harness, JsonCodec, base, codes, outcomes
+from tidemill.contexts.connector_profiles import context as connector_profiles
+from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
+from tidemill.domain.messages import EventBase
+from tidemill.domain.stream import Stream
+
+PROFILES = Stream.of(connector_profiles)
+
+
+def register(number: int, filling: str = "") -> RegisterConnectorProfile:
+    data = f'{{"filling": "{filling}"}}'
+    return RegisterConnectorProfile(**base(profile_id=f"p{number}", name=f"n{number}", profile_data=data))
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[EventBase]:
+    """The events that were encoded, one entry for each time."""
+    seen: list[EventBase] = []
+    encode = JsonCodec.encode_event
+
+    def noting(codec: JsonCodec, event: EventBase) -> bytes:
+        seen.append(event)
+        return encode(codec, event)
+
+    monkeypatch.setattr(JsonCodec, "encode_event", noting)
+    return seen
+
+
+async def test_an_event_is_encoded_once_in_every_pass_of_its_fold(encoded: list[EventBase]) -> None:
+    profiles = Harness(PROFILES, MemoryCommandStore(PROFILES))
+    await profiles.claim()
+    await profiles.send(*(register(number) for number in range(5)))
+    assert len(encoded) == 10, "one pass finds the names, one more decides with their holders known"
+    stored = [row.payload for row in profiles.store.tables.outbox]  # type: ignore[attr-defined]
+    assert sorted(stored) == sorted(JsonCodec().encode_event(event) for event in encoded[:5])
+
+
+async def test_a_command_whose_event_is_too_large_is_refused_and_the_others_are_not() -> None:
+    profiles = Harness(PROFILES, MemoryCommandStore(PROFILES), max_event_bytes=400)
+    await profiles.claim()
+    done = await profiles.send(register(1), register(2, "x" * 500), register(3))
+    assert outcomes(done) == {"applied": 2, "rejected": 1}
+    assert sorted(codes(done), key=str) == [None, None, "TOO_LARGE"]
