@@ -96,4 +96,5 @@ def test_a_process_killed_under_load_is_replaced(deployment: Deployment) -> None
         deployment.await_consumed(done + 300)
     deployment.await_consumed(len(feed.acknowledged))
     deployment.assert_conserved(feed.acknowledged)
+    deployment.assert_balanced_by_an_outsider()
     assert survivor.stop() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections import Counter, defaultdict
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
+from tests.acceptance import outsider, outsider_evidence
 from tests.support.clients import Client, Outgoing, Seen
 from tests.support.codecs import MARKET, NOON, RECORD
 from tests.support.codecs import TICK as EVERY_FIELD
@@ -216,6 +218,12 @@ class Deployment:
         events = self.client.read(self.topics.events)
         assert_dense(events)
         assert Counter(seen.text("ce_id") for seen in events) == Counter(f"{name}:1" for name in applied)
+
+    def assert_balanced_by_an_outsider(self) -> None:
+        """Every hop balances, the read models are what their events say, for one who knows none of our code."""
+        bootstrap = self.installation.environment["TIDEMILL_KAFKA_BOOTSTRAP"]
+        evidence = asyncio.run(outsider_evidence.collect(self.installation.database, bootstrap))
+        assert outsider.balance(evidence) == []
 
     def hold_copies(self, table: str = "tm.outbox") -> HeldCopies:
         """Hold every COPY into `table` until it is released, at the latest when the test ends."""
