@@ -7,13 +7,14 @@ import pytest
 from tests.support.streams import CONTEXTS
 from tidemill.catalog.drafts import out_of_step
 from tidemill.catalog.schemas import check_schemas, contexts_in, load_messages
+from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.context import Context
-from tidemill.domain.messages import CommandBase, EventBase
+from tidemill.domain.messages import CommandBase, Message
 from tidemill.resources import schemas_dir
 
 
-def classes_of(context: Context) -> list[type[CommandBase | EventBase]]:
-    classes: list[type[CommandBase | EventBase]] = [spec.model for spec in context.commands]
+def classes_of(context: Context) -> list[type[Message]]:
+    classes: list[type[Message]] = [spec.model for spec in context.commands]
     classes += context.events
     return classes
 
@@ -22,7 +23,7 @@ CLASSES = [(context, model) for context in CONTEXTS for model in classes_of(cont
 
 
 @pytest.mark.parametrize(("context", "model"), CLASSES, ids=lambda each: getattr(each, "__name__", None))
-def test_a_class_says_what_its_schema_says(context: Context, model: type[CommandBase | EventBase]) -> None:
+def test_a_class_says_what_its_schema_says(context: Context, model: type[Message]) -> None:
     message = load_messages(schemas_dir(), context.name)[context.full_name(model)]
     assert out_of_step(model, message.current.record) == []
     assert message.role == ("command" if issubclass(model, CommandBase) else "event")
@@ -34,8 +35,16 @@ def test_every_schema_has_its_class(context: Context) -> None:
     assert load_messages(schemas_dir(), context.name).keys() == classes
 
 
+@pytest.mark.parametrize(("model", "role"), [(ArchivalEvent, "event"), (ArchivalConfirmation, "command")])
+def test_the_archives_messages_say_what_their_schemas_say(model: type[Message], role: str) -> None:
+    message = load_messages(schemas_dir(), "archival")[f"tidemill.archival.{model.__name__}"]
+    assert out_of_step(model, message.current.record) == []
+    assert message.role == role
+
+
 def test_every_folder_of_schemas_has_its_context() -> None:
-    assert contexts_in(schemas_dir()) == sorted(["outcome", *(context.name for context in CONTEXTS)])
+    own = ["archival", "outcome"]
+    assert contexts_in(schemas_dir()) == sorted([*own, *(context.name for context in CONTEXTS)])
 
 
 def test_the_contract_is_kept() -> None:

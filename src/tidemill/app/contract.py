@@ -11,7 +11,7 @@ from tidemill.app.deployment import Deployment, Part
 from tidemill.catalog.drafts import draft_schema, out_of_step, schema_text
 from tidemill.catalog.schemas import Finding, Schema, check_schemas
 from tidemill.domain.errors import ContractError, UsageError
-from tidemill.domain.messages import CommandBase, EventBase
+from tidemill.domain.messages import Message
 from tidemill.resources import schemas_dir
 
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
@@ -22,7 +22,7 @@ class _Declared:
     """A command or event class of a context, and where its schema belongs."""
 
     part: Part
-    model: type[CommandBase | EventBase]
+    model: type[Message]
     role: str
 
     @property

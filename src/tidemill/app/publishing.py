@@ -163,6 +163,7 @@ def find_command(deployment: Deployment, name: str) -> tuple[Part, type[CommandB
         full: (part, spec.model)
         for part in deployment.parts.values()
         for full, spec in part.stream.commands.items()
+        if issubclass(spec.model, CommandBase)
     }
     found = [each for full, each in every.items() if name in {full, full.rpartition(".")[2]}]
     if len(found) != 1:

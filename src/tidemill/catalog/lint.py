@@ -29,13 +29,13 @@ Fault = tuple[str, str]
 TIMESTAMP: Final = Primitive("long", Logical("timestamp-micros"))
 OPTIONAL_STRING: Final = Union((NULL, Primitive("string")))
 
-BASE: Final = (
+BASE: Final[tuple[Field, ...]] = (
     Field("command_id", Primitive("string")),
     Field("service_name", Primitive("string")),
     Field("timestamp", TIMESTAMP),
     Field("correlation_id", OPTIONAL_STRING, Default(None)),
 )
-"""The fields that every command and every event begins with."""
+"""The fields that every command and every event of a context begins with."""
 
 MAX_PARTS: Final = 2000
 """Types in a schema: thirty named records that each use the next one twice would be a billion."""
@@ -51,9 +51,9 @@ def dangers(schema: AvroType, at: str = "") -> list[Fault]:
     return [fault for place, part in parts for fault in _dangers_of(part, place)]
 
 
-def breaches(record: Record, role: Role) -> list[Fault]:
-    """Return what breaks the rules of the contract; `dangers` are another matter."""
-    faults = [] if role == "outcome" else list(_base_breaches(record))
+def breaches(record: Record, base: tuple[Field, ...] = BASE) -> list[Fault]:
+    """Return what breaks the rules of the contract; `dangers` are another matter. `base`: how it must begin."""
+    faults = list(_base_breaches(record, base))
     if not record.doc:
         faults.append(("UNDOCUMENTED", f"{record.name}: say in `doc` what the message means"))
     for place, part in _parts(record, ""):
@@ -104,10 +104,10 @@ def _may_be_empty(schema: AvroType) -> bool:
             return False
 
 
-def _base_breaches(record: Record) -> Iterator[Fault]:
-    first = tuple(Field(field.name, field.type, field.default) for field in record.fields[: len(BASE)])
-    if first != BASE:
-        names = ", ".join(field.name for field in BASE)
+def _base_breaches(record: Record, base: tuple[Field, ...]) -> Iterator[Fault]:
+    first = tuple(Field(field.name, field.type, field.default) for field in record.fields[: len(base)])
+    if first != base:
+        names = ", ".join(field.name for field in base)
         yield "BASE_FIELDS", f"{record.name}: must begin with {names}, typed as in every other message"
 
 

@@ -1,6 +1,6 @@
 """The schemas folder: what is in it, whether it keeps the contract, how it gets into a registry.
 
-    <context>/commands/<Name>.avsc    <context>/events/<Name>.avsc    outcome/<Name>.avsc
+    <context>/commands/<Name>.avsc    <context>/events/<Name>.avsc    outcome/<Name>.avsc    archival/<Name>.avsc
     released/<context>/<Name>/v1.avsc, v2.avsc, ...
 
 A plug-in's folder has the same layout. Pure but for reading files; the registry is a port.
@@ -14,14 +14,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from tidemill.catalog.avro import Record, parse_record
+from tidemill.catalog.avro import Field, Record, parse_record
 from tidemill.catalog.compatibility import moved_fields, obstacles
 from tidemill.catalog.fingerprints import fingerprint, layout, meaning
-from tidemill.catalog.lint import Role, breaches, dangers
+from tidemill.catalog.lint import BASE, Role, breaches, dangers
 from tidemill.domain.errors import ContractError
 
 _FOLDERS: Final[dict[str, Role]] = {"commands": "command", "events": "event"}
-_OUTCOME: Final = "outcome"
+_OWN: Final[dict[str, dict[str, Role]]] = {
+    "archival": {"ArchivalConfirmation": "command", "ArchivalEvent": "event"},
+    "outcome": {"CommandOutcome": "outcome"},
+}
+"""Folders of messages that no context declares. Their fields are those that were specified for them: an archiver that
+confirms knows neither a command_id nor the rest of what a context's messages begin with."""
 _RELEASED: Final = "released"
 
 
@@ -73,6 +78,11 @@ class Message:
         return self.current.name
 
     @property
+    def base(self) -> tuple[Field, ...]:
+        """Return the fields that it must begin with, which do not count when two payloads are compared."""
+        return () if self.context in _OWN else BASE
+
+    @property
     def versions(self) -> tuple[Schema, ...]:
         """Return all versions that differ, oldest first, the current one last."""
         older = [schema for schema in self.released if schema.meaning != self.current.meaning]
@@ -92,7 +102,7 @@ class Finding:
 
 
 def load_messages(folder: Path, context: str) -> dict[str, Message]:
-    """Return full name -> message of a context (`market_data`, or `outcome`).
+    """Return full name -> message of a context (`market_data`), or of `outcome` or `archival`.
 
     Raises:
         ContractError: a file is missing or no schema.
@@ -106,7 +116,7 @@ def load_messages(folder: Path, context: str) -> dict[str, Message]:
 
 
 def contexts_in(folder: Path) -> list[str]:
-    """Return the names of the contexts that have schemas in `folder`, `outcome` among them."""
+    """Return the names of the contexts that have schemas in `folder`, `outcome` and `archival` among them."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != _RELEASED)
 
 
@@ -125,8 +135,11 @@ def check_schemas(folder: Path) -> list[Finding]:
 
 
 def _current_files(folder: Path, context: str) -> Iterator[tuple[Role, Path]]:
-    if context == _OUTCOME:
-        yield from (("outcome", path) for path in sorted((folder / context).glob("*.avsc")))
+    if context in _OWN:
+        roles = _OWN[context]
+        yield from (
+            (roles.get(path.stem, "event"), path) for path in sorted((folder / context).glob("*.avsc"))
+        )
         return
     for name, role in _FOLDERS.items():
         yield from ((role, path) for path in sorted((folder / context / name).glob("*.avsc")))
@@ -163,7 +176,7 @@ def _check_file(folder: Path, context: str, role: Role, path: Path) -> list[Find
     record = message.current.record
     faults = [*_name_faults(path, record), *dangers(record)]
     if not faults:
-        faults += [*breaches(record, role), *_alias_faults(message.current), *history_faults(message)]
+        faults += [*breaches(record, message.base), *_alias_faults(message.current), *history_faults(message)]
     return [Finding(where, code, text) for code, text in faults]
 
 

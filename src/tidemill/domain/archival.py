@@ -9,13 +9,22 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID, uuid5
 
-from tidemill.domain.messages import Message
+from pydantic import AfterValidator, StringConstraints
+
+from tidemill.domain.lane import StreamTopics
+from tidemill.domain.messages import Label, Message
 
 MAX_CHUNKS: Final = 64
 """Most chunks of one event: with all fields that is about 33 KB."""
+
+Text = Annotated[str, AfterValidator(lambda text: text.replace("\x00", "\ufffd"))]
+"""What somebody else's program says, for people: PostgreSQL refuses NUL, the rest is his."""
+
+Place = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A path or URL."""
 
 _CONFIRMATIONS: Final = UUID("4f1f6a0e-0a3c-5b7e-9d55-6c1d3b8a7e21")
 
@@ -85,25 +94,25 @@ class ArchivalEvent(Message):
 class ArchivalFile(Message):
     """A file of a copy; `path` below the confirmation's `lakehouse_path`, or a whole URL."""
 
-    path: str
+    path: Place
     size_bytes: int
     row_count: int
-    sha256: str
+    sha256: Label
 
 
 class ArchivalResult(Message):
     """What became of one chunk: some may be completed while others failed."""
 
-    chunk_name: str
+    chunk_name: Label
     generation: int = 1
     status: ArchivalStatus
     row_count: int | None = None
-    digest: str | None = None
+    digest: Label | None = None
     min_time: datetime | None = None
     max_time: datetime | None = None
     files: tuple[ArchivalFile, ...] = ()
-    error_code: str | None = None
-    error_message: str | None = None
+    error_code: Label | None = None
+    error_message: Text | None = None
 
 
 class ArchivalConfirmation(Message):
@@ -113,18 +122,18 @@ class ArchivalConfirmation(Message):
     then `snapshot_id` says which version of the table at `lakehouse_path`.
     """
 
-    event_id: str
+    event_id: Label
     status: ArchivalStatus
     completed_at: datetime
-    lakehouse_path: str | None = None
-    error_message: str | None = None
+    lakehouse_path: Place | None = None
+    error_message: Text | None = None
     chunks: tuple[ArchivalResult, ...] = ()
-    archiver_id: str | None = None
+    archiver_id: Label | None = None
     attempt: int | None = None
     replayed: bool | None = None
     retryable: bool | None = None
-    error_code: str | None = None
-    lake_format: str | None = None
+    error_code: Label | None = None
+    lake_format: Label | None = None
     snapshot_id: int | None = None
 
     # What the engine asks of every command; a confirmation is identified by all that it says.
@@ -143,3 +152,12 @@ class ArchivalConfirmation(Message):
     def correlation_id(self) -> str:
         """Return the event that it answers."""
         return self.event_id
+
+
+def archival_topics(*, prefix: str = "tidemill", version: int = 1) -> StreamTopics:
+    """Return the names of the archive's topics: confirmations come in, requests go out as its events."""
+    base = f"{prefix}.archival"
+    confirmations = f"{base}.confirmations.v{version}"
+    return StreamTopics(
+        confirmations, f"{base}.events.v{version}", f"{base}.outcomes.v{version}", f"{confirmations}.dlq"
+    )

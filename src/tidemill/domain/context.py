@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from tidemill.domain.decision import Decision, Rejected
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import DEFAULT_PARTITIONS
-from tidemill.domain.messages import CommandBase, EventBase
+from tidemill.domain.messages import CommandBase, EventBase, Message
 from tidemill.domain.projection import Projection
 
 C = TypeVar("C", bound=CommandBase)
@@ -22,9 +22,12 @@ _AGGREGATE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 @dataclass(frozen=True)
 class CommandSpec:
-    """A command that a stream accepts. `model` is its class; the subclasses say how it is decided."""
+    """A command that a stream accepts. `model` is its class; the subclasses say how it is decided.
 
-    model: type[CommandBase]
+    A context's commands are of `CommandBase`; a stream of another part may take messages that have its properties.
+    """
+
+    model: type[Message]
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,6 @@ class Context:
         appended = tuple(spec.event for spec in self.commands if isinstance(spec, AppendSpec))
         return tuple(dict.fromkeys(appended + (self.state.events if self.state else ())))
 
-    def full_name(self, message: type[CommandBase | EventBase]) -> str:
+    def full_name(self, message: type[Message]) -> str:
         """Return a message's Avro full name (`tidemill.market_data.RecordMarketData`)."""
         return f"{self.avro_namespace}.{message.__name__}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from tidemill.domain.context import CommandSpec, Context, State
 from tidemill.domain.lane import StreamTopics
-from tidemill.domain.messages import EventBase
+from tidemill.domain.messages import Message
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Stream:
     partitions: int
     topics: StreamTopics
     commands: Mapping[str, CommandSpec]
-    events: Mapping[str, type[EventBase]]
+    events: Mapping[str, type[Message]]
     key: Callable[[Any], str]
     keyed: bool = True
     state: State | None = None

@@ -17,7 +17,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from tests.support import hostile
+from tests.support import archival, hostile
 from tests.support.streams import messages_of
 from tidemill.catalog.registration import register_schemas
 from tidemill.clock import SystemClock
@@ -25,6 +25,7 @@ from tidemill.commands.ports import Decoded
 from tidemill.contexts import market_data
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
 from tidemill.devstack import Stack
+from tidemill.domain.archival import ArchivalConfirmation, archival_topics
 from tidemill.domain.errors import ContractError, Unavailable, Unreadable
 from tidemill.domain.stream import Stream
 from tidemill.resources import schemas_dir
@@ -228,3 +229,36 @@ def calls(registry: ConfluentRegistry) -> list[Callable[[], Any]]:
         lambda: registry.register("subject", '"string"'),
         lambda: registry.require("subject", "FULL_TRANSITIVE"),
     ]
+
+
+async def test_an_archiver_with_the_specified_fields_alone_needs_the_registry_and_nothing_of_ours(
+    their_client: SchemaRegistryClient, topic_prefix: str, registry: ConfluentRegistry
+) -> None:
+    topics = archival_topics(prefix=f"{topic_prefix}tidemill")
+    await register_schemas(registry, topics, archival.MESSAGES)
+    stream = replace(archival.STREAM, topics=topics)
+    codec = await StreamCodec.open(stream, archival.MESSAGES, clock=SystemClock(), registry=registry)
+    asked = archival.request()
+    theirs = AvroDeserializer(their_client, conf={"subject.name.strategy.type": "TOPIC_RECORD"})
+    context = SerializationContext(topics.events, MessageField.VALUE)
+    event: Any = await asyncio.to_thread(theirs, codec.encode_event(asked), context)
+    assert event["chunks"][0]["read_sql"] == asked.chunks[0].read_sql
+    said: dict[str, Any] = {
+        "event_id": event["event_id"],
+        "status": "completed",
+        "completed_at": COMMAND["time"],
+        "lakehouse_path": "s3://lake/somewhere",
+    }
+    text = (schemas_dir() / "archival/ArchivalConfirmation.avsc").read_text()
+    configuration = {
+        "auto.register.schemas": False,
+        "normalize.schemas": True,
+        "subject.name.strategy.type": "TOPIC_RECORD",
+    }
+    serializer: AvroSerializer = AvroSerializer(their_client, text, conf=configuration)
+    context = SerializationContext(topics.commands, MessageField.VALUE)
+    value = await asyncio.to_thread(serializer, said, context)
+    assert isinstance(value, bytes)
+    [decoded] = codec.decode([value])
+    assert isinstance(decoded, Decoded)
+    assert ArchivalConfirmation.model_validate(decoded.fields) == ArchivalConfirmation(**said)

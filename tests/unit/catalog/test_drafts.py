@@ -85,7 +85,7 @@ def test_docs_come_from_the_class_and_the_rest_is_for_a_person() -> None:
     assert drafted["doc"] == "Record what a sensor read.\n\nTwo readings of one instant are two readings."
     documented = [field["name"] for field in drafted["fields"] if field["doc"]]
     assert documented == ["command_id", "service_name", "timestamp", "correlation_id", "sensor"]
-    faults = breaches(tree(drafted), "command")
+    faults = breaches(tree(drafted))
     assert {code for code, _ in faults} == {"UNDOCUMENTED"}
     assert any("value: say in `doc`" in text for _, text in faults)
 

@@ -19,6 +19,8 @@ from tidemill.resources import schemas_dir
 COMMAND = "market_data/commands/RecordMarketData.avsc"
 EVENT = "market_data/events/MarketDataRecorded.avsc"
 OUTCOME = "outcome/CommandOutcome.avsc"
+REQUEST = "archival/ArchivalEvent.avsc"
+CONFIRMATION = "archival/ArchivalConfirmation.avsc"
 Document = dict[str, Any]
 
 
@@ -121,6 +123,10 @@ OPTIONAL = {"name": "venue", "type": ["null", "string"], "default": None}
         (EVENT, alter("open", type=["null", "float"]), "INCOMPATIBLE"),
         (OUTCOME, remove("sequence"), "INCOMPATIBLE"),
         (OUTCOME, alter("partition", type="long"), "INCOMPATIBLE"),
+        (REQUEST, remove("attempt"), "FIELDS_MOVED"),
+        (REQUEST, append(name="priority", type="string"), "INCOMPATIBLE"),
+        (CONFIRMATION, append(name="rows", type="long"), "INCOMPATIBLE"),
+        (CONFIRMATION, lambda document: document["fields"].pop(0), "FIELDS_MOVED"),
     ],
 )
 def test_is_refused(folder: Path, path: str, how: Callable[[Document], Any], code: str) -> None:
@@ -128,7 +134,7 @@ def test_is_refused(folder: Path, path: str, how: Callable[[Document], Any], cod
     assert (path, code) in codes(folder)
 
 
-@pytest.mark.parametrize("path", [COMMAND, EVENT, OUTCOME])
+@pytest.mark.parametrize("path", [COMMAND, EVENT, OUTCOME, REQUEST, CONFIRMATION])
 def test_a_field_with_a_default_at_the_end_is_welcome(folder: Path, path: str) -> None:
     change(folder / path, append(**OPTIONAL))
     change(folder / path, append(name="count", type="long", default=0))
@@ -168,7 +174,7 @@ def test_what_is_no_schema_is_refused(folder: Path) -> None:
 
 
 def test_a_context_without_schemas_is_an_error(folder: Path) -> None:
-    assert contexts_in(folder) == ["connector_profiles", "market_data", "outcome"]
+    assert contexts_in(folder) == ["archival", "connector_profiles", "market_data", "outcome"]
     with pytest.raises(ContractError, match="tidemill schemas new"):
         load_messages(folder, "weather")
 

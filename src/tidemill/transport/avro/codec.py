@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -16,7 +16,8 @@ from tidemill.clock import Clock
 from tidemill.commands.ports import Decoded
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, Unreadable, UsageError
-from tidemill.domain.messages import BASE_FIELDS, CommandBase, EventBase
+from tidemill.domain.messages import EventBase
+from tidemill.domain.messages import Message as Model
 from tidemill.domain.stream import Stream
 from tidemill.transport.avro import wire
 from tidemill.transport.avro.known import KnownSchemas
@@ -76,7 +77,7 @@ class StreamCodec:
     def decode(self, values: Sequence[bytes | None]) -> list[Decoded | Unreadable]:
         return [self._decode(value) for value in values]
 
-    def encode_event(self, event: EventBase) -> bytes:
+    def encode_event(self, event: Model) -> bytes:
         name = self._event_names[type(event)]
         return self._prefixes[name] + self._event_forms[name].write(event.model_dump())
 
@@ -87,7 +88,7 @@ class StreamCodec:
         name = self._event_names[event]
         return self._prefixes[name] + self._event_forms[name].write(command.fields)
 
-    async def encode_command(self, command: CommandBase) -> bytes:
+    async def encode_command(self, command: Model) -> bytes:
         """Return the framed value of a command.
 
         Raises:
@@ -97,11 +98,7 @@ class StreamCodec:
         """
         name = self._command_names[type(command)]
         fields = command.model_dump()
-        for field, value in fields.items():
-            if isinstance(value, datetime) and value.tzinfo is None:
-                raise UsageError(
-                    f"{field}: {value.isoformat()} has no time zone; write {value.isoformat()}Z for UTC"
-                )
+        _demand_time_zones(fields)
         if name not in self._prefixes:
             self._prefixes[name] = await self._commands.prefix_for_writing(name)
         return self._prefixes[name] + self._command_forms[name].write(fields)
@@ -138,6 +135,20 @@ class StreamCodec:
             self._reused[command, event] = self._prefixes[name]
 
 
+def _demand_time_zones(value: Any, at: str = "") -> None:
+    match value:
+        case datetime() if value.tzinfo is None:
+            raise UsageError(
+                f"{at}: {value.isoformat()} has no time zone; write {value.isoformat()}Z for UTC"
+            )
+        case dict():
+            for name, part in value.items():
+                _demand_time_zones(part, f"{at}.{name}" if at else str(name))
+        case list() | tuple():
+            for number, part in enumerate(value):
+                _demand_time_zones(part, f"{at}[{number}]")
+
+
 def known_messages(
     topic: str,
     role: Role,
@@ -156,4 +167,4 @@ def known_messages(
         if faults:
             raise ContractError(f"class and schema differ: {'; '.join(faults)}")
         chosen[name] = message
-    return KnownSchemas(topic, chosen, clock, registry=registry, base=len(BASE_FIELDS))
+    return KnownSchemas(topic, chosen, clock, registry=registry)

@@ -37,7 +37,6 @@ class KnownSchemas:
         clock: Clock,
         *,
         registry: SchemaRegistry | None = None,
-        base: int,
     ) -> None:
         """Know every version in the folder by its fingerprint.
 
@@ -49,7 +48,9 @@ class KnownSchemas:
         self._registry = registry
         self._messages = messages
         self._refused: dict[bytes, tuple[float, str]] = {}
-        self.forms = {name: Form(message.current, base=base) for name, message in messages.items()}
+        self.forms = {
+            name: Form(message.current, base=len(message.base)) for name, message in messages.items()
+        }
         self.readers: dict[bytes, Reader] = {}
         versions = [schema for message in messages.values() for schema in message.versions]
         for one, _ in find_clashes(versions):

@@ -79,7 +79,7 @@ class AvroOutcomeCodec:
         message = messages.get(NAME)
         if message is None or tuple(field.name for field in message.current.record.fields) != FIELDS:
             raise ContractError(f"{NAME} must have the fields {', '.join(FIELDS)}")
-        outcomes = KnownSchemas(topics.outcomes, {NAME: message}, clock, registry=registry, base=0)
+        outcomes = KnownSchemas(topics.outcomes, {NAME: message}, clock, registry=registry)
         await outcomes.preload()
         return cls(outcomes, await outcomes.prefix_for_writing(NAME))
 
