@@ -105,3 +105,22 @@ class LakeFile(NamedTuple):
     size_bytes: int
     row_count: int
     sha256: str
+
+
+class Refusal(NamedTuple):
+    """A column that no copy can hold as it is, because of its type or of values in it, and why."""
+
+    column: str
+    reason: str
+
+
+class CopyPart(NamedTuple):
+    """Some rows of a copy on their way back: `csv` is COPY's input with the copy's columns in order.
+
+    `rows`: the few that CSV cannot carry (a NaN with a payload of its own), each a tuple in the same order: floats as
+    floats, all else as text.
+    """
+
+    row_count: int
+    csv: bytes
+    rows: tuple[tuple[float | str | None, ...], ...] = ()

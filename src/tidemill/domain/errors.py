@@ -11,7 +11,9 @@
     ├── RepeatedIds           an id of the batch is already in the open generation: look it up, redo
     ├── GenerationClosed      the log rolled over under the batch: redo in the new generation
     ├── Fenced                somebody else holds the lane's claim
-    └── LaneHalted            a lane must not go on by itself: an operator decides
+    ├── LaneHalted            a lane must not go on by itself: an operator decides
+    └── CopyError             a copy in the lake proves nothing: missing, damaged, or of other columns
+        └── PathRefused       it is not below a root that may be read
 
 Every message says what happened and, where somebody can act, what to do next.
 """
@@ -49,7 +51,7 @@ class TransientError(TidemillError):
 
 
 class Unavailable(TransientError):
-    """A server is away or does not answer. `server` is `database`, `kafka` or `registry`."""
+    """A server is away or does not answer. `server` is `database`, `kafka`, `registry` or `lake`."""
 
     def __init__(self, server: str, detail: str) -> None:
         """Name the server so that health and logs can tell which one is away."""
@@ -97,3 +99,17 @@ class LaneHalted(TidemillError):
         self.lane = lane
         self.code = code
         self.detail = detail
+
+
+class CopyError(TidemillError):
+    """A copy in the lake proves nothing: it is missing, damaged, or has other columns. `path` is where we looked."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        """Say where it is: an operator looks there first."""
+        super().__init__(f"the copy at {path} cannot be used: {detail}")
+        self.path = path
+        self.detail = detail
+
+
+class PathRefused(CopyError):
+    """A message names a place that is not below any root that may be read: nothing there was touched."""
