@@ -14,6 +14,7 @@ from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import DEFAULT_PARTITIONS
 from tidemill.domain.messages import CommandBase, EventBase, Message
 from tidemill.domain.projection import Projection
+from tidemill.domain.retention import Retention
 
 C = TypeVar("C", bound=CommandBase)
 
@@ -105,7 +106,8 @@ class Context:
 
     `key(command)` is the key its records must carry. `keyed=False` (append only) accepts any key and partition.
     `schemas` and `migrations` are folders of a plug-in; a built-in context's lie in the top-level folders of that name.
-    `codes`: the context's own rejection codes, each with what the client should do.
+    `codes`: the context's own rejection codes, each with what the client should do. `retention`: which of its appended
+    rows leave for the archive, and when.
     """
 
     aggregate: str
@@ -119,6 +121,7 @@ class Context:
     namespace: str = ""
     schemas: Path | None = None
     migrations: Path | None = None
+    retention: Retention | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would only fail later, on the first record."""
@@ -129,6 +132,14 @@ class Context:
             raise ContractError(f"context {self.aggregate} has decide commands but no state")
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
+        if self.retention is not None and self.retention.table not in self._appended_tables:
+            raise ContractError(
+                f"context {self.aggregate}: retention of {self.retention.table_name}, to which no command appends"
+            )
+
+    @property
+    def _appended_tables(self) -> list[Any]:
+        return [spec.table for spec in self.commands if isinstance(spec, AppendSpec)]
 
     @property
     def name(self) -> str:

@@ -1,0 +1,180 @@
+"""The life of a slice: every transition that there is, and one function per action. Pure: times are handed in.
+
+Each function takes the slice as the registry has it now and returns the `Step` to be stored, or `Refused`. A step is
+stored by comparing (state, seal, attempt) with `before`, so two that saw the same slice cannot both be stored.
+
+Three rules carry the promise that no row leaves before its verified copy exists:
+- only `verify` makes a `Verification`, from what the service itself read, of exactly the copy that is registered;
+- only `drop` and `evict` lead to DROPPED, and both compare what is in the database at that moment, under lock, with it;
+- results of work that began under an earlier seal are void.
+Nothing here knows how much time has passed, except to ask again, to give up or to let an eviction begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from tidemill.domain.archive import ArchiveState, LakeColumn, Measured
+from tidemill.retention.slices import UNVERIFIED, Copy, Hold, Limits, Party, Slice, Verification
+from tidemill.retention.transitions import (
+    Action,
+    Moved,
+    Refused,
+    difference,
+    held_back,
+    new_seal,
+    not_allowed,
+    step,
+)
+
+_S = ArchiveState
+
+
+def choose(which: Slice, at: datetime) -> Moved:
+    """Mark a slice as next to be sealed."""
+    return step(which, Action.CHOOSE, _S.ELIGIBLE, at)
+
+
+def refuse(which: Slice, at: datetime, *, why: str) -> Moved:
+    """Give a slice up because the lake cannot hold a value of it; `why` names the columns."""
+    return step(which, Action.REFUSE, _S.ABORTED, at, why=why, deadline=None)
+
+
+def seal(which: Slice, at: datetime, *, columns: tuple[LakeColumn, ...], holds: Iterable[Hold]) -> Moved:
+    """Close the range: from now on its rows are diverted, and this slice's rows do not change by us."""
+    if refusal := held_back(which, holds, "sealed"):
+        return refusal
+    return step(which, Action.SEAL, _S.SEALED, at, **new_seal(which), sealed_at=at, columns=columns)
+
+
+def measure(which: Slice, at: datetime, *, seal: int, found: Measured) -> Moved:
+    """Store what was measured under seal number `seal`, once."""
+    if seal != which.seal:
+        return Refused(
+            "OTHER_SEAL",
+            f"{which.id} was measured under seal {seal}, it has seal {which.seal}: measure again",
+        )
+    if which.sealed is not None:
+        return Refused("MEASURED", f"{which.id} is measured already")
+    return step(which, Action.MEASURE, _S.SEALED, at, sealed=found)
+
+
+def request(which: Slice, at: datetime, *, event_id: str, limits: Limits) -> Moved:
+    """Ask for a copy, with an `event_id` that was never used before."""
+    if which.sealed is None:
+        return Refused("NOT_MEASURED", f"{which.id} is not measured yet")
+    if event_id in which.superseded:
+        return Refused("EVENT_USED", f"{which.id} was requested as {event_id} under an earlier seal")
+    deadline = at + limits.answer_within(1)
+    return step(which, Action.REQUEST, _S.REQUESTED, at, event_id=event_id, attempt=1, deadline=deadline)
+
+
+def heartbeat(which: Slice, at: datetime, *, limits: Limits, who: str) -> Moved:
+    """Note that somebody works on the copy."""
+    deadline = at + limits.silence(which.size_bytes)
+    return step(which, Action.HEARTBEAT, _S.COPYING, at, Party.ARCHIVER, who, deadline=deadline)
+
+
+def confirm(which: Slice, at: datetime, *, copy: Copy, who: str) -> Moved:
+    """Note where a copy is said to be; it counts for nothing until it is read back."""
+    if copy.event_id != which.event_id:
+        return Refused("OTHER_EVENT", f"{which.id} is requested as {which.event_id}, not as {copy.event_id}")
+    return step(
+        which, Action.CONFIRM, _S.CONFIRMED, at, Party.ARCHIVER, who, copy=copy, deadline=None, reason=None
+    )
+
+
+def fail(which: Slice, at: datetime, *, why: str, who: str, limits: Limits, retryable: bool = True) -> Moved:
+    """Note that the archiver failed; the request rests, then goes out again. Not `retryable`: no attempt is left."""
+    attempt = which.attempt if retryable else max(which.attempt, limits.max_attempts)
+    deadline = at if attempt >= limits.max_attempts else at + limits.backoff(attempt)
+    told: dict[str, Any] = {"attempt": attempt, "deadline": deadline, "reason": why}
+    return step(which, Action.FAIL, _S.REQUESTED, at, Party.ARCHIVER, who, why=why, **told)
+
+
+def request_again(which: Slice, at: datetime, *, limits: Limits) -> Moved:
+    """Send the same request once more, since its deadline passed."""
+    if which.deadline is not None and at < which.deadline:
+        return Refused("TOO_EARLY", f"{which.id} has time until {which.deadline.isoformat()}")
+    if which.attempt >= limits.max_attempts:
+        return Refused("SPENT", f"{which.id} was requested {which.attempt} times: give it up")
+    told: dict[str, Any] = {
+        "attempt": which.attempt + 1,
+        "deadline": at + limits.answer_within(which.attempt + 1),
+    }
+    return step(which, Action.REQUEST_AGAIN, _S.REQUESTED, at, **told)
+
+
+def give_up(which: Slice, at: datetime, *, limits: Limits) -> Moved:
+    """Open the range again: its attempts are spent, or it was sealed for too long without a verified copy."""
+    why = overdue(which, at, limits)
+    if why is None:
+        return Refused("TOO_EARLY", f"{which.id}: nothing is overdue")
+    return step(which, Action.GIVE_UP, _S.ABORTED, at, why=why, deadline=None, held_from=None)
+
+
+def overdue(which: Slice, at: datetime, limits: Limits) -> str | None:
+    """Return why `give_up` is due, None if it is not. A copy that is verified waits for as long as it takes."""
+    if which.stage not in UNVERIFIED:
+        return None
+    if which.sealed_at is not None and at - which.sealed_at >= limits.longest_seal:
+        return _because(which, f"no verified copy within {limits.longest_seal}")
+    spent = which.attempt >= limits.max_attempts and which.deadline is not None and which.deadline <= at
+    if spent and which.state in {_S.REQUESTED, _S.COPYING}:
+        return _because(which, f"no copy after {which.attempt} attempts")
+    return None
+
+
+def verify(which: Slice, at: datetime, *, read: Copy, found: Measured) -> Moved:
+    """Judge what the service itself read from `read`: equal is VERIFIED, anything else is QUARANTINED."""
+    if refusal := _other_copy(which, read):
+        return refusal
+    assert which.sealed is not None
+    if found == which.sealed:
+        proof = Verification(copy=read, found=found, at=at)
+        return step(which, Action.VERIFY, _S.VERIFIED, at, verified=proof, reason=None)
+    return step(which, Action.QUARANTINE, _S.QUARANTINED, at, why=difference(which.sealed, found))
+
+
+def quarantine(which: Slice, at: datetime, *, read: Copy, why: str) -> Moved:
+    """Set a copy aside that cannot be read for good: outside of the allowed roots, absent, or not what it should be."""
+    return _other_copy(which, read) or step(which, Action.QUARANTINE, _S.QUARANTINED, at, why=why)
+
+
+def reseal(which: Slice, at: datetime, *, found: Measured) -> Moved:
+    """Begin again under a new seal: somebody changed the rows behind the first one. Never a drop."""
+    if found == which.sealed:
+        return Refused("UNCHANGED", f"{which.id} is as it was sealed")
+    assert which.sealed is not None
+    why = f"the rows changed under the seal: {difference(which.sealed, found)}"
+    return step(which, Action.RESEAL, _S.SEALED, at, why=why, **new_seal(which))
+
+
+def drop(which: Slice, at: datetime, *, found: Measured, holds: Iterable[Hold]) -> Moved:
+    """Let the rows go. `found`: measured in this very transaction, under a lock that keeps writers out."""
+    if refusal := held_back(which, holds, "dropped"):
+        return refusal
+    proof = which.verified
+    if which.state is not _S.VERIFIED or proof is None:
+        return not_allowed(which, Action.DROP)
+    if proof.copy != which.copy or proof.copy.event_id != which.event_id or proof.found != which.sealed:
+        return Refused("OTHER_COPY", f"{which.id}: what was verified is not this copy of this seal")
+    if found != proof.found:
+        return Refused(
+            "CHANGED", f"{which.id} changed under its seal: {difference(proof.found, found)}; seal it again"
+        )
+    return step(which, Action.DROP, _S.DROPPED, at, reason=None)
+
+
+def _other_copy(which: Slice, read: Copy) -> Refused | None:
+    if which.state is _S.CONFIRMED and which.copy == read and read.event_id == which.event_id:
+        return None
+    return Refused(
+        "OTHER_COPY", f"{which.id} is {which.state}; the copy that was read is not the one to verify"
+    )
+
+
+def _because(which: Slice, why: str) -> str:
+    return f"{why}; the last reason given: {which.reason}" if which.reason else why

@@ -1,0 +1,181 @@
+"""A slice as the registry keeps it: its seal, what was asked and answered, what we verified ourselves. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from tidemill.domain.archive import ArchiveState, LakeColumn, LakeFile, Measured, SliceId, Source
+from tidemill.domain.retention import Retention
+
+OPEN: Final = frozenset({ArchiveState.LIVE, ArchiveState.ELIGIBLE, ArchiveState.ABORTED})
+"""The states in which rows of the range go to the hypertable; in all others they are diverted."""
+
+UNVERIFIED: Final = frozenset(
+    {ArchiveState.SEALED, ArchiveState.REQUESTED, ArchiveState.COPYING, ArchiveState.CONFIRMED}
+)
+"""Sealed, and no verified copy yet: a slice may not stay there longer than `Limits.longest_seal`."""
+
+
+class Party(StrEnum):
+    """Who may do something to a slice."""
+
+    SERVICE = "service"
+    ARCHIVER = "archiver"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an archiver says about its copy. It decides nothing; it helps to find out what went wrong."""
+
+    row_count: int | None = None
+    digest: str | None = None
+    min_time: datetime | None = None
+    max_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Where a copy is said to be: the answer to `attempt` of `event_id`. `files` is empty if it was not told."""
+
+    event_id: str
+    attempt: int
+    location: str
+    files: tuple[LakeFile, ...] = ()
+    lake_format: str = "parquet"
+    snapshot_id: int | None = None
+    claimed: Claim = Claim()
+    whole_event: bool = False  # the location holds all rows of the event: split them by the slices' bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the service itself read back from `copy`, and when. Only `machine.verify` makes one."""
+
+    copy: Copy
+    found: Measured
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Rows of `table` from `start` to `end` (None: without bound) must not leave, whatever the policy says."""
+
+    table: str
+    start: datetime | None
+    end: datetime | None
+    reason: str
+    who: str
+    since: datetime
+
+    def covers(self, which: SliceId) -> bool:
+        """Return whether the hold and the slice share any time."""
+        return (
+            which.table == self.table
+            and (self.start is None or which.end > self.start)
+            and (self.end is None or which.start < self.end)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One row of the registry; `since` is when it came into `state`.
+
+    `chunk`: what messages call it, unique within an event: the chunk's `schema.name`, or `late_name` for late rows.
+    `seal`: counts the seals of this slice; results of work that began under another seal are void. `sealed_at`: since
+    when its rows are kept unchanged for a copy. `sealed`: what was measured under this seal. `event_id`: the request of
+    this seal. `attempt`: how often it was sent. `deadline`: when it is sent again. `superseded`: requests of earlier
+    seals, whose copies the next one replaces. `held_from`: where a released hold returns to.
+    """
+
+    id: SliceId
+    state: ArchiveState
+    since: datetime
+    source: Source
+    chunk: str
+    size_bytes: int = 0
+    columns: tuple[LakeColumn, ...] = ()
+    seal: int = 0
+    sealed_at: datetime | None = None
+    sealed: Measured | None = None
+    event_id: str | None = None
+    attempt: int = 0
+    deadline: datetime | None = None
+    copy: Copy | None = None
+    verified: Verification | None = None
+    held_from: ArchiveState | None = None
+    restore_until: datetime | None = None
+    reason: str | None = None
+    superseded: tuple[str, ...] = ()
+
+    @property
+    def is_closed(self) -> bool:
+        """Return whether rows of its range are diverted."""
+        return self.state not in OPEN
+
+    @property
+    def stage(self) -> ArchiveState:
+        """Return the state, or for a held slice the one it was held from."""
+        return self.held_from or self.state
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long to wait for whom. The same request is sent again with growing patience, then given up."""
+
+    first_answer: timedelta = timedelta(minutes=15)
+    heartbeat: timedelta = timedelta(hours=1)
+    first_backoff: timedelta = timedelta(minutes=1)
+    longest_wait: timedelta = timedelta(hours=6)
+    longest_seal: timedelta = timedelta(hours=24)
+    max_attempts: int = 8
+    bytes_per_s: int | None = None
+
+    @classmethod
+    def of(cls, policy: Retention) -> Limits:
+        """Return the limits of a table's policy."""
+        return cls(longest_seal=policy.longest_seal, bytes_per_s=policy.bytes_per_s)
+
+    def answer_within(self, attempt: int) -> timedelta:
+        """Return how long the archiver has to begin: doubled with every attempt."""
+        return min(self.first_answer * (1 << attempt - 1), self.longest_wait)
+
+    def backoff(self, attempt: int) -> timedelta:
+        """Return how long a failed request rests before it is sent again: doubled with every attempt."""
+        return min(self.first_backoff * (1 << attempt - 1), self.longest_wait)
+
+    def silence(self, size_bytes: int) -> timedelta:
+        """Return how long a copy may take without a word: ten times what it should take at the agreed rate."""
+        if self.bytes_per_s is None:
+            return self.heartbeat
+        return max(self.heartbeat, timedelta(seconds=10 * size_bytes / self.bytes_per_s))
+
+
+def late_name(which: SliceId) -> str:
+    """Return what messages call the late rows of a range (`public.ticks late 2010-01-01T00:00:00+00:00`)."""
+    return f"{which.table} late {which.start.isoformat()}"
+
+
+def held(which: SliceId, holds: Iterable[Hold]) -> Hold | None:
+    """Return a hold that covers the slice, if there is one."""
+    return next((hold for hold in holds if hold.covers(which)), None)
+
+
+def together(parts: Iterable[Measured]) -> Measured:
+    """Return the measurement of the union of disjoint sets of rows, such as all restored slices of one range."""
+    measured = list(parts)
+    sums, xors = 0, 0
+    for part in measured:
+        _, digest_sum, digest_xor = part.digest.split(":")
+        sums = (sums + int(digest_sum, 16)) % 2**64
+        xors ^= int(digest_xor, 16)
+    return Measured(
+        row_count=sum(part.row_count for part in measured),
+        digest=f"v1:{sums:016x}:{xors:016x}",
+        min_time=min((part.min_time for part in measured if part.min_time is not None), default=None),
+        max_time=max((part.max_time for part in measured if part.max_time is not None), default=None),
+    )
