@@ -102,6 +102,22 @@ create table tm.published (
   event_id text, at timestamptz not null default clock_timestamp()
 ) with (fillfactor = 20);
 
+-- Reconciliations: where the history of a lane goes on otherwise than its topics say. Events up to forked_at stay in
+-- force; those behind it, up to continued_at, were withdrawn; the timeline's own follow continued_at. The rest is what
+-- the topics held and the hint said at that moment, so that the next comparison knows what was known.
+create table tm.timeline (
+  lane smallint not null references tm.lane, timeline int not null,
+  forked_at bigint not null, continued_at bigint not null, position bigint not null,
+  topic_sequence bigint not null, topic_position bigint, at timestamptz not null default clock_timestamp(),
+  primary key (lane, timeline), check (forked_at <= continued_at));
+
+-- Records in topics of ours that somebody else wrote: seen by read models, accepted by an operator up to an offset.
+create table tm.foreign_record (
+  lane smallint not null references tm.lane, topic text not null,
+  records bigint not null default 0, first_offset bigint, last_offset bigint, last_seen timestamptz,
+  accepted_offset bigint, accepted_at timestamptz, reason text,
+  primary key (lane, topic));
+
 create table tm.parked (
   lane smallint not null, position bigint not null, topic text not null, partition int not null,
   record_offset bigint not null, key bytea, value bytea, headers jsonb not null,

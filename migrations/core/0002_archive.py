@@ -1,0 +1,174 @@
+"""The archive: what of a hypertable left, how far the rest is, who said so; rows that came too late; two roles.
+
+Revision ID: core_0002
+Revises: core_0001
+"""
+
+from __future__ import annotations
+
+from tidemill.storage.revisions import run_script
+
+revision = "core_0002"
+down_revision = "core_0001"
+branch_labels = None
+depends_on = None
+
+ROLES = """
+-- The archiver reads hypertables and nothing else. The right to drop belongs to a role of its own, which is also a
+-- service, since it owns the archive's lane.
+do $$
+declare name text;
+begin
+  foreach name in array array['tidemill_archiver', 'tidemill_retention'] loop
+    if not exists (select from pg_catalog.pg_roles where rolname = name) then
+      begin
+        execute format('create role %I nologin', name);
+      exception when duplicate_object or unique_violation then null;
+      end;
+    end if;
+  end loop;
+  begin
+    grant tidemill_service to tidemill_retention;
+  exception when unique_violation then null;  -- another database of the server was migrated at the same moment
+  end;
+end $$;
+"""
+
+TABLES = """
+create schema tm_late;
+comment on schema tm_late is 'Tidemill: rows that came for a span of time that is sealed or gone; they are archived too.';
+
+-- One row per slice: a span of a hypertable (that of one chunk) and the how-manieth archival of it. While any slice of a
+-- span is closed, batches put rows of that span into tm_late. Rows of dropped slices stay: they are the tombstones.
+create table tm.archive (
+  table_name text not null, range_start timestamptz not null, range_end timestamptz not null, generation int not null,
+  state text not null, closed boolean not null, since timestamptz not null,
+  source text not null check (source in ('chunk', 'late')), chunk text,
+  event_id text, attempt int not null default 0, deadline timestamptz, supersedes text[] not null default '{}',
+  columns jsonb, time_column text not null,
+  row_count bigint, digest text, min_time timestamptz, max_time timestamptz, size_bytes bigint,
+  copy jsonb,                                 -- where the archiver says that the copy is, and what it says of it
+  verified_at timestamptz, restore_until timestamptz, held_from text, reason text, sealed_at timestamptz,
+  primary key (table_name, range_start, generation));
+create index archive_event on tm.archive (event_id) where event_id is not null;
+create index archive_closed on tm.archive (table_name, range_end) where closed;
+
+create table tm.archive_trail (
+  entry bigint generated always as identity primary key,
+  table_name text not null, range_start timestamptz not null, generation int not null,
+  before text, after text not null, event_id text, who text not null, why text not null,
+  at timestamptz not null default clock_timestamp());
+create index archive_trail_slice on tm.archive_trail (table_name, range_start, generation);
+
+create table tm.archive_hold (
+  hold bigint generated always as identity primary key,
+  table_name text not null, range_start timestamptz not null, range_end timestamptz not null,
+  reason text not null, who text not null, since timestamptz not null default clock_timestamp(),
+  check (range_start < range_end));
+"""
+
+ROUTINES = """
+-- The mutex between batches and the archive, per hypertable: a batch shares it until it commits, whoever opens or closes
+-- a span holds it alone. Two statements in one call: the second one's snapshot is taken when the lock is held.
+create function tm.closed_ranges(wanted text, first timestamptz, last timestamptz)
+returns table (range_start timestamptz, range_end timestamptz) language plpgsql volatile as $$
+begin
+  perform pg_advisory_xact_lock_shared(7018643, hashtext(wanted));
+  return query select distinct a.range_start, a.range_end from tm.archive a
+    where a.table_name = wanted and a.closed and a.range_end > first and a.range_start <= last order by 1;
+end $$;
+
+create function tm.lock_ranges(wanted text) returns void language sql volatile as $$
+  select pg_advisory_xact_lock(7018643, hashtext(wanted))
+$$;
+
+create function tm.late_table(wanted text) returns text language sql immutable as $$
+  select format('tm_late.%I', replace(wanted, '.', '__'))
+$$;
+
+-- For a context's migration: the place for late rows of a hypertable, and who may read it. Again after a column was added.
+create procedure tm.prepare_late(hypertable regclass) language plpgsql as $$
+declare wanted text; late text; missing record;
+begin
+  select format('%s.%s', n.nspname, c.relname) into wanted
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = hypertable;
+  late := tm.late_table(wanted);
+  execute format('create table if not exists %s (like %s, tm_range_start timestamptz not null, tm_generation int,
+                  tm_at timestamptz not null default clock_timestamp())', late, hypertable);
+  for missing in select a.attname, format_type(a.atttypid, a.atttypmod) as type from pg_attribute a
+      where a.attrelid = hypertable and a.attnum > 0 and not a.attisdropped and not exists (
+        select from pg_attribute l where l.attrelid = late::regclass and l.attname = a.attname and not l.attisdropped) loop
+    execute format('alter table %s add column %I %s', late, missing.attname, missing.type);
+  end loop;
+  execute format('create index if not exists %I on %s (tm_range_start, tm_generation)',
+                 replace(wanted, '.', '__') || '_slice', late);
+  execute format('grant select, insert, update, delete on %s to tidemill_service', late);
+  execute format('grant select on %s, %s to tidemill_service, tidemill_archiver', late, hypertable);
+  execute format('grant usage on schema %I to tidemill_archiver', split_part(wanted, '.', 1));
+end $$;
+
+-- Writers wait, readers do not. Needs the right to write to a chunk, which nobody but the owner has.
+create procedure tm.lock_slice(wanted text, chunk text) language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if not exists (select from timescaledb_information.chunks c
+      where format('%s.%s', c.hypertable_schema, c.hypertable_name) = wanted
+        and format('%I.%I', c.chunk_schema, c.chunk_name) = chunk) then
+    raise exception '% is no chunk of %', chunk, wanted using errcode = 'TM004';
+  end if;
+  execute format('lock table %s in share mode', chunk::regclass);
+end $$;
+
+-- Let the rows of one slice go: exactly that chunk, or the late rows that were archived. Who calls it has compared the
+-- rows with the verified copy, in this transaction and under lock_slice; what the registry forbids is refused here.
+create procedure tm.drop_slice(wanted text, start timestamptz, gen int) language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
+declare slice tm.archive%rowtype;
+begin
+  select * into slice from tm.archive a
+    where a.table_name = wanted and a.range_start = start and a.generation = gen for update;
+  if not found or slice.state not in ('verified', 'restored') or slice.verified_at is null then
+    raise exception 'slice % of % (generation %) is not verified', start, wanted, gen using errcode = 'TM005';
+  end if;
+  if exists (select from tm.archive_hold h where h.table_name = wanted
+             and h.range_start < slice.range_end and h.range_end > slice.range_start) then
+    raise exception 'slice % of % is held', start, wanted using errcode = 'TM006';
+  end if;
+  if slice.source = 'late' and slice.state = 'verified' then
+    execute format('delete from %s where tm_range_start = $1 and tm_generation = $2', tm.late_table(wanted))
+      using start, gen;
+  elsif slice.chunk is not null then
+    perform _timescaledb_functions.drop_chunk(slice.chunk::regclass);
+  end if;
+end $$;
+"""
+
+GRANTS = """
+revoke execute on all routines in schema tm from public;
+grant execute on all routines in schema tm to tidemill_service;
+revoke execute on procedure tm.lock_slice(text, text), tm.drop_slice(text, timestamptz, int), tm.prepare_late(regclass)
+  from tidemill_service;
+grant execute on procedure tm.lock_slice(text, text), tm.drop_slice(text, timestamptz, int) to tidemill_retention;
+grant usage on schema tm_late to tidemill_service, tidemill_archiver;
+revoke update, delete on tm.archive_trail from tidemill_service;
+"""
+
+
+def upgrade() -> None:
+    """Create the registry of the archive."""
+    for part in (ROLES, TABLES, ROUTINES, GRANTS):
+        run_script(part)
+
+
+def downgrade() -> None:
+    """Drop the registry and the late rows. The roles stay: other databases of the server use them."""
+    run_script("""
+      drop schema tm_late cascade;
+      drop procedure tm.drop_slice(text, timestamptz, int);
+      drop procedure tm.lock_slice(text, text);
+      drop procedure tm.prepare_late(regclass);
+      drop function tm.late_table(text);
+      drop function tm.lock_ranges(text);
+      drop function tm.closed_ranges(text, timestamptz, timestamptz);
+      drop table tm.archive_hold, tm.archive_trail, tm.archive;
+    """)
