@@ -36,42 +36,24 @@ def ill_with(serving: Serving, dependency: str) -> bool:
 def stopped_in_time(serving: Serving) -> int:
     began = time.monotonic()
     code = serving.stop(timeout_s=DRAIN_S + 2)
-    assert time.monotonic() - began <= DRAIN_S + 1
+    assert time.monotonic() - began <= DRAIN_S
     return code
 
 
-@pytest.mark.parametrize(("server", "how"), [("kafka", "killed"), ("postgres", "frozen")])
-def test_an_outage_is_said_survived_and_leaves_nothing_behind(
-    breakable: Installation, breakable_stack: Stack, server: str, how: str
-) -> None:
-    dependency = {"kafka": "kafka", "postgres": "database"}[server]
-    with breakable.serving() as serving:
-        send(breakable, 1)
-        BREAK[how](getattr(breakable_stack, server))
-        eventually_blocking(lambda: ill_with(serving, dependency), 20, f"{dependency} to be missed")
-        assert serving.process.poll() is None
-        breakable_stack.mend()
-        eventually_blocking(lambda: serving.health()[0] == 200, 60, "health to come back")
-        send(breakable, 2)
-        assert stopped_in_time(serving) == 0
-        lines = serving.log.read_text().splitlines()
-    assert len(lines) < 1_000, "the client's flood is held back"
-    (rows,) = breakable.fetch("select count(*) as rows from public.market_data")
-    assert rows["rows"] == 2
-
-
 @pytest.mark.parametrize(
-    ("server", "how"), [("kafka", "killed"), ("kafka", "frozen"), ("postgres", "frozen")]
+    ("server", "how"),
+    [("kafka", "killed"), ("kafka", "frozen"), ("postgres", "killed"), ("postgres", "frozen")],
 )
 def test_it_can_be_stopped_while_a_server_is_away(
     breakable: Installation, breakable_stack: Stack, server: str, how: str
 ) -> None:
+    """With nothing in flight; under load, and for all processes: see the journey through the outages."""
     dependency = {"kafka": "kafka", "postgres": "database"}[server]
     with breakable.serving() as serving:
         send(breakable, 1)
         BREAK[how](getattr(breakable_stack, server))
         eventually_blocking(lambda: ill_with(serving, dependency), 20, f"{dependency} to be missed")
-        assert stopped_in_time(serving) in {0, 3}
+        assert stopped_in_time(serving) == 0
 
 
 def test_it_can_be_started_before_its_servers(breakable: Installation, breakable_stack: Stack) -> None:
