@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from tidemill.domain.archival import ArchivalConfirmation
-from tidemill.domain.archive import SliceId
+from tidemill.domain.archival import ArchivalConfirmation, ArchivalResult, ArchivalStatus
+from tidemill.domain.archive import ArchiveState, LakeFile, SliceId
 from tidemill.domain.decision import Rejected
-from tidemill.retention.slices import Limits, Slice
-from tidemill.retention.transitions import Step
+from tidemill.retention import machine
+from tidemill.retention.slices import NOT_TOLD, Claim, Copy, Limits, Slice
+from tidemill.retention.transitions import Refused, Step
 
 CODES: Final[dict[str, str]] = {
     "UNKNOWN_ARCHIVAL": "no archival has this event_id: send back the event's own, to the topic of the same deployment",
@@ -25,6 +26,23 @@ CODES: Final[dict[str, str]] = {
     "NOT_AN_ANSWER": "an archiver answers in_progress, completed or failed: mend the archiver",
 }
 """Why a confirmation is rejected, or ignored for a slice, with what the archiver should do."""
+
+
+_S = ArchiveState
+_SETTLED: Final = {
+    _S.LIVE: "ARCHIVAL_ABORTED",
+    _S.ELIGIBLE: "ARCHIVAL_ABORTED",
+    _S.ABORTED: "ARCHIVAL_ABORTED",
+    _S.CONFIRMED: "ARCHIVAL_SETTLED",
+    _S.VERIFIED: "ARCHIVAL_SETTLED",
+    _S.DROPPED: "ARCHIVAL_SETTLED",
+    _S.RESTORED: "ARCHIVAL_SETTLED",
+    _S.HELD: "ARCHIVAL_HELD",
+    _S.QUARANTINED: "ARCHIVAL_QUARANTINED",
+}
+"""What is answered to a request of a slice that waits for no answer (any more)."""
+
+_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +64,132 @@ class Folded:
     @property
     def rejected(self) -> Rejected | None:
         """Return why nothing at all was done, None if there is a step."""
-        raise NotImplementedError
+        if self.steps:
+            return None
+        order = list(CODES)
+        first = min(self.ignored, key=lambda each: order.index(each.code))
+        others = len(self.ignored) - 1
+        more = f" (and {others} more chunks)" if others else ""
+        return Rejected(first.code, f"{first.message}{more}: {CODES[first.code]}")
 
 
 def fold(confirmation: ArchivalConfirmation, slices: Sequence[Slice], at: datetime, limits: Limits) -> Folded:
     """Return what `confirmation` does to `slices`: all that have its event_id, or had it under an earlier seal."""
-    raise NotImplementedError
+    event_id = confirmation.event_id
+    named = [each for each in slices if event_id == each.event_id or event_id in each.superseded]
+    if not named:
+        return _nothing("UNKNOWN_ARCHIVAL", f"event_id {event_id!r}")
+    if confirmation.status is ArchivalStatus.PENDING:
+        return _nothing("NOT_AN_ANSWER", "status pending is what an event says")
+    done = list(_answers(confirmation, named, at, limits))
+    return Folded(
+        tuple(each for each in done if isinstance(each, Step)),
+        tuple(each for each in done if isinstance(each, Ignored)),
+    )
+
+
+def _nothing(code: str, message: str) -> Folded:
+    return Folded((), (Ignored(None, code, message),))
+
+
+def _answers(
+    confirmation: ArchivalConfirmation, named: Sequence[Slice], at: datetime, limits: Limits
+) -> Iterator[Step | Ignored]:
+    """Go through what is said of each chunk, then through the chunks of which nothing is said apart."""
+    answered: set[SliceId] = set()
+    for result in confirmation.chunks:
+        which = _find(result, named)
+        if which is None:
+            yield Ignored(None, "UNKNOWN_CHUNK", f"chunk {result.chunk_name!r} {result.generation}")
+        elif which.id in answered:
+            yield Ignored(which.id, "ARCHIVAL_SETTLED", f"{which.id} is answered twice, the first counts")
+        else:
+            answered.add(which.id)
+            yield _Answer.of_result(confirmation, result).to(which, at, limits)
+    if confirmation.chunks and confirmation.status is ArchivalStatus.COMPLETED:
+        return  # what is left out is not completed: it will be asked for again
+    for which in named:
+        if which.id not in answered:
+            yield _Answer.of_event(confirmation).to(which, at, limits)
+
+
+def _find(result: ArchivalResult, named: Sequence[Slice]) -> Slice | None:
+    """Return the slice that a result speaks of; an archiver that knows no generations says 1, or nothing."""
+    for which in named:
+        if which.chunk == result.chunk_name and result.generation in (which.id.generation, 1):
+            return which
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What is said of one chunk."""
+
+    confirmation: ArchivalConfirmation
+    status: ArchivalStatus
+    why: str
+    files: tuple[LakeFile, ...] = ()
+    claimed: Claim = NOT_TOLD
+
+    @classmethod
+    def of_event(cls, confirmation: ArchivalConfirmation) -> _Answer:
+        return cls(confirmation, confirmation.status, _why(confirmation))
+
+    @classmethod
+    def of_result(cls, confirmation: ArchivalConfirmation, result: ArchivalResult) -> _Answer:
+        files = tuple(
+            LakeFile(each.path, each.size_bytes, each.row_count, each.sha256) for each in result.files
+        )
+        claimed = Claim(result.row_count, result.digest, result.min_time, result.max_time)
+        return cls(confirmation, result.status, _why(result) or _why(confirmation), files, claimed)
+
+    def to(self, which: Slice, at: datetime, limits: Limits) -> Step | Ignored:
+        """Return the step that the answer leads to, or why it is ignored."""
+        if which.event_id != self.confirmation.event_id:
+            return self._ignored(which, "STALE_ARCHIVAL")
+        if which.state in _SETTLED:
+            return self._ignored(which, _SETTLED[which.state])
+        moved = self._moved(which, at, limits)
+        return self._ignored(which, moved.code) if isinstance(moved, Refused) else moved
+
+    def _moved(self, which: Slice, at: datetime, limits: Limits) -> Step | Refused:
+        who = self.confirmation.service_name
+        if self.status is ArchivalStatus.IN_PROGRESS:
+            return machine.heartbeat(which, at, limits=limits, who=who)
+        if self.status is ArchivalStatus.FAILED:
+            if (self.confirmation.attempt or which.attempt) < which.attempt:
+                return Refused("STALE_ARCHIVAL", "a later attempt is under way")
+            retryable = self.confirmation.retryable is not False
+            return machine.fail(which, at, why=self.why, who=who, limits=limits, retryable=retryable)
+        if self.status is ArchivalStatus.COMPLETED:
+            copy = self._copy(which)
+            if copy is None:
+                return Refused("NO_LOCATION", "neither lakehouse_path nor files")
+            return machine.confirm(which, at, copy=copy, who=who)
+        return Refused("NOT_AN_ANSWER", "pending is what an event says")
+
+    def _copy(self, which: Slice) -> Copy | None:
+        """Return where the copy is said to be, None if that is not told."""
+        told = self.confirmation
+        location = told.lakehouse_path or ""
+        empty = which.sealed is not None and which.sealed.row_count == 0
+        if not (location or self.files or empty):
+            return None
+        return Copy(
+            event_id=told.event_id,
+            attempt=which.attempt,
+            location=location,
+            files=self.files,
+            lake_format=told.lake_format or "parquet",
+            snapshot_id=told.snapshot_id,
+            claimed=self.claimed,
+        )
+
+    def _ignored(self, which: Slice, code: str) -> Ignored:
+        return Ignored(which.id, code, f"{which.id} is {which.state} since {which.since.isoformat()}")
+
+
+def _why(told: ArchivalConfirmation | ArchivalResult) -> str:
+    """Return the reason given, as one line of a listing."""
+    words = " ".join(part for part in (told.error_code, told.error_message) if part).split()
+    return " ".join(words)[:_LONGEST_REASON]

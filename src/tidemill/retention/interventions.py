@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from tidemill.domain.archive import ArchiveState, Measured
@@ -37,23 +37,33 @@ def let_go(which: Slice, at: datetime, *, who: str, why: str, holds: Iterable[Ho
 
 def retry(which: Slice, at: datetime, *, who: str, why: str) -> Moved:
     """Take a quarantined slice through a new seal, measurement and request."""
-    told = {**new_seal(which), "sealed_at": at, "restore_until": None}
+    told = {**new_seal(which), "sealed_at": at}
     return step(which, Action.RETRY, _S.SEALED, at, Party.OPERATOR, who, why=why, **told)
 
 
 def release(which: Slice, at: datetime, *, who: str, why: str) -> Moved:
     """Open the range again by an operator's word; its rows stay in the database."""
-    told = {"deadline": None, "restore_until": None}
-    return step(which, Action.RELEASE, _S.ABORTED, at, Party.OPERATOR, who, why=why, **told)
+    return step(which, Action.RELEASE, _S.ABORTED, at, Party.OPERATOR, who, why=why, deadline=None)
 
 
-def restore(which: Slice, at: datetime, *, found: Measured, until: datetime, who: str) -> Moved:
-    """Note that the rows are back until `until`. `found`: what was brought back, measured before the commit."""
-    if which.sealed is not None and found != which.sealed:
+def restore(
+    which: Slice,
+    at: datetime,
+    *,
+    found: Measured,
+    until: datetime,
+    chunk: str,
+    who: str,
+    why: str | None = None,
+) -> Moved:
+    """Note that the rows are back, in `chunk`, until `until`. `found`: what was brought back, before the commit."""
+    if which.verified is None or found != which.verified.found:
+        expected = which.verified.found if which.verified else found
         return Refused(
-            "CHANGED", f"{which.id}: the copy is not what left: {difference(which.sealed, found)}; scrub it"
+            "CHANGED", f"{which.id}: what came back is not what left: {difference(expected, found)}; scrub it"
         )
-    return step(which, Action.RESTORE, _S.RESTORED, at, Party.OPERATOR, who, restore_until=until)
+    told = {"restore_until": until, "chunk": chunk}
+    return step(which, Action.RESTORE, _S.RESTORED, at, Party.OPERATOR, who, why=why, **told)
 
 
 def evict(
@@ -62,37 +72,39 @@ def evict(
     *,
     found: Measured,
     holds: Iterable[Hold],
-    beside: Iterable[Slice] = (),
+    beside: Sequence[Slice] = (),
     operator: str | None = None,
 ) -> Moved:
     """Let restored rows go again without a new copy: they are what was verified, measured under lock just now.
 
-    `found` is of all rows of the range; `beside`: the range's other restored slices. Before `restore_until` only an
-    `operator` may.
+    `found` is of all rows of the range; `beside`: the range's other restored slices, which go with this one. Before the
+    last `restore_until` of them only an `operator` may.
     """
     if refusal := held_back(which, holds, "evicted"):
         return refusal
-    if operator is None and which.restore_until is not None and at < which.restore_until:
-        return Refused("TOO_EARLY", f"{which.id} was restored until {which.restore_until.isoformat()}")
-    if refusal := _changed(which, found, beside):
-        return refusal
+    until = max((each.restore_until for each in (which, *beside) if each.restore_until), default=at)
+    if operator is None and at < until:
+        return Refused("TOO_EARLY", f"{which.id} was restored until {until.isoformat()}")
+    changed = _change(which, found, beside)
+    if changed is not None:
+        return Refused("CHANGED", f"{which.id} {changed}")
     by, who = (Party.OPERATOR, operator) if operator else (Party.SERVICE, "service")
-    return step(which, Action.EVICT, _S.DROPPED, at, by, who, restore_until=None)
+    return step(which, Action.EVICT, _S.DROPPED, at, by, who, restore_until=None, reason=None)
 
 
-def spoil(which: Slice, at: datetime, *, found: Measured, beside: Iterable[Slice] = ()) -> Moved:
+def spoil(which: Slice, at: datetime, *, found: Measured, beside: Sequence[Slice] = ()) -> Moved:
     """Set restored rows aside that somebody changed: an operator decides whether they are archived or stay."""
-    refusal = _changed(which, found, beside)
-    if refusal is None:
+    changed = _change(which, found, beside)
+    if changed is None:
         return Refused("UNCHANGED", f"{which.id} is as it was restored")
-    return step(which, Action.SPOIL, _S.QUARANTINED, at, why=refusal.message)
+    return step(which, Action.SPOIL, _S.QUARANTINED, at, why=changed, restore_until=None)
 
 
-def _changed(which: Slice, found: Measured, beside: Iterable[Slice]) -> Refused | None:
-    expected = [each.sealed for each in (which, *beside) if each.sealed is not None]
-    whole = expected[0] if len(expected) == 1 else together(expected)
-    if which.verified is None or which.sealed != which.verified.found:
-        return Refused("OTHER_COPY", f"{which.id} has no verified copy of its seal")
-    if found == whole:
-        return None
-    return Refused("CHANGED", f"{which.id} changed since it was restored: {difference(whole, found)}")
+def _change(which: Slice, found: Measured, beside: Sequence[Slice]) -> str | None:
+    """Return in what the range's rows differ from the verified copies of all its restored slices."""
+    proofs = [each.verified for each in (which, *beside) if each.state is _S.RESTORED]
+    copies = [proof.found for proof in proofs if proof is not None]
+    if len(copies) != 1 + len(beside):
+        return "has no verified copy of each slice of its range"
+    whole = copies[0] if len(copies) == 1 else together(copies)
+    return None if found == whole else f"changed since it was restored: {difference(whole, found)}"

@@ -46,7 +46,9 @@ def seal(which: Slice, at: datetime, *, columns: tuple[LakeColumn, ...], holds: 
     """Close the range: from now on its rows are diverted, and this slice's rows do not change by us."""
     if refusal := held_back(which, holds, "sealed"):
         return refusal
-    return step(which, Action.SEAL, _S.SEALED, at, **new_seal(which), sealed_at=at, columns=columns)
+    return step(
+        which, Action.SEAL, _S.SEALED, at, **new_seal(which), sealed_at=at, columns=columns, reason=None
+    )
 
 
 def measure(which: Slice, at: datetime, *, seal: int, found: Measured) -> Moved:
@@ -131,7 +133,7 @@ def verify(which: Slice, at: datetime, *, read: Copy, found: Measured) -> Moved:
     """Judge what the service itself read from `read`: equal is VERIFIED, anything else is QUARANTINED."""
     if refusal := _other_copy(which, read):
         return refusal
-    assert which.sealed is not None
+    assert which.sealed is not None  # nothing is requested before it is measured
     if found == which.sealed:
         proof = Verification(copy=read, found=found, at=at)
         return step(which, Action.VERIFY, _S.VERIFIED, at, verified=proof, reason=None)
@@ -145,9 +147,10 @@ def quarantine(which: Slice, at: datetime, *, read: Copy, why: str) -> Moved:
 
 def reseal(which: Slice, at: datetime, *, found: Measured) -> Moved:
     """Begin again under a new seal: somebody changed the rows behind the first one. Never a drop."""
+    if which.sealed is None:
+        return not_allowed(which, Action.RESEAL)
     if found == which.sealed:
         return Refused("UNCHANGED", f"{which.id} is as it was sealed")
-    assert which.sealed is not None
     why = f"the rows changed under the seal: {difference(which.sealed, found)}"
     return step(which, Action.RESEAL, _S.SEALED, at, why=why, **new_seal(which))
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
-from tidemill.domain.archive import SliceId, Source
+from tidemill.domain.archive import ArchiveState, SliceId, Source
 from tidemill.domain.retention import Retention
-from tidemill.retention.slices import Hold, Limits, Slice
+from tidemill.retention.reasons import moment, why_not_dropped
+from tidemill.retention.slices import UNVERIFIED, Hold, Slice, held, late_name
 
 FIRST_RATIO: Final = 0.25
 """Bytes in the lake per byte in the database, until an earlier slice of the table tells better."""
+
+COMPRESSED_RATIO: Final = 1.0
+"""The same for a compressed chunk: Parquet and the columnstore need about as much."""
+
+_S = ArchiveState
+_UNDER_WAY = UNVERIFIED | {_S.VERIFIED}
+_Range = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +48,9 @@ class LateFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known of one table."""
+    """All that is known of one table (`schema.table`)."""
 
+    table: str
     chunks: tuple[ChunkFacts, ...] = ()
     late: tuple[LateFacts, ...] = ()
     slices: tuple[Slice, ...] = ()
@@ -58,7 +67,14 @@ class Candidate:
     size_bytes: int
     lake_bytes: int
     compressed: bool = False
+    last_write: datetime | None = None
     known: Slice | None = None
+
+    def slice(self, at: datetime) -> Slice:
+        """Return the slice as `machine.choose` takes it: the registry's own, or a new one."""
+        if self.known is None:
+            return Slice(self.id, ArchiveState.LIVE, at, self.source, self.chunk, self.size_bytes)
+        return replace(self.known, size_bytes=self.size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +89,17 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`seal`: to be sealed now, oldest first. `queued`: eligible, for the next rounds. `waiting`: not eligible."""
+    """`seal`: to be sealed now, oldest first. `queued`: eligible, for the next rounds. `waiting`: not eligible.
+
+    `quiet_until`: the end of the quiet hours, if they are why nothing is sealed now. `ratio`: bytes in the lake per
+    byte of an uncompressed chunk.
+    """
 
     seal: tuple[Candidate, ...]
     queued: tuple[Candidate, ...]
     waiting: tuple[Waiting, ...]
     ratio: float
+    quiet_until: datetime | None = None
 
     @property
     def lake_bytes(self) -> int:
@@ -88,19 +109,156 @@ class Plan:
 
 def plan(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> Plan:
     """Return what leaves next. `as_of`: the time that ages are counted to; quiet periods and hours are of `now`."""
-    raise NotImplementedError
+    ratio, index = lake_ratio(facts.slices), _Index.of(facts)
+    judged = [_judged(policy, index, each, as_of, now) for each in _candidates(index, ratio)]
+    eligible = list(_first_of_each_range(each for each in judged if isinstance(each, Candidate)))
+    quiet_until = policy.quiet_hours.until(now) if policy.quiet_hours else None
+    busy = sum(1 for each in facts.slices if each.state in _UNDER_WAY)
+    room = 0 if quiet_until else max(policy.most_seals - busy, 0)
+    return Plan(
+        seal=tuple(eligible[:room]),
+        queued=tuple(eligible[room:]),
+        waiting=tuple(each for each in judged if isinstance(each, Waiting)),
+        ratio=ratio,
+        quiet_until=quiet_until,
+    )
 
 
-def batches(slices: Sequence[Slice]) -> tuple[tuple[Slice, ...], ...]:
-    """Return what may share an event: measured, unrequested slices of one table, oldest first, at most 64."""
-    raise NotImplementedError
+def _first_of_each_range(eligible: Iterable[Candidate]) -> Iterator[Candidate]:
+    """Leave the later generations of a range for the next rounds: a range goes round one slice at a time."""
+    taken: set[_Range] = set()
+    for each in eligible:
+        if (each.id.start, each.id.end) not in taken:
+            taken.add((each.id.start, each.id.end))
+            yield each
 
 
-def due_again(slices: Sequence[Slice], now: datetime, limits: Limits) -> tuple[tuple[Slice, ...], ...]:
-    """Return the requests whose deadline passed, grouped as they are sent again: by event and attempt."""
-    raise NotImplementedError
+def lake_ratio(slices: Iterable[Slice]) -> float:
+    """Return bytes in the lake per byte in the database, measured at verified copies whose files were told."""
+    told = [each for each in slices if each.verified and each.verified.copy.files and each.size_bytes > 0]
+    here = sum(each.size_bytes for each in told)
+    there = sum(file.size_bytes for each in told if each.verified for file in each.verified.copy.files)
+    return there / here if here and there else FIRST_RATIO
 
 
-def why_not_dropped(which: Slice, now: datetime, limits: Limits) -> str:
-    """Return one sentence: what is awaited, and what to do."""
-    raise NotImplementedError
+class _Index(NamedTuple):
+    """The facts by what they are looked up by."""
+
+    facts: Facts
+    ranges: Mapping[_Range, Sequence[Slice]]
+    chunks: Mapping[str, ChunkFacts]
+
+    @classmethod
+    def of(cls, facts: Facts) -> _Index:
+        ranges: dict[_Range, list[Slice]] = {}
+        for which in facts.slices:
+            ranges.setdefault((which.id.start, which.id.end), []).append(which)
+        return cls(facts, ranges, {chunk.chunk: chunk for chunk in facts.chunks})
+
+
+def _candidates(index: _Index, ratio: float) -> list[Candidate]:
+    """Return every slice that could ever leave, oldest range first: those in the registry, and those to come."""
+    facts = index.facts
+    found = [_known(which, index, ratio) for which in facts.slices if which.state is not _S.DROPPED]
+    generations = {span: max(each.id.generation for each in known) for span, known in index.ranges.items()}
+    fresh: list[ChunkFacts | LateFacts] = [*_new_chunks(index), *facts.late]
+    for new in fresh:
+        span = (new.start, new.end)
+        generations[span] = generations.get(span, 0) + 1
+        found.append(_new(facts.table, new, generations[span], ratio))
+    return sorted(found, key=lambda each: (each.id.start, each.id.end, each.id.generation))
+
+
+def _new_chunks(index: _Index) -> Iterator[ChunkFacts]:
+    """Return the chunks that no slice names: never archived ones, and what strangers made in ranges that are gone."""
+    for chunk in index.facts.chunks:
+        known = index.ranges.get((chunk.start, chunk.end), ())
+        if not any(each.chunk == chunk.chunk and each.state is not _S.DROPPED for each in known):
+            yield chunk
+
+
+def _known(which: Slice, index: _Index, ratio: float) -> Candidate:
+    chunk = index.chunks.get(which.chunk)
+    size_bytes = chunk.size_bytes if chunk else which.size_bytes
+    compressed = chunk is not None and chunk.compressed
+    return Candidate(
+        id=which.id,
+        source=which.source,
+        chunk=which.chunk,
+        size_bytes=size_bytes,
+        lake_bytes=_lake_bytes(size_bytes, ratio, compressed=compressed),
+        compressed=compressed,
+        last_write=chunk.last_write if chunk else None,
+        known=which,
+    )
+
+
+def _new(table: str, facts: ChunkFacts | LateFacts, generation: int, ratio: float) -> Candidate:
+    which = SliceId(table, facts.start, facts.end, generation)
+    compressed = isinstance(facts, ChunkFacts) and facts.compressed
+    return Candidate(
+        id=which,
+        source=Source.CHUNK if isinstance(facts, ChunkFacts) else Source.LATE,
+        chunk=facts.chunk if isinstance(facts, ChunkFacts) else late_name(which),
+        size_bytes=facts.size_bytes,
+        lake_bytes=_lake_bytes(facts.size_bytes, ratio, compressed=compressed),
+        compressed=compressed,
+        last_write=facts.last_write,
+    )
+
+
+def _lake_bytes(size_bytes: int, ratio: float, *, compressed: bool) -> int:
+    return round(size_bytes * (COMPRESSED_RATIO if compressed else ratio))
+
+
+def _judged(
+    policy: Retention, index: _Index, each: Candidate, as_of: datetime, now: datetime
+) -> Candidate | Waiting:
+    """Return the candidate if it may be sealed, or the first reason why it waits."""
+    known = each.known
+    if known is not None and known.is_closed:
+        return Waiting(
+            each.id, known.state.upper(), why_not_dropped(known, now), known.deadline or known.restore_until
+        )
+    if not policy.enabled:
+        return Waiting(each.id, "DISABLED", f"archiving {each.id.table} is switched off: enable its policy")
+    hold = held(each.id, index.facts.holds)
+    if hold is not None:
+        held_by = f"held by {hold.who} since {hold.since:%Y-%m-%d}, {hold.reason}: release the hold"
+        return Waiting(each.id, "HOLD", held_by)
+    if each.source is Source.CHUNK and each.chunk not in index.chunks:
+        return Waiting(each.id, "GONE", f"{each.chunk} is not in the catalog: somebody else dropped it")
+    return _range_waits(index, each) or _time_waits(policy, each, as_of, now) or each
+
+
+def _range_waits(index: _Index, each: Candidate) -> Waiting | None:
+    """Return why a slice waits for others of its range."""
+    known = index.ranges.get((each.id.start, each.id.end), ())
+    others = [other for other in known if other.id != each.id]
+    for other in others:
+        if other.stage is _S.RESTORED:
+            why = (
+                f"its range is restored until {moment(other.restore_until)}: it goes on when that is evicted"
+            )
+            return Waiting(each.id, "RESTORED", why, other.restore_until)
+        if other.is_closed and other.state is not _S.DROPPED:
+            return Waiting(
+                each.id, "RANGE_BUSY", f"generation {other.id.generation} of its range is {other.state}"
+            )
+    if each.source is Source.LATE and not any(other.state is _S.DROPPED for other in others):
+        return Waiting(each.id, "RANGE_OPEN", "its range is open: the rows belong back in the table")
+    return None
+
+
+def _time_waits(policy: Retention, each: Candidate, as_of: datetime, now: datetime) -> Waiting | None:
+    due = each.id.end + policy.after
+    if as_of < due:
+        return Waiting(each.id, "YOUNG", f"its range leaves {policy.after.days} days after it ends", due)
+    if each.known is not None and each.known.state is _S.ABORTED:
+        again = each.known.since + policy.again_after
+        if now < again:
+            why = f"given up at {moment(each.known.since)}, {each.known.reason or 'no reason given'}: tried again then"
+            return Waiting(each.id, "ABORTED", why, again)
+    if each.last_write is not None and now < each.last_write + policy.quiet:
+        return Waiting(each.id, "WRITTEN", "it was written to lately", each.last_write + policy.quiet)
+    return None

@@ -38,9 +38,16 @@ class Claim:
     max_time: datetime | None = None
 
 
+NOT_TOLD: Final = Claim()
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Where a copy is said to be: the answer to `attempt` of `event_id`. `files` is empty if it was not told."""
+    """Where a copy is said to be: the answer to `event_id`; `attempt` is the one under way when it came.
+
+    Without `files`, `location` holds all rows of the event, to be split by the slices' bounds; with them, their paths
+    are below it, or whole URLs. `location` is empty if only the files were told, or if there is no row to copy.
+    """
 
     event_id: str
     attempt: int
@@ -48,13 +55,12 @@ class Copy:
     files: tuple[LakeFile, ...] = ()
     lake_format: str = "parquet"
     snapshot_id: int | None = None
-    claimed: Claim = Claim()
-    whole_event: bool = False  # the location holds all rows of the event: split them by the slices' bounds
+    claimed: Claim = NOT_TOLD
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What the service itself read back from `copy`, and when. Only `machine.verify` makes one."""
+    """What the service itself read back from `copy`, and when. `machine.verify` makes it, the registry keeps it."""
 
     copy: Copy
     found: Measured

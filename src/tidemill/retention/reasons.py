@@ -1,0 +1,42 @@
+"""Why a slice is still in the database: one sentence for each state, with what to do. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tidemill.domain.archive import ArchiveState
+from tidemill.retention.slices import Slice
+
+_S = ArchiveState
+
+
+def why_not_dropped(which: Slice, now: datetime) -> str:
+    """Return one sentence: what is awaited, and what to do."""
+    late = which.deadline is not None and which.deadline <= now
+    told = {
+        _S.LIVE: "it is not old enough yet: see `tidemill retention plan`",
+        _S.ELIGIBLE: "it is next to be sealed: run `tidemill serve retention`",
+        _S.SEALED: "it is being measured" if which.sealed is None else "its request is about to be sent",
+        _S.REQUESTED: f"request {which.event_id} (attempt {which.attempt}) waits for an archiver, "
+        + ("overdue: is `tidemill serve archiver` running?" if late else f"until {moment(which.deadline)}"),
+        _S.COPYING: f"an archiver copies it, its next word is due by {moment(which.deadline)}"
+        + (", overdue: look at the archiver" if late else ""),
+        _S.CONFIRMED: "its copy is about to be read back: if this lasts, can the service read the lake?",
+        _S.VERIFIED: "its copy is verified, the drop waits for a moment without readers: if this lasts, look for "
+        "long transactions",
+        _S.DROPPED: "it is dropped",
+        _S.ABORTED: f"it was given up, and is tried again: {_reason(which)}",
+        _S.QUARANTINED: f"a person must look at it: {_reason(which)}; then `tidemill retention retry` or `release`",
+        _S.HELD: f"it is held, {_reason(which)}: end that by `tidemill retention release`",
+        _S.RESTORED: f"it was restored, and leaves again after {moment(which.restore_until)}",
+    }
+    return told[which.state]
+
+
+def _reason(which: Slice) -> str:
+    return which.reason or "no reason given"
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time as people read it, to the minute, in UTC."""
+    return f"{at:%Y-%m-%d %H:%M}" if at else "an unknown time"

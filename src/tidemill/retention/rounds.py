@@ -1,0 +1,48 @@
+"""Who goes together: what may share a request, what is asked again, and when an event is over. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from tidemill.domain.archival import MAX_CHUNKS, ArchivalStatus
+from tidemill.domain.archive import ArchiveState, LakeColumn
+from tidemill.retention.slices import Limits, Slice
+
+_S = ArchiveState
+
+
+def batches(slices: Iterable[Slice]) -> tuple[tuple[Slice, ...], ...]:
+    """Return what may share an event: measured, unrequested slices of one table and shape, oldest first, at most 64."""
+    groups: dict[tuple[str, tuple[LakeColumn, ...]], list[Slice]] = {}
+    for which in sorted(slices, key=lambda each: each.id):
+        if which.state is _S.SEALED and which.sealed is not None:
+            groups.setdefault((which.id.table, which.columns), []).append(which)
+    return tuple(
+        tuple(group[first : first + MAX_CHUNKS])
+        for group in groups.values()
+        for first in range(0, len(group), MAX_CHUNKS)
+    )
+
+
+def due_again(slices: Iterable[Slice], now: datetime, limits: Limits) -> tuple[tuple[Slice, ...], ...]:
+    """Return the requests whose deadline passed and that may be sent again, grouped by event and attempt."""
+    groups: dict[tuple[str | None, int], list[Slice]] = {}
+    for which in sorted(slices, key=lambda each: each.id):
+        waits = which.state in {_S.REQUESTED, _S.COPYING} and which.attempt < limits.max_attempts
+        if waits and which.deadline is not None and which.deadline <= now:
+            groups.setdefault((which.event_id, which.attempt), []).append(which)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def settled(event_id: str, slices: Iterable[Slice]) -> ArchivalStatus | None:
+    """Return what became of an event, None while one of its slices is under way.
+
+    `slices`: all that have the event_id, or had it under an earlier seal. `COMPLETED`: every one is dropped.
+    """
+    of_event = [each for each in slices if event_id == each.event_id or event_id in each.superseded]
+    gone = [each.event_id == event_id and each.stage in {_S.DROPPED, _S.RESTORED} for each in of_event]
+    over = [each.event_id != event_id or not each.is_closed for each in of_event]
+    if not of_event or not all(a or b for a, b in zip(gone, over, strict=True)):
+        return None
+    return ArchivalStatus.COMPLETED if all(gone) else ArchivalStatus.FAILED
