@@ -43,12 +43,12 @@ comment on schema tm_late is 'Tidemill: rows that came for a span of time that i
 create table tm.archive (
   table_name text not null, range_start timestamptz not null, range_end timestamptz not null, generation int not null,
   state text not null, closed boolean not null, since timestamptz not null,
-  source text not null check (source in ('chunk', 'late')), chunk text,
-  event_id text, attempt int not null default 0, deadline timestamptz, supersedes text[] not null default '{}',
-  columns jsonb, time_column text not null,
-  row_count bigint, digest text, min_time timestamptz, max_time timestamptz, size_bytes bigint,
-  copy jsonb,                                 -- where the archiver says that the copy is, and what it says of it
-  verified_at timestamptz, restore_until timestamptz, held_from text, reason text, sealed_at timestamptz,
+  source text not null check (source in ('chunk', 'late')), chunk text not null, size_bytes bigint not null,
+  columns jsonb not null, seal int not null, sealed_at timestamptz,
+  row_count bigint, digest text, min_time timestamptz, max_time timestamptz,   -- as measured under this seal
+  event_id text, attempt int not null, deadline timestamptz, superseded text[] not null,
+  copy jsonb, verified jsonb,                 -- what the archiver says, and what we read back ourselves
+  held_from text, restore_until timestamptz, reason text,
   primary key (table_name, range_start, generation));
 create index archive_event on tm.archive (event_id) where event_id is not null;
 create index archive_closed on tm.archive (table_name, range_end) where closed;
@@ -62,7 +62,7 @@ create index archive_trail_slice on tm.archive_trail (table_name, range_start, g
 
 create table tm.archive_hold (
   hold bigint generated always as identity primary key,
-  table_name text not null, range_start timestamptz not null, range_end timestamptz not null,
+  table_name text not null, range_start timestamptz, range_end timestamptz,   -- null: without bound
   reason text not null, who text not null, since timestamptz not null default clock_timestamp(),
   check (range_start < range_end));
 """
@@ -127,11 +127,12 @@ declare slice tm.archive%rowtype;
 begin
   select * into slice from tm.archive a
     where a.table_name = wanted and a.range_start = start and a.generation = gen for update;
-  if not found or slice.state not in ('verified', 'restored') or slice.verified_at is null then
+  if not found or slice.state not in ('verified', 'restored') or slice.verified is null then
     raise exception 'slice % of % (generation %) is not verified', start, wanted, gen using errcode = 'TM005';
   end if;
   if exists (select from tm.archive_hold h where h.table_name = wanted
-             and h.range_start < slice.range_end and h.range_end > slice.range_start) then
+             and (h.range_start is null or h.range_start < slice.range_end)
+             and (h.range_end is null or h.range_end > slice.range_start)) then
     raise exception 'slice % of % is held', start, wanted using errcode = 'TM006';
   end if;
   if slice.source = 'late' and slice.state = 'verified' then

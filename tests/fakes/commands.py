@@ -9,7 +9,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tidemill.clock import SystemClock
-from tidemill.commands.ports import LedgerRow, Locked, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.commands.ports import (
+    ClosedRange,
+    LedgerRow,
+    Locked,
+    LoggedCommand,
+    LogRow,
+    OutboxRow,
+    ParkedRow,
+)
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import (
     CommitUnknown,
@@ -49,6 +57,7 @@ class Tables:
     ledger: list[LedgerRow] = field(default_factory=list)
     appended: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    late: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         return Tables(
@@ -58,6 +67,7 @@ class Tables:
             list(self.ledger),
             {name: list(rows) for name, rows in self.appended.items()},
             {name: dict(rows) for name, rows in self.states.items()},
+            {name: list(rows) for name, rows in self.late.items()},
         )
 
 
@@ -69,6 +79,7 @@ class MemoryCommandStore:
         self.gen = 1
         self.lanes: dict[int, Held] = {}
         self.halts: dict[int, tuple[str, str]] = {}
+        self.closed: list[ClosedRange] = []
         self.away = False
         self.lose_commits = 0
         self.transactions = 0
@@ -191,6 +202,15 @@ class MemoryWork:
 
     async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         self.tables.appended.setdefault(table.name, []).extend(rows)
+
+    async def closed_ranges(self, table: Any, first: datetime, last: datetime) -> list[ClosedRange]:
+        return [each for each in self.store.closed if each.end > first and each.start <= last]
+
+    async def divert(
+        self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], starts: Sequence[datetime]
+    ) -> None:
+        late = [(*row, start) for row, start in zip(rows, starts, strict=True)]
+        self.tables.late.setdefault(table.name, []).extend(late)
 
     async def load(self, state: State, keys: Sequence[str]) -> dict[str, Any]:
         held = self.tables.states.get(state.table.name, {})

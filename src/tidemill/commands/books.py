@@ -19,7 +19,7 @@ from tidemill.commands.screening import MAX_KEY_BYTES, Arrival
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.identity import chain, event_id
-from tidemill.domain.lane import Claim, InboundRecord, Progress
+from tidemill.domain.lane import Anchor, Claim, InboundRecord, Progress
 from tidemill.domain.messages import Outcome
 
 _MAX_DETAIL_CHARACTERS = 1000
@@ -85,9 +85,10 @@ class LaneBook:
             return self._refused(arrival, "ID_REUSE", first, repeats=fate.first.command_id)
         return self._repeated(arrival, fate.first)
 
-    def close(self, last: InboundRecord) -> None:
-        """Write the lane's ledger row: the batch ends behind `last`."""
+    def close(self, last: InboundRecord | None, *, reason: str | None = None) -> None:
+        """Write the lane's ledger row: the batch ends behind `last`; None: it consumed nothing, for a `reason`."""
         before, counts = self._before, self._counts
+        anchor = before.anchor if last is None else Anchor(last.offset, checksum(last))
         for outcome, count in counts.items():
             self._books.counts[Outcome.of_letter(outcome)] += count
         self._books.ledger.append(
@@ -98,9 +99,9 @@ class LaneBook:
                 epoch=self._claim.epoch,
                 timeline=before.timeline,
                 from_offset=before.next_offset,
-                to_offset=last.offset + 1,
-                anchor_offset=last.offset,
-                anchor_checksum=checksum(last),
+                to_offset=before.next_offset if last is None else last.offset + 1,
+                anchor_offset=anchor.offset if anchor is not None else None,
+                anchor_checksum=anchor.checksum if anchor is not None else None,
                 position=self._position,
                 sequence=self._sequence,
                 chain=self._chain,
@@ -110,7 +111,7 @@ class LaneBook:
                 parked=counts[_PARKED],
                 events=self._sequence - before.sequence,
                 at=self._at,
-                reason=None,
+                reason=reason,
             )
         )
 

@@ -251,7 +251,28 @@ class Locked:
     progress: Mapping[int, Progress]
 
 
-class UnitOfWork(Protocol):
+class ClosedRange(NamedTuple):
+    """A span of a table that takes no rows any more, `start <= time < end`: sealed, dropped or restored."""
+
+    start: datetime
+    end: datetime
+
+
+class ClosedRanges(Protocol):
+    """What the archive has closed. Nobody opens or closes a range between the question and the end of the batch."""
+
+    async def closed_ranges(self, table: Any, first: datetime, last: datetime) -> Sequence[ClosedRange]:
+        """Share the table's lock until the transaction ends; return what is closed of `first`..`last`, ascending."""
+        ...
+
+    async def divert(
+        self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], starts: Sequence[datetime]
+    ) -> None:
+        """COPY rows that came too late to where they wait for their own archival; `starts`: of each one's range."""
+        ...
+
+
+class UnitOfWork(ClosedRanges, Protocol):
     """One transaction over a set of lanes. Everything raised inside rolls all of it back.
 
     Every call may raise `TransientError` (deadlock, time-out, server away) or `DataError` (a value was refused).

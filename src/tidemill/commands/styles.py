@@ -6,19 +6,21 @@ that happened, or a rejection. What it writes, it writes through the unit of wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Protocol
 
 from tidemill.commands.folding import Folded, Happened, Result, Value, fold_all
+from tidemill.commands.late import range_closed, split
 from tidemill.commands.ports import CommandCodec, UnitOfWork
 from tidemill.commands.screening import Arrival, crashed
 from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
 from tidemill.domain.errors import ContractError, TidemillError
 from tidemill.domain.messages import EventBase
+from tidemill.domain.retention import LateRule, Retention
 from tidemill.domain.stream import Stream
 
 _MOST_PASSES = 16
@@ -39,13 +41,18 @@ class Style(Protocol):
 
 @dataclass(frozen=True)
 class _AppendPlan:
-    """How rows of one append command are made: computed once, used for every record."""
+    """How rows of one append command are made: computed once, used for every record.
+
+    `time_at`: the number of the column that says whether a row is too late; None if the table keeps all it gets.
+    """
 
     spec: AppendSpec
     event_name: str
     columns: tuple[str, ...]
     values: Callable[[Any], tuple[Any, ...]]
     with_id: bool
+    time_at: int | None
+    rejects_late: bool
 
 
 class AppendStyle:
@@ -57,15 +64,23 @@ class AppendStyle:
         self._max_event_bytes = max_event_bytes
         names = {event: name for name, event in stream.events.items()}
         specs = [spec for spec in stream.commands.values() if isinstance(spec, AppendSpec)]
-        self._plans = {spec.model: _plan(spec, names[spec.event]) for spec in specs}
+        self._plans = {spec.model: _plan(spec, names[spec.event], stream.retention) for spec in specs}
 
     async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], at: datetime) -> list[Result]:
         """Check, encode and append; the row and the event of a refused command are never made."""
         rows: dict[type, list[tuple[Any, ...]]] = {}
         results = [self._one(arrival, at, rows) for arrival in arrivals]
         for model, table_rows in rows.items():
-            plan = self._plans[model]
-            await work.append(plan.spec.table, plan.columns, table_rows)
+            plan, on_time = self._plans[model], table_rows
+            if plan.time_at is not None:
+                on_time, late = await split(work, plan.spec.table, table_rows, plan.time_at)
+                if late and plan.rejects_late:
+                    _refuse(late, model, arrivals, results)
+                elif late:
+                    diverted = [table_rows[index] for index in late]
+                    await work.divert(plan.spec.table, plan.columns, diverted, list(late.values()))
+            if on_time:
+                await work.append(plan.spec.table, plan.columns, on_time)
         return results
 
     def _one(self, arrival: Arrival, at: datetime, rows: dict[type, list[tuple[Any, ...]]]) -> Result:
@@ -149,7 +164,20 @@ def too_large(size: int, limit: int) -> Rejected:
     )
 
 
-def _plan(spec: AppendSpec, event_name: str) -> _AppendPlan:
+def _refuse(
+    late: Mapping[int, datetime], model: type, arrivals: Sequence[Arrival], results: list[Result]
+) -> None:
+    """Refuse the commands of late rows; rows were made in the order of the commands that were not refused before."""
+    made = [
+        index
+        for index, arrival in enumerate(arrivals)
+        if type(arrival.command) is model and isinstance(results[index], list)
+    ]
+    for row, start in late.items():
+        results[made[row]] = range_closed(start)
+
+
+def _plan(spec: AppendSpec, event_name: str, retention: Retention | None) -> _AppendPlan:
     """Match columns to fields by name, and say at start what would not fit."""
     fields = spec.model.model_fields
     columns = [column for column in spec.table.columns if column.name != "command_id"]
@@ -160,10 +188,13 @@ def _plan(spec: AppendSpec, event_name: str) -> _AppendPlan:
         )
     named = tuple(column.name for column in columns if column.name in fields)
     with_id = "command_id" in spec.table.columns
+    leaves = retention is not None and retention.table is spec.table
     return _AppendPlan(
         spec=spec,
         event_name=event_name,
         columns=(*named, "command_id") if with_id else named,
         values=attrgetter(*named) if len(named) > 1 else lambda command: (getattr(command, named[0]),),
         with_id=with_id,
+        time_at=named.index(retention.time_column) if leaves and retention is not None else None,
+        rejects_late=leaves and retention is not None and retention.late is LateRule.REJECT,
     )

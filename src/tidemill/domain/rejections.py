@@ -14,6 +14,7 @@ REJECTED: Final[dict[str, str]] = {
     "WRONG_PARTITION": "the producer partitions differently: set partitioner=murmur2_random, send a new command",
     "ID_REUSE": "this command_id was used for another command: give every command an id of its own",
     "STALE": "this UUIDv7 command_id is older than the duplicate horizon: send a new command",
+    "RANGE_CLOSED": "its span of the table is archived and the table refuses late rows: nothing to correct",
     "TOO_LARGE": "the event would exceed its topic's limit: send less in one command",
 }
 

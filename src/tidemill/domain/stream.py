@@ -9,6 +9,7 @@ from typing import Any
 from tidemill.domain.context import CommandSpec, Context, State
 from tidemill.domain.lane import StreamTopics
 from tidemill.domain.messages import Message
+from tidemill.domain.retention import Retention
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Stream:
     key: Callable[[Any], str]
     keyed: bool = True
     state: State | None = None
+    retention: Retention | None = None
 
     @classmethod
     def of(cls, context: Context, *, prefix: str = "tidemill") -> Stream:
@@ -40,4 +42,5 @@ class Stream:
             key=context.key,
             keyed=context.keyed,
             state=context.state,
+            retention=context.retention,
         )

@@ -5,12 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
 import asyncpg
 
-from tidemill.commands.ports import LedgerRow, Locked, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.commands.ports import (
+    ClosedRange,
+    LedgerRow,
+    Locked,
+    LoggedCommand,
+    LogRow,
+    OutboxRow,
+    ParkedRow,
+)
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import (
     CommitUnknown,
@@ -64,6 +73,17 @@ class BatchTransaction:
 
     async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         await self._copy(table.name, columns, rows, schema=table.schema or "public")
+
+    async def closed_ranges(self, table: Any, first: datetime, last: datetime) -> list[ClosedRange]:
+        rows = await self._borrowed.fetch(_SQL["closed_ranges"], _qualified(table), first, last)
+        return [ClosedRange(*row) for row in rows]
+
+    async def divert(
+        self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], starts: Sequence[datetime]
+    ) -> None:
+        name = _qualified(table).replace(".", "__")
+        late = [(*row, start) for row, start in zip(rows, starts, strict=True)]
+        await self._copy(name, (*columns, "tm_range_start"), late, schema="tm_late")
 
     async def load(self, state: State, keys: Sequence[str]) -> dict[str, Any]:
         rows = await self._borrowed.fetch(generated.select_states(state), keys)
@@ -179,6 +199,11 @@ def _progress(row: asyncpg.Record) -> Progress:
         timeline=row["timeline"],
         at=row["at"],
     )
+
+
+def _qualified(table: Any) -> str:
+    """Return `schema.table` as the archive's registry writes it."""
+    return f"{table.schema or 'public'}.{table.name}"
 
 
 def _logged(row: asyncpg.Record) -> LoggedCommand:

@@ -22,6 +22,9 @@ select l.command_id, l.digest, l.outcome, l.code, l.detail, l.lane, l.position, 
 from unnest($1::uuid[]) as wanted (command_id)
 join tm.log l on l.command_id = wanted.command_id and l.gen = $2
 
+-- name: closed_ranges
+select range_start, range_end from tm.closed_ranges($1, $2, $3)
+
 -- name: lanes_to_claim
 select lane, aggregate, partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic,
        epoch, owner, claimed_batch, barren

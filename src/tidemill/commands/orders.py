@@ -1,0 +1,94 @@
+"""Orders: what the service itself decides about a lane that it owns, written to the lane like a command.
+
+An order takes a position, a row of the log, and its events take their place in the lane's sequence; its ledger row
+consumes no record. So whoever announces something does it in the transaction that makes it true, and the relay, the
+audit and the subscribers need not know the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tidemill.clock import Clock
+from tidemill.commands.books import Books, LaneBook
+from tidemill.commands.ports import CommandStore, Decoded, UnitOfWork
+from tidemill.commands.screening import Arrival
+from tidemill.commands.folding import Happened
+from tidemill.domain.lane import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One decision. `name`: what the log calls it. `command_id`: a canonical UUID text that no other order has."""
+
+    name: str
+    command_id: str
+    service: str
+    key: bytes | None
+    events: Sequence[Happened]
+
+
+@dataclass
+class OrderBook:
+    """The orders of one transaction. `work` is that transaction, `at` the server's time in it."""
+
+    work: UnitOfWork
+    at: datetime
+    orders: list[Order] = field(default_factory=list)
+
+
+class OrderWriter:
+    """Writes orders to lanes."""
+
+    def __init__(self, store: CommandStore, clock: Clock) -> None:
+        """`clock` measures how long an order took."""
+        self._store = store
+        self._clock = clock
+
+    @asynccontextmanager
+    async def transaction(self, claim: Claim) -> AsyncIterator[OrderBook]:
+        """Open a transaction that holds the lane; what is in the book's `orders` at its end is written to the lane.
+
+        Raises:
+            Fenced: somebody else has claimed the lane.
+            GenerationClosed, RepeatedIds: nothing was written; do it again.
+            CommitUnknown: the answer to the commit was lost; look whether it happened, then do it again or not.
+            TransientError: nothing was written, it may work later.
+        """
+        started_s = self._clock.monotonic_s()
+        async with self._store.unit_of_work() as work:
+            locked = await work.lock([claim])
+            book = OrderBook(work, locked.at)
+            yield book
+            if book.orders:
+                books, progress = Books(), locked.progress[claim.lane.lane]
+                seconds = self._clock.monotonic_s() - started_s
+                lane = LaneBook(books, claim, progress, locked.gen, locked.at, seconds)
+                for order in book.orders:
+                    lane.enter(_arrival(claim, progress.next_offset, order), list(order.events))
+                lane.close(None, reason=f"ordered: {', '.join(sorted({each.name for each in book.orders}))}")
+                await work.log(books.log)
+                await work.send(books.outbox)
+                await work.close_books(books.ledger)
+
+
+def _arrival(claim: Claim, offset: int, order: Order) -> Arrival:
+    """Return the order as a record would have arrived: at the next offset, which it does not consume."""
+    record = _Own(claim.lane.partition, offset, order.key)
+    fields = {"command_id": order.command_id, "service_name": order.service}
+    decoded = Decoded(order.name, fields, b"", None)
+    return Arrival(claim.lane.lane, record, decoded=decoded, command_id=order.command_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """A record that nobody sent."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()

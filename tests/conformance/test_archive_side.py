@@ -1,0 +1,181 @@
+"""What the archive asks of every `CommandStore`: closed ranges, late rows, orders; of the fake and the real one alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.fakes.commands import MemoryCommandStore
+from tests.support.commands import Harness, base, codes, create_lanes, outcomes
+from tidemill.clock import SystemClock
+from tidemill.commands.folding import Happened
+from tidemill.commands.orders import Order, OrderWriter
+from tidemill.commands.ports import ClosedRange, CommandStore
+from tidemill.contexts.market_data import context as market_data
+from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.domain.errors import Fenced
+from tidemill.domain.retention import LateRule
+from tidemill.domain.stream import Stream
+from tidemill.storage.claims import CommandDatabase
+from tidemill.storage.pool import close_pool, create_pool
+
+CONTEXT = replace(market_data, partitions=1)
+TICKS = Stream.of(CONTEXT)
+assert CONTEXT.retention is not None
+REFUSING = replace(TICKS, retention=replace(CONTEXT.retention, late=LateRule.REJECT))
+JUNE = ClosedRange(datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
+SEPTEMBER = ClosedRange(datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC))
+
+Rows = Callable[[], Coroutine[Any, Any, list[datetime]]]
+
+
+@dataclass
+class Subject:
+    """A store, how its ranges are closed, and what its tables hold: times of rows, in order."""
+
+    store: CommandStore
+    close: Callable[[ClosedRange], Coroutine[Any, Any, None]]
+    hot: Rows
+    late: Rows
+
+
+@pytest.fixture(params=["memory", "timescaledb"])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    if request.param == "memory":
+        yield _in_memory(MemoryCommandStore(TICKS))
+        return
+    pool = await create_pool(request.getfixturevalue("database"), application_name="tidemill-tests", size=4)
+    async with pool.acquire() as connection:
+        await create_lanes(connection, TICKS)
+    yield _on_timescaledb(pool)
+    await close_pool(pool)
+
+
+def _in_memory(store: MemoryCommandStore) -> Subject:
+    async def close(closed: ClosedRange) -> None:
+        store.closed.append(closed)
+
+    async def hot() -> list[datetime]:
+        return sorted(row[0] for row in store.tables.appended.get("market_data", []))
+
+    async def late() -> list[datetime]:
+        return sorted(row[0] for row in store.tables.late.get("market_data", []))
+
+    return Subject(store, close, hot, late)
+
+
+def _on_timescaledb(pool: Any) -> Subject:
+    async def close(closed: ClosedRange) -> None:
+        await pool.execute(
+            """
+            insert into tm.archive (table_name, range_start, range_end, generation, state, closed, since, source, chunk,
+                                    size_bytes, columns, seal, attempt, superseded)
+            values ('public.market_data', $1, $2, 1, 'sealed', true, now(), 'chunk', 'c', 0, '[]', 1, 0, '{}')
+            """,
+            *closed,
+        )
+
+    async def times(table: str) -> list[datetime]:
+        return [row[0] for row in await pool.fetch(f"select time from {table} order by 1")]
+
+    return Subject(
+        CommandDatabase(pool),
+        close,
+        lambda: times("public.market_data"),
+        lambda: times("tm_late.public__market_data"),
+    )
+
+
+def tick(time: datetime) -> RecordMarketData:
+    return RecordMarketData(**base(symbol="A", time=time, price=1.0, source="tests"))
+
+
+EDGES = [
+    JUNE.start - timedelta(microseconds=1),
+    JUNE.start,
+    JUNE.end - timedelta(microseconds=1),
+    JUNE.end,
+    SEPTEMBER.start + timedelta(days=3),
+]
+"""Times around and within the closed ranges."""
+
+
+async def test_rows_of_closed_ranges_are_diverted_and_the_others_are_not(subject: Subject) -> None:
+    for closed in (JUNE, SEPTEMBER):
+        await subject.close(closed)
+    ticks = Harness(TICKS, subject.store)
+    await ticks.claim()
+    done = await ticks.send(*map(tick, EDGES))
+    assert outcomes(done) == {"applied": 5}
+    assert done.events == 5, "a row that came late happened all the same"
+    assert await subject.hot() == [EDGES[0], EDGES[3]]
+    assert await subject.late() == [EDGES[1], EDGES[2], EDGES[4]]
+
+
+async def test_a_batch_of_nothing_but_late_rows_is_applied(subject: Subject) -> None:
+    await subject.close(JUNE)
+    ticks = Harness(TICKS, subject.store)
+    await ticks.claim()
+    assert outcomes(await ticks.send(tick(JUNE.start))) == {"applied": 1}
+    assert (await subject.hot(), await subject.late()) == ([], [JUNE.start])
+
+
+async def test_a_table_may_refuse_late_rows(subject: Subject) -> None:
+    await subject.close(JUNE)
+    ticks = Harness(REFUSING, subject.store)
+    await ticks.claim()
+    done = await ticks.send(tick(JUNE.end), tick(JUNE.start), tick(JUNE.end), tick(JUNE.start))
+    assert codes(done) == [None, "RANGE_CLOSED", None, "RANGE_CLOSED"]
+    assert (await subject.hot(), await subject.late()) == ([JUNE.end] * 2, [])
+
+
+def order(*events: str) -> Order:
+    happened = [Happened("tidemill.archival.ArchivalEvent", each.encode()) for each in events]
+    return Order("test", str(uuid4()), "tidemill", b"public.market_data", happened)
+
+
+async def test_an_order_takes_its_place_in_the_lane_and_consumes_nothing(subject: Subject) -> None:
+    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    await ticks.claim()
+    await ticks.send(tick(JUNE.start))
+    (claim,) = ticks.claims.values()
+    async with writer.transaction(claim) as book:
+        book.orders += [order("a", "b"), order()]
+    assert outcomes(await ticks.send(tick(JUNE.end))) == {"applied": 1}
+    (claim,) = await ticks.claim()
+    progress = claim.progress
+    assert (progress.batch, progress.next_offset, progress.position, progress.sequence) == (3, 2, 4, 4)
+    assert progress.anchor is not None
+    assert progress.anchor.offset == 1
+
+
+async def test_the_first_thing_of_a_lane_may_be_an_order(subject: Subject) -> None:
+    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    (claim,) = await ticks.claim()
+    async with writer.transaction(claim) as book:
+        book.orders.append(order("a"))
+    (claim,) = await ticks.claim()
+    assert (claim.progress.next_offset, claim.progress.position, claim.progress.anchor) == (0, 1, None)
+
+
+async def test_a_transaction_without_orders_leaves_no_trace_in_the_lane(subject: Subject) -> None:
+    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    (claim,) = await ticks.claim()
+    async with writer.transaction(claim):
+        pass
+    (claim,) = await ticks.claim()
+    assert claim.progress.batch == 0
+
+
+async def test_who_lost_the_lane_gives_no_orders(subject: Subject) -> None:
+    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    (stale,) = await ticks.claim()
+    await ticks.claim(owner="another")
+    with pytest.raises(Fenced):
+        async with writer.transaction(stale) as book:
+            book.orders.append(order("a"))
