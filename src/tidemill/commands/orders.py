@@ -14,9 +14,9 @@ from datetime import datetime
 
 from tidemill.clock import Clock
 from tidemill.commands.books import Books, LaneBook
+from tidemill.commands.folding import Happened
 from tidemill.commands.ports import CommandStore, Decoded, UnitOfWork
 from tidemill.commands.screening import Arrival
-from tidemill.commands.folding import Happened
 from tidemill.domain.lane import Claim
 
 
