@@ -1,4 +1,4 @@
-"""What the archive asks of every `CommandStore`: closed ranges, late rows, orders; of fake and real one alike."""
+"""What the archive asks of every `CommandStore`: `ClosedRanges`, late rows, orders; of fake and real one alike."""
 
 from __future__ import annotations
 

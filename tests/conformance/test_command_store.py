@@ -1,4 +1,4 @@
-"""What every `CommandStore` promises, asked of the fake and of the real one alike."""
+"""What every `CommandStore` and its `UnitOfWork` promise, asked of the fake and of the real one alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every `ViewStore` and its `Workshops` promise, asked of the fake and of the real ones alike."""
+"""What `ViewStore` and `ViewTransaction`, `Workshops` and `Workshop` promise, asked of fakes and real ones alike."""
 
 from __future__ import annotations
 

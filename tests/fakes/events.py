@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from pydantic import ValidationError
+
 from tidemill.domain.errors import ContractError, Unavailable
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
@@ -153,5 +155,8 @@ class MemoryCodec:
     def _decode(self, record: EventRecord) -> Recorded[EventBase]:
         if record.event_type not in self._classes:
             raise ContractError(f"no class here reads events of type {record.event_type}")
-        event = self._classes[record.event_type].model_validate_json(record.value)
+        try:
+            event = self._classes[record.event_type].model_validate_json(record.value)
+        except ValidationError as fault:
+            raise ContractError(f"event {record.sequence} cannot be read: {fault}") from fault
         return Recorded(event, record.at, record.partition, record.sequence)

@@ -112,4 +112,10 @@ class PlainOutcomes:
     """An `OutcomeCodec` whose messages people can read."""
 
     def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
-        return [b"%d:%d:%b" % (item.position, item.sequence, item.outcome or b"?") for item in items]
+        return [b"%d:%d:%d:%b" % (lane.lane, item.position, item.sequence, _letter(item)) for item in items]
+
+
+def _letter(item: OutboxItem) -> bytes:
+    if item.outcome is None:
+        raise KeyError(f"item {item.item} of position {item.position} carries no outcome")
+    return item.outcome

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from tests.fakes.codecs import JsonCodec, encode
 from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
-from tidemill.commands.ports import CommandStore, Decoded
+from tidemill.commands.ports import CommandStore
 from tidemill.commands.screening import Screen
 from tidemill.commands.styles import styles_of
-from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import Claim
-from tidemill.domain.messages import BASE_FIELDS, CommandBase, EventBase
+from tidemill.domain.messages import CommandBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 
@@ -33,37 +32,6 @@ class FakeRecord:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]] = ()
-
-
-class JsonCodec:
-    """A `CommandCodec` whose wire form people can read: `{"name": ..., fields...}`; anything else is MALFORMED."""
-
-    async def prepare(self, values: Sequence[bytes | None]) -> None:
-        return
-
-    def decode(self, values: Sequence[bytes | None]) -> list[Decoded | Unreadable]:
-        return [self._one(value) for value in values]
-
-    def _one(self, value: bytes | None) -> Decoded | Unreadable:
-        try:
-            fields: dict[str, Any] = json.loads(value or b"")
-            name = fields.pop("name_of_type")
-        except (ValueError, KeyError, AttributeError) as error:
-            return Unreadable("MALFORMED", f"no JSON command: {error}")
-        facts = {key: held for key, held in fields.items() if key not in BASE_FIELDS}
-        return Decoded(name, fields, json.dumps(facts, sort_keys=True).encode(), value)
-
-    def encode_event(self, event: EventBase) -> bytes:
-        return event.model_dump_json().encode()
-
-    def appended_event(self, command: Decoded, event: type[EventBase]) -> bytes:
-        return event.model_validate(command.fields).model_dump_json().encode()
-
-
-def encode(stream: Stream, command: CommandBase) -> bytes:
-    """Return the value of a command for `JsonCodec`."""
-    (name,) = [full for full, spec in stream.commands.items() if spec.model is type(command)]
-    return json.dumps({"name_of_type": name, **command.model_dump(mode="json")}).encode()
 
 
 @dataclass
@@ -114,7 +82,7 @@ class Harness:
         self.stream = stream
         self.store = store
         self.topic = Topic(stream)
-        codec = JsonCodec()
+        codec = JsonCodec(stream)
         self.screen = Screen(stream, codec)
         self.writer = BatchWriter(
             store, styles_of(stream, codec, max_event_bytes), SystemClock(), horizon=HORIZON

@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.fakes.codecs import Answers, JsonCodec, encode
 from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource
-from tests.support.commands import HORIZON, JsonCodec, base, encode
+from tests.support.commands import HORIZON, base
 from tests.support.waiting import eventually
 from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.intake import Intake, IntakeOptions
-from tidemill.commands.ports import Reply
 from tidemill.commands.screening import Screen
 from tidemill.commands.styles import styles_of
 from tidemill.contexts.connector_profiles import context as connector_profiles
@@ -53,16 +53,6 @@ class Follower:
         self.woken += lanes
 
 
-class Answers:
-    """Keeps what would have been sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[Reply] = []
-
-    def send(self, replies: Sequence[Reply]) -> None:
-        self.sent += replies
-
-
 class World:
     """A broker, a database, and intakes that share them."""
 
@@ -73,7 +63,7 @@ class World:
         self.store = MemoryCommandStore(stream)
         self.follower = Follower()
         self.answers = Answers()
-        self.codec = JsonCodec()
+        self.codec = JsonCodec(stream)
 
     def send(self, key: str, *, headers: Any = (), **changes: Any) -> str:
         """Publish the registration of a profile; return its command id."""

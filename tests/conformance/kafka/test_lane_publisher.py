@@ -1,4 +1,4 @@
-"""What every `LanePublisher` promises, asked of the fake and of the real one alike."""
+"""What `Publishers` and every `LanePublisher` promise, asked of the fake and of the real one alike."""
 
 from __future__ import annotations
 

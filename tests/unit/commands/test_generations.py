@@ -8,69 +8,48 @@ from uuid import uuid4
 
 import numpy as np
 
+from tests.fakes.commands import MemoryCommandStore
+from tests.fakes.generations import MemoryGenerations
 from tests.support.waiting import eventually
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
 from tidemill.domain.errors import GenerationClosed, Unavailable
 from tidemill.storage.filters import IdFilter, hashes, pack
 
 
-class Scripted:
-    """Generations that raise what the test says, then roll once."""
-
-    def __init__(self, *faults: Exception) -> None:
-        self.faults = list(faults)
-        self.rolls = 0
-        self.built = 0
-        self.loaded = 0
-        self.dropped = 0
-
-    async def roll_if_due(self, *, max_age: timedelta, max_ids: int) -> int | None:
-        if self.faults:
-            raise self.faults.pop(0)
-        self.rolls += 1
-        return 2 if self.rolls == 1 else None
-
-    async def build_filters(self) -> list[int]:
-        self.built += 1
-        return [1]
-
-    async def load_filters(self) -> None:
-        self.loaded += 1
-
-    async def drop_expired(self, horizon: timedelta) -> list[int]:
-        self.dropped += 1
-        return [1]
+def scripted(*faults: Exception) -> MemoryGenerations:
+    return MemoryGenerations(MemoryCommandStore(), faults)
 
 
-def keeper(scripted: Scripted) -> GenerationKeeper:
-    return GenerationKeeper(scripted, GenerationPolicy(every=timedelta(milliseconds=5)))
+def keeper(generations: MemoryGenerations) -> GenerationKeeper:
+    return GenerationKeeper(generations, GenerationPolicy(every=timedelta(milliseconds=5)))
 
 
 async def test_it_rolls_builds_and_drops_until_it_is_stopped() -> None:
-    scripted = Scripted()
-    kept = keeper(scripted)
+    generations = scripted()
+    kept = keeper(generations)
     await kept.start()
     running = asyncio.create_task(kept.run())
-    await eventually(lambda: scripted.dropped > 2, what="three rounds")
+    await eventually(lambda: generations.asked["drop_expired"] > 2, what="three rounds")
     await kept.stop()
     await asyncio.wait_for(running, 2)
-    assert scripted.rolls == scripted.built == scripted.loaded == scripted.dropped
+    assert len(generations.asked) == 4
+    assert len(set(generations.asked.values())) == 1
     assert kept.health().ok
 
 
 async def test_a_roll_that_another_process_did_first_and_a_database_that_is_away_are_lived_through() -> None:
-    scripted = Scripted(GenerationClosed("by another"), Unavailable("database", "away"))
-    kept = keeper(scripted)
+    generations = scripted(GenerationClosed("by another"), Unavailable("database", "away"))
+    kept = keeper(generations)
     running = asyncio.create_task(kept.run())
-    await eventually(lambda: scripted.rolls > 0, what="a roll")
+    await eventually(lambda: generations.asked["build_filters"] > 0, what="a roll")
     await kept.stop()
     await asyncio.wait_for(running, 2)
     assert kept.health().ok
 
 
 async def test_its_health_says_what_is_in_the_way() -> None:
-    scripted = Scripted(*(Unavailable("database", "away") for _ in range(1000)))
-    kept = keeper(scripted)
+    generations = scripted(*(Unavailable("database", "away") for _ in range(1000)))
+    kept = keeper(generations)
     running = asyncio.create_task(kept.run())
     await eventually(lambda: not kept.health().ok, what="trouble")
     assert "database" in kept.health().detail["trouble"]

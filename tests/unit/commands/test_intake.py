@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.codecs import encode
 from tests.fakes.kafka_ports import MemoryCommandSource
-from tests.support.commands import base, encode
+from tests.support.commands import base
 from tests.support.intakes import STREAM, TOPIC, World
 from tests.support.waiting import eventually
 from tidemill.commands import ownership

@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.support.commands import FakeRecord, JsonCodec, Topic, base, encode
+from tests.fakes.codecs import JsonCodec, encode
+from tests.support.commands import FakeRecord, Topic, base
 from tidemill.commands.screening import Arrival, Screen
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
@@ -37,7 +38,7 @@ def record(at: int = 0, **fields: Any) -> FakeRecord:
 
 
 async def screened(*records: FakeRecord, stream: Stream = STREAM) -> list[Arrival]:
-    return await Screen(stream, JsonCodec()).screen([(1, each) for each in records])
+    return await Screen(stream, JsonCodec(stream)).screen([(1, each) for each in records])
 
 
 def reason(arrival: Arrival) -> str:

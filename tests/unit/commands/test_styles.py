@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fakes.codecs import JsonCodec
 from tests.fakes.commands import MemoryCommandStore
-from tests.support.commands import Harness, JsonCodec, base, codes, outcomes
+from tests.support.commands import Harness, base, codes, outcomes
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.domain.messages import EventBase
@@ -39,7 +40,7 @@ async def test_an_event_is_encoded_once_in_every_pass_of_its_fold(encoded: list[
     await profiles.send(*(register(number) for number in range(5)))
     assert len(encoded) == 10, "one pass finds the names, one more decides with their holders known"
     stored = [row.payload for row in profiles.store.tables.outbox]  # type: ignore[attr-defined]
-    assert sorted(stored) == sorted(JsonCodec().encode_event(event) for event in encoded[:5])
+    assert sorted(stored) == sorted(JsonCodec(PROFILES).encode_event(event) for event in encoded[:5])
 
 
 async def test_a_command_whose_event_is_too_large_is_refused_and_the_others_are_not() -> None:

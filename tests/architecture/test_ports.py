@@ -1,0 +1,97 @@
+"""Every port that has a fake has a conformance suite, which runs on the fake and on an adapter alike."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.tree import ROOT
+
+FAKES = sorted((ROOT / "tests" / "fakes").glob("*.py"))
+SUITES = sorted((ROOT / "tests" / "conformance").rglob("test_*.py"))
+NAMED = re.compile(r"`(\w+)`")
+
+
+def classes(path: Path) -> Iterator[ast.ClassDef]:
+    yield from (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef))
+
+
+def methods(of: ast.ClassDef) -> frozenset[str]:
+    functions = (node for node in of.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return frozenset(
+        node.name for node in functions if not node.name.startswith("_") and not is_property(node)
+    )
+
+
+def is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """A fake may have an attribute instead."""
+    return any(isinstance(each, ast.Name) and each.id == "property" for each in node.decorator_list)
+
+
+def is_protocol(node: ast.ClassDef) -> bool:
+    return any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
+
+
+def ports() -> dict[str, frozenset[str]]:
+    """`package.Port` -> its methods."""
+    found = sorted((ROOT / "src" / "tidemill").glob("*/ports.py"))
+    return {
+        f"{path.parent.name}.{node.name}": methods(node)
+        for path in found
+        for node in classes(path)
+        if is_protocol(node)
+    }
+
+
+def faked() -> dict[str, set[str]]:
+    """`package.Port` -> the fakes that have all of its methods."""
+    fakes = {node.name: methods(node) for path in FAKES for node in classes(path)}
+    able = {
+        port: {name for name, has in fakes.items() if wanted <= has}
+        for port, wanted in ports().items()
+        if wanted
+    }
+    return {port: names for port, names in able.items() if names}
+
+
+def suites_of(port: str) -> list[Path]:
+    """The suites that know the port's module and name the port in their docstring."""
+    package, name = port.split(".")
+    texts = {path: path.read_text() for path in SUITES}
+    return [
+        path
+        for path, text in texts.items()
+        if f"tidemill.{package}.ports" in text
+        and name in NAMED.findall(ast.get_docstring(ast.parse(text)) or "")
+    ]
+
+
+def sides(suite: Path) -> set[str]:
+    """What the fixtures of a suite, or of its folder, run it on."""
+    texts = [path.read_text() for path in (suite, suite.with_name("conftest.py")) if path.exists()]
+    lists = re.findall(r"@pytest\.fixture\(params=\[([^\]]+)\]", "\n".join(texts))
+    return {side for each in lists for side in re.findall(r'"(\w+)"', each)}
+
+
+def test_there_are_ports_and_fakes_to_look_at() -> None:
+    assert {
+        "commands.CommandCodec",
+        "commands.UnitOfWork",
+        "outbox.Publishers",
+        "projections.Workshop",
+    } <= faked().keys()
+
+
+@pytest.mark.parametrize("port", sorted(faked()))
+def test_a_port_with_a_fake_has_a_suite_that_runs_on_both(port: str) -> None:
+    found = suites_of(port)
+    assert found, (
+        f"{port} has a fake ({', '.join(sorted(faked()[port]))}): no suite in tests/conformance names it"
+    )
+    for suite in found:
+        assert "memory" in sides(suite), f"{suite.name} does not run on a fake"
+        assert sides(suite) - {"memory"}, f"{suite.name} runs on nothing but a fake"

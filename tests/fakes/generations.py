@@ -1,0 +1,54 @@
+"""The generations of a log in memory: obeys the same conformance suite as the real ones."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from tests.fakes.commands import MemoryCommandStore
+from tidemill.clock import SystemClock
+
+
+class MemoryGenerations:
+    """`Generations` of a `MemoryCommandStore`. `faults`: one for each of the next rolls. `asked`: calls by method."""
+
+    def __init__(self, store: MemoryCommandStore, faults: Iterable[Exception] = ()) -> None:
+        self.faults = deque(faults)
+        self.asked: Counter[str] = Counter()
+        self._store = store
+        self._clock = SystemClock()
+        self._opened = self._clock.now()
+        self._closed: dict[int, datetime] = {}
+        self._built: set[int] = set()
+
+    async def roll_if_due(self, *, max_age: timedelta, max_ids: int) -> int | None:
+        self.asked["roll_if_due"] += 1
+        if self.faults:
+            raise self.faults.popleft()
+        now, gen = self._clock.now(), self._store.gen
+        ids = sum(row.command_id is not None for row in self._store.tables.log[gen])
+        if ids == 0 or (now - self._opened < max_age and ids < max_ids):
+            return None
+        self._store.roll()
+        self._closed[gen], self._opened = now, now
+        return self._store.gen
+
+    async def build_filters(self) -> list[int]:
+        self.asked["build_filters"] += 1
+        missing = sorted(self._closed.keys() - self._built)
+        self._built.update(missing)
+        return missing
+
+    async def load_filters(self) -> None:
+        self.asked["load_filters"] += 1
+
+    async def drop_expired(self, horizon: timedelta) -> list[int]:
+        self.asked["drop_expired"] += 1
+        limit, held = self._clock.now() - horizon, self._store.tables.log
+        expired = [
+            gen for gen, closed_at in sorted(self._closed.items()) if closed_at < limit and gen in held
+        ]
+        for gen in expired:
+            del held[gen]
+        return expired
