@@ -142,7 +142,7 @@ def new_seal(which: Slice) -> dict[str, Any]:
     superseded = which.superseded + ((which.event_id,) if which.event_id else ())
     return {
         "seal": which.seal + 1, "sealed": None, "event_id": None, "attempt": 0, "deadline": None,
-        "copy": None, "verified": None, "reason": None, "superseded": superseded,
+        "copy": None, "verified": None, "superseded": superseded,
     }  # fmt: skip
 
 

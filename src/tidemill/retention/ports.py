@@ -1,0 +1,139 @@
+"""What retention needs from the outside: the registry and the rows, in one transaction; and eyes on the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from tidemill.domain.archival import ArchivalEvent
+from tidemill.domain.archive import LakeColumn, Measured, Refusal, SliceId
+from tidemill.domain.errors import TransientError
+from tidemill.domain.lane import Claim
+from tidemill.retention.planning import Facts
+from tidemill.retention.slices import Copy, Hold, Slice
+from tidemill.retention.transitions import Step
+
+
+class Overtaken(TransientError):
+    """A slice is not what it was when the step was made: look again."""
+
+
+class Busy(TransientError):
+    """Somebody uses the rows, and we do not wait for long: try again later."""
+
+
+class ArchiveWork(Protocol):
+    """One transaction under the archive's lane. What raises inside rolls all of it back."""
+
+    @property
+    def at(self) -> datetime:
+        """The server's time."""
+        ...
+
+    async def slice(self, which: SliceId) -> Slice | None:
+        """Return a slice as it is now, None if the registry does not have it."""
+        ...
+
+    async def of_event(self, event_id: str) -> list[Slice]:
+        """Return the slices that have this request, or had it under an earlier seal."""
+        ...
+
+    async def of_range(self, table: str, start: datetime) -> list[Slice]:
+        """Return all generations of a range."""
+        ...
+
+    async def holds(self, table: str) -> list[Hold]:
+        """Return the holds of a table."""
+        ...
+
+    async def add_hold(self, hold: Hold) -> None:
+        """Keep a hold."""
+        ...
+
+    async def remove_holds(self, table: str, start: datetime | None, end: datetime | None) -> list[Hold]:
+        """Remove the holds that lie within a span (None: without bound); return them."""
+        ...
+
+    async def store(self, step: Step) -> None:
+        """Store a step and its row of the trail. Raises `Overtaken`."""
+        ...
+
+    def announce(self, event: ArchivalEvent) -> None:
+        """Publish an event if and only if the transaction commits."""
+        ...
+
+    async def lock_ranges(self, table: str) -> None:
+        """Keep batches out until the transaction ends. Raises `Busy`."""
+        ...
+
+    async def lock_rows(self, which: Slice) -> None:
+        """Keep everybody from changing the slice's rows; readers pass. Raises `Busy`, `Gone`."""
+        ...
+
+    async def measure(self, which: Slice, time_column: str) -> Measured:
+        """Measure the slice's rows as this transaction sees them."""
+        ...
+
+    async def let_go(self, which: Slice) -> None:
+        """Drop the slice's rows: exactly its chunk, or its late rows. Raises `Busy` when readers do not make way."""
+        ...
+
+    async def adopt_late(self, which: Slice) -> int:
+        """Make all late rows of the range that belong to no slice this one's; return how many."""
+        ...
+
+    async def return_late(self, which: Slice) -> int:
+        """Put late rows back to where they belong when the slice opens; return how many went into the table."""
+        ...
+
+
+class Gone(TransientError):
+    """The slice's rows are not where the registry says: somebody else dropped them."""
+
+
+class ArchiveStore(Protocol):
+    """The database as retention sees it. Every call may raise `TransientError`."""
+
+    def transaction(self, claim: Claim) -> AbstractAsyncContextManager[ArchiveWork]:
+        """Open a transaction under the archive's lane. Raises `Fenced`."""
+        ...
+
+    async def facts(self, table: str) -> Facts:
+        """Return all that is known of a table."""
+        ...
+
+    async def shape(self, which: Slice) -> tuple[tuple[LakeColumn, ...], tuple[Refusal, ...]]:
+        """Return the columns of a copy, and what no copy can hold: by type, and by the values that are there."""
+        ...
+
+    async def measure(self, which: Slice, time_column: str) -> Measured:
+        """Measure a sealed slice's rows, from one snapshot."""
+        ...
+
+    def read_sql(self, which: Slice) -> str:
+        """Return the query that gives exactly the rows and columns of the copy."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A slice whose copy is to be read back, and where it is said to be."""
+
+    slice: Slice
+    copy: Copy
+
+
+class CopyReader(Protocol):
+    """Reads copies with our own credentials, only below allowed roots. Synchronous: call it from a thread."""
+
+    def measure(self, wanted: Sequence[Wanted], time_column: str) -> Mapping[SliceId, Measured]:
+        """Measure the copies of slices of one event that are at the same place.
+
+        Raises:
+            CopyError: the copy is missing, damaged, refused, or not of these columns.
+            Unavailable: the lake does not answer.
+        """
+        ...
