@@ -32,6 +32,7 @@ ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LONG_SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)
 _SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 
 
@@ -75,9 +76,27 @@ PROJECTED = _counter("projected_events_total", "events folded into a read model"
 REPEATED = _counter(
     "repeated_events_total", "events dropped because their sequence was folded before", "projection"
 )
+FOREIGN_RECORDS = _counter(
+    "foreign_records_total", "records in an event topic that are no events, left out", "aggregate"
+)
 PROJECTION_SECONDS = _histogram("projection_seconds", "one transaction of a projector", "projection")
 PROJECTION_LAG = _gauge("projection_lag_events", "published and not yet folded", "projection")
 PROJECTION_HALTED = _gauge("projection_halted_lanes", "lanes whose events have a gap", "projection")
+
+# --- let go ----------------------------------------------------------------------------------------------------------
+ARCHIVER_REQUESTS = _counter(
+    "archiver_requests_total",
+    "records of the archive's event topic: completed, partial, failed, ignored, unreadable or interrupted",
+    "result",
+)
+ARCHIVER_CHUNKS = _counter(
+    "archiver_chunks_total", "chunks: copied, found (copied before) or failed", "result"
+)
+ARCHIVER_ROWS = _counter("archiver_rows_total", "rows copied to the lake")
+ARCHIVER_READ_BYTES = _counter("archiver_read_bytes_total", "bytes of rows read to be copied, as in memory")
+ARCHIVER_SECONDS = _histogram(
+    "archiver_request_seconds", "one request, from taking it to its answer", buckets=_LONG_SECONDS
+)
 
 # --- the process -----------------------------------------------------------------------------------------------------
 GENERATIONS = _counter("generations_opened_total", "rolls of the log to a new generation")
@@ -113,6 +132,7 @@ class Log(StrEnum):
     RELAY_RESTARTED = "relay_restarted"
     RELAY_WAITS = "relay_waits"
     RELAY_FAILED = "relay_failed"
+    FOREIGN_RECORDS = "foreign_records"
     PROJECTION_HALTED = "projection_halted"
     PROJECTION_RESUMED = "projection_resumed"
     PROJECTION_STOPPED = "projection_stopped"
@@ -127,6 +147,11 @@ class Log(StrEnum):
     OFFSETS_NOT_NOTED = "offsets_not_noted"
     REPLY_FAILED = "reply_failed"
     HANGING_TRANSACTION_ENDED = "hanging_transaction_ended"
+    ARCHIVAL_REQUEST_SKIPPED = "archival_request_skipped"
+    ARCHIVAL_ANSWERED = "archival_answered"
+    ARCHIVAL_CHUNK_FAILED = "archival_chunk_failed"
+    ARCHIVAL_INTERRUPTED = "archival_interrupted"
+    ARCHIVAL_HEARTBEAT_LOST = "archival_heartbeat_lost"
 
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]

@@ -124,3 +124,11 @@ class CopyPart(NamedTuple):
     row_count: int
     csv: bytes
     rows: tuple[tuple[float | str | None, ...], ...] = ()
+
+
+class LakePlace(NamedTuple):
+    """Where a table's copies are: `format` is `parquet` or `iceberg`, `snapshot_id` a version of an Iceberg table."""
+
+    path: str
+    format: str
+    snapshot_id: int | None = None

@@ -1,0 +1,61 @@
+"""How fast batches pass."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from time import monotonic
+
+import pytest
+
+from tests.fakes.archiver import Rows
+from tidemill.archiver.pacing import Interrupted, Pace
+
+TEN = Rows(((1,),) * 10)  # 1000 bytes
+
+
+def test_without_a_rate_nothing_waits() -> None:
+    pace = Pace(None)
+    began = monotonic()
+    assert len(list(pace.through(iter([TEN] * 100)))) == 100
+    assert monotonic() - began < 1
+    assert pace.bytes_passed == 100_000
+
+
+def test_bytes_pass_at_the_rate_and_no_faster() -> None:
+    pace = Pace(20_000)
+    began = monotonic()
+    assert len(list(pace.through(iter([TEN] * 11)))) == 11
+    assert 0.5 <= monotonic() - began < 2  # the last batch has nothing behind it to wait for
+
+
+def test_a_request_of_several_chunks_has_one_rate() -> None:
+    pace = Pace(20_000)
+    began = monotonic()
+    for _ in range(11):
+        assert len(list(pace.through(iter([TEN])))) == 1
+    assert 0.5 <= monotonic() - began < 2
+
+
+def test_time_that_was_not_used_is_not_saved_up() -> None:
+    now = [100.0]
+    pace = Pace(1_000_000, monotonic_s=lambda: now[0])
+    passing = pace.through(repeat(TEN))
+    next(passing)
+    now[0] += 3_600
+    next(passing)
+    began = monotonic()
+    next(passing)
+    assert monotonic() - began >= 0.001
+
+
+def test_what_is_interrupted_ends() -> None:
+    pace = Pace(1)
+    passing = pace.through(repeat(TEN))
+    next(passing)
+    pace.interrupt()
+    with pytest.raises(Interrupted):
+        next(passing)
+    with pytest.raises(Interrupted):
+        list(pace.through(iter(())))
+    with pytest.raises(Interrupted):
+        pace.check()
