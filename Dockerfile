@@ -15,7 +15,7 @@ COPY migrations migrations
 RUN pip install --quiet --no-index --find-links /wheels hatchling \
     && pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
     && python -m venv /opt/tidemill \
-    && /opt/tidemill/bin/pip install --quiet --no-index --find-links /wheels tidemill \
+    && /opt/tidemill/bin/pip install --quiet --no-index --find-links /wheels 'tidemill[archive]' \
     && /opt/tidemill/bin/python -m compileall -q /opt/tidemill/lib
 
 FROM python:3.11.14-slim-bookworm

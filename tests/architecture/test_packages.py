@@ -102,7 +102,8 @@ def names(lines: list[str]) -> set[str]:
 
 def test_what_is_shipped_imports_direct_dependencies_only_and_all_of_them() -> None:
     to_run = names(PROJECT["project"]["dependencies"])
-    for_demo = names(PROJECT["project"]["optional-dependencies"]["demo"])
+    extras = PROJECT["project"]["optional-dependencies"]
+    optional = names(extras["archive"]) | names(extras["demo"])
     used = dict(imported("src", "migrations"))
-    assert {name: path for name, path in used.items() if name not in to_run | for_demo} == {}
+    assert {name: path for name, path in used.items() if name not in to_run | optional} == {}
     assert not to_run - used.keys()

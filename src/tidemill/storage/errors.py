@@ -49,7 +49,7 @@ _NOT_AS_EXPECTED: Final = ("42", "3F", "0A")
 def translate(error: BaseException) -> TidemillError:
     """Return what a driver's exception (one of `DRIVER_ERRORS`) means to the domain, to be raised `from` it."""
     if isinstance(error, asyncpg.PostgresError):
-        return _of_sqlstate(error.sqlstate or "", _text(error))
+        return meaning(error.sqlstate or "", _text(error))
     if isinstance(error, asyncpg.ClientConfigurationError):
         return UsageError(f"the database's address is no good: {_text(error)}; see TIDEMILL_DATABASE_URL")
     if isinstance(
@@ -70,7 +70,8 @@ def translated() -> Iterator[None]:
         raise translate(error) from error
 
 
-def _of_sqlstate(state: str, text: str) -> TidemillError:
+def meaning(state: str, text: str) -> TidemillError:
+    """Return what an SQLSTATE means to the domain; `text` is what the server said."""
     if state == _GENERATION_NOT_OPEN:
         return GenerationClosed(text)
     if state.startswith(_AWAY):

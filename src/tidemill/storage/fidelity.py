@@ -1,15 +1,90 @@
 """Which PostgreSQL types a copy holds exactly, which by their text, and which it refuses: one table of rules.
 
-From a table's attributes come the columns of its copy, and from these all SQL that reads, checks and measures the
-rows. A *source* is what may stand behind FROM without a name of its own: a quoted table, or a SELECT in parentheses.
+`chain` is how a type is made: `("d:posint", "b:int4")` is a domain over int4, `("a:_text", "b:text")` an array of text,
+`("m:tstzmultirange", "r:tstzrange", "b:timestamptz")` a multirange. Types outside of `pg_catalog` have a dot before
+their name, so that no type of the same name passes for PostgreSQL's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Final, NamedTuple
 
-from tidemill.domain.archive import LakeColumn, Refusal
+from tidemill.domain.archive import LakeColumn, LakeType, Refusal
+
+EXACT: Final = {
+    "bool": LakeType.BOOLEAN,
+    "int2": LakeType.INT16,
+    "int4": LakeType.INT32,
+    "int8": LakeType.INT64,
+    "float4": LakeType.FLOAT32,
+    "float8": LakeType.FLOAT64,
+    "text": LakeType.TEXT,
+    "varchar": LakeType.TEXT,
+    "bytea": LakeType.BYTES,
+    "uuid": LakeType.UUID,
+    "date": LakeType.DATE,
+    "time": LakeType.TIME,
+    "timestamp": LakeType.TIMESTAMP,
+    "timestamptz": LakeType.INSTANT,
+}
+"""Types whose every value, but those that preflight names, a copy holds as it is. Beside them: numeric(p<=38, s<=p)."""
+
+BY_TEXT: Final = frozenset(
+    {
+        "numeric",
+        "interval",
+        "timetz",
+        "json",
+        "jsonb",
+        "jsonpath",
+        "xml",
+        "bpchar",
+        "char",
+        "name",
+        "oid",
+        "inet",
+        "cidr",
+        "macaddr",
+        "macaddr8",
+        "bit",
+        "varbit",
+        "pg_lsn",
+        "tsvector",
+        "tsquery",
+        "point",
+        "line",
+        "lseg",
+        "box",
+        "path",
+        "polygon",
+        "circle",
+    }
+)
+"""Types whose text, under pinned settings, PostgreSQL reads back to the same value. Beside them, by their kind: enums,
+arrays, ranges and multiranges of types that are not refused."""
+
+REFUSED: Final = {
+    "money": "its text depends on the server's locale",
+    "c": "it is a composite type",
+    "p": "it is a pseudo type",
+}
+OTHERS_REFUSED: Final = "no rule says that its text gives the value back"
+
+MOST_DIGITS: Final = 38
+
+
+class Attribute(NamedTuple):
+    """A column as the catalogue has it. `typmod` is that of the type below all domains, -1 for none."""
+
+    name: str
+    pg_type: str
+    nullable: bool
+    chain: Sequence[str]
+    typmod: int
 
 
 class Shape(NamedTuple):
@@ -19,31 +94,51 @@ class Shape(NamedTuple):
     refused: tuple[Refusal, ...]
 
 
-def pin_settings_sql() -> str:
-    """Return the `SET LOCAL` statements under which a value has one text; they hold until the transaction ends."""
-    raise NotImplementedError
-
-
-def select_list(columns: Sequence[LakeColumn]) -> str:
-    """Return the expressions that give a copy's columns, casts included, each under its name."""
-    raise NotImplementedError
-
-
-def read_sql(columns: Sequence[LakeColumn], source: str) -> str:
-    """Return the SELECT that gives exactly the copy's columns and rows."""
-    raise NotImplementedError
-
-
-def preflight_sql(columns: Sequence[LakeColumn], source: str) -> str | None:
-    """Return a SELECT of one row that counts, per column, the values that cannot be held; None if any can."""
-    raise NotImplementedError
-
-
-def digest_sql(columns: Sequence[LakeColumn], time_column: str, source: str) -> str:
-    """Return a SELECT of one row `row_count, digest, min_time, max_time`, as `Measured`, in one scan."""
-    raise NotImplementedError
+def shape_of(attributes: Iterable[Attribute]) -> Shape:
+    """Apply the rules to a table's columns, in its order."""
+    columns, refused = [], []
+    for attribute in attributes:
+        found = _column_of(attribute)
+        if isinstance(found, LakeColumn):
+            columns.append(found)
+        else:
+            refused.append(found)
+    return Shape(tuple(columns), tuple(refused))
 
 
 def schema_fingerprint(columns: Sequence[LakeColumn]) -> str:
     """Return a short text that changes with any name, type, order or nullability of the columns."""
-    raise NotImplementedError
+    said = json.dumps([asdict(column) for column in columns], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _column_of(attribute: Attribute) -> LakeColumn | Refusal:
+    links = [tuple(link.split(":", 1)) for link in attribute.chain]
+    reason = _reason_to_refuse(*links[-1])
+    if reason is not None:
+        return Refusal(attribute.name, f"type {attribute.pg_type} is refused: {reason}")
+    kind, name = next(link for link in links if link[0] != "d")
+    plain = (attribute.name, attribute.pg_type)
+    if kind == "b" and name in EXACT:
+        return LakeColumn(*plain, EXACT[name], attribute.nullable)
+    if (kind, name) == ("b", "numeric"):
+        precision, scale = _digits(attribute.typmod)
+        if 0 <= scale <= precision <= MOST_DIGITS and precision:
+            return LakeColumn(*plain, LakeType.DECIMAL, attribute.nullable, precision=precision, scale=scale)
+    return LakeColumn(*plain, LakeType.TEXT, attribute.nullable, by_text=True)
+
+
+def _reason_to_refuse(kind: str, name: str) -> str | None:
+    """Judge the last link: what an array, range or domain holds in the end."""
+    if kind == "e" or (kind == "b" and (name in EXACT or name in BY_TEXT)):
+        return None
+    return REFUSED.get(name if kind == "b" else kind, OTHERS_REFUSED)
+
+
+def _digits(typmod: int) -> tuple[int, int]:
+    """Return precision and scale of a numeric's modifier; (0, 0) if it has none."""
+    if typmod < 0:
+        return 0, 0
+    packed = typmod - 4
+    scale = packed & 0x7FF
+    return packed >> 16 & 0xFFFF, (scale ^ 1024) - 1024

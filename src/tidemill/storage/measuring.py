@@ -1,36 +1,71 @@
 """Measures rows in the database: what a copy would look like, whether it can hold the values, and what proves it.
 
-Each function runs in the caller's transaction (one is needed: settings are pinned for its length) and sets no timeout.
+Each function runs in the caller's transaction, which it needs: settings are pinned for its length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
 
 from tidemill.domain.archive import LakeColumn, Measured, Refusal
-from tidemill.storage.fidelity import Shape
+from tidemill.domain.digests import ROWS_VECTORS, VALUE_VECTORS, RowsVector, ValueVector
+from tidemill.domain.errors import ContractError
+from tidemill.storage import digesting
+from tidemill.storage.digesting import quoted
+from tidemill.storage.fidelity import Attribute, Shape, shape_of
 from tidemill.storage.pool import Connection
+from tidemill.storage.statements import load_statements
+
+SCAN_TIMEOUT_S: Final = 3600.0
+_GRACE_S: Final = 5.0  # the server's own deadline comes first, and says more
+
+_SQL = load_statements("archive_columns")
 
 
 async def columns_of(connection: Connection, table: str) -> Shape:
-    """Return the columns of `table` (`schema.table`, as people write it), in its order.
+    """Return the columns of `table`, in its order. `table`: `schema.table` as the catalogue has the names, unquoted.
 
     Raises:
         ContractError: there is no such table.
     """
-    raise NotImplementedError
+    relation = await relation_of(connection, table)
+    path = await connection.fetchval("select current_setting('search_path')")
+    # Names of types outside of pg_catalog then carry their schema, whatever the session's path.
+    await connection.execute("set local search_path to pg_catalog")
+    rows = await connection.fetch(_SQL["columns"], relation)
+    await connection.execute("select set_config('search_path', $1, true)", path)
+    return shape_of(Attribute(*row) for row in rows)
 
 
-async def preflight(connection: Connection, columns: Sequence[LakeColumn], source: str) -> list[Refusal]:
-    """Return the columns with values that no copy can hold, with counts; empty if all is well."""
-    raise NotImplementedError
+async def preflight(
+    connection: Connection, columns: Sequence[LakeColumn], source: str, *, timeout_s: float = SCAN_TIMEOUT_S
+) -> list[Refusal]:
+    """Return the columns with values that no copy can hold, and how many; empty if all is well."""
+    statement = digesting.preflight_sql(columns, source)
+    if statement is None:
+        return []
+    counts = await _scan(connection, statement, timeout_s)
+    checks = digesting.preflight_checks(columns)
+    return [
+        Refusal(check.column, f"{count} rows hold {check.reason}")
+        for check, count in zip(checks, counts, strict=True)
+        if count
+    ]
 
 
 async def measure(
-    connection: Connection, columns: Sequence[LakeColumn], time_column: str, source: str
+    connection: Connection,
+    columns: Sequence[LakeColumn],
+    time_column: str,
+    source: str,
+    *,
+    timeout_s: float = SCAN_TIMEOUT_S,
 ) -> Measured:
-    """Measure the rows of a source in one scan."""
-    raise NotImplementedError
+    """Measure the rows of a source in one scan. The transaction's `statement_timeout` is `timeout_s` from then on."""
+    return Measured(*await _scan(connection, digesting.digest_sql(columns, time_column, source), timeout_s))
 
 
 async def check_vectors(connection: Connection) -> None:
@@ -39,4 +74,72 @@ async def check_vectors(connection: Connection) -> None:
     Raises:
         ContractError: it computes others, so nothing may be archived from it.
     """
-    raise NotImplementedError
+    encoding = await connection.fetchval(_SQL["encoding"])
+    if encoding != "UTF8":
+        raise ContractError(
+            f"the database is encoded as {encoding}: archiving needs UTF8, for the digest is over UTF-8 bytes"
+        )
+    for value in VALUE_VECTORS:
+        _agree(f"{value.literal!r} as {value.pg_type}", value.hash, await _hash(connection, value))
+    for number, rows in enumerate(ROWS_VECTORS, start=1):
+        found = await measure(connection, rows.columns, "c0", rows_sql(rows))
+        _agree(f"the rows of vector {number}", rows.digest, found.digest)
+
+
+def rows_sql(vector: RowsVector) -> str:
+    """Return a source whose rows, with columns c0, c1, ..., are those of a vector."""
+    names = ", ".join(f"c{index}" for index in range(len(vector.pg_types)))
+    rows = ", ".join(f"({', '.join(map(literal_sql, row, vector.pg_types))})" for row in vector.rows)
+    values = (
+        f"values {rows}"
+        if rows
+        else f"select {', '.join(f'null::{kind}' for kind in vector.pg_types)} where false"
+    )
+    return f"(select * from ({values}) as vector({names}))"
+
+
+def literal_sql(literal: str | None, pg_type: str) -> str:
+    """Return a literal as SQL takes it, NULL for None."""
+    return f"null::{pg_type}" if literal is None else f"'{literal.replace(chr(39), chr(39) * 2)}'::{pg_type}"
+
+
+async def relation_of(connection: Connection, table: str) -> int:
+    """Return the oid of `schema.table`.
+
+    Raises:
+        ContractError: there is no such table.
+    """
+    schema, _, name = table.partition(".")
+    found: int | None = await connection.fetchval(
+        "select to_regclass($1)::oid", f"{quoted(schema)}.{quoted(name)}"
+    )
+    if found is None:
+        raise ContractError(
+            f"there is no table {table}: run `tidemill migrate`, or mend the retention that names it"
+        )
+    return found
+
+
+async def _scan(connection: Connection, statement: str, timeout_s: float) -> asyncpg.Record:
+    if not connection.is_in_transaction():
+        raise RuntimeError("measuring pins settings for a transaction's length: there is none")
+    await connection.execute(digesting.pin_settings_sql())
+    await connection.execute("select set_config('statement_timeout', $1, true)", str(int(timeout_s * 1000)))
+    row = await connection.fetchrow(statement, timeout=timeout_s + _GRACE_S)
+    assert row is not None  # an aggregate without GROUP BY gives a row
+    return row
+
+
+async def _hash(connection: Connection, vector: ValueVector) -> str:
+    source = f"(select {literal_sql(vector.literal, vector.pg_type)} as c0) as source"
+    hashed = f"hash_record_extended(row({digesting.hashed_sql(vector.columns[0])}), 0)"
+    row = await _scan(connection, f"select lpad(to_hex({hashed}), 16, '0') from {source}", SCAN_TIMEOUT_S)
+    return str(row[0])
+
+
+def _agree(what: str, published: str, found: str) -> None:
+    if published != found:
+        raise ContractError(
+            f"this PostgreSQL computes other hashes than the published ones: {what} gives {found}, not {published}. "
+            "Nothing can be archived from it; see docs/archival.md, The digest"
+        )
