@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.fakes.codecs import encode
 from tests.fakes.kafka_ports import MemoryCommandSource
@@ -290,6 +291,21 @@ async def test_lanes_are_given_back_when_the_database_is_away_too(world: World) 
     assert sorted(world.follower.dropped) == [1, 2, 3]
     world.store.away = False
     assert {held.owner for held in world.store.lanes.values()} == {"one"}
+
+
+async def test_a_batch_that_a_stop_leaves_is_said_and_the_next_owner_applies_it(world: World) -> None:
+    with capture_logs() as lines:
+        async with world.running() as intake:
+            await eventually(lambda: intake.health().detail["lanes"] == 3, what="three lanes")
+            world.store.away = True
+            world.send("p1")
+            await eventually(lambda: intake.health().detail.get("trouble"), what="a batch in flight")
+    left = [(line["lanes"], line["records"]) for line in lines if line["event"] == "batch_left"]
+    assert left == [([partition_of(b"p1", STREAM.partitions) + 1], 1)]
+    world.store.away = False
+    async with world.running("two"):
+        await world.until_logged(1)
+    assert world.logged() == [(b"a", None)]
 
 
 async def test_a_database_that_was_set_back_under_a_running_intake_leaves_nothing_out(
