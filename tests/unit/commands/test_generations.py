@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import numpy as np
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.generations import MemoryGenerations
+from tests.support.commands import Harness, base, outcomes
 from tests.support.waiting import eventually
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
+from tidemill.contexts.market_data import context
+from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import GenerationClosed, Unavailable
+from tidemill.domain.stream import Stream
 from tidemill.storage.filters import IdFilter, hashes, pack
+
+STREAM = Stream.of(replace(context, partitions=1))
+
+
+def tick() -> RecordMarketData:
+    at = datetime(2013, 3, 1, tzinfo=UTC)
+    return RecordMarketData(**base(symbol="AAPL", time=at, price=1.0, source="test"))
 
 
 def scripted(*faults: Exception) -> MemoryGenerations:
@@ -35,6 +47,18 @@ async def test_it_rolls_builds_and_drops_until_it_is_stopped() -> None:
     assert len(generations.asked) == 4
     assert len(set(generations.asked.values())) == 1
     assert kept.health().ok
+
+
+async def test_it_rolls_what_is_full_and_drops_what_is_beyond_the_horizon() -> None:
+    ticks = Harness(STREAM, MemoryCommandStore(STREAM))
+    await ticks.claim()
+    generations = MemoryGenerations(ticks.store)  # type: ignore[arg-type]  # it is that fake
+    kept = GenerationKeeper(generations, GenerationPolicy(horizon=timedelta(0), max_ids=1))
+    command = tick()
+    assert outcomes(await ticks.send(command)) == {"applied": 1}
+    await kept.keep()
+    assert ticks.store.gen == 2  # type: ignore[attr-defined]
+    assert outcomes(await ticks.send(command)) == {"applied": 1}, "the first one was dropped at once"
 
 
 async def test_a_roll_that_another_process_did_first_and_a_database_that_is_away_are_lived_through() -> None:

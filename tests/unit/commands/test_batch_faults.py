@@ -1,0 +1,171 @@
+"""What a batch makes of each fault: redo, bisect and blame one record, park it, or leave it to the caller."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from tests.fakes.commands import MemoryCommandStore, MemoryWork
+from tests.support.commands import Harness, base, codes, outcomes, uuid7
+from tidemill.clock import SystemClock
+from tidemill.contexts.connector_profiles import context as connector_profiles
+from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
+from tidemill.contexts.market_data import context as market_data
+from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.domain.context import AppendSpec
+from tidemill.domain.decision import Rejected
+from tidemill.domain.errors import ContractError, DataError, GenerationClosed
+from tidemill.domain.stream import Stream
+
+TICKS = Stream.of(replace(market_data, partitions=1))
+PROFILES = Stream.of(replace(connector_profiles, partitions=1))
+REFUSED = DataError("22P05", "no such character")
+
+
+def tick(symbol: str = "AAPL", **fields: Any) -> RecordMarketData:
+    at = datetime(2013, 3, 1, tzinfo=UTC)
+    return RecordMarketData(**base(symbol=symbol, time=at, price=1.0, source="test", **fields))
+
+
+async def harness(stream: Stream, **options: Any) -> Harness:
+    made = Harness(stream, MemoryCommandStore(stream), **options)
+    await made.claim()
+    return made
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, method: str, poison: str) -> None:
+    """Let the database refuse what holds a value that reads like `poison`."""
+    original = getattr(MemoryWork, method)
+
+    async def picky(work: MemoryWork, *args: Any) -> Any:
+        if poison in str(args[-1]):
+            raise REFUSED
+        return await original(work, *args)
+
+    monkeypatch.setattr(MemoryWork, method, picky)
+
+
+async def test_a_value_that_the_database_refuses_costs_its_own_record_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuse(monkeypatch, "append", "POISON")
+    ticks = await harness(TICKS)
+    done = await ticks.send(tick(), tick("POISON"), tick(), tick("POISON"), tick())
+    assert codes(done) == [None, "INVALID", None, "INVALID", None]
+    assert "the database refused a value (22P05)" in (done.outcomes[1][1].detail or "")
+
+
+async def test_a_refusal_that_cannot_be_written_either_parks_the_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuse(monkeypatch, "append", "POISON")
+    refuse(monkeypatch, "log", "INVALID")
+    ticks = await harness(TICKS)
+    done = await ticks.send(tick(), tick("POISON"))
+    assert codes(done) == [None, "MALFORMED"]
+    assert outcomes(done) == {"applied": 1, "parked": 1}
+
+
+async def test_a_record_that_cannot_even_be_parked_is_not_lost_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuse(monkeypatch, "log", "")
+    ticks = await harness(TICKS)
+    with pytest.raises(DataError):
+        await ticks.send(tick())
+
+
+async def test_a_log_that_rolls_under_a_batch_has_it_redone(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, rolls = MemoryWork.close_books, [GenerationClosed("rolled"), GenerationClosed("again")]
+
+    async def rolling(work: MemoryWork, rows: Any) -> None:
+        if rolls:
+            raise rolls.pop()
+        await original(work, rows)
+
+    monkeypatch.setattr(MemoryWork, "close_books", rolling)
+    ticks = await harness(TICKS)
+    assert outcomes(await ticks.send(tick(), tick())) == {"applied": 2}
+    assert ticks.store.transactions == 3  # type: ignore[attr-defined]
+
+
+async def test_an_id_that_was_born_before_the_horizon_is_stale() -> None:
+    ticks, now = await harness(TICKS), SystemClock().now()
+    old, new = uuid7(now - timedelta(days=9)), uuid7(now - timedelta(days=7))
+    done = await ticks.send(tick(command_id=old), tick(command_id=new))
+    assert codes(done) == ["STALE", None]
+
+
+async def test_a_check_that_raises_parks_its_record_and_one_that_refuses_is_heard() -> None:
+    def check(command: Any, _at: datetime) -> Rejected | None:
+        if command.symbol == "RAISES":
+            raise ZeroDivisionError("by design")
+        return Rejected("INVALID", "not today") if command.symbol == "REFUSED" else None
+
+    commands = {name: replace(_append(spec), check=check) for name, spec in TICKS.commands.items()}
+    ticks = await harness(replace(TICKS, commands=commands))
+    done = await ticks.send(tick("RAISES"), tick("REFUSED"), tick())
+    assert codes(done) == ["CRASHED", "INVALID", None]
+    assert "ZeroDivisionError: by design" in (done.outcomes[0][1].detail or "")
+
+
+def _append(spec: Any) -> AppendSpec:
+    assert isinstance(spec, AppendSpec)
+    return spec
+
+
+async def test_an_appended_event_that_is_too_large_is_refused() -> None:
+    ticks = await harness(TICKS, max_event_bytes=50)
+    assert codes(await ticks.send(tick())) == ["TOO_LARGE"]
+
+
+def test_a_table_that_its_command_cannot_fill_is_found_at_start() -> None:
+    (spec,) = TICKS.commands.values()
+    profiles = connector_profiles.state
+    assert profiles is not None
+    wrong = {name: replace(_append(spec), table=profiles.table) for name in TICKS.commands}
+    with pytest.raises(ContractError, match=r"needs .*add the fields, or allow null"):
+        Harness(replace(TICKS, commands=wrong), MemoryCommandStore(TICKS))
+
+
+async def test_rules_that_raise_or_answer_nonsense_park_their_records() -> None:
+    answers: dict[str, Any] = {"p1": ZeroDivisionError("by design"), "p2": "yes"}
+
+    def rule(state: Any, command: Any) -> Any:
+        answer = answers.get(command.profile_id)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer or original(state, command)
+
+    (name,) = [name for name, spec in PROFILES.commands.items() if spec.model is RegisterConnectorProfile]
+    spec: Any = PROFILES.commands[name]
+    original = spec.rule
+    profiles = await harness(
+        replace(PROFILES, commands={**PROFILES.commands, name: replace(spec, rule=rule)})
+    )
+    sent = [
+        RegisterConnectorProfile(**base(profile_id=key, name=key, profile_data="{}"))
+        for key in ("p1", "p2", "p3")
+    ]
+    done = await profiles.send(*sent)
+    assert codes(done) == ["CRASHED", "CRASHED", None]
+    assert "a rule answers accepted(...) or rejected(...), not 'yes'" in (done.outcomes[1][1].detail or "")
+
+
+async def test_a_validator_that_raises_parks_its_records_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Moody:
+        def __init__(self, kind: Any) -> None:
+            self._adapter = TypeAdapter[Any](kind)
+
+        def validate_python(self, commands: Any, *args: Any, **options: Any) -> Any:
+            if any(command["symbol"] == "RAISES" for command in commands):
+                raise ZeroDivisionError("by design")
+            return self._adapter.validate_python(commands, *args, **options)
+
+    monkeypatch.setattr("tidemill.commands.screening.TypeAdapter", Moody)
+    ticks = await harness(TICKS)
+    assert codes(await ticks.send(tick(), tick("RAISES"), tick())) == [None, "CRASHED", None]
