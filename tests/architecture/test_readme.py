@@ -23,7 +23,11 @@ OPERATIONS = Path("docs/operations.md")
 PAGES = [README, SUBSCRIBING, OPERATIONS, Path("docs/records.md")]
 ALL_PAGES = [pytest.param(page, id=str(page)) for page in PAGES]
 
-WRITE_HEADERS = ("src/tidemill/outbox/records.py", "src/tidemill/commands/replies.py")
+WRITE_HEADERS = (
+    "src/tidemill/outbox/records.py",
+    "src/tidemill/outbox/letters.py",
+    "src/tidemill/commands/replies.py",
+)
 OTHER_VARIABLES = {
     "TIDEMILL_TEST_": "what tests look at, instead of each of the servers' variables",
 }

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.commands import Harness, base, create_lanes
+from tidemill.clock import SystemClock
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.stream import Stream
@@ -109,7 +110,7 @@ async def test_knowledge_from_before_a_roll_takes_nothing_away(world: World) -> 
         await world.load()
         seen = await world.beside()
         await world.closed.load(late)
-        assert asked(await world.closed.beside(late, 2, datetime.now(UTC))).keys() == {1}
+        assert asked(await world.closed.beside(late, 2, SystemClock().now())).keys() == {1}
     assert asked(seen).keys() == asked(await world.beside()).keys() == {1, 2}
     assert max(asked(await world.beside()).values()) < 50
 
