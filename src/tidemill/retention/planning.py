@@ -82,6 +82,7 @@ class Waiting:
     """A slice, or a range that has none yet, that stays in the database for now. `until`: None if that is not known."""
 
     id: SliceId
+    chunk: str
     code: str
     message: str
     until: datetime | None = None
@@ -105,6 +106,20 @@ class Plan:
     def lake_bytes(self) -> int:
         """Return about how many bytes the lake will need for all that is eligible."""
         return sum(each.lake_bytes for each in (*self.seal, *self.queued))
+
+    def why(self, chunk: str) -> str | None:
+        """Return why a chunk is still in the database, None if the plan does not know it."""
+        for waiting in self.waiting:
+            if waiting.chunk == chunk:
+                return waiting.message
+        for candidate in self.seal:
+            if candidate.chunk == chunk:
+                return "it may leave: the next round of `tidemill serve retention` seals it"
+        for place, candidate in enumerate(self.queued):
+            if candidate.chunk == chunk:
+                quiet = f", after the quiet hours, {moment(self.quiet_until)}" if self.quiet_until else ""
+                return f"it may leave: {place + len(self.seal)} go before it{quiet}"
+        return None
 
 
 def plan(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> Plan:
@@ -147,13 +162,15 @@ class _Index(NamedTuple):
     facts: Facts
     ranges: Mapping[_Range, Sequence[Slice]]
     chunks: Mapping[str, ChunkFacts]
+    late: Mapping[_Range, LateFacts]
 
     @classmethod
     def of(cls, facts: Facts) -> _Index:
         ranges: dict[_Range, list[Slice]] = {}
         for which in facts.slices:
             ranges.setdefault((which.id.start, which.id.end), []).append(which)
-        return cls(facts, ranges, {chunk.chunk: chunk for chunk in facts.chunks})
+        chunks = {chunk.chunk: chunk for chunk in facts.chunks}
+        return cls(facts, ranges, chunks, {(late.start, late.end): late for late in facts.late})
 
 
 def _candidates(index: _Index, ratio: float) -> list[Candidate]:
@@ -161,7 +178,7 @@ def _candidates(index: _Index, ratio: float) -> list[Candidate]:
     facts = index.facts
     found = [_known(which, index, ratio) for which in facts.slices if which.state is not _S.DROPPED]
     generations = {span: max(each.id.generation for each in known) for span, known in index.ranges.items()}
-    fresh: list[ChunkFacts | LateFacts] = [*_new_chunks(index), *facts.late]
+    fresh: list[ChunkFacts | LateFacts] = [*_new_chunks(index), *_new_late(index)]
     for new in fresh:
         span = (new.start, new.end)
         generations[span] = generations.get(span, 0) + 1
@@ -177,10 +194,20 @@ def _new_chunks(index: _Index) -> Iterator[ChunkFacts]:
             yield chunk
 
 
+def _new_late(index: _Index) -> Iterator[LateFacts]:
+    """Return the late rows that no slice waits for: one that was given up takes them when it is sealed again."""
+    for late in index.facts.late:
+        known = index.ranges.get((late.start, late.end), ())
+        if not any(each.source is Source.LATE and not each.is_closed for each in known):
+            yield late
+
+
 def _known(which: Slice, index: _Index, ratio: float) -> Candidate:
-    chunk = index.chunks.get(which.chunk)
-    size_bytes = chunk.size_bytes if chunk else which.size_bytes
-    compressed = chunk is not None and chunk.compressed
+    now: ChunkFacts | LateFacts | None = index.chunks.get(which.chunk)
+    if which.source is Source.LATE and not which.is_closed:
+        now = index.late.get((which.id.start, which.id.end))
+    size_bytes = now.size_bytes if now else which.size_bytes
+    compressed = isinstance(now, ChunkFacts) and now.compressed
     return Candidate(
         id=which.id,
         source=which.source,
@@ -188,7 +215,7 @@ def _known(which: Slice, index: _Index, ratio: float) -> Candidate:
         size_bytes=size_bytes,
         lake_bytes=_lake_bytes(size_bytes, ratio, compressed=compressed),
         compressed=compressed,
-        last_write=chunk.last_write if chunk else None,
+        last_write=now.last_write if now else None,
         known=which,
     )
 
@@ -218,16 +245,24 @@ def _judged(
     known = each.known
     if known is not None and known.is_closed:
         return Waiting(
-            each.id, known.state.upper(), why_not_dropped(known, now), known.deadline or known.restore_until
+            each.id,
+            each.chunk,
+            known.state.upper(),
+            why_not_dropped(known, now),
+            known.deadline or known.restore_until,
         )
     if not policy.enabled:
-        return Waiting(each.id, "DISABLED", f"archiving {each.id.table} is switched off: enable its policy")
+        return Waiting(
+            each.id, each.chunk, "DISABLED", f"archiving {each.id.table} is switched off: enable its policy"
+        )
     hold = held(each.id, index.facts.holds)
     if hold is not None:
         held_by = f"held by {hold.who} since {hold.since:%Y-%m-%d}, {hold.reason}: release the hold"
-        return Waiting(each.id, "HOLD", held_by)
+        return Waiting(each.id, each.chunk, "HOLD", held_by)
     if each.source is Source.CHUNK and each.chunk not in index.chunks:
-        return Waiting(each.id, "GONE", f"{each.chunk} is not in the catalog: somebody else dropped it")
+        return Waiting(
+            each.id, each.chunk, "GONE", f"{each.chunk} is not in the catalog: somebody else dropped it"
+        )
     return _range_waits(index, each) or _time_waits(policy, each, as_of, now) or each
 
 
@@ -240,25 +275,34 @@ def _range_waits(index: _Index, each: Candidate) -> Waiting | None:
             why = (
                 f"its range is restored until {moment(other.restore_until)}: it goes on when that is evicted"
             )
-            return Waiting(each.id, "RESTORED", why, other.restore_until)
+            return Waiting(each.id, each.chunk, "RESTORED", why, other.restore_until)
         if other.is_closed and other.state is not _S.DROPPED:
             return Waiting(
-                each.id, "RANGE_BUSY", f"generation {other.id.generation} of its range is {other.state}"
+                each.id,
+                each.chunk,
+                "RANGE_BUSY",
+                f"generation {other.id.generation} of its range is {other.state}",
             )
     if each.source is Source.LATE and not any(other.state is _S.DROPPED for other in others):
-        return Waiting(each.id, "RANGE_OPEN", "its range is open: the rows belong back in the table")
+        return Waiting(
+            each.id, each.chunk, "RANGE_OPEN", "its range is open: the rows belong back in the table"
+        )
     return None
 
 
 def _time_waits(policy: Retention, each: Candidate, as_of: datetime, now: datetime) -> Waiting | None:
     due = each.id.end + policy.after
     if as_of < due:
-        return Waiting(each.id, "YOUNG", f"its range leaves {policy.after.days} days after it ends", due)
+        return Waiting(
+            each.id, each.chunk, "YOUNG", f"its range leaves {policy.after.days} days after it ends", due
+        )
     if each.known is not None and each.known.state is _S.ABORTED:
         again = each.known.since + policy.again_after
         if now < again:
             why = f"given up at {moment(each.known.since)}, {each.known.reason or 'no reason given'}: tried again then"
-            return Waiting(each.id, "ABORTED", why, again)
+            return Waiting(each.id, each.chunk, "ABORTED", why, again)
     if each.last_write is not None and now < each.last_write + policy.quiet:
-        return Waiting(each.id, "WRITTEN", "it was written to lately", each.last_write + policy.quiet)
+        return Waiting(
+            each.id, each.chunk, "WRITTEN", "it was written to lately", each.last_write + policy.quiet
+        )
     return None

@@ -1,0 +1,94 @@
+"""The events that retention announces: a request for copies, and what became of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid5
+
+from tidemill.domain.archival import ArchivalChunk, ArchivalColumn, ArchivalEvent, ArchivalStatus
+from tidemill.domain.archive import LakeColumn
+from tidemill.domain.digests import DIGEST_VERSION
+from tidemill.domain.retention import Retention
+from tidemill.retention.slices import Slice
+
+_REQUESTS: Final = UUID("8d5f7f5e-6c39-5d2a-9d4b-0f4f0a3f6f52")
+
+
+def request_id(slices: Sequence[Slice]) -> str:
+    """Return the id of the request for these slices under their present seals: the same ones give the same id."""
+    named = "|".join(f"{each.id}#{each.seal}" for each in slices)
+    return str(uuid5(_REQUESTS, named))
+
+
+def order_id(event: ArchivalEvent) -> str:
+    """Return the id under which an event is announced: each is announced once."""
+    chunks = ",".join(f"{each.chunk_name}#{each.generation}" for each in event.chunks)
+    return str(uuid5(_REQUESTS, f"{event.event_id}/{event.attempt}/{event.status}/{chunks}"))
+
+
+def request(
+    slices: Sequence[Slice], policy: Retention, at: datetime, read_sql: Callable[[Slice], str]
+) -> ArchivalEvent:
+    """Return what asks for copies of slices that share one request."""
+    first = slices[0]
+    return ArchivalEvent(
+        event_id=first.event_id or "",
+        table_name=first.id.table,
+        chunks=tuple(_chunk(each, read_sql(each)) for each in slices),
+        status=ArchivalStatus.PENDING,
+        created_at=at,
+        attempt=max(each.attempt for each in slices),
+        time_column=policy.time_column,
+        columns=tuple(_column(column) for column in first.columns),
+        digest_version=DIGEST_VERSION,
+        required_verification="digest",
+        supersedes=tuple(dict.fromkeys(event for each in slices for event in each.superseded)),
+        max_bytes_per_second=policy.bytes_per_s,
+    )
+
+
+def settled(
+    which: Slice, event_id: str, status: ArchivalStatus, at: datetime, why: str | None
+) -> ArchivalEvent:
+    """Return what tells that a slice was dropped (`completed`), or is not waited for any more (`failed`)."""
+    return ArchivalEvent(
+        event_id=event_id,
+        table_name=which.id.table,
+        chunks=(_chunk(which, None),),
+        status=status,
+        created_at=at,
+        error_message=why if status is ArchivalStatus.FAILED else None,
+        attempt=max(which.attempt, 1),
+    )
+
+
+def _column(column: LakeColumn) -> ArchivalColumn:
+    return ArchivalColumn(
+        name=column.name,
+        pg_type=column.pg_type,
+        lake_type=column.type,
+        nullable=column.nullable,
+        by_text=column.by_text,
+        precision=column.precision,
+        scale=column.scale,
+    )
+
+
+def _chunk(which: Slice, read_sql: str | None) -> ArchivalChunk:
+    sealed = which.sealed
+    return ArchivalChunk(
+        chunk_name=which.chunk,
+        table_name=which.id.table,
+        range_start=which.id.start,
+        range_end=which.id.end,
+        compressed=False,
+        size_bytes=which.size_bytes,
+        generation=which.id.generation,
+        row_count=sealed.row_count if sealed else None,
+        digest=sealed.digest if sealed else None,
+        min_time=sealed.min_time if sealed else None,
+        max_time=sealed.max_time if sealed else None,
+        read_sql=read_sql,
+    )

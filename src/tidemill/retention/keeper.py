@@ -1,0 +1,347 @@
+"""The keeper of the archive: round after round it does for every slice what is due, one transaction per step.
+
+    choose and seal -> measure -> request -> (an archiver copies and confirms) -> read back, verify -> drop
+
+It works only while this process owns the archive's lane, and under that claim: who has lost it is fenced at the next
+step. A slice that fails does not hold up the others. Whatever is interrupted is found again by its state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tidemill.clock import Clock
+from tidemill.domain.archival import MAX_CHUNKS, ArchivalStatus
+from tidemill.domain.archive import ArchiveState
+from tidemill.domain.errors import CopyError, Fenced, TransientError
+from tidemill.domain.lane import Claim
+from tidemill.domain.retention import Retention
+from tidemill.retention import announcing, machine
+from tidemill.retention.planning import Facts, plan
+from tidemill.retention.ports import ArchiveStore, ArchiveWork, CopyReader, Wanted
+from tidemill.retention.returning import evict
+from tidemill.retention.slices import Limits, Slice
+from tidemill.retention.transitions import Action, Moved, Refused, Step
+from tidemill.telemetry import Log, logger
+
+_S = ArchiveState
+_log = logger(__name__)
+
+
+@dataclass
+class Round:
+    """What a round did: action -> slices, and what could not be done now."""
+
+    done: dict[Action, int] = field(default_factory=lambda: defaultdict(int))
+    troubles: list[str] = field(default_factory=list)
+    busy: int = 0
+    """Slices that are under way, or could be sealed in another round."""
+
+    @property
+    def moved(self) -> bool:
+        """Return whether another round may find more to do at once."""
+        return bool(self.done)
+
+
+class ArchiveKeeper:
+    """Moves the slices of some tables. `claim` gives the archive's lane while this process owns it."""
+
+    def __init__(
+        self,
+        policies: Sequence[Retention],
+        *,
+        store: ArchiveStore,
+        copies: CopyReader,
+        claim: Callable[[], Claim | None],
+        clock: Clock,
+        as_of: datetime | None = None,
+    ) -> None:
+        """`as_of`: the time that ages are counted to, if it is not now."""
+        self._policies = policies
+        self._store = store
+        self._copies = copies
+        self._claim = claim
+        self._clock = clock
+        self._as_of = as_of
+
+    async def round(self) -> Round:
+        """Do what is due. Raises `Fenced` if the lane was lost, `TransientError` if the database is away."""
+        done = Round()
+        for policy in self._policies:
+            if self._claim() is not None:
+                await _Table(self, policy, done).work()
+        return done
+
+    # --- for `_Table` ---
+
+    @property
+    def store(self) -> ArchiveStore:
+        """The database."""
+        return self._store
+
+    @property
+    def copies(self) -> CopyReader:
+        """The lake."""
+        return self._copies
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self._clock.now()
+
+    def as_of(self) -> datetime:
+        """Return the time that ages are counted to."""
+        return self._as_of or self._clock.now()
+
+    def claim(self) -> Claim:
+        """Return the lane's claim. Raises `Fenced`."""
+        claim = self._claim()
+        if claim is None:
+            raise Fenced(frozenset())
+        return claim
+
+
+class _Table:
+    """One table in one round."""
+
+    def __init__(self, keeper: ArchiveKeeper, policy: Retention, done: Round) -> None:
+        self._keeper = keeper
+        self._store = keeper.store
+        self._policy = policy
+        self._limits = Limits.of(policy)
+        self._done = done
+
+    async def work(self) -> None:
+        """Late steps first, so that what is sealed leaves before more is sealed."""
+        facts = await self._store.facts(self._policy.table_name)
+        by_state: dict[ArchiveState, list[Slice]] = defaultdict(list)
+        for which in facts.slices:
+            by_state[which.state].append(which)
+        for which in self._overdue(facts.slices):
+            async with self._trying(which):
+                await self._give_up(which)
+        for which in by_state[_S.VERIFIED]:
+            async with self._trying(which):
+                await self._drop(which)
+        await self._verify(by_state[_S.CONFIRMED])
+        await self._request_again([*by_state[_S.REQUESTED], *by_state[_S.COPYING]])
+        for which in by_state[_S.SEALED]:
+            async with self._trying(which):
+                await self._measure(which)
+        await self._request()
+        for which in self._expired(by_state[_S.RESTORED]):
+            async with self._trying(which):
+                await evict(
+                    self._store, self._keeper.claim(), which, self._policy.time_column, self._store_step
+                )
+        await self._seal(facts)
+
+    @asynccontextmanager
+    async def _trying(self, which: Slice) -> AsyncIterator[None]:
+        """Go on with the others if this slice cannot move now."""
+        try:
+            yield
+        except Fenced:
+            raise
+        except TransientError as error:
+            self._done.troubles.append(f"{which.id}: {error}")
+            _log.warning(Log.ARCHIVE_WAITS, slice=str(which.id), reason=str(error))
+
+    async def _store_step(self, work: ArchiveWork, moved: Moved) -> Step | None:
+        """Store a step; a refusal is what another round, or nobody, can change."""
+        if isinstance(moved, Refused):
+            _log.debug(Log.ARCHIVE_REFUSED, code=moved.code, reason=moved.message)
+            return None
+        if moved.opens:
+            await work.lock_ranges(moved.after.id.table)
+            await work.return_late(moved.before)
+        await work.store(moved)
+        self._done.done[moved.action] += 1
+        told = {"slice": str(moved.after.id), "state": moved.after.state.value, "action": moved.action.value}
+        _log.info(Log.ARCHIVE_MOVED, **told, **({"reason": moved.why} if moved.why else {}))
+        return moved
+
+    # --- seal, measure, request ---
+
+    async def _seal(self, facts: Facts) -> None:
+        now = self._keeper.now()
+        intended = plan(self._policy, facts, as_of=self._keeper.as_of(), now=now)
+        self._done.busy += len(intended.seal) + len(intended.queued)
+        for candidate in intended.seal:
+            which = candidate.slice(now)
+            async with self._trying(which):
+                await self._seal_one(which)
+
+    async def _seal_one(self, which: Slice) -> None:
+        """Look at the values first, while the range is open: what no copy can hold is named, and stays."""
+        columns, refused = await self._store.shape(which)
+        async with self._store.transaction(self._keeper.claim()) as work:
+            chosen = await self._store_step(work, machine.choose(which, work.at))
+            if chosen is None:
+                return
+            if refused:
+                why = "; ".join(f"column {each.column}: {each.reason}" for each in refused)
+                await self._store_step(work, machine.refuse(chosen.after, work.at, why=why))
+                return
+            await work.lock_ranges(which.id.table)
+            await work.lock_rows(which)  # writers in flight end first
+            await work.adopt_late(which)
+            holds = await work.holds(which.id.table)
+            sealed = machine.seal(chosen.after, work.at, columns=columns, holds=holds)
+            await self._store_step(work, sealed)
+
+    async def _measure(self, which: Slice) -> None:
+        if which.sealed is not None:
+            return
+        _, refused = await self._store.shape(which)
+        found = None if refused else await self._store.measure(which, self._policy.time_column)
+        async with self._store.transaction(self._keeper.claim()) as work:
+            if found is None:
+                why = "; ".join(f"column {each.column}: {each.reason}" for each in refused)
+                await self._store_step(work, machine.refuse(which, work.at, why=why))
+            else:
+                await self._store_step(work, machine.measure(which, work.at, seal=which.seal, found=found))
+
+    async def _request(self) -> None:
+        """Ask for all that is sealed and measured, so many to an event as fit; one generation of a range to each."""
+        facts = await self._store.facts(self._policy.table_name)
+        ready = [each for each in facts.slices if each.state is _S.SEALED and each.sealed is not None]
+        for together in _in_events(ready):
+            async with self._trying(together[0]):
+                await self._request_one(together)
+
+    async def _request_one(self, slices: Sequence[Slice]) -> None:
+        event_id = announcing.request_id(slices)
+        async with self._store.transaction(self._keeper.claim()) as work:
+            asked = [
+                await self._store_step(
+                    work, machine.request(each, work.at, event_id=event_id, limits=self._limits)
+                )
+                for each in slices
+            ]
+            self._announce(work, [step.after for step in asked if step is not None])
+
+    def _announce(self, work: ArchiveWork, slices: Sequence[Slice]) -> None:
+        if slices:
+            work.announce(announcing.request(slices, self._policy, work.at, self._store.read_sql))
+
+    # --- wait, ask again, give up ---
+
+    async def _request_again(self, waiting: Sequence[Slice]) -> None:
+        by_event: dict[str, list[Slice]] = defaultdict(list)
+        for which in waiting:
+            if which.deadline is not None and which.deadline <= self._keeper.now() and which.event_id:
+                by_event[which.event_id].append(which)
+        for slices in by_event.values():
+            async with self._trying(slices[0]):
+                await self._again(slices)
+
+    async def _again(self, slices: Sequence[Slice]) -> None:
+        async with self._store.transaction(self._keeper.claim()) as work:
+            asked = [
+                await self._store_step(work, machine.request_again(each, work.at, limits=self._limits))
+                for each in slices
+            ]
+            self._announce(work, [step.after for step in asked if step is not None])
+
+    def _overdue(self, slices: Iterable[Slice]) -> list[Slice]:
+        now = self._keeper.now()
+        return [each for each in slices if machine.overdue(each, now, self._limits) is not None]
+
+    async def _give_up(self, which: Slice) -> None:
+        async with self._store.transaction(self._keeper.claim()) as work:
+            step = await self._store_step(work, machine.give_up(which, work.at, limits=self._limits))
+            if step is not None and which.event_id is not None:
+                failed = ArchivalStatus.FAILED
+                work.announce(announcing.settled(step.after, which.event_id, failed, work.at, step.why))
+
+    # --- verify ---
+
+    async def _verify(self, confirmed: Sequence[Slice]) -> None:
+        """Read copies back, those that share a place in one pass; only what we read ourselves counts."""
+        for wanted in _at_one_place(confirmed):
+            async with self._trying(wanted[0].slice):
+                await self._read_back(wanted)
+
+    async def _read_back(self, wanted: Sequence[Wanted]) -> None:
+        try:
+            found = await asyncio.to_thread(self._keeper.copies.measure, wanted, self._policy.time_column)
+        except CopyError as error:
+            if len(wanted) == 1:
+                await self._set_aside(wanted[0], str(error))
+                return
+            for each in wanted:  # which of them it is, and not the others
+                await self._read_back([each])
+            return
+        for which, copy in ((each.slice, each.copy) for each in wanted):
+            async with self._store.transaction(self._keeper.claim()) as work:
+                verified = machine.verify(which, work.at, read=copy, found=found[which.id])
+                await self._store_step(work, verified)
+
+    async def _set_aside(self, wanted: Wanted, why: str) -> None:
+        async with self._store.transaction(self._keeper.claim()) as work:
+            moved = machine.quarantine(wanted.slice, work.at, read=wanted.copy, why=why)
+            await self._store_step(work, moved)
+
+    # --- drop, evict ---
+
+    async def _drop(self, which: Slice) -> None:
+        """Measure once more with writers shut out, and only then let go, all in one transaction."""
+        async with self._store.transaction(self._keeper.claim()) as work:
+            holds = await work.holds(which.id.table)
+            await work.lock_rows(which)
+            found = await work.measure(which, self._policy.time_column)
+            moved = machine.drop(which, work.at, found=found, holds=holds)
+            if isinstance(moved, Refused) and moved.code == "CHANGED":
+                await self._store_step(work, machine.reseal(which, work.at, found=found))
+                return
+            if isinstance(moved, Step):
+                await work.let_go(which)
+            if await self._store_step(work, moved) and which.event_id is not None:
+                completed = ArchivalStatus.COMPLETED
+                work.announce(announcing.settled(which, which.event_id, completed, work.at, None))
+
+    def _expired(self, restored: Sequence[Slice]) -> list[Slice]:
+        """Return the first slice of every range whose restored rows have served their time."""
+        by_range: dict[datetime, list[Slice]] = defaultdict(list)
+        for which in restored:
+            by_range[which.id.start].append(which)
+        now = self._keeper.now()
+        return [
+            slices[0]
+            for slices in by_range.values()
+            if all(each.restore_until is not None and each.restore_until <= now for each in slices)
+        ]
+
+
+def _in_events(ready: Sequence[Slice]) -> Iterable[list[Slice]]:
+    """Group slices into events: at most `MAX_CHUNKS`, of equal columns, and no range twice."""
+    events: list[list[Slice]] = []
+    for which in ready:
+        for event in events:
+            starts = {each.id.start for each in event}
+            if len(event) < MAX_CHUNKS and which.columns == event[0].columns and which.id.start not in starts:
+                event.append(which)
+                break
+        else:
+            events.append([which])
+    return events
+
+
+def _at_one_place(confirmed: Sequence[Slice]) -> Iterable[list[Wanted]]:
+    """Group slices whose copies are to be read in one pass: those that only an event's common path tells of."""
+    groups: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
+    alone: list[list[Wanted]] = []
+    for which in confirmed:
+        copy = which.copy
+        if copy is None:
+            continue
+        if copy.files or not copy.location:
+            alone.append([Wanted(which, copy)])
+        else:
+            groups[copy.event_id, copy.location].append(Wanted(which, copy))
+    return [*alone, *groups.values()]

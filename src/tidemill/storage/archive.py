@@ -1,0 +1,314 @@
+"""The archive on TimescaleDB: the registry of slices, their rows, and what the catalogue knows of chunks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+from pydantic import TypeAdapter
+
+from tidemill.domain.archive import ArchiveState, LakeColumn, Measured, Refusal, SliceId, Source
+from tidemill.retention.planning import ChunkFacts, Facts, LateFacts
+from tidemill.retention.ports import Busy, Gone, Overtaken
+from tidemill.retention.slices import Copy, Hold, Slice, Verification
+from tidemill.retention.transitions import Step
+from tidemill.storage import measuring
+from tidemill.storage.digesting import quoted, read_sql
+from tidemill.storage.pool import Connection, Pool, connection
+from tidemill.storage.statements import load_statements
+
+LOCK_WITHIN_MS: Final = 1_000
+"""How long a seal waits for writers in flight, and for batches."""
+
+UPGRADE_WITHIN_MS: Final = 100
+"""How long a drop waits for readers: whoever comes behind it waits as well."""
+
+_UPGRADES: Final = 5
+_PAUSE_S: Final = 0.05
+
+_SQL = load_statements("archive")
+
+_COLUMNS: Final = TypeAdapter(tuple[LakeColumn, ...])
+_COPY: Final = TypeAdapter(Copy)
+_VERIFICATION: Final = TypeAdapter(Verification)
+
+
+class Registry:
+    """The slices, on a connection that is in a transaction."""
+
+    def __init__(self, borrowed: Connection) -> None:
+        """`borrowed`: the caller's, who commits."""
+        self._borrowed = borrowed
+
+    async def slice(self, which: SliceId) -> Slice | None:
+        """See `ArchiveWork`."""
+        rows = await self._fetch("slice", which.table, which.start, which.generation)
+        return _slice(rows[0]) if rows else None
+
+    async def of_table(self, table: str) -> list[Slice]:
+        """Return all slices of a table, oldest range first."""
+        return [_slice(row) for row in await self._fetch("slices_of_table", table)]
+
+    async def of_event(self, event_id: str) -> list[Slice]:
+        """See `ArchiveWork`."""
+        return [_slice(row) for row in await self._fetch("slices_of_event", event_id)]
+
+    async def of_range(self, table: str, start: datetime) -> list[Slice]:
+        """See `ArchiveWork`."""
+        return [_slice(row) for row in await self._fetch("slices_of_range", table, start)]
+
+    async def holds(self, table: str) -> list[Hold]:
+        """See `ArchiveWork`."""
+        return [Hold(*row) for row in await self._fetch("holds", table)]
+
+    async def add_hold(self, hold: Hold) -> None:
+        """See `ArchiveWork`."""
+        await self._fetch("add_hold", hold.table, hold.start, hold.end, hold.reason, hold.who, hold.since)
+
+    async def remove_holds(self, table: str, start: datetime | None, end: datetime | None) -> list[Hold]:
+        """See `ArchiveWork`."""
+        return [Hold(*row) for row in await self._fetch("remove_holds", table, start, end)]
+
+    async def trail(self, which: SliceId) -> list[dict[str, Any]]:
+        """Return what was done to a slice, oldest first."""
+        rows = await self._fetch("trail_of", which.table, which.start, which.generation)
+        return [dict(row) for row in rows]
+
+    async def store(self, step: Step) -> None:
+        """See `ArchiveWork`."""
+        before, after = step.before, step.after
+        stored = await self._fetch("store", *_row(after), before.state, before.seal, before.attempt)
+        if not stored and before.state is ArchiveState.LIVE:
+            stored = await self._fetch("store_new", *_row(after))
+        if not stored:
+            raise Overtaken(f"{before.id} is not {before.state} any more")
+        place = (after.id.table, after.id.start, after.id.generation)
+        why = step.why or step.action.value
+        await self._fetch("trail", *place, before.state, after.state, after.event_id, step.who, why)
+
+    async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        return await self._borrowed.fetch(_SQL[statement], *arguments)
+
+
+class SliceRows(Registry):
+    """The registry, and the rows that it speaks of."""
+
+    async def lock_ranges(self, table: str) -> None:
+        """See `ArchiveWork`."""
+        await self._lock("lock_ranges", LOCK_WITHIN_MS, table)
+
+    async def lock_rows(self, which: Slice) -> None:
+        """See `ArchiveWork`; late rows of a slice are changed by nobody but us."""
+        if which.source is Source.CHUNK:
+            await self._lock("lock_slice", LOCK_WITHIN_MS, which.id.table, which.chunk)
+
+    async def measure(self, which: Slice, time_column: str) -> Measured:
+        """See `ArchiveWork`."""
+        return await measuring.measure(self._borrowed, which.columns, time_column, source_of(which))
+
+    async def let_go(self, which: Slice) -> None:
+        """See `ArchiveWork`. The locks that make readers wait are given back after every try that took too long."""
+        for attempt in range(_UPGRADES):
+            try:
+                async with self._borrowed.transaction():  # a savepoint: the lock against writers stays
+                    await self._lock("lock_ranges", UPGRADE_WITHIN_MS, which.id.table)
+                    place = (which.id.table, which.id.start, which.id.generation)
+                    await self._lock("drop_slice", UPGRADE_WITHIN_MS, *place)
+            except Busy:
+                if attempt == _UPGRADES - 1:
+                    raise
+                await asyncio.sleep(_PAUSE_S * 2**attempt)
+            else:
+                return
+
+    async def adopt_late(self, which: Slice) -> int:
+        """See `ArchiveWork`."""
+        return await self._late_rows(
+            which, "update {late} set tm_generation = $2 where tm_range_start = $1 and tm_generation is null"
+        )
+
+    async def return_late(self, which: Slice) -> int:
+        """See `ArchiveWork`."""
+        if not await self._borrowed.fetchval(_SQL["has_late"], which.id.table):
+            return 0
+        await self._late_rows(
+            which, "update {late} set tm_generation = null where tm_range_start = $1 and tm_generation = $2"
+        )
+        others = [each for each in await self.of_range(which.id.table, which.id.start) if each.id != which.id]
+        if any(each.is_closed for each in others):
+            return 0  # the range stays closed: they wait for the next slice
+        table = quoted_name(which.id.table)
+        columns = await self._borrowed.fetchval(_SQL["hypertable_columns"], table)
+        return await self._late_rows(
+            which,
+            f"with back as (delete from {{late}} where tm_range_start = $1 and $2 = $2 returning {columns}) "
+            f"insert into {table} ({columns}) select {columns} from back",
+        )
+
+    async def _late_rows(self, which: Slice, statement: str) -> int:
+        late = late_table(which.id.table)
+        done = await self._borrowed.execute(statement.format(late=late), which.id.start, which.id.generation)
+        return int(done.rsplit(" ", 1)[-1])
+
+    async def _lock(self, statement: str, within_ms: int, *arguments: Any) -> None:
+        await self._borrowed.execute("select set_config('lock_timeout', $1, true)", str(within_ms))
+        try:
+            await self._borrowed.execute(_SQL[statement], *arguments)
+        except asyncpg.LockNotAvailableError as error:
+            raise Busy(f"rows of {arguments[0]} are in use: {error}") from error
+        except asyncpg.PostgresError as error:
+            if error.sqlstate in {"TM004", "42P01"}:
+                raise Gone(str(error)) from error
+            raise
+
+
+class ArchiveDatabase:
+    """What retention asks outside of the lane's transactions."""
+
+    def __init__(self, pool: Pool) -> None:
+        """`pool`: of a login that may lock and drop slices, if it is to do so."""
+        self._pool = pool
+
+    async def facts(self, table: str) -> Facts:
+        """See `ArchiveStore`."""
+        async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
+            registry = Registry(borrowed)
+            slices = await registry.of_table(table)
+            chunks = [
+                ChunkFacts(
+                    row["chunk"],
+                    row["range_start"],
+                    row["range_end"],
+                    row["size_bytes"],
+                    row["is_compressed"],
+                )
+                for row in await borrowed.fetch(_SQL["chunks"], table)
+            ]
+            return Facts(
+                table,
+                tuple(chunks),
+                tuple(await _late(borrowed, table, slices)),
+                tuple(slices),
+                tuple(await registry.holds(table)),
+            )
+
+    async def shape(self, which: Slice) -> tuple[tuple[LakeColumn, ...], tuple[Refusal, ...]]:
+        """See `ArchiveStore`."""
+        async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
+            columns, refused = await measuring.columns_of(borrowed, which.id.table)
+            values = () if refused else await measuring.preflight(borrowed, columns, source_of(which))
+            return columns, (*refused, *values)
+
+    async def measure(self, which: Slice, time_column: str) -> Measured:
+        """See `ArchiveStore`."""
+        async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
+            return await measuring.measure(borrowed, which.columns, time_column, source_of(which))
+
+    def read_sql(self, which: Slice) -> str:
+        """See `ArchiveStore`."""
+        return read_sql(which.columns, source_of(which))
+
+    async def trail(self, which: SliceId) -> list[dict[str, Any]]:
+        """Return what was done to a slice, oldest first."""
+        async with connection(self._pool) as borrowed:
+            return await Registry(borrowed).trail(which)
+
+    async def check_vectors(self) -> None:
+        """Make sure that this server computes the published digests. Raises `ContractError`."""
+        async with connection(self._pool) as borrowed, borrowed.transaction():
+            await measuring.check_vectors(borrowed)
+
+
+def source_of(which: Slice) -> str:
+    """Return what stands behind FROM for the slice's rows."""
+    if which.source is Source.CHUNK:
+        return which.chunk  # as the catalogue quotes it
+    start = which.id.start.isoformat()
+    return (
+        f"(select * from {late_table(which.id.table)} "
+        f"where tm_range_start = '{start}' and tm_generation = {which.id.generation})"
+    )
+
+
+def late_table(table: str) -> str:
+    """Return where late rows of `schema.table` are, quoted."""
+    return f"tm_late.{quoted(table.replace('.', '__'))}"
+
+
+def quoted_name(table: str) -> str:
+    """Return `schema.table` quoted."""
+    schema, _, name = table.partition(".")
+    return f"{quoted(schema)}.{quoted(name)}"
+
+
+async def _late(borrowed: Connection, table: str, slices: Sequence[Slice]) -> list[LateFacts]:
+    if not await borrowed.fetchval(_SQL["has_late"], table):
+        return []
+    ends: Mapping[datetime, datetime] = {each.id.start: each.id.end for each in slices}
+    rows = await borrowed.fetch(
+        f"select tm_range_start, count(*) as rows, max(tm_at) as last, sum(pg_column_size(late.*)) as bytes "
+        f"from {late_table(table)} as late where tm_generation is null group by 1 order by 1"
+    )
+    return [
+        LateFacts(row[0], ends[row[0]], row["rows"], int(row["bytes"]), row["last"])
+        for row in rows
+        if row[0] in ends
+    ]
+
+
+def _row(which: Slice) -> tuple[Any, ...]:
+    """Return a slice in the order of the statements' parameters."""
+    sealed = which.sealed or (None, None, None, None)
+    return (
+        which.id.table,
+        which.id.start,
+        which.id.end,
+        which.id.generation,
+        which.state,
+        which.is_closed,
+        which.since,
+        which.source,
+        which.chunk,
+        which.size_bytes,
+        _COLUMNS.dump_json(which.columns).decode(),
+        which.seal,
+        which.sealed_at,
+        *sealed,
+        which.event_id,
+        which.attempt,
+        which.deadline,
+        list(which.superseded),
+        _COPY.dump_json(which.copy).decode() if which.copy else None,
+        _VERIFICATION.dump_json(which.verified).decode() if which.verified else None,
+        which.held_from,
+        which.restore_until,
+        which.reason,
+    )
+
+
+def _slice(row: asyncpg.Record) -> Slice:
+    measured = Measured(row["row_count"], row["digest"], row["min_time"], row["max_time"])
+    return Slice(
+        id=SliceId(row["table_name"], row["range_start"], row["range_end"], row["generation"]),
+        state=ArchiveState(row["state"]),
+        since=row["since"],
+        source=Source(row["source"]),
+        chunk=row["chunk"],
+        size_bytes=row["size_bytes"],
+        columns=_COLUMNS.validate_json(row["columns"]),
+        seal=row["seal"],
+        sealed_at=row["sealed_at"],
+        sealed=measured if row["digest"] is not None else None,
+        event_id=row["event_id"],
+        attempt=row["attempt"],
+        deadline=row["deadline"],
+        copy=_COPY.validate_json(row["copy"]) if row["copy"] else None,
+        verified=_VERIFICATION.validate_json(row["verified"]) if row["verified"] else None,
+        held_from=ArchiveState(row["held_from"]) if row["held_from"] else None,
+        restore_until=row["restore_until"],
+        reason=row["reason"],
+        superseded=tuple(row["superseded"]),
+    )

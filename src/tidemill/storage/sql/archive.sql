@@ -1,0 +1,70 @@
+-- The statements of the archive's registry.
+
+-- name: slice
+select * from tm.archive where table_name = $1 and range_start = $2 and generation = $3
+
+-- name: slices_of_table
+select * from tm.archive where table_name = $1 order by range_start, generation
+
+-- name: slices_of_event
+select * from tm.archive where event_id = $1 or superseded @> array[$1] order by range_start, generation
+
+-- name: slices_of_range
+select * from tm.archive where table_name = $1 and range_start = $2 order by generation
+
+-- name: store_new
+insert into tm.archive (table_name, range_start, range_end, generation, state, closed, since, source, chunk, size_bytes,
+                        columns, seal, sealed_at, row_count, digest, min_time, max_time, event_id, attempt, deadline,
+                        superseded, copy, verified, held_from, restore_until, reason)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
+on conflict do nothing returning generation
+
+-- name: store
+-- Compare and set: another step of the same slice has changed state, seal or attempt, or its deadline.
+update tm.archive set range_end = $3, state = $5, closed = $6, since = $7, source = $8, chunk = $9, size_bytes = $10,
+  columns = $11, seal = $12, sealed_at = $13, row_count = $14, digest = $15, min_time = $16, max_time = $17, event_id = $18,
+  attempt = $19, deadline = $20, superseded = $21, copy = $22, verified = $23, held_from = $24, restore_until = $25,
+  reason = $26
+where table_name = $1 and range_start = $2 and generation = $4 and state = $27 and seal = $28 and attempt = $29
+returning generation
+
+-- name: trail
+insert into tm.archive_trail (table_name, range_start, generation, before, after, event_id, who, why)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: trail_of
+select before, after, event_id, who, why, at from tm.archive_trail
+where table_name = $1 and range_start = $2 and generation = $3 order by entry
+
+-- name: holds
+select table_name, range_start, range_end, reason, who, since from tm.archive_hold where table_name = $1 order by hold
+
+-- name: add_hold
+insert into tm.archive_hold (table_name, range_start, range_end, reason, who, since) values ($1, $2, $3, $4, $5, $6)
+
+-- name: remove_holds
+delete from tm.archive_hold
+where table_name = $1 and ($2::timestamptz is null or range_start >= $2) and ($3::timestamptz is null or range_end <= $3)
+returning table_name, range_start, range_end, reason, who, since
+
+-- name: lock_ranges
+select tm.lock_ranges($1)
+
+-- name: lock_slice
+call tm.lock_slice($1, $2)
+
+-- name: drop_slice
+call tm.drop_slice($1, $2, $3)
+
+-- name: chunks
+select format('%I.%I', chunk_schema, chunk_name) as chunk, range_start, range_end, is_compressed,
+       pg_total_relation_size(format('%I.%I', chunk_schema, chunk_name)::regclass) as size_bytes
+from timescaledb_information.chunks
+where format('%s.%s', hypertable_schema, hypertable_name) = $1 order by range_start
+
+-- name: has_late
+select to_regclass(tm.late_table($1)) is not null
+
+-- name: hypertable_columns
+select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+where attrelid = $1::text::regclass and attnum > 0 and not attisdropped
