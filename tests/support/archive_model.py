@@ -12,14 +12,14 @@ What was copied stays as it was: that the lake keeps it is the scrub's to see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from tests.support.archive_rules import Rules
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalResult, ArchivalStatus
 from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
-from tidemill.retention import confirmations, interventions, machine
 from tidemill.retention.slices import Copy, Hold, Limits, Slice
 from tidemill.retention.transitions import HOLDABLE, Step
 
@@ -40,32 +40,6 @@ KINDS = (
 """What can happen: the methods of `Model` that give it."""
 
 HOLD = Hold("public.ticks", None, None, "a law suit", "ada", NOW)
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What decides: the real functions, or planted mistakes in their place."""
-
-    choose: Callable[..., Any] = machine.choose
-    refuse: Callable[..., Any] = machine.refuse
-    seal: Callable[..., Any] = machine.seal
-    measure: Callable[..., Any] = machine.measure
-    request: Callable[..., Any] = machine.request
-    request_again: Callable[..., Any] = machine.request_again
-    give_up: Callable[..., Any] = machine.give_up
-    verify: Callable[..., Any] = machine.verify
-    quarantine: Callable[..., Any] = machine.quarantine
-    reseal: Callable[..., Any] = machine.reseal
-    drop: Callable[..., Any] = machine.drop
-    hold: Callable[..., Any] = interventions.hold
-    let_go: Callable[..., Any] = interventions.let_go
-    retry: Callable[..., Any] = interventions.retry
-    release: Callable[..., Any] = interventions.release
-    restore: Callable[..., Any] = interventions.restore
-    evict: Callable[..., Any] = interventions.evict
-    spoil: Callable[..., Any] = interventions.spoil
-    fold: Callable[..., Any] = confirmations.fold
-    opens: Callable[[Step], bool] = lambda step: step.opens
 
 
 @dataclass(frozen=True)
@@ -116,7 +90,7 @@ def measured(mask: int) -> Measured:
 
 
 class Model:
-    """The world's laws. Slices that differ in times only are the same; what depends on them alone is worked out once."""
+    """The world's laws. Slices that differ in times only are the same; what depends on them alone is kept."""
 
     def __init__(self, rules: Rules | None = None, bounds: Bounds | None = None) -> None:
         self.rules = rules or Rules()

@@ -43,6 +43,29 @@ def walk(model: Model) -> Walked:
     return Walked(len(parents), edges, _states(model))
 
 
+def dead_ends(model: Model) -> list[World]:
+    """Return the worlds of one slice from which no way leads to DROPPED, those apart that used up their seals."""
+    start = model.start()
+    before: dict[World, list[World]] = {start: []}
+    queue = deque([start])
+    while queue:
+        world = queue.popleft()
+        for edge in model.edges(world):
+            if edge.after not in before:
+                before[edge.after] = []
+                queue.append(edge.after)
+            before[edge.after].append(world)
+    gone = {world for world in before if model.slices[world.cells[0].slice].state is ArchiveState.DROPPED}
+    queue.extend(gone)
+    while queue:
+        for world in before[queue.popleft()]:
+            if world not in gone:
+                gone.add(world)
+                queue.append(world)
+    last = model.bounds.seals
+    return [world for world in before if world not in gone and model.slices[world.cells[0].slice].seal < last]
+
+
 def histories(model: Model, count: int, steps: int, seed: int) -> Walked:
     """Live through `count` histories of `steps` tries each, seeded.
 
