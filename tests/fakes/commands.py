@@ -9,15 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tidemill.clock import SystemClock
-from tidemill.commands.ports import (
-    ClosedRange,
-    LedgerRow,
-    Locked,
-    LoggedCommand,
-    LogRow,
-    OutboxRow,
-    ParkedRow,
-)
+from tidemill.commands.ports import ClosedRange, Locked
+from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import (
     CommitUnknown,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from tests.support.outbox import Written, item_of
-from tidemill.commands.ports import OutboxRow
+from tidemill.commands.rows import OutboxRow
 from tidemill.domain.errors import ContractError, Fenced, Unavailable
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from tidemill.commands.ports import LedgerRow, OutboxRow, ParkedRow
+from tidemill.commands.rows import LedgerRow, OutboxRow, ParkedRow
 from tidemill.domain.identity import chain, event_id
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
 from tidemill.outbox.ports import OutboxItem

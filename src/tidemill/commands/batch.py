@@ -23,7 +23,8 @@ from uuid import UUID
 from tidemill.clock import Clock
 from tidemill.commands.books import Books, Fate, LaneBook, Repeat, clean
 from tidemill.commands.folding import Result
-from tidemill.commands.ports import CommandStore, Locked, LoggedCommand, OutboxRow, UnitOfWork
+from tidemill.commands.ports import CommandStore, Locked, UnitOfWork
+from tidemill.commands.rows import LoggedCommand, OutboxRow
 from tidemill.commands.screening import Arrival
 from tidemill.commands.styles import Entangled, Style
 from tidemill.domain.context import CommandSpec

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tidemill.commands.folding import Happened, Result
-from tidemill.commands.ports import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.commands.screening import MAX_KEY_BYTES, Arrival
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import Unreadable

@@ -10,7 +10,8 @@ import re
 import struct
 from collections.abc import Iterable
 
-from tidemill.commands.ports import OutboxRow, Reply
+from tidemill.commands.ports import Reply
+from tidemill.commands.rows import OutboxRow
 from tidemill.commands.screening import Arrival
 
 

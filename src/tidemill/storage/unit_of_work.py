@@ -11,15 +11,8 @@ from typing import Any
 
 import asyncpg
 
-from tidemill.commands.ports import (
-    ClosedRange,
-    LedgerRow,
-    Locked,
-    LoggedCommand,
-    LogRow,
-    OutboxRow,
-    ParkedRow,
-)
+from tidemill.commands.ports import ClosedRange, Locked
+from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import (
     CommitUnknown,
