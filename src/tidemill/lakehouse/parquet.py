@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from tidemill.domain.archive import LakeColumn, SliceId
-from tidemill.lakehouse.layout import Manifest
+from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, LakeType, SliceId
+from tidemill.lakehouse.arrow import conform, schema_of
+from tidemill.lakehouse.digest import Digest
+from tidemill.lakehouse.layout import Manifest, Names, from_json, table_folder, to_json
+from tidemill.lakehouse.pending import PendingFile
+from tidemill.lakehouse.places import Place, reading, writing
 
 FILE_BYTES: Final = 256 << 20
+ROW_GROUP_BYTES: Final = 32 << 20
+_AHEAD: Final = 1  # batches read while one is written
+_LONG_DECIMAL: Final = 18  # digits that fit eight bytes
+
+_ENCODINGS: Final = {
+    LakeType.INT16: "DELTA_BINARY_PACKED",
+    LakeType.INT32: "DELTA_BINARY_PACKED",
+    LakeType.INT64: "DELTA_BINARY_PACKED",
+    LakeType.DATE: "DELTA_BINARY_PACKED",
+    LakeType.TIME: "DELTA_BINARY_PACKED",
+    LakeType.TIMESTAMP: "DELTA_BINARY_PACKED",
+    LakeType.INSTANT: "DELTA_BINARY_PACKED",
+    LakeType.FLOAT32: "BYTE_STREAM_SPLIT",
+    LakeType.FLOAT64: "BYTE_STREAM_SPLIT",
+}
 
 
 class LakeWriter:
@@ -20,11 +43,29 @@ class LakeWriter:
         self, root: str, options: Mapping[str, Any] | None = None, *, file_bytes: int = FILE_BYTES
     ) -> None:
         """`options` are fsspec's for the root's kind of storage. A file ends when it has passed `file_bytes`."""
-        raise NotImplementedError
+        self._root = Place.of_root(root, options)
+        self._file_bytes = file_bytes
 
     def find(self, slice_: SliceId, event_id: str) -> Manifest | None:
-        """Return the complete copy that this event left, if there is one: answer with it, copy nothing."""
-        raise NotImplementedError
+        """Return the complete copy that this event left, if there is one: answer with it, copy nothing.
+
+        Raises:
+            CopyError: there is a manifest that nobody can read.
+            Unavailable: the lake cannot be read.
+        """
+        names = Names.of(self._root, slice_, event_id)
+        with reading(names.manifest.url):
+            there = {place.path for place in names.existing()}
+            if names.manifest.path not in there:
+                return None
+            with names.manifest.open() as file:
+                manifest = from_json(file.read(), names.manifest)
+            whole = all(
+                names.file(number).path in there
+                and names.file(number).storage.size(names.file(number).path) == file.size_bytes
+                for number, file in enumerate(manifest.files)
+            )
+        return manifest if whole else None
 
     def write(
         self,
@@ -36,12 +77,160 @@ class LakeWriter:
     ) -> Manifest:
         """Write one copy, digest on the way, and then its manifest; a slice without rows has no file.
 
+        What an earlier try left is replaced once all is written; what raises inside `batches` leaves it as it was.
+
         Raises:
             ValueError: the batches are not of these columns.
             Unavailable: the lake cannot be written.
         """
-        raise NotImplementedError
+        names = Names.of(self._root, slice_, event_id)
+        copy = _Copy(names, columns, time_column, self._file_bytes)
+        with writing(names.folder.url):
+            try:
+                _in_step(batches, copy.add)
+                files = copy.finish()
+                manifest = Manifest(
+                    slice_, event_id, time_column, tuple(columns), copy.digest.measured(), files
+                )
+                kept = copy.commit(to_json(manifest))
+            except BaseException:
+                copy.discard()
+                raise
+            for place in names.existing():
+                if place.path not in kept:  # a try before this one made more files
+                    place.storage.rm_file(place.path)
+        return manifest
 
     def remove(self, slice_: SliceId, event_id: str) -> int:
         """Remove what an event left of a slice, complete or not; return the number of files."""
-        raise NotImplementedError
+        names = Names.of(self._root, slice_, event_id)
+        with writing(names.folder.url):
+            found = names.existing()
+            for place in found:
+                place.storage.rm_file(place.path)
+        return len(found)
+
+    def publish(
+        self, table: str, event_id: str, copies: Mapping[SliceId, object], superseded: Sequence[str]
+    ) -> LakePlace:
+        """Remove what superseded events left of the slices; a copy itself is seen since its files are in place."""
+        for slice_ in copies:
+            for earlier in superseded:
+                if earlier != event_id:
+                    self.remove(slice_, earlier)
+        return LakePlace(self._root.below(table_folder(table)).url, "parquet")
+
+
+class _Copy:
+    """One copy on its way: batches are gathered to row groups, row groups to files."""
+
+    def __init__(
+        self, names: Names, columns: Sequence[LakeColumn], time_column: str, file_bytes: int
+    ) -> None:
+        self.digest = Digest(columns, time_column)
+        self._names = names
+        self._columns = columns
+        self._file_bytes = file_bytes
+        self._gathered: list[pa.RecordBatch] = []
+        self._files: list[tuple[PendingFile, int]] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._rows = 0
+
+    def add(self, raw: pa.RecordBatch) -> None:
+        batch = conform(raw, self._columns)
+        self.digest.add(batch)
+        self._gathered.append(batch)
+        if sum(each.nbytes for each in self._gathered) >= ROW_GROUP_BYTES:
+            self._write_gathered()
+
+    def finish(self) -> tuple[LakeFile, ...]:
+        """End the last file; nothing is in place yet."""
+        self._write_gathered()
+        self._end_file()
+        return tuple(
+            LakeFile(file.place.url, file.size_bytes, rows, file.sha256) for file, rows in self._files
+        )
+
+    def commit(self, manifest: bytes) -> set[str]:
+        """Put all files in place, the manifest last; return their paths."""
+        last = PendingFile(self._names.manifest)
+        self._files.append((last, 0))
+        last.write(manifest)
+        for file, _ in self._files:
+            file.commit()
+        return {file.place.path for file, _ in self._files}
+
+    def discard(self) -> None:
+        if self._writer is not None:
+            with suppress(OSError):  # it wants to write its footer; what has failed already is being raised
+                self._writer.close()
+        for file, _ in self._files:
+            file.discard()
+
+    def _write_gathered(self) -> None:
+        rows = sum(batch.num_rows for batch in self._gathered)
+        if rows:
+            if self._writer is None:
+                file = PendingFile(self._names.file(len(self._files)))
+                self._files.append((file, 0))
+                self._writer = _parquet_writer(file, self._columns)
+            self._writer.write_table(pa.Table.from_batches(self._gathered), row_group_size=rows)
+            self._rows += rows
+            if self._files[-1][0].size_bytes >= self._file_bytes:
+                self._end_file()
+        self._gathered = []
+
+    def _end_file(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            file = self._files[-1][0]
+            file.close()
+            self._files[-1] = (file, self._rows)
+            self._writer, self._rows = None, 0
+
+
+def _parquet_writer(sink: PendingFile, columns: Sequence[LakeColumn]) -> pq.ParquetWriter:
+    encodings = {column.name: encoding for column in columns if (encoding := _encoding(column)) is not None}
+    return pq.ParquetWriter(
+        sink,
+        schema_of(columns),
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[column.name for column in columns if column.type is LakeType.TEXT],
+        column_encoding=encodings,
+        store_decimal_as_integer=True,
+        write_page_checksum=True,
+    )
+
+
+def _encoding(column: LakeColumn) -> str | None:
+    if column.type is LakeType.DECIMAL:
+        return "DELTA_BINARY_PACKED" if column.precision <= _LONG_DECIMAL else "BYTE_STREAM_SPLIT"
+    return _ENCODINGS.get(column.type)
+
+
+def _in_step(batches: Iterable[pa.RecordBatch], work: Any) -> None:
+    """Do the work on each batch in a thread, while the caller's thread reads the next one."""
+    waiting: queue.Queue[pa.RecordBatch | None] = queue.Queue(_AHEAD)
+    faults: list[BaseException] = []
+
+    def worker() -> None:
+        while (batch := waiting.get()) is not None:
+            if not faults:
+                try:
+                    work(batch)
+                except BaseException as fault:  # noqa: BLE001  raised again in the caller's thread
+                    faults.append(fault)
+
+    thread = threading.Thread(target=worker, name="lake-writer")
+    thread.start()
+    try:
+        for batch in batches:
+            waiting.put(batch)
+            if faults:
+                break
+    finally:
+        waiting.put(None)
+        thread.join()
+    if faults:
+        raise faults[0]

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tidemill.domain.archive import CopyPart, LakeColumn, LakeFile, Measured
-from tidemill.lakehouse.layout import Manifest
+from tidemill.domain.errors import CopyError
+from tidemill.lakehouse.arrow import check_schema, conform
+from tidemill.lakehouse.copy_input import copy_parts
+from tidemill.lakehouse.digest import Digest
+from tidemill.lakehouse.layout import Manifest, from_json, stored_manifests, table_folder
+from tidemill.lakehouse.places import Place, allowed, reading
+from tidemill.lakehouse.spans import Bounds, Spans
 
-Bounds = tuple[datetime, datetime]
+_BATCH_ROWS: Final = 65_536
+_BUFFER_BYTES: Final = 1 << 20
 
 
 class Split(NamedTuple):
@@ -24,7 +36,7 @@ class LakeReader:
 
     def __init__(self, roots: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
         """`options` are fsspec's; they go with every root that is no folder of this machine."""
-        raise NotImplementedError
+        self._roots = tuple(Place.of_root(root, options) for root in roots)
 
     def read_back(
         self,
@@ -40,7 +52,10 @@ class LakeReader:
             CopyError: a file is missing or damaged, or a column is missing or of another type.
             Unavailable: the lake does not answer.
         """
-        raise NotImplementedError
+        digest = Digest(columns, time_column)
+        for batch in self.batches(files, columns, time_column, bounds):
+            digest.add(batch)
+        return digest.measured()
 
     def split_by_bounds(
         self, path: str, columns: Sequence[LakeColumn], time_column: str, bounds: Sequence[Bounds]
@@ -50,7 +65,34 @@ class LakeReader:
         Raises:
             as `read_back`; ValueError: the spans overlap.
         """
-        raise NotImplementedError
+        spans = Spans(columns, time_column, bounds)
+        digests = [Digest(columns, time_column) for _ in bounds]
+        outside = 0
+        for place in self._parquet_files(path):
+            for batch in _batches(place, columns):
+                for number, rows in spans.split(batch):
+                    if number is None:
+                        outside += rows.num_rows
+                    else:
+                        digests[number].add(rows)
+        return Split(tuple(digest.measured() for digest in digests), outside)
+
+    def batches(
+        self,
+        files: Sequence[str],
+        columns: Sequence[LakeColumn],
+        time_column: str,
+        bounds: Bounds | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as they conform to the columns. Raises as `read_back`."""
+        places = [allowed(file, self._roots) for file in files]
+        spans = None if bounds is None else Spans(columns, time_column, [bounds])
+        for place in places:
+            for batch in _batches(place, columns):
+                if spans is None:
+                    yield batch
+                else:
+                    yield from (rows for number, rows in spans.split(batch) if number == 0)
 
     def copy_parts(
         self,
@@ -59,13 +101,78 @@ class LakeReader:
         time_column: str,
         bounds: Bounds | None = None,
     ) -> Iterator[CopyPart]:
-        """Yield the same rows as COPY takes them, for `storage.restoring.restore_batches`."""
-        raise NotImplementedError
+        """Yield the same rows as COPY takes them, for `storage.restoring.restore_batches`. Raises as `read_back`."""
+        return copy_parts(self.batches(files, columns, time_column, bounds), columns)
 
     def damaged(self, file: LakeFile) -> str | None:
-        """Return what is wrong with a file (gone, other size, other sha256), None if nothing is."""
-        raise NotImplementedError
+        """Return what is wrong with a file (gone, other size, other sha256), None if nothing is.
+
+        Raises:
+            PathRefused: it is not below an allowed root.
+            Unavailable: the lake does not answer.
+        """
+        place = allowed(file.path, self._roots)
+        try:
+            with reading(place.url), place.open() as opened:
+                found = hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]
+                size = opened.tell()
+        except CopyError as error:
+            return error.detail
+        if size != file.size_bytes:
+            return f"it has {size} bytes, not {file.size_bytes}"
+        return None if found == file.sha256 else f"its sha256 is {found}, not {file.sha256}"
 
     def manifests(self, root: str, table: str) -> Iterator[Manifest]:
-        """Yield the complete copies of a table below a root."""
-        raise NotImplementedError
+        """Yield the complete copies of a table below a root. Raises as `read_back`."""
+        folder = allowed(root, self._roots).below(table_folder(table))
+        for place in stored_manifests(folder):
+            with reading(place.url), place.open() as opened:
+                yield from_json(opened.read(), place)
+
+    def _parquet_files(self, path: str) -> list[Place]:
+        top = allowed(path, self._roots)
+        with reading(top.url):
+            found = [
+                allowed(place.url, self._roots) for place in top.files() if _is_data(place.path, top.path)
+            ]
+        if not found:
+            raise CopyError(path, "there is no Parquet file")
+        return found
+
+
+def _is_data(path: str, top: str) -> bool:
+    """Tell a file with rows from what writers leave beside: names with a dot or underscore in front are no data."""
+    hidden = any(
+        part.startswith((".", "_")) for part in posixpath.relpath(path, top).split("/") if part != "."
+    )
+    return path == top or (path.lower().endswith((".parquet", ".parq")) and not hidden)
+
+
+def _batches(place: Place, columns: Sequence[LakeColumn]) -> Iterator[pa.RecordBatch]:
+    """Yield a file's rows; its pages' checksums are verified where it has any."""
+    with reading(place.url), _opened(place) as source:
+        file = pq.ParquetFile(
+            source, page_checksum_verification=True, pre_buffer=False, buffer_size=_BUFFER_BYTES
+        )
+        with _as_copy_error(place):
+            check_schema(file.schema_arrow, columns)
+        for raw in file.iter_batches(_BATCH_ROWS, columns=[column.name for column in columns]):
+            with _as_copy_error(place):
+                batch = conform(raw, columns)
+            yield batch
+
+
+@contextmanager
+def _opened(place: Place) -> Iterator[Any]:
+    with pa.OSFile(place.path) if place.is_local else place.open() as source:
+        yield source
+
+
+@contextmanager
+def _as_copy_error(place: Place) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowException:
+        raise  # `reading` knows what it means
+    except ValueError as error:
+        raise CopyError(place.url, str(error)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -17,6 +17,7 @@ from tidemill.storage.digesting import PINNED
 from tidemill.storage.errors import meaning
 
 BATCH_BYTES: Final = 32 << 20
+
 
 # libpq's own deadlines: a server that vanishes without a word is given up after half a minute.
 _LIBPQ: Final = {
@@ -35,7 +36,7 @@ def read(
     batch_bytes: int = BATCH_BYTES,
     timeout_s: float = 3600.0,
     application_name: str = "tidemill-archiver",
-) -> Iterator[pa.RecordBatch]:
+) -> Generator[pa.RecordBatch, None, None]:
     """Yield the rows of `read_sql` in batches of about `batch_bytes`, as one read-only snapshot sees them.
 
     Settings are pinned. Types are ADBC's: `lakehouse.arrow.conform` makes them the copy's. `timeout_s`: the whole

@@ -1,8 +1,6 @@
 """PostgreSQL and Arrow compute the same digest, on every type there is a rule for."""
 
-from collections.abc import AsyncIterator, Sequence
-
-import pytest
+from collections.abc import Sequence
 
 from tests.support import fidelity
 from tests.support.fidelity import SAMPLES
@@ -10,17 +8,7 @@ from tidemill.domain.archive import LakeColumn, Measured
 from tidemill.lakehouse.arrow import conform
 from tidemill.lakehouse.digest import Digest
 from tidemill.storage import arrow_reader, digesting, measuring
-from tidemill.storage.pool import Connection, close_pool, connection, create_pool
-
-
-@pytest.fixture
-async def session(database: str) -> AsyncIterator[Connection]:
-    pool = await create_pool(database, application_name="test", size=1)
-    async with connection(pool) as borrowed:
-        for statement in fidelity.PREPARATION:
-            await borrowed.execute(statement)
-        yield borrowed
-    await close_pool(pool)
+from tidemill.storage.pool import Connection
 
 
 async def both_sides(

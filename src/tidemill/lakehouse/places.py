@@ -1,0 +1,144 @@
+"""Places in a lake: a folder of this machine, or any URL that fsspec opens; and what may be read for a message.
+
+A message names files. Nothing is opened for it but what lies below a root that the operator allowed, after symbolic
+links are resolved: a path with `..`, of another kind of storage, or that chains file systems (`::`) is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+import fsspec
+import pyarrow as pa
+
+from tidemill.domain.errors import CopyError, PathRefused, Unavailable, UsageError
+
+_LOCAL: Final = ("file", "local")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file or folder: the storage it is in, and its path there, without a trailing slash."""
+
+    storage: Any
+    path: str
+
+    @classmethod
+    def of_root(cls, url: str, options: Mapping[str, Any] | None = None) -> Place:
+        """Return a root as an operator writes it; `options` are fsspec's, for a root that is no local folder.
+
+        Raises:
+            UsageError: fsspec knows no such storage, or what it needs is not installed.
+        """
+        if _is_local(url):
+            return cls(fsspec.filesystem("file"), os.path.realpath(_local_path(url)))
+        try:
+            storage, path = fsspec.core.url_to_fs(url, **(options or {}))
+        except (ImportError, ValueError) as error:
+            raise UsageError(f"the lake {url} cannot be opened: {error}") from error
+        return cls(storage, path.rstrip("/"))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine's disks."""
+        return "file" in _protocols(self.storage)
+
+    @property
+    def url(self) -> str:
+        """Return what names the place in a message: a path if it is local, else a URL."""
+        return self.path if self.is_local else str(self.storage.unstrip_protocol(self.path))
+
+    def below(self, *parts: str) -> Place:
+        """Return a place further down."""
+        return Place(self.storage, posixpath.join(self.path, *parts))
+
+    def names(self) -> list[str]:
+        """Return the names of what is in a folder, none if there is no such folder."""
+        try:
+            found = self.storage.ls(self.path, detail=False, refresh=True)
+        except FileNotFoundError:
+            return []
+        return sorted(posixpath.basename(path.rstrip("/")) for path in found)
+
+    def files(self) -> list[Place]:
+        """Return the place itself if it is a file, else all files below it."""
+        self.storage.invalidate_cache()
+        return [Place(self.storage, path) for path in sorted(self.storage.find(self.path))]
+
+    def open(self) -> IO[bytes]:
+        """Open the file to read it."""
+        opened: IO[bytes] = self.storage.open(self.path, "rb")
+        return opened
+
+    def contains(self, other: Place) -> bool:
+        """Tell whether the other place is this one, or below it."""
+        return other.path == self.path or other.path.startswith(self.path.rstrip("/") + "/")
+
+
+def allowed(path: str, roots: Sequence[Place]) -> Place:
+    """Return the place that a message's `path` names, resolved, if it is below one of the roots.
+
+    Raises:
+        PathRefused: it is not, or it is not plain.
+    """
+    if not path.isprintable() or "::" in path or ".." in path.replace("\\", "/").split("/"):
+        raise PathRefused(repr(path), "the path is not plain")
+    for root in roots:
+        place = _in_storage_of(root, path)
+        if place is not None and root.contains(place):
+            return place
+    raise PathRefused(path, "it is not below an allowed root; see TIDEMILL_RETENTION_LAKE_ROOTS")
+
+
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Tell apart, inside the block, what is wrong with a copy from what is wrong with the way to it."""
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise CopyError(place, f"there is no such file: {error}") from error
+    except pa.ArrowException as error:
+        raise CopyError(place, str(error)) from error
+    except OSError as error:
+        if error.errno is None:  # Arrow's own: the file is cut off, or a page's checksum is wrong
+            raise CopyError(place, str(error)) from error
+        raise Unavailable("lake", f"{place}: {error}") from error
+
+
+@contextmanager
+def writing(place: str) -> Iterator[None]:
+    """Raise what storage raises inside the block as `Unavailable`."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable("lake", f"{place}: {error}") from error
+
+
+def _in_storage_of(root: Place, path: str) -> Place | None:
+    """Return a message's path as a place in a root's storage; None if it is of another kind."""
+    if root.is_local:
+        if not _is_local(path) or not _local_path(path).startswith("/"):
+            return None
+        return Place(root.storage, os.path.realpath(_local_path(path)))
+    scheme, separator, _ = path.partition("://")
+    if not separator or scheme not in _protocols(root.storage):
+        return None
+    return Place(root.storage, str(root.storage._strip_protocol(path)).rstrip("/"))  # noqa: SLF001
+
+
+def _protocols(storage: Any) -> tuple[str, ...]:
+    return (storage.protocol,) if isinstance(storage.protocol, str) else tuple(storage.protocol)
+
+
+def _is_local(url: str) -> bool:
+    scheme, separator, _ = url.partition("://")
+    return not separator or scheme in _LOCAL
+
+
+def _local_path(url: str) -> str:
+    return url.partition("://")[2] if "://" in url else url
