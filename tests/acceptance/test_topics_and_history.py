@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from tests.support.clients import Outgoing
 from tests.support.journeys import Deployment, assert_dense
 from tests.support.restoring import backup
 from tests.support.waiting import eventually_blocking
@@ -79,18 +80,21 @@ def test_a_topic_that_was_re_created_halts_until_somebody_decides(
 
 
 def test_a_restored_database_halts_and_goes_on_behind_what_subscribers_saw(deployment: Deployment) -> None:
-    worker = deployment.start()
+    worker = deployment.start("all")
     kept = deployment.send(deployment.ticks(20))
     deployment.await_consumed(len(kept))
+    assert "Everything balances" in deployment("audit", "--wait", "45").out
     assert worker.stop() == 0
     with backup(deployment.installation.database) as saved:
-        worker = deployment.start()
+        worker = deployment.start("all")
         lost = deployment.send(deployment.ticks(7))
         deployment.await_consumed(len(kept | lost))
+        assert "Everything balances" in deployment("audit", "--wait", "45").out
         assert worker.stop() == 0
         saved.restore()
     assert deployment.consumed() == len(kept)
 
+    projector = deployment.launch("projections")  # it meets events that the database does not know, and waits
     worker = deployment.start()
     for partition in range(deployment.partitions):
         lane = f"market-data/{partition}"
@@ -108,9 +112,15 @@ def test_a_restored_database_halts_and_goes_on_behind_what_subscribers_saw(deplo
     expected = Counter(kept | lost | late)
     eventually_blocking(lambda: deployment.rows() == expected, 60, "every command to be applied again")
 
-    deployment.launch("projections")
     assert "Everything balances" in deployment("audit", "--wait", "45").out
     assert deployment.rows() == expected
+    for view in ("daily-bars", "latest-quotes"):
+        assert "equals its events" in deployment("projections", "verify", view).out
+        deployment("projections", "rebuild", view)
+        assert "equals its events" in deployment("projections", "verify", view).out
+    (ticks,) = deployment.installation.fetch("select sum(ticks)::int from public.daily_bars")
+    assert ticks[0] == expected.total(), "every tick is counted once, whatever came twice"
+    assert projector.stop() == 0
     events = deployment.client.read(deployment.topics.events)
     assert_dense(events)
     by_timeline = {
@@ -118,5 +128,69 @@ def test_a_restored_database_halts_and_goes_on_behind_what_subscribers_saw(deplo
         for timeline in ("1", "2")
     }
     assert by_timeline["1"] == Counter(f"{name}:1" for name in kept | lost)
+    span = f"{len(kept) // deployment.partitions + 1}-{len(kept | lost) // deployment.partitions}"
+    assert {seen.text("tm_withdrawn") for seen in events if seen.text("tm_timeline") == "2"} == {span}
     assert by_timeline["2"] == Counter(f"{name}:1" for name in lost | late), "repeated, and seen to be"
+    assert worker.stop() == 0
+
+
+def test_a_command_topic_that_has_grown_halts_by_name(deployment: Deployment) -> None:
+    """Under a running process, which sees it within half a minute; the verb refuses until the count is right again."""
+    worker = deployment.start()
+    sent = deployment.send(deployment.ticks(3))
+    deployment.await_consumed(len(sent))
+    topic, count = deployment.topics.commands, deployment.partitions
+    deployment.client.grow(topic, count + 1)
+    for partition in range(count):
+        code, evidence = deployment.await_halt(partition, timeout_s=90)
+        assert code == "PARTITIONS_CHANGED"
+        assert evidence == f"{topic} has {count + 1} partitions, and {count} lanes were created for it"
+    assert worker.process.poll() is None
+    assert "PARTITIONS_CHANGED" in deployment("status", expect=1).out
+    verb = ("lanes", "resume", "market-data/0")
+    assert "still PARTITIONS_CHANGED" in deployment(*verb, expect=2).err
+    skip = ("--skip-to", "0", "--reason", "made again")
+    assert "still PARTITIONS_CHANGED" in deployment(*verb, *skip, expect=2).err
+    assert worker.stop() == 0
+
+    deployment.client.delete(topic)
+    deployment.client.create(topic, count)
+    later = deployment.send(deployment.ticks(2))
+    worker = deployment.launch()
+    for partition in range(count):
+        deployment("lanes", "resume", f"market-data/{partition}", *skip)
+    deployment.await_consumed(len(sent | later))
+    deployment.assert_conserved(sent | later)
+
+
+def test_what_somebody_else_writes_into_our_topics_is_left_out_and_accepted(deployment: Deployment) -> None:
+    worker = deployment.start("all")
+    sent = deployment.send(deployment.ticks(3, 0))
+    deployment.await_consumed(len(sent))
+    assert "Everything balances" in deployment("audit", "--wait", "45").out
+    strange = Outgoing(b"k", b"v", 0, [("who", b"me")])
+    for topic in (deployment.topics.events, deployment.topics.outcomes):
+        deployment.client.send(topic, [strange])
+    eventually_blocking(
+        lambda: "read models left out 1 records" in deployment("status", expect=None).out,
+        30,
+        "the record told",
+    )
+    assert worker.stop() == 0
+    worker = deployment.launch("all")
+    code, evidence = deployment.await_halt(0)
+    assert code == "FOREIGN_TAIL"
+    assert "was not written by the relay" in evidence
+    lane = "market-data/0"
+    assert f"tidemill lanes resume {lane} --accept-foreign" in deployment("lanes", "show", lane).out
+    assert f"resume {lane} --accept-foreign" in deployment("lanes", "resume", lane, expect=2).err
+    told = deployment("lanes", "resume", lane, "--accept-foreign", "--reason", "a test of theirs")
+    assert deployment.topics.events in told.out
+    assert deployment.topics.outcomes in told.out
+    later = deployment.send(deployment.ticks(2, 0))
+    deployment.await_consumed(len(sent | later))
+    assert "Everything balances" in deployment("audit", "--wait", "45").out
+    for view in ("daily-bars", "latest-quotes"):
+        assert "equals its events" in deployment("projections", "verify", view).out
+    assert reasons(deployment, lane)[-1].endswith("a test of theirs")
     assert worker.stop() == 0

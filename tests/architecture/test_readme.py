@@ -12,7 +12,7 @@ from tests.architecture import tree
 from tests.support.outsiders import KEYS_AS_JAVA, SERIALIZER
 from tidemill.app.contexts import load_contexts
 from tidemill.domain.lane import StreamTopics
-from tidemill.domain.rejections import HALTED, PARKED, REJECTED
+from tidemill.domain.rejections import CHOICES, HALTED, PARKED, REJECTED
 from tidemill.projections.halts import HALTS
 from tidemill.settings import variables
 from tidemill.telemetry import REGISTRY
@@ -78,6 +78,8 @@ def test_the_runbook_says_of_every_halt_what_to_do() -> None:
     listed = rows(section(OPERATIONS, "A lane is halted"))
     assert {code: meaning for code, meaning, _ in listed} == HALTED
     assert len(listed) == len(HALTED)
+    advice = {code: choices.replace("`", "").split("; or ") for code, _, choices in listed}
+    assert advice == {code: list(choices) for code, choices in CHOICES.items()}
 
 
 def test_the_runbook_says_of_every_halted_read_model_what_to_do() -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tidemill.domain.errors import ContractError, Unavailable
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
-from tidemill.projections.ports import EventRecord, OffsetOutOfRange, PartitionError
+from tidemill.projections.ports import EventRecord, ForeignRecord, OffsetOutOfRange, PartitionError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 IDLE_S = 0.02
@@ -72,6 +72,7 @@ class MemoryEvents:
         self.faults: deque[Exception] = deque()
         self.closed = False
         self.starts = 0
+        self.strangers: list[ForeignRecord] = []
         self._partitions = partitions
         self._most_records = most_records
         self._positions: dict[int, int] = {}
@@ -94,6 +95,10 @@ class MemoryEvents:
         found = {partition: records for partition, records in polled.items() if records}
         if not found and not self.faults:
             await self._wait()
+        return found
+
+    def foreign(self) -> Sequence[ForeignRecord]:
+        found, self.strangers = self.strangers, []
         return found
 
     def seek(self, partition: int, offset: int) -> None:

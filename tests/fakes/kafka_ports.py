@@ -7,12 +7,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tests.fakes.kafka import Fetched, MemoryBroker, MemoryRecord
+from tests.fakes.kafka import Fetched, MemoryBroker, MemoryLog, MemoryRecord
 from tidemill.commands import ports as inbound
 from tidemill.commands.ports import Assignee
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
-from tidemill.outbox.ports import ForeignTail, OutboundRecord, PublisherFenced, Refused, Tail, Tails
+from tidemill.outbox.ports import (
+    NOTHING_ACCEPTED,
+    ForeignTail,
+    OutboundRecord,
+    PublisherFenced,
+    Refused,
+    Tail,
+    Tails,
+)
 from tidemill.projections import ports as events
 from tidemill.projections.ports import EventRecord
 
@@ -147,6 +155,7 @@ class MemoryEventSource:
         self._held: set[int] = set()
         self._faulty: set[int] = set()
         self._faults: deque[events.PartitionError] = deque()
+        self._foreign: list[events.ForeignRecord] = []
 
     async def start(self, offsets: Mapping[int, int]) -> None:
         self._broker.log(self._topic, 0)
@@ -166,6 +175,10 @@ class MemoryEventSource:
             await self._broker.idle()
         framed = {partition: self._framed(records) for partition, records in found.items()}
         return {partition: records for partition, records in framed.items() if records}
+
+    def foreign(self) -> Sequence[events.ForeignRecord]:
+        found, self._foreign = self._foreign, []
+        return found
 
     def seek(self, partition: int, offset: int) -> None:
         self._reading.positions[partition] = offset
@@ -187,8 +200,7 @@ class MemoryEventSource:
             try:
                 framed.append(_frame(record))
             except (KeyError, ValueError) as error:
-                self._hold_back(events.Unfetchable(record.partition, record.offset, repr(error)))
-                break
+                self._foreign.append(events.ForeignRecord(record.partition, record.offset, repr(error)))
         return framed
 
     def _hold_back(self, fault: events.PartitionError) -> None:
@@ -208,8 +220,16 @@ def _frame(record: MemoryRecord) -> EventRecord:
 class MemoryLanePublisher:
     """A `LanePublisher`. Without transactions nobody fences it, and a fault may leave a part of a publication."""
 
-    def __init__(self, broker: MemoryBroker, lane: Lane, *, transactional: bool = True) -> None:
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        lane: Lane,
+        *,
+        transactional: bool = True,
+        accepted: Mapping[str, int] = NOTHING_ACCEPTED,
+    ) -> None:
         self._broker = broker
+        self._accepted = accepted
         self._lane = lane
         self._transactional = transactional
         self._writer = f"{lane.topics.events}-{lane.partition}"
@@ -221,7 +241,7 @@ class MemoryLanePublisher:
         generation = self._broker.fence(self._writer) if self._transactional else 0
         if any(log.end < len(log.entries) for log in logs):
             raise Unavailable("kafka", "somebody else's transaction stays open")
-        tails = Tails(*(_tail(log.last()) for log in logs))
+        tails = Tails(*(_tail(self._end_of(log)) for log in logs))
         self._generation = generation
         return tails
 
@@ -240,6 +260,12 @@ class MemoryLanePublisher:
             raise Unavailable("kafka", f"{fault} by the test")
         self._generation = generation
 
+    def _end_of(self, log: MemoryLog) -> MemoryRecord | None:
+        last = log.last()
+        if last is None or last.offset > self._accepted.get(log.topic, -1):
+            return last
+        return next((record for record in reversed([*log.committed()]) if _is_ours(record)), None)
+
     async def close(self) -> None:
         self._generation = None
 
@@ -256,6 +282,13 @@ class MemoryLanePublisher:
 def _size(record: OutboundRecord) -> int:
     named: Collection[tuple[bytes, bytes | None]] = [(name.encode(), value) for name, value in record.headers]
     return sum(len(part or b"") for pair in [(record.key, record.value), *named] for part in pair)
+
+
+def _is_ours(record: MemoryRecord) -> bool:
+    try:
+        return _tail(record) is not None
+    except ForeignTail:
+        return False
 
 
 def _tail(record: MemoryRecord | None) -> Tail | None:
@@ -276,5 +309,5 @@ class MemoryPublishers:
     broker: MemoryBroker
     transactional: bool = True
 
-    def of(self, lane: Lane) -> MemoryLanePublisher:
-        return MemoryLanePublisher(self.broker, lane, transactional=self.transactional)
+    def of(self, lane: Lane, accepted: Mapping[str, int] = NOTHING_ACCEPTED) -> MemoryLanePublisher:
+        return MemoryLanePublisher(self.broker, lane, transactional=self.transactional, accepted=accepted)

@@ -11,7 +11,7 @@ from tests.fakes.kafka import MemoryBroker, MemoryRecord
 from tests.fakes.kafka_ports import MemoryLanePublisher
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
-from tidemill.outbox.ports import OutboundRecord, OutboxItem, Tails
+from tidemill.outbox.ports import NOTHING_ACCEPTED, OutboundRecord, OutboxItem, Tails
 
 
 def number(record: MemoryRecord, name: str) -> int:
@@ -40,11 +40,11 @@ class WatchedPublishers:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def of(self, lane: Lane) -> WatchedPublisher:
+    def of(self, lane: Lane, accepted: Mapping[str, int] = NOTHING_ACCEPTED) -> WatchedPublisher:
         for topic in lane.topics.named().values():
             if topic not in self.broker.logs:
                 self.broker.create(topic, lane.partitions)
-        return WatchedPublisher(self, lane)
+        return WatchedPublisher(self, lane, accepted)
 
     def log(self, topic: str, partition: int = 0) -> list[MemoryRecord]:
         """Return what a subscriber can read of a partition."""
@@ -58,10 +58,12 @@ class WatchedPublishers:
 class WatchedPublisher:
     """A `LanePublisher`."""
 
-    def __init__(self, watch: WatchedPublishers, lane: Lane) -> None:
+    def __init__(self, watch: WatchedPublishers, lane: Lane, accepted: Mapping[str, int]) -> None:
         self._watch = watch
         self._lane = lane.lane
-        self._inner = MemoryLanePublisher(watch.broker, lane, transactional=watch.transactional)
+        self._inner = MemoryLanePublisher(
+            watch.broker, lane, transactional=watch.transactional, accepted=accepted
+        )
         self._started = False
         self._usable = False
         self._closed = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field, fields
@@ -14,11 +14,13 @@ from typing import Any
 from tidemill.domain.errors import ContractError, TransientError, UsageError
 from tidemill.domain.messages import ReadModelBase
 from tidemill.domain.projection import Key, Projection
+from tidemill.projections.history import LaneHistory
 from tidemill.projections.ports import (
     Checkpoint,
     CheckpointMoved,
     Comparison,
     Difference,
+    ForeignRecord,
     Halt,
     Standing,
     Step,
@@ -46,13 +48,15 @@ class MemoryViews:
     """`ViewStore` and `Workshops` on dictionaries.
 
     `troubles`: raised by the next calls that reach the store, one each. `lost_answers`: raised by the next commits,
-    after they have taken effect.
+    after they have taken effect. `lanes`: what the log says of them. `foreign`: places of records that were noted.
     """
 
     def __init__(self) -> None:
         self.shelves: dict[str, Shelf] = {}
         self.troubles: deque[Exception] = deque()
         self.lost_answers: deque[Exception] = deque()
+        self.lanes: dict[int, LaneHistory] = {}
+        self.foreign: set[tuple[int, int]] = set()
         self.commits = 0
 
     async def open(self, projection: Projection, aggregate: str, partitions: int) -> Standing:
@@ -72,6 +76,12 @@ class MemoryViews:
             transaction.end()
         if self.lost_answers:
             raise self.lost_answers.popleft()
+
+    async def histories(self, aggregate: str, partitions: Collection[int]) -> dict[int, LaneHistory]:
+        return {at: self.lanes[at] for at in partitions if at in self.lanes}
+
+    async def note_foreign(self, aggregate: str, found: Sequence[ForeignRecord]) -> None:
+        self.foreign |= {(record.partition, record.offset) for record in found}
 
     async def halt(self, view: View, partition: int, halt: Halt) -> None:
         self.meet_trouble()

@@ -23,6 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-expor
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewPartitions,
     NewTopic,
 )
 
@@ -114,6 +115,10 @@ class Client:
     def create(self, topic: str, partitions: int) -> None:
         """Make a topic."""
         self._ask(lambda admin: admin.create_topics([NewTopic(topic, partitions, 1)]))
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions."""
+        self._ask(lambda admin: admin.create_partitions([NewPartitions(topic, partitions)]))
 
     def delete(self, topic: str) -> None:
         """Delete a topic."""

@@ -14,28 +14,32 @@ from tidemill.app.operations import inspecting, operating
 from tidemill.commands import claiming
 from tidemill.domain.errors import LaneHalted, UsageError
 from tidemill.domain.lane import Anchor, Claim, Progress
-from tidemill.domain.rejections import HALTED
-from tidemill.outbox.ports import ForeignTail, LaneEnd, Published, Tails
+from tidemill.domain.rejections import CHOICES, HALTED
+from tidemill.outbox.agreement import agreement
+from tidemill.outbox.ports import ForeignTail, LaneEnd, Published
 from tidemill.outbox.tails import compare_tails
-from tidemill.storage.lanes import Cleared, LaneAdministration, Reconciled, Skipped
+from tidemill.storage.lanes import Cleared, LaneAdministration, Reconciled, Skipped, TopicsEnd
 from tidemill.storage.operations import LaneState, LedgerEntry, OperationsDatabase
 from tidemill.storage.outbox import OutboxDatabase
 from tidemill.storage.pool import Pool
+from tidemill.transport.kafka.history import LaneHistory, Told
+from tidemill.transport.kafka.inspection import Inspector
 from tidemill.transport.kafka.source import KafkaCommandSource
 
-_OF_THE_TOPIC_IN: Final = frozenset({"TOPIC_CHANGED", "OFFSET_LOST", "OFFSET_AHEAD"})
+_OF_THE_TOPIC_IN: Final = frozenset({"TOPIC_CHANGED", "OFFSET_LOST", "OFFSET_AHEAD", "PARTITIONS_CHANGED"})
 _OF_THE_TOPICS_OUT: Final = frozenset({"HISTORY_FORKED", "HISTORY_BEHIND", "TOPIC_BEHIND"})
-_MAY_GO_BACK: Final = frozenset({"TOPIC_CHANGED", "OFFSET_AHEAD"})
+_MAY_GO_BACK: Final = frozenset({"TOPIC_CHANGED", "OFFSET_AHEAD", "PARTITIONS_CHANGED"})
 _LONGEST_REASON: Final = 500
 
 
 @dataclass(frozen=True)
 class LaneShown:
-    """A lane with the newest entries of its ledger."""
+    """A lane with the newest entries of its ledger; if it is halted, what that means and what can be done."""
 
     state: LaneState
     ledger: Sequence[LedgerEntry]
     advice: str | None
+    choices: Sequence[str] = ()
 
 
 async def list_lanes(deployment: Deployment, aggregate: str | None) -> list[LaneState]:
@@ -52,7 +56,8 @@ async def show_lane(deployment: Deployment, name: str, entries: int) -> LaneShow
         state = await _find(database, name)
         ledger = await database.ledger(state.lane, entries)
     advice = HALTED.get(state.halt_code, "") if state.halt_code else None
-    return LaneShown(state, ledger, advice)
+    choices = [each.replace("LANE", state.name) for each in CHOICES.get(state.halt_code or "", ())]
+    return LaneShown(state, ledger, advice, choices)
 
 
 async def resume(deployment: Deployment, name: str) -> Cleared:
@@ -73,6 +78,7 @@ async def skip(deployment: Deployment, name: str, to_offset: int, reason: str) -
     """Let a halted lane read on at `to_offset`; the ledger keeps the reason. Raises `UsageError`."""
     why = _reason(reason)
     async with _halted_lane(deployment, name) as (pool, state), inspecting(deployment) as inspector:
+        await _demand_same_count(inspector, state)
         bounds = await inspector.bounds({state.command_topic: state.partitions})
         first, end = bounds[state.command_topic][state.partition]
         if not first <= to_offset <= end:
@@ -89,7 +95,11 @@ async def skip(deployment: Deployment, name: str, to_offset: int, reason: str) -
 
 
 async def reconcile(deployment: Deployment, name: str, reason: str) -> Reconciled:
-    """Let a halted lane's history go on behind what its topics hold, on a raised timeline. Raises `UsageError`."""
+    """Let a halted lane's history go on behind what its topics hold, on a raised timeline.
+
+    Raises:
+        UsageError: it is not halted, or not for its history.
+    """
     why = _reason(reason)
     async with _halted_lane(deployment, name) as (pool, state):
         if state.halt_code not in _OF_THE_TOPICS_OUT:
@@ -97,8 +107,33 @@ async def reconcile(deployment: Deployment, name: str, reason: str) -> Reconcile
                 f"lane {state.name} is halted with {state.halt_code}, which is not about its history: "
                 f"see `tidemill lanes show {state.name}`"
             )
-        tails = await _tails(deployment, state)
-        return await LaneAdministration(pool).reconcile(state.lane, tails, why)
+        administration = LaneAdministration(pool)
+        end = await _end(pool, state)
+        async with _history(deployment, state, end) as history:
+            told = await _told(history, state)
+            points = await administration.points(state.lane)
+            agreed = await agreement(points, told.tails.events, end.forks, history.chain_at)
+        return await administration.reconcile(state.lane, TopicsEnd(*told), agreed, why)
+
+
+async def accept(deployment: Deployment, name: str, reason: str) -> dict[str, int]:
+    """Let a lane go on although somebody else wrote into its topics; return topic -> up to which offset.
+
+    Raises:
+        UsageError: it is not halted, or its topics end with records of ours.
+    """
+    why = _reason(reason)
+    async with _halted_lane(deployment, name) as (pool, state):
+        async with _history(deployment, state, await _end(pool, state)) as history:
+            found = await history.foreign()
+        if state.halt_code != "FOREIGN_TAIL" or not found:
+            raise UsageError(
+                f"lane {state.name} is halted with {state.halt_code}, and its topics end with "
+                f"{'records of somebody else' if found else 'records of ours'}: there is nothing to accept; "
+                f"see `tidemill lanes show {state.name}`"
+            )
+        await LaneAdministration(pool).accept(state.lane, found, why)
+    return found
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------
@@ -118,6 +153,16 @@ async def _find(database: OperationsDatabase, name: str) -> LaneState:
 
 
 _MOST_LANES: Final = 1 << 15
+
+
+async def _demand_same_count(inspector: Inspector, state: LaneState) -> None:
+    """While the topic has another number of partitions, no offset of it is the right one."""
+    count = await inspector.partitions(state.command_topic)
+    if count != state.partitions:
+        raise UsageError(
+            f"still PARTITIONS_CHANGED: {state.command_topic} has {count} partitions, and {state.partitions} lanes "
+            "were created for it: delete it and run `tidemill topics create`, which makes it as it was"
+        )
 
 
 @asynccontextmanager
@@ -148,7 +193,10 @@ async def _look_again(deployment: Deployment, pool: Pool, state: LaneState) -> N
         try:
             await _compare_tails(deployment, pool, state)
         except ForeignTail as found:
-            raise UsageError(f"still FOREIGN_TAIL: {found}") from found
+            raise UsageError(
+                f"still FOREIGN_TAIL: {found}\ntake the right to write away, then go on behind it: "
+                f"tidemill lanes resume {state.name} --accept-foreign --reason TEXT"
+            ) from found
         except LaneHalted as halt:
             raise UsageError(
                 f"still {halt.code}: {halt.detail}\nrestore what is missing, or let the history go on behind it: "
@@ -157,19 +205,33 @@ async def _look_again(deployment: Deployment, pool: Pool, state: LaneState) -> N
 
 
 async def _compare_tails(deployment: Deployment, pool: Pool, state: LaneState) -> None:
-    tails = await _tails(deployment, state)
-    outbox = OutboxDatabase(pool)
+    outbox, end = OutboxDatabase(pool), await _end(pool, state)
+    async with _history(deployment, state, end) as history:
+        tails = (await history.told()).tails
     published: Published = await outbox.published(state.lane)
     known = None
     if tails.events is not None:
         known = await outbox.events_at(state.lane, tails.events.position)
-    end = LaneEnd(state.position, state.sequence, state.timeline)
     compare_tails(lane_of(state), tails, end, published, known)
 
 
-async def _tails(deployment: Deployment, state: LaneState) -> Tails:
-    async with inspecting(deployment) as inspector:
-        return (await inspector.tails([lane_of(state)]))[state.lane]
+async def _end(pool: Pool, state: LaneState) -> LaneEnd:
+    end = LaneEnd(state.position, state.sequence, state.timeline)
+    return await OutboxDatabase(pool).end_with_history(state.lane, end)
+
+
+def _history(deployment: Deployment, state: LaneState, end: LaneEnd) -> LaneHistory:
+    return LaneHistory(kafka_connection(deployment.settings), lane_of(state), end.accepted)
+
+
+async def _told(history: LaneHistory, state: LaneState) -> Told:
+    try:
+        return await history.told()
+    except ForeignTail as found:
+        raise UsageError(
+            f"{found}; first let the lane go on behind it: "
+            f"tidemill lanes resume {state.name} --accept-foreign --reason TEXT"
+        ) from found
 
 
 def _claim(state: LaneState) -> Claim:

@@ -21,6 +21,7 @@ from tidemill.storage.operations import (
     CommandEntry,
     DeadLetter,
     DeadLetterEntry,
+    ForeignRecords,
     LaneState,
     OperationsDatabase,
     ProjectionState,
@@ -91,11 +92,12 @@ class HaltStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """Every hop. `trouble`: why something could not be asked."""
+    """Every hop. `foreign`: what others wrote into our topics. `trouble`: why something could not be asked."""
 
     streams: Sequence[StreamStatus]
     views: Sequence[ViewStatus]
     halts: Sequence[HaltStatus]
+    foreign: Sequence[ForeignRecords] = ()
     trouble: str | None = None
 
     @property
@@ -109,11 +111,13 @@ async def status(deployment: Deployment) -> Status:
     async with operating(deployment) as (_, pool):
         database = OperationsDatabase(pool)
         lanes, projections = await database.lanes(), await database.projections()
+        foreign = await database.foreign_records()
     lags, trouble = await _lags(deployment, lanes)
     return Status(
         streams=stream_status(lanes, lags),
         views=view_status(deployment, lanes, projections),
         halts=[*_lane_halts(lanes), *_view_halts(projections)],
+        foreign=foreign,
         trouble=trouble,
     )
 

@@ -68,7 +68,9 @@ def show(
 
     found = run(lane_tasks.show_lane(session.deployment(), lane, entries))
     if as_json:
-        print_json({"lane": found.state, "ledger": found.ledger, "advice": found.advice})
+        print_json(
+            {"lane": found.state, "ledger": found.ledger, "advice": found.advice, "choices": found.choices}
+        )
         return
     _show(found)
 
@@ -91,11 +93,8 @@ def _show(found: LaneShown) -> None:
         text = "[red]halted[/red]     {code} since {since}: {detail}"
         say(text, code=state.halt_code, since=state.halted_since, detail=state.halt_detail)
         say(f"           {found.advice}")
-        say(f"what next  mend it, then: tidemill lanes resume {state.name}")
-        say(
-            f"           or decide where to read on: tidemill lanes resume {state.name} --skip-to OFFSET --reason TEXT"
-        )
-        say(f"           or, for its history: tidemill lanes reconcile {state.name} --reason TEXT")
+        for number, choice in enumerate(found.choices):
+            say(f"{'or' if number else 'what next':11}{{choice}}", choice=choice)
     columns = ("batch", "offsets", "applied", "rejected", "duplicate", "parked", "events", "at", "reason")
     rows = [
         (
@@ -124,14 +123,27 @@ def resume(
     skip_to: Annotated[
         int | None, typer.Option(min=0, help="Read on at this offset, whatever stands before it.")
     ] = None,
+    accept_foreign: Annotated[
+        bool, typer.Option("--accept-foreign", help="Go on behind records in its topics that others wrote.")
+    ] = False,
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
-    """Let a halted lane go on: after looking again whether its cause is gone, or at the offset that you choose."""
+    """Let a halted lane go on: after looking again whether its cause is gone, or as you decide."""
     from tidemill.app import lane_tasks
     from tidemill.app.running import run
+    from tidemill.domain.errors import UsageError
 
     deployment = session.deployment()
+    if accept_foreign:
+        if skip_to is not None:
+            raise UsageError(
+                "--accept-foreign is about what goes out, --skip-to about what comes in: choose one"
+            )
+        accepted = run(lane_tasks.accept(deployment, lane, reason))
+        places = ", ".join(f"{topic} up to offset {offset}" for topic, offset in accepted.items())
+        _told(as_json, accepted, f"lane {lane} goes on behind what somebody else wrote: {places}.")
+        return
     if skip_to is None:
         cleared = run(lane_tasks.resume(deployment, lane))
         _told(as_json, cleared, f"lane {lane} was halted with {cleared.code}; it goes on.")
@@ -155,6 +167,10 @@ def reconcile(lane: Lane, reason: Reason, as_json: AsJson = False) -> None:
         f"lane {lane} goes on behind event {done.sequence} on timeline {done.timeline}; "
         f"{done.again} rows of the outbox are sent (again), {moved}."
     )
+    if done.withdrawn:
+        text += f" {done.withdrawn} events of the topic are withdrawn: read models leave them out."
+    if done.lost:
+        text += f" {done.lost} events are gone from the topic for good: no read model can be rebuilt from it."
     _told(as_json, done, text)
 
 

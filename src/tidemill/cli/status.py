@@ -54,6 +54,14 @@ def _show(found: Status) -> None:
     print_table(("read model", "of", "halted", "to fold"), views, title="Read models")
     for halt in found.halts:
         _show_halt(halt)
+    for each in found.foreign:
+        place = f"{each.topic}/{each.partition}"
+        text = f"[yellow]somebody else[/yellow] wrote into {place}"
+        if each.records:
+            text += f": read models left out {each.records:,} records, the last at offset {each.last_offset}"
+        if each.accepted_offset is not None:
+            text += f"; accepted up to offset {each.accepted_offset}"
+        say(text + "; take the right to write there away")
     if found.trouble is not None:
         note("[red]{trouble}[/red]", trouble=found.trouble)
     elif found.streams and not any(each.owned for each in found.streams):

@@ -38,3 +38,39 @@ HALTED: Final[dict[str, str]] = {
     "FOREIGN_TAIL": "an outbound topic ends with a record that the relay did not write: somebody else writes there",
     "EVENT_REFUSED": "Kafka refuses an event for good: its topic's size limit is below what the batch checked",
 }
+
+_RESUME = "tidemill lanes resume LANE"
+_SKIP = f"{_RESUME} --skip-to OFFSET --reason TEXT"
+_RECONCILE = "tidemill lanes reconcile LANE --reason TEXT"
+
+CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "TOPIC_CHANGED": (
+        f"bring the topic back: {_RESUME}",
+        f"read the new one, from offset 0 as a rule: {_SKIP}",
+    ),
+    "OFFSET_LOST": (f"read on at the first offset there is, and have the senders send again: {_SKIP}",),
+    "OFFSET_AHEAD": (
+        f"bring the topic back: {_RESUME}",
+        f"read the new one, from offset 0 as a rule: {_SKIP}",
+    ),
+    "HISTORY_FORKED": (f"keep both, what the topic has alone is withdrawn: {_RECONCILE}",),
+    "HISTORY_BEHIND": (
+        f"restore a database that knows the topic's events: {_RESUME}",
+        f"go on behind the topic, and take the commands since then in again: {_RECONCILE}",
+    ),
+    "TOPIC_BEHIND": (
+        f"bring the events back from a mirror: {_RESUME}",
+        f"send what the outbox still has, and go on: {_RECONCILE}",
+    ),
+    "UNFETCHABLE": (f"read on behind the batch: {_SKIP}",),
+    "OUTBOX_GAP": (f"put the rows back from a backup: {_RESUME}",),
+    "PARTITIONS_CHANGED": (
+        f"make the topic again with the count it had: {_RESUME}",
+        f"and read the new one from its start: {_RESUME} --skip-to 0 --reason TEXT",
+    ),
+    "FOREIGN_TAIL": (
+        f"take the right to write away, and go on behind the record: {_RESUME} --accept-foreign --reason TEXT",
+    ),
+    "EVENT_REFUSED": (f"raise the topic's max.message.bytes: {_RESUME}",),
+}
+"""What can be done about each halt: what works, with LANE for the lane's name. The CLI and the runbook say it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 from tidemill.domain.errors import TidemillError
 from tidemill.domain.lane import Claim, Lane
@@ -65,12 +66,45 @@ class Published(NamedTuple):
 NOTHING_PUBLISHED = Published(0, 0, None)
 
 
+NOTHING_ACCEPTED: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+class Fork(NamedTuple):
+    """A reconciliation: from `timeline` on, history goes on otherwise than the topics said.
+
+    Events up to `forked_at` stay in force, those behind it up to `continued_at` were withdrawn, if there are any; the
+    timeline's own follow `continued_at`. `position`: the hint that was left then; `topic_sequence`, `topic_position`:
+    where the topics of events and of outcomes ended then (0 and None for an empty one).
+    """
+
+    timeline: int
+    forked_at: int
+    continued_at: int
+    position: int
+    topic_sequence: int
+    topic_position: int | None
+
+
 class LaneEnd(NamedTuple):
-    """How far the database is: the newest row of the lane's ledger."""
+    """How far the database is: the newest row of the lane's ledger, and how its history came to be.
+
+    `accepted`: topic -> the offset up to which an operator has accepted records of somebody else.
+    """
 
     position: int
     sequence: int
     timeline: int
+    forks: tuple[Fork, ...] = ()
+    accepted: Mapping[str, int] = NOTHING_ACCEPTED
+
+    @property
+    def withdrawn(self) -> tuple[tuple[int, int], ...]:
+        """Return (first, last) of every span of events that are not in force any more, ascending."""
+        return tuple(
+            (fork.forked_at + 1, fork.continued_at)
+            for fork in self.forks
+            if fork.forked_at < fork.continued_at
+        )
 
 
 class OutboxReader(Protocol):
@@ -203,8 +237,12 @@ class ForeignTail(TidemillError):
 class Publishers(Protocol):
     """Makes publishers."""
 
-    def of(self, lane: Lane) -> LanePublisher:
-        """Return a new publisher for a lane, not started."""
+    def of(self, lane: Lane, accepted: Mapping[str, int] = NOTHING_ACCEPTED) -> LanePublisher:
+        """Return a new publisher for a lane, not started.
+
+        `accepted`: topic -> the offset up to which records of somebody else are no reason to halt; its tail is then the
+        last record of ours before them.
+        """
         ...
 
 

@@ -11,6 +11,7 @@ CloudEvents 1.0 in binary mode, so that a subscriber needs nothing of ours to re
     content-type     application/avro (framed, see the schemas)
     ce_correlationid, ce_causationid, traceparent    where there are any; the cause is the command's id as it was sent
     tm_timeline      raised by a reconciliation of the lane's history
+    tm_withdrawn     only behind one that withdrew events: their numbers, as in 101-120,151-170
     tm_position      number of the command's record in its lane
     tm_chain         events only: a running hash over event ids, as a signed number
     tm_sequence      always last; event: its number, 1, 2, 3 ... in every lane; else: that of the last event before
@@ -40,7 +41,8 @@ _SUBJECTS_KEPT: Final = 4096
 class RecordBuilder:
     """Makes the records of one lane."""
 
-    def __init__(self, lane: Lane, timeline: int) -> None:
+    def __init__(self, lane: Lane, timeline: int, withdrawn: Sequence[tuple[int, int]] = ()) -> None:
+        """`withdrawn`: (first, last) of every span of events that are not in force any more."""
         self._lane = lane
         self._timeline = ("tm_timeline", b"%d" % timeline)
         self._outcome_prefix = f"{lane.aggregate}/{lane.partition}/"
@@ -50,6 +52,9 @@ class RecordBuilder:
             _CONTENT_TYPE,
             self._timeline,
         ]
+        if withdrawn:
+            spans = ",".join(f"{first}-{last}" for first, last in withdrawn)
+            self._fixed.append(("tm_withdrawn", spans.encode()))
         self._outcome_type = ("ce_type", OUTCOME_TYPE.encode())
         self._event_types: dict[str | None, tuple[str, bytes]] = {}
         self._subjects: dict[bytes | None, Headers] = {}

@@ -128,8 +128,8 @@ class LaneRelay:
     async def _work(self) -> None:
         """Start a publisher, compare, and send until something fails."""
         # First of all, since a publisher fences: who has lost the claim must not fence the owner's.
-        await self._parts.patiently(self.lane, lambda: self._parts.reader.end(self.claim))
-        publisher = self._parts.publishers.of(self.claim.lane)
+        end = await self._parts.patiently(self.lane, lambda: self._parts.reader.end(self.claim))
+        publisher = self._parts.publishers.of(self.claim.lane, end.accepted)
         PUBLISHERS_STARTED.labels(self.claim.lane.aggregate).inc()
         try:
             place = await self._start(publisher)

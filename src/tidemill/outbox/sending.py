@@ -115,7 +115,7 @@ class Sending:
         self._pace = pace
         self._news = news
         self._progressed = progressed
-        self._records = RecordBuilder(lane, place.end.timeline)
+        self._records = RecordBuilder(lane, place.end.timeline, place.end.withdrawn)
         self._at = place.published
         self._chained: int | None = None
         self._ahead: asyncio.Task[list[OutboxItem]] | None = None

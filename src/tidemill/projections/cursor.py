@@ -1,7 +1,8 @@
 """Where a view stands in one lane, and which of the records that arrive are next. Pure.
 
 The rule is one sentence: the record whose sequence is the expected one is taken, every other is dropped. A lower one
-is a repeat; a higher one means that events are missing, which halts the lane until the expected one arrives.
+is a repeat; a higher one means that events are missing, which halts the lane until the expected one arrives. Which one
+is expected follows from the lane's history: events that were withdrawn are left out, those beyond the log's end wait.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
 from tidemill.projections import halts
+from tidemill.projections.history import PLAIN, LaneHistory
 from tidemill.projections.ports import Checkpoint, EventRecord, Halt, Step
 
 Decoded = Recorded[EventBase] | ContractError
@@ -76,8 +78,24 @@ class LaneBatch:
         return events, None
 
 
+_PASSING: Final = frozenset({halts.GAP, halts.AHEAD})
+"""Halts that end by themselves, when something else arrives."""
+
 Batch = Mapping[int, LaneBatch]
 """Records by partition."""
+
+
+class _Places(NamedTuple):
+    """Which records of a batch come next, and which sequence follows them.
+
+    `gap`: the sequence that stands there instead. `ahead`: the first one that comes next, but that the log does not
+    know.
+    """
+
+    places: Sequence[int]
+    expected: int
+    gap: int | None
+    ahead: int | None
 
 
 class Taken(NamedTuple):
@@ -95,12 +113,14 @@ class Cursor:
 
     `proven`: the record of the last event folded was seen where the checkpoint says, so that this is still the same
     topic. `recorded`: the halt that the store knows of. `until`: the last sequence that is wanted, if there is one.
+    `history`: what the log says, as of the batch that is looked at.
     """
 
     checkpoint: Checkpoint
     recorded: Halt | None = None
     until: int | None = None
     halt: Halt | None = None
+    history: LaneHistory = PLAIN
     proven: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,12 +130,12 @@ class Cursor:
     @property
     def expected(self) -> int:
         """Return the sequence that comes next."""
-        return self.checkpoint.sequence + 1
+        return self.history.after(self.checkpoint.sequence)
 
     @property
     def closed(self) -> bool:
         """Return whether nothing that arrives will be taken any more."""
-        return self.done or (self.halt is not None and self.halt.code != halts.GAP)
+        return self.done or (self.halt is not None and self.halt.code not in _PASSING)
 
     @property
     def done(self) -> bool:
@@ -131,6 +151,8 @@ class Cursor:
         """Return what comes next of `lane`, None if it changes nothing. Moves nothing yet."""
         if self.closed:
             return None
+        if (span := self.history.withdrew(self.checkpoint.sequence)) is not None:
+            return Taken((), self.checkpoint, self.proven, self._withdrawn(*span))
         begin = 0
         if not self.proven:
             begin = bisect_left(lane.offsets, self.checkpoint.next_offset - 1)
@@ -139,8 +161,7 @@ class Cursor:
             found = Checkpoint(lane.sequences[begin], lane.offsets[begin] + 1)
             if found != self.checkpoint:
                 return Taken((), self.checkpoint, self.proven, self._changed(found))
-        places, gap = self._places(lane, begin)
-        return self._taken(lane, places, gap)
+        return self._taken(lane, self._places(lane, begin))
 
     def move(self, taken: Taken) -> None:
         """Stand where `taken` says: it is folded and committed."""
@@ -167,44 +188,66 @@ class Cursor:
         )
         return Halt(halts.TOPIC_CHANGED, self.expected, found.sequence, detail)
 
-    def _places(self, lane: LaneBatch, begin: int) -> tuple[Sequence[int], int | None]:
-        """Return which records come next, and the sequence that stands behind a gap after them."""
-        if lane.dense:
-            return self._places_of_dense(lane)
+    def _withdrawn(self, before: int, last: int) -> Halt:
+        folded = self.checkpoint.sequence
+        detail = f"events {before + 1} to {last} were withdrawn, and it has folded up to {folded}"
+        return Halt(halts.WITHDRAWN, before + 1, folded, detail)
+
+    def _places(self, lane: LaneBatch, begin: int) -> _Places:
+        """Return which records come next, and what stands behind them."""
+        first = lane.sequences[0]
+        if lane.dense and self.history.is_plain_from(self.checkpoint.sequence):
+            if first > self.expected:
+                return _Places((), self.expected, first, None)
+            places: Sequence[int] = range(self.expected - first, len(lane))
+            return self._wanted(lane, places, None)
+        return self._wanted(lane, *self._search(lane, begin))
+
+    def _search(self, lane: LaneBatch, begin: int) -> tuple[list[int], int | None]:
         places: list[int] = []
         expected, gap = self.expected, None
         for place in range(begin, len(lane)):
             sequence = lane.sequences[place]
             if sequence == expected:
                 places.append(place)
-                expected, gap = expected + 1, None
+                expected, gap = self.history.after(sequence), None
             elif sequence > expected and gap is None:
                 gap = sequence
-        return self._wanted(places), gap
+        return places, gap
 
-    def _places_of_dense(self, lane: LaneBatch) -> tuple[Sequence[int], int | None]:
-        first = lane.sequences[0]
-        if first > self.expected:
-            return (), first
-        return self._wanted(range(self.expected - first, len(lane))), None
+    def _wanted(self, lane: LaneBatch, places: Sequence[int], gap: int | None) -> _Places:
+        """Leave out what nobody wants, and what the log does not know."""
+        ahead = None
+        if places and self.until is not None and lane.sequences[places[-1]] > self.until:
+            places = [place for place in places if lane.sequences[place] <= self.until]
+        if places and self.history.beyond(lane.sequences[places[-1]]):
+            known = [place for place in places if not self.history.beyond(lane.sequences[place])]
+            ahead = lane.sequences[places[len(known)]]
+            places = known
+        last = lane.sequences[places[-1]] if places else self.checkpoint.sequence
+        return _Places(places, self.history.after(last), gap, ahead)
 
-    def _wanted(self, places: Sequence[int]) -> Sequence[int]:
-        return places if self.until is None else places[: self.until - self.checkpoint.sequence]
-
-    def _taken(self, lane: LaneBatch, places: Sequence[int], gap: int | None) -> Taken | None:
-        events, unreadable = lane.readable(places)
-        if unreadable is None:
-            halt = self._gap(self.expected + len(events), gap, fresh=bool(events))
+    def _taken(self, lane: LaneBatch, found: _Places) -> Taken | None:
+        events, unreadable = lane.readable(found.places)
+        if unreadable is not None:
+            sequence = lane.sequences[found.places[len(events)]]
+            halt: Halt | None = Halt(halts.UNREADABLE, sequence, sequence, str(unreadable))
+        elif found.ahead is not None:
+            halt = self._ahead(found)
         else:
-            sequence = lane.sequences[places[len(events)]]
-            halt = Halt(halts.UNREADABLE, sequence, sequence, str(unreadable))
+            halt = self._gap(found, fresh=bool(events))
         if not events and halt == self.halt and self.proven:
             return None
-        return Taken(events, self._behind(lane, places, len(events)), proven=True, halt=halt)
+        return Taken(events, self._behind(lane, found.places, len(events)), proven=True, halt=halt)
 
-    def _gap(self, expected: int, got: int | None, *, fresh: bool) -> Halt | None:
+    def _ahead(self, found: _Places) -> Halt:
+        detail = f"the log ends with event {self.history.end}, the topic has event {found.ahead}"
+        return Halt(halts.AHEAD, found.expected, found.ahead or 0, detail)
+
+    def _gap(self, found: _Places, *, fresh: bool) -> Halt | None:
         if not fresh and self.halt is not None:
             return self.halt  # still the same gap, whatever else came by
+        expected, got = found.expected, found.gap
         if got is None or (self.until is not None and expected > self.until):
             return None
         return Halt(halts.GAP, expected, got, f"expected {expected}, got {got}")

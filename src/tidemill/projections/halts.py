@@ -10,12 +10,16 @@ UNFETCHABLE: Final = "UNFETCHABLE"
 OFFSET_LOST: Final = "OFFSET_LOST"
 TOPIC_CHANGED: Final = "TOPIC_CHANGED"
 STOPPED: Final = "STOPPED"
+AHEAD: Final = "AHEAD"
+WITHDRAWN: Final = "WITHDRAWN"
 
 HALTS: Final[dict[str, str]] = {
     GAP: "events are missing from the topic: it goes on by itself when they arrive",
     UNREADABLE: "this version cannot read the event: deploy the one that can, then restart the projector",
-    UNFETCHABLE: "the record cannot be unpacked or is no event: find who wrote it, then rebuild from a mended topic",
+    UNFETCHABLE: "the record cannot be unpacked: find who wrote it, then rebuild from a mended topic",
     OFFSET_LOST: "the next event was deleted from the topic: restore the topic, or rebuild from one that is whole",
     TOPIC_CHANGED: "the last event folded is not in the topic any more: it was re-created; find out why, then rebuild",
+    AHEAD: "the topic is ahead of the log, the database was set back: reconcile the lane, then it goes on by itself",
+    WITHDRAWN: "events that it has folded were withdrawn when the lane was reconciled: rebuild it",
     STOPPED: "the projection's own code failed, or the database refused a row: mend it, then restart the projector",
 }

@@ -13,6 +13,7 @@ from tidemill.domain.stream import Stream
 from tidemill.projections import halts
 from tidemill.projections.cursor import Batch
 from tidemill.projections.folding import FoldFailed
+from tidemill.projections.history import LaneHistory
 from tidemill.projections.patience import Patience
 from tidemill.projections.ports import CheckpointMoved, Halt, OffsetOutOfRange, PartitionError, ViewStore
 from tidemill.projections.status import LaneStatus, ProjectionStatus
@@ -64,7 +65,14 @@ class ProjectionKeeper:
         """Return where to read from, for the partitions that it wants."""
         return {} if self._writer is None or self._error else self._writer.start_offsets()
 
-    async def apply(self, batch: Batch) -> bool:
+    @property
+    def halted(self) -> bool:
+        """Return whether it stands still in a lane for a reason that others may have mended meanwhile."""
+        if self._writer is None or self._error:
+            return False
+        return any((cursor.halt or cursor.recorded) is not None for cursor in self._writer.cursors.values())
+
+    async def apply(self, batch: Batch, histories: Mapping[int, LaneHistory]) -> bool:
         """Take what is next of a batch; return whether `start_offsets` are now other than what was read leads to."""
         writer = self._writer
         if writer is None or self._error:
@@ -72,7 +80,7 @@ class ProjectionKeeper:
         closed = writer.closed
         try:
             started = self._clock.monotonic_s()
-            applied = await self._patience.of(lambda: writer.apply(batch))
+            applied = await self._patience.of(lambda: writer.apply(batch, histories))
         except CheckpointMoved as moved:
             _log.info(Log.PROJECTION_READS_AGAIN, projection=self._projection.name, reason=str(moved))
             await self.open()

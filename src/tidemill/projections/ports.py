@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from tidemill.domain.errors import TidemillError, TransientError
 from tidemill.domain.messages import EventBase, ReadModelBase
 from tidemill.domain.projection import Key, Projection, Recorded
+from tidemill.projections.history import LaneHistory
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
@@ -38,6 +39,14 @@ class EventCodec(Protocol):
         ...
 
 
+class ForeignRecord(NamedTuple):
+    """A record in the event topic that is no event: it lacks the headers that every event has; `detail` says which."""
+
+    partition: int
+    offset: int
+    detail: str
+
+
 class PartitionError(Exception):
     """A partition cannot be read on from where it is, and is held back until a `seek`; the others go on."""
 
@@ -54,7 +63,7 @@ class OffsetOutOfRange(PartitionError):
 
 
 class Unfetchable(PartitionError):
-    """What stands at `offset` cannot be unpacked, or is no event: it lacks the headers that every event has."""
+    """What stands at `offset` cannot be unpacked."""
 
 
 class EventSource(Protocol):
@@ -73,6 +82,10 @@ class EventSource(Protocol):
         Raises `PartitionError`; `Unavailable` if the client is broken for good. Cancelling it loses nothing that a
         `seek` does not bring back.
         """
+        ...
+
+    def foreign(self) -> Sequence[ForeignRecord]:
+        """Return what polls have left out since the last call: records that are no events. Some, if there are many."""
         ...
 
     def seek(self, partition: int, offset: int) -> None:
@@ -177,6 +190,14 @@ class ViewStore(Protocol):
 
     def transaction(self, view: View) -> AbstractAsyncContextManager[ViewTransaction]:
         """Open a transaction; leaving the block commits, an exception rolls back."""
+        ...
+
+    async def histories(self, aggregate: str, partitions: Collection[int]) -> Mapping[int, LaneHistory]:
+        """Return what the log says of these lanes, as of now; nothing for a lane that there is not."""
+        ...
+
+    async def note_foreign(self, aggregate: str, found: Sequence[ForeignRecord]) -> None:
+        """Put on record that somebody else wrote into the event topic. The same record is counted once."""
         ...
 
     async def halt(self, view: View, partition: int, halt: Halt) -> None:

@@ -14,14 +14,21 @@ from tidemill.clock import Clock
 from tidemill.domain.errors import TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
+from tidemill.projections.cursor import Batch
 from tidemill.projections.keeping import ProjectionKeeper
 from tidemill.projections.patience import Patience
 from tidemill.projections.ports import EventCodec, EventSource, PartitionError, ViewStore
 from tidemill.projections.reading import MOST_EVENTS, ReadAhead
 from tidemill.projections.status import ProjectorStatus
+from tidemill.telemetry import FOREIGN_RECORDS, Log, logger
+
+_log = logger(__name__)
 
 DRAIN_S: Final = 3.0
 _ABANDON_S: Final = 2.0
+LOOK_AGAIN_FIRST_S: Final = 2.0
+"""How long after a halt it is looked again, whether its cause is gone; twice as long each time."""
+_LOOK_AGAIN_LONGEST_S: Final = 60.0
 
 
 class Projector:
@@ -41,6 +48,9 @@ class Projector:
         """Connect nothing yet. `most_events`: how many are read ahead, and so the usual bound of a transaction."""
         self._stream = stream
         self._source = source
+        self._store = store
+        self._pause_s = LOOK_AGAIN_FIRST_S
+        self._look_again_at: float | None = None
         self._patience = Patience()
         self._reader = ReadAhead(source, codec, self._patience, most_events=most_events)
         self._keepers = [
@@ -94,20 +104,72 @@ class Projector:
 
     async def _turn(self) -> None:
         try:
-            batch = await self._reader.take()
+            batch = await self._take()
+            if batch is None:
+                await self._look_again()
+            else:
+                await self._apply(batch)
         except PartitionError as fault:
             await asyncio.gather(*(keeper.lose(fault) for keeper in self._keepers))
             await self._read_again()
-            return
         except TransientError:
-            if self._patience.ended:
-                return  # told to stop while the registry was away
-            raise  # the client is broken for good
+            if not self._patience.ended:  # else told to stop while a server was away
+                raise  # the client is broken for good
+        self._plan_look()
+
+    async def _take(self) -> Batch | None:
+        """Return what has arrived; None when it is time to look again at what stands still."""
+        due = self._look_again_at
+        if (
+            due is not None and asyncio.get_running_loop().time() >= due
+        ):  # a backlog never lets the timer through
+            return None
+        try:
+            async with asyncio.timeout_at(due):
+                return await self._reader.take()
+        except TimeoutError:
+            return None
+
+    async def _apply(self, batch: Batch) -> None:
+        await self._tell_of_foreign_records()
         if not batch:
-            return  # interrupted
-        outcomes = await asyncio.gather(*(keeper.apply(batch) for keeper in self._keepers))
+            return  # interrupted, or all of it was left out
+        histories = await self._patience.of(
+            lambda: self._store.histories(self._stream.aggregate, batch.keys())
+        )
+        outcomes = await asyncio.gather(*(keeper.apply(batch, histories) for keeper in self._keepers))
         if any(outcomes):
             await self._read_again()
+
+    async def _tell_of_foreign_records(self) -> None:
+        """A record that is no event is left out: the numbers of the events prove that none is missing."""
+        if found := self._reader.foreign():
+            await self._patience.of(lambda: self._store.note_foreign(self._stream.aggregate, found))
+            FOREIGN_RECORDS.labels(self._stream.aggregate).inc(len(found))
+            _log.warning(
+                Log.FOREIGN_RECORDS,
+                topic=self._stream.topics.events,
+                records=len(found),
+                lane=found[0].partition,
+                offset=found[0].offset,
+                detail=found[0].detail,
+            )
+
+    async def _look_again(self) -> None:
+        """Stand where the store says: an operator may have decided, a topic may have been mended."""
+        self._look_again_at = None
+        self._pause_s = min(_LOOK_AGAIN_LONGEST_S, 2 * self._pause_s)
+        await self._reader.stop()
+        await asyncio.gather(*(keeper.open() for keeper in self._keepers if keeper.halted))
+        self._place()
+        self._reader.start()
+
+    def _plan_look(self) -> None:
+        """Look again after a while if something stands still."""
+        if not any(keeper.halted for keeper in self._keepers):
+            self._pause_s, self._look_again_at = LOOK_AGAIN_FIRST_S, None
+        elif self._look_again_at is None:
+            self._look_again_at = asyncio.get_running_loop().time() + self._pause_s
 
     async def _read_again(self) -> None:
         await self._reader.stop()

@@ -14,9 +14,10 @@ from typing import Final
 from tidemill.domain.errors import ContractError
 from tidemill.projections.cursor import Batch, Decoded, LaneBatch
 from tidemill.projections.patience import Patience
-from tidemill.projections.ports import EventCodec, EventRecord, EventSource
+from tidemill.projections.ports import EventCodec, EventRecord, EventSource, ForeignRecord
 
 MOST_EVENTS: Final = 20_000
+_MOST_FOREIGN: Final = 10_000  # told of at once; the rest is not counted
 _BACKLOG: Final = 500  # records of one poll that speak of more behind them
 _GRACE_S: Final = 0.01  # how long they may let themselves be waited for
 _SLICE: Final = 500  # decoded at a stretch: 4 ms, so that a transaction in flight gets its turns
@@ -35,6 +36,7 @@ class ReadAhead:
         self._most_events = most_events
         self._lanes: dict[int, LaneBatch] = {}
         self._events = 0
+        self._foreign: list[ForeignRecord] = []
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -46,7 +48,7 @@ class ReadAhead:
         self._task.add_done_callback(lambda _: self._news.set())
 
     async def take(self) -> Batch:
-        """Return what has arrived; waits for it. Empty after `interrupt`.
+        """Return what has arrived; waits for it. Empty after `interrupt`, and if all that arrived was left out.
 
         Raises what the source or the codec raised, after everything that was read before it has been taken.
         """
@@ -59,6 +61,11 @@ class ReadAhead:
             if not batch:
                 self._task.result()
         return batch
+
+    def foreign(self) -> Sequence[ForeignRecord]:
+        """Return what was left out since the last call, being no events."""
+        found, self._foreign = self._foreign, []
+        return found
 
     def interrupt(self) -> None:
         """Let `take` return now."""
@@ -79,6 +86,9 @@ class ReadAhead:
         while self._task is asyncio.current_task():  # a client may swallow the cancellation
             await self._room.wait()
             polled = await self._poll()
+            if found := self._source.foreign():
+                self._foreign += found[: _MOST_FOREIGN - len(self._foreign)]
+                self._news.set()
             if polled:
                 self._add(await self._lanes_of(polled))
 

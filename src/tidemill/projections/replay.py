@@ -12,6 +12,7 @@ from tidemill.domain.errors import TidemillError, TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.projections import halts
+from tidemill.projections.history import PLAIN, LaneHistory
 from tidemill.projections.patience import Patience
 from tidemill.projections.ports import (
     Checkpoint,
@@ -47,6 +48,13 @@ class ReplayFailed(TidemillError):
         )
 
 
+def _gone(partition: int, before: int, last: int) -> str:
+    return (
+        f"lane {partition}: events {before + 1} to {last} are gone from the topic for good, as was found when the lane "
+        "was reconciled; bring the topic back from a mirror, or keep the live rows, which are right"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a replay works with. `source` makes a new one for every replay."""
@@ -70,6 +78,9 @@ class Replay:
         """Read nothing yet."""
         empty = {partition: Checkpoint(0, 0) for partition in range(stream.partitions)}
         self._projection = view.projection
+        self._stream = stream
+        self._store = parts.store
+        self._histories: Mapping[int, LaneHistory] = {}
         self._source = parts.source()
         self._writer = ViewWriter(parts.store, Standing(view, empty, {}), until)
         self._patience = Patience(limit_s=SERVERS_AWAY_S)
@@ -84,6 +95,7 @@ class Replay:
             ReplayFailed: an event that is wanted is missing, gone or unreadable.
             FoldFailed, DataError: the projection cannot fold what is there.
         """
+        self._histories = await self._patience.of(self._ask_histories)
         total = sum(targets.values())
         self._moved_at = monotonic()
         while missing := self.missing(targets):
@@ -92,9 +104,10 @@ class Replay:
         on_progress(total, total)
 
     def missing(self, targets: Mapping[int, int]) -> dict[int, int]:
-        """Return partition -> how many events are still to be folded, without those that are at their target."""
+        """Return partition -> how many numbers are still to be passed, without those that are at their target."""
         behind = {
-            partition: target - self._writer.cursors[partition].checkpoint.sequence
+            partition: self._histories.get(partition, PLAIN).until(target)
+            - self._writer.cursors[partition].checkpoint.sequence
             for partition, target in targets.items()
         }
         return {partition: count for partition, count in behind.items() if count > 0}
@@ -129,27 +142,41 @@ class Replay:
             raise self._failed(f"no more events for {self._stall_s:g} s; {self._standing(missing)}") from None
         except PartitionError as fault:
             if fault.partition in missing:
-                raise self._failed(str(fault)) from fault
+                raise self._failed(self._why(fault)) from fault
             await (
                 self._reader.stop()
             )  # nothing was read ahead: a fault is raised after all that came before it
             self._reader.start()
             return
         try:
-            applied = await self._patience.of(lambda: self._writer.apply(batch))
+            self._histories = await self._patience.of(self._ask_histories)
+            applied = await self._patience.of(lambda: self._writer.apply(batch, self._histories))
         except CheckpointMoved as moved:
             raise self._failed("somebody else has begun to build its rows") from moved
         if applied.folded:
             self._moved_at = monotonic()
         self._check(missing)
 
+    def _why(self, fault: PartitionError) -> str:
+        expected = self._writer.cursors[fault.partition].expected
+        lost = self._histories.get(fault.partition, PLAIN).lost_at(expected)
+        return str(fault) if lost is None else _gone(fault.partition, *lost)
+
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + max(0.0, self._moved_at + self._stall_s - monotonic())
+
+    async def _ask_histories(self) -> Mapping[int, LaneHistory]:
+        return await self._store.histories(self._stream.aggregate, range(self._stream.partitions))
 
     def _check(self, missing: Mapping[int, int]) -> None:
         for partition in missing:
             halt = self._writer.cursors[partition].halt
-            if halt is not None and halt.code != halts.GAP:
+            if halt is None:
+                continue
+            lost = self._histories.get(partition, PLAIN).lost_at(halt.expected)
+            if lost is not None:
+                raise self._failed(_gone(partition, *lost))
+            if halt.code not in (halts.GAP, halts.AHEAD):
                 raise self._failed(f"lane {partition}: {halt.detail}")
 
     def _standing(self, missing: Mapping[int, int]) -> str:

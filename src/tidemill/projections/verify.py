@@ -6,6 +6,7 @@ from typing import Final
 
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
+from tidemill.projections.history import PLAIN
 from tidemill.projections.ports import Comparison
 from tidemill.projections.replay import OnProgress, Parts, Replay
 
@@ -25,7 +26,11 @@ async def verify(
     opened = parts.workshops.open(projection, stream.aggregate, stream.partitions, lasting=False)
     async with opened as workshop:
         photo = await workshop.photograph()
-        until = {partition: checkpoint.sequence for partition, checkpoint in photo.items()}
+        histories = await parts.store.histories(stream.aggregate, photo.keys())
+        until = {
+            partition: histories.get(partition, PLAIN).until(checkpoint.sequence)
+            for partition, checkpoint in photo.items()
+        }
         async with Replay(stream, workshop.view, parts, until) as replay:
             await replay.up_to(until, on_progress)
         return await workshop.compare(examples)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tidemill.projections.cursor import Batch, Cursor, Taken
 from tidemill.projections.folding import fold, keyed
+from tidemill.projections.history import PLAIN, LaneHistory
 from tidemill.projections.ports import Halt, Standing, View, ViewStore
 from tidemill.telemetry import Log, logger
 
@@ -46,12 +47,14 @@ class ViewWriter:
             partition: cursor.start_offset for partition, cursor in self.cursors.items() if not cursor.closed
         }
 
-    async def apply(self, batch: Batch) -> Applied:
-        """Fold what is next, commit, put halts on record.
+    async def apply(self, batch: Batch, histories: Mapping[int, LaneHistory]) -> Applied:
+        """Fold what is next, commit, put halts on record. `histories`: of the lanes, asked after the batch has arrived.
 
         Raises `TransientError` (try again), `CheckpointMoved` (read again), `FoldFailed`, `DataError` and others
         (this projection cannot go on).
         """
+        for partition in batch:
+            self.cursors[partition].history = histories.get(partition, PLAIN)
         repeated = sum(lane.before(self.cursors[at].expected) for at, lane in batch.items())
         taken = self._take(batch)
         folded = await self._fold({partition: part for partition, part in taken.items() if part.events})

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from tidemill.domain.errors import ContractError, UsageError
-from tidemill.domain.identity import event_id
 from tidemill.domain.lane import StreamTopics
-from tidemill.outbox.ports import NOTHING_PUBLISHED, Published, Tail, Tails
+from tidemill.outbox.agreement import Agreement, Point
+from tidemill.outbox.ports import Published, Tail, Tails
 from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.statements import load_statements
 
@@ -41,7 +41,8 @@ class Skipped(NamedTuple):
 class Reconciled(NamedTuple):
     """How a lane's history goes on: the next position and event follow these numbers.
 
-    `again`: rows of the outbox that are sent (again). `moved`: whether they got new numbers for that.
+    `again`: rows of the outbox that are sent (again). `moved`: whether they got new numbers for that. `withdrawn`:
+    events of the topic that are not in force any more. `lost`: events that the topic lacks for ever.
     """
 
     position: int
@@ -49,6 +50,16 @@ class Reconciled(NamedTuple):
     timeline: int
     again: int
     moved: bool
+    withdrawn: int
+    lost: int
+
+
+class TopicsEnd(NamedTuple):
+    """How a lane's topics end. `timeline`: the highest one in them; `first_offset`: where its events begin."""
+
+    tails: Tails
+    timeline: int
+    first_offset: int
 
 
 class LaneAdministration:
@@ -99,27 +110,58 @@ class LaneAdministration:
             (row,) = await borrowed.fetch(_SQL["enter_skip"], lane, gen, epoch, to_offset, why)
             return Skipped(row["from_offset"], row["to_offset"])
 
-    async def reconcile(self, lane: int, tails: Tails, reason: str) -> Reconciled:
+    async def accept(self, lane: int, offsets: Mapping[str, int], reason: str) -> Cleared:
+        """Lift a halt, and know from now on records of somebody else in the lane's topics: topic -> up to which offset.
+
+        `UsageError` if the lane is not halted.
+        """
+        async with self._locked(lane) as (borrowed, gen):
+            halt = await _demand_halt(borrowed, lane)
+            for topic, offset in offsets.items():
+                await borrowed.execute(_SQL["accept_records"], lane, topic, offset, reason)
+            epoch = await borrowed.fetchval(_SQL["fence_lane"], lane)
+            places = ", ".join(f"{topic} up to offset {offset}" for topic, offset in offsets.items())
+            await borrowed.execute(
+                _SQL["enter_note"], lane, gen, epoch, f"accepted records of somebody else: {places}: {reason}"
+            )
+            return halt
+
+    async def points(self, lane: int) -> list[Point]:
+        """Return what the log remembers of a lane's history, ascending, its end last."""
+        async with connection(self._pool) as borrowed:
+            rows = await borrowed.fetch(_SQL["points_of_lane"], lane)
+        return list({row["sequence"]: Point._make(row) for row in rows}.values())
+
+    async def reconcile(self, lane: int, topics: TopicsEnd, agreed: Agreement, reason: str) -> Reconciled:
         """Let a halted lane's history go on behind what its topics hold, on a raised timeline.
 
-        Where the outbox still knows the topic's last event, what follows it is sent as it is: nothing is lost.
-        Otherwise what is not known to be published gets numbers behind the topic's. `UsageError` if it is not halted.
+        `agreed`: up to where topics and log tell the same. What the topics hold behind it is withdrawn; what the log
+        has behind it is sent with numbers behind the topics', or with its own if nothing was withdrawn. `UsageError` if
+        the lane is not halted.
         """
         async with self._locked(lane) as (borrowed, gen):
             await _demand_halt(borrowed, lane)
-            (read,) = await borrowed.fetch(_SQL["hint"], lane)
-            hint = Published._make(read)
-            end = await borrowed.fetchval(_SQL["end_of_lane"], lane, gen)
-            place = await _known_place(borrowed, lane, tails, end)
-            onto = place or Published(*_behind(tails, hint))
-            by = (0, 0) if place else (onto.position - hint.position, onto.sequence - hint.sequence)
-            after = place.position if place else hint.position
-            again = await _move(borrowed, lane, after, by)
+            plan = await _plan(borrowed, lane, gen, topics, agreed)
+            by = plan.by
+            again = await _move(borrowed, lane, plan.after.position, by)
             epoch = await borrowed.fetchval(_SQL["fence_lane"], lane)
             why = f"reconciled: {reason}"
-            (row,) = await borrowed.fetch(_SQL["enter_reconciliation"], lane, gen, epoch, *by, why)
-            await borrowed.execute(_SQL["rewrite_hint"], lane, *onto)
-            return Reconciled(row["position"], row["sequence"], row["timeline"], again, by != (0, 0))
+            entering = (_SQL["enter_reconciliation"], lane, gen, epoch, *by, why, plan.timeline)
+            (row,) = await borrowed.fetch(*entering)
+            (hint,) = await borrowed.fetch(_SQL["hint"], lane)
+            await borrowed.execute(_SQL["rewrite_hint"], lane, *plan.onto)
+            await _enter_fork(borrowed, lane, topics, plan)
+            if (topics.tails.events or _NOTHING).sequence < hint["sequence"]:
+                await borrowed.execute(_SQL["read_topic_again"], lane, topics.first_offset)
+            return Reconciled(
+                row["position"],
+                row["sequence"],
+                row["timeline"],
+                again,
+                by != (0, 0),
+                plan.onto.sequence - plan.forked_at,
+                plan.lost,
+            )
 
     @asynccontextmanager
     async def _locked(self, lane: int) -> AsyncIterator[tuple[Connection, int]]:
@@ -152,44 +194,81 @@ def _demand_same(
         )
 
 
-async def _demand_halt(borrowed: Connection, lane: int) -> None:
-    if await borrowed.fetchrow(_SQL["clear_halt"], lane) is None:
+async def _demand_halt(borrowed: Connection, lane: int) -> Cleared:
+    row = await borrowed.fetchrow(_SQL["clear_halt"], lane)
+    if row is None:
         raise UsageError(
             f"lane {lane} is not halted, so there is nothing to decide: see `tidemill lanes show {lane}`"
         )
+    return Cleared(row["code"], row["detail"])
 
 
-async def _known_place(borrowed: Connection, lane: int, tails: Tails, end: int) -> Published | None:
-    """Return where the topics end, if the outbox knows what stands there and has all that follows.
+class _Plan(NamedTuple):
+    """How a lane goes on: what stands behind `after` is sent behind `onto`. `lost`: events that the topic will lack."""
 
-    `end`: the last position of the ledger.
-    """
-    if any(tail is not None and tail.position > end for tail in tails):
-        return None
+    after: Agreement
+    onto: Published
+    forked_at: int
+    timeline: int
+    lost: int
+
+    @property
+    def by(self) -> tuple[int, int]:
+        """Return by how much positions and sequences behind `after` rise."""
+        return self.onto.position - self.after.position, self.onto.sequence - self.after.sequence
+
+
+async def _plan(borrowed: Connection, lane: int, gen: int, topics: TopicsEnd, agreed: Agreement) -> _Plan:
+    tails = topics.tails
+    (end,) = await borrowed.fetch(_SQL["end_of_lane"], lane, gen)
+    timeline = max(end["timeline"], topics.timeline) + 1
+    (first,) = await borrowed.fetch(_SQL["before_outbox"], lane, gen)
+    reach = Agreement(*first)
+    events = tails.events or _NOTHING
+    held = max((tail.position for tail in tails if tail is not None), default=0)
+    if events.sequence <= agreed.sequence and held <= end["position"]:
+        after = max(await _place_behind(borrowed, lane, tails, agreed), reach)
+        known = events.event_id if after.sequence == events.sequence else None
+        lost = max(0, after.sequence - events.sequence)
+        return _Plan(after, Published(*after, known), after.sequence, timeline, lost)
+    after = max(agreed, reach)
+    sequence = max(events.sequence, after.sequence)
+    onto = Published(
+        max(held, after.position), sequence, events.event_id if sequence == events.sequence else None
+    )
+    forked_at = agreed.sequence if events.sequence > agreed.sequence else sequence
+    return _Plan(after, onto, forked_at, timeline, after.sequence - agreed.sequence)
+
+
+async def _place_behind(borrowed: Connection, lane: int, tails: Tails, agreed: Agreement) -> Agreement:
+    """Return behind which place rows are to be sent, where the topics only lack some; what lacks most counts."""
     if tails.events is None:
-        held = await borrowed.fetch(_SQL["first_in_outbox"], lane)
-        whole = [tuple(first) for first in held] == [(1, 0)]
-        return NOTHING_PUBLISHED if whole and tails.outcomes is None else None
+        return Agreement(0, 0)
     at = tails.events.position
-    rows = await borrowed.fetch(_SQL["events_of_position"], lane, at)
-    events = {
-        row["sequence"]: event_id(row["command_id"], row["item"] + 1) for row in rows if row["has_event"]
-    }
-    if events.get(tails.events.sequence) != tails.events.event_id:
-        return None
     if tails.outcomes is not None and tails.outcomes.position < at:
         rows = await borrowed.fetch(_SQL["events_of_position"], lane, tails.outcomes.position)
-        return Published(tails.outcomes.position, rows[-1]["sequence"], None) if rows else None
-    if tails.events.sequence == max(events):
-        return Published(*tails.events)
-    return Published(at - 1, min(events) - 1, None)  # the position was published in part
+        return Agreement(tails.outcomes.position, rows[-1]["sequence"]) if rows else agreed
+    rows = await borrowed.fetch(_SQL["events_of_position"], lane, at)
+    sequences = [row["sequence"] for row in rows if row["has_event"]]
+    if sequences and tails.events.sequence < max(sequences):
+        return Agreement(at - 1, min(sequences) - 1)  # the position was published in part
+    return Agreement(at, tails.events.sequence)
 
 
-def _behind(tails: Tails, hint: Published) -> tuple[int, int, str | None]:
-    """Return the numbers behind everything that the topics hold."""
-    events = tails.events or _NOTHING
-    held = [tail.position for tail in tails if tail is not None]
-    return (max([hint.position, *held]), events.sequence, events.event_id)
+async def _enter_fork(borrowed: Connection, lane: int, topics: TopicsEnd, plan: _Plan) -> None:
+    """Put on record how history goes on, for the relay and for read models; halt those that have to begin anew."""
+    sequence, position = (topics.tails.events or _NOTHING).sequence, topics.tails.outcomes
+    await borrowed.execute(
+        _SQL["enter_fork"],
+        lane,
+        plan.timeline,
+        plan.forked_at,
+        plan.onto.sequence,
+        plan.onto.position,
+        sequence,
+        None if position is None else position.position,
+    )
+    await borrowed.execute(_SQL["halt_views_of_withdrawn"], lane, plan.forked_at, plan.onto.sequence)
 
 
 async def _move(borrowed: Connection, lane: int, after: int, by: tuple[int, int]) -> int:

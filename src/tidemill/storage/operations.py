@@ -184,6 +184,22 @@ class ProjectionState(NamedTuple):
     halts: Sequence[ProjectionHalt]
 
 
+class ForeignRecords(NamedTuple):
+    """Records in a topic of a lane that somebody else wrote: seen by read models, or accepted up to an offset."""
+
+    lane: int
+    aggregate: str
+    partition: int
+    topic: str
+    records: int
+    first_offset: int | None
+    last_offset: int | None
+    last_seen: datetime | None
+    accepted_offset: int | None
+    accepted_at: datetime | None
+    reason: str | None
+
+
 class Books(NamedTuple):
     """Everything the audit adds up, of one moment. Rows as the statements of the same name give them."""
 
@@ -271,6 +287,10 @@ class OperationsDatabase:
             ProjectionState._make([*row, sequences[row["projection"]], halts[row["projection"]]])
             for row in await self._fetch("projections")
         ]
+
+    async def foreign_records(self) -> list[ForeignRecords]:
+        """Return what others wrote into the lanes' topics, as far as anybody has met it."""
+        return [ForeignRecords._make(row) for row in await self._fetch("foreign_records")]
 
     async def books(self, tables: Sequence[Table]) -> Books:
         """Return what the audit adds up, as of one moment; `tables` are those whose rows are counted."""

@@ -13,7 +13,7 @@ import asyncpg
 from tidemill.domain.errors import ContractError, Fenced
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
-from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, OutboxItem, ParkedRecord, Published
+from tidemill.outbox.ports import NOTHING_PUBLISHED, Fork, LaneEnd, OutboxItem, ParkedRecord, Published
 from tidemill.storage.pool import Pool, connection
 from tidemill.storage.statements import load_statements
 
@@ -55,7 +55,16 @@ class OutboxDatabase:
             raise ContractError(f"lane {claim.lane.lane} of {claim.lane.aggregate} has no ledger: restore it")
         if rows[0]["epoch"] != claim.epoch:
             raise Fenced(frozenset({claim.lane.lane}))
-        return LaneEnd(rows[0]["position"], rows[0]["sequence"], rows[0]["timeline"])
+        return await self.end_with_history(claim.lane.lane, LaneEnd(*tuple(rows[0])[1:]))
+
+    async def end_with_history(self, lane: int, end: LaneEnd) -> LaneEnd:
+        """Return `end` with the lane's forks, and what an operator has accepted."""
+        forks = await self._fetch("forks", lane) if end.timeline > 1 else ()
+        accepted = await self._fetch("accepted_records", lane)
+        return end._replace(
+            forks=tuple(Fork._make(row) for row in forks),
+            accepted={row["topic"]: row["accepted_offset"] for row in accepted},
+        )
 
     async def events_at(self, lane: int, position: int) -> dict[int, str] | None:
         rows = await self._fetch("events_at", lane, position)

@@ -6,7 +6,7 @@ inserted, halts cleared.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from operator import attrgetter
 from typing import Any
@@ -16,7 +16,16 @@ import asyncpg
 from tidemill.domain.errors import ContractError, TransientError
 from tidemill.domain.messages import ReadModelBase
 from tidemill.domain.projection import Key, Projection
-from tidemill.projections.ports import Checkpoint, CheckpointMoved, Halt, Standing, Step, View
+from tidemill.projections.history import LaneHistory
+from tidemill.projections.ports import (
+    Checkpoint,
+    CheckpointMoved,
+    ForeignRecord,
+    Halt,
+    Standing,
+    Step,
+    View,
+)
 from tidemill.storage import generated
 from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.statements import load_statements
@@ -110,9 +119,37 @@ class ViewDatabase:
         async with connection(self._pool) as borrowed, borrowed.transaction():
             yield ViewRows(borrowed, view)
 
+    async def histories(self, aggregate: str, partitions: Collection[int]) -> dict[int, LaneHistory]:
+        async with connection(self._pool) as borrowed:
+            lanes = await borrowed.fetch(_SQL["lane_histories"], aggregate, list(partitions))
+            forked = [row["partition"] for row in lanes if row["forked"]]
+            forks = await borrowed.fetch(_SQL["lane_forks"], aggregate, forked) if forked else []
+        return {
+            row["partition"]: _history(
+                row["end"] if row["binds"] else None,
+                [fork for fork in forks if fork["partition"] == row["partition"]],
+            )
+            for row in lanes
+        }
+
+    async def note_foreign(self, aggregate: str, found: Sequence[ForeignRecord]) -> None:
+        partitions, offsets = [each.partition for each in found], [each.offset for each in found]
+        async with connection(self._pool) as borrowed:
+            await borrowed.execute(_SQL["note_foreign"], aggregate, partitions, offsets)
+
     async def halt(self, view: View, partition: int, halt: Halt) -> None:
         async with connection(self._pool) as borrowed:
             await borrowed.execute(_SQL["halt"], view.projection.name, view.incarnation, partition, *halt)
+
+
+def _history(end: int | None, forks: Sequence[asyncpg.Record]) -> LaneHistory:
+    withdrawn = [(fork["forked_at"], fork["continued_at"]) for fork in forks]
+    lost = [(fork["topic_sequence"], fork["continued_at"]) for fork in forks]
+    return LaneHistory(
+        end=end,
+        withdrawn=[(before, last) for before, last in withdrawn if before < last],
+        lost=[(before, last) for before, last in lost if before < last],
+    )
 
 
 async def recorded(borrowed: Connection, projection: Projection, aggregate: str) -> int:

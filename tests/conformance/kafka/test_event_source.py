@@ -139,22 +139,20 @@ async def test_a_paused_partition_waits_for_its_resumption(world: World, reader:
         ),
     ],
 )
-async def test_what_is_no_event_stops_its_partition_exactly_there(
+async def test_what_is_no_event_is_left_out_and_told(
     world: World, reader: Reader, foreign: OutboundRecord
 ) -> None:
     await world.write(world.topics.events, 0, event(1), foreign, event(3))
-    await world.write(world.topics.events, 1, event(1))
     await reader.source.start({})
-    await reader.until(lambda: reader.faults and reader.sequences(1), "the fault and the other partition")
-    (fault,) = reader.faults
-    assert isinstance(fault, Unfetchable)
-    assert (fault.partition, fault.offset) == (0, 1)
-    assert reader.sequences(0) == [1]
-    await world.write(world.topics.events, 1, event(2))
-    await reader.until(lambda: reader.sequences(1) == [1, 2], "the other partition goes on")
-    assert len(reader.faults) == 1
-    reader.source.seek(0, 2)
-    await reader.until(lambda: reader.sequences(0) == [1, 3], "what stands behind")
+    await reader.until(lambda: reader.sequences(0) == [1, 3], "what stands before and behind")
+    assert not reader.faults
+    (left_out,) = reader.source.foreign()
+    assert (left_out.partition, left_out.offset) == (0, 1)
+    assert left_out.detail
+    assert not reader.source.foreign(), "each is told once"
+    reader.source.seek(0, 1)
+    await reader.until(lambda: reader.sequences(0) == [1, 3, 3], "the same again")
+    assert len(reader.source.foreign()) == 1
 
 
 async def test_what_cannot_be_unpacked_stops_its_partition(world: World, reader: Reader) -> None:

@@ -158,6 +158,25 @@ async def test_a_record_of_somebody_else_at_the_tail_is_named(
     assert (found.value.topic, found.value.partition, found.value.offset) == (world.topics.outcomes, 0, 1)
 
 
+async def test_records_of_somebody_else_that_were_accepted_are_passed_over(world: World) -> None:
+    strange = OutboundRecord(b"k", b"v", [("who", b"me")])
+    await world.write(world.topics.events, 0, record(1), record(2), *[strange] * 30)
+    await world.write(world.topics.outcomes, 0, strange)
+    accepted = {world.topics.events: 31, world.topics.outcomes: 0}
+    publisher = world.publishers().of(lane_of(world, 0), accepted)
+    assert await publisher.start() == Tails(Tail(2, 2, "event-2"), None, None)
+    await publisher.publish({world.topics.events: [record(3)]})
+    await publisher.close()
+    publisher = world.publishers().of(lane_of(world, 0), accepted)
+    assert (await publisher.start()).events == Tail(3, 3, "event-3")
+    await publisher.close()
+    await world.write(world.topics.events, 0, strange)
+    publisher = world.publishers().of(lane_of(world, 0), accepted)
+    with pytest.raises(ForeignTail, match="was not written by the relay"):
+        await publisher.start()
+    await publisher.close()
+
+
 async def test_records_of_somebody_else_may_not_hide_what_stands_behind_them(world: World) -> None:
     await world.write(world.topics.outcomes, 0, record(1), fate="open")
     with pytest.raises(Unavailable):

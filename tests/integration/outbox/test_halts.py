@@ -10,10 +10,12 @@ from tests.support.kafka import MAX_EVENT_BYTES
 from tests.support.outbox import Scribe
 from tests.support.real_relays import SETTINGS, RealWorld, headers, numbers
 from tests.support.waiting import eventually
+from tidemill.outbox.agreement import agreement
 from tidemill.outbox.lanes import LaneRelays
 from tidemill.outbox.ports import OutboundRecord
-from tidemill.storage.lanes import LaneAdministration
+from tidemill.storage.lanes import LaneAdministration, Reconciled, TopicsEnd
 from tidemill.storage.outbox import OutboxDatabase
+from tidemill.transport.kafka.history import LaneHistory
 
 
 async def published(world: RealWorld, count: int, *, hinted: bool = True) -> tuple[Scribe, LaneRelays]:
@@ -36,6 +38,16 @@ async def set_back(world: RealWorld, scribe: Scribe, position: int) -> Scribe:
         "update tm.published set position = 0, sequence = 0, event_id = null where lane = $1", lane
     )
     return Scribe(scribe.lane, position=position, sequence=position, number=position)
+
+
+async def reconcile(world: RealWorld, scribe: Scribe, reason: str) -> Reconciled:
+    """Decide as `tidemill lanes reconcile` does."""
+    lane, administration = scribe.lane, LaneAdministration(world.pool)
+    async with LaneHistory(world.kafka.connection, lane, {}) as history:
+        told = await history.told()
+        points = await administration.points(lane.lane)
+        agreed = await agreement(points, told.tails.events, (), history.chain_at)
+    return await administration.reconcile(lane.lane, TopicsEnd(*told), agreed, reason)
 
 
 async def test_a_restored_database_is_noticed(world: RealWorld) -> None:
@@ -65,10 +77,8 @@ async def test_a_reconciled_history_goes_on_behind_the_topics(world: RealWorld) 
     lane = scribe.lane
     await world.claim(relays, lane, epoch=2)
     assert (await world.halted(lane))[0] == "HISTORY_FORKED"
-    publisher = world.kafka.publishers().of(lane)
-    tails = await publisher.start()
-    await publisher.close()
-    done = await LaneAdministration(world.pool).reconcile(lane.lane, tails, "restored from last night")
+    done = await reconcile(world, scribe, "restored from last night")
+    assert (done.withdrawn, done.lost) == (3, 0)
     epoch = await world.pool.fetchval("select epoch from tm.lane where lane = $1", lane.lane)
     await world.claim(relays, lane, epoch=epoch)
     await eventually(lambda: relays.states()[lane.lane][1].position == done.position, 30, "all sent")

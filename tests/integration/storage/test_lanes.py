@@ -8,8 +8,9 @@ import pytest
 
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import StreamTopics
-from tidemill.outbox.ports import Published, Tail, Tails
-from tidemill.storage.lanes import LaneAdministration
+from tidemill.outbox.agreement import Agreement
+from tidemill.outbox.ports import Fork, LaneEnd, Published, Tail, Tails
+from tidemill.storage.lanes import LaneAdministration, Reconciled, TopicsEnd
 from tidemill.storage.operations import LaneState, OperationsDatabase
 from tidemill.storage.outbox import OutboxDatabase
 from tidemill.storage.pool import Pool, close_pool, create_pool
@@ -62,6 +63,16 @@ insert into tm.halt (lane, code, detail) values (:lane, 'HISTORY_FORKED', 'by ha
 
 def event(record: int, item: int = 1) -> str:
     return f"{UUID(int=record)}:{item}"
+
+
+HINTED = Agreement(1, 1)
+"""Up to where both agree in these tests, unless one says otherwise: as far as the hint says."""
+
+
+async def reconcile(
+    lanes: LaneAdministration, lane: int, tails: Tails, reason: str, agreed: Agreement = HINTED
+) -> Reconciled:
+    return await lanes.reconcile(lane, TopicsEnd(tails, timeline=1, first_offset=0), agreed, reason)
 
 
 async def state_of(pool: Pool) -> LaneState:
@@ -121,7 +132,7 @@ async def test_a_skip_reads_on_elsewhere_and_says_why(
 async def test_only_a_halted_lane_is_decided_about(pool: Pool, lanes: LaneAdministration, lane: int) -> None:
     assert (await lanes.resume(lane)) is not None
     assert await lanes.resume(lane) is None
-    for decide in (lanes.skip(lane, 1, "x"), lanes.reconcile(lane, Tails(None, None, None), "x")):
+    for decide in (lanes.skip(lane, 1, "x"), reconcile(lanes, lane, Tails(None, None, None), "x")):
         with pytest.raises(UsageError, match="is not halted"):
             await decide
     assert (await state_of(pool)).next_offset == 104
@@ -134,7 +145,7 @@ async def test_what_the_outbox_still_knows_is_sent_as_it_is(
 ) -> None:
     """The topic was truncated to event 3: event 4 is sent again, nothing gets another number."""
     tails = Tails(Tail(3, 3, event(3, 2)), Tail(3, 3, None), None)
-    done = await lanes.reconcile(lane, tails, "truncated")
+    done = await reconcile(lanes, lane, tails, "truncated", Agreement(3, 3))
     assert (done.position, done.sequence, done.timeline, done.again, done.moved) == (4, 4, 2, 1, False)
     assert await OutboxDatabase(pool).published(lane) == Published(3, 3, event(3, 2))
     assert (await state_of(pool)).epoch == 1
@@ -144,7 +155,7 @@ async def test_a_position_that_was_published_in_part_is_sent_whole(
     pool: Pool, lanes: LaneAdministration, lane: int
 ) -> None:
     tails = Tails(Tail(3, 2, event(3, 1)), Tail(2, 1, None), None)
-    done = await lanes.reconcile(lane, tails, "torn")
+    done = await reconcile(lanes, lane, tails, "torn", Agreement(3, 2))
     assert (done.again, done.moved) == (3, False)
     assert await OutboxDatabase(pool).published(lane) == Published(2, 1, None)
 
@@ -153,7 +164,7 @@ async def test_outcomes_that_are_behind_are_sent_again_too(
     pool: Pool, lanes: LaneAdministration, lane: int
 ) -> None:
     tails = Tails(Tail(4, 4, event(4)), Tail(2, 1, None), None)
-    done = await lanes.reconcile(lane, tails, "outcomes truncated")
+    done = await reconcile(lanes, lane, tails, "outcomes truncated", Agreement(4, 4))
     assert (done.again, done.moved) == (3, False)
     assert await OutboxDatabase(pool).published(lane) == Published(2, 1, None)
 
@@ -161,7 +172,7 @@ async def test_outcomes_that_are_behind_are_sent_again_too(
 async def test_empty_topics_are_filled_from_a_whole_outbox(
     pool: Pool, lanes: LaneAdministration, lane: int
 ) -> None:
-    done = await lanes.reconcile(lane, Tails(None, None, None), "topics re-created")
+    done = await reconcile(lanes, lane, Tails(None, None, None), "topics re-created")
     assert (done.again, done.moved) == (5, False)
     assert await OutboxDatabase(pool).published(lane) == Published(0, 0, None)
 
@@ -171,7 +182,7 @@ async def test_a_forked_history_goes_on_behind_the_topics(
 ) -> None:
     """The topics hold another history up to position 9 and event 7: ours, from the hint on, follows it."""
     tails = Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), Tail(5, 3, None))
-    done = await lanes.reconcile(lane, tails, "restored")
+    done = await reconcile(lanes, lane, tails, "restored")
     assert (done.position, done.sequence, done.timeline, done.again, done.moved) == (12, 10, 2, 4, True)
     assert await OutboxDatabase(pool).published(lane) == Published(9, 7, "another:1")
     assert await numbers(pool) == [(1, 0, 1), (10, 0, 7), (11, 0, 8), (11, 1, 9), (12, 0, 10)]
@@ -189,7 +200,7 @@ async def test_a_database_that_is_behind_goes_on_behind_the_topics(
 ) -> None:
     await pool.execute("update tm.published set position = 4, sequence = 4")
     tails = Tails(Tail(40, 30, "x:1"), Tail(41, 30, None), None)
-    done = await lanes.reconcile(lane, tails, "restored to an hour ago")
+    done = await reconcile(lanes, lane, tails, "restored to an hour ago", Agreement(4, 4))
     assert (done.position, done.sequence, done.again) == (41, 30, 0)
     assert await OutboxDatabase(pool).published(lane) == Published(41, 30, "x:1")
 
@@ -198,15 +209,65 @@ async def test_only_outcomes_are_ahead(pool: Pool, lanes: LaneAdministration, la
     """The records that were lost with the database had no events: positions leap, sequences do not."""
     await pool.execute("update tm.published set position = 4, sequence = 4")
     tails = Tails(Tail(4, 4, event(4)), Tail(8, 4, None), None)
-    done = await lanes.reconcile(lane, tails, "restored")
+    done = await reconcile(lanes, lane, tails, "restored", Agreement(4, 4))
     assert (done.position, done.sequence, done.again) == (8, 4, 0)
     assert await OutboxDatabase(pool).published(lane) == Published(8, 4, event(4))
+
+
+async def test_numbers_never_start_again(pool: Pool, lanes: LaneAdministration, lane: int) -> None:
+    """The topics were emptied, and the outbox has let the first two positions go: what is left is sent as it is."""
+    await pool.execute("delete from tm.outbox where position < 3")
+    await pool.execute("update tm.published set position = 4, sequence = 4")
+    checkpoint = (
+        "insert into tm.checkpoint (projection, incarnation, aggregate, partition, sequence, next_offset)"
+    )
+    await pool.execute(f"{checkpoint} values ('seen', 1, 'market-data', 0, 4, 90)")
+    done = await lanes.reconcile(lane, TopicsEnd(Tails(None, None, None), 1, 70), Agreement(0, 0), "emptied")
+    assert (done.position, done.sequence, done.again, done.moved) == (4, 4, 3, False)
+    assert (done.withdrawn, done.lost) == (0, 1)
+    assert await OutboxDatabase(pool).published(lane) == Published(2, 1, None)
+    assert await pool.fetchval("select next_offset from tm.checkpoint") == 70
+    (fork,) = (await OutboxDatabase(pool).end_with_history(lane, LaneEnd(4, 4, 2))).forks
+    assert fork == Fork(2, 1, 1, 2, 0, None)
+
+
+async def test_what_is_withdrawn_is_on_record_and_halts_who_has_folded_it(
+    pool: Pool, lanes: LaneAdministration, lane: int
+) -> None:
+    await pool.execute(
+        "insert into tm.projection (projection, aggregate, incarnation, read_table) values "
+        "('in time', 'market-data', 1, 'a'), ('too far', 'market-data', 1, 'b')"
+    )
+    await pool.execute(
+        "insert into tm.checkpoint (projection, incarnation, aggregate, partition, sequence) values "
+        "('in time', 1, 'market-data', 0, 4), ('too far', 1, 'market-data', 0, 5)"
+    )
+    tails = Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), None)
+    done = await lanes.reconcile(lane, TopicsEnd(tails, 5, 0), Agreement(4, 4), "restored")
+    assert (done.sequence, done.timeline, done.withdrawn, done.again) == (7, 6, 3, 0)
+    halts = await pool.fetch("select projection, code, expected, got from tm.projection_halt")
+    assert [tuple(row) for row in halts] == [("too far", "WITHDRAWN", 5, 5)]
+    end = await OutboxDatabase(pool).end_with_history(lane, LaneEnd(9, 7, 6))
+    assert end.withdrawn == ((5, 7),)
+
+
+async def test_what_somebody_else_wrote_is_accepted_with_a_reason(
+    pool: Pool, lanes: LaneAdministration, lane: int
+) -> None:
+    await lanes.accept(lane, {TOPICS.events: 77}, "a test of theirs")
+    end = await OutboxDatabase(pool).end_with_history(lane, LaneEnd(4, 4, 1))
+    assert end.accepted == {TOPICS.events: 77}
+    state = await state_of(pool)
+    assert (state.halt_code, state.epoch, state.next_offset, state.anchor_offset) == (None, 1, 104, 103)
+    newest = (await OperationsDatabase(pool).ledger(lane, 1))[0]
+    assert newest.reason is not None
+    assert newest.reason.endswith(f"{TOPICS.events} up to offset 77: a test of theirs")
 
 
 async def test_a_reconciliation_keeps_the_next_roll_and_the_books_right(
     pool: Pool, lanes: LaneAdministration, lane: int
 ) -> None:
-    await lanes.reconcile(lane, Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), None), "restored")
+    await reconcile(lanes, lane, Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), None), "restored")
     await pool.execute("call tm.roll_generation(1, 2)")
     state = await state_of(pool)
     assert (state.gen, state.position, state.sequence, state.timeline) == (2, 12, 10, 2)

@@ -108,7 +108,7 @@ def slow_to_close(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[asynci
             await self.inner.close()
 
     of = world.topics.of
-    monkeypatch.setattr(world.topics, "of", lambda lane: Stuck(of(lane)))
+    monkeypatch.setattr(world.topics, "of", lambda lane, accepted: Stuck(of(lane, accepted)))
     return closing, release
 
 

@@ -153,10 +153,55 @@ select lane, gen, batch + 1, $3, timeline, to_offset, $4, position, sequence, ch
 from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1
 returning from_offset, to_offset
 
+-- name: enter_note
+-- A row that changes nothing, to keep who decided what.
+insert into tm.batch (lane, gen, batch, epoch, timeline, from_offset, to_offset, anchor_offset, anchor_checksum,
+                      position, sequence, chain, applied, rejected, duplicate, parked, events, at, reason)
+select lane, gen, batch + 1, $3, timeline, to_offset, to_offset, anchor_offset, anchor_checksum,
+       position, sequence, chain, 0, 0, 0, 0, 0, greatest(at, clock_timestamp()), $4
+from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1
+
+-- name: accept_records
+insert into tm.foreign_record (lane, topic, accepted_offset, accepted_at, reason) values ($1, $2, $3, clock_timestamp(), $4)
+on conflict (lane, topic) do update
+set accepted_offset = greatest(foreign_record.accepted_offset, excluded.accepted_offset),
+    accepted_at = excluded.accepted_at, reason = excluded.reason
+
+-- name: foreign_records
+select f.lane, l.aggregate, l.partition, f.topic, f.records, f.first_offset, f.last_offset, f.last_seen,
+       f.accepted_offset, f.accepted_at, f.reason
+from tm.foreign_record f join tm.lane l using (lane) order by l.aggregate, l.partition, f.topic
+
+-- name: points_of_lane
+-- What the log remembers of its history: the ends of batches, and of the positions that the outbox still holds.
+select position, sequence, chain from tm.batch where lane = $1 and position > 0
+union
+select position, max(sequence), (array_agg(chain order by item desc))[1] from tm.outbox where lane = $1
+group by position having bool_or(payload is not null)
+order by sequence, position
+
+-- name: enter_fork
+insert into tm.timeline (lane, timeline, forked_at, continued_at, position, topic_sequence, topic_position)
+values ($1, $2, $3, $4, $5, $6, $7)
+
+-- name: read_topic_again
+-- Whoever stands behind what the topic lost must not look for it there: repeats are dropped by their numbers.
+update tm.checkpoint c set next_offset = $2 from tm.lane l
+where l.lane = $1 and c.aggregate = l.aggregate and c.partition = l.partition and c.next_offset > $2
+
+-- name: halt_views_of_withdrawn
+insert into tm.projection_halt (projection, partition, code, expected, got, detail)
+select c.projection, c.partition, 'WITHDRAWN', $2::bigint + 1, c.sequence,
+       format('events %s to %s were withdrawn, and it has folded up to %s', $2::bigint + 1, $3::bigint, c.sequence)
+from tm.checkpoint c join tm.projection p using (projection, incarnation) join tm.lane l on l.aggregate = c.aggregate
+where l.lane = $1 and c.partition = l.partition and c.sequence > $2::bigint and c.sequence <= $3::bigint
+on conflict (projection, partition) do update
+set code = excluded.code, expected = excluded.expected, got = excluded.got, detail = excluded.detail, since = clock_timestamp()
+
 -- name: enter_reconciliation
 insert into tm.batch (lane, gen, batch, epoch, timeline, from_offset, to_offset, anchor_offset, anchor_checksum,
                       position, sequence, chain, applied, rejected, duplicate, parked, events, at, reason)
-select lane, gen, batch + 1, $3, timeline + 1, to_offset, to_offset, anchor_offset, anchor_checksum,
+select lane, gen, batch + 1, $3, $7, to_offset, to_offset, anchor_offset, anchor_checksum,
        position + $4, sequence + $5, chain, 0, 0, 0, 0, 0, greatest(at, clock_timestamp()), $6
 from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1
 returning position, sequence, timeline
@@ -165,15 +210,21 @@ returning position, sequence, timeline
 select item, sequence, command_id, payload is not null as has_event
 from tm.outbox where lane = $1 and position = $2 order by item
 
--- name: first_in_outbox
-select position, sequence - (payload is not null)::int as sequence_before
-from tm.outbox where lane = $1 order by position, item limit 1
+-- name: before_outbox
+-- Where the outbox begins; an empty one begins behind the end of the ledger.
+select position, sequence from (
+  select 1 as rank, position - 1 as position, sequence - (payload is not null)::int as sequence
+  from (select * from tm.outbox where lane = $1 order by position, item limit 1) as first
+  union all
+  select 2, position, sequence from (
+    select * from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1) as newest) as found
+order by rank limit 1
 
 -- name: hint
-select coalesce(max(position), 0), coalesce(max(sequence), 0), max(event_id) from tm.published where lane = $1
+select coalesce(max(position), 0) as position, coalesce(max(sequence), 0) as sequence from tm.published where lane = $1
 
 -- name: end_of_lane
-select position from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1
+select position, sequence, timeline from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1
 
 -- name: count_behind
 select count(*) from tm.outbox where lane = $1 and position > $2

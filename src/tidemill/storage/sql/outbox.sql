@@ -45,6 +45,13 @@ from tm.lane l cross join lateral (
   select position, sequence, timeline from tm.batch where batch.lane = l.lane order by batch desc, gen desc limit 1) as b
 where l.lane = $1
 
+-- name: forks
+select timeline, forked_at, continued_at, position, topic_sequence, topic_position
+from tm.timeline where lane = $1 order by timeline
+
+-- name: accepted_records
+select topic, accepted_offset from tm.foreign_record where lane = $1 and accepted_offset is not null
+
 -- name: events_at
 select item, sequence, command_id::text, payload is not null as has_event
 from tm.outbox where lane = $1 and position = $2

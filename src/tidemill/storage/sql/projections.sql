@@ -28,6 +28,35 @@ from unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[]) s (partition, b
 cross join (select set_config('enable_seqscan', 'off', true)) by_key
 where c.projection = $1 and c.incarnation = $2 and c.partition = s.partition and c.sequence = s.before
 
+-- name: lane_histories
+-- How far the log goes; it binds where somebody has worked the lane, or has found that it was set back.
+select l.partition, newest.sequence as "end",
+       newest.sequence > 0 or coalesce(h.code in ('HISTORY_BEHIND', 'HISTORY_FORKED'), false) as binds,
+       newest.timeline > 1 as forked
+from tm.lane l
+cross join lateral (
+  select sequence, timeline from tm.batch where batch.lane = l.lane order by batch desc, gen desc limit 1) as newest
+left join tm.halt h on h.lane = l.lane
+where l.aggregate = $1 and l.partition = any($2::int[])
+
+-- name: lane_forks
+select l.partition, t.forked_at, t.continued_at, t.topic_sequence
+from tm.timeline t join tm.lane l using (lane)
+where l.aggregate = $1 and l.partition = any($2::int[]) order by l.partition, t.timeline
+
+-- name: note_foreign
+-- What is read again is not counted again.
+insert into tm.foreign_record as f (lane, topic, records, first_offset, last_offset, last_seen)
+select l.lane, l.event_topic, count(*), min(n.record_offset), max(n.record_offset), clock_timestamp()
+from unnest($2::int[], $3::bigint[]) as n (partition, record_offset)
+join tm.lane l on l.aggregate = $1 and l.partition = n.partition
+left join tm.foreign_record known on known.lane = l.lane and known.topic = l.event_topic
+where known.last_offset is null or n.record_offset > known.last_offset
+group by l.lane, l.event_topic
+on conflict (lane, topic) do update
+set records = f.records + excluded.records, first_offset = coalesce(f.first_offset, excluded.first_offset),
+    last_offset = greatest(f.last_offset, excluded.last_offset), last_seen = excluded.last_seen
+
 -- name: halt
 -- Only for the incarnation that is live; the time of an equal halt is kept.
 insert into tm.projection_halt (projection, partition, code, expected, got, detail)

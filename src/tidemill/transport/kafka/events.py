@@ -10,7 +10,13 @@ from typing import Any, Final
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from tidemill.projections.ports import EventRecord, OffsetOutOfRange, PartitionError, Unfetchable
+from tidemill.projections.ports import (
+    EventRecord,
+    ForeignRecord,
+    OffsetOutOfRange,
+    PartitionError,
+    Unfetchable,
+)
 from tidemill.transport.kafka.client import KafkaConnection, manual_consumer
 from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import answering
@@ -18,6 +24,7 @@ from tidemill.transport.kafka.fetching import Fault
 from tidemill.transport.kafka.lookup import assign, partitions_of
 
 _WAIT_S: Final = 0.2
+_MOST_FOREIGN: Final = 10_000
 _WANTED: Final = ("tm_sequence", "ce_time", "ce_type")
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -33,17 +40,14 @@ class Frames:
         self._types: dict[bytes, str] = {}
 
     def read(self, record: ConsumerRecord) -> EventRecord:
-        """Return the frame. Raises `Unfetchable`."""
-        try:
-            sequence, time, event_type = self._values(record.headers)
-            if time != self._time:
-                self._at, self._time = _instant(time), time
-            number = int(sequence)
-            if number < 1 or record.value is None:
-                raise ValueError(f"tm_sequence {number}, value {record.value!r}")
-            name = self._types.get(event_type) or self._type(event_type)
-        except ValueError as error:
-            raise Unfetchable(record.partition, record.offset, f"no event of ours: {error}") from error
+        """Return the frame. Raises `ValueError` if the record is no event."""
+        sequence, time, event_type = self._values(record.headers)
+        if time != self._time:
+            self._at, self._time = _instant(time), time
+        number = int(sequence)
+        if number < 1 or record.value is None:
+            raise ValueError(f"tm_sequence {number}, value {record.value!r}")
+        name = self._types.get(event_type) or self._type(event_type)
         return EventRecord(record.partition, record.offset, number, self._at, name, record.value)
 
     def _values(self, headers: Headers) -> list[bytes]:
@@ -96,6 +100,7 @@ class KafkaEventSource:
         self._faulty: set[TopicPartition] = set()  # until the reader seeks
         self._flowing: set[TopicPartition] = set()
         self._faults: deque[PartitionError] = deque()
+        self._foreign: deque[ForeignRecord] = deque(maxlen=_MOST_FOREIGN)
 
     async def start(self, offsets: Mapping[int, int]) -> None:
         self._consumer = manual_consumer(self._connection)
@@ -112,11 +117,16 @@ class KafkaEventSource:
         if self._faults:
             raise self._faults.popleft()
         harvest = await self._fetching.harvest(self._flowing)
-        framed = {tp.partition: self._framed(tp, records) for tp, records in harvest.records.items()}
+        framed = {tp.partition: self._framed(records) for tp, records in harvest.records.items()}
         for fault in harvest.faults:  # behind what could still be read of the partition
             if fault.partition not in self._faulty:
                 self._hold_back(fault.partition, _meaning(fault))
         return {partition: records for partition, records in framed.items() if records}
+
+    def foreign(self) -> Sequence[ForeignRecord]:
+        found = list(self._foreign)
+        self._foreign.clear()
+        return found
 
     def seek(self, partition: int, offset: int) -> None:
         tp = TopicPartition(self._topic, partition)
@@ -143,15 +153,15 @@ class KafkaEventSource:
     def _named(self, partitions: frozenset[int]) -> set[TopicPartition]:
         return {TopicPartition(self._topic, partition) for partition in partitions}
 
-    def _framed(self, tp: TopicPartition, records: Sequence[ConsumerRecord]) -> list[EventRecord]:
-        """Return the frames up to the first record that is no event, which stops the partition."""
+    def _framed(self, records: Sequence[ConsumerRecord]) -> list[EventRecord]:
+        """Return the frames of the events; what is none is left out, and told of."""
         read = self._frames.read
         framed: list[EventRecord] = []
-        try:
-            for record in records:
-                framed.append(read(record))  # noqa: PERF401  what came before a foreign record counts
-        except Unfetchable as fault:
-            self._hold_back(tp, fault)
+        for record in records:
+            try:
+                framed.append(read(record))
+            except ValueError as error:
+                self._foreign.append(ForeignRecord(record.partition, record.offset, str(error)))
         return framed
 
     def _hold_back(self, tp: TopicPartition, fault: PartitionError) -> None:

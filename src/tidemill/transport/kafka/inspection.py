@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -19,6 +20,10 @@ class Inspector:
     def __init__(self, connection: KafkaConnection) -> None:
         self._lookup = Lookup(connection)
         self._tails = TailReader(connection)
+
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
+        return await self._lookup.partitions(topic)
 
     async def bounds(self, topics: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
         """Return topic -> (first offset, last stable offset) of each partition; `topics`: name -> partitions."""
@@ -52,9 +57,16 @@ class Inspector:
         return counts
 
     async def tails(self, lanes: Sequence[Lane]) -> dict[int, Tails]:
-        """Return lane (id) -> where its three outbound partitions end. Raises `ForeignTail`."""
+        """Return lane (id) -> where the relay's records in its three outbound partitions end.
+
+        Records of somebody else behind them do not count. Raises `ForeignTail` for what cannot even be unpacked.
+        """
         places = {lane.lane: _places(lane) for lane in lanes}
-        found = await self._tails.last([place for three in places.values() for place in three])
+        last = await self._tails.last([place for three in places.values() for place in three])
+        found = {
+            place: await self._tails.ours(record, {place.topic: sys.maxsize})
+            for place, record in last.items()
+        }
         return {lane: Tails(*(_tail(found[place]) for place in three)) for lane, three in places.items()}
 
     async def close(self) -> None:

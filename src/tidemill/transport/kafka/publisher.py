@@ -27,7 +27,7 @@ from aiokafka.errors import (
 
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
-from tidemill.outbox.ports import OutboundRecord, PublisherFenced, Refused, Tails
+from tidemill.outbox.ports import NOTHING_ACCEPTED, OutboundRecord, PublisherFenced, Refused, Tails
 from tidemill.transport.kafka.client import KafkaConnection, idempotent_producer, transactional_producer
 from tidemill.transport.kafka.closing import cut, hard_close, kill
 from tidemill.transport.kafka.errors import answering
@@ -68,6 +68,7 @@ class KafkaLanePublisher:
         settings: PublisherSettings,
         tails: TailReader,
         watch: HangingWatch,
+        accepted: Mapping[str, int],
     ) -> None:
         topics = (lane.topics.events, lane.topics.outcomes, lane.topics.dead_letters)
         self.partitions = [TopicPartition(topic, lane.partition) for topic in topics]
@@ -79,6 +80,7 @@ class KafkaLanePublisher:
         self._settings = settings
         self._tails = tails
         self._watch = watch
+        self._accepted = accepted
         self._producer = self._transactional() if settings.transactional else self._idempotent()
         self._turn = asyncio.Lock()
         self._failed = False
@@ -90,7 +92,8 @@ class KafkaLanePublisher:
             await self._producer.start()  # fences, and ends the predecessor's transaction
             await self._find()
             looks = await self._settled()
-            tails = Tails(*(None if look.record is None else tail_of(look.record) for look in looks.values()))
+            ends = [await self._tails.ours(look.record, self._accepted) for look in looks.values()]
+            tails = Tails(*(None if end is None else tail_of(end) for end in ends))
         if self._settings.transactional:
             self._watch.add(self)
         return tails
@@ -273,8 +276,8 @@ class KafkaPublishers:
         self._tails = TailReader(connection)
         self._watch = HangingWatch(self._tails)
 
-    def of(self, lane: Lane) -> KafkaLanePublisher:
-        return KafkaLanePublisher(lane, self._connection, self._settings, self._tails, self._watch)
+    def of(self, lane: Lane, accepted: Mapping[str, int] = NOTHING_ACCEPTED) -> KafkaLanePublisher:
+        return KafkaLanePublisher(lane, self._connection, self._settings, self._tails, self._watch, accepted)
 
     async def close(self) -> None:
         """End what the publishers share; close the publishers first."""

@@ -8,7 +8,7 @@ goes back from the last stable offset in growing steps until it meets a record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +23,8 @@ from tidemill.transport.kafka.lookup import Lookup, assign, bounds_of, know, lea
 
 _FIRST_STEP: Final = 8
 _GROWTH: Final = 8
+
+Wanted = Callable[[ConsumerRecord], bool]
 
 
 def tail_of(record: ConsumerRecord) -> Tail:
@@ -41,6 +43,15 @@ def tail_of(record: ConsumerRecord) -> Tail:
 def _last(headers: Sequence[tuple[str, bytes | None]], name: str) -> bytes | None:
     """Return the last header of that name: a dead letter's own headers, which may be called alike, come before ours."""
     return next((value for key, value in reversed(headers) if key == name), None)
+
+
+def is_ours(record: ConsumerRecord) -> bool:
+    """Tell whether the relay wrote a record, as its headers say."""
+    try:
+        tail_of(record)
+    except ForeignTail:
+        return False
+    return True
 
 
 class Look(NamedTuple):
@@ -76,22 +87,25 @@ async def look_at(
 
 
 async def _search(
-    consumer: Any, bounds: Mapping[TopicPartition, tuple[int, int]]
+    consumer: Any, bounds: Mapping[TopicPartition, tuple[int, int]], wanted: Wanted = lambda _: True
 ) -> dict[TopicPartition, ConsumerRecord]:
-    """Look for the last record of each partition between its bounds, backwards, step by step."""
+    """Look for the last record of each partition between its bounds that is `wanted`, backwards, step by step."""
     found: dict[TopicPartition, ConsumerRecord] = {}
     ends = {tp: end for tp, (_, end) in bounds.items()}
     step = _FIRST_STEP
     while ends:
         starts = {tp: max(bounds[tp][0], end - step) for tp, end in ends.items()}
-        found |= await _last_between(consumer, starts, ends)
+        found |= await _last_between(consumer, starts, ends, wanted)
         ends = {tp: at for tp, at in starts.items() if tp not in found and at > bounds[tp][0]}
         step *= _GROWTH
     return found
 
 
 async def _last_between(
-    consumer: Any, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    consumer: Any,
+    starts: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    wanted: Wanted,
 ) -> dict[TopicPartition, ConsumerRecord]:
     flowing = set(starts)
     last: dict[TopicPartition, ConsumerRecord] = {}
@@ -101,7 +115,7 @@ async def _last_between(
         for fault in harvest.faults:
             raise _foreign(fault)
         for tp, records in harvest.records.items():
-            if (record := _last_before(ends[tp], records)) is not None:
+            if (record := _last_before(ends[tp], records, wanted)) is not None:
                 last[tp] = record
         done = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]}
         consumer.pause(*done)
@@ -109,8 +123,8 @@ async def _last_between(
     return last
 
 
-def _last_before(end: int, records: Sequence[ConsumerRecord]) -> ConsumerRecord | None:
-    return next((record for record in reversed(records) if record.offset < end), None)
+def _last_before(end: int, records: Sequence[ConsumerRecord], wanted: Wanted) -> ConsumerRecord | None:
+    return next((record for record in reversed(records) if record.offset < end and wanted(record)), None)
 
 
 def _foreign(fault: Fault) -> Exception:
@@ -145,6 +159,18 @@ class TailReader:
     ) -> dict[TopicPartition, ConsumerRecord | None]:
         """Return the last record of each partition that a read_committed consumer sees. Raises as `look` does."""
         return {tp: look.record for tp, look in (await self.look(partitions)).items()}
+
+    async def ours(self, record: ConsumerRecord | None, accepted: Mapping[str, int]) -> ConsumerRecord | None:
+        """Return `record`, the last of its partition, or the last one of ours before it if it is somebody else's.
+
+        `accepted`: topic -> the offset up to which that is known; a later one is returned as it is.
+        """
+        if record is None or record.offset > accepted.get(record.topic, -1) or is_ours(record):
+            return record
+        tp = TopicPartition(record.topic, record.partition)
+        async with self._asking() as (consumer, _):
+            bounds = await bounds_of(consumer, [tp])
+            return (await _search(consumer, {tp: (bounds[tp][0], record.offset)}, is_ours)).get(tp)
 
     async def hidden(self, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
         """Return the partitions that hide something behind their last stable offset. Raises `Unavailable`."""
