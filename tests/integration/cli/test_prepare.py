@@ -106,13 +106,3 @@ def test_a_schema_that_exists_is_not_drafted_again(installation: Installation) -
 def test_a_process_does_not_start_on_what_is_not_prepared(installation: Installation) -> None:
     told = installation("serve", "all", expect=1)
     assert "has no lanes in this database: run `tidemill topics create`" in told.err
-
-
-def test_a_topic_that_has_grown_is_not_consumed(prepared: Installation) -> None:
-    prepared.execute(
-        "delete from tm.published where lane = (select max(lane) from tm.lane)",
-        "delete from tm.batch where lane = (select max(lane) from tm.lane)",
-        "delete from tm.lane where lane = (select max(lane) from tm.lane)",
-    )
-    told = prepared("serve", "commands", expect=1)
-    assert "market-data.commands.v1 has 2 partitions, and 1 lanes were created for it" in told.err
