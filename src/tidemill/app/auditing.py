@@ -33,7 +33,7 @@ async def run_audit(deployment: Deployment, *, wait_s: float) -> Audit:
         books = await database.books(list(tables))
         wanted = {
             aggregate: [projection.name for projection in part.context.projections]
-            for aggregate, part in deployment.parts.items()
+            for aggregate, part in deployment.streams.items()
         }
         deadline_s = monotonic() + wait_s
         while True:

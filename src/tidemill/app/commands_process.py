@@ -24,11 +24,13 @@ from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
 from tidemill.commands.intake import Intake, IntakeOptions
-from tidemill.commands.ports import Reply
+from tidemill.commands.ports import CommandCodec, LaneFollower, Reply
 from tidemill.commands.screening import Screen
 from tidemill.commands.solitude import Solitude
-from tidemill.commands.styles import styles_of
+from tidemill.commands.styles import Style, styles_of
+from tidemill.domain.context import CommandSpec
 from tidemill.domain.lane import Lane
+from tidemill.domain.stream import Stream
 from tidemill.outbox.keeper import OutboxKeeper
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import OutboxItem
@@ -135,8 +137,8 @@ async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[J
         kafka=kafka_connection(settings, owner.replace(" ", "-")),
     )
     await GenerationStore(common.pool, common.closed).load_filters()
-    parts = await parts_with_lanes(deployment, common.pool)
-    jobs = [await _stream_job(shared, common, part, lanes) for part, lanes in parts.values()]
+    parts = await parts_with_lanes(deployment.parts, common.pool)
+    jobs = [await stream_job(shared, common, part, lanes) for part, lanes in parts.values()]
     return [*jobs, *_keepers(common)]
 
 
@@ -151,8 +153,19 @@ def _keepers(common: Shared) -> list[Job]:
     ]
 
 
-async def _stream_job(shared: AsyncExitStack, common: Shared, part: Part, lanes: Sequence[LaneState]) -> Job:
+@dataclass(frozen=True)
+class Fit:
+    """What is a stream's own: how its commands are decided, and who follows its lanes, relays behind them."""
+
+    styles: Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Style]] = styles_of
+    follower: Callable[[LaneRelays], LaneFollower] = lambda relays: relays
+
+
+async def stream_job(
+    shared: AsyncExitStack, common: Shared, part: Part, lanes: Sequence[LaneState], fit: Fit | None = None
+) -> Job:
     """Ask the registry once, here: a service that is made anew needs it no more."""
+    fit = fit or Fit()
     stream, settings, clock = part.stream, common.deployment.settings, SystemClock()
     registry = open_registry(shared, settings)
     codec = await StreamCodec.open(
@@ -187,11 +200,11 @@ async def _stream_job(shared: AsyncExitStack, common: Shared, part: Part, lanes:
             screen=Screen(stream, codec),
             writer=BatchWriter(
                 store,
-                styles_of(stream, codec, largest),
+                fit.styles(stream, codec, largest),
                 clock,
                 horizon=timedelta(days=settings.commands.horizon_days),
             ),
-            follower=relays,
+            follower=fit.follower(relays),
             answers=replies,
             options=IntakeOptions(
                 owner=common.owner,

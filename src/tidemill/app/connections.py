@@ -6,6 +6,7 @@ import ssl
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.settings import DatabaseSettings, Settings
@@ -13,7 +14,7 @@ from tidemill.storage.pool import Cutoff, Pool, Timeouts, close_pool, connection
 from tidemill.transport.kafka.client import KafkaConnection
 from tidemill.transport.registry import ConfluentRegistry
 
-Login = Literal["service", "migration", "reader"]
+Login = Literal["service", "migration", "reader", "archiver", "retention"]
 Tls = ssl.SSLContext | Literal[False] | None
 
 _PROBE_TIMEOUTS: Final = Timeouts(connect_s=2.0, statement_ms=2_000, command_s=2.0)
@@ -38,6 +39,22 @@ def database_tls(settings: DatabaseSettings) -> Tls:
         cert_file=settings.cert_file,
         key_file=settings.key_file,
     )
+
+
+def libpq_url(settings: DatabaseSettings, login: Login) -> str:
+    """Return the URL of a login for drivers that are libpq: what the settings say about TLS is in it.
+
+    It holds a password: pass it to the driver, never to a log. Raises `UsageError` if none is set.
+    """
+    parts = urlsplit(settings.dsn(login))
+    tls = {
+        "sslmode": settings.sslmode,
+        "sslrootcert": settings.ca_file,
+        "sslcert": settings.cert_file,
+        "sslkey": settings.key_file,
+    }
+    given = {name: str(value) for name, value in tls.items() if value is not None}
+    return parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | given)).geturl()
 
 
 async def open_pool(
@@ -102,6 +119,7 @@ class DatabaseProbe:
 
     settings: Settings
     name: str = "database"
+    login: Login = "service"
 
     def __post_init__(self) -> None:
         """Connect only when asked."""
@@ -112,7 +130,12 @@ class DatabaseProbe:
         """Return if the database answers. Raises `Unavailable`."""
         if self._pool is None:
             self._pool = await open_pool(
-                self._shared, self.settings, name="tidemill health", size=1, timeouts=_PROBE_TIMEOUTS
+                self._shared,
+                self.settings,
+                name="tidemill health",
+                size=1,
+                login=self.login,
+                timeouts=_PROBE_TIMEOUTS,
             )
         async with connection(self._pool, timeout_s=_PROBE_TIMEOUTS.connect_s) as borrowed:
             await borrowed.fetchval("select 1")

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tidemill.app import archive_stream
 from tidemill.app.contexts import load_contexts
 from tidemill.catalog.schemas import Message, load_messages
 from tidemill.domain.context import Context
 from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
+from tidemill.domain.retention import Retention
 from tidemill.domain.stream import Stream
 from tidemill.resources import schemas_dir
 from tidemill.settings import Settings
@@ -46,6 +48,25 @@ class Deployment:
     settings: Settings
     parts: Mapping[str, Part]
 
+    @property
+    def policies(self) -> dict[str, Retention]:
+        """Return what leaves for the archive, by table (`schema.table`)."""
+        declared = (part.context.retention for part in self.parts.values())
+        return {policy.table_name: policy for policy in declared if policy is not None}
+
+    @property
+    def archive(self) -> Part | None:
+        """Return the archive and its stream, None if no table leaves for it."""
+        if not self.policies:
+            return None
+        return Part(archive_stream.context, archive_stream.archive_stream(self.settings.topics.prefix))
+
+    @property
+    def streams(self) -> dict[str, Part]:
+        """Return every stream of the deployment: those of the contexts, and the archive's."""
+        archive = self.archive
+        return {**self.parts, **({archive.stream.aggregate: archive} if archive else {})}
+
     @classmethod
     def of(cls, settings: Settings, contexts: tuple[Context, ...] | None = None) -> Deployment:
         """Return the deployment with these contexts; by default the built-in ones and all plug-ins."""
@@ -58,9 +79,10 @@ class Deployment:
 
     def part(self, aggregate: str) -> Part:
         """Return the part of an aggregate, which may be written like its context. Raises `UsageError`."""
-        found = self.parts.get(aggregate.replace("_", "-"))
+        streams = self.streams
+        found = streams.get(aggregate.replace("_", "-"))
         if found is None:
-            raise UsageError(f"there is no aggregate {aggregate!r}: choose one of {', '.join(self.parts)}")
+            raise UsageError(f"there is no aggregate {aggregate!r}: choose one of {', '.join(streams)}")
         return found
 
     def projection(self, name: str) -> tuple[Part, Projection]:
@@ -80,7 +102,9 @@ class Deployment:
 
     def topics(self) -> frozenset[str]:
         """Return the names of all topics that are ours."""
-        return frozenset(name for part in self.parts.values() for name in part.stream.topics.named().values())
+        return frozenset(
+            name for part in self.streams.values() for name in part.stream.topics.named().values()
+        )
 
 
 def outcome_messages() -> dict[str, Message]:

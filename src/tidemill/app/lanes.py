@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tidemill.app.deployment import Deployment, Part
+from collections.abc import Mapping
+
+from tidemill.app.deployment import Part
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.storage.operations import LaneState, OperationsDatabase
@@ -17,7 +19,7 @@ def lane_of(state: LaneState) -> Lane:
     return Lane(state.lane, state.aggregate, state.partition, state.partitions, topics)
 
 
-async def parts_with_lanes(deployment: Deployment, pool: Pool) -> dict[str, tuple[Part, list[LaneState]]]:
+async def parts_with_lanes(parts: Mapping[str, Part], pool: Pool) -> dict[str, tuple[Part, list[LaneState]]]:
     """Return every part as it was created, with its lanes; the settings of today do not change their number.
 
     Raises:
@@ -25,7 +27,7 @@ async def parts_with_lanes(deployment: Deployment, pool: Pool) -> dict[str, tupl
     """
     states = await OperationsDatabase(pool).lanes()
     found = {}
-    for aggregate, part in deployment.parts.items():
+    for aggregate, part in parts.items():
         lanes = [state for state in states if state.aggregate == aggregate]
         if not lanes:
             raise ContractError(f"{aggregate} has no lanes in this database: run `tidemill topics create`")

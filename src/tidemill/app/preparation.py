@@ -108,7 +108,7 @@ async def create_topics(deployment: Deployment) -> list[Prepared]:
     async with AsyncExitStack() as shared:
         pool = await open_pool(shared, deployment.settings, name="tidemill topics", size=1, login="migration")
         lanes = LaneAdministration(pool)
-        return [await _prepare(deployment, part, lanes) for part in deployment.parts.values()]
+        return [await _prepare(deployment, part, lanes) for part in deployment.streams.values()]
 
 
 async def _prepare(deployment: Deployment, part: Part, lanes: LaneAdministration) -> Prepared:
@@ -155,7 +155,7 @@ async def check_topics(deployment: Deployment) -> list[Finding]:
     async with AsyncExitStack() as shared:
         pool = await open_pool(shared, deployment.settings, name="tidemill topics", size=1)
         lanes = LaneAdministration(pool)
-        parts = [await _as_created(deployment, part, lanes) for part in deployment.parts.values()]
+        parts = [await _as_created(deployment, part, lanes) for part in deployment.streams.values()]
     return await topics.check([plan for part in parts for plan in _plans(deployment, part)])
 
 
@@ -186,7 +186,7 @@ async def register_all_schemas(deployment: Deployment) -> list[Registration]:
             )
         return [
             registration
-            for part in deployment.parts.values()
+            for part in deployment.streams.values()
             for registration in await register_schemas(
                 registry, part.stream.topics, part.messages() | outcome_messages()
             )

@@ -82,7 +82,7 @@ async def projection_jobs(shared: AsyncExitStack, deployment: Deployment) -> lis
     count = sum(len(part.context.projections) for part in deployment.parts.values())
     pool = await open_pool(shared, deployment.settings, name=owner, size=count + 2)
     kafka = kafka_connection(deployment.settings, owner.replace(" ", "-"))
-    parts = await parts_with_lanes(deployment, pool)
+    parts = await parts_with_lanes(deployment.parts, pool)
     jobs = [
         await _projector_job(shared, deployment, part, pool, kafka)
         for part, _ in parts.values()

@@ -37,7 +37,7 @@ class Shown:
 
 def find_topic(deployment: Deployment, name: str, role: TopicRole) -> str:
     """Return the name of a topic: of the aggregate `name` in its `role`, else `name` itself."""
-    if name.replace("_", "-") in deployment.parts:
+    if name.replace("_", "-") in deployment.streams:
         return deployment.part(name).stream.topics.named()[role]
     return name
 
@@ -70,7 +70,7 @@ class _Decoder:
     @classmethod
     async def open(cls, shared: AsyncExitStack, deployment: Deployment, topic: str) -> _Decoder:
         registry, clock = open_registry(shared, deployment.settings), SystemClock()
-        for part in deployment.parts.values():
+        for part in deployment.streams.values():
             roles = {name: role for role, name in part.stream.topics.named().items()}
             role = roles.get(topic)
             if role is TopicRole.OUTCOMES:

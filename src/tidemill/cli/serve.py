@@ -29,6 +29,22 @@ def projections() -> None:
     raise typer.Exit(serve_projections(session.deployment()))
 
 
+@app.command(epilog=examples("TIDEMILL_LAKE_ROOT=/srv/lake tidemill serve archiver"))
+def archiver() -> None:
+    """Copy what is about to leave the database to the lake, as the archive's requests ask for it."""
+    from tidemill.app.archiver_process import serve_archiver
+
+    raise typer.Exit(serve_archiver(session.deployment()))
+
+
+@app.command(epilog=examples("TIDEMILL_LAKE_ROOT=/srv/lake tidemill serve retention"))
+def retention() -> None:
+    """Seal what is due, ask archivers for copies, verify them, and only then let the rows go."""
+    from tidemill.app.retention_process import serve_retention
+
+    raise typer.Exit(serve_retention(session.deployment()))
+
+
 @app.command("all", epilog=examples("tidemill serve all"))
 def everything() -> None:
     """Do everything in one process, for development and small deployments."""

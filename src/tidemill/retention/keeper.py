@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tidemill.clock import Clock
-from tidemill.domain.archival import MAX_CHUNKS, ArchivalStatus
+from tidemill.domain.archival import ArchivalStatus
 from tidemill.domain.archive import ArchiveState
 from tidemill.domain.errors import CopyError, Fenced, TransientError
 from tidemill.domain.lane import Claim
@@ -25,6 +25,7 @@ from tidemill.retention import announcing, machine
 from tidemill.retention.planning import Facts, plan
 from tidemill.retention.ports import ArchiveStore, ArchiveWork, CopyReader, Wanted
 from tidemill.retention.returning import evict
+from tidemill.retention.rounds import batches, due_again
 from tidemill.retention.slices import Limits, Slice
 from tidemill.retention.transitions import Action, Moved, Refused, Step
 from tidemill.telemetry import Log, logger
@@ -210,7 +211,7 @@ class _Table:
         """Ask for all that is sealed and measured, so many to an event as fit; one generation of a range to each."""
         facts = await self._store.facts(self._policy.table_name)
         ready = [each for each in facts.slices if each.state is _S.SEALED and each.sealed is not None]
-        for together in _in_events(ready):
+        for together in batches(ready):
             async with self._trying(together[0]):
                 await self._request_one(together)
 
@@ -232,11 +233,7 @@ class _Table:
     # --- wait, ask again, give up ---
 
     async def _request_again(self, waiting: Sequence[Slice]) -> None:
-        by_event: dict[str, list[Slice]] = defaultdict(list)
-        for which in waiting:
-            if which.deadline is not None and which.deadline <= self._keeper.now() and which.event_id:
-                by_event[which.event_id].append(which)
-        for slices in by_event.values():
+        for slices in due_again(waiting, self._keeper.now(), self._limits):
             async with self._trying(slices[0]):
                 await self._again(slices)
 
@@ -316,20 +313,6 @@ class _Table:
             for slices in by_range.values()
             if all(each.restore_until is not None and each.restore_until <= now for each in slices)
         ]
-
-
-def _in_events(ready: Sequence[Slice]) -> Iterable[list[Slice]]:
-    """Group slices into events: at most `MAX_CHUNKS`, of equal columns, and no range twice."""
-    events: list[list[Slice]] = []
-    for which in ready:
-        for event in events:
-            starts = {each.id.start for each in event}
-            if len(event) < MAX_CHUNKS and which.columns == event[0].columns and which.id.start not in starts:
-                event.append(which)
-                break
-        else:
-            events.append([which])
-    return events
 
 
 def _at_one_place(confirmed: Sequence[Slice]) -> Iterable[list[Wanted]]:

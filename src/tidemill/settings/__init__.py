@@ -25,25 +25,31 @@ from pydantic_settings import (
 
 from tidemill.domain.errors import UsageError
 from tidemill.settings.groups import (
+    ArchiverSettings,
     CommandSettings,
     DatabaseSettings,
     HealthSettings,
     KafkaSettings,
+    LakeSettings,
     LogSettings,
     OutboxSettings,
     RegistrySettings,
+    RetentionSettings,
     TopicSettings,
 )
 from tidemill.settings.variables import PREFIX, SECRETS_DIR, Variable, explain, misspelt, table, variables_of
 
 __all__ = [
+    "ArchiverSettings",
     "CommandSettings",
     "DatabaseSettings",
     "HealthSettings",
     "KafkaSettings",
+    "LakeSettings",
     "LogSettings",
     "OutboxSettings",
     "RegistrySettings",
+    "RetentionSettings",
     "Settings",
     "TopicSettings",
     "Variable",
@@ -72,6 +78,9 @@ class Settings(BaseSettings):
     topics: TopicSettings = TopicSettings()
     commands: CommandSettings = CommandSettings()
     outbox: OutboxSettings = OutboxSettings()
+    lake: LakeSettings = LakeSettings()
+    archiver: ArchiverSettings = ArchiverSettings()
+    retention: RetentionSettings = RetentionSettings()
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
 

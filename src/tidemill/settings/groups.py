@@ -6,12 +6,22 @@ several of them; a check of one field says only what was expected, the variable 
 
 from __future__ import annotations
 
+import json
 import re
 from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FilePath,
+    SecretStr,
+    model_validator,
+)
 
 from tidemill.domain.errors import UsageError
 
@@ -62,6 +72,22 @@ def _topic_prefix(value: str) -> str:
     return value
 
 
+def _lake_root(value: str) -> str:
+    if not value.startswith("/") and not re.match(r"[a-z][a-z0-9+.-]*://.", value):
+        raise ValueError("expected the whole path of a folder, /..., or a URL such as s3://BUCKET/PATH")
+    return value.rstrip("/") or "/"
+
+
+def _json_object(value: SecretStr) -> SecretStr:
+    try:
+        parsed = json.loads(value.get_secret_value())
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise ValueError('expected a JSON object, {"name": "value"}')  # noqa: TRY004  pydantic wants a ValueError
+    return value
+
+
 def _pattern(value: str) -> str:
     try:
         re.compile(value)
@@ -79,8 +105,11 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+Login = Literal["service", "migration", "reader", "archiver", "retention"]
+
+
 class DatabaseSettings(Group):
-    """TimescaleDB. Each role has a login of its own; where only the first is given, it is used for all three."""
+    """TimescaleDB. Each role has a login of its own; where only the first is given, it is used for all of them."""
 
     url: DatabaseUrl | None = Field(None, description="login of the service; a member of `tidemill_service`")
     migration_url: DatabaseUrl | None = Field(
@@ -88,6 +117,13 @@ class DatabaseSettings(Group):
     )
     reader_url: DatabaseUrl | None = Field(
         None, description="login for queries, a member of `tidemill_reader`; else the service's"
+    )
+    archiver_url: DatabaseUrl | None = Field(
+        None,
+        description="login of the reference archiver, a member of `tidemill_archiver`; else the service's",
+    )
+    retention_url: DatabaseUrl | None = Field(
+        None, description="login that may let archived rows go, a member of `tidemill_retention`; else the service's"
     )
     sslmode: Literal["disable", "require", "verify-ca", "verify-full"] | None = Field(
         None, description="TLS; needed as soon as the server is not on this machine, `verify-full` is advised"
@@ -100,7 +136,7 @@ class DatabaseSettings(Group):
 
     @model_validator(mode="after")
     def _refuse_silent_plain_text(self) -> Self:
-        for url in (self.url, self.migration_url, self.reader_url):
+        for url in (self.url, self.migration_url, self.reader_url, self.archiver_url, self.retention_url):
             if url is not None and self.sslmode is None and _travels_in_plain_text(url.get_secret_value()):
                 raise ValueError(
                     "TIDEMILL_DATABASE_SSLMODE: expected a value, since the database is on another machine: "
@@ -109,12 +145,18 @@ class DatabaseSettings(Group):
                 )
         return self
 
-    def dsn(self, login: Literal["service", "migration", "reader"] = "service") -> str:
+    def dsn(self, login: Login = "service") -> str:
         """Return the connection URL of a login. Raises `UsageError` if none is set.
 
         It holds a password: pass it to the driver, never to a log.
         """
-        own = {"migration": self.migration_url, "reader": self.reader_url}.get(login)
+        logins = {
+            "migration": self.migration_url,
+            "reader": self.reader_url,
+            "archiver": self.archiver_url,
+            "retention": self.retention_url,
+        }
+        own = logins.get(login)
         secret = own or self.url
         if secret is None:
             raise UsageError(
@@ -259,6 +301,56 @@ class OutboxSettings(Group):
 
     transactional: bool = Field(
         default=True, description="Kafka transactions: read_committed consumers see each event once"
+    )
+
+
+class LakeSettings(Group):
+    """The lake, where copies go of what leaves the database."""
+
+    root: Annotated[str, AfterValidator(_lake_root)] | None = Field(
+        None,
+        description="folder or URL below which the archiver writes; the whole path, `/...` or `s3://...`",
+    )
+    format: Literal["parquet", "iceberg"] = Field(
+        "parquet", description="Parquet files in folders, or the same files in an Iceberg table each"
+    )
+    options: Annotated[SecretStr, AfterValidator(_json_object)] | None = Field(
+        None, description="what fsspec wants to know of the root's kind of storage, as JSON"
+    )
+    catalog_url: SecretStr | None = Field(
+        None,
+        description="Iceberg: `postgresql://...` of a login that may write the catalog's schema alone, or the "
+        "`https://...` of a REST catalog",
+    )
+    catalog_schema: str = Field(
+        "tidemill_lake", description="Iceberg: the schema of a catalog in PostgreSQL, which must exist"
+    )
+    catalog_options: Annotated[SecretStr, AfterValidator(_json_object)] | None = Field(
+        None,
+        description="Iceberg: what pyiceberg wants to know of the catalog, as JSON, such as a credential",
+    )
+
+
+class RetentionSettings(Group):
+    """What leaves the database, and whose copies are believed."""
+
+    roots: str = Field(
+        "",
+        description="folders and URLs below which copies are read back, separated by spaces; empty: the lake's root",
+    )
+    every_s: float = Field(5.0, gt=0, le=3_600, description="pause between two looks at what is due")
+    as_of: AwareDatetime | None = Field(
+        None, description="the time that ages are counted to, for a rehearsal; empty: now"
+    )
+
+
+class ArchiverSettings(Group):
+    """The reference archiver."""
+
+    id: str = Field("", description="what it calls itself in its answers; empty: `archiver-HOST`")
+    group: str = Field("", description="archivers of one group share the work; empty: `PREFIX.archivers`")
+    max_bytes_per_second: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="the fastest that it reads, in bytes in memory; a request may ask for less"
     )
 
 

@@ -42,6 +42,11 @@ class BatchTransaction:
         self._closed = ClosedSet([])
         self._gen = 0
 
+    @property
+    def connection(self) -> Connection:
+        """Return the connection that the transaction is on, for those who write to it beside us."""
+        return self._borrowed
+
     async def lock(self, claims: Sequence[Claim]) -> Locked:
         lanes = sorted(claim.lane.lane for claim in claims)
         held = {row["lane"]: row["epoch"] for row in await self._borrowed.fetch(_SQL["lock_lanes"], lanes)}

@@ -1,0 +1,176 @@
+"""The archive as a stream: confirmations in, requests out, run by the same engine as every other one.
+
+Its one lane has one owner, the process that serves retention, which also writes to it what it decides itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final, cast
+
+from tidemill.commands.folding import Happened, Result
+from tidemill.commands.orders import Order, OrderBook, OrderWriter
+from tidemill.commands.ports import CommandCodec, LaneFollower, UnitOfWork
+from tidemill.commands.screening import Arrival
+from tidemill.commands.styles import Style
+from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, archival_topics
+from tidemill.domain.context import CommandSpec, Context
+from tidemill.domain.decision import Rejected
+from tidemill.domain.lane import Claim
+from tidemill.domain.retention import Retention
+from tidemill.domain.stream import Stream
+from tidemill.retention import announcing
+from tidemill.retention.confirmations import CODES, fold
+from tidemill.retention.slices import Limits
+from tidemill.storage.archive import ArchiveDatabase, Registry, SliceRows
+from tidemill.storage.pool import Pool
+from tidemill.storage.unit_of_work import BatchTransaction
+
+AGGREGATE: Final = "archival"
+EVENT: Final = "tidemill.archival.ArchivalEvent"
+CONFIRMATION: Final = "tidemill.archival.ArchivalConfirmation"
+
+_SERVICE: Final = "tidemill.retention"
+
+context: Final = Context(
+    aggregate=AGGREGATE,
+    key=lambda confirmation: confirmation.event_id,
+    commands=(CommandSpec(cast("type", ArchivalConfirmation)),),
+    keyed=False,
+    partitions=1,
+    codes=CODES,
+)
+"""The archive as far as it is like a context: foreign archivers cannot know our keys, so there is one lane."""
+
+
+def archive_stream(prefix: str) -> Stream:
+    """Return the archive's stream, its topics named with `prefix`."""
+    stream = Stream.of(context, prefix=prefix)
+    return replace(stream, topics=archival_topics(prefix=prefix), events={EVENT: ArchivalEvent})
+
+
+class ConfirmationStyle:
+    """How confirmations are decided: each is folded over the slices of its request, in the batch's transaction."""
+
+    def __init__(self, policies: Mapping[str, Retention], applied: Callable[[], None]) -> None:
+        """`policies`: by `schema.table`. `applied` is told that there is something to do."""
+        self._policies = policies
+        self._applied = applied
+
+    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], at: datetime) -> list[Result]:
+        """Store what each confirmation does, one after the other: the later ones see the earlier ones' steps."""
+        registry = Registry(cast("BatchTransaction", work).connection)
+        results = [
+            await self._one(registry, cast("ArchivalConfirmation", each.command), at) for each in arrivals
+        ]
+        self._applied()
+        return results
+
+    async def _one(self, registry: Registry, confirmation: ArchivalConfirmation, at: datetime) -> Result:
+        slices = await registry.of_event(confirmation.event_id)
+        policy = self._policies.get(slices[0].id.table) if slices else None
+        folded = fold(confirmation, slices, at, Limits.of(policy) if policy else Limits())
+        for step in folded.steps:
+            await registry.store(step)
+        rejected: Rejected | None = folded.rejected
+        return rejected if rejected is not None else []
+
+
+def styles(
+    policies: Mapping[str, Retention], applied: Callable[[], None]
+) -> Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Style]]:
+    """Return what makes the archive's only style."""
+    return lambda _stream, _codec, _largest: {CommandSpec: ConfirmationStyle(policies, applied)}
+
+
+@dataclass
+class ArchiveLane:
+    """The archive's lane, as its relay follows it: under which claim, and whom to wake."""
+
+    claim: Claim | None = None
+    _taken: dict[int, Claim] = field(default_factory=dict, repr=False)
+    _relays: LaneFollower | None = field(default=None, repr=False)
+
+    def before(self, relays: LaneFollower) -> ArchiveLane:
+        """Stand before the relays: what they are told, this hears too."""
+        self._relays = relays
+        self.claim = None
+        return self
+
+    async def take(self, claims: Sequence[Claim]) -> None:
+        """Follow these claims from now on."""
+        self._taken |= {claim.lane.lane: claim for claim in claims}
+        await self._follower.take(claims)
+
+    async def compared(self, lane: int) -> None:
+        """Return when the lane was compared: only then it is worked."""
+        await self._follower.compared(lane)
+        self.claim = self._taken.get(lane)
+
+    async def drop(self, lanes: Sequence[int]) -> None:
+        """Let go of lanes."""
+        for lane in lanes:
+            self._taken.pop(lane, None)
+        if self.claim is not None and self.claim.lane.lane in lanes:
+            self.claim = None
+        await self._follower.drop(lanes)
+
+    def wake(self, lanes: Sequence[int]) -> None:
+        """Say that something was committed."""
+        self._follower.wake(lanes)
+
+    @property
+    def _follower(self) -> LaneFollower:
+        assert self._relays is not None, "the service of this lane was made"
+        return self._relays
+
+
+class Work(SliceRows):
+    """`retention.ports.ArchiveWork`: the registry and the rows, and events that go with the commit."""
+
+    def __init__(self, book: OrderBook, encode: Callable[[ArchivalEvent], bytes]) -> None:
+        """`book`: of a transaction that holds the lane."""
+        super().__init__(cast("BatchTransaction", book.work).connection)
+        self._book = book
+        self._encode = encode
+
+    @property
+    def at(self) -> datetime:
+        """Return the server's time."""
+        return self._book.at
+
+    def announce(self, event: ArchivalEvent) -> None:
+        """Publish an event if and only if the transaction commits."""
+        self._book.orders.append(
+            Order(
+                name=EVENT,
+                command_id=announcing.order_id(event),
+                service=_SERVICE,
+                key=event.table_name.encode(),
+                events=[Happened(EVENT, self._encode(event))],
+            )
+        )
+
+
+class Store(ArchiveDatabase):
+    """`retention.ports.ArchiveStore`: transactions under the lane, and questions beside it."""
+
+    def __init__(
+        self, pool: Pool, writer: OrderWriter, codec: CommandCodec, committed: Callable[[Claim], None]
+    ) -> None:
+        """`committed` is told after every transaction that announced something."""
+        super().__init__(pool)
+        self._writer = writer
+        self._codec = codec
+        self._committed = committed
+
+    @asynccontextmanager
+    async def transaction(self, claim: Claim) -> AsyncIterator[Work]:
+        """Open a transaction under the archive's lane. Raises `Fenced`."""
+        async with self._writer.transaction(claim) as book:
+            yield Work(book, cast("Callable[[ArchivalEvent], bytes]", self._codec.encode_event))
+        if book.orders:
+            self._committed(claim)

@@ -1,0 +1,68 @@
+"""Reading copies back: what a confirmation says about where they are, and how they are measured. Loads pyarrow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tidemill.domain.archive import LakeColumn, LakeFile, Measured, SliceId
+from tidemill.domain.digests import DIGEST_VERSION
+from tidemill.domain.errors import CopyError, UsageError
+from tidemill.lakehouse.reading import LakeReader
+from tidemill.retention.ports import Wanted
+from tidemill.retention.slices import Copy
+from tidemill.settings import Settings
+
+_NOTHING: Final = Measured(0, f"{DIGEST_VERSION}:{0:016x}:{0:016x}", None, None)
+
+
+class LakeCopies:
+    """`retention.ports.CopyReader` on Parquet files below allowed roots."""
+
+    def __init__(self, reader: LakeReader) -> None:
+        """`reader` knows the roots."""
+        self._reader = reader
+
+    def measure(self, wanted: Sequence[Wanted], time_column: str) -> Mapping[SliceId, Measured]:
+        """See `CopyReader`."""
+        columns = wanted[0].slice.columns
+        copy = wanted[0].copy
+        if copy.files or not copy.location:
+            return {each.slice.id: self._files(each.copy, columns, time_column) for each in wanted}
+        bounds = [(each.slice.id.start, each.slice.id.end) for each in wanted]
+        split = self._reader.split_by_bounds(copy.location, columns, time_column, bounds)
+        return {each.slice.id: found for each, found in zip(wanted, split.measured, strict=True)}
+
+    def damaged(self, copy: Copy) -> list[str]:
+        """Return what is wrong with the files of a copy, empty if they are as they were confirmed."""
+        named = [file._replace(path=_path(copy, file)) for file in copy.files]
+        return [what for file in named if (what := self._reader.damaged(file)) is not None]
+
+    def _files(self, copy: Copy, columns: Sequence[LakeColumn], time_column: str) -> Measured:
+        if not copy.files:
+            return _NOTHING
+        wrong = self.damaged(copy)
+        if wrong:
+            raise CopyError(copy.location or copy.files[0].path, "; ".join(wrong))
+        return self._reader.read_back([_path(copy, file) for file in copy.files], columns, time_column)
+
+
+def open_copies(settings: Settings) -> LakeCopies:
+    """Return the reader of copies. Raises `UsageError` if no root is set."""
+    roots = settings.retention.roots.split() or ([settings.lake.root] if settings.lake.root else [])
+    if not roots:
+        raise UsageError(
+            "TIDEMILL_LAKE_ROOT is not set: set it to the folder or URL below which copies may be read back"
+        )
+    options: dict[str, Any] = (
+        json.loads(settings.lake.options.get_secret_value()) if settings.lake.options else {}
+    )
+    return LakeCopies(LakeReader(roots, options))
+
+
+def _path(copy: Copy, file: LakeFile) -> str:
+    """Return the whole path of a file, which may be told below the copy's place."""
+    if file.path.startswith("/") or "://" in file.path or not copy.location:
+        return file.path
+    return f"{copy.location.rstrip('/')}/{file.path}"

@@ -1,0 +1,182 @@
+"""The process `serve retention`: the archive's stream, and the keeper that moves what is due while it owns the lane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from typing import Any
+
+from tidemill.app.archive_stream import ArchiveLane, Store, styles
+from tidemill.app.commands_process import Fit, Shared, stream_job
+from tidemill.app.connections import DatabaseProbe, kafka_connection, open_pool, open_registry
+from tidemill.app.deployment import Deployment, Part
+from tidemill.app.health import Probe
+from tidemill.app.lanes import parts_with_lanes
+from tidemill.app.preparation import demand_migrations
+from tidemill.app.process import owner_name, run_process
+from tidemill.clock import SystemClock
+from tidemill.commands.orders import OrderWriter
+from tidemill.domain.errors import Fenced, TransientError, UsageError
+from tidemill.domain.lane import Claim
+from tidemill.domain.retention import Retention
+from tidemill.retention.keeper import ArchiveKeeper, Round
+from tidemill.service import Health, Job
+from tidemill.storage.claims import CommandDatabase
+from tidemill.storage.generations import GenerationStore
+from tidemill.storage.pool import Timeouts
+from tidemill.telemetry import Log, logger
+from tidemill.transport.avro.codec import StreamCodec
+from tidemill.transport.kafka.probe import KafkaProbe
+
+_log = logger(__name__)
+
+_CONNECTIONS = 8
+_RELAY_CONNECTIONS = 4
+_TIMEOUTS = Timeouts(idle_in_transaction_ms=60_000)
+
+
+class RetentionService:
+    """A `Service`: round after round, at once while there is something to do, else after a pause or a wake."""
+
+    def __init__(self, keeper: ArchiveKeeper, *, every_s: float) -> None:
+        """Nothing happens before `run`."""
+        self._keeper = keeper
+        self._every_s = every_s
+        self._stopping = asyncio.Event()
+        self._news = asyncio.Event()
+        self._last = Round()
+
+    async def start(self) -> None:
+        """Nothing to make ready."""
+
+    async def run(self) -> None:
+        """Move what is due until `stop`."""
+        while not self._stopping.is_set():
+            self._news.clear()
+            await self._round()
+            if not self._last.moved:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), self._every_s)
+
+    async def _round(self) -> None:
+        try:
+            self._last = await self._keeper.round()
+        except Fenced:
+            self._last = Round()  # the lane is somebody else's now, or comes back with a new claim
+        except TransientError as error:
+            self._last = Round(troubles=[str(error)])
+            _log.warning(Log.ARCHIVE_WAITS, reason=str(error))
+
+    def wake(self) -> None:
+        """Say that there may be something to do."""
+        self._news.set()
+
+    async def stop(self) -> None:
+        """Let `run` end behind the round in flight."""
+        self._stopping.set()
+        self._news.set()
+
+    def health(self) -> Health:
+        """Return that it works; what waits is no illness, and `retention status` lists it."""
+        return Health(ok=True, detail={"troubles": list(self._last.troubles[:5])})
+
+
+def serve_retention(deployment: Deployment) -> int:
+    """Run the process; return its exit code. Raises what no retry can mend."""
+
+    async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
+        return await retention_jobs(shared, deployment)
+
+    return run_process("retention", deployment.settings, assemble, retention_probes(deployment))
+
+
+def retention_probes(deployment: Deployment) -> list[Probe]:
+    """Return the probes of the servers that retention needs."""
+    archive = archive_of(deployment)
+    topics = {archive.stream.topics.commands: 1}
+    return [
+        DatabaseProbe(deployment.settings, login="retention"),
+        KafkaProbe(kafka_connection(deployment.settings), topics),
+    ]
+
+
+def archive_of(deployment: Deployment) -> Part:
+    """Return the archive. Raises `UsageError` if no table leaves for it."""
+    if deployment.archive is None:
+        raise UsageError("no context declares a retention: see docs/archival.md, and Context(retention=...)")
+    return deployment.archive
+
+
+async def retention_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[Job]:
+    """Open what retention needs, and return its jobs.
+
+    Raises:
+        UsageError: no table leaves, or no lake is set.
+        ContractError: this PostgreSQL computes other digests than the published ones.
+        Unavailable: a server is away.
+    """
+    from tidemill.app.lake_copies import open_copies  # noqa: PLC0415  loads pyarrow, which no other process needs
+
+    settings, clock = deployment.settings, SystemClock()
+    archive, copies = archive_of(deployment), open_copies(settings)
+    await demand_migrations(deployment)
+    owner = owner_name("retention")
+    pool = await open_pool(
+        shared, settings, name=owner, size=_CONNECTIONS, login="retention", timeouts=_TIMEOUTS
+    )
+    common = Shared(
+        deployment=deployment,
+        owner=owner,
+        pool=pool,
+        relay_pool=await open_pool(shared, settings, name=owner, size=_RELAY_CONNECTIONS, login="retention"),
+        kafka=kafka_connection(settings, owner.replace(" ", "-")),
+    )
+    await GenerationStore(pool, common.closed).load_filters()
+    ((part, lanes),) = (await parts_with_lanes({archive.stream.aggregate: archive}, pool)).values()
+    codec = await StreamCodec.open(
+        part.stream, part.messages(), clock=clock, registry=open_registry(shared, settings)
+    )
+    lane, running = ArchiveLane(), _Running()
+    policies = policies_of(deployment)
+    store = Store(
+        pool,
+        OrderWriter(CommandDatabase(pool, common.closed), clock),
+        codec,
+        committed=lambda claim: lane.wake([claim.lane.lane]),
+    )
+    await store.check_vectors()
+    fit = Fit(styles({each.table_name: each for each in policies}, running.wake), lane.before)
+    stream = await stream_job(shared, common, part, lanes, fit)
+
+    def claim() -> Claim | None:
+        return lane.claim
+
+    def make() -> RetentionService:
+        keeper = ArchiveKeeper(
+            policies, store=store, copies=copies, claim=claim, clock=clock, as_of=settings.retention.as_of
+        )
+        running.service = RetentionService(keeper, every_s=settings.retention.every_s)
+        return running.service
+
+    return [stream, Job("retention", make)]
+
+
+def policies_of(deployment: Deployment) -> list[Retention]:
+    """Return the policies as they hold now: a rehearsal with a time of its own does not wait for quiet."""
+    found = list(deployment.policies.values())
+    if deployment.settings.retention.as_of is None:
+        return found
+    changes: dict[str, Any] = {"quiet": found[0].quiet * 0} if found else {}
+    return [replace(each, **changes) for each in found]
+
+
+class _Running:
+    """The service that runs now, for those who wake it."""
+
+    service: RetentionService | None = None
+
+    def wake(self) -> None:
+        if self.service is not None:
+            self.service.wake()
