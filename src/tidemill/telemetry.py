@@ -134,6 +134,7 @@ class Log(StrEnum):
     RELAY_FAILED = "relay_failed"
     ARCHIVE_MOVED = "archive_moved"
     ARCHIVE_REFUSED = "archive_refused"
+    ARCHIVE_FAILED = "archive_failed"
     ARCHIVE_WAITS = "archive_waits"
     FOREIGN_RECORDS = "foreign_records"
     PROJECTION_HALTED = "projection_halted"

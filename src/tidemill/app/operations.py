@@ -296,7 +296,7 @@ async def _events(
     shared: AsyncExitStack, deployment: Deployment, entry: CommandEntry, sent: Sequence[SentEntry]
 ) -> list[EventShown]:
     rows = [row for row in sent if row.payload is not None]
-    if not rows or entry.aggregate not in deployment.parts:
+    if not rows or entry.aggregate not in deployment.streams:
         return []
     read = await event_reader(
         shared, deployment, deployment.part(entry.aggregate), [row.payload for row in rows]

@@ -97,7 +97,7 @@ async def _workshop(
     part, projection = deployment.projection(name)
     settings = deployment.settings
     pool = await open_pool(shared, settings, name="tidemill projections", size=4, login="migration")
-    part, _ = (await parts_with_lanes(deployment, pool))[part.stream.aggregate]
+    part, _ = (await parts_with_lanes(deployment.parts, pool))[part.stream.aggregate]
     stream, kafka = part.stream, kafka_connection(settings)
     codec = await AvroEventCodec.open(
         stream, part.messages(), clock=SystemClock(), registry=open_registry(shared, settings)

@@ -151,6 +151,9 @@ class _Table:
         except TransientError as error:
             self._done.troubles.append(f"{which.id}: {error}")
             _log.warning(Log.ARCHIVE_WAITS, slice=str(which.id), reason=str(error))
+        except Exception as error:  # noqa: BLE001  a mistake of ours must be loud, and not hold up other slices
+            self._done.troubles.append(f"{which.id}: {error!r}")
+            _log.exception(Log.ARCHIVE_FAILED, slice=str(which.id))
 
     async def _store_step(self, work: ArchiveWork, moved: Moved) -> Step | None:
         """Store a step; a refusal is what another round, or nobody, can change."""

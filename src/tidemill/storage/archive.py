@@ -144,7 +144,7 @@ class SliceRows(Registry):
         columns = await self._borrowed.fetchval(_SQL["hypertable_columns"], table)
         return await self._late_rows(
             which,
-            f"with back as (delete from {{late}} where tm_range_start = $1 and $2 = $2 returning {columns}) "
+            f"with back as (delete from {{late}} where tm_range_start = $1 and $2::int is not null returning {columns}) "
             f"insert into {table} ({columns}) select {columns} from back",
         )
 

@@ -1,0 +1,131 @@
+"""The keeper on a real database: nothing leaves before its copy was read back, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.support.archiving import Archive
+from tidemill.domain.archival import ArchivalStatus
+from tidemill.domain.archive import ArchiveState
+from tidemill.domain.errors import Fenced
+
+
+async def test_old_chunks_leave_when_their_copy_was_read_back(world: Archive) -> None:
+    await world.fill(2010, 2011, 2025)
+    rows = await world.hot()
+    await world.settle()
+    (request,) = await world.requests()
+    assert set(await world.states()) == {"requested"}
+    assert sum(chunk.row_count or 0 for chunk in request.chunks) == 40
+    assert await world.hot() == rows, "a request drops nothing"
+    await world.answer()
+    assert set(await world.states()) == {"confirmed"}
+    await world.settle()
+    assert set(await world.states()) == {"dropped"}
+    assert await world.hot() == rows - 40
+    told = [event.status for event in await world.events()]
+    assert told == [ArchivalStatus.PENDING] + [ArchivalStatus.COMPLETED] * len(request.chunks)
+
+
+async def test_young_chunks_stay(world: Archive) -> None:
+    await world.fill(datetime.now(UTC).year - 1)
+    assert not (await world.round()).moved
+    assert await world.slices() == []
+
+
+async def test_a_repeated_round_changes_nothing(world: Archive) -> None:
+    await world.fill(2010)
+    await world.settle()
+    before = await world.slices()
+    assert not (await world.round()).moved
+    assert await world.slices() == before
+
+
+async def test_a_stranger_who_writes_behind_the_seal_stops_the_drop(world: Archive) -> None:
+    await world.fill(2010)
+    await world.settle()
+    await world.answer()
+    await world.fill(2010, rows=1)
+    await world.settle()
+    assert await world.states() == ["requested"], "sealed anew, and asked for anew"
+    first, second = await world.requests()
+    assert second.supersedes == (first.event_id,)
+    await world.answer()
+    await world.settle()
+    assert await world.states() == ["dropped"]
+    assert await world.hot() == 0
+
+
+async def test_no_answer_leads_to_another_request_and_then_to_an_open_range(world: Archive) -> None:
+    await world.fill(2010)
+    rows = await world.hot()
+    await world.settle()
+    await world.let_pass(timedelta(minutes=16))
+    await world.settle()
+    first, second = await world.requests()
+    assert (second.event_id, second.attempt) == (first.event_id, 2)
+    await world.let_pass(timedelta(hours=25))
+    await world.round()
+    assert (await world.events())[-1].status is ArchivalStatus.FAILED
+    assert await world.hot() == rows
+
+
+async def test_late_rows_wait_and_are_archived_in_turn(world: Archive) -> None:
+    await world.fill(2010)
+    await world.settle()
+    await world.answer()
+    await world.settle()
+    await world.pool.execute("""
+        insert into tm_late.public__market_data (time, symbol, price, source, command_id, tm_range_start)
+        select range_start + interval '3 days', 'L', 1.5, 'late', gen_random_uuid(), range_start from tm.archive
+    """)
+    await world.settle()
+    assert await world.states() == ["dropped", "requested"]
+    await world.answer()
+    await world.settle()
+    assert await world.states() == ["dropped", "dropped"]
+    assert (await world.hot(), await world.late()) == (0, 0)
+
+
+async def test_late_rows_of_a_range_that_opens_again_go_back_to_the_table(world: Archive) -> None:
+    await world.fill(2010)
+    rows = await world.hot()
+    await world.settle()
+    await world.pool.execute("""
+        insert into tm_late.public__market_data (time, symbol, price, source, command_id, tm_range_start)
+        select range_start + interval '3 days', 'L', 1.5, 'late', gen_random_uuid(), range_start from tm.archive
+    """)
+    world.policy = replace(world.policy, enabled=False)
+    await world.let_pass(timedelta(hours=25))
+    await world.settle()
+    assert await world.states() == ["aborted"]
+    assert (await world.hot(), await world.late()) == (rows + 1, 0)
+
+
+async def test_a_value_that_no_copy_can_hold_is_named_and_stays(world: Archive) -> None:
+    await world.pool.execute(
+        "alter table public.market_data add column valid daterange, add column until date"
+    )
+    await world.fill(2010)
+    await world.pool.execute("update public.market_data set until = 'infinity' where symbol = 'S1'")
+    rows = await world.hot()
+    await world.round()
+    (which,) = await world.slices()
+    assert which.state is ArchiveState.ABORTED
+    assert which.reason is not None
+    assert "until" in which.reason
+    assert await world.hot() == rows
+    assert await world.events() == []
+
+
+async def test_an_owner_who_lost_the_lane_moves_nothing(world: Archive) -> None:
+    await world.fill(2010)
+    stale = world.claim
+    await world.own("another")
+    world.claim = stale
+    with pytest.raises(Fenced):
+        await world.round()
+    assert await world.slices() == []
