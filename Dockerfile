@@ -15,11 +15,13 @@ COPY migrations migrations
 RUN pip install --quiet --no-index --find-links /wheels hatchling \
     && pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
     && python -m venv /opt/tidemill \
-    && /opt/tidemill/bin/pip install --quiet --no-index --find-links /wheels 'tidemill[archive]' \
+    && /opt/tidemill/bin/pip install --quiet --no-index --find-links /wheels 'tidemill[archive,iceberg]' \
     && /opt/tidemill/bin/python -m compileall -q /opt/tidemill/lib
 
 FROM python:3.11.14-slim-bookworm
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin tidemill
+# A new volume at /lake belongs to whom the folder belongs to.
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin tidemill \
+    && install --directory --owner tidemill --group tidemill /lake
 COPY --from=packages /opt/tidemill /opt/tidemill
 ENV PATH=/opt/tidemill/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -5,11 +5,13 @@ set -euo pipefail
 
 psql --username "$POSTGRES_USER" --dbname postgres --set ON_ERROR_STOP=1 --quiet \
     --set service_password="$SERVICE_PASSWORD" --set reader_password="$READER_PASSWORD" \
-    --set registry_password="$REGISTRY_PASSWORD" <<'SQL'
+    --set archiver_password="$ARCHIVER_PASSWORD" --set registry_password="$REGISTRY_PASSWORD" <<'SQL'
 create role tidemill_service nologin;
+create role tidemill_archiver nologin;
 create role tidemill_reader nologin;
 create role tidemill login password :'service_password' in role tidemill_service;
 create role tidemill_query login password :'reader_password' in role tidemill_reader;
+create role tidemill_archive login password :'archiver_password' in role tidemill_archiver;
 create role registry login password :'registry_password';
 -- template1 has TimescaleDB, whose scheduler would be in the way of a copy.
 create database registry owner registry template template0;

@@ -103,7 +103,7 @@ def names(lines: list[str]) -> set[str]:
 def test_what_is_shipped_imports_direct_dependencies_only_and_all_of_them() -> None:
     to_run = names(PROJECT["project"]["dependencies"])
     extras = PROJECT["project"]["optional-dependencies"]
-    optional = names(extras["archive"]) | names(extras["demo"])
+    optional = names(extras["archive"]) | names(extras["demo"]) | names(extras["iceberg"])
     used = dict(imported("src", "migrations"))
     assert {name: path for name, path in used.items() if name not in to_run | optional} == {}
     assert not to_run - used.keys()

@@ -132,6 +132,7 @@ class MemoryReader:
 class MemoryCopy:
     """A copy of a slice."""
 
+    columns: tuple[LakeColumn, ...]
     measured: Measured
     files: tuple[LakeFile, ...]
     rows: tuple[Row, ...] = field(default=(), repr=False)
@@ -180,7 +181,7 @@ class MemoryLake:
         place = [column.name for column in columns].index(time_column)
         path = f"memory://lake/{slice_.table}/{slice_.start:%Y%m%d}-g{slice_.generation}-{event_id}.parquet"
         files = (LakeFile(path, 100 * len(rows), len(rows), "00" * 32),) if rows else ()
-        copy = self.copies[slice_, event_id] = MemoryCopy(measure(rows, place), files, rows)
+        copy = self.copies[slice_, event_id] = MemoryCopy(tuple(columns), measure(rows, place), files, rows)
         return copy
 
     def remove(self, slice_: SliceId, event_id: str) -> int:

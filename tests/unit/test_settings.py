@@ -56,6 +56,10 @@ def test_a_variable_is_group_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
         ("KAFKA_BOOTSTRAP", "broker", "=broker: expected HOST:PORT, or several separated by commas"),
         ("KAFKA_CA_FILE", "/no/such.pem", "=/no/such.pem: expected a file, which must exist"),
         ("REGISTRY_URL", "registry:8081", "=registry:8081: expected http://HOST:PORT/PATH"),
+        ("LAKE_ROOT", "lake", "=lake: expected the whole path of a folder, /..., or a URL such as s3://"),
+        ("LAKE_OPTIONS", "[1]", ': expected a JSON object, {"name": "value"}'),
+        ("LAKE_FORMAT", "delta", "=delta: expected parquet, iceberg"),
+        ("ARCHIVER_MAX_BYTES_PER_SECOND", "0", "=0: expected a whole number from 1"),
         ("TOPICS_PREFIX", "Tide mill", "=Tide mill: expected lower-case words"),
         (
             "DATABASE_URL",
@@ -89,6 +93,7 @@ def test_every_mistake_gets_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"DATABASE_URL": "postgresql://u:p@db.example.com/x"}, "TIDEMILL_DATABASE_SSLMODE"),
         ({"DATABASE_URL": "postgresql:///x?host=db.example.com"}, "TIDEMILL_DATABASE_SSLMODE"),
         ({"DATABASE_READER_URL": "postgresql://u:p@10.0.0.1/x"}, "TIDEMILL_DATABASE_SSLMODE"),
+        ({"DATABASE_ARCHIVER_URL": "postgresql://u:p@10.0.0.1/x"}, "TIDEMILL_DATABASE_SSLMODE"),
         (
             {"DATABASE_URL": "postgresql://u:p@localhost/x", "DATABASE_SSLMODE": "prefer"},
             "TIDEMILL_DATABASE_SSLMODE",
@@ -136,6 +141,8 @@ def test_each_login_may_have_its_own_url(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("TIDEMILL_DATABASE_READER_URL", "postgresql://reader@localhost/x")
     assert load().database.dsn("reader") == "postgresql://reader@localhost/x"
     assert load().database.dsn("migration") == "postgresql://service@localhost/x"
+    monkeypatch.setenv("TIDEMILL_DATABASE_ARCHIVER_URL", "postgresql://archiver@localhost/x")
+    assert load().database.dsn("archiver") == "postgresql://archiver@localhost/x"
 
 
 def test_what_is_needed_and_not_set_says_what_to_do() -> None:

@@ -11,7 +11,7 @@ from tidemill.archiver.planning import Plan, Refused, Task, difference
 from tidemill.archiver.ports import ChunkReader, Copy, Lake
 from tidemill.domain.archival import ArchivalChunk, ArchivalFile, ArchivalResult, ArchivalStatus
 from tidemill.domain.archive import LakePlace, SliceId
-from tidemill.domain.errors import ContractError, TidemillError, TransientError, Unavailable
+from tidemill.domain.errors import CopyError, TidemillError, TransientError, Unavailable
 from tidemill.telemetry import ARCHIVER_CHUNKS, ARCHIVER_READ_BYTES, ARCHIVER_ROWS, Log, logger
 
 _log = logger(__name__)
@@ -38,10 +38,10 @@ class Failure:
                 return cls(f"{server.upper()}_AWAY", reason, retryable=True)
             case TransientError():
                 return cls("TRY_AGAIN", reason, retryable=True)
-            case ContractError():
-                return cls("READ_REFUSED", reason, retryable=True)  # a grant that is missing can be mended
-            case ValueError() | TidemillError():
+            case ValueError():
                 return cls("NOT_REPRESENTABLE", reason, retryable=False)
+            case TidemillError():
+                return cls("READ_REFUSED", reason, retryable=True)  # a grant that is missing can be mended
             case _:
                 return cls("CRASHED", f"{type(fault).__name__}: {reason}", retryable=True)
 
@@ -122,7 +122,10 @@ class Copier:
 
     def _found(self, plan: Plan, task: Task) -> Copy | None:
         """Return what an earlier try left, if it is what this one is asked for."""
-        found = self.lake.find(task.slice, plan.event.event_id)
+        try:
+            found = self.lake.find(task.slice, plan.event.event_id)
+        except CopyError:
+            return None  # it is written anew
         if found is None or difference(task.chunk, found.measured) is None:
             return found
         self.lake.remove(task.slice, plan.event.event_id)

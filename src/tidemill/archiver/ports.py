@@ -95,6 +95,11 @@ class Copy(Protocol):
     """A complete copy of one slice."""
 
     @property
+    def columns(self) -> tuple[LakeColumn, ...]:
+        """Its columns, in order."""
+        ...
+
+    @property
     def measured(self) -> Measured:
         """What is true of its rows."""
         ...
@@ -112,7 +117,10 @@ class Lake(Protocol):
     """
 
     def find(self, slice_: SliceId, event_id: str) -> Copy | None:
-        """Return the complete copy that an earlier try for this event left, if there is one."""
+        """Return the complete copy that an earlier try for this event left, if there is one.
+
+        Raises `CopyError` if what it left cannot be made out: `write` replaces it.
+        """
         ...
 
     def write(

@@ -5,13 +5,14 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from pydantic import SecretStr
 
 from tidemill import devstack
 from tidemill.app.configuration import configuration
-from tidemill.app.connections import database_tls, kafka_connection, open_registry
+from tidemill.app.connections import database_tls, kafka_connection, libpq_url, open_registry
 from tidemill.devstack import ServerStatus
 from tidemill.domain.errors import UsageError
 from tidemill.settings import Settings
@@ -21,6 +22,22 @@ PASSWORD = "c4n4ry-s3cr3t"
 
 def settings(**groups: dict[str, Any]) -> Settings:
     return Settings.model_validate(groups)
+
+
+def test_what_libpq_gets_says_how_to_encrypt(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    url = f"postgresql://a:{PASSWORD}@db.example.com/x?application_name=y"
+    chosen = settings(database={"archiver_url": url, "sslmode": "verify-full", "ca_file": ca})
+    given = urlsplit(libpq_url(chosen.database, "archiver"))
+    assert given.netloc == f"a:{PASSWORD}@db.example.com"
+    assert dict(parse_qsl(given.query)) == {
+        "application_name": "y",
+        "sslmode": "verify-full",
+        "sslrootcert": str(ca),
+    }
+    local = settings(database={"url": "postgresql://a@localhost/x"})
+    assert libpq_url(local.database, "archiver") == "postgresql://a@localhost/x"
 
 
 def test_kafka_gets_all_of_its_group(tmp_path: Path) -> None:

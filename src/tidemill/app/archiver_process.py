@@ -1,0 +1,89 @@
+"""The process `serve archiver`: the reference archiver, which knows the archive's topics, a reading login and a lake.
+
+It needs no migrations and no lanes: everything that it knows of the database is what requests say.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from tidemill.app.connections import DatabaseProbe, kafka_connection, libpq_url, open_registry
+from tidemill.app.deployment import Deployment
+from tidemill.app.health import Probe
+from tidemill.app.lake import open_lake
+from tidemill.app.process import owner_name, run_process
+from tidemill.archiver.archiver import Archiver
+from tidemill.archiver.copying import Copier
+from tidemill.catalog.schemas import load_messages
+from tidemill.clock import SystemClock
+from tidemill.domain.archival import archival_topics
+from tidemill.resources import schemas_dir
+from tidemill.service import Job
+from tidemill.settings import Settings
+from tidemill.storage.chunk_reader import DatabaseChunks
+from tidemill.transport.avro.archival import ArchivalCodec
+from tidemill.transport.kafka.archival import KafkaConfirmations, KafkaRequests
+from tidemill.transport.kafka.probe import KafkaProbe
+
+
+def serve_archiver(deployment: Deployment) -> int:
+    """Run the process; return its exit code. Raises what no retry can mend."""
+
+    async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
+        return await archiver_jobs(shared, deployment)
+
+    return run_process("archiver", deployment.settings, assemble, archiver_probes(deployment.settings))
+
+
+def archiver_probes(settings: Settings) -> list[Probe]:
+    """Return the probes of the servers that an archiver needs."""
+    topics = archival_topics(prefix=settings.topics.prefix)
+    kafka = KafkaProbe(kafka_connection(settings), {topics.events: 1, topics.commands: 1})
+    return [DatabaseProbe(settings, login="archiver"), kafka]
+
+
+async def archiver_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[Job]:
+    """Open what the archiver needs, and return its job.
+
+    Raises:
+        UsageError: `TIDEMILL_LAKE_ROOT` is not set.
+        Unavailable: the registry or the lake's catalog is away.
+    """
+    settings, clock = deployment.settings, SystemClock()
+    topics = archival_topics(prefix=settings.topics.prefix)
+    name = owner_name("archiver")
+    kafka = kafka_connection(settings, name.replace(" ", "-"))
+    codec = await ArchivalCodec.open(
+        topics,
+        load_messages(schemas_dir(), "archival"),
+        clock=clock,
+        registry=open_registry(shared, settings),
+    )
+    reader = DatabaseChunks(libpq_url(settings.database, "archiver"), application_name=name)
+    copier = Copier(reader, await open_lake(settings))
+
+    def make() -> Archiver:
+        return Archiver(
+            KafkaRequests(kafka, codec, topic=topics.events, group=group_of(settings)),
+            KafkaConfirmations(
+                kafka, codec, topic=topics.commands, batch_bytes=settings.topics.max_command_bytes
+            ),
+            copier,
+            clock,
+            archiver_id=archiver_id(settings),
+            max_bytes_per_second=settings.archiver.max_bytes_per_second,
+        )
+
+    return [Job("archiver", make)]
+
+
+def group_of(settings: Settings) -> str:
+    """Return the consumer group that shares the work."""
+    return settings.archiver.group or f"{settings.topics.prefix}.archivers"
+
+
+def archiver_id(settings: Settings) -> str:
+    """Return what this archiver calls itself."""
+    return settings.archiver.id or f"archiver-{socket.gethostname().split('.')[0]}"

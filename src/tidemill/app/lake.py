@@ -1,0 +1,47 @@
+"""From settings to the lake that an archiver writes to. Loads pyarrow, and pyiceberg only where it is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from pydantic import SecretStr
+
+from tidemill.archiver.ports import Lake
+from tidemill.domain.errors import UsageError
+from tidemill.lakehouse.parquet import LakeWriter
+from tidemill.settings import LakeSettings, Settings
+
+
+async def open_lake(settings: Settings) -> Lake:
+    """Return the lake. Raises `UsageError` for settings that are missing, `Unavailable` if the catalog is away."""
+    lake = settings.lake
+    if lake.root is None:
+        raise UsageError("TIDEMILL_LAKE_ROOT is not set: set it to the folder or URL that copies go to")
+    if lake.format == "parquet":
+        return LakeWriter(lake.root, _options(lake.options))
+    return await asyncio.to_thread(_open_iceberg, lake, lake.root)
+
+
+def _open_iceberg(lake: LakeSettings, root: str) -> Lake:
+    try:
+        from tidemill.lakehouse.iceberg import IcebergLake, open_catalog  # noqa: PLC0415  an extra, for those who use it
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"TIDEMILL_LAKE_FORMAT=iceberg needs {error.name}: pip install 'tidemill[iceberg]'"
+        ) from error
+    if lake.catalog_url is None:
+        raise UsageError("TIDEMILL_LAKE_CATALOG_URL is not set: Iceberg tables need a catalog")
+    catalog = open_catalog(
+        lake.catalog_url.get_secret_value(),
+        root,
+        schema=lake.catalog_schema,
+        options=_options(lake.catalog_options),
+    )
+    return IcebergLake(catalog, root, _options(lake.options))
+
+
+def _options(text: SecretStr | None) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(text.get_secret_value()) if text else {}
+    return parsed

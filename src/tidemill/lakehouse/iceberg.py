@@ -1,0 +1,247 @@
+"""A lake of Iceberg tables: the same files as without a catalog, and one table over those of each hypertable.
+
+What an event brought is committed once, in one transaction: the files, those of superseded copies out, and a property
+of the table that names the event's slices. The property is looked up before each try, since a commit whose answer was
+lost may be there all the same, and snapshots, which say it too, expire. After an unknown result nothing is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC
+from pathlib import PurePosixPath
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    CommitStateUnknownException,
+    NoSuchTableError,
+    RESTError,
+    TableAlreadyExistsError,
+)
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table, Transaction
+from sqlalchemy.exc import SQLAlchemyError
+
+from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, SliceId
+from tidemill.domain.errors import Unavailable, UsageError
+from tidemill.lakehouse.arrow import schema_of
+from tidemill.lakehouse.layout import Manifest, table_folder
+from tidemill.lakehouse.parquet import LakeWriter
+
+COMMITTED: Final = "tidemill.archived."
+"""With an event's id behind it: the property that says which slices were committed for the event."""
+
+SUMMARY: Final = "tidemill.archival.event-id"
+"""The same in the summary of the snapshot, for people."""
+
+_TRIES: Final = 5
+_TABLE: Final = {
+    "format-version": "2",
+    "commit.retry.num-retries": "0",  # the look-up between two tries is ours
+    "write.metadata.previous-versions-max": "20",
+    "write.metadata.delete-after-commit.enabled": "true",
+}
+
+
+class Copied(Protocol):
+    """A complete copy of a slice."""
+
+    @property
+    def columns(self) -> tuple[LakeColumn, ...]:
+        """Its columns."""
+        ...
+
+    @property
+    def files(self) -> tuple[LakeFile, ...]:
+        """Its files."""
+        ...
+
+
+def open_catalog(url: str, root: str, *, schema: str, options: Mapping[str, Any] | None = None) -> Catalog:
+    """Return the catalog at `url`: `postgresql://...` keeps its tables in `schema`, `http(s)://...` is a REST catalog.
+
+    Raises:
+        UsageError: the URL is neither.
+        Unavailable: it does not answer.
+    """
+    parts = urlsplit(url)
+    wanted: dict[str, Any] = {"warehouse": _as_url(root), **(options or {})}
+    if parts.scheme in ("postgresql", "postgres"):
+        query = {"options": f"-csearch_path={schema}", "connect_timeout": "10"} | dict(parse_qsl(parts.query))
+        uri = parts._replace(scheme="postgresql+psycopg2", query=urlencode(query, quote_via=quote)).geturl()
+        wanted |= {"type": "sql", "uri": uri, "pool_pre_ping": "true"}
+    elif parts.scheme in ("http", "https"):
+        wanted |= {"type": "rest", "uri": url}
+    else:
+        raise UsageError(
+            "TIDEMILL_LAKE_CATALOG_URL: expected postgresql://..., or https://... of a REST catalog"
+        )
+    with _answering("opening the catalog"):
+        return load_catalog("tidemill", **wanted)
+
+
+class IcebergLake:
+    """A `Lake` of the archiver. One table `schema.table` for each hypertable, at `<root>/<schema.table>`.
+
+    Unpartitioned: files say in which span their times are, and a chunk may reach over any border.
+    """
+
+    def __init__(
+        self, catalog: Catalog, root: str, options: Mapping[str, Any] | None = None, **writing: Any
+    ) -> None:
+        """`root` and `options` are those of `LakeWriter`."""
+        self._catalog = catalog
+        self._root = root
+        self._writer = LakeWriter(root, options, **writing)
+
+    def find(self, slice_: SliceId, event_id: str) -> Manifest | None:
+        return self._writer.find(slice_, event_id)
+
+    def write(
+        self,
+        slice_: SliceId,
+        event_id: str,
+        columns: Sequence[LakeColumn],
+        time_column: str,
+        batches: Iterable[pa.RecordBatch],
+    ) -> Manifest:
+        self._demand_uncommitted(slice_, event_id)
+        return self._writer.write(slice_, event_id, columns, time_column, batches)
+
+    def remove(self, slice_: SliceId, event_id: str) -> int:
+        self._demand_uncommitted(slice_, event_id)
+        return self._writer.remove(slice_, event_id)
+
+    def publish(
+        self, table: str, event_id: str, copies: Mapping[SliceId, Copied], superseded: Sequence[str]
+    ) -> LakePlace:
+        columns = next(iter(copies.values())).columns
+        unknown: BaseException | None = None
+        for _ in range(_TRIES):
+            with _answering(f"committing to {table}"):
+                loaded = self._table(table, columns)
+                missing = {
+                    key: copy
+                    for key, copy in copies.items()
+                    if name_of(key) not in committed(loaded, event_id)
+                }
+                if not missing:
+                    return _place(loaded)
+                try:
+                    self._commit(loaded, event_id, columns, missing, superseded)
+                except CommitFailedException as fault:  # somebody else was first
+                    unknown = fault
+                except (CommitStateUnknownException, SQLAlchemyError) as fault:  # it may be there: look again
+                    unknown = fault
+        raise Unavailable(
+            "lake", f"committing to {table}: {unknown!r}; nothing was deleted, the next try looks first"
+        )
+
+    def _commit(
+        self,
+        table: Table,
+        event_id: str,
+        columns: Sequence[LakeColumn],
+        copies: Mapping[SliceId, Copied],
+        superseded: Sequence[str],
+    ) -> None:
+        """Make one transaction of it all: a reader sees the old rows or the new ones, never both, never neither."""
+        summary = {SUMMARY: event_id}
+        done = sorted(committed(table, event_id) | {name_of(key) for key in copies})
+        with table.transaction() as transaction:
+            with transaction.update_schema() as evolution:
+                evolution.union_by_name(schema_of(columns))
+            self._leave_out(table, transaction, copies, superseded, summary)
+            paths = [_as_url(file.path) for copy in copies.values() for file in copy.files]
+            if paths:
+                transaction.add_files(paths, snapshot_properties=summary)
+            transaction.set_properties({COMMITTED + event_id: " ".join(done)})
+
+    def _leave_out(
+        self,
+        table: Table,
+        transaction: Transaction,
+        copies: Mapping[SliceId, Copied],
+        superseded: Sequence[str],
+        summary: dict[str, str],
+    ) -> None:
+        """Take the files of superseded copies of these slices out of the table; older snapshots still have them."""
+        stems = {f"{name_of(key)}-{earlier}" for key in copies for earlier in superseded}
+        old = [file for file in _data_files(table) if stems and _stem(file.file_path) in stems]
+        if old:
+            with transaction.update_snapshot(snapshot_properties=summary).overwrite() as overwriting:
+                for file in old:
+                    overwriting.delete_data_file(file)
+
+    def _table(self, table: str, columns: Sequence[LakeColumn]) -> Table:
+        namespace, _, name = table.partition(".")
+        try:
+            return self._catalog.load_table((namespace, name))
+        except NoSuchTableError:
+            self._catalog.create_namespace_if_not_exists((namespace,))
+        location = f"{_as_url(self._root)}/{table_folder(table)}"
+        try:
+            return self._catalog.create_table(
+                (namespace, name), schema_of(columns), location=location, properties=dict(_TABLE)
+            )
+        except TableAlreadyExistsError:
+            return self._catalog.load_table((namespace, name))
+
+    def _demand_uncommitted(self, slice_: SliceId, event_id: str) -> None:
+        """Keep hands off files that the table refers to."""
+        namespace, _, name = slice_.table.partition(".")
+        with _answering(f"looking at {slice_.table}"):
+            try:
+                table = self._catalog.load_table((namespace, name))
+            except NoSuchTableError:
+                return
+        if name_of(slice_) in committed(table, event_id):
+            raise ValueError(f"{slice_} was committed for {event_id}: another copy needs another event")
+
+
+def committed(table: Table, event_id: str) -> frozenset[str]:
+    """Return the names of the slices that were committed for an event."""
+    return frozenset(table.properties.get(COMMITTED + event_id, "").split())
+
+
+def name_of(slice_: SliceId) -> str:
+    """Return what the names of a slice's files begin with."""
+    start = slice_.start.astimezone(UTC)
+    fraction = f"{start.microsecond:06d}" if start.microsecond else ""
+    return f"{start.year:04d}{start:%m%dT%H%M%S}{fraction}Z-g{slice_.generation}"
+
+
+def _place(table: Table) -> LakePlace:
+    snapshot = table.current_snapshot()
+    return LakePlace(_as_path(table.location()), "iceberg", snapshot.snapshot_id if snapshot else None)
+
+
+def _data_files(table: Table) -> Iterator[DataFile]:
+    return (task.file for task in table.scan().plan_files())
+
+
+def _stem(path: str) -> str:
+    """Return a data file's name without its number."""
+    return PurePosixPath(path).stem.rpartition("-")[0]
+
+
+def _as_url(path: str) -> str:
+    """Name a path as Iceberg's readers want it: Spark takes one without a scheme for its default file system's."""
+    return f"file://{path}" if path.startswith("/") else path
+
+
+def _as_path(url: str) -> str:
+    return url.removeprefix("file://")
+
+
+@contextmanager
+def _answering(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, RESTError, OSError) as error:
+        raise Unavailable("lake", f"{doing}: {error}") from error
