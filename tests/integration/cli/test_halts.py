@@ -131,6 +131,11 @@ def test_a_database_set_back_halts_and_is_reconciled(prepared: Installation) -> 
         told = prepared("lanes", "reconcile", name, "--reason", "restored to yesterday")
         assert "goes on behind event 5 on timeline 2" in told.out
         lost = 5 - kept["position"]
+        assert f"{lost} events of the topic are withdrawn" in told.out
+        shown = prepared("status", expect=1).out
+        for view in ("latest-quotes", "daily-bars"):  # they were not set back, and have folded what was withdrawn
+            assert f"halted {view}, lane {name}" in shown
+            prepared("projections", "rebuild", view)
         goes_on(prepared, serving, events=5 + lost)
         topic = f"{prepared.prefix}.market-data.events.v1"
         records = prepared("tail", topic, "--from-beginning", "--no-follow", "--json").json_lines()
@@ -142,6 +147,8 @@ def test_a_database_set_back_halts_and_is_reconciled(prepared: Installation) -> 
         assert ids[5:] == ids[kept["sequence"] : 5], "what is applied again has the ids it had"
         (rows,) = prepared.fetch("select count(*) as rows from public.market_data")
         assert rows["rows"] == 5
+        (bars,) = prepared.fetch("select sum(ticks)::int as ticks from public.daily_bars")
+        assert bars["ticks"] == 5
         assert prepared("audit", "--json").json()["balanced"] is True
 
 

@@ -161,6 +161,12 @@ select c.partition, c.sequence, c.next_offset
 from tm.checkpoint c join tm.projection p on p.projection = c.projection and p.incarnation = c.incarnation
 where c.projection = $1 order by c.partition for update of c
 
+-- name: withdrawn_checkpoints
+select c.partition
+from tm.checkpoint c join tm.projection p using (projection, incarnation)
+join tm.lane l on l.aggregate = c.aggregate and l.partition = c.partition join tm.timeline t on t.lane = l.lane
+where c.projection = $1 and c.sequence > t.forked_at and c.sequence <= t.continued_at
+
 -- name: adopt_incarnation
 update tm.projection set incarnation = $2, rebuilt_at = clock_timestamp() where projection = $1
 
