@@ -191,3 +191,19 @@ async def test_a_dead_letter_that_kafka_would_refuse_goes_out_without_its_value(
     assert whole.value() == b"small"
     kept = await OutboxDatabase(world.pool).parked(scribe.lane.lane, [31])
     assert kept[31].value == large
+
+
+async def test_an_emptied_event_topic_goes_on_with_the_numbers_it_had(world: RealWorld) -> None:
+    scribe, relays = await published(world, 4)
+    lane = scribe.lane
+    await world.kafka.trim(world.topics.events, 0, -1)
+    await world.pool.execute("delete from tm.outbox where lane = $1 and position <= 2", lane.lane)
+    await world.claim(relays, lane, epoch=2)
+    assert (await world.halted(lane))[0] == "TOPIC_BEHIND"
+    done = await reconcile(world, scribe, "retention was set by mistake")
+    assert (done.sequence, done.again, done.withdrawn, done.lost) == (4, 2, 0, 2)
+    epoch = await world.pool.fetchval("select epoch from tm.lane where lane = $1", lane.lane)
+    await world.claim(relays, lane, epoch=epoch)
+    await eventually(lambda: relays.states()[lane.lane][1].position == 4, 30, "what the outbox still had")
+    events = await world.read(world.topics.events, 0)
+    assert numbers(events, "tm_sequence") == [3, 4]
