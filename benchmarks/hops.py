@@ -88,12 +88,17 @@ class _Bench:
     pool: Pool
     kafka: KafkaConnection
 
-    async def measured(self, count: int, done: Callable[[], Awaitable[int]]) -> Reading:
-        """Measure from now until `done` counts up to `count`."""
+    async def measured(
+        self, count: int, done: Callable[[], Awaitable[int]], *working: asyncio.Task[None]
+    ) -> Reading:
+        """Measure from now until `done` counts up to `count`. Raises what ends one of `working` before."""
         backend = await self.pool.fetchval("select pg_backend_pid()")
         meter = Meter(backend, [os.getpid()])
         while await done() < count:
             await asyncio.sleep(_LOOK_EVERY_S)
+            for task in working:
+                if task.done():
+                    task.result()
         return meter.read(count)
 
     async def claims(self) -> list[Claim]:
@@ -117,6 +122,9 @@ class _NoRelay:
 
     async def take(self, claims: Sequence[Claim]) -> None:
         del claims
+
+    async def compared(self, lane: int) -> None:
+        del lane
 
     async def drop(self, lanes: Sequence[int]) -> None:
         del lanes
@@ -148,7 +156,7 @@ async def work(where: Arena, count: int) -> Reading:
         await intake.start()
         running = asyncio.create_task(intake.run())
         counted = "select coalesce(sum(applied), 0)::bigint from tm.batch"
-        reading = await bench.measured(count, lambda: bench.pool.fetchval(counted))
+        reading = await bench.measured(count, lambda: bench.pool.fetchval(counted), running)
         await intake.stop()
         await running
         return reading
@@ -168,7 +176,7 @@ async def relay(where: Arena, count: int) -> Reading:
         async def acknowledged() -> int:
             return sum(published.sequence for _, published in relays.states().values())
 
-        reading = await bench.measured(count, acknowledged)
+        reading = await bench.measured(count, acknowledged, running)
         await taking
         await relays.stop()
         await running
@@ -195,7 +203,7 @@ async def project(where: Arena, count: int) -> Reading:
         async def folded() -> int:
             return min(projection.events for projection in projector.status().projections)
 
-        reading = await bench.measured(count, folded)
+        reading = await bench.measured(count, folded, running)
         stopping.set()
         await running
         return reading

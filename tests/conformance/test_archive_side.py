@@ -18,10 +18,11 @@ from tidemill.commands.orders import Order, OrderWriter
 from tidemill.commands.ports import ClosedRange, CommandStore
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
-from tidemill.domain.errors import Fenced
+from tidemill.domain.errors import Fenced, TransientError
 from tidemill.domain.retention import LateRule
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
+from tidemill.storage.generations import GenerationStore
 from tidemill.storage.pool import close_pool, create_pool
 
 CONTEXT = replace(market_data, partitions=1)
@@ -179,3 +180,23 @@ async def test_who_lost_the_lane_gives_no_orders(subject: Subject) -> None:
     with pytest.raises(Fenced):
         async with writer.transaction(stale) as book:
             book.orders.append(order("a"))
+
+
+async def test_an_order_that_meets_a_roll_of_the_log_may_be_given_again(database: str) -> None:
+    pool = await create_pool(database, application_name="tidemill-tests", size=4)
+    async with pool.acquire() as connection:
+        await create_lanes(connection, TICKS)
+    writer = OrderWriter(CommandDatabase(pool), SystemClock())
+    (claim,) = await CommandDatabase(pool).claim(TICKS.aggregate, [0], "tidemill-tests")
+
+    async def meet_a_roll() -> None:
+        async with writer.transaction(claim) as book:
+            await GenerationStore(pool).roll_if_due(max_age=timedelta(0), max_ids=0)
+            book.orders.append(order("a"))
+
+    with pytest.raises(TransientError, match="again"):
+        await meet_a_roll()
+    async with writer.transaction(claim) as book:
+        book.orders.append(order("a"))
+    assert await pool.fetchval("select max(position) from tm.batch") == 1
+    await close_pool(pool)

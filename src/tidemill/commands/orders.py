@@ -17,6 +17,7 @@ from tidemill.commands.books import Books, LaneBook
 from tidemill.commands.folding import Happened
 from tidemill.commands.ports import CommandStore, Decoded, UnitOfWork
 from tidemill.commands.screening import Arrival
+from tidemill.domain.errors import GenerationClosed, TransientError
 from tidemill.domain.lane import Claim
 
 
@@ -54,10 +55,18 @@ class OrderWriter:
 
         Raises:
             Fenced: somebody else has claimed the lane.
-            GenerationClosed, RepeatedIds: nothing was written; do it again.
+            RepeatedIds: nothing was written: an order with this id was given before.
             CommitUnknown: the answer to the commit was lost; look whether it happened, then do it again or not.
             TransientError: nothing was written, it may work later.
         """
+        try:
+            async with self._transaction(claim) as book:
+                yield book
+        except GenerationClosed as rolled:
+            raise TransientError(f"{rolled}: give the order again") from rolled
+
+    @asynccontextmanager
+    async def _transaction(self, claim: Claim) -> AsyncIterator[OrderBook]:
         started_s = self._clock.monotonic_s()
         async with self._store.unit_of_work() as work:
             locked = await work.lock([claim])
