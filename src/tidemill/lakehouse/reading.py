@@ -112,15 +112,18 @@ class LakeReader:
             Unavailable: the lake does not answer.
         """
         place = allowed(file.path, self._roots)
+        found, size = hashlib.sha256(), 0
         try:
             with reading(place.url), place.open() as opened:
-                found = hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]
-                size = opened.tell()
+                while piece := opened.read(_BUFFER_BYTES):
+                    found.update(piece)
+                    size += len(piece)
         except CopyError as error:
             return error.detail
         if size != file.size_bytes:
             return f"it has {size} bytes, not {file.size_bytes}"
-        return None if found == file.sha256 else f"its sha256 is {found}, not {file.sha256}"
+        hexadecimal = found.hexdigest()
+        return None if hexadecimal == file.sha256 else f"its sha256 is {hexadecimal}, not {file.sha256}"
 
     def manifests(self, root: str, table: str) -> Iterator[Manifest]:
         """Yield the complete copies of a table below a root. Raises as `read_back`."""

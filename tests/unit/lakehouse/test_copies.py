@@ -1,0 +1,219 @@
+"""Copies on a folder and on an object store: written once, found again, never half seen."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.batches import batch_of
+from tidemill.domain.archive import LakeColumn, LakeType, SliceId
+from tidemill.domain.errors import CopyError, Unavailable
+from tidemill.lakehouse.layout import Names, from_json, table_folder
+from tidemill.lakehouse.parquet import LakeWriter
+from tidemill.lakehouse.places import Place
+from tidemill.lakehouse.reading import LakeReader
+
+COLUMNS = (
+    LakeColumn("at", "timestamptz", LakeType.INSTANT, nullable=False),
+    LakeColumn("symbol", "text", LakeType.TEXT, nullable=True),
+    LakeColumn("price", "numeric(18,4)", LakeType.DECIMAL, nullable=True, precision=18, scale=4),
+)
+MARCH = SliceId("public.ticks", datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC))
+STEM = "public.ticks/year=2026/month=03/20260301T000000Z-g1-event-1"
+
+
+def batches(count: int = 3, rows: int = 100) -> Iterator[pa.RecordBatch]:
+    for number in range(count):
+        yield batch_of(
+            COLUMNS,
+            [
+                (f"2026-03-{number + 1:02d} 00:00:{row % 60:02d}", f"S{row}", f"{row}.5")
+                for row in range(rows)
+            ],
+        )
+
+
+@pytest.fixture(params=["folder", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "folder":
+        yield str(tmp_path)
+        return
+    yield f"memory://{tmp_path.name}"
+    fsspec.filesystem("memory").rm("/", recursive=True)
+
+
+def listed(root: str) -> list[str]:
+    place = Place.of_root(root)
+    return [file.path.removeprefix(place.path + "/") for file in place.files()]
+
+
+def test_a_copy_is_files_and_a_manifest_under_names_that_follow_from_slice_and_event(root: str) -> None:
+    made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
+    assert listed(root) == [f"{STEM}-0.parquet", f"{STEM}.manifest.json"]
+    assert (made.measured.row_count, sum(file.row_count for file in made.files)) == (300, 300)
+    assert LakeWriter(root).find(MARCH, "event-1") == made
+    assert LakeWriter(root).find(MARCH, "event-2") is None
+    reader = LakeReader([root])
+    assert reader.read_back([file.path for file in made.files], COLUMNS, "at") == made.measured
+    assert list(reader.manifests(root, "public.ticks")) == [made]
+    assert [reader.damaged(file) for file in made.files] == [None]
+
+
+def test_a_second_try_replaces_the_first_and_leaves_nothing_over(root: str) -> None:
+    LakeWriter(root, file_bytes=1).write(MARCH, "event-1", COLUMNS, "at", large())
+    assert len(listed(root)) > 2
+    made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
+    assert listed(root) == [f"{STEM}-0.parquet", f"{STEM}.manifest.json"]
+    assert LakeWriter(root).find(MARCH, "event-1") == made
+
+
+def large() -> Iterator[pa.RecordBatch]:
+    """Two batches that are a row group each."""
+    rows = 2_000_000
+    for day in (1, 2):
+        at = pa.array([1_772_323_200_000_000 + day * 86_400_000_000] * rows, pa.int64())
+        symbol = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int8()), pa.array(["S"]))
+        yield pa.record_batch(
+            [at.view(pa.timestamp("us", "UTC")), symbol, pa.nulls(rows, pa.decimal128(18, 4))],
+            names=["at", "symbol", "price"],
+        )
+
+
+def test_files_end_when_they_are_large_enough(root: str) -> None:
+    made = LakeWriter(root, file_bytes=1).write(MARCH, "event-1", COLUMNS, "at", large())
+    assert [file.row_count for file in made.files] == [2_000_000, 2_000_000]
+    files = [file.path for file in made.files]
+    assert LakeReader([root]).read_back(files, COLUMNS, "at") == made.measured
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_what_breaks_off_leaves_an_earlier_copy_as_it_was(root: str, before: int) -> None:
+    made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
+
+    def breaking() -> Iterator[pa.RecordBatch]:
+        yield from batches(before)
+        raise Unavailable("database", "it went away")
+
+    with pytest.raises(Unavailable, match="went away"):
+        LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", breaking())
+    with pytest.raises(ValueError, match="no column named 'price'"):
+        LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", (each.select([0, 1]) for each in batches()))
+    assert listed(root) == [f"{STEM}-0.parquet", f"{STEM}.manifest.json"]
+    assert LakeWriter(root).find(MARCH, "event-1") == made
+    assert [LakeReader([root]).damaged(file) for file in made.files] == [None]
+
+
+def test_a_slice_without_rows_has_a_manifest_and_no_file(root: str) -> None:
+    made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", iter(()))
+    assert listed(root) == [f"{STEM}.manifest.json"]
+    assert (made.files, made.measured.row_count) == ((), 0)
+    assert LakeWriter(root).find(MARCH, "event-1") == made
+
+
+def test_a_copy_without_all_of_its_files_is_none(root: str) -> None:
+    made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
+    place = Place.of_root(root).below(f"{STEM}-0.parquet")
+    place.storage.rm_file(place.path)
+    assert LakeWriter(root).find(MARCH, "event-1") is None
+    assert "no such file" in (LakeReader([root]).damaged(made.files[0]) or "")
+
+
+def test_a_copy_is_removed_whole_and_no_other_with_it(root: str) -> None:
+    writer = LakeWriter(root)
+    late = SliceId(MARCH.table, MARCH.start, MARCH.end, 2)
+    others = [
+        writer.write(*which, COLUMNS, "at", batches()) for which in ((late, "event-1"), (MARCH, "event-10"))
+    ]
+    writer.write(MARCH, "event-1", COLUMNS, "at", batches())
+    assert writer.remove(MARCH, "event-1") == 2
+    assert writer.remove(MARCH, "event-1") == 0
+    assert [writer.find(other.slice, other.event_id) for other in others] == others
+
+
+def test_to_publish_removes_what_is_superseded_of_these_slices_only(root: str) -> None:
+    writer = LakeWriter(root)
+    april = SliceId(MARCH.table, MARCH.end, datetime(2026, 5, 1, tzinfo=UTC))
+    for which in (MARCH, april):
+        writer.write(which, "event-0", COLUMNS, "at", batches())
+    made = writer.write(MARCH, "event-1", COLUMNS, "at", batches())
+    place = writer.publish(MARCH.table, "event-1", {MARCH: made}, ["event-0"])
+    assert place.format == "parquet"
+    assert place.path.endswith(table_folder(MARCH.table))
+    assert writer.find(MARCH, "event-0") is None
+    assert writer.find(april, "event-0") is not None
+
+
+def test_pages_carry_checksums_and_encodings_that_fit_their_type(tmp_path: Path) -> None:
+    made = LakeWriter(str(tmp_path)).write(MARCH, "event-1", COLUMNS, "at", batches(1, 5000))
+    group = pq.ParquetFile(made.files[0].path).metadata.row_group(0)
+    encodings = [set(group.column(index).encodings) for index in range(3)]
+    assert "DELTA_BINARY_PACKED" in encodings[0] & encodings[2]
+    assert "RLE_DICTIONARY" in encodings[1]
+    assert {group.column(index).compression for index in range(3)} == {"ZSTD"}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_flipped_bit_in_a_page_is_an_error(tmp_path: Path, share: float) -> None:
+    made = LakeWriter(str(tmp_path)).write(MARCH, "event-1", COLUMNS, "at", batches(1, 5000))
+    path = Path(made.files[0].path)
+    content = bytearray(path.read_bytes())
+    column = pq.ParquetFile(path).metadata.row_group(0).column(1)
+    content[column.data_page_offset + int(column.total_compressed_size * share * 0.5) + 40] ^= 1
+    path.write_bytes(content)
+    reader = LakeReader([str(tmp_path)])
+    with pytest.raises(CopyError):
+        reader.read_back([str(path)], COLUMNS, "at")
+    assert "sha256" in (reader.damaged(made.files[0]) or "")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 0.5, 0.99])
+def test_a_file_that_is_cut_off_is_an_error(root: str, kept: float) -> None:
+    made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches(1, 5000))
+    place = Place.of_root(root).below(f"{STEM}-0.parquet")
+    whole = place.storage.cat_file(place.path)
+    place.storage.pipe_file(place.path, whole[: int(len(whole) * kept) if kept < 1 else int(kept)])
+    reader = LakeReader([root])
+    with pytest.raises(CopyError):
+        reader.read_back([made.files[0].path], COLUMNS, "at")
+    assert "bytes, not" in (reader.damaged(made.files[0]) or "")
+
+
+def test_a_file_that_is_not_there_is_an_error(root: str) -> None:
+    missing = Place.of_root(root).below("nothing.parquet").url
+    with pytest.raises(CopyError, match="no such file"):
+        LakeReader([root]).read_back([missing], COLUMNS, "at")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"[]", b"{}", b'{"version": 2}', b'{"version": 1, "slice": {}}'],
+    ids=["", "list", "none", "2", "1"],
+)
+def test_a_manifest_that_is_none_says_so(text: bytes) -> None:
+    with pytest.raises(CopyError):
+        from_json(text, Place.of_root("memory://lake").below("x.manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("table", "folder"),
+    [
+        ("public.ticks", "public.ticks"),
+        ("odd/../schema.a b", "odd%2F..%2Fschema.a%20b"),
+        ("..", "%2E"),
+        (".hidden.x", "hidden.x"),
+    ],
+)
+def test_a_table_is_one_folder_whatever_its_name(table: str, folder: str) -> None:
+    assert table_folder(table) == folder
+
+
+def test_an_event_cannot_lead_out_of_the_folder() -> None:
+    names = Names.of(Place.of_root("memory://lake"), MARCH, "../../../x")
+    assert (
+        names.file(0).path
+        == "/lake/public.ticks/year=2026/month=03/20260301T000000Z-g1-%2F..%2F..%2Fx-0.parquet"
+    )
