@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
-from tidemill.domain.archive import ArchiveState, Measured
-from tidemill.retention.slices import Hold, Party, Slice, together
+from tidemill.domain.archive import ArchiveState, Measured, Source
+from tidemill.retention.slices import Hold, Party, Slice, late_name, together
 from tidemill.retention.transitions import (
     Action,
     Moved,
@@ -54,16 +55,29 @@ def restore(
     until: datetime,
     chunk: str,
     who: str,
-    why: str | None = None,
+    beside: Sequence[Slice] = (),
 ) -> Moved:
-    """Note that the rows are back, in `chunk`, until `until`. `found`: what was brought back, before the commit."""
-    if which.verified is None or found != which.verified.found:
-        expected = which.verified.found if which.verified else found
+    """Note that the rows are back, in `chunk`, until `until`.
+
+    `found`: what is in the chunk before the commit; `beside`: the range's other slices whose rows came back with these.
+    From then on the chunk is the first one's: should it be archived again, the others have no rows of their own.
+    """
+    proofs = [each.verified for each in (which, *beside)]
+    copies = [proof.found for proof in proofs if proof is not None]
+    if len(copies) != len(proofs):
+        return Refused("CHANGED", f"{which.id}: not all that left its range has a verified copy")
+    whole = together(copies) if beside else copies[0]
+    if found != whole:
         return Refused(
-            "CHANGED", f"{which.id}: what came back is not what left: {difference(expected, found)}; scrub it"
+            "CHANGED", f"{which.id}: what came back is not what left: {difference(whole, found)}; scrub it"
         )
-    told = {"restore_until": until, "chunk": chunk}
-    return step(which, Action.RESTORE, _S.RESTORED, at, Party.OPERATOR, who, why=why, **told)
+    is_first = all(which.id < other.id for other in beside)
+    told: dict[str, Any] = {
+        "restore_until": until,
+        "source": Source.CHUNK if is_first else Source.LATE,
+        "chunk": chunk if is_first else late_name(which.id),
+    }
+    return step(which, Action.RESTORE, _S.RESTORED, at, Party.OPERATOR, who, **told)
 
 
 def evict(

@@ -37,6 +37,10 @@ class ArchiveWork(Protocol):
         """Return a slice as it is now, None if the registry does not have it."""
         ...
 
+    async def of_table(self, table: str) -> list[Slice]:
+        """Return all slices of a table, oldest range first."""
+        ...
+
     async def of_event(self, event_id: str) -> list[Slice]:
         """Return the slices that have this request, or had it under an earlier seal."""
         ...

@@ -27,7 +27,7 @@ def why_not_dropped(which: Slice, now: datetime) -> str:
         _S.DROPPED: "it is dropped",
         _S.ABORTED: f"it was given up, and is tried again: {_reason(which)}",
         _S.QUARANTINED: f"a person must look at it: {_reason(which)}; then `tidemill retention retry` or `release`",
-        _S.HELD: f"it is held, {_reason(which)}: end that by `tidemill retention release`",
+        _S.HELD: f"it is held, {_reason(which)}: end that by `tidemill retention release --hold`",
         _S.RESTORED: f"it was restored, and leaves again after {moment(which.restore_until)}",
     }
     return told[which.state]

@@ -1,0 +1,90 @@
+"""What can be brought back from the lake, and what stands in the way: range by range. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tidemill.domain.archive import ArchiveState, SliceId
+from tidemill.retention.planning import Facts
+from tidemill.retention.reasons import moment
+from tidemill.retention.slices import Slice
+
+_S = ArchiveState
+
+
+@dataclass(frozen=True, slots=True)
+class RangeBack:
+    """A range that is to come back, with all its generations. `refused`: why it cannot, and what to do."""
+
+    table: str
+    start: datetime
+    end: datetime
+    slices: tuple[Slice, ...]
+    refused: str | None = None
+
+    @property
+    def row_count(self) -> int:
+        """Return how many rows come back."""
+        return sum(each.verified.found.row_count for each in self.slices if each.verified)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return how many bytes are read from the lake; 0 if the archiver did not tell."""
+        return sum(
+            file.size_bytes for each in self.slices if each.verified for file in each.verified.copy.files
+        )
+
+    @property
+    def files(self) -> int:
+        """Return how many files are read; 0 if the archiver did not tell."""
+        return sum(len(each.verified.copy.files) for each in self.slices if each.verified)
+
+
+def ranges_back(facts: Facts, first: datetime, last: datetime) -> list[RangeBack]:
+    """Return the archived ranges of a table that share time with `first <= time < last`, oldest first."""
+    by_range: dict[tuple[datetime, datetime], list[Slice]] = {}
+    for which in sorted(facts.slices, key=lambda each: each.id):
+        if which.id.end > first and which.id.start < last:
+            by_range.setdefault((which.id.start, which.id.end), []).append(which)
+    return [
+        _back(facts, slices)
+        for slices in by_range.values()
+        if any(each.stage in {_S.DROPPED, _S.RESTORED} for each in slices)
+    ]
+
+
+def _back(facts: Facts, slices: list[Slice]) -> RangeBack:
+    which = slices[0].id
+    gone = tuple(each for each in slices if each.state is _S.DROPPED)
+    return RangeBack(which.table, which.start, which.end, gone, _obstacle(facts, which, slices, gone))
+
+
+def _obstacle(facts: Facts, which: SliceId, slices: list[Slice], gone: tuple[Slice, ...]) -> str | None:
+    for each in slices:
+        if each.stage is _S.RESTORED:
+            return f"it is restored already, until {moment(each.restore_until)}"
+        if each.is_closed and each.state is not _S.DROPPED:
+            return (
+                f"its generation {each.id.generation} is {each.state}: wait until that is over; "
+                f"`tidemill retention why-not-dropped {which.table} {which.start.isoformat()}` says what it waits for"
+            )
+    chunk = next((chunk for chunk in facts.chunks if overlaps(which, chunk.start, chunk.end)), None)
+    if chunk is not None:
+        return (
+            f"somebody wrote rows into it since it was dropped, past Tidemill: chunk {chunk.chunk}. They leave as its "
+            "next generation; restore the range after that, or delete the rows and drop the chunk by hand"
+        )
+    if not any(each.verified and each.verified.found.row_count for each in gone):
+        return "there is no row in it"
+    if len({each.columns for each in gone}) > 1:
+        return (
+            "the table's columns changed between its generations, so that their rows cannot be proved together: "
+            "read the copies from the lake"
+        )
+    return None
+
+
+def overlaps(which: SliceId, start: datetime, end: datetime) -> bool:
+    """Return whether a slice's range shares time with a span."""
+    return which.end > start and which.start < end
