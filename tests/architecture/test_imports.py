@@ -64,6 +64,27 @@ def broken_contracts(source: Path) -> set[str]:
             "import asyncpg",
             "A context may declare tables, and nothing that connects",
         ),
+        (
+            "commands/planted.py",
+            "import pyarrow",
+            "Workflows, contexts and the vocabulary reach no driver, by any way",
+        ),
+        (
+            "transport/planted.py",
+            "import pyarrow",
+            "Arrow and its drivers are for the archive: no other process loads them",
+        ),
+        (
+            "storage/planted.py",
+            "import fsspec",
+            "The database's adapter knows Arrow, but nothing of the lake",
+        ),
+        (
+            "lakehouse/planted.py",
+            "import asyncpg",
+            "The lake knows no broker, and the database only as Iceberg's catalog",
+        ),
+        ("cli/planted.py", "import tidemill.lakehouse", "Only app names a concrete adapter or a context"),
         ("cli/planted.py", "import aiokafka", "The outside speaks to servers through adapters"),
         ("cli/planted.py", "import tidemill.storage", "Only app names a concrete adapter or a context"),
         ("devstack/planted.py", "import tidemill.contexts", "Only app names a concrete adapter or a context"),
