@@ -1,0 +1,189 @@
+"""Whatever an archiver says of its copies, no row leaves but behind a true one: every lie, in many types of columns."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+
+from tests.support import lying
+from tests.support.archiving import Archive
+from tests.support.lying import PAIRS, Lie, copied, fill
+from tidemill.domain.archival import ArchivalConfirmation, ArchivalStatus
+from tidemill.domain.archive import ArchiveState
+from tidemill.domain.decision import Rejected
+
+DIFFERENT = r"digest|rows|row_count"
+LIES = [
+    pytest.param(lying.no_file, "no such file", id="no file"),
+    pytest.param(lying.truncated, "arquet", id="truncated"),
+    pytest.param(lying.rotten, "sha256", id="a bit rotted"),
+    pytest.param(lying.flipped, r"checksum|CRC|ZSTD|corrupt", id="a bit flipped in a page with a checksum"),
+    pytest.param(lying.flipped_value, DIFFERENT, id="a bit of a value flipped"),
+    pytest.param(lying.columns_swapped, DIFFERENT, id="two columns swapped"),
+    pytest.param(lying.row_doubled, DIFFERENT, id="a row doubled"),
+    pytest.param(lying.row_doubled_for_another, DIFFERENT, id="a row doubled for another"),
+    pytest.param(lying.wrong_value, DIFFERENT, id="a wrong value under the right count and digest"),
+    pytest.param(lying.rows_swapped, DIFFERENT, id="two rows' values swapped in a column"),
+    pytest.param(lying.value_lost, DIFFERENT, id="a value lost"),
+    pytest.param(lying.column_left_out, "column", id="a column left out"),
+]
+
+
+async def requested(world: Archive) -> tuple[ArchivalConfirmation, list[lying.Copied], int]:
+    """An honest copy of a request for a chunk per type, before anything was said of it."""
+    await fill(world)
+    await world.settle()
+    honest, copies = copied(world, (await world.requests())[-1])
+    assert len(copies) == len(PAIRS)
+    return honest, copies, await world.hot()
+
+
+async def assert_all_set_aside(world: Archive, rows: int, reason: str) -> None:
+    """Every copy is quarantined with a reason; no row left, nobody was told so."""
+    await world.settle()
+    slices = await world.slices()
+    found = {each.id.start.year: (each.state.value, each.reason) for each in slices}
+    assert {each.state for each in slices} == {ArchiveState.QUARANTINED}, found
+    assert all(re.search(reason, each.reason or "") for each in slices), found
+    assert await world.hot() == rows
+    assert ArchivalStatus.COMPLETED not in {event.status for event in await world.events()}
+
+
+async def test_an_honest_archiver_is_believed_by_what_it_wrote(world: Archive) -> None:
+    """The other trials' copies without their lies: else what they show is nothing."""
+    honest, copies, _ = await requested(world)
+    plain = tuple(copy.rewritten(copy.table) for copy in copies)
+    await world.confirm(honest.model_copy(update={"chunks": plain}))
+    await world.settle()
+    assert set(await world.states()) == {"dropped"}
+    assert await world.hot() == 0
+
+
+@pytest.mark.parametrize(("lie", "reason"), LIES)
+async def test_a_lie_in_any_type_of_column_drops_nothing(world: Archive, lie: Lie, reason: str) -> None:
+    honest, copies, rows = await requested(world)
+    await world.confirm(honest.model_copy(update={"chunks": tuple(lie(copy) for copy in copies)}))
+    await assert_all_set_aside(world, rows, reason)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        pytest.param(lie.values[0], id=lie.id)
+        for lie in LIES
+        if lie.values[0] not in {lying.no_file, lying.rotten}  # nobody told of single files, or their hashes
+    ],
+)
+async def test_a_lie_in_five_fields_drops_nothing(world: Archive, lie: Lie) -> None:
+    honest, copies, rows = await requested(world)
+    for copy in copies:
+        lie(copy)
+    plain = {"event_id", "status", "completed_at", "lakehouse_path"}
+    await world.confirm(ArchivalConfirmation(**honest.model_dump(include=plain)))
+    await assert_all_set_aside(world, rows, ".")
+
+
+async def test_one_lie_among_honest_copies_stays_alone(world: Archive) -> None:
+    honest, copies, rows = await requested(world)
+    lied = (lying.wrong_value(copies[0]), *honest.chunks[1:])
+    await world.confirm(honest.model_copy(update={"chunks": lied}))
+    await world.settle()
+    assert await world.states() == ["quarantined", *["dropped"] * (len(copies) - 1)]
+    assert await world.hot() == rows // len(copies)
+
+
+async def test_the_files_of_another_event_are_no_copy(world: Archive) -> None:
+    """Each chunk is said to be where another chunk's true copy is, of the same request and of one before."""
+    await world.fill(1999)
+    await world.pool.execute(lying.MORE_COLUMNS)
+    await world.settle()
+    earlier = world.copy((await world.requests())[-1])
+    await world.confirm(earlier)
+    await world.settle()
+    await world.pool.execute(lying.MORE_COLUMNS.replace("add column", "add column if not exists"))
+    await world.fill(*PAIRS)
+    rows = await world.hot()
+    await world.settle()
+    honest, copies = copied(world, (await world.requests())[-1])
+    files = [copies[number - 1].told.files for number in range(len(copies))]
+    files[:3] = [earlier.chunks[0].files] * 3
+    lied = tuple(
+        copy.told.model_copy(update={"files": file}) for copy, file in zip(copies, files, strict=True)
+    )
+    await world.confirm(honest.model_copy(update={"chunks": lied}))
+    await world.settle()
+    assert set(await world.states()) == {"dropped", "quarantined"}
+    assert (await world.states()).count("dropped") == 1
+    assert await world.hot() == rows
+
+
+async def resealed(world: Archive) -> tuple[ArchivalConfirmation, int]:
+    """A request whose rows changed behind the seal, and the true copy of the one before."""
+    await fill(world)
+    await world.settle()
+    stale = world.copy((await world.requests())[-1])
+    await world.confirm(stale)
+    await world.round()  # verified, and not dropped yet
+    await world.fill(*PAIRS, rows=1)
+    await world.settle()
+    assert set(await world.states()) == {"requested"}
+    return stale, await world.hot()
+
+
+async def test_a_stale_event_id_is_ignored(world: Archive) -> None:
+    stale, rows = await resealed(world)
+    for again in (stale, stale.model_copy(update={"chunks": ()})):
+        folded = await world.confirm(again)
+        assert isinstance(folded.rejected, Rejected)
+        assert folded.rejected.code == "STALE_ARCHIVAL"
+        assert len(folded.ignored) == len(PAIRS)
+    await world.settle()
+    assert set(await world.states()) == {"requested"}
+    assert await world.hot() == rows
+
+
+async def test_a_made_up_event_id_is_ignored(world: Archive) -> None:
+    honest, _, rows = await requested(world)
+    folded = await world.confirm(honest.model_copy(update={"event_id": honest.event_id[:-1] + "x"}))
+    assert folded.rejected is not None
+    assert folded.rejected.code == "UNKNOWN_ARCHIVAL"
+    await world.settle()
+    assert set(await world.states()) == {"requested"}
+    assert await world.hot() == rows
+
+
+async def test_the_copy_of_an_earlier_seal_is_no_copy(world: Archive) -> None:
+    """The right event, chunks, counts and digests: but the files are those of the request before."""
+    stale, rows = await resealed(world)
+    honest = world.copy((await world.requests())[-1])
+    lied = tuple(
+        new.model_copy(update={"files": old.files})
+        for new, old in zip(honest.chunks, stale.chunks, strict=True)
+    )
+    await world.confirm(honest.model_copy(update={"chunks": lied}))
+    await assert_all_set_aside(world, rows, DIFFERENT)
+
+
+async def test_a_copy_that_changes_behind_its_confirmation_is_no_copy(world: Archive) -> None:
+    honest, copies, rows = await requested(world)
+    await world.confirm(honest)
+    for copy in copies:
+        lying.flipped_value(copy)
+    await assert_all_set_aside(world, rows, "bytes|sha256")
+
+
+async def test_what_is_set_aside_is_asked_for_again_by_an_operator_alone(world: Archive) -> None:
+    """A second confirmation, even an honest one, moves nothing that a person has to look at."""
+    honest, copies, rows = await requested(world)
+    saved = world.lake.with_name("saved")
+    shutil.copytree(world.lake, saved)
+    await world.confirm(
+        honest.model_copy(update={"chunks": tuple(lying.wrong_value(copy) for copy in copies)})
+    )
+    await world.settle()
+    shutil.copytree(saved, world.lake, dirs_exist_ok=True)
+    folded = await world.confirm(honest)
+    assert {each.code for each in folded.ignored} == {"ARCHIVAL_QUARANTINED"}
+    await assert_all_set_aside(world, rows, DIFFERENT)
