@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, LakeType, SliceId
+from tidemill.domain.errors import CopyError
 from tidemill.lakehouse.arrow import conform, schema_of
 from tidemill.lakehouse.digest import Digest
 from tidemill.lakehouse.layout import Manifest, Names, from_json, table_folder, to_json
@@ -49,23 +50,16 @@ class LakeWriter:
     def find(self, slice_: SliceId, event_id: str) -> Manifest | None:
         """Return the complete copy that this event left, if there is one: answer with it, copy nothing.
 
+        One that cannot be read, or that is not whole, is none: it is copied again.
+
         Raises:
-            CopyError: there is a manifest that nobody can read.
             Unavailable: the lake cannot be read.
         """
         names = Names.of(self._root, slice_, event_id)
-        with reading(names.manifest.url):
-            there = {place.path for place in names.existing()}
-            if names.manifest.path not in there:
-                return None
-            with names.manifest.open() as file:
-                manifest = from_json(file.read(), names.manifest)
-            whole = all(
-                names.file(number).path in there
-                and names.file(number).storage.size(names.file(number).path) == file.size_bytes
-                for number, file in enumerate(manifest.files)
-            )
-        return manifest if whole else None
+        try:
+            return _whole(names)
+        except CopyError:
+            return None
 
     def write(
         self,
@@ -119,6 +113,21 @@ class LakeWriter:
                 if earlier != event_id:
                     self.remove(slice_, earlier)
         return LakePlace(self._root.below(table_folder(table)).url, "parquet")
+
+
+def _whole(names: Names) -> Manifest | None:
+    """Return the manifest that is there, if the files that it tells of are there too."""
+    with reading(names.manifest.url):
+        there = {place.path for place in names.existing()}
+        if names.manifest.path not in there:
+            return None
+        with names.manifest.open() as file:
+            manifest = from_json(file.read(), names.manifest)
+        places = [names.file(number) for number in range(len(manifest.files))]
+        if any(place.path not in there for place in places):
+            return None
+        sizes = [place.storage.size(place.path) for place in places]
+    return manifest if sizes == [file.size_bytes for file in manifest.files] else None
 
 
 class _Copy:

@@ -12,12 +12,15 @@ import adbc_driver_postgresql.dbapi as driver
 import pyarrow as pa
 from adbc_driver_postgresql import StatementOptions
 
-from tidemill.domain.errors import TidemillError, Unavailable
+from tidemill.domain.errors import ContractError, TidemillError, Unavailable
 from tidemill.storage.digesting import PINNED
 from tidemill.storage.errors import meaning
 
-BATCH_BYTES: Final = 32 << 20
+BATCH_BYTES: Final = 8 << 20
+"""Measured beside 32 MB: as quick, with half the time in the kernel, for memory that was just let go is used again."""
 
+
+_WRITES: Final = "25006"
 
 # libpq's own deadlines: a server that vanishes without a word is given up after half a minute.
 _LIBPQ: Final = {
@@ -44,6 +47,7 @@ def read(
 
     Raises:
         Unavailable: the server is away, or went away.
+        ContractError: the statement would write.
         TidemillError: what else the server said, as `storage.errors` understands it.
     """
     with (
@@ -87,4 +91,6 @@ def _translated() -> Iterator[None]:
 def _meaning(error: adbc_driver_manager.Error) -> TidemillError:
     if error.sqlstate is None:
         return Unavailable("database", str(error))
+    if error.sqlstate == _WRITES:  # we made the transaction read-only: the server is no standby
+        return ContractError(f"the statement would write: {error}")
     return meaning(error.sqlstate, str(error))

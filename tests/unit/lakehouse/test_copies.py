@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ import pytest
 from tests.support.batches import batch_of
 from tidemill.domain.archive import LakeColumn, LakeType, SliceId
 from tidemill.domain.errors import CopyError, Unavailable
+from tidemill.lakehouse.arrow import schema_of
 from tidemill.lakehouse.layout import Names, from_json, table_folder
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.places import Place
@@ -120,6 +122,52 @@ def test_a_copy_without_all_of_its_files_is_none(root: str) -> None:
     place.storage.rm_file(place.path)
     assert LakeWriter(root).find(MARCH, "event-1") is None
     assert "no such file" in (LakeReader([root]).damaged(made.files[0]) or "")
+
+
+def test_a_copy_whose_manifest_cannot_be_read_is_made_again(root: str) -> None:
+    made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
+    place = Place.of_root(root).below(f"{STEM}.manifest.json")
+    place.storage.pipe_file(place.path, b"{")
+    assert LakeWriter(root).find(MARCH, "event-1") is None
+    assert LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches()) == made
+
+
+def test_duckdb_reads_a_copy_and_knows_nothing_of_us(tmp_path: Path) -> None:
+    columns = tuple(
+        LakeColumn(f"a {kind}", str(kind), kind, nullable=True, precision=digits, scale=digits // 2)
+        for kind in LakeType
+        for digits in [20 if kind is LakeType.DECIMAL else 0]
+    )
+    rows = pa.RecordBatch.from_arrays(
+        [pa.nulls(3, field.type) for field in schema_of(columns)], schema=schema_of(columns)
+    )
+    at = pa.array([1_772_323_200_000_000] * 3, pa.int64()).view(pa.timestamp("us", "UTC"))
+    rows = rows.set_column(len(columns) - 1, schema_of(columns)[-1], at)
+    LakeWriter(str(tmp_path)).write(MARCH, "event-1", columns, columns[-1].name, [rows])
+    with duckdb.connect() as outsider:
+        found = outsider.sql(
+            f"select * from read_parquet('{tmp_path}/**/*.parquet', hive_partitioning = true)"
+        )
+        assert dict(zip(found.columns, map(str, found.types), strict=True)) == {
+            "a boolean": "BOOLEAN",
+            "a int16": "SMALLINT",
+            "a int32": "INTEGER",
+            "a int64": "BIGINT",
+            "a float32": "FLOAT",
+            "a float64": "DOUBLE",
+            "a decimal": "DECIMAL(20,10)",
+            "a text": "VARCHAR",
+            "a bytes": "BLOB",
+            "a uuid": "UUID",
+            "a date": "DATE",
+            "a time": "TIME",
+            "a timestamp": "TIMESTAMP",
+            "a instant": "TIMESTAMP WITH TIME ZONE",
+            "year": "BIGINT",
+            "month": "VARCHAR",
+        }
+        counted = found.aggregate('count(*), epoch_us(max("a instant"))').fetchall()
+        assert counted == [(3, 1_772_323_200_000_000)]
 
 
 def test_a_copy_is_removed_whole_and_no_other_with_it(root: str) -> None:
