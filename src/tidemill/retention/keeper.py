@@ -241,12 +241,17 @@ class _Table:
                 await self._again(slices)
 
     async def _again(self, slices: Sequence[Slice]) -> None:
+        """Look at the rows again first: if a stranger changed them, no archiver will ever see what was sealed."""
+        found = {each.id: await self._store.measure(each, self._policy.time_column) for each in slices}
         async with self._store.transaction(self._keeper.claim()) as work:
-            asked = [
-                await self._store_step(work, machine.request_again(each, work.at, limits=self._limits))
-                for each in slices
-            ]
-            self._announce(work, [step.after for step in asked if step is not None])
+            asked = []
+            for each in slices:
+                moved: Moved = machine.reseal(each, work.at, found=found[each.id])
+                if isinstance(moved, Refused):
+                    moved = machine.request_again(each, work.at, limits=self._limits)
+                asked.append(await self._store_step(work, moved))
+            again = [step.after for step in asked if step is not None and step.action is Action.REQUEST_AGAIN]
+            self._announce(work, again)
 
     def _overdue(self, slices: Iterable[Slice]) -> list[Slice]:
         now = self._keeper.now()

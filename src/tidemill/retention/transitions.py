@@ -66,6 +66,8 @@ TRANSITIONS: Final = frozenset({
     (_S.COPYING,     Action.REQUEST_AGAIN, _S.REQUESTED,   Party.SERVICE),
     (_S.CONFIRMED,   Action.VERIFY,        _S.VERIFIED,    Party.SERVICE),
     (_S.CONFIRMED,   Action.QUARANTINE,    _S.QUARANTINED, Party.SERVICE),
+    (_S.REQUESTED,   Action.RESEAL,        _S.SEALED,      Party.SERVICE),
+    (_S.COPYING,     Action.RESEAL,        _S.SEALED,      Party.SERVICE),
     (_S.CONFIRMED,   Action.RESEAL,        _S.SEALED,      Party.SERVICE),
     (_S.VERIFIED,    Action.RESEAL,        _S.SEALED,      Party.SERVICE),
     (_S.VERIFIED,    Action.DROP,          _S.DROPPED,     Party.SERVICE),

@@ -59,6 +59,28 @@ async def test_a_stranger_who_writes_behind_the_seal_stops_the_drop(world: Archi
     assert await world.hot() == 0
 
 
+async def test_a_stranger_who_writes_before_the_copy_is_made_has_another_one_asked_for(
+    world: Archive,
+) -> None:
+    """The archiver sees that the rows are not those of the request; asked again, it would see so for ever."""
+    await world.fill(2010)
+    await world.settle()
+    (first,) = await world.requests()
+    await world.fill(2010, rows=1)
+    differs = world.copy(first).model_copy(
+        update={"status": ArchivalStatus.FAILED, "chunks": (), "error_code": "DIGEST_DIFFERS"}
+    )
+    await world.confirm(differs)
+    await world.let_pass(timedelta(minutes=2))
+    await world.settle()
+    second = (await world.requests())[-1]
+    assert second.supersedes == (first.event_id,)
+    assert second.chunks[0].row_count == (first.chunks[0].row_count or 0) + 1
+    await world.answer()
+    await world.settle()
+    assert await world.states() == ["dropped"]
+
+
 async def test_no_answer_leads_to_another_request_and_then_to_an_open_range(world: Archive) -> None:
     await world.fill(2010)
     rows = await world.hot()
