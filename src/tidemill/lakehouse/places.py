@@ -92,7 +92,7 @@ def allowed(path: str, roots: Sequence[Place]) -> Place:
         place = _in_storage_of(root, path)
         if place is not None and root.contains(place):
             return place
-    raise PathRefused(path, "it is not below an allowed root; see TIDEMILL_RETENTION_LAKE_ROOTS")
+    raise PathRefused(path, "it is not below an allowed root; see TIDEMILL_RETENTION_ROOTS")
 
 
 @contextmanager
