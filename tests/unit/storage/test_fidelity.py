@@ -24,7 +24,7 @@ SPELLED = {
 
 def judged(*chain: str, typmod: int = -1) -> LakeColumn | Refusal:
     shape = shape_of([Attribute("x", "its type", True, chain, typmod)])
-    return (*shape.columns, *shape.refused)[0]
+    return shape.columns[0] if shape.columns else shape.refused[0]
 
 
 def numeric(precision: int, scale: int) -> LakeColumn | Refusal:
