@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Final
 
 import fsspec
@@ -70,8 +72,18 @@ class Place:
         self.storage.invalidate_cache()
         return [Place(self.storage, path) for path in sorted(self.storage.find(self.path))]
 
+    def size_bytes(self) -> int:
+        """Return the file's size. Raises `CopyError` for what is no file: a pipe would be waited for without end."""
+        if self.is_local:
+            found = Path(self.path).stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise CopyError(self.url, "it is no plain file")
+            return found.st_size
+        return int(self.storage.size(self.path) or 0)
+
     def open(self) -> IO[bytes]:
-        """Open the file to read it."""
+        """Open the file to read it. Raises `CopyError` for what is no file."""
+        self.size_bytes()
         opened: IO[bytes] = self.storage.open(self.path, "rb")
         return opened
 

@@ -104,24 +104,30 @@ class LakeReader:
         """Yield the same rows as COPY takes them, for `storage.restoring.restore_batches`. Raises as `read_back`."""
         return copy_parts(self.batches(files, columns, time_column, bounds), columns)
 
+    def files_below(self, path: str) -> list[str]:
+        """Return the Parquet files below a place that no confirmation listed. Raises as `read_back`."""
+        return [place.url for place in self._parquet_files(path)]
+
     def damaged(self, file: LakeFile) -> str | None:
-        """Return what is wrong with a file (gone, other size, other sha256), None if nothing is.
+        """Return what is wrong with a file (gone, other size, no Parquet, other sha256), None if nothing is.
 
         Raises:
             PathRefused: it is not below an allowed root.
             Unavailable: the lake does not answer.
         """
         place = allowed(file.path, self._roots)
-        found, size = hashlib.sha256(), 0
+        found = hashlib.sha256()
         try:
-            with reading(place.url), place.open() as opened:
-                while piece := opened.read(_BUFFER_BYTES):
-                    found.update(piece)
-                    size += len(piece)
+            with reading(place.url):
+                size = place.size_bytes()
+                if size != file.size_bytes:
+                    return f"it has {size} bytes, not {file.size_bytes}"
+                _demand_parquet(place)  # hashing a disk's worth of zeros would take hours
+                with place.open() as opened:
+                    while piece := opened.read(_BUFFER_BYTES):
+                        found.update(piece)
         except CopyError as error:
             return error.detail
-        if size != file.size_bytes:
-            return f"it has {size} bytes, not {file.size_bytes}"
         hexadecimal = found.hexdigest()
         return None if hexadecimal == file.sha256 else f"its sha256 is {hexadecimal}, not {file.sha256}"
 
@@ -165,8 +171,14 @@ def _batches(place: Place, columns: Sequence[LakeColumn]) -> Iterator[pa.RecordB
             yield batch
 
 
+def _demand_parquet(place: Place) -> None:
+    with _opened(place) as source:
+        pq.read_metadata(source)
+
+
 @contextmanager
 def _opened(place: Place) -> Iterator[Any]:
+    place.size_bytes()
     with pa.OSFile(place.path) if place.is_local else place.open() as source:
         yield source
 
