@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -85,7 +85,7 @@ def plainly(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=False)
 
 
-async def fill(world: Archive, years: Mapping[int, Pair] = PAIRS) -> None:
+async def fill(world: Archive, years: Iterable[int] = PAIRS) -> None:
     """Make a chunk for every pair, with values in every column."""
     await world.pool.execute(MORE_COLUMNS)
     await world.fill(*years)

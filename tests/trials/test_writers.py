@@ -1,0 +1,72 @@
+"""Writers against seals and drops: late rows, transactions that are open when the archive comes, and none lost.
+
+`TIDEMILL_ARCHIVE_CYCLES` (default 10; the trials take 200) says how many chunks leave. `-s` shows the figures.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.support.archiving import Archive
+from tests.support.siege import Siege, account, siege
+from tidemill.domain.archive import ArchiveState
+
+CYCLES = int(os.environ.get("TIDEMILL_ARCHIVE_CYCLES", "10"))
+
+
+async def undisturbed(found: Siege, day: int) -> None:
+    """Nobody but the writers is in the way."""
+
+
+async def commits_while_the_seal_waits(found: Siege, day: int) -> None:
+    await found.meets(day, within=True)
+
+
+async def commits_after_the_seal_gave_up(found: Siege, day: int) -> None:
+    await found.meets(day, within=False)
+
+
+async def commits_while_the_drop_waits(found: Siege, day: int) -> None:
+    await found.until(ArchiveState.VERIFIED, day)
+    await found.meets(day, within=True)
+
+
+async def commits_after_the_drop_gave_up(found: Siege, day: int) -> None:
+    await found.until(ArchiveState.VERIFIED, day)
+    await found.meets(day, within=False)
+
+
+KINDS = (
+    undisturbed,
+    commits_while_the_seal_waits,
+    commits_while_the_drop_waits,
+    commits_after_the_seal_gave_up,
+    commits_after_the_drop_gave_up,
+)
+
+
+@pytest.mark.timeout(3600)
+async def test_every_acknowledged_row_is_somewhere_exactly_once(world: Archive, database: str) -> None:
+    async with siege(world, seed=20260101) as found:
+        for cycle in range(CYCLES):
+            day = found.day
+            await found.next_day()
+            await KINDS[cycle % len(KINDS)](found, day)
+            await found.until(ArchiveState.DROPPED, day)
+        midway = len(found.acknowledged)
+    await found.settle()
+    seen = await account(database, world.lake)
+    slices = Counter(each.source.value for each in await world.slices())
+    sys.stdout.write(
+        f"{CYCLES} cycles, {found.rounds} rounds: {len(found.acknowledged):,} rows acknowledged ({found.late:,} late); "
+        f"{sum(seen.hot.values()):,} hot, {sum(seen.cold.values()):,} cold, {sum(seen.late.values()):,} late; "
+        f"slices {dict(slices)}; waited {dict(found.troubles)}; refused {dict(found.refused)}\n"
+    )
+    assert seen.total == Counter(found.acknowledged)
+    assert midway <= sum(seen.total.values())
+    assert seen.cold
+    assert seen.hot, "the present is not archived"
