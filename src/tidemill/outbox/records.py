@@ -26,7 +26,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
-from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Lane
 from tidemill.outbox.ports import Headers, OutboundRecord, OutboxItem, ParkedRecord
 from tidemill.outbox.tails import Sent
@@ -37,6 +36,9 @@ _SPECVERSION: Final = ("ce_specversion", b"1.0")
 _CONTENT_TYPE: Final = ("content-type", b"application/avro")
 _SUBJECTS_KEPT: Final = 4096
 
+_record = tuple.__new__
+"""Makes a record in half the time that the class takes, twice per command."""
+
 
 class RecordBuilder:
     """Makes the records of one lane."""
@@ -45,7 +47,7 @@ class RecordBuilder:
         """`withdrawn`: (first, last) of every span of events that are not in force any more."""
         self._lane = lane
         self._timeline = ("tm_timeline", b"%d" % timeline)
-        self._outcome_prefix = f"{lane.aggregate}/{lane.partition}/"
+        self._outcome_prefix = f"{lane.aggregate}/{lane.partition}/".encode()
         self._fixed: Headers = [
             _SPECVERSION,
             ("ce_source", f"/tidemill/{lane.aggregate}".encode()),
@@ -70,11 +72,27 @@ class RecordBuilder:
         """
         events, others, waiting = [], [], iter(outcomes)
         for item in items:
-            common = self._common(item)
+            common, command_id = self._common(item)
+            sequence = ("tm_sequence", b"%d" % item.sequence)
             if item.payload is not None and item.sequence > sent.sequence:
-                events.append(self._event(item, common))
+                headers = [
+                    *common,
+                    ("ce_id", b"%b:%d" % (command_id, item.item + 1)),
+                    self._event_types.get(item.event_type) or self._event_type(item.event_type),
+                    ("tm_chain", b"%d" % item.chain),
+                    sequence,
+                ]
+                events.append(_record(OutboundRecord, (item.key, item.payload, headers)))
             if item.item == 0 and item.position > sent.outcomes:
-                others.append(self._outcome(*next(waiting), common))
+                head, value = next(waiting)
+                if head is not item:  # it carries the number of the position's last event
+                    sequence = ("tm_sequence", b"%d" % head.sequence)
+                common += (
+                    ("ce_id", self._outcome_prefix + b"%d" % item.position),
+                    self._outcome_type,
+                    sequence,
+                )
+                others.append(_record(OutboundRecord, (item.key, value, common)))
         return events, others
 
     def dead_letters(
@@ -82,26 +100,6 @@ class RecordBuilder:
     ) -> list[OutboundRecord]:
         """Return the records behind `items` as they came, with what is wrong with them in Kafka Connect's headers."""
         return [self._dead_letter(item, record) for item, record in zip(items, parked, strict=True)]
-
-    def _event(self, item: OutboxItem, common: Headers) -> OutboundRecord:
-        assert item.command_id is not None, "only a command has events"
-        headers = [
-            *common,
-            ("ce_id", event_id(item.command_id, item.item + 1).encode()),
-            self._event_types.get(item.event_type) or self._event_type(item.event_type),
-            ("tm_chain", b"%d" % item.chain),
-            ("tm_sequence", b"%d" % item.sequence),
-        ]
-        return OutboundRecord(item.key, item.payload, headers)
-
-    def _outcome(self, item: OutboxItem, value: bytes, common: Headers) -> OutboundRecord:
-        headers = [
-            *common,
-            ("ce_id", f"{self._outcome_prefix}{item.position}".encode()),
-            self._outcome_type,
-            ("tm_sequence", b"%d" % item.sequence),
-        ]
-        return OutboundRecord(item.key, value, headers)
 
     def _dead_letter(self, item: OutboxItem, record: ParkedRecord) -> OutboundRecord:
         place = [
@@ -111,21 +109,22 @@ class RecordBuilder:
         ]
         return OutboundRecord(record.key, record.value, [*record.headers, *_errors(record), *place])
 
-    def _common(self, item: OutboxItem) -> Headers:
-        """Return the headers that an event and an outcome of the same command share, in a list of their own."""
-        if item.at != self._at:  # one time per batch
+    def _common(self, item: OutboxItem) -> tuple[Headers, bytes]:
+        """Return the headers that a command's events and outcome share, in a list of their own, and its id."""
+        if item.at is not self._at:  # one time per batch
             self._at = item.at
             self._timed = [*self._fixed, ("ce_time", f"{item.at:%Y-%m-%dT%H:%M:%S.%f}Z".encode())]
         headers = self._timed + (self._subjects.get(item.key) or self._subject(item.key))
         if item.correlation is not None:
             headers.append(("ce_correlationid", item.correlation.encode()))
-        cause = item.client_id or item.command_id
+        command_id = item.command_id.encode() if item.command_id is not None else None
+        cause = item.client_id.encode() if item.client_id is not None else command_id
         if cause is not None:
-            headers.append(("ce_causationid", cause.encode()))
+            headers.append(("ce_causationid", cause))
         if item.trace is not None:
             headers.append(("traceparent", item.trace.encode()))
         headers.append(("tm_position", b"%d" % item.position))
-        return headers
+        return headers, command_id or b""
 
     def _subject(self, key: bytes | None) -> Headers:
         """Return the subject's header, or none: a key may be any bytes, an attribute of CloudEvents may not."""

@@ -164,5 +164,7 @@ def test_every_header_is_documented() -> None:
     (letter,) = RecordBuilder(LANE, 1).dead_letters([item()], [parked])
     documented = set(re.findall(r"^\| `([\w.-]+)` \|", text, re.MULTILINE))
     bare = fitted(letter, parked, 1, 0)
-    sent = {name for record in (event, outcome, letter, bare) for name, _ in record.headers}
+    after_a_restore = RecordBuilder(LANE, 2, ((3, 4),))
+    (forked,), _ = after_a_restore.events_and_outcomes([item()], [(item(), b"outcome")], Sent(0, 0, 0))
+    sent = {name for record in (event, outcome, letter, bare, forked) for name, _ in record.headers}
     assert sent == documented

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.schemas import Message
@@ -93,27 +93,61 @@ class AvroOutcomeCodec:
         return self._outcomes.decode(value)[1]
 
     def _encode(self, place: bytes, where: bytes, item: OutboxItem) -> bytes:
-        outcome, detail, correlation = item.outcome, item.detail, item.correlation
-        success, affected, fate = _fate(outcome, item.original, item.code, item.event_type)
+        correlation, detail = item.correlation, item.detail
+        shared = _shared(
+            item.outcome, item.original, item.code, item.event_type, item.seconds, item.service, item.at
+        )
         return b"".join(
             (
                 self._prefix,
-                success,
-                _text(b"%b%d" % (place, item.position)) if outcome == _APPLIED else _NULL,
-                affected,
-                _seconds(item.seconds),
+                shared.success,
+                _text(b"%b%d" % (place, item.position)) if item.outcome == _APPLIED else _NULL,
+                shared.cost,
                 _NULL if detail is None else _text(detail.encode()),
                 _written(item.client_id or item.command_id),
-                _frequent(item.service),
+                shared.service,
                 _NULL if correlation is None else _text(correlation.encode()),
-                fate,
+                shared.fate,
                 where,
                 encode_long(item.record_offset),
                 encode_long(item.position),
                 encode_long(item.sequence),
-                _instant(item.at),
+                shared.at,
             )
         )
+
+
+class _Shared(NamedTuple):
+    """The parts of a message that are the same for most records of a batch."""
+
+    success: bytes
+    cost: bytes
+    service: bytes
+    fate: bytes
+    at: bytes
+
+
+@lru_cache(maxsize=1024)
+def _shared(
+    outcome: bytes | None,
+    original: bytes | None,
+    code: str | None,
+    event_type: str | None,
+    seconds: float,
+    service: str | None,
+    at: datetime,
+) -> _Shared:
+    """Raises `KeyError` for an item that carries no outcome."""
+    applied = outcome == _APPLIED
+    first = None if original is None else Outcome.of_letter(original).value
+    affected = b"\x02" if applied and event_type is not None else b"\x00"
+    return _Shared(
+        success=b"\x01" if applied or original == _APPLIED else b"\x00",
+        cost=affected + pack_double(seconds),
+        service=_optional(service),
+        fate=_SYMBOLS[outcome or b""] + _optional(first) + _optional(code),
+        at=encode_long((at - _EPOCH) // _MICROSECOND),
+    )
 
 
 def _text(encoded: bytes) -> bytes:
@@ -128,33 +162,5 @@ def _written(command_id: str | None) -> bytes:
     return _UUID_FOLLOWS + encoded if len(encoded) == _UUID_LENGTH else _text(encoded)
 
 
-@lru_cache(maxsize=1024)
-def _frequent(text: str | None) -> bytes:
+def _optional(text: str | None) -> bytes:
     return _NULL if text is None else _text(text.encode())
-
-
-@lru_cache(maxsize=1024)
-def _fate(
-    outcome: bytes | None, original: bytes | None, code: str | None, event_type: str | None
-) -> tuple[bytes, bytes, bytes]:
-    """Return success; affected rows; outcome, original and code.
-
-    Raises `KeyError` for an item that carries no outcome.
-    """
-    applied = outcome == _APPLIED
-    first = None if original is None else Outcome.of_letter(original).value
-    return (
-        b"\x01" if applied or original == _APPLIED else b"\x00",
-        b"\x02" if applied and event_type is not None else b"\x00",
-        _SYMBOLS[outcome or b""] + _frequent(first) + _frequent(code),
-    )
-
-
-@lru_cache(maxsize=64)
-def _seconds(seconds: float) -> bytes:
-    return pack_double(seconds)
-
-
-@lru_cache(maxsize=64)
-def _instant(at: datetime) -> bytes:
-    return encode_long((at - _EPOCH) // _MICROSECOND)
