@@ -17,7 +17,7 @@ from datetime import datetime
 
 from tidemill.clock import Clock
 from tidemill.domain.archival import ArchivalStatus
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive import ArchiveState, Source
 from tidemill.domain.errors import CopyError, Fenced, TransientError
 from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
@@ -193,7 +193,8 @@ class _Table:
                 return
             await work.lock_ranges(which.id.table)
             await work.lock_rows(which)  # writers in flight end first
-            await work.adopt_late(which)
+            if which.source is Source.LATE:  # a chunk has its rows; late ones of its range wait for a slice of theirs
+                await work.adopt_late(which)
             holds = await work.holds(which.id.table)
             sealed = machine.seal(chosen.after, work.at, columns=columns, holds=holds)
             await self._store_step(work, sealed)

@@ -112,6 +112,26 @@ async def test_late_rows_wait_and_are_archived_in_turn(world: Archive) -> None:
     assert (await world.hot(), await world.late()) == (0, 0)
 
 
+async def test_late_rows_do_not_join_the_chunk_that_a_stranger_made_in_their_range(world: Archive) -> None:
+    """They are in another place: whoever copies and drops that chunk does not copy and drop them."""
+    await world.fill(2010)
+    await world.settle()
+    await world.answer()
+    await world.settle()
+    await world.fill(2010, rows=2)
+    await world.pool.execute("""
+        insert into tm_late.public__market_data (time, symbol, price, source, command_id, tm_range_start)
+        select range_start + interval '3 days', 'L', 1.5, 'late', gen_random_uuid(), range_start from tm.archive
+    """)
+    for _ in range(2):
+        await world.settle()
+        await world.answer()
+        await world.settle()
+    assert await world.states() == ["dropped"] * 3
+    assert sorted(each.source.value for each in await world.slices()) == ["chunk", "chunk", "late"]
+    assert (await world.hot(), await world.late()) == (0, 0)
+
+
 async def test_late_rows_of_a_range_that_opens_again_go_back_to_the_table(world: Archive) -> None:
     await world.fill(2010)
     rows = await world.hot()
