@@ -1,0 +1,142 @@
+"""Commits to Iceberg whose answer is lost, refused or repeated: one copy, and nothing in use is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+
+from tests.support.archival import DAY, START, TABLE
+from tests.support.databases import execute
+from tidemill.domain.archive import LakeColumn, LakeType, SliceId
+from tidemill.domain.errors import Unavailable, UsageError
+from tidemill.lakehouse.iceberg import IcebergLake, open_catalog
+
+COLUMNS = (
+    LakeColumn("time", "timestamp with time zone", LakeType.INSTANT, nullable=False),
+    LakeColumn("value", "smallint", LakeType.INT16, nullable=True),
+)
+MORE = (*COLUMNS, LakeColumn("note", "text", LakeType.TEXT, nullable=True))
+DAY_ONE, DAY_TWO = (SliceId(TABLE, START + number * DAY, START + (number + 1) * DAY) for number in range(2))
+NAME = ("public", "readings")
+
+
+@pytest.fixture
+def catalog(database: str, tmp_path: Path) -> Iterator[Catalog]:
+    execute(database, "create schema lake")
+    opened = open_catalog(database, str(tmp_path), schema="lake")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def lake(catalog: Catalog, tmp_path: Path) -> IcebergLake:
+    return IcebergLake(catalog, str(tmp_path))
+
+
+def written(
+    lake: IcebergLake, slice_: SliceId, event_id: str, columns: tuple[LakeColumn, ...] = COLUMNS
+) -> Any:
+    times = pa.array([slice_.start, slice_.start + timedelta(hours=1)], pa.timestamp("us", "UTC"))
+    arrays = [times, pa.array([1, 2], pa.int16()), pa.array(["a", None], pa.string())]
+    names = [column.name for column in columns]
+    batch = pa.RecordBatch.from_arrays(arrays[: len(names)], names)
+    return lake.write(slice_, event_id, columns, "time", [batch])
+
+
+def rows(catalog: Catalog) -> int:
+    return int(catalog.load_table(NAME).scan().to_arrow().num_rows)
+
+
+def interfere(
+    monkeypatch: pytest.MonkeyPatch, catalog: Catalog, fault: Exception, *, commit: bool, times: int
+) -> None:
+    """Make commits fail `times` times, after they were done or instead."""
+    whole, left = catalog.commit_table, [times]
+
+    def commit_table(*arguments: Any, **options: Any) -> Any:
+        if left[0] <= 0:
+            return whole(*arguments, **options)
+        left[0] -= 1
+        if commit:
+            whole(*arguments, **options)
+        raise fault
+
+    monkeypatch.setattr(catalog, "commit_table", commit_table)
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_an_unknown_result_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch, catalog: Catalog, lake: IcebergLake, commit: bool
+) -> None:
+    copy = written(lake, DAY_ONE, "one")
+    interfere(monkeypatch, catalog, CommitStateUnknownException("lost"), commit=commit, times=1)
+    place = lake.publish(TABLE, "one", {DAY_ONE: copy}, ())
+    assert rows(catalog) == 2
+    assert len(catalog.load_table(NAME).snapshots()) == 1
+    assert place.snapshot_id == catalog.load_table(NAME).snapshots()[0].snapshot_id
+
+
+def test_who_was_not_first_tries_again(
+    monkeypatch: pytest.MonkeyPatch, catalog: Catalog, lake: IcebergLake
+) -> None:
+    copy = written(lake, DAY_ONE, "one")
+    interfere(monkeypatch, catalog, CommitFailedException("another was first"), commit=False, times=3)
+    lake.publish(TABLE, "one", {DAY_ONE: copy}, ())
+    assert rows(catalog) == 2
+
+
+def test_what_stays_unknown_is_said_and_nothing_is_deleted(
+    monkeypatch: pytest.MonkeyPatch, catalog: Catalog, lake: IcebergLake
+) -> None:
+    copy = written(lake, DAY_ONE, "one")
+    with monkeypatch.context() as patched:
+        interfere(patched, catalog, CommitStateUnknownException("lost"), commit=False, times=100)
+        with pytest.raises(Unavailable, match="the next try looks first"):
+            lake.publish(TABLE, "one", {DAY_ONE: copy}, ())
+    assert all(Path(file.path).exists() for file in copy.files)
+    found = lake.find(DAY_ONE, "one")
+    assert found is not None
+    lake.publish(TABLE, "one", {DAY_ONE: found}, ())
+    assert rows(catalog) == 2
+
+
+def test_a_commit_is_known_when_its_snapshot_is_gone(catalog: Catalog, lake: IcebergLake) -> None:
+    first = written(lake, DAY_ONE, "one")
+    lake.publish(TABLE, "one", {DAY_ONE: first}, ())
+    lake.publish(TABLE, "two", {DAY_TWO: written(lake, DAY_TWO, "two")}, ())
+    table = catalog.load_table(NAME)
+    table.maintenance.expire_snapshots().by_id(table.snapshots()[0].snapshot_id).commit()
+    lake.publish(TABLE, "one", {DAY_ONE: first}, ())
+    assert rows(catalog) == 4
+    assert len(catalog.load_table(NAME).snapshots()) == 1
+
+
+def test_files_that_the_table_refers_to_are_not_touched(catalog: Catalog, lake: IcebergLake) -> None:
+    copy = written(lake, DAY_ONE, "one")
+    lake.publish(TABLE, "one", {DAY_ONE: copy}, ())
+    with pytest.raises(ValueError, match="another event"):
+        written(lake, DAY_ONE, "one")
+    with pytest.raises(ValueError, match="another event"):
+        lake.remove(DAY_ONE, "one")
+    assert rows(catalog) == 2
+
+
+def test_a_table_grows_with_its_hypertable(catalog: Catalog, lake: IcebergLake) -> None:
+    lake.publish(TABLE, "one", {DAY_ONE: written(lake, DAY_ONE, "one")}, ())
+    lake.publish(TABLE, "two", {DAY_TWO: written(lake, DAY_TWO, "two", MORE)}, ())
+    table = catalog.load_table(NAME).scan().to_arrow().sort_by("time")
+    assert table["note"].to_pylist() == [None, None, "a", None]
+
+
+def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="TIDEMILL_LAKE_CATALOG_URL"):
+        open_catalog("mysql://somewhere", str(tmp_path), schema="lake")
+    with pytest.raises(Unavailable):
+        open_catalog("postgresql://nobody@127.0.0.1:1/nowhere", str(tmp_path), schema="lake")
