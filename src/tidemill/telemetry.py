@@ -84,6 +84,22 @@ PROJECTION_LAG = _gauge("projection_lag_events", "published and not yet folded",
 PROJECTION_HALTED = _gauge("projection_halted_lanes", "lanes whose events have a gap", "projection")
 
 # --- let go ----------------------------------------------------------------------------------------------------------
+ARCHIVE_SLICES = _gauge("archive_slices", "slices of a table, by state", "table", "state")
+ARCHIVE_SEAL_AGE = _gauge(
+    "archive_seal_age_seconds", "since when a range is closed whose rows have not left, 0 if none is", "table"
+)
+ARCHIVE_OVERDUE = _gauge(
+    "archive_oldest_undropped_seconds", "since when the oldest chunk that is there might have left", "table"
+)
+ARCHIVE_BYTES = _gauge("archive_bytes", "bytes of a table by tier: hot, late or lake", "table", "tier")
+ARCHIVE_DIVERTED = _gauge("archive_diverted_rows", "rows that came too late and wait to be archived", "table")
+ARCHIVE_MISMATCHES = _gauge(
+    "archive_mismatches", "how often a slice was set aside, as its copy was not what was asked for", "table"
+)
+ARCHIVE_ROUNDS = _counter("archive_rounds_total", "rounds of the keeper: moved, idle or troubled", "result")
+ARCHIVE_TROUBLES = _gauge(
+    "archive_troubles", "what could not be done in the last round, and will be tried again"
+)
 ARCHIVER_REQUESTS = _counter(
     "archiver_requests_total",
     "records of the archive's event topic: completed, partial, failed, ignored, unreadable or interrupted",
@@ -132,6 +148,7 @@ class Log(StrEnum):
     RELAY_RESTARTED = "relay_restarted"
     RELAY_WAITS = "relay_waits"
     RELAY_FAILED = "relay_failed"
+    ARCHIVE_OFF = "archive_off"
     ARCHIVE_MOVED = "archive_moved"
     ARCHIVE_REFUSED = "archive_refused"
     ARCHIVE_FAILED = "archive_failed"

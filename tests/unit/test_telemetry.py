@@ -107,6 +107,9 @@ def test_no_metric_is_labelled_with_an_id() -> None:
         "result",
         "role",
         "service",
+        "state",
+        "table",
+        "tier",
         "version",
     }
     used = {

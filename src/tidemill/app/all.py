@@ -5,17 +5,60 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from tidemill.app.commands_process import command_jobs, probes
+from tidemill.app.commands_process import command_jobs
+from tidemill.app.connections import DatabaseProbe, kafka_connection
 from tidemill.app.deployment import Deployment
+from tidemill.app.health import Probe
 from tidemill.app.process import run_process
 from tidemill.app.projections_process import projection_jobs
+from tidemill.domain.errors import UsageError
 from tidemill.service import Job
+from tidemill.telemetry import Log, logger
+from tidemill.transport.kafka.probe import KafkaProbe
+
+_log = logger(__name__)
 
 
 def serve_all(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can mend."""
 
     async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
-        return [*await command_jobs(shared, deployment), *await projection_jobs(shared, deployment)]
+        return [
+            *await command_jobs(shared, deployment),
+            *await projection_jobs(shared, deployment),
+            *await _archive_jobs(shared, deployment),
+        ]
 
-    return run_process("all", deployment.settings, assemble, probes(deployment))
+    return run_process("all", deployment.settings, assemble, _probes(deployment))
+
+
+def archive_is_off(deployment: Deployment) -> str | None:
+    """Return why nothing leaves this deployment's database, None if something may."""
+    if deployment.archive is None:
+        return "no context declares a retention"
+    if deployment.settings.lake.root is None:
+        return "TIDEMILL_LAKE_ROOT is not set"
+    return None
+
+
+async def _archive_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[Job]:
+    """Return the jobs of `serve retention` and `serve archiver`, none if the archive is off."""
+    reason = archive_is_off(deployment)
+    if reason is not None:
+        _log.info(Log.ARCHIVE_OFF, reason=reason)
+        return []
+    try:
+        from tidemill.app.archiver_process import archiver_jobs  # noqa: PLC0415  both load pyarrow, which is an extra
+        from tidemill.app.retention_process import retention_jobs  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"TIDEMILL_LAKE_ROOT is set, and the archive needs {error.name}: pip install 'tidemill[archive]', "
+            "or unset it"
+        ) from error
+    return [*await retention_jobs(shared, deployment), *await archiver_jobs(shared, deployment)]
+
+
+def _probes(deployment: Deployment) -> list[Probe]:
+    parts = deployment.parts if archive_is_off(deployment) else deployment.streams
+    topics = {part.stream.topics.commands: 1 for part in parts.values()}
+    return [DatabaseProbe(deployment.settings), KafkaProbe(kafka_connection(deployment.settings), topics)]

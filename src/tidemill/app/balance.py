@@ -2,7 +2,7 @@
 
     records consumed = applied + rejected + duplicate + parked        the ledger, its chain of offsets, the log
     events written   = published = projected                         outbox, event topics, checkpoints
-    commands applied = rows                                          tables that commands append to
+    rows applied     = hot + archived + diverted                     tables that commands append to, and their archive
 
 What cannot be checked any more, because its generation has left, is noted and not guessed.
 """
@@ -58,11 +58,18 @@ class LaneBalance:
 
 @dataclass(frozen=True)
 class TableBalance:
-    """A table that commands append to: what was applied must be there. `applied` is None where it is not known."""
+    """A table that commands append to: what was applied must be somewhere. `applied` is None where it is not known.
+
+    `rows` = `hot` + `archived` + `diverted`. Those `restored` are archived ones that are back besides.
+    """
 
     table: str
     applied: int | None
     rows: int
+    hot: int
+    archived: int
+    diverted: int
+    restored: int
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ def audit(books: Books, outside: Outside, appended: Sequence[Appended]) -> Audit
     for lane, balance in zip(lanes, balances, strict=True):
         findings += _outside(lane, balance, outside)
     findings += [
-        Finding("rows", table.table, table.applied, table.rows, "commands applied and rows in the table")
+        Finding("rows", table.table, table.applied, table.rows, _where(table))
         for table in tables
         if table.applied is not None and table.applied != table.rows
     ]
@@ -295,8 +302,22 @@ def _tables(
         applied = _applied(books, ours, each)
         if applied is None:
             notes.append(f"{each.table}: the log that tells its commands from others has left; not compared")
-        tables.append(TableBalance(each.table, applied, books.rows[each.table]))
+        rows = books.rows[each.table]
+        tables.append(
+            TableBalance(
+                each.table, applied, rows.total, rows.hot, rows.archived, rows.diverted, rows.restored
+            )
+        )
     return tables, notes
+
+
+def _where(table: TableBalance) -> str:
+    """Return what a finding says of a table: as little as there is of an archive."""
+    if not (table.archived or table.diverted):
+        return "commands applied and rows in the table"
+    parts = f"{table.hot:,} hot, {table.archived:,} archived, {table.diverted:,} diverted"
+    back = f", {table.restored:,} of the archived ones restored" if table.restored else ""
+    return f"commands applied and rows ({parts}{back})"
 
 
 def _applied(books: Books, lanes: Sequence[_LaneBooks], appended: Appended) -> int | None:

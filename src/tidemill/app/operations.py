@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from tidemill.app.archive_status import ArchiveStatus, archive_status
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
 from tidemill.clock import SystemClock
@@ -17,6 +18,7 @@ from tidemill.domain.identity import event_id, identify
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import HALTED, PARKED
 from tidemill.projections.halts import HALTS
+from tidemill.storage.holdings import HoldingsDatabase
 from tidemill.storage.operations import (
     CommandEntry,
     DeadLetter,
@@ -92,12 +94,16 @@ class HaltStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """Every hop. `foreign`: what others wrote into our topics. `trouble`: why something could not be asked."""
+    """Every hop. `foreign`: what others wrote into our topics. `trouble`: why something could not be asked.
+
+    `archive`: by table; slices that are set aside wait for a person, and nothing else waits for them.
+    """
 
     streams: Sequence[StreamStatus]
     views: Sequence[ViewStatus]
     halts: Sequence[HaltStatus]
     foreign: Sequence[ForeignRecords] = ()
+    archive: Sequence[ArchiveStatus] = ()
     trouble: str | None = None
 
     @property
@@ -112,12 +118,14 @@ async def status(deployment: Deployment) -> Status:
         database = OperationsDatabase(pool)
         lanes, projections = await database.lanes(), await database.projections()
         foreign = await database.foreign_records()
+        held = await HoldingsDatabase(pool).of(list(deployment.policies))
     lags, trouble = await _lags(deployment, lanes)
     return Status(
         streams=stream_status(lanes, lags),
         views=view_status(deployment, lanes, projections),
         halts=[*_lane_halts(lanes), *_view_halts(projections)],
         foreign=foreign,
+        archive=archive_status(deployment.policies, held, SystemClock().now()),
         trouble=trouble,
     )
 

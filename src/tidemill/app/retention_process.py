@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
+from tidemill.app.archive_status import ArchiveWatch
 from tidemill.app.archive_stream import ArchiveLane, Store, styles
 from tidemill.app.commands_process import Fit, Shared, stream_job
 from tidemill.app.connections import DatabaseProbe, kafka_connection, open_pool, open_registry
@@ -26,7 +27,7 @@ from tidemill.service import Health, Job
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import GenerationStore
 from tidemill.storage.pool import Timeouts
-from tidemill.telemetry import Log, logger
+from tidemill.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.probe import KafkaProbe
 
@@ -68,6 +69,9 @@ class RetentionService:
         except TransientError as error:
             self._last = Round(troubles=[str(error)])
             _log.warning(Log.ARCHIVE_WAITS, reason=str(error))
+        troubles, moved = self._last.troubles, self._last.moved
+        ARCHIVE_TROUBLES.set(len(troubles))
+        ARCHIVE_ROUNDS.labels("troubled" if troubles else "moved" if moved else "idle").inc()
 
     def wake(self) -> None:
         """Say that there may be something to do."""
@@ -160,7 +164,8 @@ async def retention_jobs(shared: AsyncExitStack, deployment: Deployment) -> list
         running.service = RetentionService(keeper, every_s=settings.retention.every_s)
         return running.service
 
-    return [stream, Job("retention", make)]
+    watch = Job("archive's metrics", lambda: ArchiveWatch(deployment, pool))
+    return [stream, Job("retention", make), watch]
 
 
 def policies_of(deployment: Deployment) -> list[Retention]:

@@ -25,7 +25,7 @@ def audit(
 
     Records consumed = applied + rejected + duplicate + parked.
     Events written = published = projected.
-    Commands applied = rows of the tables they append to.
+    Rows applied = hot + archived + diverted, by table.
     As of one moment: what came since does not count.
     Exits 1, and names hop and lane, where it does not balance.
     """
@@ -63,9 +63,18 @@ def _show(result: Audit, every_lane: bool) -> None:
     ]
     print_table(("read model", "of", "events", "folded"), folded, title="Every read model")
     tables = [
-        (table.table, "?" if table.applied is None else table.applied, table.rows) for table in result.tables
+        (
+            table.table,
+            "?" if table.applied is None else table.applied,
+            table.hot,
+            table.archived,
+            table.diverted,
+            table.restored,
+        )
+        for table in result.tables
     ]
-    print_table(("table", "applied", "rows"), tables, title="Every row")
+    places = ("table", "applied", "hot", "archived", "diverted", "restored")
+    print_table(places, tables, title="Every row")
     for text in result.notes:
         note("[dim]{what}[/dim]", what=text)
     for finding in result.findings:

@@ -47,7 +47,10 @@ def retention() -> None:
 
 @app.command("all", epilog=examples("tidemill serve all"))
 def everything() -> None:
-    """Do everything in one process, for development and small deployments."""
+    """Do everything in one process, for development and small deployments.
+
+    Retention and the archiver are part of it if TIDEMILL_LAKE_ROOT says where the lake is.
+    """
     from tidemill.app.all import serve_all
 
     raise typer.Exit(serve_all(session.deployment()))

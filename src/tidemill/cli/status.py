@@ -10,6 +10,10 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from tidemill.app.archive_status import ArchiveStatus
     from tidemill.app.operations import HaltStatus, Status
 
 EXAMPLES = examples("tidemill status", "tidemill status --json")
@@ -52,6 +56,7 @@ def _show(found: Status) -> None:
         for each in found.views
     ]
     print_table(("read model", "of", "halted", "to fold"), views, title="Read models")
+    _show_archive(found.archive)
     for halt in found.halts:
         _show_halt(halt)
     for each in found.foreign:
@@ -66,6 +71,30 @@ def _show(found: Status) -> None:
         note("[red]{trouble}[/red]", trouble=found.trouble)
     elif found.streams and not any(each.owned for each in found.streams):
         note("No process owns a lane: start one with `tidemill serve all`.")
+
+
+def _show_archive(tables: Sequence[ArchiveStatus]) -> None:
+    rows = [
+        (
+            each.table,
+            ", ".join(f"{slices:,} {state}" for state, slices in each.slices.items()) or "nothing yet",
+            each.diverted,
+            _since(each.oldest_seal, "none"),
+        )
+        for each in tables
+    ]
+    if rows:
+        print_table(("table", "slices", "diverted rows", "oldest seal"), rows, title="Archive")
+    for each in tables:
+        if each.set_aside:
+            text = (
+                "[yellow]set aside[/yellow] {table}: {slices} slices whose copies are not what was asked for"
+            )
+            say(text, table=each.table, slices=each.set_aside)
+
+
+def _since(at: datetime | None, otherwise: str) -> str:
+    return otherwise if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _show_halt(halt: HaltStatus) -> None:

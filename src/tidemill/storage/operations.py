@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy import Table
 
-from tidemill.storage.generated import table_name
+from tidemill.storage.holdings import TableRows, count_rows, hold_chunks
 from tidemill.storage.pool import Pool, connection
 from tidemill.storage.statements import load_statements
 
@@ -211,7 +211,7 @@ class Books(NamedTuple):
     outbox_by_generation: Sequence[Mapping[str, Any]]
     parked_by_lane: Sequence[Mapping[str, Any]]
     generations_kept: Sequence[Mapping[str, Any]]
-    rows: Mapping[str, int]
+    rows: Mapping[str, TableRows]
 
 
 _BOOKS: Final = (
@@ -299,16 +299,12 @@ class OperationsDatabase:
             borrowed.transaction(isolation="repeatable_read", readonly=True),
         ):
             await borrowed.execute("set local statement_timeout = 0")  # it reads the whole log, on purpose
+            await hold_chunks(borrowed, tables)
             lanes = await borrowed.fetch(_SQL["lanes"], None, None)
             found: dict[str, Any] = {
                 name: await borrowed.fetch(_SQL[name], timeout=_AUDIT_TIMEOUT_S) for name in _BOOKS
             }
-            rows = {
-                table_name(table): await borrowed.fetchval(
-                    f"select count(*) from {table_name(table)}", timeout=_AUDIT_TIMEOUT_S
-                )
-                for table in tables
-            }
+            rows = await count_rows(borrowed, tables, timeout_s=_AUDIT_TIMEOUT_S)
         return Books(lanes=[LaneState._make(row) for row in lanes], rows=rows, **found)
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:

@@ -33,15 +33,19 @@ def test_topics_are_created_once_with_their_lanes(installation: Installation) ->
     assert first["market-data"]["partitions"] == 2
     assert len(first["market-data"]["new_topics"]) == 4
     assert first["market-data"]["new_lanes"] == 2
+    assert (first["archival"]["partitions"], first["archival"]["new_lanes"]) == (
+        1,
+        1,
+    )  # whatever the setting says
     second = installation("topics", "create", "--json").json()
     assert all(each["new_topics"] == [] and each["new_lanes"] == 0 for each in second)
     assert installation("topics", "check").out == "Every topic is as it should be.\n"
     (row,) = installation.fetch(
         "select count(*) as rows, bool_and(reason = 'created' and timeline = 1 and chain = 0) as begun from tm.batch "
     )
-    assert (row["rows"], row["begun"]) == (4, True)
+    assert (row["rows"], row["begun"]) == (5, True)
     (hints,) = installation.fetch("select count(*), sum(position + sequence)::int from tm.published")
-    assert tuple(hints) == (4, 0)
+    assert tuple(hints) == (5, 0)
 
 
 def test_the_number_of_lanes_is_fixed(prepared: Installation) -> None:
@@ -53,7 +57,11 @@ def test_the_number_of_lanes_is_fixed(prepared: Installation) -> None:
     unset = dict(prepared.environment)
     del unset["TIDEMILL_TOPICS_PARTITIONS"]
     again = Installation(unset, prepared.folder)("topics", "create", "--json").json()
-    assert {each["partitions"] for each in again} == {2}
+    assert {each["aggregate"]: each["partitions"] for each in again} == {
+        "connector-profiles": 2,
+        "market-data": 2,
+        "archival": 1,
+    }
 
 
 def test_topics_with_another_number_of_partitions_are_refused(

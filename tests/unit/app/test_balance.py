@@ -12,6 +12,7 @@ import pytest
 
 from tidemill.app.balance import Appended, Audit, Outside, ahead, audit
 from tidemill.outbox.ports import Tail, Tails
+from tidemill.storage.holdings import TableRows
 from tidemill.storage.operations import Books, LaneState, ProjectionState
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -77,7 +78,7 @@ class World:
             gen: {"has_log": True, "has_outbox": True, "has_ledger": True} for gen in (1, 2)
         }
     )
-    rows: dict[str, int] = field(default_factory=lambda: {TABLE: 9})
+    rows: dict[str, TableRows] = field(default_factory=lambda: {TABLE: TableRows(9)})
     tails: dict[int, Tails] = field(
         default_factory=lambda: {
             1: Tails(Tail(9, 6, "x:1"), Tail(10, 6, None), Tail(8, 6, None)),
@@ -191,9 +192,29 @@ CORRUPTIONS: dict[str, tuple[Callable[[World], Any], str, str]] = {
     ),
     "an event not folded": (lambda w: w.folded.update({1: 2}), "projected latest-quotes", "market-data/1"),
     "a lane never folded": (lambda w: w.folded.pop(0), "projected latest-quotes", "market-data/0"),
-    "a row deleted": (lambda w: w.rows.update({TABLE: 8}), "rows", TABLE),
-    "a row doubled": (lambda w: w.rows.update({TABLE: 10}), "rows", TABLE),
+    "a row deleted": (lambda w: w.rows.update({TABLE: TableRows(8)}), "rows", TABLE),
+    "a row doubled": (lambda w: w.rows.update({TABLE: TableRows(10)}), "rows", TABLE),
 }
+
+
+SPREAD = TableRows(in_table=5, archived=5, restored=2, diverted=1)
+"""Nine rows: three that never left, two that came back besides, five in the lake (those two among them), one late."""
+
+
+def test_rows_balance_wherever_they_are() -> None:
+    world = World(rows={TABLE: SPREAD})
+    (table,) = world.audit().tables
+    assert world.audit().findings == []
+    assert (table.rows, table.hot, table.archived, table.diverted, table.restored) == (9, 3, 5, 1, 2)
+
+
+@pytest.mark.parametrize("place", TableRows._fields)
+def test_a_row_that_is_lost_or_doubled_anywhere_is_found(place: str) -> None:
+    for change in (-1, 1):
+        world = World(rows={TABLE: SPREAD._replace(**{place: getattr(SPREAD, place) + change})})
+        (finding,) = world.audit().findings
+        assert (finding.hop, finding.place) == ("rows", TABLE)
+        assert "archived" in finding.what
 
 
 @pytest.mark.parametrize(("corrupt", "hop", "place"), CORRUPTIONS.values(), ids=CORRUPTIONS.keys())
@@ -257,7 +278,7 @@ def test_a_log_that_has_left_is_noted_and_its_sums_still_count() -> None:
         "the outbox of generation 1",
     ]
     assert result.tables[0].applied == 9
-    world.rows[TABLE] = 8
+    world.rows[TABLE] = TableRows(8)
     assert [finding.hop for finding in world.audit().findings] == ["rows"]
 
 
