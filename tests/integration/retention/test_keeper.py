@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from tests.support.archiving import Archive
+from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalStatus
 from tidemill.domain.archive import ArchiveState
 from tidemill.domain.errors import Fenced
@@ -31,7 +32,7 @@ async def test_old_chunks_leave_when_their_copy_was_read_back(world: Archive) ->
 
 
 async def test_young_chunks_stay(world: Archive) -> None:
-    await world.fill(datetime.now(UTC).year - 1)
+    await world.fill(SystemClock().now().year - 1)
     assert not (await world.round()).moved
     assert await world.slices() == []
 

@@ -1,0 +1,101 @@
+"""Logins of their own: retention may let rows go, the archiver may only read them, the service may do neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+import pytest
+
+from tests.support.archiving import Archive, archive
+from tests.support.databases import execute
+from tidemill.domain.errors import TidemillError
+from tidemill.storage.arrow_reader import read
+from tidemill.storage.pool import close_pool, create_pool
+
+Login = Callable[[str], str]
+
+
+@pytest.fixture
+def login(database: str, unique_name: Callable[[str], str]) -> Iterator[Login]:
+    """Makes the address of a new login that is a member of a role."""
+    made = []
+
+    def make(role: str) -> str:
+        user = unique_name("login")
+        execute(database, f"create role \"{user}\" login password 'secret' in role {role}")
+        made.append(user)
+        parts = urlsplit(database)
+        return parts._replace(netloc=f"{quote(user)}:secret@{parts.hostname}:{parts.port}").geturl()
+
+    yield make
+    for user in made:
+        execute(database, f'drop owned by "{user}"', f'drop role "{user}"')
+
+
+async def test_each_login_can_do_its_part_and_no_more(database: str, tmp_path: Path, login: Login) -> None:
+    async with archive(database, tmp_path / "lake") as outsider:
+        await outsider.fill(2010)
+        pool = await create_pool(login("tidemill_retention"), application_name="retention", size=4)
+        world = Archive(login("tidemill_archiver"), pool, outsider.lake)
+        await world.own()
+        await world.settle()
+        await world.answer()
+        await world.settle()
+        await close_pool(pool)
+        assert await outsider.states() == ["dropped"]
+        assert await outsider.hot() == 0
+
+
+async def test_the_service_cannot_drop(database: str, tmp_path: Path, login: Login) -> None:
+    async with archive(database, tmp_path / "lake") as world:
+        await world.fill(2010)
+        await world.settle()
+        service = await asyncpg.connect(login("tidemill_service"))
+        (which,) = await world.slices()
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await service.execute("call tm.drop_slice($1, $2, 1)", which.id.table, which.id.start)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await service.execute(f"drop table {which.chunk}")
+        await service.close()
+
+
+async def test_the_archiver_writes_nothing_and_sees_no_books(
+    database: str, tmp_path: Path, login: Login
+) -> None:
+    async with archive(database, tmp_path / "lake") as world:
+        await world.fill(2010)
+        await world.settle()
+        reading = login("tidemill_archiver")
+        (request,) = await world.requests()
+        assert sum(batch.num_rows for batch in read(reading, request.chunks[0].read_sql or "")) == 20
+        archiver = await asyncpg.connect(reading)
+        for statement in (
+            "insert into public.market_data select * from public.market_data",
+            "delete from public.market_data",
+            "select * from tm.archive",
+            "select * from tm.log",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await archiver.execute(statement)
+        await archiver.close()
+        with pytest.raises(TidemillError):
+            list(read(reading, "select * from tm.outbox"))
+
+
+async def test_what_is_not_verified_cannot_be_dropped_by_hand(
+    database: str, tmp_path: Path, login: Login
+) -> None:
+    async with archive(database, tmp_path / "lake") as world:
+        await world.fill(2010)
+        await world.settle()
+        retention = await asyncpg.connect(login("tidemill_retention"))
+        (which,) = await world.slices()
+        with pytest.raises(asyncpg.PostgresError, match="is not verified"):
+            await retention.execute("call tm.drop_slice($1, $2, 1)", which.id.table, which.id.start)
+        with pytest.raises(asyncpg.PostgresError, match="is no chunk of"):
+            await retention.execute("call tm.lock_slice($1, 'tm.log')", which.id.table)
+        await retention.close()
+        assert await world.hot() == 20
