@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from tidemill.domain.archive import LakeColumn, LakeFile, Measured, SliceId
+from tidemill.domain.archive import CopyPart, LakeColumn, LakeFile, Measured, SliceId
 from tidemill.domain.digests import DIGEST_VERSION
 from tidemill.domain.errors import CopyError, UsageError
 from tidemill.lakehouse.reading import LakeReader
@@ -37,7 +37,20 @@ class LakeCopies:
     def damaged(self, copy: Copy) -> list[str]:
         """Return what is wrong with the files of a copy, empty if they are as they were confirmed."""
         named = [file._replace(path=_path(copy, file)) for file in copy.files]
-        return [what for file in named if (what := self._reader.damaged(file)) is not None]
+        found = [(file.path, self._reader.damaged(file)) for file in named]
+        return [f"{path}: {what}" for path, what in found if what is not None]
+
+    def parts(self, wanted: Wanted, time_column: str) -> Iterator[CopyPart]:
+        """Yield the rows of a slice's copy as COPY takes them. Raises as `measure`, from the first part on."""
+        copy, which = wanted.copy, wanted.slice
+        if copy.files:
+            files = [_path(copy, file) for file in copy.files]
+            return self._reader.copy_parts(files, which.columns, time_column)
+        if not copy.location:
+            return iter(())
+        bounds = (which.id.start, which.id.end)
+        files = self._reader.files_below(copy.location)
+        return self._reader.copy_parts(files, which.columns, time_column, bounds)
 
     def _files(self, copy: Copy, columns: Sequence[LakeColumn], time_column: str) -> Measured:
         if not copy.files:

@@ -9,11 +9,10 @@ from typing import Final
 
 from tidemill.app.connections import kafka_connection
 from tidemill.app.deployment import Deployment
-from tidemill.app.lanes import lane_of
+from tidemill.app.lanes import claim_of, lane_of
 from tidemill.app.operations import inspecting, operating
 from tidemill.commands import claiming
 from tidemill.domain.errors import LaneHalted, UsageError
-from tidemill.domain.lane import Anchor, Claim, Progress
 from tidemill.domain.rejections import CHOICES, HALTED
 from tidemill.outbox.agreement import agreement
 from tidemill.outbox.ports import ForeignTail, LaneEnd, Published
@@ -76,7 +75,7 @@ async def resume(deployment: Deployment, name: str) -> Cleared:
 
 async def skip(deployment: Deployment, name: str, to_offset: int, reason: str) -> Skipped:
     """Let a halted lane read on at `to_offset`; the ledger keeps the reason. Raises `UsageError`."""
-    why = _reason(reason)
+    why = reason_of(reason)
     async with _halted_lane(deployment, name) as (pool, state), inspecting(deployment) as inspector:
         await _demand_same_count(inspector, state)
         bounds = await inspector.bounds({state.command_topic: state.partitions})
@@ -100,7 +99,7 @@ async def reconcile(deployment: Deployment, name: str, reason: str) -> Reconcile
     Raises:
         UsageError: it is not halted, or not for its history.
     """
-    why = _reason(reason)
+    why = reason_of(reason)
     async with _halted_lane(deployment, name) as (pool, state):
         if state.halt_code not in _OF_THE_TOPICS_OUT:
             raise UsageError(
@@ -122,7 +121,7 @@ async def accept(deployment: Deployment, name: str, reason: str) -> dict[str, in
     Raises:
         UsageError: it is not halted, or its topics end with records of ours.
     """
-    why = _reason(reason)
+    why = reason_of(reason)
     async with _halted_lane(deployment, name) as (pool, state):
         async with _history(deployment, state, await _end(pool, state)) as history:
             found = await history.foreign()
@@ -181,7 +180,7 @@ async def _look_again(deployment: Deployment, pool: Pool, state: LaneState) -> N
             kafka_connection(deployment.settings), topic=state.command_topic, group=state.command_topic
         )
         try:
-            findings = await claiming.compare(source, [_claim(state)])
+            findings = await claiming.compare(source, [claim_of(state)])
         finally:
             await source.close()
         for code, detail in findings.values():
@@ -234,25 +233,9 @@ async def _told(history: LaneHistory, state: LaneState) -> Told:
         ) from found
 
 
-def _claim(state: LaneState) -> Claim:
-    anchor = None
-    if state.anchor_offset is not None and state.anchor_checksum is not None:
-        anchor = Anchor(state.anchor_offset, state.anchor_checksum)
-    progress = Progress(
-        batch=state.batch,
-        next_offset=state.next_offset,
-        anchor=anchor,
-        position=state.position,
-        sequence=state.sequence,
-        chain=state.chain,
-        timeline=state.timeline,
-        at=state.at,
-    )
-    return Claim(lane_of(state), state.epoch, progress)
-
-
-def _reason(text: str) -> str:
+def reason_of(text: str) -> str:
+    """Return a reason as it is kept. Raises `UsageError` for one that says nothing, or too much."""
     reason = " ".join(text.split())
     if not reason or len(reason) > _LONGEST_REASON:
-        raise UsageError(f"--reason: say in at most {_LONGEST_REASON} characters why; the ledger keeps it")
+        raise UsageError(f"--reason: say in at most {_LONGEST_REASON} characters why; it is kept")
     return reason

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tidemill.app.deployment import Part
 from tidemill.domain.errors import ContractError
-from tidemill.domain.lane import Lane, StreamTopics
+from tidemill.domain.lane import Anchor, Claim, Lane, Progress, StreamTopics
 from tidemill.storage.operations import LaneState, OperationsDatabase
 from tidemill.storage.pool import Pool
 
@@ -17,6 +17,24 @@ def lane_of(state: LaneState) -> Lane:
         state.command_topic, state.event_topic, state.outcome_topic, state.dead_letter_topic
     )
     return Lane(state.lane, state.aggregate, state.partition, state.partitions, topics)
+
+
+def claim_of(state: LaneState) -> Claim:
+    """Return the claim under which the lane is worked now, for a verb that writes to it beside its owner."""
+    anchor = None
+    if state.anchor_offset is not None and state.anchor_checksum is not None:
+        anchor = Anchor(state.anchor_offset, state.anchor_checksum)
+    progress = Progress(
+        batch=state.batch,
+        next_offset=state.next_offset,
+        anchor=anchor,
+        position=state.position,
+        sequence=state.sequence,
+        chain=state.chain,
+        timeline=state.timeline,
+        at=state.at,
+    )
+    return Claim(lane_of(state), state.epoch, progress)
 
 
 async def parts_with_lanes(parts: Mapping[str, Part], pool: Pool) -> dict[str, tuple[Part, list[LaneState]]]:

@@ -171,8 +171,9 @@ class _Answer:
     def _copy(self, which: Slice) -> Copy | None:
         """Return where the copy is said to be, None if that is not told."""
         told = self.confirmation
-        location = told.lakehouse_path or ""
         empty = which.sealed is not None and which.sealed.row_count == 0
+        no_copy = empty and self.claimed.row_count == 0 and not self.files  # there is nothing of it to read there
+        location = "" if no_copy else told.lakehouse_path or ""
         if not (location or self.files or empty):
             return None
         return Copy(

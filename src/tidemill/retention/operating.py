@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from tidemill.domain.archival import ArchivalStatus
 from tidemill.domain.archive import ArchiveState, SliceId
@@ -19,7 +20,8 @@ from tidemill.retention.slices import UNVERIFIED, Hold, Slice
 from tidemill.retention.transitions import HOLDABLE, Moved, Refused, Step
 
 _S = ArchiveState
-_UNDER_WAY = UNVERIFIED | {_S.VERIFIED}
+AWAITED: Final = UNVERIFIED | {_S.VERIFIED}
+"""The states in which somebody waits for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ async def retry(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Op
     async with store.transaction(claim) as work:
         which = await _known(work, wanted)
         for other in await work.of_range(wanted.table, wanted.start):
-            if other.id != which.id and other.stage in _UNDER_WAY:
+            if other.id != which.id and other.stage in AWAITED:
                 raise UsageError(
                     f"generation {other.id.generation} of its range is {other.state}: "
                     "a range goes round one slice at a time, try again when that is over"
@@ -142,7 +144,7 @@ async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: 
 
 def _is_awaited(which: Slice) -> bool:
     """Return whether somebody waits to hear of its request: not of one that was completed, and restored since."""
-    return which.state in _UNDER_WAY or which.verified is None
+    return which.state in AWAITED or which.verified is None
 
 
 async def _known(work: ArchiveWork, wanted: SliceId) -> Slice:

@@ -257,7 +257,8 @@ def _judged(
         )
     hold = held(each.id, index.facts.holds)
     if hold is not None:
-        held_by = f"held by {hold.who} since {hold.since:%Y-%m-%d}, {hold.reason}: lift it by `tidemill retention release --hold`"
+        held_by = f"held by {hold.who} since {hold.since:%Y-%m-%d}, {hold.reason}: "
+        held_by += "lift that by `tidemill retention release --hold`"
         return Waiting(each.id, each.chunk, "HOLD", held_by)
     if each.source is Source.CHUNK and each.chunk not in index.chunks:
         return Waiting(

@@ -109,6 +109,11 @@ class SliceRows(Registry):
         """See `ArchiveWork`."""
         return await measuring.measure(self._borrowed, which.columns, time_column, source_of(which))
 
+    async def chunks_of(self, which: SliceId) -> list[ChunkFacts]:
+        """Return the chunks that share time with a slice's range, as this transaction sees them."""
+        rows = await self._fetch("chunks", which.table)
+        return [chunk for chunk in map(_chunk, rows) if chunk.end > which.start and chunk.start < which.end]
+
     async def let_go(self, which: Slice) -> None:
         """See `ArchiveWork`. The locks that make readers wait are given back after every try that took too long."""
         for attempt in range(_UPGRADES):
@@ -177,16 +182,7 @@ class ArchiveDatabase:
         async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
             registry = Registry(borrowed)
             slices = await registry.of_table(table)
-            chunks = [
-                ChunkFacts(
-                    row["chunk"],
-                    row["range_start"],
-                    row["range_end"],
-                    row["size_bytes"],
-                    row["is_compressed"],
-                )
-                for row in await borrowed.fetch(_SQL["chunks"], table)
-            ]
+            chunks = map(_chunk, await borrowed.fetch(_SQL["chunks"], table))
             return Facts(
                 table,
                 tuple(chunks),
@@ -257,6 +253,12 @@ async def _late(borrowed: Connection, table: str, slices: Sequence[Slice]) -> li
         for row in rows
         if row[0] in ends
     ]
+
+
+def _chunk(row: asyncpg.Record) -> ChunkFacts:
+    return ChunkFacts(
+        row["chunk"], row["range_start"], row["range_end"], row["size_bytes"], row["is_compressed"]
+    )
 
 
 def _row(which: Slice) -> tuple[Any, ...]:

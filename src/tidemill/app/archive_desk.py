@@ -1,0 +1,165 @@
+"""What the verbs of retention work with: the archive's database, its policies, and its lane's present claim."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from tidemill.app.archive_stream import Store
+from tidemill.app.connections import open_pool, open_registry
+from tidemill.app.deployment import Deployment, Part
+from tidemill.app.lane_tasks import reason_of
+from tidemill.app.lanes import claim_of, parts_with_lanes
+from tidemill.app.preparation import demand_migrations
+from tidemill.app.retention_process import archive_of, policies_of
+from tidemill.clock import SystemClock
+from tidemill.commands.orders import OrderWriter
+from tidemill.domain.archive import SliceId
+from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
+from tidemill.domain.lane import Claim
+from tidemill.domain.retention import Retention
+from tidemill.retention.operating import Operator
+from tidemill.retention.planning import Facts
+from tidemill.retention.ports import Busy, Overtaken
+from tidemill.storage.claims import CommandDatabase
+from tidemill.storage.operations import LaneState
+from tidemill.storage.pool import Pool, Timeouts
+from tidemill.transport.avro.codec import StreamCodec
+
+T = TypeVar("T")
+
+_TIMEOUTS: Final = Timeouts(idle_in_transaction_ms=60_000)
+_TRIES: Final = 6
+_PAUSE_S: Final = 0.5
+
+
+class _Silent:
+    """Stands for the codec where nothing is announced."""
+
+    def encode_event(self, event: Any) -> bytes:
+        raise RuntimeError(f"this verb announces nothing: {event!r}")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The archive as an operator works at it."""
+
+    deployment: Deployment
+    pool: Pool
+    store: Store
+    policies: dict[str, Retention]
+    _part: Part
+
+    def policy(self, table: str) -> Retention:
+        """Return the policy of a table, named with or without its schema. Raises `UsageError`."""
+        named = [name for name in self.policies if table in (name, name.partition(".")[2])]
+        if len(named) != 1:
+            raise UsageError(
+                f"no table {table!r} leaves for the archive: choose one of {', '.join(self.policies)}"
+            )
+        return self.policies[named[0]]
+
+    def chosen(self, table: str | None) -> list[Retention]:
+        """Return the policy of a table, or all of them. Raises `UsageError`."""
+        return list(self.policies.values()) if table is None else [self.policy(table)]
+
+    async def lane(self) -> LaneState:
+        """Return the archive's lane as it is now. Raises `ContractError` if it was never created."""
+        ((_, lanes),) = (
+            await parts_with_lanes({self._part.stream.aggregate: self._part}, self.pool)
+        ).values()
+        return lanes[0]
+
+    async def claim(self) -> Claim:
+        """Return the claim under which the archive's lane is worked now: its row lock keeps us apart."""
+        return claim_of(await self.lane())
+
+    async def order(self, work: Callable[[Claim], Awaitable[T]]) -> T:
+        """Do something under the lane's present claim; again if something or somebody came in between.
+
+        Raises:
+            TransientError: others were in the way each time.
+        """
+        for attempt in range(1, _TRIES + 1):
+            try:
+                return await work(await self.claim())
+            except (Busy, Fenced, Overtaken) as error:
+                if attempt == _TRIES:
+                    raise TransientError(f"{error}; nothing was changed: try again") from error
+            await asyncio.sleep(_PAUSE_S * attempt)
+        raise AssertionError("the last try returns or raises")
+
+
+@asynccontextmanager
+async def desk(deployment: Deployment, *, announcing: bool = False) -> AsyncIterator[Desk]:
+    """Open the database with the login of retention. `announcing`: the verb publishes an event.
+
+    Raises:
+        UsageError: no table leaves for the archive.
+        LaneHalted: the verb would publish, and the archive's lane is halted.
+    """
+    async with AsyncExitStack() as shared:
+        archive, settings = archive_of(deployment), deployment.settings
+        await demand_migrations(deployment)
+        pool = await open_pool(
+            shared, settings, name="tidemill operations", size=3, login="retention", timeouts=_TIMEOUTS
+        )
+        codec: Any = _Silent()
+        if announcing:
+            registry = open_registry(shared, settings)
+            codec = await StreamCodec.open(
+                archive.stream, archive.messages(), clock=SystemClock(), registry=registry
+            )
+        writer = OrderWriter(CommandDatabase(pool), SystemClock())
+        store = Store(pool, writer, codec, committed=lambda _: None)  # the relay finds new rows by itself
+        policies = {each.table_name: each for each in policies_of(deployment)}
+        made = Desk(deployment, pool, store, policies, archive)
+        if announcing:
+            _demand_going(await made.lane())
+        yield made
+
+
+def _demand_going(lane: LaneState) -> None:
+    if lane.halt_code is not None:
+        raise LaneHalted(lane.lane, lane.halt_code, lane.halt_detail or "")
+
+
+def rehearsal(deployment: Deployment, as_of: datetime | None) -> Deployment:
+    """Return the deployment with ages counted to `as_of`, if that is given; then nothing waits for a quiet period."""
+    if as_of is None:
+        return deployment
+    settings = deployment.settings
+    retention = settings.retention.model_copy(update={"as_of": as_of})
+    return replace(deployment, settings=settings.model_copy(update={"retention": retention}))
+
+
+def operator(reason: str) -> Operator:
+    """Return who works here, for the trail. Raises `UsageError` for a reason that says nothing."""
+    return Operator(getpass.getuser(), reason_of(reason))
+
+
+def slice_at(facts: Facts, at: datetime, generation: int | None) -> SliceId:
+    """Return the slice of the range that contains `at`; without a generation, the only one that can be meant.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    found = [each.id for each in facts.slices if each.id.start <= at < each.id.end]
+    chosen = [each for each in found if generation in (None, each.generation)]
+    if not chosen:
+        raise UsageError(
+            f"the registry has no slice of {facts.table} with {at.isoformat()}"
+            + (f" and generation {generation}" if generation else "")
+            + f": see `tidemill retention status {facts.table}`"
+        )
+    if len(chosen) > 1:
+        known = ", ".join(
+            f"{each.id.generation} ({each.state})" for each in facts.slices if each.id in chosen
+        )
+        raise UsageError(f"that range has several generations: choose one by --generation; they are {known}")
+    return chosen[0]

@@ -1,0 +1,218 @@
+"""The way back from the lake, and looking after what is there: restore and scrub. Loads pyarrow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from tidemill.app.archive_desk import Desk, desk, operator
+from tidemill.app.deployment import Deployment
+from tidemill.app.lake_copies import LakeCopies, open_copies
+from tidemill.domain.archive import ArchiveState, CopyPart, SliceId, Source
+from tidemill.domain.errors import CopyError, TransientError, UsageError
+from tidemill.domain.lane import Claim
+from tidemill.domain.retention import Retention
+from tidemill.retention import interventions
+from tidemill.retention.bringing_back import RangeBack, ranges_back
+from tidemill.retention.ports import Overtaken, Wanted
+from tidemill.retention.slices import Slice
+from tidemill.retention.transitions import Refused, difference
+from tidemill.storage.archive import SliceRows
+from tidemill.storage.claims import CommandDatabase
+from tidemill.storage.pool import Pool
+from tidemill.storage.restoring import restore_batches
+
+OnRows = Callable[[int], None]
+"""Told, from another thread, of so many rows more."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What became of a range. `chunk` and `until`: None if it did not come back, then `trouble` says why."""
+
+    table: str
+    start: datetime
+    end: datetime
+    row_count: int
+    chunk: str | None = None
+    until: datetime | None = None
+    trouble: str | None = None
+
+
+async def restorable(deployment: Deployment, table: str, first: datetime, last: datetime) -> list[RangeBack]:
+    """Return what a restore of that span would do.
+
+    Raises:
+        UsageError: nothing of that span was archived.
+    """
+    if last <= first:
+        raise UsageError("--to must be later than --from")
+    async with desk(deployment) as at:
+        name = at.policy(table).table_name
+        found = ranges_back(await at.store.facts(name), first, last)
+    if not found:
+        raise UsageError(
+            f"nothing of {name} in that span was archived: see `tidemill retention status {name}`"
+        )
+    return found
+
+
+async def restore(
+    deployment: Deployment, ranges: Sequence[RangeBack], keep: timedelta, on_rows: OnRows
+) -> list[Restored]:
+    """Bring ranges back one by one, each in a transaction of its own; one that fails does not stop the others."""
+    copies, who = await asyncio.to_thread(open_copies, deployment.settings), operator("restore").who
+    async with desk(deployment) as at:
+        way = WayBack(at.pool, copies, at.claim, who)
+        done = []
+        for back in ranges:
+            try:
+                done.append(await way.bring(at.policy(back.table), back, keep, on_rows))
+            except (CopyError, TransientError, UsageError) as error:
+                done.append(Restored(back.table, back.start, back.end, back.row_count, trouble=str(error)))
+    return done
+
+
+class WayBack:
+    """Brings ranges back. `claim` gives the present claim of the archive's lane."""
+
+    def __init__(
+        self, pool: Pool, copies: LakeCopies, claim: Callable[[], Awaitable[Claim]], who: str
+    ) -> None:
+        """`pool`: of a login that may write to the table and to the registry."""
+        self._pool = pool
+        self._copies = copies
+        self._claim = claim
+        self._who = who
+
+    async def bring(self, policy: Retention, back: RangeBack, keep: timedelta, on_rows: OnRows) -> Restored:
+        """COPY a range's rows into the table, prove that they are what left, and mark them, in one transaction.
+
+        Batches divert rows of the range before, meanwhile and after, so they need not be kept out.
+
+        Raises:
+            UsageError: it cannot come back, or what came back is not what left; nothing was changed.
+            CopyError: a file is missing or damaged; nothing was changed.
+            TransientError: somebody was in the way; nothing was changed.
+        """
+        if back.refused is not None:
+            raise UsageError(back.refused)
+        wanted = [Wanted(each, each.verified.copy) for each in back.slices if each.verified is not None]
+        await self._demand_whole(wanted)
+        async with CommandDatabase(self._pool).unit_of_work() as work:
+            rows = SliceRows(work.connection)
+            for each in wanted:
+                parts = _counted(
+                    await asyncio.to_thread(self._copies.parts, each, policy.time_column), on_rows
+                )
+                await restore_batches(work.connection, back.table, each.slice.columns, parts)
+            chunk = await _only_chunk(rows, back)
+            there = replace(back.slices[0], source=Source.CHUNK, chunk=chunk)
+            found = await rows.measure(there, policy.time_column)
+            locked = await work.lock([await self._claim()])  # now: the lane goes on while rows come back
+            until = locked.at + keep
+            for which in await _unchanged(rows, back):
+                beside = [each for each in back.slices if each.id != which.id]
+                moved = interventions.restore(
+                    which, locked.at, found=found, until=until, chunk=chunk, who=self._who, beside=beside
+                )
+                if isinstance(moved, Refused):
+                    raise UsageError(f"{moved.message}; nothing was changed")
+                await rows.store(moved)
+        return Restored(back.table, back.start, back.end, found.row_count, chunk, until)
+
+    async def _demand_whole(self, wanted: Sequence[Wanted]) -> None:
+        """Look at every file before the first row moves."""
+        for each in wanted:
+            wrong = await asyncio.to_thread(self._copies.damaged, each.copy)
+            if wrong:
+                raise CopyError(each.copy.location or each.copy.files[0].path, "; ".join(wrong))
+
+
+def _counted(parts: Iterator[CopyPart], on_rows: OnRows) -> Iterator[CopyPart]:
+    for part in parts:
+        yield part
+        on_rows(part.row_count)
+
+
+async def _only_chunk(rows: SliceRows, back: RangeBack) -> str:
+    """Return the chunk that the rows have made, which must be the range: it leaves as a whole again."""
+    which = back.slices[0].id
+    chunks = await rows.chunks_of(which)
+    if [(each.start, each.end) for each in chunks] == [(which.start, which.end)]:
+        return chunks[0].chunk
+    made = ", ".join(f"{each.start.isoformat()} .. {each.end.isoformat()}" for each in chunks)
+    days = (which.end - which.start) / timedelta(days=1)
+    raise UsageError(
+        f"the range {which.start.isoformat()} .. {which.end.isoformat()} would come back as {made}: the table's chunk "
+        f"interval was changed since. Set it to {days:g} days while you restore (set_chunk_time_interval), or read the "
+        "copy from the lake; nothing was changed"
+    )
+
+
+async def _unchanged(rows: SliceRows, back: RangeBack) -> list[Slice]:
+    """Return the range's slices as they are now. Raises `Overtaken` if they are not what was planned for."""
+    now = await rows.of_range(back.table, back.start)
+    gone = [each for each in now if each.state is ArchiveState.DROPPED]
+    if gone != list(back.slices) or any(each.stage is ArchiveState.RESTORED for each in now):
+        raise Overtaken(f"the range {back.start.isoformat()} of {back.table} changed meanwhile: look again")
+    return gone
+
+
+# --- scrub -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scrubbed:
+    """A copy that was read again, and all that is wrong with it."""
+
+    slice: SliceId
+    event_id: str
+    files: int
+    size_bytes: int
+    row_count: int
+    wrong: tuple[str, ...]
+
+
+async def scrub(
+    deployment: Deployment, table: str | None, on_progress: Callable[[int, int], None]
+) -> list[Scrubbed]:
+    """Read all copies of what left the database again: files by size and sha256, rows by count, times and digest.
+
+    Raises:
+        Unavailable: the lake does not answer.
+    """
+    copies = await asyncio.to_thread(open_copies, deployment.settings)
+    async with desk(deployment) as at:
+        todo = [(policy, each) for policy in at.chosen(table) for each in await _archived(at, policy)]
+    done: list[Scrubbed] = []
+    for policy, which in todo:
+        on_progress(len(done), len(todo))
+        done.append(await asyncio.to_thread(scrub_one, copies, which, policy.time_column))
+    on_progress(len(done), len(todo))
+    return done
+
+
+async def _archived(at: Desk, policy: Retention) -> list[Slice]:
+    facts = await at.store.facts(policy.table_name)
+    gone = {ArchiveState.DROPPED, ArchiveState.RESTORED}
+    return [each for each in facts.slices if each.stage in gone and each.verified is not None]
+
+
+def scrub_one(copies: LakeCopies, which: Slice, time_column: str) -> Scrubbed:
+    """Read one slice's copy again. Raises `Unavailable`."""
+    assert which.verified is not None  # only what has a verified copy is dropped
+    copy, expected = which.verified.copy, which.verified.found
+    wrong: list[str] = []
+    try:
+        wrong = copies.damaged(copy)
+        if not wrong:
+            found = copies.measure([Wanted(which, copy)], time_column)[which.id]
+            if found != expected:
+                wrong = [difference(expected, found)]
+    except CopyError as error:
+        wrong = [error.detail]
+    size = sum(file.size_bytes for file in copy.files)
+    return Scrubbed(which.id, copy.event_id, len(copy.files), size, expected.row_count, tuple(wrong))

@@ -1,0 +1,273 @@
+"""What an operator asks of the archive, and orders: plan, status, why; hold, lift, retry, release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from tidemill.app.archive_desk import Desk, desk, operator, rehearsal, slice_at
+from tidemill.app.deployment import Deployment
+from tidemill.clock import SystemClock
+from tidemill.domain.archive import ArchiveState, Source
+from tidemill.domain.errors import UsageError
+from tidemill.domain.retention import Retention
+from tidemill.retention import operating
+from tidemill.retention.operating import Held, Lifted, Released
+from tidemill.retention.planning import Facts, Plan, plan
+from tidemill.retention.reasons import why_not_dropped
+from tidemill.retention.slices import Hold, Slice
+
+_S = ArchiveState
+_GONE: Final = frozenset({_S.DROPPED, _S.RESTORED})
+_FOR_PEOPLE: Final = (_S.QUARANTINED, _S.HELD, _S.ABORTED)
+
+Span = tuple[datetime | None, datetime | None]
+
+
+# --- plan ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What leaves of a table, and what waits. `rows` are estimated by nobody: a plan counts bytes."""
+
+    table: str
+    as_of: datetime
+    plan: Plan
+
+
+async def plans(deployment: Deployment, table: str | None, as_of: datetime | None) -> list[TablePlan]:
+    """Return what would leave now, or if it were `as_of`."""
+    now = SystemClock().now()
+    async with desk(rehearsal(deployment, as_of)) as at:
+        return [
+            TablePlan(
+                policy.table_name,
+                as_of or now,
+                plan(policy, await at.store.facts(policy.table_name), as_of=as_of or now, now=now),
+            )
+            for policy in at.chosen(table)
+        ]
+
+
+# --- status ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StateCount:
+    """Slices of one state. `rows`: as sealed. `oldest`: since when the first of them is in it."""
+
+    state: ArchiveState
+    slices: int
+    rows: int
+    oldest: datetime
+
+
+@dataclass(frozen=True)
+class SliceNote:
+    """A slice that a person should know of, and why."""
+
+    slice: str
+    chunk: str
+    state: ArchiveState
+    since: datetime
+    why: str
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """How far a table is.
+
+    `oldest_seal`: since when the longest sealed slice without a verified copy is sealed. `oldest`: where the oldest
+    range begins that is still in the database, restored ones apart. `late_rows`: diverted rows that are not archived
+    yet. `archived_*`: what left, restored or not.
+    """
+
+    table: str
+    enabled: bool
+    states: tuple[StateCount, ...]
+    oldest_seal: datetime | None
+    oldest: datetime | None
+    hot_chunks: int
+    hot_bytes: int
+    restored_rows: int
+    archived_rows: int
+    archived_bytes: int
+    late_rows: int
+    notes: tuple[SliceNote, ...]
+    holds: tuple[Hold, ...]
+
+
+async def statuses(deployment: Deployment, table: str | None) -> list[TableStatus]:
+    """Return how far every table is."""
+    now = SystemClock().now()
+    async with desk(deployment) as at:
+        return [
+            summary(await at.store.facts(each.table_name), now, enabled=each.enabled)
+            for each in at.chosen(table)
+        ]
+
+
+def summary(facts: Facts, now: datetime, *, enabled: bool) -> TableStatus:
+    """Return how far a table is. Pure."""
+    gone = [each for each in facts.slices if each.stage in _GONE]
+    restored = {each.chunk for each in facts.slices if each.stage is _S.RESTORED}
+    hot = [chunk for chunk in facts.chunks if chunk.chunk not in restored]
+    sealed = [each.sealed_at for each in facts.slices if each.stage in operating.AWAITED and each.sealed_at]
+    late = [each for each in facts.slices if each.source is Source.LATE and each.is_closed]
+    return TableStatus(
+        table=facts.table,
+        enabled=enabled,
+        states=_counts(facts.slices),
+        oldest_seal=min(sealed, default=None),
+        oldest=min((chunk.start for chunk in hot), default=None),
+        hot_chunks=len(hot),
+        hot_bytes=sum(chunk.size_bytes for chunk in hot),
+        restored_rows=sum(_rows(each) for each in gone if each.stage is _S.RESTORED),
+        archived_rows=sum(_rows(each) for each in gone),
+        archived_bytes=sum(
+            file.size_bytes for each in gone if each.verified for file in each.verified.copy.files
+        ),
+        late_rows=sum(each.row_count for each in facts.late)
+        + sum(_rows(each) for each in late if each.stage not in _GONE),
+        notes=tuple(
+            SliceNote(str(each.id), each.chunk, each.state, each.since, why_not_dropped(each, now))
+            for each in facts.slices
+            if each.state in _FOR_PEOPLE
+        ),
+        holds=facts.holds,
+    )
+
+
+def _counts(slices: Sequence[Slice]) -> tuple[StateCount, ...]:
+    by_state = {state: [each for each in slices if each.state is state] for state in ArchiveState}
+    return tuple(
+        StateCount(state, len(some), sum(map(_rows, some)), min(each.since for each in some))
+        for state, some in by_state.items()
+        if some
+    )
+
+
+def _rows(which: Slice) -> int:
+    return which.sealed.row_count if which.sealed else 0
+
+
+# --- why not dropped -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Why:
+    """Why a slice is still in the database, or that it is not, with all that was done to it."""
+
+    slice: str
+    chunk: str
+    state: ArchiveState | None
+    answer: str
+    trail: tuple[Mapping[str, Any], ...]
+
+
+async def why(deployment: Deployment, named: str, at: datetime | None) -> list[Why]:
+    """Return the answer for a chunk (`schema.name`, or its name), or for each generation of a table's range.
+
+    Raises:
+        UsageError: nobody knows it.
+    """
+    now = SystemClock().now()
+    async with desk(deployment) as found:
+        for policy in [found.policy(named)] if at else found.chosen(None):
+            facts = await found.store.facts(policy.table_name)
+            answers = await _answers(found, policy, facts, _chunks(facts, named, at), now)
+            if answers:
+                return answers
+    what = f"no range of {named} has {at.isoformat()} in it" if at else f"no table here has a chunk {named!r}"
+    raise UsageError(f"{what}, and none had: see `tidemill retention plan`, or give TABLE and a time")
+
+
+def _chunks(facts: Facts, named: str, at: datetime | None) -> set[str]:
+    """Return the chunks that are meant, as the catalogue or the registry has them."""
+    known = [(each.chunk, each.start, each.end) for each in facts.chunks]
+    known += [(each.chunk, each.id.start, each.id.end) for each in facts.slices]
+    if at is not None:
+        return {chunk for chunk, start, end in known if start <= at < end}
+    return {chunk for chunk, *_ in known if named in (chunk, chunk.rpartition(".")[2])}
+
+
+async def _answers(
+    found: Desk, policy: Retention, facts: Facts, chunks: set[str], now: datetime
+) -> list[Why]:
+    planned = plan(policy, facts, as_of=found.deployment.settings.retention.as_of or now, now=now)
+    answers = []
+    for each in facts.slices:
+        if each.chunk in chunks:
+            answer = (each.is_closed and why_not_dropped(each, now)) or planned.why(each.chunk)
+            trail = tuple(await found.store.trail(each.id))
+            answers.append(
+                Why(str(each.id), each.chunk, each.state, answer or why_not_dropped(each, now), trail)
+            )
+    told = {each.chunk for each in facts.slices if each.state is not _S.DROPPED}
+    for chunk in facts.chunks:
+        if chunk.chunk in chunks - told:
+            span = f"{facts.table} {chunk.start:%Y-%m-%d %H:%M} .. {chunk.end:%Y-%m-%d %H:%M}"
+            answers.append(Why(span, chunk.chunk, None, planned.why(chunk.chunk) or "nobody knows", ()))
+    return answers
+
+
+# --- orders ----------------------------------------------------------------------------------------------------------
+
+
+async def holds(deployment: Deployment, table: str | None) -> list[Hold]:
+    """Return what is held."""
+    async with desk(deployment) as at:
+        return [
+            hold for policy in at.chosen(table) for hold in (await at.store.facts(policy.table_name)).holds
+        ]
+
+
+async def hold(deployment: Deployment, table: str, span: Span, reason: str) -> Held:
+    """Keep rows of a span from leaving. Raises `UsageError` for a span that ends before it begins."""
+    by, (start, end) = operator(reason), span
+    if start is not None and end is not None and end <= start:
+        raise UsageError("--to must be later than --from")
+    async with desk(deployment) as at:
+        name = at.policy(table).table_name
+        return await at.order(lambda claim: operating.hold(at.store, claim, name, span, by))
+
+
+async def lift(deployment: Deployment, table: str, span: Span, reason: str) -> Lifted:
+    """Lift the holds that lie within a span. Raises `UsageError` if there is none."""
+    by = operator(reason)
+    async with desk(deployment) as at:
+        name = at.policy(table).table_name
+        return await at.order(lambda claim: operating.lift(at.store, claim, name, span, by))
+
+
+async def retry(
+    deployment: Deployment, table: str, time: datetime, generation: int | None, reason: str
+) -> Slice:
+    """Take a quarantined slice through a new copy. Raises `UsageError`."""
+    by = operator(reason)
+    async with desk(deployment) as at:
+        which = slice_at(await at.store.facts(at.policy(table).table_name), time, generation)
+        return await at.order(lambda claim: operating.retry(at.store, claim, which, by))
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A slice that an operator gave up. `again_after`: how long its policy leaves it alone."""
+
+    released: Released
+    again_after: timedelta
+
+
+async def release(
+    deployment: Deployment, table: str, time: datetime, generation: int | None, reason: str
+) -> GivenUp:
+    """Give a slice up, so that its range opens. Raises `UsageError`."""
+    by = operator(reason)
+    async with desk(deployment, announcing=True) as at:
+        policy = at.policy(table)
+        which = slice_at(await at.store.facts(policy.table_name), time, generation)
+        done = await at.order(lambda claim: operating.release(at.store, claim, which, by))
+        return GivenUp(done, policy.again_after)
