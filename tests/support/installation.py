@@ -108,13 +108,18 @@ class Installation:
             yield serving
 
     @contextmanager
-    def starting(self, process: str = "all", **environment: str) -> Iterator[Serving]:
-        """Run `tidemill serve PROCESS` until the block ends, without waiting for anything."""
+    def starting(
+        self, process: str = "all", *, module: str = "tidemill", **environment: str
+    ) -> Iterator[Serving]:
+        """Run `tidemill serve PROCESS` until the block ends, without waiting for anything.
+
+        `module`: what is run in the program's place.
+        """
         log = self.folder / f"{process}.log"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
         with log.open("w") as written:
             child = subprocess.Popen(
-                [sys.executable, "-m", "tidemill", "serve", process],
+                [sys.executable, "-m", module, "serve", process],
                 env=clean | dict(self.environment) | {"TIDEMILL_LOG_FORMAT": "json"} | environment,
                 stderr=written,
                 stdout=written,
