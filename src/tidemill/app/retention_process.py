@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tidemill.app.archive_status import ArchiveWatch
@@ -26,7 +26,7 @@ from tidemill.retention.keeper import ArchiveKeeper, Round
 from tidemill.service import Health, Job
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import GenerationStore
-from tidemill.storage.pool import Timeouts
+from tidemill.storage.pool import Pool, Timeouts
 from tidemill.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.probe import KafkaProbe
@@ -36,6 +36,20 @@ _log = logger(__name__)
 _CONNECTIONS = 8
 _RELAY_CONNECTIONS = 4
 _TIMEOUTS = Timeouts(idle_in_transaction_ms=60_000)
+
+
+@dataclass(frozen=True)
+class Working:
+    """What a process that serves retention works with, for those who watch it at work."""
+
+    lane: ArchiveLane
+    store: Store
+    policies: Sequence[Retention]
+    owner: str
+    pool: Pool
+
+
+Watching = Callable[[Working], Sequence[Job]]
 
 
 class RetentionService:
@@ -113,8 +127,10 @@ def archive_of(deployment: Deployment) -> Part:
     return deployment.archive
 
 
-async def retention_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[Job]:
-    """Open what retention needs, and return its jobs.
+async def retention_jobs(
+    shared: AsyncExitStack, deployment: Deployment, watching: Watching = lambda _: ()
+) -> list[Job]:
+    """Open what retention needs, and return its jobs, with those of `watching` beside them.
 
     Raises:
         UsageError: no table leaves, or no lake is set.
@@ -165,7 +181,8 @@ async def retention_jobs(shared: AsyncExitStack, deployment: Deployment) -> list
         return running.service
 
     watch = Job("archive's metrics", lambda: ArchiveWatch(deployment, pool))
-    return [stream, Job("retention", make), watch]
+    working = Working(lane, store, policies, owner, pool)
+    return [stream, Job("retention", make), watch, *watching(working)]
 
 
 def policies_of(deployment: Deployment) -> list[Retention]:

@@ -21,6 +21,7 @@ from tidemill.cli import (
     projections,
     publish,
     query,
+    retention,
     schemas,
     serve,
     status,
@@ -52,6 +53,7 @@ _ORDER: Final = (
     "audit",
     "dead-letters",
     "projections",
+    "retention",
     "demo",
 )
 
@@ -96,6 +98,7 @@ program.add_typer(lanes.app, name="lanes", rich_help_panel=OPERATE)
 program.command("audit", rich_help_panel=OPERATE, epilog=audit.EXAMPLES)(audit.audit)
 program.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=OPERATE)
 program.add_typer(projections.app, name="projections", rich_help_panel=OPERATE)
+program.add_typer(retention.app, name="retention", rich_help_panel=OPERATE)
 program.command("demo", rich_help_panel=SEE, epilog=demo.EXAMPLES)(demo.demo)
 
 

@@ -172,7 +172,7 @@ class _Answer:
         """Return where the copy is said to be, None if that is not told."""
         told = self.confirmation
         empty = which.sealed is not None and which.sealed.row_count == 0
-        no_copy = empty and self.claimed.row_count == 0 and not self.files  # there is nothing of it to read there
+        no_copy = empty and self.claimed.row_count == 0 and not self.files  # nothing there is of it
         location = "" if no_copy else told.lakehouse_path or ""
         if not (location or self.files or empty):
             return None

@@ -149,8 +149,8 @@ class SliceRows(Registry):
         columns = await self._borrowed.fetchval(_SQL["hypertable_columns"], table)
         return await self._late_rows(
             which,
-            f"with back as (delete from {{late}} where tm_range_start = $1 and $2::int is not null returning {columns}) "
-            f"insert into {table} ({columns}) select {columns} from back",
+            f"with back as (delete from {{late}} where tm_range_start = $1 and $2::int is not null "
+            f"returning {columns}) insert into {table} ({columns}) select {columns} from back",
         )
 
     async def _late_rows(self, which: Slice, statement: str) -> int:
@@ -211,6 +211,11 @@ class ArchiveDatabase:
         """Return what was done to a slice, oldest first."""
         async with connection(self._pool) as borrowed:
             return await Registry(borrowed).trail(which)
+
+    async def is_connected(self, application_name: str) -> bool:
+        """Return whether a process of that name has a connection to this database."""
+        async with connection(self._pool) as borrowed:
+            return bool(await borrowed.fetchval(_SQL["is_connected"], application_name))
 
     async def check_vectors(self) -> None:
         """Make sure that this server computes the published digests. Raises `ContractError`."""

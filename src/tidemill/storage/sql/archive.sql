@@ -57,8 +57,9 @@ call tm.lock_slice($1, $2)
 call tm.drop_slice($1, $2, $3)
 
 -- name: chunks
+-- A chunk that is dropped meanwhile is in this snapshot's catalogue, and gone.
 select format('%I.%I', chunk_schema, chunk_name) as chunk, range_start, range_end, is_compressed,
-       pg_total_relation_size(format('%I.%I', chunk_schema, chunk_name)::regclass) as size_bytes
+       coalesce(pg_total_relation_size(to_regclass(format('%I.%I', chunk_schema, chunk_name))), 0) as size_bytes
 from timescaledb_information.chunks
 where format('%s.%s', hypertable_schema, hypertable_name) = $1 order by range_start
 
@@ -68,3 +69,6 @@ select to_regclass(tm.late_table($1)) is not null
 -- name: hypertable_columns
 select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
 where attrelid = $1::text::regclass and attnum > 0 and not attisdropped
+
+-- name: is_connected
+select exists (select from pg_stat_activity where datname = current_database() and application_name = $1)

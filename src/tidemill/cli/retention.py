@@ -1,0 +1,15 @@
+"""`tidemill retention`: what leaves for the lake and why not; holds; the way back; and looking after copies."""
+
+from __future__ import annotations
+
+import typer
+
+from tidemill.cli import retention_ask, retention_lake, retention_orders
+
+app = typer.Typer(
+    help="The archive: what leaves for the lake, and why not; hold, retry, release; bring back; look after copies.",
+    no_args_is_help=True,
+)
+
+for part in (retention_ask, retention_orders, retention_lake):
+    app.add_typer(part.app)

@@ -1,0 +1,204 @@
+"""`tidemill retention run|hold|release|retry`: what an operator decides about slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidemill.cli import session
+from tidemill.cli.output import AsJson, examples, note, print_json, progress, say
+from tidemill.cli.retention_ask import show_holds, show_status
+from tidemill.cli.retention_words import (
+    AnyTable,
+    AsOf,
+    From,
+    Generation,
+    Reason,
+    Table,
+    Time,
+    To,
+    moment,
+)
+
+if TYPE_CHECKING:
+    from tidemill.retention.slices import Hold, Slice
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "TIDEMILL_LAKE_ROOT=/srv/lake tidemill retention run --once",
+        "tidemill retention run --once --as-of 2012-01-01",
+    )
+)
+def run(
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is due any more.")] = False,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do in this process what `serve retention` does; an archiver must run beside it (`tidemill serve archiver`).
+
+    With --once it ends when all that was asked for is dropped, given up, quarantined or held; exits 1 if a copy is
+    quarantined, or a slice was given up.
+    """
+    deployment = session.deployment()
+    if not once:
+        from tidemill.app.archive_desk import rehearsal
+        from tidemill.app.retention_process import serve_retention
+
+        raise typer.Exit(serve_retention(rehearsal(deployment, as_of)))
+    from tidemill.app.archive_run import run_once
+
+    with progress("slices") as shown:
+        task = shown.add_task("archive", total=None)
+
+        def tell(done: int, total: int, words: str) -> None:
+            shown.update(task, completed=done, total=total, description=words or "archive")
+
+        done = run_once(deployment, as_of, tell)
+    if as_json:
+        print_json({"finished": done.finished, "dropped": done.moved, "tables": done.tables})
+    else:
+        for each in done.tables:
+            show_status(each)
+        ending = "Nothing is due any more" if done.finished else "[red]Stopped before all was done[/red]"
+        say(f"{ending}: {done.moved:,} slices left in this run.")
+    if not done.ok:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog=examples(
+        "tidemill retention hold market_data --from 2010-01-01 --to 2011-01-01 --reason 'law suit 17'",
+        "tidemill retention hold market_data --reason 'until the audit is over'",
+        "tidemill retention hold --list",
+    )
+)
+def hold(
+    table: AnyTable = None,
+    start: From = None,
+    end: To = None,
+    reason: Reason = "",
+    listing: Annotated[bool, typer.Option("--list", help="List the holds.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Keep rows of a span from leaving, whatever the policy says: they are neither sealed nor dropped.
+
+    What is on its way stands still. A hold ends by `release --hold`, by nothing else. Without --from and --to it is the
+    whole table.
+    """
+    from tidemill.app import archive_tasks
+    from tidemill.app.running import run as finish
+    from tidemill.domain.errors import UsageError
+
+    if listing:
+        found = finish(archive_tasks.holds(session.deployment(), table))
+        if as_json:
+            print_json(found)
+        elif found:
+            show_holds(found)
+        else:
+            say("Nothing is held.")
+        return
+    if table is None:
+        raise UsageError("say which TABLE is to be held, or --list what is")
+    held = finish(archive_tasks.hold(session.deployment(), table, (start, end), reason))
+    if as_json:
+        print_json({"hold": held.hold, "stopped": _named(held.stopped)})
+        return
+    say(
+        f"{{span}} is held; {len(held.stopped):,} slices that were on their way stand still.",
+        span=_span(held.hold),
+    )
+    note(
+        "Nobody but a superuser who drops chunks by hand can pass it. It ends by: tidemill retention release --hold"
+    )
+
+
+def _span(hold: Hold) -> str:
+    if hold.start is None and hold.end is None:
+        return f"all of {hold.table}"
+    start, end = ("..." if each is None else f"{each:%Y-%m-%d %H:%M}" for each in (hold.start, hold.end))
+    return f"{hold.table} {start} .. {end}"
+
+
+@app.command(
+    epilog=examples(
+        "tidemill retention release market_data 2010-03-01 --reason 'the archiver is gone for good'",
+        "tidemill retention release market_data --hold --from 2010-01-01 --to 2011-01-01 --reason 'settled'",
+    )
+)
+def release(
+    table: Table,
+    time: Annotated[
+        datetime | None, typer.Argument(parser=moment, metavar="[TIME]", help="A time in the range; UTC.")
+    ] = None,
+    *,
+    lift: Annotated[
+        bool, typer.Option("--hold", help="Lift the holds that lie within --from and --to.")
+    ] = False,
+    start: From = None,
+    end: To = None,
+    generation: Generation = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Give a slice up, so that its range takes rows again (TIME); or lift holds (--hold).
+
+    A slice that is given up stays in the database, its late rows go back into the table, and its request is announced
+    as failed. The policy takes it up again later: hold it, if that shall not be.
+    """
+    from tidemill.app import archive_tasks
+    from tidemill.app.running import run as finish
+    from tidemill.domain.errors import UsageError
+
+    if lift == (time is not None):
+        raise UsageError("say either TIME, to give up a slice, or --hold, to lift holds")
+    if time is None:
+        lifted = finish(archive_tasks.lift(session.deployment(), table, (start, end), reason))
+        if as_json:
+            print_json(
+                {"holds": lifted.holds, "going_on": _named(lifted.going_on), "still": _named(lifted.still)}
+            )
+            return
+        say(
+            f"{len(lifted.holds):,} holds lifted; {len(lifted.going_on):,} slices go on, "
+            f"{len(lifted.still):,} are still held by others."
+        )
+        return
+    done = finish(archive_tasks.release(session.deployment(), table, time, generation, reason))
+    if as_json:
+        print_json({"slice": done.released.slice.id, "returned": done.released.returned})
+        return
+    say(
+        f"{{slice}} was given up; {done.released.returned:,} late rows went back into the table.",
+        slice=done.released.slice.id,
+    )
+    note(
+        f"It is taken up again after {done.again_after}. To keep it: tidemill retention hold {table} --reason TEXT"
+    )
+
+
+@app.command(
+    epilog=examples("tidemill retention retry market_data 2010-03-01 --reason 'the disk was replaced'")
+)
+def retry(
+    table: Table, time: Time, generation: Generation = None, reason: Reason = "", as_json: AsJson = False
+) -> None:
+    """Have a quarantined slice copied again, under a new seal and a new request that supersedes the first one."""
+    from tidemill.app import archive_tasks
+    from tidemill.app.running import run as finish
+
+    done = finish(archive_tasks.retry(session.deployment(), table, time, generation, reason))
+    if as_json:
+        print_json({"slice": done.id, "state": done.state, "seal": done.seal})
+        return
+    say("{slice} is sealed anew, and will be requested again.", slice=done.id)
+
+
+def _named(slices: Sequence[Slice]) -> list[object]:
+    return [each.id for each in slices]
