@@ -12,7 +12,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tidemill.clock import Clock
@@ -193,7 +193,9 @@ class _Table:
                 return
             await work.lock_ranges(which.id.table)
             await work.lock_rows(which)  # writers in flight end first
-            if which.source is Source.LATE:  # a chunk has its rows; late ones of its range wait for a slice of theirs
+            if (
+                which.source is Source.LATE
+            ):  # a chunk has its rows; late ones of its range wait for a slice of theirs
                 await work.adopt_late(which)
             holds = await work.holds(which.id.table)
             sealed = machine.seal(chosen.after, work.at, columns=columns, holds=holds)
@@ -202,14 +204,18 @@ class _Table:
     async def _measure(self, which: Slice) -> None:
         if which.sealed is not None:
             return
-        _, refused = await self._store.shape(which)
-        found = None if refused else await self._store.measure(which, self._policy.time_column)
+        columns, refused = await self._store.shape(
+            which
+        )  # again: the table may have been altered since the seal
+        now = replace(which, columns=columns)
+        found = None if refused else await self._store.measure(now, self._policy.time_column)
         async with self._store.transaction(self._keeper.claim()) as work:
             if found is None:
                 why = "; ".join(f"column {each.column}: {each.reason}" for each in refused)
                 await self._store_step(work, machine.refuse(which, work.at, why=why))
             else:
-                await self._store_step(work, machine.measure(which, work.at, seal=which.seal, found=found))
+                measured = machine.measure(which, work.at, seal=which.seal, found=found, columns=columns)
+                await self._store_step(work, measured)
 
     async def _request(self) -> None:
         """Ask for all that is sealed and measured, so many to an event as fit; one generation of a range to each."""

@@ -51,8 +51,10 @@ def seal(which: Slice, at: datetime, *, columns: tuple[LakeColumn, ...], holds: 
     )
 
 
-def measure(which: Slice, at: datetime, *, seal: int, found: Measured) -> Moved:
-    """Store what was measured under seal number `seal`, once."""
+def measure(
+    which: Slice, at: datetime, *, seal: int, found: Measured, columns: tuple[LakeColumn, ...] = ()
+) -> Moved:
+    """Store what was measured under seal number `seal`, once. `columns`: those of the table then, if it was altered."""
     if seal != which.seal:
         return Refused(
             "OTHER_SEAL",
@@ -60,7 +62,7 @@ def measure(which: Slice, at: datetime, *, seal: int, found: Measured) -> Moved:
         )
     if which.sealed is not None:
         return Refused("MEASURED", f"{which.id} is measured already")
-    return step(which, Action.MEASURE, _S.SEALED, at, sealed=found)
+    return step(which, Action.MEASURE, _S.SEALED, at, sealed=found, columns=columns or which.columns)
 
 
 def request(which: Slice, at: datetime, *, event_id: str, limits: Limits) -> Moved:

@@ -107,7 +107,10 @@ class SliceRows(Registry):
 
     async def measure(self, which: Slice, time_column: str) -> Measured:
         """See `ArchiveWork`."""
-        return await measuring.measure(self._borrowed, which.columns, time_column, source_of(which))
+        columns, source = which.columns, source_of(which)
+        if which.source is Source.CHUNK:
+            columns = await measuring.columns_with_values(self._borrowed, which.id.table, columns, source)
+        return await measuring.measure(self._borrowed, columns, time_column, source)
 
     async def chunks_of(self, which: SliceId) -> list[ChunkFacts]:
         """Return the chunks that share time with a slice's range, as this transaction sees them."""

@@ -68,6 +68,48 @@ async def measure(
     return Measured(*await _scan(connection, digesting.digest_sql(columns, time_column, source), timeout_s))
 
 
+async def columns_with_values(
+    connection: Connection,
+    table: str,
+    sealed: Sequence[LakeColumn],
+    source: str,
+    *,
+    timeout_s: float = SCAN_TIMEOUT_S,
+) -> tuple[LakeColumn, ...]:
+    """Return the columns that a copy of the source has to hold now, if those of its seal were `sealed`.
+
+    These are the same ones, unless the table was altered: a column that came since counts if any row has a value in it,
+    or the value would leave without a copy. Of columns that are gone, or of another type, what is there now counts.
+
+    Raises:
+        ContractError: a column that came since has values, and no copy can hold its type.
+    """
+    shape = await columns_of(connection, table)
+    known = {column.name: column.pg_type for column in sealed}
+    now = {column.name: column for column in shape.columns}
+    newer = [name for name in (*now, *(each.column for each in shape.refused)) if name not in known]
+    filled = await _with_values(connection, newer, source, timeout_s)
+    for each in shape.refused:
+        if each.column in filled:
+            raise ContractError(
+                f"{table} has a new column {each.column} with values in rows that are sealed; {each.reason}: "
+                "open the range again by `tidemill retention release`"
+            )
+    same = all(name in now and now[name].pg_type == pg_type for name, pg_type in known.items())
+    kept = tuple(sealed) if same else tuple(column for name, column in now.items() if name in known)
+    return (*kept, *(now[name] for name in newer if name in filled))
+
+
+async def _with_values(
+    connection: Connection, names: Sequence[str], source: str, timeout_s: float
+) -> set[str]:
+    if not names:
+        return set()
+    tests = ", ".join(f"coalesce(bool_or({quoted(name)} is not null), false)" for name in names)
+    found = await _scan(connection, f"select {tests} from {source} as source", timeout_s)
+    return {name for name, has in zip(names, found, strict=True) if has}
+
+
 async def check_vectors(connection: Connection) -> None:
     """Make sure that this server computes the published digests.
 

@@ -82,6 +82,51 @@ async def test_a_stranger_who_writes_before_the_copy_is_made_has_another_one_ask
     assert await world.states() == ["dropped"]
 
 
+@pytest.mark.parametrize(
+    "alteration",
+    [
+        "add column note text; update public.market_data set note = 'kept'",
+        "add column note text default 'kept'",
+        "alter column volume type numeric(20,3)",
+    ],
+)
+async def test_values_of_a_column_that_came_behind_the_seal_do_not_leave_without_a_copy(
+    world: Archive, alteration: str
+) -> None:
+    await world.fill(2010)
+    await world.settle()
+    await world.answer()
+    await world.pool.execute(f"alter table public.market_data {alteration}")
+    await world.settle()
+    assert await world.states() == ["requested"], "sealed anew, with the columns of now"
+    asked = (await world.requests())[-1].columns
+    assert {"note", "numeric(20,3)"} & {part for each in asked for part in (each.name, each.pg_type)}
+    await world.answer()
+    await world.settle()
+    assert await world.states() == ["dropped"]
+
+
+async def test_a_new_column_without_values_is_no_reason_to_copy_again(world: Archive) -> None:
+    await world.fill(2010)
+    await world.settle()
+    await world.answer()
+    await world.pool.execute("alter table public.market_data add column note text, add column price2 money")
+    await world.settle()
+    assert await world.states() == ["dropped"]
+
+
+async def test_a_new_column_that_no_copy_can_hold_stops_the_drop(world: Archive) -> None:
+    await world.fill(2010)
+    rows = await world.hot()
+    await world.settle()
+    await world.answer()
+    await world.pool.execute("alter table public.market_data add column cost money default 1")
+    await world.settle()
+    assert (await world.states(), await world.hot()) == (["verified"], rows)
+    (trouble,) = (await world.round()).troubles
+    assert "cost" in trouble
+
+
 async def test_no_answer_leads_to_another_request_and_then_to_an_open_range(world: Archive) -> None:
     await world.fill(2010)
     rows = await world.hot()
