@@ -1,6 +1,7 @@
 """kill -9 of the service and of the archiver at every step of a slice: it goes on, with one copy, and nothing is lost.
 
-By default a few of the points; `TIDEMILL_ARCHIVE_KILLS=full` takes them all. `-s` shows how long each took to mend.
+By default a few of the points. `TIDEMILL_ARCHIVE_KILLS` lists others, separated by commas, or is `full` for all of them.
+`-s` shows how long each took to mend.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ SAMPLE = (
     ("archiver", "file:in place"),
     ("archiver", "answer:sent"),
 )
-FULL = os.environ.get("TIDEMILL_ARCHIVE_KILLS") == "full"
-CHOSEN = POINTS if FULL else SAMPLE
+WANTED = os.environ.get("TIDEMILL_ARCHIVE_KILLS", "")
+FULL = WANTED == "full"
+CHOSEN = POINTS if FULL else tuple(each for each in POINTS if each[1] in WANTED.split(",")) or SAMPLE
 
 _FILL = """
 insert into public.market_data (time, symbol, price, source, command_id)
