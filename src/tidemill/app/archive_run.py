@@ -65,7 +65,7 @@ def run_once(deployment: Deployment, as_of: datetime | None, on_progress: OnProg
     health = wanted.settings.health.model_copy(update={"port": 0})  # its own port may be a serving process's
     wanted = replace(wanted, settings=wanted.settings.model_copy(update={"health": health}))
     limit_client_logs()
-    ending = _Ending(on_progress)
+    ending = Ending(on_progress)
 
     async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
         return await retention_jobs(shared, wanted, lambda working: [_job(wanted, working, ending)])
@@ -79,10 +79,11 @@ def run_once(deployment: Deployment, as_of: datetime | None, on_progress: OnProg
     return RunDone(ending.finished, ending.moved, ending.tables)
 
 
-class _Ending:
+class Ending:
     """What outlives the services of a run: what they have come to."""
 
     def __init__(self, on_progress: OnProgress) -> None:
+        """Nothing has happened yet."""
         self.on_progress = on_progress
         self.stop: Callable[[], None] = lambda: None
         self.finished = False
@@ -91,16 +92,21 @@ class _Ending:
         self.tables: tuple[TableStatus, ...] = ()
 
 
-def _job(deployment: Deployment, working: Working, ending: _Ending) -> Job:
-    return Job("run", lambda: _Watch(deployment, working, ending))
+def _job(deployment: Deployment, working: Working, ending: Ending) -> Job:
+    settings = deployment.settings
+    patience_s = settings.kafka.session_s + _GRACE_S
+    return Job("run", lambda: Watch(working, ending, as_of=settings.retention.as_of, patience_s=patience_s))
 
 
-class _Watch:
+class Watch:
     """A `Service`: looks how far it is, and ends the process when nothing is due."""
 
-    def __init__(self, deployment: Deployment, working: Working, ending: _Ending) -> None:
-        self._as_of = deployment.settings.retention.as_of
-        self._patience_s = deployment.settings.kafka.session_s + _GRACE_S
+    def __init__(
+        self, working: Working, ending: Ending, *, as_of: datetime | None, patience_s: float
+    ) -> None:
+        """`patience_s`: how long a lane is waited for that nobody works."""
+        self._as_of = as_of
+        self._patience_s = patience_s
         self._working = working
         self._ending = ending
         self._clock = SystemClock()
