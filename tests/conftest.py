@@ -11,6 +11,7 @@ import pytest
 from tests.support.databases import fetch
 from tests.support.stack import Run
 from tidemill.devstack import Stack
+from tidemill.devstack.locate import docker_answers
 
 RUN = pytest.StashKey[Run]()
 
@@ -135,3 +136,11 @@ def _edition_gate(request: pytest.FixtureRequest) -> None:
     edition = request.getfixturevalue("timescaledb_edition")
     if edition != "timescale":
         pytest.skip(f"needs TimescaleDB's Community edition; the server at hand is of the {edition} edition")
+
+
+@pytest.fixture(autouse=True)
+def _way_gate(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("native") is not None and docker_answers():
+        pytest.skip(
+            "looks at servers as processes of this machine; a Docker daemon answers, so they are containers"
+        )

@@ -1,4 +1,4 @@
-"""docker-compose.yml as the engine would see it: anchors merged, variables replaced by their defaults."""
+"""docker-compose.yml as the engine would see it: anchors merged, variables replaced by what is given, or by default."""
 
 import re
 from functools import cache
@@ -13,14 +13,14 @@ VARIABLE = re.compile(r"\$\{(?P<name>\w+)(:-(?P<default>[^}]*))?\}")
 
 
 @cache
-def document() -> dict[str, Any]:
-    resolved = VARIABLE.sub(lambda match: match["default"] or "", TEXT)
+def document(**given: str) -> dict[str, Any]:
+    resolved = VARIABLE.sub(lambda match: given.get(match["name"], match["default"] or ""), TEXT)
     loaded: dict[str, Any] = yaml.safe_load(resolved.replace("$$", "$"))
     return loaded
 
 
-def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = document()["services"]
+def services(**given: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = document(**given)["services"]
     return found
 
 

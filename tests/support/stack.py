@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 
+from tests.support import containers
 from tests.support.databases import Databases, drop_databases
 from tidemill import devstack
 from tidemill.devstack.cache import cache_folder, locked
@@ -60,7 +61,8 @@ class Run:
         note = _notes() / f"{name}.json"
         with locked(f"note-{name}", cache=cache_folder()):
             _add_user(note)
-            return devstack.up(name, prefix=prefix, progress=PlainLines(sys.__stderr__ or sys.stderr))
+            says = PlainLines(sys.__stderr__ or sys.stderr)
+            return devstack.up(name, prefix=prefix, progress=says, containers=containers)
 
     def databases(self, stack: devstack.Stack) -> Databases:
         """Fresh databases on the server of `stack`."""
@@ -116,5 +118,5 @@ def _add_user(note: Path) -> None:
 
 
 def _take_down(note: Path) -> None:
-    devstack.down(note.stem, purge=True)
+    devstack.down(note.stem, purge=True, containers=containers)
     note.unlink(missing_ok=True)

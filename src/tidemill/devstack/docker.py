@@ -1,16 +1,17 @@
 """The Docker way: the three servers of the compose file as one project per stack.
 
 The compose file is the one that people use; ports and password come from an environment file in the
-stack's folder, the project is named after the stack, so that two stacks do not collide.
+stack's folder, the project is named after the stack, so that two stacks do not collide. This module
+is one of the `Containers`; tests have another, which reads the same file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.devstack.errors import DevstackError
 from tidemill.devstack.plan import SERVERS
-from tidemill.devstack.probes import http_answers, kafka_answers, tcp_answers
+from tidemill.devstack.probes import http_answers, kafka_answers, postgres_answers
 from tidemill.devstack.processes import Life
 from tidemill.devstack.progress import Progress
 from tidemill.devstack.registry import API_PATH
@@ -18,18 +19,38 @@ from tidemill.devstack.shell import output, run
 from tidemill.devstack.state import StackState, checkout_folder
 
 SERVICES = {"postgres": "timescaledb", "kafka": "kafka", "registry": "registry"}
-_LIVES: dict[str, Life] = {"running": "running", "paused": "frozen"}
+LIVES: Mapping[str, Life] = {"running": "running", "paused": "frozen"}
+
+
+def variables(state: StackState) -> dict[str, str]:
+    """The variables of the compose file for this stack."""
+    return {
+        "TIDEMILL_DEV_POSTGRES_PASSWORD": state.password,
+        "TIDEMILL_DEV_POSTGRES_PORT": str(state.ports["postgres"]),
+        "TIDEMILL_DEV_KAFKA_PORT": str(state.ports["kafka"]),
+        "TIDEMILL_DEV_REGISTRY_PORT": str(state.ports["registry"]),
+    }
 
 
 def environment_file(state: StackState) -> str:
-    """The variables of the compose file for this stack, as the text of an environment file."""
-    variables = {
-        "TIDEMILL_DEV_POSTGRES_PASSWORD": state.password,
-        "TIDEMILL_DEV_POSTGRES_PORT": state.ports["postgres"],
-        "TIDEMILL_DEV_KAFKA_PORT": state.ports["kafka"],
-        "TIDEMILL_DEV_REGISTRY_PORT": state.ports["registry"],
-    }
-    return "".join(f"{name}={value}\n" for name, value in variables.items())
+    """These variables as the text of an environment file."""
+    return "".join(f"{name}={value}\n" for name, value in variables(state).items())
+
+
+def addresses(state: StackState) -> dict[str, str]:
+    """Where the servers of this stack are reached from the host."""
+    found = {name: f"127.0.0.1:{state.ports[name]}" for name in SERVERS}
+    return found | {"registry": f"http://{found['registry']}{API_PATH}"}
+
+
+def answers(name: str, address: str) -> bool:
+    """Whether the server `name` works at `address`."""
+    host, _, port = address.removeprefix("http://").partition("/")[0].partition(":")
+    if name == "kafka":
+        return kafka_answers(host, int(port))
+    if name == "registry":
+        return http_answers(f"{address}/subjects")
+    return postgres_answers(host, int(port))
 
 
 @dataclass(frozen=True)
@@ -79,15 +100,10 @@ class DockerServer:
     def life(self) -> Life:
         service = SERVICES[self.name]
         state = output(self.compose.command("ps", "--all", "--format", "{{.State}}", service)) or ""
-        return _LIVES.get(state.strip(), "gone")
+        return LIVES.get(state.strip(), "gone")
 
     def answers(self) -> bool:
-        host, _, port = self.address.removeprefix("http://").partition("/")[0].partition(":")
-        if self.name == "kafka":
-            return kafka_answers(host, int(port))
-        if self.name == "registry":
-            return http_answers(f"{self.address}/subjects")
-        return tcp_answers(host, int(port))
+        return answers(self.name, self.address)
 
     def start(self) -> None:
         if self.life() == "frozen":
@@ -113,9 +129,7 @@ class DockerServer:
 def servers(state: StackState, folder: Path) -> dict[str, DockerServer]:
     """The handles of the stack's containers (which need not exist)."""
     compose = project(state, folder)
-    addresses = {name: f"127.0.0.1:{state.ports[name]}" for name in SERVERS}
-    addresses["registry"] = f"http://{addresses['registry']}{API_PATH}"
-    return {name: DockerServer(name, addresses[name], compose) for name in SERVERS}
+    return {name: DockerServer(name, address, compose) for name, address in addresses(state).items()}
 
 
 def up(state: StackState, folder: Path, says: Progress) -> None:

@@ -17,6 +17,17 @@ def tcp_answers(host: str, port: int) -> bool:
         return False
 
 
+def postgres_answers(host: str, port: int) -> bool:
+    """Whether a server would let us log in: an open port may be Docker's, or of a server that still recovers."""
+    asked = struct.pack(">i", 3 << 16) + b"user\0postgres\0database\0postgres\0\0"
+    try:
+        with socket.create_connection((host, port), timeout=TIMEOUT_S) as connection:
+            connection.sendall(struct.pack(">i", len(asked) + 4) + asked)
+            return _exactly(connection, 1) == b"R"
+    except OSError:
+        return False
+
+
 def kafka_answers(host: str, port: int) -> bool:
     """Whether a Metadata request names at least one broker (an open port alone does not say so)."""
     request = struct.pack(">hhih", 3, 4, 1, 8) + b"devstack" + struct.pack(">ib", 0, 0)

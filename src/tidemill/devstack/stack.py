@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 from tidemill.devstack import docker, native, state
@@ -62,13 +63,31 @@ class Stack:
         return self.servers[name]
 
 
+class Containers(Protocol):
+    """How a stack is made of containers where a Docker daemon answers: the module `docker`, or a test's own way."""
+
+    def servers(self, state: StackState, folder: Path) -> Mapping[str, Server]:
+        """The handles of the stack's containers, which need not exist."""
+
+    def up(self, state: StackState, folder: Path, says: Progress) -> None:
+        """Start what is not running and wait until all answer; on failure stop them again."""
+
+    def down(self, state: StackState, folder: Path, says: Progress, *, purge: bool) -> list[str]:
+        """End them; the data stay unless `purge`. Returns the names of what ran."""
+
+
 def up(
-    name: str | None = None, *, progress: Progress | None = None, prefix: str | None = "TIDEMILL_"
+    name: str | None = None,
+    *,
+    progress: Progress | None = None,
+    prefix: str | None = "TIDEMILL_",
+    containers: Containers = docker,
 ) -> Stack:
     """Bring the stack up (or find it up); returns when all its servers answer.
 
-    `prefix` begins the names of the variables that give servers, None to look at none. Raises
-    DevstackError; whatever the failed call had started has been stopped then.
+    `prefix` begins the names of the variables that give servers, None to look at none; `containers`
+    is used if a Docker daemon answers. Raises DevstackError; whatever the failed call had started
+    has been stopped then.
     """
     says = progress or Silent()
     cache = cache_folder()
@@ -82,15 +101,21 @@ def up(
             return given_stack(chosen, location, location.given)
         if location.origin == "native":
             require_prerequisites(cache)
-        wanted = _with_ports(known or _new_state(chosen, location.origin), cache, says)
+        wanted = _with_ports(known or _new_state(chosen, location.origin), cache, says, containers)
         if location.origin == "docker":
-            docker.up(wanted, folder, says)
+            containers.up(wanted, folder, says)
         else:
             wanted = native.up(wanted, cache, says)
-        return owned_stack(wanted, location.reason, cache)
+        return owned_stack(wanted, location.reason, cache, containers)
 
 
-def down(name: str | None = None, *, purge: bool = False, progress: Progress | None = None) -> list[str]:
+def down(
+    name: str | None = None,
+    *,
+    purge: bool = False,
+    progress: Progress | None = None,
+    containers: Containers = docker,
+) -> list[str]:
     """Stop the stack's servers; their data stay unless `purge`. Returns the names of what ran."""
     says = progress or Silent()
     cache = cache_folder()
@@ -102,7 +127,7 @@ def down(name: str | None = None, *, purge: bool = False, progress: Progress | N
             remove_tree(folder)
             return []
         if known.origin == "docker":
-            stopped = docker.down(known, folder, says, purge=purge)
+            stopped = containers.down(known, folder, says, purge=purge)
         else:
             stopped = native.down(known, cache, says, purge=purge)
         if purge:
@@ -131,11 +156,11 @@ def given_stack(name: str, location: Location, given: GivenServers) -> Stack:
     )
 
 
-def owned_stack(known: StackState, reason: str, cache: Path) -> Stack:
+def owned_stack(known: StackState, reason: str, cache: Path, containers: Containers = docker) -> Stack:
     """The addresses and handles of a stack of ours, whether it runs or not."""
     handles: Mapping[str, Server]
     if known.origin == "docker":
-        handles = docker.servers(known, state.stack_folder(known.name, cache))
+        handles = containers.servers(known, state.stack_folder(known.name, cache))
     else:
         handles = native.servers(known, cache)
     return Stack(
@@ -167,12 +192,12 @@ def _new_state(name: str, origin: Origin) -> StackState:
     )
 
 
-def _with_ports(known: StackState, cache: Path, says: Progress) -> StackState:
+def _with_ports(known: StackState, cache: Path, says: Progress, containers: Containers) -> StackState:
     """The state with a port for every server: those it had, unless a stranger took one meanwhile."""
     folder = state.stack_folder(known.name, cache)
     # two stacks that choose at once must see each other's choice
     with locked("ports", cache=cache):
-        kept = {name: port for name, port in known.ports.items() if _may_keep(known, port, cache)}
+        kept = {name: port for name, port in known.ports.items() if _may_keep(known, port, cache, containers)}
         for name in known.ports.keys() - kept.keys():
             says.step("stack", f"port {known.ports[name]} of {name} is taken: choosing another")
         lacking = [name for name in PORTS if name not in kept]
@@ -183,10 +208,10 @@ def _with_ports(known: StackState, cache: Path, says: Progress) -> StackState:
     return wanted
 
 
-def _may_keep(known: StackState, port: int, cache: Path) -> bool:
+def _may_keep(known: StackState, port: int, cache: Path, containers: Containers) -> bool:
     if is_free(port):
         return True
-    handles = owned_stack(known, "", cache).servers
+    handles = owned_stack(known, "", cache, containers).servers
     holders = {known.ports[name]: server for name, server in handles.items()}
     holders[known.ports["controller"]] = handles["kafka"]
     return holders[port].life() != "gone"

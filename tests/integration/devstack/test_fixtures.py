@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from urllib.parse import urlsplit
 
 import asyncpg
 
 from tests.support.databases import execute, fetch
 from tidemill.devstack import Stack
+from tidemill.devstack.probes import postgres_answers
 
 
 async def test_a_database_is_fresh_and_knows_hypertables(database: str) -> None:
@@ -55,3 +57,8 @@ def test_a_database_is_gone_afterwards(
 def test_names_are_unique(unique_name: Callable[[str], str], topic_prefix: str) -> None:
     names = [unique_name("profiles") for _ in range(3)]
     assert len({*names, topic_prefix}) == 4
+
+
+def test_the_database_would_let_us_log_in(stack: Stack) -> None:
+    at = urlsplit(stack.database_url)
+    assert postgres_answers(at.hostname or "", at.port or 5432)

@@ -65,6 +65,7 @@ def test_an_interrupted_set_up_heals(interrupted: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [".complete", "whole"]
 
 
+@pytest.mark.native
 def test_a_server_that_cannot_start_stops_the_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = kafka.plan
 
@@ -110,6 +111,7 @@ def test_given_servers_cannot_be_broken() -> None:
         _ = given.kafka
 
 
+@pytest.mark.native
 def test_the_stack_of_a_killed_run_is_taken_down_by_the_next(run: Run) -> None:
     killed = Run(f"{run.uid}k", run.worker)
     script = (
@@ -133,6 +135,7 @@ def test_two_runs_share_nothing(run: Run) -> None:
     assert Run("aaaaaaaa", "gw0").name == first.name
 
 
+@pytest.mark.native
 def test_kcat_and_the_console_consumer_run(breakable_stack: devstack.Stack) -> None:
     listed = [*devstack.kcat_command(), "-b", breakable_stack.kafka_bootstrap, "-L"]
     assert (
