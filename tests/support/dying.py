@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any, Final
 
 LABEL_FILE: Final = "TIDEMILL_TEST_DIES_AT"
+FREEZE: Final = "freeze "
+"""In front of a label: the process is stopped there, and can be woken."""
 
 
 def die_at(label: str) -> None:
     """End this process at once if the trap is set for this point."""
     trap = Path(os.environ[LABEL_FILE])
-    if trap.exists() and trap.read_text() == label:
+    told = trap.read_text() if trap.exists() else ""
+    if told.removeprefix(FREEZE) == label:
         trap.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSTOP if told.startswith(FREEZE) else signal.SIGKILL)
 
 
 def _around(owner: Any, name: str, *, before: str | None = None, after: str | None = None) -> None:

@@ -1,12 +1,14 @@
 """kill -9 of the service and of the archiver at every step of a slice: it goes on, with one copy, and nothing is lost.
 
-By default a few of the points. `TIDEMILL_ARCHIVE_KILLS` lists others, separated by commas, or is `full` for all of them.
-`-s` shows how long each took to mend.
+By default a few of the points. `TIDEMILL_ARCHIVE_KILLS` lists others with commas between, or is `full` for all of
+them. `-s` shows how long each took to mend.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import sys
 import time
@@ -19,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import make_deployment
-from tests.support.dying import LABEL_FILE
+from tests.support.dying import FREEZE, LABEL_FILE
 from tests.support.journeys import Deployment, Worker, assert_dense
 from tests.support.siege import account
 from tests.support.waiting import eventually_blocking
@@ -150,6 +152,15 @@ def assert_all_well(doomed: Doomed, rows: int, drops: int) -> None:
     assert set(Counter(seen.text("ce_id") for seen in events).values()) == {1}
 
 
+def assert_files_as_verified(doomed: Doomed) -> None:
+    """Nobody wrote over a file after it was read back."""
+    for row in doomed.deployment.installation.fetch(
+        "select verified->'copy'->'files' as files from tm.archive"
+    ):
+        for path, _, _, sha256 in json.loads(row["files"]):
+            assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sha256
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_archive_goes_on_after_kill_9_at_any_point(doomed: Doomed) -> None:
@@ -165,6 +176,34 @@ def test_the_archive_goes_on_after_kill_9_at_any_point(doomed: Doomed) -> None:
         sys.stdout.write(f"{process} at {label}: mended within {time.monotonic() - began:.1f} s\n")
         sys.stdout.flush()
     assert_all_well(doomed, ROWS * len(CHOSEN), len(CHOSEN))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("process", "label"),
+    [
+        ("retention", "drop:locked"),
+        *((("retention", "copy:read"), ("archiver", "file:written"), ("archiver", "copy:published")) * FULL),
+    ],
+)
+def test_who_was_frozen_and_replaced_changes_nothing_when_it_wakes(
+    doomed: Doomed, process: str, label: str
+) -> None:
+    """It stops in the middle of its work, another one does that work, then it goes on as if no time had passed."""
+    doomed.start("archiver")
+    doomed.start("retention")
+    frozen = doomed.workers[process]
+    doomed.trap.write_text(f"{FREEZE}{label}")
+    doomed.fill()
+    eventually_blocking(lambda: not doomed.trap.exists(), CONVERGES_S, f"{process} to freeze")
+    doomed.start(process)
+    doomed.await_dropped()
+    frozen.thaw()
+    doomed.fill()
+    doomed.await_dropped()
+    assert_all_well(doomed, 2 * ROWS, 2)
+    assert_files_as_verified(doomed)
 
 
 @pytest.mark.slow
