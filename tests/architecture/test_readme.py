@@ -11,9 +11,11 @@ import pytest
 from tests.architecture import tree
 from tests.support.outsiders import KEYS_AS_JAVA, SERIALIZER
 from tidemill.app.contexts import load_contexts
+from tidemill.domain.archival import archival_topics
 from tidemill.domain.lane import StreamTopics
 from tidemill.domain.rejections import CHOICES, HALTED, PARKED, REJECTED
 from tidemill.projections.halts import HALTS
+from tidemill.retention.confirmations import CODES
 from tidemill.settings import variables
 from tidemill.telemetry import REGISTRY
 
@@ -67,6 +69,7 @@ def codes() -> Iterator[list[str]]:
     for context in load_contexts():
         name = context.aggregate.replace("-", " ")
         yield from ([code, f"rejected, {name}", text] for code, text in context.codes.items())
+    yield from ([code, "rejected, archival", text] for code, text in CODES.items())
     yield from ([code, "parked", text] for code, text in PARKED.items())
 
 
@@ -91,7 +94,8 @@ def test_the_runbook_says_of_every_halted_read_model_what_to_do() -> None:
 
 def topics() -> set[str]:
     aggregates = ["<aggregate>", *(context.aggregate for context in load_contexts())]
-    return {name for aggregate in aggregates for name in StreamTopics.of(aggregate).named().values()}
+    streams = [archival_topics(), *(StreamTopics.of(aggregate) for aggregate in aggregates)]
+    return {name for stream in streams for name in stream.named().values()}
 
 
 @pytest.mark.parametrize("page", ALL_PAGES)
@@ -123,7 +127,10 @@ def test_the_metrics_are_measured(page: Path) -> None:
     known |= {
         f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in REGISTRY.collect()
     }
-    roles = {"tidemill_service", "tidemill_reader", "tidemill_owner", "tidemill_query"}
+    roles = {
+        f"tidemill_{name}"
+        for name in ("service", "reader", "owner", "query", "retention", "archiver", "keeper", "archive")
+    }
     assert in_back_quotes(page, r"^tidemill_\w+") - roles <= known
 
 
