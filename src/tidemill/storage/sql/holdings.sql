@@ -14,9 +14,9 @@ select wanted as table_name, to_regclass(tm.late_table(wanted))::text as late, p
 from unnest($1::text[]) as wanted where to_regclass(tm.late_table(wanted)) is not null
 
 -- name: hot
--- A chunk of restored rows waits for nobody.
+-- A chunk of restored rows waits for nobody. A chunk that is dropped meanwhile is in this snapshot's catalogue, and gone.
 select format('%s.%s', hypertable_schema, hypertable_name) as table_name,
-       sum(pg_total_relation_size(format('%I.%I', chunk_schema, chunk_name)::regclass))::bigint as bytes,
+       coalesce(sum(pg_total_relation_size(to_regclass(format('%I.%I', chunk_schema, chunk_name)))), 0)::bigint as bytes,
        min(range_end) filter (where not exists (
          select from tm.archive a where a.table_name = format('%s.%s', hypertable_schema, hypertable_name)
            and a.range_start = c.range_start and 'restored' in (a.state, a.held_from))) as oldest_end
