@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from tidemill.cli import retention_ask, retention_lake, retention_orders
+from tidemill.cli import retention_ask, retention_conformance, retention_lake, retention_orders
 
 app = typer.Typer(
-    help="The archive: what leaves for the lake, and why not; hold, retry, release; bring back; look after copies.",
+    help="The archive: what leaves for the lake, and why not; hold, retry, release; bring back; look after copies; "
+    "try an archiver.",
     no_args_is_help=True,
 )
 
-for part in (retention_ask, retention_orders, retention_lake):
+for part in (retention_ask, retention_orders, retention_lake, retention_conformance):
     app.add_typer(part.app)

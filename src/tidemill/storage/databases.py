@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import asyncpg
 
 from tidemill.storage.pool import Pool, connection
@@ -19,6 +21,32 @@ async def create_database(pool: Pool, name: str) -> bool:
         except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
             return False  # there already, or made by somebody else at this very moment
         return True
+
+
+class DatabaseNote(NamedTuple):
+    """What is known of a database without looking into it. `used`: somebody of a given name is connected to it."""
+
+    comment: str | None
+    used: bool
+
+
+async def note_of_database(pool: Pool, name: str, application_name: str) -> DatabaseNote | None:
+    """Return what is known of a database, None if there is none of that name."""
+    async with connection(pool) as borrowed:
+        row = await borrowed.fetchrow(
+            "select shobj_description(oid, 'pg_database'), exists (select from pg_stat_activity a "
+            "where a.datid = d.oid and a.application_name = $2) from pg_database d where datname = $1",
+            name,
+            application_name,
+        )
+    return None if row is None else DatabaseNote(row[0], row[1])
+
+
+async def comment_on_database(pool: Pool, name: str, comment: str) -> None:
+    """Say what a database is for."""
+    async with connection(pool) as borrowed:
+        quoted = comment.replace("'", "''")
+        await borrowed.execute(f"comment on database {_quoted(name)} is '{quoted}'")
 
 
 async def drop_database(pool: Pool, name: str) -> None:
