@@ -1,9 +1,9 @@
 """Conservation, by an outsider: knows topics and tables from the documentation, and nothing of Tidemill's code.
 
-    python -m tests.acceptance.outsider --database postgresql://... --bootstrap 127.0.0.1:9092
+    python -m tests.acceptance.outsider --database postgresql://... --bootstrap 127.0.0.1:9092 --lake /srv/lake
 
-Reads every topic whole (aiokafka, read_committed), every table whole (asyncpg), and balances hop by hop. What does not
-balance is named by hop, `from -> to`, or by a place that contradicts itself; the exit code is then 1.
+Reads every topic whole (aiokafka, read_committed), every table (asyncpg) and the lake (pyarrow), and balances hop by
+hop. What does not balance is named by hop, `from -> to`, or by a place that contradicts itself; exit code 1 then.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from tests.acceptance.outsider_evidence import Books, Evidence, Row, collect, identity, read
+from tests.acceptance.outsider_evidence import ARCHIVAL, Books, Evidence, Row, collect, identity, read
 
 OUTCOMES = {b"a": "applied", b"r": "rejected", b"d": "duplicate", b"p": "parked"}
+OWNER = "tidemill.retention"
 PROJECTIONS = {
     "latest-quotes": "market-data",
     "daily-bars": "market-data",
@@ -43,7 +44,8 @@ class Finding(NamedTuple):
 
 def balance(evidence: Evidence) -> list[Finding]:
     """Return what does not balance; nothing if all does."""
-    return [finding for check in CHECKS for finding in check(Books(evidence))]
+    books = Books(evidence)
+    return [finding for check in CHECKS for finding in check(books)]
 
 
 def compare(hop: str, expected: Iterable[Hashable], found: Iterable[Hashable]) -> Iterator[Finding]:
@@ -55,14 +57,18 @@ def compare(hop: str, expected: Iterable[Hashable], found: Iterable[Hashable]) -
 
 
 def commands_to_log(books: Books) -> Iterator[Finding]:
-    """Each record of a command topic has one row in the log; positions count records."""
+    """Each record of a command topic has one row in the log; positions count records, and the archive's own orders."""
     hop = "command topic -> log"
-    wanted = [(lane, at) for lane, records in books.commands.items() for at in range(1, len(records) + 1)]
+    wanted = [
+        (lane, at)
+        for lane, records in books.commands.items()
+        for at in range(1, len(records) + books.orders[lane] + 1)
+    ]
     yield from compare(hop, wanted, [(row["place"], row["position"]) for row in books.log])
     for row in books.log:
         records = books.commands[row["place"]]
-        if row["type"] is None or row["position"] > len(records):
-            continue
+        if row["type"] is None or row["position"] > len(records) or row["place"][0] == ARCHIVAL:
+            continue  # a confirmation has no id of its own to compare by
         record = records[row["position"] - 1]
         try:
             fields = read(record.value or b"\xff", row["type"])
@@ -70,7 +76,8 @@ def commands_to_log(books: Books) -> Iterator[Finding]:
         except (ValueError, EOFError, IndexError) as error:
             yield Finding(hop, f"{record[:3]} is not the {row['type']} that the log says: {error!r}")
         else:
-            yield from compare(hop, [wanted_id], [row["command_id"] or row["repeats"]])
+            if wanted_id != (row["command_id"] or row["repeats"]):
+                yield Finding(hop, f"{record[:3]} is {wanted_id}, the log has {row['command_id']}")
 
 
 def log_to_ledger(books: Books) -> Iterator[Finding]:
@@ -118,7 +125,11 @@ def log_to_outcomes(books: Books) -> Iterator[Finding]:
     wanted = [(*row["place"], row["position"], OUTCOMES[row["outcome"]], row["code"]) for row in books.log]
     names = ("aggregate", "partition", "position", "outcome", "code")
     yield from compare("log -> outcome topic", wanted, [tuple(each[name] for name in names) for each in told])
-    offsets = [(each["aggregate"], each["partition"], each["record_offset"]) for each in told]
+    offsets = [
+        (each["aggregate"], each["partition"], each["record_offset"])
+        for each in told
+        if each["aggregate"] != ARCHIVAL or each["service_name"] != OWNER  # what it decides answers no record
+    ]
     yield from compare(
         "command topic -> outcome topic", [each[:3] for each in books.topics["command topic"]], offsets
     )
@@ -163,19 +174,44 @@ QUOTE = ("symbol", "time", "price", "open", "high", "low", "volume", "source")
 
 
 def log_to_rows(books: Books) -> Iterator[Finding]:
-    """Each applied quote is one row, by its id; and the row holds what the event tells."""
+    """Each applied quote is one row, by its id, hot, late or in the lake; and the row holds what the event tells."""
     wanted = [
         row["command_id"] for row in books.log if row["place"][0] == "market-data" and row["outcome"] == b"a"
     ]
-    rows = books.tables["market_data"]
-    yield from compare("log -> market_data", wanted, [row["command_id"] for row in rows])
+    cold = {row["command_id"] for row in books.tables["lake"]}
+    hot = [row for row in books.tables["market_data"] if row["command_id"] not in cold]
+    yield from compare(
+        "log -> market_data + late + lake", wanted, [row["command_id"] for row in _everywhere(books, hot)]
+    )
     told = [
         (identity(fields["command_id"], fields["service_name"]), *(fields[name] for name in QUOTE))
         for record, fields in books.told()
         if record.aggregate == "market-data"
     ]
-    found = [(row["command_id"], *(row[name] for name in QUOTE)) for row in rows]
-    yield from compare("event topic -> market_data", told, found)
+    found = [(row["command_id"], *(row[name] for name in QUOTE)) for row in _everywhere(books, hot)]
+    yield from compare("event topic -> market_data + late + lake", told, found)
+
+
+def _everywhere(books: Books, hot: Iterable[Row]) -> list[Row]:
+    return [*hot, *books.tables["late"], *books.tables["lake"]]
+
+
+def archive_to_lake(books: Books) -> Iterator[Finding]:
+    """What the registry says left is in the lake, file by file; of that, the restored ranges are in the table, too."""
+    gone = [row for row in books.tables["archive"] if row["state"] in ("dropped", "restored")]
+    files = [file for row in gone for file in json.loads(row["verified"])["copy"]["files"]]
+    told = Counter[Hashable]({})
+    for path, _, rows, _ in files:
+        told[path] += rows
+    found = Counter(row["file"] for row in books.tables["lake"])
+    yield from compare("archive -> lake", told.items(), found.items())
+    back = {(row["range_start"], row["range_end"]) for row in gone if row["state"] == "restored"}
+    cold = {row["command_id"] for row in books.tables["lake"]}
+    yield from compare(
+        "archive -> lake -> market_data",
+        [row["command_id"] for row in books.tables["lake"] if any(a <= row["time"] < b for a, b in back)],
+        [row["command_id"] for row in books.tables["market_data"] if row["command_id"] in cold],
+    )
 
 
 def parked_to_dead_letters(books: Books) -> Iterator[Finding]:
@@ -221,7 +257,7 @@ def events_to_quotes(books: Books) -> Iterator[Finding]:
         order = (quote["time"], record.partition, int(record.header("tm_sequence")))
         symbol = quote["symbol"]
         told[symbol] += 1
-        bars[symbol, quote["time"].date()].append(quote | {"order": order})
+        bars[symbol, quote["time"].date()].append({**quote, "order": order})
         if symbol not in latest or order > latest[symbol][:3]:
             latest[symbol] = (*order, *(quote[name] for name in QUOTE))
     wanted = [(*row, told[symbol]) for symbol, row in latest.items()]
@@ -307,6 +343,7 @@ CHECKS = (
     log_to_events,
     event_topic,
     log_to_rows,
+    archive_to_lake,
     parked_to_dead_letters,
     events_to_quotes,
     events_to_profiles,
@@ -321,10 +358,15 @@ def main() -> int:
     )
     options.add_argument("--database", default=os.environ.get("TIDEMILL_DATABASE_URL"))
     options.add_argument("--bootstrap", default=os.environ.get("TIDEMILL_KAFKA_BOOTSTRAP"))
+    options.add_argument("--lake", default=os.environ.get("TIDEMILL_LAKE_ROOT"))
     given = options.parse_args()
-    evidence = asyncio.run(collect(given.database, given.bootstrap))
+    evidence = asyncio.run(collect(given.database, given.bootstrap, given.lake))
     findings = balance(evidence)
-    counts = {name: len(rows) for name, rows in (evidence.topics | evidence.tables).items()}
+    topics = {
+        name: [record for record in records if record.aggregate != ARCHIVAL]
+        for name, records in evidence.topics.items()
+    }
+    counts = {name: len(rows) for name, rows in (topics | evidence.tables).items()}
     result = {
         "balanced": not findings,
         "counted": counts,

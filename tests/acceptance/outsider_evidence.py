@@ -1,11 +1,12 @@
 """What an outsider can see: every record of the topics, every row of the tables, and the Avro files that are published.
 
-Nothing of Tidemill's code is used here: aiokafka, asyncpg and fastavro, and what the documentation says.
+Nothing of Tidemill's code is used here: aiokafka, asyncpg, fastavro and pyarrow, and what the documentation says.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from uuid import UUID, uuid5
 
 import asyncpg
 import fastavro
+import pyarrow.parquet as pq
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -33,12 +35,16 @@ TABLES = {
     "outbox": "tm.outbox",
     "parked": "tm.parked",
     "checkpoint": "tm.checkpoint",
+    "archive": "tm.archive",
     "market_data": "public.market_data",
     "latest_quotes": "public.latest_quotes",
     "daily_bars": "public.daily_bars",
     "connector_profiles": "public.connector_profiles",
     "connector_directory": "public.connector_directory",
 }
+LATE = "tm_late.public__market_data"
+ARCHIVAL = "archival"
+"""The archive's stream: what comes in are confirmations, and what its owner decides is in the log, too."""
 
 
 class Record(NamedTuple):
@@ -61,7 +67,7 @@ Row = Mapping[str, Any]
 
 @dataclass
 class Evidence:
-    """All records by role (`command topic`, ...) and all rows by table (`log`, ...)."""
+    """All records by role (`command topic`, ...) and all rows by table (`log`, ...); `lake`: rows with their `file`."""
 
     topics: dict[str, list[Record]]
     tables: dict[str, list[Row]]
@@ -72,7 +78,19 @@ class Evidence:
 
 async def read_tables(connection: Any) -> dict[str, list[Row]]:
     """Return every table whole."""
-    return {name: await connection.fetch(f"select * from {table}") for name, table in TABLES.items()}
+    return {
+        name: await connection.fetch(f"select * from {table}")
+        for name, table in (TABLES | {"late": LATE}).items()
+    }
+
+
+def read_lake(root: Path) -> list[Row]:
+    """Return every row of market data in the lake, with the path of its `file`."""
+    return [
+        row | {"file": str(file)}
+        for file in sorted(root.glob("public.market_data/*/*/*.parquet"))
+        for row in pq.ParquetFile(file).read().to_pylist()
+    ]
 
 
 async def read_topics(bootstrap: str, lanes: Sequence[Row]) -> dict[str, list[Record]]:
@@ -105,13 +123,14 @@ async def _dump(bootstrap: str, partitions: Mapping[TopicPartition, str]) -> Asy
         await consumer.stop()
 
 
-async def collect(database: str, bootstrap: str) -> Evidence:
-    """Return all evidence."""
+async def collect(database: str, bootstrap: str, lake: str | Path | None = None) -> Evidence:
+    """Return all evidence. `lake`: the folder that copies go to, if anything has left."""
     connection = await asyncpg.connect(database)
     try:
         tables = await read_tables(connection)
     finally:
         await connection.close()
+    tables["lake"] = read_lake(Path(lake)) if lake else []
     return Evidence(await read_topics(bootstrap, tables["lane"]), tables)
 
 
@@ -127,7 +146,8 @@ def schema(full_name: str) -> Any:
     return fastavro.parse_schema(json.loads(files[0].read_text()))
 
 
-def read(value: bytes, full_name: str) -> dict[str, Any]:
+@lru_cache(maxsize=100_000)  # the same records are balanced again and again
+def read(value: bytes, full_name: str) -> Mapping[str, Any]:
     """Return the fields of a framed value: behind `00` and a schema's id, or `c3 01` and its fingerprint."""
     body = BytesIO(value[5:] if value[0] == 0 else value[10:])
     fields: Any = fastavro.schemaless_reader(body, schema(full_name), None)
@@ -136,6 +156,7 @@ def read(value: bytes, full_name: str) -> dict[str, Any]:
     return dict(fields)
 
 
+@lru_cache(maxsize=100_000)
 def identity(command_id: str, service: str) -> UUID:
     """Return what makes a command the same: the id if it is a UUID, else its name in the namespace of its service."""
     try:
@@ -161,6 +182,12 @@ class Books:
         self.parked = self._placed("parked", lanes)
         self.commands = self._by_lane("command topic")
         self.events = self._by_lane("event topic")
+        self.orders = Counter(row["place"] for row in self.log if self.is_order(row))
+
+    @staticmethod
+    def is_order(row: Row) -> bool:
+        """Return whether a row of the log is of a decision of the archive itself: no record caused it."""
+        return bool(row["type"] == "tidemill.archival.ArchivalEvent")
 
     def _placed(self, table: str, lanes: Mapping[int, tuple[str, int]]) -> list[Row]:
         return [dict(row) | {"place": lanes[row["lane"]]} for row in self.tables[table]]
@@ -171,7 +198,7 @@ class Books:
             found[record.aggregate, record.partition].append(record)
         return found
 
-    def told(self) -> Iterator[tuple[Record, dict[str, Any]]]:
+    def told(self) -> Iterator[tuple[Record, Mapping[str, Any]]]:
         """Yield events with their fields, lane by lane, in order."""
         for records in self.events.values():
             for record in records:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ import asyncpg
 import pytest
 
 from tests.acceptance import outsider, outsider_evidence
-from tests.acceptance.outsider_evidence import ROLES, TABLES, Evidence, Record, read_tables
+from tests.acceptance.outsider_evidence import ARCHIVAL, ROLES, TABLES, Evidence, Record, read_tables
 from tidemill.app.demo.place import Servers, remove_run
 from tidemill.app.demo.report import Report
 from tidemill.app.demo.run import run_demo
@@ -57,6 +58,10 @@ class Run:
     bootstrap: str
     evidence: Evidence
 
+    @property
+    def lake(self) -> str:
+        return self.report.archive.lake
+
 
 @pytest.fixture(scope="module")
 def demo(stack: Stack) -> Iterator[Run]:
@@ -71,10 +76,12 @@ def demo(stack: Stack) -> Iterator[Run]:
     with mock.patch.dict(os.environ):
         for name in [name for name in os.environ if name.startswith("TIDEMILL_")]:
             del os.environ[name]  # or the run's processes would take what is meant for the tests for theirs
-        report = asyncio.run(run_demo(Servers(settings, owned=False, seconds=0.0), Nobody(), ("FB",)))
+        report = asyncio.run(run_demo(Servers(settings, owned=False, seconds=0.0), Nobody(), ("GOOG",)))
     try:
         database = stack.database_url.rpartition("/")[0] + f"/{report.database}"
-        evidence = asyncio.run(outsider_evidence.collect(database, stack.kafka_bootstrap))
+        evidence = asyncio.run(
+            outsider_evidence.collect(database, stack.kafka_bootstrap, report.archive.lake)
+        )
         yield Run(report, database, stack.kafka_bootstrap, evidence)
     finally:
         asyncio.run(remove_run(settings, report.run))
@@ -96,7 +103,7 @@ def hops(evidence: Evidence) -> set[str]:
 
 def named_by_all(place: str, found: set[str]) -> bool:
     """Whether every hop that does not balance begins or ends at the place: nothing else is accused."""
-    return bool(found) and all(place in hop.split(" -> ") for hop in found)
+    return bool(found) and all(place in re.split(" -> | [+] ", hop) for hop in found)
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------
@@ -108,9 +115,13 @@ def test_the_run_is_as_planned(demo: Run) -> None:
 
 def test_the_outsider_balances_it(demo: Run) -> None:
     assert outsider.balance(demo.evidence) == []
-    topics, tables = demo.evidence.topics, demo.evidence.tables
-    assert len(topics["command topic"]) == len(tables["log"]) == demo.report.records
+    topics = {
+        name: [record for record in records if record.aggregate != ARCHIVAL]
+        for name, records in demo.evidence.topics.items()
+    }
+    assert len(topics["command topic"]) == demo.report.records
     assert len(topics["event topic"]) == demo.report.events
+    assert len(demo.evidence.tables["lake"]) == sum(each.rows for each in demo.report.archive.ranges) > 1_000
     assert len(topics["dead letter topic"]) == 18
 
 
@@ -119,6 +130,7 @@ def test_the_outsider_is_a_program_of_its_own(demo: Run) -> None:
         **os.environ,
         "TIDEMILL_DATABASE_URL": demo.database,
         "TIDEMILL_KAFKA_BOOTSTRAP": demo.bootstrap,
+        "TIDEMILL_LAKE_ROOT": demo.lake,
     }
     arguments = [sys.executable, "-m", "tests.acceptance.outsider"]
     answer = subprocess.run(
@@ -139,8 +151,15 @@ def test_the_outsider_uses_none_of_our_code() -> None:
 
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("aggregate", ["market-data", "connector-profiles"])
-@pytest.mark.parametrize("topic", ROLES.values())
+@pytest.mark.parametrize(
+    ("topic", "aggregate"),
+    [
+        (topic, aggregate)
+        for topic in ROLES.values()
+        for aggregate in ("market-data", "connector-profiles", ARCHIVAL)
+        if (topic, aggregate) != ("dead letter topic", ARCHIVAL)  # every confirmation could be read
+    ],
+)
 def test_a_record_in_a_topic(demo: Run, topic: str, aggregate: str, change: Change, which: Which) -> None:
     records = demo.evidence.topics[topic]
     of_one = [record for record in records if record.aggregate == aggregate]
@@ -153,17 +172,17 @@ def test_a_record_in_a_topic(demo: Run, topic: str, aggregate: str, change: Chan
 # --- one row too few or too many -------------------------------------------------------------------------------------
 
 
-async def tables_with(database: str, *statements: str) -> dict[str, Any]:
+async def tables_with(demo: Run, *statements: str) -> dict[str, Any]:
     """Return all tables as they would be after the statements; nothing stays."""
     async with AsyncExitStack() as shared:
-        connection = await asyncpg.connect(database, timeout=10, command_timeout=30)
+        connection = await asyncpg.connect(demo.database, timeout=10, command_timeout=30)
         shared.push_async_callback(connection.close)
         transaction = connection.transaction()
         await transaction.start()
         shared.push_async_callback(transaction.rollback)
         for statement in statements:
             await connection.execute(statement)
-        return await read_tables(connection)
+        return await read_tables(connection) | {"lake": demo.evidence.tables["lake"]}
 
 
 def without_uniqueness(table: str) -> str:
@@ -191,10 +210,17 @@ async def test_a_row_in_a_table(demo: Run, name: str, change: Change, which: Whi
     statements = [f"delete from {table} where {one}"]
     if change == "double":
         statements = [without_uniqueness(table), f"insert into {table} select * from {table} where {one}"]
-    tables = await tables_with(demo.database, *statements)
+    tables = await tables_with(demo, *statements)
     assert len(tables[name]) == len(rows) + (1 if change == "double" else -1)
     found = hops(Evidence(demo.evidence.topics, tables))
     assert named_by_all(name, found), found
+
+
+@pytest.mark.parametrize("which", WHICH)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_row_in_the_lake(demo: Run, change: Change, which: Which) -> None:
+    rows = {"lake": changed(demo.evidence.tables["lake"], change, which)}
+    assert named_by_all("lake", hops(Evidence(demo.evidence.topics, demo.evidence.tables | rows)))
 
 
 # --- as many as there should be, but others --------------------------------------------------------------------------
@@ -202,13 +228,13 @@ async def test_a_row_in_a_table(demo: Run, name: str, change: Change, which: Whi
 
 async def test_a_price_that_was_edited(demo: Run) -> None:
     edited = "update public.market_data set price = price + 1 where time = (select max(time) from public.market_data)"
-    tables = await tables_with(demo.database, edited)
-    assert hops(Evidence(demo.evidence.topics, tables)) == {"event topic -> market_data"}
+    tables = await tables_with(demo, edited)
+    assert hops(Evidence(demo.evidence.topics, tables)) == {"event topic -> market_data + late + lake"}
 
 
 async def test_an_outcome_that_was_edited(demo: Run) -> None:
     edited = "update tm.log set code = 'NOT_FOUND' where code = 'WRONG_KEY'"
-    tables = await tables_with(demo.database, edited)
+    tables = await tables_with(demo, edited)
     assert hops(Evidence(demo.evidence.topics, tables)) == {"log -> outcome topic"}
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from tests.support.installation import Installation
 from tests.support.waiting import eventually_blocking
+from tidemill.app.demo.archive_proof import KNOWN as KNOWN_ARCHIVE
 from tidemill.app.demo.quotes import KNOWN, ROWS
 from tidemill.devstack import Stack
 from tidemill.service import Exit
@@ -161,6 +162,22 @@ def test_all_quotes_are_in_the_read_models(runs: Runs) -> None:
     assert {year: years[year] for year in KNOWN} == dict(KNOWN)
 
 
+def test_old_quotes_left_and_one_range_came_back(runs: Runs) -> None:
+    archive = runs.report["archive"]
+    assert [each["state"] for each in archive["ranges"]] == ["dropped"] * 5 + ["restored"] + ["dropped"] * 4
+    assert sum(each["rows"] for each in archive["ranges"]) == KNOWN_ARCHIVE.rows
+    assert (archive["forged"]["state"], archive["forged"]["kept"]) == ("quarantined", True)
+    assert len(list(Path(archive["lake"]).glob("public.market_data/*/*/*.parquet"))) == KNOWN_ARCHIVE.ranges
+
+
+def test_the_lake_is_read_without_us(runs: Runs) -> None:
+    line = f"{sys.executable} {runs.report['archive']['read']}"
+    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert "GOOG" in answer.stdout
+    assert "FB" not in answer.stdout
+
+
 def test_it_is_quick(runs: Runs) -> None:
     assert sum(runs.report["seconds"].values()) < RUN_S
 
@@ -189,7 +206,7 @@ def test_progress_is_a_line_now_and_then_and_nothing_else(runs: Runs) -> None:
 
 
 def test_a_terminal_shows_every_hop_complete(runs: Runs) -> None:
-    for hop in ("published", "applied", "relayed", "projected"):
+    for hop in ("published", "applied", "relayed", "projected", "sealed", "copied", "verified", "dropped"):
         assert re.search(rf"✓ {hop} +━+ +([\d,]+)/\1 ", runs.terminal), hop
 
 
@@ -199,7 +216,7 @@ def test_a_terminal_shows_the_summary_whole(runs: Runs) -> None:
     said, next_steps = summary.split("What to type next")
     assert max(len(line) for line in said.splitlines()) <= COLUMNS
     assert "…" not in summary
-    for text in ("705.07 409.00", "ID_REUSE", "WRONG_PARTITION", "UNKNOWN_SCHEMA"):
+    for text in ("705.07 409.00", "ID_REUSE", "WRONG_PARTITION", "UNKNOWN_SCHEMA", "restored, 1 file"):
         assert text in said
     assert "query latest-quotes" in next_steps
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tidemill.app.demo.place import Servers
-    from tidemill.app.demo.report import OutcomeLine, Report
+    from tidemill.app.demo.report import ArchivePart, OutcomeLine, Report
     from tidemill.app.demo.watch import Hop
 
 EXAMPLES = examples(
@@ -37,13 +37,14 @@ _TERMINATED = 143
 def demo(
     remove: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Instead: delete the database and topics of a run, or of `all`."),
+        typer.Option(metavar="RUN", help="Instead: delete database, topics and lake of a run, or of `all`."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send 12,154 real quotes the whole way, with what goes wrong in real life, and prove that all came out.
 
-    Starts the servers if none are given, and two processes; makes a database and topics of its own.
+    Old quotes then leave for a lake: copied, read back, dropped; a forged confirmation is found out.
+    Starts the servers if none are given, and four processes; makes a database, topics and a lake of its own.
     May be repeated. Exits 1, and says what differs, unless exactly what was planned came out.
     """
     from tidemill.devstack import DevstackError
@@ -212,6 +213,8 @@ def _show(report: Report) -> None:
     _print_indented(_latest(report))
     say("[bold]Highest and lowest price of each year[/bold], from the daily bars")
     _print_indented(_years(report))
+    say("[bold]What left the database[/bold], copied to a lake, read back and compared")
+    _print_indented(_archive(report.archive))
     say("[bold]Proof[/bold]")
     _print_indented(_checks(report))
     say("[bold]What to type next[/bold]")
@@ -258,6 +261,21 @@ def _years(report: Report) -> Table:
     return table
 
 
+def _archive(archive: ArchivePart) -> Table:
+    table = _grid("left", "right", "right", "right", "left")
+    table.add_row("range", "rows", "database", "lake", "", style="bold")
+    for each in archive.ranges:
+        sizes = (f"{size / 1024:,.0f} KB" for size in (each.hot_bytes, each.lake_bytes))
+        state = {"restored": "[yellow]restored[/yellow]"}.get(each.state, "[green]" + each.state + "[/green]")
+        files = f"{state}, {each.files} file" + ("" if each.files == 1 else "s")
+        table.add_row(f"{each.start} .. {each.end}", cell(each.rows), *sizes, files)
+    sums = [
+        sum(getattr(each, name) for each in archive.ranges) for name in ("rows", "hot_bytes", "lake_bytes")
+    ]
+    table.add_row("", cell(sums[0]), *(f"{size / 1024:,.0f} KB" for size in sums[1:]), style="bold")
+    return table
+
+
 def _checks(report: Report) -> Table:
     table = _grid("left", "left")
     for check in report.checks:
@@ -276,6 +294,8 @@ def _show_next(report: Report) -> None:
         ("to clean up", report.clean_up),
     )
     say("  set -a; . {file}; set +a  [dim]# this run's variables[/dim]", file=report.env_file)
+    say("  [dim]# to read the lake without Tidemill[/dim]")
+    say("  {python} {line}", python=_beside("python"), line=report.archive.read)
     for meaning, verbs in groups:
         say("  [dim]# {meaning}[/dim]", meaning=meaning)
         for verb in verbs:
@@ -300,10 +320,15 @@ def _print_indented(what: RenderableType) -> None:
 
 def _program() -> str:
     """Return how to call this program from here."""
-    ours = Path(sys.executable).parent / "tidemill"
-    on_path = shutil.which("tidemill")
-    name = "tidemill"
-    if on_path is None or Path(on_path).resolve() != ours.resolve():
-        here = Path.cwd()
-        name = str(ours.relative_to(here)) if ours.is_relative_to(here) else str(ours)
+    name = _beside("tidemill")
     return name if session.env_file is None else f"{name} --env-file {session.env_file}"
+
+
+def _beside(name: str) -> str:
+    """Return how to call a program of our environment from here."""
+    ours = Path(sys.executable).parent / name
+    on_path = shutil.which(name)
+    if on_path is not None and Path(on_path).parent.resolve() == ours.parent.resolve():
+        return name  # an interpreter is a link to one that lacks our packages, so the links' places count
+    here = Path.cwd()
+    return str(ours.relative_to(here)) if ours.is_relative_to(here) else str(ours)

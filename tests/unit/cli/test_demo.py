@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, date, datetime
 
 import pytest
 import typer
 
+from tidemill.app.demo.archive import Back, Forgery
 from tidemill.app.demo.proof import Check, Example
-from tidemill.app.demo.report import OutcomeLine, Report, YearLine
+from tidemill.app.demo.report import ArchiveLine, ArchivePart, OutcomeLine, Report, YearLine
 from tidemill.app.demo.watch import Hop
 from tidemill.cli import demo
 
@@ -29,6 +31,15 @@ GOOD = Report(
     ],
     latest=[],
     years=[YearLine("AAPL", 2012, 705.07, 409.0)],
+    archive=ArchivePart(
+        ranges=[ArchiveLine(date(2008, 12, 22), date(2009, 12, 22), 1_008, 262_144, 46_080, 1, "dropped")],
+        forged=Forgery(
+            datetime(2008, 12, 22, tzinfo=UTC), 1_008, "quarantined", "digest a instead of b", True
+        ),
+        back=Back(datetime(2004, 12, 23, tzinfo=UTC), datetime(2005, 12, 23, tzinfo=UTC), 1_012, None),
+        lake="run.lake",
+        read="-c 'import duckdb'",
+    ),
     checks=[Check("the audit balances", ok=True, detail="3 records")],
     env_file="run.env",
     look=["query latest-quotes"],
@@ -58,6 +69,8 @@ def test_a_good_run_is_shown_with_examples(report: Report, capsys: pytest.Captur
     assert "INVALID: correct it" in said
     assert "e.g. two: [no] price" in said
     assert "705.07 409.00" in said
+    assert "2008-12-22 .. 2009-12-22  1,008    256 KB  45 KB  dropped, 1 file" in said
+    assert "python -c 'import duckdb'" in said
     assert "demo --remove 20261121-093000" in said
 
 

@@ -1,4 +1,4 @@
-"""Where a run takes place: servers that answer, a database of its own, topics of its own.
+"""Where a run takes place: servers that answer, a database, topics and a lake of its own.
 
 Nothing that the servers hold already is touched, and two runs never meet.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -32,7 +33,10 @@ TOPIC_PREFIX: Final = "tidemill-demo-"
 _RUN: Final = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _SLOWLY: Final = Timeouts(statement_ms=120_000, lock_ms=60_000, command_s=130.0)
 
-_URLS: Final = ("url", "migration_url", "reader_url")
+AS_OF: Final = datetime(2012, 1, 1, tzinfo=UTC)
+"""The time that ages are counted to: the quotes end soon after it, and what is two years older is to leave."""
+
+_URLS: Final = ("url", "migration_url", "reader_url", "archiver_url", "retention_url")
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Servers:
 
 @dataclass(frozen=True)
 class Place:
-    """A run's place: `settings` are those of `servers`, with its own database and topics."""
+    """A run's place: `settings` are those of `servers`, with its own database, topics and lake."""
 
     run: str
     settings: Settings
@@ -62,6 +66,11 @@ class Place:
     def database(self) -> str:
         """Return the name of the run's database."""
         return database_of(self.run)
+
+    @property
+    def lake(self) -> Path:
+        """Return the folder that copies go to; it need not exist yet."""
+        return _lake(self.run)
 
     @property
     def env_file(self) -> Path:
@@ -87,6 +96,9 @@ class Place:
         if settings.registry.url is not None:
             found["TIDEMILL_REGISTRY_URL"] = settings.registry.url
         found["TIDEMILL_TOPICS_PREFIX"] = settings.topics.prefix
+        found["TIDEMILL_LAKE_ROOT"], found["TIDEMILL_LAKE_FORMAT"] = str(self.lake), settings.lake.format
+        found["TIDEMILL_RETENTION_ROOTS"] = settings.retention.roots
+        found["TIDEMILL_RETENTION_AS_OF"] = AS_OF.isoformat()
         return found
 
 
@@ -136,7 +148,7 @@ async def take_place(given: Servers, *, now: datetime, lanes: int) -> Place:
 
 
 def settings_of(settings: Settings, run: str, lanes: int) -> Settings:
-    """Return the settings of a run: the same servers, its own database and topics."""
+    """Return the settings of a run: the same servers, its own database, topics and lake."""
     database = {
         name: urlsplit(secret.get_secret_value())._replace(path=f"/{database_of(run)}").geturl()
         for name in _URLS
@@ -145,6 +157,8 @@ def settings_of(settings: Settings, run: str, lanes: int) -> Settings:
     changed: Mapping[str, Mapping[str, Any]] = {
         "database": database,
         "topics": {"prefix": TOPIC_PREFIX + run, "partitions": lanes},
+        "lake": {"root": str(_lake(run)), "format": "parquet"},
+        "retention": {"roots": "", "as_of": AS_OF},
     }
     groups = {
         name: type(getattr(settings, name)).model_validate(dict(getattr(settings, name)) | dict(changes))
@@ -174,7 +188,7 @@ async def remove_runs(settings: Settings, chosen: str) -> list[str]:
 
 
 async def remove_run(settings: Settings, run: str) -> None:
-    """Delete the database and the topics of a run; its schemas stay in the registry, where they harm nobody."""
+    """Delete database, topics and lake of a run; its schemas stay in the registry, where they harm nobody."""
     topics = Topics(kafka_connection(settings))
     named = sorted(Deployment.of(settings_of(settings, run, lanes=1)).topics())
     there = [name for name, state in (await topics.describe(named)).items() if state is not None]
@@ -182,6 +196,7 @@ async def remove_run(settings: Settings, run: str) -> None:
         await topics.delete(there)
     async with AsyncExitStack() as shared:
         await drop_database(await _server(shared, settings), database_of(run))
+    shutil.rmtree(_lake(run), ignore_errors=True)
     _env_file(run).unlink(missing_ok=True)
 
 
@@ -193,3 +208,7 @@ async def _server(shared: AsyncExitStack, settings: Settings) -> Pool:
 
 def _env_file(run: str) -> Path:
     return cache_folder() / "demo" / f"{run}.env"
+
+
+def _lake(run: str) -> Path:
+    return cache_folder() / "demo" / f"{run}.lake"

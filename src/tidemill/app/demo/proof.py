@@ -11,7 +11,7 @@ from typing import Any, Final
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.app.demo import quotes
 from tidemill.app.demo.feed import Sent
-from tidemill.app.demo.plan import Plan
+from tidemill.app.demo.plan import AGGREGATES, Plan
 from tidemill.app.demo.profiles import DIRECTORY
 from tidemill.app.demo.quotes import KNOWN, Extremes
 from tidemill.app.demo.records import Fate
@@ -134,7 +134,7 @@ def check_outcomes(sent: Sequence[Sent], answers: Answers) -> Check:
     return Check(
         "each record has one outcome, the planned one",
         ok=not wrong,
-        detail=_named(wrong) or f"{len(sent):,} records",
+        detail=named(wrong) or f"{len(sent):,} records",
     )
 
 
@@ -189,15 +189,15 @@ def check_known(plan: Plan, views: Views) -> Check:
     shown = "; ".join(
         f"{symbol} {year}: {high:.2f}, {low:.2f}" for (symbol, year), (high, low) in known.items()
     )
-    wrong = _differences(known, {year: views.years.get(year) for year in known})
-    return Check(f"{len(known)} known highs and lows are found", ok=not wrong, detail=_named(wrong) or shown)
+    wrong = differences(known, {year: views.years.get(year) for year in known})
+    return Check(f"{len(known)} known highs and lows are found", ok=not wrong, detail=named(wrong) or shown)
 
 
 def check_extremes(plan: Plan, views: Views) -> Check:
     """All years of all stocks, as pandas computes them from the file."""
     expected = quotes.by_pandas(plan.symbols)
-    wrong = _differences(expected, views.years)
-    detail = _named(wrong) or f"{len(expected)} years of {len(plan.symbols)} stocks"
+    wrong = differences(expected, views.years)
+    detail = named(wrong) or f"{len(expected)} years of {len(plan.symbols)} stocks"
     return Check(
         "yearly highs and lows are those that pandas computes from the file", ok=not wrong, detail=detail
     )
@@ -209,12 +209,12 @@ def check_views(plan: Plan, views: Views) -> Check:
     prices = {symbol: (quote.time, quote.close) for symbol, quote in newest.items()}
     latest = {symbol: (row["time"], row["price"]) for symbol, row in views.latest.items()}
     wrong = [
-        *_differences(prices, latest),
-        *_differences(Counter(quote.symbol for quote in plan.quotes), views.days),
-        *_differences(DIRECTORY, views.connectors),
+        *differences(prices, latest),
+        *differences(Counter(quote.symbol for quote in plan.quotes), views.days),
+        *differences(DIRECTORY, views.connectors),
     ]
     detail = f"{len(latest)} latest quotes, {sum(views.days.values()):,} daily bars, {len(views.connectors)} connectors"
-    return Check("read models hold what was sent", ok=not wrong, detail=_named(wrong) or detail)
+    return Check("read models hold what was sent", ok=not wrong, detail=named(wrong) or detail)
 
 
 def check_lag(status: Status) -> Check:
@@ -230,21 +230,22 @@ def check_lag(status: Status) -> Check:
         *(f"{halt.what}: {halt.code}" for halt in status.halts),
         *([status.trouble] if status.trouble else []),
     ]
-    return Check("lag is zero at every hop", ok=not behind, detail=_named(behind) or "nothing is on its way")
+    return Check("lag is zero at every hop", ok=not behind, detail=named(behind) or "nothing is on its way")
 
 
 def check_events(plan: Plan, status: Status) -> Check:
     """As many events as planned."""
-    wrong = _differences(
-        {each.aggregate: plan.events_of(each.aggregate) for each in status.streams},
-        {each.aggregate: each.events for each in status.streams},
+    ours = [each for each in status.streams if each.aggregate in AGGREGATES]
+    wrong = differences(
+        {name: plan.events_of(name) for name in AGGREGATES}, {each.aggregate: each.events for each in ours}
     )
     return Check(
-        "as many events as planned", ok=not wrong, detail=_named(wrong) or f"{plan.events():,} events"
+        "as many events as planned", ok=not wrong, detail=named(wrong) or f"{plan.events():,} events"
     )
 
 
-def _differences(expected: Mapping[Any, Any], found: Mapping[Any, Any]) -> list[str]:
+def differences(expected: Mapping[Any, Any], found: Mapping[Any, Any]) -> list[str]:
+    """Return where two mappings differ, for people."""
     keys = [*expected, *(key for key in found if key not in expected)]
     return [
         f"{_shown(key)}: expected {_shown(expected.get(key))}, found {_shown(found.get(key))}"
@@ -257,6 +258,7 @@ def _shown(value: Any) -> str:
     return " ".join(str(part) for part in value) if isinstance(value, tuple) else str(value)
 
 
-def _named(wrong: Sequence[str]) -> str:
+def named(wrong: Sequence[str]) -> str:
+    """Return the first of what is wrong, empty if nothing is."""
     more = len(wrong) - _MOST_NAMED
     return "; ".join(wrong[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+from tidemill.app.demo.archive import Archived, Back, Forgery, policy_of
+from tidemill.app.demo.lake import files_of
 from tidemill.app.demo.place import Place
 from tidemill.app.demo.plan import SERVICE, Plan
 from tidemill.app.demo.proof import Check, Example, Tally, Views
@@ -54,6 +56,39 @@ class YearLine:
 
 
 @dataclass(frozen=True)
+class ArchiveLine:
+    """A range that left: its rows, the bytes that they took in the database and take in the lake, and its state now."""
+
+    start: date
+    end: date
+    rows: int
+    hot_bytes: int
+    lake_bytes: int
+    files: int
+    state: str
+
+
+@dataclass(frozen=True)
+class ArchivePart:
+    """What became of the old quotes. `read`: a line that reads the lake without Tidemill."""
+
+    ranges: Sequence[ArchiveLine]
+    forged: Forgery
+    back: Back
+    lake: str
+    read: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came out, to be reported."""
+
+    tallies: Sequence[Tally]
+    views: Views
+    archived: Archived
+
+
+@dataclass(frozen=True)
 class Report:
     """What a run was and what came of it.
 
@@ -71,6 +106,7 @@ class Report:
     outcomes: Sequence[OutcomeLine]
     latest: Sequence[LatestQuote]
     years: Sequence[YearLine]
+    archive: ArchivePart
     checks: Sequence[Check]
     env_file: str
     look: Sequence[str]
@@ -81,12 +117,12 @@ class Report:
 def make_report(
     place: Place,
     plan: Plan,
-    tallies: Sequence[Tally],
-    views: Views,
+    found: Found,
     checks: Sequence[Check],
     seconds: Mapping[str, float],
 ) -> Report:
     """Return the report; all is well if every check is, and every number the planned one."""
+    tallies, views = found.tallies, found.views
     advice = _advice(place.deployment)
     return Report(
         ok=all(check.ok for check in checks) and all(tally.planned == tally.found for tally in tallies),
@@ -102,11 +138,35 @@ def make_report(
             for symbol, row in sorted(views.latest.items())
         ],
         years=[YearLine(*year, *extremes) for year, extremes in sorted(views.years.items())],
+        archive=_archive(place, found.archived),
         checks=checks,
         env_file=str(place.env_file),
         look=_look(plan),
         go_on=_go_on(plan),
         clean_up=_clean_up(place),
+    )
+
+
+def _archive(place: Place, archived: Archived) -> ArchivePart:
+    table = policy_of(place.deployment).table_name
+    files = files_of(place.lake, table)
+    return ArchivePart(
+        ranges=[
+            ArchiveLine(
+                start=each.start.date(),
+                end=each.end.date(),
+                rows=each.rows,
+                hot_bytes=each.hot_bytes,
+                lake_bytes=each.lake_bytes,
+                files=len(each.files),
+                state=each.state,
+            )
+            for each in archived.ranges
+        ],
+        forged=archived.forged,
+        back=archived.back,
+        lake=str(place.lake),
+        read=f"-c \"import duckdb; duckdb.read_parquet('{files}').aggregate('symbol, count(*), max(high)').show()\"",
     )
 
 
@@ -132,6 +192,7 @@ def _look(plan: Plan) -> list[str]:
         "tail market-data --role outcomes --from-beginning --count 3",
         "dead-letters list --code MALFORMED",
         "status",
+        "retention status",
         "audit",
     ]
 

@@ -12,13 +12,15 @@ from typing import Protocol
 from tidemill.app.auditing import run_audit
 from tidemill.app.balance import Audit
 from tidemill.app.demo import proof
+from tidemill.app.demo.archive import archive
+from tidemill.app.demo.archive_proof import proof_of_archive
 from tidemill.app.demo.feed import Sent, publish_plan
 from tidemill.app.demo.place import Place, Servers, take_place
 from tidemill.app.demo.plan import Plan, make_plan
 from tidemill.app.demo.proof import Check
 from tidemill.app.demo.quotes import SYMBOLS
-from tidemill.app.demo.report import Report, make_report
-from tidemill.app.demo.serving import PROCESSES, Ending, Serving, serving
+from tidemill.app.demo.report import Found, Report, make_report
+from tidemill.app.demo.serving import Ending, Serving, serving
 from tidemill.app.demo.watch import Hop, Watch
 from tidemill.app.operations import status
 from tidemill.app.preparation import create_topics, migrate, register_all_schemas
@@ -79,6 +81,9 @@ class _Run:
         async with serving(place) as processes:
             with self._timed("process"):
                 sent = await self._through(place, plan, processes)
+            with self._timed("archive"):
+                self._audience.step("archive")
+                archived = await archive(place, processes, self._audience.hops, self._audience.done)
             self._audience.step("processes")
             with self._timed("drain"):
                 endings = await processes.stop()
@@ -87,11 +92,15 @@ class _Run:
         with self._timed("proof"):
             answers = await proof.read_outcomes(place.deployment)
             views = await proof.read_views(place.deployment, plan)
-            checks = [*await self._checks(place, plan, sent, answers, views), _check_endings(endings)]
+            checks = [
+                *await self._checks(place, plan, sent, answers, views),
+                *proof_of_archive(plan, archived),
+                _check_endings(endings),
+            ]
         good = sum(check.ok for check in checks)
         self._audience.done("proof", f"{good} of {len(checks)} checks hold")
         tallies = proof.tallies(plan, sent, answers)
-        return make_report(place, plan, tallies, views, checks, self._seconds)
+        return make_report(place, plan, Found(tallies, views, archived), checks, self._seconds)
 
     async def _prepare(self, place: Place) -> None:
         deployment, audience = place.deployment, self._audience
@@ -152,16 +161,21 @@ def _check_audit(balance: Audit) -> Check:
     records = sum(lane.records for lane in balance.lanes)
     events = sum(lane.events for lane in balance.lanes)
     wrong = "; ".join(str(finding) for finding in balance.findings[:5])
+    rows = "; ".join(
+        f"{table.applied or 0:,} rows = {table.hot:,} hot + {table.archived:,} archived + {table.diverted:,} diverted"
+        for table in balance.tables
+        if table.archived
+    )
     return Check(
         "the audit balances",
-        ok=not balance.findings,
-        detail=wrong or f"{records:,} records, {events:,} events",
+        ok=not balance.findings and bool(rows),
+        detail=wrong or f"{records:,} records, {events:,} events; {rows}",
     )
 
 
 def _check_endings(endings: Sequence[Ending]) -> Check:
-    ok = all(ending.exit_code == Exit.DRAINED for ending in endings) and len(endings) == len(PROCESSES)
-    return Check("both processes drained after SIGTERM", ok=ok, detail=_ended(endings))
+    ok = all(ending.exit_code == Exit.DRAINED for ending in endings) and len(endings) == 4
+    return Check("all four processes drained after SIGTERM", ok=ok, detail=_ended(endings))
 
 
 def _ended(endings: Sequence[Ending]) -> str:

@@ -1,4 +1,4 @@
-"""The two processes of the demo: children that run the same program as a user would, with this run's settings."""
+"""The processes of the demo: children that run the same program as a user would, with this run's settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,10 @@ from tidemill.domain.errors import TidemillError
 from tidemill.service import EXIT_AFTER_S, Exit
 
 PROCESSES: Final = ("commands", "projections")
+"""What runs from the start."""
+
+ARCHIVE_PROCESSES: Final = ("retention", "archiver")
+"""What is started when the quotes are in."""
 
 _GONE_AFTER_S: Final = EXIT_AFTER_S + 3.0
 _LINES_QUOTED: Final = 6
@@ -47,28 +51,33 @@ class Ending:
 
 
 class Serving:
-    """`serve commands` and `serve projections` while they run."""
+    """The processes while they run."""
 
-    def __init__(self, children: Mapping[str, asyncio.subprocess.Process], logs: Path) -> None:
+    def __init__(self, place: Place, logs: Path) -> None:
         """Use `serving`."""
-        self._children = children
+        self._place = place
+        self._children: dict[str, asyncio.subprocess.Process] = {}
         self.logs = logs
 
+    async def start(self, name: str) -> None:
+        """Start one more."""
+        self._children[name] = await _start(name, self._place, self._log(name))
+
     def demand_alive(self) -> None:
-        """Return if both run. Raises `ProcessEnded`."""
+        """Return if all run. Raises `ProcessEnded`."""
         for name, child in self._children.items():
             if child.returncode is not None:
                 log = self._log(name)
                 raise ProcessEnded(name, child.returncode, log, _last_lines(log))
 
     def last_words(self) -> str:
-        """Return the ends of both logs."""
+        """Return the ends of all logs."""
         return "\n".join(
             f"    {name}: {line}" for name in self._children for line in _last_lines(self._log(name))
         )
 
     async def stop(self) -> list[Ending]:
-        """Ask both to drain and wait for it; who does not end in time is killed."""
+        """Ask all to drain and wait for it; who does not end in time is killed."""
         return list(await asyncio.gather(*(self._stop(name) for name in self._children)))
 
     def _log(self, name: str) -> Path:
@@ -89,17 +98,16 @@ class Serving:
 
 @asynccontextmanager
 async def serving(place: Place) -> AsyncIterator[Serving]:
-    """Start both processes; whatever happens inside the block, they are gone behind it.
+    """Start the first two processes; whatever happens inside the block, all are gone behind it.
 
     Their logs stay if they show what went wrong, and are removed if nothing did.
     """
     logs = Path(tempfile.mkdtemp(prefix=f"tidemill-demo-{place.run}-"))
-    children: dict[str, asyncio.subprocess.Process] = {}
-    running = Serving(children, logs)
+    running = Serving(place, logs)
     wanted = False
     try:
         for name in PROCESSES:
-            children[name] = await _start(name, place, logs / f"{name}.log")
+            await running.start(name)
         yield running
         wanted = any(ending.exit_code != Exit.DRAINED for ending in await running.stop())
     except Exception:
@@ -112,7 +120,12 @@ async def serving(place: Place) -> AsyncIterator[Serving]:
 
 
 async def _start(name: str, place: Place, log: Path) -> asyncio.subprocess.Process:
-    own = {"TIDEMILL_LOG_FORMAT": "json", "TIDEMILL_LOG_LEVEL": "INFO", "TIDEMILL_HEALTH_PORT": "0"}
+    own = {
+        "TIDEMILL_LOG_FORMAT": "json",
+        "TIDEMILL_LOG_LEVEL": "INFO",
+        "TIDEMILL_HEALTH_PORT": "0",
+        "TIDEMILL_RETENTION_EVERY_S": "0.5",
+    }
     given = place.servers.env_file
     file = ["--env-file", str(given)] if given is not None else []
     with log.open("wb") as output:

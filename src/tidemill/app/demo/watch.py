@@ -18,7 +18,7 @@ from tidemill.storage.operations import LaneState, OperationsDatabase, Projectio
 from tidemill.transport.kafka.inspection import Inspector
 
 _POLL_S: Final = 0.2
-_PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 60.0
 """How long nothing may move. A process needs some seconds to start on a busy machine."""
 
 
@@ -70,7 +70,8 @@ class Watch:
         async with operating(self._deployment) as (_, pool), inspecting(self._deployment) as inspector:
             database = OperationsDatabase(pool)
             while True:
-                lanes, projections = await database.lanes(), await database.projections()
+                lanes = [lane for lane in await database.lanes() if lane.aggregate in self._folds]
+                projections = await database.projections()
                 hops = self._hops(lanes, await _relayed(inspector, lanes), projections)
                 self._on_hops(hops)
                 if all(hop.complete for hop in hops):
@@ -78,7 +79,7 @@ class Watch:
                 serving.demand_alive()
                 if hops != seen:
                     seen, moved_s = hops, monotonic()
-                elif monotonic() - moved_s > _PATIENCE_S:
+                elif monotonic() - moved_s > PATIENCE_S:
                     raise StandsStill(_complaint(hops, serving))
                 await asyncio.sleep(_POLL_S)
 
@@ -116,6 +117,6 @@ async def _relayed(inspector: Inspector, lanes: Sequence[LaneState]) -> int:
 def _complaint(hops: Sequence[Hop], serving: Serving) -> str:
     behind = ", ".join(f"{hop.name} {hop.done:,} of {hop.total:,}" for hop in hops if not hop.complete)
     return (
-        f"nothing has moved for {_PATIENCE_S:.0f} s: {behind}. What the processes said last, all of it in "
+        f"nothing has moved for {PATIENCE_S:.0f} s: {behind}. What the processes said last, all of it in "
         f"{serving.logs}:\n{serving.last_words()}"
     )
