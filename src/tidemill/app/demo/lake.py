@@ -34,15 +34,23 @@ class LakeLine:
     low: float
 
 
+_PACKAGES: Final = ("duckdb", "pyarrow", "adbc_driver_postgresql")
+
+
+def demand_packages() -> None:
+    """Return if there is what the archive and its stranger need. Raises `UsageError`."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"the demo needs {' and '.join(missing)}: pip install 'tidemill[archive,demo]'")
+
+
 def files_of(lake: Path, table: str) -> str:
     """Return the pattern of all files of a table (`schema.table`)."""
     return f"{lake}/{table}/*/*/*.parquet"
 
 
 async def read_lake(place: Place, table: str) -> list[LakeLine]:
-    """Ask DuckDB. Raises `UsageError` if it is not installed."""
-    if find_spec("duckdb") is None:
-        raise UsageError("the demo needs duckdb: pip install 'tidemill[demo]'")
+    """Ask DuckDB. Raises `TidemillError` if it cannot read the lake."""
     query = _QUERY.format(files=files_of(place.lake, table).replace("'", "''"))
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _PROGRAM, query, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

@@ -15,6 +15,7 @@ from tidemill.app.demo import proof
 from tidemill.app.demo.archive import archive
 from tidemill.app.demo.archive_proof import proof_of_archive
 from tidemill.app.demo.feed import Sent, publish_plan
+from tidemill.app.demo.lake import demand_packages
 from tidemill.app.demo.place import Place, Servers, take_place
 from tidemill.app.demo.plan import Plan, make_plan
 from tidemill.app.demo.proof import Check
@@ -70,6 +71,7 @@ class _Run:
         self._seconds: dict[str, float] = {"servers": servers.seconds}
 
     async def run(self, symbols: tuple[str, ...]) -> Report:
+        demand_packages()
         now = self._clock.now()
         plan = make_plan(now, symbols)
         with self._timed("prepare"):
