@@ -85,13 +85,14 @@ class Doomed:
     trap: Path
     workers: dict[str, Worker] = field(default_factory=dict)
     year: int = 1980
+    every_s: str = "0.3"
 
     def start(self, process: str) -> None:
         environment = {
             "module": "tests.support.dying",
             "PYTHONPATH": str(ROOT),
             LABEL_FILE: str(self.trap),
-            "TIDEMILL_RETENTION_EVERY_S": "0.3",
+            "TIDEMILL_RETENTION_EVERY_S": self.every_s,
         }
         self.workers[process] = self.deployment.launch(process, **environment)
 
@@ -159,6 +160,19 @@ def assert_files_as_verified(doomed: Doomed) -> None:
     ):
         for path, _, _, sha256 in json.loads(row["files"]):
             assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sha256
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_every_answer_is_acted_upon_at_once(doomed: Doomed) -> None:
+    """Who is told of it before it is committed looks, sees nothing, and sleeps until the next look is due."""
+    doomed.every_s = "600"
+    for _ in range(4):
+        doomed.fill()
+    doomed.start("archiver")
+    doomed.start("retention")
+    doomed.await_dropped()
+    assert_all_well(doomed, 4 * ROWS, 4)
 
 
 @pytest.mark.slow

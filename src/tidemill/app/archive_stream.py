@@ -55,19 +55,16 @@ def archive_stream(prefix: str) -> Stream:
 class ConfirmationStyle:
     """How confirmations are decided: each is folded over the slices of its request, in the batch's transaction."""
 
-    def __init__(self, policies: Mapping[str, Retention], applied: Callable[[], None]) -> None:
-        """`policies`: by `schema.table`. `applied` is told that there is something to do."""
+    def __init__(self, policies: Mapping[str, Retention]) -> None:
+        """`policies`: by `schema.table`."""
         self._policies = policies
-        self._applied = applied
 
     async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], at: datetime) -> list[Result]:
         """Store what each confirmation does, one after the other: the later ones see the earlier ones' steps."""
         registry = Registry(cast("BatchTransaction", work).connection)
-        results = [
+        return [
             await self._one(registry, cast("ArchivalConfirmation", each.command), at) for each in arrivals
         ]
-        self._applied()
-        return results
 
     async def _one(self, registry: Registry, confirmation: ArchivalConfirmation, at: datetime) -> Result:
         slices = await registry.of_event(confirmation.event_id)
@@ -80,16 +77,20 @@ class ConfirmationStyle:
 
 
 def styles(
-    policies: Mapping[str, Retention], applied: Callable[[], None]
+    policies: Mapping[str, Retention],
 ) -> Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Style]]:
     """Return what makes the archive's only style."""
-    return lambda _stream, _codec, _largest: {CommandSpec: ConfirmationStyle(policies, applied)}
+    return lambda _stream, _codec, _largest: {CommandSpec: ConfirmationStyle(policies)}
 
 
 @dataclass
 class ArchiveLane:
-    """The archive's lane, as its relay follows it: under which claim, and whom to wake."""
+    """The archive's lane, as its relay follows it: under which claim, and whom to wake.
 
+    `news`: told whenever something was committed, and when the lane is ours: who looks before a commit sees nothing.
+    """
+
+    news: Callable[[], None] = lambda: None
     claim: Claim | None = None
     _taken: dict[int, Claim] = field(default_factory=dict, repr=False)
     _relays: LaneFollower | None = field(default=None, repr=False)
@@ -109,6 +110,7 @@ class ArchiveLane:
         """Return when the lane was compared: only then it is worked."""
         await self._follower.compared(lane)
         self.claim = self._taken.get(lane)
+        self.news()
 
     async def drop(self, lanes: Sequence[int]) -> None:
         """Let go of lanes."""
@@ -121,6 +123,7 @@ class ArchiveLane:
     def wake(self, lanes: Sequence[int]) -> None:
         """Say that something was committed."""
         self._follower.wake(lanes)
+        self.news()
 
     @property
     def _follower(self) -> LaneFollower:

@@ -158,7 +158,8 @@ async def retention_jobs(
     codec = await StreamCodec.open(
         part.stream, part.messages(), clock=clock, registry=open_registry(shared, settings)
     )
-    lane, running = ArchiveLane(), _Running()
+    running = _Running()
+    lane = ArchiveLane(running.wake)
     policies = policies_of(deployment)
     store = Store(
         pool,
@@ -167,7 +168,7 @@ async def retention_jobs(
         committed=lambda claim: lane.wake([claim.lane.lane]),
     )
     await store.check_vectors()
-    fit = Fit(styles({each.table_name: each for each in policies}, running.wake), lane.before)
+    fit = Fit(styles({each.table_name: each for each in policies}), lane.before)
     stream = await stream_job(shared, common, part, lanes, fit)
 
     def claim() -> Claim | None:
