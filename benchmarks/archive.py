@@ -5,7 +5,7 @@
     read      the copy read back with its digest: what retention does before it drops
     digest    the digest in the database: what is done once more under SHARE
     floor     bare COPY of the same rows as CSV, made before the clock starts
-    restore   the copy read back, turned into CSV and brought in by COPY
+    restore   files compared with their sha256, read, brought in by COPY, the digest of what came: `retention restore`
 
 Each table size shows the memory too: `peak MB` is the process's greatest resident size. Rounds take turns.
 """
@@ -161,8 +161,11 @@ async def _restore(session: Any, folder: Path) -> float:
     await session.execute("create table public.bench_restored (like bench_ticks)")
     started = time.perf_counter()
     reader = LakeReader([str(folder)])
+    assert [reader.damaged(file) for file in made.files] == [None] * len(made.files)
     parts = reader.copy_parts([file.path for file in made.files], made.columns, "time")
     await restore_batches(session, "public.bench_restored", made.columns, parts)
+    found = await measuring.measure(session, made.columns, "time", "public.bench_restored")
+    assert found == made.measured
     elapsed = time.perf_counter() - started
     await session.execute("drop table public.bench_restored")
     return elapsed

@@ -26,7 +26,7 @@ _DIGITS: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 def copy_parts(batches: Iterable[pa.RecordBatch], columns: Sequence[LakeColumn]) -> Iterator[CopyPart]:
-    """Yield a part for each batch, which must have been made to `conform`."""
+    """Yield a part for each batch, which must have been made to `conform`. Instants are in UTC, without a zone."""
     for batch in batches:
         odd = _odd_rows(batch, columns)
         plain = batch.filter(pc.invert(odd)) if odd is not None else batch
@@ -61,6 +61,10 @@ def _texts(array: pa.Array, column: LakeColumn) -> pa.Array:
         _, offsets, data = whole.buffers()
         digits = _hexadecimal(offsets, data, pc.is_null(array))
         return pc.binary_join_element_wise(_PREFIX, digits, _NOTHING)
+    if column.type is LakeType.INSTANT:
+        return array.cast(
+            pa.timestamp("us")
+        )  # UTC without saying so: Arrow takes forty times as long to say it
     if pa.types.is_dictionary(array.type):
         return array.dictionary_decode()
     return array

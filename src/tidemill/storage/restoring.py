@@ -29,8 +29,8 @@ async def restore_batches(
 ) -> int:
     """COPY `parts` into `table` (`schema.table`), in the caller's transaction; return the number of rows.
 
-    `parts` is advanced in a thread, one part ahead. A column that the table generates comes out as it is generated.
-    The transaction's `statement_timeout` is `timeout_s` from then on.
+    `parts` is advanced in a thread, one part ahead; its instants are in UTC. A column that the table generates comes
+    out as it is generated. The transaction's `statement_timeout` is `timeout_s` from then on.
     """
     relation = await relation_of(connection, table)
     generated = {row[0] for row in await connection.fetch(_SQL["generated"], relation)}
