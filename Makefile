@@ -19,7 +19,7 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadgroup
 WORKFLOWS := commands outbox projections
 COVERED_PERCENT := 95
 
-.PHONY: help demo test check lint types imports unit workflows coverage bench lock clean
+.PHONY: help demo test trials check lint types imports unit workflows coverage bench lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,13 @@ demo: $(INSTALLED)  ## all of it once, on real data: servers, commands, read mod
 
 test: check workflows  ## lint, types, imports, coverage of the workflows, then all tests (servers included)
 	$(PYTEST) $(PYTEST_ARGS)
+
+# The suite takes samples of these. One process, since each trial keeps the machine busy; docs/trials.md has the results.
+TRIALS := TIDEMILL_ARCHIVE_WALK=full TIDEMILL_ARCHIVE_HISTORIES=100000 TIDEMILL_ARCHIVE_CYCLES=200 \
+    TIDEMILL_ARCHIVE_KILLS=full
+
+trials: $(INSTALLED)  ## what tries to break the archive, in full: every state, 200 cycles, every kill (half an hour)
+	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials tests/unit/retention/test_walk.py $(PYTEST_ARGS)
 
 check: lint types imports  ## lint, types and the import contract only
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks.archive_live`: what those who write and read notice of an archive that is under way.
 
     insert    5,000 rows/s into the hypertable, 50 to a transaction, each as a batch does it: the table's mutex, then
-              COPY. Alone, while `serve retention` and a throttled `serve archiver` work, alone again.
+              COPY. Alone and while `serve retention` and a throttled `serve archiver` work, in turns.
     read      two readers without pause: the newest quote of a symbol, and all rows of one, in every chunk. Alone, and
               while 100 chunks are sealed, copied, verified and dropped.
 
@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -195,16 +196,24 @@ async def _phase(where: Arena, kind: str, seconds: float) -> dict[str, Any]:
 
 
 async def inserts(where: Arena, options: argparse.Namespace, lake: Path) -> dict[str, Any]:
-    """Measure live inserts alone, beside a throttled archive, alone."""
+    """Measure live inserts alone and beside a throttled archive, in turns."""
     await _prepare(where, options.days, options.rows)
-    found = {"alone": await _phase(where, "write", options.seconds)}
-    with _archiving(where, lake, options.bytes_per_s):
-        await _count(where, _LEFT, 1, 60)
+    found: dict[str, Any] = {}
+    for turn in range(1, options.rounds + 1):
+        found[f"alone {turn}"] = await _phase(where, "write", options.seconds)
         before = await _count(where, _LEFT)
-        found["archiving"] = await _phase(where, "write", options.seconds)
-        left = await _count(where, _LEFT)
-    found["alone again"] = await _phase(where, "write", options.seconds)
-    found["archived meanwhile"] = {"chunks": left - before, "rows": (left - before) * options.rows}
+        with _archiving(where, lake, options.bytes_per_s):
+            await _count(where, _LEFT, before + 1, 60)
+            before = await _count(where, _LEFT)
+            found[f"archiving {turn}"] = await _phase(where, "write", options.seconds)
+            found[f"archiving {turn}"]["chunks meanwhile"] = await _count(where, _LEFT) - before
+    medians = {
+        when: statistics.median(
+            found[f"{when} {turn}"]["insert"]["p99"] for turn in range(1, options.rounds + 1)
+        )
+        for when in ("alone", "archiving")
+    }
+    found["p99, medians"] = medians | {"ratio": round(medians["archiving"] / medians["alone"], 2)}
     return found
 
 
@@ -252,7 +261,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.archive_live", description=__doc__)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--only", choices=("insert", "read"))
-    parser.add_argument("--seconds", type=float, default=30, help="length of a phase (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=15, help="length of a phase (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of the inserts (default %(default)s)")
     parser.add_argument(
         "--days", type=int, default=200, help="chunks to archive beside inserts (default %(default)s)"
     )
