@@ -123,7 +123,8 @@ class DatabaseSettings(Group):
         description="login of the reference archiver, a member of `tidemill_archiver`; else the service's",
     )
     retention_url: DatabaseUrl | None = Field(
-        None, description="login that may let archived rows go, a member of `tidemill_retention`; else the service's"
+        None,
+        description="login that may let archived rows go, a member of `tidemill_retention`; else the service's",
     )
     sslmode: Literal["disable", "require", "verify-ca", "verify-full"] | None = Field(
         None, description="TLS; needed as soon as the server is not on this machine, `verify-full` is advised"

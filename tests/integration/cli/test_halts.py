@@ -133,7 +133,8 @@ def test_a_database_set_back_halts_and_is_reconciled(prepared: Installation) -> 
         lost = 5 - kept["position"]
         assert f"{lost} events of the topic are withdrawn" in told.out
         shown = prepared("status", expect=1).out
-        for view in ("latest-quotes", "daily-bars"):  # they were not set back, and have folded what was withdrawn
+        # the read models were not set back, and have folded what was withdrawn
+        for view in ("latest-quotes", "daily-bars"):
             assert f"halted {view}, lane {name}" in shown
             prepared("projections", "rebuild", view)
         goes_on(prepared, serving, events=5 + lost)
