@@ -79,6 +79,11 @@ def test_a_bad_value_is_named_and_explained_in_one_line(
     assert "\n" not in message
 
 
+def test_the_variables_of_the_tests_are_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_TEST_KAFKA_BOOTSTRAP", "127.0.0.1:9092")  # close to one of ours
+    load()
+
+
 def test_every_mistake_gets_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     message = refused(monkeypatch, COMMANDS_WORKERS="x", HEALTH_PORT="y")
     assert [line.split("=")[0] for line in message.splitlines()] == [

@@ -53,7 +53,7 @@ def build(folder: Path, log: Path, on_line: Callable[[str], None]) -> None:
 def command_prefix(root: Path, *, user: str | None = None) -> tuple[str, ...]:
     """What goes before a command that is to run inside `root`, as `user` of that root."""
     who = () if user is None else (f"--userspec={user}:{user}",)
-    return ("chroot", *who, str(root))
+    return (shutil.which("chroot", path=_path()) or "chroot", *who, str(root))
 
 
 def _ensure_debootstrap(log: Path, on_line: Callable[[str], None]) -> None:
@@ -89,10 +89,15 @@ def _mirror() -> list[str]:
     return []
 
 
+def _path() -> str:
+    """Where programs are: a plain `su` leaves root without /usr/sbin."""
+    return f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
 def _environment() -> dict[str, str]:
     """Ours, with nothing interactive and the proxy that the host's apt uses."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-    environment["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin"
+    environment["PATH"] = _path()
     for scheme in ("http", "https"):
         shown = output(["apt-config", "shell", "PROXY", f"Acquire::{scheme}::Proxy"]) or ""
         proxy = shown.strip().removeprefix("PROXY=").strip("'")

@@ -65,8 +65,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "UNFETCHABLE": (f"read on behind the batch: {_SKIP}",),
     "OUTBOX_GAP": (f"put the rows back from a backup: {_RESUME}",),
     "PARTITIONS_CHANGED": (
-        f"make the topic again with the count it had: {_RESUME}",
-        f"and read the new one from its start: {_RESUME} --skip-to 0 --reason TEXT",
+        f"make the topic again with the count it had, and read it from its start: {_RESUME} --skip-to 0 --reason TEXT",
     ),
     "FOREIGN_TAIL": (
         f"take the right to write away, and go on behind the record: {_RESUME} --accept-foreign --reason TEXT",

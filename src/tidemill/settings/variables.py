@@ -45,16 +45,19 @@ def explain(error: ValidationError, groups: Groups) -> Iterator[str]:
         yield _explain(mistake, known)
 
 
+_OF_TESTS = f"{PREFIX}TEST_"
+
+
 def misspelt(environment: Mapping[str, str], groups: Groups) -> list[str]:
     """Return one line for each variable that looks like a setting, but is none.
 
-    Other parts own variables with the same prefix (`TIDEMILL_TEST_...`), so a name counts as misspelt only if it is
-    in one of our groups, or close to one of our names.
+    Other parts own variables with the same prefix, so a name counts as misspelt only if it is in one of our groups, or
+    close to one of our names; `TIDEMILL_TEST_...` belongs to the tests, however close it is.
     """
     known = [variable.name for variable in variables_of(groups)] + [SECRETS_DIR]
     ours = tuple(f"{PREFIX}{group.upper()}_" for group in groups)
     lines = []
-    for name in sorted(set(environment) - set(known)):
+    for name in sorted(each for each in set(environment) - set(known) if not each.startswith(_OF_TESTS)):
         close = get_close_matches(name, known, n=1, cutoff=0.9) if name.startswith(PREFIX) else []
         if close or name.startswith(ours):
             near = close or get_close_matches(name, known, n=1, cutoff=0.6)

@@ -36,6 +36,8 @@ _SLOWLY: Final = Timeouts(statement_ms=120_000, lock_ms=60_000, command_s=130.0)
 AS_OF: Final = datetime(2012, 1, 1, tzinfo=UTC)
 """The time that ages are counted to: the quotes end soon after it, and what is two years older is to leave."""
 
+MAINTENANCE_DATABASE: Final = "postgres"
+
 _URLS: Final = ("url", "migration_url", "reader_url", "archiver_url", "retention_url")
 
 
@@ -149,11 +151,7 @@ async def take_place(given: Servers, *, now: datetime, lanes: int) -> Place:
 
 def settings_of(settings: Settings, run: str, lanes: int) -> Settings:
     """Return the settings of a run: the same servers, its own database, topics and lake."""
-    database = {
-        name: urlsplit(secret.get_secret_value())._replace(path=f"/{database_of(run)}").geturl()
-        for name in _URLS
-        if (secret := getattr(settings.database, name)) is not None
-    }
+    database = _urls(settings, database_of(run))
     changed: Mapping[str, Mapping[str, Any]] = {
         "database": database,
         "topics": {"prefix": TOPIC_PREFIX + run, "partitions": lanes},
@@ -165,6 +163,15 @@ def settings_of(settings: Settings, run: str, lanes: int) -> Settings:
         for name, changes in changed.items()
     }
     return settings.model_copy(update=groups)
+
+
+def _urls(settings: Settings, database: str) -> dict[str, str]:
+    """Return the addresses of all logins, with another database."""
+    return {
+        name: urlsplit(secret.get_secret_value())._replace(path=f"/{database}").geturl()
+        for name in _URLS
+        if (secret := getattr(settings.database, name)) is not None
+    }
 
 
 async def remove_runs(settings: Settings, chosen: str) -> list[str]:
@@ -195,9 +202,24 @@ async def remove_run(settings: Settings, run: str) -> None:
     if there:
         await topics.delete(there)
     async with AsyncExitStack() as shared:
-        await drop_database(await _server(shared, settings), database_of(run))
+        await drop_database(await _server(shared, _beside(settings, run)), database_of(run))
     shutil.rmtree(_lake(run), ignore_errors=True)
     _env_file(run).unlink(missing_ok=True)
+
+
+def _beside(settings: Settings, run: str) -> Settings:
+    """Return the settings with another database if theirs is the run's, as behind its env file: none drops itself."""
+    if f"/{database_of(run)}" not in _paths(settings):
+        return settings
+    database = type(settings.database).model_validate(
+        dict(settings.database) | _urls(settings, MAINTENANCE_DATABASE)
+    )
+    return settings.model_copy(update={"database": database})
+
+
+def _paths(settings: Settings) -> list[str]:
+    found = [getattr(settings.database, name) for name in _URLS]
+    return [urlsplit(secret.get_secret_value()).path for secret in found if secret is not None]
 
 
 async def _server(shared: AsyncExitStack, settings: Settings) -> Pool:
