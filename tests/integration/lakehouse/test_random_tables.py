@@ -4,7 +4,7 @@ import asyncio
 import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -25,6 +25,9 @@ def of_bits(code: str, size: int) -> st.SearchStrategy[float]:
     return st.binary(min_size=size, max_size=size).map(lambda bits: struct.unpack(f">{code}", bits)[0])
 
 
+# The driver sends Python's very first and very last times as infinities.
+FIRST, LAST = datetime.min + timedelta(days=1), datetime.max - timedelta(days=1)
+
 TYPES: dict[str, st.SearchStrategy[Any]] = {
     "boolean": st.booleans(),
     "int2": st.integers(-(2**15), 2**15 - 1),
@@ -38,10 +41,10 @@ TYPES: dict[str, st.SearchStrategy[Any]] = {
     "text": PG_TEXT,
     "bytea": st.binary(max_size=60),
     "uuid": st.uuids(),
-    "date": st.dates(),
+    "date": st.dates(FIRST.date(), LAST.date()),
     "time": st.times(),
-    "timestamp": st.datetimes(),
-    "timestamptz": st.datetimes(timezones=st.just(UTC)),
+    "timestamp": st.datetimes(FIRST, LAST),
+    "timestamptz": st.datetimes(FIRST, LAST, timezones=st.just(UTC)),
     "interval": st.timedeltas(timedelta(days=-(10**6)), timedelta(days=10**6)),
     "int4[]": st.lists(st.none() | st.integers(-(2**31), 2**31 - 1), max_size=4),
     "text[]": st.lists(st.none() | PG_TEXT, max_size=4),
