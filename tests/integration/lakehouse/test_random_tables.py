@@ -26,7 +26,7 @@ def of_bits(code: str, size: int) -> st.SearchStrategy[float]:
 
 
 # The driver sends Python's very first and very last times as infinities.
-FIRST, LAST = datetime.min + timedelta(days=1), datetime.max - timedelta(days=1)
+FIRST, LAST = datetime(1, 1, 2), datetime(9999, 12, 30)  # noqa: DTZ001  a strategy adds the zone
 
 TYPES: dict[str, st.SearchStrategy[Any]] = {
     "boolean": st.booleans(),
@@ -36,7 +36,7 @@ TYPES: dict[str, st.SearchStrategy[Any]] = {
     "float4": st.floats(width=32),
     "float8": of_bits("d", 8),
     "numeric(18,4)": st.decimals(-(10**13), 10**13, places=4),
-    "numeric(38,10)": st.integers(-(10**38) + 1, 10**38 - 1).map(lambda digits: Decimal(digits).scaleb(-10)),
+    "numeric(38,10)": st.integers(-(10**38) + 1, 10**38 - 1).map(lambda digits: Decimal(f"{digits}E-10")),
     "numeric": st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**50), max_value=10**50),
     "text": PG_TEXT,
     "bytea": st.binary(max_size=60),
