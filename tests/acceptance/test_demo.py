@@ -84,7 +84,7 @@ def runs(environment: Mapping[str, str]) -> Iterator[Runs]:
     assert for_program.returncode == 0, err + out
     yield Runs(environment, json.loads(out), err, terminal, (on_terminal.wait(10), for_program.returncode))
     # once as the demo's page says, in the terminal that has the run's variables, and once in any other
-    sourced = environment | variables(json.loads(out)["env_file"])
+    sourced = {**environment, **variables(json.loads(out)["env_file"])}
     for run, around in ((RUN.search(terminal), environment), (RUN.search(err), sourced)):
         assert run is not None
         removed = call(around, "demo", "--remove", run[1].replace("_", "-"))
