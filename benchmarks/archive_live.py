@@ -158,12 +158,12 @@ async def _prepare(where: Arena, days: int, rows: int) -> None:
 
 
 @contextmanager
-def _archiving(where: Arena, lake: Path, bytes_per_s: int | None) -> Iterator[None]:
+def _archiving(where: Arena, lake: Path, bytes_per_s: int | None, nice: int) -> Iterator[None]:
     env = os.environ | hops.environment(where)
     env |= {"TIDEMILL_LAKE_ROOT": str(lake), "TIDEMILL_RETENTION_AS_OF": AS_OF}
     if bytes_per_s is not None:
         env["TIDEMILL_ARCHIVER_MAX_BYTES_PER_SECOND"] = str(bytes_per_s)
-    command = [sys.executable, "-m", "tidemill", "serve"]
+    command = ["nice", "-n", str(nice), sys.executable, "-m", "tidemill", "serve"]
     serving = [
         subprocess.Popen([*command, what], env=env, stderr=subprocess.DEVNULL)
         for what in ("retention", "archiver")
@@ -202,7 +202,7 @@ async def inserts(where: Arena, options: argparse.Namespace, lake: Path) -> dict
     for turn in range(1, options.rounds + 1):
         found[f"alone {turn}"] = await _phase(where, "write", options.seconds)
         before = await _count(where, _LEFT)
-        with _archiving(where, lake, options.bytes_per_s):
+        with _archiving(where, lake, options.bytes_per_s, options.nice):
             await _count(where, _LEFT, before + 1, 60)
             before = await _count(where, _LEFT)
             found[f"archiving {turn}"] = await _phase(where, "write", options.seconds)
@@ -221,7 +221,7 @@ async def reads(where: Arena, options: argparse.Namespace, lake: Path) -> dict[s
     """Measure readers alone, and while every chunk leaves."""
     await _prepare(where, options.chunks, options.chunk_rows)
     found = {"alone": await _phase(where, "read", options.seconds)}
-    with _archiving(where, lake, None):
+    with _archiving(where, lake, None, options.nice):
         await _count(where, _BEGUN, 1, 60)
         child = Child("read", where.database_url)
         began = time.monotonic()
@@ -272,6 +272,9 @@ def main() -> None:
         "--chunks", type=int, default=100, help="chunks to drop beside readers (default %(default)s)"
     )
     parser.add_argument("--chunk-rows", type=int, default=10_000, help="rows of each (default %(default)s)")
+    parser.add_argument(
+        "--nice", type=int, default=0, help="of the archive's processes (default %(default)s)"
+    )
     options = parser.parse_args()
     asyncio.run(_child(*options.child) if options.child else _main(options))
 
