@@ -28,7 +28,7 @@ demo: $(INSTALLED)  ## all of it once, on real data: servers, commands, read mod
 	$(BIN)/tidemill demo
 
 test: check workflows  ## lint, types, imports, coverage of the workflows, then all tests (servers included)
-	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) $(WORKFLOWS:%=--ignore=tests/unit/%) $(PYTEST_ARGS)
 
 # The suite takes samples of these. One process, since each trial keeps the machine busy; docs/trials.md has the results.
 TRIALS := TIDEMILL_ARCHIVE_WALK=full TIDEMILL_ARCHIVE_HISTORIES=100000 TIDEMILL_ARCHIVE_CYCLES=200 \

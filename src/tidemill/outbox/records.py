@@ -111,7 +111,7 @@ class RecordBuilder:
 
     def _common(self, item: OutboxItem) -> tuple[Headers, bytes]:
         """Return the headers that a command's events and outcome share, in a list of their own, and its id."""
-        if item.at is not self._at:  # one time per batch
+        if item.at != self._at:  # one time per batch
             self._at = item.at
             self._timed = [*self._fixed, ("ce_time", f"{item.at:%Y-%m-%dT%H:%M:%S.%f}Z".encode())]
         headers = self._timed + (self._subjects.get(item.key) or self._subject(item.key))

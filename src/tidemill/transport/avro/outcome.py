@@ -86,17 +86,20 @@ class AvroOutcomeCodec:
     def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
         place = f"{lane.aggregate}/{lane.partition}/".encode()
         where = encode_string(lane.aggregate) + encode_long(lane.partition)
-        return [self._encode(place, where, item) for item in items]
+        at, instant, values = None, b"", []
+        for item in items:
+            if item.at != at:  # one time per batch
+                at, instant = item.at, encode_long((item.at - _EPOCH) // _MICROSECOND)
+            values.append(self._encode(place, where, instant, item))
+        return values
 
     def decode(self, value: bytes) -> dict[str, Any]:
         """Return the fields of an outcome message. Raises `Unreadable`."""
         return self._outcomes.decode(value)[1]
 
-    def _encode(self, place: bytes, where: bytes, item: OutboxItem) -> bytes:
+    def _encode(self, place: bytes, where: bytes, instant: bytes, item: OutboxItem) -> bytes:
         correlation, detail = item.correlation, item.detail
-        shared = _shared(
-            item.outcome, item.original, item.code, item.event_type, item.seconds, item.service, item.at
-        )
+        shared = _shared(item.outcome, item.original, item.code, item.event_type, item.seconds, item.service)
         return b"".join(
             (
                 self._prefix,
@@ -112,7 +115,7 @@ class AvroOutcomeCodec:
                 encode_long(item.record_offset),
                 encode_long(item.position),
                 encode_long(item.sequence),
-                shared.at,
+                instant,
             )
         )
 
@@ -124,7 +127,6 @@ class _Shared(NamedTuple):
     cost: bytes
     service: bytes
     fate: bytes
-    at: bytes
 
 
 @lru_cache(maxsize=1024)
@@ -135,7 +137,6 @@ def _shared(
     event_type: str | None,
     seconds: float,
     service: str | None,
-    at: datetime,
 ) -> _Shared:
     """Raises `KeyError` for an item that carries no outcome."""
     applied = outcome == _APPLIED
@@ -146,7 +147,6 @@ def _shared(
         cost=affected + pack_double(seconds),
         service=_optional(service),
         fate=_SYMBOLS[outcome or b""] + _optional(first) + _optional(code),
-        at=encode_long((at - _EPOCH) // _MICROSECOND),
     )
 
 
