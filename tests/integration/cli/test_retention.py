@@ -15,6 +15,8 @@ from tests.support.installation import Installation, installation_on
 from tests.support.waiting import eventually_blocking
 from tidemill.devstack import Stack
 
+pytestmark = pytest.mark.xdist_group("archive verbs")  # each test goes on from the one before
+
 LAW = ("--reason", "law suit 17")
 FILL = """
     insert into public.market_data (time, symbol, price, volume, source, command_id)
