@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import timedelta
 
 from tidemill.app.archive_status import ArchiveWatch
 from tidemill.app.archive_stream import ArchiveLane, Store, styles
@@ -191,8 +191,7 @@ def policies_of(deployment: Deployment) -> list[Retention]:
     found = list(deployment.policies.values())
     if deployment.settings.retention.as_of is None:
         return found
-    changes: dict[str, Any] = {"quiet": found[0].quiet * 0} if found else {}
-    return [replace(each, **changes) for each in found]
+    return [replace(each, quiet=timedelta(0)) for each in found]
 
 
 class _Running:

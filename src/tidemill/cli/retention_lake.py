@@ -154,4 +154,7 @@ def _show_scrubbed(done: Sequence[Scrubbed], wrong: Sequence[Scrubbed]) -> None:
         ("slice", "event", "what is wrong"),
         [(each.slice, each.event_id, text) for each in wrong for text in each.wrong],
     )
-    note("Bring these files back from a backup of the lake: the database does not have these rows any more")
+    note(
+        "What is gone or damaged must come back from a backup of the lake: the database has these rows no more. "
+        "What is not below an allowed root was not looked at: set TIDEMILL_LAKE_ROOT as the archiver has it"
+    )

@@ -40,8 +40,6 @@ class Round:
 
     done: dict[Action, int] = field(default_factory=lambda: defaultdict(int))
     troubles: list[str] = field(default_factory=list)
-    busy: int = 0
-    """Slices that are under way, or could be sealed in another round."""
 
     @property
     def moved(self) -> bool:
@@ -115,6 +113,7 @@ class _Table:
         self._policy = policy
         self._limits = Limits.of(policy)
         self._done = done
+        self._stored: list[Step] = []
 
     async def work(self) -> None:
         """Late steps first, so that what is sealed leaves before more is sealed."""
@@ -133,12 +132,11 @@ class _Table:
         for which in by_state[_S.SEALED]:
             async with self._trying(which):
                 await self._measure(which)
-        await self._request()
+        if by_state[_S.SEALED]:
+            await self._request()
         for which in self._expired(by_state[_S.RESTORED]):
             async with self._trying(which):
-                await evict(
-                    self._store, self._keeper.claim(), which, self._policy.time_column, self._store_step
-                )
+                await self._evict(which)
         await self._seal(facts)
 
     @asynccontextmanager
@@ -164,17 +162,25 @@ class _Table:
             await work.lock_ranges(moved.after.id.table)
             await work.return_late(moved.before)
         await work.store(moved)
-        self._done.done[moved.action] += 1
-        told = {"slice": str(moved.after.id), "state": moved.after.state.value, "action": moved.action.value}
-        _log.info(Log.ARCHIVE_MOVED, **told, **({"reason": moved.why} if moved.why else {}))
+        self._stored.append(moved)
         return moved
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[ArchiveWork]:
+        """Open one under the lane; the steps that it stored are counted and told when it is committed, not before."""
+        self._stored.clear()
+        async with self._store.transaction(self._keeper.claim()) as work:
+            yield work
+        for step in self._stored:
+            self._done.done[step.action] += 1
+            told = {"slice": str(step.after.id), "state": step.after.state.value, "action": step.action.value}
+            _log.info(Log.ARCHIVE_MOVED, **told, **({"reason": step.why} if step.why else {}))
 
     # --- seal, measure, request ---
 
     async def _seal(self, facts: Facts) -> None:
         now = self._keeper.now()
         intended = plan(self._policy, facts, as_of=self._keeper.as_of(), now=now)
-        self._done.busy += len(intended.seal) + len(intended.queued)
         for candidate in intended.seal:
             which = candidate.slice(now)
             async with self._trying(which):
@@ -183,7 +189,7 @@ class _Table:
     async def _seal_one(self, which: Slice) -> None:
         """Look at the values first, while the range is open: what no copy can hold is named, and stays."""
         columns, refused = await self._store.shape(which)
-        async with self._store.transaction(self._keeper.claim()) as work:
+        async with self._transaction() as work:
             chosen = await self._store_step(work, machine.choose(which, work.at))
             if chosen is None:
                 return
@@ -193,9 +199,8 @@ class _Table:
                 return
             await work.lock_ranges(which.id.table)
             await work.lock_rows(which)  # writers in flight end first
-            if (
-                which.source is Source.LATE
-            ):  # a chunk has its rows; late ones of its range wait for a slice of theirs
+            # a chunk has its rows: late ones of its range belong to a slice of their own
+            if which.source is Source.LATE:
                 await work.adopt_late(which)
             holds = await work.holds(which.id.table)
             sealed = machine.seal(chosen.after, work.at, columns=columns, holds=holds)
@@ -204,12 +209,10 @@ class _Table:
     async def _measure(self, which: Slice) -> None:
         if which.sealed is not None:
             return
-        columns, refused = await self._store.shape(
-            which
-        )  # again: the table may have been altered since the seal
-        now = replace(which, columns=columns)
-        found = None if refused else await self._store.measure(now, self._policy.time_column)
-        async with self._store.transaction(self._keeper.claim()) as work:
+        columns, refused = await self._store.shape(which)  # again: it may have been altered since the seal
+        altered = replace(which, columns=columns)
+        found = None if refused else await self._store.measure(altered, self._policy.time_column)
+        async with self._transaction() as work:
             if found is None:
                 why = "; ".join(f"column {each.column}: {each.reason}" for each in refused)
                 await self._store_step(work, machine.refuse(which, work.at, why=why))
@@ -227,7 +230,7 @@ class _Table:
 
     async def _request_one(self, slices: Sequence[Slice]) -> None:
         event_id = announcing.request_id(slices)
-        async with self._store.transaction(self._keeper.claim()) as work:
+        async with self._transaction() as work:
             asked = [
                 await self._store_step(
                     work, machine.request(each, work.at, event_id=event_id, limits=self._limits)
@@ -250,7 +253,7 @@ class _Table:
     async def _again(self, slices: Sequence[Slice]) -> None:
         """Look at the rows again first: if a stranger changed them, no archiver will ever see what was sealed."""
         found = {each.id: await self._store.measure(each, self._policy.time_column) for each in slices}
-        async with self._store.transaction(self._keeper.claim()) as work:
+        async with self._transaction() as work:
             asked = []
             for each in slices:
                 moved: Moved = machine.reseal(each, work.at, found=found[each.id])
@@ -265,7 +268,7 @@ class _Table:
         return [each for each in slices if machine.overdue(each, now, self._limits) is not None]
 
     async def _give_up(self, which: Slice) -> None:
-        async with self._store.transaction(self._keeper.claim()) as work:
+        async with self._transaction() as work:
             step = await self._store_step(work, machine.give_up(which, work.at, limits=self._limits))
             if step is not None and which.event_id is not None:
                 failed = ArchivalStatus.FAILED
@@ -290,12 +293,12 @@ class _Table:
                 await self._read_back([each])
             return
         for which, copy in ((each.slice, each.copy) for each in wanted):
-            async with self._store.transaction(self._keeper.claim()) as work:
+            async with self._transaction() as work:
                 verified = machine.verify(which, work.at, read=copy, found=found[which.id])
                 await self._store_step(work, verified)
 
     async def _set_aside(self, wanted: Wanted, why: str) -> None:
-        async with self._store.transaction(self._keeper.claim()) as work:
+        async with self._transaction() as work:
             moved = machine.quarantine(wanted.slice, work.at, read=wanted.copy, why=why)
             await self._store_step(work, moved)
 
@@ -303,7 +306,7 @@ class _Table:
 
     async def _drop(self, which: Slice) -> None:
         """Measure once more with writers shut out, and only then let go, all in one transaction."""
-        async with self._store.transaction(self._keeper.claim()) as work:
+        async with self._transaction() as work:
             holds = await work.holds(which.id.table)
             await work.lock_rows(which)
             found = await work.measure(which, self._policy.time_column)
@@ -316,6 +319,11 @@ class _Table:
             if await self._store_step(work, moved) and which.event_id is not None:
                 completed = ArchivalStatus.COMPLETED
                 work.announce(announcing.settled(which, which.event_id, completed, work.at, None))
+
+    async def _evict(self, which: Slice) -> None:
+        async with self._transaction() as work:
+            for moved in await evict(work, which, self._policy.time_column):
+                await self._store_step(work, moved)
 
     def _expired(self, restored: Sequence[Slice]) -> list[Slice]:
         """Return the first slice of every range whose restored rows have served their time."""

@@ -217,3 +217,15 @@ async def test_an_owner_who_lost_the_lane_moves_nothing(world: Archive) -> None:
     with pytest.raises(Fenced):
         await world.round()
     assert await world.slices() == []
+
+
+async def test_a_stranger_in_the_chunk_makes_the_seal_wait_and_nothing_counts_as_done(world: Archive) -> None:
+    await world.fill(2010)
+    async with world.pool.acquire() as stranger, stranger.transaction():
+        await stranger.execute("update public.market_data set price = price where symbol = 'S1'")
+        found = await world.round()
+        assert not found.moved, "else the next round begins at once, and so on until he is gone"
+        assert found.troubles
+        assert await world.slices() == []
+    await world.settle()
+    assert await world.states() == ["requested"]
