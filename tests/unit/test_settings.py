@@ -79,6 +79,25 @@ def test_a_bad_value_is_named_and_explained_in_one_line(
     assert "\n" not in message
 
 
+def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = refused(
+        monkeypatch,
+        KAFKA_BOOTSTRP="localhost:1",
+        DATABSE_URL=CANARY,
+        COMMANDS_WORKERS="many",
+        KAFKA_SESSION_S="1",
+    )
+    assert sorted(message.splitlines()) == [
+        "TIDEMILL_COMMANDS_WORKERS=many: expected a whole number from 1 to 64",
+        "TIDEMILL_DATABSE_URL: no such setting; did you mean TIDEMILL_DATABASE_URL?",
+        "TIDEMILL_KAFKA_BOOTSTRP: no such setting; did you mean TIDEMILL_KAFKA_BOOTSTRAP?",
+        "TIDEMILL_KAFKA_SESSION_S=1: expected a number from 6 to 300",
+    ]
+    both = refused(monkeypatch, LOG="debug")
+    assert both.splitlines()[-1].startswith("TIDEMILL_LOG: no such setting by itself")
+    assert "TIDEMILL_DATABSE_URL" in both
+
+
 def test_the_variables_of_the_tests_are_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMILL_TEST_KAFKA_BOOTSTRAP", "127.0.0.1:9092")  # close to one of ours
     load()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
@@ -131,16 +131,17 @@ def load(env_file: Path | None = None, **groups: Any) -> Settings:
     Raises:
         UsageError: something is wrong; one line for each variable, with what was expected.
     """
-    folder = os.environ.get(SECRETS_DIR)
-    _refuse_misspelt(os.environ)
+    folder, settings = os.environ.get(SECRETS_DIR), None
+    wrong = misspelt(os.environ, Settings.model_fields)
     try:
-        return Settings(_env_file=_readable(env_file), _secrets_dir=folder, **groups)
+        settings = Settings(_env_file=_readable(env_file), _secrets_dir=folder, **groups)
     except ValidationError as error:
-        raise UsageError(
-            "\n".join(explain(error, Settings.model_fields))
-        ) from None  # its cause would quote the values
+        wrong = _each_once([*wrong, *explain(error, Settings.model_fields)])
     except SettingsError as error:
-        raise UsageError(_source_problem(str(error), folder)) from None
+        wrong = _each_once([*wrong, _source_problem(str(error), folder)])
+    if wrong or settings is None:  # not where it was caught: that cause would quote the values
+        raise UsageError("\n".join(wrong))
+    return settings
 
 
 def variables() -> list[Variable]:
@@ -165,10 +166,12 @@ def _readable(env_file: Path | None) -> Path | None:
     return env_file
 
 
-def _refuse_misspelt(environment: Mapping[str, str]) -> None:
-    problems = misspelt(environment, Settings.model_fields)
-    if problems:
-        raise UsageError("\n".join(problems))
+def _each_once(lines: Iterable[str]) -> list[str]:
+    """Return the first of the lines `NAME: ...` of each variable: what it might have meant, before that it is none."""
+    first: dict[str, str] = {}
+    for line in lines:
+        first.setdefault(line.partition(":")[0], line)
+    return list(first.values())
 
 
 def _source_problem(message: str, folder: str | None) -> str:
