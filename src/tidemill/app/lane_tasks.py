@@ -9,7 +9,7 @@ from typing import Final
 
 from tidemill.app.connections import kafka_connection
 from tidemill.app.deployment import Deployment
-from tidemill.app.lanes import claim_of, lane_of
+from tidemill.app.lanes import claim_of, find_lane, lane_of
 from tidemill.app.operations import inspecting, operating
 from tidemill.commands import claiming
 from tidemill.domain.errors import LaneHalted, UsageError
@@ -52,7 +52,7 @@ async def show_lane(deployment: Deployment, name: str, entries: int) -> LaneShow
     """Return a lane, named by its id or as `AGGREGATE/PARTITION`. Raises `UsageError` if there is none."""
     async with operating(deployment) as (_, pool):
         database = OperationsDatabase(pool)
-        state = await _find(database, name)
+        state = await find_lane(database, name)
         ledger = await database.ledger(state.lane, entries)
     advice = HALTED.get(state.halt_code, "") if state.halt_code else None
     choices = [each.replace("LANE", state.name) for each in CHOICES.get(state.halt_code or "", ())]
@@ -138,22 +138,6 @@ async def accept(deployment: Deployment, name: str, reason: str) -> dict[str, in
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 
-async def _find(database: OperationsDatabase, name: str) -> LaneState:
-    aggregate, _, partition = name.rpartition("/")
-    if not partition.isdecimal():
-        raise UsageError(
-            f"{name!r} names no lane: give its number, or AGGREGATE/PARTITION as in market-data/3"
-        )
-    lane = await database.lane_of(aggregate, int(partition)) if aggregate else int(partition)
-    found = await database.lanes(None, lane) if lane is not None and lane < _MOST_LANES else []
-    if not found:
-        raise UsageError(f"there is no lane {name}: see `tidemill lanes list`")
-    return found[0]
-
-
-_MOST_LANES: Final = 1 << 15
-
-
 async def _demand_same_count(inspector: Inspector, state: LaneState) -> None:
     """While the topic has another number of partitions, no offset of it is the right one."""
     count = await inspector.partitions(state.command_topic)
@@ -167,7 +151,7 @@ async def _demand_same_count(inspector: Inspector, state: LaneState) -> None:
 @asynccontextmanager
 async def _halted_lane(deployment: Deployment, name: str) -> AsyncIterator[tuple[Pool, LaneState]]:
     async with operating(deployment) as (_, pool):
-        state = await _find(OperationsDatabase(pool), name)
+        state = await find_lane(OperationsDatabase(pool), name)
         if state.halt_code is None:
             raise UsageError(f"lane {state.name} is not halted, so there is nothing to decide")
         yield pool, state

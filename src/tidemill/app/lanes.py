@@ -1,14 +1,17 @@
-"""What the database says about the lanes that a process is about to work: they exist, and belong to our topics."""
+"""What the database says about lanes: those that a process is about to work, and those that a person names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from tidemill.app.deployment import Part
-from tidemill.domain.errors import ContractError
+from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress, StreamTopics
 from tidemill.storage.operations import LaneState, OperationsDatabase
 from tidemill.storage.pool import Pool
+
+_MOST_LANES: Final = 1 << 15
 
 
 def lane_of(state: LaneState) -> Lane:
@@ -57,3 +60,18 @@ async def parts_with_lanes(parts: Mapping[str, Part], pool: Pool) -> dict[str, t
             )
         found[aggregate] = (part.with_lanes(len(lanes)), lanes)
     return found
+
+
+async def find_lane(database: OperationsDatabase, name: str) -> LaneState:
+    """Return a lane, named by its number or as `AGGREGATE/PARTITION`. Raises `UsageError` if there is none."""
+    aggregate, _, partition = name.rpartition("/")
+    if not partition.isdecimal():
+        raise UsageError(
+            f"{name!r} names no lane: give its number, or AGGREGATE/PARTITION as in market-data/3"
+        )
+    number = min(int(partition), _MOST_LANES)
+    lane = await database.lane_of(aggregate, number) if aggregate else number
+    found = await database.lanes(None, lane) if lane is not None and lane < _MOST_LANES else []
+    if not found:
+        raise UsageError(f"there is no lane {name}: see `tidemill lanes list`")
+    return found[0]

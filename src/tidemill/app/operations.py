@@ -1,4 +1,4 @@
-"""What an operator asks: how far every hop is, what became of a command, what was parked."""
+"""What an operator asks: how far every hop is, and what became of a command."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from tidemill.clock import SystemClock
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.identity import event_id, identify
 from tidemill.domain.messages import Outcome
-from tidemill.domain.rejections import HALTED, PARKED
+from tidemill.domain.rejections import HALTED
 from tidemill.projections.halts import HALTS
 from tidemill.storage.holdings import HoldingsDatabase
 from tidemill.storage.operations import (
     CommandEntry,
-    DeadLetter,
-    DeadLetterEntry,
     ForeignRecords,
     LaneState,
     OperationsDatabase,
@@ -331,30 +329,3 @@ async def event_reader(
     )
     await known.prepare(values)
     return lambda value: known.decode(value)[1]
-
-
-# --- dead letters ----------------------------------------------------------------------------------------------------
-
-
-async def dead_letters(
-    deployment: Deployment, *, aggregate: str | None, code: str | None, state: str | None, limit: int
-) -> list[DeadLetterEntry]:
-    """Return parked records, newest first. Raises `UsageError` for a code or an aggregate that there is not."""
-    if code is not None and code not in PARKED:
-        raise UsageError(f"there is no code {code!r}: choose one of {', '.join(PARKED)}")
-    chosen = deployment.part(aggregate).stream.aggregate if aggregate else None
-    async with operating(deployment) as (_, pool):
-        return await OperationsDatabase(pool).dead_letters(
-            aggregate=chosen, code=code, state=state, limit=limit
-        )
-
-
-async def dead_letter(deployment: Deployment, lane: int, position: int) -> DeadLetter:
-    """Return one parked record with its content. Raises `UsageError` if there is none."""
-    async with operating(deployment) as (_, pool):
-        found = await OperationsDatabase(pool).dead_letter(lane, position)
-    if found is None:
-        raise UsageError(
-            f"lane {lane} parked nothing at position {position}: see `tidemill dead-letters list`"
-        )
-    return found

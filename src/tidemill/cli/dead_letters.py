@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -18,56 +18,58 @@ app = typer.Typer(
 def list_(
     aggregate: Annotated[str | None, typer.Option(help="Only of this aggregate.")] = None,
     code: Annotated[str | None, typer.Option(help="Only with this code, e.g. MALFORMED.")] = None,
-    state: Annotated[
-        Literal["parked", "redriven", "discarded"] | None, typer.Option(help="Only in this state.")
-    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, newest first.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List parked records, newest first."""
-    from tidemill.app import operations
+    from tidemill.app import dead_letters
     from tidemill.app.running import run
 
-    found = run(
-        operations.dead_letters(
-            session.deployment(), aggregate=aggregate, code=code, state=state, limit=limit
-        )
-    )
+    found = run(dead_letters.dead_letters(session.deployment(), aggregate=aggregate, code=code, limit=limit))
     if as_json:
         print_json(found)
         return
     if not found:
-        say("No record is parked." if aggregate is code is state is None else "No such record is parked.")
+        say("No record is parked." if aggregate is code is None else "No such record is parked.")
         return
-    columns = ("lane", "position", "record", "code", "bytes", "at", "state", "detail")
+    columns = ("lane", "position", "record", "code", "bytes", "at", "detail")
     rows = [
         (
-            each.lane,
-            each.position,
+            each.name,
+            str(each.position),  # as it is to be typed
             f"{each.topic}/{each.partition}@{each.record_offset}",
             each.code,
             each.bytes,
             each.at,
-            each.state,
             each.detail,
         )
         for each in found
     ]
     print_table(columns, rows)
-    note(f"One of them in full: tidemill dead-letters show {found[0].lane} {found[0].position}")
+    note(f"One of them in full: tidemill dead-letters show {found[0].name} {found[0].position}")
 
 
-@app.command(epilog=examples("tidemill dead-letters show 7 1042", "tidemill dead-letters show 7 1042 --json"))
+@app.command(
+    epilog=examples(
+        "tidemill dead-letters show market-data/1 1042",
+        "tidemill dead-letters show tidemill.market-data.commands.v1/1@5128 --json",
+    )
+)
 def show(
-    lane: Annotated[int, typer.Argument(min=1, max=32_767, help="The lane's number.")],
-    position: Annotated[int, typer.Argument(min=1, help="The record's position in it.")],
+    where: Annotated[
+        str,
+        typer.Argument(
+            help="A lane, by number or as AGGREGATE/PARTITION; or a record, TOPIC/PARTITION@OFFSET."
+        ),
+    ],
+    position: Annotated[str | None, typer.Argument(help="The record's position in the lane.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one parked record with its key, headers and value."""
-    from tidemill.app import operations
+    from tidemill.app import dead_letters
     from tidemill.app.running import run
 
-    found = run(operations.dead_letter(session.deployment(), lane, position))
+    found = run(dead_letters.dead_letter(session.deployment(), where, position))
     if as_json:
         value = None if found.value is None else found.value.hex()
         print_json(
@@ -76,7 +78,14 @@ def show(
         return
     entry = found.entry
     place = f"{entry.topic}/{entry.partition}@{entry.record_offset}"
-    say("[bold]{place}[/bold]  {state} at {at}", place=place, state=entry.state, at=entry.at)
+    lane = f"lane {entry.name}, position {entry.position}"
+    say(
+        "[bold]{place}[/bold]  {state} at {at}, {lane}",
+        place=place,
+        state=entry.state,
+        at=entry.at,
+        lane=lane,
+    )
     say("[red]{code}[/red]: {detail}", code=entry.code, detail=entry.detail)
     say("key     {key}", key=found.key)
     for name, content in found.headers:

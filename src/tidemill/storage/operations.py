@@ -149,6 +149,11 @@ class DeadLetterEntry(NamedTuple):
     state: str
     bytes: int | None
 
+    @property
+    def name(self) -> str:
+        """Return what people call its lane: `market-data/3`."""
+        return f"{self.aggregate}/{self.partition}"
+
 
 class DeadLetter(NamedTuple):
     """A parked record as it came."""
@@ -260,20 +265,19 @@ class OperationsDatabase:
         return [SentEntry._make(row) for row in await self._fetch("sent", lane, position)]
 
     async def dead_letters(
-        self, *, aggregate: str | None, code: str | None, state: str | None, limit: int
+        self, *, aggregate: str | None, code: str | None, limit: int
     ) -> list[DeadLetterEntry]:
         """Return parked records, newest first."""
-        rows = await self._fetch("dead_letters", aggregate, code, state, limit)
+        rows = await self._fetch("dead_letters", aggregate, code, limit)
         return [DeadLetterEntry._make(row) for row in rows]
 
     async def dead_letter(self, lane: int, position: int) -> DeadLetter | None:
-        """Return one parked record with its content."""
-        rows = await self._fetch("dead_letter", lane, position)
-        if not rows:
-            return None
-        *entry, key, value, headers = rows[0]
-        pairs = ((name, None if text is None else b64decode(text)) for name, text in json.loads(headers))
-        return DeadLetter(DeadLetterEntry._make(entry), key, value, tuple(pairs))
+        """Return the record that a lane parked at a position, with its content."""
+        return _dead_letter(await self._fetch("dead_letter", lane, position))
+
+    async def dead_letter_of(self, topic: str, partition: int, offset: int) -> DeadLetter | None:
+        """Return a parked record by where it came from; the newest, if a topic that was made anew had two such."""
+        return _dead_letter(await self._fetch("dead_letter_of", topic, partition, offset))
 
     async def projections(self) -> list[ProjectionState]:
         """Return every projection that was ever started, with its live checkpoints and its halts."""
@@ -310,3 +314,11 @@ class OperationsDatabase:
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         async with connection(self._pool) as borrowed:
             return await borrowed.fetch(_SQL[statement], *arguments)
+
+
+def _dead_letter(rows: Sequence[asyncpg.Record]) -> DeadLetter | None:
+    if not rows:
+        return None
+    *entry, key, value, headers = rows[0]
+    pairs = ((name, None if text is None else b64decode(text)) for name, text in json.loads(headers))
+    return DeadLetter(DeadLetterEntry._make(entry), key, value, tuple(pairs))

@@ -180,14 +180,30 @@ def test_what_cannot_be_read_is_kept_and_shown(served: Installation, symbol: str
     assert whole["headers"] == {"trace": "t", "empty": None}
     listed = served("dead-letters", "list", "--code", "MALFORMED", "--limit", "1000")
     assert "MALFORMED" in listed.out
+    lane, position, record = next(
+        line.split()[:3] for line in listed.out.splitlines() if place_of(letter) in line
+    )
+    for named in ([lane, position], [record], [lane, f"{letter['position']:,}"]):
+        assert served("dead-letters", "show", *named, "--json").json() == whole, (
+            "it takes what the list prints"
+        )
     assert served("dead-letters", "list", "--code", "NONSENSE", expect=2).err.startswith(
         "Error: there is no code"
     )
     assert served("dead-letters", "show", "1", "999999", expect=2).err.startswith(
         "Error: lane 1 parked nothing"
     )
+    for wrong in (["7"], ["market-data/0"], ["market-data/0", "many"], [record, "1"], ["a b"]):
+        refused = served("dead-letters", "show", *wrong, expect=2)
+        assert "names no parked record: name it as `tidemill dead-letters list` does" in refused.err
+    assert "was not parked" in served("dead-letters", "show", f"{topic}/0@999999", expect=2).err
+    assert "there is no lane 99" in served("dead-letters", "show", "99", "1", expect=2).err
     found = lambda: "MALFORMED" in served("tail", topic + ".dlq", "--last", "9", "--no-follow").out  # noqa: E731
     eventually_blocking(found, what="the dead letter in its topic")
+
+
+def place_of(letter: dict[str, Any]) -> str:
+    return f"{letter['topic']}/{letter['partition']}@{letter['record_offset']}"
 
 
 def test_status_and_audit_say_that_all_is_well(served: Installation, ticks: Path) -> None:
@@ -284,7 +300,7 @@ def test_lanes_are_listed_and_shown(served: Installation) -> None:
     by_number = served("lanes", "show", str(lanes[1]["lane"]), "--json").json()
     assert by_name["lane"]["lane"] == by_number["lane"]["lane"] == lanes[1]["lane"]
     assert "Ledger, newest first" in served("lanes", "show", "market-data/1").out
-    for wrong in ("market-data/9", "nonsense", "99999", "99"):
+    for wrong in ("market-data/9", "market-data/99999999999", "nonsense", "99999", "99"):
         assert served("lanes", "show", wrong, expect=2).err.startswith("Error: ")
     for verb in (["resume"], ["reconcile", "--reason", "x"]):
         told = served("lanes", verb[0], "market-data/1", *verb[1:], expect=2)

@@ -44,14 +44,21 @@ from tm.outbox where lane = $1 and position = $2 order by item
 select d.lane, l.aggregate, d.position, d.topic, d.partition, d.record_offset, d.code, d.detail, d.at, d.state,
        octet_length(d.value) as bytes
 from tm.parked d join tm.lane l using (lane)
-where ($1::text is null or l.aggregate = $1) and ($2::text is null or d.code = $2) and ($3::text is null or d.state = $3)
-order by d.at desc, d.lane, d.position desc limit $4
+where ($1::text is null or l.aggregate = $1) and ($2::text is null or d.code = $2)
+order by d.at desc, d.lane, d.position desc limit $3
 
 -- name: dead_letter
 select d.lane, l.aggregate, d.position, d.topic, d.partition, d.record_offset, d.code, d.detail, d.at, d.state,
        octet_length(d.value) as bytes, d.key, d.value, d.headers
 from tm.parked d join tm.lane l using (lane)
 where d.lane = $1 and d.position = $2
+
+-- name: dead_letter_of
+select d.lane, l.aggregate, d.position, d.topic, d.partition, d.record_offset, d.code, d.detail, d.at, d.state,
+       octet_length(d.value) as bytes, d.key, d.value, d.headers
+from tm.parked d join tm.lane l using (lane)
+where d.topic = $1 and d.partition = $2 and d.record_offset = $3
+order by d.at desc limit 1
 
 -- name: projections
 select projection, aggregate, incarnation, read_table, rebuilt_at, verified_at from tm.projection order by projection
