@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from tidemill.app.deployment import Deployment
+from tidemill.app.watching import EVERY_S, Watch
 from tidemill.clock import Clock, SystemClock
 from tidemill.domain.archive import ArchiveState
-from tidemill.domain.errors import TransientError
 from tidemill.domain.retention import Retention
-from tidemill.service import Health
 from tidemill.storage.holdings import Holdings, HoldingsDatabase, SliceCount
 from tidemill.storage.pool import Pool
 from tidemill.telemetry import (
@@ -26,8 +23,6 @@ from tidemill.telemetry import (
     ARCHIVE_SEAL_AGE,
     ARCHIVE_SLICES,
 )
-
-EVERY_S: Final = 15.0
 
 _S: Final = ArchiveState
 _NOT_UNDER_SEAL: Final = frozenset({_S.LIVE, _S.ELIGIBLE, _S.ABORTED, _S.DROPPED, _S.RESTORED})
@@ -93,29 +88,17 @@ def _overdue_since(after: timedelta, oldest_end: datetime | None, now: datetime)
     return oldest_end + after
 
 
-class ArchiveWatch:
-    """A `Service` that sets the archive's metrics. A server that is away is left to others."""
+class ArchiveWatch(Watch):
+    """A `Service` that sets the archive's metrics."""
 
     def __init__(
         self, deployment: Deployment, pool: Pool, *, clock: Clock | None = None, every_s: float = EVERY_S
     ) -> None:
         """Nothing is asked before `run`."""
+        super().__init__(every_s=every_s)
         self._policies = deployment.policies
         self._database = HoldingsDatabase(pool)
         self._clock = clock or SystemClock()
-        self._every_s = every_s
-        self._stopping = asyncio.Event()
-
-    async def start(self) -> None:
-        """Nothing to make ready."""
-
-    async def run(self) -> None:
-        """Look again and again until `stop`."""
-        while not self._stopping.is_set():
-            with suppress(TransientError):
-                await self.look()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self._every_s)
 
     async def look(self) -> None:
         """Set the metrics. Raises `TransientError`."""
@@ -126,14 +109,6 @@ class ArchiveWatch:
             for tier, size in _TIERS.items():
                 ARCHIVE_BYTES.labels(each.table, tier).set(size(each))
         _set(archive_status(self._policies, held, now), now)
-
-    async def stop(self) -> None:
-        """Let `run` end."""
-        self._stopping.set()
-
-    def health(self) -> Health:
-        """Return that it is well: whether the database is, is for its probe to say."""
-        return Health(ok=True)
 
 
 def _set(found: Sequence[ArchiveStatus], now: datetime) -> None:

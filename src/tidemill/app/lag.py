@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-from typing import Final
-
 from tidemill.app.deployment import Deployment
 from tidemill.app.operations import command_lags, stream_status, view_status
-from tidemill.domain.errors import TransientError
-from tidemill.service import Health
+from tidemill.app.watching import EVERY_S, Watch
 from tidemill.storage.operations import OperationsDatabase
 from tidemill.storage.pool import Pool
 from tidemill.telemetry import COMMAND_LAG, PROJECTION_LAG
 from tidemill.transport.kafka.client import KafkaConnection
 from tidemill.transport.kafka.inspection import Inspector
 
-EVERY_S: Final = 10.0
 
-
-class LagWatch:
-    """A `Service` that sets the lag metrics of all streams and read models. A server that is away is left to others."""
+class LagWatch(Watch):
+    """A `Service` that sets the lag metrics of all streams and read models."""
 
     def __init__(
         self, deployment: Deployment, pool: Pool, kafka: KafkaConnection, *, every_s: float = EVERY_S
     ) -> None:
         """Nothing is asked before `run`."""
+        super().__init__(every_s=every_s)
         self._deployment = deployment
         self._database = OperationsDatabase(pool)
         self._inspector = Inspector(kafka)
-        self._every_s = every_s
-        self._stopping = asyncio.Event()
-
-    async def start(self) -> None:
-        """Nothing to make ready."""
-
-    async def run(self) -> None:
-        """Look again and again until `stop`."""
-        while not self._stopping.is_set():
-            with suppress(TransientError):
-                await self.look()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self._every_s)
 
     async def look(self) -> None:
         """Set the metrics. Raises `TransientError`."""
@@ -53,9 +34,5 @@ class LagWatch:
 
     async def stop(self) -> None:
         """Let `run` end."""
-        self._stopping.set()
+        await super().stop()
         await self._inspector.close()
-
-    def health(self) -> Health:
-        """Return that it is well: whether the servers are is for their probes to say."""
-        return Health(ok=True)

@@ -1,0 +1,55 @@
+"""A service that looks now and then, and lets go of a look that is under way when it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from typing import Final
+
+from tidemill.domain.errors import TransientError
+from tidemill.service import Health
+
+EVERY_S: Final = 10.0
+
+
+class Watch(ABC):
+    """A `Service` that sets metrics. A server that is away is left to others to report and to wait for."""
+
+    def __init__(self, *, every_s: float = EVERY_S) -> None:
+        """`every_s`: how long it pauses between two looks. Nothing is asked before `run`."""
+        self._every_s = every_s
+        self._stopping = asyncio.Event()
+
+    @abstractmethod
+    async def look(self) -> None:
+        """Ask, and set the metrics. Raises `TransientError`."""
+
+    async def start(self) -> None:  # noqa: B027  most have nothing to make ready
+        """Nothing to make ready."""
+
+    async def run(self) -> None:
+        """Look again and again until `stop`; a look that waits for a silent server would outlast the drain."""
+        looking = asyncio.create_task(self._look_forever())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({looking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            looking.cancel()
+            stopping.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+
+    async def _look_forever(self) -> None:
+        while True:
+            with suppress(TransientError):
+                await self.look()
+            await asyncio.sleep(self._every_s)
+
+    async def stop(self) -> None:
+        """Let `run` end."""
+        self._stopping.set()
+
+    def health(self) -> Health:
+        """Return that it is well: whether the servers are is for their probes to say."""
+        return Health(ok=True)
