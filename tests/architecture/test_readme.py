@@ -32,6 +32,7 @@ WRITE_HEADERS = (
 )
 OTHER_VARIABLES = {
     "TIDEMILL_TEST_": "what tests look at, instead of each of the servers' variables",
+    "TIDEMILL_CACHE": "where the servers lie that `dev up` starts",
 }
 
 

@@ -68,6 +68,7 @@ def test_a_variable_is_group_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("KAFKA_BOOTSTRP", "localhost:1", ": no such setting; did you mean TIDEMILL_KAFKA_BOOTSTRAP?"),
         ("DATABSE_URL", "x", ": no such setting; did you mean TIDEMILL_DATABASE_URL?"),
+        ("CACHES", "/x", ": no such setting; did you mean TIDEMILL_CACHE?"),
         ("LOG", "debug", ": no such setting by itself; expected TIDEMILL_LOG_..."),
     ],
 )
@@ -100,6 +101,7 @@ def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatc
 
 def test_the_variables_of_the_tests_are_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMILL_TEST_KAFKA_BOOTSTRAP", "127.0.0.1:9092")  # close to one of ours
+    monkeypatch.setenv("TIDEMILL_CACHE", "/somewhere")  # the servers' for development
     load()
 
 

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 PREFIX = "TIDEMILL_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+CACHE = f"{PREFIX}CACHE"
 
 Groups = Mapping[str, FieldInfo]
 
@@ -54,7 +55,7 @@ def misspelt(environment: Mapping[str, str], groups: Groups) -> list[str]:
     Other parts own variables with the same prefix, so a name counts as misspelt only if it is in one of our groups, or
     close to one of our names; `TIDEMILL_TEST_...` belongs to the tests, however close it is.
     """
-    known = [variable.name for variable in variables_of(groups)] + [SECRETS_DIR]
+    known = [variable.name for variable in variables_of(groups)] + [SECRETS_DIR, CACHE]
     ours = tuple(f"{PREFIX}{group.upper()}_" for group in groups)
     lines = []
     for name in sorted(each for each in set(environment) - set(known) if not each.startswith(_OF_TESTS)):
@@ -93,6 +94,10 @@ wrong. A variable may also be
   containers): its content is the value.
 
 The environment wins over both. Values marked *secret* appear in no log, error or page.
+
+`{CACHE}` is no setting of a process: it names the folder in which `tidemill dev`, `make demo` and `make test` keep
+the servers that they start, with their programs, data and logs (`~/.cache/tidemill` by default, or `tidemill` in
+`XDG_CACHE_HOME`). Once `tidemill dev down --purge` has run it may be deleted.
 
 This page is made from `tidemill.settings`: change it there, then `python -m tidemill.settings > docs/settings.md`."""
 
