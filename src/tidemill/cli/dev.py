@@ -11,7 +11,10 @@ from rich.table import Table
 from tidemill import devstack
 from tidemill.devstack.progress import shown
 
-app = typer.Typer(help="The real parts, for development.", no_args_is_help=True)
+app = typer.Typer(
+    help="The real parts, for development. They and their data lie in ~/.cache/tidemill, or where TIDEMILL_CACHE says.",
+    no_args_is_help=True,
+)
 
 Name = Annotated[str | None, typer.Option(help="The stack; by default the one of this checkout.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -62,14 +65,25 @@ def down(
     """Stop the servers that `up` started; their data stay, all or none."""
     try:
         with shown() as progress:
-            stopped = devstack.down(name, purge=purge, progress=progress)
+            done = devstack.down(name, purge=purge, progress=progress)
     except devstack.DevstackError as error:
         raise _fail(error) from error
     if as_json:
-        typer.echo(json.dumps({"stopped": stopped, "purged": purge}))
+        typer.echo(json.dumps({"stopped": done.stopped, "purged": done.deleted is not None}))
         return
-    kept = "their data are deleted" if purge else "their data are kept for the next `tidemill dev up`"
-    typer.echo(f"stopped {', '.join(stopped)}; {kept}" if stopped else "nothing was running")
+    typer.echo(f"{_stopped(done)}; {_data(done, purge)}" if purge or done.stopped else _stopped(done))
+
+
+def _stopped(done: devstack.TakenDown) -> str:
+    return f"stopped {', '.join(done.stopped)}" if done.stopped else "nothing was running"
+
+
+def _data(done: devstack.TakenDown, purge: bool) -> str:
+    if done.deleted is not None:
+        return f"the data of all three servers are deleted, and their logs with them ({done.deleted})"
+    if purge:
+        return "there were no data to delete: this stack has never been up, or was purged before"
+    return "the data are kept for the next `tidemill dev up`"
 
 
 @app.command()
@@ -93,6 +107,7 @@ def _described(found: devstack.StackStatus) -> dict[str, object]:
         "origin": found.origin,
         "reason": found.reason,
         "up": found.is_up,
+        "advice": found.advice,
         "folder": str(found.folder) if found.folder else None,
         "servers": [asdict(server) for server in found.servers],
         "environment": _variables(found.stack) if found.stack else {},
@@ -107,8 +122,8 @@ def _show(found: devstack.StackStatus) -> None:
         condition = f"[{COLOURS[server.condition]}]{server.condition}[/]"
         table.add_row(server.name, condition, server.address or "-", server.log or "-")
     Console().print(table)
-    if not found.is_up:
-        typer.echo("Bring it up with: tidemill dev up")
+    if found.advice is not None:
+        typer.echo(found.advice[0].upper() + found.advice[1:])
     elif found.stack is not None:
         for variable, address in _variables(found.stack).items():
             typer.echo(f"export {variable}={address}")

@@ -13,7 +13,7 @@ from tidemill.devstack.errors import (
     ServerFailedError,
 )
 from tidemill.devstack.plan import Server
-from tidemill.devstack.stack import Stack, down, up
+from tidemill.devstack.stack import Stack, TakenDown, down, up
 from tidemill.devstack.status import ServerStatus, StackStatus, status
 from tidemill.devstack.tools import console_consumer_command, kcat_command
 
@@ -27,6 +27,7 @@ __all__ = [
     "ServerStatus",
     "Stack",
     "StackStatus",
+    "TakenDown",
     "console_consumer_command",
     "down",
     "kcat_command",

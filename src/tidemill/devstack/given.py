@@ -1,6 +1,6 @@
 """Servers that somebody else runs, as the environment names them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -19,11 +19,12 @@ class GivenServers:
 
 @dataclass(frozen=True)
 class Probe:
-    """Whether one of the given servers answered."""
+    """Whether one of the given servers answered; `setting` is the end of the variable that names it."""
 
     server: str
     address: str
     answers: bool
+    setting: str
 
 
 def given_servers(environ: Mapping[str, str], prefix: str) -> GivenServers | None:
@@ -46,27 +47,36 @@ def probe(given: GivenServers) -> list[Probe]:
     """Ask each server; since it may want TLS or a password that we do not know, an open port must do."""
     database = _addresses(urlsplit(given.database_url).netloc.rpartition("@")[2], default_port=5432)
     brokers = _addresses(given.kafka_bootstrap, default_port=9092)
-    found = [_probe("postgres", database), _probe("kafka", brokers)]
+    found = [_probe("postgres", database, "DATABASE_URL"), _probe("kafka", brokers, "KAFKA_BOOTSTRAP")]
     if given.registry_url is not None:
         answers = http_answers(f"{given.registry_url.rstrip('/')}/subjects")
-        found.append(Probe("registry", given.registry_url, answers))
+        found.append(Probe("registry", given.registry_url, answers, "REGISTRY_URL"))
     return found
 
 
+def silence(probed: Iterable[Probe], prefix: str) -> str | None:
+    """What to say and to do of servers that do not answer, None if all do; `prefix` begins the variables' names."""
+    silent = [each for each in probed if not each.answers]
+    if not silent:
+        return None
+    named = ", ".join(f"{each.server} at {each.address} ({prefix}{each.setting})" for each in silent)
+    ones = "it, correct the variable" if len(silent) == 1 else "them, correct the variables"
+    return (
+        f"the environment gives servers, but there is no answer from {named}: start {ones}, "
+        f"or unset {prefix}DATABASE_URL and {prefix}KAFKA_BOOTSTRAP to have servers started for you"
+    )
+
+
 def require_answers(given: GivenServers, prefix: str) -> None:
-    """Raise DevstackError naming the servers that do not answer."""
-    silent = [probed for probed in probe(given) if not probed.answers]
-    if silent:
-        named = ", ".join(f"{probed.server} at {probed.address}" for probed in silent)
-        raise DevstackError(
-            f"no answer from {named}: start them, correct {prefix}DATABASE_URL, {prefix}KAFKA_BOOTSTRAP "
-            f"and {prefix}REGISTRY_URL, or unset these to have servers started for you"
-        )
+    """Raise DevstackError naming the servers that do not answer, and their variables."""
+    silent = silence(probe(given), prefix)
+    if silent is not None:
+        raise DevstackError(silent)
 
 
-def _probe(server: str, addresses: list[tuple[str, int]]) -> Probe:
+def _probe(server: str, addresses: list[tuple[str, int]], setting: str) -> Probe:
     shown = ",".join(f"{host}:{port}" for host, port in addresses)
-    return Probe(server, shown, any(tcp_answers(host, port) for host, port in addresses))
+    return Probe(server, shown, any(tcp_answers(host, port) for host, port in addresses), setting)
 
 
 def _addresses(listed: str, *, default_port: int) -> list[tuple[str, int]]:

@@ -63,6 +63,14 @@ class Stack:
         return self.servers[name]
 
 
+@dataclass(frozen=True)
+class TakenDown:
+    """What `down` did: the names of the servers that ran, and the folder of the stack if its data were deleted."""
+
+    stopped: list[str]
+    deleted: Path | None = None
+
+
 class Containers(Protocol):
     """How a stack is made of containers where a Docker daemon answers: the module `docker`, or a test's own way."""
 
@@ -115,8 +123,8 @@ def down(
     purge: bool = False,
     progress: Progress | None = None,
     containers: Containers = docker,
-) -> list[str]:
-    """Stop the stack's servers; their data stay unless `purge`. Returns the names of what ran."""
+) -> TakenDown:
+    """Stop the stack's servers; their data stay unless `purge`."""
     says = progress or Silent()
     cache = cache_folder()
     chosen = name or state.default_name()
@@ -125,14 +133,14 @@ def down(
         known = state.load(folder)
         if known is None:
             remove_tree(folder)
-            return []
+            return TakenDown([])
         if known.origin == "docker":
             stopped = containers.down(known, folder, says, purge=purge)
         else:
             stopped = native.down(known, cache, says, purge=purge)
         if purge:
             remove_tree(folder)
-        return stopped
+        return TakenDown(stopped, folder if purge else None)
 
 
 def locate_stack(known: StackState | None, prefix: str | None, cache: Path) -> Location:

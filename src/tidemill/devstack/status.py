@@ -6,7 +6,7 @@ from typing import Literal
 
 from tidemill.devstack import state
 from tidemill.devstack.cache import cache_folder
-from tidemill.devstack.given import GivenServers, probe
+from tidemill.devstack.given import Probe, probe, silence
 from tidemill.devstack.plan import SERVERS, Server
 from tidemill.devstack.stack import Stack, given_stack, locate_stack, owned_stack
 from tidemill.devstack.state import Origin
@@ -26,7 +26,10 @@ class ServerStatus:
 
 @dataclass(frozen=True)
 class StackStatus:
-    """A stack as it is now. `stack` tells how to reach it, None if it has never been up."""
+    """A stack as it is now.
+
+    `stack` tells how to reach it, None if it has never been up; `advice` what to do, None if all is well.
+    """
 
     name: str
     origin: Origin
@@ -34,6 +37,7 @@ class StackStatus:
     servers: tuple[ServerStatus, ...]
     stack: Stack | None
     folder: Path | None
+    advice: str | None = None
 
     @property
     def is_up(self) -> bool:
@@ -49,14 +53,19 @@ def status(name: str | None = None, *, prefix: str | None = "TIDEMILL_") -> Stac
     location = locate_stack(known, prefix, cache)
     stack = None
     servers = tuple(ServerStatus(server, "down", None) for server in SERVERS)
+    advice = "bring it up with: tidemill dev up" + (f" --name {name}" if name else "")
     if location.given is not None:
+        probed = probe(location.given)
         stack = given_stack(chosen, location, location.given)
-        servers = _given(location.given)
+        servers = tuple(_given(each) for each in probed)
+        advice = silence(probed, prefix or "") or ""
     elif known is not None and known.ports:
         stack = owned_stack(known, location.reason, cache)
         servers = tuple(_owned(server) for server in stack.servers.values())
     ours = folder if stack is not None and stack.owned else None
-    return StackStatus(chosen, location.origin, location.reason, servers, stack, ours)
+    is_up = all(server.condition == "up" for server in servers)
+    told = None if is_up else advice
+    return StackStatus(chosen, location.origin, location.reason, servers, stack, ours, told)
 
 
 def _owned(server: Server) -> ServerStatus:
@@ -67,8 +76,5 @@ def _owned(server: Server) -> ServerStatus:
     return ServerStatus(server.name, condition, server.address, str(server.log))
 
 
-def _given(given: GivenServers) -> tuple[ServerStatus, ...]:
-    return tuple(
-        ServerStatus(probed.server, "up" if probed.answers else "not answering", probed.address)
-        for probed in probe(given)
-    )
+def _given(probed: Probe) -> ServerStatus:
+    return ServerStatus(probed.server, "up" if probed.answers else "not answering", probed.address)

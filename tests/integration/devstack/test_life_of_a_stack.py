@@ -110,7 +110,11 @@ def test_down_leaves_nothing_and_up_forgets_nothing(name: str) -> None:
 
 def test_purge_deletes_the_data_of_all_three(name: str) -> None:
     write_everywhere(environment_of(name))
-    assert dev("down", "--name", name, "--purge").returncode == 0
+    purged = dev("down", "--name", name, "--purge")
+    assert purged.returncode == 0
+    assert purged.stdout.startswith(
+        "stopped postgres, kafka, registry; the data of all three servers are deleted"
+    )
     assert processes_of(name) == []
     assert [path for path in cache_folder().rglob(name) if path.is_dir()] == []
 

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tidemill.cli.dev import app
+from tidemill.devstack.state import StackState, save, stack_folder
 
 
 @pytest.fixture(autouse=True)
@@ -52,14 +53,34 @@ def test_a_given_server_that_is_away_is_an_error(given: int, monkeypatch: pytest
     monkeypatch.setenv("TIDEMILL_KAFKA_BOOTSTRAP", "127.0.0.1:1")
     done = CliRunner().invoke(app, ["up"])
     assert done.exit_code == 1
-    assert "no answer from kafka at 127.0.0.1:1" in done.stderr
-    assert CliRunner().invoke(app, ["status"]).exit_code == 1
+    assert "no answer from kafka at 127.0.0.1:1 (TIDEMILL_KAFKA_BOOTSTRAP): start it" in done.stderr
+    shown = CliRunner().invoke(app, ["status"])
+    assert shown.exit_code == 1
+    assert "no answer from kafka at 127.0.0.1:1 (TIDEMILL_KAFKA_BOOTSTRAP): start it" in shown.stdout
+    assert "dev up" not in shown.stdout, "it would fail with the same words"
+    assert "postgres at" not in shown.stdout, "it answers"
 
 
 def test_taking_down_nothing_says_so() -> None:
     done = CliRunner().invoke(app, ["down"])
     assert (done.exit_code, done.stdout) == (0, "nothing was running\n")
     assert json.loads(CliRunner().invoke(app, ["down", "--json"]).stdout) == {"stopped": [], "purged": False}
+    purged = CliRunner().invoke(app, ["down", "--purge"])
+    assert purged.exit_code == 0
+    assert purged.stdout.startswith("nothing was running; there were no data to delete: ")
+
+
+def test_purging_a_stack_that_is_down_says_what_went(tmp_path: Path) -> None:
+    ports = dict.fromkeys(("postgres", "kafka", "controller", "registry"), 1)
+    known = StackState("mine", str(tmp_path), "native", ports, "p", "g")
+    folder = stack_folder("mine", tmp_path)
+    save(known, folder)
+    kept = CliRunner().invoke(app, ["down", "--name", "mine"])
+    assert kept.stdout == "nothing was running\n"
+    purged = CliRunner().invoke(app, ["down", "--name", "mine", "--purge"])
+    assert purged.stdout.startswith("nothing was running; the data of all three servers are deleted")
+    assert str(folder) in purged.stdout
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("verb", ["up", "down", "status"])

@@ -71,7 +71,9 @@ def test_given_servers_that_do_not_answer_are_named() -> None:
         ("kafka", False),
         ("registry", False),
     ]
-    with pytest.raises(DevstackError, match=r"postgres at 127\.0\.0\.1:1, kafka at 127") as raised:
+    with pytest.raises(
+        DevstackError, match=r"postgres at 127\.0\.0\.1:1 \(TIDEMILL_DATABASE_URL\), kafka"
+    ) as raised:
         require_answers(given, "TIDEMILL_")
     assert "secret" not in str(raised.value)
 
