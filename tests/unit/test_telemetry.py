@@ -70,12 +70,12 @@ def test_both_ways_to_log_give_one_form() -> None:
     configure_logging("INFO", "json", stream=out)
     structlog.contextvars.bind_contextvars(process="commands")
     try:
-        logger("tidemill.a").info(Log.LANES_CLAIMED, aggregate="market-data", lanes=4)
+        logger("tidemill.a").info(Log.LANES_CLAIMED, aggregate="market-data", lanes="1-4")
         logging.getLogger("library").warning("something %s", "happened")
     finally:
         structlog.contextvars.clear_contextvars()
     ours, theirs = (json.loads(line) for line in out.getvalue().splitlines())
-    assert (ours["event"], ours["lanes"], ours["level"]) == ("lanes_claimed", 4, "info")
+    assert (ours["event"], ours["lanes"], ours["level"]) == ("lanes_claimed", "1-4", "info")
     assert (theirs["event"], theirs["logger"]) == ("something happened", "library")
     assert ours.keys() - theirs.keys() == {"aggregate", "lanes"}
     assert ours["process"] == theirs["process"] == "commands"

@@ -22,7 +22,7 @@ from tidemill.commands.ports import (
 )
 from tidemill.commands.queues import LaneQueue, Queues
 from tidemill.domain.errors import TransientError
-from tidemill.domain.lane import Claim
+from tidemill.domain.lane import Claim, spans
 from tidemill.domain.stream import Stream
 from tidemill.telemetry import CLAIMS, LANES_HALTED, LANES_OWNED, Log, logger
 
@@ -116,7 +116,7 @@ class Ownership:
             async with asyncio.timeout(_REVOKE_PATIENCE_S):
                 await self._store.release([claim for claim in claims if claim.lane.lane not in busy])
                 released = True
-        _log.info(Log.LANES_LOST, aggregate=self._aggregate, lanes=lanes, released=released)
+        _log.info(Log.LANES_LOST, aggregate=self._aggregate, lanes=spans(lanes), released=released)
         self._gauge()
 
     # --- claim ---
@@ -213,7 +213,10 @@ class Ownership:
         self._source.resume_at({claim.lane.partition: claim.progress.next_offset for claim in sound})
         self._gauge()
         _log.info(
-            Log.LANES_CLAIMED, aggregate=self._aggregate, lanes=len(sound), halted=len(ours) - len(sound)
+            Log.LANES_CLAIMED,
+            aggregate=self._aggregate,
+            lanes=spans(claim.lane.lane for claim in sound),
+            halted=spans(claim.lane.lane for claim in ours if claim.lane.lane in halted),
         )
         lost = [claim.lane.lane for claim in claims if claim.lane.partition not in self._assigned]
         await self._follower.drop(lost)
@@ -274,7 +277,10 @@ class Ownership:
         asyncio.get_running_loop().call_later(_RECLAIM_AFTER_S, self._claim_orphans, partitions)
         self._gauge()
         _log.warning(
-            Log.LANES_LOST, lanes=[queue.lane for queue in queues], reason="claimed by another process"
+            Log.LANES_LOST,
+            aggregate=self._aggregate,
+            lanes=spans(queue.lane for queue in queues),
+            reason="claimed by another process",
         )
 
     def _stand_still(self, claim: Claim, code: str, detail: str) -> None:

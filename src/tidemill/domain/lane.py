@@ -6,13 +6,14 @@ partition p of every one of them. A *claim* is the right to work a lane, fenced 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 DEFAULT_PARTITIONS = 64
+_MOST_SPANS = 8
 
 
 class TopicRole(StrEnum):
@@ -124,3 +125,16 @@ class InboundRecord(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Return numbers as a log line may hold them, however many they are: `1-3, 7, 12-64`, and how many more."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    shown = [str(first) if first == last else f"{first}-{last}" for first, last in found[:_MOST_SPANS]]
+    more = sum(last - first + 1 for first, last in found[_MOST_SPANS:])
+    return ", ".join(shown) + (f" and {more} more" if more else "")

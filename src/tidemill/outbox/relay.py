@@ -101,7 +101,7 @@ class LaneRelay:
             while not self._stopping:
                 await self._attempt()
         except Fenced:
-            _log.info(Log.LANES_LOST, lanes=[self.lane])
+            _log.info(Log.LANES_LOST, lanes=str(self.lane))
         finally:
             self.state = RelayState.ENDED
             self._compared.set()
