@@ -39,7 +39,9 @@ def build(folder: Path, log: Path, on_line: Callable[[str], None]) -> None:
     on_line("unpacking")
     (archive,) = archives.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
-        tar.extractall(folder / "app", filter="data")
+        # an attribute, not an argument: Debian 12's Python 3.11.2 knows neither, and refuses the argument
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(folder / "app")  # noqa: S202  the line above sets its filter
     archive.unlink()
 
 
