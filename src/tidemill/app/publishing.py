@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID, uuid5
 
 from pydantic import ValidationError
@@ -157,6 +157,16 @@ class Publication:
         return Counter(answer.outcome or "no outcome yet" for answer in self.answers)
 
 
+class Onlooker(Protocol):
+    """Who wants to see how far it is."""
+
+    def sending(self, records: int, outcomes: int) -> None:
+        """So many records are sent; so many outcomes have come, those of other publishers among them."""
+
+    def waiting(self, records: int, outcomes: int) -> None:
+        """All are sent; the outcomes of so many have come."""
+
+
 def find_command(deployment: Deployment, name: str) -> tuple[Part, type[CommandBase]]:
     """Return a command's class by its name, short or full. Raises `UsageError`."""
     every = {
@@ -181,11 +191,11 @@ async def publish(
     key: str | None,
     service: str,
     wait_s: float | None,
-    on_progress: Callable[[int, int], None],
+    onlooker: Onlooker,
 ) -> Publication:
     """Send the commands that `read` gives, in order; `wait_s`: wait so long for what became of the last of them.
 
-    `key`: instead of each command's own. `on_progress`: called with the numbers of records sent and answered.
+    `key`: instead of each command's own. `onlooker`: is told how far it is.
 
     Raises:
         UsageError: a line is no command, or a record is too large.
@@ -217,9 +227,9 @@ async def publish(
                 Answer(line.number, line.command.command_id, place.partition, place.offset)
                 for line, place in zip(chunk, places, strict=True)
             ]
-            on_progress(len(publication.answers), waiting.answered if waiting else 0)
+            onlooker.sending(len(publication.answers), waiting.answered if waiting else 0)
         if waiting is not None and wait_s is not None:
-            publication.answers = await waiting.until_all(publication.answers, wait_s, on_progress)
+            publication.answers = await waiting.until_all(publication.answers, wait_s, onlooker)
     return publication
 
 
@@ -264,19 +274,18 @@ class _Waiting:
         """Return how many outcomes have come, those of other publishers among them."""
         return len(self._found)
 
-    async def until_all(
-        self, answers: Sequence[Answer], wait_s: float, on_progress: Callable[[int, int], None]
-    ) -> list[Answer]:
+    async def until_all(self, answers: Sequence[Answer], wait_s: float, onlooker: Onlooker) -> list[Answer]:
         """Return the answers with their outcomes; those that did not come within `wait_s` stay without."""
         wanted = {Place(answer.partition, answer.offset) for answer in answers}
         deadline_s = monotonic() + wait_s
+        onlooker.waiting(len(answers), len(wanted & self._found.keys()))
         while not wanted <= self._found.keys() and (left_s := deadline_s - monotonic()) > 0:
             if self._task.done():
                 self._task.result()
             self._news.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), min(left_s, 1.0))
-            on_progress(len(answers), len(wanted & self._found.keys()))
+            onlooker.waiting(len(answers), len(wanted & self._found.keys()))
         return [
             _with_outcome(answer, self._found.get(Place(answer.partition, answer.offset)))
             for answer in answers

@@ -191,8 +191,8 @@ def _is_number(value: Any) -> bool:
     return text == "" or text.replace(".", "", 1).isdigit()
 
 
-def progress(unit: str) -> Progress:
-    """Return a bar for long work; it shows only on a terminal, and on standard error."""
+def progress(unit: str, *, quiet: bool = False) -> Progress:
+    """Return a bar for long work; it shows only on a terminal, on standard error, and not if it is to be quiet."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
@@ -202,6 +202,6 @@ def progress(unit: str) -> Progress:
         TextColumn(unit),
         TimeElapsedColumn(),
         console=err_console(),
-        disable=not sys.stderr.isatty(),
+        disable=quiet or not sys.stderr.isatty(),
         transient=True,
     )

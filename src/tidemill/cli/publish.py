@@ -13,6 +13,8 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json_line, print_table, progress, say
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from tidemill.app.publishing import Answer, Line, LineReader, Publication
 
 EXAMPLES = examples(
@@ -49,16 +51,7 @@ def publish(
     from tidemill.app.running import run
 
     deployment = session.deployment()
-    with progress("records") as shown:
-        sent, answered = (
-            shown.add_task("sent", total=None),
-            shown.add_task("answered", total=None, visible=wait),
-        )
-
-        def on_progress(records: int, outcomes: int) -> None:
-            shown.update(sent, completed=records)
-            shown.update(answered, completed=min(outcomes, records), total=records)
-
+    with progress("records", quiet=as_json) as shown:
         done = run(
             publishing.publish(
                 deployment,
@@ -67,7 +60,7 @@ def publish(
                 key=key,
                 service=service,
                 wait_s=timeout if wait else None,
-                on_progress=on_progress,
+                onlooker=_Shown(shown, wait_s=timeout if wait else None, quiet=as_json),
             )
         )
     if as_json:
@@ -76,6 +69,27 @@ def publish(
     else:
         _show(done, wait)
     _judge(done, wait)
+
+
+class _Shown:
+    """Bars on a terminal; wherever it goes, a line that says what is waited for."""
+
+    def __init__(self, bars: Progress, *, wait_s: float | None, quiet: bool) -> None:
+        self._bars = bars
+        self._sent = bars.add_task("sent", total=None)
+        self._answered = bars.add_task("answered", total=None, visible=wait_s is not None)
+        self._wait_s, self._quiet = wait_s, quiet
+
+    def sending(self, records: int, outcomes: int) -> None:
+        self._bars.update(self._sent, completed=records)
+        self._bars.update(self._answered, completed=min(outcomes, records))
+
+    def waiting(self, records: int, outcomes: int) -> None:
+        self._bars.update(self._answered, completed=outcomes, total=records)
+        if not self._quiet:
+            self._quiet = True
+            limit = f"{self._wait_s:g} s at most"
+            self._bars.console.print(f"sent {_commands(records)}; waiting for what becomes of each, {limit}")
 
 
 def _lines(file: str) -> Callable[[LineReader], Iterator[Line]]:
@@ -101,9 +115,13 @@ def _lines(file: str) -> Callable[[LineReader], Iterator[Line]]:
     return read
 
 
+def _commands(count: int) -> str:
+    return f"{count:,} command{'' if count == 1 else 's'}"
+
+
 def _show(done: Publication, wait: bool) -> None:
     if not wait:
-        say("sent {count} commands to {topic}", count=len(done.answers), topic=done.topic)
+        say("sent {commands} to {topic}", commands=_commands(len(done.answers)), topic=done.topic)
         note("What becomes of them: add --wait, or tidemill tail AGGREGATE --role outcomes")
         return
     few = len(done.answers) <= _MOST_SHOWN

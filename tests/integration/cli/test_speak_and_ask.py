@@ -55,7 +55,10 @@ def send_raw(installation: Installation, topic: str, *records: Outgoing) -> None
 def test_commands_are_published_and_waited_for(served: Installation, ticks: Path, symbol: str) -> None:
     told = served("publish", "RecordMarketData", ticks, "--wait")
     assert told.out.count("  applied  ") == 3
-    answers = served("publish", "RecordMarketData", ticks, "--wait", "--json").json_lines()
+    assert told.err == "sent 3 commands; waiting for what becomes of each, 30 s at most\n"
+    quiet = served("publish", "RecordMarketData", ticks, "--wait", "--json")
+    assert quiet.err == ""
+    answers = quiet.json_lines()
     assert [answer["outcome"] for answer in answers] == ["duplicate"] * 3, "the same file changes nothing"
     assert [answer["original"] for answer in answers] == ["applied"] * 3
     rows = served.fetch("select count(*) as rows from public.market_data where symbol = $1", symbol)
