@@ -28,19 +28,19 @@ MOST_LINES = 500
 
 @dataclass(frozen=True)
 class Outage:
-    """How a server goes away. `dependency`: what `/health` calls it; `leaving`: the processes that are ended in it.
+    """How servers go away. `dependency`: what `/health` calls the one; `leaving`: the processes that are ended in it.
 
-    `silent`: the server takes calls, and answers none.
+    `silent`: the servers take calls, and answer none.
     """
 
-    server: str
+    servers: Sequence[str]
     dependency: str
     breaking: Callable[[Server], None]
     leaving: Sequence[str]
     silent: bool = False
 
     def __str__(self) -> str:
-        return f"{self.server}, {self.breaking.__name__}"
+        return f"{self.servers}, {self.breaking.__name__}"
 
 
 def kill(server: Server) -> None:
@@ -56,11 +56,12 @@ def stop(server: Server) -> None:
 
 
 OUTAGES = [
-    Outage("kafka", "kafka", kill, ["all", "projections"]),
-    Outage("kafka", "kafka", freeze, ["all", "commands", "projections"], silent=True),
-    Outage("postgres", "database", stop, []),
-    Outage("postgres", "database", kill, ["all", "projections"]),
-    Outage("postgres", "database", freeze, ["all", "commands", "projections"], silent=True),
+    Outage(["kafka"], "kafka", kill, ["all", "projections"]),
+    Outage(["kafka"], "kafka", freeze, ["all", "commands", "projections"], silent=True),
+    Outage(["postgres"], "database", stop, []),
+    Outage(["postgres"], "database", kill, ["all", "projections"]),
+    Outage(["postgres"], "database", freeze, ["all", "commands", "projections"], silent=True),
+    Outage(["postgres", "kafka"], "database", freeze, ["all", "projections"], silent=True),
 ]
 
 
@@ -77,7 +78,9 @@ def test_load_goes_on_through_outage_after_outage_and_balances_afterwards(
             for worker in (survivor, *leaving):
                 worker.await_well()
             await_more(deployment, 50)
-            live_through(outage, breakable_stack.servers[outage.server], survivor, leaving)
+            live_through(
+                outage, [breakable_stack.servers[name] for name in outage.servers], survivor, leaving
+            )
         survivor.await_well()
         await_more(deployment, 50)
     deployment.await_consumed(len(feed.acknowledged))
@@ -91,11 +94,14 @@ def await_more(deployment: Deployment, records: int) -> None:
     deployment.await_consumed(deployment.consumed() + records)
 
 
-def live_through(outage: Outage, server: Server, survivor: Worker, leaving: Sequence[Worker]) -> None:
+def live_through(
+    outage: Outage, servers: Sequence[Server], survivor: Worker, leaving: Sequence[Worker]
+) -> None:
     """The first process is told to end before it can know of the outage, the others when they do."""
     hasty, patient = leaving[:1], leaving[1:]
     with ThreadPoolExecutor(4) as threads:
-        outage.breaking(server)
+        for server in servers:
+            outage.breaking(server)
         drains = [threads.submit(drained, worker) for worker in hasty]
         for worker in (survivor, *patient):
             missed = partial(says_away, worker, outage.dependency)
@@ -106,7 +112,8 @@ def live_through(outage: Outage, server: Server, survivor: Worker, leaving: Sequ
         assert code == 0, f"{outage}: {worker.log.read_text()}"
         assert seconds <= DRAIN_S, f"{outage}: {worker.log.read_text()}"
         assert_said_what_was_left(worker, outage)
-    server.start()
+    for server in servers:
+        server.start()
 
 
 def says_away(worker: Worker, dependency: str) -> bool:

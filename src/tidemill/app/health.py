@@ -66,6 +66,7 @@ class Dependencies:
         self._every_s = every_s
         self._answers: dict[str, _Answer] = {}
         self._news = asyncio.Event()
+        self._hurry = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -91,6 +92,11 @@ class Dependencies:
         while (answer := self._answers.get(name)) is None or answer.ok:
             await self._news.wait()
 
+    def ask_at_once(self) -> None:
+        """Ask now instead of after the pause: somebody is about to decide by the answers."""
+        self._hurry.set()
+        self._hurry = asyncio.Event()
+
     def _of(self, answer: _Answer | None) -> Health:
         if answer is None:
             return Health(ok=False, detail={"error": "not asked yet"})
@@ -110,7 +116,8 @@ class Dependencies:
             if answer.ok != (before is None or before.ok):
                 event = Log.DEPENDENCY_BACK if answer.ok else Log.DEPENDENCY_LOST
                 _log.warning(event, dependency=probe.name, error=answer.text)
-            await asyncio.sleep(self._every_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), self._every_s)
 
 
 async def _ask(probe: Probe) -> _Answer:

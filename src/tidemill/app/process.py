@@ -168,6 +168,7 @@ class Process:
         """Cut the database off when a drain has waited for it for long enough."""
         await self._stopping.wait()
         asked_s = time.monotonic()
+        self._dependencies.ask_at_once()
         await asyncio.sleep(CUT_OFF_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(CUT_OFF_ANYWAY_S - CUT_OFF_S):

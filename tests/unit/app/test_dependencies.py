@@ -1,0 +1,43 @@
+"""The servers of a process are asked now and then, and at once when somebody is about to decide by the answers."""
+
+import asyncio
+
+import pytest
+
+from tests.support.waiting import eventually
+from tidemill.app.health import Dependencies
+from tidemill.domain.errors import Unavailable
+
+HOUR_S = 3600.0
+
+
+class Flaky:
+    """A server that answers once and then never again."""
+
+    name = "database"
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Queue[int]()
+        self._times = 0
+
+    async def ask(self) -> None:
+        self._times += 1
+        self.asked.put_nowait(self._times)
+        if self._times > 1:
+            raise Unavailable("database", "frozen")
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.timeout(10)
+async def test_who_is_about_to_decide_does_not_wait_for_the_next_look() -> None:
+    server = Flaky()
+    dependencies = Dependencies([server], every_s=HOUR_S)
+    async with dependencies.watching():
+        assert await server.asked.get() == 1
+        loss = asyncio.create_task(dependencies.loss_of("database"))
+        await eventually(lambda: dependencies.health()["database"].ok, 5, "an answer")
+        dependencies.ask_at_once()
+        await loss
+        assert not dependencies.health()["database"].ok
