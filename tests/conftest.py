@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +15,9 @@ from tidemill.devstack import Stack
 from tidemill.devstack.locate import docker_answers
 
 RUN = pytest.StashKey[Run]()
+TESTS = Path(__file__).parent
 SHARED_FOLDERS = ("tests/acceptance/interop/", "tests/integration/devstack/")
+LONGEST_FIRST = ("acceptance", "trials", "integration", "conformance", "architecture", "unit")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,7 +45,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = nodeid.split("::", 1)[0]
             return next((folder for folder in SHARED_FOLDERS if file.startswith(folder)), file)
 
+    config.option.loadscopereorder = False  # it would leave the files of one long journey for the end
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the journeys that take longest, so that no worker ends long after the others."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(
+        key=lambda item: (LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]), item.path not in slow)
+    )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
