@@ -9,7 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-exports them without saying so
+    AdminClient,
+    ConfigEntry,
+    ConfigResource,
+)
 from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
@@ -117,6 +121,30 @@ def test_purge_deletes_the_data_of_all_three(name: str) -> None:
     )
     assert processes_of(name) == []
     assert [path for path in cache_folder().rglob(name) if path.is_dir()] == []
+
+
+def test_what_is_acknowledged_stays(name: str) -> None:
+    """No server was made quicker by forgetting: what is measured and promised here must hold elsewhere."""
+    at = environment_of(name)
+    durable = ("fsync", "synchronous_commit", "full_page_writes")
+    wanted = dict.fromkeys(durable, "on")
+    found = fetch(
+        at["DATABASE_URL"], "SELECT name, setting FROM pg_settings WHERE name = ANY ($1)", list(durable)
+    )
+    assert {row["name"]: row["setting"] for row in found} == wanted
+
+    broker = settings_of_broker(at["KAFKA_BOOTSTRAP"])
+    flushing = {setting for setting in broker if "flush" in setting}
+    assert "log.flush.interval.messages" in flushing
+    assert {setting for setting in flushing if not broker[setting].is_default} == set()
+    assert broker["unclean.leader.election.enable"].value == "false"
+
+
+def settings_of_broker(bootstrap: str) -> dict[str, ConfigEntry]:
+    broker = ConfigResource(ConfigResource.Type.BROKER, "1")
+    admin = admin_of(bootstrap)  # it has to live until it is answered
+    (asked,) = admin.describe_configs([broker]).values()
+    return dict(asked.result(20))
 
 
 def test_a_second_up_needs_neither_network_nor_installers(name: str, tmp_path: Path) -> None:
