@@ -1,16 +1,21 @@
-"""Three logins, each with no more than its role: migration, service, readers."""
+"""Logins of their own, each with no more than its role: migration, service, readers, archiver, retention."""
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from tests.support.databases import execute
 from tests.support.installation import Installation
+from tests.support.waiting import eventually_blocking
 
 PASSWORD = "l0gin-s3cr3t"
+TABLE = "public.market_data"
+REASON = ("--reason", "a lawsuit")
 
 
 @pytest.fixture
@@ -26,6 +31,25 @@ def by_role(installation: Installation, unique_name: Callable[[str], str]) -> It
             "TIDEMILL_DATABASE_MIGRATION_URL": installation.database,
         }
         yield Installation(environment, installation.folder)
+
+
+@pytest.fixture
+def archiving(
+    installation: Installation, by_role: Installation, unique_name: Callable[[str], str], tmp_path: Path
+) -> Iterator[Installation]:
+    """An archiver that only reads, and a login that may let rows go, beside them; and a lake."""
+    with (
+        _login(installation, unique_name("archiver"), "tidemill_archiver") as archiver,
+        _login(installation, unique_name("keeper"), "tidemill_retention") as keeper,
+    ):
+        environment = dict(by_role.environment) | {
+            "TIDEMILL_DATABASE_ARCHIVER_URL": archiver,
+            "TIDEMILL_DATABASE_RETENTION_URL": keeper,
+            "TIDEMILL_LAKE_ROOT": str(tmp_path / "lake"),
+            "TIDEMILL_RETENTION_AS_OF": "2026-01-01T00:00:00Z",
+            "TIDEMILL_RETENTION_EVERY_S": "0.3",
+        }
+        yield Installation(environment, by_role.folder)
 
 
 @contextmanager
@@ -67,6 +91,52 @@ def test_each_verb_works_with_the_rights_of_its_role(by_role: Installation) -> N
         assert by_role("audit", "--json").json()["balanced"] is True
         assert serving.stop() == 0
         assert PASSWORD not in serving.log.read_text()
+
+
+def test_the_archive_works_with_the_rights_of_its_roles(archiving: Installation) -> None:
+    archiving("schemas", "register")
+    archiving("topics", "create")
+    days = ("2010-02-01", "2010-02-02", "2013-02-01", "2025-12-01")
+    told = [
+        json.dumps({"symbol": "A", "time": f"{day}T21:00:00Z", "price": 1, "source": "test"}) for day in days
+    ]
+    archiving("retention", "hold", TABLE, "--from", "2013-01-01", "--to", "2014-01-01", *REASON)
+    with archiving.serving() as serving:
+        archiving("publish", "RecordMarketData", "-", "--wait", stdin="\n".join(told))
+        eventually_blocking(lambda: _slices(archiving) == {"dropped": 1}, 60, "one range to leave")
+        assert serving.stop() == 0
+        assert PASSWORD not in serving.log.read_text()
+    for verb in (
+        ["plan"],
+        ["status"],
+        ["why-not-dropped", TABLE, "2013-02-01"],
+        ["scrub"],
+        ["hold", "--list"],
+    ):
+        archiving("retention", *verb)
+    archiving("retention", "restore", TABLE, "--from", "2010-01-01", "--to", "2010-10-01", "--yes")
+    assert _slices(archiving) == {"restored": 1}
+    archiving("retention", "release", TABLE, "--hold", "--from", "2013-01-01", "--to", "2014-01-01", *REASON)
+    assert archiving("audit", "--json").json()["balanced"] is True
+
+
+def test_only_the_login_of_retention_may_let_rows_go(archiving: Installation) -> None:
+    for login in ("DATABASE_URL", "DATABASE_READER_URL", "DATABASE_ARCHIVER_URL"):
+        url = archiving.environment[f"TIDEMILL_{login}"]
+        for statement in (
+            f"call tm.drop_slice('{TABLE}', now(), 1)",
+            f"truncate {TABLE}",
+            f"drop table {TABLE}",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                execute(url, statement)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        execute(archiving.environment["TIDEMILL_DATABASE_ARCHIVER_URL"], f"delete from {TABLE}")
+
+
+def _slices(installation: Installation) -> dict[str, int]:
+    (found,) = installation("status", "--json", expect=None).json()["archive"]
+    return dict(found["slices"])
 
 
 def test_the_service_cannot_migrate(by_role: Installation) -> None:
