@@ -2,13 +2,17 @@
 
 import json
 import re
+import shlex
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
+from zlib import crc32
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -16,11 +20,12 @@ from confluent_kafka.cimpl import NewTopic
 
 from tests.architecture import tree
 from tests.support.installation import Installation
-from tests.support.outsiders import Outsider
+from tests.support.outsiders import Outsider, Sending, single_object
 from tests.support.waiting import eventually_blocking
-from tidemill.devstack import kafka, registry
+from tidemill.devstack import MissingPrerequisiteError, kafka, kcat_command, registry
 from tidemill.devstack.cache import cache_folder
 from tidemill.devstack.java import java_command
+from tidemill.domain.partitioner import partition_of
 from tidemill.resources import schemas_dir
 
 pytestmark = pytest.mark.xdist_group("interop")
@@ -30,6 +35,7 @@ PROGRAM = re.compile(
     r"^```(?:python|java)\n(?:#|//) (?P<name>\S+)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
 )
 TIMEOUT_S = 60.0
+LANES = 4
 
 
 @pytest.fixture
@@ -43,11 +49,12 @@ def here(outsider: Outsider, tmp_path: Path) -> Path:
         "tidemill-example": f"{outsider.prefix}-example",
     }
     for page in PAGES:
-        for program in PROGRAM.finditer(tree.text(page)):
-            text = program["text"]
-            for documented, actual in addresses.items():
-                text = text.replace(documented, actual)
-            (tmp_path / program["name"]).write_text(text)
+        text = tree.text(page)
+        for documented, actual in addresses.items():
+            text = text.replace(documented, actual)
+        (tmp_path / page.name).write_text(text)
+        for program in PROGRAM.finditer(text):
+            (tmp_path / program["name"]).write_text(program["text"])
     (tmp_path / "schemas").symlink_to(schemas_dir())
     return tmp_path
 
@@ -84,11 +91,11 @@ def test_request_and_reply(here: Path, installed: Installation, outsider: Outsid
 
 
 @contextmanager
-def subscriber(folder: Path) -> Iterator[None]:
-    """Run the subscriber until the block ends; it is killed then."""
+def subscriber(folder: Path, command: list[str]) -> Iterator[None]:
+    """Run a subscriber until the block ends; it is killed then."""
     log = folder / "subscriber.log"
     with log.open("a") as out:
-        child = subprocess.Popen([sys.executable, "subscribe.py"], cwd=folder, stdout=out, stderr=out)
+        child = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)
         try:
             yield
         finally:
@@ -120,18 +127,153 @@ def test_the_subscriber_keeps_every_event_once_though_it_is_killed(
         )
 
     publish(1, 2)
-    with subscriber(here):
+    with subscriber(here, [sys.executable, "subscribe.py"]):
         keeps(1.0, 2.0)
     publish(3)
-    with subscriber(here):
+    with subscriber(here, [sys.executable, "subscribe.py"]):
         keeps(1.0, 2.0, 3.0)
 
 
-def test_the_java_publisher(here: Path, installed: Installation) -> None:
-    java, cache = java_command(), cache_folder()
-    if java is None or not (kafka.PART.is_installed(cache) and registry.PART.is_installed(cache)):
+# --- kcat ------------------------------------------------------------------------------------------------------------
+
+
+def documented_kcat(folder: Path, symbol: str) -> list[str]:
+    """The page's line that publishes by kcat, with another key and with this machine's kcat."""
+    try:
+        program = kcat_command()
+    except MissingPrerequisiteError as missing:
+        pytest.skip(str(missing))
+    (line,) = re.findall(
+        r"^\$ kcat (.* -P (?:\\\n|.)*)$", (folder / "subscribing.md").read_text(), re.MULTILINE
+    )
+    words = shlex.split(line.replace("\\\n", " "))
+    assert "partitioner=murmur2_random" in words
+    return [*program, *(symbol if word == "AAPL" else word for word in words)]
+
+
+@contextmanager
+def where_it_sees_files(command: list[str], folder: Path, name: str) -> Iterator[list[str]]:
+    """The command with the path at its end as it is to be called: in a private root it sees nothing else."""
+    if len(command) < 2 or not Path(command[1]).is_dir():
+        yield [*command[:-1], str(folder / name)]
+        return
+    inside = Path(command[1]) / "tmp" / uuid4().hex
+    inside.write_bytes((folder / name).read_bytes())
+    try:
+        yield [*command[:-1], f"/tmp/{inside.name}"]  # the root's own
+    finally:
+        inside.unlink()
+
+
+def placed_otherwise() -> str:
+    """A symbol that librdkafka's own partitioner (a CRC) would have put elsewhere than Java's."""
+    symbols = (f"DOC{uuid4().hex[:8].upper()}" for _ in range(1_000))
+    return next(
+        each for each in symbols if crc32(each.encode()) % LANES != partition_of(each.encode(), LANES)
+    )
+
+
+def test_kcat_publishes(here: Path, installed: Installation) -> None:
+    symbol = placed_otherwise()
+    program = here / "make_value.py"
+    program.write_text(program.read_text().replace("AAPL", symbol))
+    made = subprocess.run(
+        [sys.executable, program], cwd=here, capture_output=True, timeout=TIMEOUT_S, check=True
+    )
+    (here / "command.avro").write_bytes(made.stdout)
+    command = documented_kcat(here, symbol)
+    assert command[-1] == "command.avro"
+    with where_it_sees_files(command, here, "command.avro") as kcat:
+        output(kcat, here)
+        output(kcat, here)
+
+    def rows() -> list[Any]:
+        return installed.fetch("select price from public.market_data where symbol = $1", symbol)
+
+    eventually_blocking(rows, TIMEOUT_S, "the row")
+    told = installed("tail", "market-data", "--role", "outcomes", "--from-beginning", "--no-follow", "--json")
+    outcomes = [each["value"]["outcome"] for each in told.json_lines() if each["key"] == symbol]
+    assert outcomes[0] == "applied"
+    assert len(rows()) == 1, "the second was the same command"
+
+
+# --- Java ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def java() -> list[str]:
+    """How to run a program of one file that uses Kafka's client and Avro."""
+    program, cache = java_command(), cache_folder()
+    if program is None or not (kafka.PART.is_installed(cache) and registry.PART.is_installed(cache)):
         pytest.skip("needs a JVM, and the jars of Kafka and Avro that a native stack has fetched")
     libraries = [kafka.PART.folder(cache) / "libs" / "*"]
     libraries += (registry.PART.folder(cache) / "app" / "lib").glob("org.apache.avro.avro-*.jar")
-    command = [java, "-cp", ":".join(map(str, libraries)), "Publish.java"]
-    assert_applied(installed, output(command, here).split()[0])
+    return [program, "-XX:TieredStopAtLevel=1", "-cp", ":".join(map(str, libraries))]
+
+
+def test_the_java_publisher(here: Path, installed: Installation, java: list[str]) -> None:
+    assert_applied(installed, output([*java, "Publish.java"], here).split()[0])
+
+
+def test_the_java_subscriber_sees_every_event_once_though_it_is_killed(
+    here: Path, installed: Installation, java: list[str]
+) -> None:
+    symbol = f"DOC{uuid4().hex[:8].upper()}"
+
+    def publish(*prices: int) -> None:
+        tick = {"symbol": symbol, "time": "2013-02-01T00:00:00Z", "source": "test"}
+        lines = "\n".join(json.dumps(tick | {"price": price}) for price in prices)
+        installed("publish", "RecordMarketData", "-", "--wait", stdin=lines)
+
+    def sees(*prices: float) -> None:
+        def printed() -> bool:
+            lines = (here / "subscriber.log").read_text().splitlines()
+            return [float(line.split()[-1]) for line in lines if f" {symbol} " in line] == list(prices)
+
+        eventually_blocking(printed, TIMEOUT_S, f"{prices} to be printed")
+
+    publish(1, 2)
+    with subscriber(here, [*java, "Subscribe.java"]):
+        sees(1.0, 2.0)
+    publish(3)
+    with subscriber(here, [*java, "Subscribe.java"]):
+        sees(1.0, 2.0, 3.0)
+    (first, *_) = [line for line in (here / "subscriber.log").read_text().splitlines() if symbol in line]
+    kind, event_id, time, place, key, price = first.split()
+    assert (kind, key, price) == ("tidemill.market_data.MarketDataRecorded", symbol, "1.0")
+    assert re.fullmatch(r"[0-9a-f-]{36}:1 \d{4}-\d\d-\d\dT[\d:.]+Z \d/\d+", f"{event_id} {time} {place}")
+
+
+def test_the_java_subscriber_drops_repeats_and_stops_at_a_gap(
+    here: Path, outsider: Outsider, java: list[str]
+) -> None:
+    topic = f"{outsider.prefix}.java.events.v1"
+    admin = AdminClient({"bootstrap.servers": outsider.bootstrap})
+    for made in admin.create_topics([NewTopic(topic, 1, 1)]).values():
+        made.result(TIMEOUT_S)
+    program = here / "Subscribe.java"
+    own_group = {f"{outsider.prefix}.market-data.events.v1": topic, "-example-java": "-example-gap"}
+    for documented, actual in own_group.items():
+        program.write_text(program.read_text().replace(documented, actual))
+    outsider.send(topic, [numbered(sequence) for sequence in (1, 2, 1, 2, 3, 5)])
+    done = subprocess.run(
+        [*java, program.name], cwd=here, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 1
+    assert "partition 0: event 4 is missing, 5 came" in done.stderr
+    assert [line.split()[3] for line in done.stdout.splitlines()] == ["0/1", "0/2", "0/3"]
+
+
+def numbered(sequence: int) -> Sending:
+    """An event as somebody might write it who numbers badly; it needs no registry."""
+    encode = single_object(schemas_dir() / "market_data" / "events" / "MarketDataRecorded.avsc")
+    now = datetime(2024, 5, 1, tzinfo=UTC)
+    base = {"command_id": "i", "service_name": "test", "timestamp": now}
+    fields = base | {"symbol": "GAP", "time": now, "price": 1.0, "source": "test"}
+    headers = {
+        "ce_type": "t",
+        "ce_id": f"i:{sequence}",
+        "ce_time": f"{now:%H:%M}",
+        "tm_sequence": str(sequence),
+    }
+    return Sending(b"GAP", encode(fields), [(name, text.encode()) for name, text in headers.items()])
