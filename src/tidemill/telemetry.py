@@ -149,6 +149,7 @@ class Log(StrEnum):
     RELAY_WAITS = "relay_waits"
     RELAY_FAILED = "relay_failed"
     ARCHIVE_OFF = "archive_off"
+    ARCHIVE_SEALS = "archive_seals"
     ARCHIVE_MOVED = "archive_moved"
     ARCHIVE_REFUSED = "archive_refused"
     ARCHIVE_FAILED = "archive_failed"

@@ -103,6 +103,7 @@ class WayBack:
         await self._demand_whole(wanted)
         async with CommandDatabase(self._pool).unit_of_work() as work:
             rows = SliceRows(work.connection)
+            await _unchanged(rows, back)  # and once more under the lane's lock
             for each in wanted:
                 parts = _counted(
                     await asyncio.to_thread(self._copies.parts, each, policy.time_column), on_rows

@@ -156,11 +156,12 @@ class Watch:
     async def _look(self) -> bool:
         """Note how far it is; return whether nothing is due."""
         now, waits, gone, tables = self._clock.now(), Counter[str](), 0, []
+        mode = await self._working.store.seal_mode()
         for policy in self._working.policies:
             facts = await self._working.store.facts(policy.table_name)
             waits += due(policy, facts, as_of=self._as_of or now, now=now)
             gone += sum(1 for each in facts.slices if each.state is _S.DROPPED)
-            tables.append(summary(facts, now, enabled=policy.enabled))
+            tables.append(summary(facts, now, mode, enabled=policy.enabled))
         if self._ending.gone_before is None:
             self._ending.gone_before = gone
         self._ending.moved = max(gone - self._ending.gone_before, 0)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tidemill.app.archive_desk import Desk, desk, operator, rehearsal, slice_at
 from tidemill.app.deployment import Deployment
 from tidemill.clock import SystemClock
-from tidemill.domain.archive import ArchiveState, Source
+from tidemill.domain.archive import ArchiveState, SealMode, Source
 from tidemill.domain.errors import UsageError
 from tidemill.domain.retention import Retention
 from tidemill.retention import operating
@@ -36,17 +36,20 @@ class TablePlan:
     table: str
     as_of: datetime
     plan: Plan
+    seal_mode: SealMode
 
 
 async def plans(deployment: Deployment, table: str | None, as_of: datetime | None) -> list[TablePlan]:
     """Return what would leave now, or if it were `as_of`."""
     now = SystemClock().now()
     async with desk(rehearsal(deployment, as_of)) as at:
+        mode = await at.store.seal_mode()
         return [
             TablePlan(
                 policy.table_name,
                 as_of or now,
                 plan(policy, await at.store.facts(policy.table_name), as_of=as_of or now, now=now),
+                mode,
             )
             for policy in at.chosen(table)
         ]
@@ -87,6 +90,7 @@ class TableStatus:
 
     table: str
     enabled: bool
+    seal_mode: SealMode
     states: tuple[StateCount, ...]
     oldest_seal: datetime | None
     oldest: datetime | None
@@ -104,13 +108,14 @@ async def statuses(deployment: Deployment, table: str | None) -> list[TableStatu
     """Return how far every table is."""
     now = SystemClock().now()
     async with desk(deployment) as at:
+        mode = await at.store.seal_mode()
         return [
-            summary(await at.store.facts(each.table_name), now, enabled=each.enabled)
+            summary(await at.store.facts(each.table_name), now, mode, enabled=each.enabled)
             for each in at.chosen(table)
         ]
 
 
-def summary(facts: Facts, now: datetime, *, enabled: bool) -> TableStatus:
+def summary(facts: Facts, now: datetime, mode: SealMode, *, enabled: bool) -> TableStatus:
     """Return how far a table is. Pure."""
     gone = [each for each in facts.slices if each.stage in _GONE]
     restored = {each.chunk for each in facts.slices if each.stage is _S.RESTORED}
@@ -120,6 +125,7 @@ def summary(facts: Facts, now: datetime, *, enabled: bool) -> TableStatus:
     return TableStatus(
         table=facts.table,
         enabled=enabled,
+        seal_mode=mode,
         states=_counts(facts.slices),
         oldest_seal=min(sealed, default=None),
         oldest=min((chunk.start for chunk in hot), default=None),

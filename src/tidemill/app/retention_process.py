@@ -168,6 +168,7 @@ async def retention_jobs(
         committed=lambda claim: lane.wake([claim.lane.lane]),
     )
     await store.check_vectors()
+    _log.info(Log.ARCHIVE_SEALS, mode=(await store.seal_mode()).value)
     fit = Fit(styles({each.table_name: each for each in policies}), lane.before)
     stream = await stream_job(shared, common, part, lanes, fit)
 

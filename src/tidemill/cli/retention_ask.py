@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _MOST_LINES = 20
+_SEALS: Final = {
+    "freeze": "freeze the chunk (TimescaleDB's Community edition); it is measured again before the drop",
+    "lock": "leave the chunk open (TimescaleDB's Apache edition); it is measured again before the drop",
+}
+"""What a seal does about those who write past Tidemill, by `SealMode`."""
 
 
 @app.command(
@@ -51,6 +56,7 @@ def _plan_json(found: TablePlan) -> dict[str, object]:
         "lake_bytes": found.plan.lake_bytes,
         "bytes_in_lake_per_byte": found.plan.ratio,
         "quiet_until": found.plan.quiet_until,
+        "seal_mode": found.seal_mode,
         "seal": [_candidate(each) for each in found.plan.seal],
         "queued": [_candidate(each) for each in found.plan.queued],
         "waiting": found.plan.waiting,
@@ -77,6 +83,7 @@ def _show_plan(found: TablePlan, most: int | None) -> None:
         table=found.table,
         at=found.as_of,
     )
+    say("seals: " + _SEALS[found.seal_mode])
     if intended.quiet_until:
         say("quiet hours: nothing is sealed before {until}", until=intended.quiet_until)
     rows = []
@@ -119,6 +126,7 @@ def show_status(found: TableStatus) -> None:
         f"here       {found.hot_chunks:,} chunks, {bytes_text(found.hot_bytes)}; the oldest from {{at}}",
         at=found.oldest,
     )
+    say("seals      " + _SEALS[found.seal_mode])
     say(
         f"archived   {found.archived_rows:,} rows, {bytes_text(found.archived_bytes)} in the lake; "
         f"{found.restored_rows:,} of them restored"

@@ -36,6 +36,16 @@ class Source(StrEnum):
     LATE = "late"
 
 
+class SealMode(StrEnum):
+    """What keeps strangers' rows out of a sealed chunk until the last measurement, under a lock, before its drop."""
+
+    FREEZE = "freeze"
+    """TimescaleDB's Community edition refuses them."""
+
+    LOCK = "lock"
+    """Nothing does: that measurement finds them."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class SliceId:
     """One slice: `table` is `schema.table`, the span is `start <= time < end`."""

@@ -160,8 +160,9 @@ class _Table:
             return None
         if moved.opens:
             await work.lock_ranges(moved.after.id.table)
-            await work.return_late(moved.before)
         await work.store(moved)
+        if moved.opens:
+            await work.return_late(moved.before)
         self._stored.append(moved)
         return moved
 

@@ -134,8 +134,8 @@ async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: 
         if isinstance(moved, Refused):
             raise UsageError(moved.message)
         await work.lock_ranges(which.id.table)
-        returned = await work.return_late(which)
         await work.store(moved)
+        returned = await work.return_late(which)
         if which.event_id is not None and _is_awaited(which):
             failed = ArchivalStatus.FAILED
             work.announce(announcing.settled(moved.after, which.event_id, failed, work.at, operator.why))

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from tidemill.domain.archival import ArchivalEvent
-from tidemill.domain.archive import LakeColumn, Measured, Refusal, SliceId
+from tidemill.domain.archive import LakeColumn, Measured, Refusal, SealMode, SliceId
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim
 from tidemill.retention.planning import Facts
@@ -62,7 +62,12 @@ class ArchiveWork(Protocol):
         ...
 
     async def store(self, step: Step) -> None:
-        """Store a step and its row of the trail. Raises `Overtaken`."""
+        """Store a step and its row of the trail; freeze or thaw the chunk with it, where the database can.
+
+        Raises:
+            Overtaken: the slice is not what it was.
+            Busy: writers of a chunk that is to be frozen do not end.
+        """
         ...
 
     def announce(self, event: ArchivalEvent) -> None:
@@ -90,7 +95,7 @@ class ArchiveWork(Protocol):
         ...
 
     async def return_late(self, which: Slice) -> int:
-        """Put late rows back to where they belong when the slice opens; return how many went into the table."""
+        """Put late rows back to where they belong when the slice has opened; return how many went into the table."""
         ...
 
 
@@ -103,6 +108,10 @@ class ArchiveStore(Protocol):
 
     def transaction(self, claim: Claim) -> AbstractAsyncContextManager[ArchiveWork]:
         """Open a transaction under the archive's lane. Raises `Fenced`."""
+        ...
+
+    async def seal_mode(self) -> SealMode:
+        """Return what the database does for a sealed chunk."""
         ...
 
     async def facts(self, table: str) -> Facts:

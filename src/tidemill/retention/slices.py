@@ -124,6 +124,11 @@ class Slice:
         return self.state not in OPEN
 
     @property
+    def keeps_chunk(self) -> bool:
+        """Return whether its rows are in a chunk that must stay as it is."""
+        return self.source is Source.CHUNK and self.is_closed and self.state is not ArchiveState.DROPPED
+
+    @property
     def stage(self) -> ArchiveState:
         """Return the state, or for a held slice the one it was held from."""
         return self.held_from or self.state

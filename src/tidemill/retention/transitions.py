@@ -110,6 +110,14 @@ class Step:
         """Return whether rows of the range may go to the hypertable again, and diverted ones must move back."""
         return self.before.is_closed and not self.after.is_closed
 
+    @property
+    def freezes(self) -> bool:
+        """Return whether the chunk must stay as it is from now on, or need not any more; a drop leaves no chunk."""
+        if self.after.state is ArchiveState.DROPPED:
+            return False
+        sealed = self.after.keeps_chunk and self.after.seal != self.before.seal
+        return sealed or self.before.keeps_chunk != self.after.keeps_chunk
+
 
 Moved = Step | Refused
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import asyncpg
 from pydantic import TypeAdapter
 
-from tidemill.domain.archive import ArchiveState, LakeColumn, Measured, Refusal, SliceId, Source
+from tidemill.domain.archive import ArchiveState, LakeColumn, Measured, Refusal, SealMode, SliceId, Source
 from tidemill.retention.planning import ChunkFacts, Facts, LateFacts
 from tidemill.retention.ports import Busy, Gone, Overtaken
 from tidemill.retention.slices import Copy, Hold, Slice, Verification
@@ -96,6 +96,13 @@ class Registry:
 class SliceRows(Registry):
     """The registry, and the rows that it speaks of."""
 
+    async def store(self, step: Step) -> None:
+        """See `ArchiveWork`."""
+        await super().store(step)
+        if step.freezes:
+            which = step.after.id
+            await self._lock("freeze_slice", LOCK_WITHIN_MS, which.table, which.start, which.generation)
+
     async def lock_ranges(self, table: str) -> None:
         """See `ArchiveWork`."""
         await self._lock("lock_ranges", LOCK_WITHIN_MS, table)
@@ -179,6 +186,11 @@ class ArchiveDatabase:
     def __init__(self, pool: Pool) -> None:
         """`pool`: of a login that may lock and drop slices, if it is to do so."""
         self._pool = pool
+
+    async def seal_mode(self) -> SealMode:
+        """See `ArchiveStore`."""
+        async with connection(self._pool) as borrowed:
+            return SealMode.FREEZE if await borrowed.fetchval(_SQL["can_freeze"]) else SealMode.LOCK
 
     async def facts(self, table: str) -> Facts:
         """See `ArchiveStore`."""

@@ -1,7 +1,7 @@
 """From asyncpg's exceptions to the domain's: the one place that knows what an SQLSTATE means for us.
 
     the server is away, going away or full (class 08, 53, 57P, 58, broken sockets, our own deadlines) -> Unavailable
-    somebody else was in the way (40001, 40P01, 55P03, 57014), or the server says it is its own fault -> TransientError
+    somebody was in the way (40001, 40P01, 55P03, 57014, a frozen chunk), or the server is at fault -> TransientError
     a value was refused (class 22, 23, 44, 54, a trigger's P0, the few of class 42 that values cause) -> DataError
     the address, login, database or a privilege is wrong (28, 3D, 42501)  -> UsageError
     a table, column or routine is not what this version expects (the rest of 42, 3F, 0A)  -> ContractError
@@ -40,6 +40,9 @@ DRIVER_ERRORS: Final = (
 _GENERATION_NOT_OPEN: Final = "TM001"  # raised by tm.roll_generation
 _UNENCODABLE: Final = "22000"  # the client refused a value before the server could
 
+_NOT_SUPPORTED: Final = "0A000"
+_FROZEN: Final = "frozen chunk"
+
 _AWAY: Final = ("08", "53", "58", "57P", "25006")
 _REFUSED: Final = ("22", "23", "44", "54", "P0", "42804", "42846")
 _NOT_ALLOWED: Final = ("28", "3D", "42501")
@@ -74,6 +77,10 @@ def meaning(state: str, text: str) -> TidemillError:
     """Return what an SQLSTATE means to the domain; `text` is what the server said."""
     if state == _GENERATION_NOT_OPEN:
         return GenerationClosed(text)
+    if state == _NOT_SUPPORTED and _FROZEN in text:
+        return TransientError(
+            f"{text}: it is sealed, or somebody froze it by hand; try again when it is thawed"
+        )
     if state.startswith(_AWAY):
         return Unavailable("database", f"{state}: {text}")
     if state.startswith(_REFUSED):

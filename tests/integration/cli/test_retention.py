@@ -62,7 +62,7 @@ def span_of_all() -> tuple[str, ...]:
     return ("--from", "2009-01-01", "--to", "2013-01-01")
 
 
-def test_a_plan_says_what_leaves_and_what_waits(archiving: Installation) -> None:
+def test_a_plan_says_what_leaves_and_what_waits(archiving: Installation, timescaledb_edition: str) -> None:
     (now,) = archiving("retention", "plan", "--json").json()
     assert now["table"] == "public.market_data"
     assert {each["code"] for each in now["waiting"]} == {"WRITTEN"} or now["seal"]
@@ -75,6 +75,9 @@ def test_a_plan_says_what_leaves_and_what_waits(archiving: Installation) -> None
     said = archiving("retention", "plan", "--as-of", "2013-01-01").out
     assert leaving[0]["chunk"] in said
     assert "to leave" in said
+    mode, edition = ("freeze", "Community") if timescaledb_edition == "timescale" else ("lock", "Apache")
+    assert now["seal_mode"] == mode
+    assert f"TimescaleDB's {edition} edition" in " ".join(said.split())
     assert hot(archiving) == 40, "a plan changes nothing"
 
 
@@ -111,7 +114,9 @@ def test_a_run_ends_when_all_is_gone(archiving: Installation) -> None:
     (status,) = archiving("retention", "status", "--json").json()
     assert (status["archived_rows"], status["hot_chunks"], status["notes"]) == (40, 0, [])
     assert status["archived_bytes"] > 0
-    assert "dropped" in archiving("retention", "status", "market_data").out
+    said = archiving("retention", "status", "market_data").out
+    assert "dropped" in said
+    assert {"freeze": "freeze the chunk", "lock": "leave the chunk open"}[status["seal_mode"]] in said
     again = archiving("retention", "run", "--once", "--as-of", "2014-01-01", "--json").json()
     assert (again["finished"], again["dropped"]) == (True, 0)
     told = archiving("retention", "why-not-dropped", "market_data", "2010-03-01")

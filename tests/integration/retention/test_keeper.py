@@ -49,6 +49,7 @@ async def test_a_stranger_who_writes_behind_the_seal_stops_the_drop(world: Archi
     await world.fill(2010)
     await world.settle()
     await world.answer()
+    await world.thaw()
     await world.fill(2010, rows=1)
     await world.settle()
     assert await world.states() == ["requested"], "sealed anew, and asked for anew"
@@ -67,6 +68,7 @@ async def test_a_stranger_who_writes_before_the_copy_is_made_has_another_one_ask
     await world.fill(2010)
     await world.settle()
     (first,) = await world.requests()
+    await world.thaw()
     await world.fill(2010, rows=1)
     differs = world.copy(first).model_copy(
         update={"status": ArchivalStatus.FAILED, "chunks": (), "error_code": "DIGEST_DIFFERS"}
@@ -96,6 +98,7 @@ async def test_values_of_a_column_that_came_behind_the_seal_do_not_leave_without
     await world.fill(2010)
     await world.settle()
     await world.answer()
+    await world.thaw()
     await world.pool.execute(f"alter table public.market_data {alteration}")
     await world.settle()
     assert await world.states() == ["requested"], "sealed anew, with the columns of now"

@@ -153,6 +153,7 @@ async def test_restored_rows_that_somebody_changed_are_set_aside(world: Archive)
     await archived(world, 2010)
     back = (await ranges(world))[0]
     await bring(world, back)
+    await world.thaw()
     await world.pool.execute("update public.market_data set price = price + 1 where symbol = 'S1'")
     await world.let_pass(MONTH)
     await world.settle()
@@ -168,6 +169,7 @@ async def test_changed_generations_are_archived_again_each_row_once(world: Archi
     await around(world)
     back = (await ranges(world))[0]
     await bring(world, back)
+    await world.thaw()
     await world.pool.execute("delete from public.market_data where symbol = 'L'")
     await world.let_pass(MONTH)
     await world.settle()
@@ -354,6 +356,7 @@ async def test_a_release_opens_the_range_and_returns_late_rows(world: Archive, s
 async def test_a_release_of_spoilt_rows_takes_back_no_completed_event(world: Archive) -> None:
     await archived(world, 2010)
     await bring(world, (await ranges(world))[0])
+    await world.thaw()
     await world.pool.execute("update public.market_data set price = price + 1")
     await world.let_pass(MONTH)
     await world.settle()

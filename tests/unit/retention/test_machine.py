@@ -22,7 +22,7 @@ from tests.support.slices import (
     moved,
     slice_id,
 )
-from tidemill.domain.archive import ArchiveState, SliceId
+from tidemill.domain.archive import ArchiveState, SliceId, Source
 from tidemill.domain.retention import Retention
 from tidemill.retention import machine
 from tidemill.retention.slices import Hold, Limits, Party, held, late_name, together
@@ -188,6 +188,37 @@ def test_a_confirmation_of_another_request_is_refused() -> None:
     one = brought_to(S.REQUESTED)
     other = copy_of(brought_to(S.REQUESTED, event_id="e2"))
     assert refusal(machine.confirm(one, NOW, copy=other, who="a")) == "OTHER_EVENT"
+
+
+# The chunk behind it.
+
+CHUNK, LATE = Source.CHUNK, Source.LATE
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "after", "source", "new_seal", "freezes"),
+    [
+        pytest.param(Action.SEAL, S.ELIGIBLE, S.SEALED, CHUNK, True, True, id="sealed"),
+        pytest.param(Action.RESEAL, S.VERIFIED, S.SEALED, CHUNK, True, True, id="sealed anew"),
+        pytest.param(Action.RETRY, S.QUARANTINED, S.SEALED, CHUNK, True, True, id="tried again"),
+        pytest.param(Action.RESTORE, S.DROPPED, S.RESTORED, CHUNK, False, True, id="restored"),
+        pytest.param(Action.GIVE_UP, S.REQUESTED, S.ABORTED, CHUNK, False, True, id="given up"),
+        pytest.param(Action.RELEASE, S.QUARANTINED, S.ABORTED, CHUNK, False, True, id="released"),
+        pytest.param(Action.CHOOSE, S.ABORTED, S.ELIGIBLE, CHUNK, False, False, id="still open"),
+        pytest.param(Action.CONFIRM, S.REQUESTED, S.CONFIRMED, CHUNK, False, False, id="still closed"),
+        pytest.param(Action.HOLD, S.VERIFIED, S.HELD, CHUNK, False, False, id="held"),
+        pytest.param(Action.DROP, S.VERIFIED, S.DROPPED, CHUNK, False, False, id="dropped"),
+        pytest.param(Action.EVICT, S.RESTORED, S.DROPPED, CHUNK, False, False, id="evicted"),
+        pytest.param(Action.SEAL, S.ELIGIBLE, S.SEALED, LATE, True, False, id="late rows sealed"),
+        pytest.param(Action.GIVE_UP, S.REQUESTED, S.ABORTED, LATE, False, False, id="late rows given up"),
+    ],
+)
+def test_a_step_tells_when_the_chunk_is_to_be_frozen_or_thawed(
+    action: Action, before: S, after: S, source: Source, new_seal: bool, freezes: bool
+) -> None:
+    one = replace(live(), state=before, source=source, seal=1)
+    other = replace(one, state=after, seal=2 if new_seal else 1)
+    assert Step(action, one, other, Party.SERVICE, "service").freezes is freezes
 
 
 # Verification and drop.

@@ -36,6 +36,15 @@ def test_each_sqlstate_has_one_meaning(state: str, kind: type[TidemillError]) ->
     assert type(translate(_server_error(state))) is kind
 
 
+def test_a_frozen_chunk_is_somebody_in_the_way_and_no_reason_to_migrate() -> None:
+    error = asyncpg.PostgresError.new(
+        {"C": "0A000", "M": 'cannot INSERT into frozen chunk "_hyper_1_1_chunk"'}
+    )
+    found = translate(error)
+    assert type(found) is TransientError
+    assert "_hyper_1_1_chunk" in str(found)
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [

@@ -53,6 +53,12 @@ select tm.lock_ranges($1)
 -- name: lock_slice
 call tm.lock_slice($1, $2)
 
+-- name: freeze_slice
+call tm.freeze_slice($1, $2, $3)
+
+-- name: can_freeze
+select tm.can_freeze()
+
 -- name: drop_slice
 call tm.drop_slice($1, $2, $3)
 
