@@ -126,7 +126,7 @@ def test_many_keys_do_not_pile_up() -> None:
     rows = [item(key=b"key %d" % number, position=number, sequence=number) for number in range(1, 5001)]
     events, _ = builder.events_and_outcomes(rows, [], Sent(0, 5001, 0))
     assert [dict(event.headers)["ce_subject"] for event in events] == [row.key for row in rows]
-    assert len(builder._subjects) <= 4096
+    assert len(builder._keys) <= 4096
 
 
 def test_a_dead_letter_is_untouched_but_for_what_is_wrong_with_it() -> None:

@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from typing import Any
 
 from tidemill.catalog.avro import Array, AvroType, Enumeration, Map, Primitive, Record, Union
 from tidemill.domain.errors import ContractError
+from tidemill.domain.varint import encode_varint
 
 pack_double = struct.Struct("<d").pack
 _pack_float = struct.Struct("<f").pack
-
-_ONE_BYTE: Final = tuple(bytes([byte]) for byte in range(128))
-
-
-def encode_long(value: int) -> bytes:
-    """Return an int or long: zigzag, then 7 bits a byte, lowest first."""
-    raw = value << 1 ^ value >> 63
-    if raw < 0x80:
-        return _ONE_BYTE[raw]
-    if raw < 0x4000:  # offsets and numbers of every outcome: the loop below takes three times as long
-        return bytes((raw & 0x7F | 0x80, raw >> 7))
-    if raw < 0x200000:
-        return bytes((raw & 0x7F | 0x80, raw >> 7 & 0x7F | 0x80, raw >> 14))
-    encoded = bytearray()
-    while raw > 0x7F:
-        encoded.append(raw & 0x7F | 0x80)
-        raw >>= 7
-    encoded.append(raw)
-    return bytes(encoded)
 
 
 def encode_string(text: str) -> bytes:
     """Return a string: its length in bytes, then its UTF-8."""
     encoded = text.encode()
-    return encode_long(len(encoded)) + encoded
+    return encode_varint(len(encoded)) + encoded
 
 
 def encode_default(schema: AvroType, value: Any) -> bytes:
@@ -54,7 +36,7 @@ def _encode_default(schema: AvroType, value: Any) -> bytes:
         case Primitive(kind):
             return _encode_primitive(kind, value)
         case Enumeration(_, symbols):
-            return encode_long(symbols.index(value))
+            return encode_varint(symbols.index(value))
         case Union(branches):
             return b"\x00" + _encode_default(branches[0], value)  # a default is of the first branch
         case Record(_, fields):
@@ -75,7 +57,7 @@ def _encode_primitive(kind: str, value: Any) -> bytes:
         case "boolean", bool():
             return b"\x01" if value else b"\x00"
         case (("int" | "long"), int()) if not isinstance(value, bool):
-            return encode_long(value)
+            return encode_varint(value)
         case "double", (int() | float()):
             return pack_double(value)
         case "float", (int() | float()):
@@ -84,10 +66,10 @@ def _encode_primitive(kind: str, value: Any) -> bytes:
             return encode_string(value)
         case "bytes", str():  # each character stands for the byte of its number
             encoded = value.encode("latin-1")
-            return encode_long(len(encoded)) + encoded
+            return encode_varint(len(encoded)) + encoded
         case _:
             raise ValueError(f"it must be {kind}")
 
 
 def _block(count: int, items: bytes) -> bytes:
-    return encode_long(count) + items + b"\x00" if count else b"\x00"
+    return encode_varint(count) + items + b"\x00" if count else b"\x00"

@@ -17,8 +17,9 @@ from tidemill.clock import Clock
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.domain.messages import Outcome
+from tidemill.domain.varint import encode_varint
 from tidemill.outbox.ports import OutboxItem
-from tidemill.transport.avro.encode import encode_long, encode_string, pack_double
+from tidemill.transport.avro.encode import encode_string, pack_double
 from tidemill.transport.avro.known import KnownSchemas
 
 NAME: Final = "tidemill.outcome.CommandOutcome"
@@ -48,9 +49,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _NULL: Final = b"\x00"
 _PRESENT: Final = b"\x02"
 _UUID_LENGTH: Final = 36
-_UUID_FOLLOWS: Final = _PRESENT + encode_long(_UUID_LENGTH)
+_UUID_FOLLOWS: Final = _PRESENT + encode_varint(_UUID_LENGTH)
 _APPLIED: Final = Outcome.APPLIED.letter
-_SYMBOLS: Final = {outcome.letter: encode_long(index) for index, outcome in enumerate(Outcome)}
+_SYMBOLS: Final = {outcome.letter: encode_varint(index) for index, outcome in enumerate(Outcome)}
 
 
 class AvroOutcomeCodec:
@@ -85,11 +86,11 @@ class AvroOutcomeCodec:
 
     def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
         place = f"{lane.aggregate}/{lane.partition}/".encode()
-        where = encode_string(lane.aggregate) + encode_long(lane.partition)
+        where = encode_string(lane.aggregate) + encode_varint(lane.partition)
         at, instant, values = None, b"", []
         for item in items:
             if item.at != at:  # one time per batch
-                at, instant = item.at, encode_long((item.at - _EPOCH) // _MICROSECOND)
+                at, instant = item.at, encode_varint((item.at - _EPOCH) // _MICROSECOND)
             values.append(self._encode(place, where, instant, item))
         return values
 
@@ -112,9 +113,9 @@ class AvroOutcomeCodec:
                 _NULL if correlation is None else _text(correlation.encode()),
                 shared.fate,
                 where,
-                encode_long(item.record_offset),
-                encode_long(item.position),
-                encode_long(item.sequence),
+                encode_varint(item.record_offset),
+                encode_varint(item.position),
+                encode_varint(item.sequence),
                 instant,
             )
         )
@@ -152,7 +153,7 @@ def _shared(
 
 def _text(encoded: bytes) -> bytes:
     """Return an optional string that is there."""
-    return _PRESENT + encode_long(len(encoded)) + encoded
+    return _PRESENT + encode_varint(len(encoded)) + encoded
 
 
 def _written(command_id: str | None) -> bytes:

@@ -25,6 +25,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from tidemill.clock import SystemClock
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
 from tidemill.outbox.ports import NOTHING_ACCEPTED, OutboundRecord, PublisherFenced, Refused, Tails
@@ -32,6 +33,7 @@ from tidemill.transport.kafka.client import KafkaConnection, idempotent_producer
 from tidemill.transport.kafka.closing import cut, hard_close, kill
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.hanging import HangingWatch, end_hanging
+from tidemill.transport.kafka.packing import PackedBatch, pack
 from tidemill.transport.kafka.tail import Look, TailReader, tail_of
 
 BATCH_BYTES: Final = 512 << 10
@@ -42,6 +44,7 @@ _ABORT_S: Final = 1.0
 _PATIENCE: Final = 50
 _PAUSE_S: Final = 0.1
 _MARGIN_MS: Final = 5_000
+_CLOCK: Final = SystemClock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,28 +150,21 @@ class KafkaLanePublisher:
         A batch waits for the one before it: behind a failed first batch of a producer the next one would be
         acknowledged, and leave a hole. And every answer counts: the commit would not look at them.
         """
-        for wave in zip_longest(*(self._packed(topic, records) for topic, records in batches.items())):
-            sent = [await self._submit(*packed) for packed in wave if packed is not None]
+        at_ms = int(_CLOCK.now().timestamp() * 1000)
+        packed = (self._packed(topic, records, at_ms) for topic, records in batches.items())
+        for wave in zip_longest(*packed):
+            sent = [await self._submit(*each) for each in wave if each is not None]
             for answer in sent:
                 await answer
 
-    def _packed(self, topic: str, records: Sequence[OutboundRecord]) -> Iterator[tuple[str, Any]]:
-        """Pack records into batches. A record that is too large for one gets a batch of its own."""
-        batch = self._producer.create_batch()
-        append = batch.append
-        for key, value, any_headers in records:
-            # the builder takes lists only; the relay makes lists
-            headers = any_headers if type(any_headers) is list else list(any_headers)
-            if append(timestamp=None, key=key, value=value, headers=headers) is None:
-                yield topic, batch
-                batch = self._producer.create_batch()
-                append = batch.append
-                append(timestamp=None, key=key, value=value, headers=headers)
-        if batch.record_count():
+    def _packed(
+        self, topic: str, records: Sequence[OutboundRecord], at_ms: int
+    ) -> Iterator[tuple[str, PackedBatch]]:
+        settings = self._settings
+        for batch in pack(records, settings.batch_bytes, at_ms=at_ms, transactional=settings.transactional):
             yield topic, batch
 
-    async def _submit(self, topic: str, batch: Any) -> Awaitable[Any]:
-        batch.close()
+    async def _submit(self, topic: str, batch: PackedBatch) -> Awaitable[Any]:
         partition = self.partitions[0].partition
         answer: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
         answer.add_done_callback(_look_at)

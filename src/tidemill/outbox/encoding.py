@@ -1,0 +1,52 @@
+"""Key, value and headers as they stand in a record of Kafka, so that what many records share is encoded once.
+
+In Kafka's record format 2 each is bytes behind their length, -1 for none: key, value, then behind their number the
+headers, each of them a name and a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from tidemill.domain.varint import decode_varint, encode_varint
+
+Header = tuple[str, bytes | None]
+
+_NONE: Final = encode_varint(-1)
+
+
+def encode_field(field: bytes | None) -> bytes:
+    """Return a key, a value, or a header's name or value."""
+    return _NONE if field is None else encode_varint(len(field)) + field
+
+
+def encode_header(name: str, value: bytes | None) -> bytes:
+    """Return a header."""
+    return encode_field(name.encode()) + encode_field(value)
+
+
+def encode_record(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> bytes:
+    """Return all of a record, but for its place in a batch."""
+    fields = [encode_field(key), encode_field(value), encode_varint(len(headers))]
+    return b"".join(fields + [encode_header(*header) for header in headers])
+
+
+def decode_record(encoded: bytes) -> tuple[bytes | None, bytes | None, list[Header]]:
+    """Return key, value and headers. Raises `IndexError` for anything else than `encode_record` returns."""
+    key, place = _decode_field(encoded, 0)
+    value, place = _decode_field(encoded, place)
+    return key, value, list(_decode_headers(encoded, place))
+
+
+def _decode_headers(encoded: bytes, place: int) -> Iterator[Header]:
+    count, place = decode_varint(encoded, place)
+    for _ in range(count):
+        name, place = _decode_field(encoded, place)
+        value, place = _decode_field(encoded, place)
+        yield (name or b"").decode(), value
+
+
+def _decode_field(encoded: bytes, place: int) -> tuple[bytes | None, int]:
+    length, place = decode_varint(encoded, place)
+    return (None, place) if length < 0 else (encoded[place : place + length], place + length)
