@@ -28,7 +28,7 @@ from tidemill.domain.retention import Retention
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reading import LakeReader
 from tidemill.retention.confirmations import Folded, fold
-from tidemill.retention.keeper import ArchiveKeeper, Round
+from tidemill.retention.keeper import READ_TIMEOUT_S, ArchiveKeeper, Round
 from tidemill.retention.slices import Limits, Slice
 from tidemill.storage.arrow_reader import read
 from tidemill.storage.claims import CommandDatabase
@@ -65,6 +65,7 @@ class Archive:
 
     @property
     def store(self) -> Store:
+    read_timeout_s: float = READ_TIMEOUT_S
         """The database as the keeper sees it."""
         writer = OrderWriter(CommandDatabase(self.pool), SystemClock())
         return Store(self.pool, writer, PlainEvents(), committed=lambda _: None)  # type: ignore[arg-type]  # events only
@@ -74,7 +75,12 @@ class Archive:
         """A keeper that has just been made: nothing is remembered between rounds."""
         copies = LakeCopies(LakeReader([str(self.lake)]))
         return ArchiveKeeper(
-            [self.policy], store=self.store, copies=copies, claim=lambda: self.claim, clock=self.clock
+            [self.policy],
+            store=self.store,
+            copies=copies,
+            claim=lambda: self.claim,
+            clock=self.clock,
+            read_timeout_s=self.read_timeout_s,
         )
 
     async def own(self, owner: str = "test") -> Claim:

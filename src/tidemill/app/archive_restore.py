@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from tidemill.app.archive_desk import Desk, desk, operator
 from tidemill.app.deployment import Deployment
@@ -16,13 +17,18 @@ from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
 from tidemill.retention import interventions
 from tidemill.retention.bringing_back import RangeBack, ranges_back
+from tidemill.retention.keeper import READ_TIMEOUT_S
 from tidemill.retention.ports import Overtaken, Wanted
 from tidemill.retention.slices import Slice
 from tidemill.retention.transitions import Refused, difference
+from tidemill.settings import Settings
 from tidemill.storage.archive import SliceRows
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.pool import Pool
 from tidemill.storage.restoring import restore_batches
+from tidemill.threads import in_thread
+
+T = TypeVar("T")
 
 OnRows = Callable[[int], None]
 """Told, from another thread, of so many rows more."""
@@ -63,9 +69,10 @@ async def restore(
     deployment: Deployment, ranges: Sequence[RangeBack], keep: timedelta, on_rows: OnRows
 ) -> list[Restored]:
     """Bring ranges back one by one, each in a transaction of its own; one that fails does not stop the others."""
-    copies, who = await asyncio.to_thread(open_copies, deployment.settings), operator("restore").who
+    timeout_s = deployment.settings.lake.timeout_s
+    copies, who = await _opened(deployment.settings), operator("restore").who
     async with desk(deployment) as at:
-        way = WayBack(at.pool, copies, at.claim, who)
+        way = WayBack(at.pool, copies, at.claim, who, timeout_s)
         done = []
         for back in ranges:
             try:
@@ -79,13 +86,19 @@ class WayBack:
     """Brings ranges back. `claim` gives the present claim of the archive's lane."""
 
     def __init__(
-        self, pool: Pool, copies: LakeCopies, claim: Callable[[], Awaitable[Claim]], who: str
+        self,
+        pool: Pool,
+        copies: LakeCopies,
+        claim: Callable[[], Awaitable[Claim]],
+        who: str,
+        read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         """`pool`: of a login that may write to the table and to the registry."""
         self._pool = pool
         self._copies = copies
         self._claim = claim
         self._who = who
+        self._read_timeout_s = read_timeout_s
 
     async def bring(self, policy: Retention, back: RangeBack, keep: timedelta, on_rows: OnRows) -> Restored:
         """COPY a range's rows into the table, prove that they are what left, and mark them, in one transaction.
@@ -105,10 +118,11 @@ class WayBack:
             rows = SliceRows(work.connection)
             await _unchanged(rows, back)  # and once more under the lane's lock
             for each in wanted:
-                parts = _counted(
-                    await asyncio.to_thread(self._copies.parts, each, policy.time_column), on_rows
+                opened = await self._read(partial(self._copies.parts, each, policy.time_column))
+                parts, read_s = _counted(opened, on_rows), self._read_timeout_s
+                await restore_batches(
+                    work.connection, back.table, each.slice.columns, parts, read_timeout_s=read_s
                 )
-                await restore_batches(work.connection, back.table, each.slice.columns, parts)
             chunk = await _only_chunk(rows, back)
             there = replace(back.slices[0], source=Source.CHUNK, chunk=chunk)
             found = await rows.measure(there, policy.time_column)
@@ -127,9 +141,16 @@ class WayBack:
     async def _demand_whole(self, wanted: Sequence[Wanted]) -> None:
         """Look at every file before the first row moves."""
         for each in wanted:
-            wrong = await asyncio.to_thread(self._copies.damaged, each.copy)
+            wrong = await self._read(partial(self._copies.damaged, each.copy))
             if wrong:
                 raise CopyError(each.copy.location or each.copy.files[0].path, "; ".join(wrong))
+
+    async def _read(self, work: Callable[[], T]) -> T:
+        return await in_thread(work, server="lake", timeout_s=self._read_timeout_s)
+
+
+async def _opened(settings: Settings) -> LakeCopies:
+    return await in_thread(partial(open_copies, settings), server="lake", timeout_s=settings.lake.timeout_s)
 
 
 def _counted(parts: Iterator[CopyPart], on_rows: OnRows) -> Iterator[CopyPart]:
@@ -185,13 +206,14 @@ async def scrub(
     Raises:
         Unavailable: the lake does not answer.
     """
-    copies = await asyncio.to_thread(open_copies, deployment.settings)
+    copies, timeout_s = await _opened(deployment.settings), deployment.settings.lake.timeout_s
     async with desk(deployment) as at:
         todo = [(policy, each) for policy in at.chosen(table) for each in await _archived(at, policy)]
     done: list[Scrubbed] = []
     for policy, which in todo:
         on_progress(len(done), len(todo))
-        done.append(await asyncio.to_thread(scrub_one, copies, which, policy.time_column))
+        work = partial(scrub_one, copies, which, policy.time_column)
+        done.append(await in_thread(work, server="lake", timeout_s=timeout_s))
     on_progress(len(done), len(todo))
     return done
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from functools import partial
 from typing import Any
 
 from pydantic import SecretStr
@@ -12,6 +12,7 @@ from tidemill.archiver.ports import Lake
 from tidemill.domain.errors import UsageError
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.settings import LakeSettings, Settings
+from tidemill.threads import in_thread
 
 
 async def open_lake(settings: Settings) -> Lake:
@@ -21,7 +22,7 @@ async def open_lake(settings: Settings) -> Lake:
         raise UsageError("TIDEMILL_LAKE_ROOT is not set: set it to the folder or URL that copies go to")
     if lake.format == "parquet":
         return LakeWriter(lake.root, _options(lake.options))
-    return await asyncio.to_thread(_open_iceberg, lake, lake.root)
+    return await in_thread(partial(_open_iceberg, lake, lake.root), server="lake", timeout_s=lake.timeout_s)
 
 
 def _open_iceberg(lake: LakeSettings, root: str) -> Lake:

@@ -177,7 +177,13 @@ async def retention_jobs(
 
     def make() -> RetentionService:
         keeper = ArchiveKeeper(
-            policies, store=store, copies=copies, claim=claim, clock=clock, as_of=settings.retention.as_of
+            policies,
+            store=store,
+            copies=copies,
+            claim=claim,
+            clock=clock,
+            as_of=settings.retention.as_of,
+            read_timeout_s=settings.lake.timeout_s,
         )
         running.service = RetentionService(keeper, every_s=settings.retention.every_s)
         return running.service

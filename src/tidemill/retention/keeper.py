@@ -8,16 +8,17 @@ step. A slice that fails does not hold up the others. Whatever is interrupted is
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from typing import Final
 
 from tidemill.clock import Clock
 from tidemill.domain.archival import ArchivalStatus
-from tidemill.domain.archive import ArchiveState, Source
+from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
 from tidemill.domain.errors import CopyError, Fenced, TransientError
 from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
@@ -29,7 +30,9 @@ from tidemill.retention.rounds import batches, due_again
 from tidemill.retention.slices import Limits, Slice
 from tidemill.retention.transitions import Action, Moved, Refused, Step
 from tidemill.telemetry import Log, logger
+from tidemill.threads import in_thread
 
+READ_TIMEOUT_S: Final = 1_800.0
 _S = ArchiveState
 _log = logger(__name__)
 
@@ -59,14 +62,16 @@ class ArchiveKeeper:
         claim: Callable[[], Claim | None],
         clock: Clock,
         as_of: datetime | None = None,
+        read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
-        """`as_of`: the time that ages are counted to, if it is not now."""
+        """`as_of`: the time that ages are counted to, if it is not now. `read_timeout_s`: for one reading of copies."""
         self._policies = policies
         self._store = store
         self._copies = copies
         self._claim = claim
         self._clock = clock
         self._as_of = as_of
+        self._read_timeout_s = read_timeout_s
 
     async def round(self) -> Round:
         """Do what is due. Raises `Fenced` if the lane was lost, `TransientError` if the database is away."""
@@ -83,10 +88,13 @@ class ArchiveKeeper:
         """The database."""
         return self._store
 
-    @property
-    def copies(self) -> CopyReader:
-        """The lake."""
-        return self._copies
+    async def read_back(self, wanted: Sequence[Wanted], policy: Retention) -> Mapping[SliceId, Measured]:
+        """Measure copies in a thread. Raises as `CopyReader.measure`, and `Unavailable` if it takes too long."""
+        rate, timeout_s = policy.bytes_per_s, self._read_timeout_s
+        if rate is not None:  # as long as what it is held back to takes, and then some
+            timeout_s += 10 * sum(each.slice.size_bytes for each in wanted) / rate
+        read = partial(self._copies.measure, wanted, policy.time_column, rate)
+        return await in_thread(read, server="lake", timeout_s=timeout_s)
 
     def now(self) -> datetime:
         """Return the time."""
@@ -189,7 +197,7 @@ class _Table:
 
     async def _seal_one(self, which: Slice) -> None:
         """Look at the values first, while the range is open: what no copy can hold is named, and stays."""
-        columns, refused = await self._store.shape(which)
+        columns, refused = await self._store.shape(which, self._policy.bytes_per_s)
         async with self._transaction() as work:
             chosen = await self._store_step(work, machine.choose(which, work.at))
             if chosen is None:
@@ -210,9 +218,10 @@ class _Table:
     async def _measure(self, which: Slice) -> None:
         if which.sealed is not None:
             return
-        columns, refused = await self._store.shape(which)  # again: it may have been altered since the seal
+        rate = self._policy.bytes_per_s
+        columns, refused = await self._store.shape(which, rate)  # again: it may have been altered since the seal
         altered = replace(which, columns=columns)
-        found = None if refused else await self._store.measure(altered, self._policy.time_column)
+        found = None if refused else await self._store.measure(altered, self._policy.time_column, rate)
         async with self._transaction() as work:
             if found is None:
                 why = "; ".join(f"column {each.column}: {each.reason}" for each in refused)
@@ -253,7 +262,8 @@ class _Table:
 
     async def _again(self, slices: Sequence[Slice]) -> None:
         """Look at the rows again first: if a stranger changed them, no archiver will ever see what was sealed."""
-        found = {each.id: await self._store.measure(each, self._policy.time_column) for each in slices}
+        time_column, rate = self._policy.time_column, self._policy.bytes_per_s
+        found = {each.id: await self._store.measure(each, time_column, rate) for each in slices}
         async with self._transaction() as work:
             asked = []
             for each in slices:
@@ -285,7 +295,7 @@ class _Table:
 
     async def _read_back(self, wanted: Sequence[Wanted]) -> None:
         try:
-            found = await asyncio.to_thread(self._keeper.copies.measure, wanted, self._policy.time_column)
+            found = await self._keeper.read_back(wanted, self._policy)
         except CopyError as error:
             if len(wanted) == 1:
                 await self._set_aside(wanted[0], str(error))

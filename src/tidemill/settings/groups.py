@@ -330,6 +330,12 @@ class LakeSettings(Group):
         None,
         description="Iceberg: what pyiceberg wants to know of the catalog, as JSON, such as a credential",
     )
+    timeout_s: float = Field(
+        1_800.0,
+        gt=0,
+        le=86_400,
+        description="seconds that one reading of copies may take, until it is given up",
+    )
 
 
 class RetentionSettings(Group):
@@ -342,6 +348,11 @@ class RetentionSettings(Group):
     every_s: float = Field(5.0, gt=0, le=3_600, description="pause between two looks at what is due")
     as_of: AwareDatetime | None = Field(
         None, description="the time that ages are counted to, for a rehearsal; empty: now"
+    )
+    max_bytes_per_second: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="the fastest that rows are measured, copied and read back, in bytes in memory; a context may ask "
+        "for less",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from tidemill.domain.archive import CopyPart, LakeColumn, LakeType
@@ -12,6 +13,7 @@ from tidemill.storage.digesting import quoted
 from tidemill.storage.measuring import SCAN_TIMEOUT_S, relation_of
 from tidemill.storage.pool import Connection
 from tidemill.storage.statements import load_statements
+from tidemill.threads import in_thread
 
 _SQL = load_statements("archive_columns")
 _PIECE_BYTES: Final = 1 << 20
@@ -26,22 +28,28 @@ async def restore_batches(
     parts: Iterator[CopyPart],
     *,
     timeout_s: float = SCAN_TIMEOUT_S,
+    read_timeout_s: float = SCAN_TIMEOUT_S,
 ) -> int:
     """COPY `parts` into `table` (`schema.table`), in the caller's transaction; return the number of rows.
 
     `parts` is advanced in a thread, one part ahead; its instants are in UTC. A column that the table generates comes
-    out as it is generated. The transaction's `statement_timeout` is `timeout_s` from then on.
+    out as it is generated. The transaction's `statement_timeout` is `timeout_s` from then on; `read_timeout_s` is for
+    each part.
+
+    Raises:
+        Unavailable: the lake did not give a part in time.
     """
     relation = await relation_of(connection, table)
     generated = {row[0] for row in await connection.fetch(_SQL["generated"], relation)}
     await connection.execute(digesting.pin_settings_sql())
     await connection.execute("select set_config('statement_timeout', $1, true)", str(int(timeout_s * 1000)))
     schema, _, name = table.partition(".")
+    feed = _Feed(parts, read_timeout_s)
     if not generated:
-        return await _copy(connection, schema, name, columns, parts, timeout_s)
+        return await _copy(connection, schema, name, columns, feed, timeout_s)
     whole = f"{quoted(schema)}.{quoted(name)}"
     await connection.execute(f"create temporary table {_BESIDE} (like {whole}) on commit drop")
-    count = await _copy(connection, "pg_temp", _BESIDE, columns, parts, timeout_s)
+    count = await _copy(connection, "pg_temp", _BESIDE, columns, feed, timeout_s)
     names = ", ".join(quoted(column.name) for column in columns if column.name not in generated)
     statement = f"insert into {whole} ({names}) select {names} from pg_temp.{_BESIDE}"
     await connection.execute(statement, timeout=timeout_s)
@@ -54,10 +62,9 @@ async def _copy(
     schema: str,
     name: str,
     columns: Sequence[LakeColumn],
-    parts: Iterator[CopyPart],
+    feed: _Feed,
     timeout_s: float,
 ) -> int:
-    feed = _Feed(parts)
     await connection.copy_to_table(
         name,
         schema_name=schema,
@@ -76,16 +83,18 @@ async def _copy(
 class _Feed:
     """Takes parts in a thread, one ahead of what COPY has sent."""
 
-    def __init__(self, parts: Iterator[CopyPart]) -> None:
+    def __init__(self, parts: Iterator[CopyPart], timeout_s: float) -> None:
+        """`timeout_s`: for each part."""
         self._parts = parts
+        self._timeout_s = timeout_s
         self.row_count = 0
         self.beside: list[tuple[float | str | None, ...]] = []
 
     async def csv(self) -> AsyncIterator[bytes]:
-        waiting = asyncio.ensure_future(asyncio.to_thread(next, self._parts, None))
+        waiting = asyncio.create_task(self._next())
         try:
             while (part := await waiting) is not None:
-                waiting = asyncio.ensure_future(asyncio.to_thread(next, self._parts, None))
+                waiting = asyncio.create_task(self._next())
                 self.row_count += part.row_count
                 self.beside += part.rows
                 for start in range(0, len(part.csv), _PIECE_BYTES):
@@ -93,6 +102,9 @@ class _Feed:
         finally:
             if not waiting.done():  # the thread has to leave the iterator before anybody may close it
                 await asyncio.wait([waiting])
+
+    async def _next(self) -> CopyPart | None:
+        return await in_thread(partial(next, self._parts, None), server="lake", timeout_s=self._timeout_s)
 
 
 def _insert_sql(target: str, columns: Sequence[LakeColumn]) -> str:

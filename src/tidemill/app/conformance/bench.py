@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Final
 
@@ -13,7 +13,7 @@ from tidemill.app.conformance.place import Place
 from tidemill.app.lake_copies import LakeCopies
 from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
-from tidemill.domain.archive import ArchiveState, SliceId, Source
+from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
 from tidemill.domain.errors import CopyError
 from tidemill.domain.retention import Retention
 from tidemill.retention import announcing, machine
@@ -23,6 +23,7 @@ from tidemill.retention.slices import Limits, Slice, late_name
 from tidemill.retention.transitions import Moved, Step
 from tidemill.storage.archive import ArchiveDatabase
 from tidemill.storage.samples import TIME_COLUMN
+from tidemill.threads import in_thread
 
 LIMITS: Final = Limits()
 
@@ -136,7 +137,7 @@ class Bench:
         found = []
         for together in _at_one_place(confirmed):
             try:
-                measured = await asyncio.to_thread(self.copies.measure, together, TIME_COLUMN)
+                measured = await self._measured(together)
             except CopyError as error:
                 raise Failed(f"{together[0].slice.chunk}: {error}") from error
             for each in together:
@@ -154,11 +155,15 @@ class Bench:
         found = []
         for together in _at_one_place(copied):
             try:
-                measured = await asyncio.to_thread(self.copies.measure, together, TIME_COLUMN)
+                measured = await self._measured(together)
             except CopyError:
                 continue
             found += [each.slice for each in together if measured[each.slice.id] == each.slice.sealed]
         return found
+
+    async def _measured(self, together: Sequence[Wanted]) -> Mapping[SliceId, Measured]:
+        read = partial(self.copies.measure, together, TIME_COLUMN)
+        return await in_thread(read, server="lake", timeout_s=self.within_s)
 
     def needed(self, case: str) -> list[Slice]:
         """Return what an earlier case had copied. Raises `NotTried`."""
