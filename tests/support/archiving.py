@@ -62,10 +62,10 @@ class Archive:
     claim: Claim | None = None
     clock: SystemClock = field(default_factory=SystemClock)
     policy: Retention = POLICY
+    read_timeout_s: float = READ_TIMEOUT_S
 
     @property
     def store(self) -> Store:
-    read_timeout_s: float = READ_TIMEOUT_S
         """The database as the keeper sees it."""
         writer = OrderWriter(CommandDatabase(self.pool), SystemClock())
         return Store(self.pool, writer, PlainEvents(), committed=lambda _: None)  # type: ignore[arg-type]  # events only
