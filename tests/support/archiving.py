@@ -35,10 +35,13 @@ from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.pool import Pool, close_pool, create_pool
 
 TABLE = "public.market_data"
-_CHUNKS = """
-select chunk from (select format('%I.%I', chunk_schema, chunk_name) as chunk
-  from timescaledb_information.chunks where hypertable_name = 'market_data') chunks
+_FROZEN = """
+(select chunk from (select format('%I.%I', chunk_schema, chunk_name) as chunk from timescaledb_information.chunks
+    where hypertable_name = 'market_data') known
+  where _timescaledb_functions.chunk_status(chunk::regclass) & 4 <> 0) frozen
 """
+THAW = f"select _timescaledb_functions.unfreeze_chunk(chunk::regclass) from {_FROZEN}"
+"""What the table's owner can do to write behind a seal all the same; where nothing is frozen, nothing."""
 YEAR = timedelta(days=365)
 STREAM = archive_stream("tidemill")
 assert market_data.retention is not None
@@ -125,15 +128,11 @@ class Archive:
 
     async def frozen(self) -> list[str]:
         """Return the chunks that TimescaleDB keeps as they are."""
-        rows = await self.pool.fetch(
-            f"{_CHUNKS} where _timescaledb_functions.chunk_status(chunk::regclass) & 4 <> 0 order by chunk"
-        )
-        return [row["chunk"] for row in rows]
+        return [row[0] for row in await self.pool.fetch(f"select chunk from {_FROZEN} order by chunk")]
 
     async def thaw(self) -> None:
-        """Take back what freezes sealed chunks, as the table's owner could, to write behind a seal all the same."""
-        for chunk in await self.frozen():
-            await self.pool.execute("select _timescaledb_functions.unfreeze_chunk($1::text::regclass)", chunk)
+        """Take back what freezes sealed chunks."""
+        await self.pool.execute(THAW)
 
     async def slices(self) -> list[Slice]:
         """Return the registry."""

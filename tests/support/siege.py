@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import asyncpg
 import duckdb
+import pytest
 
 from tests.support.archiving import Archive
 from tests.support.commands import Harness, base, create_lanes
@@ -216,14 +217,14 @@ class Siege:
         connection = await asyncpg.connect(self.world.database)
         command_id = str(uuid4())
         transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute(_INSERT, self.at(day), "HOLDER", 2.5, command_id)
 
         async def commit() -> None:
             await transaction.commit()
             self.acknowledged.append(command_id)
 
         try:
+            await transaction.start()
+            await connection.execute(_INSERT, self.at(day), "HOLDER", 2.5, command_id)
             yield commit
         finally:
             await connection.close()
@@ -233,7 +234,17 @@ class Siege:
         return bool(await self.world.pool.fetch(_WAITERS))
 
     async def meets(self, day: int, *, within: bool) -> None:
-        """Have a round meet a stranger's open transaction, which commits while the round waits or behind it."""
+        """Have a round meet a stranger's open transaction, which commits while the round waits or behind it.
+
+        Where the chunk is frozen he is turned away instead.
+        """
+        sealed = await self.of_day(day)
+        if sealed is not None and sealed.chunk in await self.world.frozen():
+            with pytest.raises(asyncpg.FeatureNotSupportedError, match="frozen chunk"):
+                async with self.holding(day):
+                    pass
+            self.refused["stranger"] += 1
+            return
         async with self.holding(day) as commit:
             going = asyncio.create_task(self.round())
             if within:

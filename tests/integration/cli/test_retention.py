@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.archiving import THAW
 from tests.support.installation import Installation, installation_on
 from tests.support.waiting import eventually_blocking
 from tidemill.devstack import Stack
@@ -154,6 +155,7 @@ def test_restored_ranges_leave_when_their_days_are_over_unless_somebody_changed_
 ) -> None:
     (first, *_) = archiving.fetch("select chunk from tm.archive order by range_start limit 1")
     archiving.execute(
+        THAW,
         f"update {first[0]} set price = price + 1",
         "update tm.archive set restore_until = now() - interval '1 minute'",
     )
