@@ -1,4 +1,4 @@
-"""Reads rows as Arrow batches, by ADBC: some ten times quicker than rows as Python objects. Synchronous."""
+"""Reads rows as Arrow batches, by ADBC: no value becomes a Python object. Synchronous."""
 
 from __future__ import annotations
 
