@@ -15,7 +15,9 @@ def ours(name: str | None, kind: str, _parents: object) -> bool:
 
 
 context.configure(
-    connection=context.config.attributes["connection"],
+    connection=context.config.attributes.get("connection"),  # none: the SQL is only written down
+    dialect_name="postgresql",
+    literal_binds=context.is_offline_mode(),
     on_version_apply=context.config.attributes["on_version_apply"],
     version_table=context.config.attributes["version_table"],
     version_table_schema="public",

@@ -66,6 +66,11 @@ async def demand_migrations(deployment: Deployment) -> None:
     await migrations.check(settings.dsn(), locations=_locations(deployment), tls=database_tls(settings))
 
 
+def migration_sql(deployment: Deployment) -> str:
+    """Return the SQL that `migrate` runs on an empty database, for a person to read; nothing is connected to."""
+    return migrations.upgrade_sql(_locations(deployment))
+
+
 def draft_revision(deployment: Deployment, aggregate: str, about: str) -> Path:
     """Begin a revision of a context's migrations, at their end; return its file, which carries the rules to keep.
 

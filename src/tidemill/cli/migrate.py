@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "tidemill migrate",
     "tidemill migrate --status",
+    "tidemill migrate --sql > migrations.sql",
     "tidemill migrate --to market_data@head",
     "tidemill migrate --down market_data@base",
     "tidemill migrate --new market-data --about 'Add the spread'",
@@ -22,6 +23,7 @@ EXAMPLES = examples(
 
 
 def migrate(
+    *,
     to: Annotated[
         list[str] | None, typer.Option(help="Only so far: a revision, or BRANCH@head. May be repeated.")
     ] = None,
@@ -30,6 +32,12 @@ def migrate(
         typer.Option(help="Undo down to here (BRANCH@base, a revision), with all data in its tables."),
     ] = None,
     show: Annotated[bool, typer.Option("--status", help="Only show what is applied.")] = False,
+    sql: Annotated[
+        bool,
+        typer.Option(
+            "--sql", help="Only print what is run on an empty database, as SQL; connect to nothing."
+        ),
+    ] = False,
     new: Annotated[
         str | None, typer.Option(metavar="AGGREGATE", help="Only begin a new revision of its context.")
     ] = None,
@@ -47,6 +55,9 @@ def migrate(
     deployment = session.deployment()
     if show:
         _show(as_json)
+        return
+    if sql:
+        typer.echo(preparation.migration_sql(deployment), nl=False)
         return
     if new is not None:
         _begin(new, about)

@@ -10,6 +10,7 @@ that a service can tell that all of its own are there while a newer version has 
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import alembic.command
+from alembic import op
 from alembic.config import Config
 from alembic.runtime.migration import MigrationInfo as AlembicStep
 from sqlalchemy import Connection, text
@@ -117,6 +119,14 @@ async def upgrade(
     """
     run = _Run(alembic.command.upgrade, targets, locations, on_step)
     return await run.on(url, tls, limits or Limits())
+
+
+def upgrade_sql(locations: Iterable[Path] = ()) -> str:
+    """Return the SQL that `upgrade` would run on a database without any revision. Nothing is connected to.
+
+    Raises: `ContractError` for revisions that do not fit.
+    """
+    return _Run(alembic.command.upgrade, ["heads"], locations, None).written()
 
 
 async def downgrade(
@@ -223,6 +233,13 @@ class _Run:
             await run_migrations(url, tls, limits, guard, self._work)
         return self._steps
 
+    def written(self) -> str:
+        self._config.output_buffer = script = io.StringIO(f"{_CREATE_HISTORY.strip()};\n\n")
+        script.seek(0, io.SEEK_END)
+        self._config.attributes.update(version_table=VERSION_TABLE, on_version_apply=self._record)
+        alembic.command.upgrade(self._config, self._targets[0], sql=True)
+        return script.getvalue()
+
     def _work(self, connection: Connection) -> None:
         self._config.attributes.update(
             connection=connection, version_table=VERSION_TABLE, on_version_apply=self._record
@@ -232,13 +249,13 @@ class _Run:
 
     def _record(self, *, ctx: Any, step: AlembicStep, heads: set[str], run_args: dict[str, Any]) -> None:
         """Keep the history, in the transaction of the revision itself."""
-        del heads, run_args
+        del ctx, heads, run_args
         revision: Any = step.up_revision
         if step.is_upgrade:
             what = {"id": revision.revision, "branch": branch_of(revision), "what": described(revision)}
-            ctx.connection.execute(_APPLIED, what)
+            op.execute(_APPLIED.bindparams(**what))
         else:
-            ctx.connection.execute(_UNDONE, {"id": revision.revision})
+            op.execute(_UNDONE.bindparams(id=revision.revision))
         done = Step(revision.revision, described(revision), "up" if step.is_upgrade else "down")
         self._steps.append(done)
         if self._on_step is not None:

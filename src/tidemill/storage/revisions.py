@@ -89,6 +89,10 @@ def run_script(sql: str) -> None:
 
     `op.execute` cannot: the driver prepares what it is given, and a prepared statement is one statement.
     """
+    if op.get_context().as_sql:
+        whole = sql.strip()
+        op.get_context().impl.static_output(whole if whole.endswith(";") else f"{whole};")
+        return
     connection = op.get_bind()
     connection.execute(
         text("select 1")

@@ -23,6 +23,18 @@ def test_migrations_go_up_down_and_up_again(installation: Installation) -> None:
     assert again.err == "Next: tidemill topics create\n"
 
 
+def test_the_sql_of_all_migrations_can_be_read_without_a_database(installation: Installation) -> None:
+    nowhere = {"TIDEMILL_DATABASE_URL": "postgresql://u@127.0.0.1:1/x"}
+    told = Installation(dict(installation.environment) | nowhere, installation.folder)("migrate", "--sql")
+    assert told.err == ""
+    assert "create table public.market_data (" in told.out
+    assert (
+        told.out.count("BEGIN;")
+        == told.out.count("COMMIT;")
+        == len(installation("migrate", "--status", "--json").json())
+    )
+
+
 def test_undoing_asks_before_data_is_deleted(installation: Installation) -> None:
     installation("migrate", "--down", "market_data@base", stdin="n\n", expect=1)
     assert installation("migrate", "--json").json() == []

@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
-from tests.support.databases import fetch
+from tests.support.databases import execute, fetch
 from tests.support.waiting import eventually
 from tidemill.app.contexts import load_contexts
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, Unavailable, UsageError
 from tidemill.storage import migrations
 from tidemill.storage.migration_session import Limits, MigrationBlocked, MigrationFailed
-from tidemill.storage.migrations import NotMigrated, Step, check, downgrade, status, upgrade
+from tidemill.storage.migrations import NotMigrated, Step, check, downgrade, status, upgrade, upgrade_sql
 from tidemill.storage.revisions import draft
 
 MARKET_DATA = ["market_data_0001", "market_data_0002"]
@@ -44,6 +44,17 @@ def names(steps: list[Step]) -> list[str]:
 
 def objects(url: str) -> set[str]:
     return {row["object"] for row in fetch(url, OBJECTS)}
+
+
+def recorded(url: str) -> list[list[str]]:
+    """What both version tables say, without times and logins."""
+    return [
+        sorted(row[0] for row in fetch(url, f"select {what} from public.{table}"))
+        for what, table in (
+            ("version_num", "tidemill_version"),
+            ("concat_ws(' ', revision, branch, description)", "tidemill_migration"),
+        )
+    ]
 
 
 def revision(folder: Path, number: int, body: str, *, branch: str = "sensor_reading") -> None:
@@ -314,3 +325,11 @@ def test_every_declared_guard_exists(database: str) -> None:
     }
     query = "select indexrelid::regclass::text as name from pg_index where indisunique"
     assert guards <= {row["name"] for row in fetch(database, query)}
+
+
+async def test_what_is_written_down_makes_the_same_database(empty_database: str, database: str) -> None:
+    execute(empty_database, upgrade_sql())
+    assert recorded(empty_database) == recorded(database)
+    assert objects(empty_database) == objects(database)
+    await check(empty_database)
+    assert await upgrade(empty_database) == []
