@@ -1,7 +1,8 @@
 """`python -m benchmarks.archive_live`: what those who write and read notice of an archive that is under way.
 
     insert    5,000 rows/s into the hypertable, 50 to a transaction, each as a batch does it: the table's mutex, then
-              COPY. Alone and while `serve retention` and a throttled `serve archiver` work, in turns.
+              COPY. Alone and while `serve retention` and `serve archiver` work, both held back to `--bytes-per-s`, in
+              turns that change places (AB, BA, AB, ...). A turn in which no chunk leaves does not count: it fails.
     read      two readers without pause: the newest quote of a symbol, and all rows of one, in every chunk. Alone, and
               while 100 chunks are sealed, copied, verified and dropped.
 
@@ -158,16 +159,16 @@ async def _prepare(where: Arena, days: int, rows: int) -> None:
 
 
 @contextmanager
-def _archiving(where: Arena, lake: Path, bytes_per_s: int | None, nice: int) -> Iterator[None]:
+def _archiving(where: Arena, lake: Path, bytes_per_s: int | None) -> Iterator[None]:
     env = os.environ | hops.environment(where)
     env |= {"TIDEMILL_LAKE_ROOT": str(lake), "TIDEMILL_RETENTION_AS_OF": AS_OF}
     if bytes_per_s is not None:
-        env["TIDEMILL_ARCHIVER_MAX_BYTES_PER_SECOND"] = str(bytes_per_s)
-    command = ["nice", "-n", str(nice), sys.executable, "-m", "tidemill", "serve"]
-    serving = [
-        subprocess.Popen([*command, what], env=env, stderr=subprocess.DEVNULL)
-        for what in ("retention", "archiver")
-    ]
+        env["TIDEMILL_RETENTION_MAX_BYTES_PER_SECOND"] = str(bytes_per_s)
+    command = [sys.executable, "-m", "tidemill", "serve"]
+    with (lake / "log").open("ab") as log:
+        serving = [
+            subprocess.Popen([*command, what], env=env, stderr=log) for what in ("retention", "archiver")
+        ]
     try:
         yield
     finally:
@@ -198,15 +199,10 @@ async def _phase(where: Arena, kind: str, seconds: float) -> dict[str, Any]:
 async def inserts(where: Arena, options: argparse.Namespace, lake: Path) -> dict[str, Any]:
     """Measure live inserts alone and beside a throttled archive, in turns."""
     await _prepare(where, options.days, options.rows)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"throttle": {"bytes per s": options.bytes_per_s}}
     for turn in range(1, options.rounds + 1):
-        found[f"alone {turn}"] = await _phase(where, "write", options.seconds)
-        before = await _count(where, _LEFT)
-        with _archiving(where, lake, options.bytes_per_s, options.nice):
-            await _count(where, _LEFT, before + 1, 60)
-            before = await _count(where, _LEFT)
-            found[f"archiving {turn}"] = await _phase(where, "write", options.seconds)
-            found[f"archiving {turn}"]["chunks meanwhile"] = await _count(where, _LEFT) - before
+        for when in ("alone", "archiving") if turn % 2 else ("archiving", "alone"):
+            found[f"{when} {turn}"] = await _turn(where, options, lake, archiving=when == "archiving")
     medians = {
         when: statistics.median(
             found[f"{when} {turn}"]["insert"]["p99"] for turn in range(1, options.rounds + 1)
@@ -217,11 +213,25 @@ async def inserts(where: Arena, options: argparse.Namespace, lake: Path) -> dict
     return found
 
 
+async def _turn(where: Arena, options: argparse.Namespace, lake: Path, *, archiving: bool) -> dict[str, Any]:
+    if not archiving:
+        return await _phase(where, "write", options.seconds)
+    before = await _count(where, _LEFT)
+    with _archiving(where, lake, options.bytes_per_s):
+        await _count(where, _LEFT, before + 1, 60)
+        before = await _count(where, _LEFT)
+        found = await _phase(where, "write", options.seconds)
+        left = await _count(where, _LEFT) - before
+    if not left:
+        raise SystemExit("no chunk left meanwhile:\n" + (lake / "log").read_text()[-2_000:])
+    return found | {"chunks meanwhile": left}
+
+
 async def reads(where: Arena, options: argparse.Namespace, lake: Path) -> dict[str, Any]:
     """Measure readers alone, and while every chunk leaves."""
     await _prepare(where, options.chunks, options.chunk_rows)
     found = {"alone": await _phase(where, "read", options.seconds)}
-    with _archiving(where, lake, None, options.nice):
+    with _archiving(where, lake, None):
         await _count(where, _BEGUN, 1, 60)
         child = Child("read", where.database_url)
         began = time.monotonic()
@@ -261,7 +271,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.archive_live", description=__doc__)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--only", choices=("insert", "read"))
-    parser.add_argument("--seconds", type=float, default=15, help="length of a phase (default %(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=15,
+        help="length of a phase: 100 transactions each (default %(default)s)",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="turns of the inserts (default %(default)s)")
     parser.add_argument(
         "--days", type=int, default=200, help="chunks to archive beside inserts (default %(default)s)"
@@ -272,9 +287,6 @@ def main() -> None:
         "--chunks", type=int, default=100, help="chunks to drop beside readers (default %(default)s)"
     )
     parser.add_argument("--chunk-rows", type=int, default=10_000, help="rows of each (default %(default)s)")
-    parser.add_argument(
-        "--nice", type=int, default=0, help="of the archive's processes (default %(default)s)"
-    )
     options = parser.parse_args()
     asyncio.run(_child(*options.child) if options.child else _main(options))
 

@@ -63,6 +63,12 @@ def test_rows_come_in_batches_that_say_their_size(world: World) -> None:
     assert all(0 < batch.nbytes < 1 << 20 for batch in batches)
 
 
+def test_batches_are_no_larger_than_asked_for(world: World) -> None:
+    batches = list(world.reader.read(MANY, 4_096))
+    assert sum(world.count(batch) for batch in batches) == 100_000
+    assert all(0 < batch.nbytes < 8_192 for batch in batches)
+
+
 def test_no_rows_are_no_fault(world: World) -> None:
     assert sum(world.count(batch) for batch in world.reader.read("select 1 as n where false")) == 0
 

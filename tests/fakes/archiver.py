@@ -115,7 +115,7 @@ class MemoryReader:
         self.reads: list[str] = []
         self.ended: list[str] = []
 
-    def read(self, read_sql: str) -> Generator[Rows, None, None]:
+    def read(self, read_sql: str, batch_bytes: int | None = None) -> Generator[Rows, None, None]:
         self.reads.append(read_sql)
         if read_sql not in self.answers:
             raise ContractError(f"the server refuses {read_sql}")
@@ -123,9 +123,14 @@ class MemoryReader:
             for batch in self.answers[read_sql]:
                 if isinstance(batch, Exception):
                     raise batch
-                yield batch
+                yield from _pieces(batch, batch_bytes)
         finally:
             self.ended.append(read_sql)
+
+
+def _pieces(batch: Rows, batch_bytes: int | None) -> list[Rows]:
+    rows = max(1, (batch_bytes or batch.nbytes) // 100)
+    return [Rows(batch.rows[start : start + rows]) for start in range(0, len(batch.rows), rows)] or [batch]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tidemill.app.connections import DatabaseProbe, kafka_connection, libpq_url,
 from tidemill.app.deployment import Deployment
 from tidemill.app.health import Probe
 from tidemill.app.lake import open_lake
-from tidemill.app.process import owner_name, run_process
+from tidemill.app.process import owner_name, run_process, step_back
 from tidemill.archiver.archiver import Archiver
 from tidemill.archiver.copying import Copier
 from tidemill.catalog.schemas import load_messages
@@ -34,6 +34,7 @@ def serve_archiver(deployment: Deployment) -> int:
     async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
         return await archiver_jobs(shared, deployment)
 
+    step_back()
     return run_process("archiver", deployment.settings, assemble, archiver_probes(deployment.settings))
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from tidemill.archiver.pacing import Pace
 from tidemill.domain.archive import CopyPart, LakeColumn, LakeFile, Measured, SliceId
 from tidemill.domain.digests import DIGEST_VERSION
 from tidemill.domain.errors import CopyError, UsageError
@@ -24,8 +25,13 @@ class LakeCopies:
         """`reader` knows the roots."""
         self._reader = reader
 
-    def measure(self, wanted: Sequence[Wanted], time_column: str) -> Mapping[SliceId, Measured]:
+    def measure(
+        self, wanted: Sequence[Wanted], time_column: str, bytes_per_s: int | None = None
+    ) -> Mapping[SliceId, Measured]:
         """See `CopyReader`."""
+        if bytes_per_s is not None:
+            slow = LakeCopies(self._reader.held_back(Pace(bytes_per_s)))
+            return slow.measure(wanted, time_column)
         columns = wanted[0].slice.columns
         copy = wanted[0].copy
         if copy.files or not copy.location:

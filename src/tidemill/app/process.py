@@ -42,6 +42,9 @@ CUT_OFF_S: Final = 3.0
 CUT_OFF_ANYWAY_S: Final = 6.0
 """How long after the signal the database is cut off in any case: a statement may wait for a lock until the end."""
 
+NICENESS: Final = 10
+"""Of processes that can wait: where the cores are short, others get nine times as much of them."""
+
 _YOUNG_OBJECTS = 50_000
 
 _LONGEST_NAME_BYTES = 63  # PostgreSQL cuts application names there
@@ -71,6 +74,11 @@ def run_process(name: str, settings: Settings, assemble: Assemble, probes: Seque
     if process.error is not None:
         raise process.error
     return code
+
+
+def step_back() -> None:
+    """Let the other processes of this machine go first. Call it before there are threads: they inherit it."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def calm_collector() -> None:

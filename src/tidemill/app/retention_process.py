@@ -16,7 +16,7 @@ from tidemill.app.deployment import Deployment, Part
 from tidemill.app.health import Probe
 from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.preparation import demand_migrations
-from tidemill.app.process import owner_name, run_process
+from tidemill.app.process import owner_name, run_process, step_back
 from tidemill.clock import SystemClock
 from tidemill.commands.orders import OrderWriter
 from tidemill.domain.errors import Fenced, TransientError, UsageError
@@ -107,6 +107,7 @@ def serve_retention(deployment: Deployment) -> int:
     async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
         return await retention_jobs(shared, deployment)
 
+    step_back()
     return run_process("retention", deployment.settings, assemble, retention_probes(deployment))
 
 
@@ -195,10 +196,16 @@ async def retention_jobs(
 
 def policies_of(deployment: Deployment) -> list[Retention]:
     """Return the policies as they hold now: a rehearsal with a time of its own does not wait for quiet."""
-    found = list(deployment.policies.values())
-    if deployment.settings.retention.as_of is None:
+    settings = deployment.settings.retention
+    found = [_held_back(each, settings.max_bytes_per_second) for each in deployment.policies.values()]
+    if settings.as_of is None:
         return found
     return [replace(each, quiet=timedelta(0)) for each in found]
+
+
+def _held_back(policy: Retention, bytes_per_s: int | None) -> Retention:
+    rates = [rate for rate in (policy.bytes_per_s, bytes_per_s) if rate is not None]
+    return replace(policy, bytes_per_s=min(rates, default=None))
 
 
 class _Running:

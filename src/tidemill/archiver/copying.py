@@ -133,7 +133,7 @@ class Copier:
 
     def _copy(self, plan: Plan, task: Task, pace: Pace) -> Copy:
         before = pace.bytes_passed
-        with closing(self.reader.read(task.read_sql)) as batches:
+        with closing(self.reader.read(task.read_sql, pace.piece_bytes)) as batches:
             copy = self.lake.write(
                 task.slice, plan.event.event_id, plan.columns, plan.time_column, pace.through(batches)
             )

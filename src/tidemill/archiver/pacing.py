@@ -1,12 +1,18 @@
-"""How fast rows may be read, and how a copy in a worker thread is told to end."""
+"""How fast rows may be read, and how work in a thread is told to end."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
 
 from tidemill.archiver.ports import Batch
+
+T = TypeVar("T", bound=Batch)
+
+_PIECES_PER_S: Final = 16
+_LEAST_BYTES: Final = 64 << 10
 
 
 class Interrupted(Exception):
@@ -26,6 +32,11 @@ class Pace:
         self._free_s = 0.0
         self.bytes_passed = 0
 
+    @property
+    def piece_bytes(self) -> int | None:
+        """Return how large a batch should be: many small ones a second, no burst and a long pause. None: any size."""
+        return None if self._rate is None else max(self._rate // _PIECES_PER_S, _LEAST_BYTES)
+
     def interrupt(self) -> None:
         """End the copy at its next batch, or in its pause."""
         self._interrupted.set()
@@ -35,7 +46,7 @@ class Pace:
         if self._interrupted.is_set():
             raise Interrupted
 
-    def through(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def through(self, batches: Iterator[T]) -> Iterator[T]:
         """Yield the batches, none earlier than the rate allows after the ones before it."""
         for batch in batches:
             self._wait(batch.nbytes)

@@ -81,8 +81,10 @@ class Batch(Protocol):
 class ChunkReader(Protocol):
     """Reads rows from the database, with a login that may only read."""
 
-    def read(self, read_sql: str) -> Generator[Batch, None, None]:
-        """Yield the rows of a query, of one snapshot, in batches of some megabytes. Close it to end early.
+    def read(self, read_sql: str, batch_bytes: int | None = None) -> Generator[Batch, None, None]:
+        """Yield the rows of a query, of one snapshot, in batches. Close it to end early.
+
+        `batch_bytes`: about how large batches may become; None leaves it to the reader.
 
         Raises:
             Unavailable: the database is away, or went away.

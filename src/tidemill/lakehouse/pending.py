@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from tidemill.lakehouse.places import Place
+
+_UNSYNCED_BYTES: Final = 16 << 20
+"""So much goes to disk at a time: a whole file at its end would hold up the commits of a database beside it."""
 
 
 class PendingFile:
@@ -18,6 +21,7 @@ class PendingFile:
         """Begin it; what was at `place` before stays until `commit`."""
         self.place = place
         self.size_bytes = 0
+        self._unsynced_bytes = 0
         self._hash = hashlib.sha256()
         self._temporary = _beside(Path(place.path)) if place.is_local else None
         self._file: Any  # a file, or fsspec's, which can also be committed
@@ -43,6 +47,11 @@ class PendingFile:
         self._hash.update(view)
         self._file.write(view)
         self.size_bytes += view.nbytes
+        self._unsynced_bytes += view.nbytes
+        if self._temporary is not None and self._unsynced_bytes >= _UNSYNCED_BYTES:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._unsynced_bytes = 0
         return view.nbytes
 
     def flush(self) -> None:

@@ -6,7 +6,8 @@ import hashlib
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from copy import copy
+from typing import IO, Any, Final, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +22,35 @@ from tidemill.lakehouse.places import Place, allowed, reading
 from tidemill.lakehouse.spans import Bounds, Spans
 
 _BATCH_ROWS: Final = 65_536
+_SLOW_BATCH_ROWS: Final = 4_096
+"""Many small ones a second, rather than a burst and a long pause."""
+
 _BUFFER_BYTES: Final = 1 << 20
+
+
+class Sized(Protocol):
+    """Something that takes memory: rows, or a piece of a file."""
+
+    @property
+    def nbytes(self) -> int:
+        """How much."""
+        ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
+class Brake(Protocol):
+    """Holds reading back, as `archiver.pacing.Pace` does."""
+
+    @property
+    def piece_bytes(self) -> int | None:
+        """How much to read at a time; None: nothing is held back."""
+        ...
+
+    def through(self, batches: Iterator[T]) -> Iterator[T]:
+        """Let what was read pass at the rate."""
+        ...
 
 
 class Split(NamedTuple):
@@ -37,6 +66,13 @@ class LakeReader:
     def __init__(self, roots: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
         """`options` are fsspec's; they go with every root that is no folder of this machine."""
         self._roots = tuple(Place.of_root(root, options) for root in roots)
+        self._brake: Brake | None = None
+
+    def held_back(self, brake: Brake) -> LakeReader:
+        """Return a reader of the same roots that reads no faster than that."""
+        reader = copy(self)
+        reader._brake = brake  # noqa: SLF001  its own class
+        return reader
 
     def read_back(
         self,
@@ -69,7 +105,7 @@ class LakeReader:
         digests = [Digest(columns, time_column) for _ in bounds]
         outside = 0
         for place in self._parquet_files(path):
-            for batch in _batches(place, columns):
+            for batch in _batches(place, columns, self._brake):
                 for number, rows in spans.split(batch):
                     if number is None:
                         outside += rows.num_rows
@@ -88,7 +124,7 @@ class LakeReader:
         places = [allowed(file, self._roots) for file in files]
         spans = None if bounds is None else Spans(columns, time_column, [bounds])
         for place in places:
-            for batch in _batches(place, columns):
+            for batch in _batches(place, columns, self._brake):
                 if spans is None:
                     yield batch
                 else:
@@ -124,7 +160,7 @@ class LakeReader:
                     return f"it has {size} bytes, not {file.size_bytes}"
                 _demand_parquet(place)  # hashing a disk's worth of zeros would take hours
                 with place.open() as opened:
-                    while piece := opened.read(_BUFFER_BYTES):
+                    for piece in _braked(_pieces(opened), self._brake):
                         found.update(piece)
         except CopyError as error:
             return error.detail
@@ -157,15 +193,28 @@ def _is_data(path: str, top: str) -> bool:
     return path == top or (path.lower().endswith((".parquet", ".parq")) and not hidden)
 
 
-def _batches(place: Place, columns: Sequence[LakeColumn]) -> Iterator[pa.RecordBatch]:
+def _pieces(opened: IO[bytes]) -> Iterator[memoryview]:
+    while piece := opened.read(_BUFFER_BYTES):
+        yield memoryview(piece)
+
+
+def _braked(read: Iterator[T], brake: Brake | None) -> Iterator[T]:
+    return read if brake is None else brake.through(read)
+
+
+def _batches(place: Place, columns: Sequence[LakeColumn], brake: Brake | None) -> Iterator[pa.RecordBatch]:
     """Yield a file's rows; its pages' checksums are verified where it has any."""
+    slow = brake is not None and brake.piece_bytes is not None
     with reading(place.url), _opened(place) as source:
         file = pq.ParquetFile(
             source, page_checksum_verification=True, pre_buffer=False, buffer_size=_BUFFER_BYTES
         )
         with _as_copy_error(place):
             check_schema(file.schema_arrow, columns)
-        for raw in file.iter_batches(_BATCH_ROWS, columns=[column.name for column in columns]):
+        names = [column.name for column in columns]
+        rows = _SLOW_BATCH_ROWS if slow else _BATCH_ROWS
+        # who is held back takes one core at most
+        for raw in _braked(file.iter_batches(rows, columns=names, use_threads=not slow), brake):
             with _as_copy_error(place):
                 batch = conform(raw, columns)
             yield batch

@@ -118,12 +118,17 @@ class ArchiveStore(Protocol):
         """Return all that is known of a table."""
         ...
 
-    async def shape(self, which: Slice) -> tuple[tuple[LakeColumn, ...], tuple[Refusal, ...]]:
-        """Return the columns of a copy, and what no copy can hold: by type, and by the values that are there."""
+    async def shape(
+        self, which: Slice, bytes_per_s: int | None = None
+    ) -> tuple[tuple[LakeColumn, ...], tuple[Refusal, ...]]:
+        """Return the columns of a copy, and what no copy can hold: by type, and by the values that are there.
+
+        `bytes_per_s`: the fastest that rows are read; None: as fast as the server can.
+        """
         ...
 
-    async def measure(self, which: Slice, time_column: str) -> Measured:
-        """Measure a sealed slice's rows, from one snapshot."""
+    async def measure(self, which: Slice, time_column: str, bytes_per_s: int | None = None) -> Measured:
+        """Measure a sealed slice's rows, from one snapshot, read no faster than that."""
         ...
 
     def read_sql(self, which: Slice) -> str:
@@ -142,8 +147,10 @@ class Wanted:
 class CopyReader(Protocol):
     """Reads copies with our own credentials, only below allowed roots. Synchronous: call it from a thread."""
 
-    def measure(self, wanted: Sequence[Wanted], time_column: str) -> Mapping[SliceId, Measured]:
-        """Measure the copies of slices of one event that are at the same place.
+    def measure(
+        self, wanted: Sequence[Wanted], time_column: str, bytes_per_s: int | None = None
+    ) -> Mapping[SliceId, Measured]:
+        """Measure the copies of slices of one event that are at the same place, read no faster than `bytes_per_s`.
 
         Raises:
             CopyError: the copy is missing, damaged, refused, or not of these columns.

@@ -349,6 +349,11 @@ class RetentionSettings(Group):
     as_of: AwareDatetime | None = Field(
         None, description="the time that ages are counted to, for a rehearsal; empty: now"
     )
+    max_bytes_per_second: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="the fastest that rows are measured, copied and read back, in bytes in memory; a context may ask "
+        "for less",
+    )
 
 
 class ArchiverSettings(Group):

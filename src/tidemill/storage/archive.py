@@ -206,17 +206,25 @@ class ArchiveDatabase:
                 tuple(await registry.holds(table)),
             )
 
-    async def shape(self, which: Slice) -> tuple[tuple[LakeColumn, ...], tuple[Refusal, ...]]:
+    async def shape(
+        self, which: Slice, bytes_per_s: int | None = None
+    ) -> tuple[tuple[LakeColumn, ...], tuple[Refusal, ...]]:
         """See `ArchiveStore`."""
         async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
             columns, refused = await measuring.columns_of(borrowed, which.id.table)
-            values = () if refused else await measuring.preflight(borrowed, columns, source_of(which))
-            return columns, (*refused, *values)
+            if refused:
+                return columns, tuple(refused)
+            source = source_of(which)
+            values = await measuring.preflight(borrowed, columns, source, bytes_per_s=bytes_per_s)
+            return columns, tuple(values)
 
-    async def measure(self, which: Slice, time_column: str) -> Measured:
+    async def measure(self, which: Slice, time_column: str, bytes_per_s: int | None = None) -> Measured:
         """See `ArchiveStore`."""
         async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
-            return await measuring.measure(borrowed, which.columns, time_column, source_of(which))
+            source = source_of(which)
+            return await measuring.measure(
+                borrowed, which.columns, time_column, source, bytes_per_s=bytes_per_s
+            )
 
     def read_sql(self, which: Slice) -> str:
         """See `ArchiveStore`."""

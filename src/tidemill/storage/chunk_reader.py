@@ -30,11 +30,11 @@ class DatabaseChunks:
         self._batch_bytes = batch_bytes
         self._longest_s = longest_s
 
-    def read(self, read_sql: str) -> Generator[pa.RecordBatch, None, None]:
+    def read(self, read_sql: str, batch_bytes: int | None = None) -> Generator[pa.RecordBatch, None, None]:
         yield from read(
             self._dsn,
             read_sql,
-            batch_bytes=self._batch_bytes,
+            batch_bytes=min(batch_bytes or self._batch_bytes, self._batch_bytes),
             timeout_s=self._longest_s,
             application_name=self._application_name,
         )

@@ -55,6 +55,9 @@ _HASHED: Final = {
     LakeType.INSTANT: "timestamptz_send({})",
 }
 
+_SAMPLE: Final = 200
+"""Rows from which the width of all is guessed."""
+
 _DIGEST: Final = """
 select row_count, '{version}:' || lpad(to_hex(
         (case when low >= 9223372036854775808 then low - 18446744073709551616 else low end)::int8), 16, '0')
@@ -65,11 +68,24 @@ from (
         {least} as min_time, {greatest} as max_time
     from (
         select {time} as at, hash_record_extended(row(int8send(hash_record_extended(row({hashed}), 0))), 0) as hash
+            {pauses}
         from {source} as source
         offset 0  -- a fence: without it each aggregate would hash every row again
     ) as hashes
 ) as sums
 """
+
+
+class Pauses(NamedTuple):
+    """A scan that stops now and then: for `pause_s` behind every so many rows."""
+
+    every_rows: int
+    pause_s: float
+
+    def sql(self) -> str:
+        """Return the expression that pauses; it is volatile, so that no plan leaves it out."""
+        due = f"(row_number() over ()) % {self.every_rows} = 0"
+        return f"case when {due} then pg_sleep({self.pause_s:.6f}) end as paused"
 
 
 class Check(NamedTuple):
@@ -100,14 +116,23 @@ def preflight_checks(columns: Sequence[LakeColumn]) -> list[Check]:
     return [check for column in columns if not column.by_text for check in _checks(column)]
 
 
-def preflight_sql(columns: Sequence[LakeColumn], source: str) -> str | None:
+def preflight_sql(columns: Sequence[LakeColumn], source: str, pauses: Pauses | None = None) -> str | None:
     """Return a SELECT of one row that counts the values that cannot be held; None if every value can."""
     checks = preflight_checks(columns)
     counts = ", ".join(f"count(*) filter (where {check.condition})" for check in checks)
+    if pauses is not None:
+        source = f"(select *, {pauses.sql()} from {source} as unpaced offset 0)"
     return f"select {counts} from {source} as source" if checks else None
 
 
-def digest_sql(columns: Sequence[LakeColumn], time_column: str, source: str) -> str:
+def width_sql(source: str) -> str:
+    """Return a SELECT of the mean width of some rows in bytes, NULL if there is none."""
+    return f"select avg(pg_column_size(few.*)) from (select * from {source} as source limit {_SAMPLE}) as few"
+
+
+def digest_sql(
+    columns: Sequence[LakeColumn], time_column: str, source: str, pauses: Pauses | None = None
+) -> str:
     """Return a SELECT of one row `row_count, digest, min_time, max_time`, as `Measured`, in one scan."""
     time = next(column for column in columns if column.name == time_column)
     return _DIGEST.format(
@@ -116,6 +141,7 @@ def digest_sql(columns: Sequence[LakeColumn], time_column: str, source: str) -> 
         greatest=_instant("max(at)", time.type),
         time=value_sql(time),
         hashed=", ".join(hashed_sql(column) for column in columns),
+        pauses="" if pauses is None else f", {pauses.sql()}",
         source=source,
     )
 

@@ -14,12 +14,16 @@ from tidemill.domain.archive import LakeColumn, Measured, Refusal
 from tidemill.domain.digests import ROWS_VECTORS, VALUE_VECTORS, RowsVector, ValueVector
 from tidemill.domain.errors import ContractError
 from tidemill.storage import digesting
-from tidemill.storage.digesting import quoted
+from tidemill.storage.digesting import Pauses, quoted
 from tidemill.storage.fidelity import Attribute, Shape, shape_of
 from tidemill.storage.pool import Connection
 from tidemill.storage.statements import load_statements
 
 SCAN_TIMEOUT_S: Final = 3600.0
+PACED_TIMEOUT_S: Final = 24 * 3600.0
+"""For a scan that is held back to a rate: it takes hours."""
+
+_PAUSES_PER_S: Final = 16
 _GRACE_S: Final = 5.0  # the server's own deadline comes first, and says more
 
 _SQL = load_statements("archive_columns")
@@ -41,10 +45,14 @@ async def columns_of(connection: Connection, table: str) -> Shape:
 
 
 async def preflight(
-    connection: Connection, columns: Sequence[LakeColumn], source: str, *, timeout_s: float = SCAN_TIMEOUT_S
+    connection: Connection, columns: Sequence[LakeColumn], source: str, *, bytes_per_s: int | None = None
 ) -> list[Refusal]:
-    """Return the columns with values that no copy can hold, and how many; empty if all is well."""
-    statement = digesting.preflight_sql(columns, source)
+    """Return the columns with values that no copy can hold, and how many; empty if all is well.
+
+    `bytes_per_s`: the fastest that rows are read; None: as fast as the server can.
+    """
+    pauses, timeout_s = await _pauses(connection, source, bytes_per_s)
+    statement = digesting.preflight_sql(columns, source, pauses)
     if statement is None:
         return []
     counts = await _scan(connection, statement, timeout_s)
@@ -62,10 +70,24 @@ async def measure(
     time_column: str,
     source: str,
     *,
-    timeout_s: float = SCAN_TIMEOUT_S,
+    bytes_per_s: int | None = None,
 ) -> Measured:
-    """Measure the rows of a source in one scan. The transaction's `statement_timeout` is `timeout_s` from then on."""
-    return Measured(*await _scan(connection, digesting.digest_sql(columns, time_column, source), timeout_s))
+    """Measure the rows of a source in one scan, read no faster than `bytes_per_s`."""
+    pauses, timeout_s = await _pauses(connection, source, bytes_per_s)
+    statement = digesting.digest_sql(columns, time_column, source, pauses)
+    return Measured(*await _scan(connection, statement, timeout_s))
+
+
+async def _pauses(
+    connection: Connection, source: str, bytes_per_s: int | None
+) -> tuple[Pauses | None, float]:
+    """Return the pauses that hold a scan back to a rate, and how long it may take: what the rows weigh is a guess."""
+    if bytes_per_s is None:
+        return None, SCAN_TIMEOUT_S
+    width = (await _scan(connection, digesting.width_sql(source), SCAN_TIMEOUT_S))[0]
+    rows_per_s = bytes_per_s / float(width or 1)
+    every_rows = max(1, int(rows_per_s / _PAUSES_PER_S))
+    return Pauses(every_rows, every_rows / rows_per_s), PACED_TIMEOUT_S
 
 
 async def columns_with_values(
@@ -166,7 +188,11 @@ async def _scan(connection: Connection, statement: str, timeout_s: float) -> asy
     if not connection.is_in_transaction():
         raise RuntimeError("measuring pins settings for a transaction's length: there is none")
     await connection.execute(digesting.pin_settings_sql())
-    await connection.execute("select set_config('statement_timeout', $1, true)", str(int(timeout_s * 1000)))
+    # One core: who writes beside it needs the others more than the archive does.
+    await connection.execute(
+        "select set_config('statement_timeout', $1, true), set_config('max_parallel_workers_per_gather', '0', true)",
+        str(int(timeout_s * 1000)),
+    )
     row = await connection.fetchrow(statement, timeout=timeout_s + _GRACE_S)
     assert row is not None  # an aggregate without GROUP BY gives a row
     return row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import urllib.request
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from tests.support.archivers import Desk, request_for
 from tests.support.installation import Installation, Serving
 from tests.support.waiting import eventually, eventually_blocking
+from tidemill.app.process import NICENESS
 from tidemill.devstack import Stack
 from tidemill.domain.archival import ArchivalStatus
 from tidemill.lakehouse.iceberg import open_catalog
@@ -128,6 +130,7 @@ async def test_killed_after_the_last_upload_it_answers_with_what_is_there(
     before = copied.stat().st_mtime_ns
     with installation.serving("archiver") as serving:
         [answer, *_] = await desk.settled(1, 60)
+        assert os.getpriority(os.PRIO_PROCESS, serving.process.pid) >= NICENESS
         assert serving.stop() == 0
     assert answer.status is COMPLETED
     assert files(installation) == [copied]

@@ -320,8 +320,8 @@ class SlowReader(MemoryReader):
         self.on = threading.Event()
         self.reading = threading.Event()
 
-    def read(self, read_sql: str) -> Generator[Rows, None, None]:
-        batches = super().read(read_sql)
+    def read(self, read_sql: str, batch_bytes: int | None = None) -> Generator[Rows, None, None]:
+        batches = super().read(read_sql, batch_bytes)
         yield next(batches)
         self.reading.set()
         assert self.on.wait(10)

@@ -48,6 +48,12 @@ def test_time_that_was_not_used_is_not_saved_up() -> None:
     assert monotonic() - began >= 0.001
 
 
+def test_what_is_held_back_comes_in_small_pieces() -> None:
+    assert Pace(None).piece_bytes is None
+    assert Pace(16 << 20).piece_bytes == 1 << 20
+    assert Pace(1).piece_bytes == 64 << 10  # each one costs something too
+
+
 def test_what_is_interrupted_ends() -> None:
     pace = Pace(1)
     passing = pace.through(repeat(TEN))
