@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from tests.support.archive_rules import Rules
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalResult, ArchivalStatus
 from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
+from tidemill.retention.machine import READABLE
 from tidemill.retention.slices import Copy, Hold, Limits, Slice
 from tidemill.retention.transitions import HOLDABLE, Step
 
@@ -222,7 +223,7 @@ class Model:
                     yield Edge("begin to measure", _with(world, place, begun))
                 yield from self._store_measurement(world, place, begun)
             yield from self._store_measurement(world, place, cell)
-            if which.state is ArchiveState.CONFIRMED and which.copy is not None:
+            if which.state in READABLE and which.copy is not None:
                 content = self.content(world, place, which.copy.location)
                 if content >= 0:  # if there is no file: "quarantine" above
                     begun = cell._replace(reading=(self._intern(which.copy, self.copies), content))
@@ -289,7 +290,7 @@ class Model:
             if which.state is not ArchiveState.RESTORED or cell.chunk < 0:
                 continue
             found = measured(cell.chunk)
-            for at, operator in ((NOW, None), (NOW, "ada"), (AFTER_SEAL, None)):
+            for at, operator in ((NOW, None), (NOW, "ada"), (SOON, None)):
                 done = self._try("evict", cell.slice, at, found=found, holds=holds, operator=operator)
                 if done is not None:
                     yield Edge("evict", _with(world, place, cell._replace(chunk=NOTHING, slice=done[0])))

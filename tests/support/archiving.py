@@ -107,7 +107,8 @@ class Archive:
         await self.pool.execute(
             """
             update tm.archive set since = since - $1::interval, sealed_at = sealed_at - $1::interval,
-              deadline = deadline - $1::interval, restore_until = restore_until - $1::interval
+              deadline = deadline - $1::interval, restore_until = restore_until - $1::interval,
+              verified = verified || jsonb_build_object('at', (verified->>'at')::timestamptz - $1::interval)
             """,
             time,
         )

@@ -102,6 +102,8 @@ def evict(
     changed = _change(which, found, beside)
     if changed is not None:
         return Refused("CHANGED", f"{which.id} {changed}")
+    if which.verified is None or which.verified.is_old(at):
+        return Refused("OLD_PROOF", f"{which.id}: it is long ago that its copy was read; read it again")
     by, who = (Party.OPERATOR, operator) if operator else (Party.SERVICE, "service")
     return step(which, Action.EVICT, _S.DROPPED, at, by, who, restore_until=None, reason=None)
 

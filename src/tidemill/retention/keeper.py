@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from tidemill.clock import Clock
@@ -88,13 +89,10 @@ class ArchiveKeeper:
         """The database."""
         return self._store
 
-    async def read_back(self, wanted: Sequence[Wanted], policy: Retention) -> Mapping[SliceId, Measured]:
+    async def read_back(self, wanted: Sequence[Wanted], time_column: str) -> Mapping[SliceId, Measured]:
         """Measure copies in a thread. Raises as `CopyReader.measure`, and `Unavailable` if it takes too long."""
-        rate, timeout_s = policy.bytes_per_s, self._read_timeout_s
-        if rate is not None:  # as long as what it is held back to takes, and then some
-            timeout_s += 10 * sum(each.slice.size_bytes for each in wanted) / rate
-        read = partial(self._copies.measure, wanted, policy.time_column, rate)
-        return await in_thread(read, server="lake", timeout_s=timeout_s)
+        read = partial(self._copies.measure, wanted, time_column)
+        return await in_thread(read, server="lake", timeout_s=self._read_timeout_s)
 
     def now(self) -> datetime:
         """Return the time."""
@@ -132,19 +130,23 @@ class _Table:
         for which in self._overdue(facts.slices):
             async with self._trying(which):
                 await self._give_up(which)
-        for which in by_state[_S.VERIFIED]:
-            async with self._trying(which):
-                await self._drop(which)
-        await self._verify(by_state[_S.CONFIRMED])
+        expired = self._expired(by_state[_S.RESTORED])
+        ripe, doubtful = self._by_age_of_proof([*by_state[_S.VERIFIED], *chain.from_iterable(expired)])
+        for which in ripe:
+            if which.state is _S.VERIFIED:
+                async with self._trying(which):
+                    await self._drop(which)
+        await self._verify([*by_state[_S.CONFIRMED], *doubtful])
         await self._request_again([*by_state[_S.REQUESTED], *by_state[_S.COPYING]])
         for which in by_state[_S.SEALED]:
             async with self._trying(which):
                 await self._measure(which)
         if by_state[_S.SEALED]:
             await self._request()
-        for which in self._expired(by_state[_S.RESTORED]):
-            async with self._trying(which):
-                await self._evict(which)
+        for generations in expired:
+            if not set(generations) & set(doubtful):
+                async with self._trying(generations[0]):
+                    await self._evict(generations[0])
         await self._seal(facts)
 
     @asynccontextmanager
@@ -197,7 +199,7 @@ class _Table:
 
     async def _seal_one(self, which: Slice) -> None:
         """Look at the values first, while the range is open: what no copy can hold is named, and stays."""
-        columns, refused = await self._store.shape(which, self._policy.bytes_per_s)
+        columns, refused = await self._store.shape(which)
         async with self._transaction() as work:
             chosen = await self._store_step(work, machine.choose(which, work.at))
             if chosen is None:
@@ -218,10 +220,9 @@ class _Table:
     async def _measure(self, which: Slice) -> None:
         if which.sealed is not None:
             return
-        rate = self._policy.bytes_per_s
-        columns, refused = await self._store.shape(which, rate)  # again: it may have been altered since the seal
+        columns, refused = await self._store.shape(which)  # again: it may have been altered since the seal
         altered = replace(which, columns=columns)
-        found = None if refused else await self._store.measure(altered, self._policy.time_column, rate)
+        found = None if refused else await self._store.measure(altered, self._policy.time_column)
         async with self._transaction() as work:
             if found is None:
                 why = "; ".join(f"column {each.column}: {each.reason}" for each in refused)
@@ -262,8 +263,7 @@ class _Table:
 
     async def _again(self, slices: Sequence[Slice]) -> None:
         """Look at the rows again first: if a stranger changed them, no archiver will ever see what was sealed."""
-        time_column, rate = self._policy.time_column, self._policy.bytes_per_s
-        found = {each.id: await self._store.measure(each, time_column, rate) for each in slices}
+        found = {each.id: await self._store.measure(each, self._policy.time_column) for each in slices}
         async with self._transaction() as work:
             asked = []
             for each in slices:
@@ -287,15 +287,15 @@ class _Table:
 
     # --- verify ---
 
-    async def _verify(self, confirmed: Sequence[Slice]) -> None:
+    async def _verify(self, unproven: Sequence[Slice]) -> None:
         """Read copies back, those that share a place in one pass; only what we read ourselves counts."""
-        for wanted in _at_one_place(confirmed):
+        for wanted in _at_one_place(unproven):
             async with self._trying(wanted[0].slice):
                 await self._read_back(wanted)
 
     async def _read_back(self, wanted: Sequence[Wanted]) -> None:
         try:
-            found = await self._keeper.read_back(wanted, self._policy)
+            found = await self._keeper.read_back(wanted, self._policy.time_column)
         except CopyError as error:
             if len(wanted) == 1:
                 await self._set_aside(wanted[0], str(error))
@@ -336,24 +336,30 @@ class _Table:
             for moved in await evict(work, which, self._policy.time_column):
                 await self._store_step(work, moved)
 
-    def _expired(self, restored: Sequence[Slice]) -> list[Slice]:
-        """Return the first slice of every range whose restored rows have served their time."""
+    def _by_age_of_proof(self, proven: Sequence[Slice]) -> tuple[list[Slice], list[Slice]]:
+        """Return those that may go, and those whose copies must be read again first."""
+        now = self._keeper.now()
+        old = [each for each in proven if each.verified is not None and each.verified.is_old(now)]
+        return [each for each in proven if each not in old], old
+
+    def _expired(self, restored: Sequence[Slice]) -> list[list[Slice]]:
+        """Return the generations of every range whose restored rows have served their time."""
         by_range: dict[datetime, list[Slice]] = defaultdict(list)
         for which in restored:
             by_range[which.id.start].append(which)
         now = self._keeper.now()
         return [
-            slices[0]
+            slices
             for slices in by_range.values()
             if all(each.restore_until is not None and each.restore_until <= now for each in slices)
         ]
 
 
-def _at_one_place(confirmed: Sequence[Slice]) -> Iterable[list[Wanted]]:
+def _at_one_place(unproven: Sequence[Slice]) -> Iterable[list[Wanted]]:
     """Group slices whose copies are to be read in one pass: those that only an event's common path tells of."""
     groups: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
     alone: list[list[Wanted]] = []
-    for which in confirmed:
+    for which in unproven:
         copy = which.copy
         if copy is None:
             continue

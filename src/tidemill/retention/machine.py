@@ -6,15 +6,16 @@ stored by comparing (state, seal, attempt) with `before`, so two that saw the sa
 Three rules carry the promise that no row leaves before its verified copy exists:
 - only `verify` makes a `Verification`, from what the service itself read, of exactly the copy that is registered;
 - only `drop` and `evict` lead to DROPPED, and both compare what is in the database at that moment, under lock, with it;
+  a proof that is old does for neither: the copy is read again first, since a lake may change while a slice is held;
 - results of work that began under an earlier seal are void.
-Nothing here knows how much time has passed, except to ask again, to give up or to let an eviction begin.
+Nothing here knows how much time has passed, except to ask again, to give up, to doubt or to let an eviction begin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from tidemill.domain.archive import ArchiveState, LakeColumn, Measured
 from tidemill.retention.slices import UNVERIFIED, Copy, Hold, Limits, Party, Slice, Verification
@@ -28,6 +29,9 @@ from tidemill.retention.transitions import (
     not_allowed,
     step,
 )
+
+READABLE: Final = frozenset({ArchiveState.CONFIRMED, ArchiveState.VERIFIED, ArchiveState.RESTORED})
+"""Whose copies are read: before rows go for the first time, and again when the proof has become old."""
 
 _S = ArchiveState
 
@@ -132,19 +136,24 @@ def overdue(which: Slice, at: datetime, limits: Limits) -> str | None:
 
 
 def verify(which: Slice, at: datetime, *, read: Copy, found: Measured) -> Moved:
-    """Judge what the service itself read from `read`: equal is VERIFIED, anything else is QUARANTINED."""
+    """Judge what the service itself read from `read`: equal is a proof for now, anything else is QUARANTINED.
+
+    What is CONFIRMED becomes VERIFIED by it; what is VERIFIED or RESTORED stays what it is, with a new proof.
+    """
     if refusal := _other_copy(which, read):
         return refusal
     assert which.sealed is not None  # nothing is requested before it is measured
-    if found == which.sealed:
-        proof = Verification(copy=read, found=found, at=at)
-        return step(which, Action.VERIFY, _S.VERIFIED, at, verified=proof, reason=None)
-    return step(which, Action.QUARANTINE, _S.QUARANTINED, at, why=difference(which.sealed, found))
+    if found != which.sealed:
+        return quarantine(which, at, read=read, why=difference(which.sealed, found))
+    state = _S.RESTORED if which.state is _S.RESTORED else _S.VERIFIED
+    proof = Verification(copy=read, found=found, at=at)
+    return step(which, Action.VERIFY, state, at, verified=proof, reason=None)
 
 
 def quarantine(which: Slice, at: datetime, *, read: Copy, why: str) -> Moved:
     """Set a copy aside that cannot be read for good: outside of the allowed roots, absent, or not what it should be."""
-    return _other_copy(which, read) or step(which, Action.QUARANTINE, _S.QUARANTINED, at, why=why)
+    refusal = _other_copy(which, read)
+    return refusal or step(which, Action.QUARANTINE, _S.QUARANTINED, at, why=why, restore_until=None)
 
 
 def reseal(which: Slice, at: datetime, *, found: Measured) -> Moved:
@@ -166,6 +175,8 @@ def drop(which: Slice, at: datetime, *, found: Measured, holds: Iterable[Hold]) 
         return not_allowed(which, Action.DROP)
     if proof.copy != which.copy or proof.copy.event_id != which.event_id or proof.found != which.sealed:
         return Refused("OTHER_COPY", f"{which.id}: what was verified is not this copy of this seal")
+    if proof.is_old(at):
+        return Refused("OLD_PROOF", f"{which.id}: the copy was read at {proof.at.isoformat()}; read it again")
     if found != proof.found:
         return Refused(
             "CHANGED", f"{which.id} changed under its seal: {difference(proof.found, found)}; seal it again"
@@ -174,7 +185,7 @@ def drop(which: Slice, at: datetime, *, found: Measured, holds: Iterable[Hold]) 
 
 
 def _other_copy(which: Slice, read: Copy) -> Refused | None:
-    if which.state is _S.CONFIRMED and which.copy == read and read.event_id == which.event_id:
+    if which.state in READABLE and which.copy == read and read.event_id == which.event_id:
         return None
     return Refused(
         "OTHER_COPY", f"{which.id} is {which.state}; the copy that was read is not the one to verify"

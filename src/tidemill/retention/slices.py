@@ -58,6 +58,10 @@ class Copy:
     claimed: Claim = NOT_TOLD
 
 
+PROOF_LASTS: Final = timedelta(hours=1)
+"""How long rows may be let go for a copy that was read: a drop that meets readers tries again for minutes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verification:
     """What the service itself read back from `copy`, and when. `machine.verify` makes it, the registry keeps it."""
@@ -65,6 +69,10 @@ class Verification:
     copy: Copy
     found: Measured
     at: datetime
+
+    def is_old(self, now: datetime) -> bool:
+        """Return whether the copy has to be read again before rows are let go for it."""
+        return now - self.at > PROOF_LASTS
 
 
 @dataclass(frozen=True, slots=True)

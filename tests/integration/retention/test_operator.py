@@ -114,7 +114,9 @@ async def test_restored_rows_stay_until_their_time_is_over_and_leave_without_a_n
     assert await world.hot() == 0
     assert len(await world.requests()) == requests, "the copy that is there is the copy"
     trail = await world.store.trail((await world.slices())[0].id)
-    assert [entry["after"] for entry in trail][-3:] == ["dropped", "restored", "dropped"]
+    assert [entry["after"] for entry in trail][-4:] == ["dropped", "restored", "restored", "dropped"], (
+        "read again"
+    )
 
 
 async def test_all_generations_of_a_range_come_and_go_together(world: Archive) -> None:
@@ -263,6 +265,38 @@ async def test_a_hold_stops_what_is_verified_and_survives_a_new_owner(world: Arc
     assert (len(lifted.going_on), lifted.still) == (len(held.stopped), ())
     await world.settle()
     assert set(await world.states()) == {"dropped"}
+
+
+async def test_a_copy_that_was_lost_while_its_range_was_held_lets_nothing_go(world: Archive) -> None:
+    await world.fill(2010)
+    await world.settle()
+    await world.answer()
+    await verified_only(world)
+    await operating.hold(world.store, owned(world), TABLE, (None, None), ADA)
+    for file in world.lake.rglob("*.parquet"):
+        file.unlink()
+    await world.let_pass(MONTH)
+    await operating.lift(world.store, owned(world), TABLE, (None, None), ADA)
+    await world.settle()
+    assert set(await world.states()) == {"quarantined"}
+    assert await world.hot() == 20
+    for which in await world.slices():
+        assert await operating.retry(world.store, owned(world), which.id, ADA)
+    await around(world)
+    assert (await world.hot(), set(await world.states())) == (0, {"dropped"}), "a new copy"
+
+
+async def test_restored_rows_whose_copy_was_lost_stay(world: Archive) -> None:
+    await archived(world, 2010)
+    back = (await ranges(world))[0]
+    await bring(world, back)
+    for file in world.lake.rglob("*.parquet"):
+        file.write_bytes(file.read_bytes()[:-8])
+    await world.let_pass(MONTH)
+    await world.settle()
+    assert await world.hot() == back.row_count
+    (which,) = [each for each in await world.slices() if each.id.start == back.start]
+    assert which.state is ArchiveState.QUARANTINED
 
 
 async def test_what_another_hold_covers_stays_held(world: Archive) -> None:

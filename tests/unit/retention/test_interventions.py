@@ -5,7 +5,18 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.slices import DAY, HOLD, LIMITS, NOW, OTHER_ROWS, ROWS, brought_to, moved, slice_id
+from tests.support.slices import (
+    DAY,
+    HOLD,
+    LIMITS,
+    NOW,
+    OTHER_ROWS,
+    ROWS,
+    brought_to,
+    copy_of,
+    moved,
+    slice_id,
+)
 from tidemill.domain.archive import ArchiveState
 from tidemill.retention import machine
 from tidemill.retention.interventions import evict, hold, let_go, release, restore, retry, spoil
@@ -84,7 +95,9 @@ def test_what_comes_back_is_what_left() -> None:
 
 
 def test_restored_rows_leave_again_when_they_expire() -> None:
-    back = brought_to(S.RESTORED)
+    left = brought_to(S.RESTORED)
+    assert refusal(evict(left, EXPIRED, found=ROWS, holds=())) == "OLD_PROOF", "its copy is looked at again"
+    back = moved(machine.verify(left, EXPIRED, read=copy_of(left), found=ROWS))
     early = EXPIRED - timedelta(seconds=1)
     assert refusal(evict(back, early, found=ROWS, holds=())) == "TOO_EARLY"
     step = evict(back, EXPIRED, found=ROWS, holds=())
@@ -116,9 +129,13 @@ def test_nothing_but_restored_rows_is_evicted() -> None:
 
 
 def two_generations() -> tuple[Slice, Slice]:
-    first = brought_to(S.RESTORED)
-    second = brought_to(S.RESTORED, slice_id(generation=2), event_id="e2")
+    first = read_again(brought_to(S.RESTORED))
+    second = read_again(brought_to(S.RESTORED, slice_id(generation=2), event_id="e2"))
     return first, replace(second, restore_until=EXPIRED + DAY)
+
+
+def read_again(which: Slice) -> Slice:
+    return moved(machine.verify(which, EXPIRED + DAY, read=copy_of(which), found=ROWS))
 
 
 def test_the_generations_of_a_range_leave_together() -> None:

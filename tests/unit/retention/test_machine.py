@@ -24,8 +24,8 @@ from tests.support.slices import (
 )
 from tidemill.domain.archive import ArchiveState, SliceId, Source
 from tidemill.domain.retention import Retention
-from tidemill.retention import machine
-from tidemill.retention.slices import Hold, Limits, Party, held, late_name, together
+from tidemill.retention import interventions, machine
+from tidemill.retention.slices import PROOF_LASTS, Hold, Limits, Party, held, late_name, together
 from tidemill.retention.transitions import TRANSITIONS, Action, Moved, Refused, Step
 
 S = ArchiveState
@@ -53,6 +53,7 @@ def test_an_archiver_only_says_how_far_it_is() -> None:
 def test_verified_comes_from_confirmed_or_from_a_hold() -> None:
     assert {(before, action) for before, action, after, _ in TRANSITIONS if after is S.VERIFIED} == {
         (S.CONFIRMED, Action.VERIFY),
+        (S.VERIFIED, Action.VERIFY),
         (S.HELD, Action.LET_GO),
     }
 
@@ -245,6 +246,27 @@ def test_a_reading_of_another_copy_is_void() -> None:
     assert refusal(machine.quarantine(one, NOW, read=other, why="no file")) == "OTHER_COPY"
     set_aside = moved(machine.quarantine(one, NOW, read=copy_of(one), why="no file"))
     assert (set_aside.state, set_aside.reason) == (S.QUARANTINED, "no file")
+
+
+def test_a_proof_that_has_become_old_lets_nothing_go() -> None:
+    one = brought_to(S.VERIFIED)
+    later = NOW + PROOF_LASTS
+    assert isinstance(machine.drop(one, later, found=ROWS, holds=()), Step)
+    later += timedelta(microseconds=1)
+    assert refusal(machine.drop(one, later, found=ROWS, holds=())) == "OLD_PROOF"
+    again = moved(machine.verify(one, later, read=copy_of(one), found=ROWS))
+    assert again.state is S.VERIFIED
+    assert moved(machine.drop(again, later, found=ROWS, holds=())).state is S.DROPPED
+
+
+@pytest.mark.parametrize("state", [S.CONFIRMED, S.VERIFIED, S.RESTORED])
+def test_a_copy_that_is_no_longer_what_it_was_is_set_aside(state: ArchiveState) -> None:
+    one = brought_to(state)
+    changed = moved(machine.verify(one, LATER, read=copy_of(one), found=OTHER_ROWS))
+    lost = moved(machine.quarantine(one, LATER, read=copy_of(one), why="no such file"))
+    for aside in (changed, lost):
+        assert (aside.state, aside.restore_until) == (S.QUARANTINED, None)
+        assert moved(interventions.retry(aside, LATER, who="ada", why="the disk is back")).state is S.SEALED
 
 
 @pytest.mark.parametrize("state", [state for state in S if state is not S.VERIFIED])
