@@ -89,10 +89,13 @@ class ArchiveKeeper:
         """The database."""
         return self._store
 
-    async def read_back(self, wanted: Sequence[Wanted], time_column: str) -> Mapping[SliceId, Measured]:
+    async def read_back(self, wanted: Sequence[Wanted], policy: Retention) -> Mapping[SliceId, Measured]:
         """Measure copies in a thread. Raises as `CopyReader.measure`, and `Unavailable` if it takes too long."""
-        read = partial(self._copies.measure, wanted, time_column)
-        return await in_thread(read, server="lake", timeout_s=self._read_timeout_s)
+        rate, timeout_s = policy.bytes_per_s, self._read_timeout_s
+        if rate is not None:  # as long as what it is held back to takes, and then some
+            timeout_s += 10 * sum(each.slice.size_bytes for each in wanted) / rate
+        read = partial(self._copies.measure, wanted, policy.time_column, rate)
+        return await in_thread(read, server="lake", timeout_s=timeout_s)
 
     def now(self) -> datetime:
         """Return the time."""
@@ -199,7 +202,7 @@ class _Table:
 
     async def _seal_one(self, which: Slice) -> None:
         """Look at the values first, while the range is open: what no copy can hold is named, and stays."""
-        columns, refused = await self._store.shape(which)
+        columns, refused = await self._store.shape(which, self._policy.bytes_per_s)
         async with self._transaction() as work:
             chosen = await self._store_step(work, machine.choose(which, work.at))
             if chosen is None:
@@ -220,9 +223,10 @@ class _Table:
     async def _measure(self, which: Slice) -> None:
         if which.sealed is not None:
             return
-        columns, refused = await self._store.shape(which)  # again: it may have been altered since the seal
+        rate = self._policy.bytes_per_s
+        columns, refused = await self._store.shape(which, rate)  # it may have been altered since the seal
         altered = replace(which, columns=columns)
-        found = None if refused else await self._store.measure(altered, self._policy.time_column)
+        found = None if refused else await self._store.measure(altered, self._policy.time_column, rate)
         async with self._transaction() as work:
             if found is None:
                 why = "; ".join(f"column {each.column}: {each.reason}" for each in refused)
@@ -263,7 +267,8 @@ class _Table:
 
     async def _again(self, slices: Sequence[Slice]) -> None:
         """Look at the rows again first: if a stranger changed them, no archiver will ever see what was sealed."""
-        found = {each.id: await self._store.measure(each, self._policy.time_column) for each in slices}
+        time_column, rate = self._policy.time_column, self._policy.bytes_per_s
+        found = {each.id: await self._store.measure(each, time_column, rate) for each in slices}
         async with self._transaction() as work:
             asked = []
             for each in slices:
@@ -295,7 +300,7 @@ class _Table:
 
     async def _read_back(self, wanted: Sequence[Wanted]) -> None:
         try:
-            found = await self._keeper.read_back(wanted, self._policy.time_column)
+            found = await self._keeper.read_back(wanted, self._policy)
         except CopyError as error:
             if len(wanted) == 1:
                 await self._set_aside(wanted[0], str(error))
