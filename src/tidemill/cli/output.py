@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidemill.cli import session
-from tidemill.domain.errors import TidemillError, UsageError
+from tidemill.domain.errors import TidemillError, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +33,8 @@ def examples(*lines: str) -> str:
 
 def fail(error: TidemillError) -> int:
     """Print what happened and what to do next; return the exit code."""
-    text = session.without_secrets(str(error))
+    where = session.whereabouts(error.server) if isinstance(error, Unavailable) else None
+    text = session.without_secrets("\n".join(filter(None, (str(error), where))))
     first, *rest = text.splitlines() or [type(error).__name__]
     err_console().print("[bold red]Error:[/bold red]", end=" ")
     err_console().print(first, markup=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from tidemill.app.deployment import Deployment
@@ -38,6 +39,27 @@ def deployment() -> Deployment:
     from tidemill.app.running import deployment_of
 
     return deployment_of(settings())
+
+
+def whereabouts(server: str) -> str | None:
+    """Return the next step towards a server that is away: where it is expected, and which variable says so."""
+    if _settings is None:
+        return None
+    url = _settings.database.url
+    named = {
+        "database": (
+            "TIDEMILL_DATABASE_URL",
+            url and urlsplit(url.get_secret_value()).netloc.rpartition("@")[2],
+        ),
+        "kafka": ("TIDEMILL_KAFKA_BOOTSTRAP", _settings.kafka.bootstrap),
+        "registry": ("TIDEMILL_REGISTRY_URL", _settings.registry.url),
+        "lake": ("TIDEMILL_LAKE_ROOT", _settings.lake.root),
+    }
+    variable, address = named.get(server, ("", None))
+    if not address:
+        return None
+    own = "" if server == "lake" else "; servers of this checkout: `tidemill dev status`"
+    return f"It is expected at {address}: see whether it runs, or correct {variable}{own}"
 
 
 def without_secrets(text: str) -> str:

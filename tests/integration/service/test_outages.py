@@ -88,4 +88,4 @@ def test_verbs_say_which_server_is_away(breakable: Installation, breakable_stack
     breakable_stack.postgres.kill()
     told = breakable("lanes", "list", expect=1)
     assert told.err.startswith("Error: database is not available")
-    assert len(told.err.splitlines()) == 1
+    assert len(told.err.splitlines()) == 2, "what is the matter, and the next step"
