@@ -27,7 +27,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from tidemill.domain.lane import Lane
-from tidemill.domain.varint import encode_varint
+from tidemill.domain.varint import VARINT
 from tidemill.outbox.encoding import Header, encode_field, encode_header
 from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
 from tidemill.outbox.tails import Sent
@@ -37,7 +37,7 @@ OUTCOME_TYPE: Final = "tidemill.outcome.CommandOutcome"
 
 def _beginnings(name: str) -> tuple[bytes, ...]:
     """Return a header up to its value, by the length of the value."""
-    return tuple(encode_field(name.encode()) + encode_varint(length) for length in range(256))
+    return tuple(encode_field(name.encode()) + VARINT[length] for length in range(256))
 
 
 _SPECVERSION: Final = encode_header("ce_specversion", b"1.0")
@@ -60,10 +60,6 @@ class _Key(NamedTuple):
     subject: bytes
 
 
-_Common = tuple[bytes, int, bytes, bytes]
-"""What a command's records share: the key, so many headers, encoded, and the id that its events' are made from."""
-
-
 class RecordBuilder:
     """Makes the records of one lane."""
 
@@ -82,7 +78,7 @@ class RecordBuilder:
             spans = ",".join(f"{first}-{last}" for first, last in withdrawn)
             fixed.append(encode_header("tm_withdrawn", spans.encode()))
         self._fixed = b"".join(fixed)
-        self._always = len(fixed) + 2  # and the time, and the position
+        self._most = len(fixed) + 6  # with all that two records of a command may share
         self._event_types: dict[str | None, bytes] = {}
         self._keys: dict[bytes | None, _Key] = {}
         self._at: datetime | None = None
@@ -95,17 +91,61 @@ class RecordBuilder:
 
         `outcomes`: every item that carries an outcome to be sent, in order, with its framed message.
         """
-        events, others, waiting = [], [], iter(outcomes)
+        events, others, waiting, prefix = [], [], iter(outcomes), self._outcome_prefix
         for item in items:
-            position, sequence = b"%d" % item.position, b"%d" % item.sequence
-            common = self._common(item, position)
-            if item.payload is not None and item.sequence > sent.sequence:
-                events.append(self._event(item, item.payload, common, sequence))
-            if item.item == 0 and item.position > sent.outcomes:
+            # Taken apart at once, and without calls for each record: that saves a fifth of the time.
+            (position, number, _, _, _, _, command_id, _, correlation, sequence, at, _, _,
+             key, event_type, payload, chain, trace, client_id) = item  # fmt: skip
+            if at != self._at:  # one time per batch
+                self._tell(at)
+            key_field, subject = self._keys.get(key) or self._key(key)
+            place, last, name = b"%d" % position, b"%d" % sequence, (command_id or "").encode()
+            cause = _CAUSE[len(name)] + name if name else b""
+            shared = (
+                self._timed,
+                subject,
+                b"" if correlation is None else encode_header("ce_correlationid", correlation.encode()),
+                cause if client_id is None else encode_header("ce_causationid", client_id.encode()),
+                b"" if trace is None else encode_header("traceparent", trace.encode()),
+                _POSITION[len(place)] + place,
+            )
+            count, headers = self._most - shared.count(b""), b"".join(shared)
+            if payload is not None and sequence > sent.sequence:
+                which, hashed = b":%d" % (number + 1), b"%d" % chain
+                event = (
+                    key_field,
+                    VARINT[len(payload)],
+                    payload,
+                    VARINT[count + 4],
+                    headers,
+                    _ID[len(name) + len(which)],
+                    name,
+                    which,
+                    self._event_types.get(event_type) or self._event_type(event_type),
+                    _CHAIN[len(hashed)],
+                    hashed,
+                    _SEQUENCE[len(last)],
+                    last,
+                )
+                events.append(_record(b"".join(event)))
+            if number == 0 and position > sent.outcomes:
                 head, value = next(waiting)
                 if head is not item:  # it carries the number of the position's last event
-                    sequence = b"%d" % head.sequence
-                others.append(self._outcome(value, common, position, sequence))
+                    last = b"%d" % head.sequence
+                outcome = (
+                    key_field,
+                    VARINT[len(value)],
+                    value,
+                    VARINT[count + 3],
+                    headers,
+                    _ID[len(prefix) + len(place)],
+                    prefix,
+                    place,
+                    _OUTCOME,
+                    _SEQUENCE[len(last)],
+                    last,
+                )
+                others.append(_record(b"".join(outcome)))
         return events, others
 
     def dead_letters(
@@ -122,61 +162,10 @@ class RecordBuilder:
         ]
         return OutboundRecord(record.key, record.value, [*record.headers, *_errors(record), *place])
 
-    def _event(self, item: OutboxItem, payload: bytes, common: _Common, sequence: bytes) -> OutboundRecord:
-        key, count, headers, command_id = common
-        number, chain = b":%d" % (item.item + 1), b"%d" % item.chain
-        encoded = (
-            key,
-            encode_varint(len(payload)),
-            payload,
-            encode_varint(count + 4),
-            headers,
-            _ID[len(command_id) + len(number)],
-            command_id,
-            number,
-            self._event_types.get(item.event_type) or self._event_type(item.event_type),
-            _CHAIN[len(chain)],
-            chain,
-            _SEQUENCE[len(sequence)],
-            sequence,
-        )
-        return _record(b"".join(encoded))
-
-    def _outcome(self, value: bytes, common: _Common, position: bytes, sequence: bytes) -> OutboundRecord:
-        key, count, headers, _ = common
-        encoded = (
-            key,
-            encode_varint(len(value)),
-            value,
-            encode_varint(count + 3),
-            headers,
-            _ID[len(self._outcome_prefix) + len(position)],
-            self._outcome_prefix,
-            position,
-            _OUTCOME,
-            _SEQUENCE[len(sequence)],
-            sequence,
-        )
-        return _record(b"".join(encoded))
-
-    def _common(self, item: OutboxItem, position: bytes) -> _Common:
-        if item.at != self._at:  # one time per batch
-            self._at = item.at
-            told = f"{item.at:%Y-%m-%dT%H:%M:%S.%f}Z".encode()
-            self._timed = self._fixed + encode_header("ce_time", told)
-        key, subject = self._keys.get(item.key) or self._key(item.key)
-        correlation, trace = (
-            _optional("ce_correlationid", item.correlation),
-            _optional("traceparent", item.trace),
-        )
-        command_id = b"" if item.command_id is None else item.command_id.encode()
-        if item.client_id is not None:
-            cause = encode_header("ce_causationid", item.client_id.encode())
-        else:
-            cause = _CAUSE[len(command_id)] + command_id if command_id else b""
-        count = self._always + (subject != b"") + (correlation != b"") + (cause != b"") + (trace != b"")
-        parts = (self._timed, subject, correlation, cause, trace, _POSITION[len(position)], position)
-        return key, count, b"".join(parts), command_id
+    def _tell(self, at: datetime) -> None:
+        """Take note of a batch's time."""
+        self._at = at
+        self._timed = self._fixed + encode_header("ce_time", f"{at:%Y-%m-%dT%H:%M:%S.%f}Z".encode())
 
     def _key(self, key: bytes | None) -> _Key:
         """Return a key, encoded: it may be any bytes, an attribute of CloudEvents may not."""
@@ -191,11 +180,6 @@ class RecordBuilder:
         assert name is not None, "an event has a type"
         self._event_types[name] = encoded = encode_header("ce_type", name.encode())
         return encoded
-
-
-def _optional(name: str, text: str | None) -> bytes:
-    """Return a header, or nothing."""
-    return b"" if text is None else encode_header(name, text.encode())
 
 
 def _errors(record: ParkedRecord) -> list[Header]:

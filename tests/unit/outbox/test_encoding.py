@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tidemill.domain.varint import decode_varint, encode_varint
+from tidemill.domain.varint import VARINT, decode_varint, encode_varint
 from tidemill.outbox.ports import OutboundRecord
 
 EDGES = [0, 1, -1, 63, 64, -64, -65, 8191, 8192, -8192, -8193, 2**20, 2**27, 2**62, 2**63 - 1, -(2**63)]
@@ -62,3 +62,9 @@ def test_a_record_is_read_back_as_it_was_made(
     assert record != OutboundRecord(b"another", value, headers)
     assert record != (key, value, headers)
     assert repr(headers) in repr(record)
+
+
+def test_the_look_up_knows_every_number_and_grows_for_none() -> None:
+    kept = len(VARINT)
+    assert all(VARINT[number] == encode_varint(number) for number in [*EDGES, *range(10_000)])
+    assert len(VARINT) == kept

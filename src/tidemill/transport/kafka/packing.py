@@ -12,7 +12,7 @@ from typing import Final
 
 from aiokafka.record.util import calc_crc32c
 
-from tidemill.domain.varint import encode_varint
+from tidemill.domain.varint import VARINT
 from tidemill.outbox.ports import OutboundRecord
 
 _BEFORE: Final = struct.Struct(">qiibI")
@@ -85,8 +85,8 @@ def pack(
         if left < 0 and count:
             yield PackedBatch(bytearray().join(pieces), count, at_ms=at_ms, transactional=transactional)
             pieces, count, left = [_ROOM], 0, max_bytes - _OVERHEAD - _MOST_AROUND - len(body)
-        offset = encode_varint(count)
-        pieces += encode_varint(len(_START) + len(offset) + len(body)), _START, offset, body
+        offset = VARINT[count]
+        pieces += VARINT[len(_START) + len(offset) + len(body)], _START, offset, body
         count += 1
     if count:
         yield PackedBatch(bytearray().join(pieces), count, at_ms=at_ms, transactional=transactional)
