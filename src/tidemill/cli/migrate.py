@@ -51,7 +51,18 @@ def migrate(
     """
     from tidemill.app import preparation
     from tidemill.app.running import run
+    from tidemill.domain.errors import UsageError
 
+    chosen = {
+        "--status": show,
+        "--sql": sql,
+        "--new": new is not None,
+        "--down": down is not None,
+        "--to": bool(to),
+    }
+    given = [name for name, is_given in chosen.items() if is_given]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} are different tasks: choose one")
     deployment = session.deployment()
     if show:
         _show(as_json)

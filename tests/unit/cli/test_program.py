@@ -128,6 +128,12 @@ def test_a_server_that_is_away_is_said_with_the_next_step_and_without_its_passwo
     assert "s3cr3t-w0rd" not in done.stderr + done.stdout
 
 
+def test_migrate_does_one_thing_at_a_time() -> None:
+    done = run("migrate", "--sql", "--down", "market_data@base")
+    assert done.returncode == 2
+    assert done.stderr == "Error: --sql and --down are different tasks: choose one\n"
+
+
 def test_an_env_file_gives_settings(tmp_path: Path) -> None:
     lines = tmp_path / "run.env"
     lines.write_text("TIDEMILL_KAFKA_BOOTSTRAP=localhost:1\nTIDEMILL_COMMANDS_WORKERS=many\n")
