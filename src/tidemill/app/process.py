@@ -77,7 +77,10 @@ def run_process(name: str, settings: Settings, assemble: Assemble, probes: Seque
 
 
 def step_back() -> None:
-    """Let the other processes of this machine go first. Call it before there are threads: they inherit it."""
+    """Let the other processes of this machine go first. Call it before there are threads: they inherit it.
+
+    Not for who holds locks that writers wait for: they would wait for the cores too.
+    """
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 

@@ -16,7 +16,7 @@ from tidemill.app.deployment import Deployment, Part
 from tidemill.app.health import Probe
 from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.preparation import demand_migrations
-from tidemill.app.process import owner_name, run_process, step_back
+from tidemill.app.process import owner_name, run_process
 from tidemill.clock import SystemClock
 from tidemill.commands.orders import OrderWriter
 from tidemill.domain.errors import Fenced, TransientError, UsageError
@@ -107,7 +107,6 @@ def serve_retention(deployment: Deployment) -> int:
     async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
         return await retention_jobs(shared, deployment)
 
-    step_back()
     return run_process("retention", deployment.settings, assemble, retention_probes(deployment))
 
 
