@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import make_deployment
+from tests.support.archiving import THAW
 from tests.support.dying import FREEZE, LABEL_FILE
 from tests.support.journeys import Deployment, Worker, assert_dense
 from tests.support.siege import account
@@ -230,6 +231,7 @@ def test_a_stranger_writes_while_the_service_is_dead(doomed: Doomed, when: str) 
     doomed.trap.write_text("verify:committed")
     doomed.fill()
     doomed.await_death("retention")
+    doomed.deployment.installation.execute(THAW)
     doomed.write(1)
     doomed.trap.write_text(f"reseal:{when}")
     doomed.start("retention")

@@ -126,6 +126,7 @@ async def resealed(world: Archive) -> tuple[ArchivalConfirmation, int]:
     stale = world.copy((await world.requests())[-1])
     await world.confirm(stale)
     await world.round()  # verified, and not dropped yet
+    await world.thaw()
     await world.fill(*PAIRS, rows=1)
     await world.settle()
     assert set(await world.states()) == {"requested"}
