@@ -211,12 +211,13 @@ class _Table:
                 why = "; ".join(f"column {each.column}: {each.reason}" for each in refused)
                 await self._store_step(work, machine.refuse(chosen.after, work.at, why=why))
                 return
+            holds = await work.holds(which.id.table)
+            await work.await_writers(which)  # before all batches of the table have to wait for us
             await work.lock_ranges(which.id.table)
-            await work.lock_rows(which)  # writers in flight end first
+            await work.lock_rows(which)
             # a chunk has its rows: late ones of its range belong to a slice of their own
             if which.source is Source.LATE:
                 await work.adopt_late(which)
-            holds = await work.holds(which.id.table)
             sealed = machine.seal(chosen.after, work.at, columns=columns, holds=holds)
             await self._store_step(work, sealed)
 

@@ -74,6 +74,10 @@ class ArchiveWork(Protocol):
         """Publish an event if and only if the transaction commits."""
         ...
 
+    async def await_writers(self, which: Slice) -> None:
+        """Wait until nobody changes the slice's rows, and let go again. Raises `Busy`, `Gone`."""
+        ...
+
     async def lock_ranges(self, table: str) -> None:
         """Keep batches out until the transaction ends. Raises `Busy`."""
         ...

@@ -103,6 +103,15 @@ class SliceRows(Registry):
             which = step.after.id
             await self._lock("freeze_slice", LOCK_WITHIN_MS, which.table, which.start, which.generation)
 
+    async def await_writers(self, which: Slice) -> None:
+        """See `ArchiveWork`."""
+        waiting = self._borrowed.transaction()  # a savepoint, which gives the lock back
+        await waiting.start()
+        try:
+            await self.lock_rows(which)
+        finally:
+            await waiting.rollback()
+
     async def lock_ranges(self, table: str) -> None:
         """See `ArchiveWork`."""
         await self._lock("lock_ranges", LOCK_WITHIN_MS, table)

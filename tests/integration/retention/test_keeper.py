@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.support.archiving import Archive
+from tests.support.archiving import TABLE, Archive
 from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalStatus
 from tidemill.domain.archive import ArchiveState
 from tidemill.domain.errors import Fenced
+
+TODAY = (datetime(2025, 12, 1, tzinfo=UTC), datetime(2025, 12, 2, tzinfo=UTC))
 
 
 async def test_old_chunks_leave_when_their_copy_was_read_back(world: Archive) -> None:
@@ -232,3 +235,23 @@ async def test_a_stranger_in_the_chunk_makes_the_seal_wait_and_nothing_counts_as
         assert await world.slices() == []
     await world.settle()
     assert await world.states() == ["requested"]
+
+
+async def test_batches_do_not_wait_for_a_seal_that_waits_for_a_stranger(world: Archive) -> None:
+    await world.fill(2010)
+    batches = 0
+    async with world.pool.acquire() as stranger, stranger.transaction():
+        await stranger.execute("update public.market_data set price = price where symbol = 'S1'")
+        sealing = asyncio.create_task(world.round())
+        while not sealing.done():
+            await batch(world, within_ms=300)
+            batches += 1
+        assert not (await sealing).moved
+    assert batches > 2, "or nobody would have had to wait"
+
+
+async def batch(world: Archive, within_ms: int) -> None:
+    """Ask which ranges are closed, under the lock that every batch takes. Raises `LockNotAvailableError`."""
+    async with world.pool.acquire() as writer, writer.transaction():
+        await writer.execute(f"set local lock_timeout = {within_ms}")
+        await writer.fetch("select * from tm.closed_ranges($1, $2, $3)", TABLE, *TODAY)
