@@ -16,22 +16,33 @@ from tidemill.contexts.connector_profiles.messages import (
     UpdateConnectorProfile,
 )
 from tidemill.domain.messages import CommandBase
+from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 
 PARTITIONS = 4
 STREAM = Stream.of(replace(context, partitions=PARTITIONS))
-KEYS = [f"p{number}" for number in range(5)]
+KEYS = ["p0", "p1", "p2", "p4", "p6", "p7"]
+"""In lanes 0, 2, 2, 0, 1 and 3."""
 NAMES = ["a", "b", "c"]
+CONTENDERS = [f"c{number}" for number in range(8)]
+WANTED = "wanted"
 
 _keys = st.sampled_from(KEYS)
 _names = st.sampled_from(NAMES)
 _versions = st.none() | st.integers(1, 3)
+sizes = st.lists(st.integers(1, 9), min_size=1, max_size=6)
+
+
+def lane_service(key: str) -> str:
+    """Return the service of the lane that a key belongs to: names are unique per service."""
+    return f"of {partition_of(key.encode(), PARTITIONS)}"
 
 
 @st.composite
-def commands(draw: st.DrawFn, *, service: str | None = None) -> CommandBase:
-    """One command; `service`: None draws one of two."""
-    fields = base(service or draw(st.sampled_from(["s", "t"])), profile_id=draw(_keys))
+def commands(draw: st.DrawFn, *, contested: bool = True) -> CommandBase:
+    """One command, of one of two services; not `contested`: of its lane's own service, so that no two share a name."""
+    key = draw(_keys)
+    fields = base(draw(st.sampled_from(["s", "t"])) if contested else lane_service(key), profile_id=key)
     kind = draw(st.sampled_from(["register", "rename", "change", "deactivate"]))
     if kind == "register":
         return RegisterConnectorProfile(**fields, name=draw(_names), profile_data='{"type": "rest"}')
@@ -44,15 +55,54 @@ def commands(draw: st.DrawFn, *, service: str | None = None) -> CommandBase:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> list[FakeRecord]:
+def streams(draw: st.DrawFn, *, contested: bool = True) -> list[FakeRecord]:
     """Records in the order of their arrival, some sent twice, some unreadable."""
     topic = Topic(STREAM)
     records = []
-    for command in draw(st.lists(commands(), min_size=1, max_size=25)):
+    for command in draw(st.lists(commands(contested=contested), min_size=1, max_size=25)):
         records += [topic.record(command) for _ in range(draw(st.sampled_from([1, 1, 1, 2])))]
         if draw(st.integers(0, 9)) == 0:
             records.append(topic.raw(0, None, b"garbage"))
     return records
+
+
+@st.composite
+def contests(draw: st.DrawFn) -> tuple[list[FakeRecord], set[tuple[int, int]]]:
+    """Records of lanes that want one name; and the (partition, offset) of those that ask for it.
+
+    Who wants it registers under it, or under a name of its own first. Beside them lanes work that want other names.
+    """
+    topic = Topic(STREAM)
+    records, asking = (
+        [topic.record(each) for each in draw(st.lists(commands(contested=False), max_size=8))],
+        set(),
+    )
+    keys = draw(
+        st.lists(st.sampled_from(CONTENDERS), min_size=3, unique=True).filter(
+            lambda keys: len(set(map(lane_service, keys))) > 1
+        )
+    )
+    for key in keys:
+        if draw(st.booleans()):
+            own = RegisterConnectorProfile(**base("s", profile_id=key, name=key, profile_data="{}"))
+            records.append(topic.record(own))
+            asks: CommandBase = UpdateConnectorProfile(**base("s", profile_id=key, name=WANTED))
+        else:
+            asks = RegisterConnectorProfile(**base("s", profile_id=key, name=WANTED, profile_data="{}"))
+        records.append(topic.record(asks))
+        asking.add((records[-1].partition, records[-1].offset))
+    return records, asking
+
+
+@st.composite
+def groupings(draw: st.DrawFn, records: Sequence[FakeRecord]) -> list[list[FakeRecord]]:
+    """Batches in which each lane keeps its order, and any lanes share any of them."""
+    lanes = {
+        lane: iter(sorted((each for each in records if each.partition == lane), key=lambda each: each.offset))
+        for lane in {each.partition for each in records}
+    }
+    turns = draw(st.permutations([each.partition for each in records]))
+    return cut([next(lanes[lane]) for lane in turns], draw(sizes))
 
 
 def cut(records: Sequence[FakeRecord], sizes: Sequence[int]) -> list[list[FakeRecord]]:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.commands import FakeRecord, Harness, base, create_lanes
-from tests.support.profile_streams import STREAM, cut, play, streams
+from tests.support.profile_streams import STREAM, contests, cut, groupings, play, sizes, streams
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.domain.errors import TransientError
 from tidemill.storage.claims import CommandDatabase
@@ -54,15 +54,35 @@ def shared_database(new_database: Callable[[], AbstractContextManager[str]]) -> 
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(records=streams(), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6))
+@given(records=streams(), cuts=sizes)
 def test_cutting_and_grouping_change_nothing(
-    shared_database: str, records: list[FakeRecord], sizes: list[int]
+    shared_database: str, records: list[FakeRecord], cuts: list[int]
 ) -> None:
-    batches = cut(records, sizes)
+    batches = cut(records, cuts)
     in_order = [
         [record] for batch in batches for record in sorted(batch, key=lambda r: (r.partition, r.offset))
     ]
     assert asyncio.run(run(shared_database, batches)) == asyncio.run(run(shared_database, in_order))
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=streams(contested=False), data=st.data())
+def test_grouping_lanes_changes_nothing_where_none_contests_a_name(
+    shared_database: str, records: list[FakeRecord], data: st.DataObject
+) -> None:
+    one, other = (data.draw(groupings(records)) for _ in range(2))
+    assert asyncio.run(run(shared_database, one)) == asyncio.run(run(shared_database, other))
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(contest=contests(), data=st.data())
+def test_of_lanes_that_contest_a_name_exactly_one_wins_however_they_are_grouped(
+    shared_database: str, contest: tuple[list[FakeRecord], set[tuple[int, int]]], data: st.DataObject
+) -> None:
+    records, asking = contest
+    _, seen = asyncio.run(run(shared_database, data.draw(groupings(records))))
+    codes = [seen[at][2] for at in asking]
+    assert sorted(codes, key=str) == ["NAME_TAKEN"] * (len(asking) - 1) + [None]
 
 
 async def test_of_two_lanes_that_contest_a_name_exactly_one_wins(database: str) -> None:

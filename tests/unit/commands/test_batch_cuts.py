@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import FakeRecord, Harness
-from tests.support.profile_streams import STREAM, cut, play, streams
+from tests.support.profile_streams import STREAM, WANTED, contests, cut, groupings, play, sizes, streams
 from tidemill.domain.identity import event_id
 
 Seen = dict[tuple[int, int], Any]
@@ -56,22 +56,22 @@ def one_lane(records: Sequence[FakeRecord]) -> list[FakeRecord]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(streams(), st.lists(st.integers(1, 9), min_size=1, max_size=6))
-def test_cutting_a_lane_changes_nothing(records: list[FakeRecord], sizes: list[int]) -> None:
+@given(streams(), sizes)
+def test_cutting_a_lane_changes_nothing(records: list[FakeRecord], cuts: list[int]) -> None:
     lane = one_lane(records)
     alone, seen_alone = run([[record] for record in lane])
-    batched, seen_batched = run(cut(lane, sizes))
+    batched, seen_batched = run(cut(lane, cuts))
     assert seen_batched == seen_alone
     assert facts(batched) == facts(alone)
 
 
 @settings(max_examples=300, deadline=None)
-@given(streams(), st.lists(st.integers(1, 9), min_size=1, max_size=6))
+@given(streams(), sizes)
 def test_grouping_lanes_changes_nothing_but_who_wins_a_contested_name(
-    records: list[FakeRecord], sizes: list[int]
+    records: list[FakeRecord], cuts: list[int]
 ) -> None:
     """In a transaction the lanes come in ascending order: the same order, one by one, gives the same result."""
-    batches = cut(records, sizes)
+    batches = cut(records, cuts)
     in_order = [
         [record] for batch in batches for record in sorted(batch, key=lambda r: (r.partition, r.offset))
     ]
@@ -81,12 +81,37 @@ def test_grouping_lanes_changes_nothing_but_who_wins_a_contested_name(
     assert facts(grouped) == facts(alone)
 
 
-@settings(max_examples=200, deadline=None)
-@given(streams(), st.lists(st.integers(1, 9), min_size=1, max_size=6))
-def test_a_name_has_at_most_one_holder_and_numbers_are_dense(
-    records: list[FakeRecord], sizes: list[int]
+@settings(max_examples=300, deadline=None)
+@given(streams(contested=False), st.data())
+def test_grouping_lanes_changes_nothing_where_none_contests_a_name(
+    records: list[FakeRecord], data: st.DataObject
 ) -> None:
-    store, _ = run(cut(records, sizes))
+    one, other = (data.draw(groupings(records)) for _ in range(2))
+    left, seen_left = run(one)
+    right, seen_right = run(other)
+    assert seen_left == seen_right
+    assert facts(left) == facts(right)
+
+
+@settings(max_examples=200, deadline=None)
+@given(contests(), st.data())
+def test_of_lanes_that_contest_a_name_exactly_one_wins_however_they_are_grouped(
+    contest: tuple[list[FakeRecord], set[tuple[int, int]]], data: st.DataObject
+) -> None:
+    records, asking = contest
+    store, seen = run(data.draw(groupings(records)))
+    codes = [seen[at][2] for at in asking]
+    assert sorted(codes, key=str) == ["NAME_TAKEN"] * (len(asking) - 1) + [None]
+    held = store.tables.states["connector_profiles"].values()
+    assert [each.name for each in held if each.active].count(WANTED) == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(streams(), sizes)
+def test_a_name_has_at_most_one_holder_and_numbers_are_dense(
+    records: list[FakeRecord], cuts: list[int]
+) -> None:
+    store, _ = run(cut(records, cuts))
     held = [
         (each.service_name, each.name)
         for each in store.tables.states.get("connector_profiles", {}).values()
