@@ -17,9 +17,7 @@ FLOOR = {"intake": floor.work, "relay": floor.relay, "projector": floor.project}
 
 async def _floor(hop: str, where: Arena, count: int) -> Reading:
     connection, backend = await hops.backend_of(where)
-    meter = Meter(backend, [os.getpid()])
-    await FLOOR[hop](where, count)
-    reading = meter.read(count)
+    reading = await FLOOR[hop](where, count, lambda: Meter(backend, [os.getpid()]))
     await connection.close()
     return reading
 

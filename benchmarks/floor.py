@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -16,7 +17,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from benchmarks.arena import Arena
 from benchmarks.data import PARTITIONS
+from benchmarks.meter import Meter, Reading
 from tidemill.resources import schemas_dir
+
+Begin = Callable[[], Meter]
+"""Begins to measure. Connecting and taking leave are not counted: Tidemill's are not, either."""
 
 _FRAME_BYTES = 10
 _BATCH = 5_000
@@ -87,7 +92,7 @@ async def _consumer(where: Arena, topic: str) -> tuple[Any, list[TopicPartition]
     return consumer, partitions
 
 
-async def work(where: Arena, count: int) -> None:
+async def work(where: Arena, count: int, begin: Begin) -> Reading:
     """Commands to rows and log, the lanes concurrently: while one is in the database, another one decodes."""
     pool = await asyncpg.create_pool(where.database_url, min_size=PARTITIONS, max_size=PARTITIONS)
     consumer, partitions = await _consumer(where, where.topic("floor-commands"))
@@ -102,9 +107,12 @@ async def work(where: Arena, count: int) -> None:
                 await _apply(pool, read, records)
                 left -= len(records)
 
+    meter = begin()
     await asyncio.gather(*map(lane, partitions))
+    reading = meter.read(count)
     await consumer.stop()
     await pool.close()
+    return reading
 
 
 async def _apply(pool: Any, read: Any, records: list[Any]) -> None:
@@ -127,7 +135,7 @@ async def _apply(pool: Any, read: Any, records: list[Any]) -> None:
         await connection.copy_records_to_table("log", records=log, columns=columns)
 
 
-async def relay(where: Arena, count: int) -> None:
+async def relay(where: Arena, count: int, begin: Begin) -> Reading:
     """Log rows to events, idempotent, one record per command."""
     pool = await asyncpg.create_pool(where.database_url, min_size=PARTITIONS, max_size=PARTITIONS)
     producer = AIOKafkaProducer(
@@ -138,10 +146,13 @@ async def relay(where: Arena, count: int) -> None:
         max_request_size=4 << 20,
     )
     await producer.start()
+    meter = begin()
     sent = await asyncio.gather(*(_send_lane(where, pool, producer, number) for number in range(PARTITIONS)))
+    reading = meter.read(count)
     assert sum(sent) == count
     await producer.stop()
     await pool.close()
+    return reading
 
 
 async def _send_lane(where: Arena, pool: Any, producer: Any, partition: int) -> int:
@@ -170,11 +181,12 @@ async def _send_lane(where: Arena, pool: Any, producer: Any, partition: int) -> 
     return at
 
 
-async def project(where: Arena, count: int) -> None:
+async def project(where: Arena, count: int, begin: Begin) -> Reading:
     """Events to one read model: a keyed fold, one statement per batch."""
     connection = await asyncpg.connect(where.database_url)
     consumer, _ = await _consumer(where, where.topic("floor-events"))
     read, last, left = _reader(), dict.fromkeys(range(PARTITIONS), 0), count
+    meter = begin()
     while left > 0:
         for partition, records in (await consumer.getmany(timeout_ms=1000, max_records=_BATCH)).items():
             quotes: dict[str, list[Any]] = {}
@@ -192,8 +204,10 @@ async def project(where: Arena, count: int) -> None:
                 keys = sorted(quotes)
                 await connection.execute(_FOLD, keys, *([quotes[k][at] for k in keys] for at in range(4)))
             left -= len(records)
+    reading = meter.read(count)
     await consumer.stop()
     await connection.close()
+    return reading
 
 
 def _fold(quotes: dict[str, list[Any]], event: dict[str, Any]) -> None:
