@@ -42,6 +42,8 @@ def test_objects_are_kept_as_they_came(text: str) -> None:
         ('{"\\u0000": 1}', "NUL"),
         ('{"a": [{"b": "\\ud800"}]}', "half a surrogate pair"),
         ('{"a": "\x00"}', "not JSON"),
+        ('{"a": "\\u0000", "a": 1}', "key twice: 'a'"),
+        ('{"a": [{"b": 1, "b": 1}]}', "key twice: 'b'"),
         ('{"type": "' + "x" * 201 + '"}', "type is not a text"),
         ('{"type": 1}', "type is not a text"),
         ('{"a": ' + "[" * 65 + "]" * 65 + "}", "nested deeper"),

@@ -43,11 +43,27 @@ def type_of(text: str) -> str | None:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_no_number)
+        return json.loads(
+            text,
+            parse_float=_number,
+            parse_int=_number,
+            parse_constant=_no_number,
+            object_pairs_hook=_object,
+        )
     except json.JSONDecodeError as error:
         raise ValueError(f"profile_data is not JSON: {error}") from error
     except RecursionError as error:
         raise ValueError(f"profile_data is nested deeper than {_MAX_DEPTH} levels") from error
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a key that comes twice: readers differ in which they take, and the database looks at all of them."""
+    found = dict(members)
+    if len(found) < len(members):
+        keys = [key for key, _ in members]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise ValueError(f"profile_data has a key twice: {twice[:40]!r}")
+    return found
 
 
 def _number(literal: str) -> float:
