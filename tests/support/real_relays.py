@@ -17,11 +17,15 @@ from tests.support.waiting import eventually
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
+from tidemill.outbox.agreement import agreement
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
+from tidemill.outbox.ports import Publishers
 from tidemill.outbox.relay import RelayState
 from tidemill.service import Backoff
+from tidemill.storage.lanes import LaneAdministration, Reconciled, TopicsEnd
 from tidemill.storage.outbox import OutboxDatabase
 from tidemill.storage.pool import Pool
+from tidemill.transport.kafka.history import LaneHistory
 
 SETTINGS = RelaySettings(
     most_positions=200,
@@ -73,10 +77,15 @@ class RealWorld:
             await store(connection, batches)
 
     async def process(
-        self, *, transactional: bool = True, housekeeping: bool = True, settings: RelaySettings = SETTINGS
+        self,
+        *,
+        transactional: bool = True,
+        housekeeping: bool = True,
+        settings: RelaySettings = SETTINGS,
+        publishers: Publishers | None = None,
     ) -> LaneRelays:
-        """Return the relays of another process. Without housekeeping nothing is hinted."""
-        publishers = self.kafka.publishers(transactional=transactional)
+        """Return the relays of another process. Without housekeeping nothing is hinted until a lane is dropped."""
+        publishers = publishers or self.kafka.publishers(transactional=transactional)
         relays = LaneRelays(OutboxDatabase(self.pool), publishers, PlainOutcomes(), settings)
         task = asyncio.create_task(relays.run()) if housekeeping else None
         self._running.append((relays, task))
@@ -116,6 +125,15 @@ class RealWorld:
         halt: tuple[str, str] | None = await eventually(found, 30, f"a halt of lane {lane.lane}")
         assert halt is not None
         return halt
+
+    async def reconcile(self, lane: Lane, reason: str) -> Reconciled:
+        """Decide as `tidemill lanes reconcile` does."""
+        administration = LaneAdministration(self.pool)
+        async with LaneHistory(self.kafka.connection, lane, {}) as history:
+            told = await history.told()
+            points = await administration.points(lane.lane)
+            agreed = await agreement(points, told.tails.events, (), history.chain_at)
+        return await administration.reconcile(lane.lane, TopicsEnd(*told), agreed, reason)
 
     async def lift(self, lane: Lane) -> None:
         """Resume a lane, as an operator does."""

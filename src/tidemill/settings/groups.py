@@ -301,7 +301,10 @@ class OutboxSettings(Group):
     """The way out."""
 
     transactional: bool = Field(
-        default=True, description="Kafka transactions: read_committed consumers see each event once"
+        default=True,
+        description="Kafka transactions: read_committed consumers see each event once. `false`: every publication, not "
+        "lone events alone, goes out idempotently, some milliseconds sooner; a replaced owner's repeats are dropped by "
+        "`tm_sequence`, and where they end a topic its lane may halt with `TOPIC_BEHIND`",
     )
 
 

@@ -10,12 +10,9 @@ from tests.support.kafka import MAX_EVENT_BYTES
 from tests.support.outbox import Scribe
 from tests.support.real_relays import SETTINGS, RealWorld, headers, numbers
 from tests.support.waiting import eventually
-from tidemill.outbox.agreement import agreement
 from tidemill.outbox.lanes import LaneRelays
 from tidemill.outbox.ports import OutboundRecord
-from tidemill.storage.lanes import LaneAdministration, Reconciled, TopicsEnd
 from tidemill.storage.outbox import OutboxDatabase
-from tidemill.transport.kafka.history import LaneHistory
 
 
 async def published(world: RealWorld, count: int, *, hinted: bool = True) -> tuple[Scribe, LaneRelays]:
@@ -38,16 +35,6 @@ async def set_back(world: RealWorld, scribe: Scribe, position: int) -> Scribe:
         "update tm.published set position = 0, sequence = 0, event_id = null where lane = $1", lane
     )
     return Scribe(scribe.lane, position=position, sequence=position, number=position)
-
-
-async def reconcile(world: RealWorld, scribe: Scribe, reason: str) -> Reconciled:
-    """Decide as `tidemill lanes reconcile` does."""
-    lane, administration = scribe.lane, LaneAdministration(world.pool)
-    async with LaneHistory(world.kafka.connection, lane, {}) as history:
-        told = await history.told()
-        points = await administration.points(lane.lane)
-        agreed = await agreement(points, told.tails.events, (), history.chain_at)
-    return await administration.reconcile(lane.lane, TopicsEnd(*told), agreed, reason)
 
 
 async def test_a_restored_database_is_noticed(world: RealWorld) -> None:
@@ -77,7 +64,7 @@ async def test_a_reconciled_history_goes_on_behind_the_topics(world: RealWorld) 
     lane = scribe.lane
     await world.claim(relays, lane, epoch=2)
     assert (await world.halted(lane))[0] == "HISTORY_FORKED"
-    done = await reconcile(world, scribe, "restored from last night")
+    done = await world.reconcile(scribe.lane, "restored from last night")
     assert (done.withdrawn, done.lost) == (3, 0)
     epoch = await world.pool.fetchval("select epoch from tm.lane where lane = $1", lane.lane)
     await world.claim(relays, lane, epoch=epoch)
@@ -200,7 +187,7 @@ async def test_an_emptied_event_topic_goes_on_with_the_numbers_it_had(world: Rea
     await world.pool.execute("delete from tm.outbox where lane = $1 and position <= 2", lane.lane)
     await world.claim(relays, lane, epoch=2)
     assert (await world.halted(lane))[0] == "TOPIC_BEHIND"
-    done = await reconcile(world, scribe, "retention was set by mistake")
+    done = await world.reconcile(scribe.lane, "retention was set by mistake")
     assert (done.sequence, done.again, done.withdrawn, done.lost) == (4, 2, 0, 2)
     epoch = await world.pool.fetchval("select epoch from tm.lane where lane = $1", lane.lane)
     await world.claim(relays, lane, epoch=epoch)
