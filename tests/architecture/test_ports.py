@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from tests.architecture.tree import ROOT
 
 FAKES = sorted((ROOT / "tests" / "fakes").glob("*.py"))
+SUPPORT = sorted((ROOT / "tests" / "support").glob("*.py"))
 SUITES = sorted((ROOT / "tests" / "conformance").rglob("test_*.py"))
 NAMED = re.compile(r"`(\w+)`")
 
@@ -47,15 +48,20 @@ def ports() -> dict[str, frozenset[str]]:
     }
 
 
-def faked() -> dict[str, set[str]]:
-    """`package.Port` -> the fakes that have all of its methods."""
-    fakes = {node.name: methods(node) for path in FAKES for node in classes(path)}
+def serve(files: Iterable[Path]) -> dict[str, set[str]]:
+    """`package.Port` -> the classes of these files that have all of its methods."""
+    found = {node.name: methods(node) for path in files for node in classes(path)}
     able = {
-        port: {name for name, has in fakes.items() if wanted <= has}
+        port: {name for name, has in found.items() if wanted <= has}
         for port, wanted in ports().items()
         if wanted
     }
     return {port: names for port, names in able.items() if names}
+
+
+def faked() -> dict[str, set[str]]:
+    """`package.Port` -> its fakes."""
+    return serve(FAKES)
 
 
 def suites_of(port: str) -> list[Path]:
@@ -84,6 +90,12 @@ def test_there_are_ports_and_fakes_to_look_at() -> None:
         "outbox.Publishers",
         "projections.Workshop",
     } <= faked().keys()
+
+
+def test_a_fake_is_where_it_is_looked_for() -> None:
+    """Of ports with several methods: one method alone may have a port's name by chance."""
+    elsewhere = {port: names for port, names in serve(SUPPORT).items() if len(ports()[port]) > 1}
+    assert not elsewhere, "these belong to tests/fakes, with a suite in tests/conformance"
 
 
 @pytest.mark.parametrize("port", sorted(faked()))

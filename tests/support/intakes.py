@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from tests.fakes.codecs import Answers, JsonCodec, encode
 from tests.fakes.commands import MemoryCommandStore
+from tests.fakes.followers import MemoryFollower
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource
 from tests.support.commands import HORIZON, base
@@ -21,36 +22,12 @@ from tidemill.commands.screening import Screen
 from tidemill.commands.styles import styles_of
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
-from tidemill.domain.lane import Claim
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 from tidemill.outbox.ports import OutboundRecord
 
 STREAM = Stream.of(replace(connector_profiles, partitions=3))
 TOPIC = STREAM.topics.commands
-
-
-@dataclass
-class Follower:
-    """Notes what it is told. `silent`: lanes (ids) that cannot be compared for now."""
-
-    taken: list[Claim] = field(default_factory=list)
-    dropped: list[int] = field(default_factory=list)
-    woken: list[int] = field(default_factory=list)
-    silent: dict[int, asyncio.Event] = field(default_factory=dict)
-
-    async def take(self, claims: Sequence[Claim]) -> None:
-        self.taken += claims
-
-    async def compared(self, lane: int) -> None:
-        if lane in self.silent:
-            await self.silent[lane].wait()
-
-    async def drop(self, lanes: Sequence[int]) -> None:
-        self.dropped += lanes
-
-    def wake(self, lanes: Sequence[int]) -> None:
-        self.woken += lanes
 
 
 class World:
@@ -61,7 +38,7 @@ class World:
         self.broker = MemoryBroker()
         self.broker.create(TOPIC, stream.partitions)
         self.store = MemoryCommandStore(stream)
-        self.follower = Follower()
+        self.follower = MemoryFollower()
         self.answers = Answers()
         self.codec = JsonCodec(stream)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from tests.fakes.kafka import MemoryLog
@@ -26,7 +24,7 @@ def keys_of(partition: int, count: int) -> list[str]:
 
 async def test_a_lane_that_cannot_be_compared_holds_up_no_other(world: World) -> None:
     """Its outbound partition has no leader: the relay waits for one."""
-    world.follower.silent[2] = asyncio.Event()
+    world.follower.silent.add(2)
     for partition in range(3):
         for key in keys_of(partition, 2):
             world.send(key)
@@ -34,7 +32,7 @@ async def test_a_lane_that_cannot_be_compared_holds_up_no_other(world: World) ->
         await world.until_logged(4)
         assert intake.health().detail == {"lanes": 2, "halted": 0, "claiming": 1}
         assert len(world.logged()) == 4
-        world.follower.silent[2].set()
+        world.follower.speak(2)
         await world.until_logged(6)
         await eventually(
             lambda: intake.health().detail == {"lanes": 3, "halted": 0, "claiming": 0}, what="all lanes"
@@ -55,7 +53,7 @@ async def test_a_command_partition_without_a_leader_holds_up_no_other(world: Wor
 
 
 async def test_a_lane_that_waits_for_its_comparison_can_be_given_back(world: World) -> None:
-    world.follower.silent[2] = asyncio.Event()
+    world.follower.silent.add(2)
     async with world.running("one") as one:
         await eventually(lambda: one.health().detail["lanes"] == 2, what="two lanes")
     assert all(held.owner is None for held in world.store.lanes.values())

@@ -1,0 +1,50 @@
+"""Who works a lane beside the intake, in memory: obeys the same conformance suite as the relays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tidemill.domain.lane import Claim
+
+
+@dataclass
+class MemoryFollower:
+    """A `LaneFollower` that notes what it is told. `silent`: lanes (ids) that cannot be compared until they `speak`."""
+
+    taken: list[Claim] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+    woken: list[int] = field(default_factory=list)
+    silent: set[int] = field(default_factory=set)
+    _compared: dict[int, asyncio.Event] = field(default_factory=dict)
+
+    async def take(self, claims: Sequence[Claim]) -> None:
+        self._end(claim.lane.lane for claim in claims)
+        self.taken += claims
+        for claim in claims:
+            self._compared[claim.lane.lane] = asyncio.Event()
+            if claim.lane.lane not in self.silent:
+                self._compared[claim.lane.lane].set()
+
+    async def compared(self, lane: int) -> None:
+        if lane in self._compared:
+            await self._compared[lane].wait()
+
+    async def drop(self, lanes: Sequence[int]) -> None:
+        self.dropped += lanes
+        self._end(lanes)
+
+    def wake(self, lanes: Sequence[int]) -> None:
+        self.woken += [lane for lane in lanes if lane in self._compared]
+
+    def speak(self, lane: int) -> None:
+        """Let a lane be compared."""
+        self.silent.discard(lane)
+        if lane in self._compared:
+            self._compared[lane].set()
+
+    def _end(self, lanes: Iterable[int]) -> None:
+        for lane in lanes:
+            if lane in self._compared:
+                self._compared.pop(lane).set()
