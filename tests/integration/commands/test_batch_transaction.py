@@ -124,6 +124,39 @@ async def test_the_same_id_with_other_facts_is_a_reuse(ticks: Harness) -> None:
     assert outcomes(done) == {"rejected": 1, "duplicate": 1}
 
 
+async def across(pool: Pool) -> list[tuple[Any, ...]]:
+    """Return partition, outcome, code and repeated id of each record, lane by lane."""
+    return await rows(
+        pool,
+        "select l.partition, outcome, code, repeats::text from tm.log join tm.lane l using (lane) order by l.partition",
+    )
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "two batches"])
+async def test_a_repeat_is_found_in_another_lane_under_another_key_and_time(
+    pool: Pool, ticks: Harness, together: bool
+) -> None:
+    command = tick("AAPL")
+    later = command.model_copy(update={"timestamp": TIME})
+    records = [ticks.topic.record(command), ticks.topic.record(later, partition=3, key=b"OTHER")]
+    for batch in [records] if together else [[each] for each in records]:
+        await ticks.apply(*batch)
+    assert await across(pool) == [(1, b"a", None, None), (3, b"d", None, command.command_id)]
+    assert await rows(pool, "select count(*) from public.market_data") == [(1,)]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "two batches"])
+async def test_an_id_with_other_facts_in_another_lane_is_a_reuse(
+    pool: Pool, ticks: Harness, together: bool
+) -> None:
+    first = tick("AAPL")
+    records = [ticks.topic.record(each) for each in (first, tick("MSFT", command_id=first.command_id))]
+    for batch in [records] if together else [[each] for each in records]:
+        await ticks.apply(*batch)
+    assert await across(pool) == [(1, b"a", None, None), (2, b"r", "ID_REUSE", first.command_id)]
+    assert await rows(pool, "select symbol from public.market_data") == [("AAPL",)]
+
+
 async def test_an_id_that_is_no_uuid_is_only_unique_within_its_service(pool: Pool, ticks: Harness) -> None:
     done = await ticks.send(*(tick(service=service, command_id="1") for service in ("a", "b", "a")))
     assert outcomes(done) == {"applied": 2, "duplicate": 1}
