@@ -8,8 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from statistics import median
-from time import perf_counter
+from time import process_time
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +23,10 @@ from tidemill.transport.avro.codec import StreamCodec
 
 RECORDS = 1000
 ROUNDS = 9
-ALLOWED = 1.0  # the promise is 1.3; 0.45-0.55 was measured, so that a machine under load does not fail it
+ALLOWED = {
+    "appended": 1.0,
+    "encoded": 1.3,
+}  # 1.3 is the promise; who repeats a command's bytes is far below it
 
 
 def traced() -> bool:
@@ -36,15 +38,17 @@ def traced() -> bool:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    start = perf_counter()
+    """Of CPU: what else runs on the machine does not count."""
+    start = process_time()
     work()
-    return perf_counter() - start
+    return process_time() - start
 
 
 @pytest.mark.skipif(
     traced(), reason="a tracer slows our Python and not fastavro's C: nothing could be compared"
 )
-async def test_strict_decode_and_event_cost_less_than_bare_read_and_write() -> None:
+@pytest.mark.parametrize("way", ALLOWED)
+async def test_strict_decode_and_event_cost_at_most_what_is_promised(way: str) -> None:
     codec = await StreamCodec.open(MARKET_DATA, messages_of("market_data"), clock=SystemClock())
     schema = messages_of("market_data")["tidemill.market_data.RecordMarketData"].current
     parsed = parse_schema(json.loads(schema.text))
@@ -54,9 +58,13 @@ async def test_strict_decode_and_event_cost_less_than_bare_read_and_write() -> N
     def bare() -> list[bytes]:
         return [written(parsed, schemaless_reader(io.BytesIO(body), parsed, None)) for body in bodies]
 
+    event = MarketDataRecorded(**{name: command(0)[name] for name in MarketDataRecorded.model_fields})
+
     def strict() -> list[bytes]:
         return [
             codec.appended_event(decoded, MarketDataRecorded)
+            if way == "appended"
+            else codec.encode_event(event)
             for decoded in codec.decode(values)
             if isinstance(decoded, Decoded)
         ]
@@ -67,11 +75,11 @@ async def test_strict_decode_and_event_cost_less_than_bare_read_and_write() -> N
         rounds = [(seconds(bare), seconds(strict)) for _ in range(ROUNDS)]
     finally:
         gc.enable()
-    ours, theirs = median(each[1] for each in rounds), median(each[0] for each in rounds)
+    ours, theirs = min(each[1] for each in rounds), min(each[0] for each in rounds)
     figures = (
         f"strict {ours / RECORDS * 1e6:.2f} us, bare {theirs / RECORDS * 1e6:.2f} us: {ours / theirs:.2f}"
     )
-    assert ours <= ALLOWED * theirs, figures
+    assert ours <= ALLOWED[way] * theirs, figures
 
 
 def written(parsed: Any, fields: Any) -> bytes:
