@@ -13,7 +13,7 @@ TYPED := $(wildcard src tests benchmarks migrations)
 # Two workers: the suite waits for servers more than it computes, and shares its two cores with them.
 WORKERS ?= 2
 PYTEST_ARGS ?=
-PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadgroup
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 # Each of the workflows on its own has to have this share of its lines and of its branches covered by quick tests.
 WORKFLOWS := commands outbox projections
@@ -64,6 +64,7 @@ coverage: $(INSTALLED)  ## all tests with branch coverage, reported for every mo
 bench: $(INSTALLED)  ## throughput beside the floor, as docs/performance.md shows it
 	$(BIN)/python -m benchmarks
 
+# pip-tools makes the hashes: by version only, in an environment apart, and nothing of it is installed or shipped.
 lock:  ## pin the newest versions that pyproject.toml allows, with hashes
 	python=$$(tools/find-python 3.11); test -d .lock-venv || $$python -m venv .lock-venv
 	.lock-venv/bin/pip install --quiet pip-tools==7.6.2

@@ -26,7 +26,7 @@ from tidemill.app.demo.quotes import KNOWN, ROWS
 from tidemill.devstack import Stack
 from tidemill.service import Exit
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]  # the runs are made once for all of them
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "tidemill"]

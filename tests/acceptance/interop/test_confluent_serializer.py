@@ -12,8 +12,6 @@ from tests.support.installation import Serving
 from tests.support.outsiders import Fields, Outsider, Sending, single_object
 from tidemill.resources import schemas_dir
 
-pytestmark = pytest.mark.xdist_group("interop")
-
 NOON = datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 KEYS = 40
 

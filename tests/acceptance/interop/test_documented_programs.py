@@ -28,8 +28,6 @@ from tidemill.devstack.java import java_command
 from tidemill.domain.partitioner import partition_of
 from tidemill.resources import schemas_dir
 
-pytestmark = pytest.mark.xdist_group("interop")
-
 PAGES = (Path("README.md"), Path("docs/subscribing.md"))
 PROGRAM = re.compile(
     r"^```(?:python|java)\n(?:#|//) (?P<name>\S+)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL

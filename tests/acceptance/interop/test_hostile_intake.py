@@ -24,8 +24,6 @@ from tests.support.outsiders import Outsider, Place, Sending, text_headers
 from tests.support.plugins import with_plugins, write_plugin
 from tidemill.devstack import Stack
 
-pytestmark = pytest.mark.xdist_group("interop")
-
 MEBIBYTE = 1024 * 1024
 WARM_UP = 4_000
 GOOD_ONES = 10_000

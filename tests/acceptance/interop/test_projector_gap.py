@@ -14,8 +14,6 @@ from tests.support.waiting import eventually_blocking
 from tidemill.devstack import Stack
 from tidemill.resources import schemas_dir
 
-pytestmark = pytest.mark.xdist_group("interop")
-
 SYMBOL = b"ACME"
 LANE = 2
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)

@@ -16,7 +16,7 @@ from tests.support.installation import Installation, installation_on
 from tests.support.waiting import eventually_blocking
 from tidemill.devstack import Stack
 
-pytestmark = pytest.mark.xdist_group("archive verbs")  # each test goes on from the one before
+# Each test goes on from the one before.
 
 LAW = ("--reason", "law suit 17")
 FILL = """

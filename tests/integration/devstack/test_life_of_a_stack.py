@@ -24,7 +24,7 @@ from tidemill import devstack
 from tidemill.devstack.cache import cache_folder
 
 # one worker for all of it: each worker would bring up the same stacks again
-pytestmark = [pytest.mark.xdist_group("devstack"), pytest.mark.native]
+pytestmark = pytest.mark.native
 
 VERBS = "from tidemill.cli.dev import app; app()"
 # a network of its own has no way out; only its loopback interface has to be switched on

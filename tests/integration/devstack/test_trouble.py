@@ -18,9 +18,6 @@ from tidemill.devstack import debian, kafka
 from tidemill.devstack.cache import ensure
 from tidemill.devstack.plan import ServerPlan
 
-# one worker for all of it: each worker would bring up the same stacks again
-pytestmark = pytest.mark.xdist_group("devstack")
-
 MAKE_THE_ROOT = """\
 from pathlib import Path
 from tidemill.devstack.install import install
