@@ -12,11 +12,11 @@ from tidemill.app.archive_desk import Desk, desk, operator
 from tidemill.app.deployment import Deployment
 from tidemill.app.lake_copies import LakeCopies, open_copies
 from tidemill.domain.archive import ArchiveState, CopyPart, SliceId, Source
-from tidemill.domain.errors import CopyError, TransientError, UsageError
+from tidemill.domain.errors import ContractError, CopyError, DataError, TidemillError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
 from tidemill.retention import interventions
-from tidemill.retention.bringing_back import RangeBack, ranges_back
+from tidemill.retention.bringing_back import Alterations, RangeBack, ranges_back
 from tidemill.retention.keeper import READ_TIMEOUT_S
 from tidemill.retention.ports import Overtaken, Wanted
 from tidemill.retention.slices import Slice
@@ -24,7 +24,8 @@ from tidemill.retention.transitions import Refused, difference
 from tidemill.settings import Settings
 from tidemill.storage.archive import SliceRows
 from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.pool import Pool
+from tidemill.storage.measuring import column_types
+from tidemill.storage.pool import Pool, connection
 from tidemill.storage.restoring import restore_batches
 from tidemill.threads import in_thread
 
@@ -77,9 +78,13 @@ async def restore(
         for back in ranges:
             try:
                 done.append(await way.bring(at.policy(back.table), back, keep, on_rows))
-            except (CopyError, TransientError, UsageError) as error:
+            except TidemillError as error:
                 done.append(Restored(back.table, back.start, back.end, back.row_count, trouble=str(error)))
     return done
+
+
+class _NotWhatLeft(UsageError):
+    """Rows came back that are not those that left."""
 
 
 class WayBack:
@@ -108,12 +113,33 @@ class WayBack:
         Raises:
             UsageError: it cannot come back, or what came back is not what left; nothing was changed.
             CopyError: a file is missing or damaged; nothing was changed.
+            DataError: the table refuses a row; nothing was changed.
             TransientError: somebody was in the way; nothing was changed.
         """
         if back.refused is not None:
             raise UsageError(back.refused)
         wanted = [Wanted(each, each.verified.copy) for each in back.slices if each.verified is not None]
+        async with connection(self._pool) as borrowed, borrowed.transaction():
+            now = await column_types(borrowed, back.table)
+        altered = Alterations.between(wanted[0].slice.columns, now)
+        if altered.gone:
+            raise UsageError(str(altered))
         await self._demand_whole(wanted)
+        try:
+            return await self._brought(policy, back, wanted, keep, on_rows)
+        except (ContractError, DataError, _NotWhatLeft) as error:
+            if altered:
+                raise UsageError(str(altered)) from error
+            raise
+
+    async def _brought(
+        self,
+        policy: Retention,
+        back: RangeBack,
+        wanted: Sequence[Wanted],
+        keep: timedelta,
+        on_rows: OnRows,
+    ) -> Restored:
         async with CommandDatabase(self._pool).unit_of_work() as work:
             rows = SliceRows(work.connection)
             await _unchanged(rows, back)  # and once more under the lane's lock
@@ -134,7 +160,7 @@ class WayBack:
                     which, locked.at, found=found, until=until, chunk=chunk, who=self._who, beside=beside
                 )
                 if isinstance(moved, Refused):
-                    raise UsageError(f"{moved.message}; nothing was changed")
+                    raise _NotWhatLeft(f"{moved.message}; nothing was changed")
                 await rows.store(moved)
         return Restored(back.table, back.start, back.end, found.row_count, chunk, until)
 

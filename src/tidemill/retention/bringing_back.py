@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tidemill.domain.archive import ArchiveState, SliceId
+from tidemill.domain.archive import ArchiveState, LakeColumn, SliceId
 from tidemill.retention.planning import Facts
 from tidemill.retention.reasons import moment
 from tidemill.retention.slices import Slice
@@ -88,3 +89,43 @@ def _obstacle(facts: Facts, which: SliceId, slices: list[Slice], gone: tuple[Sli
 def overlaps(which: SliceId, start: datetime, end: datetime) -> bool:
     """Return whether a slice's range shares time with a span."""
     return which.end > start and which.start < end
+
+
+@dataclass(frozen=True, slots=True)
+class Alterations:
+    """In what a table's columns differ from those of a copy. `retyped`: with the copy's type, and the table's."""
+
+    gone: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    retyped: tuple[tuple[str, str, str], ...] = ()
+
+    @classmethod
+    def between(cls, copied: Sequence[LakeColumn], now: Mapping[str, str]) -> Alterations:
+        """`now`: the table's columns with their types, as PostgreSQL writes them."""
+        was = {column.name: column.pg_type for column in copied}
+        return cls(
+            gone=tuple(name for name in was if name not in now),
+            new=tuple(name for name in now if name not in was),
+            retyped=tuple(
+                (name, was[name], now[name]) for name in was if now.get(name, was[name]) != was[name]
+            ),
+        )
+
+    def __bool__(self) -> bool:
+        """Return whether there is any."""
+        return bool(self.gone or self.new or self.retyped)
+
+    def __str__(self) -> str:
+        """Return what they are, and what to do while rows are restored."""
+        told = [f"it has no {name} any more (add it again, or rename it back)" for name in self.gone]
+        told += [
+            f"{name} came since (rows come back without a value for it: drop its default or NOT NULL)"
+            for name in self.new
+        ]
+        told += [
+            f"{name} was {before}, and is {after} (change it back)" for name, before, after in self.retyped
+        ]
+        return (
+            f"the table's columns are not those of the copy, which is whole: {'; '.join(told)}. Do so while you "
+            "restore, or read the copy from the lake; nothing was changed"
+        )

@@ -35,13 +35,26 @@ async def columns_of(connection: Connection, table: str) -> Shape:
     Raises:
         ContractError: there is no such table.
     """
+    return shape_of(await _attributes(connection, table))
+
+
+async def column_types(connection: Connection, table: str) -> dict[str, str]:
+    """Return the type of each column of `schema.table`, in its order, whether a copy can hold it or not.
+
+    Raises:
+        ContractError: there is no such table.
+    """
+    return {each.name: each.pg_type for each in await _attributes(connection, table)}
+
+
+async def _attributes(connection: Connection, table: str) -> list[Attribute]:
     relation = await relation_of(connection, table)
     path = await connection.fetchval("select current_setting('search_path')")
     # Names of types outside of pg_catalog then carry their schema, whatever the session's path.
     await connection.execute("set local search_path to pg_catalog")
     rows = await connection.fetch(_SQL["columns"], relation)
     await connection.execute("select set_config('search_path', $1, true)", path)
-    return shape_of(Attribute(*row) for row in rows)
+    return [Attribute(*row) for row in rows]
 
 
 async def preflight(

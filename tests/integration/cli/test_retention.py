@@ -171,6 +171,18 @@ def test_restored_ranges_leave_when_their_days_are_over_unless_somebody_changed_
     assert {state for *_, state in ranges(archiving)} == {"dropped"}
 
 
+def test_ranges_that_cannot_come_back_do_not_stop_the_others(archiving: Installation) -> None:
+    archiving.execute("alter table public.market_data rename column volume to size")
+    try:
+        told = archiving("retention", "restore", "market_data", *span_of_all(), "--yes", "--json", expect=1)
+    finally:
+        archiving.execute("alter table public.market_data rename column size to volume")
+    troubles = [each["trouble"] for each in told.json()]
+    assert len(troubles) == len(ranges(archiving)) > 1
+    assert all("it has no volume any more" in trouble for trouble in troubles)
+    assert hot(archiving) == 0
+
+
 def test_a_scrub_names_what_is_damaged_and_what_is_gone(archiving: Installation) -> None:
     copies = [
         json.loads(row[0]) for row in archiving.fetch("select copy from tm.archive order by range_start")

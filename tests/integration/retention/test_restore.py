@@ -161,6 +161,41 @@ async def test_a_range_that_would_come_back_as_other_chunks_is_refused(world: Ar
     assert (await world.hot(), set(await world.states())) == (0, {"dropped"})
 
 
+@pytest.mark.parametrize(
+    ("altered", "told"),
+    [
+        ("add column venue int default 7", "venue came since .* drop its default"),
+        ("add column venue int not null", "venue came since .* NOT NULL"),
+        ("add column venue money default 7", "venue came since"),
+        ("drop column volume", "no volume any more"),
+        ("rename column volume to size", "no volume any more .* size came since"),
+        ("alter column source type int using 1", "source was text, and is integer"),
+    ],
+)
+async def test_a_copy_of_other_columns_is_refused_by_their_names(
+    world: Archive, altered: str, told: str
+) -> None:
+    await archived(world, 2010)
+    await world.pool.execute(f"alter table public.market_data {altered}")
+    with pytest.raises(UsageError, match=told) as refused:
+        await bring(world, (await ranges(world))[0])
+    assert "scrub" not in str(refused.value)
+    assert "migrate" not in str(refused.value)
+    assert (await world.hot(), set(await world.states())) == (0, {"dropped"})
+
+
+@pytest.mark.parametrize("default", ["", "default 7"])
+async def test_a_copy_comes_back_into_a_table_with_a_new_column_without_default(
+    world: Archive, default: str
+) -> None:
+    await archived(world, 2010)
+    await world.pool.execute(f"alter table public.market_data add column venue int {default}")
+    await world.pool.execute("alter table public.market_data alter column venue drop default")
+    done = [await bring(world, each) for each in await ranges(world)]
+    assert sum(each.row_count for each in done) == 20
+    assert await world.pool.fetchval("select count(*) from public.market_data where venue is null") == 20
+
+
 async def test_a_damaged_file_brings_nothing_back(world: Archive) -> None:
     await archived(world, 2010)
     back = (await ranges(world))[0]

@@ -8,7 +8,7 @@ import pytest
 from tests.support.slices import COLUMNS, DAY, HOLD, NOW, ROWS, brought_to, moved, slice_id
 from tidemill.domain.archive import ArchiveState, LakeColumn, LakeType, Measured, Source
 from tidemill.retention import interventions
-from tidemill.retention.bringing_back import RangeBack, ranges_back
+from tidemill.retention.bringing_back import Alterations, RangeBack, ranges_back
 from tidemill.retention.planning import ChunkFacts, Facts
 from tidemill.retention.slices import Slice, Verification, together
 
@@ -82,6 +82,26 @@ def test_generations_of_other_columns_cannot_be_proved_together() -> None:
     other = (*COLUMNS, LakeColumn("new", "integer", LakeType.INT32, nullable=True))
     (found,) = back(gone(), replace(gone(2), columns=other))
     assert "columns changed" in (found.refused or "")
+
+
+def test_alterations_name_what_differs_and_what_to_do() -> None:
+    copied = (
+        *COLUMNS,
+        LakeColumn("price", "numeric", LakeType.TEXT, nullable=True, by_text=True),
+        LakeColumn("volume", "integer", LakeType.INT32, nullable=True),
+    )
+    now = {column.name: column.pg_type for column in copied}
+    assert not Alterations.between(copied, now)
+    del now["volume"]
+    found = Alterations.between(copied, {**now, "price": "bytea", "venue": "money"})
+    assert found == Alterations(("volume",), ("venue",), (("price", "numeric", "bytea"),))
+    for told in (
+        "no volume any more",
+        "venue came since",
+        "price was numeric, and is bytea",
+        "nothing was changed",
+    ):
+        assert told in str(found)
 
 
 def test_the_first_generation_has_the_rows_that_came_back() -> None:
