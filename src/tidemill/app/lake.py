@@ -26,21 +26,29 @@ async def open_lake(settings: Settings) -> Lake:
 
 
 def _open_iceberg(lake: LakeSettings, root: str) -> Lake:
+    catalog = catalog_of(lake)
+    from tidemill.lakehouse.iceberg import IcebergLake  # noqa: PLC0415  an extra, which is there by now
+
+    return IcebergLake(catalog, root, _options(lake.options))
+
+
+def catalog_of(lake: LakeSettings) -> Any:
+    """Return pyiceberg's catalog of the lake. Raises `UsageError` if none is named, `Unavailable` if it is away."""
     try:
-        from tidemill.lakehouse.iceberg import IcebergLake, open_catalog  # noqa: PLC0415  an extra, for those who use it
+        from tidemill.lakehouse.iceberg import open_catalog  # noqa: PLC0415  an extra, for those who use it
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"TIDEMILL_LAKE_FORMAT=iceberg needs {error.name}: pip install 'tidemill[iceberg]'"
+            f"an Iceberg catalog needs {error.name}: pip install 'tidemill[iceberg]', "
+            "or leave TIDEMILL_LAKE_FORMAT and TIDEMILL_LAKE_CATALOG_URL out"
         ) from error
-    if lake.catalog_url is None:
+    if lake.catalog_url is None or lake.root is None:
         raise UsageError("TIDEMILL_LAKE_CATALOG_URL is not set: Iceberg tables need a catalog")
-    catalog = open_catalog(
+    return open_catalog(
         lake.catalog_url.get_secret_value(),
-        root,
+        lake.root,
         schema=lake.catalog_schema,
         options=_options(lake.catalog_options),
     )
-    return IcebergLake(catalog, root, _options(lake.options))
 
 
 def _options(text: SecretStr | None) -> dict[str, Any]:

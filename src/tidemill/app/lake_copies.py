@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from tidemill.archiver.pacing import Pace
@@ -13,29 +14,34 @@ from tidemill.domain.errors import CopyError, UsageError
 from tidemill.lakehouse.reading import LakeReader
 from tidemill.retention.ports import Wanted
 from tidemill.retention.slices import Copy
-from tidemill.settings import Settings
+from tidemill.settings import LakeSettings, Settings
 
 _NOTHING: Final = Measured(0, f"{DIGEST_VERSION}:{0:016x}:{0:016x}", None, None)
+
+
+Strays = Callable[[str, Sequence[str]], list[str]]
+"""Returns those of the files that a table of the catalog does not have."""
 
 
 class LakeCopies:
     """`retention.ports.CopyReader` on Parquet files below allowed roots."""
 
-    def __init__(self, reader: LakeReader) -> None:
-        """`reader` knows the roots."""
+    def __init__(self, reader: LakeReader, strays: Strays | None = None) -> None:
+        """`reader` knows the roots, `strays` the catalog: without it a table's files are read, not the table."""
         self._reader = reader
+        self._strays = strays
 
     def measure(
         self, wanted: Sequence[Wanted], time_column: str, bytes_per_s: int | None = None
     ) -> Mapping[SliceId, Measured]:
         """See `CopyReader`."""
         if bytes_per_s is not None:
-            slow = LakeCopies(self._reader.held_back(Pace(bytes_per_s)))
+            slow = LakeCopies(self._reader.held_back(Pace(bytes_per_s)), self._strays)
             return slow.measure(wanted, time_column)
         columns = wanted[0].slice.columns
         copy = wanted[0].copy
         if copy.files or not copy.location:
-            return {each.slice.id: self._files(each.copy, columns, time_column) for each in wanted}
+            return {each.slice.id: self._files(each, columns, time_column) for each in wanted}
         bounds = [(each.slice.id.start, each.slice.id.end) for each in wanted]
         split = self._reader.split_by_bounds(copy.location, columns, time_column, bounds)
         return {each.slice.id: found for each, found in zip(wanted, split.measured, strict=True)}
@@ -58,13 +64,20 @@ class LakeCopies:
         files = self._reader.files_below(copy.location)
         return self._reader.copy_parts(files, which.columns, time_column, bounds)
 
-    def _files(self, copy: Copy, columns: Sequence[LakeColumn], time_column: str) -> Measured:
+    def _files(self, wanted: Wanted, columns: Sequence[LakeColumn], time_column: str) -> Measured:
+        copy = wanted.copy
         if not copy.files:
             return _NOTHING
-        wrong = self.damaged(copy)
+        paths = [_path(copy, file) for file in copy.files]
+        wrong = self.damaged(copy) or self._outside(wanted, paths)
         if wrong:
-            raise CopyError(copy.location or copy.files[0].path, "; ".join(wrong))
-        return self._reader.read_back([_path(copy, file) for file in copy.files], columns, time_column)
+            raise CopyError(copy.location or paths[0], "; ".join(wrong))
+        return self._reader.read_back(paths, columns, time_column)
+
+    def _outside(self, wanted: Wanted, paths: Sequence[str]) -> list[str]:
+        if wanted.copy.lake_format != "iceberg" or self._strays is None:
+            return []
+        return [f"{path}: the table does not have it" for path in self._strays(wanted.slice.id.table, paths)]
 
 
 def open_copies(settings: Settings) -> LakeCopies:
@@ -77,7 +90,16 @@ def open_copies(settings: Settings) -> LakeCopies:
     options: dict[str, Any] = (
         json.loads(settings.lake.options.get_secret_value()) if settings.lake.options else {}
     )
-    return LakeCopies(LakeReader(roots, options))
+    return LakeCopies(
+        LakeReader(roots, options), _strays_of(settings.lake) if settings.lake.catalog_url else None
+    )
+
+
+def _strays_of(lake: LakeSettings) -> Strays:
+    from tidemill.app.lake import catalog_of  # noqa: PLC0415  pyiceberg is an extra, for those who use it
+    from tidemill.lakehouse.iceberg import strays  # noqa: PLC0415
+
+    return partial(strays, catalog_of(lake))
 
 
 def _path(copy: Copy, file: LakeFile) -> str:

@@ -207,6 +207,21 @@ class IcebergLake:
             raise ValueError(f"{slice_} was committed for {event_id}: another copy needs another event")
 
 
+def strays(catalog: Catalog, table: str, paths: Sequence[str]) -> list[str]:
+    """Return those of the files that the table, as it is now, does not have. Raises `Unavailable`.
+
+    They hold what they hold, but are nobody's: whoever tidies the lake up takes them for left-overs.
+    """
+    namespace, _, name = table.partition(".")
+    with _answering(f"looking at {table}"):
+        try:
+            loaded = catalog.load_table((namespace, name))
+        except NoSuchTableError:
+            return list(paths)
+        held = {_as_path(file.file_path) for file in _data_files(loaded)}
+    return [path for path in paths if _as_path(path) not in held]
+
+
 def committed(table: Table, event_id: str) -> frozenset[str]:
     """Return the names of the slices that were committed for an event."""
     return frozenset(table.properties.get(COMMITTED + event_id, "").split())

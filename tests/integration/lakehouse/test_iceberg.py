@@ -16,7 +16,7 @@ from tests.support.archival import DAY, START, TABLE
 from tests.support.databases import execute
 from tidemill.domain.archive import LakeColumn, LakeType, SliceId
 from tidemill.domain.errors import Unavailable, UsageError
-from tidemill.lakehouse.iceberg import IcebergLake, open_catalog
+from tidemill.lakehouse.iceberg import IcebergLake, open_catalog, strays
 
 COLUMNS = (
     LakeColumn("time", "timestamp with time zone", LakeType.INSTANT, nullable=False),
@@ -126,6 +126,19 @@ def test_files_that_the_table_refers_to_are_not_touched(catalog: Catalog, lake: 
     with pytest.raises(ValueError, match="another event"):
         lake.remove(DAY_ONE, "one")
     assert rows(catalog) == 2
+
+
+def test_files_that_no_commit_brought_are_strays(catalog: Catalog, lake: IcebergLake) -> None:
+    manifest = written(lake, DAY_ONE, "e1")
+    paths = [file.path for file in manifest.files]
+    assert strays(catalog, TABLE, paths) == paths, "there is not even a table"
+    lake.publish(TABLE, "e1", {DAY_ONE: manifest}, ())
+    assert strays(catalog, TABLE, paths) == []
+    loose = [file.path for file in written(lake, DAY_TWO, "e2").files]
+    assert strays(catalog, TABLE, [*paths, *loose]) == loose
+    again = written(lake, DAY_ONE, "e3")
+    lake.publish(TABLE, "e3", {DAY_ONE: again}, ("e1",))
+    assert strays(catalog, TABLE, paths) == paths, "superseded"
 
 
 def test_a_table_grows_with_its_hypertable(catalog: Catalog, lake: IcebergLake) -> None:

@@ -1,0 +1,50 @@
+"""A copy in an Iceberg table is what the table has, not what lies beside it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from tests.support.slices import ROWS, brought_to, copy_of
+from tidemill.app.lake_copies import LakeCopies
+from tidemill.domain.archive import ArchiveState, LakeColumn, LakeFile, Measured
+from tidemill.domain.errors import CopyError
+from tidemill.lakehouse.reading import Bounds, LakeReader
+from tidemill.retention.ports import Wanted
+
+
+class Sound(LakeReader):
+    """Every file is there, and holds what it should."""
+
+    def __init__(self) -> None:
+        super().__init__(["/lake"])
+
+    def damaged(self, file: LakeFile) -> str | None:
+        return None
+
+    def read_back(
+        self,
+        files: Sequence[str],
+        columns: Sequence[LakeColumn],
+        time_column: str,
+        bounds: Bounds | None = None,
+    ) -> Measured:
+        return ROWS
+
+
+def measured(lake_format: str, strays: Sequence[str] | None) -> Mapping[Any, Measured]:
+    which = brought_to(ArchiveState.CONFIRMED)
+    copies = LakeCopies(Sound(), None if strays is None else lambda _table, _paths: list(strays))
+    return copies.measure([Wanted(which, copy_of(which, lake_format=lake_format))], "time")
+
+
+def test_a_file_that_the_table_does_not_have_is_no_copy() -> None:
+    with pytest.raises(CopyError, match=r"/lake/ticks/a\.parquet: the table does not have it"):
+        measured("iceberg", ["/lake/ticks/a.parquet"])
+
+
+@pytest.mark.parametrize(("lake_format", "strays"), [("iceberg", []), ("iceberg", None), ("parquet", ["x"])])
+def test_a_table_that_has_them_and_loose_files_are_copies(
+    lake_format: str, strays: Sequence[str] | None
+) -> None:
+    assert list(measured(lake_format, strays).values()) == [ROWS]
