@@ -27,10 +27,12 @@ begin
       end;
     end if;
   end loop;
-  begin
-    grant tidemill_service to tidemill_retention;
-  exception when unique_violation then null;  -- another database of the server was migrated at the same moment
-  end;
+  if not pg_has_role('tidemill_retention', 'tidemill_service', 'member') then  -- who made the roles may have said it
+    begin
+      grant tidemill_service to tidemill_retention;
+    exception when unique_violation then null;  -- another database of the server was migrated at the same moment
+    end;
+  end if;
 end $$;
 """
 
