@@ -134,11 +134,12 @@ class ArchiveLane:
 class Work(SliceRows):
     """`retention.ports.ArchiveWork`: the registry and the rows, and events that go with the commit."""
 
-    def __init__(self, book: OrderBook, encode: Callable[[ArchivalEvent], bytes]) -> None:
-        """`book`: of a transaction that holds the lane."""
+    def __init__(self, book: OrderBook, encode: Callable[[ArchivalEvent], bytes], database: str) -> None:
+        """`book`: of a transaction that holds the lane. `database`: what events call it."""
         super().__init__(cast("BatchTransaction", book.work).connection)
         self._book = book
         self._encode = encode
+        self._database = database
 
     @property
     def at(self) -> datetime:
@@ -147,13 +148,14 @@ class Work(SliceRows):
 
     def announce(self, event: ArchivalEvent) -> None:
         """Publish an event if and only if the transaction commits."""
+        told = event.model_copy(update={"database": self._database})
         self._book.orders.append(
             Order(
                 name=EVENT,
                 command_id=announcing.order_id(event),
                 service=_SERVICE,
                 key=event.table_name.encode(),
-                events=[Happened(EVENT, self._encode(event))],
+                events=[Happened(EVENT, self._encode(told))],
             )
         )
 
@@ -173,7 +175,8 @@ class Store(ArchiveDatabase):
     @asynccontextmanager
     async def transaction(self, claim: Claim) -> AsyncIterator[Work]:
         """Open a transaction under the archive's lane. Raises `Fenced`."""
+        database = await self.database_name()
         async with self._writer.transaction(claim) as book:
-            yield Work(book, cast("Callable[[ArchivalEvent], bytes]", self._codec.encode_event))
+            yield Work(book, cast("Callable[[ArchivalEvent], bytes]", self._codec.encode_event), database)
         if book.orders:
             self._committed(claim)

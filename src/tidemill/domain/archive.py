@@ -6,7 +6,10 @@ itself is 1, the rows that came too late for it are 2, 3, ... A range and a gene
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -94,6 +97,12 @@ class LakeColumn:
     by_text: bool = False
     precision: int = 0
     scale: int = 0
+
+
+def schema_fingerprint(columns: Sequence[LakeColumn]) -> str:
+    """Return a short text that changes with any name, type, order or nullability of the columns."""
+    said = json.dumps([asdict(column) for column in columns], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 class Measured(NamedTuple):

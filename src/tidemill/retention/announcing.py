@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID, uuid5
 
 from tidemill.domain.archival import ArchivalChunk, ArchivalColumn, ArchivalEvent, ArchivalStatus
-from tidemill.domain.archive import LakeColumn
+from tidemill.domain.archive import LakeColumn, schema_fingerprint
 from tidemill.domain.digests import DIGEST_VERSION
 from tidemill.domain.retention import Retention
 from tidemill.retention.slices import Slice
@@ -42,6 +42,7 @@ def request(
         attempt=max(each.attempt for each in slices),
         time_column=policy.time_column,
         columns=tuple(_column(column) for column in first.columns),
+        schema_fingerprint=schema_fingerprint(first.columns),
         digest_version=DIGEST_VERSION,
         required_verification="digest",
         supersedes=tuple(dict.fromkeys(event for each in slices for event in each.superseded)),

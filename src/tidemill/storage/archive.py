@@ -195,6 +195,14 @@ class ArchiveDatabase:
     def __init__(self, pool: Pool) -> None:
         """`pool`: of a login that may lock and drop slices, if it is to do so."""
         self._pool = pool
+        self._name: str | None = None
+
+    async def database_name(self) -> str:
+        """Return what the server calls this database."""
+        if self._name is None:
+            async with connection(self._pool) as borrowed:
+                self._name = str(await borrowed.fetchval(_SQL["database_name"]))
+        return self._name
 
     async def seal_mode(self) -> SealMode:
         """See `ArchiveStore`."""

@@ -7,10 +7,7 @@ their name, so that no type of the same name passes for PostgreSQL's own.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Final, NamedTuple
 
 from tidemill.domain.archive import LakeColumn, LakeType, Refusal
@@ -104,12 +101,6 @@ def shape_of(attributes: Iterable[Attribute]) -> Shape:
         else:
             refused.append(found)
     return Shape(tuple(columns), tuple(refused))
-
-
-def schema_fingerprint(columns: Sequence[LakeColumn]) -> str:
-    """Return a short text that changes with any name, type, order or nullability of the columns."""
-    said = json.dumps([asdict(column) for column in columns], sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def _column_of(attribute: Attribute) -> LakeColumn | Refusal:

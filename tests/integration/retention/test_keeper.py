@@ -11,7 +11,7 @@ import pytest
 from tests.support.archiving import TABLE, Archive
 from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalStatus
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive import ArchiveState, schema_fingerprint
 from tidemill.domain.errors import Fenced
 
 TODAY = (datetime(2025, 12, 1, tzinfo=UTC), datetime(2025, 12, 2, tzinfo=UTC))
@@ -24,6 +24,8 @@ async def test_old_chunks_leave_when_their_copy_was_read_back(world: Archive) ->
     (request,) = await world.requests()
     assert set(await world.states()) == {"requested"}
     assert sum(chunk.row_count or 0 for chunk in request.chunks) == 40
+    assert request.database == await world.pool.fetchval("select current_database()")
+    assert request.schema_fingerprint == schema_fingerprint((await world.slices())[0].columns)
     assert await world.hot() == rows, "a request drops nothing"
     await world.answer()
     assert set(await world.states()) == {"confirmed"}
@@ -32,6 +34,7 @@ async def test_old_chunks_leave_when_their_copy_was_read_back(world: Archive) ->
     assert await world.hot() == rows - 40
     told = [event.status for event in await world.events()]
     assert told == [ArchivalStatus.PENDING] + [ArchivalStatus.COMPLETED] * len(request.chunks)
+    assert {event.database for event in await world.events()} == {request.database}
 
 
 async def test_young_chunks_stay(world: Archive) -> None:

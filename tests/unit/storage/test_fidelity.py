@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.domain.archive import LakeColumn, LakeType, Refusal
+from tidemill.domain.archive import LakeColumn, LakeType, Refusal, schema_fingerprint
 from tidemill.storage import digesting
-from tidemill.storage.fidelity import BY_TEXT, EXACT, Attribute, schema_fingerprint, shape_of
+from tidemill.storage.fidelity import BY_TEXT, EXACT, Attribute, shape_of
 
 PAGE = (Path(__file__).parents[3] / "docs" / "archival.md").read_text(encoding="utf-8")
 SPELLED = {

@@ -98,7 +98,8 @@ class Bench:
 
     def event(self, requested: Sequence[Slice]) -> ArchivalEvent:
         """Return the request for them, as retention announces it."""
-        return announcing.request(requested, self._policy, self._clock.now(), self._database.read_sql)
+        event = announcing.request(requested, self._policy, self._clock.now(), self._database.read_sql)
+        return event.model_copy(update={"database": self.place.database})
 
     # --- asking, and judging what is answered ---
 

@@ -69,6 +69,9 @@ select format('%I.%I', chunk_schema, chunk_name) as chunk, range_start, range_en
 from timescaledb_information.chunks
 where format('%s.%s', hypertable_schema, hypertable_name) = $1 order by range_start
 
+-- name: database_name
+select current_database()
+
 -- name: has_late
 select to_regclass(tm.late_table($1)) is not null
 
