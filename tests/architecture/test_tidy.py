@@ -27,6 +27,7 @@ REGISTRY = re.compile(
     r"|https?://(?!maven\.apache\.org/(POM|xsd))[\w.-]*(pypi|pythonhosted|maven|crates|npmjs|debian)\b",
     re.IGNORECASE,
 )
+NO_REASON = re.compile(r"# noq" + r"a(: [A-Z]+\d+(, [A-Z]+\d+)*)?\s*$")
 MACHINE_PATH = re.compile(r"(?<![\w.$}~*-])/(work|root)/")
 
 # Where a rule may be broken, and why.
@@ -103,6 +104,7 @@ def test_the_median_function_is_short() -> None:
     [
         pytest.param(UNFINISHED, id="finished"),
         pytest.param(REGISTRY, id="no address of a package registry"),
+        pytest.param(NO_REASON, id="no rule of ruff's is set aside without a reason"),
         pytest.param(MACHINE_PATH, id="no path of one machine"),
     ],
 )

@@ -106,7 +106,7 @@ async def test_a_service_that_fails_is_made_anew(phase: str, error: BaseExceptio
     diary = Diary()
     fail = failing(error, error)
     supervisor = Supervisor([Job("one", lambda: faulty(diary, phase, fail))], backoff=QUICK)
-    healthy = lambda: diary.made == 3 and supervisor.health()["one"].ok  # noqa: E731
+    healthy = lambda: diary.made == 3 and supervisor.health()["one"].ok
     assert await stopped_after(supervisor, healthy) is Exit.DRAINED
     assert supervisor.health()["one"].detail["failures"] == 2
 
@@ -180,7 +180,7 @@ async def test_a_stop_while_it_pauses_between_starts_is_heeded_at_once() -> None
     supervisor = Supervisor(
         [Job("one", lambda: Fake(diary, running=failing(ValueError("a bug"))))], backoff=patient
     )
-    waiting = lambda: supervisor.health()["one"].detail["state"] == "waiting" and diary.made == 1  # noqa: E731
+    waiting = lambda: supervisor.health()["one"].detail["state"] == "waiting" and diary.made == 1
     assert await stopped_after(supervisor, waiting) is Exit.DRAINED
 
 
@@ -196,7 +196,7 @@ async def test_health_names_state_and_last_error() -> None:
     patient = Backoff(first_s=3_600, longest_s=3_600)
     fail = failing(Unavailable("kafka", "no answer"))
     supervisor = Supervisor([Job("one", lambda: Fake(diary, starting=fail))], backoff=patient)
-    waiting = lambda: supervisor.health()["one"].detail.get("failures") == 1  # noqa: E731
+    waiting = lambda: supervisor.health()["one"].detail.get("failures") == 1
     running = asyncio.create_task(supervisor.run())
     await eventually(waiting)
     health = supervisor.health()["one"]

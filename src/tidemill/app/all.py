@@ -49,7 +49,7 @@ async def _archive_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[
         return []
     try:
         from tidemill.app.archiver_process import archiver_jobs  # noqa: PLC0415  both load pyarrow, which is an extra
-        from tidemill.app.retention_process import retention_jobs  # noqa: PLC0415
+        from tidemill.app.retention_process import retention_jobs  # noqa: PLC0415  as above
     except ModuleNotFoundError as error:
         raise UsageError(
             f"TIDEMILL_LAKE_ROOT is set, and the archive needs {error.name}: pip install 'tidemill[archive]', "

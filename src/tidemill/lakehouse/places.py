@@ -140,7 +140,7 @@ def _in_storage_of(root: Place, path: str) -> Place | None:
     scheme, separator, _ = path.partition("://")
     if not separator or scheme not in _protocols(root.storage):
         return None
-    return Place(root.storage, str(root.storage._strip_protocol(path)).rstrip("/"))  # noqa: SLF001
+    return Place(root.storage, str(root.storage._strip_protocol(path)).rstrip("/"))  # noqa: SLF001  fsspec offers no other
 
 
 def _protocols(storage: Any) -> tuple[str, ...]:

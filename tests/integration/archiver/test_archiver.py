@@ -335,7 +335,7 @@ async def test_it_reads_no_faster_than_it_may_and_says_that_it_is_alive(
 async def test_a_drain_in_the_middle_leaves_nothing_half_done(readings: Connection, site: Site) -> None:
     asked = await request_for(readings, READINGS, "time", "event-1")
     await site.desk.announce(asked)
-    reading: Callable[[], object] = lambda: list(site.root.rglob(".*.tmp")) or site.files()  # noqa: E731
+    reading: Callable[[], object] = lambda: list(site.root.rglob(".*.tmp")) or site.files()
     async with site.archiving(max_bytes_per_second=1_000):
         await eventually(reading, 15, "the first file")
     assert {answer.status for answer in await site.desk.answers()} == {IN_PROGRESS}

@@ -168,7 +168,7 @@ def test_what_cannot_be_read_is_kept_and_shown(served: Installation, symbol: str
     topic = f"{served.prefix}.market-data.commands.v1"
     garbage = b"\x1b[31mnot avro\x00"
     send_raw(served, topic, Outgoing(symbol.encode(), garbage, [("trace", b"t"), ("empty", None)]))
-    mine = lambda: [  # noqa: E731
+    mine = lambda: [
         letter
         for letter in served("dead-letters", "list", "--aggregate", "market-data", "--json").json()
         if letter["bytes"] == len(garbage)
@@ -201,7 +201,7 @@ def test_what_cannot_be_read_is_kept_and_shown(served: Installation, symbol: str
         assert "names no parked record: name it as `tidemill dead-letters list` does" in refused.err
     assert "was not parked" in served("dead-letters", "show", f"{topic}/0@999999", expect=2).err
     assert "there is no lane 99" in served("dead-letters", "show", "99", "1", expect=2).err
-    found = lambda: "MALFORMED" in served("tail", topic + ".dlq", "--last", "9", "--no-follow").out  # noqa: E731
+    found = lambda: "MALFORMED" in served("tail", topic + ".dlq", "--last", "9", "--no-follow").out
     eventually_blocking(found, what="the dead letter in its topic")
 
 
@@ -211,7 +211,7 @@ def place_of(letter: dict[str, Any]) -> str:
 
 def test_status_and_audit_say_that_all_is_well(served: Installation, ticks: Path) -> None:
     served("publish", "RecordMarketData", ticks, "--wait")
-    settled = lambda: _lags(served("status", "--json").json()) == {0}  # noqa: E731
+    settled = lambda: _lags(served("status", "--json").json()) == {0}
     eventually_blocking(settled, 20, "no lag")
     told = served("status")
     assert "Read models" in told.out
@@ -283,7 +283,7 @@ def test_what_is_no_record_is_no_lag(served: Installation, symbol: str) -> None:
             await hard_close(producer, 5)
 
     asyncio.run(send())
-    settled = lambda: _lags(served("status", "--json").json()) == {0}  # noqa: E731
+    settled = lambda: _lags(served("status", "--json").json()) == {0}
     eventually_blocking(settled, 20, "no lag")
     lane = served("lanes", "show", "market-data/0", "--json").json()["lane"]
     assert lane["position"] > 0

@@ -157,7 +157,7 @@ async def test_a_projector_that_ends_in_the_middle_leaves_whole_batches(market: 
     for _ in range(40):
         running = market.running(most_events=25)
         async with running:
-            await running.until(lambda: sum(running.sequences(QUOTES).values()) > folded, "some more")  # noqa: B023
+            await running.until(lambda: sum(running.sequences(QUOTES).values()) > folded, "some more")  # noqa: B023  used up at once
             assert running.task is not None
             running.task.cancel()
             await asyncio.wait({running.task})

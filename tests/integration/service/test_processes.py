@@ -52,7 +52,7 @@ def test_commands_and_read_models_in_processes_of_their_own(prepared: Installati
         assert metric(commands, r'lanes_owned\{aggregate="market-data"\}') == 4
         assert metric(commands, r'batch_seconds_count\{aggregate="market-data"\}') >= 1
         assert metric(projections, r'projected_events_total\{projection="latest-quotes"\}') == 3
-        folded = lambda: metric(projections, r'projection_lag_events\{projection="latest-quotes"\}') == 0  # noqa: E731
+        folded = lambda: metric(projections, r'projection_lag_events\{projection="latest-quotes"\}') == 0
         eventually_blocking(folded, 15, "the lag of the read model")
         assert metric(projections, r'build_info\{process="projections",version="[^"]+"\}') == 1
         for serving in (commands, projections):

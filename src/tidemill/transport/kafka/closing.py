@@ -53,16 +53,16 @@ async def kill(client: Any) -> None:
         for task in done:
             _look_at(task)
     _answer_all(client)
-    client._closed = True  # noqa: SLF001  or its finaliser complains
+    client._closed = True  # or its finaliser complains
 
 
 def cut(client: Any) -> None:
     """Take a client off the network for good, at once: what it has not sent yet is never sent."""
-    network = getattr(client, "client", None) or client._client  # noqa: SLF001  aiokafka has no public way
-    network._get_conn = _no_connection  # noqa: SLF001
-    for connection in tuple(network._conns.values()):  # noqa: SLF001
-        if connection._writer is not None:  # noqa: SLF001
-            connection._writer.transport.abort()  # noqa: SLF001  close() would still flush what waits in the buffer
+    network = getattr(client, "client", None) or client._client  # aiokafka has no public way
+    network._get_conn = _no_connection
+    for connection in tuple(network._conns.values()):
+        if connection._writer is not None:
+            connection._writer.transport.abort()  # close() would still flush what waits in the buffer
         connection.close()
 
 
@@ -87,12 +87,12 @@ def _answer_all(client: Any) -> None:
     accumulator = getattr(client, "_message_accumulator", None)
     if accumulator is None:
         return
-    batches = [*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches]  # noqa: SLF001
+    batches = [*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches]
     accumulator.fail_all(ProducerClosed())
-    manager = client._txn_manager  # noqa: SLF001
-    waiters = [] if manager is None else [manager._transaction_waiter, manager._pid_waiter]  # noqa: SLF001
+    manager = client._txn_manager
+    waiters = [] if manager is None else [manager._transaction_waiter, manager._pid_waiter]
     for batch in batches:
-        waiters += [batch.future, batch._drain_waiter]  # noqa: SLF001
+        waiters += [batch.future, batch._drain_waiter]
     for waiter in waiters:
         if waiter is not None:
             _look_at(waiter)

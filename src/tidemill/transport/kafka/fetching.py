@@ -63,16 +63,16 @@ class Fetching:
 
         Raises `Unavailable` if the client is broken for good or lacks a right: close it, make a new one.
         """
-        subscription, fetcher = self._consumer._subscription, self._consumer._fetcher  # noqa: SLF001
+        subscription, fetcher = self._consumer._subscription, self._consumer._fetcher
         try:
-            self._consumer._coordinator.check_errors()  # noqa: SLF001
+            self._consumer._coordinator.check_errors()
             with subscription.fetch_context():
                 if subscription.reassignment_in_progress:
                     await self._wait(subscription.wait_for_assignment())
                     return _NOTHING
                 harvest = await self._take(flowing)
                 if not harvest.records and not harvest.faults:
-                    await self._wait(fetcher._create_fetch_waiter())  # noqa: SLF001
+                    await self._wait(fetcher._create_fetch_waiter())
                     harvest = await self._take(flowing)
         except CLIENT_ERRORS as error:
             raise unavailable("reading", error) from error
@@ -89,12 +89,12 @@ class Fetching:
 
     async def _take(self, flowing: Collection[TopicPartition]) -> Harvest:
         """Nothing in here really waits: the answers are in the buffer, or there are none."""
-        if self._consumer._subscription.reassignment_in_progress:  # noqa: SLF001  it began while we waited
+        if self._consumer._subscription.reassignment_in_progress:  # it began while we waited
             return _NOTHING
         records: Records = {}
         faults: list[Fault] = []
         left = self._max_records
-        for partition in [one for one in self._consumer._fetcher._records if one in flowing]:  # noqa: SLF001
+        for partition in [one for one in self._consumer._fetcher._records if one in flowing]:
             taken, fault = await self._take_from(partition, left)
             if taken:
                 records[partition] = taken

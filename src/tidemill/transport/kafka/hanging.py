@@ -32,7 +32,7 @@ async def end_hanging(producer: Any, partitions: Collection[TopicPartition]) -> 
     names = sorted(f"{tp.topic}/{tp.partition}" for tp in partitions)
     await producer.begin_transaction()
     for tp in partitions:
-        producer._txn_manager.maybe_add_partition_to_txn(tp)  # noqa: SLF001  the public way needs a record
+        producer._txn_manager.maybe_add_partition_to_txn(tp)  # the public way needs a record
     await producer.commit_transaction()
     _log.warning(Log.HANGING_TRANSACTION_ENDED, partitions=names)
 

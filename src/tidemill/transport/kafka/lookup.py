@@ -90,7 +90,7 @@ class Lookup:
 
 async def partitions_of(consumer: Any, topic: str) -> int:
     """Return how many partitions a topic has. Raises `UnknownTopicOrPartitionError` at once if there is none."""
-    cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001  the public way waits for the topic
+    cluster = await consumer._client.fetch_all_metadata()  # the public way waits for the topic
     known = cluster.partitions_for_topic(topic)
     if not known:
         raise UnknownTopicOrPartitionError(topic)
@@ -99,7 +99,7 @@ async def partitions_of(consumer: Any, topic: str) -> int:
 
 async def know(consumer: Any, partitions: Collection[TopicPartition]) -> None:
     """Learn who leads the partitions, in one request: the client would ask for their offsets first, and then pause."""
-    client = consumer._client  # noqa: SLF001  there is no public way to add a topic
+    client = consumer._client  # there is no public way to add a topic
     strange = {tp.topic for tp in partitions} - client.cluster.topics()
     await asyncio.gather(*(client.add_topic(topic) for topic in strange))
 
@@ -110,13 +110,13 @@ async def leaderless(consumer: Any, partitions: Collection[TopicPartition]) -> s
     The client would wait for a leader for as long as it may, and so would all that is asked in the same question.
     """
     await know(consumer, partitions)
-    cluster = consumer._client.cluster  # noqa: SLF001  the consumer tells nobody about leaders
+    cluster = consumer._client.cluster  # the consumer tells nobody about leaders
     looks = 0
     while lost := {tp for tp in partitions if cluster.leader_for_partition(tp) in (None, -1)}:
         looks += 1
         if looks > _ELECTION_LOOKS:
             break
-        await consumer._client.force_metadata_update()  # noqa: SLF001
+        await consumer._client.force_metadata_update()
         await asyncio.sleep(_WAIT_S)
     return lost
 
