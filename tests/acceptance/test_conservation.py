@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 
 from tests.acceptance import outsider, outsider_evidence
-from tests.acceptance.outsider_evidence import ARCHIVAL, ROLES, TABLES, Evidence, Record, read_tables
+from tests.acceptance.outsider_evidence import ARCHIVAL, LATE, ROLES, TABLES, Evidence, Record, read_tables
 from tidemill.app.demo.place import Servers, remove_run
 from tidemill.app.demo.report import Report
 from tidemill.app.demo.run import run_demo
@@ -202,6 +202,7 @@ def without_uniqueness(table: str) -> str:
 
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("change", CHANGES)
+# `lane` is no hop that anything passes, but the map by which the outsider places rows and finds topics
 @pytest.mark.parametrize("name", sorted(TABLES.keys() - {"lane"}))
 async def test_a_row_in_a_table(demo: Run, name: str, change: Change, which: Which) -> None:
     table, rows = TABLES[name], demo.evidence.tables[name]
@@ -214,6 +215,28 @@ async def test_a_row_in_a_table(demo: Run, name: str, change: Change, which: Whi
     assert len(tables[name]) == len(rows) + (1 if change == "double" else -1)
     found = hops(Evidence(demo.evidence.topics, tables))
     assert named_by_all(name, found), found
+
+
+@pytest.mark.parametrize("which", WHICH)
+async def test_a_row_that_came_late(demo: Run, which: Which) -> None:
+    """The demo has none. One that is moved there counts as before; one that is there as well, or gone, is missed."""
+    tables = demo.evidence.tables
+    assert tables["late"] == []
+    cold = {row["command_id"] for row in tables["lake"]}
+    rows = [row for row in tables["market_data"] if row["command_id"] not in cold]
+    row = rows[place_of(which, len(rows))]
+    hot, columns, one = TABLES["market_data"], ", ".join(row.keys()), f"command_id = '{row['command_id']}'"
+    steps = (
+        f"insert into {LATE} (tm_range_start, {columns}) select time, {columns} from {hot} where {one}",
+        f"delete from {hot} where {one}",
+        f"delete from {LATE} where {one}",
+    )
+    doubled, moved, deleted = [
+        hops(Evidence(demo.evidence.topics, await tables_with(demo, *steps[:count]))) for count in (1, 2, 3)
+    ]
+    assert moved == set()
+    assert named_by_all("late", doubled), doubled
+    assert named_by_all("late", deleted), deleted
 
 
 @pytest.mark.parametrize("which", WHICH)
