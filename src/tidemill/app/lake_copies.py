@@ -97,7 +97,7 @@ def open_copies(settings: Settings) -> LakeCopies:
 
 def _strays_of(lake: LakeSettings) -> Strays:
     from tidemill.app.lake import catalog_of  # noqa: PLC0415  pyiceberg is an extra, for those who use it
-    from tidemill.lakehouse.iceberg import strays  # noqa: PLC0415
+    from tidemill.lakehouse.iceberg import strays  # noqa: PLC0415  an extra, for those who use it
 
     return partial(strays, catalog_of(lake))
 
