@@ -71,10 +71,15 @@ create table tm.archive_hold (
 
 ROUTINES = """
 -- The mutex between batches and the archive, per hypertable: a batch shares it until it commits, whoever opens or closes
--- a span holds it alone. Two statements in one call: the second one's snapshot is taken when the lock is held.
+-- a span holds it alone. Two statements in one call: the second one's snapshot is taken when the lock is held, which
+-- needs READ COMMITTED: a transaction's only snapshot would be older than the lock.
 create function tm.closed_ranges(wanted text, first timestamptz, last timestamptz)
 returns table (range_start timestamptz, range_end timestamptz) language plpgsql volatile as $$
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'closed ranges of % are asked for under %: that snapshot may be older than a seal, use read committed',
+      wanted, current_setting('transaction_isolation') using errcode = 'TM008';
+  end if;
   perform pg_advisory_xact_lock_shared(7018643, hashtext(wanted));
   return query select distinct a.range_start, a.range_end from tm.archive a
     where a.table_name = wanted and a.closed and a.range_end > first and a.range_start <= last order by 1;
@@ -88,13 +93,21 @@ create function tm.late_table(wanted text) returns text language sql immutable a
   select format('tm_late.%I', replace(wanted, '.', '__'))
 $$;
 
--- For a context's migration: the place for late rows of a hypertable, and who may read it. Again after a column was added.
+-- For a context's migration: the place for late rows of a hypertable, and who may do what there. Again after a column was
+-- added. A batch adds late rows and no more; which slice they belong to, and when they leave, is the archive's.
 create procedure tm.prepare_late(hypertable regclass) language plpgsql as $$
-declare wanted text; late text; missing record;
+declare wanted text; late text; described text; missing record; columns text;
 begin
   select format('%s.%s', n.nspname, c.relname) into wanted
   from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = hypertable;
   late := tm.late_table(wanted);
+  described := format('late rows of %s', wanted);
+  if octet_length(replace(wanted, '.', '__')) > 63 then
+    raise exception 'the name of % is too long: with two bytes for its dot it may have 63', wanted using errcode = 'TM010';
+  elsif coalesce(obj_description(to_regclass(late), 'pg_class'), described) <> described then
+    raise exception '% takes the %, and can take none of %: rename one of them', late,
+      obj_description(to_regclass(late), 'pg_class'), wanted using errcode = 'TM010';
+  end if;
   execute format('create table if not exists %s (like %s, tm_range_start timestamptz not null, tm_generation int,
                   tm_at timestamptz not null default clock_timestamp())', late, hypertable);
   for missing in select a.attname, format_type(a.atttypid, a.atttypmod) as type from pg_attribute a
@@ -102,22 +115,59 @@ begin
         select from pg_attribute l where l.attrelid = late::regclass and l.attname = a.attname and not l.attisdropped) loop
     execute format('alter table %s add column %I %s', late, missing.attname, missing.type);
   end loop;
-  execute format('create index if not exists %I on %s (tm_range_start, tm_generation)',
-                 replace(wanted, '.', '__') || '_slice', late);
-  execute format('grant select, insert, update, delete on %s to tidemill_service', late);
+  execute format('comment on table %s is %L', late, described);
+  if not exists (select from pg_index where indrelid = late::regclass) then
+    execute format('create index on %s (tm_range_start, tm_generation)', late);
+  end if;
+  select string_agg(quote_ident(attname), ', ') into columns from pg_attribute
+    where attrelid = late::regclass and attnum > 0 and not attisdropped and attname not in ('tm_generation', 'tm_at');
+  execute format('grant insert (%s) on %s to tidemill_service', columns, late);
+  execute format('grant update (tm_generation), delete on %s to tidemill_retention', late);
   execute format('grant select on %s, %s to tidemill_service, tidemill_archiver', late, hypertable);
   execute format('grant usage on schema %I to tidemill_archiver', split_part(wanted, '.', 1));
 end $$;
 
--- Writers wait, readers do not. Needs the right to write to a chunk, which nobody but the owner has.
-create procedure tm.lock_slice(wanted text, chunk text) language plpgsql
-security definer set search_path = pg_catalog, pg_temp as $$
+-- For the way down: what is only written here must not be dropped unseen. Null: all tables, and the holds.
+create procedure tm.refuse_to_forget(wanted text) language plpgsql as $$
+declare held text; late regclass; waiting bigint;
+begin
+  lock table tm.archive in share mode;
+  select string_agg(format('%s %s of %s', slices, state, table_name), ', ') into held from (
+    select table_name, state, count(*) as slices from tm.archive
+    where state not in ('live', 'eligible', 'aborted') and table_name = coalesce(wanted, table_name)
+    group by 1, 2 order by 1, 2) known;
+  for late in select c.oid from pg_class c where c.relnamespace = 'tm_late'::regnamespace and c.relkind = 'r'
+      and (wanted is null or c.oid = to_regclass(tm.late_table(wanted))) order by c.relname loop
+    execute format('lock table %s in access exclusive mode', late);
+    execute format('select count(*) from %s', late) into waiting;
+    if waiting > 0 then
+      held := concat_ws(', ', held, format('%s rows in %s', waiting, late));
+    end if;
+  end loop;
+  if wanted is null and exists (select from tm.archive_hold) then
+    held := concat_ws(', ', held, 'holds');
+  end if;
+  if held is not null then
+    raise exception 'the archive holds what is written nowhere else: %. Restore what you want back, save tm.archive, '
+      'tm.archive_trail, tm.archive_hold and tm_late.* with pg_dump, delete these rows as their owner, and migrate down '
+      'again', held using errcode = 'TM011';
+  end if;
+end $$;
+
+create procedure tm.demand_chunk(wanted text, chunk text) language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   if not exists (select from timescaledb_information.chunks c
       where format('%s.%s', c.hypertable_schema, c.hypertable_name) = wanted
         and format('%I.%I', c.chunk_schema, c.chunk_name) = chunk) then
     raise exception '% is no chunk of %', chunk, wanted using errcode = 'TM004';
   end if;
+end $$;
+
+-- Writers wait, readers do not. Needs the right to write to a chunk, which nobody but the owner has.
+create procedure tm.lock_slice(wanted text, chunk text) language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  call tm.demand_chunk(wanted, chunk);
   execute format('lock table %s in share mode', chunk::regclass);
 end $$;
 
@@ -149,11 +199,15 @@ end $$;
 GRANTS = """
 revoke execute on all routines in schema tm from public;
 grant execute on all routines in schema tm to tidemill_service;
-revoke execute on procedure tm.lock_slice(text, text), tm.drop_slice(text, timestamptz, int), tm.prepare_late(regclass)
-  from tidemill_service;
+revoke execute on procedure tm.lock_slice(text, text), tm.drop_slice(text, timestamptz, int), tm.prepare_late(regclass),
+  tm.refuse_to_forget(text), tm.demand_chunk(text, text) from tidemill_service;
 grant execute on procedure tm.lock_slice(text, text), tm.drop_slice(text, timestamptz, int) to tidemill_retention;
 grant usage on schema tm_late to tidemill_service, tidemill_archiver;
-revoke update, delete on tm.archive_trail from tidemill_service;
+-- What the registry says lets rows go. So the service only reads it, and nobody deletes a tombstone or rewrites the trail.
+revoke insert, update, delete on tm.archive, tm.archive_trail, tm.archive_hold from tidemill_service;
+grant insert, update on tm.archive to tidemill_retention;
+grant insert on tm.archive_trail to tidemill_retention;
+grant insert, delete on tm.archive_hold to tidemill_retention;
 """
 
 
@@ -164,11 +218,14 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the registry and the late rows. The roles stay: other databases of the server use them."""
+    """Drop the registry, if nothing depends on it. The roles stay: other databases of the server use them."""
     run_script("""
+      call tm.refuse_to_forget(null);
       drop schema tm_late cascade;
       drop procedure tm.drop_slice(text, timestamptz, int);
       drop procedure tm.lock_slice(text, text);
+      drop procedure tm.demand_chunk(text, text);
+      drop procedure tm.refuse_to_forget(text);
       drop procedure tm.prepare_late(regclass);
       drop function tm.late_table(text);
       drop function tm.lock_ranges(text);

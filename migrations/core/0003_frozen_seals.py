@@ -57,8 +57,12 @@ DROP = """
 -- rows with the verified copy, in this transaction and under lock_slice; what the registry forbids is refused here.
 create or replace procedure tm.drop_slice(wanted text, start timestamptz, gen int) language plpgsql
 security definer set search_path = pg_catalog, pg_temp as $$
-declare slice tm.archive%rowtype;
+declare slice tm.archive%rowtype; deleted bigint;
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'slice % of % is to be dropped under %: that snapshot may be older than the lock, use read committed',
+      start, wanted, current_setting('transaction_isolation') using errcode = 'TM008';
+  end if;
   select * into slice from tm.archive a
     where a.table_name = wanted and a.range_start = start and a.generation = gen for update;
   if not found or slice.state not in ('verified', 'restored') or slice.verified is null then
@@ -72,7 +76,13 @@ begin
   if slice.source = 'late' and slice.state = 'verified' then
     execute format('delete from %s where tm_range_start = $1 and tm_generation = $2', tm.late_table(wanted))
       using start, gen;
-  elsif slice.chunk is not null then
+    get diagnostics deleted = row_count;
+    if deleted is distinct from slice.row_count then
+      raise exception 'slice % of % (generation %) has % late rows now, % were sealed', start, wanted, gen, deleted,
+        slice.row_count using errcode = 'TM009';
+    end if;
+  else
+    call tm.demand_chunk(wanted, slice.chunk);
     [thaw]
     perform _timescaledb_functions.drop_chunk(slice.chunk::regclass);
   end if;

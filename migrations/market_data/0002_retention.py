@@ -20,5 +20,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the late rows."""
-    run_script("drop table tm_late.public__market_data")
+    """Drop the place for late rows, if nothing of the table left or waits."""
+    run_script("call tm.refuse_to_forget('public.market_data'); drop table tm_late.public__market_data")

@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool
 
 from tidemill.domain.errors import TidemillError, TransientError, Unavailable, UsageError
 from tidemill.storage.errors import DRIVER_ERRORS, translate, translated
+from tidemill.storage.pool import READ_COMMITTED
 
 Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Tls: TypeAlias = ssl.SSLContext | Literal[False] | None
@@ -69,6 +70,7 @@ class Limits:
             "idle_in_transaction_session_timeout": "60000",  # a migrator that froze must not keep its locks
             "search_path": "public",
             "TimeZone": "UTC",
+            "default_transaction_isolation": READ_COMMITTED,
         }
 
 

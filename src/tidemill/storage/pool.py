@@ -27,6 +27,9 @@ TlsMode = Literal["disable", "require", "verify-ca", "verify-full"]
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 
+READ_COMMITTED: Final = "read committed"
+"""Whatever the database's or the login's default: who waited for a lock must see what was committed meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -150,6 +153,7 @@ def _session(application_name: str) -> dict[str, str]:
         "application_name": application_name,
         "search_path": "public",  # our own tables are always written tm.*; unqualified names are a context's
         "TimeZone": "UTC",
+        "default_transaction_isolation": READ_COMMITTED,
         "jit": "off",  # compiling costs more than our short statements run
     }
 

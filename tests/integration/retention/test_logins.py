@@ -9,13 +9,35 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 import pytest
 
-from tests.support.archiving import Archive, archive
+from tests.support.archiving import TABLE, Archive, archive
 from tests.support.databases import execute
 from tidemill.domain.errors import TidemillError
 from tidemill.storage.arrow_reader import read
 from tidemill.storage.pool import close_pool, create_pool
 
 Login = Callable[[str], str]
+
+FORGERIES = (
+    "update tm.archive set state = 'verified', verified = '{}', deadline = null",
+    "update tm.archive set closed = false",
+    "insert into tm.archive select * from tm.archive",
+    "delete from tm.archive",
+    "truncate tm.archive",
+    "insert into tm.archive_hold (table_name, reason, who) values ('public.market_data', 'x', 'y')",
+    "update tm.archive_hold set range_end = range_start",
+    "delete from tm.archive_hold",
+    "insert into tm.archive_trail overriding system value select * from tm.archive_trail",
+    "delete from tm.archive_trail",
+    "update tm_late.public__market_data set tm_generation = 1",
+    "insert into tm_late.public__market_data (tm_generation) values (1)",
+    "delete from tm_late.public__market_data",
+    "truncate tm_late.public__market_data",
+    "call tm.freeze_slice('public.market_data', now(), 1)",
+)
+LATE = """
+insert into tm_late.public__market_data (time, symbol, price, source, command_id, tm_range_start)
+select range_start + interval '3 days', 'L', 1.5, 'late', gen_random_uuid(), range_start from tm.archive limit 1
+"""
 
 
 @pytest.fixture
@@ -60,6 +82,41 @@ async def test_the_service_cannot_drop(database: str, tmp_path: Path, login: Log
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await service.execute(f"drop table {which.chunk}")
         await service.close()
+
+
+async def test_the_service_reads_the_registry_and_adds_late_rows_no_more(
+    database: str, tmp_path: Path, login: Login
+) -> None:
+    async with archive(database, tmp_path / "lake") as world:
+        await world.fill(2010)
+        await world.settle()
+        service = await asyncpg.connect(login("tidemill_service"))
+        for statement in FORGERIES:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await service.execute(statement)
+        assert (
+            len(await service.fetch("select * from tm.closed_ranges($1, '2010-02-01', '2010-03-01')", TABLE))
+            == 1
+        )
+        await service.execute(LATE)
+        await service.close()
+        await world.settle()
+        assert (await world.states(), await world.hot(), await world.late()) == (["requested"], 20, 1)
+
+
+async def test_retention_keeps_tombstones_and_the_trail(database: str, tmp_path: Path, login: Login) -> None:
+    async with archive(database, tmp_path / "lake") as world:
+        await world.fill(2010)
+        await world.settle()
+        retention = await asyncpg.connect(login("tidemill_retention"))
+        for statement in (
+            "delete from tm.archive",
+            "delete from tm.archive_trail",
+            "update tm.archive_trail set who = 'nobody'",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await retention.execute(statement)
+        await retention.close()
 
 
 async def test_the_archiver_writes_nothing_and_sees_no_books(
