@@ -1,158 +1,169 @@
-"""Logins of their own: retention may let rows go, the archiver may only read them, the service may do neither."""
+"""Logins of their own, each with no more than its role: migration, service, readers, archiver, retention."""
 
-from __future__ import annotations
-
+import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
-from tests.support.archiving import TABLE, Archive, archive
 from tests.support.databases import execute
-from tidemill.domain.errors import TidemillError
-from tidemill.storage.arrow_reader import read
-from tidemill.storage.pool import close_pool, create_pool
+from tests.support.installation import Installation
+from tests.support.waiting import eventually_blocking
 
-Login = Callable[[str], str]
-
-FORGERIES = (
-    "update tm.archive set state = 'verified', verified = '{}', deadline = null",
-    "update tm.archive set closed = false",
-    "insert into tm.archive select * from tm.archive",
-    "delete from tm.archive",
-    "truncate tm.archive",
-    "insert into tm.archive_hold (table_name, reason, who) values ('public.market_data', 'x', 'y')",
-    "update tm.archive_hold set range_end = range_start",
-    "delete from tm.archive_hold",
-    "insert into tm.archive_trail overriding system value select * from tm.archive_trail",
-    "delete from tm.archive_trail",
-    "update tm_late.public__market_data set tm_generation = 1",
-    "insert into tm_late.public__market_data (tm_generation) values (1)",
-    "delete from tm_late.public__market_data",
-    "truncate tm_late.public__market_data",
-    "call tm.freeze_slice('public.market_data', now(), 1)",
-)
-LATE = """
-insert into tm_late.public__market_data (time, symbol, price, source, command_id, tm_range_start)
-select range_start + interval '3 days', 'L', 1.5, 'late', gen_random_uuid(), range_start from tm.archive limit 1
-"""
+PASSWORD = "l0gin-s3cr3t"
+TABLE = "public.market_data"
+REASON = ("--reason", "a lawsuit")
 
 
 @pytest.fixture
-def login(database: str, unique_name: Callable[[str], str]) -> Iterator[Login]:
-    """Makes the address of a new login that is a member of a role."""
-    made = []
-
-    def make(role: str) -> str:
-        user = unique_name("login")
-        execute(database, f"create role \"{user}\" login password 'secret' in role {role}")
-        made.append(user)
-        parts = urlsplit(database)
-        return parts._replace(netloc=f"{quote(user)}:secret@{parts.hostname}:{parts.port}").geturl()
-
-    yield make
-    for user in made:
-        execute(database, f'drop owned by "{user}"', f'drop role "{user}"')
+def by_role(installation: Installation, unique_name: Callable[[str], str]) -> Iterator[Installation]:
+    """Nothing but what the roles of the migrations grant; the superuser only migrates."""
+    with (
+        _login(installation, unique_name("service"), "tidemill_service") as service,
+        _login(installation, unique_name("reader"), "tidemill_reader") as reader,
+    ):
+        environment = dict(installation.environment) | {
+            "TIDEMILL_DATABASE_URL": service,
+            "TIDEMILL_DATABASE_READER_URL": reader,
+            "TIDEMILL_DATABASE_MIGRATION_URL": installation.database,
+        }
+        yield Installation(environment, installation.folder)
 
 
-async def test_each_login_can_do_its_part_and_no_more(database: str, tmp_path: Path, login: Login) -> None:
-    async with archive(database, tmp_path / "lake") as outsider:
-        await outsider.fill(2010)
-        pool = await create_pool(login("tidemill_retention"), application_name="retention", size=4)
-        world = Archive(login("tidemill_archiver"), pool, outsider.lake)
-        await world.own()
-        await world.settle()
-        await world.answer()
-        await world.settle()
-        await close_pool(pool)
-        assert await outsider.states() == ["dropped"]
-        assert await outsider.hot() == 0
+@pytest.fixture
+def archiving(
+    installation: Installation, by_role: Installation, unique_name: Callable[[str], str], tmp_path: Path
+) -> Iterator[Installation]:
+    """An archiver that only reads, and a login that may let rows go, beside them; and a lake."""
+    with (
+        _login(installation, unique_name("archiver"), "tidemill_archiver") as archiver,
+        _login(installation, unique_name("keeper"), "tidemill_retention") as keeper,
+    ):
+        environment = dict(by_role.environment) | {
+            "TIDEMILL_DATABASE_ARCHIVER_URL": archiver,
+            "TIDEMILL_DATABASE_RETENTION_URL": keeper,
+            "TIDEMILL_LAKE_ROOT": str(tmp_path / "lake"),
+            "TIDEMILL_RETENTION_AS_OF": "2026-01-01T00:00:00Z",
+            "TIDEMILL_RETENTION_EVERY_S": "0.3",
+        }
+        yield Installation(environment, by_role.folder)
 
 
-async def test_the_service_cannot_drop(database: str, tmp_path: Path, login: Login) -> None:
-    async with archive(database, tmp_path / "lake") as world:
-        await world.fill(2010)
-        await world.settle()
-        service = await asyncpg.connect(login("tidemill_service"))
-        (which,) = await world.slices()
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await service.execute("call tm.drop_slice($1, $2, 1)", which.id.table, which.id.start)
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await service.execute(f"drop table {which.chunk}")
-        await service.close()
+@contextmanager
+def _login(installation: Installation, name: str, role: str) -> Iterator[str]:
+    execute(installation.database, f"create role \"{name}\" login password '{PASSWORD}' in role {role}")
+    parts = urlsplit(installation.database)
+    try:
+        yield parts._replace(netloc=f"{name}:{PASSWORD}@{parts.hostname}:{parts.port}").geturl()
+    finally:
+        kick = f"select pg_terminate_backend(pid) from pg_stat_activity where usename = '{name}'"
+        execute(installation.database, kick, f'drop owned by "{name}"', f'drop role "{name}"')
 
 
-async def test_the_service_reads_the_registry_and_adds_late_rows_no_more(
-    database: str, tmp_path: Path, login: Login
-) -> None:
-    async with archive(database, tmp_path / "lake") as world:
-        await world.fill(2010)
-        await world.settle()
-        service = await asyncpg.connect(login("tidemill_service"))
-        for statement in FORGERIES:
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await service.execute(statement)
-        assert (
-            len(await service.fetch("select * from tm.closed_ranges($1, '2010-02-01', '2010-03-01')", TABLE))
-            == 1
+def test_each_verb_works_with_the_rights_of_its_role(by_role: Installation) -> None:
+    by_role("schemas", "register")
+    by_role("topics", "create")
+    lines = "\n".join(
+        json.dumps({"symbol": "AAPL", "time": "2013-02-01T00:00:00Z", "price": price, "source": "test"})
+        for price in (1, 2, 3)
+    )
+    with by_role.serving() as serving:
+        by_role("publish", "RecordMarketData", "-", "--wait", stdin=lines)
+        assert by_role("audit", "--json").json()["balanced"] is True
+        assert by_role("query", "latest-quotes", "--json").json()[0]["symbol"] == "AAPL"
+        for verb in (
+            ["status"],
+            ["lanes", "list"],
+            ["lanes", "show", "1"],
+            ["dead-letters", "list"],
+            ["projections", "list"],
+        ):
+            by_role(*verb)
+        by_role("projections", "verify", "latest-quotes")
+        by_role("projections", "rebuild", "latest-quotes")
+        assert by_role("query", "latest-quotes", "--json").json()[0]["version"] == 3, (
+            "a rebuild keeps the grants"
         )
-        await service.execute(LATE)
-        await service.close()
-        await world.settle()
-        assert (await world.states(), await world.hot(), await world.late()) == (["requested"], 20, 1)
+        by_role("publish", "RecordMarketData", "-", "--wait", stdin=lines.replace("AAPL", "IBM"))
+        assert by_role("audit", "--json").json()["balanced"] is True
+        assert serving.stop() == 0
+        assert PASSWORD not in serving.log.read_text()
 
 
-async def test_retention_keeps_tombstones_and_the_trail(database: str, tmp_path: Path, login: Login) -> None:
-    async with archive(database, tmp_path / "lake") as world:
-        await world.fill(2010)
-        await world.settle()
-        retention = await asyncpg.connect(login("tidemill_retention"))
+def test_the_archive_works_with_the_rights_of_its_roles(archiving: Installation) -> None:
+    archiving("schemas", "register")
+    archiving("topics", "create")
+    days = ("2010-02-01", "2010-02-02", "2013-02-01", "2025-12-01")
+    told = [
+        json.dumps({"symbol": "A", "time": f"{day}T21:00:00Z", "price": 1, "source": "test"}) for day in days
+    ]
+    archiving("retention", "hold", TABLE, "--from", "2013-01-01", "--to", "2014-01-01", *REASON)
+    with archiving.serving() as serving:
+        archiving("publish", "RecordMarketData", "-", "--wait", stdin="\n".join(told))
+        eventually_blocking(lambda: _slices(archiving) == {"dropped": 1}, 60, "one range to leave")
+        assert serving.stop() == 0
+        assert PASSWORD not in serving.log.read_text()
+    for verb in (
+        ["plan"],
+        ["status"],
+        ["why-not-dropped", TABLE, "2013-02-01"],
+        ["scrub"],
+        ["hold", "--list"],
+    ):
+        archiving("retention", *verb)
+    archiving("retention", "restore", TABLE, "--from", "2010-01-01", "--to", "2010-10-01", "--yes")
+    assert _slices(archiving) == {"restored": 1}
+    archiving("retention", "release", TABLE, "--hold", "--from", "2013-01-01", "--to", "2014-01-01", *REASON)
+    assert archiving("audit", "--json").json()["balanced"] is True
+
+
+def test_only_the_login_of_retention_may_let_rows_go(archiving: Installation) -> None:
+    archiving("retention", "hold", TABLE, "--from", "2013-01-01", "--to", "2014-01-01", *REASON)
+    for login in ("DATABASE_URL", "DATABASE_READER_URL", "DATABASE_ARCHIVER_URL"):
+        url = archiving.environment[f"TIDEMILL_{login}"]
         for statement in (
+            f"call tm.drop_slice('{TABLE}', now(), 1)",
+            f"truncate {TABLE}",
+            f"drop table {TABLE}",
+            "update tm.archive set state = 'verified', verified = '{}'",
+            "insert into tm.archive select * from tm.archive",
             "delete from tm.archive",
-            "delete from tm.archive_trail",
-            "update tm.archive_trail set who = 'nobody'",
+            "delete from tm.archive_hold",
+            "insert into tm.archive_trail overriding system value select * from tm.archive_trail",
+            "update tm_late.public__market_data set tm_generation = 1",
+            "insert into tm_late.public__market_data (tm_generation) values (1)",
+            "delete from tm_late.public__market_data",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await retention.execute(statement)
-        await retention.close()
+                execute(url, statement)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        execute(archiving.environment["TIDEMILL_DATABASE_ARCHIVER_URL"], f"delete from {TABLE}")
 
 
-async def test_the_archiver_writes_nothing_and_sees_no_books(
-    database: str, tmp_path: Path, login: Login
-) -> None:
-    async with archive(database, tmp_path / "lake") as world:
-        await world.fill(2010)
-        await world.settle()
-        reading = login("tidemill_archiver")
-        (request,) = await world.requests()
-        assert sum(batch.num_rows for batch in read(reading, request.chunks[0].read_sql or "")) == 20
-        archiver = await asyncpg.connect(reading)
-        for statement in (
-            "insert into public.market_data select * from public.market_data",
-            "delete from public.market_data",
-            "select * from tm.archive",
-            "select * from tm.log",
-        ):
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await archiver.execute(statement)
-        await archiver.close()
-        with pytest.raises(TidemillError):
-            list(read(reading, "select * from tm.outbox"))
+def _slices(installation: Installation) -> dict[str, int]:
+    (found,) = installation("status", "--json", expect=None).json()["archive"]
+    return dict(found["slices"])
 
 
-async def test_what_is_not_verified_cannot_be_dropped_by_hand(
-    database: str, tmp_path: Path, login: Login
-) -> None:
-    async with archive(database, tmp_path / "lake") as world:
-        await world.fill(2010)
-        await world.settle()
-        retention = await asyncpg.connect(login("tidemill_retention"))
-        (which,) = await world.slices()
-        with pytest.raises(asyncpg.PostgresError, match="is not verified"):
-            await retention.execute("call tm.drop_slice($1, $2, 1)", which.id.table, which.id.start)
-        with pytest.raises(asyncpg.PostgresError, match="is no chunk of"):
-            await retention.execute("call tm.lock_slice($1, 'tm.log')", which.id.table)
-        await retention.close()
-        assert await world.hot() == 20
+def test_the_service_cannot_migrate(by_role: Installation) -> None:
+    without = dict(by_role.environment)
+    del without["TIDEMILL_DATABASE_MIGRATION_URL"]
+    told = Installation(without, by_role.folder)(
+        "migrate", "--down", "market_data@base", "--yes", expect=None
+    )
+    assert told.code != 0
+    assert PASSWORD not in told.err
+    assert by_role("migrate", "--json").json() == []
+
+
+def test_a_wrong_password_is_said_without_it(installation: Installation) -> None:
+    parts = urlsplit(installation.database)
+    wrong = parts._replace(netloc=f"nobody:{PASSWORD}@{parts.hostname}:{parts.port}").geturl()
+    told = Installation(
+        dict(installation.environment) | {"TIDEMILL_DATABASE_URL": wrong}, installation.folder
+    )("status", expect=2)
+    assert told.err.startswith("Error: the database refuses this login")
+    assert PASSWORD not in told.err + told.out
