@@ -83,6 +83,7 @@ class Place:
         """Write the file, for its owner only."""
         self.env_file.parent.mkdir(parents=True, exist_ok=True)
         self.env_file.touch(mode=0o600)
+        self.env_file.chmod(0o600)  # it may have been there
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in self.environment().items()]
         self.env_file.write_text("".join(lines), encoding="utf-8")
 

@@ -143,7 +143,7 @@ def make_report(
         env_file=str(place.env_file),
         look=_look(plan),
         go_on=_go_on(plan),
-        clean_up=_clean_up(place),
+        clean_up=clean_up(place),
     )
 
 
@@ -205,6 +205,6 @@ def _go_on(plan: Plan) -> list[str]:
     return ["serve all", f"publish RecordMarketData --wait - <<< '{json.dumps(command)}'"]
 
 
-def _clean_up(place: Place) -> list[str]:
-    """Return what removes all traces."""
+def clean_up(place: Place) -> list[str]:
+    """Return what removes all traces; servers that were given are not ours to take down."""
     return [f"demo --remove {place.run}", *(["dev down"] if place.servers.owned else [])]
