@@ -121,7 +121,6 @@ def test_the_archive_works_with_the_rights_of_its_roles(archiving: Installation)
 
 
 def test_only_the_login_of_retention_may_let_rows_go(archiving: Installation) -> None:
-    archiving("retention", "hold", TABLE, "--from", "2013-01-01", "--to", "2014-01-01", *REASON)
     for login in ("DATABASE_URL", "DATABASE_READER_URL", "DATABASE_ARCHIVER_URL"):
         url = archiving.environment[f"TIDEMILL_{login}"]
         for statement in (
