@@ -55,6 +55,12 @@ create table tm.archive (
 create index archive_event on tm.archive (event_id) where event_id is not null;
 create index archive_closed on tm.archive (table_name, range_end) where closed;
 
+-- Who asks for copies: part of the ids of all requests, and so of the names of copies. A clone of the database that
+-- archives into the same lake needs another one.
+create table tm.archive_registry (
+  registry uuid not null default gen_random_uuid(), one boolean primary key default true check (one));
+insert into tm.archive_registry default values;
+
 create table tm.archive_trail (
   entry bigint generated always as identity primary key,
   table_name text not null, range_start timestamptz not null, generation int not null,
@@ -208,6 +214,7 @@ revoke insert, update, delete on tm.archive, tm.archive_trail, tm.archive_hold f
 grant insert, update on tm.archive to tidemill_retention;
 grant insert on tm.archive_trail to tidemill_retention;
 grant insert, delete on tm.archive_hold to tidemill_retention;
+revoke insert, update, delete on tm.archive_registry from tidemill_service;
 """
 
 
@@ -230,5 +237,5 @@ def downgrade() -> None:
       drop function tm.late_table(text);
       drop function tm.lock_ranges(text);
       drop function tm.closed_ranges(text, timestamptz, timestamptz);
-      drop table tm.archive_hold, tm.archive_trail, tm.archive;
+      drop table tm.archive_hold, tm.archive_trail, tm.archive_registry, tm.archive;
     """)

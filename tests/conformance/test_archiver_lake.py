@@ -16,7 +16,8 @@ from tests.fakes.archiver import MemoryLake, Row, Rows
 from tests.support.archival import DAY, START, TABLE
 from tests.support.databases import execute
 from tidemill.archiver.ports import Lake
-from tidemill.domain.archive import LakeColumn, LakeType, SliceId
+from tidemill.domain.archive import LakeColumn, LakeType, Measured, SliceId
+from tidemill.domain.errors import CopyStands
 from tidemill.lakehouse.iceberg import IcebergLake, open_catalog
 from tidemill.lakehouse.parquet import LakeWriter
 
@@ -166,11 +167,40 @@ def test_no_rows_make_a_copy_without_files(world: World) -> None:
     assert world.seen() == []
 
 
-def test_writing_again_replaces(world: World) -> None:
-    written(world, FIRST, "one", 1, 2, 3)
-    copy = written(world, FIRST, "one", 4)
-    published(world, "one", {FIRST: copy})
-    assert world.seen() == rows_of(FIRST, 4)
+def test_writing_again_leaves_the_copy_that_is_there(world: World) -> None:
+    first = written(world, FIRST, "one", 1, 2, 3)
+    again = written(world, FIRST, "one", 1, 2, 3)
+    assert (again.measured, again.files) == (first.measured, first.files)
+    with pytest.raises(CopyStands, match="another copy"):
+        written(world, FIRST, "one", 4)
+    with pytest.raises(CopyStands, match="another copy"):
+        written(world, FIRST, "one")
+    found = world.lake.find(FIRST, "one")
+    assert found is not None
+    assert (found.measured, found.files) == (first.measured, first.files)
+    published(world, "one", {FIRST: found})
+    assert world.seen() == rows_of(FIRST, 1, 2, 3)
+
+
+@pytest.mark.parametrize("before", [(), (7, 8)], ids=["over nothing", "over a copy"])
+def test_what_is_not_what_was_demanded_is_nowhere(world: World, before: tuple[int, ...]) -> None:
+    there = written(world, FIRST, "one", *before) if before else None
+    if there is not None:
+        published(world, "one", {FIRST: there})
+    asked = []
+
+    def demand(measured: Measured) -> None:
+        asked.append(measured.row_count)
+        raise InterruptedError("not these")
+
+    with pytest.raises(Exception, match="not these"):
+        world.lake.write(
+            FIRST, "one" if before == () else "two", COLUMNS, "time", [world.batch(rows_of(FIRST, 1))], demand
+        )
+    assert asked == [1]
+    assert world.lake.find(FIRST, "two") is None
+    assert (world.lake.find(FIRST, "one") is None) == (there is None)
+    assert world.seen() == rows_of(FIRST, *before)
 
 
 def test_what_raises_on_the_way_leaves_no_copy(world: World) -> None:
@@ -189,15 +219,6 @@ def test_rows_of_other_columns_are_refused(world: World) -> None:
     with pytest.raises(ValueError, match="column"):
         world.lake.write(FIRST, "one", more, "time", [world.batch(rows_of(FIRST, 1))])
     assert world.lake.find(FIRST, "one") is None
-
-
-def test_what_is_removed_is_gone(world: World) -> None:
-    written(world, FIRST, "one", 1)
-    written(world, FIRST, "two", 1)
-    assert world.lake.remove(FIRST, "one") > 0
-    assert world.lake.remove(FIRST, "one") == 0
-    assert world.lake.find(FIRST, "one") is None
-    assert world.lake.find(FIRST, "two") is not None
 
 
 def test_publishing_again_changes_nothing(world: World) -> None:

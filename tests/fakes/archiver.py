@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from tidemill.archiver.ports import Copy, Incoming
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, Measured, SliceId
-from tidemill.domain.errors import ContractError, Unavailable, Unreadable, UsageError
+from tidemill.domain.errors import ContractError, CopyStands, Unavailable, Unreadable, UsageError
 
 Row = tuple[Any, ...]
 
@@ -176,23 +176,23 @@ class MemoryLake:
         columns: Sequence[LakeColumn],
         time_column: str,
         batches: Iterable[Any],
+        demand: Callable[[Measured], None] | None = None,
     ) -> MemoryCopy:
         self._ask()
         self.writes += 1
-        self.copies.pop((slice_, event_id), None)
         rows = tuple(row for batch in batches for row in batch.rows)
         if any(len(row) != len(columns) for row in rows):
             raise ValueError("the rows have other columns")
         place = [column.name for column in columns].index(time_column)
         path = f"memory://lake/{slice_.table}/{slice_.start:%Y%m%d}-g{slice_.generation}-{event_id}.parquet"
         files = (LakeFile(path, 100 * len(rows), len(rows), "00" * 32),) if rows else ()
-        copy = self.copies[slice_, event_id] = MemoryCopy(tuple(columns), measure(rows, place), files, rows)
-        return copy
-
-    def remove(self, slice_: SliceId, event_id: str) -> int:
-        self._ask()
-        copy = self.copies.pop((slice_, event_id), None)
-        return 0 if copy is None else len(copy.files)
+        copy = MemoryCopy(tuple(columns), measure(rows, place), files, rows)
+        if demand is not None:
+            demand(copy.measured)
+        standing = self.copies.setdefault((slice_, event_id), copy)
+        if standing.measured != copy.measured:
+            raise CopyStands(path, slice_, event_id, f"{standing.measured}, not {copy.measured}")
+        return standing
 
     def publish(
         self, table: str, event_id: str, copies: Mapping[SliceId, Copy], superseded: Sequence[str]

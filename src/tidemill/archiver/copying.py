@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from tidemill.archiver.pacing import Interrupted, Pace
 from tidemill.archiver.planning import Plan, Refused, Task, difference
 from tidemill.archiver.ports import ChunkReader, Copy, Lake
 from tidemill.domain.archival import ArchivalChunk, ArchivalFile, ArchivalResult, ArchivalStatus
-from tidemill.domain.archive import LakePlace, SliceId
-from tidemill.domain.errors import CopyError, TidemillError, TransientError, Unavailable
+from tidemill.domain.archive import LakePlace, Measured, SliceId
+from tidemill.domain.errors import CopyError, CopyStands, TidemillError, TransientError, Unavailable
 from tidemill.telemetry import ARCHIVER_CHUNKS, ARCHIVER_READ_BYTES, ARCHIVER_ROWS, Log, logger
 
 _log = logger(__name__)
@@ -34,6 +35,8 @@ class Failure:
         match fault:
             case Refused(code=code, reason=why):
                 return cls(code, why, retryable=False)
+            case CopyStands():
+                return cls("COPY_STANDS", reason, retryable=False)
             case Unavailable(server=server):
                 return cls(f"{server.upper()}_AWAY", reason, retryable=True)
             case TransientError():
@@ -121,26 +124,28 @@ class Copier:
             return Done(task.chunk, failure=failure)
 
     def _found(self, plan: Plan, task: Task) -> Copy | None:
-        """Return what an earlier try left, if it is what this one is asked for."""
+        """Return the copy that is there. Raises `CopyStands` if it has other rows: it may be the only one of them."""
         try:
             found = self.lake.find(task.slice, plan.event.event_id)
         except CopyError:
             return None  # it is written anew
-        if found is None or difference(task.chunk, found.measured) is None:
-            return found
-        self.lake.remove(task.slice, plan.event.event_id)
-        return None
+        differs = None if found is None else difference(task.chunk, found.measured)
+        if found is not None and differs is not None:
+            path = found.files[0].path if found.files else task.slice.table
+            raise CopyStands(path, task.slice, plan.event.event_id, differs)
+        return found
 
     def _copy(self, plan: Plan, task: Task, pace: Pace) -> Copy:
         before = pace.bytes_passed
         with closing(self.reader.read(task.read_sql, pace.piece_bytes)) as batches:
             copy = self.lake.write(
-                task.slice, plan.event.event_id, plan.columns, plan.time_column, pace.through(batches)
+                task.slice,
+                plan.event.event_id,
+                plan.columns,
+                plan.time_column,
+                pace.through(batches),
+                partial(_demand_sealed, task.chunk),
             )
-        differs = difference(task.chunk, copy.measured)
-        if differs is not None:
-            self.lake.remove(task.slice, plan.event.event_id)
-            raise Refused("DIGEST_DIFFERS", f"what was read is not what was sealed: {differs}")
         ARCHIVER_ROWS.inc(copy.measured.row_count)
         ARCHIVER_READ_BYTES.inc(pace.bytes_passed - before)
         return copy
@@ -158,6 +163,13 @@ class Copier:
                 tuple(Done(each.chunk, failure=each.failure or failure) for each in done), failure=failure
             )
         return Carried(done, place)
+
+
+def _demand_sealed(chunk: ArchivalChunk, measured: Measured) -> None:
+    """Refuse rows that are not those that were sealed, before anything of them has a name in the lake."""
+    differs = difference(chunk, measured)
+    if differs is not None:
+        raise Refused("DIGEST_DIFFERS", f"what was read is not what was sealed: {differs}")
 
 
 def result_of(done: Done) -> ArchivalResult:

@@ -5,7 +5,7 @@ Requests and answers are asynchronous; reader and lake are synchronous and are c
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
@@ -119,9 +119,9 @@ class Lake(Protocol):
     """
 
     def find(self, slice_: SliceId, event_id: str) -> Copy | None:
-        """Return the complete copy that an earlier try for this event left, if there is one.
+        """Return the complete copy that there is for this event, whatever rows it has.
 
-        Raises `CopyError` if what it left cannot be made out: `write` replaces it.
+        Raises `CopyError` if what there is cannot be made out: `write` replaces it.
         """
         ...
 
@@ -132,16 +132,17 @@ class Lake(Protocol):
         columns: Sequence[LakeColumn],
         time_column: str,
         batches: Iterable[Batch],
+        demand: Callable[[Measured], None] | None = None,
     ) -> Copy:
-        """Write one copy; what raises inside `batches` leaves none. Replaces what an earlier try left.
+        """Write one copy, or return the complete one of the same rows that is there. Replaces what a try left in part.
+
+        `demand` is asked before anything is in place: what it raises, and what raises inside `batches`, leaves all as
+        it was.
 
         Raises:
             ValueError: rows that this lake cannot hold exactly.
+            CopyStands: there is a copy of other rows; it is as it was.
         """
-        ...
-
-    def remove(self, slice_: SliceId, event_id: str) -> int:
-        """Remove what an event left of a slice, complete or not; return the number of files."""
         ...
 
     def publish(

@@ -60,7 +60,14 @@ class SliceId:
 
     def __str__(self) -> str:
         """Return it as people read it."""
-        return f"{self.table} {self.start:%Y-%m-%d %H:%M} .. {self.end:%Y-%m-%d %H:%M} generation {self.generation}"
+        return f"{self.table} {_readable(self.start)} .. {_readable(self.end)} generation {self.generation}"
+
+
+def _readable(instant: datetime) -> str:
+    """Return an instant to the minute, or more if that does not say it all."""
+    if instant.microsecond:
+        return f"{instant:%Y-%m-%d %H:%M:%S.%f}"
+    return f"{instant:%Y-%m-%d %H:%M:%S}" if instant.second else f"{instant:%Y-%m-%d %H:%M}"
 
 
 class LakeType(StrEnum):

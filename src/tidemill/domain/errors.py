@@ -111,5 +111,19 @@ class CopyError(TidemillError):
         self.detail = detail
 
 
+class CopyStands(TidemillError):
+    """There is a copy under the names that another one was to take, and it may be the only one of its rows."""
+
+    def __init__(self, path: str, slice_: object, event_id: str, detail: str) -> None:
+        """`path`: where it is. `detail`: how it differs from what was to be written."""
+        super().__init__(
+            f"at {path} there is another copy of {slice_} for event {event_id}: {detail}. It was left as it is, and "
+            "nothing was written. Find out who wrote it: a clone of the database that archives to the same lake needs "
+            'a registry id of its own (docs/archival.md, "Clones"); then `tidemill retention retry`'
+        )
+        self.path = path
+        self.detail = detail
+
+
 class PathRefused(CopyError):
     """A message names a place that is not below any root that may be read: nothing there was touched."""

@@ -7,7 +7,7 @@ lost may be there all the same, and snapshots, which say it too, expire. After a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC
 from pathlib import PurePosixPath
@@ -27,8 +27,8 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 from sqlalchemy.exc import SQLAlchemyError
 
-from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, SliceId
-from tidemill.domain.errors import Unavailable, UsageError
+from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, Measured, SliceId
+from tidemill.domain.errors import CopyStands, Unavailable, UsageError
 from tidemill.lakehouse.arrow import schema_of
 from tidemill.lakehouse.layout import Manifest, table_folder
 from tidemill.lakehouse.parquet import LakeWriter
@@ -112,13 +112,10 @@ class IcebergLake:
         columns: Sequence[LakeColumn],
         time_column: str,
         batches: Iterable[pa.RecordBatch],
+        demand: Callable[[Measured], None] | None = None,
     ) -> Manifest:
         self._demand_uncommitted(slice_, event_id)
-        return self._writer.write(slice_, event_id, columns, time_column, batches)
-
-    def remove(self, slice_: SliceId, event_id: str) -> int:
-        self._demand_uncommitted(slice_, event_id)
-        return self._writer.remove(slice_, event_id)
+        return self._writer.write(slice_, event_id, columns, time_column, batches, demand)
 
     def publish(
         self, table: str, event_id: str, copies: Mapping[SliceId, Copied], superseded: Sequence[str]
@@ -204,7 +201,8 @@ class IcebergLake:
             except NoSuchTableError:
                 return
         if name_of(slice_) in committed(table, event_id):
-            raise ValueError(f"{slice_} was committed for {event_id}: another copy needs another event")
+            path = _as_path(table.location())
+            raise CopyStands(path, slice_, event_id, "it was committed, and its files are not whole any more")
 
 
 def strays(catalog: Catalog, table: str, paths: Sequence[str]) -> list[str]:

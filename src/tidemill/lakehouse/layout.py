@@ -3,8 +3,8 @@
     <root>/<schema>.<table>/year=2026/month=03/<range start>-g<generation>-<event id>-<n>.parquet
     <root>/<schema>.<table>/year=2026/month=03/<range start>-g<generation>-<event id>.manifest.json
 
-Names depend on nothing but slice, event and number: a second attempt overwrites the first. A copy without manifest is
-none: the manifest is written last.
+Names depend on nothing but slice, event and number: a second attempt finds what the first left. A copy without
+manifest is none: the manifest is written last.
 """
 
 from __future__ import annotations

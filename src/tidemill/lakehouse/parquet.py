@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, LakeType, SliceId
-from tidemill.domain.errors import CopyError
+from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, LakeType, Measured, SliceId
+from tidemill.domain.errors import CopyError, CopyStands
 from tidemill.lakehouse.arrow import conform, schema_of
 from tidemill.lakehouse.digest import Digest
 from tidemill.lakehouse.layout import Manifest, Names, from_json, table_folder, to_json
-from tidemill.lakehouse.pending import PendingFile
+from tidemill.lakehouse.pending import PendingFile, alone
 from tidemill.lakehouse.places import Place, reading, writing
 
 FILE_BYTES: Final = 256 << 20
@@ -57,7 +57,8 @@ class LakeWriter:
         """
         names = Names.of(self._root, slice_, event_id)
         try:
-            return _whole(names)
+            told = _told(names)
+            return told if told is not None and _is_whole(names, told) else None
         except CopyError:
             return None
 
@@ -68,13 +69,17 @@ class LakeWriter:
         columns: Sequence[LakeColumn],
         time_column: str,
         batches: Iterable[pa.RecordBatch],
+        demand: Callable[[Measured], None] | None = None,
     ) -> Manifest:
         """Write one copy, digest on the way, and then its manifest; a slice without rows has no file.
 
-        What an earlier try left is replaced once all is written; what raises inside `batches` leaves it as it was.
+        `demand` is asked when all is written and nothing is in place: what it raises, and what raises inside `batches`,
+        leaves all as it was. What an earlier try left in part is replaced; a complete copy of the same rows stays, and
+        is returned.
 
         Raises:
             ValueError: the batches are not of these columns.
+            CopyStands: there is a copy of other rows under these names. Nothing was changed.
             Unavailable: the lake cannot be written.
         """
         names = Names.of(self._root, slice_, event_id)
@@ -86,14 +91,13 @@ class LakeWriter:
                 manifest = Manifest(
                     slice_, event_id, time_column, tuple(columns), copy.digest.measured(), files
                 )
-                kept = copy.commit(to_json(manifest))
+                if demand is not None:
+                    demand(manifest.measured)
+                with alone(names.folder):
+                    return _settle(names, copy, manifest)
             except BaseException:
                 copy.discard()
                 raise
-            for place in names.existing():
-                if place.path not in kept:  # a try before this one made more files
-                    place.storage.rm_file(place.path)
-        return manifest
 
     def remove(self, slice_: SliceId, event_id: str) -> int:
         """Remove what an event left of a slice, complete or not; return the number of files."""
@@ -115,19 +119,52 @@ class LakeWriter:
         return LakePlace(self._root.below(table_folder(table)).url, "parquet")
 
 
-def _whole(names: Names) -> Manifest | None:
-    """Return the manifest that is there, if the files that it tells of are there too."""
+def _told(names: Names) -> Manifest | None:
+    """Return the manifest that is there, whatever became of its files. Raises `CopyError` if it cannot be read."""
     with reading(names.manifest.url):
-        there = {place.path for place in names.existing()}
-        if names.manifest.path not in there:
+        if names.manifest.path not in {place.path for place in names.existing()}:
             return None
         with names.manifest.open() as file:
-            manifest = from_json(file.read(), names.manifest)
+            return from_json(file.read(), names.manifest)
+
+
+def _is_whole(names: Names, manifest: Manifest) -> bool:
+    """Tell whether all files that a manifest tells of are there."""
+    with reading(names.manifest.url):
+        there = {place.path for place in names.existing()}
         places = [names.file(number) for number in range(len(manifest.files))]
         if any(place.path not in there for place in places):
-            return None
+            return False
         sizes = [place.storage.size(place.path) for place in places]
-    return manifest if sizes == [file.size_bytes for file in manifest.files] else None
+    return sizes == [file.size_bytes for file in manifest.files]
+
+
+def _settle(names: Names, copy: _Copy, manifest: Manifest) -> Manifest:
+    """Put a copy in place, unless one is there: whoever was slow must not touch what rows were let go for."""
+    standing = _standing(names, manifest)
+    if standing is not None:
+        copy.discard()
+        return standing
+    kept = copy.commit(to_json(manifest))
+    for place in names.existing():
+        if place.path not in kept:  # a try before this one made more files
+            place.storage.rm_file(place.path)
+    return manifest
+
+
+def _standing(names: Names, wanted: Manifest) -> Manifest | None:
+    """Return the complete copy that is there. Raises `CopyStands` if there is any of other rows, complete or not."""
+    try:
+        told = _told(names)
+        if told is None:
+            return None
+        if told.measured != wanted.measured:
+            raise CopyStands(
+                names.manifest.url, wanted.slice, wanted.event_id, f"{told.measured}, not {wanted.measured}"
+            )
+        return told if _is_whole(names, told) else None
+    except CopyError:  # a manifest that cannot be read, or files that went meanwhile
+        return None
 
 
 class _Copy:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,10 @@ class Place:
     def is_local(self) -> bool:
         """Whether it is on this machine's disks."""
         return "file" in _protocols(self.storage)
+
+    def is_of(self, kinds: Collection[str]) -> bool:
+        """Whether fsspec knows the storage by one of these names."""
+        return any(protocol in kinds for protocol in _protocols(self.storage))
 
     @property
     def url(self) -> str:

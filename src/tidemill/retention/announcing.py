@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -14,12 +15,36 @@ from tidemill.domain.retention import Retention
 from tidemill.retention.slices import Slice
 
 _REQUESTS: Final = UUID("8d5f7f5e-6c39-5d2a-9d4b-0f4f0a3f6f52")
+_OWN_DIGITS: Final = 8
 
 
-def request_id(slices: Sequence[Slice]) -> str:
-    """Return the id of the request for these slices under their present seals: the same ones give the same id."""
-    named = "|".join(f"{each.id}#{each.seal}" for each in slices)
-    return str(uuid5(_REQUESTS, named))
+def request_id(registry: str, slices: Sequence[Slice]) -> str:
+    """Return the id of a registry's request for these slices under their present seals: the same ones give the same id.
+
+    All requests of a registry begin alike, those of another one otherwise: copies have their names from it.
+    """
+    named = json.dumps(
+        [
+            (each.id.table, _exact(each.id.start), _exact(each.id.end), each.id.generation, each.seal)
+            for each in slices
+        ]
+    )
+    own = uuid5(_REQUESTS, registry)
+    return str(UUID(own.hex[:_OWN_DIGITS] + uuid5(own, named).hex[_OWN_DIGITS:]))
+
+
+def _exact(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _superseded(slices: Sequence[Slice], event_id: str) -> tuple[str, ...]:
+    """Return the requests whose copies the new one replaces: those of this registry.
+
+    A clone's slices know what its original asked for; these copies may be the only ones that the original has.
+    """
+    own = event_id[:_OWN_DIGITS]
+    earlier = dict.fromkeys(event for each in slices for event in each.superseded)
+    return tuple(event for event in earlier if event[:_OWN_DIGITS] == own)
 
 
 def order_id(event: ArchivalEvent) -> str:
@@ -45,7 +70,7 @@ def request(
         schema_fingerprint=schema_fingerprint(first.columns),
         digest_version=DIGEST_VERSION,
         required_verification="digest",
-        supersedes=tuple(dict.fromkeys(event for each in slices for event in each.superseded)),
+        supersedes=_superseded(slices, first.event_id or ""),
         max_bytes_per_second=policy.bytes_per_s,
     )
 

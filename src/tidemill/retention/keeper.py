@@ -242,10 +242,10 @@ class _Table:
         ready = [each for each in facts.slices if each.state is _S.SEALED and each.sealed is not None]
         for together in batches(ready):
             async with self._trying(together[0]):
-                await self._request_one(together)
+                await self._request_one(together, facts.registry)
 
-    async def _request_one(self, slices: Sequence[Slice]) -> None:
-        event_id = announcing.request_id(slices)
+    async def _request_one(self, slices: Sequence[Slice], registry: str) -> None:
+        event_id = announcing.request_id(registry, slices)
         async with self._transaction() as work:
             asked = [
                 await self._store_step(

@@ -48,13 +48,14 @@ class LateFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known of one table (`schema.table`)."""
+    """All that is known of one table (`schema.table`). `registry`: whose slices these are, no other database's."""
 
     table: str
     chunks: tuple[ChunkFacts, ...] = ()
     late: tuple[LateFacts, ...] = ()
     slices: tuple[Slice, ...] = ()
     holds: tuple[Hold, ...] = ()
+    registry: str = ""
 
 
 @dataclass(frozen=True, slots=True)

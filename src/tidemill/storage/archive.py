@@ -221,6 +221,7 @@ class ArchiveDatabase:
                 tuple(await _late(borrowed, table, slices)),
                 tuple(slices),
                 tuple(await registry.holds(table)),
+                await borrowed.fetchval(_SQL["registry"]),
             )
 
     async def shape(

@@ -15,7 +15,7 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 from tests.support.archival import DAY, START, TABLE
 from tests.support.databases import execute
 from tidemill.domain.archive import LakeColumn, LakeType, SliceId
-from tidemill.domain.errors import Unavailable, UsageError
+from tidemill.domain.errors import CopyStands, Unavailable, UsageError
 from tidemill.lakehouse.iceberg import IcebergLake, open_catalog, strays
 
 COLUMNS = (
@@ -121,10 +121,11 @@ def test_a_commit_is_known_when_its_snapshot_is_gone(catalog: Catalog, lake: Ice
 def test_files_that_the_table_refers_to_are_not_touched(catalog: Catalog, lake: IcebergLake) -> None:
     copy = written(lake, DAY_ONE, "one")
     lake.publish(TABLE, "one", {DAY_ONE: copy}, ())
-    with pytest.raises(ValueError, match="another event"):
+    Path(copy.files[0].path).with_name(
+        Path(copy.files[0].path).name.replace("-0.parquet", ".manifest.json")
+    ).unlink()
+    with pytest.raises(CopyStands, match="it was committed"):
         written(lake, DAY_ONE, "one")
-    with pytest.raises(ValueError, match="another event"):
-        lake.remove(DAY_ONE, "one")
     assert rows(catalog) == 2
 
 

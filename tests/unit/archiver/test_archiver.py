@@ -266,7 +266,7 @@ async def test_a_crash_before_the_reply_leaves_one_copy(scene: Scene) -> None:
     assert len(scene.lake.rows(TABLE)) == 3
 
 
-async def test_a_copy_that_is_no_more_what_is_asked_for_is_replaced(scene: Scene) -> None:
+async def test_a_copy_of_other_rows_under_the_same_id_is_refused_and_left_as_it_is(scene: Scene) -> None:
     asked = request(scene.day(1))
     scene.requests.add(asked)
     async with scene.running():
@@ -274,11 +274,16 @@ async def test_a_copy_that_is_no_more_what_is_asked_for_is_replaced(scene: Scene
         rows = ((START, 9),)
         scene.reader.answers["select 1"] = [Rows(rows)]
         measured = measure(rows)
+        before, seen = dict(scene.lake.copies), scene.lake.rows(TABLE)
         changed = asked.chunks[0].model_copy(update={"row_count": 1, "digest": measured.digest})
         scene.requests.add(asked.model_copy(update={"chunks": (changed,), "attempt": 2}))
         await scene.settled()
-    assert scene.replies.sent[-1].chunks[0].digest == measured.digest
-    assert scene.lake.rows(TABLE) == list(rows)
+    answer = scene.replies.sent[-1]
+    assert (answer.status, answer.error_code, answer.retryable) == (FAILED, "COPY_STANDS", False)
+    assert "there is another copy" in (answer.error_message or "")
+    assert "registry id of its own" in (answer.error_message or "")
+    assert [each.error_code for each in answer.chunks] == ["COPY_STANDS"]
+    assert (scene.lake.copies, scene.lake.rows(TABLE), scene.lake.writes) == (before, seen, 1)
 
 
 async def test_a_superseded_copy_goes_when_the_new_one_is_complete_and_no_other_does(scene: Scene) -> None:

@@ -1,6 +1,7 @@
 """Copies on a folder and on an object store: written once, found again, never half seen."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.batches import batch_of
-from tidemill.domain.archive import LakeColumn, LakeType, SliceId
-from tidemill.domain.errors import CopyError, Unavailable
+from tidemill.domain.archive import LakeColumn, LakeType, Measured, SliceId
+from tidemill.domain.errors import CopyError, CopyStands, Unavailable
 from tidemill.lakehouse.arrow import schema_of
 from tidemill.lakehouse.layout import Names, from_json, table_folder
 from tidemill.lakehouse.parquet import LakeWriter
+from tidemill.lakehouse.pending import alone
 from tidemill.lakehouse.places import Place
 from tidemill.lakehouse.reading import LakeReader
 
@@ -65,12 +67,67 @@ def test_a_copy_is_files_and_a_manifest_under_names_that_follow_from_slice_and_e
     assert [reader.damaged(file) for file in made.files] == [None]
 
 
-def test_a_second_try_replaces_the_first_and_leaves_nothing_over(root: str) -> None:
+def test_a_second_try_replaces_what_the_first_left_in_part_and_leaves_nothing_over(root: str) -> None:
     LakeWriter(root, file_bytes=1).write(MARCH, "event-1", COLUMNS, "at", large())
-    assert len(listed(root)) > 2
+    manifest = Place.of_root(root).below(f"{STEM}.manifest.json")
+    manifest.storage.rm_file(manifest.path)
+    assert len(listed(root)) > 1
     made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
     assert listed(root) == [f"{STEM}-0.parquet", f"{STEM}.manifest.json"]
     assert LakeWriter(root).find(MARCH, "event-1") == made
+
+
+def contents(root: str) -> dict[str, bytes]:
+    place = Place.of_root(root)
+    return {name: place.storage.cat_file(place.below(name).path) for name in listed(root)}
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "a file is missing"])
+def test_a_copy_of_other_rows_is_never_replaced(root: str, whole: bool) -> None:
+    LakeWriter(root, file_bytes=1).write(MARCH, "event-1", COLUMNS, "at", large())
+    if not whole:
+        missing = Place.of_root(root).below(f"{STEM}-1.parquet")
+        missing.storage.rm_file(missing.path)
+    before = contents(root)
+    with pytest.raises(CopyStands, match=r"another copy of public\.ticks .* left as it is") as refused:
+        LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
+    assert refused.value.path == Place.of_root(root).below(f"{STEM}.manifest.json").url
+    assert contents(root) == before
+
+
+def test_a_complete_copy_of_the_same_rows_stays_and_is_returned(root: str) -> None:
+    made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
+    before = contents(root)
+    late = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", reversed(list(batches())))
+    assert late == made
+    assert contents(root) == before
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["over a copy", "over nothing"])
+def test_what_is_not_what_was_demanded_is_never_put_in_place(root: str, before: bool) -> None:
+    if before:
+        LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
+    there, seen = contents(root), []
+
+    def demand(measured: Measured) -> None:
+        seen.append((measured.row_count, [name for name in listed(root) if not name.endswith(".tmp")]))
+        raise InterruptedError("other rows")
+
+    with pytest.raises(Exception, match="other rows"):
+        LakeWriter(root, file_bytes=1).write(MARCH, "event-1", COLUMNS, "at", large(), demand)
+    assert seen == [(4_000_000, list(there))]
+    assert contents(root) == there
+
+
+def test_whoever_puts_a_copy_in_place_waits_for_another_process(tmp_path: Path) -> None:
+    folder = Place.of_root(str(tmp_path)).below("public.ticks", "year=2026", "month=03")
+    with ThreadPoolExecutor(1) as pool:
+        with alone(folder):
+            work = pool.submit(LakeWriter(str(tmp_path)).write, MARCH, "event-1", COLUMNS, "at", batches())
+            wait([work], timeout=0.5)
+            assert not work.done()
+            assert not [name for name in listed(str(tmp_path)) if not name.endswith(".tmp")]
+        assert work.result(timeout=20).measured.row_count == 300
 
 
 def large() -> Iterator[pa.RecordBatch]:

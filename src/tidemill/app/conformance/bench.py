@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Final
+from uuid import uuid4
 
 from tidemill.app.conformance.line import Line
 from tidemill.app.conformance.place import Place
@@ -51,6 +52,7 @@ class Bench:
         """Open nothing: the place has its pool."""
         self._database = ArchiveDatabase(self.place.pool)
         self._clock = SystemClock()
+        self._registry = str(uuid4())  # copies stay when the database is gone
         _, _, name = self.place.table.name.partition(".")
         table = SimpleNamespace(schema="public", name=name, c={TIME_COLUMN})
         age = self._clock.now() - self.place.table.day(0).start
@@ -88,7 +90,7 @@ class Bench:
 
     def requested(self, *sealed: Slice) -> list[Slice]:
         """Return slices as they are when they share a request."""
-        event_id, now = announcing.request_id(sealed), self._clock.now()
+        event_id, now = announcing.request_id(self._registry, sealed), self._clock.now()
         return [_after(machine.request(each, now, event_id=event_id, limits=LIMITS)) for each in sealed]
 
     def requested_again(self, requested: Sequence[Slice]) -> list[Slice]:

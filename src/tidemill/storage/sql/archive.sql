@@ -62,6 +62,12 @@ select tm.can_freeze()
 -- name: drop_slice
 call tm.drop_slice($1, $2, $3)
 
+-- name: registry
+-- A dump that is restored elsewhere, or a database made from this one as its template, is another registry.
+select concat_ws('/', registry, (select system_identifier from pg_control_system()),
+                 (select oid from pg_database where datname = current_database()))
+from tm.archive_registry
+
 -- name: chunks
 -- A chunk that is dropped meanwhile is in this snapshot's catalogue, and gone.
 select format('%I.%I', chunk_schema, chunk_name) as chunk, range_start, range_end, is_compressed,
