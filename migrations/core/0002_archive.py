@@ -46,6 +46,7 @@ create table tm.archive (
   table_name text not null, range_start timestamptz not null, range_end timestamptz not null, generation int not null,
   state text not null, closed boolean not null, since timestamptz not null,
   source text not null check (source in ('chunk', 'late')), chunk text not null, size_bytes bigint not null,
+  compressed boolean not null default false,
   columns jsonb not null, seal int not null, sealed_at timestamptz,
   row_count bigint, digest text, min_time timestamptz, max_time timestamptz,   -- as measured under this seal
   event_id text, attempt int not null, deadline timestamptz, superseded text[] not null,

@@ -109,7 +109,7 @@ def _chunk(which: Slice, read_sql: str | None) -> ArchivalChunk:
         table_name=which.id.table,
         range_start=which.id.start,
         range_end=which.id.end,
-        compressed=False,
+        compressed=which.compressed,
         size_bytes=which.size_bytes,
         generation=which.id.generation,
         row_count=sealed.row_count if sealed else None,

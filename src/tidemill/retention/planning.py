@@ -25,7 +25,7 @@ _Range = tuple[datetime, datetime]
 
 @dataclass(frozen=True, slots=True)
 class ChunkFacts:
-    """A chunk as the catalog has it. `chunk`: `schema.name`. `last_write`: None if unknown."""
+    """A chunk as the catalog has it. `chunk`: `schema.name`. `size_bytes`: of rows. `last_write`: None if unknown."""
 
     chunk: str
     start: datetime
@@ -74,8 +74,9 @@ class Candidate:
     def slice(self, at: datetime) -> Slice:
         """Return the slice as `machine.choose` takes it: the registry's own, or a new one."""
         if self.known is None:
-            return Slice(self.id, ArchiveState.LIVE, at, self.source, self.chunk, self.size_bytes)
-        return replace(self.known, size_bytes=self.size_bytes)
+            fresh = Slice(self.id, ArchiveState.LIVE, at, self.source, self.chunk, self.size_bytes)
+            return replace(fresh, compressed=self.compressed)
+        return replace(self.known, size_bytes=self.size_bytes, compressed=self.compressed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +151,12 @@ def _first_of_each_range(eligible: Iterable[Candidate]) -> Iterator[Candidate]:
 
 
 def lake_ratio(slices: Iterable[Slice]) -> float:
-    """Return bytes in the lake per byte in the database, measured at verified copies whose files were told."""
-    told = [each for each in slices if each.verified and each.verified.copy.files and each.size_bytes > 0]
+    """Return bytes in the lake per byte of rows that are not compressed, measured at copies whose files were told."""
+    told = [
+        each
+        for each in slices
+        if each.verified and each.verified.copy.files and each.size_bytes > 0 and not each.compressed
+    ]
     here = sum(each.size_bytes for each in told)
     there = sum(file.size_bytes for each in told if each.verified for file in each.verified.copy.files)
     return there / here if here and there else FIRST_RATIO

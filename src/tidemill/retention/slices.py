@@ -103,7 +103,8 @@ class Slice:
     `seal`: counts the seals of this slice; results of work that began under another seal are void. `sealed_at`: since
     when its rows are kept unchanged for a copy. `sealed`: what was measured under this seal. `event_id`: the request of
     this seal. `attempt`: how often it was sent. `deadline`: when it is sent again. `superseded`: requests of earlier
-    seals, whose copies the next one replaces. `held_from`: where a released hold returns to.
+    seals, whose copies the next one replaces. `held_from`: where a released hold returns to. `compressed`: as it was
+    chosen, like `size_bytes`.
     """
 
     id: SliceId
@@ -125,6 +126,7 @@ class Slice:
     restore_until: datetime | None = None
     reason: str | None = None
     superseded: tuple[str, ...] = ()
+    compressed: bool = False
 
     @property
     def is_closed(self) -> bool:

@@ -334,6 +334,7 @@ def _row(which: Slice) -> tuple[Any, ...]:
         which.held_from,
         which.restore_until,
         which.reason,
+        which.compressed,
     )
 
 
@@ -346,6 +347,7 @@ def _slice(row: asyncpg.Record) -> Slice:
         source=Source(row["source"]),
         chunk=row["chunk"],
         size_bytes=row["size_bytes"],
+        compressed=row["compressed"],
         columns=_COLUMNS.validate_json(row["columns"]),
         seal=row["seal"],
         sealed_at=row["sealed_at"],

@@ -113,6 +113,13 @@ def test_a_chunk_that_is_written_to_waits_for_quiet() -> None:
     assert planned(replace(POLICY, quiet=timedelta(0)), chunks=(chunk(last_write=NOW),)).seal
 
 
+def test_a_compressed_chunk_becomes_a_slice_that_says_so_and_tells_nothing_of_others() -> None:
+    one = planned(chunks=(chunk(compressed=True),)).seal[0].slice(NOW)
+    assert one.compressed
+    gone = replace(brought_to(S.DROPPED, slice_id(5)), compressed=True, size_bytes=1)
+    assert planned(chunks=(chunk(),), slices=(gone,)).ratio == planned(chunks=(chunk(),)).ratio
+
+
 def test_a_hold_is_named() -> None:
     start, end = slice_id(0).start, slice_id(0).end
     ((code, message),) = waits(

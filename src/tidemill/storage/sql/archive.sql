@@ -15,8 +15,8 @@ select * from tm.archive where table_name = $1 and range_start = $2 order by gen
 -- name: store_new
 insert into tm.archive (table_name, range_start, range_end, generation, state, closed, since, source, chunk, size_bytes,
                         columns, seal, sealed_at, row_count, digest, min_time, max_time, event_id, attempt, deadline,
-                        superseded, copy, verified, held_from, restore_until, reason)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
+                        superseded, copy, verified, held_from, restore_until, reason, compressed)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)
 on conflict do nothing returning generation
 
 -- name: store
@@ -24,8 +24,8 @@ on conflict do nothing returning generation
 update tm.archive set range_end = $3, state = $5, closed = $6, since = $7, source = $8, chunk = $9, size_bytes = $10,
   columns = $11, seal = $12, sealed_at = $13, row_count = $14, digest = $15, min_time = $16, max_time = $17, event_id = $18,
   attempt = $19, deadline = $20, superseded = $21, copy = $22, verified = $23, held_from = $24, restore_until = $25,
-  reason = $26
-where table_name = $1 and range_start = $2 and generation = $4 and state = $27 and seal = $28 and attempt = $29
+  reason = $26, compressed = $27
+where table_name = $1 and range_start = $2 and generation = $4 and state = $28 and seal = $29 and attempt = $30
 returning generation
 
 -- name: trail
@@ -69,11 +69,16 @@ select concat_ws('/', registry, (select system_identifier from pg_control_system
 from tm.archive_registry
 
 -- name: chunks
--- A chunk that is dropped meanwhile is in this snapshot's catalogue, and gone.
-select format('%I.%I', chunk_schema, chunk_name) as chunk, range_start, range_end, is_compressed,
-       coalesce(pg_total_relation_size(to_regclass(format('%I.%I', chunk_schema, chunk_name))), 0) as size_bytes
-from timescaledb_information.chunks
-where format('%s.%s', hypertable_schema, hypertable_name) = $1 order by range_start
+-- A chunk that is dropped meanwhile is in this snapshot's catalogue, and gone. Rows that are compressed are in another
+-- table; indexes do not count.
+select format('%I.%I', c.chunk_schema, c.chunk_name) as chunk, c.range_start, c.range_end, c.is_compressed,
+       coalesce(pg_table_size(to_regclass(format('%I.%I', c.chunk_schema, c.chunk_name))), 0)
+       + coalesce(pg_table_size(case when packed.id is not null
+           then to_regclass(format('%I.%I', packed.schema_name, packed.table_name)) end), 0) as size_bytes
+from timescaledb_information.chunks c
+left join _timescaledb_catalog.chunk known on known.schema_name = c.chunk_schema and known.table_name = c.chunk_name
+left join _timescaledb_catalog.chunk packed on packed.id = known.compressed_chunk_id
+where format('%s.%s', c.hypertable_schema, c.hypertable_name) = $1 order by c.range_start
 
 -- name: database_name
 select current_database()
