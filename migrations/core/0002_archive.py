@@ -218,10 +218,19 @@ grant insert, delete on tm.archive_hold to tidemill_retention;
 revoke insert, update, delete on tm.archive_registry from tidemill_service;
 """
 
+ACTIVITY = """
+-- Since when a chunk's count of written rows has not changed: its quiet period. PostgreSQL counts, and forgets after a
+-- crash; then the period begins anew.
+create table tm.archive_activity (
+  chunk text primary key, table_name text not null, writes bigint not null, since timestamptz not null);
+revoke insert, update, delete on tm.archive_activity from tidemill_service;
+grant insert, update, delete on tm.archive_activity to tidemill_retention;
+"""
+
 
 def upgrade() -> None:
     """Create the registry of the archive."""
-    for part in (ROLES, TABLES, ROUTINES, GRANTS):
+    for part in (ROLES, TABLES, ROUTINES, GRANTS, ACTIVITY):
         run_script(part)
 
 
@@ -230,6 +239,7 @@ def downgrade() -> None:
     run_script("""
       call tm.refuse_to_forget(null);
       drop schema tm_late cascade;
+      drop table tm.archive_activity;
       drop procedure tm.drop_slice(text, timestamptz, int);
       drop procedure tm.lock_slice(text, text);
       drop procedure tm.demand_chunk(text, text);

@@ -22,7 +22,7 @@ from tidemill.domain.archive import ArchiveState
 from tidemill.domain.errors import LaneHalted, UsageError
 from tidemill.domain.retention import Retention
 from tidemill.retention.operating import AWAITED
-from tidemill.retention.planning import Facts, plan
+from tidemill.retention.planning import UNSEEN, Facts, plan
 from tidemill.service import Health, Job
 from tidemill.storage.operations import OperationsDatabase
 from tidemill.transport.kafka.logs import limit_client_logs
@@ -189,4 +189,5 @@ def due(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> C
     )
     intended = plan(policy, facts, as_of=as_of, now=now)
     found["to seal"] = len(intended.seal) + (0 if intended.quiet_until else len(intended.queued))
+    found["to look at"] = sum(1 for each in intended.waiting if each.code == UNSEEN)
     return +found

@@ -52,7 +52,8 @@ class Retention:
     """A table's policy. Chunks leave that ended `after` ago, once nobody has written to them for `quiet`.
 
     `table`: a SQLAlchemy Core table. `time_column`: its time dimension. `late`: what becomes of rows that come too
-    late. `most_seals`: how many ranges are sealed at once. `longest_seal`: a range that is sealed longer without a
+    late. `quiet`: by the server's count of written rows, from when the keeper first saw the chunk. `most_seals`: how
+    many ranges are sealed at once. `longest_seal`: a range that is sealed longer without a
     verified copy is opened again. `bytes_per_s`: what the archiver is asked to keep to. `again_after`: how long a range
     that was given up rests.
     """

@@ -126,6 +126,7 @@ class _Table:
 
     async def work(self) -> None:
         """Late steps first, so that what is sealed leaves before more is sealed."""
+        await self._note_writes()
         facts = await self._store.facts(self._policy.table_name)
         by_state: dict[ArchiveState, list[Slice]] = defaultdict(list)
         for which in facts.slices:
@@ -191,6 +192,11 @@ class _Table:
             _log.info(Log.ARCHIVE_MOVED, **told, **({"reason": step.why} if step.why else {}))
 
     # --- seal, measure, request ---
+
+    async def _note_writes(self) -> None:
+        if self._policy.enabled and self._policy.quiet:
+            async with self._transaction() as work:
+                await work.note_writes(self._policy.table_name, self._keeper.as_of() - self._policy.after)
 
     async def _seal(self, facts: Facts) -> None:
         now = self._keeper.now()

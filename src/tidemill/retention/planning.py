@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from tidemill.domain.archive import ArchiveState, SliceId, Source
 from tidemill.domain.retention import Retention
-from tidemill.retention.reasons import moment, why_not_dropped
+from tidemill.retention.reasons import lasted, moment, why_not_dropped
 from tidemill.retention.slices import UNVERIFIED, Hold, Slice, held, late_name
 
 FIRST_RATIO: Final = 0.25
@@ -17,6 +17,9 @@ FIRST_RATIO: Final = 0.25
 
 COMPRESSED_RATIO: Final = 1.0
 """The same for a compressed chunk: Parquet and the columnstore need about as much."""
+
+UNSEEN: Final = "UNSEEN"
+"""The code of chunks whose writes nobody has counted yet: the keeper's next round does."""
 
 _S = ArchiveState
 _UNDER_WAY = UNVERIFIED | {_S.VERIFIED}
@@ -308,8 +311,16 @@ def _time_waits(policy: Retention, each: Candidate, as_of: datetime, now: dateti
         if now < again:
             why = f"given up at {moment(each.known.since)}, {each.known.reason or 'no reason given'}: tried again then"
             return Waiting(each.id, each.chunk, "ABORTED", why, again)
+    return _quiet_waits(policy, each, now) if policy.quiet else None
+
+
+def _quiet_waits(policy: Retention, each: Candidate, now: datetime) -> Waiting | None:
     if each.last_write is not None and now < each.last_write + policy.quiet:
-        return Waiting(
-            each.id, each.chunk, "WRITTEN", "it was written to lately", each.last_write + policy.quiet
-        )
+        why = f"written to {lasted(now - each.last_write)} ago, or seen for the first time: "
+        why += f"it leaves when it was quiet for {lasted(policy.quiet)}"
+        return Waiting(each.id, each.chunk, "WRITTEN", why, each.last_write + policy.quiet)
+    if each.last_write is None and each.source is Source.CHUNK:
+        why = "nobody looked yet whether it is written to: `tidemill serve retention` does, and lets it leave when it "
+        why += f"was quiet for {lasted(policy.quiet)}"
+        return Waiting(each.id, each.chunk, UNSEEN, why)
     return None

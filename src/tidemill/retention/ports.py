@@ -86,6 +86,13 @@ class ArchiveWork(Protocol):
         """Keep everybody from changing the slice's rows; readers pass. Raises `Busy`, `Gone`."""
         ...
 
+    async def note_writes(self, table: str, before: datetime) -> None:
+        """Note which chunks that end by `before` were written to since the last time: their quiet period begins anew.
+
+        A chunk that is seen for the first time counts as written to just now.
+        """
+        ...
+
     async def measure(self, which: Slice, time_column: str) -> Measured:
         """Measure the slice's rows as this transaction sees them."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tidemill.domain.archive import ArchiveState
 from tidemill.retention.slices import Slice
@@ -35,6 +35,15 @@ def why_not_dropped(which: Slice, now: datetime) -> str:
 
 def _reason(which: Slice) -> str:
     return which.reason or "no reason given"
+
+
+def lasted(time: timedelta) -> str:
+    """Return a time span as people say it, in the largest unit that it has two of, rounded down."""
+    seconds = max(int(time.total_seconds()), 0)
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} seconds"
 
 
 def moment(at: datetime | None) -> str:

@@ -133,6 +133,10 @@ class SliceRows(Registry):
         rows = await self._fetch("chunks", which.table)
         return [chunk for chunk in map(_chunk, rows) if chunk.end > which.start and chunk.start < which.end]
 
+    async def note_writes(self, table: str, before: datetime) -> None:
+        """See `ArchiveWork`."""
+        await self._fetch("note_writes", table, before)
+
     async def let_go(self, which: Slice) -> None:
         """See `ArchiveWork`. The locks that make readers wait are given back after every try that took too long."""
         for attempt in range(_UPGRADES):
@@ -303,7 +307,12 @@ async def _late(borrowed: Connection, table: str, slices: Sequence[Slice]) -> li
 
 def _chunk(row: asyncpg.Record) -> ChunkFacts:
     return ChunkFacts(
-        row["chunk"], row["range_start"], row["range_end"], row["size_bytes"], row["is_compressed"]
+        row["chunk"],
+        row["range_start"],
+        row["range_end"],
+        row["size_bytes"],
+        row["is_compressed"],
+        row["last_write"],
     )
 
 

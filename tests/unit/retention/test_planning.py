@@ -25,7 +25,7 @@ from tidemill.domain.retention import QuietHours, Retention
 from tidemill.retention import machine
 from tidemill.retention.interventions import hold
 from tidemill.retention.planning import ChunkFacts, Facts, LateFacts, Plan, plan
-from tidemill.retention.reasons import moment, why_not_dropped
+from tidemill.retention.reasons import lasted, moment, why_not_dropped
 from tidemill.retention.rounds import batches, due_again, settled
 from tidemill.retention.slices import Hold
 
@@ -41,6 +41,7 @@ def chunk(day: int = 0, **told: object) -> ChunkFacts:
         "start": which.start,
         "end": which.end,
         "size_bytes": 1000,
+        "last_write": NOW - DAY,
     }
     return ChunkFacts(**(words | told))  # type: ignore[arg-type]
 
@@ -91,7 +92,7 @@ def test_a_young_range_waits_until_its_day() -> None:
 
 def test_the_last_instant_counts() -> None:
     end = NOW - 730 * DAY
-    exact = ChunkFacts("c", end - DAY, end, 1)
+    exact = ChunkFacts("c", end - DAY, end, 1, last_write=end)
     assert planned(chunks=(exact,)).seal
     assert not planned(chunks=(replace(exact, end=end + timedelta(microseconds=1)),)).seal
 
@@ -99,7 +100,7 @@ def test_the_last_instant_counts() -> None:
 def test_ages_are_counted_to_another_day() -> None:
     start = datetime(2009, 1, 1, tzinfo=UTC)
     years = tuple(
-        ChunkFacts(f"c{year}", start.replace(year=year), start.replace(year=year + 1), 1)
+        chunk(chunk=f"c{year}", start=start.replace(year=year), end=start.replace(year=year + 1))
         for year in range(2005, 2013)
     )
     found = plan(POLICY, Facts("public.ticks", years), as_of=datetime(2012, 1, 1, tzinfo=UTC), now=NOW)
@@ -109,8 +110,28 @@ def test_ages_are_counted_to_another_day() -> None:
 def test_a_chunk_that_is_written_to_waits_for_quiet() -> None:
     found = planned(chunks=(chunk(last_write=NOW - timedelta(minutes=59)),))
     assert [(each.code, each.until) for each in found.waiting] == [("WRITTEN", NOW + timedelta(minutes=1))]
+    assert "written to 59 minutes ago" in found.waiting[0].message
     assert planned(chunks=(chunk(last_write=NOW - timedelta(hours=1)),)).seal
     assert planned(replace(POLICY, quiet=timedelta(0)), chunks=(chunk(last_write=NOW),)).seal
+
+
+def test_a_chunk_whose_writes_nobody_counted_waits_until_somebody_has() -> None:
+    assert [code for code, _ in waits(chunks=(chunk(last_write=None),))] == ["UNSEEN"]
+    assert planned(replace(POLICY, quiet=timedelta(0)), chunks=(chunk(last_write=None),)).seal
+
+
+@pytest.mark.parametrize(
+    ("span", "said"),
+    [
+        (-DAY, "0 seconds"),
+        (timedelta(seconds=119), "119 seconds"),
+        (timedelta(minutes=119), "119 minutes"),
+        (DAY * 1.5, "36 hours"),
+        (30 * DAY, "30 days"),
+    ],
+)
+def test_spans_are_said_in_the_unit_that_fits(span: timedelta, said: str) -> None:
+    assert lasted(span) == said
 
 
 def test_a_compressed_chunk_becomes_a_slice_that_says_so_and_tells_nothing_of_others() -> None:

@@ -71,17 +71,41 @@ from tm.archive_registry
 -- name: chunks
 -- A chunk that is dropped meanwhile is in this snapshot's catalogue, and gone. Rows that are compressed are in another
 -- table; indexes do not count.
-select format('%I.%I', c.chunk_schema, c.chunk_name) as chunk, c.range_start, c.range_end, c.is_compressed,
+select format('%I.%I', c.chunk_schema, c.chunk_name) as chunk, c.range_start, c.range_end, c.is_compressed, activity.since as last_write,
        coalesce(pg_table_size(to_regclass(format('%I.%I', c.chunk_schema, c.chunk_name))), 0)
        + coalesce(pg_table_size(case when packed.id is not null
            then to_regclass(format('%I.%I', packed.schema_name, packed.table_name)) end), 0) as size_bytes
 from timescaledb_information.chunks c
 left join _timescaledb_catalog.chunk known on known.schema_name = c.chunk_schema and known.table_name = c.chunk_name
 left join _timescaledb_catalog.chunk packed on packed.id = known.compressed_chunk_id
+left join tm.archive_activity activity on activity.chunk = format('%I.%I', c.chunk_schema, c.chunk_name)
 where format('%s.%s', c.hypertable_schema, c.hypertable_name) = $1 order by c.range_start
 
 -- name: database_name
 select current_database()
+
+-- name: note_writes
+-- Backends report what they wrote some seconds late, and what is counted anew is taken for a write: both make it later.
+with old as (
+  select format('%I.%I', c.chunk_schema, c.chunk_name) as chunk,
+         to_regclass(format('%I.%I', c.chunk_schema, c.chunk_name)) as rows_of,
+         case when packed.id is not null
+           then to_regclass(format('%I.%I', packed.schema_name, packed.table_name)) end as packed_in
+  from timescaledb_information.chunks c
+  left join _timescaledb_catalog.chunk known on known.schema_name = c.chunk_schema and known.table_name = c.chunk_name
+  left join _timescaledb_catalog.chunk packed on packed.id = known.compressed_chunk_id
+  where format('%s.%s', c.hypertable_schema, c.hypertable_name) = $1 and c.range_end <= $2
+), counted as (
+  select chunk, sum(pg_stat_get_tuples_inserted(part) + pg_stat_get_tuples_updated(part)
+                    + pg_stat_get_tuples_deleted(part)) as writes
+  from old cross join unnest(array[rows_of, packed_in]) as part where part is not null group by 1
+), forgotten as (
+  delete from tm.archive_activity a
+  where a.table_name = $1 and not exists (select from counted where counted.chunk = a.chunk)
+)
+insert into tm.archive_activity as a (chunk, table_name, writes, since)
+select chunk, $1, writes, clock_timestamp() from counted
+on conflict (chunk) do update set writes = excluded.writes, since = excluded.since where a.writes <> excluded.writes
 
 -- name: has_late
 select to_regclass(tm.late_table($1)) is not null
