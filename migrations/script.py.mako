@@ -14,6 +14,8 @@ Before you write it:
   hypertable that is refused: `with (timescaledb.transaction_per_chunk)`, in the same kind of block, never unique.
 - Hypertables: `create_default_indexes => false` and indexes of your own; a unique key holds the time column; no foreign
   keys (dropping a chunk would lock the other table). Never touch `_timescaledb_*`, never DROP TABLE a chunk.
+- A hypertable whose context has `retention=`: `call tm.prepare_late('schema.table')` in its revision, which depends on
+  `core_0002`, and again in each one that alters it. What is renamed there is renamed in `tm_late` first.
 - Grants belong to the table's revision: `tidemill_service` reads and writes, `tidemill_reader` reads read models only.
 - `downgrade` undoes exactly this revision; a test goes up, down and up again.
 """

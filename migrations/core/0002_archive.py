@@ -100,10 +100,107 @@ create function tm.late_table(wanted text) returns text language sql immutable a
   select format('tm_late.%I', replace(wanted, '.', '__'))
 $$;
 
--- For a context's migration: the place for late rows of a hypertable, and who may do what there. Again after a column was
+-- What a table does with a row: two that agree in this keep the same values, and refuse the same ones.
+create function tm.column_rules(relation regclass)
+returns table (attnum smallint, name name, type text, required boolean, made text, generated boolean)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  select a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+    case when a.attidentity <> '' then format('nextval(%L::regclass)', pg_get_serial_sequence(relation::text, a.attname))
+         else pg_get_expr(d.adbin, d.adrelid) end, a.attgenerated <> ''
+  from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+$$;
+
+create function tm.check_rules(relation regclass) returns table (name name, rule text)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+  select conname, coalesce(substring(obj_description(oid, 'pg_constraint') from '^As the table has it: (.*)'),
+                           pg_get_expr(conbin, conrelid))
+  from pg_constraint where conrelid = relation and contype = 'c'
+$$;
+
+-- Null if late rows of a hypertable are kept as the hypertable would; else what is wrong, and what to do.
+create function tm.late_unfit(wanted text) returns text language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  named text := format('%I.%I', split_part(wanted, '.', 1), substr(wanted, strpos(wanted, '.') + 1));
+  hypertable regclass := to_regclass(named); late regclass := to_regclass(tm.late_table(wanted)); wrong text;
+begin
+  if late is null then
+    wrong := 'it does not exist';
+  else
+    select string_agg(what, ', ' order by what) into wrong from (
+      select 'column ' || h.name || case when l.name is null then ' is missing'
+        when l.type <> h.type then format(' is %s and not %s', l.type, h.type)
+        else ' has another default, expression or NOT NULL' end as what
+      from tm.column_rules(hypertable) h left join tm.column_rules(late) l using (name)
+      where (h.type, h.required, h.made, h.generated) is distinct from (l.type, l.required, l.made, l.generated)
+      union all
+      select format('column %s is not the table''s', l.name) from tm.column_rules(late) l
+      where l.required and l.made is null and l.name <> 'tm_range_start'
+        and not exists (select from tm.column_rules(hypertable) h where h.name = l.name)
+      union all
+      select format('check %s differs', coalesce(h.name, l.name)) from tm.check_rules(hypertable) h
+      full join tm.check_rules(late) l on h = l where h is null or l is null) as misfit;
+  end if;
+  if wrong is null or hypertable is null then
+    return null;
+  end if;
+  return format('late rows of %s cannot be kept in %s: %s; have the login that migrates run: call tm.prepare_late(%L)',
+                wanted, tm.late_table(wanted), wrong, named);
+end $$;
+
+-- Give the late table the rules that the hypertable has by now. A new check is none for the rows that are there: they must
+-- be able to leave, and what the hypertable does not take back stays late.
+create procedure tm.keep_alike(hypertable regclass, late regclass) language plpgsql as $$
+declare each record; altered text := format('alter table %s ', late);
+begin
+  for each in select l.name from tm.check_rules(late) l
+      where not exists (select from tm.check_rules(hypertable) h where h = l) loop
+    execute altered || format('drop constraint %I', each.name);
+  end loop;
+  for each in
+      select h.*, l.name is null as missing, l.generated as was_generated, l.type is distinct from h.type as retyped
+      from tm.column_rules(hypertable) h left join tm.column_rules(late) l using (name)
+      where (h.type, h.required, h.made, h.generated) is distinct from (l.type, l.required, l.made, l.generated)
+      order by h.attnum loop
+    if each.generated and not each.missing then
+      execute altered || format('drop column %I', each.name);  -- computed again below
+      each.missing := true;
+    elsif each.was_generated then
+      execute altered || format('alter column %I drop expression', each.name);
+    end if;
+    if each.missing then
+      execute altered || format('add column %I %s ', each.name, each.type)
+        || format(case when each.generated then 'generated always as (%s) stored'
+                       when each.made is not null then 'default %s' else '' end, each.made);
+    else
+      execute altered || format('alter column %I drop default', each.name);
+      if each.retyped then
+        execute altered || format('alter column %I type %s', each.name, each.type);
+      end if;
+      if each.made is not null then
+        execute altered || format('alter column %I set default %s', each.name, each.made);
+      end if;
+    end if;
+    execute altered || format('alter column %I %s not null', each.name, case when each.required then 'set' else 'drop' end);
+  end loop;
+  for each in select l.name from tm.column_rules(late) l
+      where l.required and l.made is null and l.name <> 'tm_range_start'
+        and not exists (select from tm.column_rules(hypertable) h where h.name = l.name) loop
+    execute altered || format('alter column %I drop not null', each.name);
+  end loop;
+  for each in select h.name, h.rule from tm.check_rules(hypertable) h
+      where not exists (select from tm.check_rules(late) l where l = h) loop
+    execute format('lock table %s in access exclusive mode', late);
+    execute altered || format('add constraint %I check (tm_at < %L or (%s))', each.name, clock_timestamp(), each.rule);
+    execute format('comment on constraint %I on %s is %L', each.name, late, 'As the table has it: ' || each.rule);
+  end loop;
+end $$;
+
+-- For a context's migration: the place for late rows of a hypertable, and who may do what there. Again after a column or check was
 -- added. A batch adds late rows and no more; which slice they belong to, and when they leave, is the archive's.
 create procedure tm.prepare_late(hypertable regclass) language plpgsql as $$
-declare wanted text; late text; described text; missing record; columns text;
+declare wanted text; late text; described text; columns text;
 begin
   select format('%s.%s', n.nspname, c.relname) into wanted
   from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = hypertable;
@@ -117,11 +214,7 @@ begin
   end if;
   execute format('create table if not exists %s (like %s, tm_range_start timestamptz not null, tm_generation int,
                   tm_at timestamptz not null default clock_timestamp())', late, hypertable);
-  for missing in select a.attname, format_type(a.atttypid, a.atttypmod) as type from pg_attribute a
-      where a.attrelid = hypertable and a.attnum > 0 and not a.attisdropped and not exists (
-        select from pg_attribute l where l.attrelid = late::regclass and l.attname = a.attname and not l.attisdropped) loop
-    execute format('alter table %s add column %I %s', late, missing.attname, missing.type);
-  end loop;
+  call tm.keep_alike(hypertable, late);
   execute format('comment on table %s is %L', late, described);
   if not exists (select from pg_index where indrelid = late::regclass) then
     execute format('create index on %s (tm_range_start, tm_generation)', late);
@@ -207,7 +300,7 @@ GRANTS = """
 revoke execute on all routines in schema tm from public;
 grant execute on all routines in schema tm to tidemill_service;
 revoke execute on procedure tm.lock_slice(text, text), tm.drop_slice(text, timestamptz, int), tm.prepare_late(regclass),
-  tm.refuse_to_forget(text), tm.demand_chunk(text, text) from tidemill_service;
+  tm.keep_alike(regclass, regclass), tm.refuse_to_forget(text), tm.demand_chunk(text, text) from tidemill_service;
 grant execute on procedure tm.lock_slice(text, text), tm.drop_slice(text, timestamptz, int) to tidemill_retention;
 grant usage on schema tm_late to tidemill_service, tidemill_archiver;
 -- What the registry says lets rows go. So the service only reads it, and nobody deletes a tombstone or rewrites the trail.
@@ -245,6 +338,10 @@ def downgrade() -> None:
       drop procedure tm.demand_chunk(text, text);
       drop procedure tm.refuse_to_forget(text);
       drop procedure tm.prepare_late(regclass);
+      drop procedure tm.keep_alike(regclass, regclass);
+      drop function tm.late_unfit(text);
+      drop function tm.check_rules(regclass);
+      drop function tm.column_rules(regclass);
       drop function tm.late_table(text);
       drop function tm.lock_ranges(text);
       drop function tm.closed_ranges(text, timestamptz, timestamptz);

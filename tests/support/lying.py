@@ -19,7 +19,8 @@ alter table public.market_data
   add column big bigint, add column big2 bigint,
   add column amount numeric(18,4), add column amount2 numeric(18,4),
   add column seen timestamptz, add column seen2 timestamptz,
-  add column other_id uuid, add column doc jsonb, add column doc2 jsonb, add column raw bytea, add column raw2 bytea
+  add column other_id uuid, add column doc jsonb, add column doc2 jsonb, add column raw bytea, add column raw2 bytea;
+call tm.prepare_late('public.market_data')
 """
 
 _VALUES: Final = """

@@ -51,6 +51,9 @@ class QuietHours:
 class Retention:
     """A table's policy. Chunks leave that ended `after` ago, once nobody has written to them for `quiet`.
 
+    The table's migration has to `call tm.prepare_late('schema.table')`, and each one that alters it: nothing is sealed
+    before there is a place for late rows.
+
     `table`: a SQLAlchemy Core table. `time_column`: its time dimension. `late`: what becomes of rows that come too
     late. `quiet`: by the server's count of written rows, from when the keeper first saw the chunk. `most_seals`: how
     many ranges are sealed at once. `longest_seal`: a range that is sealed longer without a

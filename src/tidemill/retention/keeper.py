@@ -24,7 +24,7 @@ from tidemill.domain.errors import CopyError, Fenced, TransientError
 from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
 from tidemill.retention import announcing, machine
-from tidemill.retention.planning import Facts, plan
+from tidemill.retention.planning import Facts, needs_late_table, plan
 from tidemill.retention.ports import ArchiveStore, ArchiveWork, CopyReader, Wanted
 from tidemill.retention.returning import evict
 from tidemill.retention.rounds import batches, due_again
@@ -199,6 +199,10 @@ class _Table:
                 await work.note_writes(self._policy.table_name, self._keeper.as_of() - self._policy.after)
 
     async def _seal(self, facts: Facts) -> None:
+        """What is sealed needs a place for the rows that come too late; without one nothing else stops."""
+        if facts.late_unfit is not None and needs_late_table(self._policy, Source.CHUNK):
+            self._done.troubles.append(facts.late_unfit)
+            _log.warning(Log.ARCHIVE_WAITS, slice=facts.table, reason=facts.late_unfit)
         now = self._keeper.now()
         intended = plan(self._policy, facts, as_of=self._keeper.as_of(), now=now)
         for candidate in intended.seal:
@@ -220,6 +224,9 @@ class _Table:
             holds = await work.holds(which.id.table)
             await work.await_writers(which)  # before all batches of the table have to wait for us
             await work.lock_ranges(which.id.table)
+            unfit = await work.late_unfit(which.id.table)  # again: it may have been altered since the facts
+            if unfit is not None and needs_late_table(self._policy, which.source):
+                raise TransientError(unfit)
             await work.lock_rows(which)
             # a chunk has its rows: late ones of its range belong to a slice of their own
             if which.source is Source.LATE:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from tidemill.domain.archive import ArchiveState, SliceId, Source
-from tidemill.domain.retention import Retention
+from tidemill.domain.retention import LateRule, Retention
 from tidemill.retention.reasons import lasted, moment, why_not_dropped
 from tidemill.retention.slices import UNVERIFIED, Hold, Slice, held, late_name
 
@@ -51,7 +51,10 @@ class LateFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known of one table (`schema.table`). `registry`: whose slices these are, no other database's."""
+    """All that is known of one table (`schema.table`). `registry`: whose slices these are, no other database's.
+
+    `late_unfit`: why late rows could not be kept as they are, None if they can.
+    """
 
     table: str
     chunks: tuple[ChunkFacts, ...] = ()
@@ -59,6 +62,7 @@ class Facts:
     slices: tuple[Slice, ...] = ()
     holds: tuple[Hold, ...] = ()
     registry: str = ""
+    late_unfit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +277,16 @@ def _judged(
         return Waiting(
             each.id, each.chunk, "GONE", f"{each.chunk} is not in the catalog: somebody else dropped it"
         )
-    return _range_waits(index, each) or _time_waits(policy, each, as_of, now) or each
+    waits = _range_waits(index, each) or _time_waits(policy, each, as_of, now)
+    unfit = index.facts.late_unfit
+    if waits is None and unfit is not None and needs_late_table(policy, each.source):
+        return Waiting(each.id, each.chunk, "LATE_TABLE", unfit)
+    return waits or each
+
+
+def needs_late_table(policy: Retention, source: Source) -> bool:
+    """Return whether a seal could have rows diverted, or takes such rows."""
+    return policy.late is LateRule.DIVERT or source is Source.LATE
 
 
 def _range_waits(index: _Index, each: Candidate) -> Waiting | None:

@@ -106,7 +106,14 @@ class ArchiveWork(Protocol):
         ...
 
     async def return_late(self, which: Slice) -> int:
-        """Put late rows back to where they belong when the slice has opened; return how many went into the table."""
+        """Put late rows back to where they belong when the slice has opened; return how many went into the table.
+
+        None of them does if it refuses any: they stay late, and leave as a slice of their own.
+        """
+        ...
+
+    async def late_unfit(self, table: str) -> str | None:
+        """Return why late rows of a table could not be kept as they are, and what to do; None if they can."""
         ...
 
 

@@ -11,14 +11,17 @@ import asyncpg
 from pydantic import TypeAdapter
 
 from tidemill.domain.archive import ArchiveState, LakeColumn, Measured, Refusal, SealMode, SliceId, Source
+from tidemill.domain.errors import DataError
 from tidemill.retention.planning import ChunkFacts, Facts, LateFacts
 from tidemill.retention.ports import Busy, Gone, Overtaken
 from tidemill.retention.slices import Copy, Hold, Slice, Verification
 from tidemill.retention.transitions import Step
 from tidemill.storage import measuring
 from tidemill.storage.digesting import quoted, read_sql
+from tidemill.storage.errors import translate
 from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.statements import load_statements
+from tidemill.telemetry import Log, logger
 
 LOCK_WITHIN_MS: Final = 1_000
 """How long a seal waits for writers in flight, and for batches."""
@@ -30,6 +33,7 @@ _UPGRADES: Final = 5
 _PAUSE_S: Final = 0.05
 
 _SQL = load_statements("archive")
+_log = logger(__name__)
 
 _COLUMNS: Final = TypeAdapter(tuple[LakeColumn, ...])
 _COPY: Final = TypeAdapter(Copy)
@@ -71,6 +75,11 @@ class Registry:
     async def remove_holds(self, table: str, start: datetime | None, end: datetime | None) -> list[Hold]:
         """See `ArchiveWork`."""
         return [Hold(*row) for row in await self._fetch("remove_holds", table, start, end)]
+
+    async def late_unfit(self, table: str) -> str | None:
+        """See `ArchiveWork`."""
+        found: str | None = await self._borrowed.fetchval(_SQL["late_unfit"], table)
+        return found
 
     async def trail(self, which: SliceId) -> list[dict[str, Any]]:
         """Return what was done to a slice, oldest first."""
@@ -169,12 +178,20 @@ class SliceRows(Registry):
         if any(each.is_closed for each in others):
             return 0  # the range stays closed: they wait for the next slice
         table = quoted_name(which.id.table)
-        columns = await self._borrowed.fetchval(_SQL["hypertable_columns"], table)
-        return await self._late_rows(
-            which,
+        columns = await self._borrowed.fetchval(_SQL["shared_columns"], table, late_table(which.id.table))
+        back = (
             f"with back as (delete from {{late}} where tm_range_start = $1 and $2::int is not null "
-            f"returning {columns}) insert into {table} ({columns}) select {columns} from back",
+            f"returning {columns}) insert into {table} ({columns}) overriding system value select {columns} from back"
         )
+        try:
+            async with self._borrowed.transaction():  # a savepoint: the range opens, whatever the table says
+                return await self._late_rows(which, back)
+        except asyncpg.PostgresError as error:
+            if not isinstance(translate(error), DataError):
+                raise
+            why = f"its late rows stay late, to be archived by themselves: the table refuses them: {error}"
+            _log.warning(Log.ARCHIVE_WAITS, slice=str(which.id), reason=why)
+            return 0
 
     async def _late_rows(self, which: Slice, statement: str) -> int:
         late = late_table(which.id.table)
@@ -226,6 +243,7 @@ class ArchiveDatabase:
                 tuple(slices),
                 tuple(await registry.holds(table)),
                 await borrowed.fetchval(_SQL["registry"]),
+                late_unfit=await registry.late_unfit(table),
             )
 
     async def shape(

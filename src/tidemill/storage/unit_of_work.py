@@ -81,7 +81,14 @@ class BatchTransaction:
     ) -> None:
         name = _qualified(table).replace(".", "__")
         late = [(*row, start) for row, start in zip(rows, starts, strict=True)]
-        await self._copy(name, (*columns, "tm_range_start"), late, schema="tm_late")
+        try:
+            async with self._borrowed.transaction():  # a savepoint: who is to blame is asked behind a failure
+                await self._copy(name, (*columns, "tm_range_start"), late, schema="tm_late")
+        except DRIVER_ERRORS as refused:
+            unfit = await self._borrowed.fetchval(_SQL["late_unfit"], _qualified(table))
+            if unfit:  # not the row's fault: it is neither refused nor lost, the batch waits
+                raise TransientError(f"{unfit} ({refused})") from refused
+            raise
 
     async def load(self, state: State, keys: Sequence[str]) -> dict[str, Any]:
         rows = await self._borrowed.fetch(generated.select_states(state), keys)

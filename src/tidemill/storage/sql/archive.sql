@@ -110,9 +110,14 @@ on conflict (chunk) do update set writes = excluded.writes, since = excluded.sin
 -- name: has_late
 select to_regclass(tm.late_table($1)) is not null
 
--- name: hypertable_columns
-select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
-where attrelid = $1::text::regclass and attnum > 0 and not attisdropped
+-- name: late_unfit
+select tm.late_unfit($1)
+
+-- name: shared_columns
+-- What a late row has for the hypertable; what is generated is generated again.
+select string_agg(quote_ident(h.name), ', ' order by h.attnum)
+from tm.column_rules($1::text::regclass) as h join tm.column_rules($2::text::regclass) as l using (name)
+where not h.generated
 
 -- name: is_connected
 select exists (select from pg_stat_activity where datname = current_database() and application_name = $1)

@@ -100,3 +100,6 @@ order by gen
 
 -- name: drop_generation
 call tm.drop_generation($1::int, $2)
+
+-- name: late_unfit
+select tm.late_unfit($1)
