@@ -94,6 +94,7 @@ class Doomed:
             "PYTHONPATH": str(ROOT),
             LABEL_FILE: str(self.trap),
             "TIDEMILL_RETENTION_EVERY_S": self.every_s,
+            "TIDEMILL_RETENTION_AS_OF": "2026-01-01T00:00:00Z",  # which takes no chunk for one that is written to
         }
         self.workers[process] = self.deployment.launch(process, **environment)
 
