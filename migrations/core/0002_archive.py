@@ -271,12 +271,21 @@ begin
   execute format('lock table %s in share mode', chunk::regclass);
 end $$;
 
+-- What a chunk needs before it can be dropped: nothing, as long as none is frozen.
+create procedure tm.thaw(chunk regclass) language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+end $$;
+
 -- Let the rows of one slice go: exactly that chunk, or the late rows that were archived. Who calls it has compared the
 -- rows with the verified copy, in this transaction and under lock_slice; what the registry forbids is refused here.
 create procedure tm.drop_slice(wanted text, start timestamptz, gen int) language plpgsql
 security definer set search_path = pg_catalog, pg_temp as $$
-declare slice tm.archive%rowtype;
+declare slice tm.archive%rowtype; deleted bigint;
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'slice % of % is to be dropped under %: that snapshot may be older than the lock, use read committed',
+      start, wanted, current_setting('transaction_isolation') using errcode = 'TM008';
+  end if;
   select * into slice from tm.archive a
     where a.table_name = wanted and a.range_start = start and a.generation = gen for update;
   if not found or slice.state not in ('verified', 'restored') or slice.verified is null then
@@ -290,7 +299,14 @@ begin
   if slice.source = 'late' and slice.state = 'verified' then
     execute format('delete from %s where tm_range_start = $1 and tm_generation = $2', tm.late_table(wanted))
       using start, gen;
-  elsif slice.chunk is not null then
+    get diagnostics deleted = row_count;
+    if deleted is distinct from slice.row_count then
+      raise exception 'slice % of % (generation %) has % late rows now, % were sealed', start, wanted, gen, deleted,
+        slice.row_count using errcode = 'TM009';
+    end if;
+  else
+    call tm.demand_chunk(wanted, slice.chunk);
+    call tm.thaw(slice.chunk::regclass);
     perform _timescaledb_functions.drop_chunk(slice.chunk::regclass);
   end if;
 end $$;
@@ -300,7 +316,8 @@ GRANTS = """
 revoke execute on all routines in schema tm from public;
 grant execute on all routines in schema tm to tidemill_service;
 revoke execute on procedure tm.lock_slice(text, text), tm.drop_slice(text, timestamptz, int), tm.prepare_late(regclass),
-  tm.keep_alike(regclass, regclass), tm.refuse_to_forget(text), tm.demand_chunk(text, text) from tidemill_service;
+  tm.keep_alike(regclass, regclass), tm.refuse_to_forget(text), tm.demand_chunk(text, text),
+  tm.thaw(regclass) from tidemill_service;
 grant execute on procedure tm.lock_slice(text, text), tm.drop_slice(text, timestamptz, int) to tidemill_retention;
 grant usage on schema tm_late to tidemill_service, tidemill_archiver;
 -- What the registry says lets rows go. So the service only reads it, and nobody deletes a tombstone or rewrites the trail.
@@ -334,6 +351,7 @@ def downgrade() -> None:
       drop schema tm_late cascade;
       drop table tm.archive_activity;
       drop procedure tm.drop_slice(text, timestamptz, int);
+      drop procedure tm.thaw(regclass);
       drop procedure tm.lock_slice(text, text);
       drop procedure tm.demand_chunk(text, text);
       drop procedure tm.refuse_to_forget(text);

@@ -34,6 +34,8 @@ from tidemill.telemetry import Log, logger
 from tidemill.threads import in_thread
 
 READ_TIMEOUT_S: Final = 1_800.0
+"""How long one reading of copies may take, where nothing else is set."""
+
 _S = ArchiveState
 _log = logger(__name__)
 
@@ -135,12 +137,12 @@ class _Table:
             async with self._trying(which):
                 await self._give_up(which)
         expired = self._expired(by_state[_S.RESTORED])
-        ripe, doubtful = self._by_age_of_proof([*by_state[_S.VERIFIED], *chain.from_iterable(expired)])
-        for which in ripe:
-            if which.state is _S.VERIFIED:
+        doubtful = self._doubtful([*by_state[_S.VERIFIED], *chain.from_iterable(expired)])
+        for which in by_state[_S.VERIFIED]:
+            if which not in doubtful:
                 async with self._trying(which):
                     await self._drop(which)
-        await self._verify([*by_state[_S.CONFIRMED], *doubtful])
+        await self._verify([*by_state[_S.CONFIRMED], *sorted(doubtful, key=lambda each: each.id)])
         await self._request_again([*by_state[_S.REQUESTED], *by_state[_S.COPYING]])
         for which in by_state[_S.SEALED]:
             async with self._trying(which):
@@ -148,7 +150,7 @@ class _Table:
         if by_state[_S.SEALED]:
             await self._request()
         for generations in expired:
-            if not set(generations) & set(doubtful):
+            if doubtful.isdisjoint(generations):
                 async with self._trying(generations[0]):
                     await self._evict(generations[0])
         await self._seal(facts)
@@ -355,11 +357,10 @@ class _Table:
             for moved in await evict(work, which, self._policy.time_column):
                 await self._store_step(work, moved)
 
-    def _by_age_of_proof(self, proven: Sequence[Slice]) -> tuple[list[Slice], list[Slice]]:
-        """Return those that may go, and those whose copies must be read again first."""
+    def _doubtful(self, proven: Iterable[Slice]) -> set[Slice]:
+        """Return those whose copies must be read again before their rows may go."""
         now = self._keeper.now()
-        old = [each for each in proven if each.verified is not None and each.verified.is_old(now)]
-        return [each for each in proven if each not in old], old
+        return {each for each in proven if each.verified is not None and each.verified.is_old(now)}
 
     def _expired(self, restored: Sequence[Slice]) -> list[list[Slice]]:
         """Return the generations of every range whose restored rows have served their time."""
