@@ -73,11 +73,10 @@ from tm.archive_registry
 -- table; indexes do not count.
 select format('%I.%I', c.chunk_schema, c.chunk_name) as chunk, c.range_start, c.range_end, c.is_compressed, activity.since as last_write,
        coalesce(pg_table_size(to_regclass(format('%I.%I', c.chunk_schema, c.chunk_name))), 0)
-       + coalesce(pg_table_size(case when packed.id is not null
-           then to_regclass(format('%I.%I', packed.schema_name, packed.table_name)) end), 0) as size_bytes
+       + coalesce(pg_table_size(packed.compress_relid), 0) as size_bytes
 from timescaledb_information.chunks c
-left join _timescaledb_catalog.chunk known on known.schema_name = c.chunk_schema and known.table_name = c.chunk_name
-left join _timescaledb_catalog.chunk packed on packed.id = known.compressed_chunk_id
+left join _timescaledb_catalog.compression_settings packed
+  on packed.relid = to_regclass(format('%I.%I', c.chunk_schema, c.chunk_name))
 left join tm.archive_activity activity on activity.chunk = format('%I.%I', c.chunk_schema, c.chunk_name)
 where format('%s.%s', c.hypertable_schema, c.hypertable_name) = $1 order by c.range_start
 
@@ -88,12 +87,10 @@ select current_database()
 -- Backends report what they wrote some seconds late, and what is counted anew is taken for a write: both make it later.
 with old as (
   select format('%I.%I', c.chunk_schema, c.chunk_name) as chunk,
-         to_regclass(format('%I.%I', c.chunk_schema, c.chunk_name)) as rows_of,
-         case when packed.id is not null
-           then to_regclass(format('%I.%I', packed.schema_name, packed.table_name)) end as packed_in
+         to_regclass(format('%I.%I', c.chunk_schema, c.chunk_name)) as rows_of, packed.compress_relid as packed_in
   from timescaledb_information.chunks c
-  left join _timescaledb_catalog.chunk known on known.schema_name = c.chunk_schema and known.table_name = c.chunk_name
-  left join _timescaledb_catalog.chunk packed on packed.id = known.compressed_chunk_id
+  left join _timescaledb_catalog.compression_settings packed
+    on packed.relid = to_regclass(format('%I.%I', c.chunk_schema, c.chunk_name))
   where format('%s.%s', c.hypertable_schema, c.hypertable_name) = $1 and c.range_end <= $2
 ), counted as (
   select chunk, sum(pg_stat_get_tuples_inserted(part) + pg_stat_get_tuples_updated(part)
