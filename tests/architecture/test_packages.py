@@ -15,7 +15,9 @@ from tests.architecture import tree
 from tests.architecture.tree import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PINNED = dict(re.findall(r"^([\w.-]+)==(\S+) \\$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+PIN = re.compile(r"^([\w.-]+)(?:\[([\w.,-]+)\])?==(\S+) \\$", re.MULTILINE)
+PINS = PIN.findall((ROOT / "constraints.txt").read_text())
+PINNED = {name: version for name, _, version in PINS}
 PARTS = {"pydantic-core": "pydantic"}  # released in step: one needs exactly that version of the other
 
 
@@ -30,8 +32,8 @@ def applies(requirement: Requirement, extras: set[str]) -> bool:
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or {""})
 
 
-def needed() -> set[str]:
-    """Everything that the direct requirements need in this environment, by canonical name."""
+def needed() -> dict[str, set[str]]:
+    """Everything that the direct requirements need in this environment, by canonical name, and its extras."""
     todo = [(canonicalize_name(r.name), frozenset(r.extras)) for r in direct()]
     seen: set[tuple[str, frozenset[str]]] = set()
     while todo:
@@ -44,7 +46,7 @@ def needed() -> set[str]:
                 for r in requirements
                 if applies(r, set(extras))
             ]
-    return {name for name, _ in seen}
+    return {name: set().union(*(extras for same, extras in seen if same == name)) for name, _ in seen}
 
 
 @pytest.mark.parametrize("requirement", direct(), ids=str)
@@ -53,7 +55,12 @@ def test_a_direct_requirement_is_pinned_within_its_bounds(requirement: Requireme
 
 
 def test_everything_that_is_needed_is_pinned_and_nothing_else() -> None:
-    assert needed() == PINNED.keys()
+    assert needed().keys() == PINNED.keys()
+
+
+def test_a_pin_has_the_extras_that_are_needed() -> None:
+    """Without them, pip 23.2 looks for `package[extra]` beyond the pins, and a newer release has no hash here."""
+    assert {name: set(filter(None, extras.split(","))) for name, extras, _ in PINS} == needed()
 
 
 def test_the_environment_has_what_is_pinned() -> None:
@@ -66,7 +73,7 @@ def test_every_pin_has_hashes_and_there_is_nothing_but_pins() -> None:
     others = [
         line
         for line in lines
-        if not re.fullmatch(r"[\w.-]+==\S+ \\|    --hash=sha256:[0-9a-f]{64}( \\)?|#.*", line)
+        if not re.fullmatch(r"[\w.-]+(\[[\w.,-]+\])?==\S+ \\|    --hash=sha256:[0-9a-f]{64}( \\)?|#.*", line)
     ]
     assert not others
     pins = [index for index, line in enumerate(lines) if "==" in line]
