@@ -37,7 +37,7 @@ def parts(views: MemoryViews, topic: MemoryTopic) -> Parts:
         codec=MemoryCodec(*EVENTS),
         store=views,
         workshops=MemoryWorkshops(views),
-        stall_s=0.5,
+        stall_s=20.0,  # longer than any pause of a busy machine
     )
 
 
