@@ -118,6 +118,18 @@ async def test_rows_of_closed_ranges_are_diverted_and_the_others_are_not(subject
     assert await subject.late() == [EDGES[1], EDGES[2], EDGES[4]]
 
 
+async def test_rows_behind_a_closed_range_within_another_one_are_diverted_too(subject: Subject) -> None:
+    """So closed ranges lie once the chunk interval was changed."""
+    within = ClosedRange(JUNE.start + timedelta(days=3), JUNE.start + timedelta(days=4))
+    for closed in (JUNE, within):
+        await subject.close(closed)
+    ticks = Harness(TICKS, subject.store)
+    await ticks.claim()
+    times = [within.start, within.end, JUNE.end]
+    assert outcomes(await ticks.send(*map(tick, times))) == {"applied": 3}
+    assert (await subject.hot(), await subject.late()) == ([JUNE.end], [within.start, within.end])
+
+
 async def test_a_batch_of_nothing_but_late_rows_is_applied(subject: Subject) -> None:
     await subject.close(JUNE)
     ticks = Harness(TICKS, subject.store)

@@ -202,7 +202,7 @@ async def _only_chunk(rows: SliceRows, back: RangeBack) -> str:
 
 async def _unchanged(rows: SliceRows, back: RangeBack) -> list[Slice]:
     """Return the range's slices as they are now. Raises `Overtaken` if they are not what was planned for."""
-    now = await rows.of_range(back.table, back.start)
+    now = [each for each in await rows.of_range(back.table, back.start) if each.id.end == back.end]
     gone = [each for each in now if each.state is ArchiveState.DROPPED]
     if gone != list(back.slices) or any(each.stage is ArchiveState.RESTORED for each in now):
         raise Overtaken(f"the range {back.start.isoformat()} of {back.table} changed meanwhile: look again")

@@ -6,19 +6,22 @@ table's policy says. Either way the rest of the batch goes where it belongs.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from tidemill.commands.ports import ClosedRange, ClosedRanges
+from tidemill.commands.ports import ClosedRanges
 from tidemill.domain.decision import Rejected
+from tidemill.domain.ranges import Ranges
 
 Row = tuple[Any, ...]
 
 
 class Split(NamedTuple):
-    """Rows of a table by where they go. `late`: index in the rows -> start of the closed range it is for."""
+    """Rows of a table by where they go. `late`: index in the rows -> start of the closed range it is for.
+
+    Of several that contain it, for closed ranges may overlap, that is the one that begins last.
+    """
 
     on_time: list[Row]
     late: dict[int, datetime]
@@ -30,15 +33,10 @@ async def split(ranges: ClosedRanges, table: Any, rows: Sequence[Row], time_at: 
     closed = await ranges.closed_ranges(table, min(times), max(times))
     if not closed:
         return Split(list(rows), {})
-    late = {
-        index: start for index, time in enumerate(times) if (start := _closed_at(closed, time)) is not None
-    }
+    spans = Ranges((each.start, each.end, each.start) for each in closed)
+    found = {index: next(spans.at(time), None) for index, time in enumerate(times)}
+    late = {index: start for index, start in found.items() if start is not None}
     return Split([row for index, row in enumerate(rows) if index not in late], late)
-
-
-def _closed_at(closed: Sequence[ClosedRange], time: datetime) -> datetime | None:
-    before = bisect_right(closed, time, key=lambda each: each.start) - 1
-    return closed[before].start if before >= 0 and time < closed[before].end else None
 
 
 def range_closed(start: datetime) -> Rejected:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tidemill.domain.archive import ArchiveState, LakeColumn, SliceId
+from tidemill.domain.ranges import Ranges
 from tidemill.retention.planning import Facts
 from tidemill.retention.reasons import moment
 from tidemill.retention.slices import Slice
@@ -48,28 +49,32 @@ def ranges_back(facts: Facts, first: datetime, last: datetime) -> list[RangeBack
     for which in sorted(facts.slices, key=lambda each: each.id):
         if which.id.end > first and which.id.start < last:
             by_range.setdefault((which.id.start, which.id.end), []).append(which)
+    around = Ranges((each.id.start, each.id.end, each) for each in facts.slices)
     return [
-        _back(facts, slices)
+        _back(facts, slices, around)
         for slices in by_range.values()
         if any(each.stage in {_S.DROPPED, _S.RESTORED} for each in slices)
     ]
 
 
-def _back(facts: Facts, slices: list[Slice]) -> RangeBack:
+def _back(facts: Facts, slices: list[Slice], around: Ranges[Slice]) -> RangeBack:
     which = slices[0].id
     gone = tuple(each for each in slices if each.state is _S.DROPPED)
-    return RangeBack(which.table, which.start, which.end, gone, _obstacle(facts, which, slices, gone))
+    others = sorted(around.sharing(which.start, which.end), key=lambda each: each.id)
+    return RangeBack(which.table, which.start, which.end, gone, _obstacle(facts, which, others, gone))
 
 
 def _obstacle(facts: Facts, which: SliceId, slices: list[Slice], gone: tuple[Slice, ...]) -> str | None:
+    """Return what stands in the way of a range; `slices`: all that share time with it, its own among them."""
     for each in slices:
+        own = (each.id.start, each.id.end) == (which.start, which.end)
         if each.stage is _S.RESTORED:
-            return f"it is restored already, until {moment(each.restore_until)}"
+            called = "it" if own else f"{each.id}, which overlaps it,"
+            return f"{called} is restored already, until {moment(each.restore_until)}"
         if each.is_closed and each.state is not _S.DROPPED:
-            return (
-                f"its generation {each.id.generation} is {each.state}: wait until that is over; "
-                f"`tidemill retention why-not-dropped {which.table} {which.start.isoformat()}` says what it waits for"
-            )
+            called = f"its generation {each.id.generation}" if own else f"{each.id}, which overlaps it,"
+            asked = f"tidemill retention why-not-dropped {each.id.table} {each.id.start.isoformat()}"
+            return f"{called} is {each.state}: wait until that is over; `{asked}` says what it waits for"
     chunk = next((chunk for chunk in facts.chunks if overlaps(which, chunk.start, chunk.end)), None)
     if chunk is not None:
         return (

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from tidemill.domain.archive import ArchiveState, SliceId, Source
+from tidemill.domain.ranges import Ranges
 from tidemill.domain.retention import LateRule, Retention
 from tidemill.retention.reasons import lasted, moment, why_not_dropped
 from tidemill.retention.slices import UNVERIFIED, Hold, Slice, held, late_name
@@ -149,11 +150,14 @@ def plan(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> 
 
 
 def _first_of_each_range(eligible: Iterable[Candidate]) -> Iterator[Candidate]:
-    """Leave the later generations of a range for the next rounds: a range goes round one slice at a time."""
-    taken: set[_Range] = set()
+    """Leave the later generations of a range for the next rounds: a range goes round one slice at a time.
+
+    So do ranges that overlap. `eligible`: oldest range first.
+    """
+    taken_to: datetime | None = None
     for each in eligible:
-        if (each.id.start, each.id.end) not in taken:
-            taken.add((each.id.start, each.id.end))
+        if taken_to is None or each.id.start >= taken_to:
+            taken_to = each.id.end
             yield each
 
 
@@ -170,12 +174,13 @@ def lake_ratio(slices: Iterable[Slice]) -> float:
 
 
 class _Index(NamedTuple):
-    """The facts by what they are looked up by."""
+    """The facts by what they are looked up by. `around`: slices by the time that they share with others."""
 
     facts: Facts
     ranges: Mapping[_Range, Sequence[Slice]]
+    around: Ranges[Slice]
     chunks: Mapping[str, ChunkFacts]
-    late: Mapping[_Range, LateFacts]
+    late: Mapping[datetime, LateFacts]
 
     @classmethod
     def of(cls, facts: Facts) -> _Index:
@@ -183,19 +188,28 @@ class _Index(NamedTuple):
         for which in facts.slices:
             ranges.setdefault((which.id.start, which.id.end), []).append(which)
         chunks = {chunk.chunk: chunk for chunk in facts.chunks}
-        return cls(facts, ranges, chunks, {(late.start, late.end): late for late in facts.late})
+        around = Ranges((each.id.start, each.id.end, each) for each in facts.slices)
+        return cls(facts, ranges, around, chunks, {late.start: late for late in facts.late})
+
+    def late_of(self, which: SliceId) -> LateFacts | None:
+        """Return the late rows of exactly that range."""
+        late = self.late.get(which.start)
+        return late if late is not None and late.end == which.end else None
 
 
 def _candidates(index: _Index, ratio: float) -> list[Candidate]:
     """Return every slice that could ever leave, oldest range first: those in the registry, and those to come."""
     facts = index.facts
     found = [_known(which, index, ratio) for which in facts.slices if which.state is not _S.DROPPED]
-    generations = {span: max(each.id.generation for each in known) for span, known in index.ranges.items()}
+    generations: dict[
+        datetime, int
+    ] = {}  # by start alone: a chunk may begin where one that left did, and end later
+    for which in facts.slices:
+        generations[which.id.start] = max(generations.get(which.id.start, 0), which.id.generation)
     fresh: list[ChunkFacts | LateFacts] = [*_new_chunks(index), *_new_late(index)]
     for new in fresh:
-        span = (new.start, new.end)
-        generations[span] = generations.get(span, 0) + 1
-        found.append(_new(facts.table, new, generations[span], ratio))
+        generations[new.start] = generations.get(new.start, 0) + 1
+        found.append(_new(facts.table, new, generations[new.start], ratio))
     return sorted(found, key=lambda each: (each.id.start, each.id.end, each.id.generation))
 
 
@@ -218,7 +232,7 @@ def _new_late(index: _Index) -> Iterator[LateFacts]:
 def _known(which: Slice, index: _Index, ratio: float) -> Candidate:
     now: ChunkFacts | LateFacts | None = index.chunks.get(which.chunk)
     if which.source is Source.LATE and not which.is_closed:
-        now = index.late.get((which.id.start, which.id.end))
+        now = index.late_of(which.id)
     size_bytes = now.size_bytes if now else which.size_bytes
     compressed = isinstance(now, ChunkFacts) and now.compressed
     return Candidate(
@@ -290,9 +304,8 @@ def needs_late_table(policy: Retention, source: Source) -> bool:
 
 
 def _range_waits(index: _Index, each: Candidate) -> Waiting | None:
-    """Return why a slice waits for others of its range."""
-    known = index.ranges.get((each.id.start, each.id.end), ())
-    others = [other for other in known if other.id != each.id]
+    """Return why a slice waits for others of its range, or of one that overlaps it."""
+    others = [other for other in index.around.sharing(each.id.start, each.id.end) if other.id != each.id]
     for other in others:
         if other.stage is _S.RESTORED:
             why = (
@@ -300,17 +313,31 @@ def _range_waits(index: _Index, each: Candidate) -> Waiting | None:
             )
             return Waiting(each.id, each.chunk, "RESTORED", why, other.restore_until)
         if other.is_closed and other.state is not _S.DROPPED:
-            return Waiting(
-                each.id,
-                each.chunk,
-                "RANGE_BUSY",
-                f"generation {other.id.generation} of its range is {other.state}",
-            )
-    if each.source is Source.LATE and not any(other.state is _S.DROPPED for other in others):
+            return Waiting(each.id, each.chunk, "RANGE_BUSY", f"{_called(other, each)} is {other.state}")
+    return _late_waits(index, each, others) if each.source is Source.LATE else None
+
+
+def _late_waits(index: _Index, each: Candidate, others: Sequence[Slice]) -> Waiting | None:
+    """Return why late rows cannot leave as this slice. They are told apart by the start of their range alone."""
+    of_start = [other for other in others if other.id.start == each.id.start]
+    if not any(other.state is _S.DROPPED for other in of_start):
         return Waiting(
             each.id, each.chunk, "RANGE_OPEN", "its range is open: the rows belong back in the table"
         )
+    rows = index.late.get(each.id.start)
+    if rows is not None and rows.end > each.id.end:
+        why = (
+            f"its rows leave with those of the range to {moment(rows.end)}, which begins where this one does"
+        )
+        return Waiting(each.id, each.chunk, "RANGE_BUSY", why)
     return None
+
+
+def _called(other: Slice, beside: Candidate) -> str:
+    """Return what to call a slice that another one waits for."""
+    if (other.id.start, other.id.end) == (beside.id.start, beside.id.end):
+        return f"generation {other.id.generation} of its range"
+    return f"{other.id}, which overlaps it,"
 
 
 def _time_waits(policy: Retention, each: Candidate, as_of: datetime, now: datetime) -> Waiting | None:

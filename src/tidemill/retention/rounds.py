@@ -13,16 +13,31 @@ _S = ArchiveState
 
 
 def batches(slices: Iterable[Slice]) -> tuple[tuple[Slice, ...], ...]:
-    """Return what may share an event: measured, unrequested slices of one table and shape, oldest first, at most 64."""
+    """Return what may share an event: measured, unrequested slices of one table and shape, oldest first, at most 64.
+
+    Their ranges do not overlap: where one place has all rows of an event, they are told apart by their times.
+    """
     groups: dict[tuple[str, tuple[LakeColumn, ...]], list[Slice]] = {}
     for which in sorted(slices, key=lambda each: each.id):
         if which.state is _S.SEALED and which.sealed is not None:
             groups.setdefault((which.id.table, which.columns), []).append(which)
     return tuple(
-        tuple(group[first : first + MAX_CHUNKS])
+        tuple(apart[first : first + MAX_CHUNKS])
         for group in groups.values()
-        for first in range(0, len(group), MAX_CHUNKS)
+        for apart in _apart(group)
+        for first in range(0, len(apart), MAX_CHUNKS)
     )
+
+
+def _apart(group: Iterable[Slice]) -> list[list[Slice]]:
+    """Return the slices, which come by their start, in as few groups without overlaps as there can be."""
+    groups: list[list[Slice]] = []
+    for which in group:
+        fits = next((each for each in groups if each[-1].id.end <= which.id.start), None)
+        if fits is None:
+            groups.append(fits := [])
+        fits.append(which)
+    return groups
 
 
 def due_again(slices: Iterable[Slice], now: datetime, limits: Limits) -> tuple[tuple[Slice, ...], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -311,7 +311,9 @@ def quoted_name(table: str) -> str:
 async def _late(borrowed: Connection, table: str, slices: Sequence[Slice]) -> list[LateFacts]:
     if not await borrowed.fetchval(_SQL["has_late"], table):
         return []
-    ends: Mapping[datetime, datetime] = {each.id.start: each.id.end for each in slices}
+    ends: dict[datetime, datetime] = {}  # a later chunk may begin where one did that left, and end elsewhere
+    for each in slices:
+        ends[each.id.start] = max(each.id.end, ends.get(each.id.start, each.id.end))
     rows = await borrowed.fetch(
         f"select tm_range_start, count(*) as rows, max(tm_at) as last, sum(pg_column_size(late.*)) as bytes "
         f"from {late_table(table)} as late where tm_generation is null group by 1 order by 1"

@@ -71,6 +71,23 @@ def test_a_chunk_of_strangers_stands_in_the_way() -> None:
     assert back(gone(), chunks=(beside,))[0].refused is None
 
 
+@pytest.mark.parametrize("state", [S.RESTORED, S.SEALED])
+def test_a_range_that_overlaps_another_one_waits_for_it(state: ArchiveState) -> None:
+    longer = brought_to(S.DROPPED, replace(SECOND, end=FIRST.end + 6 * DAY))
+    other = brought_to(state, slice_id(3))
+    (found,) = back(longer, other)
+    assert f"{other.id}, which overlaps it, is {state}" in (found.refused or "")
+
+
+def test_ranges_that_begin_together_come_back_one_by_one() -> None:
+    longer = brought_to(S.DROPPED, replace(SECOND, end=FIRST.end + 6 * DAY))
+    found = back(gone(), longer)
+    assert [(each.end, each.slices, each.refused) for each in found] == [
+        (FIRST.end, (gone(),), None),
+        (longer.id.end, (longer,), None),
+    ]
+
+
 def test_a_range_without_rows_has_nothing_to_bring() -> None:
     one = gone()
     assert one.copy is not None

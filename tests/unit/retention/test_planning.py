@@ -231,6 +231,48 @@ def test_a_range_goes_round_one_slice_at_a_time() -> None:
     ]
 
 
+def week(**told: object) -> ChunkFacts:
+    """A chunk of a longer interval, which begins where the first day did."""
+    return chunk(chunk="week", end=slice_id(6).end, **told)
+
+
+def test_a_longer_chunk_that_begins_where_one_left_is_the_next_generation() -> None:
+    gone = (brought_to(S.DROPPED), brought_to(S.DROPPED, slice_id(3)))
+    found = planned(chunks=(week(),), slices=gone)
+    assert [each.id for each in found.seal] == [replace(slice_id(generation=2), end=slice_id(6).end)]
+    strange = planned(chunks=(week(start=slice_id(-1).start),), slices=gone)
+    assert [each.id.generation for each in strange.seal] == [1]
+
+
+@pytest.mark.parametrize("day", [-1, 0, 3, 6, 7])
+def test_ranges_that_overlap_go_round_one_at_a_time(day: int) -> None:
+    busy = brought_to(S.SEALED, slice_id(day))
+    found = planned(chunks=(week(),), slices=(busy,))
+    assert bool(found.seal) == (day in (-1, 7))
+    codes = [(each.code, each.message) for each in found.waiting if each.chunk == "week"]
+    assert codes in ([], [("RANGE_BUSY", codes and codes[0][1])])
+    if codes:
+        assert f"{busy.id}, which overlaps it, is sealed" in codes[0][1]
+
+
+def test_of_ranges_that_overlap_the_oldest_is_sealed_first() -> None:
+    gone = tuple(brought_to(S.DROPPED, slice_id(day)) for day in (0, 3, 8))
+    rows = tuple(late(day, last_write=NOW - DAY) for day in (3, 8))
+    found = planned(chunks=(week(),), slices=gone, late=rows)
+    assert [each.id.start for each in found.seal] == [slice_id(0).start, slice_id(8).start]
+
+
+def test_late_rows_leave_as_a_slice_that_reaches_as_far_as_they_do() -> None:
+    """All that have the same start are taken together, also by a slice that was given up."""
+    longer = replace(slice_id(generation=3), end=slice_id(6).end)
+    aborted = brought_to(S.ABORTED, slice_id(generation=2), source=Source.LATE)
+    slices = (brought_to(S.DROPPED), aborted, brought_to(S.DROPPED, longer))
+    rows = late(end=longer.end, last_write=NOW - DAY)
+    found = plan(POLICY, Facts("public.ticks", slices=slices, late=(rows,)), as_of=NOW, now=NOW + DAY)
+    assert [each.id for each in found.seal] == [replace(longer, generation=4)]
+    assert [(each.id, each.code) for each in found.waiting] == [(aborted.id, "RANGE_BUSY")]
+
+
 def test_late_rows_of_a_sealed_or_open_range_wait() -> None:
     sealed = brought_to(S.SEALED)
     assert [code for code, _ in waits(chunks=(chunk(),), slices=(sealed,), late=(late(),))] == [
@@ -303,6 +345,13 @@ def test_at_most_64_of_one_shape_share_an_event() -> None:
     assert [
         len(batch) for batch in batches([measured_slice(), measured_slice(slice_id(table="audit.ticks"))])
     ] == [1, 1]
+
+
+def test_what_overlaps_shares_no_event() -> None:
+    """A place with all rows of an event is split by their times."""
+    longer = replace(measured_slice(), id=replace(slice_id(generation=2), end=slice_id(2).end))
+    days = [measured_slice(slice_id(day)) for day in range(4)]
+    assert batches([longer, *days]) == (tuple(days), (longer,))
 
 
 def test_requests_that_are_overdue_go_out_again_by_event_and_attempt() -> None:
