@@ -304,7 +304,7 @@ begin
       raise exception 'slice % of % (generation %) has % late rows now, % were sealed', start, wanted, gen, deleted,
         slice.row_count using errcode = 'TM009';
     end if;
-  else
+  elsif slice.source = 'chunk' then  -- restored late rows are in the chunk of their range, and leave with that
     call tm.demand_chunk(wanted, slice.chunk);
     call tm.thaw(slice.chunk::regclass);
     perform _timescaledb_functions.drop_chunk(slice.chunk::regclass);

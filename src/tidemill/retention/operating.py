@@ -14,6 +14,7 @@ from tidemill.domain.archive import ArchiveState, SliceId
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import Claim
 from tidemill.retention import announcing, interventions
+from tidemill.retention.bringing_back import overlaps
 from tidemill.retention.ports import ArchiveStore, ArchiveWork
 from tidemill.retention.reasons import moment
 from tidemill.retention.slices import UNVERIFIED, Hold, Slice
@@ -111,14 +112,24 @@ async def retry(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Op
     """Take a quarantined slice through a new seal, measurement and request. Raises `UsageError`."""
     async with store.transaction(claim) as work:
         which = await _known(work, wanted)
-        for other in await work.of_range(wanted.table, wanted.start):
-            if other.id != which.id and other.stage in AWAITED:
-                raise UsageError(
-                    f"generation {other.id.generation} of its range is {other.state}: "
-                    "a range goes round one slice at a time, try again when that is over"
-                )
+        for other in await work.of_table(wanted.table):
+            if other.id != which.id and overlaps(other.id, which.id.start, which.id.end):
+                _demand_at_rest(other)
         moved = interventions.retry(which, work.at, who=operator.who, why=operator.why)
         return (await _stored(work, moved)).after
+
+
+def _demand_at_rest(other: Slice) -> None:
+    """Refuse to seal rows anew beside a slice of the same time that is under way, or whose rows are in their chunk."""
+    if other.stage in AWAITED:
+        raise UsageError(
+            f"{other.id} is {other.state}: a range goes round one slice at a time, try again when that is over"
+        )
+    if other.stage is _S.RESTORED:
+        raise UsageError(
+            f"{other.id} is restored until {moment(other.restore_until)}: its rows are in the same chunk, and would "
+            "leave with these a second time; try again when it is evicted"
+        )
 
 
 async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Operator) -> Released:

@@ -146,6 +146,53 @@ async def test_only_what_is_quarantined_is_retried(world: Archive) -> None:
         await operating.retry(world.store, owned(world), which.id, ADA)
 
 
+async def lost_while_restored(world: Archive) -> tuple[Slice, Slice]:
+    """Return both generations of a restored range when the first one's copy is found to be gone."""
+    (back,) = [each for each in await ranges(world) if len(each.slices) == 2]
+    await bring(world, back)
+    first, _ = [each for each in await world.slices() if each.id.start == back.start]
+    file_of(first).unlink()
+    await world.let_pass(MONTH)
+    await world.round()
+    first, second = [each for each in await world.slices() if each.id.start == back.start]
+    assert (first.state, second.state) == (ArchiveState.QUARANTINED, ArchiveState.RESTORED)
+    return first, second
+
+
+async def test_rows_are_not_sealed_anew_with_those_of_a_restored_generation(world: Archive) -> None:
+    """They are in one chunk, and would be in two copies: the second generation's, and the new one of the first."""
+    await archived(world, 2010)
+    await late_row(world)
+    await around(world)
+    first, second = await lost_while_restored(world)
+    with pytest.raises(UsageError, match=f"{second.id} is restored until"):
+        await operating.retry(world.store, owned(world), first.id, ADA)
+    await world.settle()
+    for each in (first, second):
+        await operating.retry(world.store, owned(world), each.id, ADA)
+        await around(world)
+    assert (await world.hot(), set(await world.states())) == (0, {"dropped"})
+    assert sum(each.row_count for each in await ranges(world)) == 21, "each row is in one copy"
+
+
+async def test_a_restored_generation_without_rows_leaves_when_its_time_is_over(world: Archive) -> None:
+    """Its chunk is the first one's, which stays as long as a person has to look at that."""
+    await archived(world, 2010)
+    await late_row(world)
+    await world.settle()
+    given_up = next(each for each in await world.slices() if each.state is ArchiveState.REQUESTED)
+    await operating.release(world.store, owned(world), given_up.id, ADA)
+    await world.pool.execute("delete from tm_late.public__market_data")
+    await around(world)
+    first, empty = await lost_while_restored(world)
+    await world.settle()
+    assert not (await world.round()).troubles
+    left = {each.id: each.state for each in await world.slices()}
+    assert (left[first.id], left[empty.id]) == (ArchiveState.QUARANTINED, ArchiveState.DROPPED)
+    assert first.sealed is not None
+    assert await world.hot() == first.sealed.row_count > 0
+
+
 @pytest.mark.parametrize("state", ["requested", "quarantined"])
 async def test_a_release_opens_the_range_and_returns_late_rows(world: Archive, state: str) -> None:
     if state == "quarantined":

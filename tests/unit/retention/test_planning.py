@@ -32,6 +32,7 @@ from tidemill.retention.slices import Hold
 S = ArchiveState
 TICKS = Table("ticks", MetaData(schema="public"), Column("time", DateTime(timezone=True)))
 POLICY = Retention(table=TICKS, after=730 * DAY)
+FIRST = slice_id()
 
 
 def chunk(day: int = 0, **told: object) -> ChunkFacts:
@@ -231,16 +232,16 @@ def test_a_range_goes_round_one_slice_at_a_time() -> None:
     ]
 
 
-def week(**told: object) -> ChunkFacts:
+def week(start: datetime = FIRST.start) -> ChunkFacts:
     """A chunk of a longer interval, which begins where the first day did."""
-    return chunk(chunk="week", end=slice_id(6).end, **told)
+    return chunk(chunk="week", start=start, end=slice_id(6).end)
 
 
 def test_a_longer_chunk_that_begins_where_one_left_is_the_next_generation() -> None:
     gone = (brought_to(S.DROPPED), brought_to(S.DROPPED, slice_id(3)))
     found = planned(chunks=(week(),), slices=gone)
     assert [each.id for each in found.seal] == [replace(slice_id(generation=2), end=slice_id(6).end)]
-    strange = planned(chunks=(week(start=slice_id(-1).start),), slices=gone)
+    strange = planned(chunks=(week(slice_id(-1).start),), slices=gone)
     assert [each.id.generation for each in strange.seal] == [1]
 
 
