@@ -121,7 +121,7 @@ class LakeWriter:
 
 def _told(names: Names) -> Manifest | None:
     """Return the manifest that is there, whatever became of its files. Raises `CopyError` if it cannot be read."""
-    with reading(names.manifest.url):
+    with reading(names.manifest):
         if names.manifest.path not in {place.path for place in names.existing()}:
             return None
         with names.manifest.open() as file:
@@ -130,12 +130,12 @@ def _told(names: Names) -> Manifest | None:
 
 def _is_whole(names: Names, manifest: Manifest) -> bool:
     """Tell whether all files that a manifest tells of are there."""
-    with reading(names.manifest.url):
+    with reading(names.manifest):
         there = {place.path for place in names.existing()}
         places = [names.file(number) for number in range(len(manifest.files))]
         if any(place.path not in there for place in places):
             return False
-        sizes = [place.storage.size(place.path) for place in places]
+        sizes = [place.size_bytes() for place in places]
     return sizes == [file.size_bytes for file in manifest.files]
 
 
@@ -153,7 +153,10 @@ def _settle(names: Names, copy: _Copy, manifest: Manifest) -> Manifest:
 
 
 def _standing(names: Names, wanted: Manifest) -> Manifest | None:
-    """Return the complete copy that is there. Raises `CopyStands` if there is any of other rows, complete or not."""
+    """Return the complete copy that is there. Raises `CopyStands` if there is any of other rows, complete or not.
+
+    Raises `Unavailable` if that cannot be seen: a copy that was not looked at may be complete.
+    """
     try:
         told = _told(names)
         if told is None:

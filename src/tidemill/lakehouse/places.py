@@ -11,9 +11,9 @@ import posixpath
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self, cast
 
 import fsspec
 import pyarrow as pa
@@ -25,10 +25,15 @@ _LOCAL: Final = ("file", "local")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file or folder: the storage it is in, and its path there, without a trailing slash."""
+    """A file or folder: the storage it is in, and its path there, without a trailing slash.
+
+    `root`: below which it was allowed. Calls raise `Unavailable` where the storage does not answer, or refuses to:
+    that says nothing of what is there.
+    """
 
     storage: Any
     path: str
+    root: Place | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of_root(cls, url: str, options: Mapping[str, Any] | None = None) -> Place:
@@ -61,20 +66,23 @@ class Place:
 
     def below(self, *parts: str) -> Place:
         """Return a place further down."""
-        return Place(self.storage, posixpath.join(self.path, *parts))
+        return replace(self, path=posixpath.join(self.path, *parts))
 
     def names(self) -> list[str]:
         """Return the names of what is in a folder, none if there is no such folder."""
         try:
-            found = self.storage.ls(self.path, detail=False, refresh=True)
+            with _asking(self):
+                found = self.storage.ls(self.path, detail=False, refresh=True)
         except FileNotFoundError:
             return []
         return sorted(posixpath.basename(path.rstrip("/")) for path in found)
 
     def files(self) -> list[Place]:
         """Return the place itself if it is a file, else all files below it."""
-        self.storage.invalidate_cache()
-        return [Place(self.storage, path) for path in sorted(self.storage.find(self.path))]
+        with _asking(self):
+            self.storage.invalidate_cache()
+            found = sorted(self.storage.find(self.path))
+        return [replace(self, path=path) for path in found]
 
     def size_bytes(self) -> int:
         """Return the file's size. Raises `CopyError` for what is no file: a pipe would be waited for without end."""
@@ -83,13 +91,15 @@ class Place:
             if not stat.S_ISREG(found.st_mode):
                 raise CopyError(self.url, "it is no plain file")
             return found.st_size
-        return int(self.storage.size(self.path) or 0)
+        with _asking(self):
+            return int(self.storage.size(self.path) or 0)
 
     def open(self) -> IO[bytes]:
         """Open the file to read it. Raises `CopyError` for what is no file."""
         self.size_bytes()
-        opened: IO[bytes] = self.storage.open(self.path, "rb")
-        return opened
+        with _asking(self):
+            opened: IO[bytes] = self.storage.open(self.path, "rb")
+        return opened if self.is_local else cast("IO[bytes]", _Asked(self, opened))
 
     def contains(self, other: Place) -> bool:
         """Tell whether the other place is this one, or below it."""
@@ -107,23 +117,71 @@ def allowed(path: str, roots: Sequence[Place]) -> Place:
     for root in roots:
         place = _in_storage_of(root, path)
         if place is not None and root.contains(place):
-            return place
+            return replace(place, root=root)
     raise PathRefused(path, "it is not below an allowed root; see TIDEMILL_RETENTION_ROOTS")
 
 
+_GONE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_UNANSWERED: Final = (PermissionError, TimeoutError, ConnectionError)
+"""What is no fault of a copy, with an error number or, as fsspec raises it, without."""
+
+
 @contextmanager
-def reading(place: str) -> Iterator[None]:
+def reading(place: Place) -> Iterator[None]:
     """Tell apart, inside the block, what is wrong with a copy from what is wrong with the way to it."""
     try:
         yield
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise CopyError(place, f"there is no such file: {error}") from error
+    except _GONE as error:
+        raise absent(place, f"there is no such file: {error}") from error
     except pa.ArrowException as error:
-        raise CopyError(place, str(error)) from error
+        raise CopyError(place.url, str(error)) from error
     except OSError as error:
-        if error.errno is None:  # Arrow's own: the file is cut off, or a page's checksum is wrong
-            raise CopyError(place, str(error)) from error
-        raise Unavailable("lake", f"{place}: {error}") from error
+        if error.errno is not None or isinstance(error, _UNANSWERED):
+            raise Unavailable("lake", f"{place.url}: {error!r}") from error
+        raise CopyError(
+            place.url, str(error)
+        ) from error  # Arrow's own: cut off, or a page's checksum is wrong
+
+
+def absent(place: Place, what: str) -> CopyError | Unavailable:
+    """Return what to raise for a file that is not there; in a root without anything it is the lake that is not."""
+    if place.root is not None and not place.root.names():
+        return Unavailable(
+            "lake", f"there is nothing at all in {place.root.url}: is it mounted, is it the right one?"
+        )
+    return CopyError(place.url, what)
+
+
+@contextmanager
+def _asking(place: Place) -> Iterator[None]:
+    """Raise what a storage raises inside the block as `Unavailable`, unless it says that there is no such file."""
+    try:
+        yield
+    except _GONE:
+        raise
+    except OSError as error:
+        raise Unavailable("lake", f"{place.url}: {error!r}") from error
+
+
+class _Asked:
+    """A file that is open in a storage: Arrow's mistakes and the storage's are both OSErrors without a number."""
+
+    def __init__(self, place: Place, opened: IO[bytes]) -> None:
+        self._place = place
+        self._opened = opened
+
+    def read(self, size: int = -1) -> bytes:
+        with _asking(self._place):
+            return self._opened.read(size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._opened.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened, name)
 
 
 @contextmanager

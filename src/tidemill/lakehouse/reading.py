@@ -18,7 +18,7 @@ from tidemill.lakehouse.arrow import check_schema, conform
 from tidemill.lakehouse.copy_input import copy_parts
 from tidemill.lakehouse.digest import Digest
 from tidemill.lakehouse.layout import Manifest, from_json, stored_manifests, table_folder
-from tidemill.lakehouse.places import Place, allowed, reading
+from tidemill.lakehouse.places import Place, absent, allowed, reading
 from tidemill.lakehouse.spans import Bounds, Spans
 
 _BATCH_ROWS: Final = 65_536
@@ -154,7 +154,7 @@ class LakeReader:
         place = allowed(file.path, self._roots)
         found = hashlib.sha256()
         try:
-            with reading(place.url):
+            with reading(place):
                 size = place.size_bytes()
                 if size != file.size_bytes:
                     return f"it has {size} bytes, not {file.size_bytes}"
@@ -171,17 +171,17 @@ class LakeReader:
         """Yield the complete copies of a table below a root. Raises as `read_back`."""
         folder = allowed(root, self._roots).below(table_folder(table))
         for place in stored_manifests(folder):
-            with reading(place.url), place.open() as opened:
+            with reading(place), place.open() as opened:
                 yield from_json(opened.read(), place)
 
     def _parquet_files(self, path: str) -> list[Place]:
         top = allowed(path, self._roots)
-        with reading(top.url):
+        with reading(top):
             found = [
                 allowed(place.url, self._roots) for place in top.files() if _is_data(place.path, top.path)
             ]
         if not found:
-            raise CopyError(path, "there is no Parquet file")
+            raise absent(top, "there is no Parquet file")
         return found
 
 
@@ -205,7 +205,7 @@ def _braked(read: Iterator[T], brake: Brake | None) -> Iterator[T]:
 def _batches(place: Place, columns: Sequence[LakeColumn], brake: Brake | None) -> Iterator[pa.RecordBatch]:
     """Yield a file's rows; its pages' checksums are verified where it has any."""
     slow = brake is not None and brake.piece_bytes is not None
-    with reading(place.url), _opened(place) as source:
+    with reading(place), _opened(place) as source:
         file = pq.ParquetFile(
             source, page_checksum_verification=True, pre_buffer=False, buffer_size=_BUFFER_BYTES
         )

@@ -68,6 +68,26 @@ async def test_a_copy_that_cannot_be_read_back_in_time_is_left_for_later(
     assert set(await world.states()) == {"dropped"}
 
 
+@pytest.mark.parametrize("place", ["elsewhere", "hidden"])
+async def test_a_lake_that_is_not_mounted_is_waited_for(world: Archive, place: str) -> None:
+    """Nothing is set aside: whoever mounts it need not look at every slice. An empty folder is its mount point."""
+    await world.fill(2010, 2011)
+    await world.settle()
+    await world.answer()
+    unmounted = world.lake.rename(world.lake.with_name(place))
+    if place == "hidden":
+        world.lake.mkdir()
+    done = await world.round()
+    assert len(done.troubles) == 2
+    assert all("is it mounted" in trouble for trouble in done.troubles)
+    assert set(await world.states()) == {"confirmed"}
+    if place == "hidden":
+        world.lake.rmdir()
+    unmounted.rename(world.lake)
+    await world.settle()
+    assert set(await world.states()) == {"dropped"}
+
+
 async def test_a_restore_gives_up_too(world: Archive, silence: Silence) -> None:
     await world.fill(2010)
     await world.settle()

@@ -288,6 +288,7 @@ def test_a_file_that_is_cut_off_is_an_error(root: str, kept: float) -> None:
 
 
 def test_a_file_that_is_not_there_is_an_error(root: str) -> None:
+    LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
     missing = Place.of_root(root).below("nothing.parquet").url
     with pytest.raises(CopyError, match="no such file"):
         LakeReader([root]).read_back([missing], COLUMNS, "at")

@@ -197,6 +197,7 @@ def test_spans_that_overlap_cannot_be_split(tmp_path: Path) -> None:
 
 
 def test_a_path_without_files_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "_metadata").touch()
     with pytest.raises(CopyError, match="no Parquet file"):
         LakeReader([str(tmp_path)]).split_by_bounds(str(tmp_path), TICKS, "at", [bounds(1, 2)])
 
