@@ -68,6 +68,7 @@ create table tm.archive_trail (
   before text, after text not null, event_id text, who text not null, why text not null,
   at timestamptz not null default clock_timestamp());
 create index archive_trail_slice on tm.archive_trail (table_name, range_start, generation);
+create index archive_trail_dropped on tm.archive_trail (event_id) where after = 'dropped';
 
 create table tm.archive_hold (
   hold bigint generated always as identity primary key,

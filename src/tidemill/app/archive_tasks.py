@@ -254,7 +254,7 @@ async def retry(
 ) -> Slice:
     """Take a quarantined slice through a new copy. Raises `UsageError`."""
     by = operator(reason)
-    async with desk(deployment) as at:
+    async with desk(deployment, announcing=True) as at:
         which = slice_at(await at.store.facts(at.policy(table).table_name), time, generation)
         return await at.order(lambda claim: operating.retry(at.store, claim, which, by))
 

@@ -76,17 +76,17 @@ def request(
 
 
 def settled(
-    which: Slice, event_id: str, status: ArchivalStatus, at: datetime, why: str | None
+    event_id: str, slices: Sequence[Slice], status: ArchivalStatus, at: datetime, why: str | None
 ) -> ArchivalEvent:
-    """Return what tells that a slice was dropped (`completed`), or is not waited for any more (`failed`)."""
+    """Return what tells that all slices of a request were dropped (`completed`), or that it was given up (`failed`)."""
     return ArchivalEvent(
         event_id=event_id,
-        table_name=which.id.table,
-        chunks=(_chunk(which, None),),
+        table_name=slices[0].id.table,
+        chunks=tuple(_chunk(each, None) for each in slices),
         status=status,
         created_at=at,
-        error_message=why if status is ArchivalStatus.FAILED else None,
-        attempt=max(which.attempt, 1),
+        error_message=why,
+        attempt=max((each.attempt for each in slices if each.event_id == event_id), default=1),
     )
 
 

@@ -18,12 +18,12 @@ from itertools import chain
 from typing import Final
 
 from tidemill.clock import Clock
-from tidemill.domain.archival import ArchivalStatus
 from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
 from tidemill.domain.errors import CopyError, Fenced, TransientError
 from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
 from tidemill.retention import announcing, machine
+from tidemill.retention.ending import announce_ends
 from tidemill.retention.planning import Facts, needs_late_table, plan
 from tidemill.retention.ports import ArchiveStore, ArchiveWork, CopyReader, Wanted
 from tidemill.retention.returning import evict
@@ -184,10 +184,11 @@ class _Table:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[ArchiveWork]:
-        """Open one under the lane; the steps that it stored are counted and told when it is committed, not before."""
+        """Open one under the lane. What its steps end is announced in it; they count when it is committed, not before."""
         self._stored.clear()
         async with self._store.transaction(self._keeper.claim()) as work:
             yield work
+            await announce_ends(work, self._stored)
         for step in self._stored:
             self._done.done[step.action] += 1
             told = {"slice": str(step.after.id), "state": step.after.state.value, "action": step.action.value}
@@ -301,10 +302,7 @@ class _Table:
 
     async def _give_up(self, which: Slice) -> None:
         async with self._transaction() as work:
-            step = await self._store_step(work, machine.give_up(which, work.at, limits=self._limits))
-            if step is not None and which.event_id is not None:
-                failed = ArchivalStatus.FAILED
-                work.announce(announcing.settled(step.after, which.event_id, failed, work.at, step.why))
+            await self._store_step(work, machine.give_up(which, work.at, limits=self._limits))
 
     # --- verify ---
 
@@ -348,9 +346,7 @@ class _Table:
                 return
             if isinstance(moved, Step):
                 await work.let_go(which)
-            if await self._store_step(work, moved) and which.event_id is not None:
-                completed = ArchivalStatus.COMPLETED
-                work.announce(announcing.settled(which, which.event_id, completed, work.at, None))
+            await self._store_step(work, moved)
 
     async def _evict(self, which: Slice) -> None:
         async with self._transaction() as work:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from tidemill.domain.archival import ArchivalStatus
 from tidemill.domain.archive import ArchiveState, SliceId
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import Claim
-from tidemill.retention import announcing, interventions
+from tidemill.retention import interventions
 from tidemill.retention.bringing_back import overlaps
+from tidemill.retention.ending import announce_ends
 from tidemill.retention.ports import ArchiveStore, ArchiveWork
 from tidemill.retention.reasons import moment
 from tidemill.retention.slices import UNVERIFIED, Hold, Slice
@@ -115,8 +115,9 @@ async def retry(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Op
         for other in await work.of_table(wanted.table):
             if other.id != which.id and overlaps(other.id, which.id.start, which.id.end):
                 _demand_at_rest(other)
-        moved = interventions.retry(which, work.at, who=operator.who, why=operator.why)
-        return (await _stored(work, moved)).after
+        step = await _stored(work, interventions.retry(which, work.at, who=operator.who, why=operator.why))
+        await announce_ends(work, [step])
+        return step.after
 
 
 def _demand_at_rest(other: Slice) -> None:
@@ -147,15 +148,8 @@ async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: 
         await work.lock_ranges(which.id.table)
         await work.store(moved)
         returned = await work.return_late(which)
-        if which.event_id is not None and _is_awaited(which):
-            failed = ArchivalStatus.FAILED
-            work.announce(announcing.settled(moved.after, which.event_id, failed, work.at, operator.why))
+        await announce_ends(work, [moved])
     return Released(moved.after, returned)
-
-
-def _is_awaited(which: Slice) -> bool:
-    """Return whether somebody waits to hear of its request: not of one that was completed, and restored since."""
-    return which.state in AWAITED or which.verified is None
 
 
 async def _known(work: ArchiveWork, wanted: SliceId) -> Slice:

@@ -45,6 +45,10 @@ class ArchiveWork(Protocol):
         """Return the slices that have this request, or had it under an earlier seal."""
         ...
 
+    async def dropped_under(self, event_id: str) -> frozenset[SliceId]:
+        """Return the slices that were dropped while this was their request, whatever became of them since."""
+        ...
+
     async def of_range(self, table: str, start: datetime) -> list[Slice]:
         """Return all generations of a range."""
         ...

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from tidemill.domain.archival import MAX_CHUNKS, ArchivalStatus
-from tidemill.domain.archive import ArchiveState, LakeColumn
+from tidemill.domain.archive import ArchiveState, LakeColumn, SliceId
 from tidemill.retention.slices import Limits, Slice
 
 _S = ArchiveState
@@ -50,13 +50,14 @@ def due_again(slices: Iterable[Slice], now: datetime, limits: Limits) -> tuple[t
     return tuple(tuple(group) for group in groups.values())
 
 
-def settled(event_id: str, slices: Iterable[Slice]) -> ArchivalStatus | None:
-    """Return what became of an event, None while one of its slices is under way.
+def settled(event_id: str, slices: Iterable[Slice], dropped: Collection[SliceId]) -> ArchivalStatus | None:
+    """Return what became of an event, None while one of its slices is under way; what it is told once stays true.
 
-    `slices`: all that have the event_id, or had it under an earlier seal. `COMPLETED`: every one is dropped.
+    `slices`: all that have the event_id, or had it under an earlier seal. `dropped`: those that left under it, whatever
+    became of them since: rows may come back, change, and be asked for anew. `COMPLETED`: every one did.
     """
     of_event = [each for each in slices if event_id == each.event_id or event_id in each.superseded]
-    gone = [each.event_id == event_id and each.stage in {_S.DROPPED, _S.RESTORED} for each in of_event]
+    gone = [each.id in dropped for each in of_event]
     over = [each.event_id != event_id or not each.is_closed for each in of_event]
     if not of_event or not all(a or b for a, b in zip(gone, over, strict=True)):
         return None

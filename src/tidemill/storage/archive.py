@@ -60,6 +60,10 @@ class Registry:
         """See `ArchiveWork`."""
         return [_slice(row) for row in await self._fetch("slices_of_event", event_id)]
 
+    async def dropped_under(self, event_id: str) -> frozenset[SliceId]:
+        """See `ArchiveWork`."""
+        return frozenset(_slice(row).id for row in await self._fetch("dropped_under", event_id))
+
     async def of_range(self, table: str, start: datetime) -> list[Slice]:
         """See `ArchiveWork`."""
         return [_slice(row) for row in await self._fetch("slices_of_range", table, start)]

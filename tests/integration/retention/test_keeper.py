@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.support.archiving import TABLE, Archive
+from tests.support.operating import ADA, bring, owned, ranges
 from tidemill.clock import SystemClock
-from tidemill.domain.archival import ArchivalStatus
+from tidemill.domain.archival import ArchivalConfirmation, ArchivalStatus
 from tidemill.domain.archive import ArchiveState, schema_fingerprint
 from tidemill.domain.errors import Fenced
+from tidemill.retention import operating
 
 TODAY = (datetime(2025, 12, 1, tzinfo=UTC), datetime(2025, 12, 2, tzinfo=UTC))
 
@@ -32,9 +34,102 @@ async def test_old_chunks_leave_when_their_copy_was_read_back(world: Archive) ->
     await world.settle()
     assert set(await world.states()) == {"dropped"}
     assert await world.hot() == rows - 40
-    told = [event.status for event in await world.events()]
-    assert told == [ArchivalStatus.PENDING] + [ArchivalStatus.COMPLETED] * len(request.chunks)
+    asked, told = await world.events()
+    assert (told.event_id, told.status) == (asked.event_id, ArchivalStatus.COMPLETED)
+    assert [chunk.chunk_name for chunk in told.chunks] == [chunk.chunk_name for chunk in asked.chunks]
     assert {event.database for event in await world.events()} == {request.database}
+
+
+async def test_one_answer_with_the_specified_fields_lets_all_chunks_go(world: Archive) -> None:
+    """The rows of both are in one place, and are told apart by their time."""
+    await world.fill(2010, 2011)
+    await world.settle()
+    (request,) = await world.requests()
+    assert len(request.chunks) == 2
+    copied = world.copy(request)
+    await world.confirm(copied.model_copy(update={"chunks": (), "service_name": "another"}))
+    assert all(each.copy is not None and not each.copy.files for each in await world.slices())
+    await world.settle()
+    assert (await world.states(), await world.hot()) == (["dropped"] * 2, 0)
+
+
+async def test_of_two_chunks_one_is_dropped_and_the_other_goes_round_again(world: Archive) -> None:
+    await world.fill(2010, 2011)
+    await world.settle()
+    (first,) = await world.requests()
+    await world.confirm(partly(world.copy(first), "DATABASE_AWAY"))
+    await world.settle()
+    assert await world.states() == ["dropped", "requested"]
+    assert await world.hot() == 20
+    assert len(await world.events()) == 1, "the event is not over"
+    await world.let_pass(timedelta(minutes=2))
+    await world.settle()
+    second = (await world.requests())[-1]
+    assert (second.event_id, second.attempt) == (first.event_id, 2)
+    assert [chunk.chunk_name for chunk in second.chunks] == [first.chunks[1].chunk_name]
+    await world.answer()
+    await world.settle()
+    assert (await world.states(), await world.hot()) == (["dropped"] * 2, 0)
+    assert await ends(world) == [(first.event_id, ArchivalStatus.COMPLETED, 2)]
+
+
+def partly(copied: ArchivalConfirmation, code: str) -> ArchivalConfirmation:
+    """Return the answer of an archiver that copied the first chunk of two."""
+    done, failed = copied.chunks
+    failed = failed.model_copy(update={"status": ArchivalStatus.FAILED, "files": (), "error_code": code})
+    return copied.model_copy(update={"chunks": (done, failed)})
+
+
+async def ends(world: Archive) -> list[tuple[str, ArchivalStatus, int]]:
+    """Return what was told of the ends of requests: event, how, of how many chunks."""
+    told = [event for event in await world.events() if event.status is not ArchivalStatus.PENDING]
+    return [(event.event_id, event.status, len(event.chunks)) for event in told]
+
+
+async def test_an_event_of_which_a_chunk_was_given_up_has_failed_once(world: Archive) -> None:
+    await world.fill(2010, 2011)
+    await world.settle()
+    (request,) = await world.requests()
+    await world.confirm(partly(world.copy(request), "NOT_REPRESENTABLE"))
+    await world.settle()
+    world.policy = replace(world.policy, enabled=False)
+    await world.let_pass(timedelta(hours=25))
+    await world.settle()
+    assert await world.states() == ["dropped", "aborted"]
+    assert await ends(world) == [(request.event_id, ArchivalStatus.FAILED, 2)]
+    world.policy = replace(world.policy, enabled=True)
+    await world.settle()
+    await world.answer()
+    await world.settle()
+    again = (await world.requests())[-1].event_id
+    assert (await ends(world))[1:] == [(again, ArchivalStatus.COMPLETED, 1)]
+
+
+async def test_an_event_is_completed_though_what_left_first_came_back_and_is_asked_for_anew(
+    world: Archive,
+) -> None:
+    await world.fill(2010, 2011)
+    await world.settle()
+    (request,) = await world.requests()
+    copied = world.copy(request)
+    await world.confirm(partly(copied, "DATABASE_AWAY"))
+    await world.settle()
+    await bring(world, (await ranges(world))[0])
+    await world.thaw()
+    await world.pool.execute("update public.market_data set price = price + 1 where time < '2010-12-01'")
+    await world.pool.execute("update tm.archive set restore_until = now() where state = 'restored'")
+    await world.settle()
+    spoilt, _ = await world.slices()
+    await operating.retry(world.store, owned(world), spoilt.id, ADA)
+    assert await ends(world) == [], "one of its chunks is still waited for"
+    await world.confirm(copied)
+    await world.settle()
+    assert await ends(world) == [(request.event_id, ArchivalStatus.COMPLETED, 2)]
+    await world.answer()
+    await world.settle()
+    again = (await world.requests())[-1].event_id
+    assert (await ends(world))[1:] == [(again, ArchivalStatus.COMPLETED, 1)]
+    assert await world.states() == ["dropped"] * 2
 
 
 async def test_young_chunks_stay(world: Archive) -> None:
@@ -61,10 +156,12 @@ async def test_a_stranger_who_writes_behind_the_seal_stops_the_drop(world: Archi
     assert await world.states() == ["requested"], "sealed anew, and asked for anew"
     first, second = await world.requests()
     assert second.supersedes == (first.event_id,)
+    assert await ends(world) == [(first.event_id, ArchivalStatus.FAILED, 1)]
     await world.answer()
     await world.settle()
     assert await world.states() == ["dropped"]
     assert await world.hot() == 0
+    assert (await ends(world))[1:] == [(second.event_id, ArchivalStatus.COMPLETED, 1)]
 
 
 async def test_a_stranger_who_writes_before_the_copy_is_made_has_another_one_asked_for(

@@ -131,8 +131,14 @@ async def test_a_retry_makes_a_new_copy_and_leads_to_the_drop(world: Archive) ->
     await operating.retry(world.store, owned(world), which.id, ADA)
     await around(world)
     assert (await one(world)).state is ArchiveState.DROPPED
-    assert (await world.requests())[-1].supersedes == (which.event_id,)
+    again = (await world.requests())[-1]
+    assert again.supersedes == (which.event_id,)
     assert await world.hot() == 0
+    told = [(each.event_id, each.status) for each in await world.events()]
+    assert [each for each in told if each[1] is not ArchivalStatus.PENDING] == [
+        (which.event_id, ArchivalStatus.FAILED),
+        (again.event_id, ArchivalStatus.COMPLETED),
+    ]
 
 
 async def test_only_what_is_quarantined_is_retried(world: Archive) -> None:

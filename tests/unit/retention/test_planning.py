@@ -22,7 +22,7 @@ from tests.support.slices import (
 from tidemill.domain.archival import ArchivalStatus
 from tidemill.domain.archive import ArchiveState, LakeColumn, LakeType, SliceId, Source
 from tidemill.domain.retention import QuietHours, Retention
-from tidemill.retention import machine
+from tidemill.retention import interventions, machine
 from tidemill.retention.interventions import hold
 from tidemill.retention.planning import ChunkFacts, Facts, LateFacts, Plan, plan
 from tidemill.retention.reasons import lasted, moment, why_not_dropped
@@ -365,20 +365,32 @@ def test_requests_that_are_overdue_go_out_again_by_event_and_attempt() -> None:
     assert due_again(slices, NOW + DAY, LIMITS) == ((first, second), (ahead,), (other,))
 
 
-def test_an_event_is_over_when_all_its_slices_are() -> None:
-    def outcome(*states: ArchiveState) -> ArchivalStatus | None:
-        slices = [
-            replace(brought_to(state, slice_id(day)), event_id="e1") for day, state in enumerate(states)
-        ]
-        return settled("e1", [*slices, brought_to(S.REQUESTED, slice_id(9), event_id="other")])
+def outcome(*states: ArchiveState) -> ArchivalStatus | None:
+    """Return what became of an event whose slices came to these states."""
+    slices = [replace(brought_to(state, slice_id(day)), event_id="e1") for day, state in enumerate(states)]
+    left = {each.id for each in slices if each.state in {S.DROPPED, S.RESTORED}}
+    return settled("e1", [*slices, brought_to(S.REQUESTED, slice_id(9), event_id="other")], left)
 
+
+def test_an_event_is_over_when_all_its_slices_are() -> None:
     assert outcome(S.DROPPED, S.VERIFIED) is None
     assert outcome(S.DROPPED, S.QUARANTINED) is None
     assert outcome(S.DROPPED, S.RESTORED) is ArchivalStatus.COMPLETED
     assert outcome(S.DROPPED, S.ABORTED) is ArchivalStatus.FAILED
     assert outcome() is None
     resealed = moved(machine.reseal(brought_to(S.VERIFIED), NOW, found=OTHER_ROWS))
-    assert settled("e1", [resealed]) is ArchivalStatus.FAILED
+    assert settled("e1", [resealed], ()) is ArchivalStatus.FAILED
+
+
+@pytest.mark.parametrize("end", [S.QUARANTINED, S.SEALED, S.ABORTED])
+def test_an_event_whose_slices_left_is_completed_whatever_becomes_of_them(end: ArchiveState) -> None:
+    spoilt = moved(interventions.spoil(brought_to(S.RESTORED), NOW, found=OTHER_ROWS))
+    later = {
+        S.QUARANTINED: spoilt,
+        S.SEALED: moved(interventions.retry(spoilt, NOW, who="ada", why="as it is")),
+        S.ABORTED: moved(interventions.release(spoilt, NOW, who="ada", why="it stays")),
+    }[end]
+    assert settled("e1", [later], {later.id}) is ArchivalStatus.COMPLETED
 
 
 # Reasons.

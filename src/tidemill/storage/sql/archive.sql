@@ -9,6 +9,12 @@ select * from tm.archive where table_name = $1 order by range_start, generation
 -- name: slices_of_event
 select * from tm.archive where event_id = $1 or superseded @> array[$1] order by range_start, generation
 
+-- name: dropped_under
+-- The trail knows: a slice that came back and was changed has another state by now, and later another request.
+select a.* from tm.archive a where exists (
+  select from tm.archive_trail t where t.event_id = $1 and t.after = 'dropped'
+    and t.table_name = a.table_name and t.range_start = a.range_start and t.generation = a.generation)
+
 -- name: slices_of_range
 select * from tm.archive where table_name = $1 and range_start = $2 order by generation
 
