@@ -54,11 +54,11 @@ class Retention:
     The table's migration has to `call tm.prepare_late('schema.table')`, and each one that alters it: nothing is sealed
     before there is a place for late rows.
 
-    `table`: a SQLAlchemy Core table. `time_column`: its time dimension. `late`: what becomes of rows that come too
-    late. `quiet`: by the server's count of written rows, from when the keeper first saw the chunk. `most_seals`: how
-    many ranges are sealed at once. `longest_seal`: a range that is sealed longer without a
-    verified copy is opened again. `bytes_per_s`: what the archiver is asked to keep to. `again_after`: how long a range
-    that was given up rests.
+    `table`: a SQLAlchemy Core table. `time_column`: its time dimension, a timestamptz. `late`: what becomes of rows
+    that come too late. `quiet`: by the server's count of written rows, from when the keeper first saw the chunk.
+    `most_seals`: how many ranges are sealed at once. `longest_seal`: a range that is sealed longer without a verified
+    copy is opened again. `bytes_per_s`: what the archiver is asked to keep to. `again_after`: how long a range that was
+    given up rests.
     """
 
     table: Any
@@ -85,6 +85,12 @@ class Retention:
             raise ContractError("retention: bytes_per_s must be positive, or None for no limit")
         if self.time_column not in self.table.c:
             raise ContractError(f"retention of {self.table_name}: it has no column {self.time_column!r}")
+        kind = self.table.c[self.time_column].type
+        if not getattr(kind, "timezone", False) or kind.python_type is not datetime:
+            raise ContractError(
+                f"retention of {self.table_name}: {self.time_column} is {kind}, not timestamptz. Ranges are instants: "
+                "make it DateTime(timezone=True), in the table too"
+            )
 
     @property
     def table_name(self) -> str:

@@ -184,7 +184,7 @@ class _Table:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[ArchiveWork]:
-        """Open one under the lane. What its steps end is announced in it; they count when it is committed, not before."""
+        """Open one under the lane. What its steps end is announced in it; they count once it is committed."""
         self._stored.clear()
         async with self._store.transaction(self._keeper.claim()) as work:
             yield work

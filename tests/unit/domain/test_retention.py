@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import Column, DateTime, MetaData, Table, Text
+from sqlalchemy import TIMESTAMP, BigInteger, Column, Date, DateTime, MetaData, Table, Text, Time
+from sqlalchemy.types import TypeEngine
 
 from tidemill.contexts.market_data import context, tables
 from tidemill.domain.context import Context
@@ -34,6 +36,18 @@ MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
 def test_a_wrong_policy_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ContractError):
         replace(POLICY, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "kind", [DateTime(), TIMESTAMP(), Date(), Time(timezone=True), BigInteger(), None], ids=repr
+)
+def test_a_time_column_of_another_type_is_refused(kind: TypeEngine[Any] | None) -> None:
+    """The first seal would compare its naive times with those of commands."""
+    ticks = Table("ticks", MetaData(), Column("time", kind))
+    with pytest.raises(ContractError, match="not timestamptz"):
+        replace(POLICY, table=ticks)
+    instants = Table("ticks", MetaData(), Column("time", TIMESTAMP(timezone=True)))
+    assert replace(POLICY, table=instants).time_column == "time"
 
 
 def test_a_table_is_named_with_its_schema() -> None:

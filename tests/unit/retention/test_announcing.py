@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
+from sqlalchemy import Column, DateTime, MetaData, Table
 
 from tidemill.domain.archive import ArchiveState, SliceId, Source
 from tidemill.domain.retention import Retention
@@ -16,11 +16,8 @@ from tidemill.retention.slices import Slice
 START = datetime(2010, 1, 1, tzinfo=UTC)
 ID = SliceId("public.ticks", START, START + timedelta(seconds=10))
 ONE = Slice(ID, ArchiveState.SEALED, START, Source.CHUNK, "_timescaledb_internal._hyper_1_1_chunk", seal=1)
-POLICY = Retention(
-    table=SimpleNamespace(schema="public", name="ticks", c={"time"}),
-    after=timedelta(days=1),
-    time_column="time",
-)
+TICKS = Table("ticks", MetaData(schema="public"), Column("time", DateTime(timezone=True)))
+POLICY = Retention(table=TICKS, after=timedelta(days=1))
 
 
 def named(*slices: Slice, registry: str = "a") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from types import SimpleNamespace
 from typing import Final
@@ -54,7 +55,8 @@ class Bench:
         self._clock = SystemClock()
         self._registry = str(uuid4())  # copies stay when the database is gone
         _, _, name = self.place.table.name.partition(".")
-        table = SimpleNamespace(schema="public", name=name, c={TIME_COLUMN})
+        instant = SimpleNamespace(type=SimpleNamespace(python_type=datetime, timezone=True))
+        table = SimpleNamespace(schema="public", name=name, c={TIME_COLUMN: instant})
         age = self._clock.now() - self.place.table.day(0).start
         self._policy = Retention(table=table, after=age, time_column=TIME_COLUMN)
 
