@@ -21,6 +21,7 @@ from unittest import mock
 import structlog
 
 from tests.support.databases import execute, fetch
+from tests.support.nursery import NURSERY, Child
 from tests.support.waiting import eventually_blocking
 from tidemill.__main__ import main
 from tidemill.cli import session
@@ -117,13 +118,9 @@ class Installation:
         """
         log = self.folder / f"{process}.log"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
-        with log.open("w") as written:
-            child = subprocess.Popen(
-                [sys.executable, "-m", module, "serve", process],
-                env=clean | dict(self.environment) | {"TIDEMILL_LOG_FORMAT": "json"} | environment,
-                stderr=written,
-                stdout=written,
-            )
+        whole = clean | dict(self.environment) | {"TIDEMILL_LOG_FORMAT": "json"} | environment
+        log.write_text("")
+        child = NURSERY.begin(module, ["serve", process], whole, log)
         try:
             yield Serving(child, log)
         finally:
@@ -141,7 +138,7 @@ class Installation:
 class Serving:
     """A process that serves."""
 
-    process: subprocess.Popen[bytes]
+    process: Child
     log: Path
     _address: str = field(default="", init=False)
 

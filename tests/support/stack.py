@@ -62,7 +62,7 @@ class Run:
         with locked(f"note-{name}", cache=cache_folder()):
             _add_user(note)
             says = PlainLines(sys.__stderr__ or sys.stderr)
-            return devstack.up(name, prefix=prefix, progress=says, containers=containers)
+            return devstack.up(name, prefix=prefix, progress=says, containers=containers, brief=True)
 
     def databases(self, stack: devstack.Stack) -> Databases:
         """Fresh databases on the server of `stack`."""

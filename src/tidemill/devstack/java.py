@@ -12,6 +12,8 @@ from tidemill.devstack.shell import output, run
 
 OLDEST_JAVA = 17
 DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+NO_OPTIMISING = "-XX:TieredStopAtLevel=1"
+"""Of what lives for minutes only, the optimising compiler takes more than it gives: a third of a broker's start."""
 
 
 def java_command() -> str | None:

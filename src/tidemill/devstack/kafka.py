@@ -64,7 +64,7 @@ def build(folder: Path, log: Path, on_line: Callable[[str], None]) -> None:
 def tool_command(folder: Path, main_class: str) -> list[str]:
     """How to run one of Kafka's own tools, e.g. `org.apache.kafka.tools.consumer.ConsoleConsumer`."""
     # short-lived: the optimising compiler would cost more than it saves
-    return [_java(), "-XX:TieredStopAtLevel=1", "-cp", f"{folder / 'libs'}/*", main_class]
+    return [_java(), java.NO_OPTIMISING, "-cp", f"{folder / 'libs'}/*", main_class]
 
 
 def plan(

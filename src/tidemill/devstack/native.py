@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tidemill.devstack import classes, debian, kafka, postgres, registry
+from tidemill.devstack import classes, debian, java, kafka, postgres, registry
 from tidemill.devstack.cache import remove_tree
 from tidemill.devstack.install import install
 from tidemill.devstack.progress import Progress
@@ -18,9 +18,12 @@ def servers(state: StackState, cache: Path) -> dict[str, NativeServer]:
     database_home = postgres.home_of(programs, folder)
     jars = kafka.PART.folder(cache)
     app = registry.PART.folder(cache)
+    quick = [java.NO_OPTIMISING] if state.brief else []
     plans = {
         "postgres": postgres.plan(programs, database_home, state.ports, state.password),
-        "kafka": kafka.plan(jars, folder / "kafka", state.ports, lambda: classes.options(kafka.PART, cache)),
+        "kafka": kafka.plan(
+            jars, folder / "kafka", state.ports, lambda: [*quick, *classes.options(kafka.PART, cache)]
+        ),
         "registry": registry.plan(
             app, folder / "registry", state.ports, lambda: classes.options(registry.PART, cache)
         ),

@@ -62,7 +62,7 @@ def plan(
     # it serves a handful of requests: the optimising compiler would only make its start dearer
     options = [
         "-Xmx512m",
-        "-XX:TieredStopAtLevel=1",
+        java.NO_OPTIMISING,
         "-XX:+UseSerialGC",
         *(f"-D{name}={value}" for name, value in settings.items()),
     ]

@@ -90,11 +90,13 @@ def up(
     progress: Progress | None = None,
     prefix: str | None = "TIDEMILL_",
     containers: Containers = docker,
+    brief: bool = False,
 ) -> Stack:
     """Bring the stack up (or find it up); returns when all its servers answer.
 
     `prefix` begins the names of the variables that give servers, None to look at none; `containers`
-    is used if a Docker daemon answers. Raises DevstackError; whatever the failed call had started
+    is used if a Docker daemon answers; `brief` makes native servers cheap to start and slow at their
+    best, for a new stack that lives for minutes. Raises DevstackError; whatever the failed call had started
     has been stopped then.
     """
     says = progress or Silent()
@@ -109,7 +111,7 @@ def up(
             return given_stack(chosen, location, location.given)
         if location.origin == "native":
             require_prerequisites(cache)
-        wanted = _with_ports(known or _new_state(chosen, location.origin), cache, says, containers)
+        wanted = _with_ports(known or _new_state(chosen, location.origin, brief=brief), cache, says, containers)
         if location.origin == "docker":
             containers.up(wanted, folder, says)
         else:
@@ -189,7 +191,7 @@ def _working_on(name: str, cache: Path, says: Progress) -> AbstractContextManage
     return locked(f"stack-{name}", cache=cache, on_wait=on_wait)
 
 
-def _new_state(name: str, origin: Origin) -> StackState:
+def _new_state(name: str, origin: Origin, *, brief: bool) -> StackState:
     return StackState(
         name=name,
         checkout=str(state.checkout_folder()),
@@ -197,6 +199,7 @@ def _new_state(name: str, origin: Origin) -> StackState:
         ports={},
         password=secrets.token_hex(16),
         generation=uuid4().hex,
+        brief=brief,
     )
 
 

@@ -21,7 +21,10 @@ NAME_FORM = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 @dataclass(frozen=True)
 class StackState:
-    """`generation` is written beside the data of each server: data of different ones never meet."""
+    """`generation` is written beside the data of each server: data of different ones never meet.
+
+    `brief`: the servers live for minutes only, so the JVM need not optimise what it runs.
+    """
 
     name: str
     checkout: str
@@ -29,6 +32,7 @@ class StackState:
     ports: dict[str, int]
     password: str
     generation: str
+    brief: bool = False
 
     def next_generation(self) -> "StackState":
         return replace(self, generation=uuid4().hex)
