@@ -5,6 +5,7 @@ The rules are those of `interventions`; here they meet the registry. What a rule
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -112,25 +113,27 @@ async def retry(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Op
     """Take a quarantined slice through a new seal, measurement and request. Raises `UsageError`."""
     async with store.transaction(claim) as work:
         which = await _known(work, wanted)
-        for other in await work.of_table(wanted.table):
-            if other.id != which.id and overlaps(other.id, which.id.start, which.id.end):
-                _demand_at_rest(other)
+        busy = in_the_way(which, await work.of_table(wanted.table))
+        if busy is not None:
+            raise UsageError(busy)
         step = await _stored(work, interventions.retry(which, work.at, who=operator.who, why=operator.why))
         await announce_ends(work, [step])
         return step.after
 
 
-def _demand_at_rest(other: Slice) -> None:
-    """Refuse to seal rows anew beside a slice of the same time that is under way, or whose rows are in their chunk."""
-    if other.stage in AWAITED:
-        raise UsageError(
-            f"{other.id} is {other.state}: a range goes round one slice at a time, try again when that is over"
-        )
-    if other.stage is _S.RESTORED:
-        raise UsageError(
-            f"{other.id} is restored until {moment(other.restore_until)}: its rows are in the same chunk, and would "
-            "leave with these a second time; try again when it is evicted"
-        )
+def in_the_way(which: Slice, others: Iterable[Slice]) -> str | None:
+    """Return why rows cannot be sealed anew now: others of the same time are on their way, or in their chunk. Pure."""
+    for other in others:
+        if other.id == which.id or not overlaps(other.id, which.id.start, which.id.end):
+            continue
+        if other.stage in AWAITED:
+            return f"{other.id} is {other.state}: a range goes round one slice at a time, try again when that is over"
+        if other.stage is _S.RESTORED:
+            return (
+                f"{other.id} is restored until {moment(other.restore_until)}: its rows are in the same chunk, and "
+                "would leave with these a second time; try again when it is evicted"
+            )
+    return None
 
 
 async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Operator) -> Released:
