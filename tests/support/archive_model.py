@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from tests.support.archive_rules import Rules
+from tests.support.archive_walk import Edge
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalResult, ArchivalStatus
 from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
 from tidemill.retention.machine import READABLE
@@ -77,13 +78,6 @@ class World(NamedTuple):
     cells: tuple[Cell, ...]
     held: bool = False
     writes: int = 0
-
-
-class Edge(NamedTuple):
-    """Something that can happen: what it is called, and what the world is then."""
-
-    name: str
-    after: World
 
 
 def measured(mask: int) -> Measured:
@@ -146,11 +140,11 @@ class Model:
         lake = world.cells[place].lake
         return lake[event - 1] if 0 < event <= len(lake) else NOTHING
 
-    def edges(self, world: World) -> Iterator[Edge]:
+    def edges(self, world: World) -> Iterator[Edge[World]]:
         for kind in KINDS:
             yield from getattr(self, kind)(world)
 
-    def told(self, world: World) -> Iterator[Edge]:
+    def told(self, world: World) -> Iterator[Edge[World]]:
         """Any message."""
         key = tuple(cell.slice for cell in world.cells)
         if key not in self._answers:
@@ -159,7 +153,7 @@ class Model:
             if numbers != key:
                 yield _told(world, numbers)
 
-    def tell(self, world: World, message: ArchivalConfirmation) -> Edge:
+    def tell(self, world: World, message: ArchivalConfirmation) -> Edge[World]:
         """Return what one message does, nothing perhaps."""
         return _told(world, self._fold(tuple(cell.slice for cell in world.cells), message))
 
@@ -169,7 +163,7 @@ class Model:
         after = {step.before.id: self.number(step.after) for step in folded.steps}
         return tuple(after.get(each.id, number) for each, number in zip(slices, key, strict=True))
 
-    def decided(self, world: World) -> Iterator[Edge]:
+    def decided(self, world: World) -> Iterator[Edge[World]]:
         """What the service, time or an operator does that looks at nothing but the slice."""
         for place, cell in enumerate(world.cells):
             key = cell.slice * 2 + world.held
@@ -213,7 +207,7 @@ class Model:
             self._cache[key] = done
         return self._cache[key]
 
-    def worked(self, world: World) -> Iterator[Edge]:
+    def worked(self, world: World) -> Iterator[Edge[World]]:
         """Measure and read back: begin now, store now or at any later time."""
         for place, cell in enumerate(world.cells):
             which = self.slices[cell.slice]
@@ -232,7 +226,7 @@ class Model:
                     yield from self._store_reading(world, place, begun)
             yield from self._store_reading(world, place, cell)
 
-    def _store_measurement(self, world: World, place: int, cell: Cell) -> Iterator[Edge]:
+    def _store_measurement(self, world: World, place: int, cell: Cell) -> Iterator[Edge[World]]:
         if cell.measuring is not None:
             seal, mask = cell.measuring
             done = self._try("measure", cell.slice, NOW, seal=seal, found=measured(mask))
@@ -240,7 +234,7 @@ class Model:
                 after = cell._replace(measuring=None)
                 yield Edge("measure", self._moved(world, place, after, done[0], opens=done[1]))
 
-    def _store_reading(self, world: World, place: int, cell: Cell) -> Iterator[Edge]:
+    def _store_reading(self, world: World, place: int, cell: Cell) -> Iterator[Edge[World]]:
         if cell.reading is not None:
             copy, mask = cell.reading
             done = self._try("verify", cell.slice, NOW, read=self.copies[copy], found=measured(mask))
@@ -248,14 +242,14 @@ class Model:
                 after = cell._replace(reading=None)
                 yield Edge("verify", self._moved(world, place, after, done[0], opens=done[1]))
 
-    def looked(self, world: World) -> Iterator[Edge]:
+    def looked(self, world: World) -> Iterator[Edge[World]]:
         """The service loads a slice in order to drop it."""
         for place, cell in enumerate(world.cells):
             ripe = self.slices[cell.slice].state in {ArchiveState.CONFIRMED, ArchiveState.VERIFIED}
             if self.bounds.memory and ripe and cell.seen == NOTHING:
                 yield Edge("look", _with(world, place, cell._replace(seen=cell.slice)))
 
-    def dropped(self, world: World) -> Iterator[Edge]:
+    def dropped(self, world: World) -> Iterator[Edge[World]]:
         """Measure under lock, then drop or seal again; what was loaded may be old, the registry compares."""
         holds = (HOLD,) * world.held
         for place, cell in enumerate(world.cells):
@@ -276,17 +270,18 @@ class Model:
         mine, its = self.slices[known], self.slices[now]
         return (mine.state, mine.seal, mine.attempt) == (its.state, its.seal, its.attempt)
 
-    def returned(self, world: World) -> Iterator[Edge]:
+    def returned(self, world: World) -> Iterator[Edge[World]]:
         """Restore, and evict or set aside what was restored."""
         holds = (HOLD,) * world.held
         for place, cell in enumerate(world.cells):
             which = self.slices[cell.slice]
             if which.state is ArchiveState.DROPPED and cell.chunk < 0 and which.copy is not None:
                 content = self.content(world, place, which.copy.location)
-                told = {"found": measured(content), "until": SOON, "chunk": which.chunk, "who": "ada"}
-                done = self._try("restore", cell.slice, NOW, **told)
-                if done is not None:
-                    yield Edge("restore", _with(world, place, cell._replace(chunk=content, slice=done[0])))
+                for back in (content, GARBAGE):  # a lake may have changed since
+                    told = {"found": measured(back), "until": SOON, "chunk": which.chunk, "who": "ada"}
+                    done = self._try("restore", cell.slice, NOW, **told)
+                    if done is not None:
+                        yield Edge("restore", _with(world, place, cell._replace(chunk=back, slice=done[0])))
             if which.state is not ArchiveState.RESTORED or cell.chunk < 0:
                 continue
             found = measured(cell.chunk)
@@ -298,7 +293,7 @@ class Model:
             if done is not None:
                 yield Edge("spoil", self._moved(world, place, cell, done[0], opens=done[1]))
 
-    def copied(self, world: World) -> Iterator[Edge]:
+    def copied(self, world: World) -> Iterator[Edge[World]]:
         """An archiver works on a request, the present one or one long forgotten."""
         for place, cell in enumerate(world.cells):
             which = self.slices[cell.slice]
@@ -308,7 +303,7 @@ class Model:
                     lake = (*cell.lake[:at], cell.chunk, *cell.lake[at + 1 :])
                     yield Edge(f"copy {event}", _with(world, place, cell._replace(lake=lake)))
 
-    def wrote(self, world: World) -> Iterator[Edge]:
+    def wrote(self, world: World) -> Iterator[Edge[World]]:
         """A row arrives by our writers, who respect the seal, or by a stranger's, who do not."""
         if world.writes >= self.bounds.writes:
             return
@@ -323,7 +318,7 @@ class Model:
             if inserted != ours:
                 yield Edge("a stranger's row", _with(further, place, inserted))
 
-    def held(self, world: World) -> Iterator[Edge]:
+    def held(self, world: World) -> Iterator[Edge[World]]:
         """A hold comes, with or without the slices being stopped, or is taken away."""
         yield Edge("hold", world._replace(held=not world.held))
         for place, cell in enumerate(world.cells):
@@ -332,14 +327,14 @@ class Model:
                 if done is not None:
                     yield Edge("stop", _with(world, place, cell._replace(slice=done[0]))._replace(held=True))
 
-    def crashed(self, world: World) -> Iterator[Edge]:
+    def crashed(self, world: World) -> Iterator[Edge[World]]:
         """The service forgets what it was about to store."""
         cells = tuple(cell._replace(measuring=None, reading=None, seen=NOTHING) for cell in world.cells)
         if cells != world.cells:
             yield Edge("crash", world._replace(cells=cells))
 
 
-def _told(world: World, numbers: tuple[int, ...]) -> Edge:
+def _told(world: World, numbers: tuple[int, ...]) -> Edge[World]:
     cells = (cell._replace(slice=number) for cell, number in zip(world.cells, numbers, strict=True))
     return Edge("message", world._replace(cells=tuple(cells)))
 

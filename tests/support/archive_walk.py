@@ -1,187 +1,135 @@
-"""Walks the archive's model: all of it breadth-first, or many long histories at random, with the promises checked."""
+"""Walks a model of the archive: all of it breadth-first, or many long histories at random, its promises checked."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from tests.support.archive_model import KINDS, NOTHING, Cell, Edge, Model, World
 from tidemill.domain.archive import ArchiveState
+from tidemill.retention.slices import Slice
+
+W = TypeVar("W", bound=Hashable)
+
+
+class Edge(NamedTuple, Generic[W]):
+    """Something that can happen: what it is called, and what the world is then."""
+
+    name: str
+    after: W
+
+
+class Laws(Protocol[W]):
+    """What can happen in a world, and what must not. `slices`: all that were seen so far."""
+
+    slices: list[Slice]
+
+    def start(self) -> W: ...
+
+    def edges(self, world: W) -> Iterator[Edge[W]]: ...
+
+    def some_edge(self, world: W, random: Random) -> Edge[W] | None:
+        """Return one at random, rather such as bring a slice further; None if this try found none."""
+        ...
+
+    def edge_fault(self, world: W, edge: Edge[W]) -> str | None:
+        """Return the promise that an edge breaks, whatever is known of the world that it leads to."""
+        ...
+
+    def state_fault(self, world: W) -> str | None:
+        """Return the promise that a world breaks."""
+        ...
+
+    def is_fair(self, edge: Edge[W]) -> bool:
+        """Return whether it happens when all do as they should."""
+        ...
+
+    def is_over(self, world: W) -> bool:
+        """Return whether all that should leave has left."""
+        ...
+
+    def is_spent(self, world: W) -> bool:
+        """Return whether the model's bounds, not the archive, may keep a world from going on."""
+        ...
 
 
 @dataclass(frozen=True)
-class Walked:
-    """How far a walk got. `fault`: the first broken promise with what led to it, None if there is none."""
+class Walked(Generic[W]):
+    """How far a walk got. `fault`: the first broken promise with what led to it, None if there is none.
+
+    `dead`: worlds from which no way leads to where all has left, though all do as they should.
+    """
 
     states: int
     edges: int
     seen: frozenset[ArchiveState]
     fault: str | None = None
+    dead: tuple[W, ...] = ()
 
 
-def walk(model: Model) -> Walked:
-    """Visit every world that can be reached from the start, nearest first."""
-    start = model.start()
-    parents: dict[World, tuple[World, str] | None] = {start: None}
+def walk(laws: Laws[W], *, ends: bool = False) -> Walked[W]:
+    """Visit every world that can be reached from the start, nearest first. `ends`: look for dead ends too."""
+    start = laws.start()
+    parents: dict[W, tuple[W, str] | None] = {start: None}
+    before: dict[W, list[W]] = {}
     queue = deque([start])
     edges = 0
     while queue:
         world = queue.popleft()
-        for edge in model.edges(world):
+        for edge in laws.edges(world):
             edges += 1
-            if edge.after in parents:
-                fault = _exit_fault(model, world, edge)
-            else:
-                fault = broken(model, world, edge)
+            fault = laws.edge_fault(world, edge)
+            if edge.after not in parents:
+                fault = fault or laws.state_fault(edge.after)
                 parents[edge.after] = (world, edge.name)
                 queue.append(edge.after)
             if fault is not None:
-                return Walked(
-                    len(parents), edges, _states(model), f"{fault}\n{_path(parents, world)} {edge.name}"
-                )
-    return Walked(len(parents), edges, _states(model))
+                found = f"{fault}\n{_path(parents, world, edge.name)}"
+                return Walked(len(parents), edges, _states(laws), found)
+            if ends and laws.is_fair(edge):
+                before.setdefault(edge.after, []).append(world)
+    return Walked(len(parents), edges, _states(laws), dead=_dead(laws, parents, before) if ends else ())
 
 
-def dead_ends(model: Model) -> list[World]:
-    """Return the worlds of one slice from which no way leads to DROPPED, those apart that used up their seals."""
-    start = model.start()
-    before: dict[World, list[World]] = {start: []}
-    queue = deque([start])
+def _dead(laws: Laws[W], worlds: dict[W, tuple[W, str] | None], before: dict[W, list[W]]) -> tuple[W, ...]:
+    """Go back from where all has left."""
+    alive = {world for world in worlds if laws.is_over(world)}
+    queue = deque(alive)
     while queue:
-        world = queue.popleft()
-        for edge in model.edges(world):
-            if edge.after not in before:
-                before[edge.after] = []
-                queue.append(edge.after)
-            before[edge.after].append(world)
-    gone = {world for world in before if model.slices[world.cells[0].slice].state is ArchiveState.DROPPED}
-    queue.extend(gone)
-    while queue:
-        for world in before[queue.popleft()]:
-            if world not in gone:
-                gone.add(world)
+        for world in before.get(queue.popleft(), ()):
+            if world not in alive:
+                alive.add(world)
                 queue.append(world)
-    last = model.bounds.seals
-    return [world for world in before if world not in gone and model.slices[world.cells[0].slice].seal < last]
+    return tuple(world for world in worlds if world not in alive and not laws.is_spent(world))
 
 
-def histories(model: Model, count: int, steps: int, seed: int) -> Walked:
-    """Live through `count` histories of `steps` tries each, seeded.
-
-    A try picks a kind of event, then one of those that are possible. Two of three tries rather do what brings a slice
-    further, or else hardly any history would see a second seal.
-    """
+def histories(laws: Laws[W], count: int, steps: int, seed: int) -> Walked[W]:
+    """Live through `count` histories of `steps` tries each, seeded."""
     random = Random(seed)
     edges = 0
     for number in range(count):
-        world, names = model.start(), []
+        world, names = laws.start(), []
         for _ in range(steps):
-            edge = _next(model, world, random)
+            edge = laws.some_edge(world, random)
             if edge is None:
                 continue
             names.append(edge.name)
-            fault = broken(model, world, edge)
+            fault = laws.edge_fault(world, edge) or laws.state_fault(edge.after)
             if fault is not None:
-                return Walked(number, edges, _states(model), f"{fault}\n{' > '.join(names)}")
+                return Walked(number, edges, _states(laws), f"{fault}\n{' > '.join(names)}")
             world = edge.after
             edges += 1
-    return Walked(count, edges, _states(model))
+    return Walked(count, edges, _states(laws))
 
 
-def _next(model: Model, world: World, random: Random) -> Edge | None:
-    place = int(random.random() * len(world.cells))
-    if random.random() < 2 / 3:
-        kinds = FURTHER[model.slices[world.cells[place].slice].state]
-    else:
-        kinds = (EVERY[int(random.random() * len(EVERY))],)
-    for kind, name in kinds:
-        if kind == "told":
-            return model.tell(world, model.messages[int(random.random() * len(model.messages))])
-        edges: list[Edge] = [edge for edge in getattr(model, kind)(world) if edge.name.startswith(name)]
-        if edges:
-            return edges[int(random.random() * len(edges))]
-    return None
+def _states(laws: Laws[W]) -> frozenset[ArchiveState]:
+    return frozenset(which.state for which in laws.slices)
 
 
-EVERY = tuple((kind, "") for kind in KINDS)
-FURTHER: dict[ArchiveState, tuple[tuple[str, str], ...]] = {
-    ArchiveState.LIVE: (("decided", "choose"),),
-    ArchiveState.ELIGIBLE: (("decided", "seal"),),
-    ArchiveState.SEALED: (("decided", "request"), ("worked", "measure")),
-    ArchiveState.REQUESTED: (("copied", "copy"), ("told", "")),
-    ArchiveState.COPYING: (("copied", "copy"), ("told", "")),
-    ArchiveState.CONFIRMED: (("worked", "verify"),),
-    ArchiveState.VERIFIED: (("dropped", ""),),
-    ArchiveState.DROPPED: (("returned", "restore"),),
-    ArchiveState.RESTORED: (("returned", ""),),
-    ArchiveState.ABORTED: (("decided", "choose"),),
-    ArchiveState.QUARANTINED: (("decided", "retry"),),
-    ArchiveState.HELD: (("decided", "let go"), ("held", "hold")),
-}
-"""What brings a slice further from each state: the kind of event, and how its name begins."""
-
-
-def broken(model: Model, world: World, edge: Edge) -> str | None:
-    """Return the promise that an edge breaks."""
-    return _exit_fault(model, world, edge) or next(
-        (fault for place in range(len(world.cells)) if (fault := _state_fault(model, edge.after, place))),
-        None,
-    )
-
-
-def _exit_fault(model: Model, world: World, edge: Edge) -> str | None:
-    """Rows leave by a drop or an eviction, never under a hold, and what leaves is in the lake, all of it."""
-    for place, (before, after) in enumerate(zip(world.cells, edge.after.cells, strict=True)):
-        if before.slice == after.slice and before.chunk == after.chunk:
-            continue
-        was, is_ = model.slices[before.slice], model.slices[after.slice]
-        if is_.state is ArchiveState.DROPPED and was.state is not ArchiveState.DROPPED:
-            if (was.state, edge.name) not in {
-                (ArchiveState.VERIFIED, "drop"),
-                (ArchiveState.RESTORED, "evict"),
-            }:
-                return f"{edge.name} drops from {was.state}"
-            if world.held:
-                return f"{edge.name} under a hold"
-            if is_.copy is None or model.content(world, place, is_.copy.location) != before.chunk:
-                return f"{edge.name} of rows whose copy is not equal"
-        elif before.chunk != NOTHING and after.chunk == NOTHING:
-            return f"{edge.name} removes the rows without a tombstone"
-    return None
-
-
-def _state_fault(model: Model, world: World, place: int) -> str | None:
-    """Every row is somewhere; an open range diverts nothing; what counts as verified is so."""
-    cell = world.cells[place]
-    which = model.slices[cell.slice]
-    if cell.written & ~_somewhere(model, world, place, cell):
-        return "a row is lost"
-    if cell.late and not which.is_closed:
-        return "rows are diverted from an open range"
-    if which.state is ArchiveState.VERIFIED:
-        assert which.copy is not None
-        assert which.sealed is not None
-        content = model.content(world, place, which.copy.location)
-        if content == NOTHING or which.sealed.digest != f"v1:{content:016x}:{content:016x}":
-            return "a copy counts as verified and is not"
-    return None
-
-
-def _somewhere(model: Model, world: World, place: int, cell: Cell) -> int:
-    rows = max(cell.chunk, 0) | cell.late
-    which = model.slices[cell.slice]
-    if which.state is ArchiveState.DROPPED and which.copy is not None:
-        rows |= max(model.content(world, place, which.copy.location), 0)
-    return rows
-
-
-def _states(model: Model) -> frozenset[ArchiveState]:
-    return frozenset(which.state for which in model.slices)
-
-
-def _path(parents: dict[World, tuple[World, str] | None], world: World) -> str:
-    names = []
+def _path(parents: dict[W, tuple[W, str] | None], world: W, last: str) -> str:
+    names = [last]
     step = parents[world]
     while step is not None:
         names.append(step[1])

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.archive_model import Bounds, Model
+from tests.support.archive_model import Bounds
+from tests.support.archive_promises import WatchedModel
 from tests.support.archive_rules import Rules
-from tests.support.archive_walk import dead_ends, histories, walk
+from tests.support.archive_walk import histories, walk
 from tidemill.domain.archive import ArchiveState
 from tidemill.retention import confirmations, interventions, machine
 from tidemill.retention.slices import Party, Slice
@@ -38,7 +39,7 @@ if os.environ.get("TIDEMILL_ARCHIVE_WALK") == "full":
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("bounds", "at_least"), WORLDS)
 def test_every_reachable_state_keeps_the_promises(bounds: Bounds, at_least: int) -> None:
-    walked = walk(Model(bounds=bounds))
+    walked = walk(WatchedModel(bounds=bounds))
     sys.stdout.write(f"{bounds}: {walked.states:,} states, {walked.edges:,} edges\n")
     assert walked.fault is None
     assert walked.states > at_least, "the model has shrunk: does it still do everything?"
@@ -54,19 +55,19 @@ def test_every_reachable_state_keeps_the_promises(bounds: Bounds, at_least: int)
     ],
 )
 def test_long_histories_keep_the_promises(bounds: Bounds, share: float) -> None:
-    walked = histories(Model(bounds=bounds), round(HISTORIES * share), STEPS, seed=20260101)
+    walked = histories(WatchedModel(bounds=bounds), round(HISTORIES * share), STEPS, seed=20260101)
     sys.stdout.write(f"{bounds}: {walked.states:,} histories, {walked.edges:,} steps\n")
     assert walked.fault is None
     assert walked.seen == set(ArchiveState)
 
 
 def test_every_state_leads_to_a_drop_if_all_work_again() -> None:
-    assert not dead_ends(Model(bounds=Bounds(seals=3, writes=1, memory=False)))
+    assert not walk(WatchedModel(bounds=Bounds(seals=3, writes=1, memory=False)), ends=True).dead
 
 
 def test_a_dead_end_is_found() -> None:
     stuck = Rules(let_go=lambda *args, **told: Refused("NEVER", "what is held stays held"))
-    assert dead_ends(Model(stuck, Bounds(seals=3, writes=0, memory=False)))
+    assert walk(WatchedModel(stuck, Bounds(seals=3, writes=0, memory=False)), ends=True).dead
 
 
 # Planted mistakes: each must be found, else the walk proves nothing.
@@ -130,6 +131,7 @@ MISTAKES: dict[str, tuple[Rules, str]] = {
     "believes the archiver": (Rules(verify=believes_the_archiver), "counts as verified and is not"),
     "takes a confirmation for a verification": (Rules(fold=confirms_to_verified), "counts as verified"),
     "verifies another copy than the one it read": (Rules(verify=verifies_another_copy), "counts as verified"),
+    "restores anything": (Rules(restore=restores_anything), "not the copy's"),
     "evicts what was changed": (Rules(evict=evicts_changed_rows), "copy is not equal"),
     "evicts under a hold": (
         Rules(evict=lambda *args, **told: interventions.evict(*args, **(told | {"holds": ()}))),
@@ -142,12 +144,12 @@ MISTAKES: dict[str, tuple[Rules, str]] = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_the_walk_finds(mistake: str) -> None:
     rules, words = MISTAKES[mistake]
-    fault = walk(Model(rules, Bounds(seals=2, writes=1))).fault
+    fault = walk(WatchedModel(rules, Bounds(seals=2, writes=1))).fault
     assert fault is not None
     assert words in fault
 
 
 def test_a_history_finds_a_mistake_too() -> None:
-    fault = histories(Model(Rules(drop=drops_confirmed)), 2000, STEPS, seed=1).fault
+    fault = histories(WatchedModel(Rules(drop=drops_confirmed)), 2000, STEPS, seed=1).fault
     assert fault is not None
     assert "drops from confirmed" in fault
