@@ -34,8 +34,10 @@ test: check workflows  ## lint, types, imports, coverage of the workflows, then 
 TRIALS := TIDEMILL_ARCHIVE_WALK=full TIDEMILL_ARCHIVE_HISTORIES=100000 TIDEMILL_ARCHIVE_CYCLES=200 \
     TIDEMILL_ARCHIVE_KILLS=full
 
+WALKS := tests/unit/retention/test_walk.py tests/unit/retention/test_walk_generations.py
+
 trials: $(INSTALLED)  ## what tries to break the archive, in full: every state, 200 cycles, every kill (half an hour)
-	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials tests/unit/retention/test_walk.py $(PYTEST_ARGS)
+	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials $(WALKS) $(PYTEST_ARGS)
 
 check: lint types imports  ## lint, types and the import contract only
 

@@ -46,12 +46,13 @@ HOLD = Hold("public.ticks", None, None, "a law suit", "ada", NOW)
 
 @dataclass(frozen=True)
 class Bounds:
-    """How large the world is. `memory`: whether results of the service's work may be stored late."""
+    """How large the world is. `memory`: results of the service's work may be stored late. `holds`: there are some."""
 
     slices: int = 1
     seals: int = 2
     writes: int = 2
     memory: bool = True
+    holds: bool = True
 
 
 class QuickId(SliceId):
@@ -320,6 +321,8 @@ class Model:
 
     def held(self, world: World) -> Iterator[Edge[World]]:
         """A hold comes, with or without the slices being stopped, or is taken away."""
+        if not self.bounds.holds:
+            return
         yield Edge("hold", world._replace(held=not world.held))
         for place, cell in enumerate(world.cells):
             if self.slices[cell.slice].state in HOLDABLE:

@@ -1,7 +1,7 @@
 """No way leads out of the database but past a copy that we read back: every reachable state, and long histories.
 
-`TIDEMILL_ARCHIVE_HISTORIES` (default 3,000; the trials take 100,000) says how many histories,
-`TIDEMILL_ARCHIVE_WALK=full` walks the larger worlds too. `-s` shows the figures.
+`TIDEMILL_ARCHIVE_HISTORIES` (default 3,000; the trials take 100,000) says how many histories, a tenth of them those of
+`test_walk_generations.py`; `TIDEMILL_ARCHIVE_WALK=full` walks the larger worlds too. `-s` shows the figures.
 """
 
 import os
@@ -25,9 +25,12 @@ STEPS = 150
 
 WORLDS = [
     pytest.param(Bounds(seals=2, writes=1), 100_000, id="one slice, two seals, late results"),
-    pytest.param(Bounds(slices=2, writes=0, seals=1, memory=False), 50_000, id="two slices of one event"),
+    pytest.param(
+        Bounds(slices=2, writes=0, seals=1, memory=False, holds=False), 10_000, id="two slices of one event"
+    ),
 ]
 LARGER = [
+    pytest.param(Bounds(slices=2, writes=0, seals=1, memory=False), 50_000, id="two slices, holds"),
     pytest.param(Bounds(seals=2, writes=2), 600_000, id="two rows written"),
     pytest.param(Bounds(seals=3, writes=1, memory=False), 10_000, id="three seals"),
     pytest.param(Bounds(slices=2, seals=1, writes=1, memory=False), 300_000, id="two slices, a row written"),
@@ -43,14 +46,14 @@ def test_every_reachable_state_keeps_the_promises(bounds: Bounds, at_least: int)
     sys.stdout.write(f"{bounds}: {walked.states:,} states, {walked.edges:,} edges\n")
     assert walked.fault is None
     assert walked.states > at_least, "the model has shrunk: does it still do everything?"
-    assert walked.seen == set(ArchiveState)
+    assert walked.seen == set(ArchiveState) - (set() if bounds.holds else {ArchiveState.HELD})
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("bounds", "share"),
     [
-        pytest.param(Bounds(seals=5, writes=8), 0.8, id="one slice"),
+        pytest.param(Bounds(seals=5, writes=8), 0.7, id="one slice"),
         pytest.param(Bounds(slices=2, seals=3, writes=6), 0.2, id="two slices"),
     ],
 )

@@ -1,7 +1,7 @@
 """Each row is in the table, among the late rows or in the lake, once, through all generations of a range.
 
-`TIDEMILL_ARCHIVE_HISTORIES` (default 3,000; the trials take 100,000) says how many histories: a tenth as many are lived
-here. `TIDEMILL_ARCHIVE_WALK=full` walks the larger worlds too. `-s` shows the figures.
+A tenth of `TIDEMILL_ARCHIVE_HISTORIES` (default 3,000; the trials take 100,000) is lived here;
+`TIDEMILL_ARCHIVE_WALK=full` walks the larger worlds too. `-s` shows the figures.
 """
 
 import os
@@ -28,14 +28,11 @@ SMALL = RangeBounds(strangers=True, deletes=True)
 THREE = RangeBounds(generations=3, seals=1, writes=2, strangers=True)
 WORLDS = [
     pytest.param(SMALL, 10_000, id="a late row, strangers, superseded copies deleted"),
-    pytest.param(
-        RangeBounds(generations=3, seals=1, writes=2, strangers=True), 1_500, id="three generations"
-    ),
+    pytest.param(THREE, 1_500, id="three generations"),
 ]
 LARGER = [
     pytest.param(RangeBounds(lies=True), 20_000, id="confirmations name any copy"),
-    pytest.param(RangeBounds(attempts=2, seals=3), 50_000, id="three seals, two attempts"),
-    pytest.param(RangeBounds(writes=2, strangers=True, deletes=True), 100_000, id="two late rows"),
+    pytest.param(RangeBounds(writes=2, strangers=True), 50_000, id="two late rows, strangers"),
     pytest.param(RangeBounds(generations=3, writes=2), 300_000, id="three generations, two seals"),
 ]
 if os.environ.get("TIDEMILL_ARCHIVE_WALK") == "full":
@@ -45,7 +42,7 @@ SEEN = set(ArchiveState) - {ArchiveState.LIVE, ArchiveState.ELIGIBLE, ArchiveSta
 """All but what lasts no longer than a transaction here, and what the first model has."""
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("bounds", "at_least"), WORLDS)
 def test_every_reachable_range_keeps_the_promises_and_may_leave(bounds: RangeBounds, at_least: int) -> None:
     model = WatchedRange(bounds=bounds)
