@@ -111,7 +111,9 @@ def up(
             return given_stack(chosen, location, location.given)
         if location.origin == "native":
             require_prerequisites(cache)
-        wanted = _with_ports(known or _new_state(chosen, location.origin, brief=brief), cache, says, containers)
+        wanted = _with_ports(
+            known or _new_state(chosen, location.origin, brief=brief), cache, says, containers
+        )
         if location.origin == "docker":
             containers.up(wanted, folder, says)
         else:
