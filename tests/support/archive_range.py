@@ -15,8 +15,8 @@ from tidemill.domain.archival import ArchivalConfirmation, ArchivalStatus
 from tidemill.domain.archive import Source
 from tidemill.domain.retention import Retention
 from tidemill.retention.bringing_back import RangeBack, ranges_back
-from tidemill.retention.operating import in_the_way
 from tidemill.retention.planning import Plan, plan
+from tidemill.retention.reasons import in_the_way
 from tidemill.retention.returning import Leaving, leave
 from tidemill.retention.slices import Slice
 

@@ -21,8 +21,8 @@ from tidemill.clock import SystemClock
 from tidemill.domain.archive import ArchiveState
 from tidemill.domain.errors import LaneHalted, UsageError
 from tidemill.domain.retention import Retention
-from tidemill.retention.operating import AWAITED
 from tidemill.retention.planning import UNSEEN, Facts, plan
+from tidemill.retention.slices import AWAITED
 from tidemill.service import Health, Job
 from tidemill.storage.operations import OperationsDatabase
 from tidemill.transport.kafka.logs import limit_client_logs

@@ -17,7 +17,7 @@ from tidemill.retention import operating
 from tidemill.retention.operating import Held, Lifted, Released
 from tidemill.retention.planning import Facts, Plan, plan
 from tidemill.retention.reasons import why_not_dropped
-from tidemill.retention.slices import Hold, Slice
+from tidemill.retention.slices import AWAITED, Hold, Slice
 
 _S = ArchiveState
 _GONE: Final = frozenset({_S.DROPPED, _S.RESTORED})
@@ -120,7 +120,7 @@ def summary(facts: Facts, now: datetime, mode: SealMode, *, enabled: bool) -> Ta
     gone = [each for each in facts.slices if each.stage in _GONE]
     restored = {each.chunk for each in facts.slices if each.stage is _S.RESTORED}
     hot = [chunk for chunk in facts.chunks if chunk.chunk not in restored]
-    sealed = [each.sealed_at for each in facts.slices if each.stage in operating.AWAITED and each.sealed_at]
+    sealed = [each.sealed_at for each in facts.slices if each.stage in AWAITED and each.sealed_at]
     late = [each for each in facts.slices if each.source is Source.LATE and each.is_closed]
     return TableStatus(
         table=facts.table,

@@ -10,7 +10,7 @@ from tidemill.domain.archive import ArchiveState, LakeColumn, SliceId
 from tidemill.domain.ranges import Ranges
 from tidemill.retention.planning import Facts
 from tidemill.retention.reasons import moment
-from tidemill.retention.slices import Slice
+from tidemill.retention.slices import Slice, overlaps
 
 _S = ArchiveState
 
@@ -89,11 +89,6 @@ def _obstacle(facts: Facts, which: SliceId, slices: list[Slice], gone: tuple[Sli
             "read the copies from the lake"
         )
     return None
-
-
-def overlaps(which: SliceId, start: datetime, end: datetime) -> bool:
-    """Return whether a slice's range shares time with a span."""
-    return which.end > start and which.start < end
 
 
 @dataclass(frozen=True, slots=True)

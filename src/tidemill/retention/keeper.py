@@ -26,6 +26,7 @@ from tidemill.retention import announcing, machine
 from tidemill.retention.ending import announce_ends
 from tidemill.retention.planning import Facts, needs_late_table, plan
 from tidemill.retention.ports import ArchiveStore, ArchiveWork, CopyReader, Wanted
+from tidemill.retention.reasons import in_the_way
 from tidemill.retention.returning import evict
 from tidemill.retention.rounds import batches, due_again
 from tidemill.retention.slices import Limits, Slice
@@ -230,6 +231,9 @@ class _Table:
             unfit = await work.late_unfit(which.id.table)  # again: it may have been altered since the facts
             if unfit is not None and needs_late_table(self._policy, which.source):
                 raise TransientError(unfit)
+            busy = in_the_way(which, await work.of_table(which.id.table))  # again: it may be restored by now
+            if busy is not None:
+                raise TransientError(busy)
             await work.lock_rows(which)
             # a chunk has its rows: late ones of its range belong to a slice of their own
             if which.source is Source.LATE:

@@ -5,25 +5,20 @@ The rules are those of `interventions`; here they meet the registry. What a rule
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from tidemill.domain.archive import ArchiveState, SliceId
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import Claim
 from tidemill.retention import interventions
-from tidemill.retention.bringing_back import overlaps
 from tidemill.retention.ending import announce_ends
 from tidemill.retention.ports import ArchiveStore, ArchiveWork
-from tidemill.retention.reasons import moment
-from tidemill.retention.slices import UNVERIFIED, Hold, Slice
+from tidemill.retention.reasons import in_the_way, moment
+from tidemill.retention.slices import Hold, Slice
 from tidemill.retention.transitions import HOLDABLE, Moved, Refused, Step
 
 _S = ArchiveState
-AWAITED: Final = UNVERIFIED | {_S.VERIFIED}
-"""The states in which somebody waits for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +114,6 @@ async def retry(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Op
         step = await _stored(work, interventions.retry(which, work.at, who=operator.who, why=operator.why))
         await announce_ends(work, [step])
         return step.after
-
-
-def in_the_way(which: Slice, others: Iterable[Slice]) -> str | None:
-    """Return why rows cannot be sealed anew now: others of the same time are on their way, or in their chunk. Pure."""
-    for other in others:
-        if other.id == which.id or not overlaps(other.id, which.id.start, which.id.end):
-            continue
-        if other.stage in AWAITED:
-            return f"{other.id} is {other.state}: a range goes round one slice at a time, try again when that is over"
-        if other.stage is _S.RESTORED:
-            return (
-                f"{other.id} is restored until {moment(other.restore_until)}: its rows are in the same chunk, and "
-                "would leave with these a second time; try again when it is evicted"
-            )
-    return None
 
 
 async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Operator) -> Released:

@@ -1,11 +1,12 @@
-"""Why a slice is still in the database: one sentence for each state, with what to do. Pure."""
+"""Why a slice is still in the database, or cannot be sealed: one sentence for each state, with what to do. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from tidemill.domain.archive import ArchiveState
-from tidemill.retention.slices import Slice
+from tidemill.retention.slices import AWAITED, Slice, overlaps
 
 _S = ArchiveState
 
@@ -49,3 +50,18 @@ def lasted(time: timedelta) -> str:
 def moment(at: datetime | None) -> str:
     """Return a time as people read it, to the minute, in UTC."""
     return f"{at:%Y-%m-%d %H:%M}" if at else "an unknown time"
+
+
+def in_the_way(which: Slice, others: Iterable[Slice]) -> str | None:
+    """Return why rows cannot be sealed anew now: others of the same time are on their way, or in their chunk. Pure."""
+    for other in others:
+        if other.id == which.id or not overlaps(other.id, which.id.start, which.id.end):
+            continue
+        if other.stage in AWAITED:
+            return f"{other.id} is {other.state}: a range goes round one slice at a time, try again when that is over"
+        if other.stage is _S.RESTORED:
+            return (
+                f"{other.id} is restored until {moment(other.restore_until)}: its rows are in the same chunk, and "
+                "would leave with these a second time; try again when it is evicted"
+            )
+    return None

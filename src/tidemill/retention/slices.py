@@ -19,6 +19,9 @@ UNVERIFIED: Final = frozenset(
 )
 """Sealed, and no verified copy yet: a slice may not stay there longer than `Limits.longest_seal`."""
 
+AWAITED: Final = UNVERIFIED | {ArchiveState.VERIFIED}
+"""The states in which somebody waits for an answer."""
+
 
 class Party(StrEnum):
     """Who may do something to a slice."""
@@ -174,6 +177,11 @@ class Limits:
         if self.bytes_per_s is None:
             return self.heartbeat
         return max(self.heartbeat, timedelta(seconds=10 * size_bytes / self.bytes_per_s))
+
+
+def overlaps(which: SliceId, start: datetime, end: datetime) -> bool:
+    """Return whether a slice's range shares time with a span."""
+    return which.end > start and which.start < end
 
 
 def late_name(which: SliceId) -> str:

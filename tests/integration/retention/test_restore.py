@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.archiving import TABLE, Archive
@@ -20,10 +22,11 @@ from tests.support.operating import (
     ranges,
 )
 from tidemill.app.archive_restore import scrub_one
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive import ArchiveState, Source
 from tidemill.domain.errors import CopyError, UsageError
 from tidemill.retention import operating
 from tidemill.retention.ports import Overtaken
+from tidemill.retention.slices import AWAITED, Slice
 
 
 async def test_a_range_comes_back_as_it_left(world: Archive) -> None:
@@ -90,6 +93,27 @@ async def test_a_restored_range_still_takes_no_rows_of_batches(world: Archive) -
     await world.let_pass(MONTH)
     await around(world)
     assert (await world.late(), await world.hot()) == (0, 0)
+
+
+async def test_late_rows_are_not_sealed_beside_what_came_back_in_that_moment(
+    world: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await archived(world, 2010)
+    back = (await ranges(world))[0]
+    await late_row(world)
+    look, came = type(world.store).shape, list[object]()
+
+    async def shape(store: Any, which: Slice, *more: Any) -> Any:
+        if which.source is Source.LATE and not came:
+            came.append(await bring(world, back))
+        return await look(store, which, *more)
+
+    monkeypatch.setattr(type(world.store), "shape", shape)
+    await world.settle()
+    assert len(came) == 1
+    assert (await world.states())[0] == "restored"
+    assert not AWAITED.intersection(await world.states())
+    assert await world.late() == 1, "it waits until the range is evicted"
 
 
 async def test_restored_rows_that_somebody_changed_are_set_aside(world: Archive) -> None:

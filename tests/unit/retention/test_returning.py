@@ -8,7 +8,7 @@ import pytest
 from tests.support.slices import DAY, HOLD, NOW, OTHER_ROWS, ROWS, brought_to, copy_of, moved, slice_id
 from tidemill.domain.archive import ArchiveState, Source
 from tidemill.retention import machine
-from tidemill.retention.operating import in_the_way
+from tidemill.retention.reasons import in_the_way
 from tidemill.retention.returning import leave
 from tidemill.retention.slices import PROOF_LASTS, Slice, late_name, together
 from tidemill.retention.transitions import Refused, Step

@@ -16,7 +16,7 @@ from tests.support.archive_range import RangeBounds, RangeRules
 from tests.support.archive_range_promises import WatchedRange
 from tests.support.archive_walk import histories, walk
 from tidemill.domain.archive import ArchiveState, Source
-from tidemill.retention import bringing_back, interventions, machine, operating, planning, returning
+from tidemill.retention import bringing_back, interventions, machine, planning, reasons, returning
 from tidemill.retention.returning import Leaving
 from tidemill.retention.slices import Slice, together
 from tidemill.retention.transitions import Refused, Step
@@ -116,11 +116,11 @@ def all_but(state: ArchiveState, slices: Any) -> Any:
 
 
 def retries_beside_restored(which: Slice, slices: Any) -> str | None:
-    return operating.in_the_way(which, all_but(ArchiveState.RESTORED, slices))
+    return reasons.in_the_way(which, all_but(ArchiveState.RESTORED, slices))
 
 
 def retries_beside_sealed(which: Slice, slices: Any) -> str | None:
-    return operating.in_the_way(which, all_but(ArchiveState.SEALED, slices))
+    return reasons.in_the_way(which, all_but(ArchiveState.SEALED, slices))
 
 
 def plans_without_looking(policy: Any, facts: Any, **told: Any) -> Any:
