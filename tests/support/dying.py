@@ -1,5 +1,7 @@
 """The program, killing itself as kill -9 does at a point of its work: `python -m tests.support.dying serve ...`
 
+Or one of its verbs: `python -m tests.support.dying retention ...`.
+
 The file that TIDEMILL_TEST_DIES_AT names holds the point's label while the trap is set. Nothing of this is in the
 program itself: it is patched from here.
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -67,19 +70,19 @@ def _transitions() -> None:
     from tidemill.storage.archive import Registry, SliceRows
     from tidemill.storage.claims import CommandDatabase
 
-    stored: list[str] = []
+    stored: dict[int, list[str]] = {}  # by connection: transactions of a process overlap
     store, unit_of_work = Registry.store, CommandDatabase.unit_of_work
 
     async def storing(self: Registry, step: Any) -> None:
         await store(self, step)
-        stored.append(step.action.value)
+        stored[id(self._borrowed)].append(step.action.value)
         die_at(f"{step.action.value}:stored")
 
     @asynccontextmanager
     async def working(self: CommandDatabase) -> AsyncIterator[Any]:
         async with unit_of_work(self) as work:
+            stored[id(work.connection)] = actions = []
             yield work
-        actions, stored[:] = list(stored), []
         for action in actions:
             die_at(f"{action}:committed")
 
@@ -134,8 +137,9 @@ def main() -> None:
     from tidemill.__main__ import main as program
 
     _transitions()
-    _service()
-    _archiver()
+    if "serve" in sys.argv:
+        _service()
+        _archiver()
     program()
 
 

@@ -1,4 +1,4 @@
-"""kill -9 of the service and of the archiver at every step of a slice: it goes on, with one copy, and nothing is lost.
+"""kill -9 of the service, the archiver and an operator's calls at every step of a slice: it goes on, nothing is lost.
 
 By default a few of the points. `TIDEMILL_ARCHIVE_KILLS` lists others with commas between, or is `full` for all of
 them. `-s` shows how long each took to mend.
@@ -13,30 +13,39 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import make_deployment
 from tests.support.archiving import THAW
-from tests.support.dying import FREEZE, LABEL_FILE
-from tests.support.journeys import Deployment, Worker, assert_dense
+from tests.support.doomed import CONVERGES_S, ROWS, STEPS, Doomed
+from tests.support.dying import FREEZE
+from tests.support.journeys import assert_dense
+from tests.support.operating import flip
 from tests.support.siege import account
 from tests.support.waiting import eventually_blocking
 from tidemill.devstack import Stack
 from tidemill.domain.archival import archival_topics
+from tidemill.retention.transitions import TRANSITIONS, Action
 
-ROOT = Path(__file__).parents[2]
-ROWS = 40
-CONVERGES_S = 90.0
+ON_THE_WAY = (
+    Action.CHOOSE,
+    Action.SEAL,
+    Action.MEASURE,
+    Action.REQUEST,
+    Action.HEARTBEAT,
+    Action.CONFIRM,
+    Action.VERIFY,
+    Action.DROP,
+)
+"""What is done to every slice that leaves; what is done to others is in `STORIES`."""
 
-STEPS = ("seal", "measure", "request", "heartbeat", "confirm", "verify", "drop")
 POINTS = (
-    ("retention", "choose:stored"),
-    *(("retention", f"{step}:{when}") for step in STEPS for when in ("stored", "committed")),
+    *(("retention", f"{action}:{when}") for action in ON_THE_WAY for when in STEPS),
     ("retention", "event:to be published"),
     ("retention", "event:published"),
     ("retention", "copy:to be read"),
@@ -60,68 +69,154 @@ SAMPLE = (
     ("archiver", "file:in place"),
     ("archiver", "answer:sent"),
 )
-WANTED = os.environ.get("TIDEMILL_ARCHIVE_KILLS", "")
-FULL = WANTED == "full"
-CHOSEN = POINTS if FULL else tuple(each for each in POINTS if each[1] in WANTED.split(",")) or SAMPLE
-
-_FILL = """
-insert into public.market_data (time, symbol, price, source, command_id)
-select make_timestamptz({year}, 1, 5, 0, 0, 0, 'UTC') + i * interval '1 day', 'S' || i % 3, i / 7.0, 'kills',
-       gen_random_uuid()
-from generate_series(1, {rows}) i
-"""
-_STATES = "select state from tm.archive where extract(year from range_start + interval '30 days') = $1"
 _DROPS = """
 select count(*) as drops, count(distinct (table_name, range_start, generation)) as slices
 from tm.archive_trail where after = 'dropped' and before = 'verified'
 """
 
 
-@dataclass
-class Doomed:
-    """A deployment whose archive processes die where a trap is set."""
+# --- what is done to some slices only: each is killed before its commit and behind it, then the slice leaves ---
 
-    deployment: Deployment
-    lake: Path
-    trap: Path
-    workers: dict[str, Worker] = field(default_factory=dict)
-    year: int = 1980
-    every_s: str = "0.3"
 
-    def start(self, process: str) -> None:
-        environment = {
-            "module": "tests.support.dying",
-            "PYTHONPATH": str(ROOT),
-            LABEL_FILE: str(self.trap),
-            "TIDEMILL_RETENTION_EVERY_S": self.every_s,
-            "TIDEMILL_RETENTION_AS_OF": "2026-01-01T00:00:00Z",  # which takes no chunk for one that is written to
-        }
-        self.workers[process] = self.deployment.launch(process, **environment)
+@dataclass(frozen=True)
+class Story:
+    """How a chunk comes to transitions that most never see. `kills`: all of them that it kills, twice each."""
 
-    def fill(self) -> None:
-        """Make a chunk that is to leave."""
-        self.year += 1
-        self.write()
+    kills: tuple[Action, ...]
+    tell: Callable[[Doomed], None]
 
-    def write(self, rows: int = ROWS) -> None:
-        self.deployment.installation.execute(_FILL.format(year=self.year, rows=rows))
+    @property
+    def labels(self) -> list[str]:
+        """The points where somebody dies, in order."""
+        return [f"{action}:{when}" for action in self.kills for when in STEPS]
 
-    def await_death(self, process: str) -> None:
-        worker = self.workers[process]
-        eventually_blocking(lambda: worker.process.poll() is not None, CONVERGES_S, f"{process} to die")
-        assert worker.process.returncode == -9, worker.log.read_text()[-3000:]
-        assert not self.trap.exists()
 
-    def await_dropped(self) -> None:
-        """Wait until the chunk has left, and every slice of its range with it."""
+def an_operator_thinks_again(doomed: Doomed) -> None:
+    """A chunk is held, let go and given up while no archiver is there; its late row goes back where it belongs."""
+    doomed.stop("archiver")
+    doomed.fill()
+    doomed.await_state("requested")
+    doomed.write_late()
+    doomed.operator_dies_at(Action.HOLD, "hold", *doomed.span, "--reason", "kills")
+    assert doomed.states() == {"held"}
+    doomed.operator_dies_at(Action.LET_GO, "release", "--hold", *doomed.span, "--reason", "kills")
+    assert doomed.states() == {"requested"}
+    assert doomed.counted() == (ROWS, 1)
+    doomed.operator_dies_at(Action.RELEASE, "release", doomed.time, "--reason", "kills")
+    assert doomed.states() == {"aborted"}
+    assert doomed.counted() == (ROWS + 1, 0)
+    doomed.start("archiver")
+    doomed.let_rest()
+    doomed.await_dropped()
 
-        def gone() -> bool:
-            states = {row["state"] for row in self.deployment.installation.fetch(_STATES, self.year)}
-            assert "aborted" not in states
-            assert "quarantined" not in states
-            return states == {"dropped"}
 
-        eventually_blocking(gone, CONVERGES_S, f"the chunk of {self.year} to leave")
+def nobody_answers(doomed: Doomed) -> None:
+    """The service gives a chunk up by itself."""
+    doomed.stop("archiver")
+    doomed.fill()
+    doomed.await_state("requested")
+    doomed.write_late()
+    doomed.service_dies_at(Action.GIVE_UP, lambda: doomed.let_pass("sealed_at"))
+    doomed.await_state("aborted")
+    assert doomed.counted() == (ROWS + 1, 0)
+    doomed.start("archiver")
+    doomed.let_rest()
+    doomed.await_dropped()
+
+
+def the_disk_is_full(doomed: Doomed) -> None:
+    """The archiver fails, and is asked again."""
+    away = doomed.lake.rename(doomed.lake.with_name("away"))
+    doomed.lake.touch()
+    doomed.service_dies_at(Action.FAIL, doomed.fill)
+    doomed.await_failure()
+    doomed.lake.unlink()
+    away.rename(doomed.lake)
+    doomed.service_dies_at(Action.REQUEST_AGAIN, lambda: doomed.let_pass("deadline"))
+    doomed.await_dropped()
+
+
+def no_copy_can_hold_a_value(doomed: Doomed) -> None:
+    """Somebody mends it a day later."""
+    execute = doomed.deployment.installation.execute
+    execute(
+        "alter table public.market_data add column seen timestamptz default 'infinity'",
+        "call tm.prepare_late('public.market_data')",
+    )
+    doomed.service_dies_at(Action.REFUSE, doomed.fill)
+    doomed.await_state("aborted")
+    execute("update public.market_data set seen = null")
+    doomed.let_rest()
+    doomed.await_dropped()
+
+
+def a_copy_rots(doomed: Doomed) -> None:
+    """It is set aside when it is read back, until an operator has it made anew."""
+    doomed.set_trap("confirm:committed")
+    doomed.fill()
+    doomed.await_death("retention")
+    flip(doomed.files()[-1])
+    doomed.service_dies_at(Action.QUARANTINE, doomed.start_service)
+    doomed.await_state("quarantined")
+    doomed.operator_dies_at(Action.RETRY, "retry", doomed.time, "--reason", "kills")
+    doomed.await_dropped()
+
+
+def rows_come_back_and_leave(doomed: Doomed) -> None:
+    """The service drops what was restored when its time is over, for the copy that is there."""
+    doomed.fill()
+    doomed.await_dropped()
+    hot, _ = doomed.counted()
+    doomed.operator_dies_at(Action.RESTORE, "restore", *doomed.span, "--days", "1", "--yes")
+    assert doomed.counted() == (hot + ROWS, 0)
+    doomed.service_dies_at(Action.EVICT, lambda: doomed.let_pass("restore_until"))
+    doomed.await_dropped()
+
+
+def rows_come_back_and_change(doomed: Doomed) -> None:
+    """Somebody writes to what was restored: it is set aside, and leaves by a copy of its own."""
+    doomed.fill()
+    doomed.await_dropped()
+    doomed.order("restore", *doomed.span, "--days", "1", "--yes")
+    doomed.deployment.installation.execute(THAW)
+    doomed.write(1)
+    doomed.service_dies_at(Action.SPOIL, lambda: doomed.let_pass("restore_until"))
+    doomed.await_state("quarantined")
+    doomed.order("retry", doomed.time, "--reason", "kills")
+    doomed.dropped += 1
+    doomed.await_dropped()
+
+
+def a_stranger_writes_behind_the_verification(doomed: Doomed) -> None:
+    """The service is dead meanwhile; then it sees that the chunk changed: never a drop of it."""
+    doomed.set_trap("verify:committed")
+    doomed.fill()
+    doomed.await_death("retention")
+    doomed.deployment.installation.execute(THAW)
+    doomed.write(1)
+    doomed.service_dies_at(Action.RESEAL, doomed.start_service)
+    doomed.await_dropped()
+
+
+STORIES = (
+    Story((Action.HOLD, Action.LET_GO, Action.RELEASE), an_operator_thinks_again),
+    Story((Action.RESTORE, Action.EVICT), rows_come_back_and_leave),
+    Story((Action.RESEAL,), a_stranger_writes_behind_the_verification),
+    Story((Action.GIVE_UP,), nobody_answers),
+    Story((Action.FAIL, Action.REQUEST_AGAIN), the_disk_is_full),
+    Story((Action.QUARANTINE, Action.RETRY), a_copy_rots),
+    Story((Action.SPOIL,), rows_come_back_and_change),
+    Story((Action.REFUSE,), no_copy_can_hold_a_value),
+)
+STORIES_OF_THE_SAMPLE = STORIES[:1]
+
+WANTED = os.environ.get("TIDEMILL_ARCHIVE_KILLS", "")
+FULL = WANTED == "full"
+NAMED = set(WANTED.split(","))
+CHOSEN = POINTS if FULL else tuple(each for each in POINTS if each[1] in NAMED)
+TOLD = STORIES if FULL else tuple(each for each in STORIES if NAMED & set(each.labels))
+if not CHOSEN and not TOLD:
+    CHOSEN, TOLD = SAMPLE, STORIES_OF_THE_SAMPLE
 
 
 @pytest.fixture
@@ -140,15 +235,15 @@ def ending() -> Iterator[ExitStack]:
         yield stack
 
 
-def assert_all_well(doomed: Doomed, rows: int, drops: int) -> None:
+def assert_all_well(doomed: Doomed) -> None:
     """One copy of every row, and no row in the database; every event once, in order, none left out."""
     installation = doomed.deployment.installation
     written = asyncio.run(account(installation.database, doomed.lake))
     assert (sum(written.hot.values()), sum(written.late.values())) == (0, 0)
-    assert len(written.cold) == rows
+    assert len(written.cold) == doomed.rows
     assert set(written.cold.values()) == {1}, "a row is in the lake twice"
     (done,) = installation.fetch(_DROPS)
-    assert (done["drops"], done["slices"]) == (drops, drops)
+    assert (done["drops"], done["slices"]) == (doomed.dropped, doomed.slices)
     assert not list(doomed.lake.rglob(".*.tmp*")), "half a file is left behind"
     events = doomed.deployment.client.read(archival_topics(prefix=installation.prefix).events)
     assert_dense(events)
@@ -164,6 +259,14 @@ def assert_files_as_verified(doomed: Doomed) -> None:
             assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sha256
 
 
+def test_every_action_of_the_table_has_its_points() -> None:
+    """A transition that nobody kills is one of which nobody knows what becomes of it."""
+    killed = {label for _, label in POINTS} | {label for story in STORIES for label in story.labels}
+    every = {f"{action}:{when}" for _, action, _, _ in TRANSITIONS for when in STEPS}
+    assert not every - killed
+    assert set(Action) == {action for _, action, _, _ in TRANSITIONS}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_answer_is_acted_upon_at_once(doomed: Doomed) -> None:
@@ -174,7 +277,7 @@ def test_every_answer_is_acted_upon_at_once(doomed: Doomed) -> None:
     doomed.start("archiver")
     doomed.start("retention")
     doomed.await_dropped()
-    assert_all_well(doomed, 4 * ROWS, 4)
+    assert_all_well(doomed)
 
 
 @pytest.mark.slow
@@ -183,15 +286,25 @@ def test_the_archive_goes_on_after_kill_9_at_any_point(doomed: Doomed) -> None:
     doomed.start("archiver")
     doomed.start("retention")
     for process, label in CHOSEN:
-        doomed.trap.write_text(label)
+        doomed.set_trap(label)
         doomed.fill()
         doomed.await_death(process)
         began = time.monotonic()
         doomed.start(process)
         doomed.await_dropped()
-        sys.stdout.write(f"{process} at {label}: mended within {time.monotonic() - began:.1f} s\n")
-        sys.stdout.flush()
-    assert_all_well(doomed, ROWS * len(CHOSEN), len(CHOSEN))
+        tell(f"{process} at {label}: mended within {time.monotonic() - began:.1f} s")
+    for story in TOLD:
+        before, began = len(doomed.killed), time.monotonic()
+        story.tell(doomed)
+        assert doomed.killed[before:] == story.labels
+        name = story.tell.__name__.replace("_", " ")
+        tell(f"{name}, killed at {', '.join(story.labels)}: {time.monotonic() - began:.1f} s")
+    assert_all_well(doomed)
+
+
+def tell(what: str) -> None:
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
 
 
 @pytest.mark.slow
@@ -210,7 +323,7 @@ def test_who_was_frozen_and_replaced_changes_nothing_when_it_wakes(
     doomed.start("archiver")
     doomed.start("retention")
     frozen = doomed.workers[process]
-    doomed.trap.write_text(f"{FREEZE}{label}")
+    doomed.set_trap(f"{FREEZE}{label}")
     doomed.fill()
     eventually_blocking(lambda: not doomed.trap.exists(), CONVERGES_S, f"{process} to freeze")
     doomed.start(process)
@@ -218,25 +331,5 @@ def test_who_was_frozen_and_replaced_changes_nothing_when_it_wakes(
     frozen.thaw()
     doomed.fill()
     doomed.await_dropped()
-    assert_all_well(doomed, 2 * ROWS, 2)
+    assert_all_well(doomed)
     assert_files_as_verified(doomed)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("when", ["stored", "committed"] if FULL else ["stored"])
-def test_a_stranger_writes_while_the_service_is_dead(doomed: Doomed, when: str) -> None:
-    """It dies behind the verification, comes back, sees that the chunk changed, dies over that: never a drop of it."""
-    doomed.start("archiver")
-    doomed.start("retention")
-    doomed.trap.write_text("verify:committed")
-    doomed.fill()
-    doomed.await_death("retention")
-    doomed.deployment.installation.execute(THAW)
-    doomed.write(1)
-    doomed.trap.write_text(f"reseal:{when}")
-    doomed.start("retention")
-    doomed.await_death("retention")
-    doomed.start("retention")
-    doomed.await_dropped()
-    assert_all_well(doomed, ROWS + 1, 1)
