@@ -81,7 +81,8 @@ def _transitions() -> None:
     @asynccontextmanager
     async def working(self: CommandDatabase) -> AsyncIterator[Any]:
         async with unit_of_work(self) as work:
-            stored[id(work.connection)] = actions = []
+            actions: list[str] = []
+            stored[id(work.connection)] = actions
             yield work
         for action in actions:
             die_at(f"{action}:committed")

@@ -36,6 +36,7 @@ from tidemill.retention.keeper import Round
 from tidemill.retention.slices import Slice
 from tidemill.storage.chunk_reader import DatabaseChunks
 from tidemill.storage.claims import CommandDatabase
+from tidemill.storage.pool import close_pool, create_pool
 
 FIRST_DAY = datetime(2010, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -51,23 +52,31 @@ _INSERT = """
 insert into public.market_data (time, symbol, price, source, command_id) values ($1, $2, $3, 'foreign', $4)
 """
 _SYMBOLS = [f"S{number}" for number in range(40)]
-_WAITERS = """
-select 1 from pg_locks join pg_stat_activity using (pid)
-where datname = current_database() and application_name = 'test' and not granted
+_KEEPER = "keeper"
+_WAITS_FOR = """
+select 1 from pg_stat_activity
+where datname = current_database() and application_name = $1 and $2::int = any(pg_blocking_pids(pid))
 """
 
 
 @dataclass
 class Siege:
-    """An archive whose table has a chunk per day, and what its writers were promised."""
+    """An archive whose table has a chunk per day, and what its writers were promised.
+
+    `keeping`: the same archive, on connections that only the keeper has. `met`: by kind of cycle, how often one of them
+    was seen waiting for the stranger; `turned_away`: how often he could not write at all, since the chunk was frozen.
+    """
 
     world: Archive
+    keeping: Archive
     random: Random
     day: int = 0
     acknowledged: list[str] = field(default_factory=list)
     late: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     troubles: Counter[str] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
+    turned_away: Counter[str] = field(default_factory=Counter)
     rounds: int = 0
     _answered: set[tuple[str, int]] = field(default_factory=set)
     _turns: Counter[str] = field(default_factory=Counter)
@@ -154,7 +163,7 @@ class Siege:
     async def round(self) -> Round:
         """Do what is due once, for ages that are counted to the end of yesterday; then what an archiver does."""
         as_of = self.at(self.day, 0) + self.world.policy.after
-        keeper = self.world.keeper
+        keeper = self.keeping.keeper
         keeper._as_of = as_of
         done = await keeper.round()
         self.rounds += 1
@@ -212,8 +221,8 @@ class Siege:
     # --- one cycle each ---
 
     @asynccontextmanager
-    async def holding(self, day: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Open a stranger's transaction with a row of that day; `await commit()` ends it."""
+    async def holding(self, day: int) -> AsyncIterator[tuple[int, Callable[[], Awaitable[None]]]]:
+        """Open a stranger's transaction with a row of that day; return his backend, and what commits."""
         connection = await asyncpg.connect(self.world.database)
         command_id = str(uuid4())
         transaction = connection.transaction()
@@ -225,15 +234,11 @@ class Siege:
         try:
             await transaction.start()
             await connection.execute(_INSERT, self.at(day), "HOLDER", 2.5, command_id)
-            yield commit
+            yield connection.get_server_pid(), commit
         finally:
             await connection.close()
 
-    async def waits(self) -> bool:
-        """Tell whether the keeper waits for a lock."""
-        return bool(await self.world.pool.fetch(_WAITERS))
-
-    async def meets(self, day: int, *, within: bool) -> None:
+    async def meets(self, kind: str, day: int, *, within: bool) -> None:
         """Have a round meet a stranger's open transaction, which commits while the round waits or behind it.
 
         Where the chunk is frozen he is turned away instead.
@@ -243,21 +248,26 @@ class Siege:
             with pytest.raises(asyncpg.FeatureNotSupportedError, match="frozen chunk"):
                 async with self.holding(day):
                     pass
-            self.refused["stranger"] += 1
+            self.turned_away[kind] += 1
             return
-        async with self.holding(day) as commit:
+        async with self.holding(day) as (stranger, commit):
             going = asyncio.create_task(self.round())
-            if within:
-                await eventually(lambda: self._waits_or_over(going), 30, "the archive to wait")
-                await commit()
-                await going
-            else:
+            waited = await self._waits_for(stranger, going)
+            self.met[kind] += waited
+            if not within:
                 done = await going
                 assert done.troubles, "a round went through an open transaction"
-                await commit()
+            await commit()
+            await going
 
-    async def _waits_or_over(self, going: asyncio.Task[Round]) -> bool:
-        return going.done() or await self.waits()
+    async def _waits_for(self, stranger: int, going: asyncio.Task[Round]) -> bool:
+        """Return whether a backend of the keeper's is seen waiting for the stranger's before the round is over."""
+        waiting = partial(self.world.pool.fetch, _WAITS_FOR, _KEEPER, stranger)
+
+        async def end() -> str | None:
+            return "seen" if await waiting() else "over" if going.done() else None
+
+        return await eventually(end, 30, "the archive to wait") == "seen"
 
 
 @asynccontextmanager
@@ -266,19 +276,23 @@ async def siege(world: Archive, *, seed: int) -> AsyncIterator[Siege]:
     async with world.pool.acquire() as connection:
         await connection.execute("select set_chunk_time_interval('public.market_data', interval '1 day')")
         await create_lanes(connection, STREAM)
-    made = Siege(world, Random(seed))
+    pool = await create_pool(world.database, application_name=_KEEPER, size=4)
+    made = Siege(world, replace(world, pool=pool), Random(seed))
     harnesses = [Harness(STREAM, CommandDatabase(world.pool)) for _ in range(STREAM.partitions)]
     for partition, harness in enumerate(harnesses):
         await harness.claim([partition])
-    async with asyncio.TaskGroup() as writers:
-        for number, harness in enumerate(harnesses):
-            writers.create_task(made.engine(harness, f"engine {number}"))
-        for number in range(2):
-            writers.create_task(made.foreign(f"foreign {number}"))
-        try:
-            yield made
-        finally:
-            made._over.set()
+    try:
+        async with asyncio.TaskGroup() as writers:
+            for number, harness in enumerate(harnesses):
+                writers.create_task(made.engine(harness, f"engine {number}"))
+            for number in range(2):
+                writers.create_task(made.foreign(f"foreign {number}"))
+            try:
+                yield made
+            finally:
+                made._over.set()
+    finally:
+        await close_pool(pool)
 
 
 def _kind(trouble: str) -> str:

@@ -18,35 +18,40 @@ from tidemill.domain.archive import ArchiveState
 CYCLES = int(os.environ.get("TIDEMILL_ARCHIVE_CYCLES", "10"))
 
 
-async def undisturbed(found: Siege, day: int) -> None:
+async def undisturbed(found: Siege, day: int, kind: str) -> None:
     """Nobody but the writers is in the way."""
 
 
-async def commits_while_the_seal_waits(found: Siege, day: int) -> None:
-    await found.meets(day, within=True)
+async def commits_while_the_seal_waits(found: Siege, day: int, kind: str) -> None:
+    await found.meets(kind, day, within=True)
 
 
-async def commits_after_the_seal_gave_up(found: Siege, day: int) -> None:
-    await found.meets(day, within=False)
+async def commits_after_the_seal_gave_up(found: Siege, day: int, kind: str) -> None:
+    await found.meets(kind, day, within=False)
 
 
-async def commits_while_the_drop_waits(found: Siege, day: int) -> None:
+async def commits_while_the_drop_waits(found: Siege, day: int, kind: str) -> None:
     await found.until(ArchiveState.VERIFIED, day)
-    await found.meets(day, within=True)
+    await found.meets(kind, day, within=True)
 
 
-async def commits_after_the_drop_gave_up(found: Siege, day: int) -> None:
+async def commits_after_the_drop_gave_up(found: Siege, day: int, kind: str) -> None:
     await found.until(ArchiveState.VERIFIED, day)
-    await found.meets(day, within=False)
+    await found.meets(kind, day, within=False)
 
 
-KINDS = (
-    undisturbed,
-    commits_while_the_seal_waits,
-    commits_while_the_drop_waits,
-    commits_after_the_seal_gave_up,
-    commits_after_the_drop_gave_up,
-)
+KINDS = {
+    each.__name__.replace("_", " "): each
+    for each in (
+        commits_while_the_seal_waits,
+        commits_while_the_drop_waits,
+        commits_after_the_seal_gave_up,
+        commits_after_the_drop_gave_up,
+        undisturbed,
+    )
+}
+MEETINGS = [kind for kind, cycle in KINDS.items() if cycle is not undisturbed]
+"""The kinds in which the keeper has to be seen waiting for the stranger: else they show nothing."""
 
 
 SIEGES = [min(100, CYCLES - done) for done in range(0, CYCLES, 100)]
@@ -62,7 +67,8 @@ async def test_every_acknowledged_row_is_somewhere_exactly_once(
         for cycle in range(cycles):
             day = found.day
             await found.next_day()
-            await KINDS[cycle % len(KINDS)](found, day)
+            kind = list(KINDS)[cycle % len(KINDS)]
+            await KINDS[kind](found, day, kind)
             await found.until(ArchiveState.DROPPED, day)
     midway = await account(database, world.lake)
     assert not (midway.hot + midway.late) - Counter(found.acknowledged), "doubled, or promised to nobody"
@@ -74,7 +80,12 @@ async def test_every_acknowledged_row_is_somewhere_exactly_once(
         f"{cycles} cycles, {found.rounds} rounds: {len(found.acknowledged):,} rows acknowledged ({found.late:,} late); "
         f"{sum(seen.hot.values()):,} hot, {sum(seen.cold.values()):,} cold "
         f"({sum(midway.late.values()):,} were waiting as late); "
-        f"slices {dict(slices)}; waited {dict(found.troubles)}; refused {dict(found.refused)}\n"
+        f"slices {dict(slices)}; waited {dict(found.troubles)}; refused {dict(found.refused)}; "
+        f"the keeper was seen waiting for the stranger: {dict(found.met)}; "
+        f"he was turned away: {dict(found.turned_away)}\n"
+    )
+    assert all(found.met[kind] + found.turned_away[kind] for kind in MEETINGS), (
+        "a kind of cycle without a meeting"
     )
     assert seen.total == Counter(found.acknowledged)
     assert midway.late
