@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.archiving import TABLE
-from tests.support.dying import LABEL_FILE
+from tests.support.dying import FREEZE, LABEL_FILE
 from tests.support.installation import Said
 from tests.support.journeys import Deployment, Worker
 from tests.support.siege import account
@@ -94,6 +94,15 @@ class Doomed:
         eventually_blocking(lambda: worker.process.poll() is not None, CONVERGES_S, f"{process} to die")
         assert worker.process.returncode == -signal.SIGKILL, worker.log.read_text()[-3000:]
         assert not self.trap.exists()
+
+    def freeze_at(self, label: str, process: str) -> Worker:
+        """Stop a process at the point that the newest chunk leads it to, and start another; return the frozen one."""
+        frozen = self.workers[process]
+        self.set_trap(f"{FREEZE}{label}")
+        self.fill()
+        eventually_blocking(lambda: not self.trap.exists(), CONVERGES_S, f"{process} to freeze")
+        self.start(process)
+        return frozen
 
     def service_dies_at(self, action: Action, begin: Callable[[], None]) -> None:
         """Kill the service before the commit of a step, which `begin` leads to, and behind it; start it after each."""

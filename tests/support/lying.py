@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,28 @@ def copied(world: Archive, event: ArchivalEvent) -> tuple[ArchivalConfirmation, 
         for result, pair in zip(honest.chunks, pairs, strict=True)
     ]
     return honest, copies
+
+
+class Once:
+    """A moment of an archive that is come back to, so that each lie is told of the same copies."""
+
+    def __init__(self, world: Archive) -> None:
+        """Nothing is kept before `keep`."""
+        self._world = world
+        self._saved = world.lake.with_name("saved")
+
+    async def keep(self) -> None:
+        """Keep the registry and the lake as they are now."""
+        await self._world.pool.execute("create table public.saved as table tm.archive")
+        shutil.copytree(self._world.lake, self._saved)
+
+    async def come_back(self) -> None:
+        """Put them back, whatever was said, set aside and done to files since."""
+        async with self._world.pool.acquire() as connection, connection.transaction():
+            await connection.execute("delete from tm.archive")
+            await connection.execute("insert into tm.archive select * from public.saved")
+        shutil.rmtree(self._world.lake)
+        shutil.copytree(self._saved, self._world.lake)
 
 
 # --- the lies: what each does to a copy, and what it says then ---

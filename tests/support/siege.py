@@ -292,6 +292,7 @@ async def siege(world: Archive, *, seed: int) -> AsyncIterator[Siege]:
             finally:
                 made._over.set()
     finally:
+        made.keeping = world  # nobody is in its way any more
         await close_pool(pool)
 
 
