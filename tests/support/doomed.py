@@ -66,7 +66,7 @@ class Doomed:
     @property
     def _environment(self) -> dict[str, str]:
         return {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
             LABEL_FILE: str(self.trap),
             "TIDEMILL_RETENTION_EVERY_S": self.every_s,
             "TIDEMILL_RETENTION_AS_OF": "2026-01-01T00:00:00Z",  # which takes no chunk for one that is written to

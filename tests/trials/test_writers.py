@@ -1,6 +1,6 @@
 """Writers against seals and drops: late rows, transactions that are open when the archive comes, and none lost.
 
-`TIDEMILL_ARCHIVE_CYCLES` (default 10; the trials take 200) says how many chunks leave. `-s` shows the figures.
+`TIDEMILL_ARCHIVE_CYCLES` (default 8; the trials take 200) says how many chunks leave. `-s` shows the figures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.support.archiving import Archive
 from tests.support.siege import Siege, account, siege
 from tidemill.domain.archive import ArchiveState
 
-CYCLES = int(os.environ.get("TIDEMILL_ARCHIVE_CYCLES", "10"))
+CYCLES = int(os.environ.get("TIDEMILL_ARCHIVE_CYCLES", "8"))
 
 
 async def undisturbed(found: Siege, day: int, kind: str) -> None:
