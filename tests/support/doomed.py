@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +14,11 @@ from tests.support.archiving import TABLE
 from tests.support.dying import FREEZE, LABEL_FILE
 from tests.support.installation import Said
 from tests.support.journeys import Deployment, Worker
+from tests.support.nursery import NURSERY
 from tests.support.siege import account
 from tests.support.waiting import eventually_blocking
 from tidemill.retention.transitions import Action
 
-ROOT: Final = Path(__file__).parents[2]
 ROWS: Final = 40
 CONVERGES_S: Final = 90.0
 STEPS: Final = ("stored", "committed")
@@ -66,7 +64,6 @@ class Doomed:
     @property
     def _environment(self) -> dict[str, str]:
         return {
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
             LABEL_FILE: str(self.trap),
             "TIDEMILL_RETENTION_EVERY_S": self.every_s,
             "TIDEMILL_RETENTION_AS_OF": "2026-01-01T00:00:00Z",  # which takes no chunk for one that is written to
@@ -142,16 +139,11 @@ class Doomed:
     def _order_in_vain(self, verb: str, *arguments: str) -> tuple[int, str]:
         """Call it in a process that dies; return how it ended, and what it said."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
-        ended = subprocess.run(
-            [sys.executable, "-m", "tests.support.dying", "retention", verb, TABLE, *arguments],
-            env=clean | dict(self.deployment.installation.environment) | self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=CONVERGES_S,
-            text=True,
-            check=False,
-        )
-        return ended.returncode, ended.stdout
+        whole = clean | dict(self.deployment.installation.environment) | self._environment
+        said = self.deployment.installation.folder / "in vain.log"
+        said.write_text("")
+        child = NURSERY.begin("tests.support.dying", ["retention", verb, TABLE, *arguments], whole, said)
+        return child.wait(CONVERGES_S), said.read_text()
 
     # --- rows ---
 
