@@ -46,6 +46,9 @@ STRAY_SHARE = 0.02
 
 LATE_DAYS = 3
 PAUSE_S = 0.02
+MOST_ROUNDS = 10
+"""How often a round may be over without having been seen waiting for the stranger."""
+
 STREAM = Stream.of(replace(market_data, partitions=2))
 
 _INSERT = """
@@ -251,14 +254,25 @@ class Siege:
             self.turned_away[kind] += 1
             return
         async with self.holding(day) as (stranger, commit):
-            going = asyncio.create_task(self.round())
-            waited = await self._waits_for(stranger, going)
-            self.met[kind] += waited
+            going = await self._meeting(kind, stranger)
             if not within:
                 done = await going
                 assert done.troubles, "a round went through an open transaction"
             await commit()
             await going
+
+    async def _meeting(self, kind: str, stranger: int) -> asyncio.Task[Round]:
+        """Go round until a round is seen waiting for the stranger, and return it; or the last one that was tried.
+
+        A round may be done before anybody has looked, where the machine is busy.
+        """
+        for _ in range(MOST_ROUNDS):
+            going = asyncio.create_task(self.round())
+            if await self._waits_for(stranger, going):
+                self.met[kind] += 1
+                break
+            await going
+        return going
 
     async def _waits_for(self, stranger: int, going: asyncio.Task[Round]) -> bool:
         """Return whether a backend of the keeper's is seen waiting for the stranger's before the round is over."""
