@@ -156,6 +156,10 @@ class Siege:
     async def next_day(self) -> None:
         """Write to the next day, and return when nobody writes to this one as to the present any more."""
         self.day += 1
+        await self.written()
+
+    async def written(self) -> None:
+        """Return when every writer has begun two turns from now: the first of them is done."""
         before = dict(self._turns)
         await eventually(
             lambda: all(self._turns[name] > count + 1 for name, count in before.items()), 30, "all writers"
@@ -266,12 +270,13 @@ class Siege:
 
         A round may be done before anybody has looked, where the machine is busy.
         """
+        going = asyncio.create_task(self.round())
         for _ in range(MOST_ROUNDS):
-            going = asyncio.create_task(self.round())
             if await self._waits_for(stranger, going):
                 self.met[kind] += 1
                 break
             await going
+            going = asyncio.create_task(self.round())
         return going
 
     async def _waits_for(self, stranger: int, going: asyncio.Task[Round]) -> bool:
@@ -298,9 +303,12 @@ async def siege(world: Archive, *, seed: int) -> AsyncIterator[Siege]:
     try:
         async with asyncio.TaskGroup() as writers:
             for number, harness in enumerate(harnesses):
+                made._turns[f"engine {number}"] = 0
                 writers.create_task(made.engine(harness, f"engine {number}"))
             for number in range(2):
+                made._turns[f"foreign {number}"] = 0
                 writers.create_task(made.foreign(f"foreign {number}"))
+            await made.written()  # also to the first day: else its chunk would be the stranger's alone
             try:
                 yield made
             finally:
