@@ -14,6 +14,7 @@ from tidemill.domain.archive import ArchiveState, SealMode, Source
 from tidemill.domain.errors import UsageError
 from tidemill.domain.retention import Retention
 from tidemill.retention import operating
+from tidemill.retention.obstacles import warnings
 from tidemill.retention.operating import Held, Lifted, Released
 from tidemill.retention.planning import Facts, Plan, plan
 from tidemill.retention.reasons import why_not_dropped
@@ -31,28 +32,28 @@ Span = tuple[datetime | None, datetime | None]
 
 @dataclass(frozen=True)
 class TablePlan:
-    """What leaves of a table, and what waits. `rows` are estimated by nobody: a plan counts bytes."""
+    """What leaves of a table, and what waits. `rows` are estimated by nobody: a plan counts bytes.
+
+    `warnings`: what others do to its rows.
+    """
 
     table: str
     as_of: datetime
     plan: Plan
     seal_mode: SealMode
+    warnings: tuple[str, ...] = ()
 
 
 async def plans(deployment: Deployment, table: str | None, as_of: datetime | None) -> list[TablePlan]:
     """Return what would leave now, or if it were `as_of`."""
     now = SystemClock().now()
     async with desk(rehearsal(deployment, as_of)) as at:
-        mode = await at.store.seal_mode()
-        return [
-            TablePlan(
-                policy.table_name,
-                as_of or now,
-                plan(policy, await at.store.facts(policy.table_name), as_of=as_of or now, now=now),
-                mode,
-            )
-            for policy in at.chosen(table)
-        ]
+        mode, found = await at.store.seal_mode(), []
+        for policy in at.chosen(table):
+            facts = await at.store.facts(policy.table_name)
+            intended = plan(policy, facts, as_of=as_of or now, now=now)
+            found.append(TablePlan(policy.table_name, as_of or now, intended, mode, warnings(facts)))
+        return found
 
 
 # --- status ----------------------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ class TableStatus:
 
     `oldest_seal`: since when the longest sealed slice without a verified copy is sealed. `oldest`: where the oldest
     range begins that is still in the database, restored ones apart. `late_rows`: diverted rows that are not archived
-    yet. `archived_*`: what left, restored or not.
+    yet. `archived_*`: what left, restored or not. `warnings`: what others do to its rows.
     """
 
     table: str
@@ -102,6 +103,7 @@ class TableStatus:
     late_rows: int
     notes: tuple[SliceNote, ...]
     holds: tuple[Hold, ...]
+    warnings: tuple[str, ...] = ()
 
 
 async def statuses(deployment: Deployment, table: str | None) -> list[TableStatus]:
@@ -144,6 +146,7 @@ def summary(facts: Facts, now: datetime, mode: SealMode, *, enabled: bool) -> Ta
             if each.state in _FOR_PEOPLE
         ),
         holds=facts.holds,
+        warnings=warnings(facts),
     )
 
 
@@ -231,14 +234,19 @@ async def holds(deployment: Deployment, table: str | None) -> list[Hold]:
         ]
 
 
-async def hold(deployment: Deployment, table: str, span: Span, reason: str) -> Held:
-    """Keep rows of a span from leaving. Raises `UsageError` for a span that ends before it begins."""
+async def hold(deployment: Deployment, table: str, span: Span, reason: str) -> tuple[Held, tuple[str, ...]]:
+    """Keep rows of a span from leaving; return what was done, and who could drop them all the same.
+
+    Raises:
+        UsageError: the span ends before it begins.
+    """
     by, (start, end) = operator(reason), span
     if start is not None and end is not None and end <= start:
         raise UsageError("--to must be later than --from")
     async with desk(deployment) as at:
         name = at.policy(table).table_name
-        return await at.order(lambda claim: operating.hold(at.store, claim, name, span, by))
+        held = await at.order(lambda claim: operating.hold(at.store, claim, name, span, by))
+        return held, warnings(await at.store.facts(name))
 
 
 async def lift(deployment: Deployment, table: str, span: Span, reason: str) -> Lifted:

@@ -60,6 +60,7 @@ def _plan_json(found: TablePlan) -> dict[str, object]:
         "seal": [_candidate(each) for each in found.plan.seal],
         "queued": [_candidate(each) for each in found.plan.queued],
         "waiting": found.plan.waiting,
+        "warnings": found.warnings,
     }
 
 
@@ -84,6 +85,7 @@ def _show_plan(found: TablePlan, most: int | None) -> None:
         at=found.as_of,
     )
     say("seals: " + _SEALS[found.seal_mode])
+    show_warnings(found.warnings)
     if intended.quiet_until:
         say("quiet hours: nothing is sealed before {until}", until=intended.quiet_until)
     rows = []
@@ -141,6 +143,7 @@ def show_status(found: TableStatus) -> None:
         notes = [(each.slice, each.state.value, each.since, each.why) for each in found.notes]
         print_table(("for you", "state", "since", "why"), notes)
     show_holds(found.holds)
+    show_warnings(found.warnings)
 
 
 @app.command(
@@ -173,6 +176,12 @@ def why_not_dropped(
                 (step["at"], step["before"], step["after"], step["who"], step["why"]) for step in each.trail
             ]
             print_table(("at", "from", "to", "who", "why"), rows)
+
+
+def show_warnings(warnings: Sequence[str]) -> None:
+    """Print what others do to a table's rows."""
+    for each in warnings:
+        say("[red]beware[/red]: {what}", what=each)
 
 
 def show_holds(holds: Sequence[Hold]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, progress, say
-from tidemill.cli.retention_ask import show_holds, show_status
+from tidemill.cli.retention_ask import show_holds, show_status, show_warnings
 from tidemill.cli.retention_words import (
     AnyTable,
     AsOf,
@@ -106,16 +106,18 @@ def hold(
         return
     if table is None:
         raise UsageError("say which TABLE is to be held, or --list what is")
-    held = finish(archive_tasks.hold(session.deployment(), table, (start, end), reason))
+    held, warnings = finish(archive_tasks.hold(session.deployment(), table, (start, end), reason))
     if as_json:
-        print_json({"hold": held.hold, "stopped": _named(held.stopped)})
+        print_json({"hold": held.hold, "stopped": _named(held.stopped), "warnings": warnings})
         return
     say(
         f"{{span}} is held; {len(held.stopped):,} slices that were on their way stand still.",
         span=_span(held.hold),
     )
+    show_warnings(warnings)
     note(
-        "Nobody but a superuser who drops chunks by hand can pass it. It ends by: tidemill retention release --hold"
+        "It binds Tidemill. The table's owner, a superuser and a retention policy of TimescaleDB's own can still drop "
+        "its chunks, unless they are frozen under a seal. It ends by: tidemill retention release --hold"
     )
 
 

@@ -24,6 +24,7 @@ from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
 from tidemill.retention import announcing, machine
 from tidemill.retention.ending import announce_ends
+from tidemill.retention.obstacles import obstacles
 from tidemill.retention.planning import Facts, needs_late_table, plan
 from tidemill.retention.ports import ArchiveStore, ArchiveWork, CopyReader, Wanted
 from tidemill.retention.reasons import in_the_way
@@ -204,9 +205,9 @@ class _Table:
 
     async def _seal(self, facts: Facts) -> None:
         """What is sealed needs a place for the rows that come too late; without one nothing else stops."""
-        if facts.late_unfit is not None and needs_late_table(self._policy, Source.CHUNK):
-            self._done.troubles.append(facts.late_unfit)
-            _log.warning(Log.ARCHIVE_WAITS, slice=facts.table, reason=facts.late_unfit)
+        for reason in obstacles(self._policy, facts):
+            self._done.troubles.append(reason)
+            _log.warning(Log.ARCHIVE_WAITS, slice=facts.table, reason=reason)
         now = self._keeper.now()
         intended = plan(self._policy, facts, as_of=self._keeper.as_of(), now=now)
         for candidate in intended.seal:

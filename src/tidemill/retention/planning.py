@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from tidemill.domain.archive import ArchiveState, SliceId, Source
 from tidemill.domain.ranges import Ranges
 from tidemill.domain.retention import LateRule, Retention
+from tidemill.retention.foreign_jobs import DropJob, Refreshes, still_refreshed, why_refreshed
 from tidemill.retention.reasons import lasted, moment, why_not_dropped
 from tidemill.retention.slices import UNVERIFIED, Hold, Slice, held, late_name
 
@@ -54,7 +55,8 @@ class LateFacts:
 class Facts:
     """All that is known of one table (`schema.table`). `registry`: whose slices these are, no other database's.
 
-    `late_unfit`: why late rows could not be kept as they are, None if they can.
+    `late_unfit`: why late rows could not be kept as they are, None if they can. `views`: continuous aggregates over the
+    table. `drop_jobs`: TimescaleDB's own retention policies on it.
     """
 
     table: str
@@ -64,6 +66,8 @@ class Facts:
     holds: tuple[Hold, ...] = ()
     registry: str = ""
     late_unfit: str | None = None
+    views: tuple[Refreshes, ...] = ()
+    drop_jobs: tuple[DropJob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +296,7 @@ def _judged(
             each.id, each.chunk, "GONE", f"{each.chunk} is not in the catalog: somebody else dropped it"
         )
     waits = _range_waits(index, each) or _time_waits(policy, each, as_of, now)
+    waits = waits or _view_waits(policy, index, each, now)
     unfit = index.facts.late_unfit
     if waits is None and unfit is not None and needs_late_table(policy, each.source):
         return Waiting(each.id, each.chunk, "LATE_TABLE", unfit)
@@ -352,6 +357,18 @@ def _time_waits(policy: Retention, each: Candidate, as_of: datetime, now: dateti
             why = f"given up at {moment(each.known.since)}, {each.known.reason or 'no reason given'}: tried again then"
             return Waiting(each.id, each.chunk, "ABORTED", why, again)
     return _quiet_waits(policy, each, now) if policy.quiet else None
+
+
+def _view_waits(policy: Retention, index: _Index, each: Candidate, now: datetime) -> Waiting | None:
+    """Return why a chunk waits for a continuous aggregate; late rows were never in the table that it reads."""
+    if each.source is Source.LATE:
+        return None
+    view = still_refreshed(index.facts.views, each.id.end, now)
+    if view is None:
+        return None
+    return Waiting(
+        each.id, each.chunk, "VIEW_REFRESHED", why_refreshed(view, policy.after), view.until(each.id.end)
+    )
 
 
 def _quiet_waits(policy: Retention, each: Candidate, now: datetime) -> Waiting | None:

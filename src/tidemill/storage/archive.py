@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from tidemill.domain.archive import ArchiveState, LakeColumn, Measured, Refusal, SealMode, SliceId, Source
 from tidemill.domain.errors import DataError
+from tidemill.retention.foreign_jobs import DropJob, Refreshes
 from tidemill.retention.planning import ChunkFacts, Facts, LateFacts
 from tidemill.retention.ports import Busy, Gone, Overtaken
 from tidemill.retention.slices import Copy, Hold, Slice, Verification
@@ -248,6 +249,8 @@ class ArchiveDatabase:
                 tuple(await registry.holds(table)),
                 await borrowed.fetchval(_SQL["registry"]),
                 late_unfit=await registry.late_unfit(table),
+                views=tuple(Refreshes(*row) for row in await borrowed.fetch(_SQL["views"], table)),
+                drop_jobs=tuple(DropJob(*row) for row in await borrowed.fetch(_SQL["drop_jobs"], table)),
             )
 
     async def shape(

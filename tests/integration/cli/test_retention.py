@@ -94,7 +94,9 @@ def test_an_unknown_table_or_time_is_named(archiving: Installation) -> None:
 
 def test_a_held_span_does_not_leave(archiving: Installation) -> None:
     held = ("--from", "2009-01-01", "--to", "2020-01-01")
-    archiving("retention", "hold", "market_data", *held, *LAW)
+    done = archiving("retention", "hold", "market_data", *held, *LAW)
+    assert "frozen under a seal" in " ".join(done.err.split()), "who can pass it is not only a superuser"
+    assert "beware" not in done.out
     assert "law suit 17" in archiving("retention", "hold", "--list").out
     done = archiving("retention", "run", "--once", "--as-of", "2014-01-01", "--json").json()
     assert (done["finished"], done["dropped"]) == (True, 0)
@@ -105,6 +107,28 @@ def test_a_held_span_does_not_leave(archiving: Installation) -> None:
     )
     assert len(lifted.json()["holds"]) == 1
     assert archiving("retention", "hold", "--list", "--json").json() == []
+
+
+def test_a_policy_of_timescaledb_that_drops_without_a_copy_is_warned_of(archiving: Installation) -> None:
+    archiving.execute(
+        """
+        insert into _timescaledb_config.bgw_job (application_name, schedule_interval, max_runtime, max_retries,
+            retry_period, proc_schema, proc_name, scheduled, hypertable_id, config)
+          select 'planted', '1 day', '0', 1, '1 day', '_timescaledb_functions', 'policy_retention', false, id,
+            '{"drop_after": "30 days"}' from _timescaledb_catalog.hypertable where table_name = 'market_data'
+        """
+    )
+    try:
+        for verb in (("plan",), ("status",), ("hold", "market_data", *LAW)):
+            assert "drops chunks of public.market_data after 30 days" in archiving("retention", *verb).out, (
+                verb
+            )
+            told = archiving("retention", *verb, "--json").json()
+            (warning,) = (told[0] if isinstance(told, list) else told)["warnings"]
+            assert "remove_retention_policy" in warning
+    finally:
+        archiving.execute("delete from _timescaledb_config.bgw_job where application_name = 'planted'")
+        archiving("retention", "release", "market_data", "--hold", "--reason", "settled")
 
 
 def test_a_run_ends_when_all_is_gone(archiving: Installation) -> None:

@@ -116,6 +116,22 @@ select to_regclass(tm.late_table($1)) is not null
 -- name: late_unfit
 select tm.late_unfit($1)
 
+-- name: views
+-- Jobs of a view are told under its materialisation's name, or under its own, as the version has it.
+select format('%I.%I', v.view_schema, v.view_name) as view,
+       case when bool_and(j.config->>'start_offset' is not null)
+         then max(now() - (now() - (j.config->>'start_offset')::interval)) end as reaches_back
+from timescaledb_information.continuous_aggregates v
+left join timescaledb_information.jobs j on j.proc_name = 'policy_refresh_continuous_aggregate'
+  and (j.hypertable_schema, j.hypertable_name) in ((v.view_schema, v.view_name),
+                                                   (v.materialization_hypertable_schema, v.materialization_hypertable_name))
+where format('%s.%s', v.hypertable_schema, v.hypertable_name) = $1 group by 1 order by 1
+
+-- name: drop_jobs
+select job_id, coalesce(config->>'drop_after', config->>'drop_created_before') as after
+from timescaledb_information.jobs
+where proc_name = 'policy_retention' and format('%s.%s', hypertable_schema, hypertable_name) = $1 order by 1
+
 -- name: shared_columns
 -- What a late row has for the hypertable; what is generated is generated again.
 select string_agg(quote_ident(h.name), ', ' order by h.attnum)

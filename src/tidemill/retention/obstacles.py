@@ -1,0 +1,24 @@
+"""What keeps a whole table from leaving, or lets it go past us, and what to do about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tidemill.domain.archive import Source
+from tidemill.domain.retention import Retention
+from tidemill.retention.foreign_jobs import drop_warning, why_refreshed
+from tidemill.retention.planning import Facts, needs_late_table
+
+
+def obstacles(policy: Retention, facts: Facts) -> Iterator[str]:
+    """Return why no chunk of a table can be sealed until somebody mends it: nothing, as a rule."""
+    if facts.late_unfit is not None and needs_late_table(policy, Source.CHUNK):
+        yield facts.late_unfit
+    for view in facts.views:
+        if view.reaches_back is None:
+            yield f"chunks of {facts.table} stay: {why_refreshed(view, policy.after)}"
+
+
+def warnings(facts: Facts) -> tuple[str, ...]:
+    """Return what others do to a table's rows that no rule of ours can stop."""
+    return tuple(drop_warning(facts.table, job) for job in facts.drop_jobs)
