@@ -59,6 +59,7 @@ def test_a_variable_is_group_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LAKE_ROOT", "lake", "=lake: expected the whole path of a folder, /..., or a URL such as s3://"),
         ("LAKE_OPTIONS", "[1]", ': expected a JSON object, {"name": "value"}'),
         ("LAKE_FORMAT", "delta", "=delta: expected parquet, iceberg"),
+        ("RETENTION_POLICIES", "7", '=7: expected {"schema.table": {"enabled": true'),
         ("ARCHIVER_MAX_BYTES_PER_SECOND", "0", "=0: expected a whole number from 1"),
         ("TOPICS_PREFIX", "Tide mill", "=Tide mill: expected lower-case words"),
         (
@@ -78,6 +79,30 @@ def test_a_bad_value_is_named_and_explained_in_one_line(
     message = refused(monkeypatch, **{name: value})
     assert message.startswith(f"TIDEMILL_{name}{expected}")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("policies", "wrong"),
+    [
+        ("7", ""),
+        ("{", ""),
+        ('{"a.b": 7}', "a.b has no object"),
+        (
+            '{"a.b": {"retention_period_days": 0}}',
+            "a.b, retention_period_days: Input should be greater than 0",
+        ),
+        ('{"a.b": {"retention_period_days": 999999999}}', "less than or equal to 365000"),
+        ('{"a.b": {"enabled": true}, "a.c": {"enabeld": false}}', "a.c, enabeld: Extra inputs"),
+        ('{"a.b": {"enabled": null}}', "a.b, enabled: "),
+    ],
+)
+def test_a_bad_policy_is_named_with_its_table_and_field(
+    monkeypatch: pytest.MonkeyPatch, policies: str, wrong: str
+) -> None:
+    message = refused(monkeypatch, RETENTION_POLICIES=policies)
+    assert message.startswith(f'TIDEMILL_RETENTION_POLICIES={policies}: expected {{"schema.table": ')
+    assert wrong in message
+    assert len(message.splitlines()) == 1
 
 
 def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

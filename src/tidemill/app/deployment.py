@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tidemill.app import archive_stream
 from tidemill.app.contexts import load_contexts
@@ -16,6 +17,7 @@ from tidemill.domain.retention import Retention
 from tidemill.domain.stream import Stream
 from tidemill.resources import schemas_dir
 from tidemill.settings import Settings
+from tidemill.settings.policies import policies_told
 
 _OUTCOME = "outcome"
 
@@ -69,13 +71,25 @@ class Deployment:
 
     @classmethod
     def of(cls, settings: Settings, contexts: tuple[Context, ...] | None = None) -> Deployment:
-        """Return the deployment with these contexts; by default the built-in ones and all plug-ins."""
+        """Return the deployment with these contexts; by default the built-in ones and all plug-ins.
+
+        Raises:
+            UsageError: a policy is set for a table that no context lets leave.
+        """
         parts = {}
-        for context in load_contexts() if contexts is None else contexts:
+        told = policies_told(settings.retention.policies)
+        for declared in load_contexts() if contexts is None else contexts:
+            context = _told(declared, told)
             stream = Stream.of(context, prefix=settings.topics.prefix)
             partitions = settings.topics.partitions or stream.partitions
             parts[context.aggregate] = Part(context, replace(stream, partitions=partitions))
-        return cls(settings, parts)
+        deployment = cls(settings, parts)
+        if unknown := told.keys() - deployment.policies.keys():
+            raise UsageError(
+                f"TIDEMILL_RETENTION_POLICIES: no context declares a retention of {', '.join(sorted(unknown))}; "
+                f"expected some of {', '.join(deployment.policies) or 'none'}"
+            )
+        return deployment
 
     def part(self, aggregate: str) -> Part:
         """Return the part of an aggregate, which may be written like its context. Raises `UsageError`."""
@@ -105,6 +119,14 @@ class Deployment:
         return frozenset(
             name for part in self.streams.values() for name in part.stream.topics.named().values()
         )
+
+
+def _told(context: Context, policies: Mapping[str, Mapping[str, Any]]) -> Context:
+    """Return the context with its retention as the settings tell it."""
+    declared = context.retention
+    if declared is None or declared.table_name not in policies:
+        return context
+    return replace(context, retention=declared.told(policies[declared.table_name]))
 
 
 def outcome_messages() -> dict[str, Message]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
@@ -13,6 +14,7 @@ from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import Message
 
 _DAY = timedelta(days=1)
+_LONGEST = 365_000 * _DAY  # a thousand years: what is added to a time must still be one
 
 
 class LateRule(StrEnum):
@@ -113,16 +115,28 @@ class Retention:
             **{name: value for name, value in told.items() if value is not None},
         )
 
+    def told(self, fields: Mapping[str, Any]) -> Retention:
+        """Return this policy with some fields of a `RetentionPolicy`; those that are not there leave it as it is.
+
+        Raises:
+            ValidationError: they are no fields of a policy.
+        """
+        own = RetentionPolicy.of(self).model_dump()
+        adjusted = self.adjusted(RetentionPolicy.model_validate(own | dict(fields)))
+        if "retention_period_days" in fields:
+            return adjusted
+        return replace(adjusted, after=self.after)  # which need not be whole days
+
 
 class RetentionPolicy(Message):
     """The specification's policy: its two fields, and optional ones of ours."""
 
     enabled: bool
-    retention_period_days: int = Field(gt=0)
-    quiet_s: float | None = Field(default=None, ge=0)
+    retention_period_days: int = Field(gt=0, le=_LONGEST.days)
+    quiet_s: float | None = Field(default=None, ge=0, le=_LONGEST.total_seconds())
     late: LateRule | None = None
     most_seals: int | None = Field(default=None, gt=0)
-    longest_seal_s: float | None = Field(default=None, gt=0)
+    longest_seal_s: float | None = Field(default=None, gt=0, le=_LONGEST.total_seconds())
     bytes_per_s: int | None = Field(default=None, gt=0)
 
     @classmethod

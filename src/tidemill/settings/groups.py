@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from tidemill.domain.errors import UsageError
+from tidemill.settings.policies import policy_text
 
 _SERVERS = re.compile(r"[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*")
 _TOPIC_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*")
@@ -351,6 +352,11 @@ class RetentionSettings(Group):
     every_s: float = Field(5.0, gt=0, le=3_600, description="pause between two looks at what is due")
     as_of: AwareDatetime | None = Field(
         None, description="the time that ages are counted to, for a rehearsal; empty: now"
+    )
+    policies: Annotated[str, AfterValidator(policy_text)] = Field(
+        "",
+        description="JSON by table, instead of what contexts declare: `enabled`, `retention_period_days`, `quiet_s`, "
+        "`late`, `most_seals`, `longest_seal_s`, `bytes_per_s`; the same for all processes",
     )
     max_bytes_per_second: Annotated[int, Field(ge=1)] | None = Field(
         None,
