@@ -23,8 +23,13 @@ MOST_GIVEN_UP: Final = 8
 _given_up: set[threading.Thread] = set()
 
 
-async def in_thread(work: Callable[[], T], *, server: str, timeout_s: float) -> T:
+async def in_thread(
+    work: Callable[[], T], *, server: str, timeout_s: float, idle_s: Callable[[], float] | None = None
+) -> T:
     """Return what `work` returns, or raise what it raises. `server`: who may keep it waiting, as in `Unavailable`.
+
+    `idle_s` tells for how long it made no progress: then it may take as long as it likes, but never `timeout_s` without
+    any.
 
     Raises:
         Unavailable: it took longer than `timeout_s`, or so many that did are hanging still that it was not begun.
@@ -41,10 +46,13 @@ async def in_thread(work: Callable[[], T], *, server: str, timeout_s: float) -> 
     thread.start()
     waiting = asyncio.wrap_future(answer)
     try:
-        await asyncio.wait({waiting}, timeout=timeout_s)
+        left_s = timeout_s
+        while left_s > 0 and not waiting.done():
+            await asyncio.wait({waiting}, timeout=left_s)
+            left_s = 0.0 if idle_s is None else timeout_s - idle_s()
         if waiting.done():
             return waiting.result()
-        raise Unavailable(server, f"no answer within {timeout_s:g} s")
+        raise Unavailable(server, f"no {'progress' if idle_s else 'answer'} within {timeout_s:g} s")
     finally:
         if not waiting.done():
             waiting.cancel()

@@ -45,6 +45,15 @@ async def test_what_hangs_is_given_up(hanging: threading.Event) -> None:
         await in_thread(hanging.wait, server="lake", timeout_s=0.05)
 
 
+async def test_what_makes_progress_may_take_longer_and_is_given_up_when_it_does_not(
+    hanging: threading.Event,
+) -> None:
+    idle_s = iter([0.0, 0.01, 0.03, 0.05])
+    with pytest.raises(Unavailable, match=r"no progress within 0\.05 s"):
+        await in_thread(hanging.wait, server="lake", timeout_s=0.05, idle_s=lambda: next(idle_s))
+    assert next(idle_s, None) is None, "it was asked until nothing moved any more"
+
+
 async def test_who_waits_can_be_cancelled_meanwhile(hanging: threading.Event) -> None:
     begun = threading.Event()
 

@@ -14,7 +14,7 @@ from tidemill.app.deployment import Deployment
 from tidemill.app.health import Probe
 from tidemill.app.lake import open_lake
 from tidemill.app.process import owner_name, run_process, step_back
-from tidemill.archiver.archiver import Archiver
+from tidemill.archiver.archiver import Archiver, Patience
 from tidemill.archiver.copying import Copier
 from tidemill.catalog.schemas import load_messages
 from tidemill.clock import SystemClock
@@ -75,6 +75,7 @@ async def archiver_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[
             clock,
             archiver_id=archiver_id(settings),
             max_bytes_per_second=settings.archiver.max_bytes_per_second,
+            patience=Patience(stall_s=settings.archiver.stall_s),
         )
 
     return [Job("archiver", make)]

@@ -11,6 +11,8 @@ import asyncio
 import time
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from tidemill.archiver.copying import Carried, Copier, Failure, result_of
@@ -22,12 +24,20 @@ from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, Archiv
 from tidemill.domain.errors import Unavailable, Unreadable, UsageError
 from tidemill.service import Health
 from tidemill.telemetry import ARCHIVER_REQUESTS, ARCHIVER_SECONDS, Log, logger
+from tidemill.threads import in_thread
 
-HEARTBEAT_S: Final = 300.0
 _LOOK_S: Final = 2.0
 _REMEMBERED: Final = 10_000
 
 _log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """`heartbeat_s`: how often we say that we work. `stall_s`: how long a copy may make no progress."""
+
+    heartbeat_s: float = 300.0
+    stall_s: float = 1_800.0
 
 
 class Archiver:
@@ -42,16 +52,16 @@ class Archiver:
         *,
         archiver_id: str,
         max_bytes_per_second: int | None = None,
-        heartbeat_s: float = HEARTBEAT_S,
+        patience: Patience | None = None,
     ) -> None:
-        """`max_bytes_per_second`: our own bound beside the request's. `heartbeat_s`: how often it says so."""
+        """`max_bytes_per_second`: our own bound beside the request's."""
         self._requests = requests
         self._replies = replies
         self._copier = copier
         self._clock = clock
         self._archiver_id = archiver_id
         self._max_bytes_per_second = max_bytes_per_second
-        self._heartbeat_s = heartbeat_s
+        self._patience = patience or Patience()
         self._answered: OrderedDict[str, int] = OrderedDict()  # event -> the last attempt that was answered
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -65,7 +75,11 @@ class Archiver:
         await self._requests.start()
 
     async def run(self) -> None:
-        """Take requests until `stop`. Raises `Unavailable` if Kafka or the registry is away."""
+        """Take requests until `stop`.
+
+        Raises:
+            Unavailable: Kafka or the registry is away; or a copy hung, and was answered as failed. Make a new one.
+        """
         self._ended.clear()
         try:
             while not self._stopping.is_set():
@@ -126,7 +140,17 @@ class Archiver:
             answer = self._failed(event, Failure.of(fault))
         else:
             await self._replies.send(self._said(event, ArchivalStatus.IN_PROGRESS))
-            answer = self._answer(event, await self._carried(incoming, planned))
+            try:
+                answer = self._answer(event, await self._carried(incoming, planned))
+            except (
+                Unavailable
+            ) as fault:  # a lake or a database that hangs: whoever asked must not wait for it
+                if self._requests.ours(incoming):
+                    await self._reply(incoming, event, self._failed(event, _stalled(fault)))
+                raise
+        await self._reply(incoming, event, answer)
+
+    async def _reply(self, incoming: Incoming, event: ArchivalEvent, answer: ArchivalConfirmation) -> None:
         try:
             await self._replies.send(answer)
         except UsageError as fault:  # thousands of files: whoever asked must ask for less at a time
@@ -145,13 +169,22 @@ class Archiver:
         )
 
     async def _carried(self, incoming: Incoming, planned: Plan) -> Carried:
-        """Have the request carried out in a thread; meanwhile say now and then that it goes on."""
+        """Have the request carried out in a thread; meanwhile say now and then that it goes on.
+
+        Raises:
+            Unavailable: it made no progress for too long, and is left to itself; or too many are that.
+        """
         rates = [rate for rate in (planned.event.max_bytes_per_second, self._max_bytes_per_second) if rate]
         pace = self._pace = Pace(min(rates, default=None))
         if self._stopping.is_set():
             raise Interrupted
-        work = asyncio.create_task(asyncio.to_thread(self._copier.carry_out, planned, pace))
-        next_beat = time.monotonic() + self._heartbeat_s
+        carry_out = partial(self._copier.carry_out, planned, pace)
+        work = asyncio.create_task(
+            in_thread(
+                carry_out, server="lake or database", timeout_s=self._patience.stall_s, idle_s=pace.idle_s
+            )
+        )
+        next_beat = time.monotonic() + self._patience.heartbeat_s
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=min(_LOOK_S, max(0.0, next_beat - time.monotonic())))
@@ -159,7 +192,7 @@ class Archiver:
                     pace.interrupt()  # somebody else has it now, and writes to the same names
                 if time.monotonic() >= next_beat and not work.done():
                     await self._beat(planned.event)
-                    next_beat = time.monotonic() + self._heartbeat_s
+                    next_beat = time.monotonic() + self._patience.heartbeat_s
             return work.result()
         finally:
             pace.interrupt()
@@ -219,6 +252,10 @@ class Archiver:
             attempt=event.attempt,
             **fields,
         )
+
+
+def _stalled(fault: Unavailable) -> Failure:
+    return Failure("STALLED", str(fault), retryable=True)
 
 
 _LEVELS: Final = {"ignored": 10, "unreadable": 30}

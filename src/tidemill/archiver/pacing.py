@@ -30,6 +30,7 @@ class Pace:
         self._monotonic_s = monotonic_s
         self._interrupted = threading.Event()
         self._free_s = 0.0
+        self._moved_s = monotonic_s()
         self.bytes_passed = 0
 
     @property
@@ -41,8 +42,13 @@ class Pace:
         """End the copy at its next batch, or in its pause."""
         self._interrupted.set()
 
+    def idle_s(self) -> float:
+        """Return for how long nothing passed; below zero in a pause of ours, which is no fault of anybody's."""
+        return self._monotonic_s() - self._moved_s
+
     def check(self) -> None:
-        """Raise `Interrupted` if the copy was told to end."""
+        """Note that the work goes on. Raises `Interrupted` if the copy was told to end."""
+        self._moved_s = self._monotonic_s()
         if self._interrupted.is_set():
             raise Interrupted
 
@@ -61,5 +67,6 @@ class Pace:
         now = self._monotonic_s()
         start = max(now, self._free_s)
         self._free_s = start + size / self._rate
+        self._moved_s = start
         if start > now and self._interrupted.wait(start - now):
             raise Interrupted

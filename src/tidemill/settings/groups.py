@@ -373,6 +373,9 @@ class ArchiverSettings(Group):
     max_bytes_per_second: Annotated[int, Field(ge=1)] | None = Field(
         None, description="the fastest that it reads, in bytes in memory; a request may ask for less"
     )
+    stall_s: float = Field(
+        1_800.0, gt=0, le=86_400, description="seconds without progress after which a copy is given up"
+    )
 
 
 class HealthSettings(Group):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from tests.fakes.archiver import MemoryConfirmations, MemoryLake, MemoryReader, MemoryRequests, Rows, measure
 from tests.support.archival import DAY, START, TABLE, chunk, request
 from tests.support.waiting import eventually
-from tidemill.archiver.archiver import Archiver
+from tidemill.archiver.archiver import Archiver, Patience
 from tidemill.archiver.copying import Copier
 from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalChunk, ArchivalStatus
@@ -334,7 +334,7 @@ class SlowReader(MemoryReader):
 
 
 async def test_it_says_now_and_then_that_it_works(scene: Scene) -> None:
-    scene.reader, scene.options = SlowReader(), {"heartbeat_s": 0.02}
+    scene.reader, scene.options = SlowReader(), {"patience": Patience(heartbeat_s=0.02)}
     scene.requests.add(request(scene.day(1)))
     async with scene.running():
         await scene.replies.until(4)
@@ -370,7 +370,7 @@ async def test_a_drain_does_not_wait_for_the_pace(scene: Scene) -> None:
 
 
 async def test_what_was_given_to_somebody_else_is_let_go(scene: Scene) -> None:
-    scene.reader, scene.options = SlowReader(), {"heartbeat_s": 0.02}
+    scene.reader, scene.options = SlowReader(), {"patience": Patience(heartbeat_s=0.02)}
     scene.requests.add(request(scene.day(1)))
     async with scene.running():
         await asyncio.to_thread(scene.reader.reading.wait, 5)
@@ -389,3 +389,57 @@ async def test_kafka_away_fails_the_service(scene: Scene) -> None:
         await asyncio.wait({work}, timeout=5)
         with pytest.raises(Unavailable):
             work.result()
+
+
+# --- what hangs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hanging(scene: Scene) -> Iterator[SlowReader]:
+    """A database that gives one batch and then nothing, and an archiver that waits a moment for it."""
+    scene.reader, scene.options = SlowReader(), {"patience": Patience(heartbeat_s=0.02, stall_s=0.2)}
+    yield scene.reader
+    scene.reader.on.set()
+
+
+async def test_a_copy_that_hangs_is_answered_as_failed_and_ends_the_service(
+    scene: Scene, hanging: SlowReader
+) -> None:
+    scene.requests.add(request(scene.day(1)))
+    async with scene.running() as work:
+        await asyncio.wait({work}, timeout=5)
+        with pytest.raises(Unavailable, match=r"no progress within 0\.2 s"):
+            work.result()
+    answer = scene.replies.sent[-1]
+    assert (answer.status, answer.error_code, answer.retryable) == (FAILED, "STALLED", True)
+    assert (scene.requests.committed, scene.lake.copies) == (1, {}), "whoever asked asks again"
+    hanging.on.set()
+    await eventually(lambda: hanging.ended, what="the thread ends at its next batch")
+    assert scene.lake.copies == {}
+    async with scene.running():
+        scene.requests.add(request(scene.day(1), attempt=2))
+        await scene.settled()
+    assert scene.said()[-1] is COMPLETED
+
+
+async def test_a_copy_that_hangs_and_is_somebody_elses_is_not_answered(
+    scene: Scene, hanging: SlowReader
+) -> None:
+    scene.requests.add(request(scene.day(1)))
+    async with scene.running() as work:
+        await asyncio.to_thread(hanging.reading.wait, 5)
+        scene.requests.taken_away = True
+        await asyncio.wait({work}, timeout=5)
+        with pytest.raises(Unavailable):
+            work.result()
+    assert set(scene.said()) == {IN_PROGRESS}
+    assert scene.requests.committed == 0
+
+
+async def test_a_slow_copy_that_goes_on_is_none_that_hangs(scene: Scene) -> None:
+    """Its pauses are longer than what would be a stall."""
+    scene.options = {"max_bytes_per_second": 500, "patience": Patience(stall_s=0.1)}
+    scene.requests.add(request(scene.day(1)))
+    async with scene.running():
+        await scene.settled()
+    assert scene.said() == [IN_PROGRESS, COMPLETED]

@@ -65,3 +65,20 @@ def test_what_is_interrupted_ends() -> None:
         list(pace.through(iter(())))
     with pytest.raises(Interrupted):
         pace.check()
+
+
+def test_what_passes_or_is_checked_is_progress_and_a_pause_is_no_stall() -> None:
+    now = [100.0]
+    pace = Pace(1_000, monotonic_s=lambda: now[0])
+    assert pace.idle_s() == 0
+    now[0] += 5
+    assert pace.idle_s() == 5
+    pace.check()
+    assert pace.idle_s() == 0
+    passing = pace.through(iter([TEN]))
+    next(passing)  # the next batch may pass in a second
+    now[0] += 0.25
+    pace.interrupt()
+    with pytest.raises(Interrupted):
+        next(pace.through(iter([TEN])))
+    assert pace.idle_s() == 0
