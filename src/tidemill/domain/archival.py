@@ -65,6 +65,7 @@ class ArchivalChunk(Message):
     min_time: datetime | None = None
     max_time: datetime | None = None
     read_sql: str | None = None
+    sealed_at: datetime | None = None
 
 
 class ArchivalEvent(Message):
@@ -89,6 +90,7 @@ class ArchivalEvent(Message):
     required_verification: str | None = None
     supersedes: tuple[str, ...] = ()
     max_bytes_per_second: int | None = None
+    deadline_at: datetime | None = None
 
 
 class ArchivalFile(Message):

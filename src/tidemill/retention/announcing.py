@@ -72,6 +72,7 @@ def request(
         required_verification="digest",
         supersedes=_superseded(slices, first.event_id or ""),
         max_bytes_per_second=policy.bytes_per_s,
+        deadline_at=min((each.deadline for each in slices if each.deadline is not None), default=None),
     )
 
 
@@ -117,4 +118,5 @@ def _chunk(which: Slice, read_sql: str | None) -> ArchivalChunk:
         min_time=sealed.min_time if sealed else None,
         max_time=sealed.max_time if sealed else None,
         read_sql=read_sql,
+        sealed_at=which.sealed_at,
     )

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Column, DateTime, MetaData, Table
 
+from tidemill.domain.archival import ArchivalStatus
 from tidemill.domain.archive import ArchiveState, SliceId, Source
 from tidemill.domain.retention import Retention
 from tidemill.retention import announcing
@@ -65,3 +66,19 @@ def request(event_id: str, superseded: Sequence[str]) -> tuple[str, ...]:
 def test_what_the_original_of_a_clone_asked_for_is_not_superseded() -> None:
     originals, own = named(ONE), named(replace(ONE, seal=2), registry="b")
     assert request(named(replace(ONE, seal=3), registry="b"), [originals, own]) == (own,)
+
+
+def test_a_request_says_since_when_rows_are_kept_and_when_it_is_sent_again() -> None:
+    soon, later = START + timedelta(minutes=15), START + timedelta(minutes=30)
+    slices = [
+        replace(ONE, event_id="a", attempt=1, sealed_at=START, deadline=later),
+        replace(ONE, event_id="a", attempt=1, sealed_at=later, deadline=soon),
+    ]
+    told = announcing.request(slices, POLICY, START, lambda _: "select 1")
+    assert told.deadline_at == soon
+    assert [each.sealed_at for each in told.chunks] == [START, later]
+
+
+def test_what_is_settled_has_no_deadline() -> None:
+    told = announcing.settled(replace(ONE, deadline=START), "a", ArchivalStatus.COMPLETED, START, None)
+    assert told.deadline_at is None
