@@ -3,71 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from tests.fakes.archiver import MemoryConfirmations, MemoryLake, MemoryReader, MemoryRequests, Rows, measure
+from tests.fakes.archiver import Rows, measure
 from tests.support.archival import DAY, START, TABLE, chunk, request
+from tests.support.archiver_scenes import Scene, SlowReader
 from tests.support.waiting import eventually
-from tidemill.archiver.archiver import Archiver, Patience
-from tidemill.archiver.copying import Copier
-from tidemill.clock import SystemClock
-from tidemill.domain.archival import ArchivalChunk, ArchivalStatus
+from tidemill.archiver.archiver import Patience
+from tidemill.domain.archival import ArchivalStatus
 from tidemill.domain.errors import Unavailable, Unreadable
 
 COMPLETED, FAILED, IN_PROGRESS = ArchivalStatus.COMPLETED, ArchivalStatus.FAILED, ArchivalStatus.IN_PROGRESS
-
-
-class Scene:
-    """An archiver between fakes, and a database with days of rows."""
-
-    def __init__(self) -> None:
-        self.requests = MemoryRequests()
-        self.replies = MemoryConfirmations()
-        self.reader: Any = MemoryReader()
-        self.lake = MemoryLake()
-        self.options: dict[str, Any] = {}
-
-    def day(self, number: int, **fields: Any) -> ArchivalChunk:
-        """A chunk whose rows the reader has, and that says so."""
-        rows = tuple((START + (number - 1) * DAY, n) for n in range(3))
-        self.reader.answers[f"select {number}"] = [Rows(rows[:2]), Rows(rows[2:])]
-        measured = measure(rows)
-        plain = {"row_count": measured.row_count, "digest": measured.digest}
-        return chunk(number, **plain | fields)
-
-    def make(self) -> Archiver:
-        return Archiver(
-            self.requests,
-            self.replies,
-            Copier(self.reader, self.lake),
-            SystemClock(),
-            archiver_id="archiver-1",
-            **self.options,
-        )
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
-        archiver = self.make()
-        await archiver.start()
-        work = asyncio.create_task(archiver.run())
-        try:
-            yield work
-        finally:
-            await archiver.stop()
-            await asyncio.wait({work}, timeout=5)
-            assert work.done()
-
-    async def settled(self) -> None:
-        """All records are done."""
-        await eventually(lambda: self.requests.committed == len(self.requests.log), what="all done")
-
-    def said(self) -> list[ArchivalStatus]:
-        return [each.status for each in self.replies.sent]
 
 
 @pytest.fixture
@@ -317,22 +265,6 @@ async def test_an_answer_that_no_topic_takes_is_a_failure(scene: Scene) -> None:
 # --- while it copies -------------------------------------------------------------------------------------------------
 
 
-class SlowReader(MemoryReader):
-    """Gives one batch, then waits to be let on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.on = threading.Event()
-        self.reading = threading.Event()
-
-    def read(self, read_sql: str, batch_bytes: int | None = None) -> Generator[Rows, None, None]:
-        batches = super().read(read_sql, batch_bytes)
-        yield next(batches)
-        self.reading.set()
-        assert self.on.wait(10)
-        yield from batches
-
-
 async def test_it_says_now_and_then_that_it_works(scene: Scene) -> None:
     scene.reader, scene.options = SlowReader(), {"patience": Patience(heartbeat_s=0.02)}
     scene.requests.add(request(scene.day(1)))
@@ -389,57 +321,3 @@ async def test_kafka_away_fails_the_service(scene: Scene) -> None:
         await asyncio.wait({work}, timeout=5)
         with pytest.raises(Unavailable):
             work.result()
-
-
-# --- what hangs ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hanging(scene: Scene) -> Iterator[SlowReader]:
-    """A database that gives one batch and then nothing, and an archiver that waits a moment for it."""
-    scene.reader, scene.options = SlowReader(), {"patience": Patience(heartbeat_s=0.02, stall_s=0.2)}
-    yield scene.reader
-    scene.reader.on.set()
-
-
-async def test_a_copy_that_hangs_is_answered_as_failed_and_ends_the_service(
-    scene: Scene, hanging: SlowReader
-) -> None:
-    scene.requests.add(request(scene.day(1)))
-    async with scene.running() as work:
-        await asyncio.wait({work}, timeout=5)
-        with pytest.raises(Unavailable, match=r"no progress within 0\.2 s"):
-            work.result()
-    answer = scene.replies.sent[-1]
-    assert (answer.status, answer.error_code, answer.retryable) == (FAILED, "STALLED", True)
-    assert (scene.requests.committed, scene.lake.copies) == (1, {}), "whoever asked asks again"
-    hanging.on.set()
-    await eventually(lambda: hanging.ended, what="the thread ends at its next batch")
-    assert scene.lake.copies == {}
-    async with scene.running():
-        scene.requests.add(request(scene.day(1), attempt=2))
-        await scene.settled()
-    assert scene.said()[-1] is COMPLETED
-
-
-async def test_a_copy_that_hangs_and_is_somebody_elses_is_not_answered(
-    scene: Scene, hanging: SlowReader
-) -> None:
-    scene.requests.add(request(scene.day(1)))
-    async with scene.running() as work:
-        await asyncio.to_thread(hanging.reading.wait, 5)
-        scene.requests.taken_away = True
-        await asyncio.wait({work}, timeout=5)
-        with pytest.raises(Unavailable):
-            work.result()
-    assert set(scene.said()) == {IN_PROGRESS}
-    assert scene.requests.committed == 0
-
-
-async def test_a_slow_copy_that_goes_on_is_none_that_hangs(scene: Scene) -> None:
-    """Its pauses are longer than what would be a stall."""
-    scene.options = {"max_bytes_per_second": 500, "patience": Patience(stall_s=0.1)}
-    scene.requests.add(request(scene.day(1)))
-    async with scene.running():
-        await scene.settled()
-    assert scene.said() == [IN_PROGRESS, COMPLETED]
