@@ -3,11 +3,13 @@
 What an event brought is committed once, in one transaction: the files, those of superseded copies out, and a property
 of the table that names the event's slices. The property is looked up before each try, since a commit whose answer was
 lost may be there all the same, and snapshots, which say it too, expire. After an unknown result nothing is deleted.
+Properties are part of all metadata, so those of old ranges are taken away, as long as the table's files say the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC
 from pathlib import PurePosixPath
@@ -39,7 +41,14 @@ COMMITTED: Final = "tidemill.archived."
 SUMMARY: Final = "tidemill.archival.event-id"
 """The same in the summary of the snapshot, for people."""
 
+PRUNED: Final = "tidemill.archived-pruned"
+"""Set once such properties were taken away: from then on, files tell of events without one."""
+
+KEPT: Final = 200
+"""How many events keep their property at least: those of the latest ranges."""
+
 _TRIES: Final = 5
+_NAMED: Final = re.compile(r"(?P<slice>\w+Z-g\d+)-(?P<event>.+)")
 _TABLE: Final = {
     "format-version": "2",
     "commit.retry.num-retries": "0",  # the look-up between two tries is ours
@@ -160,7 +169,11 @@ class IcebergLake:
             paths = [_as_url(file.path) for copy in copies.values() for file in copy.files]
             if paths:
                 transaction.add_files(paths, snapshot_properties=summary)
-            transaction.set_properties({COMMITTED + event_id: " ".join(done)})
+            told = _forgotten(table, superseded) | {COMMITTED + event_id: " ".join(done)}
+            if old := _prunable(table, {event_id, *superseded}):
+                transaction.remove_properties(*(COMMITTED + each for each in old))
+                told[PRUNED] = "true"
+            transaction.set_properties(told)
 
     def _leave_out(
         self,
@@ -221,8 +234,34 @@ def strays(catalog: Catalog, table: str, paths: Sequence[str]) -> list[str]:
 
 
 def committed(table: Table, event_id: str) -> frozenset[str]:
-    """Return the names of the slices that were committed for an event."""
-    return frozenset(table.properties.get(COMMITTED + event_id, "").split())
+    """Return the names of the slices that were committed for an event, as its property says, or else the files."""
+    told = table.properties.get(COMMITTED + event_id)
+    if told is not None or PRUNED not in table.properties:
+        return frozenset((told or "").split())
+    named = (_NAMED.fullmatch(_stem(file.file_path)) for file in _data_files(table))
+    return frozenset(each["slice"] for each in named if each is not None and each["event"] == event_id)
+
+
+def _forgotten(table: Table, superseded: Sequence[str]) -> dict[str, str]:
+    """Return the properties of events whose files are about to go, and without them all that is known."""
+    names = {COMMITTED + earlier: " ".join(sorted(committed(table, earlier))) for earlier in superseded}
+    return {key: told for key, told in names.items() if told and key not in table.properties}
+
+
+def _prunable(table: Table, in_use: Collection[str]) -> list[str]:
+    """Return the events whose properties may go: not among the latest, and each slice has its files in the table.
+
+    A superseded copy's files are out of the table, and a slice without rows has none: their properties stay.
+    """
+    known = {
+        name.removeprefix(COMMITTED): value.split()
+        for name, value in table.properties.items()
+        if name.startswith(COMMITTED)
+    }
+    oldest = sorted(known, key=lambda event: max(known[event], default=""))
+    beyond = [event for event in oldest[: max(len(oldest) - KEPT, 0)] if event not in in_use]
+    stems = {_stem(file.file_path) for file in _data_files(table)} if beyond else set()
+    return [event for event in beyond if stems.issuperset(f"{name}-{event}" for name in known[event])]
 
 
 def name_of(slice_: SliceId) -> str:

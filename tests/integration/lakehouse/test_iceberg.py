@@ -16,7 +16,8 @@ from tests.support.archival import DAY, START, TABLE
 from tests.support.databases import execute
 from tidemill.domain.archive import LakeColumn, LakeType, SliceId
 from tidemill.domain.errors import CopyStands, Unavailable, UsageError
-from tidemill.lakehouse.iceberg import IcebergLake, open_catalog, strays
+from tidemill.lakehouse import iceberg
+from tidemill.lakehouse.iceberg import COMMITTED, IcebergLake, committed, name_of, open_catalog, strays
 
 COLUMNS = (
     LakeColumn("time", "timestamp with time zone", LakeType.INSTANT, nullable=False),
@@ -116,6 +117,75 @@ def test_a_commit_is_known_when_its_snapshot_is_gone(catalog: Catalog, lake: Ice
     lake.publish(TABLE, "one", {DAY_ONE: first}, ())
     assert rows(catalog) == 4
     assert len(catalog.load_table(NAME).snapshots()) == 1
+
+
+# --- what is known of old events ------------------------------------------------------------------------------------
+
+
+def days(count: int) -> list[SliceId]:
+    return [SliceId(TABLE, START + number * DAY, START + (number + 1) * DAY) for number in range(count)]
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch, lake: IcebergLake) -> IcebergLake:
+    """Five days, each with an event, of which the table remembers two."""
+    monkeypatch.setattr(iceberg, "KEPT", 2)
+    for number, day in enumerate(days(5)):
+        lake.publish(TABLE, f"event-{number}", {day: written(lake, day, f"event-{number}")}, ())
+    return lake
+
+
+def told(catalog: Catalog) -> set[str]:
+    properties = catalog.load_table(NAME).properties
+    return {name.removeprefix(COMMITTED) for name in properties if name.startswith(COMMITTED)}
+
+
+def test_events_of_old_ranges_leave_the_properties(catalog: Catalog, brief: IcebergLake) -> None:
+    assert told(catalog) == {"event-2", "event-3", "event-4"}, "two, and the one that came last"
+
+
+def test_an_event_without_its_property_is_known_by_its_files(catalog: Catalog, brief: IcebergLake) -> None:
+    first = days(1)[0]
+    table = catalog.load_table(NAME)
+    assert committed(table, "event-0") == {name_of(first)}
+    assert committed(table, "0") == committed(table, "event-9") == frozenset()
+    found = brief.find(first, "event-0")
+    assert found is not None
+    place = brief.publish(TABLE, "event-0", {first: found}, ())
+    assert (rows(catalog), place.snapshot_id) == (10, table.metadata.current_snapshot_id), "nothing was done"
+    Path(found.files[0].path).write_bytes(b"damaged")
+    with pytest.raises(CopyStands):
+        written(brief, first, "event-0")
+
+
+def test_what_the_files_do_not_say_stays_in_the_properties(catalog: Catalog, brief: IcebergLake) -> None:
+    """A copy that was replaced, and one without rows: their events, read again, must change nothing."""
+    last = days(7)[5:]
+    empty = brief.write(last[0], "empty", COLUMNS, "time", [])
+    brief.publish(TABLE, "empty", {last[0]: empty}, ())
+    old = brief.find(days(5)[4], "event-4")
+    assert old is not None
+    again = written(brief, days(5)[4], "again")
+    brief.publish(TABLE, "again", {days(5)[4]: again}, ("event-4",))
+    for number, day in enumerate(days(12)[7:]):
+        brief.publish(TABLE, f"later-{number}", {day: written(brief, day, f"later-{number}")}, ())
+    assert told(catalog) == {"event-4", "empty", "later-2", "later-3", "later-4"}
+    before = rows(catalog)
+    brief.publish(TABLE, "event-4", {days(5)[4]: old}, ())
+    assert rows(catalog) == before
+
+
+def test_an_old_event_is_remembered_again_when_its_copy_is_replaced(
+    catalog: Catalog, brief: IcebergLake
+) -> None:
+    first = days(1)[0]
+    old = brief.find(first, "event-0")
+    assert old is not None
+    brief.publish(TABLE, "again", {first: written(brief, first, "again")}, ("event-0", "never"))
+    assert {"event-0", "again"} <= told(catalog)
+    assert "never" not in told(catalog)
+    brief.publish(TABLE, "event-0", {first: old}, ())
+    assert rows(catalog) == 10
 
 
 def test_files_that_the_table_refers_to_are_not_touched(catalog: Catalog, lake: IcebergLake) -> None:
