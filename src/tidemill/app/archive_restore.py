@@ -191,6 +191,11 @@ async def _only_chunk(rows: SliceRows, back: RangeBack) -> str:
     chunks = await rows.chunks_of(which)
     if [(each.start, each.end) for each in chunks] == [(which.start, which.end)]:
         return chunks[0].chunk
+    if len({(each.start, each.end) for each in chunks}) < len(chunks):
+        raise UsageError(
+            f"{back.table} is partitioned by another column beside its time: the range {which.start.isoformat()} would "
+            "come back as several chunks, which is not supported. Read the copy from the lake; nothing was changed"
+        )
     made = ", ".join(f"{each.start.isoformat()} .. {each.end.isoformat()}" for each in chunks)
     days = (which.end - which.start) / timedelta(days=1)
     raise UsageError(

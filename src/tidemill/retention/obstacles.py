@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from tidemill.domain.archive import Source
 from tidemill.domain.retention import Retention
 from tidemill.retention.foreign_jobs import drop_warning, why_refreshed
-from tidemill.retention.planning import Facts, needs_late_table
+from tidemill.retention.planning import Facts, needs_late_table, why_partitioned
 
 
 def obstacles(policy: Retention, facts: Facts) -> Iterator[str]:
     """Return why no chunk of a table can be sealed until somebody mends it: nothing, as a rule."""
     if facts.late_unfit is not None and needs_late_table(policy, Source.CHUNK):
         yield facts.late_unfit
+    partitioned = why_partitioned(facts)
+    if partitioned is not None:
+        yield partitioned
     for view in facts.views:
         if view.reaches_back is None:
             yield f"chunks of {facts.table} stay: {why_refreshed(view, policy.after)}"

@@ -185,6 +185,7 @@ class _Index(NamedTuple):
     around: Ranges[Slice]
     chunks: Mapping[str, ChunkFacts]
     late: Mapping[datetime, LateFacts]
+    partitioned: str | None
 
     @classmethod
     def of(cls, facts: Facts) -> _Index:
@@ -193,7 +194,8 @@ class _Index(NamedTuple):
             ranges.setdefault((which.id.start, which.id.end), []).append(which)
         chunks = {chunk.chunk: chunk for chunk in facts.chunks}
         around = Ranges((each.id.start, each.id.end, each) for each in facts.slices)
-        return cls(facts, ranges, around, chunks, {late.start: late for late in facts.late})
+        late = {late.start: late for late in facts.late}
+        return cls(facts, ranges, around, chunks, late, why_partitioned(facts))
 
     def late_of(self, which: SliceId) -> LateFacts | None:
         """Return the late rows of exactly that range."""
@@ -201,13 +203,25 @@ class _Index(NamedTuple):
         return late if late is not None and late.end == which.end else None
 
 
+def why_partitioned(facts: Facts) -> str | None:
+    """Return why a table whose chunks share ranges cannot leave, None if each range has a chunk of its own."""
+    first: dict[_Range, str] = {}
+    for chunk in facts.chunks:
+        other = first.setdefault((chunk.start, chunk.end), chunk.chunk)
+        if other != chunk.chunk:
+            return (
+                f"{other} and {chunk.chunk} are of one range: {facts.table} is partitioned by another column beside "
+                "its time, and such a table cannot be archived; copy its rows to one that has the time dimension alone"
+            )
+    return None
+
+
 def _candidates(index: _Index, ratio: float) -> list[Candidate]:
     """Return every slice that could ever leave, oldest range first: those in the registry, and those to come."""
     facts = index.facts
     found = [_known(which, index, ratio) for which in facts.slices if which.state is not _S.DROPPED]
-    generations: dict[
-        datetime, int
-    ] = {}  # by start alone: a chunk may begin where one that left did, and end later
+    # by start alone: a chunk may begin where one that left did, and end later
+    generations: dict[datetime, int] = {}
     for which in facts.slices:
         generations[which.id.start] = max(generations.get(which.id.start, 0), which.id.generation)
     fresh: list[ChunkFacts | LateFacts] = [*_new_chunks(index), *_new_late(index)]
@@ -295,8 +309,8 @@ def _judged(
         return Waiting(
             each.id, each.chunk, "GONE", f"{each.chunk} is not in the catalog: somebody else dropped it"
         )
-    waits = _range_waits(index, each) or _time_waits(policy, each, as_of, now)
-    waits = waits or _view_waits(policy, index, each, now)
+    waits = _range_waits(index, each) or _partition_waits(index, each)
+    waits = waits or _time_waits(policy, each, as_of, now) or _view_waits(policy, index, each, now)
     unfit = index.facts.late_unfit
     if waits is None and unfit is not None and needs_late_table(policy, each.source):
         return Waiting(each.id, each.chunk, "LATE_TABLE", unfit)
@@ -313,9 +327,7 @@ def _range_waits(index: _Index, each: Candidate) -> Waiting | None:
     others = [other for other in index.around.sharing(each.id.start, each.id.end) if other.id != each.id]
     for other in others:
         if other.stage is _S.RESTORED:
-            why = (
-                f"its range is restored until {moment(other.restore_until)}: it goes on when that is evicted"
-            )
+            why = f"its range is restored until {moment(other.restore_until)}, and then evicted"
             return Waiting(each.id, each.chunk, "RESTORED", why, other.restore_until)
         if other.is_closed and other.state is not _S.DROPPED:
             return Waiting(each.id, each.chunk, "RANGE_BUSY", f"{_called(other, each)} is {other.state}")
@@ -331,9 +343,7 @@ def _late_waits(index: _Index, each: Candidate, others: Sequence[Slice]) -> Wait
         )
     rows = index.late.get(each.id.start)
     if rows is not None and rows.end > each.id.end:
-        why = (
-            f"its rows leave with those of the range to {moment(rows.end)}, which begins where this one does"
-        )
+        why = f"its rows leave with those of the range to {moment(rows.end)}, which begins with this one"
         return Waiting(each.id, each.chunk, "RANGE_BUSY", why)
     return None
 
@@ -343,6 +353,11 @@ def _called(other: Slice, beside: Candidate) -> str:
     if (other.id.start, other.id.end) == (beside.id.start, beside.id.end):
         return f"generation {other.id.generation} of its range"
     return f"{other.id}, which overlaps it,"
+
+
+def _partition_waits(index: _Index, each: Candidate) -> Waiting | None:
+    why = index.partitioned
+    return None if why is None else Waiting(each.id, each.chunk, "PARTITIONED", why)
 
 
 def _time_waits(policy: Retention, each: Candidate, as_of: datetime, now: datetime) -> Waiting | None:

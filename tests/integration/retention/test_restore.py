@@ -43,6 +43,29 @@ async def test_a_range_comes_back_as_it_left(world: Archive) -> None:
     assert await world.pool.fetchval("select to_regclass($1) is not null", done[0].chunk)
 
 
+SPACE = "select add_dimension('public.market_data', by_hash('symbol', 2))"
+
+
+async def test_a_table_that_is_partitioned_by_space_too_does_not_leave(world: Archive) -> None:
+    await world.pool.execute(SPACE)
+    await world.fill(2010)
+    chunks = (await world.store.facts(TABLE)).chunks
+    assert len(chunks) > len({each.start for each in chunks}), "several chunks of one range"
+    done = await world.round()
+    assert not done.moved
+    assert "partitioned by another column" in done.troubles[0]
+    assert await world.states() == []
+
+
+async def test_a_table_that_was_partitioned_since_takes_nothing_back_and_says_why(world: Archive) -> None:
+    await archived(world, 2010)
+    await world.pool.execute(SPACE)
+    for each in await ranges(world):
+        with pytest.raises(UsageError, match="partitioned by another column"):
+            await bring(world, each)
+    assert await world.hot() == 0
+
+
 async def test_restored_rows_stay_until_their_time_is_over_and_leave_without_a_new_copy(
     world: Archive,
 ) -> None:

@@ -80,5 +80,5 @@ def test_a_request_says_since_when_rows_are_kept_and_when_it_is_sent_again() -> 
 
 
 def test_what_is_settled_has_no_deadline() -> None:
-    told = announcing.settled(replace(ONE, deadline=START), "a", ArchivalStatus.COMPLETED, START, None)
+    told = announcing.settled("a", [replace(ONE, deadline=START)], ArchivalStatus.COMPLETED, START, None)
     assert told.deadline_at is None

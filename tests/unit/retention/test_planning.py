@@ -20,6 +20,7 @@ from tidemill.domain.archive import ArchiveState, SliceId, Source
 from tidemill.domain.retention import QuietHours, Retention
 from tidemill.retention import machine
 from tidemill.retention.interventions import hold
+from tidemill.retention.obstacles import obstacles
 from tidemill.retention.planning import ChunkFacts, Facts, LateFacts, Plan, plan
 from tidemill.retention.reasons import lasted, moment, why_not_dropped
 from tidemill.retention.slices import Hold
@@ -65,6 +66,15 @@ def test_oldest_first_by_range_not_by_name() -> None:
     assert [each.chunk for each in found.seal] == ["c", "b"]
     assert [each.chunk for each in found.queued] == ["a"]
     assert found.seal[0].id == slice_id(1)
+
+
+def test_a_table_whose_chunks_share_a_range_stays_as_a_whole() -> None:
+    """It is partitioned by space too: a restore would make several chunks of one range."""
+    chunks = (chunk(1), chunk(2, chunk="a"), chunk(2, chunk="b"))
+    assert [code for code, _ in waits(chunks=chunks)] == ["PARTITIONED"] * 3
+    (told,) = obstacles(POLICY, Facts("public.ticks", chunks=chunks))
+    assert "a and b are of one range: public.ticks is partitioned" in told
+    assert not list(obstacles(POLICY, Facts("public.ticks", chunks=chunks[:2])))
 
 
 def test_what_is_under_way_takes_room() -> None:
