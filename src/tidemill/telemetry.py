@@ -148,6 +148,7 @@ class Log(StrEnum):
     RELAY_RESTARTED = "relay_restarted"
     RELAY_WAITS = "relay_waits"
     RELAY_FAILED = "relay_failed"
+    RELAY_RECOVERED = "relay_recovered"
     ARCHIVE_OFF = "archive_off"
     ARCHIVE_SEALS = "archive_seals"
     ARCHIVE_MOVED = "archive_moved"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from tidemill.domain.errors import TransientError
-from tidemill.domain.lane import Claim
+from tidemill.domain.lane import Claim, spans
 from tidemill.outbox.ports import OutboxReader, OutcomeCodec, Published, Publishers
 from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.sending import Pace, Parts
@@ -47,6 +47,7 @@ class RelaySettings:
     poll_longest_s: float = 1.0
     mark_every_s: float = 1.0
     halts_every_s: float = 2.0
+    tell_every_s: float = 1.0
     stop_within_s: float = 2.0
     backoff: Backoff = _BACKOFF
 
@@ -69,6 +70,7 @@ class LaneRelays:
         self._changing = asyncio.Lock()
         self._marking = asyncio.Lock()
         self._stopping = asyncio.Event()
+        self._put_off: set[str] = set()
 
     # --- what the intake says ---
 
@@ -104,12 +106,14 @@ class LaneRelays:
         """Do the housekeeping until `stop`."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._polling())
-            group.create_task(self._every(self._settings.mark_every_s, self._mark))
-            group.create_task(self._every(self._settings.halts_every_s, self._lift_halts))
+            group.create_task(self._every(self._settings.mark_every_s, "hints", self._mark))
+            group.create_task(self._every(self._settings.halts_every_s, "halts", self._lift_halts))
+            group.create_task(self._telling())
 
     async def stop(self) -> None:
         """Let go of all lanes, then end."""
         await self.drop(list(self._relays))
+        self._parts.tell()
         self._stopping.set()
 
     def health(self) -> Health:
@@ -137,8 +141,11 @@ class LaneRelays:
         ending = [self._relays[lane] for lane in lanes if lane in self._relays]
         if not ending:
             return
-        await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in ending))
-        await self._tolerantly(lambda: self._mark_of(ending))
+        ended = await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in ending))
+        if not all(ended):
+            left = [relay.lane for relay, has_ended in zip(ending, ended, strict=True) if not has_ended]
+            _log.warning(Log.DRAIN_CUT_OFF, lanes=spans(left))
+        await self._tolerantly("hints", lambda: self._mark_of(ending))
         for relay in ending:
             del self._relays[relay.lane]
             self._marked.pop(relay.lane, None)
@@ -147,7 +154,7 @@ class LaneRelays:
         """Look for rows nobody told of; often while that happens, else once a second."""
         pause_s = self._settings.poll_first_s
         while not await self._stopped_within(pause_s):
-            found = await self._tolerantly(self._poll)
+            found = await self._tolerantly("backlog", self._poll)
             pause_s = (
                 self._settings.poll_first_s if found else min(self._settings.poll_longest_s, 2 * pause_s)
             )
@@ -189,17 +196,26 @@ class LaneRelays:
             if relay.lane not in halted:
                 relay.clear()
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        while not await self._stopped_within(seconds):
-            await self._tolerantly(work)
+    async def _telling(self) -> None:
+        """Say what troubles began and ended: now and then, so that an outage is a line and not one for each lane."""
+        while not await self._stopped_within(self._settings.tell_every_s):
+            self._parts.tell()
 
-    async def _tolerantly(self, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Do what can as well be done the next time, if the database is away just now."""
+    async def _every(self, seconds: float, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        while not await self._stopped_within(seconds):
+            await self._tolerantly(what, work)
+
+    async def _tolerantly(self, what: str, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Do what can as well be done the next time, if the database is away just now; say so once."""
         try:
-            return await work()
+            done = await work()
         except TransientError as error:
-            _log.info(Log.RELAY_WAITS, reason=str(error))
+            if not self._put_off:
+                _log.info(Log.RELAY_WAITS, put_off=what, reason=str(error))
+            self._put_off.add(what)
             return None
+        self._put_off.discard(what)
+        return done
 
     async def _stopped_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):

@@ -83,16 +83,15 @@ class LaneRelay:
         """Say that the lane's halt was lifted."""
         self._cleared.set()
 
-    async def stop(self, within_s: float) -> None:
-        """End it; a publication in flight has `within_s` seconds to be acknowledged."""
+    async def stop(self, within_s: float) -> bool:
+        """End it; a publication in flight has `within_s` seconds to be acknowledged. Return whether it has ended."""
         self._stopping = True
         if self._sending is not None and self._sending.publishing:
             self._sending.finish()
             await asyncio.wait({self._task}, timeout=within_s)
         self._task.cancel()
         _, left = await asyncio.wait({self._task}, timeout=CLOSE_WITHIN_S)
-        if left:
-            _log.warning(Log.DRAIN_CUT_OFF, lane=self.lane)
+        return not left
 
     # --- life ---
 
@@ -104,6 +103,7 @@ class LaneRelay:
             _log.info(Log.LANES_LOST, lanes=str(self.lane))
         finally:
             self.state = RelayState.ENDED
+            self._parts.forget(self.lane)
             self._compared.set()
 
     async def _attempt(self) -> None:
@@ -120,10 +120,12 @@ class LaneRelay:
         except Refused as refused:
             self._note(refused)  # and at once again, with fewer records
         except (TransientError, PublisherFenced) as error:
-            await self._pause(error)
+            self._note(error)
+            await self._pause()
         except Exception as error:  # noqa: BLE001  a mistake of ours must be loud, and not stop other lanes
-            _log.exception(Log.RELAY_FAILED, lane=self.lane)
-            await self._pause(error)
+            if self._note(error):
+                _log.exception(Log.RELAY_FAILED, lane=self.lane)
+            await self._pause()
 
     async def _work(self) -> None:
         """Start a publisher, compare, and send until something fails."""
@@ -160,6 +162,7 @@ class LaneRelay:
     def _progressed(self, published: Published) -> None:
         self.published = published
         self.failures = 0
+        self._parts.restarts.over(self.lane)
 
     async def _stand_still(self, halt: LaneHalted) -> None:
         await self._parts.patiently(
@@ -172,13 +175,13 @@ class LaneRelay:
         await self._cleared.wait()
         _log.info(Log.LANE_RESUMED, lane=halt.lane)
 
-    async def _pause(self, error: Exception) -> None:
-        self._note(error)
+    async def _pause(self) -> None:
         await asyncio.sleep(self._parts.backoff.pause_s(self.failures))
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: Exception) -> bool:
+        """Count it; return whether it is the first one of its kind since the lane worked."""
         self.failures += 1
-        _log.warning(Log.RELAY_RESTARTED, lane=self.lane, failures=self.failures, reason=str(error))
+        return self._parts.restarts.failed(self.lane, error)
 
 
 async def _close(publisher: LanePublisher) -> None:

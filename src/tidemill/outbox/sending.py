@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from tidemill.domain.errors import LaneHalted, TransientError
@@ -25,37 +25,53 @@ from tidemill.outbox.ports import (
 )
 from tidemill.outbox.records import RecordBuilder
 from tidemill.outbox.tails import Place
+from tidemill.outbox.troubles import Troubles
 from tidemill.service import Backoff
-from tidemill.telemetry import PUBLISH_SECONDS, PUBLISHED, Log, logger
+from tidemill.telemetry import PUBLISH_SECONDS, PUBLISHED, Log
 
 T = TypeVar("T")
 Batch = tuple[TopicRole, str, list[OutboundRecord]]
 
 _PARKED: Final = Outcome.PARKED.letter
 
-_log = logger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What every relay of a process works with. `backoff`: pauses between attempts at a server that is away."""
+    """What every relay of a process works with. `backoff`: pauses between attempts at a server that is away.
+
+    `restarts`: lanes whose publisher keeps failing; `waits`: those that wait for the database.
+    """
 
     reader: OutboxReader
     publishers: Publishers
     outcomes: OutcomeCodec
     backoff: Backoff
+    restarts: Troubles = field(default_factory=lambda: Troubles(Log.RELAY_RESTARTED))
+    waits: Troubles = field(default_factory=lambda: Troubles(Log.RELAY_WAITS))
 
     async def patiently(self, lane: int, ask: Callable[[], Awaitable[T]]) -> T:
         """Return what the database answers, waiting for it as long as it takes."""
         failures = 0
         while True:
             try:
-                return await ask()
+                answer = await ask()
             except TransientError as error:
                 failures += 1
-                if failures == 1:
-                    _log.warning(Log.RELAY_WAITS, lane=lane, reason=str(error))
+                self.waits.failed(lane, error)
                 await asyncio.sleep(self.backoff.pause_s(failures))
+            else:
+                self.waits.over(lane)
+                return answer
+
+    def forget(self, lane: int) -> None:
+        """Let go of a lane's troubles."""
+        self.restarts.forget(lane)
+        self.waits.forget(lane)
+
+    def tell(self) -> None:
+        """Say what troubles began and ended since the last call."""
+        self.restarts.tell()
+        self.waits.tell()
 
 
 class Pace:

@@ -1,0 +1,96 @@
+"""What the relays of a process cannot do just now, told by kind: an outage strikes every lane, again and again.
+
+A line for each attempt of each lane would be a flood that says one thing. Here a kind of trouble is told when it
+begins, with all the lanes that it struck, and when it is over, with what it cost.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from tidemill.domain.errors import Unavailable
+from tidemill.domain.lane import spans
+from tidemill.telemetry import Log, logger
+
+_log = logger(__name__)
+
+
+@dataclass
+class _Trouble:
+    """One lane's. `kinds`: what it failed with so far."""
+
+    since_s: float
+    failures: int = 0
+    kinds: set[str] = field(default_factory=set)
+
+
+@dataclass
+class _Struck:
+    """Lanes with a new kind of trouble, and what the first of them was told."""
+
+    reason: str
+    lanes: set[int] = field(default_factory=set)
+
+
+@dataclass
+class _Recovered:
+    """Lanes whose trouble is over. `failures`: of all; `after_s`: the longest."""
+
+    lanes: set[int] = field(default_factory=set)
+    failures: int = 0
+    after_s: float = 0.0
+
+
+class Troubles:
+    """The troubles of lanes (ids) that end in the same way. `began`: what a line calls them."""
+
+    def __init__(self, began: Log) -> None:
+        self._began = began
+        self._open: dict[int, _Trouble] = {}
+        self._struck: dict[str, _Struck] = {}
+        self._recovered = _Recovered()
+
+    def failed(self, lane: int, error: Exception) -> bool:
+        """Take note of an attempt that failed; return whether it is the lane's first one of its kind."""
+        trouble = self._open.setdefault(lane, _Trouble(time.monotonic()))
+        trouble.failures += 1
+        kind = _kind(error)
+        if kind in trouble.kinds:
+            return False
+        trouble.kinds.add(kind)
+        self._struck.setdefault(kind, _Struck(str(error))).lanes.add(lane)
+        return True
+
+    def over(self, lane: int) -> None:
+        """Take note that what failed before has worked."""
+        trouble = self._open.pop(lane, None)
+        if trouble is not None:
+            recovered = self._recovered
+            recovered.lanes.add(lane)
+            recovered.failures += trouble.failures
+            recovered.after_s = max(recovered.after_s, time.monotonic() - trouble.since_s)
+
+    def forget(self, lane: int) -> None:
+        """Let go of a lane: how it goes on is for its next owner to tell."""
+        self._open.pop(lane, None)
+
+    def tell(self) -> None:
+        """Write a line for each kind of trouble that began since the last call, and one for all that are over."""
+        struck, self._struck = self._struck, {}
+        recovered, self._recovered = self._recovered, _Recovered()
+        for each in struck.values():
+            _log.warning(self._began, lanes=spans(each.lanes), reason=each.reason)
+        if recovered.lanes:
+            _log.info(
+                Log.RELAY_RECOVERED,
+                lanes=spans(recovered.lanes),
+                after=str(self._began),
+                failures=recovered.failures,
+                seconds=round(recovered.after_s, 1),
+            )
+
+
+def _kind(error: Exception) -> str:
+    """Name it without its text, which may hold what is the lane's own."""
+    return f"{type(error).__name__} {error.server if isinstance(error, Unavailable) else ''}"
