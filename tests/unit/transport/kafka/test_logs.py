@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
+from tidemill.telemetry import Log, configure_logging, logger
+from tidemill.transport.kafka import closing
 from tidemill.transport.kafka.logs import Limiter, limit_client_logs
 
 
@@ -38,6 +44,14 @@ def test_kinds_do_not_hold_each_other_back() -> None:
     assert passed(limiter, kinds) == ["one", "two", "one"]
 
 
+def test_messages_that_are_no_templates_do_not_fill_the_memory() -> None:
+    limiter = Limiter(first=1, every_s=60, most_kinds=10)
+    assert passed(limiter, [line(0, "the same")]) == ["the same"]
+    for number in range(10_000):
+        assert passed(limiter, [line(0, f"no such node: {number}"), line(0, "the same")])[1:] == []
+    assert len(limiter._seen) <= 10
+
+
 @pytest.fixture
 def clean_loggers() -> Iterator[None]:
     yield
@@ -55,3 +69,29 @@ def test_every_logger_of_the_client_is_limited_once(
         for _ in range(10):
             logging.getLogger(name).error("Failed fetch messages from %s", 1)
         assert len(caplog.records) == 2, name
+
+
+@pytest.fixture
+def clean_logging() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    out = io.StringIO()
+    configure_logging(stream=out, style="json")
+    yield out
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_clients_that_are_cut_off_are_told_of_like_a_flood(
+    clean_loggers: None, clean_logging: io.StringIO
+) -> None:
+    limit_client_logs(Limiter(first=1, every_s=0.05))
+    deadline = time.monotonic() + 10
+    written = 0
+    while "lines_held_back" not in clean_logging.getvalue() and time.monotonic() < deadline:
+        logger(closing.__name__).info(Log.CLIENT_CUT_OFF, client="AIOKafkaProducer", after_s=3.0)
+        written += 1
+    told = [json.loads(each) for each in clean_logging.getvalue().splitlines()]
+    assert {each["event"] for each in told} == {Log.CLIENT_CUT_OFF}
+    assert len(told) + told[-1]["lines_held_back"] == written
