@@ -2,10 +2,12 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
+from tests.support.holding import HeldCopies
 from tests.support.installation import Installation, Serving
 from tests.support.waiting import eventually_blocking
 from tidemill.devstack import Stack
@@ -14,6 +16,8 @@ from tidemill.devstack.plan import Server
 pytestmark = pytest.mark.breaks_servers
 
 DRAIN_S = 10.0
+MOST_LINES = 60
+"""What a process may log in an outage of about a minute, fewer than its lanes are."""
 BREAK: dict[str, Callable[[Server], None]] = {
     "killed": lambda server: server.kill(),
     "frozen": lambda server: server.freeze(),
@@ -54,6 +58,48 @@ def test_it_can_be_stopped_while_a_server_is_away(
         BREAK[how](getattr(breakable_stack, server))
         eventually_blocking(lambda: ill_with(serving, dependency), 20, f"{dependency} to be missed")
         assert stopped_in_time(serving) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("partitions", [64])
+def test_as_many_lanes_as_there_are_by_default_say_little_and_are_stopped_in_time(
+    breakable: Installation, breakable_stack: Stack, partitions: int, how: str
+) -> None:
+    """The broker goes while batches are held, so that the relays of most lanes have what they cannot send."""
+    with breakable.serving() as serving:
+        held = HeldCopies(breakable.database, "tm.outbox")
+        try:
+            send_to_all_lanes(breakable)
+            held.caught()
+            told_before = len(serving.lines())
+            BREAK[how](breakable_stack.kafka)
+        finally:
+            held.release()
+        eventually_blocking(lambda: ill_with(serving, "kafka"), 20, "kafka to be missed")
+        eventually_blocking(
+            lambda: len(failing(serving)) > partitions // 2, 90, "most lanes to fail again and again"
+        )
+        code = stopped_in_time(serving)
+        told = serving.lines()[told_before:]
+        assert code == 0, told
+        assert "relay_restarted" in {line["event"] for line in told}
+        assert len(told) < MOST_LINES, Counter(line["event"] for line in told)
+
+
+def send_to_all_lanes(installation: Installation) -> None:
+    lines = [
+        json.dumps({"symbol": f"S{number}", "time": "2013-02-01T00:00:00Z", "price": 1, "source": "test"})
+        for number in range(1_000)
+    ]
+    installation("publish", "RecordMarketData", "-", stdin="\n".join(lines))
+
+
+def failing(serving: Serving) -> list[int]:
+    """Return the lanes of market data whose relay has failed more than once in a row."""
+    _, content = serving.health()
+    return list(content["services"]["market-data"]["relays"]["failing"])
 
 
 def test_it_can_be_started_before_its_servers(breakable: Installation, breakable_stack: Stack) -> None:
