@@ -1,14 +1,17 @@
 """A wrong setting is named, explained in one line, and never shown if it is a secret."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from tests.architecture import tree
 from tidemill.domain.errors import UsageError
 from tidemill.settings import Settings, load, settings_page, variables
+from tidemill.settings.variables import variables_of
 
 CANARY = "c4n4ry-s3cr3t"
 
@@ -55,6 +58,8 @@ def test_a_variable_is_group_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
         ("HEALTH_PORT", "99999", "=99999: expected a whole number from 0 to 65535"),
         ("KAFKA_BOOTSTRAP", "broker", "=broker: expected HOST:PORT, or several separated by commas"),
         ("KAFKA_CA_FILE", "/no/such.pem", "=/no/such.pem: expected a file, which must exist"),
+        ("RETENTION_AS_OF", "yesterday", "=yesterday: expected a time such as 2026-01-01T00:00:00Z"),
+        ("RETENTION_AS_OF", "2026-01-01T00:00:00", "=2026-01-01T00:00:00: expected a time such as"),
         ("REGISTRY_URL", "registry:8081", "=registry:8081: expected http://HOST:PORT/PATH"),
         ("LAKE_ROOT", "lake", "=lake: expected the whole path of a folder, /..., or a URL such as s3://"),
         ("LAKE_OPTIONS", "[1]", ': expected a JSON object, {"name": "value"}'),
@@ -103,6 +108,16 @@ def test_a_bad_policy_is_named_with_its_table_and_field(
     assert message.startswith(f'TIDEMILL_RETENTION_POLICIES={policies}: expected {{"schema.table": ')
     assert wrong in message
     assert len(message.splitlines()) == 1
+
+
+def test_a_type_that_nobody_has_described_is_no_setting() -> None:
+    """It would be explained as something else."""
+
+    class Odd(BaseModel):
+        span: timedelta = timedelta(0)
+
+    with pytest.raises(KeyError, match="timedelta"):
+        variables_of({"odd": FieldInfo(annotation=Odd)})
 
 
 def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

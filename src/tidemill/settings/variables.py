@@ -6,9 +6,10 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import AwareDatetime, BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -133,6 +134,18 @@ def _is_secret(annotation: Any) -> bool:
     return annotation is SecretStr or any(_is_secret(part) for part in get_args(annotation))
 
 
+_FILE = "a file"
+_KINDS: Mapping[Any, str] = {
+    bool: "`true`, `false`",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    SecretStr: "text",
+    Path: _FILE,
+    AwareDatetime: "a time such as `2026-01-01T00:00:00Z`",
+}
+
+
 def _accepts(annotation: Any, metadata: list[Any]) -> str:
     inner = [part for part in get_args(annotation) if part is not type(None)]
     if get_origin(annotation) is Literal:
@@ -142,14 +155,7 @@ def _accepts(annotation: Any, metadata: list[Any]) -> str:
         return _accepts(annotation.__origin__, own)
     if get_origin(annotation) in {Union, types.UnionType}:
         return _accepts(inner[0], metadata)
-    kinds = {
-        bool: "`true`, `false`",
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        SecretStr: "text",
-    }
-    return kinds.get(annotation, "a file") + _bounds(metadata)
+    return _KINDS[annotation] + _bounds(metadata)  # a KeyError asks to say what a new type accepts
 
 
 def _bounds(metadata: list[Any]) -> str:
@@ -173,5 +179,5 @@ def _explain(mistake: ErrorDetails, known: Mapping[str, Variable]) -> str:
         return f"{name}: no such setting; see docs/settings.md"
     value = "" if variable.secret else f"={mistake['input']}"
     expected = own if own.startswith("expected") else f"expected {variable.accepts.replace('`', '')}"
-    missing = ", which must exist" if variable.accepts == "a file" else ""
+    missing = ", which must exist" if variable.accepts == _FILE else ""
     return f"{name}{value}: {expected}{missing}"
