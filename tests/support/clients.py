@@ -42,13 +42,18 @@ class Outgoing(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A record as a reader of committed records sees it; of several headers of one name the last."""
+    """A record as a reader of committed records sees it. `headers`: of several of one name the last."""
 
     partition: int
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: dict[str, bytes | None]
+    all_headers: tuple[tuple[str, bytes | None], ...]
+
+    @property
+    def headers(self) -> dict[str, bytes | None]:
+        """Return name -> value."""
+        return dict(self.all_headers)
 
     def text(self, name: str) -> str:
         """Return a header that must be there."""
@@ -251,6 +256,6 @@ async def _leave(bootstrap: str, group: str, members: Sequence[str]) -> None:
         await client.close()
 
 
-def _headers_of(message: Message) -> dict[str, bytes | None]:
+def _headers_of(message: Message) -> tuple[tuple[str, bytes | None], ...]:
     headers: Any = message.headers() or ()
-    return dict(headers)
+    return tuple(headers)

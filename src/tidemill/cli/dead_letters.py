@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from tidemill.storage.operations import DeadLetter
 
 app = typer.Typer(
     help="Records that could not be read or processed, kept as they came.", no_args_is_help=True
@@ -71,10 +74,7 @@ def show(
 
     found = run(dead_letters.dead_letter(session.deployment(), where, position))
     if as_json:
-        value = None if found.value is None else found.value.hex()
-        print_json(
-            {**found.entry._asdict(), "key": found.key, "value_hex": value, "headers": dict(found.headers)}
-        )
+        print_json({**found.entry._asdict(), **as_it_came(found)})
         return
     entry = found.entry
     place = f"{entry.topic}/{entry.partition}@{entry.record_offset}"
@@ -91,6 +91,20 @@ def show(
     for name, content in found.headers:
         say("header  {name}: {content}", name=name, content=content)
     print_value(found.value)
+
+
+def as_it_came(record: DeadLetter) -> dict[str, Any]:
+    """Return its bytes as hex, null where it has none, and its headers in their order, repeated ones too."""
+    return {
+        "key_hex": hex_of(record.key),
+        "value_hex": hex_of(record.value),
+        "headers": [{"name": name, "value_hex": hex_of(content)} for name, content in record.headers],
+    }
+
+
+def hex_of(value: bytes | None) -> str | None:
+    """Return bytes as a program can turn them back, whatever they are."""
+    return None if value is None else value.hex()
 
 
 def print_value(value: bytes | None) -> None:

@@ -167,7 +167,8 @@ def test_a_command_is_found_by_its_id(served: Installation, symbol: str) -> None
 def test_what_cannot_be_read_is_kept_and_shown(served: Installation, symbol: str) -> None:
     topic = f"{served.prefix}.market-data.commands.v1"
     garbage = b"\x1b[31mnot avro\x00"
-    send_raw(served, topic, Outgoing(symbol.encode(), garbage, [("trace", b"t"), ("empty", None)]))
+    headers = [("trace", b"t"), ("empty", None), ("trace", b"0x00"), ("trace", b"\x00")]
+    send_raw(served, topic, Outgoing(symbol.encode(), garbage, headers))
     mine = lambda: [
         letter
         for letter in served("dead-letters", "list", "--aggregate", "market-data", "--json").json()
@@ -180,7 +181,10 @@ def test_what_cannot_be_read_is_kept_and_shown(served: Installation, symbol: str
     assert "\x1b" not in told.out
     whole = served("dead-letters", "show", str(letter["lane"]), str(letter["position"]), "--json").json()
     assert bytes.fromhex(whole["value_hex"]) == garbage
-    assert whole["headers"] == {"trace": "t", "empty": None}
+    assert bytes.fromhex(whole["key_hex"]) == symbol.encode()
+    assert whole["headers"] == [
+        {"name": name, "value_hex": None if value is None else value.hex()} for name, value in headers
+    ]
     listed = served("dead-letters", "list", "--code", "MALFORMED", "--limit", "1000")
     assert "MALFORMED" in listed.out
     lane, position, record = next(
