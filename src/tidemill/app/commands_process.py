@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -33,7 +33,7 @@ from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
 from tidemill.outbox.keeper import OutboxKeeper
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
-from tidemill.outbox.ports import OutboxItem
+from tidemill.outbox.ports import LaneEnd, OutboxItem, OutcomeCodec
 from tidemill.outbox.records import RecordBuilder
 from tidemill.outbox.tails import Sent
 from tidemill.service import Health, Job
@@ -186,7 +186,7 @@ async def stream_job(
         )
         replies = KafkaReplies(
             common.kafka,
-            reply_records(lanes, outcomes),
+            ReplyRecords(lanes, outcomes, relays.history),
             allowed=allowed,
             forbidden=common.deployment.topics(),
         )
@@ -224,18 +224,35 @@ def group_of(command_topic: str) -> str:
     return command_topic
 
 
-def reply_records(lanes: Sequence[LaneState], outcomes: AvroOutcomeCodec) -> Callable[[Reply], ReplyRecord]:
-    """Return what makes a reply: the outcome as its topic carries it."""
-    known: Mapping[int, tuple[Lane, RecordBuilder]] = {
-        state.lane: (lane_of(state), RecordBuilder(lane_of(state), state.timeline)) for state in lanes
-    }
+class ReplyRecords:
+    """Makes replies: the outcome as its topic carries it, with the lane's history as its relay has compared it."""
 
-    def record(reply: Reply) -> ReplyRecord:
-        lane, builder = known[reply.row.lane]
+    def __init__(
+        self, lanes: Sequence[LaneState], outcomes: OutcomeCodec, history: Callable[[int], LaneEnd | None]
+    ) -> None:
+        """`lanes`: as the process found them. `history`: of a lane (id) now: a reconciliation changes it."""
+        self._lanes = {state.lane: lane_of(state) for state in lanes}
+        self._found = {state.lane: LaneEnd(state.position, state.sequence, state.timeline) for state in lanes}
+        self._outcomes = outcomes
+        self._history = history
+        self._builders: dict[int, tuple[LaneEnd, RecordBuilder]] = {}
+
+    def __call__(self, reply: Reply) -> ReplyRecord:
+        """Return the record of a reply."""
+        lane = self._lanes[reply.row.lane]
         item = OutboxItem._make(reply.row[2:])  # without lane and generation
         all_but_outcomes = Sent(sequence=item.sequence, outcomes=0, dead_letters=item.position)
-        (value,) = outcomes.encode(lane, [item])
+        (value,) = self._outcomes.encode(lane, [item])
+        builder = self._builder(lane)
         _, (made,) = builder.events_and_outcomes([item], [(item, value)], all_but_outcomes)
         return ReplyRecord(made.key, made.value or b"", made.headers)
 
-    return record
+    def _builder(self, lane: Lane) -> RecordBuilder:
+        history = (
+            self._history(lane.lane) or self._found[lane.lane]
+        )  # the latter where it was let go meanwhile
+        if lane.lane not in self._builders or self._builders[lane.lane][0] is not history:
+            builder = RecordBuilder(lane, history.timeline, history.withdrawn)
+            self._found[lane.lane] = history
+            self._builders[lane.lane] = history, builder
+        return self._builders[lane.lane][1]

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim, spans
-from tidemill.outbox.ports import OutboxReader, OutcomeCodec, Published, Publishers
+from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers
 from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.sending import Pace, Parts
 from tidemill.service import Backoff, Health
@@ -125,6 +125,11 @@ class LaneRelays:
     def states(self) -> dict[int, tuple[RelayState, Published]]:
         """Return lane (id) -> where its relay is in its life, and how far the broker has acknowledged."""
         return {lane: (relay.state, relay.published) for lane, relay in self._relays.items()}
+
+    def history(self, lane: int) -> LaneEnd | None:
+        """Return how a lane's (id) history came to be, as its relay has compared it; None if it has not."""
+        relay = self._relays.get(lane)
+        return relay.history if relay is not None else None
 
     # --- housekeeping ---
 

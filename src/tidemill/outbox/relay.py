@@ -17,6 +17,7 @@ from tidemill.domain.lane import Claim
 from tidemill.outbox.ports import (
     NOTHING_PUBLISHED,
     ForeignTail,
+    LaneEnd,
     LanePublisher,
     Published,
     PublisherFenced,
@@ -45,6 +46,7 @@ class LaneRelay:
     """One lane's relay; it works from the moment it is made.
 
     `published`: how far the broker has acknowledged, for the stored hint. `failures`: attempts in a row that failed.
+    `history`: the lane's end in the database when it was last compared, None before.
     """
 
     def __init__(self, claim: Claim, parts: Parts, pace: Pace) -> None:
@@ -52,6 +54,7 @@ class LaneRelay:
         self.state = RelayState.STARTING
         self.failures = 0
         self.published = NOTHING_PUBLISHED
+        self.history: LaneEnd | None = None
         self._parts = parts
         self._pace = pace
         self._news = asyncio.Event()
@@ -155,6 +158,7 @@ class LaneRelay:
             self.lane, lambda: find_place(self._parts.reader, self.claim, tails)
         )
         self.published = place.published
+        self.history = place.end
         self.state = RelayState.SENDING
         self._compared.set()
         return place
