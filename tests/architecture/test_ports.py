@@ -1,4 +1,4 @@
-"""Every port that has a fake has a conformance suite, which runs on the fake and on an adapter alike."""
+"""Every port has a conformance suite, which runs on a fake and on an adapter alike, or a reason why not."""
 
 from __future__ import annotations
 
@@ -14,6 +14,20 @@ from tests.architecture.tree import ROOT
 FAKES = sorted((ROOT / "tests" / "fakes").glob("*.py"))
 SUPPORT = sorted((ROOT / "tests" / "support").glob("*.py"))
 SUITES = sorted((ROOT / "tests" / "conformance").rglob("test_*.py"))
+_ON_THE_DATABASE = (
+    "no fake: what decides is pure and tried in tests/unit/retention, and what these do is transactions and locks of "
+    "TimescaleDB: tests/integration/retention"
+)
+WITHOUT_SUITE = {
+    "archiver.Batch": "what a `ChunkReader` yields: test_chunk_reader.py asks for its size",
+    "archiver.Copy": "what a `Lake` returns: test_archiver_lake.py looks at its columns, measures and files",
+    "commands.Assignee": "our own side of a `CommandSource`: no adapter has one, its suite makes the calls",
+    "retention.ArchiveStore": _ON_THE_DATABASE,
+    "retention.ArchiveWork": _ON_THE_DATABASE,
+    "retention.CopyReader": "no fake: a copy proves nothing unless its bytes are read: tests/integration/lakehouse",
+}
+"""Ports that nobody fakes, and why that is right. A port that gets a fake needs a suite, and no line here."""
+
 NAMED = re.compile(r"`(\w+)`")
 
 
@@ -96,6 +110,17 @@ def test_a_fake_is_where_it_is_looked_for() -> None:
     """Of ports with several methods: one method alone may have a port's name by chance."""
     elsewhere = {port: names for port, names in serve(SUPPORT).items() if len(ports()[port]) > 1}
     assert not elsewhere, "these belong to tests/fakes, with a suite in tests/conformance"
+
+
+@pytest.mark.parametrize("port", sorted(ports().keys() - faked().keys()))
+def test_a_port_without_a_fake_says_why(port: str) -> None:
+    assert WITHOUT_SUITE.get(port), (
+        f"{port} has no fake in tests/fakes: add one, with a suite in tests/conformance, or say why not above"
+    )
+
+
+def test_no_reason_is_given_for_nothing() -> None:
+    assert WITHOUT_SUITE.keys() == ports().keys() - faked().keys()
 
 
 @pytest.mark.parametrize("port", sorted(faked()))
