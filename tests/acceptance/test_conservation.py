@@ -27,8 +27,6 @@ from tidemill.app.demo.run import run_demo
 from tidemill.devstack import Stack
 from tidemill.settings import Settings
 
-pytestmark = pytest.mark.xdist_group("conservation")  # one run of the demo for all of them
-
 T = TypeVar("T")
 Change = Literal["delete", "double"]
 Which = Literal["first", "middle", "last"]
