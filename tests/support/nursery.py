@@ -166,6 +166,8 @@ def _live(arguments: Sequence[str], environment: Mapping[str, str], log: str, en
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = list(arguments)
+    named = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [path for path in named if path and path not in sys.path]
     code = _run(arguments[0])
     threading._shutdown()  # type: ignore[attr-defined]  # as at an interpreter's end: threads first, then handlers
     atexit._run_exitfuncs()
