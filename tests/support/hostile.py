@@ -142,8 +142,8 @@ def _rejected(name: str, field: str, raw: bytes) -> Hostile:
     return Hostile(name, "rejected", "INVALID", body_with(field, raw))
 
 
-def _foreign(name: str, schema: dict[str, Any], body: bytes) -> Hostile:
-    return Hostile(name, "parked", "UNKNOWN_SCHEMA", body, foreign=json.dumps(schema))
+def _foreign(name: str, schema: dict[str, Any], body: bytes, code: str = "UNKNOWN_SCHEMA") -> Hostile:
+    return Hostile(name, "parked", code, body, foreign=json.dumps(schema))
 
 
 _RECURSIVE = {
@@ -213,8 +213,9 @@ HOSTILE: tuple[Hostile, ...] = (
         "300 KiB of text", "parked", "TOO_BIG", body_with("text", varint(300 * 1024) + b"a" * 300 * 1024)
     ),
     _foreign("recursive, 50,000 deep", _RECURSIVE, b"\x02" * 50_000 + b"\x00"),
-    # a million links do not fit: an intake looks at 256 KiB at most, and outsiders' producers refuse a record of 1 MB
     _foreign("recursive, 200,000 deep", _RECURSIVE, b"\x02" * 200_000 + b"\x00"),
+    # an intake looks into 256 KiB at most; it comes that far only compressed, and from a producer told to allow it
+    _foreign("recursive, 1,000,000 deep", _RECURSIVE, b"\x02" * 1_000_000 + b"\x00", "TOO_BIG"),
     _foreign("array of 5e7 nulls", _holder({"type": "array", "items": "null"}), varint(50_000_000) + b"\x00"),
     _foreign(
         "array of 2e8 nulls", _holder({"type": "array", "items": "null"}), varint(200_000_000) + b"\x00"

@@ -30,8 +30,13 @@ GOOD_ONES = 10_000
 KEYS = 100
 LANES = 4
 PROBE = hostile.messages()[f"{hostile.NAMESPACE}.SendProbe"].current
-COMPRESSED = {"partitioner": "murmur2_random", "compression.type": "lz4", "linger.ms": 50}
-"""Compressed, so that the broker's limit of 256 KiB does not keep the largest one out."""
+COMPRESSED = {
+    "partitioner": "murmur2_random",
+    "compression.type": "lz4",
+    "linger.ms": 50,
+    "message.max.bytes": 2_000_000,
+}
+"""Compressed, so that the broker's limit of 256 KiB does not keep the largest one out, nor the producer's of 1 MB."""
 
 CONTEXT = """
 from pathlib import Path
