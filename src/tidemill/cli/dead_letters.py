@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
 
 from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
-
-if TYPE_CHECKING:
-    from tidemill.storage.operations import DeadLetter
 
 app = typer.Typer(
     help="Records that could not be read or processed, kept as they came.", no_args_is_help=True
@@ -74,7 +72,7 @@ def show(
 
     found = run(dead_letters.dead_letter(session.deployment(), where, position))
     if as_json:
-        print_json({**found.entry._asdict(), **as_it_came(found)})
+        print_json({**found.entry._asdict(), **as_it_came(found.key, found.value, found.headers)})
         return
     entry = found.entry
     place = f"{entry.topic}/{entry.partition}@{entry.record_offset}"
@@ -93,12 +91,14 @@ def show(
     print_value(found.value)
 
 
-def as_it_came(record: DeadLetter) -> dict[str, Any]:
-    """Return its bytes as hex, null where it has none, and its headers in their order, repeated ones too."""
+def as_it_came(
+    key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]
+) -> dict[str, Any]:
+    """Return a record's bytes as hex, null where it has none, and its headers in their order, repeated ones too."""
     return {
-        "key_hex": hex_of(record.key),
-        "value_hex": hex_of(record.value),
-        "headers": [{"name": name, "value_hex": hex_of(content)} for name, content in record.headers],
+        "key_hex": hex_of(key),
+        "value_hex": hex_of(value),
+        "headers": [{"name": name, "value_hex": hex_of(content)} for name, content in headers],
     }
 
 
