@@ -43,13 +43,27 @@ class Topic:
 
     def record(self, command: CommandBase, **changes: Any) -> FakeRecord:
         """Return the next record of a command; `changes` make it a wrong one."""
-        key = self.stream.key(command).encode()
+        if not {"partition", "key"} <= changes.keys():
+            changes = self.place(command) | changes
         return self.raw(
-            changes.get("partition", partition_of(key, self.stream.partitions)),
-            changes.get("key", key),
+            changes["partition"],
+            changes["key"],
             changes.get("value", encode(self.stream, command)),
             changes.get("headers", ()),
         )
+
+    def place(self, command: CommandBase) -> dict[str, Any]:
+        """Return the partition and the key where a command belongs."""
+        key = self.stream.key(command).encode()
+        return {"partition": partition_of(key, self.stream.partitions), "key": key}
+
+    def lane(self, command: CommandBase) -> int:
+        """Return the partition where a command belongs."""
+        return int(self.place(command)["partition"])
+
+    def again(self, record: FakeRecord) -> FakeRecord:
+        """Return the next record of a partition, a copy of an earlier one."""
+        return self.raw(record.partition, record.key, record.value, record.headers)
 
     def raw(
         self,

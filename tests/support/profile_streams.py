@@ -1,14 +1,19 @@
-"""Random streams of connector profile commands: few keys, few names, so that nearly everything collides."""
+"""Random streams of connector profile commands: few keys, few names, so that nearly everything collides.
+
+The context's code has faults here, which the commands bring out: a rule that raises, always or depending on what was
+applied before, and a key function that raises.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.support.commands import FakeRecord, Harness, Topic, base
+from tests.support.commands import HORIZON, FakeRecord, Harness, Topic, base, uuid7
 from tidemill.contexts.connector_profiles import context
 from tidemill.contexts.connector_profiles.messages import (
     DeactivateConnectorProfile,
@@ -20,7 +25,33 @@ from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 
 PARTITIONS = 4
-STREAM = Stream.of(replace(context, partitions=PARTITIONS))
+KEYLESS = "keyless"
+BREAKS: dict[str | None, Callable[[Any], bool]] = {
+    '{"breaks": "always"}': lambda _: True,
+    '{"breaks": "on a profile"}': lambda profile: profile is not None,
+    '{"breaks": "on none"}': lambda profile: profile is None,
+}
+"""Data of a profile -> of which states (None: there is no profile yet) a rule raises at it."""
+
+
+def _fragile(spec: Any) -> Any:
+    def rule(profile: Any, command: Any) -> Any:
+        if BREAKS.get(getattr(command, "profile_data", None), lambda _: False)(profile):
+            raise LookupError("by design")
+        return spec.rule(profile, command)
+
+    return replace(spec, rule=rule)
+
+
+def _key(command: Any) -> str:
+    if command.profile_id == KEYLESS:
+        raise LookupError("by design")
+    return str(command.profile_id)
+
+
+STREAM = Stream.of(
+    replace(context, partitions=PARTITIONS, key=_key, commands=tuple(map(_fragile, context.commands)))
+)
 KEYS = ["p0", "p1", "p2", "p4", "p6", "p7"]
 """In lanes 0, 2, 2, 0, 1 and 3."""
 NAMES = ["a", "b", "c"]
@@ -30,6 +61,7 @@ WANTED = "wanted"
 _keys = st.sampled_from(KEYS)
 _names = st.sampled_from(NAMES)
 _versions = st.none() | st.integers(1, 3)
+_data = st.sampled_from(['{"type": "rest"}', '{"type": "file"}', '{"type": "jdbc"}', *map(str, BREAKS)])
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
 
@@ -45,25 +77,60 @@ def commands(draw: st.DrawFn, *, contested: bool = True) -> CommandBase:
     fields = base(draw(st.sampled_from(["s", "t"])) if contested else lane_service(key), profile_id=key)
     kind = draw(st.sampled_from(["register", "rename", "change", "deactivate"]))
     if kind == "register":
-        return RegisterConnectorProfile(**fields, name=draw(_names), profile_data='{"type": "rest"}')
+        return RegisterConnectorProfile(**fields, name=draw(_names), profile_data=draw(_data))
     if kind == "deactivate":
         return DeactivateConnectorProfile(**fields, expected_version=draw(_versions))
-    change: dict[str, Any] = (
-        {"name": draw(_names)} if kind == "rename" else {"profile_data": '{"type": "file"}'}
-    )
+    change: dict[str, Any] = {"name": draw(_names)} if kind == "rename" else {"profile_data": draw(_data)}
     return UpdateConnectorProfile(**fields, **change, expected_version=draw(_versions))
+
+
+_WAYS = [
+    *["once"] * 6,
+    *("twice", "late", "reused", "stale", "wrong key", "wrong partition", "invalid", "keyless", "garbage"),
+]
 
 
 @st.composite
 def streams(draw: st.DrawFn, *, contested: bool = True) -> list[FakeRecord]:
-    """Records in the order of their arrival, some sent twice, some unreadable."""
+    """Records in the order of their arrival: many good ones, beside them everything that can be wrong with one.
+
+    Not `contested`: no two lanes get the same id either.
+    """
     topic = Topic(STREAM)
-    records = []
+    sent: list[tuple[CommandBase, FakeRecord]] = []
     for command in draw(st.lists(commands(contested=contested), min_size=1, max_size=25)):
-        records += [topic.record(command) for _ in range(draw(st.sampled_from([1, 1, 1, 2])))]
-        if draw(st.integers(0, 9)) == 0:
-            records.append(topic.raw(0, None, b"garbage"))
-    return records
+        way = draw(st.sampled_from(_WAYS))
+        lane = None if contested else topic.lane(command)
+        earlier = [each for each in sent if lane is None or each[1].partition == lane]
+        before = draw(st.sampled_from(earlier)) if earlier and way in ("late", "reused") else None
+        if way == "late" and before is not None:
+            sent.append((before[0], topic.again(before[1])))
+            continue
+        if way == "reused" and before is not None:
+            command = command.model_copy(update={"command_id": before[0].command_id})  # noqa: PLW2901
+        sent += [(command, record) for record in _sent(topic, command, way)]
+    return [record for _, record in sent]
+
+
+def _sent(topic: Topic, command: CommandBase, way: str) -> list[FakeRecord]:
+    """Return the records that a command sent in this way makes."""
+    match way:
+        case "twice":
+            return [topic.record(command), topic.record(command)]
+        case "stale":
+            old = uuid7(datetime.now(UTC) - HORIZON - timedelta(days=1))
+            return [topic.record(command.model_copy(update={"command_id": old}))]
+        case "wrong key":
+            return [topic.record(command, key=b"another")]
+        case "wrong partition":
+            return [topic.record(command, partition=(topic.lane(command) + 1) % PARTITIONS)]
+        case "invalid":
+            return [topic.record(command.model_copy(update={"profile_id": ""}), **topic.place(command))]
+        case "keyless":
+            return [topic.record(command.model_copy(update={"profile_id": KEYLESS}), **topic.place(command))]
+        case "garbage":
+            return [topic.raw(topic.lane(command), None, b"garbage")]
+    return [topic.record(command)]
 
 
 @st.composite
@@ -122,5 +189,9 @@ async def play(harness: Harness, batches: Sequence[Sequence[FakeRecord]]) -> dic
         done = await harness.apply(*batch)
         for arrival, row in done.outcomes:
             at = (arrival.record.partition, arrival.record.offset)
-            seen[at] = (row.outcome, row.original, row.code, row.position, row.sequence, row.event_type)
+            told = row.detail if row.code in ("ID_REUSE", "CRASHED") else None  # others hold times
+            seen[at] = (
+                *(row.outcome, row.original, row.code, told),
+                *(row.position, row.sequence, row.event_type),
+            )
     return seen

@@ -7,9 +7,10 @@
     look again whether the generation is open, commit
 
 What can go wrong has one answer each: an id in the open generation or a rolled log -> redo; a value that the database
-refuses -> bisect, left to right, without savepoints; lanes that somebody else claimed -> on without them; anything
-that may pass -> the caller backs off and calls again, also after an unknown commit: the ledger, read under the lock,
-says what was consumed.
+refuses -> bisect, left to right, without savepoints; a repeat of what this very batch has to park -> cut before it, and
+decide it behind the first; lanes that somebody else claimed, or whose next record cannot even be parked -> on without
+them; anything that may pass -> the caller backs off and calls again, also after an unknown commit: the ledger, read
+under the lock, says what was consumed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ from tidemill.commands.screening import Arrival
 from tidemill.commands.styles import Entangled, Style
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.decision import Rejected
-from tidemill.domain.errors import DataError, Fenced, GenerationClosed, RepeatedIds, Unreadable
+from tidemill.domain.errors import (
+    DataError,
+    Fenced,
+    GenerationClosed,
+    RepeatedIds,
+    TidemillError,
+    Unreadable,
+)
 from tidemill.domain.lane import Claim
 from tidemill.domain.messages import Outcome
 
@@ -37,14 +45,31 @@ _LOOK_AHEAD_BATCHES = 32
 """How many batches look their ids up beforehand after one met an id in the open generation: repeats come in runs."""
 
 
+class _DecideAnew(TidemillError):
+    """`arrival` repeats a record of its batch that has to be parked, which answers nothing: cut before it."""
+
+    def __init__(self, arrival: Arrival) -> None:
+        super().__init__(f"offset {arrival.record.offset} repeats a record that is parked")
+        self.arrival = arrival
+
+
 @dataclass
 class Done:
-    """What a batch left behind, over all of its transactions."""
+    """What a batch left behind, over all of its transactions.
+
+    `fenced`: the lanes that somebody else claimed. `halted`: lane id -> code and evidence, of those that stand before a
+    record that the database refuses in every form. Both kept what was applied before.
+    """
 
     counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     events: int = 0
     outcomes: list[tuple[Arrival, OutboxRow]] = field(default_factory=list)
     fenced: frozenset[int] = frozenset()
+    halted: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def goes_on(self, arrival: Arrival) -> bool:
+        """Tell whether its lane may be worked further."""
+        return arrival.lane not in self.fenced and arrival.lane not in self.halted
 
 
 class BatchWriter:
@@ -83,18 +108,19 @@ class BatchWriter:
                 return
             except Fenced as fenced:
                 done.fenced |= fenced.lanes
-                arrivals = [each for each in arrivals if each.lane not in fenced.lanes]
+                arrivals = [each for each in arrivals if done.goes_on(each)]
             except RepeatedIds:
                 self._look_ahead = _LOOK_AHEAD_BATCHES
             except GenerationClosed:
                 continue
-            except (DataError, Entangled) as refused:
+            except (DataError, Entangled, _DecideAnew) as refused:
                 if len(arrivals) > 1:
-                    middle = len(arrivals) // 2
+                    middle = _cut(arrivals, refused)
                     await self._part(claims, arrivals[:middle], done)
-                    arrivals = [each for each in arrivals[middle:] if each.lane not in done.fenced]
-                else:
-                    _blame(arrivals[0], refused)
+                    arrivals = [each for each in arrivals[middle:] if done.goes_on(each)]
+                elif not _blamed(arrivals[0], refused):
+                    done.halted[arrivals[0].lane] = ("PARKING_REFUSED", _evidence(arrivals[0], refused))
+                    return
 
     async def _transaction(
         self, claims: Mapping[int, Claim], arrivals: Sequence[Arrival], done: Done
@@ -111,6 +137,8 @@ class BatchWriter:
             fates = await self._fates(work, fresh, locked)
             seconds = self._clock.monotonic_s() - started_s
             books, outcomes = _enter(claims, locked, fresh, fates, seconds)
+            if books.parked and not self._look_ahead and _any_named(fresh, fates):
+                raise RepeatedIds("what would be parked has an id, which may have been answered before")
             await work.log(books.log)
             await work.park(books.parked)
             await work.send(books.outbox)
@@ -179,11 +207,17 @@ class _Plan:
         self._fates.update(zip(indexes, results, strict=True))
 
     def fates(self, locked: Locked) -> list[Fate]:
-        """Return every record's fate, those that repeat a record of this very batch included."""
+        """Return every record's fate, those that repeat a record of this very batch included.
+
+        Raises `_DecideAnew` if the one that is repeated had to be parked: then there is no outcome to give again, and
+        what a later record would find depends on what becomes of the repeat.
+        """
+        anew = [index for index, first in self._repeats.items() if isinstance(self._fates[first], Unreadable)]
+        if anew:
+            raise _DecideAnew(self._fresh[anew[len(anew) // 2]])
         positions = _positions(self._fresh, locked)
         for index, first in self._repeats.items():
-            parked = self._fates[first] if isinstance(self._fates[first], Unreadable) else None
-            self._fates[index] = parked or self._repeat(index, first, positions[first])
+            self._fates[index] = self._repeat(index, first, positions[first])
         return [self._fates[index] for index in range(len(self._fresh))]
 
     def _repeat(self, index: int, first: int, position: int) -> Repeat:
@@ -254,15 +288,43 @@ def _stale(command_id: str | None, oldest: datetime) -> Rejected | None:
     )
 
 
-def _blame(arrival: Arrival, refused: DataError | Entangled) -> None:
-    """Refuse the one record that the database refuses; if even the refusal cannot be written, park it as it came."""
+def _any_named(fresh: Sequence[Arrival], fates: Sequence[Fate]) -> bool:
+    """Tell whether a record that has an id is to be parked: parked rows have none, so no index finds a repeat."""
+    return any(
+        isinstance(fate, Unreadable) and arrival.command_id is not None
+        for arrival, fate in zip(fresh, fates, strict=True)
+    )
+
+
+def _cut(arrivals: Sequence[Arrival], refused: TidemillError) -> int:
+    """Return where to cut a batch: in the middle, or, of several repeats to be decided anew, before the middle one."""
+    if isinstance(refused, _DecideAnew):
+        return next(index for index, each in enumerate(arrivals) if each is refused.arrival)
+    return len(arrivals) // 2
+
+
+def _blamed(arrival: Arrival, refused: TidemillError) -> bool:
+    """Refuse the one record that is at fault; if even the refusal cannot be written, park it as it came.
+
+    Returns False if it was to be parked already.
+    """
+    if isinstance(arrival.verdict, Unreadable):
+        return False
     if isinstance(refused, Entangled):
-        raise refused  # a single command reveals its values in two passes: the fault is ours
-    reason = f"the database refused a value ({refused.sqlstate}): {refused.detail}"
-    if arrival.verdict is None:
-        arrival.verdict = Rejected("INVALID", reason)
-    elif isinstance(arrival.verdict, Rejected):
-        arrival.verdict = Unreadable("MALFORMED", reason)
-        arrival.decoded = arrival.command = arrival.command_id = None
+        arrival.verdict = Unreadable("CRASHED", "its rule takes other values each time it is asked")
+    elif arrival.verdict is None:
+        arrival.verdict = Rejected("INVALID", _reason(refused))
     else:
-        raise refused
+        arrival.verdict = Unreadable("MALFORMED", _reason(refused))
+        arrival.decoded = arrival.command = arrival.command_id = None
+    return True
+
+
+def _reason(refused: TidemillError) -> str:
+    assert isinstance(refused, DataError)
+    return f"the database refused a value ({refused.sqlstate}): {refused.detail}"
+
+
+def _evidence(arrival: Arrival, refused: TidemillError) -> str:
+    record = arrival.record
+    return clean(f"partition {record.partition}, offset {record.offset}: {_reason(refused)}")

@@ -24,7 +24,11 @@ select
   (select jsonb_agg(to_jsonb(p) - 'created_at' - 'updated_at' order by id) from public.connector_profiles p),
   (select jsonb_agg(jsonb_build_array(lane, sequence, event_type, command_id, item, chain, payload)
                     order by lane, sequence)
-   from tm.outbox where event_type is not null)
+   from tm.outbox where event_type is not null),
+  (select jsonb_agg(jsonb_build_array(lane, position, command_id, digest, outcome, code, repeats)
+                    order by lane, position)
+   from tm.log),
+  (select jsonb_agg(jsonb_build_array(lane, position, record_offset, code) order by lane, position) from tm.parked)
 """
 _CLEAN = """
 truncate public.connector_profiles, tm.log, tm.outbox, tm.parked, tm.batch, tm.published, tm.lane

@@ -17,8 +17,8 @@ from tidemill.domain.identity import event_id
 Seen = dict[tuple[int, int], Any]
 
 
-def facts(store: MemoryCommandStore) -> tuple[Any, Any]:
-    """Return the states without their times, and per lane the events in order."""
+def facts(store: MemoryCommandStore) -> tuple[Any, ...]:
+    """Return the states without their times, and per lane the events, the log and what is parked, in order."""
     states = {
         key: (each.name, each.active, each.version, each.profile_data)
         for key, each in store.tables.states.get("connector_profiles", {}).items()
@@ -35,7 +35,20 @@ def facts(store: MemoryCommandStore) -> tuple[Any, Any]:
         )
         for row in rows
     )
-    return states, events
+    log = sorted(
+        (
+            row.lane,
+            row.position,
+            row.command_id or "",
+            row.digest,
+            row.outcome,
+            row.code or "",
+            row.repeats or "",
+        )
+        for row in store.tables.log[1]
+    )
+    parked = sorted((row.lane, row.position, row.record_offset, row.code) for row in store.tables.parked)
+    return states, events, log, parked
 
 
 def run(batches: Sequence[Sequence[FakeRecord]]) -> tuple[MemoryCommandStore, Seen]:

@@ -70,13 +70,25 @@ async def test_a_refusal_that_cannot_be_written_either_parks_the_record(
     assert outcomes(done) == {"applied": 1, "parked": 1}
 
 
-async def test_a_record_that_cannot_even_be_parked_is_not_lost_without_a_word(
+async def test_a_record_that_cannot_even_be_parked_halts_its_lane_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    refuse(monkeypatch, "log", "")
-    ticks = await harness(TICKS)
-    with pytest.raises(DataError):
-        await ticks.send(tick())
+    refuse(monkeypatch, "append", "POISON")
+    refuse(monkeypatch, "log", "refused a value")
+    ticks = await harness(Stream.of(replace(market_data, partitions=4)))
+    sent = [tick("AAPL"), tick("POISON"), tick("MSFT"), tick("IBM")]
+    records = [ticks.topic.record(each) for each in sent]
+    records.append(ticks.topic.raw(records[1].partition, b"k", b"garbage"))
+    done = await ticks.apply(*records)
+    stuck = records[1]
+    ((lane, (code, evidence)),) = done.halted.items()
+    assert (lane, code) == (ticks.lane_of(stuck.partition), "PARKING_REFUSED")
+    assert (
+        f"partition {stuck.partition}, offset {stuck.offset}: the database refused a value (22P05)"
+        in evidence
+    )
+    behind = [each for each in records if each.partition == stuck.partition and each.offset >= stuck.offset]
+    assert sum(done.counts.values()) == len(records) - len(behind)
 
 
 async def test_a_log_that_rolls_under_a_batch_has_it_redone(monkeypatch: pytest.MonkeyPatch) -> None:
