@@ -246,8 +246,9 @@ def checksum(record: InboundRecord) -> int:
 
 
 def clean(text: str) -> str:
-    """Make a text fit for a column, a header and a terminal: PostgreSQL refuses NUL."""
-    return text.replace("\x00", "\\0")[:_MAX_DETAIL_CHARACTERS]
+    """Make a text fit for a column, a header and a terminal: PostgreSQL refuses NUL, UTF-8 halves of a character."""
+    short = text[:_MAX_DETAIL_CHARACTERS].replace("\x00", "\\0")
+    return short.encode(errors="backslashreplace").decode()[:_MAX_DETAIL_CHARACTERS]
 
 
 def header(record: InboundRecord, name: str) -> str | None:

@@ -103,7 +103,7 @@ class Intake:
     async def run(self) -> None:
         """Read, claim and write until `stop`."""
         async with asyncio.TaskGroup() as group:
-            self._reader = group.create_task(self._read())
+            self._reader = group.create_task(self._read(group))
             group.create_task(self._ownership.claim_assigned())
             group.create_task(self._dispatch(group))
             group.create_task(self._patience.every(_HALT_WATCH_S, self._ownership.watch_halts))
@@ -133,12 +133,13 @@ class Intake:
 
     # --- read ---
 
-    async def _read(self) -> None:
+    async def _read(self, group: asyncio.TaskGroup) -> None:
         while not self._patience.stopping.is_set():
             try:
                 arrived = await self._source.poll()
             except PartitionError as stuck:
-                await self._ownership.halt_stuck(stuck)
+                # a task of its own: Kafka may not answer about it for long, and the others want to be read
+                group.create_task(self._ownership.halt_stuck(stuck))
                 continue
             for partition, records in arrived.items():
                 queue = self._queues.put(partition, records)
@@ -201,7 +202,10 @@ class Intake:
         except Fenced as fenced:
             return Done(fenced=fenced.lanes)
         with BATCH_SECONDS.labels(self._aggregate).time():
-            return await self._writer.apply(claims, arrivals)
+            done = await self._writer.apply(claims, arrivals)
+        for lane, finding in done.halted.items():
+            await self._store.halt(claims[lane], *finding)
+        return done
 
     async def _trial(self, share: Share) -> list[Arrival] | None:
         """Before a suspect is touched, count the attempt; the one that ended two processes alone is parked unread."""
@@ -226,11 +230,12 @@ class Intake:
             lanes = [queue.lane for queue in share.queues]
             _log.warning(Log.RECORD_PARKED, aggregate=self._aggregate, lanes=lanes, records=parked)
         self._let_flow(share)
-        lost = [
-            queue for queue in share.queues if queue.lane in done.fenced and still_ours(self._queues, queue)
-        ]
-        if lost:
+        ours = [queue for queue in share.queues if still_ours(self._queues, queue)]
+        if lost := [queue for queue in ours if queue.lane in done.fenced]:
             self._ownership.fenced(lost)
+        for queue in ours:  # before anything else is awaited: what waits behind the record may not be taken
+            if queue.lane in done.halted:
+                self._ownership.stand_still(queue.claim, *done.halted[queue.lane])
         if asked := replies.wanted(done.outcomes, self._reply_topics):
             self._answers.send(asked)
         self._follower.wake([queue.lane for queue in share.queues])

@@ -209,7 +209,7 @@ class Ownership:
             self._halted.pop(claim.lane.lane, None)
         for claim in ours:
             if claim.lane.lane in halted:
-                self._stand_still(claim, *halted[claim.lane.lane])
+                self.stand_still(claim, *halted[claim.lane.lane])
         self._source.resume_at({claim.lane.partition: claim.progress.next_offset for claim in sound})
         self._gauge()
         _log.info(
@@ -246,7 +246,7 @@ class Ownership:
         for lane, finding in halted.items():
             claim = lanes[lane]
             if lane not in self._halted and self._is_ours(claim):  # not revoked meanwhile
-                self._stand_still(claim, *finding)
+                self.stand_still(claim, *finding)
         for lane in set(self._halted) & set(lanes) - set(halted):
             _log.info(Log.LANE_RESUMED, lane=lane)
             self._claim_again([self._halted[lane].lane.partition])
@@ -254,20 +254,29 @@ class Ownership:
     async def halt_stuck(self, stuck: PartitionError) -> None:
         """Halt a lane at an offset that cannot be fetched: nobody may guess what stands there.
 
-        What was fetched before it is still applied.
+        What was fetched before it is still applied. Where Kafka has to be asked, that may take as long as the partition
+        has no leader.
         """
         self._source.pause(frozenset({stuck.partition}))
         queue = self._queues.get(stuck.partition)
         if queue is None:
             return
-        code, detail = "UNFETCHABLE", str(stuck)
-        if isinstance(stuck, OffsetOutOfRange):
-            at = claiming.as_if_at(queue.claim, stuck.offset)
-            findings = await self._patience.until_done(lambda: claiming.compare(self._source, [at]))
-            code, detail = (findings or {}).get(queue.lane, ("OFFSET_AHEAD", str(stuck)))
-        await self._patience.until_done(lambda: self._store.halt(queue.claim, code, detail))
-        self._halted[queue.lane] = queue.claim
-        self._say_halted(queue.claim, code, detail)
+        claim = queue.claim
+        finding = await self._patience.until_done(lambda: self._why_stuck(claim, stuck))
+        if finding is None:
+            return  # stopping, or revoked meanwhile: the next claim compares
+        await self._patience.until_done(lambda: self._store.halt(claim, *finding))
+        if self._is_ours(claim):
+            self._halted[queue.lane] = claim
+            self._say_halted(claim, *finding)
+
+    async def _why_stuck(self, claim: Claim, stuck: PartitionError) -> claiming.Finding | None:
+        if not self._is_ours(claim):
+            return None
+        if not isinstance(stuck, OffsetOutOfRange):
+            return "UNFETCHABLE", str(stuck)
+        findings = await claiming.compare(self._source, [claiming.as_if_at(claim, stuck.offset)])
+        return findings.get(claim.lane.lane, ("OFFSET_AHEAD", str(stuck)))
 
     def fenced(self, queues: Sequence[LaneQueue]) -> None:
         """Let lanes be that somebody else claimed. If the group still gives them to us a while later, nobody has."""
@@ -283,7 +292,8 @@ class Ownership:
             reason="claimed by another process",
         )
 
-    def _stand_still(self, claim: Claim, code: str, detail: str) -> None:
+    def stand_still(self, claim: Claim, code: str, detail: str) -> None:
+        """Stop a lane whose halt is recorded; what waits is dropped, and read again when it goes on."""
         self._source.pause(frozenset({claim.lane.partition}))
         self._queues.remove([claim.lane.partition])
         self._halted[claim.lane.lane] = claim

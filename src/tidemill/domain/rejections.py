@@ -37,6 +37,7 @@ HALTED: Final[dict[str, str]] = {
     "PARTITIONS_CHANGED": "the topic's partition count is not the one the lanes were created with",
     "FOREIGN_TAIL": "an outbound topic ends with a record that the relay did not write: somebody else writes there",
     "EVENT_REFUSED": "Kafka refuses an event for good: its topic's size limit is below what the batch checked",
+    "PARKING_REFUSED": "the database refuses a record even as it came: nothing of it could be kept",
 }
 
 _RESUME = "tidemill lanes resume LANE"
@@ -71,5 +72,9 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
         f"take the right to write away, and go on behind the record: {_RESUME} --accept-foreign --reason TEXT",
     ),
     "EVENT_REFUSED": (f"raise the topic's max.message.bytes: {_RESUME}",),
+    "PARKING_REFUSED": (
+        f"mend what the evidence names: {_RESUME}",
+        f"leave the record out, once it is kept elsewhere: {_SKIP}",
+    ),
 }
 """What can be done about each halt: what works, with LANE for the lane's name. The CLI and the runbook say it."""

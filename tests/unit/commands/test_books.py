@@ -44,7 +44,9 @@ def test_moving_a_byte_from_key_to_value_changes_the_checksum(a: bytes, b: bytes
 
 def test_a_detail_is_fit_for_a_column() -> None:
     assert clean("a\x00b") == "a\\0b"
-    assert len(clean("x" * 5000)) == 1000
+    assert clean("half a smile: \ud83d") == "half a smile: \\ud83d"
+    assert clean("a whole one: \U0001f600") == "a whole one: \U0001f600"
+    assert [len(clean(letter * 5000)) for letter in "x\ud800\x00"] == [1000] * 3
 
 
 def test_identity_keeps_uuids_and_names_the_rest_within_their_service() -> None:
