@@ -169,7 +169,7 @@ async def test_generations_are_one_outbox(subject: Subject) -> None:
 
 async def test_parked_records_are_kept_as_they_came(subject: Subject) -> None:
     lane = subject.lanes[0]
-    headers = [("a", b"\x00\xff"), ("a", None), ("", b"")]
+    headers = [("a", b"\x00\xff"), ("a", None), ("", b""), ("n\x00", b"nul"), ("n\\0", b"no nul")]
     scribe = Scribe(lane).parked(b"\x00", key=None, headers=headers).applied().parked(None, key=b"k")
     await subject.store(scribe.batch())
     found = await subject.outbox.parked(lane.lane, [1, 2, 3])

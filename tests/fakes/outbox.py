@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +11,7 @@ from tidemill.commands.rows import OutboxRow
 from tidemill.domain.errors import ContractError, Fenced, Unavailable
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
+from tidemill.domain.parked import headers_of
 from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, OutboxItem, ParkedRecord, Published
 
 
@@ -49,13 +48,9 @@ class MemoryOutbox:
             self.rows.setdefault(ledger.lane, []).extend(written.outbox)
             self.ends[ledger.lane] = LaneEnd(ledger.position, ledger.sequence, ledger.timeline)
             for row in written.parked:
-                headers = tuple(
-                    (name, None if held is None else b64decode(held))
-                    for name, held in json.loads(row.headers)
-                )
                 self.kept[row.lane, row.position] = ParkedRecord(
-                    row.position, row.topic, row.partition, row.record_offset, row.key, row.value, headers,
-                    row.code, row.detail,
+                    row.position, row.topic, row.partition, row.record_offset, row.key, row.value,
+                    headers_of(row.headers), row.code, row.detail,
                 )  # fmt: skip
 
     def create(self, lane: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +11,7 @@ from uuid import uuid4
 from tidemill.commands.rows import LedgerRow, OutboxRow, ParkedRow
 from tidemill.domain.identity import chain, event_id
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
+from tidemill.domain.parked import headers_text
 from tidemill.outbox.ports import OutboxItem
 
 EVENT_TYPE = "tidemill.market_data.MarketDataRecorded"
@@ -84,7 +83,7 @@ class Scribe:
         """Add a record that could not be read; `key` and `headers` (name, bytes | None) may be given."""
         headers = fields.pop("headers", ())
         row = self._row(0, outcome=b"p", code="MALFORMED", detail="not Avro", **fields)
-        text = json.dumps([[name, None if held is None else _b64(held)] for name, held in headers])
+        text = headers_text(headers)
         where = (row.lane, row.position, self.lane.topics.commands, self.lane.partition, row.record_offset)
         self._parked.append(ParkedRow(*where, row.key, value, text, "MALFORMED", "not Avro", row.at))
         return self
@@ -170,7 +169,3 @@ async def store(connection: Any, batches: Iterable[Written]) -> None:
                     await connection.copy_records_to_table(
                         table, schema_name="tm", records=rows, columns=rows[0]._fields
                     )
-
-
-def _b64(value: bytes) -> str:
-    return base64.b64encode(value).decode()

@@ -6,8 +6,6 @@ what the ledger says under the lane's lock.
 
 from __future__ import annotations
 
-import base64
-import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from tidemill.domain.errors import Unreadable
 from tidemill.domain.identity import chain, event_id
 from tidemill.domain.lane import Anchor, Claim, InboundRecord, Progress
 from tidemill.domain.messages import Outcome
+from tidemill.domain.parked import headers_text
 
 _MAX_DETAIL_CHARACTERS = 1000
 _MAX_TRACE_CHARACTERS = 128
@@ -143,7 +142,7 @@ class LaneBook:
                 record_offset=record.offset,
                 key=record.key,
                 value=record.value,
-                headers=headers_json(record),
+                headers=headers_text(record.headers),
                 code=fate.code,
                 detail=detail,
                 at=self._at,
@@ -269,14 +268,6 @@ def trace_of(record: InboundRecord) -> str | None:
     """Return the W3C trace context (55 characters), None where something else bears its name."""
     trace = header(record, "traceparent")
     return trace if trace is not None and len(trace) <= _MAX_TRACE_CHARACTERS else None
-
-
-def headers_json(record: InboundRecord) -> str:
-    """Return the headers as JSON text `[[name, base64 | null], ...]`: order and repeats are kept, NUL survives."""
-    pairs = [
-        [key, None if value is None else base64.b64encode(value).decode()] for key, value in record.headers
-    ]
-    return json.dumps(pairs).replace("\\u0000", "\\ufffd")
 
 
 def service_of(arrival: Arrival) -> str | None:

@@ -73,7 +73,7 @@ class OutboxRow(NamedTuple):
 
 
 class ParkedRow(NamedTuple):
-    """A record as it came; column order of `tm.parked`. `headers`: JSON text of [[name, base64 | null], ...]."""
+    """A record as it came; column order of `tm.parked`. `headers`: see `domain.parked`."""
 
     lane: int
     position: int

@@ -5,8 +5,6 @@ Reads only; `lanes` holds what an operator may change.
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,6 +14,7 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy import Table
 
+from tidemill.domain.parked import headers_of
 from tidemill.storage.holdings import TableRows, count_rows, hold_chunks
 from tidemill.storage.pool import Pool, connection
 from tidemill.storage.statements import load_statements
@@ -320,5 +319,4 @@ def _dead_letter(rows: Sequence[asyncpg.Record]) -> DeadLetter | None:
     if not rows:
         return None
     *entry, key, value, headers = rows[0]
-    pairs = ((name, None if text is None else b64decode(text)) for name, text in json.loads(headers))
-    return DeadLetter(DeadLetterEntry._make(entry), key, value, tuple(pairs))
+    return DeadLetter(DeadLetterEntry._make(entry), key, value, headers_of(headers))

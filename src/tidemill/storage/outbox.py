@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +11,7 @@ import asyncpg
 from tidemill.domain.errors import ContractError, Fenced
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
+from tidemill.domain.parked import headers_of
 from tidemill.outbox.ports import NOTHING_PUBLISHED, Fork, LaneEnd, OutboxItem, ParkedRecord, Published
 from tidemill.storage.pool import Pool, connection
 from tidemill.storage.statements import load_statements
@@ -94,9 +93,7 @@ class OutboxDatabase:
 
 
 def _parked(row: asyncpg.Record) -> ParkedRecord:
-    headers = tuple(
-        (name, None if value is None else b64decode(value)) for name, value in json.loads(row["headers"])
-    )
+    headers = headers_of(row["headers"])
     return ParkedRecord(
         row["position"],
         row["topic"],

@@ -22,7 +22,9 @@ from tidemill.contexts.connector_profiles.messages import (
 )
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import TransientError
+from tidemill.domain.parked import headers_of
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import ClosedGenerations, GenerationStore
@@ -204,6 +206,29 @@ async def test_unreadable_and_misplaced_records_are_parked_or_refused(pool: Pool
     ]
 
 
+async def test_headers_are_kept_as_they_came_whatever_their_names_hold(pool: Pool, ticks: Harness) -> None:
+    headers = (("a\x00b", b"nul"), ("a\\0b", b""), ("\\u0000", None), ("a\x00b", b"\xff"))
+    await ticks.apply(ticks.topic.raw(0, b"k", b"garbage", headers))
+    ((text,),) = await rows(pool, "select headers from tm.parked")
+    assert headers_of(text) == headers
+
+
+async def test_what_context_code_raised_is_kept_whatever_its_text_holds(pool: Pool) -> None:
+    def check(command: Any, _at: datetime) -> None:
+        if command.symbol == "BAD":
+            raise LookupError("half a smile \ud83d, and a NUL \x00")
+
+    ((name, spec),) = TICKS.commands.items()
+    assert isinstance(spec, AppendSpec)
+    checked = replace(TICKS, commands={name: replace(spec, check=check)})
+    harness = Harness(checked, CommandDatabase(pool))
+    await harness.claim()
+    done = await harness.send(tick("BAD"), tick())
+    assert sorted(code or "" for code in codes(done)) == ["", "CRASHED"]
+    ((detail,),) = await rows(pool, "select detail from tm.parked")
+    assert "half a smile \\ud83d, and a NUL \\0" in detail
+
+
 async def test_a_value_that_the_database_refuses_is_found_among_good_ones(pool: Pool, ticks: Harness) -> None:
     async with pool.acquire() as connection:
         await connection.execute("alter table public.market_data add check (price <> 13)")
@@ -253,18 +278,19 @@ async def test_decide_folds_the_commands_of_a_key_in_order(pool: Pool, profiles:
     ) == [("p1", "uno", '{"type": "rest"}', False, 4)]
 
 
-async def test_a_name_moves_within_one_batch_as_if_one_by_one(pool: Pool, profiles: Harness) -> None:
-    """x lets go of a, z takes it, x may not have it back: as in batches of one."""
-    (first, second) = (f"p{n}" for n in range(2))
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "one by one"])
+async def test_a_name_moves_within_one_batch_as_if_one_by_one(
+    pool: Pool, profiles: Harness, together: bool
+) -> None:
+    """One lets go of a, another takes it and lets go of b, the first takes b and may not have a back."""
+    first, second = "p1", "p2"
     await profiles.send(register(first, "a"), register(second, "b"))
-    lane = profiles.topic
-    records = [
-        lane.record(rename(first, "c")),
-        lane.record(rename(second, "a")),
-        lane.record(rename(first, "b")),
-    ]
-    for record in records:
-        await profiles.apply(record)
+    moves = [rename(first, "c"), rename(second, "a"), rename(first, "b"), rename(first, "a")]
+    records = [profiles.topic.record(each) for each in moves]
+    assert len({record.partition for record in records}) == 1
+    batches = [records] if together else [[each] for each in records]
+    done = [await profiles.apply(*batch) for batch in batches]
+    assert [code for each in done for code in codes(each)] == [None, None, None, "NAME_TAKEN"]
     assert await rows(pool, "select id, name from public.connector_profiles order by id") == [
         (first, "b"),
         (second, "a"),

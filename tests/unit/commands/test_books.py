@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.commands import FakeRecord
-from tidemill.commands.books import checksum, clean, header, headers_json
+from tidemill.commands.books import checksum, clean, header
 from tidemill.commands.replies import wanted
 from tidemill.domain.identity import chain, event_id, identify
-
-_header_values = st.none() | st.binary(max_size=20)
-_headers = st.lists(st.tuples(st.text(max_size=10), _header_values), max_size=5)
 
 
 def with_headers(*headers: tuple[str, bytes | None]) -> FakeRecord:
@@ -27,13 +23,6 @@ def test_a_header_is_text_or_nothing() -> None:
     )
     assert header(record, "trace") == "last"
     assert [header(record, name) for name in ("nul", "bad", "none", "absent")] == [None] * 4
-
-
-@given(_headers)
-def test_headers_are_kept_as_json_that_jsonb_takes(headers: list[tuple[str, bytes | None]]) -> None:
-    text = headers_json(with_headers(*headers))
-    assert len(json.loads(text)) == len(headers)
-    assert "\\u0000" not in text
 
 
 @given(st.binary(max_size=6), st.binary(max_size=6), st.binary(max_size=6), st.binary(max_size=6))

@@ -1,0 +1,40 @@
+r"""How the headers of a parked record are kept: as JSON that PostgreSQL takes, from which they can be had as they came.
+
+    [[name, base64 of the value | null], ...]        order and repeats are kept; in a name NUL is `\0`, `\` is `\\`
+
+Neither `jsonb` nor `text` holds NUL, which a Kafka header's name may.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def headers_text(headers: Headers) -> str:
+    """Return headers as the text that is stored."""
+    return json.dumps(
+        [[_escaped(name), None if value is None else b64encode(value).decode()] for name, value in headers]
+    )
+
+
+def headers_of(text: str) -> tuple[tuple[str, bytes | None], ...]:
+    """Return the headers of a stored text, as they came."""
+    return tuple(
+        (_ESCAPED.sub(_meant, name), None if value is None else b64decode(value))
+        for name, value in json.loads(text)
+    )
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("\x00", "\\0")
+
+
+def _meant(escape: re.Match[str]) -> str:
+    return "\x00" if escape[1] == "0" else escape[1]
