@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import strategies as st
 
 from tests.support.commands import HORIZON, FakeRecord, Harness, Topic, base, uuid7
+from tidemill.clock import SystemClock
 from tidemill.contexts.connector_profiles import context
 from tidemill.contexts.connector_profiles.messages import (
     DeactivateConnectorProfile,
@@ -106,9 +107,9 @@ def streams(draw: st.DrawFn, *, contested: bool = True) -> list[FakeRecord]:
         if way == "late" and before is not None:
             sent.append((before[0], topic.again(before[1])))
             continue
-        if way == "reused" and before is not None:
-            command = command.model_copy(update={"command_id": before[0].command_id})  # noqa: PLW2901
-        sent += [(command, record) for record in _sent(topic, command, way)]
+        id_of = before[0] if before is not None else command
+        made = command.model_copy(update={"command_id": id_of.command_id})
+        sent += [(made, record) for record in _sent(topic, made, way)]
     return [record for _, record in sent]
 
 
@@ -118,7 +119,7 @@ def _sent(topic: Topic, command: CommandBase, way: str) -> list[FakeRecord]:
         case "twice":
             return [topic.record(command), topic.record(command)]
         case "stale":
-            old = uuid7(datetime.now(UTC) - HORIZON - timedelta(days=1))
+            old = uuid7(SystemClock().now() - HORIZON - timedelta(days=1))
             return [topic.record(command.model_copy(update={"command_id": old}))]
         case "wrong key":
             return [topic.record(command, key=b"another")]

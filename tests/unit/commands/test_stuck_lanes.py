@@ -95,7 +95,7 @@ async def test_a_record_that_cannot_even_be_parked_halts_its_lane_by_name_and_no
     for _ in range(23):
         world.send(KEYS[0])
     world.send(KEYS[1])
-    real, digests = MemoryWork.log, set()
+    real, digests = MemoryWork.log, set[int]()
 
     async def log(work: MemoryWork, rows: Any) -> None:
         digests.update(row.digest for row in rows if row.command_id == bad)
