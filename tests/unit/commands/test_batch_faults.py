@@ -17,7 +17,7 @@ from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfi
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.context import AppendSpec
-from tidemill.domain.decision import Rejected
+from tidemill.domain.decision import Rejected, accepted
 from tidemill.domain.errors import ContractError, DataError, GenerationClosed
 from tidemill.domain.stream import Stream
 
@@ -181,3 +181,14 @@ async def test_a_validator_that_raises_parks_its_records_alone(monkeypatch: pyte
     monkeypatch.setattr("tidemill.commands.screening.TypeAdapter", Moody)
     ticks = await harness(TICKS)
     assert codes(await ticks.send(tick(), tick("RAISES"), tick())) == [None, "CRASHED", None]
+
+
+async def test_a_command_that_changes_nothing_is_applied_and_leaves_no_event_and_no_state() -> None:
+    (name,) = [name for name, spec in PROFILES.commands.items() if spec.model is RegisterConnectorProfile]
+    spec: Any = PROFILES.commands[name]
+    idle = replace(spec, rule=lambda _state, _command: accepted())
+    profiles = await harness(replace(PROFILES, commands={**PROFILES.commands, name: idle}))
+    command = RegisterConnectorProfile(**base(profile_id="p1", name="a", profile_data="{}"))
+    done = await profiles.send(command, command)
+    assert (outcomes(done), done.events) == ({"applied": 1, "duplicate": 1}, 0)
+    assert profiles.store.tables.states == {}  # type: ignore[attr-defined]

@@ -10,11 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes.commands import MemoryWork
-from tests.support.intakes import TOPIC, World
+from tests.support.intakes import STREAM, TOPIC, World
 from tests.support.waiting import eventually
 from tidemill.commands import ownership
 from tidemill.commands.intake import Intake
 from tidemill.domain.errors import DataError
+from tidemill.domain.lane import Claim
 from tidemill.domain.partitioner import partition_of
 
 KEYS = {partition_of(f"p{number}".encode(), 3): f"p{number}" for number in range(12)}
@@ -144,3 +145,52 @@ async def test_a_lane_whose_batch_does_not_end_is_left_to_the_next_claim_and_the
         assert {lane: held.owner for lane, held in world.store.lanes.items()} == {1: "one", 2: None, 3: None}
         assert sorted(world.follower.dropped) == [1, 2, 3]
         go_on.set()
+
+
+async def test_a_batch_that_outlives_the_lanes_revocation_is_left_to_the_next_owner(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "_REVOKE_PATIENCE_S", 0.05)
+    async with world.running() as intake:
+        await until_flowing(intake)
+        world.store.away = True
+        world.send(KEYS[0])
+        await eventually(lambda: not intake.health().ok, what="a batch that is tried again")
+        await intake._ownership.revoked(frozenset({0}))
+        world.store.away = False
+        await eventually(lambda: intake.health().ok, what="its end")
+        assert world.logged() == []
+    async with world.running("two"):
+        await world.until_logged(1)
+
+
+async def test_a_suspect_whose_lane_was_claimed_meanwhile_is_not_tried(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The count of attempts is the next owner's: one of ours that never was would park the record too early."""
+    monkeypatch.setattr(ownership, "_RECLAIM_AFTER_S", 0.05)
+    held = world.store.lanes[1]
+    held.claimed_batch, held.barren = 0, 4
+    real, others = world.store.trial, ["another process"]
+
+    async def trial(claim: Claim, offset: int) -> int:
+        if others:
+            await world.store.claim(STREAM.aggregate, [0], others.pop())
+        return await real(claim, offset)
+
+    monkeypatch.setattr(world.store, "trial", trial)
+    world.send(KEYS[0])
+    with capture_logs() as lines:
+        async with world.running():
+            await world.until_logged(1)
+    assert [line["lanes"] for line in lines if line.get("reason") == "claimed by another process"] == ["1"]
+    assert world.logged() == [(b"a", None)]
+    assert others == []
+
+
+async def test_a_stop_ends_the_wait_for_a_database_that_never_answered(world: World) -> None:
+    world.store.away = True
+    async with world.running() as intake:
+        await eventually(lambda: not intake.health().ok, what="trouble")
+        assert intake.health().detail["claiming"] == 3
+    assert {held.epoch for held in world.store.lanes.values()} == {0}
