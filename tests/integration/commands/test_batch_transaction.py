@@ -245,6 +245,22 @@ async def test_a_value_that_the_database_refuses_is_found_among_good_ones(pool: 
     assert await rows(pool, "select position from tm.log order by position") == [(n,) for n in range(1, 8)]
 
 
+async def test_a_record_that_the_database_does_not_even_park_halts_its_lane_and_no_other(
+    pool: Pool, ticks: Harness
+) -> None:
+    async with pool.acquire() as connection:
+        await connection.execute("alter table tm.parked add constraint nothing check (value <> 'garbage')")
+    good = ticks.topic.record(tick("AAPL"))
+    stuck = (good.partition + 1) % TICKS.partitions
+    bad = [ticks.topic.raw(stuck, b"k", value) for value in (b"other", b"garbage", b"behind")]
+    done = await ticks.apply(good, *bad)
+    assert outcomes(done) == {"applied": 1, "parked": 1}
+    code, evidence = done.halted[ticks.lane_of(stuck)]
+    assert (code, len(done.halted)) == ("PARKING_REFUSED", 1)
+    assert f"partition {stuck}, offset 1: the database refused a value (23514)" in evidence
+    assert await rows(pool, "select value from tm.parked") == [(b"other",)]
+
+
 async def test_a_uuid7_beyond_the_horizon_is_stale_and_one_within_is_not(ticks: Harness) -> None:
     now = SystemClock().now()
     old, young = uuid7(now - timedelta(days=9)), uuid7(now - timedelta(days=7))
