@@ -90,6 +90,21 @@ class Installation:
         assert expect is None or code == expect, f"exit code {code}\n{said.out}\n{said.err}"
         return said
 
+    @contextmanager
+    def calling(self, *arguments: str | Path) -> Iterator[Calling]:
+        """Call the program in a process of its own, which is ended with the block at the latest."""
+        out, err = self.folder / "called.out", self.folder / "called.err"
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
+        command = [sys.executable, "-m", "tidemill", *map(str, arguments)]
+        with out.open("w") as said, err.open("w") as complained:
+            environment = clean | dict(self.environment)
+            child = subprocess.Popen(command, env=environment, stdout=said, stderr=complained)
+        try:
+            yield Calling(child, out, err)
+        finally:
+            child.kill()
+            child.wait(10)
+
     def popen(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
         """Start the program in a process of its own, beside what else goes on; nobody hears what it says."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
@@ -132,6 +147,23 @@ class Installation:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
         with mock.patch.dict(os.environ, clean | dict(self.environment), clear=True):
             yield
+
+
+@dataclass(frozen=True)
+class Calling:
+    """A call of the program that goes on, and what it has said so far."""
+
+    process: subprocess.Popen[bytes]
+    _out: Path
+    _err: Path
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text()
 
 
 @dataclass

@@ -15,6 +15,7 @@ from uuid import uuid4
 from zlib import crc32
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -214,9 +215,10 @@ def test_the_java_publisher(here: Path, installed: Installation, java: list[str]
 
 
 def test_the_java_subscriber_sees_every_event_once_though_it_is_killed(
-    here: Path, installed: Installation, java: list[str]
+    here: Path, installed: Installation, outsider: Outsider, java: list[str]
 ) -> None:
     missed_sooner(here / "Subscribe.java")
+    group = f"{outsider.prefix}-example-java"
     symbol = f"DOC{uuid4().hex[:8].upper()}"
 
     def publish(*prices: int) -> None:
@@ -224,12 +226,20 @@ def test_the_java_subscriber_sees_every_event_once_though_it_is_killed(
         lines = "\n".join(json.dumps(tick | {"price": price}) for price in prices)
         installed("publish", "RecordMarketData", "-", "--wait", stdin=lines)
 
-    def sees(*prices: float) -> None:
-        def printed() -> bool:
-            lines = (here / "subscriber.log").read_text().splitlines()
-            return [float(line.split()[-1]) for line in lines if f" {symbol} " in line] == list(prices)
+    def lines() -> list[list[str]]:
+        return [
+            line.split()
+            for line in (here / "subscriber.log").read_text().splitlines()
+            if f" {symbol} " in line
+        ]
 
-        eventually_blocking(printed, TIMEOUT_S, f"{prices} to be printed")
+    def sees(*prices: float) -> None:
+        eventually_blocking(
+            lambda: [float(line[-1]) for line in lines()] == list(prices),
+            TIMEOUT_S,
+            f"{prices} to be printed",
+        )
+        eventually_blocking(lambda: noted(outsider, group) >= {lines()[-1][3]}, TIMEOUT_S, "that to be noted")
 
     publish(1, 2)
     with subscriber(here, [*java, "Subscribe.java"]):
@@ -237,10 +247,20 @@ def test_the_java_subscriber_sees_every_event_once_though_it_is_killed(
     publish(3)
     with subscriber(here, [*java, "Subscribe.java"]):
         sees(1.0, 2.0, 3.0)
-    (first, *_) = [line for line in (here / "subscriber.log").read_text().splitlines() if symbol in line]
-    kind, event_id, time, place, key, price = first.split()
+    kind, event_id, time, place, key, price = lines()[0]
     assert (kind, key, price) == ("tidemill.market_data.MarketDataRecorded", symbol, "1.0")
     assert re.fullmatch(r"[0-9a-f-]{36}:1 \d{4}-\d\d-\d\dT[\d:.]+Z \d/\d+", f"{event_id} {time} {place}")
+
+
+def noted(outsider: Outsider, group: str) -> set[str]:
+    """Return what the group has noted with its offsets as read, `partition/sequence`.
+
+    Who is killed between printing and noting prints once more: it has no store that does both at once.
+    """
+    admin = AdminClient({"bootstrap.servers": outsider.bootstrap})
+    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+    found = asked[group].result(TIMEOUT_S).topic_partitions
+    return {f"{each.partition}/{each.metadata}" for each in found}
 
 
 def missed_sooner(program: Path) -> None:

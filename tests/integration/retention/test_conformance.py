@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -15,6 +16,7 @@ import pytest
 
 from tests.support.databases import execute, fetch
 from tests.support.installation import Installation, installation_on
+from tests.support.waiting import eventually_blocking
 from tidemill.app.conformance.run import Invitation, Report, run_conformance
 from tidemill.app.connections import kafka_connection, libpq_url, open_registry
 from tidemill.app.deployment import Deployment
@@ -92,15 +94,17 @@ def test_the_reference_archiver_conforms(installation: Installation, prefix: str
         "TIDEMILL_TOPICS_PREFIX": prefix,
         "TIDEMILL_DATABASE_ARCHIVER_URL": scratch_url(installation, prefix),
     }
-    with installation.starting("archiver", **listening):
-        said = installation("retention", "conformance", "--prefix", prefix, "--timeout", "60", "--json")
-    found = said.json()
+    asked = ("retention", "conformance", "--prefix", prefix, "--timeout", "60", "--json")
+    with installation.calling(*asked) as call:
+        eventually_blocking(lambda: f"TIDEMILL_TOPICS_PREFIX={prefix}" in call.err, 60, "the invitation")
+        with installation.starting("archiver", **listening):
+            assert call.process.wait(100) == 0, call.err
+    found = json.loads(call.out)
     assert [(each["case"], each["result"], each["why"]) for each in found["cases"]] == [
         (case, "passed", None) for case in CASES
     ]
     assert found["conforms"] is True
     assert found["archiver"].startswith("archiver-")
-    assert f"TIDEMILL_TOPICS_PREFIX={prefix}" in said.err
     assert all(each["notes"] == [] for each in found["cases"])
     assert not databases(installation, prefix)
     assert asyncio.run(topics_left(installation, prefix)) == []
