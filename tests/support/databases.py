@@ -5,7 +5,11 @@ what nobody looks at. Hence the template takes none once it is ready; that it ta
 mark that it is complete.
 """
 
+from __future__ import annotations
+
 import asyncio
+import atexit
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +24,68 @@ from tidemill.devstack.cache import cache_folder, locked
 
 T = TypeVar("T")
 TIMEOUT_S = 30.0
+PING_S = 2.0
+MOST_IDLE = 2
+"""Of a test: its database, and the server's."""
+
+
+class Sessions:
+    """Connections that are kept for the next query: a test may look fifty times a second, and each costs a process.
+
+    They live in a loop of their own, so whoever asks may be within one or not, in any thread.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle: dict[str, asyncpg.Connection[Any]] = {}
+        self._starting = threading.Lock()
+
+    def run(self, url: str, work: Callable[[asyncpg.Connection[Any]], Coroutine[Any, Any, T]]) -> T:
+        """Return what `work` makes of a connection that nobody else uses meanwhile."""
+        with self._starting:
+            loop = self._loop or self._started()
+        return asyncio.run_coroutine_threadsafe(self._work(url, work), loop).result()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        self._loop = loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, name="sessions", daemon=True).start()
+        atexit.register(lambda: asyncio.run_coroutine_threadsafe(self._leave(0), loop).result(10))
+        return loop
+
+    async def _work(self, url: str, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        connection = await self._connection(url)
+        try:
+            found = await work(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._idle.setdefault(url, connection)
+        if self._idle[url] is not connection:
+            await connection.close()
+        await self._leave(MOST_IDLE)
+        return found
+
+    async def _connection(self, url: str) -> asyncpg.Connection[Any]:
+        """Take one that is kept, if it still answers: its server may have been killed, its database dropped."""
+        kept = self._idle.pop(url, None)
+        if kept is not None:
+            try:
+                await kept.execute("select 1", timeout=PING_S)
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                kept.terminate()
+            else:
+                return kept
+        return await asyncpg.connect(url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S)
+
+    async def _leave(self, most: int) -> None:
+        """Close all that are idle but the last ones."""
+        while len(self._idle) > most:
+            oldest = self._idle.pop(next(iter(self._idle)))
+            oldest.terminate()
+
+
+SESSIONS = Sessions()
+"""Those of this process."""
 
 
 def run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -29,16 +95,8 @@ def run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def fetch(url: str, query: str, *arguments: object) -> list[asyncpg.Record]:
-    """The rows of one query, by a connection of its own."""
-
-    async def work() -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S)
-        try:
-            return await connection.fetch(query, *arguments)
-        finally:
-            await connection.close()
-
-    return run_apart(work)
+    """The rows of one query, by a connection that may have served others before."""
+    return SESSIONS.run(url, lambda connection: connection.fetch(query, *arguments))
 
 
 def execute(url: str, *statements: str) -> None:
@@ -68,7 +126,8 @@ def drop_databases(server_url: str, prefix: str) -> None:
 
 
 def drop(server_url: str, name: str) -> None:
-    execute(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    statement = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
+    SESSIONS.run(server_url, lambda connection: connection.execute(statement))
 
 
 @dataclass
@@ -94,7 +153,8 @@ class Databases:
         """The URL of a database of one's own, dropped afterwards."""
         self._ensure_template()
         name = f"{self.prefix}{self.worker}_{next(self._numbers)}"
-        execute(self.server_url, f'CREATE DATABASE "{name}" TEMPLATE "{self.template}"')
+        statement = f'CREATE DATABASE "{name}" TEMPLATE "{self.template}"'
+        SESSIONS.run(self.server_url, lambda connection: connection.execute(statement))
         try:
             yield database_of(self.server_url, name)
         finally:
