@@ -1,4 +1,4 @@
-"""A process that does not archive starts without what archiving needs."""
+"""A process that does not archive starts without what archiving needs, and without a registry none its client."""
 
 import subprocess
 import sys
@@ -15,9 +15,14 @@ FOR_THE_ARCHIVE = {
 }
 
 
+FOR_THE_REGISTRY = {"authlib", "confluent_kafka.schema_registry", "joserfc"}
+"""A fifth of what a process takes to start."""
+
+
 def loaded_with(*modules: str) -> set[str]:
-    """What of the archive's packages is in a fresh interpreter once the modules are."""
-    program = f"import sys, {', '.join(modules)}; print(' '.join({FOR_THE_ARCHIVE!r} & set(sys.modules)))"
+    """What of the archive's and the registry's packages is in a fresh interpreter once the modules are."""
+    dear = FOR_THE_ARCHIVE | FOR_THE_REGISTRY
+    program = f"import sys, {', '.join(modules)}; print(' '.join({dear!r} & set(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
@@ -27,9 +32,10 @@ def loaded_with(*modules: str) -> set[str]:
 @pytest.mark.parametrize(
     "process", ["commands_process", "projections_process", "publishing", "operations", "lanes", "tailing"]
 )
-def test_a_process_that_does_not_archive_loads_nothing_of_it(process: str) -> None:
+def test_a_process_loads_what_it_needs_alone(process: str) -> None:
     assert loaded_with("tidemill.cli.program", "tidemill.cli.serve", f"tidemill.app.{process}") == set()
 
 
 def test_the_check_would_see_it() -> None:
-    assert loaded_with("tidemill.lakehouse.reading") == {"fsspec", "pyarrow"}
+    found = loaded_with("tidemill.lakehouse.reading", "tidemill.transport.registry")
+    assert found == {"fsspec", "pyarrow", *FOR_THE_REGISTRY}

@@ -37,6 +37,7 @@ IMPORTED = (
     "tidemill.app.retention_process",
     "tidemill.contexts.connector_profiles",
     "tidemill.contexts.market_data",
+    "tidemill.transport.registry",
 )
 
 

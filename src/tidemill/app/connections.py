@@ -12,7 +12,6 @@ from tidemill.catalog.ports import SchemaRegistry
 from tidemill.settings import DatabaseSettings, Settings
 from tidemill.storage.pool import Cutoff, Pool, Timeouts, close_pool, connection, create_pool, tls_context
 from tidemill.transport.kafka.client import KafkaConnection
-from tidemill.transport.registry import ConfluentRegistry
 
 Login = Literal["service", "migration", "reader", "archiver", "retention"]
 Tls = ssl.SSLContext | Literal[False] | None
@@ -108,6 +107,8 @@ def open_registry(shared: AsyncExitStack, settings: Settings) -> SchemaRegistry 
     if registry.url is None:
         return None
     password = registry.password.get_secret_value() if registry.password else None
+    from tidemill.transport.registry import ConfluentRegistry  # noqa: PLC0415  a fifth of a second, for its logins
+
     opened = ConfluentRegistry(registry.url, user=registry.user, password=password, ca_file=registry.ca_file)
     shared.push_async_callback(opened.close)
     return opened
