@@ -74,10 +74,10 @@ def commands_to_log(books: Books) -> Iterator[Finding]:
             fields = read(record.value or b"\xff", row["type"])
             wanted_id = identity(fields["command_id"], fields["service_name"])
         except (ValueError, EOFError, IndexError) as error:
-            yield Finding(hop, f"{record[:3]} is not the {row['type']} that the log says: {error!r}")
+            yield Finding(hop, f"{record.place} is not the {row['type']} that the log says: {error!r}")
         else:
             if wanted_id != (row["command_id"] or row["repeats"]):
-                yield Finding(hop, f"{record[:3]} is {wanted_id}, the log has {row['command_id']}")
+                yield Finding(hop, f"{record.place} is {wanted_id}, the log has {row['command_id']}")
 
 
 def log_to_ledger(books: Books) -> Iterator[Finding]:
@@ -131,7 +131,7 @@ def log_to_outcomes(books: Books) -> Iterator[Finding]:
         if each["aggregate"] != ARCHIVAL or each["service_name"] != OWNER  # what it decides answers no record
     ]
     yield from compare(
-        "command topic -> outcome topic", [each[:3] for each in books.topics["command topic"]], offsets
+        "command topic -> outcome topic", [each.place for each in books.topics["command topic"]], offsets
     )
 
 
@@ -221,7 +221,10 @@ def parked_to_dead_letters(books: Books) -> Iterator[Finding]:
     kept = [
         (*row["place"], row["record_offset"], row["key"], row["value"], _headers(row)) for row in books.parked
     ]
-    there = {record[:3]: record for record in books.topics["command topic"]}
+    there = {
+        record.place: (*record.place, record.key, record.value, record.headers)
+        for record in books.topics["command topic"]
+    }
     came = [
         there[row["place"] + (row["record_offset"],)]
         for row in books.parked

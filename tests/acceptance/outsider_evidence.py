@@ -9,10 +9,10 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID, uuid5
 
 import asyncpg
@@ -47,7 +47,8 @@ ARCHIVAL = "archival"
 """The archive's stream: what comes in are confirmations, and what its owner decides is in the log, too."""
 
 
-class Record(NamedTuple):
+@dataclass(frozen=True)
+class Record:
     """A record of a topic as Kafka holds it."""
 
     aggregate: str
@@ -57,9 +58,17 @@ class Record(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
 
+    @property
+    def place(self) -> tuple[str, int, int]:
+        return self.aggregate, self.partition, self.offset
+
     def header(self, name: str) -> str:
         """Return the last header of that name as text."""
-        return next((value or b"").decode() for key, value in reversed(self.headers) if key == name)
+        return (self._last[name] or b"").decode()
+
+    @cached_property
+    def _last(self) -> dict[str, bytes | None]:
+        return dict(self.headers)
 
 
 Row = Mapping[str, Any]

@@ -11,7 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from unittest import mock
@@ -147,18 +148,25 @@ def test_the_outsider_uses_none_of_our_code() -> None:
 # --- one record too few or too many ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", WHICH)
-@pytest.mark.parametrize("change", CHANGES)
+def in_turn(*places: T) -> list[tuple[T, Change, Which]]:
+    """Each place with each change, of the first, the middle and the last one there in turn."""
+    cases = zip(product(places, CHANGES), cycle(WHICH), strict=False)
+    return [(place, change, which) for (place, change), which in cases]
+
+
 @pytest.mark.parametrize(
-    ("topic", "aggregate"),
-    [
-        (topic, aggregate)
-        for topic in ROLES.values()
-        for aggregate in ("market-data", "connector-profiles", ARCHIVAL)
-        if (topic, aggregate) != ("dead letter topic", ARCHIVAL)  # every confirmation could be read
-    ],
+    ("place", "change", "which"),
+    in_turn(
+        *(
+            (topic, aggregate)
+            for topic in ROLES.values()
+            for aggregate in ("market-data", "connector-profiles", ARCHIVAL)
+            if (topic, aggregate) != ("dead letter topic", ARCHIVAL)  # every confirmation could be read
+        )
+    ),
 )
-def test_a_record_in_a_topic(demo: Run, topic: str, aggregate: str, change: Change, which: Which) -> None:
+def test_a_record_in_a_topic(demo: Run, place: tuple[str, str], change: Change, which: Which) -> None:
+    topic, aggregate = place
     records = demo.evidence.topics[topic]
     of_one = [record for record in records if record.aggregate == aggregate]
     others = [record for record in records if record.aggregate != aggregate]
@@ -198,10 +206,8 @@ def without_uniqueness(table: str) -> str:
         end $$"""
 
 
-@pytest.mark.parametrize("which", WHICH)
-@pytest.mark.parametrize("change", CHANGES)
 # `lane` is no hop that anything passes, but the map by which the outsider places rows and finds topics
-@pytest.mark.parametrize("name", sorted(TABLES.keys() - {"lane"}))
+@pytest.mark.parametrize(("name", "change", "which"), in_turn(*sorted(TABLES.keys() - {"lane"})))
 async def test_a_row_in_a_table(demo: Run, name: str, change: Change, which: Which) -> None:
     table, rows = TABLES[name], demo.evidence.tables[name]
     one = f"""(tableoid, ctid) = (
@@ -262,7 +268,7 @@ async def test_an_outcome_that_was_edited(demo: Run) -> None:
 def test_a_dead_letter_with_another_byte(demo: Run) -> None:
     topic = "dead letter topic"
     first, *others = demo.evidence.topics[topic]
-    edited = first._replace(value=b"\x02" + (first.value or b"")[1:])
+    edited = replace(first, value=b"\x02" + (first.value or b"")[1:])
     found = hops(Evidence({**demo.evidence.topics, topic: [edited, *others]}, demo.evidence.tables))
     assert found == {"parked -> dead letter topic"}
 
@@ -272,7 +278,7 @@ def test_two_events_in_the_wrong_order(demo: Run) -> None:
         first, second, *others = sorted(
             records, key=lambda each: (each.aggregate, each.partition, each.offset)
         )
-        return [first._replace(offset=second.offset), second._replace(offset=first.offset), *others]
+        return [replace(first, offset=second.offset), replace(second, offset=first.offset), *others]
 
     topics = {**demo.evidence.topics, "event topic": swapped(demo.evidence.topics["event topic"])}
     assert named_by_all("event topic", hops(Evidence(topics, demo.evidence.tables)))
