@@ -1,6 +1,6 @@
 """No way leads out of the database but past a copy that we read back: every reachable state, and long histories.
 
-`TIDEMILL_ARCHIVE_HISTORIES` (default 3,000; the trials take 100,000) says how many histories, a tenth of them those of
+`TIDEMILL_ARCHIVE_HISTORIES` (default 1,500; the trials take 100,000) says how many histories, a tenth of them those of
 `test_walk_generations.py`; `TIDEMILL_ARCHIVE_WALK=full` walks the larger worlds too. `-s` shows the figures.
 """
 
@@ -20,7 +20,7 @@ from tidemill.retention import confirmations, interventions, machine
 from tidemill.retention.slices import Party, Slice
 from tidemill.retention.transitions import Action, Refused, Step
 
-HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "3000"))
+HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "1500"))
 STEPS = 150
 
 WORLDS = [
