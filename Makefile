@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TYPED := $(wildcard src tests benchmarks migrations)
 
-# Two workers: the suite waits for servers more than it computes, and shares its two cores with them.
-WORKERS ?= 2
+# More than there are cores: half of a test's time it waits for servers, which share the cores with the tests.
+WORKERS ?= 4
 PYTEST_ARGS ?=
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
@@ -19,10 +19,10 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 WORKFLOWS := commands outbox projections
 COVERED_PERCENT := 95
 
-.PHONY: help demo test trials check lint types imports unit workflows coverage bench lock clean
+.PHONY: help demo test trials check lint types imports unit workflows coverage bench bench-archive lock clean
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED)  ## all of it once, on real data: servers, commands, read models, audit
 	$(BIN)/tidemill demo
@@ -65,6 +65,12 @@ coverage: $(INSTALLED)  ## all tests with branch coverage, reported for every mo
 
 bench: $(INSTALLED)  ## throughput beside the floor, as docs/performance.md shows it
 	$(BIN)/python -m benchmarks
+
+bench-archive: $(INSTALLED)  ## what the archive takes, and what others notice of it, as docs/performance.md shows it
+	$(BIN)/python -m benchmarks.archive --rows 1000000 --rounds 3
+	$(BIN)/python -m benchmarks.archive --rows 20000000 --rounds 1
+	$(BIN)/python -m benchmarks.archive_live --only insert --seconds 15 --rounds 3
+	$(BIN)/python -m benchmarks.archive_live --only read --seconds 10
 
 # pip-tools makes the hashes: by version only, in an environment apart, and nothing of it is installed or shipped.
 lock:  ## pin the newest versions that pyproject.toml allows, with hashes
