@@ -215,8 +215,8 @@ STORIES = (
     Story((Action.FAIL, Action.REQUEST_AGAIN), the_disk_is_full),
     Story((Action.QUARANTINE, Action.RETRY), a_copy_rots),
     Story((Action.SPOIL,), rows_come_back_and_change),
-    Story((Action.REFUSE,), no_copy_can_hold_a_value),
     Story((), an_archiver_freezes_over_its_folder),
+    Story((Action.REFUSE,), no_copy_can_hold_a_value),  # last: the column that it adds stays, infinity and all
 )
 
 # What is chosen of them.
