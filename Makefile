@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 TYPED := $(wildcard src tests benchmarks migrations)
 
 # More than there are cores: half of a test's time it waits for servers, which share the cores with the tests.
-WORKERS ?= 4
+WORKERS ?= 3
 PYTEST_ARGS ?=
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 

@@ -78,7 +78,8 @@ def test_a_batch_in_flight_is_handed_over_whole(deployment: Deployment, outcome:
         held.release()
     deployment.await_consumed(len(sent))
     applied_by = deployment.installation.fetch("select distinct epoch from tm.batch where applied > 0")
-    assert {row["epoch"] == 1 for row in applied_by} == {outcome == "committed"}, "whose claim it was"
+    # what came too late for the batch that was held is the heir's in any case
+    assert any(row["epoch"] == 1 for row in applied_by) == (outcome == "committed"), "whose claim it was"
     deployment.assert_conserved(sent)
 
 

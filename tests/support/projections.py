@@ -223,7 +223,7 @@ class Running:
         assert halt is not None
         return halt.detail
 
-    async def until(self, check: Callable[[], Any], what: str, timeout_s: float = 10.0) -> None:
+    async def until(self, check: Callable[[], Any], what: str, timeout_s: float = 30.0) -> None:
         """Wait for a condition; a projector that has ended with an error raises it here."""
 
         def checked() -> Any:

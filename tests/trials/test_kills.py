@@ -216,7 +216,9 @@ STORIES = (
     Story((Action.QUARANTINE, Action.RETRY), a_copy_rots),
     Story((Action.SPOIL,), rows_come_back_and_change),
     Story((), an_archiver_freezes_over_its_folder),
-    Story((Action.REFUSE,), no_copy_can_hold_a_value),  # last: the column that it adds stays, infinity and all
+    Story(
+        (Action.REFUSE,), no_copy_can_hold_a_value
+    ),  # last: the column that it adds stays, infinity and all
 )
 
 # What is chosen of them.

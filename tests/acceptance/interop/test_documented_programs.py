@@ -15,11 +15,12 @@ from uuid import uuid4
 from zlib import crc32
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from tests.architecture import tree
+from tests.support.clients import Client
 from tests.support.installation import Installation
 from tests.support.outsiders import Outsider, Sending, single_object
 from tests.support.waiting import eventually_blocking
@@ -218,7 +219,7 @@ def test_the_java_subscriber_sees_every_event_once_though_it_is_killed(
     here: Path, installed: Installation, outsider: Outsider, java: list[str]
 ) -> None:
     missed_sooner(here / "Subscribe.java")
-    group = f"{outsider.prefix}-example-java"
+    group, topic = f"{outsider.prefix}-example-java", f"{outsider.prefix}.market-data.events.v1"
     symbol = f"DOC{uuid4().hex[:8].upper()}"
 
     def publish(*prices: int) -> None:
@@ -239,7 +240,13 @@ def test_the_java_subscriber_sees_every_event_once_though_it_is_killed(
             TIMEOUT_S,
             f"{prices} to be printed",
         )
-        eventually_blocking(lambda: noted(outsider, group) >= {lines()[-1][3]}, TIMEOUT_S, "that to be noted")
+        last = next(
+            seen for seen in Client(outsider.bootstrap).read(topic) if seen.text("ce_id") == lines()[-1][1]
+        )
+        noted = TopicPartition(topic, last.partition)
+        eventually_blocking(
+            lambda: next_offset(outsider, group, noted) > last.offset, TIMEOUT_S, "that to be noted"
+        )
 
     publish(1, 2)
     with subscriber(here, [*java, "Subscribe.java"]):
@@ -252,15 +259,15 @@ def test_the_java_subscriber_sees_every_event_once_though_it_is_killed(
     assert re.fullmatch(r"[0-9a-f-]{36}:1 \d{4}-\d\d-\d\dT[\d:.]+Z \d/\d+", f"{event_id} {time} {place}")
 
 
-def noted(outsider: Outsider, group: str) -> set[str]:
-    """Return what the group has noted with its offsets as read, `partition/sequence`.
+def next_offset(outsider: Outsider, group: str, place: TopicPartition) -> int:
+    """Return the offset from which the group would read on.
 
-    Who is killed between printing and noting prints once more: it has no store that does both at once.
+    Who is killed between printing and noting it prints once more: it has no store that does both at once.
     """
     admin = AdminClient({"bootstrap.servers": outsider.bootstrap})
-    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-    found = asked[group].result(TIMEOUT_S).topic_partitions
-    return {f"{each.partition}/{each.metadata}" for each in found}
+    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [place])])
+    (found,) = asked[group].result(TIMEOUT_S).topic_partitions
+    return int(found.offset)
 
 
 def missed_sooner(program: Path) -> None:
