@@ -142,9 +142,8 @@ class Archiver:
             await self._replies.send(self._said(event, ArchivalStatus.IN_PROGRESS))
             try:
                 answer = self._answer(event, await self._carried(incoming, planned))
-            except (
-                Unavailable
-            ) as fault:  # a lake or a database that hangs: whoever asked must not wait for it
+            except Unavailable as fault:
+                # a lake or a database that hangs: whoever asked must not wait for it
                 if self._requests.ours(incoming):
                     await self._reply(incoming, event, self._failed(event, _stalled(fault)))
                 raise

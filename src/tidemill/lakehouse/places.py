@@ -138,9 +138,8 @@ def reading(place: Place) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None or isinstance(error, _UNANSWERED):
             raise Unavailable("lake", f"{place.url}: {error!r}") from error
-        raise CopyError(
-            place.url, str(error)
-        ) from error  # Arrow's own: cut off, or a page's checksum is wrong
+        # Arrow's own: cut off, or a page's checksum is wrong
+        raise CopyError(place.url, str(error)) from error
 
 
 def absent(place: Place, what: str) -> CopyError | Unavailable:
