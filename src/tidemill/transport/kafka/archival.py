@@ -22,6 +22,7 @@ from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.fetching import Fault, Fetching
 from tidemill.transport.kafka.lookup import Lookup
+from tidemill.transport.kafka.opening import start
 from tidemill.transport.kafka.producer import KeyedProducer, Outgoing
 
 _log = logger(__name__)
@@ -58,7 +59,7 @@ class KafkaRequests:
             await lookup.close()
         self._consumer = group_consumer(self._connection, group=self._group)
         async with answering(f"joining group {self._group}", self._connection.call_timeout_s):
-            await self._consumer.start()
+            await start(self._consumer)
         self._fetching = Fetching(self._consumer, max_records=_MOST_RECORDS, wait_s=_WAIT_S)
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         self._pump = asyncio.create_task(self._keep_reading(), name="archival requests")

@@ -22,6 +22,7 @@ from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.fetching import Fault
 from tidemill.transport.kafka.lookup import assign, partitions_of
+from tidemill.transport.kafka.opening import start
 
 _WAIT_S: Final = 0.2
 _MOST_FOREIGN: Final = 10_000
@@ -105,7 +106,7 @@ class KafkaEventSource:
     async def start(self, offsets: Mapping[int, int]) -> None:
         self._consumer = manual_consumer(self._connection)
         async with answering(f"opening {self._topic}", self._connection.call_timeout_s):
-            await self._consumer.start()
+            await start(self._consumer)
             if await partitions_of(self._consumer, self._topic) < len(self._partitions):
                 raise UnknownTopicOrPartitionError(self._partitions[-1])
         starts = {tp: offsets.get(tp.partition, 0) for tp in self._partitions}

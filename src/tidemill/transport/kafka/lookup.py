@@ -19,6 +19,7 @@ from tidemill.transport.kafka.client import KafkaConnection, manual_consumer
 from tidemill.transport.kafka.closing import hard_close, kill
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.fetching import Fetching
+from tidemill.transport.kafka.opening import start
 
 _WAIT_S = 0.2
 _ELECTION_LOOKS = 10
@@ -79,7 +80,7 @@ class Lookup:
             try:
                 if self._consumer is None:
                     self._consumer = self._make(self._connection)
-                    await self._consumer.start()
+                    await start(self._consumer)
                 yield self._consumer
             except BaseException:
                 consumer, self._consumer = self._consumer, None

@@ -14,6 +14,7 @@ from tidemill.transport.kafka.client import KafkaConnection, idempotent_producer
 from tidemill.transport.kafka.closing import hard_close, kill
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.lookup import Lookup
+from tidemill.transport.kafka.opening import start
 
 _BATCH_BYTES: Final = 256 << 10
 _LINGER_MS: Final = 5
@@ -68,7 +69,7 @@ class KeyedProducer:
             self._connection, batch_bytes=self._batch_bytes, linger_ms=_LINGER_MS
         )
         async with answering("starting a producer", self._connection.call_timeout_s):
-            await self._producer.start()
+            await start(self._producer)
 
     async def send(self, records: Sequence[Outgoing]) -> list[Place]:
         """Send records in order and return the place of each when all are acknowledged.

@@ -33,6 +33,7 @@ from tidemill.transport.kafka.client import KafkaConnection, idempotent_producer
 from tidemill.transport.kafka.closing import cut, hard_close, kill
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.hanging import HangingWatch, end_hanging
+from tidemill.transport.kafka.opening import start
 from tidemill.transport.kafka.packing import PackedBatch, pack
 from tidemill.transport.kafka.tail import Look, TailReader, tail_of
 
@@ -92,7 +93,7 @@ class KafkaLanePublisher:
     async def start(self) -> Tails:
         doing = f"starting the publisher of {self._name}"
         async with self._dying_of_any_error(), answering(doing, self._settings.timeout_s), self._turn:
-            await self._producer.start()  # fences, and ends the predecessor's transaction
+            await start(self._producer)  # fences, and ends the predecessor's transaction
             await self._find()
             looks = await self._settled()
             ends = [await self._tails.ours(look.record, self._accepted) for look in looks.values()]
@@ -201,7 +202,7 @@ class KafkaLanePublisher:
             return
         producer = self._transactional()  # a publisher of earlier settings left it
         try:
-            await producer.start()
+            await start(producer)
             await end_hanging(producer, hidden)
         finally:
             await kill(producer)

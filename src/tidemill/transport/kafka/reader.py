@@ -16,6 +16,7 @@ from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.fetching import Fault, Harvest
 from tidemill.transport.kafka.lookup import assign, bounds_of, partitions_of
+from tidemill.transport.kafka.opening import start
 
 _OFFSETS_PER_RECORD: Final = 4  # a record of a transaction of its own has a control record beside it
 
@@ -50,7 +51,7 @@ class TopicReader:
         """
         self._consumer = manual_consumer(self._connection)
         async with answering(f"opening {self._topic}", self._connection.call_timeout_s):
-            await self._consumer.start()
+            await start(self._consumer)
             bounds = await bounds_of(self._consumer, await self._partitions())
         self._last = last
         self._ends = {tp: end for tp, (_, end) in bounds.items()}

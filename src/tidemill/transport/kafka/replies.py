@@ -17,6 +17,7 @@ from tidemill.telemetry import REPLIES, Log, logger
 from tidemill.transport.kafka.client import KafkaConnection, expiring_producer
 from tidemill.transport.kafka.closing import hard_close, kill
 from tidemill.transport.kafka.errors import CLIENT_ERRORS
+from tidemill.transport.kafka.opening import start
 
 _log = logger(__name__)
 
@@ -107,7 +108,7 @@ class KafkaReplies:
         producer = expiring_producer(self._connection)
         try:
             async with asyncio.timeout(self._connection.call_timeout_s):
-                await producer.start()
+                await start(producer)
         except CLIENT_ERRORS as error:
             _log.debug(Log.REPLY_FAILED, error=repr(error))
             await kill(producer)

@@ -22,6 +22,7 @@ from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import CLIENT_ERRORS, answering
 from tidemill.transport.kafka.fetching import Fault, Fetching
 from tidemill.transport.kafka.lookup import Lookup
+from tidemill.transport.kafka.opening import start
 
 _log = logger(__name__)
 
@@ -58,7 +59,7 @@ class KafkaCommandSource:
         await self._lookup.partitions(self._topic)  # a missing topic would be waited for in silence
         self._consumer = group_consumer(self._connection, group=self._group)
         async with answering(f"joining group {self._group}", self._connection.call_timeout_s):
-            await self._consumer.start()
+            await start(self._consumer)
         self._fetching = Fetching(self._consumer, max_records=self._max_records, wait_s=_WAIT_S)
         # subscribed only now, or start() would wait for the whole group to rebalance
         self._consumer.subscribe([self._topic], listener=_Listener(self, assignee))

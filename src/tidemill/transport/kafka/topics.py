@@ -22,6 +22,7 @@ from tidemill.domain.lane import StreamTopics, TopicRole
 from tidemill.transport.kafka.client import KafkaConnection, admin_client
 from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import answering
+from tidemill.transport.kafka.opening import start
 
 _FOR_EVER: Final = "-1"
 _READY_POLL_S: Final = 0.05
@@ -212,7 +213,7 @@ class Topics:
         admin = admin_client(self._connection)
         try:
             async with answering(doing, self._connection.call_timeout_s):
-                await admin.start()
+                await start(admin)
                 yield admin
         finally:
             await hard_close(admin, self._connection.close_timeout_s)

@@ -1,0 +1,82 @@
+"""A client that is given up while it starts leaves no connection open."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import struct
+import warnings
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tidemill.domain.errors import Unavailable
+from tidemill.transport.kafka.client import KafkaConnection
+from tidemill.transport.kafka.producer import KeyedProducer
+from tidemill.transport.kafka.topics import Topics
+
+API_VERSIONS = 18
+
+
+class DeafBroker:
+    """Says which versions it speaks, then answers nothing any more: a broker that freezes just then."""
+
+    def __init__(self) -> None:
+        self._server: asyncio.Server | None = None
+        self._callers: set[asyncio.StreamWriter] = set()
+        self.open = 0
+
+    async def start(self) -> str:
+        self._server = await asyncio.start_server(self._greet, "127.0.0.1", 0)
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for caller in self._callers:
+            caller.close()
+
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        self._callers.add(writer)
+        size, api, _, correlation = struct.unpack("!ihhi", await reader.readexactly(12))
+        await reader.readexactly(size - 8)
+        assert api == API_VERSIONS
+        versions = b"".join(struct.pack("!hhh", key, 0, 5) for key in range(API_VERSIONS + 1))
+        answer = struct.pack("!ihi", correlation, 0, API_VERSIONS + 1) + versions
+        writer.write(struct.pack("!i", len(answer)) + answer)
+        await reader.read()  # until the other side goes away
+        self.open -= 1
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[tuple[DeafBroker, KafkaConnection]]:
+    deaf = DeafBroker()
+    address = await deaf.start()
+    yield deaf, KafkaConnection(bootstrap=address, call_timeout_s=0.3, close_timeout_s=0.3)
+    await deaf.close()
+
+
+async def producing(connection: KafkaConnection) -> None:
+    async with KeyedProducer(connection, "goods") as producer:
+        await producer.open()
+
+
+async def administering(connection: KafkaConnection) -> None:
+    await Topics(connection).describe(["goods"])
+
+
+@pytest.mark.parametrize("starting", [producing, administering])
+async def test_a_start_that_is_given_up_leaves_no_connection_open(
+    broker: tuple[DeafBroker, KafkaConnection], starting: Any
+) -> None:
+    deaf, connection = broker
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        with pytest.raises(Unavailable):
+            await starting(connection)
+        gc.collect()
+        await asyncio.sleep(0.05)
+    assert [str(complaint.message) for complaint in complaints] == []
+    assert deaf.open == 0
