@@ -53,6 +53,10 @@ def libpq_url(settings: DatabaseSettings, login: Login) -> str:
         "sslkey": settings.key_file,
     }
     given = {name: str(value) for name, value in tls.items() if value is not None}
+    if settings.sslmode == "verify-full" and settings.ca_file is None:
+        given["sslrootcert"] = (
+            "system"  # as our other driver does; libpq's own default is a file of the user's
+        )
     return parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | given)).geturl()
 
 

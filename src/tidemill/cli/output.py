@@ -33,7 +33,9 @@ def examples(*lines: str) -> str:
 
 def fail(error: TidemillError) -> int:
     """Print what happened and what to do next; return the exit code."""
-    where = session.whereabouts(error.server) if isinstance(error, Unavailable) else None
+    where = None
+    if isinstance(error, Unavailable) and not error.advised:
+        where = session.whereabouts(error.server)
     text = session.without_secrets("\n".join(filter(None, (str(error), where))))
     first, *rest = text.splitlines() or [type(error).__name__]
     err_console().print("[bold red]Error:[/bold red]", end=" ")

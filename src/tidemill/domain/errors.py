@@ -51,12 +51,16 @@ class TransientError(TidemillError):
 
 
 class Unavailable(TransientError):
-    """A server is away or does not answer. `server` is `database`, `kafka`, `registry` or `lake`."""
+    """A server is away, does not answer or does not let us in. `server` is `database`, `kafka`, `registry` or `lake`.
 
-    def __init__(self, server: str, detail: str) -> None:
+    `advised`: it is there, and `detail` says what to do so that it lets us in.
+    """
+
+    def __init__(self, server: str, detail: str, *, advised: bool = False) -> None:
         """Name the server so that health and logs can tell which one is away."""
         super().__init__(f"{server} is not available: {detail}")
         self.server = server
+        self.advised = advised
 
 
 class CommitUnknown(TransientError):

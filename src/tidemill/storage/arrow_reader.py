@@ -14,13 +14,14 @@ from adbc_driver_postgresql import StatementOptions
 
 from tidemill.domain.errors import ContractError, TidemillError, Unavailable
 from tidemill.storage.digesting import PINNED
-from tidemill.storage.errors import meaning
+from tidemill.storage.errors import meaning, no_tls
 
 BATCH_BYTES: Final = 8 << 20
 """Measured beside 32 MB: as quick, with half the time in the kernel, for memory that was just let go is used again."""
 
 
 _WRITES: Final = "25006"
+_OF_TLS: Final = ("SSL error", "certificate")  # libpq has words for it, and no code
 
 # libpq's own deadlines: a server that vanishes without a word is given up after half a minute.
 _LIBPQ: Final = {
@@ -89,8 +90,9 @@ def _translated() -> Iterator[None]:
 
 
 def _meaning(error: adbc_driver_manager.Error) -> TidemillError:
-    if error.sqlstate is None:
-        return Unavailable("database", str(error))
+    if error.sqlstate is None:  # libpq did not get as far as to ask something
+        text = str(error).strip()
+        return no_tls(text) if any(word in text for word in _OF_TLS) else Unavailable("database", text)
     if error.sqlstate == _WRITES:  # we made the transaction read-only: the server is no standby
         return ContractError(f"the statement would write: {error}")
     return meaning(error.sqlstate, str(error))

@@ -3,6 +3,7 @@
     the server is away, going away or full (class 08, 53, 57P, 58, broken sockets, our own deadlines) -> Unavailable
     somebody was in the way (40001, 40P01, 55P03, 57014, a frozen chunk), or the server is at fault -> TransientError
     a value was refused (class 22, 23, 44, 54, a trigger's P0, the few of class 42 that values cause) -> DataError
+    we do not come to terms about TLS (Python's own errors, none of which is the server's) -> Unavailable
     the address, login, database or a privilege is wrong (28, 3D, 42501)  -> UsageError
     a table, column or routine is not what this version expects (the rest of 42, 3F, 0A)  -> ContractError
 
@@ -11,6 +12,7 @@ What is not known is transient: the lane pauses, visibly, and no record is refus
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -43,6 +45,9 @@ _UNENCODABLE: Final = "22000"  # the client refused a value before the server co
 _NOT_SUPPORTED: Final = "0A000"
 _FROZEN: Final = "frozen chunk"
 
+_NOT_LET_IN: Final = "28000"
+_NO_TLS_THERE: Final = "rejected SSL upgrade"
+
 _AWAY: Final = ("08", "53", "58", "57P", "25006")
 _REFUSED: Final = ("22", "23", "44", "54", "P0", "42804", "42846")
 _NOT_ALLOWED: Final = ("28", "3D", "42501")
@@ -55,6 +60,12 @@ def translate(error: BaseException) -> TidemillError:
         return meaning(error.sqlstate or "", _text(error))
     if isinstance(error, asyncpg.ClientConfigurationError):
         return UsageError(f"the database's address is no good: {_text(error)}; see TIDEMILL_DATABASE_URL")
+    if isinstance(error, ssl.SSLError):  # before ValueError, which a certificate that is not accepted is too
+        return no_tls(_text(error))
+    if isinstance(error, ConnectionError) and _NO_TLS_THERE in str(error):
+        return Unavailable(
+            "database", f"{error}: it speaks no TLS; see TIDEMILL_DATABASE_SSLMODE", advised=True
+        )
     if isinstance(
         error, (ValueError, OverflowError)
     ):  # asyncpg's own error for an argument is a ValueError too
@@ -62,6 +73,16 @@ def translate(error: BaseException) -> TidemillError:
     # What is left is a broken connection, or our own deadline. A connection that ends while it is used also shows as an
     # internal error of the client.
     return Unavailable("database", _text(error))
+
+
+def no_tls(text: str) -> Unavailable:
+    """Return the error for a server that is there and that TLS does not let us trust; `text`: OpenSSL's words."""
+    return Unavailable(
+        "database",
+        f"{text}: TIDEMILL_DATABASE_CA_FILE says who may sign its certificate, which must name the host in "
+        "TIDEMILL_DATABASE_URL; TIDEMILL_DATABASE_CERT_FILE is ours",
+        advised=True,
+    )
 
 
 @contextmanager
@@ -86,8 +107,10 @@ def meaning(state: str, text: str) -> TidemillError:
     if state.startswith(_REFUSED):
         return DataError(state, text)
     if state.startswith(_NOT_ALLOWED):
+        # by pg_hba.conf, which may want TLS, or a certificate of ours
+        tls = ", TIDEMILL_DATABASE_SSLMODE and TIDEMILL_DATABASE_CERT_FILE" if state == _NOT_LET_IN else ""
         return UsageError(
-            f"the database refuses this login: {state}: {text}; see TIDEMILL_DATABASE_URL and its role"
+            f"the database refuses this login: {state}: {text}; see TIDEMILL_DATABASE_URL and its role{tls}"
         )
     if state.startswith(_NOT_AS_EXPECTED):
         return ContractError(

@@ -65,7 +65,8 @@ def tls_context(
     try:
         context = ssl.create_default_context(cafile=ca_file)
         if cert_file is not None:
-            context.load_cert_chain(cert_file, key_file)
+            # a function, so that a key with a password never makes OpenSSL ask at the terminal
+            context.load_cert_chain(cert_file, key_file, lambda: "")
     except (OSError, ssl.SSLError) as error:
         raise UsageError(
             f"the database's TLS files cannot be used: {error}; see TIDEMILL_DATABASE_SSLMODE and .._CA_FILE"

@@ -1,5 +1,7 @@
 """What a driver raises becomes what the engine acts on."""
 
+import ssl
+
 import asyncpg
 import pytest
 
@@ -56,6 +58,8 @@ def test_a_frozen_chunk_is_somebody_in_the_way_and_no_reason_to_migrate() -> Non
         (OverflowError("value out of int16 range"), DataError),
         ("\ud800", DataError),
         (asyncpg.InternalClientError("cannot switch to state 15"), Unavailable),
+        (ssl.SSLCertVerificationError(1, "certificate verify failed"), Unavailable),
+        (ssl.SSLError(1, "wrong version number"), Unavailable),
     ],
 )
 def test_each_error_of_the_client_has_one_meaning(error: Exception | str, kind: type[TidemillError]) -> None:
@@ -64,6 +68,24 @@ def test_each_error_of_the_client_has_one_meaning(error: Exception | str, kind: 
             error.encode()
         error = caught.value
     assert type(translate(error)) is kind
+
+
+def test_a_certificate_that_is_not_accepted_is_no_value_that_was_refused() -> None:
+    """It is a ValueError as well, and a command would be rejected because the server's certificate has expired."""
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed: certificate has expired")
+    assert isinstance(error, ValueError)
+    found = translate(error)
+    assert isinstance(found, Unavailable)
+    assert found.advised
+    assert "TIDEMILL_DATABASE_CA_FILE" in str(found)
+
+
+def test_who_is_not_let_in_without_tls_is_told_the_variable() -> None:
+    assert "TIDEMILL_DATABASE_SSLMODE" in str(translate(_server_error("28000")))
+    assert "TIDEMILL_DATABASE_SSLMODE" not in str(translate(_server_error("28P01"))), "a wrong password"
+    found = translate(ConnectionError('PostgreSQL server at "db:5432" rejected SSL upgrade'))
+    assert isinstance(found, Unavailable)
+    assert "it speaks no TLS; see TIDEMILL_DATABASE_SSLMODE" in str(found)
 
 
 def test_an_empty_message_and_a_detail_still_tell_something() -> None:
