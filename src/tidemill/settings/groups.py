@@ -131,7 +131,7 @@ class DatabaseSettings(Group):
         None, description="TLS; needed as soon as the server is not on this machine, `verify-full` is advised"
     )
     ca_file: FilePath | None = Field(
-        None, description="certificates that may sign the server's, as a PEM file"
+        None, description="certificates that may sign the server's, as a PEM file; else the machine's own"
     )
     cert_file: FilePath | None = Field(None, description="certificate that we show the server, as a PEM file")
     key_file: FilePath | None = Field(None, description="key of that certificate, as a PEM file")
@@ -177,7 +177,7 @@ class KafkaSettings(Group):
         None, description="needed as soon as a broker is not on this machine, `SASL_SSL` or `SSL` is advised"
     )
     ca_file: FilePath | None = Field(
-        None, description="certificates that may sign the brokers', as a PEM file"
+        None, description="certificates that may sign the brokers', as a PEM file; else the machine's own"
     )
     cert_file: FilePath | None = Field(
         None, description="certificate that we show the brokers, as a PEM file"
@@ -242,7 +242,8 @@ class RegistrySettings(Group):
     user: str | None = Field(None, description="user to log in as")
     password: SecretStr | None = Field(None, description="password to log in with")
     ca_file: FilePath | None = Field(
-        None, description="certificates that may sign the registry's, as a PEM file"
+        None,
+        description="certificates that may sign the registry's, as a PEM file; else those of the package certifi",
     )
 
     @model_validator(mode="after")

@@ -15,12 +15,14 @@ import httpx2
 from confluent_kafka.schema_registry import AsyncSchemaRegistryClient, Schema, SchemaRegistryError
 
 from tidemill.catalog.ports import Compatibility, Registered
-from tidemill.domain.errors import ContractError, Unavailable
+from tidemill.domain.errors import ContractError, Unavailable, UsageError
 
 DEADLINE_S: Final = 5.0
 _MISSING: Final = (40401, 40402, 40403)  # subject, version, schema; a bare 404 is a wrong address, or a proxy
 _REFUSED: Final = (409, 422)
 _MISCONFIGURED: Final = (400, 401, 403, 404, 405)
+
+_NOT_ACCEPTED: Final = "CERTIFICATE_VERIFY_FAILED"
 
 T = TypeVar("T")
 
@@ -37,13 +39,21 @@ class ConfluentRegistry:
         ca_file: Path | None = None,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        """`url`: the base address, such as `http://127.0.0.1:8081`; `deadline_s` bounds every call."""
+        """`url`: the base address, such as `http://127.0.0.1:8081`; `deadline_s` bounds every call.
+
+        Raises: `UsageError` if `ca_file` holds no certificates.
+        """
         config: dict[str, Any] = {"url": url, "timeout": deadline_s, "max.retries": 0}
         if user is not None:
             config["basic.auth.user.info"] = f"{user}:{password or ''}"
         if ca_file is not None:
             config["ssl.ca.location"] = str(ca_file)
-        self._client = AsyncSchemaRegistryClient(config)
+        try:
+            self._client = AsyncSchemaRegistryClient(config)
+        except OSError as fault:  # ssl.SSLError is one
+            raise UsageError(
+                f"the registry's certificates cannot be read: {fault}; see TIDEMILL_REGISTRY_CA_FILE"
+            ) from fault
         self._deadline_s = deadline_s
 
     async def find(self, schema_id: int) -> Registered | None:
@@ -93,9 +103,22 @@ class ConfluentRegistry:
         except TimeoutError as fault:
             raise Unavailable("registry", f"no answer within {self._deadline_s:g} s") from fault
         except (httpx2.HTTPError, ValueError) as fault:  # ValueError: an answer that is no JSON
-            raise Unavailable("registry", str(fault) or type(fault).__name__) from fault
+            raise _unreachable(str(fault) or type(fault).__name__) from fault
+
+
+def _unreachable(text: str) -> Unavailable:
+    if _NOT_ACCEPTED not in text:
+        return Unavailable("registry", text)
+    advice = (
+        "TIDEMILL_REGISTRY_CA_FILE says who may sign its certificate, which must name the host in "
+        "TIDEMILL_REGISTRY_URL"
+    )
+    return Unavailable("registry", f"{text}: {advice}", advised=True)
 
 
 def _unavailable(fault: SchemaRegistryError) -> Unavailable:
-    advice = "; check its address and credentials" if fault.http_status_code in _MISCONFIGURED else ""
-    return Unavailable("registry", f"it answered {fault.http_status_code}: {fault.error_message}{advice}")
+    text = f"it answered {fault.http_status_code}: {fault.error_message}"
+    if fault.http_status_code not in _MISCONFIGURED:
+        return Unavailable("registry", text)
+    advice = "see TIDEMILL_REGISTRY_URL, TIDEMILL_REGISTRY_USER and TIDEMILL_REGISTRY_PASSWORD"
+    return Unavailable("registry", f"{text}; {advice}", advised=True)

@@ -1,6 +1,7 @@
 """What the settings say reaches the drivers, secrets and TLS included."""
 
 import ssl
+import subprocess
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,41 @@ def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="TLS files cannot be used"):
         database_tls(chosen.database)
+
+
+def test_without_an_authority_libpq_asks_the_machines_as_the_other_driver_does() -> None:
+    remote = {"url": "postgresql://u@db.example.com/x", "sslmode": "verify-full"}
+    given = urlsplit(libpq_url(settings(database=remote).database, "archiver"))
+    assert dict(parse_qsl(given.query)) == {"sslmode": "verify-full", "sslrootcert": "system"}
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-subj",
+        "/CN=us",
+        "-passout",
+        f"pass:{PASSWORD}",
+    ]
+    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    files = {"sslmode": "verify-full", "cert_file": cert, "key_file": key}
+    chosen = settings(database={"url": "postgresql://u@db.example.com/x"} | files)
+    with pytest.raises(UsageError, match="TLS files cannot be used"):
+        database_tls(chosen.database)
+
+
+async def test_certificates_of_the_registry_that_are_none_are_refused(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("not a certificate")
+    chosen = settings(registry={"url": "https://registry.example.com", "ca_file": wrong})
+    async with AsyncExitStack() as shared:
+        with pytest.raises(UsageError, match="TIDEMILL_REGISTRY_CA_FILE"):
+            open_registry(shared, chosen)
 
 
 async def test_without_an_address_there_is_no_registry() -> None:
