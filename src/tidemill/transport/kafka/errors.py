@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from traceback import walk_tb
 from typing import Final
 
@@ -19,13 +20,16 @@ from aiokafka.errors import (
     IllegalOperation,
     InconsistentGroupProtocolError,
     InvalidTimestampError,
+    KafkaConnectionError,
     KafkaError,
+    NodeNotReadyError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
     UnknownTopicOrPartitionError,
 )
 
 from tidemill.domain.errors import Unavailable
+from tidemill.transport.kafka import refusals
 
 CLIENT_ERRORS: Final = (
     KafkaError,
@@ -36,10 +40,16 @@ CLIENT_ERRORS: Final = (
     AttributeError,  # what it raises when a connection vanishes under a call
 )
 
+_NOT_CONNECTED: Final = (KafkaConnectionError, NodeNotReadyError)
+"""What the client raises when it has no connection; why, it only logs."""
+
 _ALSO_A_MISTAKE: Final = (AssertionError, AttributeError)
 
 _NEXT_STEP: Final = {
-    UnknownTopicOrPartitionError: "a topic or partition does not exist: see `tidemill topics check`",
+    UnknownTopicOrPartitionError: (
+        "a topic or partition does not exist: see `tidemill topics check`; or we may not see it: see what our "
+        "principal may do"
+    ),
     TopicAuthorizationFailedError: "a right on a topic is missing: grant it to our principal",
     GroupAuthorizationFailedError: "the right to read with this consumer group is missing: grant it to our principal",
     TransactionalIdAuthorizationFailed: "the right to write with this transactional id is missing: grant it to us",
@@ -54,7 +64,7 @@ def unavailable(doing: str, error: BaseException) -> Unavailable:
         raise error
     for kind, next_step in _NEXT_STEP.items():
         if isinstance(error, kind):
-            return Unavailable("kafka", f"{doing}: {next_step} ({error!r})")
+            return Unavailable("kafka", f"{doing}: {next_step} ({error!r})", advised=True)
     return Unavailable("kafka", f"{doing}: {error!r}")
 
 
@@ -74,10 +84,21 @@ async def answering(doing: str, within_s: float) -> AsyncIterator[None]:
     None of the client's own calls can be trusted to end: some have no deadline, some extend it. What is not the
     client's error passes as it is.
     """
+    began_s = monotonic()
     try:
         async with asyncio.timeout(within_s):
             yield
     except TimeoutError as error:
-        raise Unavailable("kafka", f"{doing}: no answer within {within_s:g} s") from error
+        raise _refused(doing, began_s) or Unavailable(
+            "kafka", f"{doing}: no answer within {within_s:g} s"
+        ) from error
+    except _NOT_CONNECTED as error:
+        raise _refused(doing, began_s) or unavailable(doing, error) from error
     except CLIENT_ERRORS as error:
         raise unavailable(doing, error) from error
+
+
+def _refused(doing: str, began_s: float) -> Unavailable | None:
+    """Return what a broker did to the connections that were tried meanwhile, None if nothing that is known."""
+    reason = refusals.since(began_s)
+    return None if reason is None else Unavailable("kafka", f"{doing}: {reason}", advised=True)

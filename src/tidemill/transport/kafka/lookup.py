@@ -13,7 +13,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import LeaderNotAvailableError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    LeaderNotAvailableError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
 from tidemill.transport.kafka.client import KafkaConnection, manual_consumer
 from tidemill.transport.kafka.closing import hard_close, kill
@@ -112,6 +116,8 @@ async def leaderless(consumer: Any, partitions: Collection[TopicPartition]) -> s
     """
     await know(consumer, partitions)
     cluster = consumer._client.cluster  # the consumer tells nobody about leaders
+    if hidden := {tp.topic for tp in partitions} & cluster.unauthorized_topics:
+        raise TopicAuthorizationFailedError(", ".join(sorted(hidden)))
     looks = 0
     while lost := {tp for tp in partitions if cluster.leader_for_partition(tp) in (None, -1)}:
         looks += 1

@@ -1,7 +1,8 @@
 """Starting a client, so that a start which is given up leaves no connection behind.
 
 The client asks its first broker over a connection that it keeps in a local variable. Given up while it waits for the
-answer, it forgets that connection open: the broker keeps it until the collector finds it, which complains.
+answer, it forgets that connection open: the broker keeps it until the collector finds it, which complains. Of each
+connection that is not made, the reason is noted: `refusals`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from typing import Any, Final
 
 import aiokafka.client
 from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from tidemill.transport.kafka import refusals
 
 _opened: Final[ContextVar[list[Any] | None]] = ContextVar("opened", default=None)
 
@@ -24,17 +28,26 @@ async def start(client: Any) -> None:
     token = _opened.set(connections)
     try:
         await client.start()
-    except BaseException:
+    except BaseException as error:
         for connection in connections:
+            if isinstance(error, KafkaConnectionError):  # it took us, and then would not answer
+                refusals.note(
+                    (connection.host, connection.port), error, security_protocol=connection._security_protocol
+                )
             connection.close()
         raise
     finally:
         _opened.reset(token)
 
 
-async def _noted(*args: Any, **kwargs: Any) -> Any:
-    """Connect as the client does, and note the connection for who starts it."""
-    connection = await create_conn(*args, **kwargs)
+async def _noted(host: str, port: int, **kwargs: Any) -> Any:
+    """Connect as the client does; note the connection for who starts it, and of one that is not made, why."""
+    try:
+        connection = await create_conn(host, port, **kwargs)
+    except (KafkaError, OSError, TimeoutError) as error:
+        refusals.note((host, port), error, **kwargs)
+        raise
+    refusals.forget((host, port))
     connections = _opened.get()
     if connections is not None and "on_close" not in kwargs:  # the others are known to the client
         connections.append(connection)

@@ -80,7 +80,8 @@ class TopicReader:
         except UnknownTopicOrPartitionError as error:
             raise UsageError(
                 f"there is no topic {self._topic}: `tidemill topics check` names those of this deployment, and "
-                "`tidemill topics create` makes the ones that are missing"
+                "`tidemill topics create` makes the ones that are missing; one that our principal may not see is "
+                "hidden from it"
             ) from error
         if self._partition is not None and not 0 <= self._partition < count:
             raise UsageError(f"{self._topic} has partitions 0 to {count - 1}, no partition {self._partition}")

@@ -15,7 +15,13 @@ from typing import Any, Final
 
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import InvalidReplicationFactorError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    NoError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.lane import StreamTopics, TopicRole
@@ -227,6 +233,8 @@ def _was_made(name: str, code: int, detail: Sequence[str | None]) -> bool:
         raise UsageError(
             f"{name}: there are fewer brokers than copies wanted; set TIDEMILL_TOPICS_REPLICATION lower"
         )
+    if error is TopicAuthorizationFailedError:
+        raise UsageError(f"{name}: the right to create it is missing: grant it to our principal")
     if error is NoError:
         return True
     said = f"creating {name}: {error.__name__}, {next((text for text in detail if text), error.__doc__)}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, SaslAuthenticationFailed
 
 from tidemill.domain.errors import Unavailable
+from tidemill.transport.kafka import refusals
 from tidemill.transport.kafka.errors import answering, unavailable
 
 
@@ -60,3 +62,51 @@ async def test_what_only_kafka_says_is_never_ours() -> None:
     with pytest.raises(Unavailable, match="no answer within"):
         async with answering("reading", 0.01):
             await asyncio.Event().wait()
+
+
+BROKER = ("broker", 9093)
+REFUSED = SaslAuthenticationFailed("invalid credentials")
+
+
+@pytest.fixture(autouse=True)
+def nothing_noted() -> Iterator[None]:
+    refusals.forget(BROKER)
+    yield
+    refusals.forget(BROKER)
+
+
+async def read(*noted: Exception, error: Exception | None = None, within_s: float = 5.0) -> None:
+    """Notice what is noted, then raise the error; without one, never come to an end."""
+    async with answering("reading", within_s):
+        for each in noted:
+            refusals.note(BROKER, each)
+        if error is not None:
+            raise error
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("error", [KafkaConnectionError("Unable to bootstrap"), NodeNotReadyError("node 1")])
+async def test_why_there_is_no_connection_is_told_instead_of_that_there_is_none(error: Exception) -> None:
+    with pytest.raises(Unavailable, match=r"reading: broker:9093 refuses the login .*SASL_PASSWORD") as told:
+        await read(REFUSED, error=error)
+    assert told.value.advised
+
+
+async def test_why_there_is_no_connection_is_told_where_the_client_tries_for_ever() -> None:
+    with pytest.raises(Unavailable, match="refuses the login"):
+        await read(REFUSED, within_s=0.01)
+
+
+async def test_what_was_noted_before_or_is_over_is_not_told() -> None:
+    refusals.note(BROKER, REFUSED)
+    with pytest.raises(Unavailable, match="Unable to bootstrap"):
+        await read(error=KafkaConnectionError("Unable to bootstrap"))
+    with pytest.raises(Unavailable, match="no answer within") as told:
+        await read(REFUSED, ConnectionRefusedError("it is away now"), within_s=0.01)
+    assert not told.value.advised
+
+
+def test_tls_that_breaks_off_is_named() -> None:
+    error = ssl.SSLError(1, "[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version")
+    assert "TIDEMILL_KAFKA_SECURITY_PROTOCOL" in str(refusals.explain(error, "SSL", "None"))
+    assert refusals.explain(ConnectionRefusedError("away"), "SSL", "None") is None
