@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import aiokafka.client
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from tidemill.transport.kafka import refusals
@@ -40,10 +40,26 @@ async def start(client: Any) -> None:
         _opened.reset(token)
 
 
+class Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
+    """A connection that ends when it is closed.
+
+    Over TLS a close is a talk: the other side has half a minute to agree, and what waits in the buffer still goes out.
+    The client waits for some of its connections and forgets the others, so an event loop could end before they did.
+    """
+
+    def close(self, reason: Any = None, exc: Any = None) -> Any:
+        transport = None if self._writer is None else self._writer.transport
+        closed = super().close(reason=reason, exc=exc)
+        if transport is not None:
+            transport.abort()
+        return closed
+
+
 async def _noted(host: str, port: int, **kwargs: Any) -> Any:
     """Connect as the client does; note the connection for who starts it, and of one that is not made, why."""
+    connection = Connection(host, port, **kwargs)
     try:
-        connection = await create_conn(host, port, **kwargs)
+        await connection.connect()
     except (KafkaError, OSError, TimeoutError) as error:
         refusals.note((host, port), error, **kwargs)
         raise

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import ssl
 import struct
+import threading
 import warnings
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.certificates import Certificate, new_authority
+from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.transport.kafka.client import KafkaConnection
+from tidemill.transport.kafka.opening import Connection
 from tidemill.transport.kafka.producer import KeyedProducer
 from tidemill.transport.kafka.topics import Topics
 
@@ -77,6 +84,33 @@ async def test_a_start_that_is_given_up_leaves_no_connection_open(
         with pytest.raises(Unavailable):
             await starting(connection)
         gc.collect()
-        await asyncio.sleep(0.05)
+        await eventually(lambda: deaf.open == 0, what="the broker to be left by everybody")
     assert [str(complaint.message) for complaint in complaints] == []
-    assert deaf.open == 0
+
+
+def stand_still(listening: socket.socket, certificate: Certificate, over: threading.Event) -> None:
+    """Take a TLS connection, say which versions are spoken, then read nothing any more: not even that it is closed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.cert, certificate.key)
+    with context.wrap_socket(listening.accept()[0], server_side=True) as caller:
+        correlation = struct.unpack("!ihhi", caller.recv(1 << 10)[:12])[3]
+        caller.sendall(struct.pack("!iihi", 10, correlation, 0, 0))
+        over.wait(10)
+
+
+async def test_a_tls_connection_is_closed_without_the_other_sides_consent(tmp_path: Path) -> None:
+    authority, over = new_authority(tmp_path, "authority"), threading.Event()
+    server = authority.sign("server", host="localhost")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        broker = threading.Thread(target=stand_still, args=(listening, server, over))
+        broker.start()
+        context = ssl.create_default_context(cafile=authority.cert)
+        port = listening.getsockname()[1]
+        connection = Connection("localhost", port, security_protocol="SSL", ssl_context=context)
+        try:
+            await connection.connect()
+            async with asyncio.timeout(2):
+                await connection.close()
+        finally:
+            over.set()
+            broker.join()
