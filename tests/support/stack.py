@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -57,12 +58,19 @@ class Run:
 
     def stack(self, name: str, *, prefix: str | None) -> devstack.Stack:
         """A stack that goes down with this run, by its name, which begins with the run's."""
-        sweep_abandoned_stacks()
-        note = _notes() / f"{name}.json"
-        with locked(f"note-{name}", cache=cache_folder()):
-            _add_user(note)
+        with _noted(name):
             says = PlainLines(sys.__stderr__ or sys.stderr)
             return devstack.up(name, prefix=prefix, progress=says, containers=containers, brief=True)
+
+    @contextmanager
+    def native_stack(self, name: str) -> Iterator[str]:
+        """Take down what the block starts as the stack `name`, which begins with the run's: however the run ends."""
+        with _noted(name):
+            pass
+        try:
+            yield name
+        finally:
+            _take_down(_notes() / f"{name}.json")
 
     def databases(self, stack: devstack.Stack) -> Databases:
         """Fresh databases on the server of `stack`."""
@@ -80,6 +88,16 @@ class Run:
         given = os.environ.get(f"{PREFIX}DATABASE_URL")
         if notes and given:
             drop_databases(given, f"t{self.uid}_")
+
+
+@contextmanager
+def _noted(name: str) -> Iterator[None]:
+    """Note that this process uses the stack `name`, which nobody takes down during the block."""
+    sweep_abandoned_stacks()
+    note = _notes() / f"{name}.json"
+    with locked(f"note-{name}", cache=cache_folder()):
+        _add_user(note)
+        yield
 
 
 def sweep_abandoned_stacks() -> None:
