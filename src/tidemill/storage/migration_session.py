@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from tidemill.domain.errors import TidemillError, TransientError, Unavailable, UsageError
+from tidemill.storage import connecting
 from tidemill.storage.errors import DRIVER_ERRORS, translate, translated
 from tidemill.storage.pool import READ_COMMITTED
 
@@ -98,7 +99,7 @@ async def connect(url: str, tls: Tls, limits: Limits) -> Driver:
         Unavailable, UsageError: no server; a wrong address or login.
     """
     with translated():
-        return await asyncpg.connect(
+        return await connecting.connect(
             url,
             ssl=tls,
             timeout=limits.connect_s,

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, TypeAlias
 import asyncpg
 
 from tidemill.domain.errors import UsageError
+from tidemill.storage.connecting import connect
 from tidemill.storage.errors import DRIVER_ERRORS, translate, translated
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -107,7 +108,7 @@ class Cutoff:
         async with asyncio.timeout_at(now if self.done else None) as connecting:
             self._connecting.add(connecting)
             try:
-                made: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*where, **how)
+                made = await connect(*where, **how)
             finally:
                 self._connecting.discard(connecting)
         return made
