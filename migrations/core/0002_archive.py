@@ -49,7 +49,8 @@ create table tm.archive (
   compressed boolean not null default false,
   columns jsonb not null, seal int not null, sealed_at timestamptz,
   row_count bigint, digest text, min_time timestamptz, max_time timestamptz,   -- as measured under this seal
-  event_id text, attempt int not null, deadline timestamptz, superseded text[] not null,
+  event_id text, attempt int not null, deadline timestamptz,
+  superseded text[] not null, left_at text[] not null default '{}',   -- earlier requests, and where their copies were
   copy jsonb, verified jsonb,                 -- what the archiver says, and what we read back ourselves
   held_from text, restore_until timestamptz, reason text,
   primary key (table_name, range_start, generation));

@@ -32,6 +32,7 @@ from tests.support.archive_range import (
     changed,
     messages,
     place_in_lake,
+    request_of,
     slices_of,
 )
 from tests.support.archive_walk import Edge
@@ -40,7 +41,7 @@ from tidemill.domain.archive import ArchiveState, Source
 from tidemill.retention.machine import READABLE
 from tidemill.retention.planning import Candidate, ChunkFacts, Facts, LateFacts
 from tidemill.retention.returning import Leaving
-from tidemill.retention.slices import Limits, Slice
+from tidemill.retention.slices import Copy, Limits, Slice
 from tidemill.retention.transitions import Action, Step
 
 _S = ArchiveState
@@ -68,7 +69,10 @@ class RangeModel:
         return Range((none,) * self.bounds.generations, chunk=1)
 
     def number(self, which: Slice) -> int:
-        """Return the number of a slice, its times flattened. A proof counts as old once its slice is somewhere else."""
+        """Return the number of a slice, its times flattened. A proof counts as old once its slice is somewhere else.
+
+        Where earlier copies were is left out: here their names tell whose they are.
+        """
         proof = which.verified
         if proof is not None:
             fresh = which.state in {_S.VERIFIED, _S.RESTORED} and not proof.is_old(NOW)
@@ -82,6 +86,7 @@ class RangeModel:
             restore_until=which.restore_until and SOON,
             reason=None,
             verified=proof,
+            left_at=(),
         )
         number = self._numbers.get(flat)
         if number is None:
@@ -104,11 +109,11 @@ class RangeModel:
         return kept
 
     def content(self, world: Range, location: str) -> int:
-        """Return which rows are at `lake/PLACE/SEAL`; an empty location holds none."""
+        """Return which rows are at `lake/REQUEST`; an empty location holds none."""
         if location in {"", "lake/garbage"}:
             return GARBAGE if location else 0
-        _, place, seal = location.split("/")
-        return world.generations[int(place)].lake[int(seal) - 1]
+        place, number = place_in_lake(location.removeprefix("lake/"))
+        return world.generations[place].lake[number]
 
     def rows_of(self, world: Range, place: int, which: Slice) -> int:
         """Return the rows that the service finds where the registry says; NOTHING if that chunk is gone."""
@@ -183,7 +188,7 @@ class RangeModel:
 
     def _moves(self, place: int, which: Slice, generations: Sequence[Slice]) -> Iterator[tuple[str, Any]]:
         rules, limits = self.rules, self.limits
-        yield "request", rules.request(which, NOW, event_id=f"g{place}e{which.seal}", limits=limits)
+        yield "request", rules.request(which, NOW, event_id=request_of(place, which.seal), limits=limits)
         yield "refuse", rules.refuse(which, NOW, why="infinity in price")
         yield "again", rules.request_again(which, AFTER_SEAL, limits=limits)
         yield "give up", rules.give_up(which, AFTER_SEAL, limits=limits)
@@ -253,18 +258,24 @@ class RangeModel:
                 yield from self._try("reseal", world, place, number, rows=rows)
 
     def read(self, world: Range) -> Iterator[Edge[Range]]:
-        """Read a copy back, if there is one."""
+        """Read a copy back, if there is one and it is the request's own."""
         for place, which in self.known(world):
             if which.state not in READABLE or which.copy is None:
                 continue
             rows = self.content(world, which.copy.location)
             number = world.generations[place].slice
-            if rows >= 0:
+            foreign = rows > 0 and self._keep(
+                ("foreign", number), partial(self._is_foreign, which, which.copy)
+            )
+            if rows >= 0 and not foreign:
                 yield from self._try("verify", world, place, number, read=which.copy, rows=rows)
                 continue
-            step = self.rules.quarantine(which, NOW, read=which.copy, why="no file")
+            step = self.rules.quarantine(which, NOW, read=which.copy, why="no file of its own")
             if isinstance(step, Step):
                 yield Edge("no file", self._stored(world, place, self.number(step.after), opens=False))
+
+    def _is_foreign(self, which: Slice, copy: Copy) -> bool:
+        return self.rules.why_not_own(which, copy.location, which.left_at) is not None
 
     def _try(
         self, name: str, world: Range, place: int, number: int, *, rows: int, **told: Any
@@ -353,8 +364,8 @@ class RangeModel:
         for place, which in self.known(world):
             rows = self.rows_of(world, place, which)
             lake = world.generations[place].lake
-            old = [place_in_lake(event) for event in which.superseded]
-            present = [place_in_lake(which.event_id)] if which.event_id else []
+            old = [place_in_lake(event)[1] for event in which.superseded]
+            present = [place_in_lake(which.event_id)[1]] if which.event_id else []
             for at in (*old, *present):
                 if rows >= 0 and lake[at] == NOTHING:
                     name = "copy" if at in present else "copy for an old request"

@@ -15,6 +15,7 @@ from tidemill.domain.archival import ArchivalConfirmation, ArchivalStatus
 from tidemill.domain.archive import Source
 from tidemill.domain.retention import Retention
 from tidemill.retention.bringing_back import RangeBack, ranges_back
+from tidemill.retention.owning import why_not_own
 from tidemill.retention.planning import Plan, plan
 from tidemill.retention.reasons import in_the_way
 from tidemill.retention.returning import Leaving, leave
@@ -42,6 +43,7 @@ class RangeRules(Rules):
     leave: Callable[..., Leaving] = leave
     in_the_way: Callable[..., str | None] = in_the_way
     adopts: Callable[[Slice], bool] = lambda which: which.source is Source.LATE
+    why_not_own: Callable[..., str | None] = why_not_own
     keeps_late: Callable[[Sequence[Slice]], bool] = lambda others: any(other.is_closed for other in others)
 
 
@@ -80,9 +82,15 @@ Known = tuple[tuple[int, Slice], ...]
 """The generations that there are, each with its place."""
 
 
-def place_in_lake(event_id: str) -> int:
-    """Return where in the lake the copy of `gPLACEeSEAL` is."""
-    return int(event_id.partition("e")[2]) - 1
+def request_of(place: int, seal: int) -> str:
+    """Return the id of a generation's request; as in the service, all of a registry begin with the same 8 digits."""
+    return f"registryg{place}e{seal}"
+
+
+def place_in_lake(event_id: str) -> tuple[int, int]:
+    """Return where in the lake a request's copy is: whose, and the how-manieth."""
+    place, _, seal = event_id.removeprefix("registryg").partition("e")
+    return int(place), int(seal) - 1
 
 
 def slices_of(world: Range) -> tuple[int, ...]:
@@ -104,14 +112,14 @@ def called(message: ArchivalConfirmation) -> str:
 
 
 def own_place(event_id: str) -> str:
-    """Return where an archiver puts the copy for `gPLACEeSEAL`."""
-    return f"lake/{event_id[1:].replace('e', '/')}"
+    """Return where an archiver puts a request's copy: under a name with the id, as it must."""
+    return f"lake/{event_id}"
 
 
 def messages(bounds: RangeBounds) -> Iterator[ArchivalConfirmation]:
     """Give every kind of answer to every request that there can be, the true one first."""
     status = ArchivalStatus
-    events = [f"g{at}e{seal}" for at in range(bounds.generations) for seal in range(1, bounds.seals + 1)]
+    events = [request_of(at, seal) for at in range(bounds.generations) for seal in range(1, bounds.seals + 1)]
     for event in events:
         others = [own_place(other) for other in events] if bounds.lies else []
         said: list[dict[str, Any]] = [

@@ -132,6 +132,8 @@ class WatchedRange(RangeModel):
             assert which.copy is not None
             assert which.sealed is not None
             rows = self.content(world, which.copy.location)
+            if rows == NOTHING and not which.sealed.row_count:
+                return None  # no row, no copy: what was deleted there held nothing
             if rows == NOTHING or which.sealed.digest != f"v1:{rows:016x}:{rows:016x}":
                 return f"a copy counts as {which.state} and is not equal"
         return None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+from datetime import timedelta
 
 import pytest
 
 from tests.support import lying
-from tests.support.archiving import Archive
+from tests.support.archiving import TABLE, Archive
 from tests.support.lying import PAIRS, Once, copied, fill
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalStatus
 from tidemill.domain.archive import ArchiveState
@@ -167,6 +168,69 @@ async def test_the_copy_of_an_earlier_seal_is_no_copy(world: Archive) -> None:
     )
     await world.confirm(honest.model_copy(update={"chunks": lied}))
     await assert_all_set_aside(world, rows, DIFFERENT)
+
+
+async def given_up(world: Archive) -> tuple[ArchivalConfirmation, int]:
+    """A request for the very rows of one that was given up, and the true copy of that one."""
+    await fill(world)
+    await world.settle()
+    earlier = world.copy((await world.requests())[-1])
+    await world.confirm(earlier)
+    await world.let_pass(timedelta(days=2))
+    await world.round()  # gives up
+    await world.settle()
+    assert set(await world.states()) == {"requested"}
+    return earlier, await world.hot()
+
+
+async def test_an_equal_copy_of_an_earlier_seal_is_no_copy(world: Archive) -> None:
+    """Who deletes what the request supersedes, as it is told to, would delete the only copy."""
+    earlier, rows = await given_up(world)
+    event = (await world.requests())[-1]
+    assert event.supersedes == (earlier.event_id,)
+    chunks = tuple(
+        new.model_copy(update={"files": old.files})
+        for new, old in zip(world.copy(event).chunks, earlier.chunks, strict=True)
+    )
+    await world.confirm(earlier.model_copy(update={"event_id": event.event_id, "chunks": chunks}))
+    await assert_all_set_aside(world, rows, f"request {earlier.event_id}, which this one supersedes")
+
+
+async def test_a_folder_with_equal_copies_of_an_earlier_seal_is_no_copy(world: Archive) -> None:
+    """Told by its place alone: the files below it have the earlier request's names."""
+    earlier, rows = await given_up(world)
+    event = (await world.requests())[-1]
+    plain = earlier.model_copy(update={"event_id": event.event_id, "chunks": ()})
+    await world.confirm(plain)
+    await assert_all_set_aside(world, rows, f"request {earlier.event_id}, which this one supersedes")
+
+
+async def test_where_a_copy_of_an_earlier_seal_was_said_to_be_there_is_none(world: Archive) -> None:
+    """Names that tell nothing are known from the earlier confirmation."""
+    await fill(world)
+    await world.settle()
+    honest = world.copy((await world.requests())[-1])
+    plain = world.lake / "plain"
+    shutil.copytree(world.lake / TABLE, plain)
+    for number, file in enumerate(sorted(plain.rglob("*.parquet"))):
+        file.rename(plain / f"{number}.parquet")
+    told = honest.model_copy(update={"chunks": (), "lakehouse_path": str(plain)})
+    await world.confirm(told)
+    rows = await world.hot()
+    await world.let_pass(timedelta(days=2))
+    await world.round()
+    await world.settle()
+    again = (await world.requests())[-1].event_id
+    assert again != honest.event_id
+    await world.confirm(told.model_copy(update={"event_id": again}))
+    await assert_all_set_aside(world, rows, "a copy for an earlier request")
+
+
+async def test_a_new_copy_beside_one_of_an_earlier_seal_is_a_copy(world: Archive) -> None:
+    await given_up(world)
+    await world.confirm(world.copy((await world.requests())[-1]))
+    await world.settle()
+    assert set(await world.states()) == {"dropped"}
 
 
 async def test_a_copy_that_changes_behind_its_confirmation_is_no_copy(world: Archive) -> None:

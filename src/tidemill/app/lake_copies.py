@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any, Final
 
 from tidemill.archiver.pacing import Pace
-from tidemill.domain.archive import CopyPart, LakeColumn, LakeFile, Measured, SliceId
+from tidemill.domain.archive import CopyPart, LakeColumn, Measured, SliceId
 from tidemill.domain.digests import DIGEST_VERSION
 from tidemill.domain.errors import CopyError, UsageError
 from tidemill.lakehouse.reading import LakeReader
+from tidemill.retention.owning import why_not_own
 from tidemill.retention.ports import Wanted
-from tidemill.retention.slices import Copy
+from tidemill.retention.slices import Copy, Slice
 from tidemill.settings import LakeSettings, Settings
 
 _NOTHING: Final = Measured(0, f"{DIGEST_VERSION}:{0:016x}:{0:016x}", None, None)
@@ -44,11 +45,13 @@ class LakeCopies:
             return {each.slice.id: self._files(each, columns, time_column) for each in wanted}
         bounds = [(each.slice.id.start, each.slice.id.end) for each in wanted]
         split = self._reader.split_by_bounds(copy.location, columns, time_column, bounds)
+        for each, files in zip(wanted, split.files, strict=True):
+            self._demand_own(each.slice, files)
         return {each.slice.id: found for each, found in zip(wanted, split.measured, strict=True)}
 
     def damaged(self, copy: Copy) -> list[str]:
         """Return what is wrong with the files of a copy, empty if they are as they were confirmed."""
-        named = [file._replace(path=_path(copy, file)) for file in copy.files]
+        named = [file._replace(path=path) for file, path in zip(copy.files, copy.paths, strict=True)]
         found = [(file.path, self._reader.damaged(file)) for file in named]
         return [f"{path}: {what}" for path, what in found if what is not None]
 
@@ -56,8 +59,7 @@ class LakeCopies:
         """Yield the rows of a slice's copy as COPY takes them. Raises as `measure`, from the first part on."""
         copy, which = wanted.copy, wanted.slice
         if copy.files:
-            files = [_path(copy, file) for file in copy.files]
-            return self._reader.copy_parts(files, which.columns, time_column)
+            return self._reader.copy_parts(copy.paths, which.columns, time_column)
         if not copy.location:
             return iter(())
         bounds = (which.id.start, which.id.end)
@@ -68,11 +70,19 @@ class LakeCopies:
         copy = wanted.copy
         if not copy.files:
             return _NOTHING
-        paths = [_path(copy, file) for file in copy.files]
-        wrong = self.damaged(copy) or self._outside(wanted, paths)
+        wrong = self.damaged(copy) or self._outside(wanted, copy.paths)
         if wrong:
-            raise CopyError(copy.location or paths[0], "; ".join(wrong))
-        return self._reader.read_back(paths, columns, time_column)
+            raise CopyError(copy.location or copy.paths[0], "; ".join(wrong))
+        self._demand_own(wanted.slice, self._reader.resolved(copy.paths))
+        return self._reader.read_back(copy.paths, columns, time_column)
+
+    def _demand_own(self, which: Slice, files: Sequence[str]) -> None:
+        """Raise `CopyError` if a file holds what was copied for another request."""
+        left_at = self._reader.resolved(which.left_at)
+        for file in files:
+            why = why_not_own(which, file, left_at)
+            if why is not None:
+                raise CopyError(file, why)
 
     def _outside(self, wanted: Wanted, paths: Sequence[str]) -> list[str]:
         if wanted.copy.lake_format != "iceberg" or self._strays is None:
@@ -100,10 +110,3 @@ def _strays_of(lake: LakeSettings) -> Strays:
     from tidemill.lakehouse.iceberg import strays  # noqa: PLC0415  an extra, for those who use it
 
     return partial(strays, catalog_of(lake))
-
-
-def _path(copy: Copy, file: LakeFile) -> str:
-    """Return the whole path of a file, which may be told below the copy's place."""
-    if file.path.startswith("/") or "://" in file.path or not copy.location:
-        return file.path
-    return f"{copy.location.rstrip('/')}/{file.path}"

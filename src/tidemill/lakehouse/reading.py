@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from typing import IO, Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tidemill.domain.archive import CopyPart, LakeColumn, LakeFile, Measured
-from tidemill.domain.errors import CopyError
+from tidemill.domain.errors import CopyError, PathRefused
 from tidemill.lakehouse.arrow import check_schema, conform
 from tidemill.lakehouse.copy_input import copy_parts
 from tidemill.lakehouse.digest import Digest
@@ -54,10 +54,14 @@ class Brake(Protocol):
 
 
 class Split(NamedTuple):
-    """All rows below a path: one measurement per span asked for, and the number of rows in none of them."""
+    """All rows below a path: one measurement per span asked for, and the number of rows in none of them.
+
+    `files`: for each span those that have rows of it.
+    """
 
     measured: tuple[Measured, ...]
     outside: int
+    files: tuple[tuple[str, ...], ...] = ()
 
 
 class LakeReader:
@@ -103,6 +107,7 @@ class LakeReader:
         """
         spans = Spans(columns, time_column, bounds)
         digests = [Digest(columns, time_column) for _ in bounds]
+        files: list[dict[str, None]] = [{} for _ in bounds]
         outside = 0
         for place in self._parquet_files(path):
             for batch in _batches(place, columns, self._brake):
@@ -111,7 +116,9 @@ class LakeReader:
                         outside += rows.num_rows
                     else:
                         digests[number].add(rows)
-        return Split(tuple(digest.measured() for digest in digests), outside)
+                        files[number][place.url] = None
+        measured = tuple(digest.measured() for digest in digests)
+        return Split(measured, outside, tuple(tuple(each) for each in files))
 
     def batches(
         self,
@@ -143,6 +150,14 @@ class LakeReader:
     def files_below(self, path: str) -> list[str]:
         """Return the Parquet files below a place that no confirmation listed. Raises as `read_back`."""
         return [place.url for place in self._parquet_files(path)]
+
+    def resolved(self, paths: Sequence[str]) -> list[str]:
+        """Return the paths as `Split.files` spells them, without those that are not below an allowed root."""
+        found = []
+        for path in paths:
+            with suppress(PathRefused):
+                found.append(allowed(path, self._roots).url)
+        return found
 
     def damaged(self, file: LakeFile) -> str | None:
         """Return what is wrong with a file (gone, other size, no Parquet, other sha256), None if nothing is.

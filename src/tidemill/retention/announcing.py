@@ -15,7 +15,8 @@ from tidemill.domain.retention import Retention
 from tidemill.retention.slices import Slice
 
 _REQUESTS: Final = UUID("8d5f7f5e-6c39-5d2a-9d4b-0f4f0a3f6f52")
-_OWN_DIGITS: Final = 8
+OWN_DIGITS: Final = 8
+"""How many digits of a request's id tell the registry."""
 
 
 def request_id(registry: str, slices: Sequence[Slice]) -> str:
@@ -30,7 +31,7 @@ def request_id(registry: str, slices: Sequence[Slice]) -> str:
         ]
     )
     own = uuid5(_REQUESTS, registry)
-    return str(UUID(own.hex[:_OWN_DIGITS] + uuid5(own, named).hex[_OWN_DIGITS:]))
+    return str(UUID(own.hex[:OWN_DIGITS] + uuid5(own, named).hex[OWN_DIGITS:]))
 
 
 def _exact(instant: datetime) -> str:
@@ -42,9 +43,9 @@ def _superseded(slices: Sequence[Slice], event_id: str) -> tuple[str, ...]:
 
     A clone's slices know what its original asked for; these copies may be the only ones that the original has.
     """
-    own = event_id[:_OWN_DIGITS]
+    own = event_id[:OWN_DIGITS]
     earlier = dict.fromkeys(event for each in slices for event in each.superseded)
-    return tuple(event for event in earlier if event[:_OWN_DIGITS] == own)
+    return tuple(event for event in earlier if event[:OWN_DIGITS] == own)
 
 
 def order_id(event: ArchivalEvent) -> str:

@@ -175,7 +175,7 @@ class CopyReader(Protocol):
         """Measure the copies of slices of one event that are at the same place, read no faster than `bytes_per_s`.
 
         Raises:
-            CopyError: the copy is missing, damaged, refused, or not of these columns.
+            CopyError: the copy is missing, damaged, refused, not of these columns, or another request's.
             Unavailable: the lake does not answer.
         """
         ...

@@ -60,6 +60,16 @@ class Copy:
     snapshot_id: int | None = None
     claimed: Claim = NOT_TOLD
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return the whole path of each file that was told."""
+        return tuple(_path(self.location, file.path) for file in self.files)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Return where it is said to be: its files, or the folder that holds it."""
+        return self.paths or ((self.location,) if self.location else ())
+
 
 PROOF_LASTS: Final = timedelta(hours=1)
 """How long rows may be let go for a copy that was read: a drop that meets readers tries again for minutes."""
@@ -106,8 +116,8 @@ class Slice:
     `seal`: counts the seals of this slice; results of work that began under another seal are void. `sealed_at`: since
     when its rows are kept unchanged for a copy. `sealed`: what was measured under this seal. `event_id`: the request of
     this seal. `attempt`: how often it was sent. `deadline`: when it is sent again. `superseded`: requests of earlier
-    seals, whose copies the next one replaces. `held_from`: where a released hold returns to. `compressed`: as it was
-    chosen, like `size_bytes`.
+    seals, whose copies the next one replaces; `left_at`: where these copies were said to be. `held_from`: where a
+    released hold returns to. `compressed`: as it was chosen, like `size_bytes`.
     """
 
     id: SliceId
@@ -129,6 +139,7 @@ class Slice:
     restore_until: datetime | None = None
     reason: str | None = None
     superseded: tuple[str, ...] = ()
+    left_at: tuple[str, ...] = ()
     compressed: bool = False
 
     @property
@@ -177,6 +188,12 @@ class Limits:
         if self.bytes_per_s is None:
             return self.heartbeat
         return max(self.heartbeat, timedelta(seconds=10 * size_bytes / self.bytes_per_s))
+
+
+def _path(location: str, path: str) -> str:
+    if path.startswith("/") or "://" in path or not location:
+        return path
+    return f"{location.rstrip('/')}/{path}"
 
 
 def overlaps(which: SliceId, start: datetime, end: datetime) -> bool:

@@ -152,11 +152,12 @@ def step(
 
 
 def new_seal(which: Slice) -> dict[str, Any]:
-    """Return the fields of the next seal: all that belongs to the present one is forgotten, but its request's id."""
+    """Return the fields of the next seal: of the present one only its request, and where its copy was, are kept."""
     superseded = which.superseded + ((which.event_id,) if which.event_id else ())
+    left_at = which.left_at + (which.copy.places if which.copy else ())
     return {
         "seal": which.seal + 1, "sealed": None, "event_id": None, "attempt": 0, "deadline": None,
-        "copy": None, "verified": None, "superseded": superseded,
+        "copy": None, "verified": None, "superseded": superseded, "left_at": tuple(dict.fromkeys(left_at)),
     }  # fmt: skip
 
 

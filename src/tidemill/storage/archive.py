@@ -8,16 +8,16 @@ from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
-from pydantic import TypeAdapter
 
 from tidemill.domain.archive import ArchiveState, LakeColumn, Measured, Refusal, SealMode, SliceId, Source
 from tidemill.domain.errors import DataError
 from tidemill.retention.foreign_jobs import DropJob, Refreshes
 from tidemill.retention.planning import ChunkFacts, Facts, LateFacts
 from tidemill.retention.ports import Busy, Gone, Overtaken
-from tidemill.retention.slices import Copy, Hold, Slice, Verification
+from tidemill.retention.slices import Hold, Slice
 from tidemill.retention.transitions import Step
 from tidemill.storage import measuring
+from tidemill.storage.archive_rows import row_of, slice_of
 from tidemill.storage.digesting import quoted, read_sql
 from tidemill.storage.errors import translate
 from tidemill.storage.pool import Connection, Pool, connection
@@ -36,10 +36,6 @@ _PAUSE_S: Final = 0.05
 _SQL = load_statements("archive")
 _log = logger(__name__)
 
-_COLUMNS: Final = TypeAdapter(tuple[LakeColumn, ...])
-_COPY: Final = TypeAdapter(Copy)
-_VERIFICATION: Final = TypeAdapter(Verification)
-
 
 class Registry:
     """The slices, on a connection that is in a transaction."""
@@ -51,23 +47,23 @@ class Registry:
     async def slice(self, which: SliceId) -> Slice | None:
         """See `ArchiveWork`."""
         rows = await self._fetch("slice", which.table, which.start, which.generation)
-        return _slice(rows[0]) if rows else None
+        return slice_of(rows[0]) if rows else None
 
     async def of_table(self, table: str) -> list[Slice]:
         """Return all slices of a table, oldest range first."""
-        return [_slice(row) for row in await self._fetch("slices_of_table", table)]
+        return [slice_of(row) for row in await self._fetch("slices_of_table", table)]
 
     async def of_event(self, event_id: str) -> list[Slice]:
         """See `ArchiveWork`."""
-        return [_slice(row) for row in await self._fetch("slices_of_event", event_id)]
+        return [slice_of(row) for row in await self._fetch("slices_of_event", event_id)]
 
     async def dropped_under(self, event_id: str) -> frozenset[SliceId]:
         """See `ArchiveWork`."""
-        return frozenset(_slice(row).id for row in await self._fetch("dropped_under", event_id))
+        return frozenset(slice_of(row).id for row in await self._fetch("dropped_under", event_id))
 
     async def of_range(self, table: str, start: datetime) -> list[Slice]:
         """See `ArchiveWork`."""
-        return [_slice(row) for row in await self._fetch("slices_of_range", table, start)]
+        return [slice_of(row) for row in await self._fetch("slices_of_range", table, start)]
 
     async def holds(self, table: str) -> list[Hold]:
         """See `ArchiveWork`."""
@@ -94,9 +90,9 @@ class Registry:
     async def store(self, step: Step) -> None:
         """See `ArchiveWork`."""
         before, after = step.before, step.after
-        stored = await self._fetch("store", *_row(after), before.state, before.seal, before.attempt)
+        stored = await self._fetch("store", *row_of(after), before.state, before.seal, before.attempt)
         if not stored and before.state is ArchiveState.LIVE:
-            stored = await self._fetch("store_new", *_row(after))
+            stored = await self._fetch("store_new", *row_of(after))
         if not stored:
             raise Overtaken(f"{before.id} is not {before.state} any more")
         place = (after.id.table, after.id.start, after.id.generation)
@@ -340,61 +336,4 @@ def _chunk(row: asyncpg.Record) -> ChunkFacts:
         row["size_bytes"],
         row["is_compressed"],
         row["last_write"],
-    )
-
-
-def _row(which: Slice) -> tuple[Any, ...]:
-    """Return a slice in the order of the statements' parameters."""
-    sealed = which.sealed or (None, None, None, None)
-    return (
-        which.id.table,
-        which.id.start,
-        which.id.end,
-        which.id.generation,
-        which.state,
-        which.is_closed,
-        which.since,
-        which.source,
-        which.chunk,
-        which.size_bytes,
-        _COLUMNS.dump_json(which.columns).decode(),
-        which.seal,
-        which.sealed_at,
-        *sealed,
-        which.event_id,
-        which.attempt,
-        which.deadline,
-        list(which.superseded),
-        _COPY.dump_json(which.copy).decode() if which.copy else None,
-        _VERIFICATION.dump_json(which.verified).decode() if which.verified else None,
-        which.held_from,
-        which.restore_until,
-        which.reason,
-        which.compressed,
-    )
-
-
-def _slice(row: asyncpg.Record) -> Slice:
-    measured = Measured(row["row_count"], row["digest"], row["min_time"], row["max_time"])
-    return Slice(
-        id=SliceId(row["table_name"], row["range_start"], row["range_end"], row["generation"]),
-        state=ArchiveState(row["state"]),
-        since=row["since"],
-        source=Source(row["source"]),
-        chunk=row["chunk"],
-        size_bytes=row["size_bytes"],
-        compressed=row["compressed"],
-        columns=_COLUMNS.validate_json(row["columns"]),
-        seal=row["seal"],
-        sealed_at=row["sealed_at"],
-        sealed=measured if row["digest"] is not None else None,
-        event_id=row["event_id"],
-        attempt=row["attempt"],
-        deadline=row["deadline"],
-        copy=_COPY.validate_json(row["copy"]) if row["copy"] else None,
-        verified=_VERIFICATION.validate_json(row["verified"]) if row["verified"] else None,
-        held_from=ArchiveState(row["held_from"]) if row["held_from"] else None,
-        restore_until=row["restore_until"],
-        reason=row["reason"],
-        superseded=tuple(row["superseded"]),
     )

@@ -98,7 +98,7 @@ async def test_every_lie_is_seen_in_every_type(database: str, session: Connectio
     path = tmp_path / "copy.parquet"
     for couple in COUPLES:
         pq.write_table(shuffled(table, *couple), path)
-        assert reader.split_by_bounds(str(path), columns, "at", [JUNE]) == ((measured,), 0)
+        assert reader.split_by_bounds(str(path), columns, "at", [JUNE]) == ((measured,), 0, ((str(path),),))
         for change in CHANGES:
             pq.write_table(change(table, *couple), path)
             split = reader.split_by_bounds(str(path), columns, "at", [JUNE])

@@ -1,6 +1,8 @@
-"""A copy in an Iceberg table is what the table has, not what lies beside it."""
+"""A copy in an Iceberg table is what the table has, not what lies beside it; no copy is what another request left."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +19,8 @@ from tidemill.retention.ports import Wanted
 class Sound(LakeReader):
     """Every file is there, and holds what it should."""
 
-    def __init__(self) -> None:
-        super().__init__(["/lake"])
+    def __init__(self, root: str = "/lake") -> None:
+        super().__init__([root])
 
     def damaged(self, file: LakeFile) -> str | None:
         return None
@@ -49,3 +51,15 @@ def test_a_table_that_has_them_and_loose_files_are_copies(
     lake_format: str, strays: Sequence[str] | None
 ) -> None:
     assert list(measured(lake_format, strays).values()) == [ROWS]
+
+
+def test_a_link_to_where_an_earlier_copy_was_said_to_be_is_that_place(tmp_path: Path) -> None:
+    """Paths are compared as storage has them."""
+    (tmp_path / "link").symlink_to(tmp_path / "old")
+    which = replace(brought_to(ArchiveState.CONFIRMED), left_at=(f"{tmp_path}/old", "/etc/passwd"))
+    copies = LakeCopies(Sound(str(tmp_path)))
+    copy = copy_of(which, location=f"{tmp_path}/link")
+    with pytest.raises(CopyError, match="a copy for an earlier request"):
+        copies.measure([Wanted(which, copy)], "time")
+    copy = copy_of(which, location=f"{tmp_path}/new")
+    assert list(copies.measure([Wanted(which, copy)], "time").values()) == [ROWS]

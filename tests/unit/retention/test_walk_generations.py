@@ -25,13 +25,17 @@ HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "1500"))
 STEPS = 150
 
 SMALL = RangeBounds(strangers=True, deletes=True)
+ALONE = RangeBounds(generations=1, lies=True, deletes=True)
 THREE = RangeBounds(generations=3, seals=1, writes=2, strangers=True)
 WORLDS = [
     pytest.param(SMALL, 10_000, id="a late row, strangers, superseded copies deleted"),
     pytest.param(THREE, 1_500, id="three generations"),
+    pytest.param(ALONE, 400, id="one generation, confirmations name any copy, superseded copies deleted"),
 ]
 LARGER = [
-    pytest.param(RangeBounds(lies=True), 20_000, id="confirmations name any copy"),
+    pytest.param(
+        replace(ALONE, generations=2), 30_000, id="confirmations name any copy, superseded ones deleted"
+    ),
     pytest.param(RangeBounds(writes=2, strangers=True), 50_000, id="two late rows, strangers"),
     pytest.param(RangeBounds(generations=3, writes=2), 300_000, id="three generations, two seals"),
 ]
@@ -53,7 +57,7 @@ def test_every_reachable_range_keeps_the_promises_and_may_leave(bounds: RangeBou
     assert walked.states > at_least, "the model has shrunk: does it still do everything?"
     assert walked.seen == SEEN
     restored = {(each.id.generation, each.source) for each in model.slices if each.restore_until}
-    assert {(1, Source.CHUNK), (2, Source.LATE)} <= restored
+    assert set([(1, Source.CHUNK), (2, Source.LATE)][: bounds.generations]) <= restored
 
 
 @pytest.mark.timeout(3600)
@@ -165,6 +169,10 @@ MISTAKES: dict[str, tuple[RangeRules, str]] = {
         "into a closed range",
     ),
     "leaves late rows behind": (RangeRules(opens=lambda step: False), "diverted from an open range"),
+    "takes what another request left": (
+        RangeRules(why_not_own=lambda *told: None),
+        "a copy counts as verified and is not equal",
+    ),
     "supersedes the present request": (RangeRules(request=supersedes_itself), "is not equal"),
 }
 
@@ -172,7 +180,7 @@ MISTAKES: dict[str, tuple[RangeRules, str]] = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_the_walk_finds(mistake: str) -> None:
     rules, words = MISTAKES[mistake]
-    faults = (walk(WatchedRange(rules, bounds)).fault for bounds in (THREE, SMALL))
+    faults = (walk(WatchedRange(rules, bounds)).fault for bounds in (THREE, ALONE, SMALL))
     fault = next((each for each in faults if each is not None), None)
     assert fault is not None
     assert words in fault

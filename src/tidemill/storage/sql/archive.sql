@@ -21,8 +21,10 @@ select * from tm.archive where table_name = $1 and range_start = $2 order by gen
 -- name: store_new
 insert into tm.archive (table_name, range_start, range_end, generation, state, closed, since, source, chunk, size_bytes,
                         columns, seal, sealed_at, row_count, digest, min_time, max_time, event_id, attempt, deadline,
-                        superseded, copy, verified, held_from, restore_until, reason, compressed)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)
+                        superseded, copy, verified, held_from, restore_until, reason, compressed,
+                        left_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27,
+        $28)
 on conflict do nothing returning generation
 
 -- name: store
@@ -30,8 +32,8 @@ on conflict do nothing returning generation
 update tm.archive set range_end = $3, state = $5, closed = $6, since = $7, source = $8, chunk = $9, size_bytes = $10,
   columns = $11, seal = $12, sealed_at = $13, row_count = $14, digest = $15, min_time = $16, max_time = $17, event_id = $18,
   attempt = $19, deadline = $20, superseded = $21, copy = $22, verified = $23, held_from = $24, restore_until = $25,
-  reason = $26, compressed = $27
-where table_name = $1 and range_start = $2 and generation = $4 and state = $28 and seal = $29 and attempt = $30
+  reason = $26, compressed = $27, left_at = $28
+where table_name = $1 and range_start = $2 and generation = $4 and state = $29 and seal = $30 and attempt = $31
 returning generation
 
 -- name: trail

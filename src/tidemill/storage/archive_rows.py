@@ -1,0 +1,75 @@
+"""A slice as a row of the registry, and back."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import asyncpg
+from pydantic import TypeAdapter
+
+from tidemill.domain.archive import ArchiveState, LakeColumn, Measured, SliceId, Source
+from tidemill.retention.slices import Copy, Slice, Verification
+
+_COLUMNS: Final = TypeAdapter(tuple[LakeColumn, ...])
+_COPY: Final = TypeAdapter(Copy)
+_VERIFICATION: Final = TypeAdapter(Verification)
+
+
+def row_of(which: Slice) -> tuple[Any, ...]:
+    """Return a slice in the order of the statements' parameters."""
+    sealed = which.sealed or (None, None, None, None)
+    return (
+        which.id.table,
+        which.id.start,
+        which.id.end,
+        which.id.generation,
+        which.state,
+        which.is_closed,
+        which.since,
+        which.source,
+        which.chunk,
+        which.size_bytes,
+        _COLUMNS.dump_json(which.columns).decode(),
+        which.seal,
+        which.sealed_at,
+        *sealed,
+        which.event_id,
+        which.attempt,
+        which.deadline,
+        list(which.superseded),
+        _COPY.dump_json(which.copy).decode() if which.copy else None,
+        _VERIFICATION.dump_json(which.verified).decode() if which.verified else None,
+        which.held_from,
+        which.restore_until,
+        which.reason,
+        which.compressed,
+        list(which.left_at),
+    )
+
+
+def slice_of(row: asyncpg.Record) -> Slice:
+    """Return the slice that a row of the registry tells of."""
+    measured = Measured(row["row_count"], row["digest"], row["min_time"], row["max_time"])
+    return Slice(
+        id=SliceId(row["table_name"], row["range_start"], row["range_end"], row["generation"]),
+        state=ArchiveState(row["state"]),
+        since=row["since"],
+        source=Source(row["source"]),
+        chunk=row["chunk"],
+        size_bytes=row["size_bytes"],
+        compressed=row["compressed"],
+        columns=_COLUMNS.validate_json(row["columns"]),
+        seal=row["seal"],
+        sealed_at=row["sealed_at"],
+        sealed=measured if row["digest"] is not None else None,
+        event_id=row["event_id"],
+        attempt=row["attempt"],
+        deadline=row["deadline"],
+        copy=_COPY.validate_json(row["copy"]) if row["copy"] else None,
+        verified=_VERIFICATION.validate_json(row["verified"]) if row["verified"] else None,
+        held_from=ArchiveState(row["held_from"]) if row["held_from"] else None,
+        restore_until=row["restore_until"],
+        reason=row["reason"],
+        superseded=tuple(row["superseded"]),
+        left_at=tuple(row["left_at"]),
+    )
