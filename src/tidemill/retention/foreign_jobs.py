@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tidemill.domain.archive import Source
 from tidemill.retention.reasons import lasted
+from tidemill.retention.slices import Slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,15 @@ def still_refreshed(views: Iterable[Refreshes], range_end: datetime, now: dateti
     """Return the view whose refreshes reach a range for longest, so that it would forget the rows; None: none does."""
     reached = [view for view in views if (until := view.until(range_end)) is None or until > now]
     return max(reached, key=lambda view: view.reaches_back or timedelta.max, default=None)
+
+
+def why_kept(views: Iterable[Refreshes], which: Slice, after: timedelta, now: datetime) -> str | None:
+    """Return why a slice's rows must not leave the table now, None if no view would lose them.
+
+    Late rows were never in the table that views read. `after`: as for `why_refreshed`.
+    """
+    view = still_refreshed(views, which.id.end, now) if which.source is Source.CHUNK else None
+    return None if view is None else f"VIEW_REFRESHED, {why_refreshed(view, after)}"
 
 
 def why_refreshed(view: Refreshes, after: timedelta) -> str:

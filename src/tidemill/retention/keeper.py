@@ -24,12 +24,13 @@ from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
 from tidemill.retention import announcing, machine
 from tidemill.retention.ending import announce_ends
+from tidemill.retention.foreign_jobs import Refreshes, why_kept
 from tidemill.retention.obstacles import obstacles
 from tidemill.retention.planning import Facts, needs_late_table, plan
 from tidemill.retention.ports import ArchiveStore, ArchiveWork, CopyReader, Wanted
 from tidemill.retention.reasons import in_the_way
 from tidemill.retention.returning import evict
-from tidemill.retention.rounds import batches, due_again
+from tidemill.retention.rounds import at_one_place, batches, due_again
 from tidemill.retention.slices import Limits, Slice
 from tidemill.retention.transitions import Action, Moved, Refused, Step
 from tidemill.telemetry import Log, logger
@@ -139,7 +140,8 @@ class _Table:
             async with self._trying(which):
                 await self._give_up(which)
         expired = self._expired(by_state[_S.RESTORED])
-        doubtful = self._doubtful([*by_state[_S.VERIFIED], *chain.from_iterable(expired)])
+        free = [each for each in by_state[_S.VERIFIED] if self._kept(facts.views, each) is None]
+        doubtful = self._doubtful([*free, *chain.from_iterable(expired)])
         for which in by_state[_S.VERIFIED]:
             if which not in doubtful:
                 async with self._trying(which):
@@ -313,7 +315,7 @@ class _Table:
 
     async def _verify(self, unproven: Sequence[Slice]) -> None:
         """Read copies back, those that share a place in one pass; only what we read ourselves counts."""
-        for wanted in _at_one_place(unproven):
+        for wanted in at_one_place(unproven):
             async with self._trying(wanted[0].slice):
                 await self._read_back(wanted)
 
@@ -343,6 +345,7 @@ class _Table:
         """Measure once more with writers shut out, and only then let go, all in one transaction."""
         async with self._transaction() as work:
             holds = await work.holds(which.id.table)
+            await self._demand_unseen(work, which)
             await work.lock_rows(which)
             found = await work.measure(which, self._policy.time_column)
             moved = machine.drop(which, work.at, found=found, holds=holds)
@@ -350,8 +353,18 @@ class _Table:
                 await self._store_step(work, machine.reseal(which, work.at, found=found))
                 return
             if isinstance(moved, Step):
+                await self._demand_unseen(work, which)  # again: that took its time
                 await work.let_go(which)
             await self._store_step(work, moved)
+
+    async def _demand_unseen(self, work: ArchiveWork, which: Slice) -> None:
+        """Put the drop off if a view would lose the rows: it may have been made since the seal."""
+        kept = self._kept(await work.views(which.id.table), which)
+        if kept is not None:
+            raise TransientError(kept)
+
+    def _kept(self, views: Iterable[Refreshes], which: Slice) -> str | None:
+        return why_kept(views, which, self._policy.after, self._keeper.now())
 
     async def _evict(self, which: Slice) -> None:
         async with self._transaction() as work:
@@ -374,18 +387,3 @@ class _Table:
             for slices in by_range.values()
             if all(each.restore_until is not None and each.restore_until <= now for each in slices)
         ]
-
-
-def _at_one_place(unproven: Sequence[Slice]) -> Iterable[list[Wanted]]:
-    """Group slices whose copies are to be read in one pass: those that only an event's common path tells of."""
-    groups: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
-    alone: list[list[Wanted]] = []
-    for which in unproven:
-        copy = which.copy
-        if copy is None:
-            continue
-        if copy.files or not copy.location:
-            alone.append([Wanted(which, copy)])
-        else:
-            groups[copy.event_id, copy.location].append(Wanted(which, copy))
-    return [*alone, *groups.values()]

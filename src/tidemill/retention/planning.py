@@ -289,7 +289,8 @@ def _judged(
     """Return the candidate if it may be sealed, or the first reason why it waits."""
     known = each.known
     if known is not None and known.is_closed:
-        return Waiting(
+        kept = _view_waits(policy, index, each, now) if known.state is _S.VERIFIED else None
+        return kept or Waiting(
             each.id,
             each.chunk,
             known.state.upper(),

@@ -12,6 +12,7 @@ from tidemill.domain.archival import ArchivalEvent
 from tidemill.domain.archive import LakeColumn, Measured, Refusal, SealMode, SliceId
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim
+from tidemill.retention.foreign_jobs import Refreshes
 from tidemill.retention.planning import Facts
 from tidemill.retention.slices import Copy, Hold, Slice
 from tidemill.retention.transitions import Step
@@ -114,6 +115,10 @@ class ArchiveWork(Protocol):
 
         None of them does if it refuses any: they stay late, and leave as a slice of their own.
         """
+        ...
+
+    async def views(self, table: str) -> list[Refreshes]:
+        """Return the continuous aggregates over a table, as they are now."""
         ...
 
     async def late_unfit(self, table: str) -> str | None:

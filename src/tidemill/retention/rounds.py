@@ -1,12 +1,14 @@
-"""Who goes together: what may share a request, what is asked again, and when an event is over. Pure."""
+"""Who goes together: what may share a request, is asked again or read in one pass; when an event is over. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from tidemill.domain.archival import MAX_CHUNKS, ArchivalStatus
 from tidemill.domain.archive import ArchiveState, LakeColumn, SliceId
+from tidemill.retention.ports import Wanted
 from tidemill.retention.slices import Limits, Slice
 
 _S = ArchiveState
@@ -48,6 +50,21 @@ def due_again(slices: Iterable[Slice], now: datetime, limits: Limits) -> tuple[t
         if waits and which.deadline is not None and which.deadline <= now:
             groups.setdefault((which.event_id, which.attempt), []).append(which)
     return tuple(tuple(group) for group in groups.values())
+
+
+def at_one_place(unproven: Sequence[Slice]) -> Iterable[list[Wanted]]:
+    """Group slices whose copies are to be read in one pass: those that only an event's common path tells of."""
+    groups: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
+    alone: list[list[Wanted]] = []
+    for which in unproven:
+        copy = which.copy
+        if copy is None:
+            continue
+        if copy.files or not copy.location:
+            alone.append([Wanted(which, copy)])
+        else:
+            groups[copy.event_id, copy.location].append(Wanted(which, copy))
+    return [*alone, *groups.values()]
 
 
 def settled(event_id: str, slices: Iterable[Slice], dropped: Collection[SliceId]) -> ArchivalStatus | None:

@@ -77,6 +77,10 @@ class Registry:
         """See `ArchiveWork`."""
         return [Hold(*row) for row in await self._fetch("remove_holds", table, start, end)]
 
+    async def views(self, table: str) -> list[Refreshes]:
+        """See `ArchiveWork`."""
+        return [Refreshes(*row) for row in await self._fetch("views", table)]
+
     async def late_unfit(self, table: str) -> str | None:
         """See `ArchiveWork`."""
         found: str | None = await self._borrowed.fetchval(_SQL["late_unfit"], table)
@@ -245,7 +249,7 @@ class ArchiveDatabase:
                 tuple(await registry.holds(table)),
                 await borrowed.fetchval(_SQL["registry"]),
                 late_unfit=await registry.late_unfit(table),
-                views=tuple(Refreshes(*row) for row in await borrowed.fetch(_SQL["views"], table)),
+                views=tuple(await registry.views(table)),
                 drop_jobs=tuple(DropJob(*row) for row in await borrowed.fetch(_SQL["drop_jobs"], table)),
             )
 

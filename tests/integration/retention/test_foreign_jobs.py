@@ -6,12 +6,15 @@ The Apache edition makes neither, so there the catalogue's rows are written by h
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tests.support.archiving import TABLE, Archive
 from tests.support.operating import around
+from tidemill.app.archive_stream import Work
 from tidemill.retention.foreign_jobs import DropJob, Refreshes
+from tidemill.retention.planning import plan
 
 NO_JOB = """
 create table public.by_hour_rows (bucket timestamptz not null, n bigint);
@@ -28,6 +31,14 @@ insert into _timescaledb_config.bgw_job (application_name, schedule_interval, ma
     proc_schema, proc_name, scheduled, hypertable_id, config)
   select 'planted', '1 day', '0', 1, '1 day', '_timescaledb_functions', $1, false, id, $3::text::jsonb
   from _timescaledb_catalog.hypertable where table_name = $2
+"""
+VIEW = """
+create materialized view public.by_hour with (timescaledb.continuous) as
+select time_bucket('1 hour', time) as bucket, count(*) from public.market_data group by 1 with no data
+"""
+BOUND = """
+select add_continuous_aggregate_policy('public.by_hour', start_offset => interval '30 days',
+  end_offset => interval '1 hour', schedule_interval => interval '1 hour', initial_start => now() + interval '1 year')
 """
 REFRESH = "policy_refresh_continuous_aggregate"
 
@@ -65,6 +76,56 @@ async def test_a_view_keeps_chunks_until_a_policy_bounds_its_refreshes(world: Ar
     assert await world.states() == ["dropped"]
 
 
+async def assert_put_off(world: Archive) -> None:
+    """A verified chunk stays as it is, and the reason names the view."""
+    for _ in range(2):
+        found = await world.round()
+        assert not found.moved
+        (trouble,) = [each for each in found.troubles if "VIEW_REFRESHED" in each]
+        assert "the continuous aggregate public.by_hour would lose it" in trouble
+    assert await world.states() == ["verified"]
+    facts = await world.store.facts(TABLE)
+    (waits,) = plan(world.policy, facts, as_of=world.clock.now(), now=world.clock.now()).waiting
+    assert waits.code == "VIEW_REFRESHED"
+
+
+async def verified(world: Archive) -> None:
+    await world.fill(2010)
+    await world.settle()
+    await world.answer()
+    await world.round()
+    assert await world.states() == ["verified"]
+
+
+@pytest.mark.usefixtures("_by_hand")
+async def test_a_view_that_is_made_behind_the_seal_puts_the_drop_off(world: Archive) -> None:
+    await verified(world)
+    await world.pool.execute(NO_JOB)
+    await assert_put_off(world)
+    await world.let_pass(timedelta(hours=2))
+    await assert_put_off(world)  # the copy is not read again and again for that
+    await plant(world, REFRESH, "by_hour_rows", '{"start_offset": "30 days", "end_offset": "1 hour"}')
+    await world.settle()
+    assert await world.states() == ["dropped"]
+
+
+@pytest.mark.usefixtures("_by_hand")
+async def test_a_view_that_is_made_while_the_chunk_is_measured_puts_the_drop_off(
+    world: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await verified(world)
+    measure = Work.measure
+
+    async def slow(work: Work, *told: Any) -> Any:
+        await world.pool.execute(NO_JOB)
+        return await measure(work, *told)
+
+    monkeypatch.setattr(Work, "measure", slow)
+    found = await world.round()
+    assert "VIEW_REFRESHED" in found.troubles[0]
+    assert await world.states() == ["verified"]
+
+
 @pytest.mark.usefixtures("_by_hand")
 async def test_one_policy_of_several_without_a_start_leaves_a_view_unbounded(world: Archive) -> None:
     await world.pool.execute(NO_JOB)
@@ -86,17 +147,20 @@ async def test_a_drop_policy_of_timescaledb_is_seen(world: Archive) -> None:
 
 
 @pytest.mark.community
+async def test_a_true_view_that_is_made_behind_the_seal_puts_the_drop_off(world: Archive) -> None:
+    await verified(world)
+    await world.pool.execute(VIEW)
+    await assert_put_off(world)
+    await world.pool.execute(BOUND)
+    await world.settle()
+    assert await world.states() == ["dropped"]
+
+
+@pytest.mark.community
 async def test_the_edition_that_makes_them_tells_the_same(world: Archive) -> None:
-    await world.pool.execute("""
-        create materialized view public.by_hour with (timescaledb.continuous) as
-        select time_bucket('1 hour', time) as bucket, count(*) from public.market_data group by 1 with no data
-    """)
+    await world.pool.execute(VIEW)
     assert await views(world) == (Refreshes("public.by_hour", None),)
-    await world.pool.execute("""
-        select add_continuous_aggregate_policy('public.by_hour', start_offset => interval '30 days',
-          end_offset => interval '1 hour', schedule_interval => interval '1 hour',
-          initial_start => now() + interval '1 year')
-    """)
+    await world.pool.execute(BOUND)
     assert await views(world) == (Refreshes("public.by_hour", timedelta(days=30)),)
     await world.pool.execute("""
         select add_retention_policy('public.market_data', interval '30 days',

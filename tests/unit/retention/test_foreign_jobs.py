@@ -10,9 +10,9 @@ from sqlalchemy import Column, DateTime, MetaData, Table
 
 from tests.support.slices import DAY, NOW, brought_to, live, slice_id
 from tidemill.app.archive_tasks import summary
-from tidemill.domain.archive import ArchiveState, SealMode
+from tidemill.domain.archive import ArchiveState, SealMode, Source
 from tidemill.domain.retention import Retention
-from tidemill.retention.foreign_jobs import DropJob, Refreshes, still_refreshed
+from tidemill.retention.foreign_jobs import DropJob, Refreshes, still_refreshed, why_kept
 from tidemill.retention.obstacles import obstacles, warnings
 from tidemill.retention.planning import ChunkFacts, Facts, LateFacts, plan
 
@@ -74,6 +74,20 @@ def test_late_rows_were_never_in_the_table_and_leave() -> None:
     late = LateFacts(RANGE.start, RANGE.end, 3, last_write=NOW - DAY)
     facts = replace(seen(UNBOUNDED), chunks=(), slices=(gone,), late=(late,))
     assert len(plan(POLICY, facts, as_of=NOW, now=NOW).seal) == 1
+
+
+def test_what_is_verified_says_that_a_view_puts_its_drop_off() -> None:
+    which = brought_to(ArchiveState.VERIFIED, RANGE)
+    found = plan(POLICY, replace(seen(UNBOUNDED), slices=(which,)), as_of=NOW, now=NOW)
+    assert [each.code for each in found.waiting] == ["VIEW_REFRESHED"]
+    found = plan(POLICY, replace(seen(), slices=(which,)), as_of=NOW, now=NOW)
+    assert [each.code for each in found.waiting] == ["VERIFIED"]
+
+
+def test_rows_of_the_table_are_kept_for_a_view_and_late_ones_are_not() -> None:
+    assert "VIEW_REFRESHED" in (why_kept([UNBOUNDED], live(RANGE), POLICY.after, NOW) or "")
+    assert why_kept([Refreshes("public.by_hour", AGE)], live(RANGE), POLICY.after, NOW) is None
+    assert why_kept([UNBOUNDED], live(RANGE, Source.LATE), POLICY.after, NOW) is None
 
 
 def test_of_several_views_the_one_that_reaches_furthest_is_named() -> None:
