@@ -1,4 +1,4 @@
-"""Records that nobody can read, that no client can fetch, and one that kills whoever touches it."""
+"""Records that nobody can read, that our client cannot unpack, and one that kills whoever touches it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.support.journeys import Deployment, Worker, decoded
 from tests.support.kafka import KafkaWorld
 from tests.support.waiting import eventually_blocking
 from tidemill.domain.lane import StreamTopics
+from tidemill.outbox.ports import OutboundRecord
 from tidemill.transport.kafka import KafkaConnection
 
 GARBAGE: dict[str, list[bytes | None]] = {
@@ -62,7 +63,35 @@ def test_garbage_first_in_its_batch_is_parked_byte_for_byte_and_the_rest_applied
     assert Counter(entry["code"] for entry in listed) == Counter(codes)
 
 
-def test_a_batch_that_no_client_can_unpack_halts_its_lane_alone_until_it_is_skipped(
+def test_a_header_whose_name_is_no_text_is_parked_as_it_came_and_halts_nothing(
+    deployment: Deployment,
+) -> None:
+    """Any client may send one: it is bytes to Kafka."""
+    names = [b"\xff\xfe", b"half \xed\xa0\xbd", b"nul \x00", b"a \\udcff b"]
+    headers = [(name.decode(errors="surrogateescape"), b"\xff") for name in names]
+    world = KafkaWorld(KafkaConnection(bootstrap=deployment.client.bootstrap), "poison", 2)
+    bad = OutboundRecord(b"k", b"garbage", headers)
+    asyncio.run(world.write(deployment.topics.commands, 0, bad))
+    good = deployment.send(deployment.ticks(20))
+    deployment.start()
+    deployment.await_consumed(1 + len(good))
+    deployment.assert_conserved(good)
+    letters = [
+        letter
+        for part in (0, 1)
+        for letter in asyncio.run(world.visible(deployment.topics.dead_letters, part))
+    ]
+    (letter,) = letters
+    assert (letter.key, letter.value, letter.headers[: len(headers)]) == (b"k", b"garbage", headers)
+    (entry,) = deployment("dead-letters", "list", "--json").json()
+    shown = deployment("dead-letters", "show", str(entry["lane"]), str(entry["position"]), "--json").json()
+    assert [each["name"].encode(errors="surrogateescape") for each in shown["headers"]] == names
+    told = deployment("dead-letters", "show", str(entry["lane"]), str(entry["position"])).out
+    assert "header  \\udcff\\udcfe: 0xff" in told
+    assert deployment("tail", deployment.topics.commands, "--json", "--from-beginning", "--no-follow").out
+
+
+def test_a_batch_that_unpacks_too_large_halts_its_lane_alone_until_it_is_skipped(
     deployment: Deployment,
 ) -> None:
     sent = deployment.send(deployment.ticks(10))
@@ -82,7 +111,7 @@ def test_a_batch_that_no_client_can_unpack_halts_its_lane_alone_until_it_is_skip
     deployment("lanes", "resume", "market-data/0")
     assert deployment.await_halt(0)[0] == "UNFETCHABLE", "nothing was mended, so it halts again"
     told = deployment(
-        "lanes", "resume", "market-data/0", "--skip-to", str(offset + 1), "--reason", "no client reads it"
+        "lanes", "resume", "market-data/0", "--skip-to", str(offset + 1), "--reason", "it unpacks too large"
     )
     assert f"goes on at offset {offset + 1}; it stood at {offset}" in told.out
     deployment.await_consumed(len(sent | behind))

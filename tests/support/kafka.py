@@ -8,10 +8,11 @@ from uuid import uuid4
 
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource, MemoryEventSource, MemoryPublishers
+from tidemill.clock import SystemClock
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.outbox.ports import OutboundRecord, Publishers
@@ -33,9 +34,12 @@ from tidemill.transport.kafka.client import (
     transactional_producer,
 )
 from tidemill.transport.kafka.closing import hard_close, kill
+from tidemill.transport.kafka.packing import pack
+from tidemill.transport.kafka.unpacking import MAX_UNPACKED_BYTES
 
 MAX_EVENT_BYTES = 200_000
 MAX_COMMAND_BYTES = 100_000
+_GZIP = 1
 
 
 class World(Protocol):
@@ -102,15 +106,6 @@ class MemoryWorld:
         return
 
 
-class _NotUtf8(str):
-    """A header's name that the client sends as bytes which no client can read."""
-
-    __slots__ = ()
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        return b"\xff\xfe"
-
-
 class KafkaWorld:
     """On a real broker; `open` makes the topics."""
 
@@ -157,9 +152,8 @@ class KafkaWorld:
         producer = expiring_producer(self.connection)
         await producer.start()
         batch = producer.create_batch()
-        # the compiled builder insists on a true str
-        batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, MAX_COMMAND_BYTES)
-        batch.append(timestamp=None, key=b"k", value=b"v", headers=[(_NotUtf8("x"), b"")])
+        batch._builder = DefaultRecordBatchBuilder(2, _GZIP, 0, -1, -1, 0, 2 * MAX_UNPACKED_BYTES)
+        batch.append(timestamp=None, key=b"k", value=bytes(MAX_UNPACKED_BYTES), headers=[])
         done = await (await producer.send_batch(batch, topic, partition=partition))
         await hard_close(producer, 5)
         return int(done.offset)
@@ -201,8 +195,8 @@ class KafkaWorld:
 
 
 async def _send(producer: Any, topic: str, partition: int, records: Sequence[OutboundRecord]) -> Any:
-    batch = producer.create_batch()
-    for record in records:
-        batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
-    batch.close()
+    """Send them as one batch: the client's own builder takes no name that is no UTF-8."""
+    at_ms = int(SystemClock().now().timestamp() * 1000)
+    transactional = producer._txn_manager is not None and producer._txn_manager.transactional_id is not None
+    (batch,) = pack(records, 1 << 24, at_ms=at_ms, transactional=transactional)
     return await (await producer.send_batch(batch, topic, partition=partition))

@@ -76,12 +76,17 @@ def note(text: str, **values: Any) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    typer.echo(_whole(json.dumps(plain(value), indent=2, ensure_ascii=False)))
 
 
 def print_json_line(value: Any) -> None:
     """Print a value as one line of JSON."""
-    typer.echo(json.dumps(plain(value), ensure_ascii=False))
+    typer.echo(_whole(json.dumps(plain(value), ensure_ascii=False)))
+
+
+def _whole(text: str) -> str:
+    """Return JSON that any terminal takes: half a character, as which a stranger's byte may come, as its escape."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def near(path: Path) -> Path:

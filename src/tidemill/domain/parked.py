@@ -1,8 +1,9 @@
 r"""How the headers of a parked record are kept: as JSON that PostgreSQL takes, from which they can be had as they came.
 
-    [[name, base64 of the value | null], ...]        order and repeats are kept; in a name NUL is `\0`, `\` is `\\`
+    [[name, base64 of the value | null], ...]        order and repeats are kept
 
-Neither `jsonb` nor `text` holds NUL, which a Kafka header's name may.
+In a name NUL is `\0`, `\` is `\\`, and a byte that is no UTF-8, which comes as half of a character, is `\udc80` to
+`\udcff`: neither `jsonb` nor `text` holds these, and a Kafka header's name may.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 
 Headers = Sequence[tuple[str, bytes | None]]
 
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(u[0-9a-f]{4}|.)", re.DOTALL)
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def headers_text(headers: Headers) -> str:
@@ -33,8 +35,11 @@ def headers_of(text: str) -> tuple[tuple[str, bytes | None], ...]:
 
 
 def _escaped(name: str) -> str:
-    return name.replace("\\", "\\\\").replace("\x00", "\\0")
+    whole = name.replace("\\", "\\\\").replace("\x00", "\\0")
+    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", whole)
 
 
 def _meant(escape: re.Match[str]) -> str:
+    if len(escape[1]) > 1:
+        return chr(int(escape[1][1:], 16))
     return "\x00" if escape[1] == "0" else escape[1]

@@ -1,7 +1,8 @@
 """Key, value and headers as they stand in a record of Kafka, so that what many records share is encoded once.
 
 In Kafka's record format 2 each is bytes behind their length, -1 for none: key, value, then behind their number the
-headers, each of them a name and a value.
+headers, each of them a name and a value. In a name, which is text, bytes that are no UTF-8 are code points of
+`surrogateescape`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def encode_field(field: bytes | None) -> bytes:
 
 def encode_header(name: str, value: bytes | None) -> bytes:
     """Return a header."""
-    return encode_field(name.encode()) + encode_field(value)
+    return encode_field(name.encode(errors="surrogateescape")) + encode_field(value)
 
 
 def encode_record(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> bytes:
@@ -44,7 +45,7 @@ def _decode_headers(encoded: bytes, place: int) -> Iterator[Header]:
     for _ in range(count):
         name, place = _decode_field(encoded, place)
         value, place = _decode_field(encoded, place)
-        yield (name or b"").decode(), value
+        yield (name or b"").decode(errors="surrogateescape"), value
 
 
 def _decode_field(encoded: bytes, place: int) -> tuple[bytes | None, int]:

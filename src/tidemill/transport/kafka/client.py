@@ -20,6 +20,7 @@ from aiokafka.producer import sender
 from pydantic import SecretStr
 
 from tidemill.domain.errors import UsageError
+from tidemill.transport.kafka.naming import read_any_name
 from tidemill.transport.kafka.opening import note_connections
 from tidemill.transport.kafka.unpacking import limit_unpacking
 
@@ -30,6 +31,7 @@ _REBALANCE_MS: Final = 30_000
 """How long the group waits for a member that lives: it may have a batch to end first. A dead one is missed sooner."""
 
 limit_unpacking()
+read_any_name()
 note_connections()
 # The wait of a transaction for the one before it to end in its partitions, which takes a broker 1-3 ms: with the
 # client's 20 ms a lane's events that come one by one take 21 ms each, with this 5.

@@ -293,6 +293,19 @@ async def test_what_hands_publish_lies_where_its_key_belongs_and_can_be_read_bac
         assert (one.key, one.value, list(one.headers)) == (record.key, record.value, record.headers)
 
 
+async def test_names_of_headers_that_are_no_text_are_read_as_they_came(world: KafkaWorld) -> None:
+    """Any client may send them, and what stands behind them is not out of reach."""
+    topic = world.topics.commands
+    names = [b"\xff\xfe", b"half \xed\xa0\xbd", b"whole \xf0\x9f\x99\x82", b"nul \x00", b"plain"]
+    sent = [
+        OutboundRecord(b"k", b"%d" % number, [(name.decode(errors="surrogateescape"), b"\xff"), ("x", None)])
+        for number, name in enumerate(names)
+    ]
+    await world.write(topic, 0, *plain(b"before"), *sent, *plain(b"behind"))
+    await world.write(topic, 0, *sent, fate="open")
+    assert await world.visible(topic, 0) == [*plain(b"before"), *sent, *plain(b"behind")]
+
+
 async def test_a_record_that_is_too_large_is_refused_by_name(world: KafkaWorld) -> None:
     async with KeyedProducer(world.connection, world.topics.commands, batch_bytes=4 << 20) as producer:
         await producer.open()
