@@ -70,7 +70,8 @@ def test_a_topic_that_was_re_created_halts_until_somebody_decides(
 
     deployment.start()
     assert deployment.await_halt(0)[0] == "OFFSET_AHEAD"
-    assert deployment.await_halt(1)[0] == "TOPIC_CHANGED"
+    # a process that runs may look at the new topic before anything stands in it
+    assert deployment.await_halt(1)[0] in {"TOPIC_CHANGED"} | ({"OFFSET_AHEAD"} if running else set())
     for lane, code in (("market-data/0", "OFFSET_AHEAD"), ("market-data/1", "TOPIC_CHANGED")):
         assert f"still {code}" in deployment("lanes", "resume", lane, expect=2).err
         deployment("lanes", "resume", lane, "--skip-to", "0", "--reason", "the topic was re-created")

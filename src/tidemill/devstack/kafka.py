@@ -1,5 +1,6 @@
 """Apache Kafka as one KRaft node: the same jars as the official distribution, run by the JVM."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGTERM
@@ -19,9 +20,11 @@ _POM = java.pom(
         java.dependency("org.apache.kafka", "kafka-tools", VERSION),
     ]
 )
-PART = Part("kafka", VERSION, _POM)
+_BLANK = "blank"
+PART = Part("kafka", VERSION, f"{_POM}\n{_BLANK}")
 
-# a killed broker may not come back before its session has expired: 9 s by default
+# - a killed broker may not come back before its session has expired: 9 s by default
+# - the cleaner takes its buffer at its start, 128 MB by default
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -41,6 +44,14 @@ transaction.state.log.num.partitions=10
 group.initial.rebalance.delay.ms=0
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
+log.cleaner.dedupe.buffer.size=8388608
+"""
+
+_META = """\
+version=1
+cluster.id={cluster}
+directory.id={directory}
+node.id=1
 """
 
 _LOGGING = """\
@@ -59,6 +70,18 @@ logger.start.level=info
 def build(folder: Path, log: Path, on_line: Callable[[str], None]) -> None:
     """Fetch Apache Kafka's jars into `folder`; the programs' output goes to `log`, line by line to `on_line`."""
     java.fetch(_POM, folder / "libs", what="fetching Apache Kafka", log=log, on_line=on_line)
+    _format_blank(folder, log)
+
+
+def _format_blank(folder: Path, log: Path) -> None:
+    """Keep an empty storage for all stacks to copy: Kafka's own tool takes as long as half a broker's start."""
+    blank = folder / _BLANK
+    properties = folder / "blank.properties"
+    properties.write_text(_PROPERTIES.format(logs=blank, kafka=9092, controller=9093))
+    tool = tool_command(folder, "kafka.tools.StorageTool")
+    identity = ["format", "-t", _new_id(), "-c", str(properties)]
+    run([*tool, *identity], what="formatting Kafka's storage", log=log, folder=folder)
+    properties.unlink()
 
 
 def tool_command(folder: Path, main_class: str) -> list[str]:
@@ -74,15 +97,14 @@ def plan(
     properties = home / "server.properties"
     logging = home / "log4j2.properties"
 
-    def initialise(log: Path) -> None:
+    def initialise(_log: Path) -> None:
         values = {"kafka": ports["kafka"], "controller": ports["controller"]}
         properties.write_text(_PROPERTIES.format(logs=home / "data", **values))
         logging.write_text(_LOGGING)
         if (home / "data").exists():
             return
-        tool = tool_command(folder, "kafka.tools.StorageTool")
-        identity = ["format", "-t", _cluster_id(), "-c", str(properties)]
-        run([*tool, *identity], what="formatting Kafka's storage", log=log, folder=home)
+        shutil.copytree(folder / _BLANK, home / "data")
+        (home / "data/meta.properties").write_text(_META.format(cluster=_new_id(), directory=_new_id()))
 
     options = ["-Xms256m", "-Xmx1g", f"-Dlog4j2.configurationFile={logging}"]
     classes = ["-cp", f"{folder / 'libs'}/*", "kafka.Kafka", str(properties)]
@@ -96,7 +118,8 @@ def plan(
     )
 
 
-def _cluster_id() -> str:
+def _new_id() -> str:
+    """Return an id of a cluster or of a folder of data."""
     # Kafka wants 16 bytes in URL-safe base64 without padding, and none that begins with a hyphen
     return "t" + uuid4().hex[:21]
 
