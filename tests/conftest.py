@@ -106,6 +106,7 @@ def breakable_stack(run: Run) -> Iterator[Stack]:
     broken = run.breakable_stack()
     yield broken
     broken.mend()
+    broken.kafka.freeze()  # an idle broker takes 2 % of a core; whoever asks for the stack next thaws it
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.protocol.group import LeaveGroupRequest
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-exports them without saying so
     AdminClient,
     AlterConfigOpType,
@@ -26,6 +27,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-expor
     NewPartitions,
     NewTopic,
 )
+
+from tests.support.waiting import eventually_blocking
 
 PATIENCE_S = 90.0
 
@@ -128,6 +131,20 @@ class Client:
     def delete(self, topic: str) -> None:
         """Delete a topic."""
         self._ask(lambda admin: admin.delete_topics([topic], operation_timeout=PATIENCE_S))
+
+    def delete_all(self, prefix: str) -> None:
+        """Delete every topic whose name begins with `prefix`, also of a broker that has just come back."""
+        eventually_blocking(
+            partial(self._deleted, prefix), PATIENCE_S, "topics to go", retry_on=(KafkaException,)
+        )
+
+    def _deleted(self, prefix: str) -> bool:
+        """Ask as somebody new: a client that once saw no controller goes on waiting for it."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        topics = [topic for topic in admin.list_topics(timeout=10).topics if topic.startswith(prefix)]
+        for answer in admin.delete_topics(topics, request_timeout=10).values() if topics else ():
+            answer.result(PATIENCE_S)
+        return True
 
     def configure(self, topic: str, name: str, value: str) -> None:
         """Set one setting of a topic."""

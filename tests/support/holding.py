@@ -13,9 +13,9 @@ from tests.support.waiting import eventually_blocking
 _LOCK = 4711
 
 _TRIGGER = f"""
-create function public.hold() returns trigger language plpgsql as
+create or replace function public.hold() returns trigger language plpgsql as
 $$ begin perform pg_advisory_xact_lock_shared({_LOCK}); return null; end $$;
-create trigger hold before insert on {{table}} for each statement execute function public.hold();
+create or replace trigger hold before insert on {{table}} for each statement execute function public.hold();
 """
 
 _WAITING = f"""
