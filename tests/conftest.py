@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.databases import fetch
+from tests.support.databases import Databases, fetch
 from tests.support.stack import Run
 from tidemill.devstack import Stack
 from tidemill.devstack.locate import docker_answers
@@ -110,9 +110,15 @@ def breakable_stack(run: Run) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def new_database(run: Run, stack: Stack) -> Callable[[], AbstractContextManager[str]]:
+def databases(run: Run, stack: Stack) -> Databases:
+    """Databases of this worker on the servers that all share."""
+    return run.databases(stack)
+
+
+@pytest.fixture(scope="session")
+def new_database(databases: Databases) -> Callable[[], AbstractContextManager[str]]:
     """`with new_database() as url`: for a module of its own scope, or for more than one at once."""
-    return run.databases(stack).fresh
+    return databases.fresh
 
 
 @pytest.fixture

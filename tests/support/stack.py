@@ -74,7 +74,10 @@ class Run:
 
     def databases(self, stack: devstack.Stack) -> Databases:
         """Fresh databases on the server of `stack`."""
-        return Databases(stack.database_url, f"t{self.uid}_", self.worker, prepare_template)
+        keep = (
+            stack.owned and stack.name == self.name
+        )  # those that may be broken have to recover all their files
+        return Databases(stack.database_url, f"t{self.uid}_", self.worker, prepare_template, keep)
 
     def names(self) -> Iterator[str]:
         """Endings that no other test on any server ever gets."""

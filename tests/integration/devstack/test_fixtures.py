@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
 import asyncpg
+import pytest
 
 from tests.support.databases import execute, fetch
 from tidemill.devstack import Stack
@@ -46,12 +47,18 @@ def test_two_databases_at_once(new_database: Callable[[], AbstractContextManager
         assert not fetch(second, "SELECT 1 FROM pg_tables WHERE tablename = 'only_here'")
 
 
-def test_a_database_is_gone_afterwards(
+def test_nobody_can_go_on_with_a_database_afterwards(
     stack: Stack, new_database: Callable[[], AbstractContextManager[str]]
 ) -> None:
     with new_database() as url:
         name = url.rsplit("/", 1)[1]
-    assert not fetch(stack.database_url, "SELECT 1 FROM pg_database WHERE datname = $1", name)
+        assert fetch(url, "SELECT current_database()")[0][0] == name
+    assert not fetch(
+        stack.database_url, "SELECT 1 FROM pg_database WHERE datname = $1 AND datallowconn", name
+    )
+    assert not fetch(stack.database_url, "SELECT 1 FROM pg_stat_activity WHERE datname = $1", name)
+    with pytest.raises((asyncpg.InvalidCatalogNameError, asyncpg.ObjectNotInPrerequisiteStateError)):
+        fetch(url, "SELECT 1")
 
 
 def test_names_are_unique(unique_name: Callable[[str], str], topic_prefix: str) -> None:
