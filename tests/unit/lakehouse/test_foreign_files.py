@@ -150,7 +150,7 @@ def test_all_files_below_a_path_are_split_by_spans_in_one_pass(tmp_path: Path) -
 def test_one_file_may_be_named_itself(tmp_path: Path) -> None:
     written(tmp_path / "rows", ticks(1, 2))
     split = LakeReader([str(tmp_path)]).split_by_bounds(str(tmp_path / "rows"), TICKS, "at", [bounds(1, 3)])
-    assert split == ((measured(1, 2),), 0)
+    assert (split.measured, split.outside) == ((measured(1, 2),), 0)
 
 
 def test_the_bounds_of_one_slice_leave_out_other_rows(tmp_path: Path) -> None:
