@@ -27,7 +27,8 @@ help:  ## what can be made
 demo: $(INSTALLED)  ## all of it once, on real data: servers, commands, read models, audit
 	$(BIN)/tidemill demo
 
-test: check workflows  ## lint, types, imports, coverage of the workflows, then all tests (servers included)
+test: $(INSTALLED)  ## lint, types, imports, coverage of the workflows, then all tests (servers included)
+	$(MAKE) --jobs=2 --output-sync=target check workflows
 	$(PYTEST) $(WORKFLOWS:%=--ignore=tests/unit/%) $(PYTEST_ARGS)
 
 # The suite takes samples of these. One process, since each trial keeps the machine busy; docs/trials.md has the results.

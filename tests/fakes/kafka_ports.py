@@ -118,7 +118,7 @@ class MemoryCommandSource:
                 (self._group, p): offset for p, offset in offsets.items() if p in self._ours
             }
 
-    async def close(self) -> None:
+    async def close(self, *, hurried: bool = False) -> None:
         members = self._broker.groups.get(self._group, [])
         if self in members:
             members.remove(self)

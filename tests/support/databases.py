@@ -142,6 +142,13 @@ def retire(server_url: str, name: str) -> None:
     SESSIONS.run(server_url, work)
 
 
+_FOR_MANY = (
+    "ALTER SYSTEM SET autovacuum_naptime = '1d'",  # in this time each database is vacuumed once, whoever uses it
+    "ALTER SYSTEM SET wal_init_zero = off",  # clones are much of what is written, and it would be written twice
+    "SELECT pg_reload_conf()",
+)
+
+
 @dataclass
 class Databases:
     """Fresh databases on one server, all clones of what `prepare(url)` made of an empty one.
@@ -207,5 +214,5 @@ class Databases:
             f'ALTER DATABASE "{self.template}" ALLOW_CONNECTIONS false',
             f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.template}'",
         )
-        if self.keep:  # every database is vacuumed once in this time, whether anybody uses it or not
-            execute(self.server_url, "ALTER SYSTEM SET autovacuum_naptime = '1d'", "SELECT pg_reload_conf()")
+        if self.keep:
+            execute(self.server_url, *_FOR_MANY)

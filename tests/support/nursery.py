@@ -8,6 +8,7 @@ demand, and ends all that are left when the process that began it ends. What is 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -118,6 +119,8 @@ def serve(folder: Path) -> None:
     """
     for name in IMPORTED:
         import_module(name)
+    gc.collect()
+    gc.freeze()  # or each child looks at all that was imported, and copies its pages
     asleep, awake = os.pipe2(os.O_NONBLOCK)
     signal.set_wakeup_fd(awake)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # it wakes the loop below

@@ -112,7 +112,8 @@ class Intake:
     async def stop(self) -> None:
         """End the batches in flight, give the lanes back, leave the group.
 
-        With Kafka away none of the last three comes to an end before its deadline, so they go side by side.
+        With Kafka away none of the last three comes to an end before its deadline, so they go side by side, and what
+        comes last has less time: batches may have waited for the database, which is away as well.
         """
         self._patience.stopping.set()
         self._work_wanted.set()
@@ -121,8 +122,9 @@ class Intake:
         if self._reader is not None:  # a source may not be closed under a poll
             await asyncio.wait({self._reader}, timeout=_LAST_POLL_S)
         letting_go = asyncio.gather(self._last_note(), self._ownership.let_go_of_all())
-        await asyncio.wait({letting_go}, timeout=_RELEASE_FIRST_S)  # the next owner shall find lanes released
-        await asyncio.gather(letting_go, self._source.close())
+        # the next owner shall find lanes released
+        released, _ = await asyncio.wait({letting_go}, timeout=_RELEASE_FIRST_S)
+        await asyncio.gather(letting_go, self._source.close(hurried=not released))
 
     def health(self) -> Health:
         """Return how many lanes are worked, how many wait for an operator, and what is in the way."""

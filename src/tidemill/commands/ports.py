@@ -110,8 +110,8 @@ class CommandSource(Protocol):
         """Commit next offsets to the group: a hint for lag tools, lost without harm. Never raises."""
         ...
 
-    async def close(self) -> None:
-        """Leave the group within a deadline, also with the broker away."""
+    async def close(self, *, hurried: bool = False) -> None:
+        """Leave the group within a deadline, also with the broker away; `hurried`: within half of it."""
         ...
 
 

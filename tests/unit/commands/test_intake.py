@@ -361,3 +361,30 @@ async def test_kafka_that_does_not_answer_at_a_claim_makes_no_lane_a_suspect(wor
     assert {held.epoch for held in world.store.lanes.values()} == {1}
     await intake.stop()
     await running
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["lanes are let go at once", "their relays do not end"])
+async def test_who_lets_go_of_lanes_slowly_leaves_the_group_in_a_hurry(
+    world: World, monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    """A stop has one deadline for all: with no server answering, relays and source take theirs one behind the other."""
+    monkeypatch.setattr("tidemill.commands.intake._RELEASE_FIRST_S", 0.05)
+    intake, hurries, left = world.intake(), [], asyncio.Event()
+    let_go = intake._ownership.let_go_of_all
+
+    async def letting_go() -> None:
+        if slow:
+            await left.wait()
+        await let_go()
+
+    async def close(*, hurried: bool) -> None:
+        hurries.append(hurried)
+        left.set()
+
+    monkeypatch.setattr(intake._ownership, "let_go_of_all", letting_go)
+    monkeypatch.setattr(intake._source, "close", close)
+    await intake.start()
+    running = asyncio.create_task(intake.run())
+    await intake.stop()
+    await running
+    assert hurries == [slow]

@@ -125,14 +125,15 @@ class KafkaCommandSource:
         except CLIENT_ERRORS as error:
             _log.debug(Log.OFFSETS_NOT_NOTED, group=self._group, error=repr(error))
 
-    async def close(self) -> None:
+    async def close(self, *, hurried: bool = False) -> None:
         self._ours = set()
         self._forget()
-        await asyncio.gather(self._lookup.close(), self._leave())
+        within_s = self._connection.close_timeout_s / (2 if hurried else 1)
+        await asyncio.gather(self._lookup.close(), self._leave(within_s))
 
-    async def _leave(self) -> None:
+    async def _leave(self, within_s: float) -> None:
         if self._consumer is not None:
-            await hard_close(self._consumer, self._connection.close_timeout_s)
+            await hard_close(self._consumer, within_s)
         if self._noting is not None:
             self._noting.cancel()
 
