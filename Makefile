@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Hundreds of short processes import the same modules: they shall compile them once.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 TYPED := $(wildcard src tests benchmarks migrations)
 
 # More than there are cores: half of a test's time it waits for servers, which share the cores with the tests.
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST_ARGS ?=
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
