@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 WORKFLOWS := commands outbox projections
 COVERED_PERCENT := 95
 
-.PHONY: help demo test trials check lint types imports unit workflows coverage bench bench-archive lock clean
+.PHONY: help demo test trials check lint types imports unit workflows compiled coverage bench bench-archive lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ demo: $(INSTALLED)  ## all of it once, on real data: servers, commands, read mod
 	$(BIN)/tidemill demo
 
 test: $(INSTALLED)  ## lint, types, imports, coverage of the workflows, then all tests (servers included)
-	$(MAKE) --jobs=2 --output-sync=target check workflows
+	$(MAKE) --jobs=3 --output-sync=target check workflows compiled WORKERS=2
 	$(PYTEST) $(WORKFLOWS:%=--ignore=tests/unit/%) $(PYTEST_ARGS)
 
 # The suite takes samples of these. One process, since each trial keeps the machine busy; docs/trials.md has the results.
@@ -61,6 +61,10 @@ workflows: $(INSTALLED)  ## the workflows' tests on fakes: each has at least 95 
 	$(PYTEST) $(WORKFLOWS:%=tests/unit/%) tests/conformance -k "unit or memory" \
 	    $(WORKFLOWS:%=--cov=tidemill.%) --cov-branch --cov-report=json:.coverage.workflows.json
 	$(BIN)/python tools/coverage-gate .coverage.workflows.json $(COVERED_PERCENT) $(WORKFLOWS)
+
+# The tests as pytest rewrites them: beside the type checker there is time for it, and each worker would do it anew.
+compiled: $(INSTALLED)
+	$(BIN)/pytest --collect-only -qq >/dev/null
 
 coverage: $(INSTALLED)  ## all tests with branch coverage, reported for every module
 	$(PYTEST) --cov --cov-report=term --cov-report=json:.coverage.all.json $(PYTEST_ARGS)

@@ -4,6 +4,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,7 @@ RUN = pytest.StashKey[Run]()
 TESTS = Path(__file__).parent
 SHARED_FOLDERS = ("tests/acceptance/interop/", "tests/integration/devstack/")
 LONGEST_FIRST = ("acceptance", "trials", "integration", "conformance", "architecture", "unit")
+COMPUTING = {"architecture", "unit"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,11 +53,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the journeys that take longest, so that no worker ends long after the others."""
+    """Begin with the journeys that take longest, so that no worker ends long after the others.
+
+    Between them stand files that only compute, while there are any: journeys wait for servers and leave cores idle.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(
-        key=lambda item: (LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]), item.path not in slow)
-    )
+    items.sort(key=lambda item: (LONGEST_FIRST.index(_kind(item)), item.path not in slow))
+    computing = [item for item in items if _kind(item) in COMPUTING]
+    waiting = [item for item in items if _kind(item) not in COMPUTING]
+    items[:] = [item for file in _alternating(waiting, computing) for item in file]
+
+
+def _kind(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
+
+
+def _alternating(*kinds: list[pytest.Item]) -> Iterator[list[pytest.Item]]:
+    """Return the files' tests, a file of each kind in turn."""
+    files = [[list(tests) for _, tests in groupby(items, lambda item: item.path)] for items in kinds]
+    for turn in zip_longest(*files, fillvalue=[]):
+        yield from turn
 
 
 def pytest_collection_finish() -> None:
