@@ -182,6 +182,7 @@ class TailReader:
         """End the consumers within a deadline; what is still asked is not answered."""
         if self._answering is not None:
             self._answering.cancel()
+            await asyncio.wait({self._answering})
         await self._lookup.close()
         await self._watermarks.close()
 
