@@ -44,7 +44,7 @@ async def hard_close(client: Any, timeout_s: float) -> bool:
 async def kill(client: Any) -> None:
     """End a client at once, without asking it: cut it off, then end its tasks. Takes at most about a second."""
     cut(client)
-    client._closed = True  # or its finaliser complains; now, as we may be cancelled before the tasks have ended
+    client._closed = True  # or its finaliser complains; first, as we may be cancelled below
     tasks = _tasks_of(client)
     deadline = asyncio.get_running_loop().time() + _ENDING_S
     while tasks and asyncio.get_running_loop().time() < deadline:
