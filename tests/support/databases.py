@@ -153,9 +153,10 @@ _FOR_MANY = (
 class Databases:
     """Fresh databases on one server, all clones of what `prepare(url)` made of an empty one.
 
-    `prefix` is common to all workers of a run, `worker` tells them apart. `keep`: what is done with is left to the end
-    of the server, which then is ours alone. A database is 500 files, and ext4 looks at every file that was deleted in
-    the last minutes before it makes a new one: with drops between them, clones take six times the CPU time.
+    `prefix` is common to all workers of a run, `worker` tells them apart. `keep`: databases that are
+    done with stay until the server ends, which has to be ours alone. Each is 500 files, and ext4 looks at every file
+    that was deleted in the last minutes before it makes a new one: with drops between them, clones take six times the
+    CPU time.
     """
 
     server_url: str

@@ -74,9 +74,8 @@ class Run:
 
     def databases(self, stack: devstack.Stack) -> Databases:
         """Fresh databases on the server of `stack`."""
-        keep = (
-            stack.owned and stack.name == self.name
-        )  # those that may be broken have to recover all their files
+        # a server that may be killed has all its files to go through when it comes back
+        keep = stack.owned and stack.name == self.name
         return Databases(stack.database_url, f"t{self.uid}_", self.worker, prepare_template, keep)
 
     def names(self) -> Iterator[str]:

@@ -54,9 +54,8 @@ def libpq_url(settings: DatabaseSettings, login: Login) -> str:
     }
     given = {name: str(value) for name, value in tls.items() if value is not None}
     if settings.sslmode == "verify-full" and settings.ca_file is None:
-        given["sslrootcert"] = (
-            "system"  # as our other driver does; libpq's own default is a file of the user's
-        )
+        # as our other driver does; libpq's own default is a file in the home of whoever runs it
+        given["sslrootcert"] = "system"
     return parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | given)).geturl()
 
 

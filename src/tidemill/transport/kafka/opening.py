@@ -71,5 +71,5 @@ async def _noted(host: str, port: int, **kwargs: Any) -> Any:
 
 
 def note_connections() -> None:
-    """Have the client's first connections noted, in this process. Safe to repeat."""
+    """Have the client make its connections here, for this process. Safe to repeat."""
     aiokafka.client.create_conn = _noted
