@@ -19,7 +19,7 @@ from tidemill.projections.ports import EventCodec, EventRecord, EventSource, For
 MOST_EVENTS: Final = 20_000
 _MOST_FOREIGN: Final = 10_000  # told of at once; the rest is not counted
 _BACKLOG: Final = 500  # records of one poll that speak of more behind them
-_GRACE_S: Final = 0.01  # how long they may let themselves be waited for
+_GRACE_S: Final = 0.05  # how long they may let themselves be waited for: a fetch of megabytes takes 10 ms and more
 _SLICE: Final = 500  # decoded at a stretch: 4 ms, so that a transaction in flight gets its turns
 
 
@@ -91,6 +91,8 @@ class ReadAhead:
                 self._news.set()
             if polled:
                 self._add(await self._lanes_of(polled))
+            elif self._events:
+                self._news.set()
 
     async def _poll(self) -> Mapping[int, Sequence[EventRecord]]:
         """Poll; if that has to wait, what there is already is given away."""

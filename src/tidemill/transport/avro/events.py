@@ -54,28 +54,28 @@ class AvroEventCodec:
         await self._events.prepare(values)
 
     def decode(self, records: Sequence[EventRecord]) -> list[Recorded[EventBase]]:
-        by_name: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
-        for index, record in enumerate(records):
-            name, fields = self._read(record)
-            by_name[name].append((index, fields))
-        events: dict[int, EventBase] = {}
-        for name, entries in by_name.items():
-            made = self._make(name, [fields for _, fields in entries])
-            events.update(zip((index for index, _ in entries), made, strict=True))
+        names: list[str] = []
+        bodies: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for record in records:
+            try:
+                name, fields = self._events.decode(record.value)
+            except Unreadable as fault:
+                raise _unreadable(record, fault) from fault
+            names.append(name)
+            bodies[name].append(fields)
+        made = {name: iter(self._make(name, fields)) for name, fields in bodies.items()}
         return [
-            Recorded(events[index], record.at, record.partition, record.sequence)
-            for index, record in enumerate(records)
+            Recorded(next(made[name]), record.at, record.partition, record.sequence)
+            for name, record in zip(names, records, strict=True)
         ]
-
-    def _read(self, record: EventRecord) -> tuple[str, dict[str, Any]]:
-        try:
-            return self._events.decode(record.value)
-        except Unreadable as fault:
-            where = f"event {record.sequence} of partition {record.partition} (offset {record.offset})"
-            raise ContractError(f"{where} cannot be read: {fault}; upgrade this projector") from fault
 
     def _make(self, name: str, fields: list[dict[str, Any]]) -> list[EventBase]:
         try:
             return self._adapters[name].validate_python(fields)
         except ValidationError as fault:
             raise ContractError(f"{name}: the class refuses what was published: {fault}") from fault
+
+
+def _unreadable(record: EventRecord, fault: Unreadable) -> ContractError:
+    where = f"event {record.sequence} of partition {record.partition} (offset {record.offset})"
+    return ContractError(f"{where} cannot be read: {fault}; upgrade this projector")

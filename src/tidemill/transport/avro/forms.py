@@ -19,7 +19,7 @@ from tidemill.catalog.schemas import Schema
 from tidemill.commands.ports import Decoded
 from tidemill.domain.errors import ContractError
 from tidemill.transport.avro.encode import encode_default
-from tidemill.transport.avro.strict import MessageReader, reader_of
+from tidemill.transport.avro.strict import message_reader, reader_of
 
 
 class Reader(Protocol):
@@ -43,7 +43,7 @@ class Form:
         """`base`: how many fields stand before those that make two payloads equal."""
         self.schema = schema
         self.name = schema.name
-        self._strict = MessageReader(schema.record, base=base)
+        self._read = message_reader(schema.record, base=base)
         self._one_encoding = has_one_encoding(schema.record)
         self._trailing = trailing_defaults(schema, base)
 
@@ -53,7 +53,7 @@ class Form:
         return _parsed(self.schema)
 
     def read(self, value: bytes, at: int) -> Decoded:
-        fields, own = self._strict.read(value, at)
+        fields, own = self._read(value, at)
         body = value[at:]
         if not self._one_encoding:
             canonical = self.write(fields)
@@ -67,7 +67,7 @@ class Form:
         return Decoded(self.name, fields, value[own:end], body)
 
     def read_fields(self, value: bytes, at: int) -> dict[str, Any]:
-        return self._strict.read(value, at)[0]
+        return self._read(value, at)[0]
 
     def write(self, fields: Mapping[str, Any]) -> bytes:
         """Return the body; values are what `read` gives. Raises `ValueError` or `TypeError` on others."""
@@ -82,7 +82,7 @@ class Resolution:
     def __init__(self, writer: Schema, form: Form) -> None:
         """`form` is the reader's."""
         self.name = form.name
-        self._strict = MessageReader(writer.record, base=0)
+        self._read = message_reader(writer.record, base=0)
         self._written = _parsed(writer)
         self._form = form
 
@@ -93,7 +93,7 @@ class Resolution:
         return self._form.read_fields(self._form.write(self._resolve(value, at)), 0)
 
     def _resolve(self, value: bytes, at: int) -> Mapping[str, Any]:
-        self._strict.read(value, at)  # fastavro resolves, but checks little
+        self._read(value, at)  # fastavro resolves, but checks little
         resolved: Any = schemaless_reader(io.BytesIO(value[at:]), self._written, self._form.parsed)
         return resolved  # type: ignore[no-any-return]  # a record, since the schema is one
 

@@ -2,7 +2,7 @@
 
 fastavro lets pass what no reader should (measured with 1.13.1): bytes behind the body, an enum or union index of -1,
 varints of 11 bytes, a boolean of 7. To check its work would cost a second pass; a reader of our own costs less than the
-first one. It is a function per type, put together once per schema:
+first one. It is a function per type, put together once per schema, and one for the message itself:
 
     read(data, at) -> (value, at behind it)
 
@@ -32,13 +32,13 @@ from tidemill.transport.avro.scalars import (
     Malformed,
     Read,
     decimal_reader,
-    double_at,
     primitive_reader,
     read_fixed,
     read_length,
     read_long,
     read_string,
 )
+from tidemill.transport.avro.unrolled import ReadMessage, unrolled, wrong_branch
 
 FAULTS: Final = (ValueError, IndexError, OverflowError, struct.error)
 """What a reader raises on bytes that are not what their schema says."""
@@ -62,32 +62,12 @@ def explain(fault: Exception) -> str:
     return str(fault)
 
 
-class MessageReader:
-    """Reads the body of one record schema, which must be free of `lint.dangers`."""
+def message_reader(record: Record, *, base: int) -> ReadMessage:
+    """Return the reader of a whole body, which raises `FAULTS`; its schema must be free of `lint.dangers`.
 
-    def __init__(self, record: Record, *, base: int) -> None:
-        """`base`: how many fields stand before those that make two payloads equal."""
-        parts = _parts(record)
-        self._base, self._own = parts[:base], parts[base:]
-
-    def read(self, data: bytes, at: int) -> tuple[dict[str, Any], int]:
-        """Return field -> value of the body from `at` to the end of `data`, and where the own fields begin.
-
-        Raises:
-            FAULTS: the bytes are not what the schema says.
-        """
-        fields: dict[str, Any] = {}
-        for name, read in self._base:
-            fields[name], at = read(data, at)
-        own = at
-        for name, read in self._own:
-            fields[name], at = read(data, at)
-        if at != len(data):
-            short = at > len(data)
-            raise Malformed(
-                "the body ends before its last field" if short else f"{len(data) - at} bytes too many"
-            )
-        return fields, own
+    `base`: how many fields stand before those that make two payloads equal.
+    """
+    return unrolled(record.fields, base=base, reader_of=reader_of)
 
 
 def reader_of(schema: AvroType) -> Read:
@@ -134,8 +114,6 @@ def _enumeration(symbols: tuple[str, ...], data: bytes, at: int) -> tuple[str, i
 
 
 def _union_reader(branches: tuple[AvroType, ...]) -> Read:
-    if branches == (NULL, Primitive("double")):
-        return _optional_double
     readers = tuple(reader_of(branch) for branch in branches)
     if len(branches) == 2 and NULL in branches:
         null = branches.index(NULL)
@@ -153,19 +131,9 @@ def _optional_reader(null: int, read: Read) -> Read:
             return None, at + 1
         if index == present:
             return read(data, at + 1)
-        raise Malformed("a union index that is neither of its two branches")
+        raise wrong_branch()
 
     return read_optional
-
-
-def _optional_double(data: bytes, at: int) -> tuple[float | None, int]:
-    """One call instead of two: facts are mostly optional numbers."""
-    index = data[at]
-    if index == 2:
-        return double_at(data, at + 1)[0], at + 9
-    if index == 0:
-        return None, at + 1
-    raise Malformed("a union index that is neither of its two branches")
 
 
 def _union(readers: tuple[Read, ...], data: bytes, at: int) -> tuple[Any, int]:

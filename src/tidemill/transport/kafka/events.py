@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Final
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -35,7 +36,7 @@ class Frames:
     """Reads the frames of event records. Keeps what repeats: where a header stood, the time of a batch, type names."""
 
     def __init__(self) -> None:
-        self._places = [0] * len(_WANTED)
+        self._pick = itemgetter(*range(len(_WANTED)))
         self._time = b""
         self._at = datetime.min.replace(tzinfo=UTC)
         self._types: dict[bytes, str] = {}
@@ -51,22 +52,24 @@ class Frames:
         name = self._types.get(event_type) or self._type(event_type)
         return EventRecord(record.partition, record.offset, number, self._at, name, record.value)
 
-    def _values(self, headers: Headers) -> list[bytes]:
-        values: list[bytes] = []
-        for wanted, place in zip(_WANTED, self._places, strict=True):
-            if place >= len(headers) or headers[place][0] != wanted:
-                return self._search(headers)
-            values.append(headers[place][1] or b"")
-        return values
+    def _values(self, headers: Headers) -> tuple[bytes, bytes, bytes]:
+        try:
+            (one, sequence), (two, time), (three, event_type) = self._pick(headers)
+        except IndexError:
+            return self._search(headers)
+        if (one, two, three) != _WANTED:
+            return self._search(headers)
+        return sequence or b"", time or b"", event_type or b""
 
-    def _search(self, headers: Headers) -> list[bytes]:
+    def _search(self, headers: Headers) -> tuple[bytes, bytes, bytes]:
         """Find the headers wherever they are, and look there first the next time."""
         places = {name: place for place, (name, _) in enumerate(headers)}
         missing = [name for name in _WANTED if name not in places]
         if missing:
             raise ValueError(f"no header {' and '.join(missing)}")
-        self._places = [places[name] for name in _WANTED]
-        return [headers[place][1] or b"" for place in self._places]
+        self._pick = itemgetter(*(places[name] for name in _WANTED))
+        (_, sequence), (_, time), (_, event_type) = self._pick(headers)
+        return sequence or b"", time or b"", event_type or b""
 
     def _type(self, event_type: bytes) -> str:
         name = event_type.decode()
@@ -85,10 +88,14 @@ def _instant(time: bytes) -> datetime:
 
 
 class KafkaEventSource:
-    """See `EventSource`. `partitions`: how many the topic has. `max_records`: most records of one poll."""
+    """See `EventSource`. `partitions`: how many the topic has.
+
+    `max_records`: most records of one poll. About what a fetch brings of one partition: while the caller works on one,
+    the others are fetched again.
+    """
 
     def __init__(
-        self, connection: KafkaConnection, *, topic: str, partitions: int, max_records: int = 10_000
+        self, connection: KafkaConnection, *, topic: str, partitions: int, max_records: int = 2_000
     ) -> None:
         self._connection = connection
         self._topic = topic

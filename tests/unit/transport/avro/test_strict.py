@@ -19,7 +19,8 @@ from tidemill.catalog.avro import Record, parse
 from tidemill.catalog.drafts import draft_schema
 from tidemill.domain.errors import ContractError
 from tidemill.transport.avro.forms import has_one_encoding
-from tidemill.transport.avro.strict import FAULTS, MessageReader, explain, reader_of
+from tidemill.transport.avro.strict import FAULTS, explain, message_reader, reader_of
+from tidemill.transport.avro.unrolled import ReadMessage
 
 Typed = tuple[Any, st.SearchStrategy[Any]]
 """An Avro type as JSON, and values of it."""
@@ -105,10 +106,10 @@ def written(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any], bytes]:
     return schema, value, buffer.getvalue()
 
 
-def reader(schema: Any) -> MessageReader:
+def reader(schema: Any) -> ReadMessage:
     tree = parse(schema)
     assert isinstance(tree, Record)
-    return MessageReader(tree, base=0)
+    return message_reader(tree, base=0)
 
 
 @PATIENT
@@ -118,8 +119,8 @@ def test_reads_what_fastavro_writes_as_fastavro_reads_it(
 ) -> None:
     schema, _, body = sample
     theirs = schemaless_reader(io.BytesIO(body), parse_schema(schema), None)
-    assert reader(schema).read(body, 0)[0] == theirs
-    assert reader(schema).read(b"any prefix" + body, 10)[0] == theirs
+    assert reader(schema)(body, 0)[0] == theirs
+    assert reader(schema)(b"any prefix" + body, 10)[0] == theirs
 
 
 @settings(PATIENT, max_examples=300)
@@ -133,7 +134,7 @@ def test_reads_of_altered_bytes_only_what_is_canonical(
     altered = body[:at] + patch + body[at + data.draw(st.integers(0, 3)) :]
     value = None
     try:
-        value = reader(schema).read(altered, 0)[0]
+        value = reader(schema)(altered, 0)[0]
     except FAULTS as fault:
         event(explain(fault)[:20])  # what was refused shows in hypothesis' statistics
     if value is not None and has_one_encoding(parse(schema)):
@@ -149,9 +150,9 @@ def test_every_cut_is_refused(sample: tuple[dict[str, Any], dict[str, Any], byte
     strict = reader(schema)
     for length in range(len(body)):
         with pytest.raises(FAULTS):
-            strict.read(body[:length], 0)
+            strict(body[:length], 0)
     with pytest.raises(FAULTS):
-        strict.read(body + b"\x00", 0)
+        strict(body + b"\x00", 0)
 
 
 LONG_EDGES = [0, -1, 1, 63, -64, 64, -65, 2**31, -(2**31), 2**55 - 1, 2**55, 2**62, 2**63 - 1, -(2**63)]
@@ -174,7 +175,9 @@ def test_longs_at_their_edges(value: int) -> None:
         datetime(1978, 12, 2, tzinfo=UTC),
         datetime(1978, 12, 3, tzinfo=UTC),
         datetime(2024, 2, 29, 12, 30, 15, 123_456, tzinfo=UTC),
-        datetime(3111, 9, 1, tzinfo=UTC),
+        datetime(2106, 2, 7, 6, 28, 15, 999_999, tzinfo=UTC),
+        datetime(2106, 2, 7, 6, 28, 16, 1, tzinfo=UTC),
+        datetime(3111, 9, 1, 0, 0, 0, 999_999, tzinfo=UTC),
         datetime(3112, 9, 1, tzinfo=UTC),
         datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
     ],
@@ -185,6 +188,15 @@ def test_times_at_the_edges_of_their_sizes(at: datetime) -> None:
     for behind in (b"", b"\x00", b"\xff" * 8):
         assert reader_of(parse(MICROS))(buffer.getvalue() + behind, 0) == (at, len(buffer.getvalue()))
     assert reader_of(parse(MICROS))(buffer.getvalue(), 0)[0].utcoffset() == timedelta(0)
+
+
+@settings(PATIENT, max_examples=2_000)
+@given(st.datetimes(min_value=datetime(1960, 1, 1), max_value=datetime(2300, 1, 1)))  # noqa: DTZ001  made aware below
+def test_every_microsecond_counts(at: datetime) -> None:
+    micros = (at - datetime(1970, 1, 1)) // timedelta(microseconds=1)  # noqa: DTZ001  as above
+    buffer = io.BytesIO()
+    schemaless_writer(buffer, parse_schema("long"), micros)
+    assert reader_of(parse(MICROS))(buffer.getvalue(), 0)[0] == at.replace(tzinfo=UTC)
 
 
 def test_blocks_with_and_without_sizes_and_cut_anywhere_are_legal() -> None:
