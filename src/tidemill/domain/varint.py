@@ -14,6 +14,9 @@ _LOW: Final = tuple(bytes((raw & 0x7F | 0x80, raw >> 7 | 0x80)) for raw in range
 
 def encode_varint(value: int) -> bytes:
     """Return a number of up to 64 bits, signed."""
+    if 0 <= value < 0x8000000:  # nearly always: a sign, and up to four bytes
+        raw = value << 1
+        return _SHORT[raw] if raw < 0x4000 else _LOW[raw & 0x3FFF] + _SHORT[raw >> 14]
     raw = value << 1 ^ value >> 63
     if raw < 0x4000:
         return _SHORT[raw]

@@ -38,7 +38,7 @@ class RelaySettings:
     out without what makes it so large.
     """
 
-    most_positions: int = 1_000
+    most_positions: int = 4_000
     least_positions: int = 250
     positions_in_all: int = 32_000
     max_bytes: int = 1 << 20

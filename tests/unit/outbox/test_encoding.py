@@ -9,7 +9,25 @@ import pytest
 from tidemill.domain.varint import VARINT, decode_varint, encode_varint
 from tidemill.outbox.ports import OutboundRecord
 
-EDGES = [0, 1, -1, 63, 64, -64, -65, 8191, 8192, -8192, -8193, 2**20, 2**27, 2**62, 2**63 - 1, -(2**63)]
+EDGES = [
+    0,
+    1,
+    -1,
+    63,
+    64,
+    -64,
+    -65,
+    8191,
+    8192,
+    -8192,
+    -8193,
+    2**20,
+    2**27 - 1,
+    2**27,
+    2**62,
+    2**63 - 1,
+    -(2**63),
+]
 
 
 def test_numbers_are_written_as_avro_and_kafka_define_them() -> None:

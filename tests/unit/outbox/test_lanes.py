@@ -26,7 +26,7 @@ async def running(world: World) -> AsyncIterator[World]:
     await work
 
 
-@pytest.mark.parametrize(("lanes", "share"), [(0, 1000), (1, 1000), (32, 1000), (64, 500), (1000, 250)])
+@pytest.mark.parametrize(("lanes", "share"), [(0, 4000), (1, 4000), (8, 4000), (64, 500), (1000, 250)])
 def test_many_lanes_share_what_is_in_memory(lanes: int, share: int) -> None:
     defaults = RelaySettings()
     world = World(

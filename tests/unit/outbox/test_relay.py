@@ -16,6 +16,7 @@ from tidemill.domain.errors import Unavailable
 from tidemill.domain.identity import event_id
 from tidemill.outbox.ports import Published
 from tidemill.outbox.relay import RelayState
+from tidemill.outbox.sending import SLICE
 from tidemill.telemetry import Log
 
 EVENTS, OUTCOMES, LETTERS = LANE.topics.events, LANE.topics.outcomes, LANE.topics.dead_letters
@@ -91,6 +92,22 @@ async def test_large_rows_are_read_ahead_too() -> None:
     await world.published(6)
     await world.relays.stop()
     assert [len(batches[EVENTS]) for batches in world.topics.publications] == [2, 2, 2]
+
+
+async def test_a_publication_is_encoded_slice_by_slice_whatever_a_cut_goes_through() -> None:
+    world = World(most_positions=4_000)
+    scribe = Scribe(LANE)
+    for _ in range(60):
+        scribe.applied(11).rejected(3).applied(2, events=7).parked().applied(4, events=0)
+    written = scribe.batch()
+    world.outbox.store(written)
+    cut = [written.outbox[place].item for place in range(SLICE, len(written.outbox), SLICE)]
+    assert any(cut), "no slice begins in the middle of a command's events"
+    await world.take(LANE)
+    await world.published(scribe.position)
+    world.check(scribe)
+    assert len(world.topics.publications) == 1
+    await world.relays.stop()
 
 
 async def test_nothing_is_hinted_that_was_not_acknowledged(world: World) -> None:
