@@ -22,6 +22,7 @@ from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.fetching import Fault, Fetching
 from tidemill.transport.kafka.lookup import Lookup
+from tidemill.transport.kafka.membership import Membership
 from tidemill.transport.kafka.opening import start
 from tidemill.transport.kafka.producer import KeyedProducer, Outgoing
 
@@ -40,8 +41,10 @@ class KafkaRequests:
         self._codec = codec
         self._topic = topic
         self._group = group
+        self._lookup = Lookup(connection)
         self._consumer: Any = None
         self._fetching: Any = None
+        self._membership: Membership | None = None
         self._ours: set[TopicPartition] = set()
         self._placed: set[TopicPartition] = set()  # of these, where it is clear from where to read
         self._waiting: deque[Any] = deque()  # records, and faults in their place
@@ -52,15 +55,12 @@ class KafkaRequests:
         self._closing = False
 
     async def start(self) -> None:
-        lookup = Lookup(self._connection)
-        try:
-            await lookup.partitions(self._topic)  # a missing topic would be waited for in silence
-        finally:
-            await lookup.close()
+        await self._lookup.partitions(self._topic)  # a missing topic would be waited for in silence
         self._consumer = group_consumer(self._connection, group=self._group)
         async with answering(f"joining group {self._group}", self._connection.call_timeout_s):
             await start(self._consumer)
         self._fetching = Fetching(self._consumer, max_records=_MOST_RECORDS, wait_s=_WAIT_S)
+        self._membership = Membership(self._consumer, ask=lambda: self._lookup.partitions(self._topic))
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         self._pump = asyncio.create_task(self._keep_reading(), name="archival requests")
 
@@ -95,6 +95,11 @@ class KafkaRequests:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait({self._pump})
+        if self._membership is not None:
+            await self._membership.close()
+        await asyncio.gather(self._lookup.close(), self._leave())
+
+    async def _leave(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await hard_close(consumer, self._connection.close_timeout_s)
@@ -120,6 +125,8 @@ class KafkaRequests:
         while True:
             for tp in self._ours - self._placed:
                 await self._place(tp)
+            if self._membership is not None:
+                self._membership.check()
             flowing = set() if self._waiting else self._placed & self._ours
             harvest = await self._fetching.harvest(flowing)
             for records in harvest.records.values():

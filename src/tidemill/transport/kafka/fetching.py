@@ -76,8 +76,8 @@ class Fetching:
                     harvest = await self._take(flowing)
         except CLIENT_ERRORS as error:
             raise unavailable("reading", error) from error
-        if fetcher.error_future.done():
-            raise unavailable("reading", AssertionError("the client's fetcher has ended"))
+        if fetcher.error_future.done() or self._consumer._client._sync_task.done():
+            raise unavailable("reading", AssertionError("a task of the client has ended"))
         return harvest
 
     async def _wait(self, arrival: asyncio.Future[None]) -> None:

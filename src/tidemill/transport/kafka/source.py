@@ -22,6 +22,7 @@ from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import CLIENT_ERRORS, answering
 from tidemill.transport.kafka.fetching import Fault, Fetching
 from tidemill.transport.kafka.lookup import Lookup
+from tidemill.transport.kafka.membership import PATIENCE_S, Membership
 from tidemill.transport.kafka.opening import start
 
 _log = logger(__name__)
@@ -34,19 +35,27 @@ _NOTE_S: Final = 5.0
 class KafkaCommandSource:
     """See `CommandSource`. `group`: the stream's consumer group, `PREFIX.AGGREGATE`.
 
-    `max_records`: most records of one poll.
+    `max_records`: most records of one poll. `patience_s`: how long the group may be silent while Kafka is not.
     """
 
     def __init__(
-        self, connection: KafkaConnection, *, topic: str, group: str, max_records: int = 10_000
+        self,
+        connection: KafkaConnection,
+        *,
+        topic: str,
+        group: str,
+        max_records: int = 10_000,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._connection = connection
         self._topic = topic
         self._group = group
         self._max_records = max_records
+        self._patience_s = patience_s
         self._lookup = Lookup(connection)
         self._consumer: Any = None
         self._fetching: Any = None
+        self._membership: Membership | None = None
         self._ours: set[TopicPartition] = set()  # assigned
         self._ready: set[TopicPartition] = set()  # of these, where the owner has said from where
         self._flowing: set[TopicPartition] = set()  # of these, those not held back
@@ -61,12 +70,15 @@ class KafkaCommandSource:
         async with answering(f"joining group {self._group}", self._connection.call_timeout_s):
             await start(self._consumer)
         self._fetching = Fetching(self._consumer, max_records=self._max_records, wait_s=_WAIT_S)
+        self._membership = Membership(self._consumer, ask=self.partitions, patience_s=self._patience_s)
         # subscribed only now, or start() would wait for the whole group to rebalance
         self._consumer.subscribe([self._topic], listener=_Listener(self, assignee))
 
     async def poll(self) -> Mapping[int, Sequence[InboundRecord]]:
         if self._failure is not None:
             raise self._failure
+        if self._membership is not None:
+            self._membership.check()
         if self._faults:
             raise self._faults.popleft()
         harvest = await self._fetching.harvest(self._flowing)
@@ -129,6 +141,8 @@ class KafkaCommandSource:
         self._ours = set()
         self._forget()
         within_s = self._connection.close_timeout_s / (2 if hurried else 1)
+        if self._membership is not None:
+            await self._membership.close()
         await asyncio.gather(self._lookup.close(), self._leave(within_s))
 
     async def _leave(self, within_s: float) -> None:

@@ -116,6 +116,19 @@ async def test_a_fault_that_was_not_told_yet_is_void_when_its_owner_seeks(world:
     assert everything.faults == []
 
 
+async def test_a_client_that_cannot_learn_of_new_leaders_any_more_says_so(world: KafkaWorld) -> None:
+    """Reading went on until a leader moved; then it waited for ever, in silence."""
+    source = KafkaEventSource(world.connection, topic=world.topics.events, partitions=4)
+    await source.start({})
+    try:
+        assert await source.poll() == {}
+        source._consumer._client._sync_task.cancel()  # as an error would that the client does not expect
+        with pytest.raises(Unavailable, match="a task of the client has ended"):
+            await source.poll()
+    finally:
+        await source.close()
+
+
 @pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
 async def test_every_codec_can_be_read(world: KafkaWorld, codec: str | None) -> None:
     values = [b"%d-" % number + b"x" * 200 for number in range(50)]

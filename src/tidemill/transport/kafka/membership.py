@@ -1,0 +1,79 @@
+"""Whether a member of a consumer group still hears from its group.
+
+The client talks to the group in tasks of its own, and keeps it to itself if they get nowhere. Seen once, after a broker
+was killed and started again: two members in one process never sent another heartbeat. They read on as if nothing had
+happened, fought over lanes with those members that the group had given them to, and nobody worked the other lanes. So
+it is noted when the group last answered. If it has not for longer than any rebalance takes, although the broker answers
+us, the member is given up, and whoever reads makes a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any, Final
+
+from tidemill.domain.errors import TransientError, Unavailable
+
+PATIENCE_S: Final = 60.0
+"""A rebalance takes up to 30 s, and letting go of lanes before it up to 12 s."""
+
+
+class Membership:
+    """Watches a started consumer from now until `close`. `ask`: asks the broker anything, over other connections.
+
+    `patience_s`: how long the group may be silent. Raises nothing while the broker is away: then everything waits.
+    """
+
+    def __init__(
+        self, consumer: Any, *, ask: Callable[[], Awaitable[object]], patience_s: float = PATIENCE_S
+    ) -> None:
+        self._ask = ask
+        self._patience_s = patience_s
+        self._heard_s = monotonic()
+        self._forgotten = False
+        self._listen_to(consumer._coordinator)
+        self._watching = asyncio.create_task(self._watch(), name="membership")
+
+    def check(self) -> None:
+        """Raise `Unavailable` if the group does not answer us any more."""
+        if self._forgotten:
+            raise Unavailable(
+                "kafka",
+                f"the group has not answered this member for {monotonic() - self._heard_s:.0f} s, and the broker does: "
+                "joining anew",
+            )
+
+    async def close(self) -> None:
+        """Stop watching."""
+        self._watching.cancel()
+        await asyncio.wait({self._watching})
+
+    def _listen_to(self, coordinator: Any) -> None:
+        """Note each answer to a request of the member: a refusal is one, too. The client tells of none of them."""
+        send = coordinator._send_req
+
+        async def heard(request: Any) -> Any:
+            answer = await send(request)
+            self._heard_s = monotonic()
+            return answer
+
+        coordinator._send_req = heard
+
+    async def _watch(self) -> None:
+        look_s = self._patience_s / 6
+        while not self._forgotten:
+            await asyncio.sleep(look_s)
+            if monotonic() - self._heard_s < self._patience_s or not await self._answers():
+                continue
+            before = self._heard_s
+            await asyncio.sleep(look_s)  # the broker may be back only now, and the member about to be heard
+            self._forgotten = before == self._heard_s
+
+    async def _answers(self) -> bool:
+        try:
+            await self._ask()
+        except TransientError:
+            return False
+        return True
