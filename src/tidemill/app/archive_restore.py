@@ -143,6 +143,7 @@ class WayBack:
         async with CommandDatabase(self._pool).unit_of_work() as work:
             rows = SliceRows(work.connection)
             await _unchanged(rows, back)  # and once more under the lane's lock
+            await _demand_room(rows, back)
             for each in wanted:
                 opened = await self._read(partial(self._copies.parts, each, policy.time_column))
                 parts, read_s = _counted(opened, on_rows), self._read_timeout_s
@@ -183,6 +184,21 @@ def _counted(parts: Iterator[CopyPart], on_rows: OnRows) -> Iterator[CopyPart]:
     for part in parts:
         yield part
         on_rows(part.row_count)
+
+
+async def _demand_room(rows: SliceRows, back: RangeBack) -> None:
+    """Refuse if rows of the range would go into another range's chunk, which may be sealed, and frozen."""
+    which = back.slices[0].id
+    others = [
+        each for each in await rows.chunks_of(which) if (each.start, each.end) != (which.start, which.end)
+    ]
+    if others:
+        there = ", ".join(f"{each.start.isoformat()} .. {each.end.isoformat()}" for each in others)
+        raise UsageError(
+            f"the range {which.start.isoformat()} .. {which.end.isoformat()} would go into a chunk that is there "
+            f"already: {there}. Bring it back when that has left (`tidemill retention status {back.table}`), or read "
+            "the copy from the lake; nothing was changed"
+        )
 
 
 async def _only_chunk(rows: SliceRows, back: RangeBack) -> str:
