@@ -1,10 +1,11 @@
 """Whether a member of a consumer group still hears from its group.
 
 The client talks to the group in tasks of its own, and keeps it to itself if they get nowhere. Seen once, after a broker
-was killed and started again: two members in one process never sent another heartbeat. They read on as if nothing had
-happened, fought over lanes with those members that the group had given them to, and nobody worked the other lanes. So
-it is noted when the group last answered. If it has not for longer than any rebalance takes, although the broker answers
-us, the member is given up, and whoever reads makes a new one.
+was killed and started again: two members in one process never sent another heartbeat (they waited for a task that had
+ended, see `opening.Connection.send`). They read on as if nothing had happened, fought over lanes with the members that
+the group had given them to, and nobody worked the other lanes. Whatever may hold a member up next: if its group has not
+answered it for longer than any rebalance takes, although the broker answers us, it is given up, and whoever reads makes
+a new one.
 """
 
 from __future__ import annotations

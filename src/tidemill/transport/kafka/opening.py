@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import aiokafka.client
-from aiokafka.conn import AIOKafkaConnection
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from tidemill.transport.kafka import refusals
@@ -41,11 +41,26 @@ async def start(client: Any) -> None:
 
 
 class Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
-    """A connection that ends when it is closed.
+    """A connection that ends when it is closed, and fails as the client expects.
 
     Over TLS a close is a talk: the other side has half a minute to agree, and what waits in the buffer still goes out.
     The client waits for some of its connections and forgets the others, so an event loop could end before they did.
     """
+
+    def send(self, request: Any, expect_response: bool = True) -> Any:  # noqa: FBT001, FBT002  the client's own
+        """Raise of a connection that is gone what the client catches.
+
+        One that the broker has reset is closed at once, but the client hears of it in a later turn of the event loop.
+        Until then uvloop raises `RuntimeError` for what is sent, which ended the client's task that looks for leaders:
+        whoever asked it to look, waited for ever, and a member of a group was none any more without knowing.
+        """
+        try:
+            return super().send(request, expect_response)
+        except RuntimeError as error:
+            self.close(reason=CloseReason.CONNECTION_BROKEN, exc=error)
+            raise KafkaConnectionError(
+                f"the connection to {self.host}:{self.port} is gone: {error}"
+            ) from error
 
     def close(self, reason: Any = None, exc: Any = None) -> Any:
         transport = None if self._writer is None else self._writer.transport

@@ -74,6 +74,17 @@ def commands(world: KafkaWorld, max_records: int = 10_000) -> Everything:
     )
 
 
+class Broken:
+    """A stream to a broker that has reset it, as uvloop shows it before the client hears of that."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.transport = writer.transport
+        self.close = writer.close
+
+    def write(self, data: bytes) -> None:
+        raise RuntimeError(f"{len(data)} bytes for a handler that is closed")
+
+
 def plain(*values: bytes) -> list[OutboundRecord]:
     return [OutboundRecord(b"k", value, []) for value in values]
 
@@ -125,6 +136,24 @@ async def test_a_client_that_cannot_learn_of_new_leaders_any_more_says_so(world:
         source._consumer._client._sync_task.cancel()  # as an error would that the client does not expect
         with pytest.raises(Unavailable, match="a task of the client has ended"):
             await source.poll()
+    finally:
+        await source.close()
+
+
+async def test_a_client_goes_on_when_a_connection_breaks_under_its_search_for_leaders(
+    world: KafkaWorld,
+) -> None:
+    source = KafkaEventSource(world.connection, topic=world.topics.events, partitions=4)
+    await source.start({})
+    try:
+        assert await source.poll() == {}
+        client = source._consumer._client
+        for connection in client._conns.values():
+            connection._writer = Broken(connection._writer)
+        await asyncio.wait_for(client.force_metadata_update(), 10)
+        await world.write(world.topics.events, 2, *plain(b"no event, but it arrives"))
+        while not source.foreign():
+            await asyncio.wait_for(source.poll(), 10)
     finally:
         await source.close()
 

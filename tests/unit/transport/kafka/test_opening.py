@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from tests.support.certificates import Certificate, new_authority
 from tests.support.waiting import eventually
@@ -114,3 +117,32 @@ async def test_a_tls_connection_is_closed_without_the_other_sides_consent(tmp_pa
         finally:
             over.set()
             broker.join()
+
+
+# --- a connection that was reset -------------------------------------------------------------------------------------
+
+
+def test_what_is_sent_over_a_connection_that_was_just_reset_fails_as_the_client_expects() -> None:
+    """On the event loop that processes use: there it is another error until the client's reader hears of the reset."""
+
+    async def failures() -> list[Exception]:
+        broker = DeafBroker()
+        host, _, port = (await broker.start()).rpartition(":")
+        connection = Connection(host, int(port), request_timeout_ms=1_000)
+        await connection.connect()
+        connection._writer.transport.abort()
+        failures: list[Exception] = []
+        waiting = []
+        for _ in range(10):
+            try:
+                waiting.append(asyncio.ensure_future(connection.send(MetadataRequest([]))))
+            except Exception as error:  # noqa: BLE001  whatever it is, it is looked at
+                failures.append(error)
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await broker.close()
+        return failures
+
+    found = uvloop.run(failures())
+    assert any(isinstance(each.__cause__, RuntimeError) for each in found), "nothing was sent in time"
+    assert all(isinstance(each, KafkaConnectionError) for each in found), found
