@@ -106,6 +106,7 @@ def test_as_many_lanes_as_there_are_by_default_say_little_and_are_stopped_in_tim
     """The broker goes while batches are held, so that the relays of most lanes have what they cannot send."""
     for how in BREAK:  # one after the other on the same topics: a broker is busy for long with so many
         with breakable.serving(TIDEMILL_KAFKA_SESSION_S=str(SESSION_S)) as serving:
+            eventually_blocking(lambda: flowing(serving) == partitions, 60, "all lanes")
             told_before = break_behind_held_batches(breakable, breakable_stack, serving, how)
             eventually_blocking(lambda: ill_with(serving, "kafka"), 20, "kafka to be missed")
             eventually_blocking(
@@ -139,6 +140,12 @@ def send_to_all_lanes(installation: Installation) -> None:
         for number in range(1_000)
     ]
     installation("publish", "RecordMarketData", "-", stdin="\n".join(lines))
+
+
+def flowing(serving: Serving) -> int:
+    """Return how many lanes of market data are worked: what is sent to another one waits for its claim."""
+    _, content = serving.health()
+    return int(content["services"]["market-data"].get("intake", {}).get("lanes", 0))
 
 
 def failing(serving: Serving) -> list[int]:

@@ -122,6 +122,14 @@ async def test_a_tls_connection_is_closed_without_the_other_sides_consent(tmp_pa
 # --- a connection that was reset -------------------------------------------------------------------------------------
 
 
+async def next_turn() -> None:
+    """Let the event loop turn once."""
+    loop = asyncio.get_running_loop()
+    turned = loop.create_future()
+    loop.call_soon(turned.set_result, None)
+    await turned
+
+
 def test_what_is_sent_over_a_connection_that_was_just_reset_fails_as_the_client_expects() -> None:
     """On the event loop that processes use: there it is another error until the client's reader hears of the reset."""
 
@@ -138,7 +146,7 @@ def test_what_is_sent_over_a_connection_that_was_just_reset_fails_as_the_client_
                 waiting.append(asyncio.ensure_future(connection.send(MetadataRequest([]))))
             except Exception as error:  # noqa: BLE001  whatever it is, it is looked at
                 failures.append(error)
-            await asyncio.sleep(0)
+            await next_turn()
         await asyncio.gather(*waiting, return_exceptions=True)
         await broker.close()
         return failures
