@@ -24,13 +24,13 @@ PATIENCE_S = 6.0
 class Member:
     """Reads the commands of a world as a service does, and is told what is its own."""
 
-    def __init__(self, world: KafkaWorld) -> None:
+    def __init__(self, world: KafkaWorld, patience_s: float = PATIENCE_S) -> None:
         topic = world.topics.commands
         self.source = KafkaCommandSource(
             replace(world.connection, session_s=SESSION_S),
             topic=topic,
             group=f"g-{topic}",
-            patience_s=PATIENCE_S,
+            patience_s=patience_s,
         )
         self.ours: frozenset[int] = frozenset()
 
@@ -62,7 +62,7 @@ class Member:
 async def test_a_member_that_finds_its_group_no_more_says_so_and_the_next_one_takes_over(
     world: KafkaWorld,
 ) -> None:
-    member = Member(world)
+    member = Member(world, patience_s=3.0)
     async with member.reading() as reading:
         await member.has(4)
         coordinator = member.source._consumer._coordinator
@@ -84,8 +84,8 @@ async def test_a_member_waits_for_a_broker_that_is_away_for_longer_than_its_pati
     async with member.reading() as reading:
         await member.has(4)
         await broker.freeze()
-        await asyncio.wait({reading}, timeout=2 * PATIENCE_S)
+        await asyncio.wait({reading}, timeout=1.5 * PATIENCE_S)
         await broker.thaw()
-        await asyncio.wait({reading}, timeout=PATIENCE_S)
+        await asyncio.wait({reading}, timeout=PATIENCE_S / 2)  # three looks
         assert not reading.done(), reading
         await member.has(4)
