@@ -19,9 +19,7 @@ from tidemill.projections.ports import EventCodec, EventRecord, EventSource, For
 MOST_EVENTS: Final = 20_000
 _MOST_FOREIGN: Final = 10_000  # told of at once; the rest is not counted
 _BACKLOG: Final = 500  # records of one poll that speak of more behind them
-_GRACE_S: Final = (
-    0.05  # how long they may let themselves be waited for: a fetch of megabytes takes 10 ms and more
-)
+_GRACE_S: Final = 0.05  # how long they may be waited for: a fetch of megabytes takes 10 ms and more
 _SLICE: Final = 500  # decoded at a stretch: 4 ms, so that a transaction in flight gets its turns
 
 

@@ -26,6 +26,7 @@ def read(data, at):
         raise wrong_end(data, at)
     return {{{entries}}}, own
 """
+# `scalars.read_string`, without its call: texts are what most messages have most of.
 _TEXT: Final = """\
 size = data[at]
 if size & 0x81:  # longer than 63 bytes, or negative

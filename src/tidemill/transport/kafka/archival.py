@@ -95,9 +95,8 @@ class KafkaRequests:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait({self._pump})
-        if self._membership is not None:
-            await self._membership.close()
-        await asyncio.gather(self._lookup.close(), self._leave())
+        watch = [self._membership.close()] if self._membership is not None else []
+        await asyncio.gather(*watch, self._lookup.close(), self._leave())
 
     async def _leave(self) -> None:
         consumer, self._consumer = self._consumer, None

@@ -33,23 +33,18 @@ class Membership:
         self._ask = ask
         self._patience_s = patience_s
         self._heard_s = monotonic()
-        self._forgotten = False
         self._listen_to(consumer._coordinator)
         self._watching = asyncio.create_task(self._watch(), name="membership")
 
     def check(self) -> None:
-        """Raise `Unavailable` if the group does not answer us any more."""
-        if self._forgotten:
-            raise Unavailable(
-                "kafka",
-                f"the group has not answered this member for {monotonic() - self._heard_s:.0f} s, and the broker does: "
-                "joining anew",
-            )
+        """Raise what ended the watch: `Unavailable` if the group does not answer us any more."""
+        if self._watching.done():
+            self._watching.result()
 
     async def close(self) -> None:
         """Stop watching."""
         self._watching.cancel()
-        await asyncio.wait({self._watching})
+        await asyncio.gather(self._watching, return_exceptions=True)
 
     def _listen_to(self, coordinator: Any) -> None:
         """Note each answer to a request of the member: a refusal is one, too. The client tells of none of them."""
@@ -64,13 +59,20 @@ class Membership:
 
     async def _watch(self) -> None:
         look_s = self._patience_s / 6
-        while not self._forgotten:
+        while True:
             await asyncio.sleep(look_s)
             if monotonic() - self._heard_s < self._patience_s or not await self._answers():
                 continue
             before = self._heard_s
             await asyncio.sleep(look_s)  # the broker may be back only now, and the member about to be heard
-            self._forgotten = before == self._heard_s
+            if before == self._heard_s:
+                raise Unavailable("kafka", self._silence())
+
+    def _silence(self) -> str:
+        silent_s = monotonic() - self._heard_s
+        return (
+            f"the group has not answered this member for {silent_s:.0f} s, and the broker does: joining anew"
+        )
 
     async def _answers(self) -> bool:
         try:

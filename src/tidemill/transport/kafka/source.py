@@ -141,9 +141,8 @@ class KafkaCommandSource:
         self._ours = set()
         self._forget()
         within_s = self._connection.close_timeout_s / (2 if hurried else 1)
-        if self._membership is not None:
-            await self._membership.close()
-        await asyncio.gather(self._lookup.close(), self._leave(within_s))
+        watch = [self._membership.close()] if self._membership is not None else []
+        await asyncio.gather(*watch, self._lookup.close(), self._leave(within_s))
 
     async def _leave(self, within_s: float) -> None:
         if self._consumer is not None:
