@@ -78,7 +78,6 @@ class Client:
             "enable.idempotence": True,
             "partitioner": "murmur2_random",
             "delivery.timeout.ms": 120_000,
-            "batch.size": 200_000,
         }
         return Producer({"bootstrap.servers": self.bootstrap} | safe | options)
 

@@ -92,17 +92,21 @@ def _locations(deployment: Deployment) -> tuple[Path, ...]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `topics create` did for a stream: new topics, how many new lanes, and what differs in topics that exist."""
+    """What `topics create` did for a stream: new topics, how many new lanes, and what differs in topics that exist.
+
+    `raised`: the limits that were below what is needed, as they were.
+    """
 
     aggregate: str
     partitions: int
     new_topics: Sequence[str]
     new_lanes: int
+    raised: Sequence[Finding]
     findings: Sequence[Finding]
 
 
 async def create_topics(deployment: Deployment) -> list[Prepared]:
-    """Make the topics of every stream and record its lanes; what is there stays.
+    """Make the topics of every stream, record its lanes, raise limits that are too low; all else that is there stays.
 
     Raises:
         ContractError: topics or lanes exist with another number of partitions.
@@ -122,13 +126,14 @@ async def _prepare(deployment: Deployment, part: Part, lanes: LaneAdministration
     plans = _plans(deployment, part)
     topics = Topics(kafka)
     made = await topics.create(plans)
+    raised = await topics.raise_limits(plans)
     findings = await topics.check(plans)
     unfit = [finding for finding in findings if finding.setting == "partitions"]
     if unfit:
         raise ContractError(str(unfit[0]))
     firsts = await _first_offsets(deployment, part)
     new_lanes = await lanes.create(stream.aggregate, stream.topics, firsts)
-    return Prepared(stream.aggregate, stream.partitions, made, new_lanes, findings)
+    return Prepared(stream.aggregate, stream.partitions, made, new_lanes, raised, findings)
 
 
 async def _as_created(deployment: Deployment, part: Part, lanes: LaneAdministration) -> Part:

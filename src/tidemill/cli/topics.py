@@ -12,7 +12,10 @@ app = typer.Typer(help="Make topics and record their lanes; check their settings
 
 @app.command(epilog=examples("tidemill topics create", "TIDEMILL_TOPICS_PARTITIONS=4 tidemill topics create"))
 def create(as_json: AsJson = False) -> None:
-    """Make every topic with all its settings, and record its lanes in the database; what exists stays as it is."""
+    """Make every topic with all its settings, and record its lanes in the database.
+
+    What exists stays as it is, but for a max.message.bytes below what is needed, which is raised.
+    """
     from tidemill.app import preparation
     from tidemill.app.running import run
 
@@ -22,6 +25,8 @@ def create(as_json: AsJson = False) -> None:
         return
     rows = [(each.aggregate, each.partitions, len(each.new_topics), each.new_lanes) for each in done]
     print_table(("aggregate", "lanes", "new topics", "new lanes"), rows)
+    for limit in (limit for each in done for limit in each.raised):
+        note(f"{limit.topic}: raised {limit.setting} from {limit.found} to {limit.wanted}")
     for finding in (finding for each in done for finding in each.findings):
         note(f"[yellow]{finding}[/yellow]")
     note("Next: tidemill serve all")

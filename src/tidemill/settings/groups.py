@@ -274,7 +274,7 @@ class TopicSettings(Group):
     outcome_days: float = Field(7, gt=0, description="how long outcomes are kept")
     dead_letter_days: float = Field(30, gt=0, description="how long dead letters are kept")
     max_command_bytes: int = Field(
-        262_144, ge=1_024, description="largest command record; below the largest event"
+        262_144, ge=1_024, description="largest value of a command; below the largest event"
     )
     max_event_bytes: int = Field(1_048_576, ge=16_384, description="largest event record")
 

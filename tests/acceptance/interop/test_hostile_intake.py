@@ -36,7 +36,7 @@ COMPRESSED = {
     "linger.ms": 50,
     "message.max.bytes": 2_000_000,
 }
-"""Compressed, so that the broker's limit of 256 KiB does not keep the largest one out, nor the producer's of 1 MB."""
+"""Compressed, so that neither the topic's limit nor the producer's of 1 MB keeps the largest one out."""
 
 CONTEXT = """
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 import json
 
+from tests.support.clients import Client
 from tests.support.installation import Installation
 
 
@@ -40,7 +41,9 @@ def test_undoing_asks_before_data_is_deleted(installation: Installation) -> None
     assert installation("migrate", "--json").json() == []
 
 
-def test_topics_are_created_once_with_their_lanes(installation: Installation) -> None:
+def test_topics_are_created_once_with_their_lanes_and_a_limit_that_is_too_low_is_raised(
+    installation: Installation,
+) -> None:
     first = {each["aggregate"]: each for each in installation("topics", "create", "--json").json()}
     assert first["market-data"]["partitions"] == 2
     assert len(first["market-data"]["new_topics"]) == 4
@@ -58,6 +61,18 @@ def test_topics_are_created_once_with_their_lanes(installation: Installation) ->
     assert (row["rows"], row["begun"]) == (5, True)
     (hints,) = installation.fetch("select count(*), sum(position + sequence)::int from tm.published")
     assert tuple(hints) == (5, 0)
+    topic = f"{installation.prefix}.market-data.commands.v1"
+    Client(installation.environment["TIDEMILL_KAFKA_BOOTSTRAP"]).configure(
+        topic, "max.message.bytes", "262144"
+    )
+    assert installation("topics", "check", expect=1).out == (
+        f"{topic}: max.message.bytes is 262144, at least 1048588 is needed: run `tidemill topics create`, which raises "
+        "it\n"
+    )
+    assert (
+        f"{topic}: raised max.message.bytes from 262144 to 1048588\n" in installation("topics", "create").err
+    )
+    assert installation("topics", "check").out == "Every topic is as it should be.\n"
 
 
 def test_the_number_of_lanes_is_fixed(prepared: Installation) -> None:

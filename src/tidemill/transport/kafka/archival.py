@@ -187,7 +187,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
 
 
 class KafkaConfirmations:
-    """See `archiver.ports.Confirmations`. `batch_bytes`: the topic's `max.message.bytes`.
+    """See `archiver.ports.Confirmations`. `batch_bytes`: at most the topic's `max.message.bytes`.
 
     A producer that failed is replaced by the next call.
     """

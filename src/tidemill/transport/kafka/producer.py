@@ -39,7 +39,7 @@ class Place(NamedTuple):
 class KeyedProducer:
     """Sends records to one topic. Use it with `async with`, after `open`. After any exception it is dead.
 
-    `batch_bytes`: most bytes of one Kafka batch, the topic's `max.message.bytes`; a larger record is refused.
+    `batch_bytes`: most bytes of one Kafka batch, at most the topic's `max.message.bytes`; a larger record is refused.
     """
 
     def __init__(self, connection: KafkaConnection, topic: str, *, batch_bytes: int = _BATCH_BYTES) -> None:

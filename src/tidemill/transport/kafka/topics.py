@@ -7,14 +7,13 @@ broker's (`LogAppendTime`): by the client's, a wrong clock would have a command 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
 from aiokafka.admin import NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     InvalidReplicationFactorError,
     NoError,
@@ -29,19 +28,28 @@ from tidemill.transport.kafka.client import KafkaConnection, admin_client
 from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.opening import start
+from tidemill.transport.kafka.topic_configs import configs_of, set_configs
 
+STOCK_BATCH_BYTES: Final = 1_048_588
+"""What a broker takes as one batch by default, and so what every producer keeps to, compressed or not: librdkafka fills
+batches up to 1,000,000 bytes, Java's client up to 1 MiB."""
+
+_RECORD_ROOM_BYTES: Final = 128 << 10
+"""What a command's key and headers, and Kafka's framing, may add to its value."""
+
+_LIMIT: Final = "max.message.bytes"
 _FOR_EVER: Final = "-1"
 _READY_POLL_S: Final = 0.05
-_VITAL: Final = frozenset(
-    {"partitions", "max.message.bytes", "cleanup.policy", "retention.bytes", "retention.ms"}
-)
+_VITAL: Final = frozenset({"partitions", _LIMIT, "cleanup.policy", "retention.bytes", "retention.ms"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSettings:
     """What an installation decides about its topics. Raises `UsageError` unless a command is smaller than an event.
 
-    `max_command_bytes`, `max_event_bytes`: largest Kafka batch of either. Events are kept for ever.
+    `max_command_bytes`: the largest value of a command, which intake holds it to: Kafka bounds batches, and those of
+    commands are their producers'. `max_event_bytes`: the largest batch of what the relay sends. Events are kept for
+    ever.
     """
 
     replication: int = 1
@@ -59,10 +67,15 @@ class TopicSettings:
                 f"{self.max_event_bytes} bytes: raise the limit of events"
             )
 
+    @property
+    def command_batch_bytes(self) -> int:
+        """Return the largest batch of commands that their topic takes: any stock producer's, and the largest record."""
+        return max(STOCK_BATCH_BYTES, self.max_command_bytes + _RECORD_ROOM_BYTES)
+
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """A topic as it must be. `configs`: Kafka's names and values."""
+    """A topic as it must be. `configs`: Kafka's names and values; `max.message.bytes` may be larger."""
 
     name: str
     role: TopicRole
@@ -102,6 +115,11 @@ class Finding:
                 f"{self.topic} has {self.found} partitions instead of {self.wanted}: the count of a topic never "
                 "changes; set the number it was created with"
             )
+        if self.setting == _LIMIT:
+            return (
+                f"{self.topic}: {self.setting} is {self.found}, at least {self.wanted} is needed: run "
+                "`tidemill topics create`, which raises it"
+            )
         return f"{self.topic}: {self.setting} is {self.found} instead of {self.wanted}: alter the topic"
 
 
@@ -121,11 +139,11 @@ def _configs(role: TopicRole, settings: TopicSettings) -> dict[str, str]:
         TopicRole.DEAD_LETTERS: _ms(settings.dead_letter_retention),
     }
     # a dead letter is a command with headers of ours, and the relay packs all it sends alike
-    largest = settings.max_command_bytes if role is TopicRole.COMMANDS else settings.max_event_bytes
+    largest = settings.command_batch_bytes if role is TopicRole.COMMANDS else settings.max_event_bytes
     return {
         "cleanup.policy": "delete",
         "compression.type": "producer",
-        "max.message.bytes": str(largest),
+        _LIMIT: str(largest),
         "message.timestamp.type": "LogAppendTime",
         "min.insync.replicas": str(min(2, settings.replication)),
         "retention.bytes": "-1",
@@ -155,8 +173,15 @@ def _differences(plan: TopicPlan, state: TopicState | None) -> list[Finding]:
     return [
         Finding(plan.name, name, value, found.get(name, "not set"), vital=_is_vital(plan.role, name))
         for name, value in wanted.items()
-        if found.get(name) != value
+        if not _suits(name, found.get(name), value)
     ]
+
+
+def _suits(setting: str, found: str | None, wanted: str) -> bool:
+    """A topic may take more at once than it must: what a record may be is bounded by who reads and writes it."""
+    if setting == _LIMIT and found is not None:
+        return int(found) >= int(wanted)
+    return found == wanted
 
 
 def _is_vital(role: TopicRole, setting: str) -> bool:
@@ -173,7 +198,8 @@ class Topics:
     async def create(self, plans: Sequence[TopicPlan]) -> list[str]:
         """Make the topics that do not exist and return their names; when it returns, every partition has a leader.
 
-        An existing topic is left as it is: see `check`. Raises `UsageError` if the broker refuses one.
+        An existing topic is left as it is: see `check` and `raise_limits`. Raises `UsageError` if the broker refuses
+        one.
         """
         wanted = [
             NewTopic(plan.name, plan.partitions, plan.replication, topic_configs=dict(plan.configs))
@@ -187,6 +213,18 @@ class Topics:
             )
         return made
 
+    async def raise_limits(self, plans: Sequence[TopicPlan]) -> list[Finding]:
+        """Let existing topics take batches as large as planned; return what was raised, once it is in force.
+
+        A larger limit stays, and so does every other setting. Raises `UsageError` if the broker refuses.
+        """
+        low = [finding for finding in await self.check(plans) if finding.setting == _LIMIT]
+        if low:
+            async with self._admin("raising the limits of topics") as admin:
+                await set_configs(admin, {finding.topic: {_LIMIT: finding.wanted} for finding in low})
+                await _wait_for_limits(admin, {finding.topic: finding.wanted for finding in low})
+        return low
+
     async def check(self, plans: Sequence[TopicPlan]) -> list[Finding]:
         """Return what differs from `plans`."""
         return compare(plans, await self.describe([plan.name for plan in plans]))
@@ -197,7 +235,7 @@ class Topics:
             found = {
                 topic["topic"]: topic for topic in await admin.describe_topics(list(names)) if _exists(topic)
             }
-            configs = await _configs_of(admin, list(found))
+            configs = await configs_of(admin, list(found))
         states = {
             name: TopicState(
                 name,
@@ -263,14 +301,10 @@ def _leaders(topic: Mapping[str, Any]) -> int:
     )
 
 
-async def _configs_of(admin: Any, names: Collection[str]) -> dict[str, dict[str, str]]:
-    if not names:
-        return {}
-    wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    found: dict[str, dict[str, str]] = {}
-    for response in await admin.describe_configs(wanted):
-        for code, message, _, name, entries in response.resources:
-            if code != 0:
-                raise for_code(code)(message)
-            found[name] = {entry[0]: entry[1] for entry in entries}
-    return found
+async def _wait_for_limits(admin: Any, limits: Mapping[str, str]) -> None:
+    """Return when the broker that answers knows the new limits."""
+    while True:
+        configs = await configs_of(admin, list(limits))
+        if all(configs[topic][_LIMIT] == limit for topic, limit in limits.items()):
+            return
+        await asyncio.sleep(_READY_POLL_S)

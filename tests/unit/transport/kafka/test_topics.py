@@ -36,9 +36,19 @@ def test_events_are_kept_for_ever_and_the_rest_is_not() -> None:
     assert {plan.configs["retention.bytes"] for plan in PLANS.values()} == {"-1"}
 
 
-def test_a_command_fits_into_every_topic_that_may_carry_it() -> None:
-    limits = {role: int(plan.configs["max.message.bytes"]) for role, plan in PLANS.items()}
-    assert limits[TopicRole.COMMANDS] < min(limits[TopicRole.EVENTS], limits[TopicRole.DEAD_LETTERS])
+def limit_of(role: TopicRole, settings: TopicSettings) -> int:
+    plans = {plan.role: plan for plan in plan_topics(TOPICS, 8, settings)}
+    return int(plans[role].configs["max.message.bytes"])
+
+
+def test_a_command_topic_takes_the_batches_of_any_stock_producer_and_of_the_largest_command() -> None:
+    assert limit_of(TopicRole.COMMANDS, TopicSettings()) == 1_048_588
+    large = TopicSettings(max_command_bytes=6 << 20, max_event_bytes=8 << 20)
+    assert limit_of(TopicRole.COMMANDS, large) > (6 << 20) + 100_000
+    assert limit_of(TopicRole.EVENTS, large) == limit_of(TopicRole.DEAD_LETTERS, large) == 8 << 20
+
+
+def test_a_command_is_smaller_than_what_may_become_of_it() -> None:
     with pytest.raises(UsageError):
         TopicSettings(max_command_bytes=1_000, max_event_bytes=1_000)
 
@@ -67,7 +77,7 @@ def test_what_is_as_planned_has_no_findings() -> None:
         (TopicRole.EVENTS, "retention.bytes", "1000000", True),
         (TopicRole.EVENTS, "cleanup.policy", "compact", True),
         (TopicRole.EVENTS, "max.message.bytes", "1000", True),
-        (TopicRole.COMMANDS, "max.message.bytes", "2000000", True),
+        (TopicRole.COMMANDS, "max.message.bytes", "262144", True),
         (TopicRole.COMMANDS, "retention.ms", "1000", False),
         (TopicRole.OUTCOMES, "min.insync.replicas", "1", False),
         (TopicRole.DEAD_LETTERS, "message.timestamp.type", "CreateTime", False),
@@ -81,6 +91,22 @@ def test_a_setting_that_differs_is_found(role: TopicRole, setting: str, value: s
     assert finding.vital is vital
     assert setting in str(finding)
     assert value in str(finding)
+
+
+def test_a_limit_that_is_too_low_says_what_raises_it_and_a_larger_one_is_as_good() -> None:
+    plan = PLANS[TopicRole.COMMANDS]
+
+    def found(limit: str) -> list[str]:
+        state = as_planned(plan)
+        state = replace(state, configs={**state.configs, "max.message.bytes": limit})
+        return [str(finding) for finding in compare([plan], {plan.name: state})]
+
+    (told,) = found("262144")
+    assert told == (
+        f"{plan.name}: max.message.bytes is 262144, at least 1048588 is needed: run `tidemill topics create`, "
+        "which raises it"
+    )
+    assert found("2000000") == []
 
 
 def test_a_missing_topic_and_another_partition_count_say_what_to_do() -> None:
