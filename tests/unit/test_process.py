@@ -47,6 +47,9 @@ class Silent:
     async def ask(self): await asyncio.Event().wait()
     async def close(self): await asyncio.Event().wait()
 
+def spin():
+    while True: pass
+
 async def wrong(): raise ContractError("wrong")
 
 tries = []
@@ -79,6 +82,11 @@ class Child:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.load(error)
+
+    def text(self) -> str:
+        """What was logged so far."""
+        self.log.seek(0)
+        return self.log.read()
 
     def stop(self) -> int:
         os.kill(self.process.pid, signal.SIGTERM)
@@ -214,6 +222,29 @@ def test_a_loop_that_is_stuck_ends_all_the_same(tmp_path: Path) -> None:
         eventually_blocking(lambda: child.health()[0] == 200, what="health")
         assert child.stop() == Exit.CUT_OFF
         assert "leaving at once" in child.log.read()
+
+
+@pytest.mark.parametrize(
+    "stuck", ["__import__('threading').Event().wait()", "spin()"], ids=["it waits", "it computes"]
+)
+def test_a_signal_is_heard_while_the_loop_is_stuck(tmp_path: Path, stuck: str) -> None:
+    with serving(tmp_path, run=stuck, exit_after=2) as child:
+        eventually_blocking(lambda: "connects as" in child.text(), what="the loop to be stuck")
+        child.process.send_signal(signal.SIGTERM)
+        eventually_blocking(lambda: "stop_requested" in child.text(), what="the signal to be heard")
+        assert child.process.poll() is None, "it may still drain"
+        assert child.process.wait(timeout=30) == Exit.CUT_OFF
+        assert "leaving at once" in child.text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_stuck_process_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(tmp_path, run="spin()", exit_after=600) as child:
+        eventually_blocking(lambda: "connects as" in child.text(), what="the loop to be stuck")
+        child.process.send_signal(number)
+        eventually_blocking(lambda: "stop_requested" in child.text(), what="the signal to be heard")
+        child.process.send_signal(number)
+        assert child.process.wait(timeout=30) == Exit.CUT_OFF
 
 
 def test_servers_that_are_away_at_the_start_are_waited_for(tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-import uvloop
-
 from tidemill.app.archive_desk import rehearsal
 from tidemill.app.archive_tasks import TableStatus, summary
 from tidemill.app.deployment import Deployment
@@ -73,7 +71,7 @@ def run_once(deployment: Deployment, as_of: datetime | None, on_progress: OnProg
     process = Process("retention", wanted.settings, assemble, retention_probes(wanted))
     ending.stop = process.request_stop
     calm_collector()
-    uvloop.run(process.run())
+    process.run_to_its_end()
     if process.error is not None:
         raise process.error
     return RunDone(ending.finished, ending.moved, ending.tables)

@@ -3,6 +3,9 @@
 TidemillError at start that no retry mends -> exit 1     drained after SIGTERM -> exit 0
 servers away at start -> waits, unhealthy                not drained in time   -> exit 3
 
+A signal is heard whatever the event loop does: see `stop_signals`. From then on the process is gone within
+`EXIT_AFTER_S`.
+
 A drain waits only so long for a database that does not answer: then it is cut off, and what was in flight is left to
 the next owner of the lanes, whose claim fences whatever the database still does for this one.
 """
@@ -27,6 +30,7 @@ import uvloop
 from tidemill import __version__
 from tidemill.app.connections import DatabaseProbe, Opened
 from tidemill.app.health import Dependencies, Probe, serving
+from tidemill.app.stop_signals import run_beside_signals
 from tidemill.domain.errors import TransientError
 from tidemill.service import DRAIN_S, EXIT_AFTER_S, Backoff, Exit, Health, Job, Supervisor, exit_after
 from tidemill.settings import Settings
@@ -70,7 +74,7 @@ def run_process(name: str, settings: Settings, assemble: Assemble, probes: Seque
     BUILD.labels(__version__, name).set(1)
     process = Process(name, settings, assemble, probes)
     calm_collector()
-    code = uvloop.run(process.run())
+    code = process.run_to_its_end()
     if process.error is not None:
         raise process.error
     return code
@@ -99,7 +103,7 @@ class Process:
     """One process from start to exit code."""
 
     def __init__(self, name: str, settings: Settings, assemble: Assemble, probes: Sequence[Probe]) -> None:
-        """Nothing happens before `run`."""
+        """Nothing happens before `run_to_its_end`."""
         self._name = name
         self._settings = settings
         self._assemble = assemble
@@ -108,14 +112,19 @@ class Process:
         self._supervisor: Supervisor | None = None
         self._stopping = asyncio.Event()
         self._last_resort: threading.Timer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._began_s = time.monotonic()
         self._trouble = "starting"
         self.error: BaseException | None = None
 
-    async def run(self) -> Exit:
-        """Serve until a signal asks to stop or nothing can be mended; `error` then says what."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+    def run_to_its_end(self) -> Exit:
+        """Serve until a signal asks to stop or nothing can be mended; `error` then says what. For the main thread."""
+        return run_beside_signals(lambda: uvloop.run(self._run()), self._on_signal)
+
+    async def _run(self) -> Exit:
+        self._loop = asyncio.get_running_loop()
+        if self._last_resort is not None:  # a signal came first
+            self._drain()
         _log.info(Log.PROCESS_STARTED, version=__version__, pid=os.getpid())
         health = self._settings.health
         try:
@@ -129,11 +138,19 @@ class Process:
         return code
 
     def request_stop(self) -> None:
-        """Drain and end; the process is gone `EXIT_AFTER_S` later in any case. A second time: gone at once."""
+        """Drain and end; the process is gone `EXIT_AFTER_S` later in any case. A second time: gone at once.
+
+        From any thread.
+        """
         if self._last_resort is not None:
             exit_after(0, Exit.CUT_OFF)
             return
         self._last_resort = exit_after(EXIT_AFTER_S, Exit.CUT_OFF)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: there is nothing left to drain
+                self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
         self._stopping.set()
         if self._supervisor is not None:
             self._supervisor.request_stop()
@@ -155,8 +172,8 @@ class Process:
         return ok, self._redact(None, "", whole)  # errors may quote what they were given
 
     def _on_signal(self, number: signal.Signals) -> None:
+        self.request_stop()  # first: to write a line may take long
         _log.info(Log.STOP_REQUESTED, signal=number.name)
-        self.request_stop()
 
     async def _serve(self) -> Exit:
         shared = Opened()
