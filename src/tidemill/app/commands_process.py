@@ -34,7 +34,7 @@ from tidemill.domain.stream import Stream
 from tidemill.outbox.keeper import OutboxKeeper
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import LaneEnd, OutboxItem, OutcomeCodec
-from tidemill.outbox.records import RecordBuilder
+from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
 from tidemill.outbox.tails import Sent
 from tidemill.service import Health, Job
 from tidemill.storage.claims import CommandDatabase
@@ -52,8 +52,6 @@ from tidemill.transport.kafka.source import KafkaCommandSource
 
 _RELAY_CONNECTIONS: Final = 4
 _CLAIM_CONNECTIONS: Final = 2
-_ENVELOPE_BYTES: Final = 8_192
-"""What a record's key and headers, and Kafka's own framing, may take beside an event's value."""
 
 
 class StreamService:
@@ -180,7 +178,7 @@ async def stream_job(
             transactional=settings.outbox.transactional,
             batch_bytes=settings.topics.max_event_bytes,
         )
-        largest = settings.topics.max_event_bytes - _ENVELOPE_BYTES
+        largest = settings.topics.max_event_bytes - ENVELOPE_BYTES
         relays = LaneRelays(
             OutboxDatabase(common.relay_pool), publishers, outcomes, RelaySettings(max_letter_bytes=largest)
         )

@@ -7,7 +7,7 @@ CloudEvents 1.0 in binary mode, so that a subscriber needs nothing of ours to re
     ce_type          the Avro full name of the message
     ce_source        /tidemill/<aggregate>
     ce_time          the server's time of the batch, RFC 3339 with microseconds and Z
-    ce_subject       the record's key, where it is printable text
+    ce_subject       the record's key, where it is printable text of at most 256 bytes
     content-type     application/avro (framed, see the schemas)
     ce_correlationid, ce_causationid, traceparent    where there are any; the cause is the command's id as it was sent
     tm_timeline      raised by a reconciliation of the lane's history
@@ -34,6 +34,13 @@ from tidemill.outbox.tails import Sent
 
 OUTCOME_TYPE: Final = "tidemill.outcome.CommandOutcome"
 
+ENVELOPE_BYTES: Final = 12 << 10
+"""What the key and the headers of an event, and Kafka's own framing, may take beside its value.
+
+A key of 4 KiB, texts of 200 characters for what identifies and correlates the command, and the spans of some
+reconciliations.
+"""
+
 
 def _beginnings(name: str) -> tuple[bytes, ...]:
     """Return a header up to its value, by the length of the value."""
@@ -49,6 +56,8 @@ _POSITION: Final = _beginnings("tm_position")
 _CHAIN: Final = _beginnings("tm_chain")
 _SEQUENCE: Final = _beginnings("tm_sequence")
 _KEYS_KEPT: Final = 4096
+# A longer key is not kept either: 4,096 of them would be megabytes for each lane.
+_LONGEST_SUBJECT_BYTES: Final = 256
 
 _record = OutboundRecord.of
 
@@ -169,6 +178,8 @@ class RecordBuilder:
 
     def _key(self, key: bytes | None) -> _Key:
         """Return a key, encoded: it may be any bytes, an attribute of CloudEvents may not."""
+        if key is not None and len(key) > _LONGEST_SUBJECT_BYTES:
+            return _Key(encode_field(key), b"")
         if len(self._keys) >= _KEYS_KEPT:
             self._keys.clear()
         text = (key or b"").decode("utf-8", errors="replace")

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from tests.support.outbox import Scribe, lane_of
+from tidemill.commands.screening import MAX_KEY_BYTES
 from tidemill.outbox.letters import fitted
 from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
-from tidemill.outbox.records import RecordBuilder
+from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
 from tidemill.outbox.tails import Sent
+from tidemill.transport.kafka.packing import pack
 
 LANE = lane_of(7, partition=3)
 COMMAND = "0192f0c1-2b3c-7def-8123-456789abcdef"
@@ -94,6 +96,34 @@ def test_only_printable_keys_are_subjects(key: bytes | None, subject: bytes | No
     assert event.key == key
 
 
+def test_a_key_of_more_than_256_bytes_is_no_subject() -> None:
+    ((longest,), _) = records(item(key=b"k" * 256))
+    ((longer,), _) = records(item(key=b"k" * 257))
+    assert dict(longest.headers)["ce_subject"] == b"k" * 256
+    assert "ce_subject" not in dict(longer.headers)
+    assert longer.key == b"k" * 257
+
+
+def test_the_envelope_has_room_for_the_largest_key_and_headers() -> None:
+    label = "\U0001d11e" * 200  # four bytes each
+    row = item(
+        key=b"k" * MAX_KEY_BYTES,
+        correlation=label,
+        client_id=label,
+        trace="t" * 128,
+        event_type="tidemill." + "n" * 200,
+        sequence=2**62,
+        position=2**62,
+        chain=-(2**62),
+        payload=bytes(1 << 20),
+    )
+    (events, _) = RecordBuilder(LANE, 2**31 - 1, [(2**62, 2**62)] * 50).events_and_outcomes(
+        [row], [(row, b"")], NOTHING
+    )
+    (batch,) = pack(events, 1 << 20, at_ms=2**40, transactional=True)
+    assert batch.size() - (1 << 20) <= ENVELOPE_BYTES
+
+
 def test_further_events_of_a_command_count_on() -> None:
     rows = Scribe(LANE).applied(events=3).batch().items()
     events, outcomes = records(*rows)
@@ -127,6 +157,15 @@ def test_many_keys_do_not_pile_up() -> None:
     events, _ = builder.events_and_outcomes(rows, [], Sent(0, 5001, 0))
     assert [dict(event.headers)["ce_subject"] for event in events] == [row.key for row in rows]
     assert len(builder._keys) <= 4096
+
+
+def test_long_keys_are_not_kept() -> None:
+    builder = RecordBuilder(LANE, 1)
+    rows = [
+        item(key=b"%d" % number + b"k" * 4_000, position=number, sequence=number) for number in range(1, 501)
+    ]
+    builder.events_and_outcomes(rows, [], Sent(0, 501, 0))
+    assert sum(len(key or b"") for key in builder._keys) < 1_000
 
 
 def test_a_dead_letter_is_untouched_but_for_what_is_wrong_with_it() -> None:
