@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -18,6 +19,7 @@ from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfi
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import ContractError, Fenced
+from tidemill.domain.lane import Claim
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import GenerationStore
@@ -88,6 +90,47 @@ async def test_progress_is_dense_and_survives_a_claim(ticks: Harness) -> None:
 async def test_a_lane_that_was_never_created_is_said(subject: Subject) -> None:
     with pytest.raises(ContractError, match="topics create"):
         await subject.store.claim(TICKS.aggregate, [0, 7], "tidemill-tests")
+
+
+async def claimed_by_many(store: CommandStore, claims: int) -> list[bool]:
+    """Claim a lane again and again, each time by another owner that ends over it; return which were cautious."""
+    cautious = []
+    for _ in range(claims):
+        (claim,) = await store.claim(TICKS.aggregate, [0], str(uuid4()))
+        cautious.append(claim.cautious)
+        await leave_a_row(store, claim)
+    return cautious
+
+
+async def leave_a_row(store: CommandStore, claim: Claim, record: FakeRecord | None = None) -> None:
+    """Write to the ledger: what a batch leaves that ends with `record`, or one who consumes nothing."""
+    async with store.unit_of_work() as work:
+        locked = await work.lock([claim])
+        before = locked.progress[claim.lane.lane]
+        books = Books()
+        LaneBook(books, claim, before, locked.gen, locked.at, 0.0).close(record, reason="ordered: a test")
+        await work.close_books(books.ledger)
+
+
+async def test_claims_are_without_progress_if_nothing_was_consumed_whoever_wrote_meanwhile(
+    subject: Subject,
+) -> None:
+    """A record that ends its process is never tried alone if a row beside it counts as progress."""
+    assert await claimed_by_many(subject.store, 5) == [False, False, False, True, True]
+    (claim,) = await subject.store.claim(TICKS.aggregate, [0], "one that gets on")
+    await leave_a_row(subject.store, claim, FakeRecord(0, 0, b"k", b"v"))
+    assert await claimed_by_many(subject.store, 4) == [False, False, False, True]
+
+
+async def test_an_idle_lane_ends_nobody(subject: Subject) -> None:
+    for _ in range(5):
+        (claim,) = await subject.store.claim(TICKS.aggregate, [0], str(uuid4()))
+        assert not claim.cautious
+        await subject.store.compared([claim], idle={claim.lane.lane})
+    (old,) = await subject.store.claim(TICKS.aggregate, [0], str(uuid4()))
+    await subject.store.claim(TICKS.aggregate, [0], str(uuid4()))
+    await subject.store.compared([old], idle={old.lane.lane})  # of a claim that is lost, it changes nothing
+    assert await claimed_by_many(subject.store, 2) == [False, True]
 
 
 async def test_an_old_epoch_is_fenced(subject: Subject, ticks: Harness) -> None:

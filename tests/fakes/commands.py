@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -35,7 +35,8 @@ class Held:
     progress: Progress
     epoch: int = 0
     owner: str | None = None
-    claimed_batch: int | None = None
+    claimed_offset: int | None = None
+    compared_epoch: int | None = None
     barren: int = 0
     trial: tuple[int, int] = (-1, 0)
 
@@ -97,16 +98,26 @@ class MemoryCommandStore:
             raise ContractError("lanes that were never created: run `tidemill topics create`")
         for each in held:
             if each.owner != owner:
-                each.barren = each.barren + 1 if each.claimed_batch == each.progress.batch else 0
-            each.epoch, each.owner, each.claimed_batch = each.epoch + 1, owner, each.progress.batch
+                stuck = each.claimed_offset == each.progress.next_offset
+                each.barren = min(each.barren + 1, 3) if stuck else 0
+            each.epoch, each.owner, each.claimed_offset = each.epoch + 1, owner, each.progress.next_offset
         return [Claim(each.lane, each.epoch, each.progress, cautious=each.barren >= 3) for each in held]
+
+    async def compared(self, claims: Sequence[Claim], *, idle: Collection[int] = ()) -> None:
+        self.check()
+        for claim in claims:
+            held = self.lanes[claim.lane.lane]
+            if held.epoch == claim.epoch:
+                held.compared_epoch = held.epoch
+                if claim.lane.lane in idle:
+                    held.claimed_offset, held.barren = None, 0
 
     async def release(self, claims: Sequence[Claim]) -> None:
         self.check()
         for claim in claims:
             held = self.lanes[claim.lane.lane]
             if held.epoch == claim.epoch:
-                held.owner, held.claimed_batch, held.barren, held.trial = None, None, 0, (-1, 0)
+                held.owner, held.claimed_offset, held.barren, held.trial = None, None, 0, (-1, 0)
 
     async def halted(self, lanes: Sequence[int]) -> dict[int, tuple[str, str]]:
         self.check()

@@ -164,7 +164,7 @@ async def _look_again(deployment: Deployment, pool: Pool, state: LaneState) -> N
             kafka_connection(deployment.settings), topic=state.command_topic, group=state.command_topic
         )
         try:
-            findings = await claiming.compare(source, [claim_of(state)])
+            findings = (await claiming.compare(source, [claim_of(state)])).findings
         finally:
             await source.close()
         for code, detail in findings.values():

@@ -134,10 +134,11 @@ class BatchWriter:
             ]
             if not fresh:
                 return
-            fates = await self._fates(work, fresh, locked)
+            looked = self._look_ahead > 0  # once: other batches change it while this one waits
+            fates = await self._fates(work, fresh, locked, open_too=looked)
             seconds = self._clock.monotonic_s() - started_s
             books, outcomes = _enter(claims, locked, fresh, fates, seconds)
-            if books.parked and not self._look_ahead and _any_named(fresh, fates):
+            if books.parked and not looked and _any_named(fresh, fates):
                 raise RepeatedIds("what would be parked has an id, which may have been answered before")
             await work.log(books.log)
             await work.park(books.parked)
@@ -162,10 +163,12 @@ class BatchWriter:
         if behind:
             raise Fenced(behind)
 
-    async def _fates(self, work: UnitOfWork, fresh: Sequence[Arrival], locked: Locked) -> list[Fate]:
+    async def _fates(
+        self, work: UnitOfWork, fresh: Sequence[Arrival], locked: Locked, *, open_too: bool
+    ) -> list[Fate]:
         """Return what becomes of each record, in order, with its effects written."""
         ids = [each.command_id for each in fresh if each.command_id is not None]
-        known = await work.find(ids, open_too=self._look_ahead > 0)
+        known = await work.find(ids, open_too=open_too)
         plan = _Plan(fresh, known, locked.at, self._horizon)
         for kind, style in self._styles.items():
             new = [index for index in plan.new if type(fresh[index].spec) is kind]

@@ -8,7 +8,7 @@ operator decides.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from tidemill.commands.books import checksum
 from tidemill.commands.ports import CommandSource
@@ -19,16 +19,32 @@ Finding = tuple[str, str]
 """A code of `rejections.HALTED` and the evidence."""
 
 
-async def compare(source: CommandSource, claims: Sequence[Claim]) -> dict[int, Finding]:
-    """Return lane id -> why it must halt, for the claimed lanes whose topic is not what the ledger says.
+@dataclass
+class Compared:
+    """What comparing lanes with their topics has shown.
 
-    Raises `Unavailable` if Kafka cannot be asked.
+    `findings`: lane id -> why it must halt, where the topic is not what the ledger says. `idle`: lane ids without a
+    record to consume. `unanswered`: those that Kafka could not be asked about.
     """
+
+    findings: dict[int, Finding] = field(default_factory=dict)
+    idle: set[int] = field(default_factory=set)
+    unanswered: list[Claim] = field(default_factory=list)
+
+    def add(self, other: Compared) -> None:
+        """Take in what was shown of other lanes."""
+        self.findings |= other.findings
+        self.idle |= other.idle
+        self.unanswered += other.unanswered
+
+
+async def compare(source: CommandSource, claims: Sequence[Claim]) -> Compared:
+    """Compare claimed lanes with their topic. Raises `Unavailable` if Kafka cannot be asked."""
     if not claims:
-        return {}
+        return Compared()
     changed = _changed_count(await source.partitions(), claims)
     if changed:
-        return changed
+        return Compared(changed)
     bounds = await source.bounds(frozenset(claim.lane.partition for claim in claims))
     anchored = {
         claim.lane.partition: claim.progress.anchor.offset
@@ -38,19 +54,20 @@ async def compare(source: CommandSource, claims: Sequence[Claim]) -> dict[int, F
     }
     records = await source.records_at(anchored) if anchored else {}
     findings = {claim.lane.lane: _finding(claim, bounds[claim.lane.partition], records) for claim in claims}
-    return {lane: finding for lane, finding in findings.items() if finding is not None}
+    idle = {
+        claim.lane.lane for claim in claims if claim.progress.next_offset >= bounds[claim.lane.partition][1]
+    }
+    return Compared({lane: finding for lane, finding in findings.items() if finding is not None}, idle)
 
 
-async def compare_most(
-    source: CommandSource, claims: Sequence[Claim]
-) -> tuple[dict[int, Finding], list[Claim]]:
-    """Return what `compare` does for those lanes that Kafka can be asked about, and the others' claims.
+async def compare_most(source: CommandSource, claims: Sequence[Claim]) -> Compared:
+    """Compare those of the lanes that Kafka can be asked about.
 
     One partition without a leader makes every question about it fail: so what was asked in vain is asked again in
     halves, as long as one of them is answered. Raises `Unavailable` if neither half is.
     """
     try:
-        return await compare(source, claims), []
+        return await compare(source, claims)
     except Unavailable:
         if len(claims) == 1:
             raise
@@ -59,17 +76,13 @@ async def compare_most(
     answers = [await _ask(source, half) for half in halves]
     if all(isinstance(answer, Unavailable) for answer in answers):
         raise next(answer for answer in answers if isinstance(answer, Unavailable))
-    findings: dict[int, Finding] = {}
-    unanswered: list[Claim] = []
+    shown = Compared()
     for half, answer in zip(halves, answers, strict=True):
-        if isinstance(answer, Unavailable):
-            unanswered += half
-        else:
-            findings |= answer
-    return findings, unanswered
+        shown.add(Compared(unanswered=list(half)) if isinstance(answer, Unavailable) else answer)
+    return shown
 
 
-async def _ask(source: CommandSource, claims: Sequence[Claim]) -> dict[int, Finding] | Unavailable:
+async def _ask(source: CommandSource, claims: Sequence[Claim]) -> Compared | Unavailable:
     try:
         return await compare(source, claims)
     except Unavailable as error:

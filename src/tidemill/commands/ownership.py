@@ -65,6 +65,7 @@ class Ownership:
         self._comparing: dict[int, Claim] = {}
         self._held: dict[int, Claim] = {}
         self._halted: dict[int, Claim] = {}
+        self._idle: set[int] = set()
         self._claims_wanted = asyncio.Event()
 
     def counts(self) -> dict[str, int]:
@@ -111,13 +112,17 @@ class Ownership:
         for lane in lanes:
             self._halted.pop(lane, None)
         await self._follower.drop(lanes)
-        released = False
-        with contextlib.suppress(TransientError, TimeoutError):  # then the next claim finds them not released
-            async with asyncio.timeout(_REVOKE_PATIENCE_S):
-                await self._store.release([claim for claim in claims if claim.lane.lane not in busy])
-                released = True
+        released = await self._release([claim for claim in claims if claim.lane.lane not in busy])
         _log.info(Log.LANES_LOST, aggregate=self._aggregate, lanes=spans(lanes), released=released)
         self._gauge()
+
+    async def _release(self, claims: Sequence[Claim]) -> bool:
+        """Give claims back; return whether that worked: if not, the next claim finds them not released."""
+        with contextlib.suppress(TransientError, TimeoutError):
+            async with asyncio.timeout(_REVOKE_PATIENCE_S):
+                await self._store.release(claims)
+                return True
+        return False
 
     # --- claim ---
 
@@ -146,6 +151,8 @@ class Ownership:
         self._held |= held
         self._comparing |= held
         self._to_claim -= held.keys()
+        if lost := [claim for claim in claims if claim.lane.partition not in held]:
+            await self._release(lost)  # revoked meanwhile
         group.create_task(self._settle(group, list(held.values())))
 
     async def _settle(self, group: asyncio.TaskGroup, claims: Sequence[Claim]) -> None:
@@ -156,29 +163,31 @@ class Ownership:
         compared = await self._patience.until_done(lambda: self._compare(claims))
         if compared is None:
             return  # stopping
-        halted, taken, unanswered = compared
-        if unanswered:
-            group.create_task(self._settle(group, unanswered))
+        halted, taken, shown = compared
+        self._idle |= shown.idle
+        if shown.unanswered:
+            group.create_task(self._settle(group, shown.unanswered))
         await self._begin(halted)
         await self._begin_as_compared(taken)
 
-    async def _compare(self, claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim], list[Claim]]:
+    async def _compare(self, claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim], claiming.Compared]:
         """Halt the lanes that are not what is outside; the others' relays begin to look at theirs.
 
-        Returns those that are halted, those whose relays look, and those that Kafka did not answer for.
+        Returns those that are halted, those whose relays look, and what their topic has shown.
         """
         claims = [claim for claim in claims if self._is_ours(claim)]
         halted = await self._store.halted([claim.lane.lane for claim in claims])
         asked = [claim for claim in claims if claim.lane.lane not in halted]
-        findings, unanswered = await claiming.compare_most(self._source, asked)
+        shown = await claiming.compare_most(self._source, asked)
+        findings = shown.findings
         for claim in asked:
             if (finding := findings.get(claim.lane.lane)) is not None:
                 await self._store.halt(claim, *finding)
         standing = halted.keys() | findings.keys()
-        left = {claim.lane.lane for claim in unanswered}
+        left = {claim.lane.lane for claim in shown.unanswered}
         sound = [each for each in asked if each.lane.lane not in standing | left and self._is_ours(each)]
         await self._follower.take(sound)
-        return [claim for claim in claims if claim.lane.lane in standing], sound, unanswered
+        return [claim for claim in claims if claim.lane.lane in standing], sound, shown
 
     async def _begin_as_compared(self, claims: Sequence[Claim]) -> None:
         """Start the lanes whose relays have compared, together where that takes no time, else one after the other."""
@@ -195,9 +204,7 @@ class Ownership:
         """Start the lanes that are still ours; of one that was revoked meanwhile, its relay must go, too."""
         if not claims:
             return
-        halted = await self._patience.until_done(
-            lambda: self._store.halted([claim.lane.lane for claim in claims])
-        )
+        halted = await self._patience.until_done(lambda: self._note_compared(claims))
         if halted is None:
             return  # stopping
         ours = [claim for claim in claims if self._is_ours(claim)]
@@ -221,6 +228,15 @@ class Ownership:
         lost = [claim.lane.lane for claim in claims if claim.lane.partition not in self._assigned]
         await self._follower.drop(lost)
 
+    async def _note_compared(self, claims: Sequence[Claim]) -> dict[int, claiming.Finding]:
+        """Note which lanes may be written to from now on; return those that are halted."""
+        halted = await self._store.halted([claim.lane.lane for claim in claims])
+        sound = [claim for claim in claims if claim.lane.lane not in halted and self._is_ours(claim)]
+        if sound:
+            await self._store.compared(sound, idle=self._idle)
+            self._idle.difference_update(claim.lane.lane for claim in sound)
+        return halted
+
     def _is_ours(self, claim: Claim) -> bool:
         return self._held.get(claim.lane.partition) is claim
 
@@ -238,7 +254,10 @@ class Ownership:
     # --- lanes that must not go on ---
 
     async def watch_halts(self) -> None:
-        """Stop at halts that others recorded (the relay, an operator), go on when an operator has cleared one."""
+        """Stop at halts that others recorded (the relay, an operator), go on when an operator has cleared one.
+
+        A lane that goes on is claimed once: while that claim is made and compared, another one would only fence it.
+        """
         lanes = {queue.lane: queue.claim for queue in self._queues.all()} | self._halted
         if not lanes:
             return
@@ -247,9 +266,11 @@ class Ownership:
             claim = lanes[lane]
             if lane not in self._halted and self._is_ours(claim):  # not revoked meanwhile
                 self.stand_still(claim, *finding)
+        busy = self._to_claim | self._comparing.keys()
         for lane in set(self._halted) & set(lanes) - set(halted):
-            _log.info(Log.LANE_RESUMED, lane=lane)
-            self._claim_again([self._halted[lane].lane.partition])
+            if (partition := self._halted[lane].lane.partition) not in busy:
+                _log.info(Log.LANE_RESUMED, lane=lane)
+                self._claim_again([partition])
 
     async def halt_stuck(self, stuck: PartitionError) -> None:
         """Halt a lane at an offset that cannot be fetched: nobody may guess what stands there.
@@ -275,8 +296,8 @@ class Ownership:
             return None
         if not isinstance(stuck, OffsetOutOfRange):
             return "UNFETCHABLE", str(stuck)
-        findings = await claiming.compare(self._source, [claiming.as_if_at(claim, stuck.offset)])
-        return findings.get(claim.lane.lane, ("OFFSET_AHEAD", str(stuck)))
+        shown = await claiming.compare(self._source, [claiming.as_if_at(claim, stuck.offset)])
+        return shown.findings.get(claim.lane.lane, ("OFFSET_AHEAD", str(stuck)))
 
     def fenced(self, queues: Sequence[LaneQueue]) -> None:
         """Let lanes be that somebody else claimed. If the group still gives them to us a while later, nobody has."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -226,6 +226,14 @@ class CommandStore(Protocol):
         """Raise the epochs of the lanes and return the claims; ends a backend that blocks for more than 2 s.
 
         Halted lanes are claimed too; ask `halted`. Raises `Unavailable`, `ContractError` (lanes were never created).
+        """
+        ...
+
+    async def compared(self, claims: Sequence[Claim], *, idle: Collection[int] = ()) -> None:
+        """Note that lanes were compared with what is outside under these claims; one that was lost changes nothing.
+
+        `idle`: ids of lanes without a record to consume: if such a claim ends without progress, no record ended it, and
+        it is not counted.
         """
         ...
 

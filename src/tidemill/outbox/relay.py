@@ -175,6 +175,7 @@ class LaneRelay:
         _log.error(Log.LANE_HALTED, lane=halt.lane, code=halt.code, reason=str(halt))
         self._cleared.clear()
         self.state = RelayState.HALTED
+        self.failures = 0  # nobody tries any more: what it waits for is an operator
         self._compared.set()
         await self._cleared.wait()
         _log.info(Log.LANE_RESUMED, lane=halt.lane)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
@@ -52,7 +52,8 @@ class CommandDatabase:
             locked = await read_progress(borrowed, lanes)
             barren = [_barren(row, locked.progress[row["lane"]], owner) for row in rows]
             batches = [locked.progress[lane].batch for lane in lanes]
-            claimed = await borrowed.fetch(_SQL["claim_lanes"], owner, lanes, batches, barren)
+            offsets = [locked.progress[lane].next_offset for lane in lanes]
+            claimed = await borrowed.fetch(_SQL["claim_lanes"], owner, lanes, batches, offsets, barren)
             epochs = {row["lane"]: row["epoch"] for row in claimed}
             return [
                 _claim(row, epochs[row["lane"]], locked.progress[row["lane"]], count)
@@ -69,23 +70,28 @@ class CommandDatabase:
             if done:
                 return locking.result()
             try:
-                await self._unblock(borrowed.get_server_pid(), aggregate, partitions)
+                await self._unblock(borrowed.get_server_pid(), aggregate)
             except BaseException:
                 locking.cancel()
                 await asyncio.wait({locking})  # a connection takes one statement at a time, the rollback too
                 raise
 
-    async def _unblock(self, waiting: int, aggregate: str, partitions: list[int]) -> None:
+    async def _unblock(self, waiting: int, aggregate: str) -> None:
         async with connection(self._pool) as other:
-            blockers = await other.fetch(_SQL["blockers"], waiting, aggregate, partitions)
+            blockers = await other.fetch(_SQL["blockers"], waiting)
             strangers = [row for row in blockers if not row["is_owner"]]
             if strangers:
                 raise TransientError(
                     f"lanes of {aggregate} are locked by {strangers[0]['application_name'] or 'somebody'} "
-                    f"(backend {strangers[0]['pid']}), who is not their owner: end that transaction"
+                    f"(backend {strangers[0]['pid']}), who owns no lane: end that transaction"
                 )
             for row in blockers:
                 await other.execute(_SQL["end_backend"], row["pid"])
+
+    async def compared(self, claims: Sequence[Claim], *, idle: Collection[int] = ()) -> None:
+        lanes, epochs = [claim.lane.lane for claim in claims], [claim.epoch for claim in claims]
+        async with connection(self._pool) as borrowed:
+            await borrowed.execute(_SQL["lanes_compared"], lanes, epochs, [lane in idle for lane in lanes])
 
     async def release(self, claims: Sequence[Claim]) -> None:
         lanes, epochs = [claim.lane.lane for claim in claims], [claim.epoch for claim in claims]
@@ -112,13 +118,18 @@ class CommandDatabase:
 
 
 def _barren(row: asyncpg.Record, progress: Progress, owner: str) -> int:
-    """Return how many claims in a row ended without a batch; a clean release leaves no `claimed_batch`.
+    """Return how many claims in a row ended without consuming a record: no more than make a lane cautious.
 
-    An owner that claims its own lane again has not ended: that is not counted.
+    A clean release leaves no `claimed_batch`, and an owner that claims its own lane again has not ended: that is not
+    counted. What was consumed is told by offsets, since others write rows to the ledger, too. The offset may be of an
+    earlier claim than the last, if a process of 0.1.0 made that one: so either may show that there was no progress.
     """
     if row["owner"] == owner:
         return int(row["barren"])
-    return int(row["barren"]) + 1 if row["claimed_batch"] == progress.batch else 0
+    stuck = row["claimed_offset"] == progress.next_offset or row["claimed_batch"] == progress.batch
+    if row["claimed_batch"] is None or not stuck:
+        return 0
+    return min(int(row["barren"]) + 1, _CAUTIOUS_AFTER_CLAIMS)
 
 
 def _claim(row: asyncpg.Record, epoch: int, progress: Progress, barren: int) -> Claim:

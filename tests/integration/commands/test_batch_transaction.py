@@ -6,13 +6,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from tests.support.commands import Harness, base, codes, create_lanes, outcomes, uuid7
-from tests.support.waiting import eventually
 from tidemill.clock import SystemClock
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import (
@@ -23,7 +20,6 @@ from tidemill.contexts.connector_profiles.messages import (
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.context import AppendSpec
-from tidemill.domain.errors import TransientError
 from tidemill.domain.parked import headers_of
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
@@ -329,36 +325,6 @@ async def test_a_fenced_lane_drops_out_and_the_rest_go_on(pool: Pool, ticks: Har
     assert outcomes(done) == {"applied": sum(record.partition != taken for record in records)}
 
 
-async def test_a_claim_ends_the_backend_of_an_owner_that_holds_its_lane(database: str, pool: Pool) -> None:
-    """A worker that is frozen in the middle of COPY holds its locks through every time-out of PostgreSQL."""
-    frozen = await asyncpg.connect(database, server_settings={"application_name": "frozen-owner"})
-    await CommandDatabase(pool).claim(TICKS.aggregate, [0], "frozen-owner")
-    await frozen.execute("begin")
-    await frozen.execute(
-        "select 1 from tm.lane where aggregate = $1 and partition = 0 for update".replace(
-            "$1", "'market-data'"
-        )
-    )
-    (claim,) = await CommandDatabase(pool, patience_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
-    assert claim.epoch == 2
-    await eventually(frozen.is_closed, 10, "the frozen owner's connection ends")
-    with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError)):
-        await frozen.execute("commit")
-    await frozen.close()
-
-
-async def test_a_stranger_that_holds_a_lane_is_named_and_not_ended(database: str, pool: Pool) -> None:
-    stranger = await asyncpg.connect(database, server_settings={"application_name": "a person"})
-    await stranger.execute("begin")
-    await stranger.execute(
-        "select 1 from tm.lane where aggregate = 'market-data' and partition = 0 for update"
-    )
-    with pytest.raises(TransientError, match="locked by a person"):
-        await CommandDatabase(pool, patience_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
-    await stranger.execute("commit")
-    await stranger.close()
-
-
 async def test_many_names_that_are_taken_do_not_take_a_pass_each(pool: Pool, profiles: Harness) -> None:
     taken = [f"name {number}" for number in range(60)]
     await profiles.send(*(register(f"holder {number}", name) for number, name in enumerate(taken)))
@@ -366,20 +332,3 @@ async def test_many_names_that_are_taken_do_not_take_a_pass_each(pool: Pool, pro
     fields = [base(profile_id="p", name=name, expected_version=1) for name in taken]
     done = await profiles.send(*(UpdateConnectorProfile(**each) for each in fields))
     assert codes(done) == ["NAME_TAKEN"] * 60
-
-
-async def test_claims_without_progress_are_counted_and_a_clean_release_is_not(pool: Pool) -> None:
-    store = CommandDatabase(pool)
-    for _ in range(3):
-        (claim,) = await store.claim(TICKS.aggregate, [1], str(uuid4()))
-        assert not claim.cautious
-    (claim,) = await store.claim(TICKS.aggregate, [1], "x")
-    assert claim.cautious
-    await store.release([claim])
-    (claim,) = await store.claim(TICKS.aggregate, [1], "y")
-    assert not claim.cautious
-    assert [await store.trial(claim, 7), await store.trial(claim, 7), await store.trial(claim, 8)] == [
-        1,
-        2,
-        1,
-    ]

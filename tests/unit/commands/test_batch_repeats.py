@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.fakes.commands import MemoryCommandStore
+from tests.fakes.commands import MemoryCommandStore, MemoryWork
 from tests.support.commands import FakeRecord, Harness, base, codes
 from tests.support.profile_streams import KEYLESS, STREAM
+from tidemill.commands.rows import LoggedCommand
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
 from tidemill.domain.messages import CommandBase, Outcome
 
@@ -91,6 +93,27 @@ async def test_one_that_is_parked_each_time_is_parked_each_time_without_many_mor
 async def test_an_applied_command_that_is_sent_again_is_a_duplicate_though_its_rule_now_raises() -> None:
     once = register(ON_A_PROFILE)
     assert await however_cut(in_order(once, once)) == [(Outcome.APPLIED, None), (Outcome.DUPLICATE, None)]
+
+
+async def test_a_duplicate_is_one_though_another_batch_meets_a_repeat_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both share what is known of repeats: the batch that did not look its ids up may not believe that it did."""
+    harness, others = Harness(STREAM, MemoryCommandStore(STREAM)), register(profile_id="p6", name="b")
+    await harness.claim()
+    once = register(ON_A_PROFILE)
+    assert codes(await harness.send(once, others)) == [None, None]
+    find, asked = MemoryWork.find, iter([True])
+
+    async def disturbed(work: MemoryWork, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
+        found = await find(work, ids, open_too=open_too)
+        if next(asked, False):
+            await harness.send(others)
+        return found
+
+    monkeypatch.setattr(MemoryWork, "find", disturbed)
+    done = await harness.send(once)
+    assert [(row.outcome, row.code) for _, row in done.outcomes] == [(Outcome.DUPLICATE.letter, None)]
 
 
 @pytest.mark.parametrize("first", ["good", "keyless"])

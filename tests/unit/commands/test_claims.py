@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from tests.fakes.kafka import MemoryLog
-from tests.support.intakes import TOPIC, World
+from tests.support.intakes import STREAM, TOPIC, World
 from tests.support.waiting import eventually
 from tidemill.commands import ownership
+from tidemill.domain.lane import Claim
 from tidemill.domain.partitioner import partition_of
 
 
@@ -61,6 +65,77 @@ async def test_a_lane_that_waits_for_its_comparison_can_be_given_back(world: Wor
     world.send(keys_of(1, 1)[0])
     async with world.running("two"):
         await world.until_logged(1)
+
+
+async def test_a_lane_that_is_resumed_is_claimed_once_however_slowly_it_is_compared(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill.commands.intake._HALT_WATCH_S", 0.005)
+    looks, real = 0, world.store.halted
+
+    async def counted(lanes: Sequence[int]) -> dict[int, tuple[str, str]]:
+        nonlocal looks
+        looks += 1
+        return await real(lanes)
+
+    async with world.running() as intake:
+        await eventually(lambda: intake.health().detail["lanes"] == 3, what="three lanes")
+        world.store.halts[1] = ("TOPIC_CHANGED", "by the test")
+        await eventually(lambda: intake.health().detail["halted"] == 1, what="a halted lane")
+        world.follower.silent.add(1)
+        world.store.halts.clear()
+        await eventually(lambda: world.store.lanes[1].epoch == 2, what="the claim of the resumed lane")
+        monkeypatch.setattr(world.store, "halted", counted)
+        await eventually(lambda: looks > 10, what="many looks of the watch")
+        assert world.store.lanes[1].epoch == 2
+        world.follower.speak(1)
+        await eventually(
+            lambda: intake.health().detail == {"lanes": 3, "halted": 0, "claiming": 0}, what="all lanes"
+        )
+        assert world.store.lanes[1].epoch == 2
+
+
+async def test_a_claim_that_a_revocation_overtakes_is_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would count as one that ended without progress: three of them, and the lane goes record by record."""
+    asked, answered, real = asyncio.Event(), asyncio.Event(), world.store.claim
+
+    async def slow(aggregate: str, partitions: Sequence[int], owner: str) -> list[Claim]:
+        asked.set()
+        await answered.wait()
+        return await real(aggregate, partitions, owner)
+
+    monkeypatch.setattr(world.store, "claim", slow)
+    async with world.running() as intake:
+        await asked.wait()
+        await intake._ownership.revoked(frozenset({1}))
+        answered.set()
+        await eventually(lambda: intake.health().detail["lanes"] == 2, what="the other lanes")
+        held = {each.lane.partition: each for each in world.store.lanes.values()}
+        assert (held[1].epoch, held[1].owner) == (1, None)
+        assert held[0].owner == "one"
+
+
+async def claim_and_be_killed(world: World, owner: str) -> None:
+    intake = world.intake(owner)
+    await intake.start()
+    running = asyncio.create_task(intake.run())
+    await eventually(lambda: intake.health().detail["lanes"] == 3, what="three lanes")
+    running.cancel()
+    await asyncio.wait({running})
+    world.broker.groups["g"].clear()
+
+
+async def test_a_lane_without_a_record_to_consume_makes_nobody_cautious(world: World) -> None:
+    """Its owners were killed one after the other, and none of them over a record."""
+    world.send(keys_of(0, 1)[0])
+    async with world.running():
+        await world.until_logged(1)
+    for number in range(4):
+        await claim_and_be_killed(world, f"killed {number}")
+    claims = await world.store.claim(STREAM.aggregate, [0, 1, 2], "the next")
+    assert [claim.cautious for claim in claims] == [False] * 3
 
 
 @pytest.mark.parametrize("count", [2, 4], ids=["fewer", "more"])

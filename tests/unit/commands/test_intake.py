@@ -147,7 +147,7 @@ async def test_a_record_that_ends_the_process_is_tried_alone_and_then_parked(wor
     world.send("p1")
     world.send("p1", command_id="next")
     held = world.store.lanes[partition_of(b"p1", 3) + 1]
-    held.claimed_batch, held.barren, held.trial = 0, 4, (0, 2)
+    held.claimed_offset, held.barren, held.trial = 0, 4, (0, 2)
     async with world.running():
         await world.until_logged(2)
     assert world.logged() == [(b"p", "CRASHED"), (b"a", None)]
@@ -158,7 +158,7 @@ async def test_a_suspect_is_not_blamed_for_a_database_that_is_away(world: World)
     """Trials count deaths: a batch that is tried again has ended nobody."""
     world.send("p1")
     held = world.store.lanes[partition_of(b"p1", 3) + 1]
-    held.claimed_batch, held.barren = 0, 4
+    held.claimed_offset, held.barren = 0, 4
     real, refusals = world.store.unit_of_work, 5
 
     def refusing() -> Any:
@@ -177,7 +177,7 @@ async def test_a_suspect_is_not_blamed_for_a_database_that_is_away(world: World)
 
 async def test_a_lane_without_a_culprit_is_trusted_again(world: World) -> None:
     held = world.store.lanes[partition_of(b"p1", 3) + 1]
-    held.claimed_batch, held.barren = 0, 5
+    held.claimed_offset, held.barren = 0, 5
     for number in range(5):
         world.send("p1", command_id=str(number))
     async with world.running():

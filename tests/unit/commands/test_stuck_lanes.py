@@ -170,7 +170,7 @@ async def test_a_suspect_whose_lane_was_claimed_meanwhile_is_not_tried(
     """The count of attempts is the next owner's: one of ours that never was would park the record too early."""
     monkeypatch.setattr(ownership, "_RECLAIM_AFTER_S", 0.05)
     held = world.store.lanes[1]
-    held.claimed_batch, held.barren = 0, 4
+    held.claimed_offset, held.barren = 0, 4
     real, others = world.store.trial, ["another process"]
 
     async def trial(claim: Claim, offset: int) -> int:

@@ -13,6 +13,7 @@ from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.outbox.ports import ForeignTail
 from tidemill.outbox.relay import RelayState
+from tidemill.service import Health
 
 EVENTS, OUTCOMES, LETTERS = LANE.topics.events, LANE.topics.outcomes, LANE.topics.dead_letters
 
@@ -56,6 +57,14 @@ async def test_a_foreign_record_halts_the_lane(world: World) -> None:
     world.topics.start_faults.append(ForeignTail(EVENTS, 0, 17))
     await world.take(LANE)
     assert "offset 17" in await world.halted("FOREIGN_TAIL")
+
+
+async def test_a_halted_lane_does_not_make_its_process_ill(world: World) -> None:
+    """No restart gets it on: what failed before it was halted is over."""
+    world.topics.start_faults += [Unavailable("kafka", "slow")] * 2 + [ForeignTail(EVENTS, 0, 17)]
+    await world.take(LANE)
+    await world.halted("FOREIGN_TAIL")
+    assert world.relays.health() == Health(ok=True, detail={"lanes": {"halted": 1}, "failing": []})
 
 
 async def test_a_restored_database_halts_the_lane_before_anything_is_sent(world: World) -> None:

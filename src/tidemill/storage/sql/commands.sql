@@ -27,26 +27,37 @@ select range_start, range_end from tm.closed_ranges($1, $2, $3)
 
 -- name: lanes_to_claim
 select lane, aggregate, partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic,
-       epoch, owner, claimed_batch, barren
+       epoch, owner, claimed_batch, claimed_offset, barren
 from tm.lane where aggregate = $1 and partition = any($2::int[]) order by lane for update
 
 -- name: blockers
--- Who holds up backend $1, and whether it is the owner of one of the lanes that are to be claimed.
-select a.pid, a.application_name, exists (
-         select from tm.lane l where l.aggregate = $2 and l.partition = any($3::int[]) and l.owner = a.application_name
-       ) as is_owner
+-- Who holds up backend $1, and whether it owns lanes: of whichever stream, since owners write to others' lanes, too.
+select a.pid, a.application_name, exists (select from tm.lane l where l.owner = a.application_name) as is_owner
 from pg_stat_activity a where a.pid = any(pg_blocking_pids($1))
 
 -- name: end_backend
 select pg_terminate_backend($1)
 
 -- name: claim_lanes
-update tm.lane l set epoch = l.epoch + 1, owner = $1, claimed_at = clock_timestamp(), claimed_batch = c.batch, barren = c.barren
-from unnest($2::smallint[], $3::bigint[], $4::smallint[]) as c (lane, batch, barren)
+-- claimed_batch is for processes of 0.1.0, which count by it.
+update tm.lane l set epoch = l.epoch + 1, owner = $1, claimed_at = clock_timestamp(), claimed_batch = c.batch,
+                     claimed_offset = c.next_offset, barren = c.barren
+from unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::smallint[]) as c (lane, batch, next_offset, barren)
 where l.lane = c.lane returning l.lane, l.epoch
 
+-- name: lanes_compared
+-- An idle lane's claim is forgotten as by a clean release. Ascending, as batches lock.
+with held as (
+  select l.lane, c.idle from tm.lane l join unnest($1::smallint[], $2::int[], $3::bool[]) as c (lane, epoch, idle) using (lane)
+  where l.epoch = c.epoch order by l.lane for update of l)
+update tm.lane l set compared_epoch = l.epoch,
+  claimed_batch = case when not held.idle then l.claimed_batch end,
+  claimed_offset = case when not held.idle then l.claimed_offset end,
+  barren = case when held.idle then 0 else l.barren end
+from held where l.lane = held.lane
+
 -- name: release_lanes
-update tm.lane l set owner = null, claimed_batch = null, barren = 0, trials = 0, trial_offset = null
+update tm.lane l set owner = null, claimed_batch = null, claimed_offset = null, barren = 0, trials = 0, trial_offset = null
 from unnest($1::smallint[], $2::int[]) as c (lane, epoch) where l.lane = c.lane and l.epoch = c.epoch
 
 -- name: halted_lanes

@@ -142,7 +142,8 @@ insert into tm.published (lane, position, sequence) select lane, 0, 0 from unnes
 select epoch from tm.lane where lane = $1 for update
 
 -- name: fence_lane
-update tm.lane set epoch = epoch + 1, owner = null, claimed_batch = null, barren = 0, trials = 0, trial_offset = null
+update tm.lane set epoch = epoch + 1, owner = null, claimed_batch = null, claimed_offset = null, barren = 0, trials = 0,
+                   trial_offset = null
 where lane = $1 returning epoch
 
 -- name: halt_of
