@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.databases import Databases, fetch
 from tests.support.stack import Run
@@ -21,6 +22,10 @@ TESTS = Path(__file__).parent
 SHARED_FOLDERS = ("tests/acceptance/interop/", "tests/integration/devstack/")
 LONGEST_FIRST = ("acceptance", "trials", "integration", "conformance", "architecture", "unit")
 COMPUTING = {"architecture", "unit"}
+
+# How fast a machine is decides no result: examples have no deadline, and may take long to be made.
+settings.register_profile("tidemill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tidemill")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -22,6 +22,7 @@ import pytest
 
 from tests.acceptance import outsider, outsider_evidence
 from tests.acceptance.outsider_evidence import ARCHIVAL, LATE, ROLES, TABLES, Evidence, Record, read_tables
+from tests.support.waiting import HANGING_S
 from tidemill.app.demo.place import Servers, remove_run
 from tidemill.app.demo.report import Report
 from tidemill.app.demo.run import run_demo
@@ -181,7 +182,7 @@ def test_a_record_in_a_topic(demo: Run, place: tuple[str, str], change: Change, 
 async def tables_with(demo: Run, *statements: str) -> dict[str, Any]:
     """Return all tables as they would be after the statements; nothing stays."""
     async with AsyncExitStack() as shared:
-        connection = await asyncpg.connect(demo.database, timeout=10, command_timeout=30)
+        connection = await asyncpg.connect(demo.database, timeout=HANGING_S, command_timeout=HANGING_S)
         shared.push_async_callback(connection.close)
         transaction = connection.transaction()
         await transaction.start()

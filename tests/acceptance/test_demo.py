@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from tests.support.installation import Installation
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.app.demo.archive_proof import KNOWN as KNOWN_ARCHIVE
 from tidemill.app.demo.quotes import KNOWN, ROWS
 from tidemill.devstack import Stack
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "tidemill"]
 COLUMNS = 80
-RUN_S = 90.0
+RUN_S = HANGING_S
 """What a run may take once the servers' programs are there; these servers are up."""
 
 RUN = re.compile(r"database +tidemill_demo_(\w+)")
@@ -80,9 +80,11 @@ def runs(environment: Mapping[str, str]) -> Iterator[Runs]:
         text=True,
     )
     terminal = ESCAPES.sub("", drained(ours))
-    out, err = for_program.communicate(timeout=2 * RUN_S)
+    out, err = for_program.communicate(timeout=RUN_S)
     assert for_program.returncode == 0, err + out
-    yield Runs(environment, json.loads(out), err, terminal, (on_terminal.wait(10), for_program.returncode))
+    yield Runs(
+        environment, json.loads(out), err, terminal, (on_terminal.wait(HANGING_S), for_program.returncode)
+    )
     # once as the demo's page says, in the terminal that has the run's variables, and once in any other
     sourced = {**environment, **variables(json.loads(out)["env_file"])}
     for run, around in ((RUN.search(terminal), environment), (RUN.search(err), sourced)):
@@ -258,7 +260,7 @@ def test_the_run_can_be_gone_on_with(runs: Runs) -> None:
         assert "applied" in answer.stdout
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == Exit.DRAINED
+        assert process.wait(HANGING_S) == Exit.DRAINED
 
 
 def test_what_is_not_owned_is_not_taken_down(runs: Runs) -> None:
@@ -274,10 +276,10 @@ def test_a_run_that_is_stopped_leaves_no_process(environment: Mapping[str, str])
     try:
         name = next(found[1] for line in run.stderr if (found := RUN.search(line))).replace("_", "-")
         topics = f"tidemill-demo-{name}"
-        eventually_blocking(lambda: len(serving(topics)) == 2, 30, "both processes")
+        eventually_blocking(lambda: len(serving(topics)) == 2, what="both processes")
     finally:
         run.send_signal(signal.SIGTERM)
-    assert f"tidemill demo --remove {name}" in run.communicate(timeout=30)[1]
+    assert f"tidemill demo --remove {name}" in run.communicate(timeout=HANGING_S)[1]
     assert run.returncode == 128 + signal.SIGTERM
     assert serving(topics) == []
     assert (

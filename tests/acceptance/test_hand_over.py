@@ -5,15 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.support.clients import Feed
-from tests.support.journeys import SESSION_S, Deployment, Worker
-from tests.support.waiting import eventually_blocking
+from tests.support.journeys import Deployment, Worker
+from tests.support.waiting import HANGING_S, eventually_blocking
 
 BIG_BATCH = 5_000
 FAT = {"source": "x" * 200, "correlation_id": "y" * 200, "service_name": "z" * 200}
 """So many commands with such fields make a COPY of some megabytes, which the sockets' buffers do not hold."""
-
-CLAIM_S = 14.0
-"""A claim waits 2 s for the old owner, then ends its backend; the rest is for starting a process on a busy machine."""
 
 WAITS_FOR_THE_REST = """
 select pid from pg_stat_activity
@@ -30,7 +27,7 @@ def shared_by(deployment: Deployment, *workers: Worker) -> bool:
     )
 
 
-def await_shared(deployment: Deployment, *workers: Worker, timeout_s: float = 40.0) -> None:
+def await_shared(deployment: Deployment, *workers: Worker, timeout_s: float = HANGING_S) -> None:
     what = f"the lanes to be shared by {len(workers)}"
     eventually_blocking(lambda: shared_by(deployment, *workers), timeout_s, what)
 
@@ -49,7 +46,7 @@ def test_a_worker_frozen_in_its_copy_is_replaced_and_changes_nothing_when_it_wak
     eventually_blocking(lambda: fetch(WAITS_FOR_THE_REST, backend["pid"]), what="a COPY cut in the middle")
 
     heir = deployment.launch()
-    await_shared(deployment, heir, timeout_s=SESSION_S + CLAIM_S)
+    await_shared(deployment, heir)
     assert not fetch("select from pg_stat_activity where pid = $1", backend["pid"]), "its backend was ended"
     deployment.await_consumed(len(sent))
 
@@ -69,7 +66,7 @@ def test_a_batch_in_flight_is_handed_over_whole(deployment: Deployment, outcome:
     second = deployment.launch()
     if outcome == "committed":
         group = deployment.topics.commands
-        eventually_blocking(lambda: len(deployment.client.members(group)) == 2, 30, "the other to join")
+        eventually_blocking(lambda: len(deployment.client.members(group)) == 2, what="the other to join")
         held.release()
         await_shared(deployment, first, second)
     else:
@@ -92,7 +89,7 @@ def test_a_process_killed_under_load_is_replaced(deployment: Deployment) -> None
     with feed.running():
         deployment.await_consumed(300)
         victim.kill()
-        await_shared(deployment, survivor, timeout_s=SESSION_S + CLAIM_S)
+        await_shared(deployment, survivor)
         done = deployment.consumed()
         deployment.await_consumed(done + 300)
     deployment.await_consumed(len(feed.acknowledged))

@@ -47,7 +47,7 @@ def await_records(deployment: Deployment, topic: str, count: int) -> list[Seen]:
         seen = deployment.client.read(topic)
         return seen if len(seen) >= count else None
 
-    return eventually_blocking(enough, 40, f"{count} records in {topic}") or []
+    return eventually_blocking(enough, what=f"{count} records in {topic}") or []
 
 
 def test_a_command_whose_event_would_be_too_large_is_rejected_and_the_lane_goes_on(
@@ -75,7 +75,7 @@ def test_an_event_that_its_topic_refuses_halts_its_lane_alone_until_the_limit_is
     client.send(topics.commands, records)
     deployment.start()
     (found,) = eventually_blocking(
-        lambda: deployment("lanes", "list", "--halted", "--json").json(), 30, "a lane to halt"
+        lambda: deployment("lanes", "list", "--halted", "--json").json(), what="a lane to halt"
     )
     assert (found["halt_code"], found["partition"]) == ("EVENT_REFUSED", 0)
     assert "raise that topic's max.message.bytes, then resume the lane" in found["halt_detail"]

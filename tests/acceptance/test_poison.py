@@ -103,7 +103,7 @@ def test_a_batch_that_unpacks_too_large_halts_its_lane_alone_until_it_is_skipped
     code, evidence = deployment.await_halt(0)
     assert code == "UNFETCHABLE"
     assert f"partition 0 at offset {offset}" in evidence
-    deployment.await_consumed(10 + 20, timeout_s=20)
+    deployment.await_consumed(10 + 20)
     assert deployment.consumed() == 30, "what stands before it, and all of the other lane"
     status = deployment("status", expect=1).out
     assert "UNFETCHABLE" in status
@@ -126,7 +126,7 @@ def survives(deployment: Deployment, worker: Worker, records: int) -> bool:
         return bool(deployment.installation.fetch(query)[0]["records"] == records)
 
     eventually_blocking(
-        lambda: worker.process.poll() is not None or decided(), 60, "a process to live or die"
+        lambda: worker.process.poll() is not None or decided(), what="a process to live or die"
     )
     return worker.process.poll() is None
 

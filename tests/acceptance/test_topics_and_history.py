@@ -63,7 +63,7 @@ def test_a_topic_that_was_re_created_halts_until_somebody_decides(
     new = deployment.send(few + many)
     if running:
         eventually_blocking(
-            lambda: worker.intake()["lanes"] == 0, 20, "the process to let go of the old topic"
+            lambda: worker.intake()["lanes"] == 0, what="the process to let go of the old topic"
         )
         assert worker.stop() == 0
     assert deployment.consumed() == len(sent), "nothing of the new topic was taken for the old one's"
@@ -111,7 +111,7 @@ def test_a_restored_database_halts_and_goes_on_behind_what_subscribers_saw(deplo
     late = deployment.send(deployment.ticks(3))
     # positions went on behind what was lost, so they do not tell how many records were consumed
     expected = Counter(kept | lost | late)
-    eventually_blocking(lambda: deployment.rows() == expected, 60, "every command to be applied again")
+    eventually_blocking(lambda: deployment.rows() == expected, what="every command to be applied again")
 
     assert "Everything balances" in deployment("audit", "--wait", "45").out
     assert deployment.rows() == expected
@@ -143,7 +143,7 @@ def test_a_command_topic_that_has_grown_halts_by_name(deployment: Deployment) ->
     topic, count = deployment.topics.commands, deployment.partitions
     deployment.client.grow(topic, count + 1)
     for partition in range(count):
-        code, evidence = deployment.await_halt(partition, timeout_s=90)
+        code, evidence = deployment.await_halt(partition)
         assert code == "PARTITIONS_CHANGED"
         assert evidence == f"{topic} has {count + 1} partitions, and {count} lanes were created for it"
     assert worker.process.poll() is None
@@ -174,8 +174,7 @@ def test_what_somebody_else_writes_into_our_topics_is_left_out_and_accepted(depl
         deployment.client.send(topic, [strange])
     eventually_blocking(
         lambda: "read models left out 1 records" in deployment("status", expect=None).out,
-        30,
-        "the record told",
+        what="the record told",
     )
     assert worker.stop() == 0
     worker = deployment.launch("all")

@@ -76,7 +76,6 @@ def test_a_context_is_less_than_sixty_lines_of_python() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_who_follows_the_page_sees_what_it_shows(shell: Shell, prefix: str, programs: Path) -> None:
     failed = ""
     for step in steps(PAGE):

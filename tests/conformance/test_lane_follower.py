@@ -10,6 +10,7 @@ import pytest
 from tests.fakes.followers import MemoryFollower
 from tests.support.outbox import Scribe, claim_of, lane_of
 from tests.support.relays import World
+from tests.support.waiting import HANGING_S
 from tidemill.commands.ports import LaneFollower
 from tidemill.domain.lane import Claim
 
@@ -81,7 +82,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
 
 
 async def soon(waiting: Awaitable[None]) -> None:
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, HANGING_S)
 
 
 async def waits(waiting: asyncio.Future[None]) -> bool:
@@ -95,7 +96,7 @@ async def test_it_says_when_a_lane_was_compared(subject: Subject) -> None:
     comparing = asyncio.gather(*(subject.follower.compared(lane.lane) for lane in (LANE, OTHER)))
     assert await waits(comparing)  # type: ignore[arg-type]
     subject.speak()
-    await asyncio.wait_for(comparing, 5)
+    await asyncio.wait_for(comparing, HANGING_S)
     await soon(subject.follower.compared(LANE.lane))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tests.support.waiting import HANGING_S
 from tidemill.archiver.ports import Copy, Incoming
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, Measured, SliceId
@@ -86,7 +87,7 @@ class MemoryConfirmations:
 
     async def until(self, count: int) -> Sequence[ArchivalConfirmation]:
         """The confirmations, when there are that many."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANGING_S):
             while len(self.sent) < count:
                 self._news.clear()
                 await self._news.wait()

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.fakes.archiver import MemoryConfirmations, MemoryLake, MemoryReader, MemoryRequests, Rows, measure
 from tests.support.archival import DAY, START, chunk
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Archiver
 from tidemill.archiver.copying import Copier
 from tidemill.clock import SystemClock
@@ -54,7 +54,7 @@ class Scene:
             yield work
         finally:
             await archiver.stop()
-            await asyncio.wait({work}, timeout=5)
+            await asyncio.wait({work}, timeout=HANGING_S)
             assert work.done()
 
     async def settled(self) -> None:
@@ -77,5 +77,5 @@ class SlowReader(MemoryReader):
         batches = super().read(read_sql, batch_bytes)
         yield next(batches)
         self.reading.set()
-        assert self.on.wait(10)
+        assert self.on.wait(HANGING_S)
         yield from batches

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.archival import MESSAGES, STREAM
 from tests.support.kafka import KafkaWorld
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.clock import SystemClock
 from tidemill.domain.archival import (
     ArchivalChunk,
@@ -58,7 +58,7 @@ class Desk:
         ]
         return [each for each in every if not statuses or each.status in statuses]
 
-    async def settled(self, count: int, timeout_s: float = 30.0) -> list[ArchivalConfirmation]:
+    async def settled(self, count: int, timeout_s: float = HANGING_S) -> list[ArchivalConfirmation]:
         """Return the final answers, when there are that many."""
 
         async def enough() -> list[ArchivalConfirmation]:

@@ -28,9 +28,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-expor
     NewTopic,
 )
 
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 
-PATIENCE_S = 90.0
+PATIENCE_S = HANGING_S
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -140,8 +140,8 @@ class Client:
     def _deleted(self, prefix: str) -> bool:
         """Ask as somebody new: a client that once saw no controller goes on waiting for it."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        topics = [topic for topic in admin.list_topics(timeout=10).topics if topic.startswith(prefix)]
-        for answer in admin.delete_topics(topics, request_timeout=10).values() if topics else ():
+        topics = [topic for topic in admin.list_topics(timeout=PATIENCE_S).topics if topic.startswith(prefix)]
+        for answer in admin.delete_topics(topics, request_timeout=PATIENCE_S).values() if topics else ():
             answer.result(PATIENCE_S)
         return True
 

@@ -20,10 +20,11 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from tests.support.waiting import HANGING_S
 from tidemill.devstack.cache import cache_folder, locked
 
 T = TypeVar("T")
-TIMEOUT_S = 30.0
+TIMEOUT_S = HANGING_S
 PING_S = 2.0
 MOST_IDLE = 2
 """Of a test: its database, and the server's."""

@@ -16,11 +16,11 @@ from tests.support.installation import Said
 from tests.support.journeys import Deployment, Worker
 from tests.support.nursery import NURSERY
 from tests.support.siege import account
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.retention.transitions import Action
 
 ROWS: Final = 40
-CONVERGES_S: Final = 90.0
+CONVERGES_S: Final = HANGING_S
 STEPS: Final = ("stored", "committed")
 """Before the commit of a transition, and behind it."""
 

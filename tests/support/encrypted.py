@@ -28,6 +28,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it marks no
 from tests.support.certificates import Authority, Certificate, new_authority
 from tests.support.databases import run_apart
 from tests.support.stack import Run
+from tests.support.waiting import HANGING_S
 from tidemill.devstack import debian, native, postgres, state
 from tidemill.devstack.cache import cache_folder, locked
 from tidemill.devstack.install import install, require_prerequisites
@@ -160,7 +161,7 @@ class EncryptedServers:
     async def add_login(self) -> None:
         """Make the login of the database that shows a certificate; it may do what it likes."""
         tls = ssl.create_default_context(cafile=self.authority.cert)
-        connection = await asyncpg.connect(self.database(), ssl=tls, timeout=10)
+        connection = await asyncpg.connect(self.database(), ssl=tls, timeout=HANGING_S)
         await connection.execute("create role certified superuser login")
         await connection.close()
 

@@ -39,7 +39,7 @@ class HeldCopies:
 
     def caught(self) -> Any:
         """Wait until a backend is held, and return it."""
-        return eventually_blocking(self.waiting, 60, "a batch that is held")[0]
+        return eventually_blocking(self.waiting, what="a batch that is held")[0]
 
     def release(self) -> None:
         """Let everybody go on, now and later."""

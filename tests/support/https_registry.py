@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.support.certificates import Certificate
+from tests.support.waiting import HANGING_S
 
 
 @contextmanager
@@ -48,4 +49,4 @@ def https_registry(certificate: Certificate, user: str, password: str) -> Iterat
         thread.start()
         yield server.server_address[1]
         server.shutdown()
-        thread.join(5)
+        thread.join(HANGING_S)

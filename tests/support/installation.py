@@ -22,13 +22,11 @@ import structlog
 
 from tests.support.databases import execute, fetch
 from tests.support.nursery import NURSERY, Child
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.__main__ import main
 from tidemill.cli import session
 from tidemill.devstack import Stack
 from tidemill.settings import Settings, load
-
-START_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,11 @@ class Installation:
     def prefix(self) -> str:
         return self.environment["TIDEMILL_TOPICS_PREFIX"]
 
+    def whole_environment(self) -> dict[str, str]:
+        """The environment of a process: these settings, and of this one what is no setting."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
+        return clean | dict(self.environment)
+
     def settings(self) -> Settings:
         with self._as_environment():
             return load()
@@ -94,23 +97,20 @@ class Installation:
     def calling(self, *arguments: str | Path) -> Iterator[Calling]:
         """Call the program in a process of its own, which is ended with the block at the latest."""
         out, err = self.folder / "called.out", self.folder / "called.err"
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
         command = [sys.executable, "-m", "tidemill", *map(str, arguments)]
         with out.open("w") as said, err.open("w") as complained:
-            environment = clean | dict(self.environment)
-            child = subprocess.Popen(command, env=environment, stdout=said, stderr=complained)
+            child = subprocess.Popen(command, env=self.whole_environment(), stdout=said, stderr=complained)
         try:
             yield Calling(child, out, err)
         finally:
             child.kill()
-            child.wait(10)
+            child.wait(HANGING_S)
 
     def popen(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
         """Start the program in a process of its own, beside what else goes on; nobody hears what it says."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
         return subprocess.Popen(
             [sys.executable, "-m", "tidemill", *map(str, arguments)],
-            env=clean | dict(self.environment),
+            env=self.whole_environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -119,8 +119,8 @@ class Installation:
     def serving(self, process: str = "all", **environment: str) -> Iterator[Serving]:
         """Run `tidemill serve PROCESS` until the block ends; it is well when the block begins."""
         with self.starting(process, **environment) as serving:
-            eventually_blocking(lambda: serving.address, START_S, f"the address of serve {process}")
-            eventually_blocking(serving.well, START_S, f"serve {process} to be well")
+            eventually_blocking(lambda: serving.address, what=f"the address of serve {process}")
+            eventually_blocking(serving.well, what=f"serve {process} to be well")
             yield serving
 
     @contextmanager
@@ -132,20 +132,18 @@ class Installation:
         `module`: what is run in the program's place.
         """
         log = self.folder / f"{process}.log"
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
-        whole = clean | dict(self.environment) | {"TIDEMILL_LOG_FORMAT": "json"} | environment
+        whole = self.whole_environment() | {"TIDEMILL_LOG_FORMAT": "json"} | environment
         log.write_text("")
         child = NURSERY.begin(module, ["serve", process], whole, log)
         try:
             yield Serving(child, log)
         finally:
             child.kill()
-            child.wait(10)
+            child.wait(HANGING_S)
 
     @contextmanager
     def _as_environment(self) -> Iterator[None]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
-        with mock.patch.dict(os.environ, clean | dict(self.environment), clear=True):
+        with mock.patch.dict(os.environ, self.whole_environment(), clear=True):
             yield
 
 
@@ -170,7 +168,7 @@ class Calling:
 class Serving:
     """A process that serves."""
 
-    process: Child
+    process: Child | subprocess.Popen[bytes]
     log: Path
     _address: str = field(default="", init=False)
 
@@ -188,7 +186,7 @@ class Serving:
 
     def health(self) -> tuple[int, dict[str, Any]]:
         try:
-            with urllib.request.urlopen(f"{self.address}/health", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.address}/health", timeout=HANGING_S) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
@@ -200,7 +198,7 @@ class Serving:
         intakes = [service["intake"] for service in content["services"].values() if "intake" in service]
         return status == 200 and all(intake["lanes"] + intake["halted"] > 0 for intake in intakes)
 
-    def stop(self, timeout_s: float = 12.0) -> int:
+    def stop(self, timeout_s: float = HANGING_S) -> int:
         """Send SIGTERM and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)

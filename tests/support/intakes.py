@@ -14,7 +14,7 @@ from tests.fakes.followers import MemoryFollower
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource
 from tests.support.commands import HORIZON, base
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.intake import Intake, IntakeOptions
@@ -72,8 +72,8 @@ class World:
         try:
             yield intake
         finally:
-            await asyncio.wait_for(intake.stop(), 5)
-            await asyncio.wait_for(work, 5)
+            await asyncio.wait_for(intake.stop(), HANGING_S)
+            await asyncio.wait_for(work, HANGING_S)
 
     def logged(self) -> list[tuple[bytes, str | None]]:
         return [(row.outcome, row.code) for rows in self.store.tables.log.values() for row in rows]

@@ -23,7 +23,7 @@ from tests.support.codecs import TICK as EVERY_FIELD
 from tests.support.holding import HeldCopies
 from tests.support.installation import Installation, Said, Serving
 from tests.support.streams import messages_of
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.domain.lane import StreamTopics
 from tidemill.domain.partitioner import partition_of
 from tidemill.transport.avro.wire import prefix_of_fingerprint
@@ -31,9 +31,6 @@ from tidemill.transport.avro.wire import prefix_of_fingerprint
 SESSION_S = 6
 """How long a process that died is not missed: the shortest session that a broker allows by default."""
 
-START_S = 60.0
-PROBE_S = 20.0
-"""How long health may take to say that a server is away, or back, on a busy machine."""
 
 _LANES = (
     "select partition, lane, epoch, owner from tm.lane where aggregate = 'market-data' order by partition"
@@ -69,7 +66,7 @@ class Worker(Serving):
     def kill(self) -> None:
         """End it at once."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(HANGING_S)
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """Return its log's lines of one event."""
@@ -81,8 +78,8 @@ class Worker(Serving):
 
     def await_well(self) -> Worker:
         """Wait until it is healthy and works lanes."""
-        eventually_blocking(lambda: self.address, START_S, "the address of a process")
-        eventually_blocking(self.well, START_S, "a process to be well")
+        eventually_blocking(lambda: self.address, what="the address of a process")
+        eventually_blocking(self.well, what="a process to be well")
         return self
 
 
@@ -184,7 +181,7 @@ class Deployment:
         """Return how many records of market data the ledger counts."""
         return int(self.installation.fetch(_CONSUMED)[0]["records"])
 
-    def await_consumed(self, records: int, timeout_s: float = 60.0) -> None:
+    def await_consumed(self, records: int, timeout_s: float = HANGING_S) -> None:
         """Wait until the ledger counts so many records."""
         eventually_blocking(lambda: self.consumed() >= records, timeout_s, f"{records} records consumed")
 
@@ -192,7 +189,7 @@ class Deployment:
         """Return the lanes of market data by partition: `partition`, `lane`, `epoch`, `owner`."""
         return self.installation.fetch(_LANES)
 
-    def await_halt(self, partition: int, timeout_s: float = 60.0) -> tuple[str, str]:
+    def await_halt(self, partition: int, timeout_s: float = HANGING_S) -> tuple[str, str]:
         """Wait until a lane stands still; return the code and the evidence."""
         found = eventually_blocking(
             lambda: self.installation.fetch(_HALT, partition), timeout_s, f"partition {partition} to halt"

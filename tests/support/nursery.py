@@ -27,7 +27,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any, NoReturn
 
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 
 IMPORTED = (
     "tidemill.cli.program",
@@ -58,7 +58,7 @@ class Child:
                 self.returncode = int(self._ending.read_text())
         return self.returncode
 
-    def wait(self, timeout_s: float = 60.0) -> int:
+    def wait(self, timeout_s: float = HANGING_S) -> int:
         """Return the exit code; `timeout_s`: how long it may take."""
         eventually_blocking(lambda: self.poll() is not None, timeout_s, f"the end of {self.args}")
         assert self.returncode is not None
@@ -101,7 +101,7 @@ class Nursery:
         command = [sys.executable, "-m", "tests.support.nursery", str(self._folder)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
-        atexit.register(self._process.communicate, timeout=10)
+        atexit.register(self._process.communicate, timeout=HANGING_S)
         return self._process
 
 

@@ -21,7 +21,9 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from fastavro import parse_schema, schemaless_writer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-TIMEOUT_S = 30.0
+from tests.support.waiting import HANGING_S
+
+TIMEOUT_S = HANGING_S
 KEYS_AS_JAVA: Mapping[str, Any] = {"partitioner": "murmur2_random"}
 SERIALIZER = {
     "auto.register.schemas": False,

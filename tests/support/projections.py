@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from tests.fakes.events import START, MemoryCodec, MemoryEvents, MemoryTopic
 from tests.support.databases import execute
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.clock import SystemClock
 from tidemill.domain.lane import StreamTopics
 from tidemill.domain.messages import EventBase, ReadModelBase
@@ -192,7 +192,7 @@ class Running:
         """As SIGTERM does."""
         self.stopping.set()
         if self.task is not None:
-            await asyncio.wait_for(self.task, 10)
+            await asyncio.wait_for(self.task, HANGING_S)
 
     def status(self, name: str = "stocks") -> ProjectionStatus:
         return next(each for each in self.projector.status().projections if each.name == name)
@@ -201,7 +201,7 @@ class Running:
         return {lane.partition: lane.sequence for lane in self.status(name).lanes}
 
     async def reaches(
-        self, expected: Mapping[int, int], name: str = "stocks", timeout_s: float = 10.0
+        self, expected: Mapping[int, int], name: str = "stocks", timeout_s: float = HANGING_S
     ) -> None:
         """Wait until the projection stands at these sequences."""
         await self.until(
@@ -223,7 +223,7 @@ class Running:
         assert halt is not None
         return halt.detail
 
-    async def until(self, check: Callable[[], Any], what: str, timeout_s: float = 30.0) -> None:
+    async def until(self, check: Callable[[], Any], what: str, timeout_s: float = HANGING_S) -> None:
         """Wait for a condition; a projector that has ended with an error raises it here."""
 
         def checked() -> Any:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tests.support.waiting import HANGING_S
+
 COMMIT = b"COMMIT;\x00"
 LEDGER = b'COPY "tm"."batch"'
 
@@ -132,5 +134,5 @@ def proxied(url: str) -> Iterator[Proxy]:
     finally:
         asyncio.run_coroutine_threadsafe(proxy.close(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(HANGING_S)
         loop.close()

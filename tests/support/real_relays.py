@@ -13,7 +13,7 @@ from tests.fakes.publishers import PlainOutcomes
 from tests.support.commands import create_lanes
 from tests.support.kafka import KafkaWorld
 from tests.support.outbox import Scribe, Written, claim_of, lane_of, store
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
@@ -104,7 +104,7 @@ class RealWorld:
             await asyncio.wait({relay._task})
         relays._relays.clear()
 
-    async def sent(self, relays: LaneRelays, *scribes: Scribe, within_s: float = 30) -> None:
+    async def sent(self, relays: LaneRelays, *scribes: Scribe, within_s: float = HANGING_S) -> None:
         """Return when all of these lanes' rows were acknowledged."""
         for scribe in scribes:
             await eventually(
@@ -122,7 +122,7 @@ class RealWorld:
                 return None
             return None if row is None else (row["code"], row["detail"])
 
-        halt: tuple[str, str] | None = await eventually(found, 30, f"a halt of lane {lane.lane}")
+        halt: tuple[str, str] | None = await eventually(found, what=f"a halt of lane {lane.lane}")
         assert halt is not None
         return halt
 

@@ -55,13 +55,13 @@ class World:
             log = self.topics.log(lane.topics.outcomes, lane.partition)
             return bool(log) and number(log[-1], "tm_position") >= position
 
-        await eventually(arrived, 5, f"position {position}")
+        await eventually(arrived, what=f"position {position}")
 
     async def halted(self, code: str, lane: Lane = LANE) -> str:
-        found = await eventually(lambda: self.outbox.halts.get(lane.lane), 5, code)
+        found = await eventually(lambda: self.outbox.halts.get(lane.lane), what=code)
         assert found is not None
         assert found[0] == code
-        await eventually(lambda: self.state(lane) is RelayState.HALTED, 5, "the relay stands still")
+        await eventually(lambda: self.state(lane) is RelayState.HALTED, what="the relay stands still")
         return found[1]
 
     def check(self, scribe: Scribe) -> None:

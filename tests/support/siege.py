@@ -104,7 +104,7 @@ class Siege:
             self._turns[name] += 1
             commands = [self._command(harness, number) for number in range(self.random.randint(1, 25))]
             records = [harness.topic.record(each) for each in commands]
-            await eventually(partial(self._applied, harness, records), 30, "a batch")
+            await eventually(partial(self._applied, harness, records), what="a batch")
             self.acknowledged += [each.command_id for each in commands]
             await self._pause()
 
@@ -162,7 +162,7 @@ class Siege:
         """Return when every writer has begun two turns from now: the first of them is done."""
         before = dict(self._turns)
         await eventually(
-            lambda: all(self._turns[name] > count + 1 for name, count in before.items()), 30, "all writers"
+            lambda: all(self._turns[name] > count + 1 for name, count in before.items()), what="all writers"
         )
 
     # --- the archive ---
@@ -286,7 +286,7 @@ class Siege:
         async def end() -> str | None:
             return "seen" if await waiting() else "over" if going.done() else None
 
-        return await eventually(end, 30, "the archive to wait") == "seen"
+        return await eventually(end, what="the archive to wait") == "seen"
 
 
 @asynccontextmanager

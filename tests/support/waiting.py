@@ -7,12 +7,14 @@ from typing import TypeVar, overload
 
 T = TypeVar("T")
 POLL_INTERVAL_S = 0.02
+HANGING_S = 120.0
+"""What takes longer than this hangs: no test is decided by how fast a machine is, so nothing waits for less."""
 
 
 @overload
 async def eventually(
     check: Callable[[], Awaitable[T]],
-    timeout_s: float = 10.0,
+    timeout_s: float = HANGING_S,
     what: str = "the condition",
     *,
     retry_on: tuple[type[Exception], ...] = (),
@@ -20,14 +22,14 @@ async def eventually(
 @overload
 async def eventually(
     check: Callable[[], T],
-    timeout_s: float = 10.0,
+    timeout_s: float = HANGING_S,
     what: str = "the condition",
     *,
     retry_on: tuple[type[Exception], ...] = (),
 ) -> T: ...
 async def eventually(
     check: Callable[[], T | Awaitable[T]],
-    timeout_s: float = 10.0,
+    timeout_s: float = HANGING_S,
     what: str = "the condition",
     *,
     retry_on: tuple[type[Exception], ...] = (),
@@ -61,7 +63,7 @@ async def _result_of(check: Callable[[], T | Awaitable[T]], timeout_s: float) ->
 
 def eventually_blocking(
     check: Callable[[], T],
-    timeout_s: float = 10.0,
+    timeout_s: float = HANGING_S,
     what: str = "the condition",
     *,
     retry_on: tuple[type[Exception], ...] = (),

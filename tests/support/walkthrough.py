@@ -25,6 +25,8 @@ from uuid import uuid4
 
 import psutil
 
+from tests.support.waiting import HANGING_S
+
 _BLOCK = re.compile(r"(?ms)(?:^\*\*(?P<path>[^*\n]+)\*\*\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$")
 _ANY_LINES = "..."
 
@@ -116,7 +118,7 @@ class Shell:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self._bash.kill()
-        self._bash.wait(10)
+        self._bash.wait(HANGING_S)
         for stream in (self._bash.stdin, self._bash.stdout):
             assert stream is not None
             stream.close()
@@ -125,7 +127,7 @@ class Shell:
         """Where it is."""
         return Path(self.type("pwd")[1].strip())
 
-    def type(self, command: str, timeout_s: float = 60.0) -> tuple[int, str]:
+    def type(self, command: str, timeout_s: float = HANGING_S) -> tuple[int, str]:
         """Type a command; return its exit code and what it and the jobs in the background print meanwhile."""
         mark = uuid4().hex
         assert self._bash.stdin is not None

@@ -282,7 +282,6 @@ def test_every_action_of_the_table_has_its_points() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_every_answer_is_acted_upon_at_once(doomed: Doomed) -> None:
     """Who is told of it before it is committed looks, sees nothing, and sleeps until the next look is due."""
     doomed.every_s = "600"
@@ -325,7 +324,6 @@ def tell(what: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("process", "label"),
     [

@@ -6,8 +6,6 @@ import re
 import shutil
 from datetime import timedelta
 
-import pytest
-
 from tests.support import lying
 from tests.support.archiving import TABLE, Archive
 from tests.support.lying import PAIRS, Once, copied, fill
@@ -63,7 +61,6 @@ async def test_an_honest_archiver_is_believed_by_what_it_wrote(world: Archive) -
     assert await world.hot() == 0
 
 
-@pytest.mark.timeout(120)
 async def test_a_lie_in_any_type_of_column_drops_nothing(world: Archive) -> None:
     honest, copies, rows = await requested(world)
     once = Once(world)
@@ -74,7 +71,6 @@ async def test_a_lie_in_any_type_of_column_drops_nothing(world: Archive) -> None
         await assert_all_set_aside(world, rows, reason, lie.__name__)
 
 
-@pytest.mark.timeout(120)
 async def test_a_lie_in_five_fields_drops_nothing(world: Archive) -> None:
     honest, copies, rows = await requested(world)
     once = Once(world)

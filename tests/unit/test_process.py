@@ -10,18 +10,15 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.service import Exit
 
 CANARY = "c4n4ry-s3cr3t"
-GUARD_S = 60.0
-patiently = partial(eventually_blocking, timeout_s=GUARD_S)
 
 PROGRAM = """
 import asyncio, functools, logging, os, sys
@@ -80,7 +77,7 @@ class Child:
 
     def health(self) -> tuple[int, dict[str, Any]]:
         try:
-            with urllib.request.urlopen(f"{self.address}/health", timeout=2) as answer:
+            with urllib.request.urlopen(f"{self.address}/health", timeout=HANGING_S) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
@@ -93,7 +90,7 @@ class Child:
 
     def stop(self) -> int:
         os.kill(self.process.pid, signal.SIGTERM)
-        return self.process.wait(timeout=GUARD_S)
+        return self.process.wait(timeout=HANGING_S)
 
 
 @contextmanager
@@ -122,10 +119,12 @@ def serving(
     with path.open("w") as written, path.open() as log:
         child = subprocess.Popen([sys.executable, "-c", text], env=environment, stderr=written, text=True)
         try:
-            yield Child(child, patiently(lambda: address_in(path.read_text()), what="an address"), log)
+            yield Child(
+                child, eventually_blocking(lambda: address_in(path.read_text()), what="an address"), log
+            )
         finally:
             child.kill()
-            child.wait(10)
+            child.wait(HANGING_S)
 
 
 def clean_environment() -> dict[str, str]:
@@ -140,13 +139,13 @@ def address_in(log: str) -> str:
 
 def test_a_healthy_process_says_so_and_drains_at_sigterm(tmp_path: Path) -> None:
     with serving(tmp_path) as child:
-        patiently(lambda: child.health()[0] == 200, what="health")
+        eventually_blocking(lambda: child.health()[0] == 200, what="health")
         status, content = child.health()
         assert status == 200
         assert (content["status"], content["process"]) == ("ok", "commands")
         assert content["services"]["fake"] == {"ok": True, "state": "running", "failures": 0, "lanes": 3}
         assert content["dependencies"]["database"]["ok"] is True
-        with urllib.request.urlopen(f"{child.address}/metrics", timeout=2) as metrics:
+        with urllib.request.urlopen(f"{child.address}/metrics", timeout=HANGING_S) as metrics:
             assert 'tidemill_dependency_up{dependency="database"} 1.0' in metrics.read().decode()
         assert child.stop() == Exit.DRAINED
         log = child.log.read()
@@ -156,15 +155,15 @@ def test_a_healthy_process_says_so_and_drains_at_sigterm(tmp_path: Path) -> None
 
 def test_a_server_that_goes_and_comes_back_is_noticed(tmp_path: Path) -> None:
     with serving(tmp_path) as child:
-        patiently(lambda: child.health()[0] == 200, what="health")
+        eventually_blocking(lambda: child.health()[0] == 200, what="health")
         (tmp_path / "outage").touch()
-        patiently(lambda: child.health()[0] == 503, what="the outage")
+        eventually_blocking(lambda: child.health()[0] == 503, what="the outage")
         _, content = child.health()
         assert content["services"]["fake"]["ok"] is True
         assert content["dependencies"]["database"]["error"].startswith("database is not available: gone")
         assert CANARY not in json.dumps(content)
         (tmp_path / "outage").unlink()
-        patiently(lambda: child.health()[0] == 200, what="the recovery")
+        eventually_blocking(lambda: child.health()[0] == 200, what="the recovery")
         log = child.log.read()
     assert "dependency_lost" in log
     assert "dependency_back" in log
@@ -173,7 +172,7 @@ def test_a_server_that_goes_and_comes_back_is_noticed(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_answer_is_given_up_in_time(tmp_path: Path) -> None:
     with serving(tmp_path, probes="[Database(), Silent()]") as child:
-        patiently(
+        eventually_blocking(
             lambda: "within 2 s" in child.health()[1]["dependencies"]["kafka"].get("error", ""),
             what="a time-out",
         )
@@ -182,7 +181,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(tmp_path: Path) -> No
 
 def test_a_service_that_does_not_end_is_cut_off(tmp_path: Path) -> None:
     with serving(tmp_path, stop="pass") as child:
-        patiently(lambda: child.health()[0] == 200, what="health")
+        eventually_blocking(lambda: child.health()[0] == 200, what="health")
         assert child.stop() == Exit.CUT_OFF
         assert "drain_cut_off" in child.log.read()
 
@@ -196,23 +195,23 @@ WAITS_FOR_THE_DATABASE: dict[str, Any] = {
 
 def test_a_database_that_is_away_is_cut_off_and_the_drain_ends_in_peace(tmp_path: Path) -> None:
     with serving(tmp_path, **WAITS_FOR_THE_DATABASE) as child:
-        patiently(lambda: child.health()[0] == 200, what="health")
+        eventually_blocking(lambda: child.health()[0] == 200, what="health")
         (tmp_path / "outage").touch()
-        patiently(lambda: child.health()[0] == 503, what="the outage")
+        eventually_blocking(lambda: child.health()[0] == 503, what="the outage")
         assert child.stop() == Exit.DRAINED
         assert "database_cut_off" in child.log.read()
 
 
 def test_a_database_that_answers_is_not_cut_off_at_once(tmp_path: Path) -> None:
     with serving(tmp_path, **WAITS_FOR_THE_DATABASE) as child:
-        patiently(lambda: child.health()[0] == 200, what="health")
+        eventually_blocking(lambda: child.health()[0] == 200, what="health")
         assert child.stop() == Exit.CUT_OFF
         assert "database_cut_off" not in child.log.read()
 
 
 def test_a_database_that_answers_others_is_cut_off_before_the_drain_is(tmp_path: Path) -> None:
     with serving(tmp_path, cut_off_anyway=0.1, **WAITS_FOR_THE_DATABASE) as child:
-        patiently(lambda: child.health()[0] == 200, what="health")
+        eventually_blocking(lambda: child.health()[0] == 200, what="health")
         assert child.stop() == Exit.DRAINED
         assert "database_cut_off" in child.log.read()
 
@@ -220,7 +219,7 @@ def test_a_database_that_answers_others_is_cut_off_before_the_drain_is(tmp_path:
 def test_a_loop_that_is_stuck_ends_all_the_same(tmp_path: Path) -> None:
     stuck = "__import__('threading').Event().wait()"
     with serving(tmp_path, stop=stuck, exit_after=0.5) as child:
-        patiently(lambda: child.health()[0] == 200, what="health")
+        eventually_blocking(lambda: child.health()[0] == 200, what="health")
         assert child.stop() == Exit.CUT_OFF
         assert "leaving at once" in child.log.read()
 
@@ -230,22 +229,22 @@ def test_a_loop_that_is_stuck_ends_all_the_same(tmp_path: Path) -> None:
 )
 def test_a_signal_is_heard_while_the_loop_is_stuck(tmp_path: Path, stuck: str) -> None:
     with serving(tmp_path, run=stuck, exit_after=2) as child:
-        patiently(lambda: "connects as" in child.text(), what="the loop to be stuck")
+        eventually_blocking(lambda: "connects as" in child.text(), what="the loop to be stuck")
         child.process.send_signal(signal.SIGTERM)
-        patiently(lambda: "stop_requested" in child.text(), what="the signal to be heard")
+        eventually_blocking(lambda: "stop_requested" in child.text(), what="the signal to be heard")
         assert child.process.poll() is None, "it may still drain"
-        assert child.process.wait(timeout=GUARD_S) == Exit.CUT_OFF
+        assert child.process.wait(timeout=HANGING_S) == Exit.CUT_OFF
         assert "leaving at once" in child.text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_a_stuck_process_at_once(tmp_path: Path, number: signal.Signals) -> None:
     with serving(tmp_path, run="spin()", exit_after=600) as child:
-        patiently(lambda: "connects as" in child.text(), what="the loop to be stuck")
+        eventually_blocking(lambda: "connects as" in child.text(), what="the loop to be stuck")
         child.process.send_signal(number)
-        patiently(lambda: "stop_requested" in child.text(), what="the signal to be heard")
+        eventually_blocking(lambda: "stop_requested" in child.text(), what="the signal to be heard")
         child.process.send_signal(number)
-        assert child.process.wait(timeout=GUARD_S) == Exit.CUT_OFF
+        assert child.process.wait(timeout=HANGING_S) == Exit.CUT_OFF
 
 
 def test_servers_that_are_away_at_the_start_are_waited_for(tmp_path: Path) -> None:
@@ -254,7 +253,7 @@ def test_servers_that_are_away_at_the_start_are_waited_for(tmp_path: Path) -> No
         status, content = child.health()
         if status == 503:
             assert content["trouble"] in {"starting", "kafka is not available: no answer"}
-        patiently(lambda: child.health()[0] == 200, what="health")
+        eventually_blocking(lambda: child.health()[0] == 200, what="health")
 
 
 def test_a_stop_while_servers_are_away_is_heeded(tmp_path: Path) -> None:
@@ -265,7 +264,7 @@ def test_a_stop_while_servers_are_away_is_heeded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", [{"assemble": "await wrong()"}, {"run": "wrong()"}], ids=["start", "run"])
 def test_what_no_retry_can_mend_ends_it(tmp_path: Path, place: dict[str, Any]) -> None:
     with serving(tmp_path, **place) as child:
-        assert child.process.wait(GUARD_S) == Exit.FAILED
+        assert child.process.wait(HANGING_S) == Exit.FAILED
         assert "error: wrong" in child.log.read()
 
 
@@ -281,7 +280,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=GUARD_S,
+            timeout=HANGING_S,
             check=False,
         )
     assert second.returncode == 1

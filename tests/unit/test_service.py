@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import ContractError, Unavailable, UsageError
 from tidemill.service import Backoff, Exit, Health, Job, Supervisor
 
@@ -85,7 +85,7 @@ async def stopped_after(supervisor: Supervisor, ready: Callable[[], bool]) -> Ex
     running = asyncio.create_task(supervisor.run())
     await eventually(ready)
     supervisor.request_stop()
-    return await asyncio.wait_for(running, 5)
+    return await asyncio.wait_for(running, HANGING_S)
 
 
 async def test_services_run_side_by_side_and_drain_when_asked() -> None:
@@ -135,7 +135,7 @@ async def test_of_the_errors_of_a_task_group_the_one_that_no_retry_can_mend_coun
     wrong = ContractError("wrong")
     group = ExceptionGroup("several", [ValueError("a bug"), ExceptionGroup("deeper", [wrong])])
     supervisor = Supervisor([Job("one", lambda: Fake(Diary(), running=failing(group)))])
-    assert await asyncio.wait_for(supervisor.run(), 5) is Exit.FAILED
+    assert await asyncio.wait_for(supervisor.run(), HANGING_S) is Exit.FAILED
     assert supervisor.error is wrong
 
 
@@ -148,7 +148,7 @@ async def test_what_no_retry_can_mend_ends_the_process_and_drains_the_others(
     supervisor = Supervisor(
         [Job("wrong", lambda: faulty(wrong, phase, failing(error))), Job("other", lambda: Fake(other))]
     )
-    assert await asyncio.wait_for(supervisor.run(), 5) is Exit.FAILED
+    assert await asyncio.wait_for(supervisor.run(), HANGING_S) is Exit.FAILED
     assert supervisor.error is error
     assert wrong.made == 1
     assert "stop" in other.lines
@@ -235,4 +235,4 @@ def test_the_process_is_gone_after_the_deadline_even_if_nothing_ends() -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
         os.kill(child.pid, signal.SIGTERM)
-        assert child.wait(timeout=5) == Exit.CUT_OFF
+        assert child.wait(timeout=HANGING_S) == Exit.CUT_OFF

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill import threads
 from tidemill.domain.errors import Unavailable
 from tidemill.threads import MOST_GIVEN_UP, in_thread
@@ -25,7 +25,7 @@ def hanging() -> Iterator[threading.Event]:
 
 async def test_the_result_comes_back() -> None:
     assert (
-        await in_thread(lambda: threading.current_thread().name, server="lake", timeout_s=5)
+        await in_thread(lambda: threading.current_thread().name, server="lake", timeout_s=HANGING_S)
         == "tidemill lake"
     )
 
@@ -36,7 +36,7 @@ async def test_so_does_what_it_raises(fault: BaseException) -> None:
         raise fault
 
     with pytest.raises(type(fault)) as raised:
-        await in_thread(fail, server="lake", timeout_s=5)
+        await in_thread(fail, server="lake", timeout_s=HANGING_S)
     assert str(raised.value) == str(fault)
 
 
@@ -61,7 +61,7 @@ async def test_who_waits_can_be_cancelled_meanwhile(hanging: threading.Event) ->
         begun.set()
         hanging.wait()
 
-    waiting = asyncio.create_task(in_thread(work, server="lake", timeout_s=60))
+    waiting = asyncio.create_task(in_thread(work, server="lake", timeout_s=HANGING_S))
     await eventually(begun.is_set, what="the work")
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -74,10 +74,10 @@ async def test_nothing_more_is_begun_while_many_hang(hanging: threading.Event) -
         with suppress(Unavailable):
             await in_thread(hanging.wait, server="lake", timeout_s=0.01)
     with pytest.raises(Unavailable, match="that were given up are hanging still"):
-        await in_thread(lambda: pytest.fail("begun"), server="lake", timeout_s=5)
+        await in_thread(lambda: pytest.fail("begun"), server="lake", timeout_s=HANGING_S)
     hanging.set()
     await eventually(lambda: not any(each.is_alive() for each in threads._given_up), what="their end")
-    assert await in_thread(lambda: 1, server="lake", timeout_s=5) == 1
+    assert await in_thread(lambda: 1, server="lake", timeout_s=HANGING_S) == 1
 
 
 def test_the_process_ends_though_one_hangs() -> None:

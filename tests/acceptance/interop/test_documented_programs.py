@@ -23,7 +23,7 @@ from tests.architecture import tree
 from tests.support.clients import Client
 from tests.support.installation import Installation
 from tests.support.outsiders import Outsider, Sending, single_object
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.devstack import MissingPrerequisiteError, kafka, kcat_command, registry
 from tidemill.devstack.cache import cache_folder
 from tidemill.devstack.java import java_command
@@ -34,7 +34,7 @@ PAGES = (Path("README.md"), Path("docs/subscribing.md"))
 PROGRAM = re.compile(
     r"^```(?:python|java)\n(?:#|//) (?P<name>\S+)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
 )
-TIMEOUT_S = 60.0
+TIMEOUT_S = HANGING_S
 LANES = 4
 
 
@@ -100,7 +100,7 @@ def subscriber(folder: Path, command: list[str]) -> Iterator[None]:
             yield
         finally:
             child.kill()
-            child.wait(10)
+            child.wait(HANGING_S)
 
 
 def test_the_subscriber_keeps_every_event_once_though_it_is_killed(

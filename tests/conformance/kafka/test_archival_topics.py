@@ -133,7 +133,7 @@ async def taken(requests: Requests, count: int) -> list[Incoming]:
             found.append(incoming)
         return len(found) >= count
 
-    await eventually(enough, 20, f"{count} records")
+    await eventually(enough, what=f"{count} records")
     return found
 
 

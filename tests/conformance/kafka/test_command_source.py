@@ -59,7 +59,7 @@ class Member:
             await self.poll()
             return bool(check())
 
-        reached: bool = await eventually(checked, 40, what)
+        reached: bool = await eventually(checked, what=what)
         assert reached
 
     async def quiet(self, polls: int = 3) -> None:
@@ -289,7 +289,7 @@ async def test_partitions_are_taken_only_after_their_owner_has_let_go(member: Me
     member.owner.on_revoked = let_go
     joining = asyncio.create_task(join())
     polls = asyncio.create_task(member.until(lambda: member.owner.ours, "a share"))
-    await eventually(lambda: ("revoked", frozenset(range(4))) in member.owner.told, 20, "revoked")
+    await eventually(lambda: ("revoked", frozenset(range(4))) in member.owner.told, what="revoked")
     released.set()
     other = await joining
     await other.until(lambda: other.owner.ours, "a share")

@@ -54,7 +54,7 @@ class Reader:
             await self.poll()
             return bool(check())
 
-        reached: bool = await eventually(checked, 20, what)
+        reached: bool = await eventually(checked, what=what)
         assert reached
 
     async def quiet(self, polls: int = 3) -> None:

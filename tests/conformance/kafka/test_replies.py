@@ -65,7 +65,7 @@ async def test_replies_arrive_in_the_order_in_which_they_were_sent(subject: Subj
     async def all_there() -> bool:
         return len(await subject.arrived()) == 4
 
-    await eventually(all_there, 20, "four replies")
+    await eventually(all_there, what="four replies")
     assert await subject.arrived() == [1, 2, 3, 4]
 
 
@@ -75,7 +75,7 @@ async def test_what_is_too_much_at_once_is_dropped_and_nobody_waits(subject: Sub
     async def full() -> bool:
         return len(await subject.arrived()) >= CAPACITY
 
-    await eventually(full, 20, "as many as there is room for")
+    await eventually(full, what="as many as there is room for")
     assert await subject.arrived() == list(range(CAPACITY))
 
 

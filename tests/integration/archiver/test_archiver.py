@@ -16,7 +16,7 @@ from tests.support import fidelity
 from tests.support.archival import MESSAGES
 from tests.support.archivers import Desk, request_for
 from tests.support.databases import execute
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Archiver, Patience
 from tidemill.archiver.copying import Copier
 from tidemill.archiver.ports import Lake
@@ -85,7 +85,7 @@ class Site:
             yield work
         finally:
             await archiver.stop()
-            await asyncio.wait({work}, timeout=10)
+            await asyncio.wait({work}, timeout=HANGING_S)
 
     def files(self) -> list[Path]:
         return sorted(self.root.rglob("*.parquet"))
@@ -223,7 +223,7 @@ async def test_a_request_that_comes_again_is_answered_from_the_copy(readings: Co
 async def test_a_crash_between_upload_and_answer_leaves_one_copy(readings: Connection, site: Site) -> None:
     await site.desk.announce(await request_for(readings, READINGS, "time", "event-1"))
     async with site.archiving(losing=True) as work:
-        await asyncio.wait({work}, timeout=20)
+        await asyncio.wait({work}, timeout=HANGING_S)
         with pytest.raises(Unavailable, match="lost"):
             work.result()
     before = [(path, path.stat().st_mtime_ns) for path in site.files()]
@@ -337,7 +337,7 @@ async def test_a_drain_in_the_middle_leaves_nothing_half_done(readings: Connecti
     await site.desk.announce(asked)
     reading: Callable[[], object] = lambda: list(site.root.rglob(".*.tmp")) or site.files()
     async with site.archiving(max_bytes_per_second=1_000):
-        await eventually(reading, 15, "the first file")
+        await eventually(reading, what="the first file")
     assert {answer.status for answer in await site.desk.answers()} == {IN_PROGRESS}
     assert not list(site.root.rglob(".*"))
     async with site.archiving():

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.archivers import Desk, request_for
 from tests.support.installation import Installation, Serving
-from tests.support.waiting import eventually, eventually_blocking
+from tests.support.waiting import HANGING_S, eventually, eventually_blocking
 from tidemill.app.process import NICENESS
 from tidemill.devstack import Stack
 from tidemill.domain.archival import ArchivalStatus
@@ -70,7 +70,7 @@ def files(installation: Installation) -> list[Path]:
 
 
 def metric(serving: Serving, pattern: str) -> float:
-    with urllib.request.urlopen(f"{serving.address}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{serving.address}/metrics", timeout=HANGING_S) as answer:
         found = re.search(rf"^tidemill_{pattern} (\S+)$", answer.read().decode(), re.MULTILINE)
     return float(found[1]) if found else 0.0
 
@@ -103,7 +103,7 @@ async def test_killed_with_some_chunks_complete_it_goes_on_with_the_others(
     asked = await request_for(ticks, TABLE, "time", "event-1")
     await desk.announce(asked)
     with installation.serving("archiver", **SLOWLY) as serving:
-        eventually_blocking(lambda: manifests(installation), 30, "a first copy")
+        eventually_blocking(lambda: manifests(installation), what="a first copy")
         serving.process.kill()
     complete = {path: path.stat().st_mtime_ns for path in files(installation)}
     assert 1 <= len(complete) < 4
@@ -124,7 +124,7 @@ async def test_killed_after_the_last_upload_it_answers_with_what_is_there(
     """Frozen by the system, so that it cannot answer, then killed."""
     await desk.announce(await request_for(ticks, TABLE, "time", "event-1", chunks=slice(0, 1)))
     with installation.serving("archiver") as serving:
-        eventually_blocking(lambda: manifests(installation), 30, "the copy")
+        eventually_blocking(lambda: manifests(installation), what="the copy")
         serving.process.kill()
     [copied] = files(installation)
     before = copied.stat().st_mtime_ns
@@ -147,7 +147,7 @@ async def test_a_table_of_iceberg_has_each_copy_once_whatever_was_killed(
     second = await request_for(ticks, TABLE, "time", "event-2", chunks=slice(2, 4))
     await desk.announce(first, second)
     with installation.serving("archiver", **SLOWLY, **lake) as serving:
-        eventually_blocking(lambda: len(manifests(installation)) >= 2, 60, "two copies")
+        eventually_blocking(lambda: len(manifests(installation)) >= 2, what="two copies")
         serving.process.kill()
     with installation.serving("archiver", **lake) as serving:
         answers = await desk.settled(2, 60)
@@ -167,7 +167,7 @@ async def test_a_table_of_iceberg_has_each_copy_once_whatever_was_killed(
 
 def test_without_a_lake_it_says_what_to_set(installation: Installation) -> None:
     with installation.starting("archiver", TIDEMILL_LAKE_ROOT="") as serving:
-        assert serving.process.wait(30) == 2
+        assert serving.process.wait(HANGING_S) == 2
         assert "TIDEMILL_LAKE_ROOT is not set" in serving.log.read_text()
 
 
@@ -180,6 +180,6 @@ async def test_topics_that_are_missing_are_waited_for(
         async def said() -> bool:
             return bool(serving.address) and "tidemill topics check" in json.dumps(serving.health()[1])
 
-        await eventually(said, 60, "that topics are missing")
+        await eventually(said, what="that topics are missing")
         assert serving.health()[0] == 503
         assert serving.stop() == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.installation import Installation, Serving
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 
 TABLE = "public.market_data"
 AS_OF = "2026-01-01T00:00:00Z"
@@ -34,7 +34,7 @@ def balance(installation: Installation, expect: int = 0) -> dict[str, Any]:
 
 
 def metrics(serving: Serving) -> dict[str, float]:
-    with urllib.request.urlopen(f"{serving.address}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{serving.address}/metrics", timeout=HANGING_S) as answer:
         lines = [line for line in answer.read().decode().splitlines() if line.startswith("tidemill_archive")]
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
@@ -63,12 +63,11 @@ def test_with_a_lake_old_rows_leave_and_every_row_is_accounted_for(
     lake = tmp_path / "lake"
     told = {"TIDEMILL_LAKE_ROOT": str(lake), "TIDEMILL_RETENTION_AS_OF": AS_OF}
     with prepared.serving(**told, TIDEMILL_RETENTION_EVERY_S="0.3") as serving:
-        eventually_blocking(lambda: archive(prepared)["slices"] == {"dropped": 2}, 30, "two ranges to leave")
+        eventually_blocking(lambda: archive(prepared)["slices"] == {"dropped": 2}, what="two ranges to leave")
         assert {"retention", "archiver", "archival"} <= serving.health()[1]["services"].keys()
         eventually_blocking(
             lambda: metrics(serving).get(f'tidemill_archive_slices{{state="dropped",table="{TABLE}"}}') == 2,
-            30,
-            "the metrics to show it",
+            what="the metrics to show it",
         )
         found = metrics(serving)
         assert found[f'tidemill_archive_bytes{{table="{TABLE}",tier="lake"}}'] > 0
@@ -76,7 +75,7 @@ def test_with_a_lake_old_rows_leave_and_every_row_is_accounted_for(
         assert found['tidemill_archive_rounds_total{result="moved"}'] > 0
         publish(prepared, "2010-02-03")  # too late: it is diverted, and leaves as a generation of its own
         eventually_blocking(
-            lambda: archive(prepared)["slices"] == {"dropped": 3}, 30, "the late row to leave"
+            lambda: archive(prepared)["slices"] == {"dropped": 3}, what="the late row to leave"
         )
         assert serving.stop() == 0
     assert len(list(lake.glob(f"{TABLE}/*/*/*.parquet"))) == 3

@@ -82,11 +82,11 @@ def test_the_owner_of_the_page_migrates_and_everybody_works(documented: Installa
     documented("topics", "create")
     with documented.serving() as serving:
         _publish(documented, "2010-02-01", "2025-12-01")
-        eventually_blocking(lambda: _slices(documented) == {"dropped": 1}, 60, "one range to leave")
+        eventually_blocking(lambda: _slices(documented) == {"dropped": 1}, what="one range to leave")
         documented("projections", "rebuild", "latest-quotes")
         documented("projections", "verify", "latest-quotes")
         _publish(documented, "2025-12-02")
-        eventually_blocking(lambda: _version(documented) == 3, 30, "the rebuilt view to go on")
+        eventually_blocking(lambda: _version(documented) == 3, what="the rebuilt view to go on")
         assert documented("audit", "--json").json()["balanced"] is True
         assert serving.stop() == 0
     documented("retention", "restore", TABLE, "--from", "2010-01-01", "--to", "2010-10-01", "--yes")

@@ -31,7 +31,7 @@ def lane_of_apple(installation: Installation) -> dict[str, Any]:
 
 def halted(installation: Installation) -> dict[str, Any]:
     lanes = eventually_blocking(
-        lambda: installation("lanes", "list", "--halted", "--json").json(), 20, "a lane to halt"
+        lambda: installation("lanes", "list", "--halted", "--json").json(), what="a lane to halt"
     )
     (lane,) = lanes
     return dict(lane)
@@ -44,7 +44,7 @@ def goes_on(installation: Installation, serving: Serving, events: int) -> None:
         lags = [stream["command_lag"], stream["unpublished"], *(view["lag"] for view in found["views"])]
         return not found["halts"] and stream["events"] == events and not any(lags)
 
-    eventually_blocking(quiet, 30, f"{events} events everywhere")
+    eventually_blocking(quiet, what=f"{events} events everywhere")
     assert serving.process.poll() is None
 
 

@@ -103,7 +103,7 @@ def test_the_archive_works_with_the_rights_of_its_roles(archiving: Installation)
     archiving("retention", "hold", TABLE, "--from", "2013-01-01", "--to", "2014-01-01", *REASON)
     with archiving.serving() as serving:
         archiving("publish", "RecordMarketData", "-", "--wait", stdin="\n".join(told))
-        eventually_blocking(lambda: _slices(archiving) == {"dropped": 1}, 60, "one range to leave")
+        eventually_blocking(lambda: _slices(archiving) == {"dropped": 1}, what="one range to leave")
         assert serving.stop() == 0
         assert PASSWORD not in serving.log.read_text()
     for verb in (

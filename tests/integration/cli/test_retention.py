@@ -238,14 +238,14 @@ def test_orders_reach_a_process_that_serves(prepared: Installation) -> None:
         return {state for *_, state in ranges(installation)}
 
     with installation.serving("retention"):
-        eventually_blocking(lambda: states() == {"requested"}, 20.0, "the requests")
+        eventually_blocking(lambda: states() == {"requested"}, what="the requests")
         installation("retention", "hold", "market_data", *LAW)
         assert states() == {"held"}
         assert (
             "first" in installation("retention", "release", "market_data", "2010-03-01", *LAW, expect=2).err
         )
         installation("retention", "release", "market_data", "--hold", "--reason", "settled")
-        eventually_blocking(lambda: states() == {"requested"}, 20.0, "what was held to go on")
+        eventually_blocking(lambda: states() == {"requested"}, what="what was held to go on")
         installation.execute("""
             insert into tm_late.public__market_data (time, symbol, price, source, command_id, tm_range_start)
             select range_start + interval '3 days', 'L', 1.5, 'late', gen_random_uuid(), range_start
@@ -259,7 +259,7 @@ def test_orders_reach_a_process_that_serves(prepared: Installation) -> None:
         announced = int(installation.fetch(settled)[0][0])
         sent = "select p.sequence from tm.published p join tm.lane using (lane) where aggregate = 'archival'"
         eventually_blocking(
-            lambda: int(installation.fetch(sent)[0][0]) == announced, 20.0, "the announcement on Kafka"
+            lambda: int(installation.fetch(sent)[0][0]) == announced, what="the announcement on Kafka"
         )
         text = installation("retention", "status").out
         assert "aborted" in text

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.installation import Installation
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.app.connections import kafka_connection
 from tidemill.app.deployment import Deployment
 from tidemill.clock import SystemClock
@@ -216,7 +216,7 @@ def place_of(letter: dict[str, Any]) -> str:
 def test_status_and_audit_say_that_all_is_well(served: Installation, ticks: Path) -> None:
     served("publish", "RecordMarketData", ticks, "--wait")
     settled = lambda: _lags(served("status", "--json").json()) == {0}
-    eventually_blocking(settled, 20, "no lag")
+    eventually_blocking(settled, what="no lag")
     told = served("status")
     assert "Read models" in told.out
     assert "halted " in told.out
@@ -253,7 +253,7 @@ def test_who_asks_for_a_reply_gets_the_outcome(served: Installation, symbol: str
             for topic in (own, allowed):
                 headers = [("kafka_replyTopic", topic.encode()), ("kafka_correlationId", b"\x00\x01")]
                 await producer.send([Outgoing(symbol.encode(), value, headers)])
-            async with asyncio.timeout(20), aclosing(reader.records(follow=True)) as records:  # type: ignore[type-var]
+            async with asyncio.timeout(HANGING_S), aclosing(reader.records(follow=True)) as records:  # type: ignore[type-var]
                 return await anext(records)
 
     reply = asyncio.run(ask())
@@ -288,7 +288,7 @@ def test_what_is_no_record_is_no_lag(served: Installation, symbol: str) -> None:
 
     asyncio.run(send())
     settled = lambda: _lags(served("status", "--json").json()) == {0}
-    eventually_blocking(settled, 20, "no lag")
+    eventually_blocking(settled, what="no lag")
     lane = served("lanes", "show", "market-data/0", "--json").json()["lane"]
     assert lane["position"] > 0
 

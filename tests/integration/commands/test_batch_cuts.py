@@ -57,7 +57,10 @@ def shared_database(new_database: Callable[[], AbstractContextManager[str]]) -> 
         yield url
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@settings(max_examples=12, suppress_health_check=SHARED)
 @given(records=streams(), cuts=sizes)
 def test_cutting_and_grouping_change_nothing(
     shared_database: str, records: list[FakeRecord], cuts: list[int]
@@ -69,7 +72,7 @@ def test_cutting_and_grouping_change_nothing(
     assert asyncio.run(run(shared_database, batches)) == asyncio.run(run(shared_database, in_order))
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=SHARED)
 @given(records=streams(contested=False), data=st.data())
 def test_grouping_lanes_changes_nothing_where_none_contests_a_name(
     shared_database: str, records: list[FakeRecord], data: st.DataObject
@@ -78,7 +81,7 @@ def test_grouping_lanes_changes_nothing_where_none_contests_a_name(
     assert asyncio.run(run(shared_database, one)) == asyncio.run(run(shared_database, other))
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=SHARED)
 @given(contest=contests(), data=st.data())
 def test_of_lanes_that_contest_a_name_exactly_one_wins_however_they_are_grouped(
     shared_database: str, contest: tuple[list[FakeRecord], set[tuple[int, int]]], data: st.DataObject

@@ -52,7 +52,7 @@ async def test_a_claim_ends_the_backend_of_an_owner_that_holds_its_lane(database
     )
     (claim,) = await CommandDatabase(pool, patience_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
     assert claim.epoch == 2
-    await eventually(frozen.is_closed, 10, "the frozen owner's connection ends")
+    await eventually(frozen.is_closed, what="the frozen owner's connection ends")
     with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError)):
         await frozen.execute("commit")
     await frozen.close()
@@ -66,7 +66,7 @@ async def test_a_claim_ends_the_backend_of_any_owner_that_holds_its_lane(databas
     await frozen.execute("select 1 from tm.lane where aggregate = 'market-data' and partition = 0 for update")
     (claim,) = await CommandDatabase(pool, patience_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
     assert claim.epoch == 1
-    await eventually(frozen.is_closed, 10, "the frozen owner's connection ends")
+    await eventually(frozen.is_closed, what="the frozen owner's connection ends")
 
 
 async def test_a_stranger_that_holds_a_lane_is_named_and_not_ended(database: str, pool: Pool) -> None:

@@ -51,7 +51,7 @@ def test_a_quarter_of_a_century_is_some_two_dozen_chunks(database: str) -> None:
     assert [tuple(row) for row in fetch(database, INDEXES)] == [("market_data_symbol_time", False)]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(texts=st.lists(json_objects(), min_size=20, max_size=40))
 def test_the_database_takes_all_that_the_rules_take(shared_database: str, texts: list[str]) -> None:
     taken = [text for text in texts if is_storable(text)]

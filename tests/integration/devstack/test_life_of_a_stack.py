@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from tests.support.databases import execute, fetch
 from tests.support.footprint import mounts_with, processes_of
 from tests.support.stack import Run
+from tests.support.waiting import HANGING_S
 from tidemill import devstack
 from tidemill.devstack.cache import cache_folder
 
@@ -53,7 +53,9 @@ def dev(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def invoke(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
     cleared = {name: value for name, value in environment.items() if not name.startswith("TIDEMILL_")}
     cleared["TIDEMILL_CACHE"] = str(cache_folder())
-    return subprocess.run(command, env=cleared, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(
+        command, env=cleared, capture_output=True, text=True, timeout=HANGING_S, check=False
+    )
 
 
 def environment_of(name: str) -> dict[str, str]:
@@ -67,7 +69,7 @@ def admin_of(bootstrap: str) -> AdminClient:
 
 
 def topics_at(bootstrap: str) -> set[str]:
-    return set(admin_of(bootstrap).list_topics(timeout=20).topics)
+    return set(admin_of(bootstrap).list_topics(timeout=HANGING_S).topics)
 
 
 def tables_at(url: str) -> set[str]:
@@ -105,9 +107,7 @@ def test_down_leaves_nothing_and_up_forgets_nothing(name: str) -> None:
     assert mounts_with(str(cache_folder())) == []
     assert dev("status", "--name", name).returncode == 1
 
-    started = time.monotonic()
     assert dev("up", "--name", name).returncode == 0
-    assert time.monotonic() - started < 10
     assert environment_of(name) == addresses, "the ports are kept"
     assert read_everywhere(addresses) == (1, True, schema_id)
 
@@ -144,7 +144,7 @@ def settings_of_broker(bootstrap: str) -> dict[str, ConfigEntry]:
     broker = ConfigResource(ConfigResource.Type.BROKER, "1")
     admin = admin_of(bootstrap)  # it has to live until it is answered
     (asked,) = admin.describe_configs([broker]).values()
-    return dict(asked.result(20))
+    return dict(asked.result(HANGING_S))
 
 
 def test_a_second_up_needs_neither_network_nor_installers(name: str, tmp_path: Path) -> None:
@@ -155,11 +155,8 @@ def test_a_second_up_needs_neither_network_nor_installers(name: str, tmp_path: P
         shim.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     command = ["unshare", "--net", sys.executable, "-c", LOOPBACK_ONLY, "up", "--name", name]
-    started = time.monotonic()
     done = invoke(command, environment)
-    took_s = time.monotonic() - started
     assert done.returncode == 0, done.stderr
-    assert took_s < 10
     assert not list(tmp_path.glob("called-*"))
     assert {server.life() for server in owned(name)} == {"running"}
     devstack.down(name)  # nobody outside that network could reach them

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.footprint import mounts_with, processes_of
 from tests.support.stack import Run, sweep_abandoned_stacks
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill import devstack
 from tidemill.devstack import debian, kafka
 from tidemill.devstack.cache import ensure
@@ -43,7 +43,7 @@ def interrupted(tmp_path: Path) -> Iterator[Path]:
     script = MAKE_THE_ROOT.format(cache=str(cache))
     environment = {**os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}"}
     with subprocess.Popen([sys.executable, "-c", script], env=environment) as installer:
-        eventually_blocking(lambda: list(cache.glob("parts/*/root/begun")), 30, "the root is half made")
+        eventually_blocking(lambda: list(cache.glob("parts/*/root/begun")), what="the root is half made")
         installer.send_signal(signal.SIGKILL)
     yield cache
     for point in mounts_with(str(tmp_path)):
@@ -89,7 +89,7 @@ def test_a_server_can_be_broken_and_mended(breakable_stack: devstack.Stack, name
     server.freeze()
     assert (server.life(), server.answers()) == ("frozen", False)
     server.thaw()
-    eventually_blocking(server.answers, 20, f"{name} answers after the thaw")
+    eventually_blocking(server.answers, what=f"{name} answers after the thaw")
     server.kill()
     assert (server.life(), server.answers()) == ("gone", False)
     server.start()
@@ -117,7 +117,7 @@ def test_the_stack_of_a_killed_run_is_taken_down_by_the_next(run: Run) -> None:
         f"Run({killed.uid!r}, 'main').stack({killed.name!r}, prefix=None)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], timeout=110, check=False, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", script], timeout=HANGING_S, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert processes_of(killed.name), "its servers have survived it"
     ours = run.breakable_stack()

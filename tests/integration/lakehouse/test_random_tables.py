@@ -89,7 +89,7 @@ def test_any_rows_digest_alike_on_both_sides(
 ) -> None:
     with new_database() as url:
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=60, suppress_health_check=list(HealthCheck))
         @given(tables())
         def property_(table: tuple[list[str], list[tuple[Any, ...]]]) -> None:
             theirs, ours = asyncio.run(both_sides(url, *table))

@@ -52,7 +52,7 @@ async def replaced(world: RealWorld, scribe: Scribe) -> tuple[Late, LaneRelays, 
     one = await world.process(publishers=late, housekeeping=False)
     await world.store(scribe.applied(3).batch())
     await world.claim(one, scribe.lane)
-    await eventually(lambda: late.waiting == 1, 30, "a batch on its way")
+    await eventually(lambda: late.waiting == 1, what="a batch on its way")
     await world.store(scribe.applied(3).batch())
     two = await world.process(transactional=False, housekeeping=False)
     await world.claim(two, scribe.lane, epoch=2)
@@ -78,7 +78,7 @@ async def test_what_a_replaced_owner_sends_late_is_dropped_by_its_number(world: 
     scribe = world.scribes[0]
     late, one, two = await replaced(world, scribe)
     late.let.release()
-    await eventually(lambda: late.waiting == 2, 30, "the late batch acknowledged, the next one on its way")
+    await eventually(lambda: late.waiting == 2, what="the late batch acknowledged, the next one on its way")
     await world.store(scribe.applied(4).batch())
     two.wake([scribe.lane.lane])
     await world.sent(two, scribe)
@@ -101,7 +101,7 @@ async def test_a_late_batch_at_the_end_of_a_topic_is_resolved_or_named(
     lane = scribe.lane
     late, one, two = await replaced(world, scribe)
     late.let.release()
-    await eventually(lambda: late.waiting == 2, 30, "the late batch acknowledged, the next one on its way")
+    await eventually(lambda: late.waiting == 2, what="the late batch acknowledged, the next one on its way")
     await world.crash(one)
     await (two.drop([lane.lane]) if hinted else world.crash(two))
     assert await events(world, scribe) == [1, 2, 3, 4, 5, 6, 1, 2, 3]

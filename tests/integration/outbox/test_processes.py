@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from tests.support.real_relays import RealWorld
+from tests.support.waiting import HANGING_S
 
 Start = Callable[[int], Awaitable[Process]]
 
@@ -43,7 +44,7 @@ async def start(world: RealWorld, database: str) -> AsyncIterator[Start]:
 async def says(process: Process, wanted: Callable[[dict[str, tuple[str, int]]], bool]) -> None:
     """Return when the process has said something `wanted`."""
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANGING_S):
         async for line in process.stdout:
             if line.startswith(b"{") and wanted(json.loads(line)):
                 return

@@ -51,9 +51,9 @@ async def test_a_server_goes_and_comes_back(
     with capture_logs() as told:
         relays.wake([lane.lane for lane in world.lanes])
         await asyncio.to_thread(broken.kill if how == "kill" else broken.freeze)
-        await eventually(lambda: TROUBLE & {entry["event"] for entry in told}, 40, "a relay noticed")
+        await eventually(lambda: TROUBLE & {entry["event"] for entry in told}, what="a relay noticed")
     await asyncio.to_thread(breakable_stack.mend)
-    await world.sent(relays, *world.scribes, within_s=60)
+    await world.sent(relays, *world.scribes)
     for scribe in world.scribes:
         await world.store(scribe.applied(10).batch())
     await world.sent(relays, *world.scribes)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.databases import execute, fetch
 from tests.support.installation import Installation, installation_on
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.app.conformance.run import Invitation, Report, run_conformance
 from tidemill.app.connections import kafka_connection, libpq_url, open_registry
 from tidemill.app.deployment import Deployment
@@ -96,9 +96,9 @@ def test_the_reference_archiver_conforms(installation: Installation, prefix: str
     }
     asked = ("retention", "conformance", "--prefix", prefix, "--timeout", "60", "--json")
     with installation.calling(*asked) as call:
-        eventually_blocking(lambda: f"TIDEMILL_TOPICS_PREFIX={prefix}" in call.err, 60, "the invitation")
+        eventually_blocking(lambda: f"TIDEMILL_TOPICS_PREFIX={prefix}" in call.err, what="the invitation")
         with installation.starting("archiver", **listening):
-            assert call.process.wait(100) == 0, call.err
+            assert call.process.wait(HANGING_S) == 0, call.err
     found = json.loads(call.out)
     assert [(each["case"], each["result"], each["why"]) for each in found["cases"]] == [
         (case, "passed", None) for case in CASES

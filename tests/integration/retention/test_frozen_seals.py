@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.archiving import TABLE, Archive
 from tests.support.databases import fetch
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.app.archive_restore import WayBack
 from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive import SealMode
@@ -40,7 +40,7 @@ WAITING = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and dat
 async def stranger(database: str, world: Archive) -> AsyncIterator[asyncpg.Connection]:
     """Somebody who writes past us; his session has seen the chunk, and prepared its statement, before the seal."""
     await world.fill(2010)
-    connection = await asyncpg.connect(database, timeout=10, command_timeout=10)
+    connection = await asyncpg.connect(database, timeout=HANGING_S, command_timeout=HANGING_S)
     await connection.execute(INSERT, IN_2010)
     yield connection
     await connection.close()

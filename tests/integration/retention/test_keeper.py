@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.archiving import TABLE, Archive
 from tests.support.operating import ADA, bring, owned, ranges
+from tests.support.waiting import HANGING_S
 from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalStatus
 from tidemill.domain.archive import ArchiveState, schema_fingerprint
@@ -346,14 +347,14 @@ async def test_batches_do_not_wait_for_a_seal_that_waits_for_a_stranger(world: A
         await stranger.execute("update public.market_data set price = price where symbol = 'S1'")
         sealing = asyncio.create_task(world.round())
         while not sealing.done():
-            await batch(world, within_ms=300)
+            await batch(world)
             batches += 1
         assert not (await sealing).moved
     assert batches > 2, "or nobody would have had to wait"
 
 
-async def batch(world: Archive, within_ms: int) -> None:
+async def batch(world: Archive) -> None:
     """Ask which ranges are closed, under the lock that every batch takes. Raises `LockNotAvailableError`."""
     async with world.pool.acquire() as writer, writer.transaction():
-        await writer.execute(f"set local lock_timeout = {within_ms}")
+        await writer.execute(f"set local lock_timeout = '{HANGING_S} s'")
         await writer.fetch("select * from tm.closed_ranges($1, $2, $3)", TABLE, *TODAY)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.archiving import TABLE, Archive
 from tests.support.operating import END, MONTH, around
+from tests.support.waiting import HANGING_S
 from tidemill.clock import SystemClock
 from tidemill.retention.planning import plan
 from tidemill.storage.archive import SliceRows
@@ -23,7 +24,7 @@ OLDER = "update tm.archive_activity set since = since - $1::interval"
 
 async def write(world: Archive, statement: str) -> None:
     """Do something to the rows, and have it counted before this returns."""
-    connection = await asyncpg.connect(world.database, timeout=10, command_timeout=10)
+    connection = await asyncpg.connect(world.database, timeout=HANGING_S, command_timeout=HANGING_S)
     await connection.execute(statement)
     await connection.execute("select pg_stat_force_next_flush()")
     await connection.close()

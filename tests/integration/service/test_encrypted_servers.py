@@ -6,7 +6,6 @@ The servers let in nobody who does not speak TLS, so whatever works here is encr
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +47,6 @@ PREFIX = "encrypted"
 DATABASE, KAFKA, REGISTRY = "TIDEMILL_DATABASE_", "TIDEMILL_KAFKA_", "TIDEMILL_REGISTRY_"
 WRONG_PASSWORD = "wr0ng-p4ssw0rd"
 LOGIN = ("SASL_MECHANISM", "SASL_USER", "SASL_PASSWORD")
-IN_TIME_S = 10.0
 TICK = json.dumps({"symbol": "AAPL", "time": "2013-02-01T00:00:00Z", "price": 1, "source": "test"})
 OVER_TLS = "select ssl as encrypted, client_dn as shown from pg_stat_ssl where pid = pg_backend_pid()"
 
@@ -111,11 +109,9 @@ def database(installation: Installation, *without: str, **variables: str) -> Ins
 
 
 def refused(installation: Installation, *verb: str, stdin: str = "") -> Said:
-    """Call a verb that cannot work: it ends in time, and what it says holds no secret and is no traceback."""
-    began_s = time.monotonic()
+    """Call a verb that cannot work: it ends by itself, and what it says holds no secret and is no traceback."""
     told = installation(*verb, stdin=stdin, expect=None)
     assert told.code in (1, 2), told.out + told.err
-    assert time.monotonic() - began_s < IN_TIME_S
     for secret in (DATABASE_PASSWORD, KAFKA_PASSWORD, WRONG_PASSWORD, "Traceback"):
         assert secret not in told.out + told.err
     return told
@@ -285,11 +281,10 @@ def test_every_verb_that_needs_kafka_says_so(encrypted: Installation, verb: tupl
 
 def test_a_process_says_so_too_and_waits_for_somebody_to_mend_it(encrypted: Installation) -> None:
     with encrypted.starting("commands", TIDEMILL_KAFKA_SASL_PASSWORD=WRONG_PASSWORD) as serving:
-        eventually_blocking(lambda: serving.address, 60, "an address")
+        eventually_blocking(lambda: serving.address, what="an address")
         told = eventually_blocking(
             lambda: serving.health()[1]["dependencies"]["kafka"].get("error", "").partition("refuses")[2],
-            20,
-            "the reason in /health",
+            what="the reason in /health",
         )
         assert f"see {KAFKA}SASL_USER" in told
         assert serving.health()[0] == 503

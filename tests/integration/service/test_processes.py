@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.installation import Installation, Serving, installation_on
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.devstack import Stack
 
 
@@ -30,7 +30,7 @@ def publish(installation: Installation, *symbols: str) -> None:
 
 
 def metric(serving: Serving, pattern: str) -> float:
-    with urllib.request.urlopen(f"{serving.address}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{serving.address}/metrics", timeout=HANGING_S) as answer:
         found = re.search(rf"^tidemill_{pattern} (\S+)$", answer.read().decode(), re.MULTILINE)
     return float(found[1]) if found else 0.0
 
@@ -53,7 +53,7 @@ def test_commands_and_read_models_in_processes_of_their_own(prepared: Installati
         assert metric(commands, r'batch_seconds_count\{aggregate="market-data"\}') >= 1
         assert metric(projections, r'projected_events_total\{projection="latest-quotes"\}') == 3
         folded = lambda: metric(projections, r'projection_lag_events\{projection="latest-quotes"\}') == 0
-        eventually_blocking(folded, 15, "the lag of the read model")
+        eventually_blocking(folded, what="the lag of the read model")
         assert metric(projections, r'build_info\{process="projections",version="[^"]+"\}') == 1
         for serving in (commands, projections):
             assert serving.health()[1]["dependencies"].keys() == {"database", "kafka"}
@@ -68,11 +68,11 @@ def test_lanes_are_shared_and_taken_over(prepared: Installation, tmp_path: Path)
         assert lanes_of(first) == 8
         with beside.serving("commands") as second:
             eventually_blocking(
-                lambda: (lanes_of(first), lanes_of(second)) == (4, 4), 60, "lanes to be shared"
+                lambda: (lanes_of(first), lanes_of(second)) == (4, 4), what="lanes to be shared"
             )
             publish(prepared, "AAPL", "IBM", "MSFT", "GOOG")
             assert first.stop() == 0
-            eventually_blocking(lambda: lanes_of(second) == 8, 60, "lanes to be taken over")
+            eventually_blocking(lambda: lanes_of(second) == 8, what="lanes to be taken over")
             publish(prepared, "AAPL", "IBM", "MSFT", "GOOG", "FB")
             (rows,) = prepared.fetch("select count(*) as rows from public.market_data")
             assert rows["rows"] == 5, "four were the same commands again"

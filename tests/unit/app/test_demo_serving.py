@@ -25,7 +25,7 @@ async def watched(logs: list[Path]) -> None:
     """Wait for a process to end by itself, which raises."""
     async with serving(PLACE) as running:
         logs.append(running.logs)
-        await eventually(running.demand_alive, 30)
+        await eventually(running.demand_alive)
 
 
 async def test_a_process_that_ends_is_noticed_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def waiting(words: str) -> bool:
 async def test_processes_are_ended_and_their_logs_removed() -> None:
     async with serving(PLACE) as running:
         await eventually(
-            lambda: waiting(running.last_words()), 30, "both processes to look for their servers"
+            lambda: waiting(running.last_words()), what="both processes to look for their servers"
         )
         running.demand_alive()
         endings = await running.stop()

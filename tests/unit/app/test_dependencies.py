@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from tests.support.waiting import eventually
 from tidemill.app.health import Dependencies
 from tidemill.domain.errors import Unavailable
@@ -30,14 +28,13 @@ class Flaky:
         pass
 
 
-@pytest.mark.timeout(10)
 async def test_who_is_about_to_decide_does_not_wait_for_the_next_look() -> None:
     server = Flaky()
     dependencies = Dependencies([server], every_s=HOUR_S)
     async with dependencies.watching():
         assert await server.asked.get() == 1
         loss = asyncio.create_task(dependencies.loss_of("database"))
-        await eventually(lambda: dependencies.health()["database"].ok, 5, "an answer")
+        await eventually(lambda: dependencies.health()["database"].ok, what="an answer")
         dependencies.ask_at_once()
         await loss
         assert not dependencies.health()["database"].ok

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from tests.support.waiting import HANGING_S
 from tidemill.app.watching import Watch
 from tidemill.domain.errors import Unavailable
 
@@ -43,7 +44,7 @@ async def test_a_look_that_nobody_answers_is_let_go_of_at_the_stop() -> None:
     running = asyncio.create_task(watch.run())
     await watch.asked.wait()
     await watch.stop()
-    await asyncio.wait_for(running, timeout=1)
+    await asyncio.wait_for(running, timeout=HANGING_S)
     assert watch.let_go
 
 
@@ -60,6 +61,6 @@ async def test_a_look_under_way_is_let_go_of_when_the_service_is_cancelled() -> 
 async def test_a_server_that_is_away_is_looked_at_again_and_a_mistake_is_not_hidden() -> None:
     watch = Ailing()
     with pytest.raises(LookupError, match="a mistake"):
-        await asyncio.wait_for(watch.run(), timeout=5)
+        await asyncio.wait_for(watch.run(), timeout=HANGING_S)
     assert watch.looks == 4
     assert watch.health().ok

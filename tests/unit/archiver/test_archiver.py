@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.archiver import Rows, measure
 from tests.support.archival import DAY, START, TABLE, chunk, request
 from tests.support.archiver_scenes import Scene, SlowReader
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Patience
 from tidemill.domain.archival import ArchivalStatus
 from tidemill.domain.errors import Unavailable, Unreadable
@@ -202,7 +202,7 @@ async def test_a_crash_before_the_reply_leaves_one_copy(scene: Scene) -> None:
 
     whole, scene.replies.send = scene.replies.send, lose  # type: ignore[method-assign]
     async with scene.running() as work:
-        await asyncio.wait({work}, timeout=5)
+        await asyncio.wait({work}, timeout=HANGING_S)
         with pytest.raises(Unavailable):
             work.result()
     assert (scene.requests.committed, len(scene.lake.copies)) == (0, 1)
@@ -318,6 +318,6 @@ async def test_what_was_given_to_somebody_else_is_let_go(scene: Scene) -> None:
 async def test_kafka_away_fails_the_service(scene: Scene) -> None:
     async with scene.running() as work:
         scene.requests.away = True
-        await asyncio.wait({work}, timeout=5)
+        await asyncio.wait({work}, timeout=HANGING_S)
         with pytest.raises(Unavailable):
             work.result()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.archival import request
 from tests.support.archiver_scenes import Scene, SlowReader
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Patience
 from tidemill.domain.archival import ArchivalStatus
 from tidemill.domain.errors import Unavailable
@@ -35,7 +35,7 @@ async def test_a_copy_that_hangs_is_answered_as_failed_and_ends_the_service(
 ) -> None:
     scene.requests.add(request(scene.day(1)))
     async with scene.running() as work:
-        await asyncio.wait({work}, timeout=5)
+        await asyncio.wait({work}, timeout=HANGING_S)
         with pytest.raises(Unavailable, match=r"no progress within 0\.2 s"):
             work.result()
     answer = scene.replies.sent[-1]
@@ -57,7 +57,7 @@ async def test_a_copy_that_hangs_and_is_somebody_elses_is_not_answered(
     async with scene.running() as work:
         await asyncio.to_thread(hanging.reading.wait, 5)
         scene.requests.taken_away = True
-        await asyncio.wait({work}, timeout=5)
+        await asyncio.wait({work}, timeout=HANGING_S)
         with pytest.raises(Unavailable):
             work.result()
     assert set(scene.said()) == {IN_PROGRESS}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import repeat
-from time import monotonic
 
 import pytest
 
@@ -13,39 +12,59 @@ from tidemill.archiver.pacing import Interrupted, Pace
 TEN = Rows(((1,),) * 10)  # 1000 bytes
 
 
+class Watch:
+    """A clock that only the pauses of a pace move; it counts them."""
+
+    def __init__(self) -> None:
+        self.now_s, self.pauses = 100.0, 0
+
+    def pace(self, bytes_per_second: int | None) -> Pace:
+        pace = Pace(bytes_per_second, monotonic_s=lambda: self.now_s)
+        pace._interrupted.wait = self._pause  # type: ignore[method-assign]
+        return pace
+
+    def _pause(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.now_s += timeout
+        self.pauses += 1
+        return False
+
+
 def test_without_a_rate_nothing_waits() -> None:
-    pace = Pace(None)
-    began = monotonic()
+    watch = Watch()
+    pace = watch.pace(None)
     assert len(list(pace.through(iter([TEN] * 100)))) == 100
-    assert monotonic() - began < 1
+    assert watch.pauses == 0
     assert pace.bytes_passed == 100_000
 
 
 def test_bytes_pass_at_the_rate_and_no_faster() -> None:
-    pace = Pace(20_000)
-    began = monotonic()
-    assert len(list(pace.through(iter([TEN] * 11)))) == 11
-    assert 0.5 <= monotonic() - began < 2  # the last batch has nothing behind it to wait for
+    watch = Watch()
+    assert len(list(watch.pace(20_000).through(iter([TEN] * 11)))) == 11
+    # the last batch has nothing behind it to wait for
+    assert watch.pauses == 10
+    assert watch.now_s == pytest.approx(100.5)
 
 
 def test_a_request_of_several_chunks_has_one_rate() -> None:
-    pace = Pace(20_000)
-    began = monotonic()
+    watch = Watch()
+    pace = watch.pace(20_000)
     for _ in range(11):
         assert len(list(pace.through(iter([TEN])))) == 1
-    assert 0.5 <= monotonic() - began < 2
+    assert watch.pauses == 10
+    assert watch.now_s == pytest.approx(100.5)
 
 
 def test_time_that_was_not_used_is_not_saved_up() -> None:
-    now = [100.0]
-    pace = Pace(1_000_000, monotonic_s=lambda: now[0])
-    passing = pace.through(repeat(TEN))
+    watch = Watch()
+    passing = watch.pace(1_000_000).through(repeat(TEN))
     next(passing)
-    now[0] += 3_600
+    watch.now_s += 3_600
     next(passing)
-    began = monotonic()
+    assert watch.pauses == 0
     next(passing)
-    assert monotonic() - began >= 0.001
+    assert watch.pauses == 1
+    assert watch.now_s == pytest.approx(3_700.001)
 
 
 def test_what_is_held_back_comes_in_small_pieces() -> None:

@@ -68,7 +68,7 @@ def one_lane(records: Sequence[FakeRecord]) -> list[FakeRecord]:
     return [record for record in records if record.partition == busiest]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(streams(), sizes)
 def test_cutting_a_lane_changes_nothing(records: list[FakeRecord], cuts: list[int]) -> None:
     lane = one_lane(records)
@@ -78,7 +78,7 @@ def test_cutting_a_lane_changes_nothing(records: list[FakeRecord], cuts: list[in
     assert facts(batched) == facts(alone)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(streams(), sizes)
 def test_grouping_lanes_changes_nothing_but_who_wins_a_contested_name(
     records: list[FakeRecord], cuts: list[int]
@@ -94,7 +94,7 @@ def test_grouping_lanes_changes_nothing_but_who_wins_a_contested_name(
     assert facts(grouped) == facts(alone)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(streams(contested=False), st.data())
 def test_grouping_lanes_changes_nothing_where_none_contests_a_name(
     records: list[FakeRecord], data: st.DataObject
@@ -106,7 +106,7 @@ def test_grouping_lanes_changes_nothing_where_none_contests_a_name(
     assert facts(left) == facts(right)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(contests(), st.data())
 def test_of_lanes_that_contest_a_name_exactly_one_wins_however_they_are_grouped(
     contest: tuple[list[FakeRecord], set[tuple[int, int]]], data: st.DataObject
@@ -119,7 +119,7 @@ def test_of_lanes_that_contest_a_name_exactly_one_wins_however_they_are_grouped(
     assert [each.name for each in held if each.active].count(WANTED) == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(streams(), sizes)
 def test_a_name_has_at_most_one_holder_and_numbers_are_dense(
     records: list[FakeRecord], cuts: list[int]

@@ -12,7 +12,7 @@ import numpy as np
 from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.generations import MemoryGenerations
 from tests.support.commands import Harness, base, outcomes
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
@@ -43,7 +43,7 @@ async def test_it_rolls_builds_and_drops_until_it_is_stopped() -> None:
     running = asyncio.create_task(kept.run())
     await eventually(lambda: generations.asked["drop_expired"] > 2, what="three rounds")
     await kept.stop()
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, HANGING_S)
     assert len(generations.asked) == 4
     assert len(set(generations.asked.values())) == 1
     assert kept.health().ok
@@ -67,7 +67,7 @@ async def test_a_roll_that_another_process_did_first_and_a_database_that_is_away
     running = asyncio.create_task(kept.run())
     await eventually(lambda: generations.asked["build_filters"] > 0, what="a roll")
     await kept.stop()
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, HANGING_S)
     assert kept.health().ok
 
 
@@ -78,7 +78,7 @@ async def test_its_health_says_what_is_in_the_way() -> None:
     await eventually(lambda: not kept.health().ok, what="trouble")
     assert "database" in kept.health().detail["trouble"]
     await kept.stop()
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, HANGING_S)
 
 
 def test_a_filter_never_denies_an_id_it_was_built_of_and_rarely_claims_another() -> None:

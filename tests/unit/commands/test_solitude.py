@@ -32,7 +32,7 @@ class Company:
             self._home[name].set()
 
     async def until(self, *names: str) -> None:
-        await eventually(lambda: self.inside == set(names), 2, f"{names} to be in, and nobody else")
+        await eventually(lambda: self.inside == set(names), what=f"{names} to be in, and nobody else")
 
 
 async def test_a_suspect_waits_for_those_in_flight_and_keeps_the_later_ones_waiting() -> None:
@@ -68,7 +68,7 @@ async def test_who_gives_up_waiting_is_not_waited_for() -> None:
     company.invite("one", solitude.together())
     await company.until("one")
     suspect = asyncio.create_task(solitude.alone().__aenter__())
-    await eventually(solitude._turn.locked, 2, "the suspect to wait")
+    await eventually(solitude._turn.locked, what="the suspect to wait")
     suspect.cancel()
     await asyncio.wait({suspect})
     company.invite("two", solitude.together())

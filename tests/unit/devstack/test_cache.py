@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.devstack.cache import Part, cache_folder, ensure, locked, remove_tree
 
 PART = Part("thing", "1.0", "how to make it")
@@ -65,7 +65,7 @@ def test_two_at_once_build_once(tmp_path: Path) -> None:
 
     def slow(folder: Path) -> None:
         builds.append(folder)
-        assert go_on.wait(10)
+        assert go_on.wait(HANGING_S)
         build(folder)
 
     first = threading.Thread(target=lambda: ensure(PART, slow, cache=tmp_path))
@@ -73,10 +73,10 @@ def test_two_at_once_build_once(tmp_path: Path) -> None:
     eventually_blocking(lambda: builds, what="the first build has begun")
     second = threading.Thread(target=lambda: ensure(PART, slow, cache=tmp_path, on_wait=waiting.set))
     second.start()
-    assert waiting.wait(10), "the second is told that it waits"
+    assert waiting.wait(HANGING_S), "the second is told that it waits"
     go_on.set()
-    first.join(10)
-    second.join(10)
+    first.join(HANGING_S)
+    second.join(HANGING_S)
     assert len(builds) == 1
     assert PART.is_installed(tmp_path)
 
@@ -95,7 +95,7 @@ def test_a_lock_is_exclusive_and_leaves_no_file(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(HANGING_S)
     assert most == [1]
     assert list((tmp_path / "locks").iterdir()) == []
 

@@ -1,6 +1,5 @@
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +69,7 @@ def test_a_damaged_file_names_nobody(tmp_path: Path, content: str) -> None:
 
 
 def test_freezing_reaches_grandchildren_of_other_sessions(start: Start) -> None:
-    process = start("setsid sleep 100 & wait")
+    process = start("setsid sleep 3600 & wait")
     eventually_blocking(lambda: len(family(process)) == 2, what="the child runs")
     members = family(process)
     processes.freeze(process)
@@ -88,13 +87,11 @@ def test_stop_is_polite_first(start: Start, tmp_path: Path) -> None:
 
 
 def test_stop_ends_what_ignores_it_and_its_children(start: Start) -> None:
-    process = start("trap '' TERM; setsid sleep 100 & while :; do sleep 0.05; done")
+    process = start("trap '' TERM; setsid sleep 3600 & while :; do sleep 0.05; done")
     eventually_blocking(lambda: len(family(process)) >= 2, what="the child runs")
     members = family(process)
-    started = time.monotonic()
     processes.stop(process, signal.SIGTERM, grace_s=0.2)
     assert {member.life() for member in members} == {"gone"}
-    assert time.monotonic() - started < 5
 
 
 def test_stop_ends_a_frozen_process(start: Start) -> None:

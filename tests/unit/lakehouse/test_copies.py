@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.batches import batch_of
+from tests.support.waiting import HANGING_S
 from tidemill.domain.archive import LakeColumn, LakeType, Measured, SliceId
 from tidemill.domain.errors import CopyError, CopyStands, Unavailable
 from tidemill.lakehouse.arrow import schema_of
@@ -127,7 +128,7 @@ def test_whoever_puts_a_copy_in_place_waits_for_another_process(tmp_path: Path) 
             wait([work], timeout=0.5)
             assert not work.done()
             assert not [name for name in listed(str(tmp_path)) if not name.endswith(".tmp")]
-        assert work.result(timeout=20).measured.row_count == 300
+        assert work.result(timeout=HANGING_S).measured.row_count == 300
 
 
 def large() -> Iterator[pa.RecordBatch]:

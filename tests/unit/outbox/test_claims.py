@@ -34,7 +34,7 @@ async def test_who_has_lost_the_claim_ends(world: World) -> None:
     world.topics.fence(LANE)
     world.outbox.store(scribe.applied(3).batch())
     world.relays.wake([LANE.lane])
-    await eventually(lambda: world.state() is RelayState.ENDED, 5, "it ends")
+    await eventually(lambda: world.state() is RelayState.ENDED, what="it ends")
     assert world.topics.log(EVENTS) == []
     assert world.topics.starts == {1: 1}, "the owner's publisher must not be fenced"
 
@@ -47,7 +47,7 @@ async def test_two_processes_with_the_same_lane_end_with_one(world: World) -> No
     world.outbox.epochs[LANE.lane] = 2
     await second.relays.take([claim_of(LANE, 2)])
     await second.published(200)
-    await eventually(lambda: world.state() is RelayState.ENDED, 5, "the first one ends")
+    await eventually(lambda: world.state() is RelayState.ENDED, what="the first one ends")
     world.check(scribe)
     await second.relays.stop()
 
@@ -68,9 +68,9 @@ async def test_what_is_in_flight_at_the_end_is_acknowledged_and_hinted(world: Wo
     world.topics.gate.clear()
     world.outbox.store(scribe.applied(25).batch())
     await world.take(LANE)
-    await eventually(lambda: world.topics.in_flight, 5, "a publication in flight")
+    await eventually(lambda: world.topics.in_flight, what="a publication in flight")
     dropping = asyncio.create_task(world.relays.drop([LANE.lane]))
-    await eventually(lambda: world.relays._relays[LANE.lane]._stopping, 5, "asked to stop")
+    await eventually(lambda: world.relays._relays[LANE.lane]._stopping, what="asked to stop")
     world.topics.gate.set()
     await dropping
     assert len(world.topics.log(EVENTS)) == 10
@@ -84,7 +84,7 @@ async def test_what_hangs_at_the_end_is_cut_off(world: World) -> None:
     world.topics.gate.clear()
     world.outbox.store(scribe.applied(5).batch())
     await world.take(LANE)
-    await eventually(lambda: world.topics.in_flight, 5, "a publication in flight")
+    await eventually(lambda: world.topics.in_flight, what="a publication in flight")
     await world.relays.drop([LANE.lane])
     assert world.topics.open == 0
     world.topics.gate.set()
@@ -121,7 +121,7 @@ async def test_a_publisher_that_is_being_closed_is_waited_for(
     await world.take(LANE)
     await closing.wait()
     dropping = asyncio.create_task(world.relays.drop([LANE.lane]))
-    await eventually(lambda: world.relays._relays[LANE.lane]._stopping, 5, "asked to stop")
+    await eventually(lambda: world.relays._relays[LANE.lane]._stopping, what="asked to stop")
     assert not dropping.done()
     release.set()
     await dropping
@@ -138,7 +138,7 @@ async def test_a_publisher_that_does_not_close_is_left_behind(
         await world.relays.drop([LANE.lane])
     assert Log.DRAIN_CUT_OFF in [entry["event"] for entry in told]
     release.set()
-    await eventually(lambda: world.topics.open == 0, 5, "closed in the end")
+    await eventually(lambda: world.topics.open == 0, what="closed in the end")
 
 
 async def test_dropping_what_was_never_taken_is_nothing(world: World) -> None:

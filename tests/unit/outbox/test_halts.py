@@ -136,7 +136,7 @@ async def test_a_lane_lost_while_it_stands_still_is_left_to_its_owner(world: Wor
     await world.halted("OUTBOX_GAP")
     world.outbox.epochs[LANE.lane] = 2
     world.outbox.halts.clear()
-    await eventually(lambda: world.state() is RelayState.ENDED, 5, "it ends")
+    await eventually(lambda: world.state() is RelayState.ENDED, what="it ends")
     assert world.topics.starts == {1: 1}, "the owner's publisher must not be fenced"
 
 

@@ -67,10 +67,10 @@ async def test_it_looks_again_after_trouble_and_ends_when_asked() -> None:
     outbox.away = True
     await keeper.start()
     running = asyncio.create_task(keeper.run())
-    await eventually(lambda: keeper.health().detail, 5, "the trouble is told")
+    await eventually(lambda: keeper.health().detail, what="the trouble is told")
     assert keeper.health().ok
     outbox.away = False
-    await eventually(lambda: 1 not in outbox.generations, 5, "the generation is gone")
-    await eventually(lambda: not keeper.health().detail, 5, "the trouble is over")
+    await eventually(lambda: 1 not in outbox.generations, what="the generation is gone")
+    await eventually(lambda: not keeper.health().detail, what="the trouble is over")
     await keeper.stop()
     await running

@@ -43,7 +43,7 @@ async def test_idle_lanes_are_asked_about_together() -> None:
     lanes = [lane_of(number, number - 1, partitions=64) for number in range(1, 65)]
     async with running(World()) as world:
         await world.take(*lanes)
-        await eventually(lambda: all(each.waiting for each in world.relays._relays.values()), 5, "all idle")
+        await eventually(lambda: all(each.waiting for each in world.relays._relays.values()), what="all idle")
         reads = world.outbox.reads
         asked: list[Mapping[int, int]] = []
         pending = world.outbox.pending
@@ -53,7 +53,7 @@ async def test_idle_lanes_are_asked_about_together() -> None:
             return await pending(positions)
 
         world.outbox.pending = counted  # type: ignore[method-assign]
-        await eventually(lambda: len(asked) > 3, 5, "some looks")
+        await eventually(lambda: len(asked) > 3, what="some looks")
         assert world.outbox.reads == reads
         assert all(len(positions) == 64 for positions in asked)
 
@@ -73,7 +73,7 @@ async def test_hints_of_many_lanes_are_stored_together() -> None:
     await world.take(*lanes)
     for lane in lanes:
         await world.published(3, lane)
-    await eventually(lambda: all(each.waiting for each in world.relays._relays.values()), 5, "all sent")
+    await eventually(lambda: all(each.waiting for each in world.relays._relays.values()), what="all sent")
     await world.relays._mark()
     await world.relays._mark()
     await world.relays.stop()
@@ -89,9 +89,9 @@ async def test_the_backlog_is_shown() -> None:
         world.topics.gate.clear()
         world.outbox.store(Scribe(LANE).applied(7).batch())
         await world.take(LANE)
-        await eventually(lambda: shown() == 7, 5, "the backlog")
+        await eventually(lambda: shown() == 7, what="the backlog")
         world.topics.gate.set()
-        await eventually(lambda: shown() == 0, 5, "no backlog")
+        await eventually(lambda: shown() == 0, what="no backlog")
 
 
 @pytest.mark.parametrize("seed", range(30))

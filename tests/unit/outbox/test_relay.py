@@ -54,7 +54,7 @@ async def test_what_is_committed_later_goes_out_at_a_call(world: World) -> None:
 async def test_what_nobody_told_of_is_found(world: World) -> None:
     scribe = Scribe(LANE)
     await world.take(LANE)
-    await eventually(lambda: world.relays._relays[LANE.lane].waiting, 5, "it is idle")
+    await eventually(lambda: world.relays._relays[LANE.lane].waiting, what="it is idle")
     world.outbox.store(scribe.applied(2).batch())
     await world.published(2)
     world.check(scribe)
@@ -66,7 +66,7 @@ async def test_the_hint_names_the_last_event(world: World) -> None:
     world.outbox.store(written)
     await world.take(LANE)
     expected = Published(4, 3, event_id(written.outbox[2].command_id or "", 1))
-    await eventually(lambda: world.outbox.hints.get(LANE.lane) == expected, 5, "the hint")
+    await eventually(lambda: world.outbox.hints.get(LANE.lane) == expected, what="the hint")
     assert world.relays.states()[LANE.lane] == (RelayState.SENDING, expected)
 
 
@@ -75,7 +75,7 @@ async def test_the_next_rows_are_read_while_some_are_in_flight(world: World) -> 
     world.topics.gate.clear()
     world.outbox.store(scribe.applied(25).batch())
     await world.take(LANE)
-    await eventually(lambda: world.topics.in_flight and world.outbox.reads == 2, 5, "the second read")
+    await eventually(lambda: world.topics.in_flight and world.outbox.reads == 2, what="the second read")
     world.topics.gate.set()
     await world.published(25)
     world.check(scribe)
@@ -87,7 +87,7 @@ async def test_large_rows_are_read_ahead_too() -> None:
     world.topics.gate.clear()
     world.outbox.store(scribe.applied(6, payload=b"x" * 100).batch())
     await world.take(LANE)
-    await eventually(lambda: world.topics.in_flight and world.outbox.reads == 2, 5, "the second read")
+    await eventually(lambda: world.topics.in_flight and world.outbox.reads == 2, what="the second read")
     world.topics.gate.set()
     await world.published(6)
     await world.relays.stop()
@@ -114,7 +114,7 @@ async def test_nothing_is_hinted_that_was_not_acknowledged(world: World) -> None
     world.topics.gate.clear()
     world.outbox.store(Scribe(LANE).applied(5).batch())
     await world.take(LANE)
-    await eventually(lambda: world.topics.in_flight, 5, "a publication in flight")
+    await eventually(lambda: world.topics.in_flight, what="a publication in flight")
     await world.relays._mark()
     assert world.outbox.hints == {}
 
@@ -161,7 +161,7 @@ async def test_a_publisher_that_cannot_start_is_made_again(world: World) -> None
 async def test_an_idle_lane_is_well_again_as_soon_as_its_publisher_starts(world: World) -> None:
     world.topics.start_faults.extend([Unavailable("kafka", "away")] * 3)
     await world.take(LANE)
-    await eventually(lambda: world.relays.health().ok, 5, "well")
+    await eventually(lambda: world.relays.health().ok, what="well")
     assert world.relays.health().detail == {"lanes": {"sending": 1}, "failing": []}
 
 
@@ -178,7 +178,7 @@ async def test_a_mistake_of_ours_is_loud_and_not_the_end(world: World) -> None:
 async def test_health_tells_of_a_lane_that_keeps_failing(world: World) -> None:
     world.topics.start_faults.extend([Unavailable("kafka", "away")] * 10_000)
     taking = asyncio.create_task(world.take(LANE))
-    await eventually(lambda: not world.relays.health().ok, 5, "not well")
+    await eventually(lambda: not world.relays.health().ok, what="not well")
     assert world.relays.health().detail == {"lanes": {"starting": 1}, "failing": [1]}
     assert not taking.done()
     await world.relays.drop([LANE.lane])
@@ -207,7 +207,7 @@ async def test_a_relay_starts_when_the_database_is_back(world: World) -> None:
     world.outbox.store(scribe.applied(3).batch())
     world.outbox.away = True
     taking = asyncio.create_task(world.take(LANE))
-    await eventually(lambda: LANE.lane in world.relays.states(), 5, "taken")
+    await eventually(lambda: LANE.lane in world.relays.states(), what="taken")
     assert world.topics.starts == {}, "no publisher before it is known whose lane it is"
     world.outbox.away = False
     await taking

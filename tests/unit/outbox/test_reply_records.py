@@ -53,7 +53,7 @@ async def test_a_reconciliation_is_said_from_the_next_claim_on(world: World) -> 
     assert told(records, scribe) == {"tm_timeline": b"1"}
     world.outbox.ends[LANE.lane] = LaneEnd(0, 0, 2, RECONCILED)
     await world.take(LANE)
-    await eventually(lambda: world.relays._relays[LANE.lane].waiting, 5, "it is idle")
+    await eventually(lambda: world.relays._relays[LANE.lane].waiting, what="it is idle")
     assert told(records, scribe) == {"tm_timeline": b"2", "tm_withdrawn": b"4-5"}
     await world.relays.drop([LANE.lane])
     assert told(records, scribe) == {"tm_timeline": b"2", "tm_withdrawn": b"4-5"}, "what was said last"

@@ -101,7 +101,7 @@ async def test_a_broker_that_is_away_for_64_lanes_and_many_attempts_is_a_few_lin
     work = asyncio.create_task(world.relays.run())
     world.topics.start_faults.extend([Unavailable("kafka", "away")] * 64 * 50)
     await world.take(*LANES)
-    await eventually(lambda: Log.RELAY_RECOVERED in events(told) and world.relays.health().ok, 10, "well")
+    await eventually(lambda: Log.RELAY_RECOVERED in events(told) and world.relays.health().ok, what="well")
     await world.relays.stop()
     await work
     recovered = [entry for entry in told if entry["event"] == Log.RELAY_RECOVERED]
@@ -124,9 +124,9 @@ async def test_a_database_that_is_away_for_64_lanes_and_many_attempts_is_a_few_l
     world.outbox._check = counted  # type: ignore[method-assign]
     world.outbox.away = True
     world.relays.wake([lane.lane for lane in LANES])
-    await eventually(lambda: asked > 64 * 20, 10, "many attempts")
+    await eventually(lambda: asked > 64 * 20, what="many attempts")
     world.outbox.away = False
-    await eventually(lambda: Log.RELAY_RECOVERED in events(told), 10, "over")
+    await eventually(lambda: Log.RELAY_RECOVERED in events(told), what="over")
     await world.relays.stop()
     await work
     assert Log.RELAY_WAITS in events(told)
@@ -138,6 +138,6 @@ async def test_a_mistake_of_ours_has_its_traceback_once(told: Told) -> None:
     world = World(tell_every_s=60)
     world.topics.start_faults.extend([ZeroDivisionError("a mistake")] * 20)
     await world.take(LANES[0])
-    await eventually(lambda: world.relays.health().ok, 10, "well")
+    await eventually(lambda: world.relays.health().ok, what="well")
     await world.relays.stop()
     assert events(told) == [Log.RELAY_FAILED, Log.RELAY_RESTARTED, Log.RELAY_RECOVERED]

@@ -20,6 +20,7 @@ from tests.support.projections import (
     days,
     stocks,
 )
+from tests.support.waiting import HANGING_S
 from tidemill.domain.errors import ContractError, DataError, Unavailable
 from tidemill.projections import halts
 from tidemill.projections.ports import Checkpoint, Halt, Unfetchable
@@ -269,7 +270,7 @@ async def test_a_bug_in_an_adapter_ends_the_projector(views: MemoryViews) -> Non
     views.troubles.append(KeyError("a bug"))
     bench.task = asyncio.create_task(bench.projector.run(bench.stopping))
     with pytest.raises(KeyError):
-        await asyncio.wait_for(bench.task, 5)
+        await asyncio.wait_for(bench.task, HANGING_S)
     assert bench.source.closed
 
 
@@ -278,7 +279,7 @@ async def test_a_client_that_is_broken_for_good_ends_the_projector(views: Memory
     bench.source.faults.append(Unavailable("kafka", "not authorised"))
     bench.task = asyncio.create_task(bench.projector.run(bench.stopping))
     with pytest.raises(Unavailable):
-        await asyncio.wait_for(bench.task, 5)
+        await asyncio.wait_for(bench.task, HANGING_S)
 
 
 async def test_rows_that_go(views: MemoryViews) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.events import MemoryCodec, MemoryEvents, MemoryTopic
 from tests.support.projections import EVENTS, Stored
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.projections.cursor import Batch
 from tidemill.projections.patience import Patience
@@ -110,7 +110,7 @@ async def test_a_reader_whose_client_swallows_the_cancellation_ends_too(topic: M
     reader.start()
     assert sizes(await reader.take()) == {0: 1}
     await eventually(lambda: reader._task is not None)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANGING_S):
         await reader.stop()
     assert reader._events == 0
 

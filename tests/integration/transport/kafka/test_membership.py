@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.transport.kafka.source import KafkaCommandSource
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 SESSION_S = 6.0
 PATIENCE_S = 6.0
@@ -56,7 +56,7 @@ class Member:
             await self.source.close()
 
     async def has(self, partitions: int) -> None:
-        await eventually(lambda: len(self.ours) == partitions, 40, f"{partitions} partitions")
+        await eventually(lambda: len(self.ours) == partitions, what=f"{partitions} partitions")
 
 
 async def test_a_member_that_finds_its_group_no_more_says_so_and_the_next_one_takes_over(

@@ -48,7 +48,7 @@ async def answers_in(world: KafkaWorld, topic: str, count: int) -> list[bytes | 
         found = [one for partition in range(4) for one in await world.visible(topic, partition)]
         return found if len(found) >= count else []
 
-    return sorted((one.value for one in await eventually(seen, 20, "replies")), key=str)
+    return sorted((one.value for one in await eventually(seen, what="replies")), key=str)
 
 
 async def test_an_answer_goes_where_it_was_asked_for(world: KafkaWorld, replies: KafkaReplies) -> None:
@@ -67,7 +67,7 @@ async def test_topics_and_partitions_that_do_not_exist_hold_up_nobody(
     replies.send([reply(f"made-up-{number}", number) for number in range(6)])
     replies.send([reply(world.topics.outcomes, 1, partition=77), reply(world.topics.outcomes, 2)])
     assert await answers_in(world, world.topics.outcomes, 1) == [b"answer 2"]
-    await eventually(lambda: counted("dropped") >= dropped + 6, 10, "topics are given up")
+    await eventually(lambda: counted("dropped") >= dropped + 6, what="topics are given up")
     assert counted("failed") == failed + 1
     replies.send([reply("made-up-3", 3), reply(world.topics.outcomes, 3)])
     assert await answers_in(world, world.topics.outcomes, 2) == [b"answer 2", b"answer 3"]

@@ -74,7 +74,7 @@ PAIRS = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(PAIRS), st.data())
 def test_whatever_has_no_obstacles_is_resolved(
     pair: tuple[Any, Any, st.SearchStrategy[Any]], data: st.DataObject

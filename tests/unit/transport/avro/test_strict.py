@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from tests.support.hostile import HOSTILE, NAMESPACE, SendProbe
@@ -26,7 +26,6 @@ Typed = tuple[Any, st.SearchStrategy[Any]]
 """An Avro type as JSON, and values of it."""
 
 NUMBERS = count()
-PATIENT = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # the first text loads tables
 MICROS = {"type": "long", "logicalType": "timestamp-micros"}
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 20, "scale": 4}
 
@@ -112,7 +111,6 @@ def reader(schema: Any) -> ReadMessage:
     return message_reader(tree, base=0)
 
 
-@PATIENT
 @given(written())
 def test_reads_what_fastavro_writes_as_fastavro_reads_it(
     sample: tuple[dict[str, Any], dict[str, Any], bytes],
@@ -123,7 +121,7 @@ def test_reads_what_fastavro_writes_as_fastavro_reads_it(
     assert reader(schema)(b"any prefix" + body, 10)[0] == theirs
 
 
-@settings(PATIENT, max_examples=300)
+@settings(max_examples=300)
 @given(written(), st.data())
 def test_reads_of_altered_bytes_only_what_is_canonical(
     sample: tuple[dict[str, Any], dict[str, Any], bytes], data: st.DataObject
@@ -143,7 +141,6 @@ def test_reads_of_altered_bytes_only_what_is_canonical(
         assert buffer.getvalue() == altered
 
 
-@PATIENT
 @given(written())
 def test_every_cut_is_refused(sample: tuple[dict[str, Any], dict[str, Any], bytes]) -> None:
     schema, _, body = sample
@@ -190,7 +187,7 @@ def test_times_at_the_edges_of_their_sizes(at: datetime) -> None:
     assert reader_of(parse(MICROS))(buffer.getvalue(), 0)[0].utcoffset() == timedelta(0)
 
 
-@settings(PATIENT, max_examples=2_000)
+@settings(max_examples=2_000)
 @given(st.datetimes(min_value=datetime(1960, 1, 1), max_value=datetime(2300, 1, 1)))  # noqa: DTZ001  made aware below
 def test_every_microsecond_counts(at: datetime) -> None:
     micros = (at - datetime(1970, 1, 1)) // timedelta(microseconds=1)  # noqa: DTZ001  as above

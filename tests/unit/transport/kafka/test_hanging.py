@@ -52,7 +52,7 @@ async def looked(tails: Tails, *publishers: Publisher, times: int = 4) -> None:
     watch = HangingWatch(tails, every_s=0.001)  # type: ignore[arg-type]  # it asks no more of it
     for publisher in publishers:
         watch.add(publisher)
-    await eventually(lambda: tails.looks >= times, 5, "looks")
+    await eventually(lambda: tails.looks >= times, what="looks")
     await watch.close()
 
 
@@ -92,12 +92,12 @@ async def test_the_watch_ends_with_the_last_publisher() -> None:
     before = asyncio.all_tasks()
     watch = HangingWatch(tails, every_s=0.001)  # type: ignore[arg-type]  # it asks no more of it
     watch.add(publisher)
-    await eventually(lambda: tails.looks, 5, "a look")
+    await eventually(lambda: tails.looks, what="a look")
     watch.discard(publisher)
-    await eventually(lambda: asyncio.all_tasks() <= before, 5, "the end of the watch")
+    await eventually(lambda: asyncio.all_tasks() <= before, what="the end of the watch")
     watch.add(publisher)
     seen = tails.looks
-    await eventually(lambda: tails.looks > seen, 5, "another look")
+    await eventually(lambda: tails.looks > seen, what="another look")
     await watch.close()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from tests.support.waiting import HANGING_S
 from tidemill.telemetry import Log, configure_logging, logger
 from tidemill.transport.kafka import closing
 from tidemill.transport.kafka.logs import Limiter, limit_client_logs
@@ -87,7 +88,7 @@ def test_clients_that_are_cut_off_are_told_of_like_a_flood(
     clean_loggers: None, clean_logging: io.StringIO
 ) -> None:
     limit_client_logs(Limiter(first=1, every_s=0.05))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANGING_S
     written = 0
     while "lines_held_back" not in clean_logging.getvalue() and time.monotonic() < deadline:
         logger(closing.__name__).info(Log.CLIENT_CUT_OFF, client="AIOKafkaProducer", after_s=3.0)

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from tests.support.certificates import Certificate, new_authority
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.transport.kafka.client import KafkaConnection
 from tidemill.transport.kafka.opening import Connection
@@ -98,7 +98,7 @@ def stand_still(listening: socket.socket, certificate: Certificate, over: thread
     with context.wrap_socket(listening.accept()[0], server_side=True) as caller:
         correlation = struct.unpack("!ihhi", caller.recv(1 << 10)[:12])[3]
         caller.sendall(struct.pack("!iihi", 10, correlation, 0, 0))
-        over.wait(10)
+        over.wait(HANGING_S)
 
 
 async def test_a_tls_connection_is_closed_without_the_other_sides_consent(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ async def test_a_tls_connection_is_closed_without_the_other_sides_consent(tmp_pa
         connection = Connection("localhost", port, security_protocol="SSL", ssl_context=context)
         try:
             await connection.connect()
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(HANGING_S):
                 await connection.close()
         finally:
             over.set()
