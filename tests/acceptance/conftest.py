@@ -19,13 +19,21 @@ def partitions() -> int:
     return 2
 
 
+def plain_installation(
+    stack: Stack, database: str, prefix: str, partitions: int, folder: Path
+) -> Installation:
+    """Return an installation without a registry, whose dead processes are soon missed."""
+    made = installation_on(stack, database, prefix, folder, partitions).environment
+    own = {"TIDEMILL_KAFKA_SESSION_S": str(SESSION_S), "TIDEMILL_REGISTRY_URL": ""}
+    return Installation({**made, **own}, folder)
+
+
 def make_deployment(
     stack: Stack, database: str, prefix: str, partitions: int, folder: Path, ending: ExitStack
 ) -> Deployment:
     """Return a deployment without a registry, whose topics and lanes exist; nothing serves yet."""
-    made = installation_on(stack, database, prefix, folder, partitions).environment
-    own = {"TIDEMILL_KAFKA_SESSION_S": str(SESSION_S), "TIDEMILL_REGISTRY_URL": ""}
-    deployment = Deployment(Installation({**made, **own}, folder), partitions, ending)
+    installation = plain_installation(stack, database, prefix, partitions, folder)
+    deployment = Deployment(installation, partitions, ending)
     deployment("topics", "create")
     return deployment
 
