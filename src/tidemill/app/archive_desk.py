@@ -99,15 +99,23 @@ class Desk:
 async def desk(deployment: Deployment, *, announcing: bool = False) -> AsyncIterator[Desk]:
     """Open the database with the login of retention. `announcing`: the verb publishes an event.
 
+    A server that takes no writes will do for a verb that only asks.
+
     Raises:
         UsageError: no table leaves for the archive.
         LaneHalted: the verb would publish, and the archive's lane is halted.
     """
     async with AsyncExitStack() as shared:
         archive, settings = archive_of(deployment), deployment.settings
-        await demand_migrations(deployment)
+        await demand_migrations(deployment, writes=False)
         pool = await open_pool(
-            shared, settings, name="tidemill operations", size=3, login="retention", timeouts=_TIMEOUTS
+            shared,
+            settings,
+            name="tidemill operations",
+            size=3,
+            login="retention",
+            timeouts=_TIMEOUTS,
+            writes=False,
         )
         codec: Any = _Silent()
         if announcing:

@@ -67,11 +67,14 @@ async def open_pool(
     size: int,
     login: Login = "service",
     timeouts: Timeouts | None = None,
+    writes: bool = True,
 ) -> Pool:
     """Open a pool of connections, which hangs on the cutoff of `shared` if that has one.
 
+    `writes`: a server that takes no writes will not do, whatever is asked of it: what it says may be behind.
+
     Raises:
-        Unavailable: the database is away.
+        Unavailable: the database is away, or takes no writes.
         UsageError: it refuses the login, or the settings contradict each other.
     """
     pool = await create_pool(
@@ -81,6 +84,7 @@ async def open_pool(
         timeouts=timeouts,
         tls=database_tls(settings.database),
         cutoff=shared.cutoff if isinstance(shared, Opened) else None,
+        writes=writes,
     )
     shared.push_async_callback(close_pool, pool)
     return pool
@@ -131,7 +135,7 @@ class DatabaseProbe:
         self._pool: Pool | None = None
 
     async def ask(self) -> None:
-        """Return if the database answers. Raises `Unavailable`."""
+        """Return if the database answers and takes writes. Raises `Unavailable`."""
         if self._pool is None:
             self._pool = await open_pool(
                 self._shared,

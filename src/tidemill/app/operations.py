@@ -37,9 +37,12 @@ _COUNTED_OFFSETS: Final = 100
 
 @asynccontextmanager
 async def operating(deployment: Deployment, *, size: int = 2) -> AsyncIterator[tuple[AsyncExitStack, Pool]]:
-    """Open the database for a task."""
+    """Open the database for a task; a server that takes no writes will do for one that only asks."""
     async with AsyncExitStack() as shared:
-        yield shared, await open_pool(shared, deployment.settings, name="tidemill operations", size=size)
+        pool = await open_pool(
+            shared, deployment.settings, name="tidemill operations", size=size, writes=False
+        )
+        yield shared, pool
 
 
 @asynccontextmanager

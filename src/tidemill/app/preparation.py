@@ -60,10 +60,15 @@ async def migration_status(deployment: Deployment) -> list[migrations.MigrationI
     )
 
 
-async def demand_migrations(deployment: Deployment) -> None:
-    """Return if the database has what this version needs. Raises `NotMigrated`, `Unavailable`."""
+async def demand_migrations(deployment: Deployment, *, writes: bool = True) -> None:
+    """Return if the database has what this version needs. Raises `NotMigrated`, `Unavailable`.
+
+    `writes`: a server that takes no writes is not asked, for a standby may lack what was applied since.
+    """
     settings = deployment.settings.database
-    await migrations.check(settings.dsn(), locations=_locations(deployment), tls=database_tls(settings))
+    await migrations.check(
+        settings.dsn(), locations=_locations(deployment), tls=database_tls(settings), writes=writes
+    )
 
 
 def migration_sql(deployment: Deployment) -> str:
@@ -163,7 +168,7 @@ async def check_topics(deployment: Deployment) -> list[Finding]:
     """Return where topics differ from what they should be. Raises `Unavailable`."""
     topics = Topics(kafka_connection(deployment.settings))
     async with AsyncExitStack() as shared:
-        pool = await open_pool(shared, deployment.settings, name="tidemill topics", size=1)
+        pool = await open_pool(shared, deployment.settings, name="tidemill topics", size=1, writes=False)
         lanes = LaneAdministration(pool)
         parts = [await _as_created(deployment, part, lanes) for part in deployment.streams.values()]
     return await topics.check([plan for part in parts for plan in _plans(deployment, part)])

@@ -72,7 +72,9 @@ async def list_views(deployment: Deployment) -> list[ViewShown]:
 async def read_page(deployment: Deployment, name: str, key: Sequence[str], limit: int) -> Page:
     """Return rows of a read model by the first columns of its key. Raises `UsageError`, `Unavailable`."""
     async with AsyncExitStack() as shared:
-        pool = await open_pool(shared, deployment.settings, name="tidemill query", size=1, login="reader")
+        pool = await open_pool(
+            shared, deployment.settings, name="tidemill query", size=1, login="reader", writes=False
+        )
         projections = [projection for _, projection in deployment.projections().values()]
         return await ReadModels(projections, ReadModelDatabase(pool)).page(name, key, limit)
 

@@ -6,8 +6,10 @@
     we do not come to terms about TLS (Python's own errors, none of which is the server's) -> Unavailable
     the address, login, database or a privilege is wrong (28, 3D, 42501)  -> UsageError
     a table, column or routine is not what this version expects (the rest of 42, 3F, 0A)  -> ContractError
+    the driver remembers a table as it was (a plan of before, a COPY in the types of before) -> OutOfDate
 
-What is not known is transient: the lane pauses, visibly, and no record is refused by mistake.
+What is not known is transient: the lane pauses, visibly, and no record is refused by mistake. The session may be what
+is wrong, so it is left (`storage.sessions`), as after `Unavailable`.
 """
 
 from __future__ import annotations
@@ -39,6 +41,15 @@ DRIVER_ERRORS: Final = (
     UnicodeError,
 )
 
+
+class SessionDoubted(TransientError):
+    """The server said what nobody expects of it in this session: the next attempt is made in a new one."""
+
+
+class OutOfDate(SessionDoubted):
+    """What the driver remembers of a table is no longer true: a new session learns it anew."""
+
+
 _GENERATION_NOT_OPEN: Final = "TM001"  # raised by tm.roll_generation
 _UNENCODABLE: Final = "22000"  # the client refused a value before the server could
 
@@ -48,6 +59,12 @@ _FROZEN: Final = "frozen chunk"
 _NOT_LET_IN: Final = "28000"
 _NO_TLS_THERE: Final = "rejected SSL upgrade"
 
+_MALFORMED: Final = (
+    "08P01"  # as an error, not the end of the session: a value was sent in another type's form
+)
+_OTHER_FORM: Final = "22P03"  # likewise
+
+_IN_THE_WAY: Final = ("40", "55", "57014", "TM")
 _AWAY: Final = ("08", "53", "58", "57P", "25006")
 _REFUSED: Final = ("22", "23", "44", "54", "P0", "42804", "42846")
 _NOT_ALLOWED: Final = ("28", "3D", "42501")
@@ -57,7 +74,13 @@ _NOT_AS_EXPECTED: Final = ("42", "3F", "0A")
 def translate(error: BaseException) -> TidemillError:
     """Return what a driver's exception (one of `DRIVER_ERRORS`) means to the domain, to be raised `from` it."""
     if isinstance(error, asyncpg.PostgresError):
-        return meaning(error.sqlstate or "", _text(error))
+        return (
+            OutOfDate(_text(error)) if _is_out_of_date(error) else meaning(error.sqlstate or "", _text(error))
+        )
+    if isinstance(error, asyncpg.OutdatedSchemaCacheError):
+        return OutOfDate(_text(error))
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return only_reads()
     if isinstance(error, asyncpg.ClientConfigurationError):
         return UsageError(f"the database's address is no good: {_text(error)}; see TIDEMILL_DATABASE_URL")
     if isinstance(error, ssl.SSLError):  # before ValueError, which a certificate that is not accepted is too
@@ -73,6 +96,13 @@ def translate(error: BaseException) -> TidemillError:
     # What is left is a broken connection, or our own deadline. A connection that ends while it is used also shows as an
     # internal error of the client.
     return Unavailable("database", _text(error))
+
+
+def only_reads() -> Unavailable:
+    """Return the error for a server that answers and takes no writes."""
+    return Unavailable(
+        "database", "it takes no writes: it is a standby, or default_transaction_read_only is on there"
+    )
 
 
 def no_tls(text: str) -> Unavailable:
@@ -116,7 +146,16 @@ def meaning(state: str, text: str) -> TidemillError:
         return ContractError(
             f"the database is not what this version expects: {state}: {text}; run `tidemill migrate`"
         )
-    return TransientError(f"{state}: {text}")
+    if state.startswith(_IN_THE_WAY):
+        return TransientError(f"{state}: {text}")
+    return SessionDoubted(f"{state}: {text}")
+
+
+def _is_out_of_date(error: asyncpg.PostgresError) -> bool:
+    """Whether a table changed under a statement, or under a binary COPY whose columns the driver knew from before."""
+    if error.sqlstate == _MALFORMED:
+        return error.severity_en == "ERROR"  # a pooler that has no server says this too, and hangs up
+    return error.sqlstate == _OTHER_FORM or isinstance(error, asyncpg.InvalidCachedStatementError)
 
 
 def _text(error: BaseException) -> str:

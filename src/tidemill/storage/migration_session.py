@@ -92,11 +92,11 @@ class MigrationFailed(TidemillError):
     """The database refused a revision, which was undone; those before it stay."""
 
 
-async def connect(url: str, tls: Tls, limits: Limits) -> Driver:
-    """Return a connection with the session's limits.
+async def connect(url: str, tls: Tls, limits: Limits, *, writes: bool = True) -> Driver:
+    """Return a connection with the session's limits; `writes`: to a server that takes writes.
 
     Raises:
-        Unavailable, UsageError: no server; a wrong address or login.
+        Unavailable, UsageError: no such server; a wrong address or login.
     """
     with translated():
         return await connecting.connect(
@@ -105,13 +105,14 @@ async def connect(url: str, tls: Tls, limits: Limits) -> Driver:
             timeout=limits.connect_s,
             command_timeout=limits.statement_s + limits.connect_s,
             server_settings=limits.settings(),
+            target_session_attrs="read-write" if writes else None,
         )
 
 
 @asynccontextmanager
-async def connected(url: str, tls: Tls, limits: Limits) -> AsyncIterator[Driver]:
+async def connected(url: str, tls: Tls, limits: Limits, *, writes: bool = True) -> AsyncIterator[Driver]:
     """Lend a connection of its own; a driver's exception inside the block becomes one of the domain's."""
-    connection = await connect(url, tls, limits)
+    connection = await connect(url, tls, limits, writes=writes)
     try:
         with translated():
             yield connection

@@ -151,7 +151,7 @@ async def status(
 ) -> list[MigrationInfo]:
     """Return every revision that this version knows, core first, parents first, and when it was applied."""
     known = list(own_revisions(script_directory(alembic_config(locations))))
-    async with connected(url, tls, limits or Limits()) as connection:
+    async with connected(url, tls, limits or Limits(), writes=False) as connection:
         applied = await _applied(connection)
     newest = {branch_of(each): each.revision for each in known if each.revision in applied}
     return [
@@ -167,9 +167,16 @@ async def status(
 
 
 async def check(
-    url: str, *, locations: Iterable[Path] = (), tls: Tls = None, limits: Limits | None = None
+    url: str,
+    *,
+    locations: Iterable[Path] = (),
+    tls: Tls = None,
+    limits: Limits | None = None,
+    writes: bool = True,
 ) -> None:
     """Return if the database has every revision that this version knows; it may have newer ones.
+
+    `writes`: a server that takes no writes will not do, for a standby may be behind.
 
     Raises:
         NotMigrated: it lacks some.
@@ -177,7 +184,7 @@ async def check(
         Unavailable: no server.
     """
     known = own_revisions(script_directory(alembic_config(locations)))
-    async with connected(url, tls, limits or Limits()) as connection:
+    async with connected(url, tls, limits or Limits(), writes=writes) as connection:
         applied = await _applied(connection)
         timescaledb = await connection.fetchval(_TIMESCALEDB)
     missing = [each.revision for each in known if each.revision not in applied]

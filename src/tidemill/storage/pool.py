@@ -14,16 +14,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from tidemill.domain.errors import UsageError
 from tidemill.storage.connecting import connect
 from tidemill.storage.errors import DRIVER_ERRORS, translate, translated
+from tidemill.storage.sessions import Connection, Pool, Session, WritingSession, consequence, session_of
 
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+__all__ = [
+    "READ_COMMITTED",
+    "Connection",
+    "Cutoff",
+    "Pool",
+    "Timeouts",
+    "TlsMode",
+    "close_pool",
+    "connection",
+    "create_pool",
+    "tls_context",
+]
+
 TlsMode = Literal["disable", "require", "verify-ca", "verify-full"]
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
@@ -121,16 +134,17 @@ async def create_pool(
     size: int,
     timeouts: Timeouts | None = None,
     tls: ssl.SSLContext | Literal[False] | None = None,
-    settings: dict[str, str] | None = None,
     cutoff: Cutoff | None = None,
+    writes: bool = True,
 ) -> Pool:
     """Open a pool of at most `size` connections and make sure that one of them works.
 
     `application_name` shows up in `pg_stat_activity`: a claim ends a blocking backend by it. `tls`: None leaves it to
-    `sslmode` in `url`. `settings`: session settings beside ours. `cutoff`: what may cut the pool off.
+    `sslmode` in `url`. `cutoff`: what may cut the pool off. `writes`: a server that takes no writes will not do; of
+    several hosts in `url`, one that does is chosen.
 
     Raises:
-        Unavailable: the server does not answer.
+        Unavailable: the server does not answer, or takes no writes.
         UsageError: the address, login or database is wrong.
     """
     limits, cutoff = timeouts or Timeouts(), cutoff or Cutoff()
@@ -142,9 +156,11 @@ async def create_pool(
             max_size=size,
             timeout=limits.connect_s,
             command_timeout=limits.command_s,
-            server_settings=_session(application_name) | limits.settings() | (settings or {}),
+            server_settings=_session(application_name) | limits.settings(),
             reset=_nothing_to_reset,
             ssl=tls,
+            connection_class=WritingSession if writes else Session,
+            target_session_attrs=SessionAttribute.read_write if writes else None,
         )
     cutoff.add(pool)
     return pool
@@ -169,11 +185,20 @@ async def connection(pool: Pool, *, timeout_s: float = ACQUIRE_TIMEOUT_S) -> Asy
     """Borrow a connection; a driver's exception inside the block becomes one of the domain's.
 
     Raises:
-        Unavailable: no connection was free or could be made within `timeout_s`.
+        Unavailable: no connection was free or could be made within `timeout_s`; or it takes no writes any more.
     """
     try:
         async with pool.acquire(timeout=timeout_s) as borrowed:
-            yield borrowed
+            session = session_of(borrowed)
+            try:
+                session.demand_use()
+                yield borrowed
+            except Exception as error:
+                raised = await consequence(pool, borrowed, error)
+                if raised is error:
+                    raise
+                raise raised from error
+            session.prove()
     except DRIVER_ERRORS as error:
         raise translate(error) from error
 

@@ -306,9 +306,7 @@ async def test_the_service_role_is_told_that_it_cannot(market: Market, database:
 
     mine, market.pool = (
         market.pool,
-        await create_pool(
-            database, application_name="tidemill-tests", size=4, settings={"role": "tidemill_service"}
-        ),
+        await create_pool(f"{database}?role=tidemill_service", application_name="tidemill-tests", size=4),
     )
     with pytest.raises(UsageError, match="42501"):
         await rebuilt(market)

@@ -18,8 +18,8 @@ from tidemill.storage.queries import ReadModelDatabase
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
     create_tables(database)
-    settings = {"role": "tidemill_reader"}
-    pool = await create_pool(database, application_name="tidemill-tests", size=2, settings=settings)
+    as_reader = f"{database}?role=tidemill_reader"
+    pool = await create_pool(as_reader, application_name="tidemill-tests", size=2, writes=False)
     yield pool
     await close_pool(pool)
 

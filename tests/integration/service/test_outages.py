@@ -7,13 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.clients import Client
+from tests.support.databases import execute
 from tests.support.holding import HeldCopies
 from tests.support.installation import Installation, Serving
 from tests.support.journeys import SESSION_S
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import eventually, eventually_blocking
 from tidemill.devstack import Stack
 from tidemill.devstack.plan import Server
+from tidemill.domain.errors import Unavailable
 from tidemill.service import Exit
+from tidemill.storage.pool import Pool, close_pool, connection, create_pool
 
 pytestmark = pytest.mark.breaks_servers
 
@@ -87,6 +90,42 @@ def test_verbs_say_which_server_is_away(breakable: Installation, breakable_stack
     told = breakable("lanes", "list", expect=1)
     assert told.err.startswith("Error: database is not available")
     assert len(told.err.splitlines()) == 2, "what is the matter, and the next step"
+
+
+async def test_a_server_that_was_fenced_off_is_left_by_who_only_reads_from_it(
+    breakable_database: str,
+) -> None:
+    """Its sessions stay and answer: who only reads would never learn that the writes go elsewhere."""
+    pool = await create_pool(breakable_database, application_name="tidemill-tests", size=1)
+    execute(
+        breakable_database,
+        "alter system set default_transaction_read_only = on",
+        "select pg_reload_conf()",
+    )
+    try:
+        await eventually(lambda: is_left(pool), 30, "the session to be left")
+    finally:
+        execute(
+            breakable_database,
+            "alter system reset default_transaction_read_only",
+            "select pg_reload_conf()",
+        )
+    await eventually(lambda: works(pool), 30, "a session at a server that takes writes")
+    await close_pool(pool)
+
+
+async def is_left(pool: Pool) -> bool:
+    return not await works(pool)
+
+
+async def works(pool: Pool) -> bool:
+    try:
+        async with connection(pool) as borrowed:
+            return bool(await borrowed.fetchval("select true"))
+    except Unavailable as error:
+        if "takes no writes" not in str(error):
+            raise
+        return False
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from tidemill.domain.errors import (
     Unavailable,
     UsageError,
 )
-from tidemill.storage.errors import translate, translated
+from tidemill.storage.errors import OutOfDate, SessionDoubted, translate, translated
 
 
 def _server_error(state: str, detail: str = "") -> asyncpg.PostgresError:
@@ -27,7 +27,9 @@ def _server_error(state: str, detail: str = "") -> asyncpg.PostgresError:
     ("state", "kind"),
     [
         *((state, Unavailable) for state in ("08006", "53300", "53100", "57P01", "57P03", "58030", "25006")),
-        *((state, TransientError) for state in ("40001", "40P01", "55P03", "57014", "XX000", "25P03")),
+        *((state, TransientError) for state in ("40001", "40P01", "55P03", "57014", "TM005")),
+        *((state, SessionDoubted) for state in ("XX000", "25P03", "26000")),
+        ("22P03", OutOfDate),
         *((state, DataError) for state in ("22021", "22P02", "23505", "23514", "54000", "P0001", "42804")),
         *((state, UsageError) for state in ("28P01", "3D000", "42501")),
         *((state, ContractError) for state in ("42P01", "42703", "3F000", "0A000")),
@@ -58,6 +60,8 @@ def test_a_frozen_chunk_is_somebody_in_the_way_and_no_reason_to_migrate() -> Non
         (OverflowError("value out of int16 range"), DataError),
         ("\ud800", DataError),
         (asyncpg.InternalClientError("cannot switch to state 15"), Unavailable),
+        (asyncpg.TargetServerAttributeNotMatched("none of the hosts"), Unavailable),
+        (asyncpg.OutdatedSchemaCacheError("unexpected data type"), OutOfDate),
         (ssl.SSLCertVerificationError(1, "certificate verify failed"), Unavailable),
         (ssl.SSLError(1, "wrong version number"), Unavailable),
     ],
@@ -68,6 +72,23 @@ def test_each_error_of_the_client_has_one_meaning(error: Exception | str, kind: 
             error.encode()
         error = caught.value
     assert type(translate(error)) is kind
+
+
+@pytest.mark.parametrize(("severity", "kind"), [("ERROR", OutOfDate), ("FATAL", Unavailable)])
+def test_a_malformed_message_is_ours_unless_it_ends_the_session(
+    severity: str, kind: type[TidemillError]
+) -> None:
+    error = asyncpg.PostgresError.new({"C": "08P01", "V": severity, "M": "insufficient data left in message"})
+    assert type(translate(error)) is kind
+
+
+def test_a_plan_of_before_is_no_reason_to_migrate() -> None:
+    error = asyncpg.PostgresError.new(
+        {"C": "0A000", "M": "cached plan must not change result type", "R": "RevalidateCachedQuery"}
+    )
+    found = translate(error)
+    assert type(found) is OutOfDate
+    assert "migrate" not in str(found)
 
 
 def test_a_certificate_that_is_not_accepted_is_no_value_that_was_refused() -> None:
