@@ -19,6 +19,25 @@ _KINDS: Final = frozenset(get_args(Kind))
 MAX_DEPTH: Final = 64
 """Types inside types. Everything here walks schemas by recursion; a registry may hold anything."""
 
+MAX_CHARACTERS: Final = 1 << 20
+"""The text of a schema. Below, and with no more than `MAX_VALUES`, it is looked through within milliseconds."""
+
+MAX_VALUES: Final = 50_000
+"""Commas and opening brackets in a schema's text: at least as many as it has JSON values, those of defaults, symbols
+and aliases among them."""
+
+MAX_TYPES: Final = 2_000
+"""Types in a schema: thirty named records that each use the next one twice would be a billion."""
+
+MAX_NAME_CHARACTERS: Final = 512
+"""A full name, or a field's. Places are told by the names of all that they are inside of."""
+
+MAX_PRECISION: Final = 1_000
+"""Digits of a decimal: what PostgreSQL's `numeric` may declare. To work with 10^8 of them takes minutes."""
+
+MAX_FIXED_BYTES: Final = 1 << 20
+
+_MAX_SHOWN: Final = 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -116,11 +135,25 @@ AvroType = Primitive | Fixed | Enumeration | Array | Map | Union | Record | Recu
 NULL: Final = Primitive("null")
 
 
+class Dangerous(ContractError):
+    """A schema that costs those who read it more than its size suggests. `code`: as `schemas check` tells it."""
+
+    def __init__(self, code: str, text: str) -> None:
+        """`text` says where and what; it shows none of the schema's numbers, which may have thousands of digits."""
+        super().__init__(text)
+        self.code = code
+
+    def within(self, place: str) -> Dangerous:
+        """Return it as found inside `place`."""
+        return Dangerous(self.code, f"{place}: {self}")
+
+
 def parse(document: Any) -> AvroType:
     """Return the tree of a schema given as JSON.
 
     Raises:
         ContractError: it is no Avro schema; the message says where.
+        Dangerous: one of its numbers is too large.
     """
     return _Parser().parse(document, "")
 
@@ -129,8 +162,15 @@ def parse_record(text: str) -> Record:
     """Return the tree of a record schema given as JSON text.
 
     Raises:
-        ContractError: it is no JSON, no Avro schema, no record, or nested too deeply to be looked at.
+        ContractError: it is no JSON, no Avro schema or no record.
+        Dangerous: it is too large to be looked at, or one of its numbers is.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise Dangerous(
+            "TOO_LARGE", f"dangerous to look at: a schema of more than {MAX_CHARACTERS} characters"
+        )
+    if sum(map(text.count, ",[{")) > MAX_VALUES:
+        raise Dangerous("TOO_LARGE", f"dangerous to look at: a schema of more than {MAX_VALUES} values")
     try:
         schema = parse(json.loads(text))
     except (ValueError, RecursionError) as fault:
@@ -146,11 +186,15 @@ class _Parser:
     def __init__(self) -> None:
         self._named: dict[str, AvroType] = {}
         self._depth = 0
+        self._types = 0
 
     def parse(self, node: Any, namespace: str) -> AvroType:
         self._depth += 1
+        self._types += 1
         if self._depth > MAX_DEPTH:
-            raise ContractError(f"types inside types, more than {MAX_DEPTH} deep")
+            raise Dangerous("TOO_DEEP", f"dangerous to read: types inside types, more than {MAX_DEPTH} deep")
+        if self._types > MAX_TYPES:
+            raise Dangerous("TOO_WIDE", f"dangerous to read: more than {MAX_TYPES} types")
         parsed = self._parse(node, namespace)
         self._depth -= 1
         return parsed
@@ -161,7 +205,7 @@ class _Parser:
         if isinstance(node, list):
             return self._union(node, namespace)
         if not isinstance(node, Mapping):
-            raise ContractError(f"{node!r} is no Avro type")
+            raise ContractError(f"{_shown(node)} is no Avro type")
         kind = node.get("type")
         if kind == "array":
             return Array(self.parse(node.get("items"), namespace))
@@ -171,6 +215,8 @@ class _Parser:
             return self._definition(kind, node, namespace)
         if isinstance(kind, str) and kind in _KINDS:
             return Primitive(kind, _logical(node))  # type: ignore[arg-type]  # one of _KINDS
+        if isinstance(kind, list):
+            raise ContractError("a union is a list of its own, not the type of an object")
         return self.parse(kind, namespace)
 
     def _by_name(self, name: str, namespace: str) -> AvroType:
@@ -178,7 +224,7 @@ class _Parser:
             return Primitive(name)  # type: ignore[arg-type]  # one of _KINDS
         full = name if "." in name or not namespace else f"{namespace}.{name}"
         if full not in self._named:
-            raise ContractError(f"type {full} is not defined before it is used")
+            raise ContractError(f"type {_shown(full)} is not defined before it is used")
         return self._named[full]
 
     def _union(self, nodes: list[Any], namespace: str) -> Union:
@@ -187,7 +233,7 @@ class _Parser:
             raise ContractError("a union has at least one branch, and none that is a union")
         kinds = [_branch_name(branch) for branch in branches]
         if len(set(kinds)) < len(kinds):
-            raise ContractError(f"a union has two branches of one kind: {', '.join(kinds)}")
+            raise ContractError(f"a union has two branches of one kind: {_shown(', '.join(kinds))}")
         return Union(branches)
 
     def _definition(self, kind: str, node: Mapping[str, Any], namespace: str) -> AvroType:
@@ -205,6 +251,9 @@ class _Parser:
             size = node.get("size")
             if type(size) is not int or size < 0:
                 raise ContractError(f"fixed {name} needs a size")
+            if size > MAX_FIXED_BYTES:
+                text = f"dangerous to read: fixed {name} has more than {MAX_FIXED_BYTES} bytes"
+                raise Dangerous("TOO_LARGE", text)
             defined = Fixed(name, size, _logical(node))
         self._named[name] = defined
         return defined
@@ -222,6 +271,8 @@ class _Parser:
         name = _name(entry)
         try:
             kind = self.parse(entry.get("type"), namespace)
+        except Dangerous as danger:
+            raise danger.within(f"field {record}.{name}") from danger
         except ContractError as fault:
             raise ContractError(f"field {record}.{name}: {fault}") from fault
         default = Default(entry["default"]) if "default" in entry else None
@@ -231,8 +282,8 @@ class _Parser:
 def _name(node: Mapping[str, Any]) -> str:
     name = node.get("name")
     if not isinstance(name, str) or not all(_NAME.fullmatch(part) for part in name.split(".")):
-        raise ContractError(f"{name!r} is no Avro name: letters, digits and underscores, please")
-    return name
+        raise ContractError(f"{_shown(name)} is no Avro name: letters, digits and underscores, please")
+    return _short_enough(name)
 
 
 def _full_name(node: Mapping[str, Any], namespace: str) -> str:
@@ -240,7 +291,20 @@ def _full_name(node: Mapping[str, Any], namespace: str) -> str:
     if "." in name:
         return name
     own = _text(node, "namespace") if "namespace" in node else namespace
-    return f"{own}.{name}" if own else name
+    return _short_enough(f"{own}.{name}") if own else name
+
+
+def _short_enough(name: str) -> str:
+    if len(name) > MAX_NAME_CHARACTERS:
+        text = f"dangerous to look at: a name of more than {MAX_NAME_CHARACTERS} characters"
+        raise Dangerous("TOO_LARGE", f"{text}, {_shown(name)}")
+    return name
+
+
+def _shown(value: Any) -> str:
+    """Return so much of a value as a message may hold."""
+    shown = value if isinstance(value, str) else repr(value)
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}..."
 
 
 def _text(node: Mapping[str, Any], key: str) -> str:
@@ -255,7 +319,7 @@ def _enumeration(name: str, node: Mapping[str, Any]) -> Enumeration:
         raise ContractError(f"enum {name} needs a list of different symbols")
     default = node.get("default")
     if default is not None and default not in symbols:
-        raise ContractError(f"enum {name}: its default {default!r} is none of its symbols")
+        raise ContractError(f"enum {name}: its default {_shown(default)} is none of its symbols")
     return Enumeration(name, tuple(symbols), default)
 
 
@@ -266,6 +330,8 @@ def _logical(node: Mapping[str, Any]) -> Logical | None:
     precision, scale = node.get("precision", 0), node.get("scale", 0)
     if name == "decimal" and not (type(precision) is type(scale) is int and 0 <= scale <= precision > 0):
         raise ContractError("a decimal needs a precision above 0 and a scale of at most that")
+    if name == "decimal" and precision > MAX_PRECISION:
+        raise Dangerous("TOO_PRECISE", f"dangerous to read: a decimal of more than {MAX_PRECISION} digits")
     return Logical(name, precision, scale) if name == "decimal" else Logical(name)
 
 

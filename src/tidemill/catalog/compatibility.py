@@ -20,6 +20,8 @@ _PROMOTIONS: Final = {
     "bytes": {"string"},
 }
 
+_SHOWN: Final = 10
+
 
 def obstacles(*, reader: AvroType, writer: AvroType, at: str = "") -> list[str]:
     """Return why data of `writer` cannot always be read with `reader`; empty if it can."""
@@ -63,9 +65,11 @@ def _record_obstacles(reader: Record, writer: Record, at: str) -> Iterator[str]:
 def _enumeration_obstacles(reader: Enumeration, writer: Enumeration, at: str) -> Iterator[str]:
     if reader.name != writer.name:
         yield f"{_place(at)}: enum {writer.name} is not {reader.name}"
-    unknown = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
+    known = set(reader.symbols)
+    unknown = [symbol for symbol in writer.symbols if symbol not in known]
     if unknown and reader.default is None:
-        yield f"{_place(at)}: the reader does not know {', '.join(unknown)}, and has no default symbol"
+        named = ", ".join(unknown) if len(unknown) <= _SHOWN else f"{len(unknown)} symbols"
+        yield f"{_place(at)}: the reader does not know {named}, and has no default symbol"
 
 
 def _same_or_wider(reader: AvroType, writer: AvroType) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Final, Literal
 
 from tidemill.catalog.avro import (
+    MAX_TYPES,
     NULL,
     Array,
     AvroType,
@@ -37,18 +37,20 @@ BASE: Final[tuple[Field, ...]] = (
 )
 """The fields that every command and every event of a context begins with."""
 
-MAX_PARTS: Final = 2000
-"""Types in a schema: thirty named records that each use the next one twice would be a billion."""
-
 _LOGICAL: Final = {"timestamp-micros": ("long",), "date": ("int",), "decimal": ("bytes", "fixed")}
 
 
 def dangers(schema: AvroType, at: str = "") -> list[Fault]:
-    """Return what makes a schema dangerous: a few bytes of data would use up the stack or the memory of a reader."""
-    parts = list(islice(_parts(schema, at), MAX_PARTS + 1))
-    if len(parts) > MAX_PARTS:
-        return [("TOO_WIDE", f"{at}: more than {MAX_PARTS} types, each use of a named one counted")]
-    return [fault for place, part in parts for fault in _dangers_of(part, place)]
+    """Return what makes a schema dangerous: a few bytes of data would use up the stack or the memory of a reader.
+
+    Numbers that are too large do not get as far as here: see `avro.Dangerous`.
+    """
+    faults: list[Fault] = []
+    for number, (place, part) in enumerate(_parts(schema, at)):
+        if number == MAX_TYPES:
+            return [("TOO_WIDE", f"{at}: more than {MAX_TYPES} types, each use of a named one counted")]
+        faults += _dangers_of(part, place)
+    return faults
 
 
 def breaches(record: Record, base: tuple[Field, ...] = BASE) -> list[Fault]:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from tidemill.catalog.avro import Field, Record, parse_record
+from tidemill.catalog.avro import Dangerous, Field, Record, parse_record
 from tidemill.catalog.compatibility import moved_fields, obstacles
 from tidemill.catalog.fingerprints import fingerprint, layout, meaning
 from tidemill.catalog.lint import BASE, Role, breaches, dangers
@@ -123,8 +123,9 @@ def contexts_in(folder: Path) -> list[str]:
 def check_schemas(folder: Path) -> list[Finding]:
     """Return everything in a schemas folder that breaks the contract; empty if nothing does.
 
-    Codes: NOT_AVRO, MISNAMED, RECURSIVE, ZERO_WIDTH, TOO_WIDE, BASE_FIELDS, UNDOCUMENTED, UNION, LOGICAL_TYPE, ALIASES;
-    against the released versions INCOMPATIBLE, FIELDS_MOVED, SAME_FINGERPRINT; ORPHANED (released, then removed).
+    Codes: NOT_AVRO, MISNAMED; what is dangerous: TOO_LARGE, TOO_WIDE, TOO_DEEP, TOO_PRECISE, RECURSIVE, ZERO_WIDTH;
+    what breaks the rules: BASE_FIELDS, UNDOCUMENTED, UNION, LOGICAL_TYPE, ALIASES; against the released versions
+    INCOMPATIBLE, FIELDS_MOVED, SAME_FINGERPRINT; ORPHANED (released, then removed).
     """
     findings: list[Finding] = []
     for context in contexts_in(folder):
@@ -163,6 +164,8 @@ def _load(folder: Path, context: str, role: Role, path: Path) -> Message:
 def _read(path: Path) -> Schema:
     try:
         return Schema.of(path.read_text(encoding="utf-8"))
+    except Dangerous as danger:
+        raise danger.within(path.name) from danger
     except (ContractError, UnicodeDecodeError) as fault:
         raise ContractError(f"{path.name}: {fault}") from fault
 
@@ -171,6 +174,8 @@ def _check_file(folder: Path, context: str, role: Role, path: Path) -> list[Find
     where = path.relative_to(folder).as_posix()
     try:
         message = _load(folder, context, role, path)
+    except Dangerous as danger:
+        return [Finding(where, danger.code, str(danger))]
     except ContractError as fault:
         return [Finding(where, "NOT_AVRO", str(fault))]
     record = message.current.record

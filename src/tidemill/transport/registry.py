@@ -1,7 +1,7 @@
 """The schema registry, by Confluent's client: Confluent's own, Apicurio's or Karapace's.
 
-Every request has a deadline of ours. The client's cache answers repeated questions, both from id to schema and from
-schema to id; what it does not remember (that something is missing) is for the caller to remember.
+Every request has a deadline of ours. The client's cache answers repeated questions from schema to id. What ids mean is
+for the caller to remember, and what is missing: the client would keep every schema that anybody has named, for good.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class ConfluentRegistry:
         if schema is None or schema.schema_str is None or schema.schema_type not in (None, "AVRO"):
             return None
         versions = await self._ask(self._client.get_schema_versions(schema_id))
+        await self._client.clear_caches()  # type: ignore[no-untyped-call]  # the client types only most of it
         return Registered(
             schema.schema_str, frozenset(version.subject for version in versions or () if version.subject)
         )

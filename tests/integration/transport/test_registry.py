@@ -156,6 +156,17 @@ async def test_foreign_and_dangerous_schemas_are_unknown(
     ]
 
 
+async def test_what_a_schema_id_meant_is_not_kept_by_the_client(
+    stream: Stream, registry: ConfluentRegistry
+) -> None:
+    """Whoever asked knows it; a client that remembers every id that somebody made up only grows."""
+    await register_schemas(registry, stream.topics, messages_of("market_data"))
+    text = (schemas_dir() / SCHEMA_FILE).read_text()
+    schema_id = await registry.register(f"{stream.topics.commands}-kept", text)
+    assert await registry.find(schema_id) is not None
+    assert not registry._client._cache.schema_id_index
+
+
 async def test_an_id_of_another_topic_is_unknown(
     stream: Stream, registry: ConfluentRegistry, unique_name: Callable[[str], str]
 ) -> None:

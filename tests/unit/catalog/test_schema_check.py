@@ -70,6 +70,14 @@ def codes(folder: Path) -> set[tuple[str, str]]:
 NULLS = {"type": "array", "items": "null"}
 EMPTY = {"type": "array", "items": {"type": "record", "name": "Empty", "fields": []}}
 NO_BYTES = {"type": "array", "items": {"type": "fixed", "name": "NoBytes", "size": 0}}
+DIGITS = {"type": "bytes", "logicalType": "decimal", "precision": 1_001}
+TERABYTE = {"type": "fixed", "name": "Terabyte", "size": 1 << 40}
+DEEP = json.loads('{"type": "map", "values": ' * 70 + '"int"' + "}" * 70)
+WIDE = {
+    "type": "record",
+    "name": "Wide",
+    "fields": [{"name": f"f{number}", "type": "int"} for number in range(2_000)],
+}
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 OPTIONAL = {"name": "venue", "type": ["null", "string"], "default": None}
 
@@ -81,6 +89,11 @@ OPTIONAL = {"name": "venue", "type": ["null", "string"], "default": None}
         (COMMAND, append(name="x", type=NULLS, default=[]), "ZERO_WIDTH"),
         (COMMAND, append(name="x", type=EMPTY, default=[]), "ZERO_WIDTH"),
         (COMMAND, append(name="x", type=NO_BYTES, default=[]), "ZERO_WIDTH"),
+        (COMMAND, append(name="x", type=DIGITS, default=""), "TOO_PRECISE"),
+        (COMMAND, append(name="x", type=TERABYTE, default=""), "TOO_LARGE"),
+        (COMMAND, append(name="x", type=DEEP, default={}), "TOO_DEEP"),
+        (COMMAND, append(name="x", type=WIDE, default={}), "TOO_WIDE"),
+        (COMMAND, append(name="x", type="string", default="x" * (1 << 20)), "TOO_LARGE"),
         (COMMAND, append(name="x", type=MILLIS, default=0), "LOGICAL_TYPE"),
         (
             COMMAND,

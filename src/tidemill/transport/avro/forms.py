@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.schema import SchemaParseException, UnknownType
@@ -20,6 +20,11 @@ from tidemill.commands.ports import Decoded
 from tidemill.domain.errors import ContractError
 from tidemill.transport.avro.encode import encode_default
 from tidemill.transport.avro.strict import message_reader, reader_of
+
+_NO_SCHEMA: Final = (SchemaParseException, UnknownType, ValueError, TypeError, LookupError, AttributeError)
+"""What fastavro raises on what it does not take for a schema: its own errors, and whatever it trips over."""
+
+_MAX_FAULT_CHARACTERS: Final = 500
 
 
 class Reader(Protocol):
@@ -101,8 +106,8 @@ class Resolution:
 def _parsed(schema: Schema) -> Any:
     try:
         return parse_schema(json.loads(schema.text))
-    except (SchemaParseException, UnknownType) as fault:
-        raise ContractError(f"{schema.name}: {fault}") from fault
+    except _NO_SCHEMA as fault:
+        raise ContractError(f"{schema.name}: {str(fault)[:_MAX_FAULT_CHARACTERS]}") from fault
 
 
 def has_one_encoding(schema: AvroType) -> bool:
