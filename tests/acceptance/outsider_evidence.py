@@ -169,9 +169,12 @@ def read(value: bytes, full_name: str) -> Mapping[str, Any]:
 def identity(command_id: str, service: str) -> UUID:
     """Return what makes a command the same: the id if it is a UUID, else its name in the namespace of its service."""
     try:
-        return UUID(command_id)
+        known = UUID(command_id)
     except ValueError:
-        return uuid5(uuid5(SERVICES, service), command_id)
+        known = None
+    if known is not None and str(known) == command_id.lower():  # UUID takes much that is not written as one
+        return known
+    return uuid5(uuid5(SERVICES, service), command_id)
 
 
 # --- in order --------------------------------------------------------------------------------------------------------

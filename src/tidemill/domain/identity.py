@@ -1,7 +1,9 @@
 """Identity: what makes two commands the same command, and what an event is called.
 
-A `command_id` that is a UUID is kept. Anything else is only unique within its service, so it becomes the
-name-based UUID (RFC 9562, version 5) of the id in the namespace of its service.
+A `command_id` that is a UUID as RFC 9562 writes it, in either case, is kept. Anything else is only unique within its
+service, so it becomes the name-based UUID (version 5) of the id in the namespace of its service. `uuid.UUID` does not
+decide which it is: it drops hyphens wherever they are, and takes braces, signs, underscores and digits of any script,
+so that ids of two services which are no UUIDs became one.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ KEYS = UUID("f2b1c9d4-0a55-5a0e-8f43-2f6f6b0c6a52")
 """Namespace of read-model rows: `uuid5(KEYS, "projection/key")` is a row's uuid."""
 
 _CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_UUID_TEXT_LENGTH = 36
+_EITHER_CASE = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 @lru_cache(maxsize=1024)
@@ -33,11 +35,8 @@ def identify(command_id: str, service_name: str) -> str:
     """
     if _CANONICAL.fullmatch(command_id):
         return command_id
-    if len(command_id) == _UUID_TEXT_LENGTH:
-        try:
-            return str(UUID(command_id))
-        except ValueError:
-            pass  # 36 characters that are no UUID are a name like any other
+    if _EITHER_CASE.fullmatch(command_id):
+        return command_id.lower()
     return str(uuid5(_namespace(service_name), command_id))
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from uuid import uuid5
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.commands import FakeRecord
 from tidemill.commands.books import checksum, clean, header
 from tidemill.commands.replies import wanted
-from tidemill.domain.identity import chain, event_id, identify
+from tidemill.domain.identity import SERVICES, chain, event_id, identify
 
 
 def with_headers(*headers: tuple[str, bytes | None]) -> FakeRecord:
@@ -43,6 +45,35 @@ def test_identity_keeps_uuids_and_names_the_rest_within_their_service() -> None:
     assert identify(uuid, "a") == identify(uuid.upper(), "b") == uuid
     assert identify("1", "a") != identify("1", "b")
     assert identify("x" * 36, "a") == identify("x" * 36, "a")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-1-11-00000000000000001-00000042",
+        "0190a3b400007000800000000000000001----",
+        "{0190a3b400007000800000000000000001}",
+        "0190a3b4-0000-7000-8000-00000000_001",
+        "+190a3b4-0000-7000-8000-000000000001",
+        " 190a3b4-0000-7000-8000-000000000001",
+        "0x90a3b4-0000-7000-8000-000000000001",
+        "\uff10190a3b4-0000-7000-8000-000000000001",
+        "\u0660190a3b4-0000-7000-8000-000000000001",
+        "0190a3b4-0000-7000-8000-000000000001\n",
+        "0190a3b40-000-7000-8000-000000000001",
+        "urn:uuid:0190a3b4-0000-7000-8000-000000000001",
+        "0190a3b4000070008000000000000001",
+    ],
+)
+def test_what_is_not_written_as_a_uuid_is_a_name_in_its_service(text: str) -> None:
+    assert identify(text, "billing") != identify(text, "shipping")
+    assert identify(text, "billing") == str(uuid5(uuid5(SERVICES, "billing"), text))
+
+
+def test_ids_of_two_services_never_become_one() -> None:
+    """Both lose their hyphens to the same 32 digits."""
+    one, other = "2026-1-11-00000000000000001-00000042", "2026-11-1-00000000000000001-00000042"
+    assert len({identify(text, service) for text in (one, other) for service in ("billing", "shipping")}) == 4
 
 
 def test_the_chain_depends_on_every_event_and_their_order() -> None:
