@@ -56,6 +56,9 @@ BATCH_RETRIES = _counter(
     "batch_retries_total", "batches tried again, by the error's class", "aggregate", "error"
 )
 CLAIMS = _counter("claims_total", "lanes claimed", "aggregate")
+TIMES_AHEAD = _counter(
+    "times_ahead_total", "lanes whose last batch was minutes ahead of the database's clock", "aggregate"
+)
 LANES_OWNED = _gauge("lanes_owned", "lanes that this process works", "aggregate")
 LANES_HALTED = _gauge("lanes_halted", "lanes of this process that wait for an operator", "aggregate")
 COMMAND_LAG = _gauge("command_lag_records", "records in the topic that are not consumed", "aggregate")
@@ -145,6 +148,7 @@ class Log(StrEnum):
     BATCH_RETRIED = "batch_retried"
     BATCH_LEFT = "batch_left"
     RECORD_PARKED = "record_parked"
+    TIME_WAS_AHEAD = "time_was_ahead"
     RELAY_RESTARTED = "relay_restarted"
     RELAY_WAITS = "relay_waits"
     RELAY_FAILED = "relay_failed"

@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import Harness, base, codes, create_lanes, outcomes
+from tests.support.streams import messages_of
 from tidemill.clock import SystemClock
 from tidemill.commands.folding import Happened
 from tidemill.commands.orders import Order, OrderWriter
@@ -19,11 +20,14 @@ from tidemill.commands.ports import ClosedRange, CommandStore
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import Fenced, TransientError
+from tidemill.domain.lane import NO_OFFSET
 from tidemill.domain.retention import LateRule
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import GenerationStore
+from tidemill.storage.outbox import OutboxDatabase
 from tidemill.storage.pool import close_pool, create_pool
+from tidemill.transport.avro.outcome import AvroOutcomeCodec
 
 CONTEXT = replace(market_data, partitions=1)
 TICKS = Stream.of(CONTEXT)
@@ -213,4 +217,25 @@ async def test_an_order_that_meets_a_roll_of_the_log_may_be_given_again(database
     async with writer.transaction(claim) as book:
         book.orders.append(order("a"))
     assert await pool.fetchval("select max(position) from tm.batch") == 2
+    await close_pool(pool)
+
+
+async def test_an_order_has_no_offset_that_a_record_may_have(database: str) -> None:
+    """The next record gets the next offset, and its sender looks for its outcome there."""
+    pool = await create_pool(database, application_name="tidemill-tests", size=4)
+    async with pool.acquire() as connection:
+        await create_lanes(connection, TICKS)
+    writer = OrderWriter(CommandDatabase(pool), SystemClock())
+    (claim,) = await CommandDatabase(pool).claim(TICKS.aggregate, [0], "tidemill-tests")
+    async with writer.transaction(claim) as book:
+        book.orders.append(order("a", "b"))
+    items = await OutboxDatabase(pool).read(claim.lane.lane, 0, 10, 1 << 20)
+    codec = await AvroOutcomeCodec.open(TICKS.topics, messages_of("outcome"), clock=SystemClock())
+    (outcome,) = codec.encode(claim.lane, items[:1])
+    assert codec.decode(outcome)["record_offset"] == NO_OFFSET == -1
+    assert await pool.fetchval("select min(record_offset) from tm.outbox") == -1, "0.1.0 cannot read a null"
+    await pool.execute("update tm.outbox set record_offset = null")
+    assert await OutboxDatabase(pool).read(claim.lane.lane, 0, 10, 1 << 20) == items, (
+        "the next version writes it"
+    )
     await close_pool(pool)

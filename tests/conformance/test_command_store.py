@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
+from tidemill.clock import SystemClock
 from tidemill.commands.books import Books, LaneBook
 from tidemill.commands.ports import CommandStore
 from tidemill.contexts.connector_profiles import context as connector_profiles
@@ -35,6 +36,20 @@ class Subject:
 
     store: CommandStore
     generations: Any
+    pool: Any = None
+
+    async def date(self, partition: int, at: datetime) -> None:
+        """Let the newest row in the ledger of a lane be of another time."""
+        if isinstance(self.store, MemoryCommandStore):
+            held = next(h for h in self.store.lanes.values() if h.lane.partition == partition)
+            held.progress = replace(held.progress, at=at)
+        else:
+            await self.pool.execute(
+                "update tm.batch b set at = $2 from tm.lane l "
+                "where l.lane = b.lane and l.aggregate = 'market-data' and l.partition = $1",
+                partition,
+                at,
+            )
 
     async def roll(self) -> None:
         if isinstance(self.store, MemoryCommandStore):
@@ -52,7 +67,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     async with pool.acquire() as connection:
         for stream in (TICKS, PROFILES):
             await create_lanes(connection, stream)
-    yield Subject(CommandDatabase(pool), GenerationStore(pool))
+    yield Subject(CommandDatabase(pool), GenerationStore(pool), pool)
     await close_pool(pool)
 
 
@@ -108,7 +123,8 @@ async def leave_a_row(store: CommandStore, claim: Claim, record: FakeRecord | No
         locked = await work.lock([claim])
         before = locked.progress[claim.lane.lane]
         books = Books()
-        LaneBook(books, claim, before, locked.gen, locked.at, 0.0).close(record, reason="ordered: a test")
+        at = locked.at(claim.lane.lane)
+        LaneBook(books, claim, before, locked.gen, at, 0.0).close(record, reason="ordered: a test")
         await work.close_books(books.ledger)
 
 
@@ -143,6 +159,23 @@ async def test_an_old_epoch_is_fenced(subject: Subject, ticks: Harness) -> None:
     assert fenced.value.lanes == {lane}
     with pytest.raises(Fenced):
         await subject.store.trial(old, 0)
+
+
+async def test_no_lane_takes_its_time_from_another_and_none_from_a_clock_that_was_wrong(
+    subject: Subject, ticks: Harness
+) -> None:
+    """A clock that steps back a little takes no lane's time back; one that was days ahead counts no more."""
+    claims, now = list(ticks.claims.values()), SystemClock().now()
+    lanes = {claim.lane.partition: claim.lane.lane for claim in claims}
+    soon = now + timedelta(minutes=2)
+    for ahead, expected in ((soon, soon), (now + timedelta(days=30), None)):
+        await subject.date(0, ahead)
+        async with subject.store.unit_of_work() as work:
+            locked = await work.lock(claims)
+        assert now <= locked.now < soon
+        assert locked.at(lanes[1]) == locked.now
+        assert locked.at(lanes[0]) == (expected or locked.now)
+        assert locked.ahead() == ({} if expected else {lanes[0]: ahead - locked.now})
 
 
 async def test_a_halt_needs_the_claim_and_stays_the_first(subject: Subject, ticks: Harness) -> None:
@@ -181,7 +214,8 @@ async def _fail_after_writing(store: CommandStore, ticks: Harness) -> None:
         locked = await work.lock([claim])
         before = locked.progress[claim.lane.lane]
         books = Books()
-        LaneBook(books, claim, before, locked.gen, locked.at, 0.0).close(FakeRecord(0, 0, b"k", b"v"))
+        at = locked.at(claim.lane.lane)
+        LaneBook(books, claim, before, locked.gen, at, 0.0).close(FakeRecord(0, 0, b"k", b"v"))
         await work.close_books(books.ledger)
         raise ZeroDivisionError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,17 @@ class Subject:
 
     generations: Generations
     writer: Harness
+    pool: Any = None
+
+    async def jump(self, time: timedelta) -> None:
+        """Let the server's clock jump ahead: what it has written down is as much older."""
+        if isinstance(self.generations, MemoryGenerations):
+            self.generations.jump(time)
+        else:
+            await self.pool.execute(
+                "update tm.generation set opened_at = opened_at - $1::interval, closed_at = closed_at - $1::interval",
+                time,
+            )
 
     async def write(self, *commands: RecordMarketData) -> dict[str, int]:
         return dict(outcomes(await self.writer.send(*commands)))
@@ -49,7 +61,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     async with pool.acquire() as connection:
         await create_lanes(connection, STREAM)
     closed = ClosedGenerations()
-    real = Subject(GenerationStore(pool, closed), Harness(STREAM, CommandDatabase(pool, closed)))
+    real = Subject(GenerationStore(pool, closed), Harness(STREAM, CommandDatabase(pool, closed)), pool)
     await real.writer.claim()
     yield real
     await close_pool(pool)
@@ -102,3 +114,27 @@ async def test_what_closed_before_the_horizon_goes_and_is_not_found_again(subjec
     assert await generations.drop_expired(AT_ONCE) == [1]
     assert await generations.drop_expired(AT_ONCE) == []
     assert await subject.write(command) == {"applied": 1}
+
+
+async def test_a_clock_that_jumps_ahead_drops_nothing_before_hours_have_agreed_with_it(
+    subject: Subject,
+) -> None:
+    """The ids of the last days would be forgotten, and their repeats applied."""
+    command, generations = tick(), subject.generations
+    await subject.write(command)
+    await subject.roll()
+    await subject.jump(2 * DAYS)
+    assert await generations.drop_expired(DAYS) == []
+    assert await subject.write(command) == {"duplicate": 1}
+    await subject.write(tick())
+    await subject.roll()
+    assert await generations.drop_expired(DAYS) == [], "that the log rolled a moment ago proves nothing"
+    await subject.jump(timedelta(hours=7))
+    assert await generations.drop_expired(DAYS) == [1]
+
+
+async def test_a_generation_that_was_opened_in_the_future_rolls(subject: Subject) -> None:
+    """Else it would stay open, and grow, until the time has come that the clock once was."""
+    await subject.write(tick())
+    await subject.jump(-2 * DAYS)
+    assert await subject.generations.roll_if_due(max_age=DAYS, max_ids=100) == 2

@@ -182,8 +182,7 @@ class MemoryWork:
         if lost:
             raise Fenced(lost)
         progress = {lane: self.store.lanes[lane].progress for lane in lanes}
-        at = max(SystemClock().now(), *(each.at for each in progress.values()))
-        return Locked(self.gen, at, progress)
+        return Locked(self.gen, SystemClock().now(), progress)
 
     async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
         wanted = set(ids)

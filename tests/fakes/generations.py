@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from tests.fakes.commands import MemoryCommandStore
 from tidemill.clock import SystemClock
 
+AGREED = timedelta(hours=6)
+
 
 class MemoryGenerations:
     """`Generations` of a `MemoryCommandStore`. `faults`: one for each of the next rolls. `asked`: calls by method."""
@@ -20,6 +22,7 @@ class MemoryGenerations:
         self._clock = SystemClock()
         self._opened = self._clock.now()
         self._closed: dict[int, datetime] = {}
+        self._opened_before: dict[int, datetime] = {}
         self._built: set[int] = set()
 
     async def roll_if_due(self, *, max_age: timedelta, max_ids: int) -> int | None:
@@ -28,9 +31,10 @@ class MemoryGenerations:
             raise self.faults.popleft()
         now, gen = self._clock.now(), self._store.gen
         ids = sum(row.command_id is not None for row in self._store.tables.log[gen])
-        if ids == 0 or (now - self._opened < max_age and ids < max_ids):
+        if ids == 0 or (abs(now - self._opened) < max_age and ids < max_ids):
             return None
         self._store.roll()
+        self._opened_before[gen] = self._opened
         self._closed[gen], self._opened = now, now
         return self._store.gen
 
@@ -45,10 +49,18 @@ class MemoryGenerations:
 
     async def drop_expired(self, horizon: timedelta) -> list[int]:
         self.asked["drop_expired"] += 1
-        limit, held = self._clock.now() - horizon, self._store.tables.log
-        expired = [
-            gen for gen, closed_at in sorted(self._closed.items()) if closed_at < limit and gen in held
-        ]
-        for gen in expired:
-            del held[gen]
+        now, held = self._clock.now(), self._store.tables.log
+        opened = [*self._opened_before.values(), self._opened]
+        expired = []
+        for gen, closed_at in sorted(self._closed.items()):
+            agreed = [at for at in opened if closed_at + horizon <= at <= now - min(AGREED, horizon / 4)]
+            if gen in held and closed_at < now - horizon and agreed:
+                expired.append(gen)
+                del held[gen]
         return expired
+
+    def jump(self, time: timedelta) -> None:
+        """Let the clock jump ahead: what was written down is as much older."""
+        self._opened -= time
+        self._opened_before = {gen: at - time for gen, at in self._opened_before.items()}
+        self._closed = {gen: at - time for gen, at in self._closed.items()}

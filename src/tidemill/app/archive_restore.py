@@ -154,11 +154,11 @@ class WayBack:
             there = replace(back.slices[0], source=Source.CHUNK, chunk=chunk)
             found = await rows.measure(there, policy.time_column)
             locked = await work.lock([await self._claim()])  # now: the lane goes on while rows come back
-            until = locked.at + keep
+            until = locked.now + keep
             for which in await _unchanged(rows, back):
                 beside = [each for each in back.slices if each.id != which.id]
                 moved = interventions.restore(
-                    which, locked.at, found=found, until=until, chunk=chunk, who=self._who, beside=beside
+                    which, locked.now, found=found, until=until, chunk=chunk, who=self._who, beside=beside
                 )
                 if isinstance(moved, Refused):
                     raise _NotWhatLeft(f"{moved.message}; nothing was changed")

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from tidemill.commands.folding import Happened, Result
 from tidemill.commands.orders import Order, OrderBook, OrderWriter
-from tidemill.commands.ports import CommandCodec, LaneFollower, UnitOfWork
+from tidemill.commands.ports import CommandCodec, LaneFollower, Locked, UnitOfWork
 from tidemill.commands.screening import Arrival
 from tidemill.commands.styles import Style
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, archival_topics
@@ -59,11 +59,12 @@ class ConfirmationStyle:
         """`policies`: by `schema.table`."""
         self._policies = policies
 
-    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], at: datetime) -> list[Result]:
+    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], locked: Locked) -> list[Result]:
         """Store what each confirmation does, one after the other: the later ones see the earlier ones' steps."""
         registry = Registry(cast("BatchTransaction", work).connection)
         return [
-            await self._one(registry, cast("ArchivalConfirmation", each.command), at) for each in arrivals
+            await self._one(registry, cast("ArchivalConfirmation", each.command), locked.now)
+            for each in arrivals
         ]
 
     async def _one(self, registry: Registry, confirmation: ArchivalConfirmation, at: datetime) -> Result:

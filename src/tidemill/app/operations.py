@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from tidemill.app.deployment import Deployment, Part
 from tidemill.clock import SystemClock
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.identity import event_id, identify
+from tidemill.domain.lane import MOST_AHEAD, spans
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import HALTED
 from tidemill.projections.halts import HALTS
@@ -97,6 +98,8 @@ class HaltStatus:
 class Status:
     """Every hop. `foreign`: what others wrote into our topics. `trouble`: why something could not be asked.
 
+    `clock`: which lanes are ahead of the time, if any.
+
     `archive`: by table; slices that are set aside wait for a person, and nothing else waits for them.
     """
 
@@ -106,6 +109,7 @@ class Status:
     foreign: Sequence[ForeignRecords] = ()
     archive: Sequence[ArchiveStatus] = ()
     trouble: str | None = None
+    clock: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -121,13 +125,15 @@ async def status(deployment: Deployment) -> Status:
         foreign = await database.foreign_records()
         held = await HoldingsDatabase(pool).of(list(deployment.policies))
     lags, trouble = await _lags(deployment, lanes)
+    now = SystemClock().now()
     return Status(
         streams=stream_status(lanes, lags),
         views=view_status(deployment, lanes, projections),
         halts=[*_lane_halts(lanes), *_view_halts(projections)],
         foreign=foreign,
-        archive=archive_status(deployment.policies, held, SystemClock().now()),
+        archive=archive_status(deployment.policies, held, now),
         trouble=trouble,
+        clock=ahead_of(lanes, now),
     )
 
 
@@ -201,6 +207,18 @@ def view_status(
         halted = len(state.halts) if state else 0
         views.append(ViewStatus(name, aggregate, started=state is not None, lag=lag, halted=halted))
     return views
+
+
+def ahead_of(lanes: Sequence[LaneState], now: datetime) -> str | None:
+    """Return which lanes' last batch is ahead of `now`, and by how much: a clock is wrong, or was; None if none is."""
+    ahead = {lane.lane: lane.at - now for lane in lanes if lane.at > now + MOST_AHEAD}
+    if not ahead:
+        return None
+    by = timedelta(seconds=round(max(ahead.values()).total_seconds()))
+    return (
+        f"the last batch of lanes {spans(ahead)} is up to {by} ahead of this machine's clock: that, or the "
+        "database's, is wrong, or was; with their next batch lanes go on with the time that the database's shows then"
+    )
 
 
 def _lane_halts(lanes: Sequence[LaneState]) -> list[HaltStatus]:

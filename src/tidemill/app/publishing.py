@@ -254,7 +254,7 @@ class _Waiting:
     def __init__(self, reader: TopicReader, outcomes: AvroOutcomeCodec) -> None:
         """Use `open`."""
         self._outcomes = outcomes
-        self._found: dict[Place, Mapping[str, Any]] = {}
+        self._found: dict[tuple[Place, str | None], Mapping[str, Any]] = {}
         self._news = asyncio.Event()
         self._task = asyncio.create_task(self._follow(reader))
 
@@ -276,20 +276,28 @@ class _Waiting:
 
     async def until_all(self, answers: Sequence[Answer], wait_s: float, onlooker: Onlooker) -> list[Answer]:
         """Return the answers with their outcomes; those that did not come within `wait_s` stay without."""
-        wanted = {Place(answer.partition, answer.offset) for answer in answers}
         deadline_s = monotonic() + wait_s
-        onlooker.waiting(len(answers), len(wanted & self._found.keys()))
-        while not wanted <= self._found.keys() and (left_s := deadline_s - monotonic()) > 0:
+        onlooker.waiting(len(answers), self._come(answers))
+        while self._come(answers) < len(answers) and (left_s := deadline_s - monotonic()) > 0:
             if self._task.done():
                 self._task.result()
             self._news.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), min(left_s, 1.0))
-            onlooker.waiting(len(answers), len(wanted & self._found.keys()))
-        return [
-            _with_outcome(answer, self._found.get(Place(answer.partition, answer.offset)))
-            for answer in answers
-        ]
+            onlooker.waiting(len(answers), self._come(answers))
+        return [_with_outcome(answer, self._of(answer)) for answer in answers]
+
+    def _come(self, answers: Sequence[Answer]) -> int:
+        return sum(self._of(answer) is not None for answer in answers)
+
+    def _of(self, answer: Answer) -> Mapping[str, Any] | None:
+        """Return the outcome of a record: at its place, and of its command; one that could not be read names none.
+
+        The place alone does not tell: what a service of 0.1.0 decides itself is at the place of the lane's next record,
+        and a topic that was made anew has each place a second time.
+        """
+        place = Place(answer.partition, answer.offset)
+        return self._found.get((place, answer.command_id)) or self._found.get((place, None))
 
     async def close(self) -> None:
         """Stop following."""
@@ -300,7 +308,9 @@ class _Waiting:
         try:
             async for record in reader.records(follow=True):
                 fields = self._outcomes.decode(record.value)
-                self._found[Place(fields["partition"], fields["record_offset"])] = fields
+                self._found[Place(fields["partition"], fields["record_offset"]), fields["command_id"]] = (
+                    fields
+                )
                 self._news.set()
         finally:
             self._news.set()

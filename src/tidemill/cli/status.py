@@ -67,6 +67,8 @@ def _show(found: Status) -> None:
         if each.accepted_offset is not None:
             text += f"; accepted up to offset {each.accepted_offset}"
         say(text + "; take the right to write there away")
+    if found.clock is not None:
+        say("[yellow]clock[/yellow] {clock}", clock=found.clock)
     if found.trouble is not None:
         note("[red]{trouble}[/red]", trouble=found.trouble)
     elif found.streams and not any(each.owned for each in found.streams):

@@ -38,8 +38,11 @@ from tidemill.domain.errors import (
     TidemillError,
     Unreadable,
 )
-from tidemill.domain.lane import Claim
+from tidemill.domain.lane import Claim, spans
 from tidemill.domain.messages import Outcome
+from tidemill.telemetry import TIMES_AHEAD, Log, logger
+
+_log = logger(__name__)
 
 _LOOK_AHEAD_BATCHES = 32
 """How many batches look their ids up beforehand after one met an id in the open generation: repeats come in runs."""
@@ -129,6 +132,8 @@ class BatchWriter:
         async with self._store.unit_of_work() as work:
             locked = await work.lock(list(claims.values()))
             self._check_not_set_back(claims, locked)
+            if ahead := locked.ahead():
+                _tell_wrong_times(claims, ahead)
             fresh = [
                 each for each in arrivals if each.record.offset >= locked.progress[each.lane].next_offset
             ]
@@ -169,11 +174,11 @@ class BatchWriter:
         """Return what becomes of each record, in order, with its effects written."""
         ids = [each.command_id for each in fresh if each.command_id is not None]
         known = await work.find(ids, open_too=open_too)
-        plan = _Plan(fresh, known, locked.at, self._horizon)
+        plan = _Plan(fresh, known, locked.now, self._horizon)
         for kind, style in self._styles.items():
             new = [index for index in plan.new if type(fresh[index].spec) is kind]
             if new:
-                results = await style.apply(work, [fresh[index] for index in new], locked.at)
+                results = await style.apply(work, [fresh[index] for index in new], locked)
                 plan.settle(new, results)
         return plan.fates(locked)
 
@@ -182,14 +187,14 @@ class _Plan:
     """Which records of a batch are new, and what the others repeat."""
 
     def __init__(
-        self, fresh: Sequence[Arrival], known: Mapping[str, LoggedCommand], at: datetime, horizon: timedelta
+        self, fresh: Sequence[Arrival], known: Mapping[str, LoggedCommand], now: datetime, horizon: timedelta
     ) -> None:
         self._fresh = fresh
         self._fates: dict[int, Fate] = {}
         self._repeats: dict[int, int] = {}
         self.new: list[int] = []
         first_by_id: dict[str, int] = {}
-        oldest = at - horizon
+        oldest = now - horizon
         for index, arrival in enumerate(fresh):
             command_id = arrival.command_id
             if command_id is not None:
@@ -263,7 +268,7 @@ def _enter(
     for arrival, fate in zip(fresh, fates, strict=True):
         by_lane[arrival.lane].append((arrival, fate))
     for lane, entries in by_lane.items():
-        book = LaneBook(books, claims[lane], locked.progress[lane], locked.gen, locked.at, seconds)
+        book = LaneBook(books, claims[lane], locked.progress[lane], locked.gen, locked.at(lane), seconds)
         outcomes += [(arrival, book.enter(arrival, fate)) for arrival, fate in entries]
         book.close(entries[-1][0].record)
     return books, outcomes
@@ -274,6 +279,18 @@ def _sum_up(done: Done, books: Books, outcomes: list[tuple[Arrival, OutboxRow]])
         done.counts[outcome] += count
     done.events += sum(row.events for row in books.ledger)
     done.outcomes += outcomes
+
+
+def _tell_wrong_times(claims: Mapping[int, Claim], ahead: Mapping[int, timedelta]) -> None:
+    aggregate = claims[next(iter(ahead))].lane.aggregate
+    TIMES_AHEAD.labels(aggregate).inc(len(ahead))
+    _log.warning(
+        Log.TIME_WAS_AHEAD,
+        aggregate=aggregate,
+        lanes=spans(ahead),
+        seconds=max(ahead.values()).total_seconds(),
+        next="the database's clock is or was wrong: look at it; the lanes go on with the time that it shows now",
+    )
 
 
 def _stale(command_id: str | None, oldest: datetime) -> Rejected | None:

@@ -139,11 +139,10 @@ def fold_all(
     loaded: Mapping[str, Any],
     holders: Holders,
     encode: Callable[[Accepted], list[Happened] | Rejected],
-    commands: Sequence[tuple[str, DecideSpec, CommandBase]],
-    at: datetime,
+    commands: Sequence[tuple[str, DecideSpec, CommandBase, datetime]],
 ) -> Folded:
-    """Fold (key, spec, command) in order at server time `at`."""
+    """Fold (key, spec, command, time of its event) in order."""
     fold = Fold(state, loaded, holders, encode)
-    for key, spec, command in commands:
+    for key, spec, command, at in commands:
         fold.decide(key, spec, command, at)
     return fold.result

@@ -18,7 +18,7 @@ from tidemill.commands.folding import Happened
 from tidemill.commands.ports import CommandStore, Decoded, UnitOfWork
 from tidemill.commands.screening import Arrival
 from tidemill.domain.errors import GenerationClosed, TransientError
-from tidemill.domain.lane import Claim
+from tidemill.domain.lane import NO_OFFSET, Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Order:
 
 @dataclass
 class OrderBook:
-    """The orders of one transaction. `work` is that transaction, `at` the server's time in it."""
+    """The orders of one transaction. `work` is that transaction, `at` the server's clock in it."""
 
     work: UnitOfWork
     at: datetime
@@ -70,23 +70,26 @@ class OrderWriter:
         started_s = self._clock.monotonic_s()
         async with self._store.unit_of_work() as work:
             locked = await work.lock([claim])
-            book = OrderBook(work, locked.at)
+            book = OrderBook(work, locked.now)
             yield book
             if book.orders:
                 books, progress = Books(), locked.progress[claim.lane.lane]
-                seconds = self._clock.monotonic_s() - started_s
-                lane = LaneBook(books, claim, progress, locked.gen, locked.at, seconds)
+                seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.lane)
+                lane = LaneBook(books, claim, progress, locked.gen, at, seconds)
                 for order in book.orders:
-                    lane.enter(_arrival(claim, progress.next_offset, order), list(order.events))
+                    lane.enter(_arrival(claim, order), list(order.events))
                 lane.close(None, reason=f"ordered: {', '.join(sorted({each.name for each in book.orders}))}")
                 await work.log(books.log)
                 await work.send(books.outbox)
                 await work.close_books(books.ledger)
 
 
-def _arrival(claim: Claim, offset: int, order: Order) -> Arrival:
-    """Return the order as a record would have arrived: at the next offset, which it does not consume."""
-    record = _Own(claim.lane.partition, offset, order.key)
+def _arrival(claim: Claim, order: Order) -> Arrival:
+    """Return the order as a record would have arrived, but from no place in the topic.
+
+    Any offset could be taken for that of a record, whose sender would take this outcome for its own.
+    """
+    record = _Own(claim.lane.partition, NO_OFFSET, order.key)
     fields = {"command_id": order.command_id, "service_name": order.service}
     decoded = Decoded(order.name, fields, b"", None)
     return Arrival(claim.lane.lane, record, decoded=decoded, command_id=order.command_id)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import Unreadable
-from tidemill.domain.lane import Claim, InboundRecord, Progress
+from tidemill.domain.lane import MOST_AHEAD, Claim, InboundRecord, Progress
 from tidemill.domain.messages import EventBase
 
 # --- bytes -> commands ---
@@ -139,11 +139,25 @@ class OffsetOutOfRange(PartitionError):
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """What is true while the batch holds its lanes: the open generation, the server's time, each lane's progress."""
+    """What is true while the batch holds its lanes: the open generation, the server's clock, each lane's progress.
+
+    `now` is for judging: a wall clock, which may have been wrong a moment ago. What is stored, and published, gets the
+    time `at` its lane, so that an event and the state that it leads to have the same.
+    """
 
     gen: int
-    at: datetime
+    now: datetime
     progress: Mapping[int, Progress]
+
+    def at(self, lane: int) -> datetime:
+        """Return the time of a lane's next batch: not before its last one, where a clock was set back a little."""
+        before = self.progress[lane].at
+        return before if self.now < before <= self.now + MOST_AHEAD else self.now
+
+    def ahead(self) -> dict[int, timedelta]:
+        """Return lane -> how far its last batch is ahead of the clock, where one of the two is, or was, wrong."""
+        limit = self.now + MOST_AHEAD
+        return {lane: each.at - self.now for lane, each in self.progress.items() if each.at > limit}
 
 
 class ClosedRange(NamedTuple):
@@ -314,5 +328,8 @@ class Generations(Protocol):
         ...
 
     async def drop_expired(self, horizon: timedelta) -> list[int]:
-        """Drop generations of log and ledger that closed before the horizon; return their numbers."""
+        """Drop generations of log and ledger that closed before the horizon; return their numbers.
+
+        Some hours later than that, and only if the log has rolled meanwhile: a clock that jumps ahead drops nothing.
+        """
         ...

@@ -45,8 +45,9 @@ class OutboxRow(NamedTuple):
     """What the relay sends; column order of `tm.outbox`. `item` 0 carries the outcome and the first event, if any.
 
     `item` 1.. are further events (their outcome is null). `sequence`: last event up to and with this row. `payload`:
-    the framed event, or null. `record_offset` is the offset of the record in the command topic. `client_id`: the id
-    as the client wrote it, where that is not the text of `command_id`.
+    the framed event, or null. `record_offset`: of the record in the command topic, `lane.NO_OFFSET` if none brought it
+    (null from the next version on: processes of 0.1.0 cannot read that). `client_id`: the id as the client wrote it,
+    where that is not the text of `command_id`.
     """
 
     lane: int

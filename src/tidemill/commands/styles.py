@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tidemill.commands.folding import Folded, Happened, Result, Value, fold_all
 from tidemill.commands.late import range_closed, split
-from tidemill.commands.ports import CommandCodec, UnitOfWork
+from tidemill.commands.ports import CommandCodec, Locked, UnitOfWork
 from tidemill.commands.screening import Arrival, crashed
 from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
@@ -34,8 +34,8 @@ class Entangled(TidemillError):
 class Style(Protocol):
     """How the commands of one kind of spec are decided and their effects written."""
 
-    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], at: datetime) -> list[Result]:
-        """Return a result per arrival, in order, after writing what they change. `at` is the server's time."""
+    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], locked: Locked) -> list[Result]:
+        """Return a result per arrival, in order, after writing what they change."""
         ...
 
 
@@ -66,10 +66,10 @@ class AppendStyle:
         specs = [spec for spec in stream.commands.values() if isinstance(spec, AppendSpec)]
         self._plans = {spec.model: _plan(spec, names[spec.event], stream.retention) for spec in specs}
 
-    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], at: datetime) -> list[Result]:
+    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], locked: Locked) -> list[Result]:
         """Check, encode and append; the row and the event of a refused command are never made."""
         rows: dict[type, list[tuple[Any, ...]]] = {}
-        results = [self._one(arrival, at, rows) for arrival in arrivals]
+        results = [self._one(arrival, locked.now, rows) for arrival in arrivals]
         for model, table_rows in rows.items():
             plan, on_time = self._plans[model], table_rows
             if plan.time_at is not None:
@@ -114,21 +114,22 @@ class DecideStyle:
         self._max_event_bytes = max_event_bytes
         self._names = {event: name for name, event in stream.events.items()}
 
-    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], at: datetime) -> list[Result]:
+    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], locked: Locked) -> list[Result]:
         """Fold until every unique value's holder is known, then write the changed rows."""
-        commands = [(self._key(each.command), each.spec, each.command) for each in arrivals]
-        keys = sorted({key for key, _, _ in commands})
+        at = {lane: locked.at(lane) for lane in locked.progress}
+        commands = [(self._key(each.command), each.spec, each.command, at[each.lane]) for each in arrivals]
+        keys = sorted({key for key, *_ in commands})
         loaded = await work.load(self._state, keys)
-        folded = await self._fold(work, loaded, commands, at)
+        folded = await self._fold(work, loaded, commands)
         if folded.states:
             old = {key: loaded[key].version for key in folded.states if key in loaded}
             await work.replace(self._state, old, list(folded.states.values()))
         return folded.results
 
-    async def _fold(self, work: UnitOfWork, loaded: dict[str, Any], commands: Any, at: datetime) -> Folded:
+    async def _fold(self, work: UnitOfWork, loaded: dict[str, Any], commands: Any) -> Folded:
         holders: dict[int, dict[Value, str | None]] = {}
         for _ in range(_MOST_PASSES):
-            folded = fold_all(self._state, loaded, holders, self._encode, commands, at)
+            folded = fold_all(self._state, loaded, holders, self._encode, commands)
             if not folded.unknown:
                 return folded
             for index, values in folded.unknown.items():

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 DEFAULT_PARTITIONS = 64
+NO_OFFSET: Final = -1
+"""The record offset of what no record brought."""
+
+MOST_AHEAD: Final = timedelta(minutes=5)
+"""How far a clock may be set back with times of a lane still never going back. A time further ahead was wrong."""
+
 _MOST_SPANS = 8
 
 
@@ -76,7 +82,7 @@ class Progress:
 
     `next_offset` is the command offset to read next; `position` counts log rows, `sequence` counts events, both
     dense from 1; `chain` is the running hash over event ids; `timeline` is raised by a reconciliation.
-    `at` is the time of the batch: the next one never gets an earlier time.
+    `at` is the time of the batch: the next one gets no earlier time, unless it is further ahead than `MOST_AHEAD`.
     """
 
     batch: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 import asyncpg
 
@@ -17,6 +18,9 @@ from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.statements import load_statements
 
 _SQL = load_statements("commands")
+
+_AGREED: Final = timedelta(hours=6)
+"""How long the log must have been written to beyond the horizon of a generation before that is dropped."""
 
 
 class _Closed:
@@ -106,7 +110,8 @@ class GenerationStore:
         async with connection(self._pool) as borrowed:
             row = await borrowed.fetchrow(_SQL["open_generation_age"])
             assert row is not None, "migrations open the first generation"
-            if row["ids"] == 0 or (row["age"] < max_age and row["ids"] < max_ids):
+            # one that was opened in the future, by a clock that was wrong, would else stay open until that has come
+            if row["ids"] == 0 or (abs(row["age"]) < max_age and row["ids"] < max_ids):
                 return None
             following: int = row["gen"] + 1
             await borrowed.execute(_SQL["prepare_generation"], following)
@@ -133,7 +138,9 @@ class GenerationStore:
 
     async def drop_expired(self, horizon: timedelta) -> list[int]:
         async with connection(self._pool) as borrowed:
-            gens = [row["gen"] for row in await borrowed.fetch(_SQL["expired_generations"], horizon)]
+            agreed = min(_AGREED, horizon / 4)
+            rows = await borrowed.fetch(_SQL["expired_generations"], horizon, agreed)
+            gens = [row["gen"] for row in rows]
             for gen in gens:
                 for part in ("log", "batch"):
                     await borrowed.execute(_SQL["drop_generation"], gen, part)

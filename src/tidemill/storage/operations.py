@@ -117,14 +117,14 @@ class RepeatEntry(NamedTuple):
 
 
 class SentEntry(NamedTuple):
-    """What the outbox holds of a position."""
+    """What the outbox holds of a position. `record_offset`: None if no record brought it."""
 
     item: int
     outcome: bytes | None
     original: bytes | None
     sequence: int
     at: datetime
-    record_offset: int
+    record_offset: int | None
     key: bytes | None
     event_type: str | None
     payload: bytes | None

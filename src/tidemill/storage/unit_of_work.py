@@ -171,7 +171,7 @@ async def batch_transaction(pool: Pool, closed: ClosedGenerations) -> AsyncItera
 
 
 async def read_progress(borrowed: Connection, lanes: Sequence[int]) -> Locked:
-    """Return the progress of locked lanes, the open generation, and a time that is not before any earlier batch's.
+    """Return the progress of locked lanes, the open generation, and the server's clock.
 
     Raises:
         ContractError: a lane has no ledger row in the open generation.
@@ -188,8 +188,7 @@ async def _progress_rows(borrowed: Connection, lanes: Sequence[int]) -> list[asy
 
 
 def _locked(rows: Sequence[asyncpg.Record]) -> Locked:
-    at = max(max(row["now"], row["at"]) for row in rows)
-    return Locked(rows[0]["gen"], at, {row["lane"]: _progress(row) for row in rows})
+    return Locked(rows[0]["gen"], rows[-1]["now"], {row["lane"]: _progress(row) for row in rows})
 
 
 def _progress(row: asyncpg.Record) -> Progress:

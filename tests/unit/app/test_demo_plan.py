@@ -201,6 +201,14 @@ def test_a_record_with_two_outcomes_is_named() -> None:
     assert not proof.check_outcomes(SENT, answers).ok
 
 
+def test_an_outcome_of_another_command_at_a_records_place_is_not_its_own() -> None:
+    answers = answers_to(SENT)
+    answers[MARKET, 0, 7] = [{**answers[MARKET, 0, 7][0], "command_id": "another"}]
+    check = proof.check_outcomes(SENT, answers)
+    assert "market-data/0@7: planned" in check.detail
+    assert "found no outcome" in check.detail
+
+
 def test_counts_that_agree_do_not_hide_outcomes_that_were_swapped() -> None:
     answers = answers_to(SENT)
     applied, refused = (
@@ -217,7 +225,8 @@ def test_counts_that_agree_do_not_hide_outcomes_that_were_swapped() -> None:
 
 def test_an_outcome_of_a_record_that_nobody_published_is_noticed() -> None:
     answers = answers_to(SENT)
-    assert not proof.check_outcomes(SENT[:-1], answers).ok
+    check = proof.check_outcomes(SENT[:-1], answers)
+    assert check.detail == "1 outcomes of records that nobody published"
 
 
 def views(plan: Plan = SMALL) -> proof.Views:

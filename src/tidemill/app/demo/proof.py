@@ -19,6 +19,7 @@ from tidemill.app.deployment import Deployment, Part, outcome_messages
 from tidemill.app.operations import Status
 from tidemill.app.views import read_page
 from tidemill.clock import SystemClock
+from tidemill.domain.lane import NO_OFFSET
 from tidemill.domain.messages import Outcome
 from tidemill.queries.read_models import MOST_ROWS
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
@@ -57,18 +58,22 @@ class Tally:
 
 
 Answers = Mapping[tuple[str, int, int], Sequence[Mapping[str, Any]]]
-"""(aggregate, partition, offset) -> the outcomes of that record; one, if all is well."""
+"""(aggregate, partition, offset) -> the outcomes of that place; one, if all is well."""
 
 
 # --- outcomes --------------------------------------------------------------------------------------------------------
 
 
 async def read_outcomes(deployment: Deployment) -> Answers:
-    """Return every outcome message of the run. Raises `Unavailable`."""
+    """Return the outcomes of all records of the run: what the service decides itself, none brought.
+
+    Raises `Unavailable`.
+    """
     found: dict[tuple[str, int, int], list[Mapping[str, Any]]] = defaultdict(list)
     for part in deployment.parts.values():
         for fields in await _outcomes_of(deployment, part):
-            found[fields["aggregate"], fields["partition"], fields["record_offset"]].append(fields)
+            if fields["record_offset"] != NO_OFFSET:
+                found[fields["aggregate"], fields["partition"], fields["record_offset"]].append(fields)
     return found
 
 
@@ -92,7 +97,7 @@ def tallies(plan: Plan, sent: Sequence[Sent], answers: Answers) -> list[Tally]:
     planned = plan.fates()
     examples: dict[Fate, Example] = {}
     for each in sent:
-        for answer in answers.get(_key(each), ()):
+        for answer in _answers_to(each, answers):
             examples.setdefault(fate_of(answer), _example(answer))
     found = Counter(fate_of(answer) for every in answers.values() for answer in every)
     ordered = sorted(planned.keys() | found.keys(), key=_rank)
@@ -107,6 +112,12 @@ def _key(sent: Sent) -> tuple[str, int, int]:
     return (sent.planned.sent_to, sent.place.partition, sent.place.offset)
 
 
+def _answers_to(sent: Sent, answers: Answers) -> list[Mapping[str, Any]]:
+    """Return the outcomes of a record: at its place, and of its command; one that cannot be read names none."""
+    ids = {sent.planned.command.command_id, None}
+    return [answer for answer in answers.get(_key(sent), ()) if answer["command_id"] in ids]
+
+
 def fate_of(answer: Mapping[str, Any]) -> Fate:
     """Return what an outcome message says."""
     return Fate(Outcome(answer["outcome"]), answer["code"])
@@ -119,16 +130,16 @@ def _example(answer: Mapping[str, Any]) -> Example:
 
 def check_outcomes(sent: Sequence[Sent], answers: Answers) -> Check:
     """Every record has one outcome, the planned one."""
-    wrong = []
+    wrong, strangers = [], sum(len(every) for every in answers.values())
     for each in sent:
         aggregate, (partition, offset) = each.planned.sent_to, each.place
-        got = [fate_of(answer) for answer in answers.get((aggregate, partition, offset), ())]
+        got = [fate_of(answer) for answer in _answers_to(each, answers)]
+        strangers -= len(got)
         if got != [each.planned.fate]:
             said = " and ".join(_said(fate) for fate in got) or "no outcome"
             wrong.append(
                 f"{aggregate}/{partition}@{offset}: planned {_said(each.planned.fate)}, found {said}"
             )
-    strangers = sum(len(every) for every in answers.values()) - len(sent)
     if not wrong and strangers:
         wrong.append(f"{strangers} outcomes of records that nobody published")
     return Check(

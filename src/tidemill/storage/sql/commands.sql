@@ -105,7 +105,11 @@ group by part
 update tm.generation set filter = $2, ids = $3 where gen = $1 and closed_at is not null
 
 -- name: expired_generations
-select gen from tm.generation where closed_at < clock_timestamp() - $1::interval
+-- A clock that has just jumped ahead proves no age: the log must have rolled in a time that is beyond the horizon, too, and
+-- for $2 since then.
+select gen from tm.generation g where closed_at < clock_timestamp() - $1::interval
+   and exists (select from tm.generation n where n.gen > g.gen
+               and n.opened_at between g.closed_at + $1::interval and clock_timestamp() - $2::interval)
    and coalesce(to_regclass(format('tm.log_%s', gen)), to_regclass(format('tm.batch_%s', gen))) is not null
 order by gen
 

@@ -37,7 +37,8 @@ from tm.log g join tm.lane l using (lane)
 where g.repeats = $1 order by g.at, g.lane, g.position limit $2
 
 -- name: sent
-select item, outcome, original, sequence, at, record_offset, key, event_type, payload, correlation, client_id, trace
+select item, outcome, original, sequence, at, nullif(record_offset, -1) as record_offset, key, event_type, payload,
+       correlation, client_id, trace
 from tm.outbox where lane = $1 and position = $2 order by item
 
 -- name: dead_letters

@@ -1,11 +1,12 @@
 -- The statements of the way out: what the relay reads and remembers.
 
 -- name: read_outbox
--- Whole positions only. octet_length of a stored value does not read the value, so counting bytes is cheap.
+-- Whole positions only. What no record brought has no offset: -1 in messages, and for processes of 0.1.0 here as well.
+-- octet_length of a stored value does not read the value, so counting bytes is cheap.
 with first as (
   select position from tm.outbox where lane = $1 and position > $2 order by position limit 1)
 select o.position, o.item, o.outcome, o.original, o.code, o.detail, o.command_id::text, o.service, o.correlation, o.sequence,
-       o.at, o.seconds, o.record_offset, o.key, o.event_type, o.payload, o.chain, o.trace, o.client_id
+       o.at, o.seconds, coalesce(o.record_offset, -1) as record_offset, o.key, o.event_type, o.payload, o.chain, o.trace, o.client_id
 from first, (
   select rows.*, sum(coalesce(octet_length(rows.key), 0) + coalesce(octet_length(rows.payload), 0)
            + case when rows.outcome = 'p' then coalesce((
