@@ -32,6 +32,12 @@ class Session(_Driver):
     proven = False
     """Whether something has worked on it."""
 
+    def __init__(self, *driver: Any, **own: Any) -> None:
+        """Make it as the driver does."""
+        super().__init__(*driver, **own)
+        self.shapes: dict[str, Any] = {}
+        """The tables that its COPYs were prepared for: `storage.shapes`."""
+
     def prove(self) -> None:
         """Note that something has worked on it."""
         self.proven = True

@@ -17,6 +17,7 @@ from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import (
     CommitUnknown,
     ContractError,
+    DataError,
     Fenced,
     GenerationClosed,
     RepeatedIds,
@@ -28,6 +29,7 @@ from tidemill.storage import generated
 from tidemill.storage.errors import DRIVER_ERRORS, translate
 from tidemill.storage.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.pool import Connection, Pool, connection
+from tidemill.storage.shapes import Shapes
 from tidemill.storage.statements import load_statements
 
 _SQL = load_statements("commands")
@@ -40,6 +42,7 @@ class BatchTransaction:
         self._borrowed = borrowed
         self._generations = closed
         self._closed = ClosedSet([])
+        self._shapes = Shapes(borrowed)
         self._gen = 0
 
     @property
@@ -136,13 +139,25 @@ class BatchTransaction:
 
     async def close_books(self, rows: Sequence[LedgerRow]) -> None:
         await self._copy("batch", LedgerRow._fields, rows)
-        if await self._borrowed.fetchval(_SQL["open_generation"]) != self._gen:
+        gen, types = await self._borrowed.fetchrow(_SQL["open_generation"], self._shapes.copied) or (None, ())
+        if gen != self._gen:
             raise GenerationClosed(f"generation {self._gen} was closed under the batch")
+        self._shapes.compare(types)
 
     async def _copy(
         self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, schema: str = "tm"
     ) -> None:
+        if schema != "tm":  # our own tables are only altered by migrations, which only add
+            await self._shapes.note(f"{generated.quoted(schema)}.{generated.quoted(table)}")
         await self._borrowed.copy_records_to_table(table, records=rows, columns=columns, schema_name=schema)
+
+    async def demand_blame(self, error: BaseException) -> None:
+        """Return if `error` may be a value's fault, behind the rollback. Raises `OutOfDate`.
+
+        A value is refused, too, when it is sent in the form of what its column was before.
+        """
+        if isinstance(error, DRIVER_ERRORS) and isinstance(translate(error), DataError):
+            await self._shapes.demand_unchanged()
 
 
 @asynccontextmanager
@@ -155,11 +170,13 @@ async def batch_transaction(pool: Pool, closed: ClosedGenerations) -> AsyncItera
     async with connection(pool) as borrowed:
         transaction = borrowed.transaction()
         await transaction.start()
+        batch = BatchTransaction(borrowed, closed)
         try:
-            yield BatchTransaction(borrowed, closed)
-        except BaseException:
+            yield batch
+        except BaseException as error:
             with contextlib.suppress(*DRIVER_ERRORS):  # a broken connection has rolled back already
                 await transaction.rollback()
+            await batch.demand_blame(error)
             raise
         try:
             await transaction.commit()

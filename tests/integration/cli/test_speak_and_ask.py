@@ -331,3 +331,12 @@ def test_read_models_are_listed_verified_and_built_again(
     assert "took the place" in served("projections", "rebuild", "latest-quotes").out
     assert served("projections", "verify", "latest-quotes", "--json").json()["differing"] == 0
     assert "rebuilt" in served("projections", "list").out
+
+
+def test_a_column_that_is_made_wider_by_hand_stops_nobody(served: Installation) -> None:
+    """Plans and COPYs that running processes have made for the column before are made anew."""
+    for name, width in (("one", 402), ("two", 404), ("three", 406)):
+        profile = {"profile_id": f"wider-{name}", "name": name, "profile_data": "{}"}
+        told = served("publish", "RegisterConnectorProfile", "-", "--wait", stdin=json.dumps(profile))
+        assert told.out.count("  applied  ") == 1
+        served.execute(f"alter table public.connector_profiles alter column name type varchar({width})")

@@ -15,7 +15,20 @@ cross join lateral (
   select * from tm.batch where batch.lane = u.lane and batch.gen = open.gen order by batch.batch desc limit 1) as b
 
 -- name: open_generation
-select gen from tm.generation where closed_at is null
+-- And the types of the columns of the tables $1, as `shapes` returns them.
+select gen, array(
+         select a.atttypid from pg_attribute a
+         where a.attrelid = any($1::text[]::regclass[]) and a.attnum > 0 order by a.attrelid, a.attnum) as types
+from tm.generation where closed_at is null
+
+-- name: shapes
+select array(
+  select a.atttypid from pg_attribute a
+  where a.attrelid = any($1::text[]::regclass[]) and a.attnum > 0 order by a.attrelid, a.attnum)
+
+-- name: shape
+select $1::text::regclass::oid,
+       array(select a.atttypid from pg_attribute a where a.attrelid = $1::text::regclass and a.attnum > 0 order by a.attnum)
 
 -- name: find_in_generation
 select l.command_id, l.digest, l.outcome, l.code, l.detail, l.lane, l.position, l.sequence
