@@ -20,6 +20,7 @@ from tidemill.commands.batch import BatchWriter
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.screening import Screen
 from tidemill.commands.styles import styles_of
+from tidemill.commands.workers import Workers
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.domain.partitioner import partition_of
@@ -33,11 +34,19 @@ TOPIC = STREAM.topics.commands
 class World:
     """A broker, a database, and intakes that share them."""
 
-    def __init__(self, stream: Stream = STREAM) -> None:
+    def __init__(
+        self,
+        stream: Stream = STREAM,
+        *,
+        store: MemoryCommandStore | None = None,
+        workers: Workers | None = None,
+    ) -> None:
+        """`workers`: those of the process, if the intakes of other worlds share them."""
         self.stream = stream
+        self.workers = workers
         self.broker = MemoryBroker()
         self.broker.create(TOPIC, stream.partitions)
-        self.store = MemoryCommandStore(stream)
+        self.store = store or MemoryCommandStore(stream)
         self.follower = MemoryFollower()
         self.answers = Answers()
         self.codec = JsonCodec(stream)
@@ -62,6 +71,7 @@ class World:
             follower=self.follower,
             answers=self.answers,
             options=IntakeOptions(owner=owner, batch_records=10, workers=2, **options),
+            workers=self.workers,
         )
 
     @asynccontextmanager

@@ -24,6 +24,16 @@ def write_plugin(folder: Path, package: str, source: str, files: dict[str, str])
         path.write_text(text)
 
 
+def install_module(folder: Path, name: str, source: str, contexts: dict[str, str]) -> None:
+    """Write a module that declares several contexts; `contexts`: entry point -> variable of the module."""
+    about = folder / f"{name}-1.0.dist-info"
+    about.mkdir(parents=True)
+    entries = "".join(f"{entry} = {name}:{variable}\n" for entry, variable in contexts.items())
+    (folder / f"{name}.py").write_text(source, encoding="utf-8")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text(f"[tidemill.contexts]\n{entries}", encoding="utf-8")
+
+
 def with_plugins(installation: Installation, folder: Path) -> Installation:
     """The installation whose processes find the plug-ins in `folder`, which may import the tests' own support."""
     paths = os.pathsep.join(map(str, (folder, ROOT)))

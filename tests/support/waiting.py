@@ -11,6 +11,13 @@ HANGING_S = 120.0
 """What takes longer than this hangs: no test is decided by how fast a machine is, so nothing waits for less."""
 
 
+async def next_turn() -> None:
+    """Let whoever is ready run once; takes no time."""
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_soon(over.set)
+    await over.wait()
+
+
 @overload
 async def eventually(
     check: Callable[[], Awaitable[T]],

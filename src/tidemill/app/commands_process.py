@@ -28,6 +28,7 @@ from tidemill.commands.ports import CommandCodec, LaneFollower, Reply
 from tidemill.commands.screening import Screen
 from tidemill.commands.solitude import Solitude
 from tidemill.commands.styles import Style, styles_of
+from tidemill.commands.workers import Workers
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
@@ -41,6 +42,7 @@ from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.operations import LaneState
 from tidemill.storage.outbox import OutboxDatabase
+from tidemill.storage.parts import DividedPool, size_for
 from tidemill.storage.pool import Pool
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
@@ -50,8 +52,8 @@ from tidemill.transport.kafka.publisher import KafkaPublishers
 from tidemill.transport.kafka.replies import KafkaReplies, ReplyRecord
 from tidemill.transport.kafka.source import KafkaCommandSource
 
-_RELAY_CONNECTIONS: Final = 4
-_CLAIM_CONNECTIONS: Final = 2
+RELAY_CONNECTIONS: Final = 8
+"""For all relays of a process, whose statements are short and wait for nobody."""
 
 
 class StreamService:
@@ -98,8 +100,9 @@ class Shared:
 
     deployment: Deployment
     owner: str
-    pool: Pool
+    pool: DividedPool
     relay_pool: Pool
+    workers: Workers
     kafka: KafkaConnection
     solitude: Solitude = field(default_factory=Solitude)
     closed: ClosedGenerations = field(default_factory=ClosedGenerations)
@@ -125,23 +128,24 @@ async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[J
     settings = deployment.settings
     await demand_migrations(deployment)
     owner = owner_name("commands")
-    streams = max(1, len(deployment.parts))
-    size = streams * (settings.commands.workers + _CLAIM_CONNECTIONS)
+    workers = settings.commands.workers
+    pool = await open_pool(shared, settings, name=owner, size=size_for(workers))
     common = Shared(
         deployment=deployment,
         owner=owner,
-        pool=await open_pool(shared, settings, name=owner, size=size),
-        relay_pool=await open_pool(shared, settings, name=owner, size=streams * _RELAY_CONNECTIONS),
+        pool=DividedPool(pool),
+        relay_pool=await open_pool(shared, settings, name=owner, size=RELAY_CONNECTIONS),
+        workers=Workers(workers, streams=len(deployment.parts)),
         kafka=kafka_connection(settings, owner.replace(" ", "-")),
     )
-    await GenerationStore(common.pool, common.closed).load_filters()
-    parts = await parts_with_lanes(deployment.parts, common.pool)
+    await GenerationStore(pool, common.closed).load_filters()
+    parts = await parts_with_lanes(deployment.parts, pool)
     jobs = [await stream_job(shared, common, part, lanes) for part, lanes in parts.values()]
     return [*jobs, *_keepers(common)]
 
 
 def _keepers(common: Shared) -> list[Job]:
-    generations = GenerationStore(common.pool, common.closed)
+    generations = GenerationStore(common.pool.pool, common.closed)
     policy = GenerationPolicy(horizon=timedelta(days=common.deployment.settings.commands.horizon_days))
     outbox = OutboxDatabase(common.relay_pool)
     return [
@@ -211,6 +215,7 @@ async def stream_job(
                 reply_topics=allowed,
             ),
             solitude=common.solitude,
+            workers=common.workers,
         )
         return StreamService(intake, relays, replies, publishers)
 

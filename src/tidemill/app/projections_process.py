@@ -18,6 +18,7 @@ from tidemill.clock import SystemClock
 from tidemill.projections.projector import Projector
 from tidemill.projections.status import ProjectionStatus
 from tidemill.service import Health, Job
+from tidemill.storage.parts import PoolPart
 from tidemill.storage.pool import Pool
 from tidemill.storage.views import ViewDatabase
 from tidemill.transport.avro.events import AvroEventCodec
@@ -25,6 +26,9 @@ from tidemill.transport.kafka.client import KafkaConnection
 from tidemill.transport.kafka.events import KafkaEventSource
 
 _SHOWN_HALTS: Final = 5
+_CONNECTIONS: Final = 8
+_CONNECTIONS_OF_A_STREAM: Final = 4
+"""A read model may wait for another process's; those of another stream shall not wait for it."""
 
 
 class ProjectorService:
@@ -79,8 +83,7 @@ async def projection_jobs(shared: AsyncExitStack, deployment: Deployment) -> lis
     """Open what the projectors share, and return the jobs of this process."""
     await demand_migrations(deployment)
     owner = owner_name("projections")
-    count = sum(len(part.context.projections) for part in deployment.parts.values())
-    pool = await open_pool(shared, deployment.settings, name=owner, size=count + 2)
+    pool = await open_pool(shared, deployment.settings, name=owner, size=_CONNECTIONS)
     kafka = kafka_connection(deployment.settings, owner.replace(" ", "-"))
     parts = await parts_with_lanes(deployment.parts, pool)
     jobs = [
@@ -98,13 +101,15 @@ async def _projector_job(
     registry = open_registry(shared, deployment.settings)
     codec = await AvroEventCodec.open(stream, part.messages(), clock=clock, registry=registry)
 
+    connections = PoolPart(pool, _CONNECTIONS_OF_A_STREAM)
+
     def make() -> ProjectorService:
         projector = Projector(
             stream,
             part.context.projections,
             source=KafkaEventSource(kafka, topic=stream.topics.events, partitions=stream.partitions),
             codec=codec,
-            store=ViewDatabase(pool),
+            store=ViewDatabase(connections),
             clock=clock,
         )
         return ProjectorService(projector)

@@ -19,6 +19,7 @@ from tidemill.app.preparation import demand_migrations
 from tidemill.app.process import owner_name, run_process
 from tidemill.clock import SystemClock
 from tidemill.commands.orders import OrderWriter
+from tidemill.commands.workers import Workers
 from tidemill.domain.errors import Fenced, TransientError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
@@ -26,6 +27,7 @@ from tidemill.retention.keeper import ArchiveKeeper, Round
 from tidemill.service import Health, Job
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import GenerationStore
+from tidemill.storage.parts import DividedPool
 from tidemill.storage.pool import Pool, Timeouts
 from tidemill.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger
 from tidemill.transport.avro.codec import StreamCodec
@@ -149,8 +151,9 @@ async def retention_jobs(
     common = Shared(
         deployment=deployment,
         owner=owner,
-        pool=pool,
+        pool=DividedPool(pool),
         relay_pool=await open_pool(shared, settings, name=owner, size=_RELAY_CONNECTIONS, login="retention"),
+        workers=Workers(1),
         kafka=kafka_connection(settings, owner.replace(" ", "-")),
     )
     await GenerationStore(pool, common.closed).load_filters()

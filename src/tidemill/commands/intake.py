@@ -22,6 +22,7 @@ from tidemill.commands.ports import CommandSource, CommandStore, LaneFollower, P
 from tidemill.commands.queues import Queues, Share
 from tidemill.commands.screening import Arrival, Screen
 from tidemill.commands.solitude import Solitude
+from tidemill.commands.workers import Turn, Workers
 from tidemill.domain.errors import Fenced, Unreadable
 from tidemill.domain.messages import Outcome
 from tidemill.domain.stream import Stream
@@ -42,8 +43,8 @@ _TRIALS_BEFORE_PARKING: Final = 2
 class IntakeOptions:
     """`owner`: this process's name in `tm.lane`, the same as its connections' application name.
 
-    `batch_records`: the most that one transaction takes. `workers`: how many transactions run at once.
-    `reply_topics`: the topics that replies may go to, matched whole; by default none.
+    `batch_records`: the most that one transaction takes. `workers`: how many batches are in hand at once, those that
+    are to be tried again among them. `reply_topics`: the topics that replies may go to, matched whole; by default none.
     """
 
     owner: str
@@ -67,8 +68,9 @@ class Intake:
         answers: Replies,
         options: IntakeOptions,
         solitude: Solitude | None = None,
+        workers: Workers | None = None,
     ) -> None:
-        """Nothing happens before `start`. `solitude`: that of the process, which all of its intakes share."""
+        """Nothing happens before `start`. `solitude`, `workers`: those of the process, for all of its intakes."""
         self._aggregate = stream.aggregate
         self._source = source
         self._store = store
@@ -78,6 +80,8 @@ class Intake:
         self._answers = answers
         self._reply_topics = options.reply_topics
         self._solitude = solitude or Solitude()
+        self._most_batches = options.workers
+        self._team = (workers or Workers(options.workers)).team()
         self._queues = Queues(batch_records=options.batch_records, workers=options.workers)
         self._patience = Patience(stream.aggregate)
         self._ownership = Ownership(
@@ -117,6 +121,7 @@ class Intake:
         """
         self._patience.stopping.set()
         self._work_wanted.set()
+        self._team.close()
         while self._running:
             await asyncio.wait(self._running)
         if self._reader is not None:  # a source may not be closed under a poll
@@ -165,22 +170,32 @@ class Intake:
 
     async def _dispatch(self, group: asyncio.TaskGroup) -> None:
         while not self._patience.stopping.is_set():
-            share = self._queues.take(len(self._running))
-            if share is None:
+            if len(self._running) >= self._most_batches or not self._queues.ready():
                 self._work_wanted.clear()
                 await self._work_wanted.wait()
                 continue
-            task = group.create_task(self._work(share))
-            self._running.add(task)
-            task.add_done_callback(self._ended)
+            turn = await self._team.turn()
+            if turn is not None:
+                self._begin(group, turn)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+    def _begin(self, group: asyncio.TaskGroup, turn: Turn) -> None:
+        """Take a batch only now that a worker has time for it: what arrived meanwhile is in it."""
+        share = None if self._patience.stopping.is_set() else self._queues.take(turn.share)
+        if share is None:
+            turn.end()
+            return
+        task = group.create_task(self._work(share, turn))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda _: self._ended(turn))
+
+    def _ended(self, turn: Turn) -> None:
+        turn.end()  # of a task that was cancelled before it began
         self._work_wanted.set()
 
-    async def _work(self, share: Share) -> None:
+    async def _work(self, share: Share, turn: Turn) -> None:
         try:
-            done = await self._patience.until_done(lambda: self._try(share))
+            done = await self._patience.until_done(lambda: self._try(share, turn))
         finally:
             self._queues.done(share)
         if done is not None:
@@ -189,9 +204,9 @@ class Intake:
             lanes = [queue.lane for queue in share.queues]
             _log.warning(Log.BATCH_LEFT, aggregate=self._aggregate, lanes=lanes, records=len(share.records))
 
-    async def _try(self, share: Share) -> Done:
+    async def _try(self, share: Share, turn: Turn) -> Done:
         suspect = share.queues[0].solo > 0
-        async with self._solitude.alone() if suspect else self._solitude.together():
+        async with turn, self._solitude.alone() if suspect else self._solitude.together():
             return await self._apply(share)
 
     async def _apply(self, share: Share) -> Done:

@@ -79,7 +79,7 @@ class Queues:
     """All lanes of one process."""
 
     def __init__(self, *, batch_records: int, workers: int, batch_bytes: int = BATCH_BYTES) -> None:
-        """`batch_records`, `batch_bytes`: the most that one transaction takes. `workers`: how many run at once."""
+        """`batch_records`, `batch_bytes`: the most that one transaction takes. `workers`: how many may run at once."""
         self._batch_records = batch_records
         self._batch_bytes = batch_bytes
         self._workers = workers
@@ -123,28 +123,35 @@ class Queues:
         """Return a lane's share of what may wait in all, which is bounded however large the records are."""
         return max(_LEAST_LANE_BYTES, self._workers * self._batch_bytes // max(1, len(self._by_partition)))
 
-    def take(self, running: int) -> Share | None:
-        """Take the next batch while `running` others are in the database; None if nothing is ready or no room is.
+    def ready(self) -> list[LaneQueue]:
+        """Return the lanes from which a batch can be taken."""
+        return [queue for queue in self._by_partition.values() if queue.records and queue.idle.is_set()]
+
+    def take(self, free: int) -> Share | None:
+        """Take the next batch, one of `free` (at least 1) that may be begun now; None if nothing is ready.
 
         The ready lanes are shared among the free workers, so that lanes with backlog run side by side and many lanes
         with a record each share one transaction.
         """
-        free = self._workers - running
-        ready = [queue for queue in self._by_partition.values() if queue.records and queue.idle.is_set()]
-        if free <= 0 or not ready:
+        ready = self.ready()
+        if not ready:
             return None
         alone = next((queue for queue in ready if queue.solo), None)
         if alone is not None:
             return self._share([alone], 1)
         chosen = sorted(ready[: -(-len(ready) // free)], key=lambda queue: queue.lane)
-        return self._share(chosen, max(1, self._batch_records // len(chosen)))
+        return self._share(chosen, self._batch_records)
 
-    def _share(self, chosen: list[LaneQueue], each: int) -> Share:
-        records = []
-        for queue in chosen:
+    def _share(self, chosen: list[LaneQueue], most: int) -> Share:
+        """Take about as many records of each lane; what the shorter ones leave is for the longer ones."""
+        taken: dict[int, list[InboundRecord]] = {}
+        each_bytes, waiting = self._batch_bytes // len(chosen), len(chosen)
+        for queue in sorted(chosen, key=lambda queue: len(queue.records)):
             queue.idle.clear()
-            records += [(queue.lane, record) for record in queue.take(each, self._batch_bytes // len(chosen))]
-        return Share(chosen, records)
+            taken[queue.lane] = list(queue.take(max(1, most // waiting), each_bytes))
+            most -= len(taken[queue.lane])
+            waiting -= 1
+        return Share(chosen, [(queue.lane, record) for queue in chosen for record in taken[queue.lane]])
 
     def done(self, share: Share) -> None:
         """Free the lanes of a batch; a lane that was tried record by record is trusted again after enough of them."""

@@ -12,6 +12,7 @@ import asyncpg
 from tidemill.domain.errors import ContractError, Fenced, TransientError
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
 from tidemill.storage.generations import ClosedGenerations
+from tidemill.storage.parts import DividedPool
 from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.statements import load_statements
 from tidemill.storage.unit_of_work import BatchTransaction, batch_transaction, read_progress
@@ -28,21 +29,26 @@ class CommandDatabase:
     """The database as the way in sees it."""
 
     def __init__(
-        self, pool: Pool, closed: ClosedGenerations | None = None, *, patience_s: float = PATIENCE_S
+        self,
+        pool: Pool | DividedPool,
+        closed: ClosedGenerations | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """`pool`: its `application_name` must be the owner that claims, so that a later claimer can tell.
 
+        DividedPool where the streams of a process share it.
         `closed`: the filters that the streams of a process share; without them ids are looked up in every generation.
         """
-        self._pool = pool
+        self._pool = pool if isinstance(pool, DividedPool) else DividedPool(pool)
         self._patience_s = patience_s
         self._closed = closed or ClosedGenerations()
 
     def unit_of_work(self) -> AbstractAsyncContextManager[BatchTransaction]:
-        return batch_transaction(self._pool, self._closed)
+        return batch_transaction(self._pool.pool, self._closed)
 
     async def claim(self, aggregate: str, partitions: Sequence[int], owner: str) -> list[Claim]:
-        async with connection(self._pool) as borrowed, borrowed.transaction():
+        async with connection(self._pool.claims) as borrowed, borrowed.transaction():
             rows = await self._lock(borrowed, aggregate, list(partitions))
             if len(rows) != len(set(partitions)):
                 raise ContractError(
@@ -77,7 +83,7 @@ class CommandDatabase:
                 raise
 
     async def _unblock(self, waiting: int, aggregate: str) -> None:
-        async with connection(self._pool) as other:
+        async with connection(self._pool.rescues) as other:
             blockers = await other.fetch(_SQL["blockers"], waiting)
             strangers = [row for row in blockers if not row["is_owner"]]
             if strangers:
@@ -90,25 +96,25 @@ class CommandDatabase:
 
     async def compared(self, claims: Sequence[Claim], *, idle: Collection[int] = ()) -> None:
         lanes, epochs = [claim.lane.lane for claim in claims], [claim.epoch for claim in claims]
-        async with connection(self._pool) as borrowed:
+        async with connection(self._pool.questions) as borrowed:
             await borrowed.execute(_SQL["lanes_compared"], lanes, epochs, [lane in idle for lane in lanes])
 
     async def release(self, claims: Sequence[Claim]) -> None:
         lanes, epochs = [claim.lane.lane for claim in claims], [claim.epoch for claim in claims]
-        async with connection(self._pool) as borrowed:
+        async with connection(self._pool.questions) as borrowed:
             await borrowed.execute(_SQL["release_lanes"], lanes, epochs)
 
     async def halted(self, lanes: Sequence[int]) -> dict[int, tuple[str, str]]:
-        async with connection(self._pool) as borrowed:
+        async with connection(self._pool.questions) as borrowed:
             rows = await borrowed.fetch(_SQL["halted_lanes"], list(lanes))
             return {row["lane"]: (row["code"], row["detail"]) for row in rows}
 
     async def halt(self, claim: Claim, code: str, detail: str) -> None:
-        async with connection(self._pool) as borrowed:
+        async with connection(self._pool.questions) as borrowed:
             await borrowed.execute(_SQL["halt_lane"], claim.lane.lane, claim.epoch, code, detail)
 
     async def trial(self, claim: Claim, offset: int) -> int:
-        async with connection(self._pool) as borrowed:
+        async with connection(self._pool.questions) as borrowed:
             count: int | None = await borrowed.fetchval(
                 _SQL["count_trial"], claim.lane.lane, claim.epoch, offset
             )

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -28,6 +28,7 @@ __all__ = [
     "READ_COMMITTED",
     "Connection",
     "Cutoff",
+    "Lender",
     "Pool",
     "Timeouts",
     "TlsMode",
@@ -36,6 +37,15 @@ __all__ = [
     "create_pool",
     "tls_context",
 ]
+
+
+class Lender(Protocol):
+    """What lends connections: a pool, or a part of one."""
+
+    def acquire(self, *, timeout: float) -> AbstractAsyncContextManager[Connection]:
+        """Lend one for a block. Raises `TimeoutError` if none was free within `timeout` seconds."""
+        ...
+
 
 TlsMode = Literal["disable", "require", "verify-ca", "verify-full"]
 
@@ -181,7 +191,7 @@ async def _nothing_to_reset(returned: asyncpg.Connection[asyncpg.Record]) -> Non
 
 
 @asynccontextmanager
-async def connection(pool: Pool, *, timeout_s: float = ACQUIRE_TIMEOUT_S) -> AsyncIterator[Connection]:
+async def connection(pool: Lender, *, timeout_s: float = ACQUIRE_TIMEOUT_S) -> AsyncIterator[Connection]:
     """Borrow a connection; a driver's exception inside the block becomes one of the domain's.
 
     Raises:
@@ -194,7 +204,7 @@ async def connection(pool: Pool, *, timeout_s: float = ACQUIRE_TIMEOUT_S) -> Asy
                 session.demand_use()
                 yield borrowed
             except Exception as error:
-                raised = await consequence(pool, borrowed, error)
+                raised = await consequence(borrowed, error)
                 if raised is error:
                     raise
                 raise raised from error

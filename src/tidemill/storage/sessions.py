@@ -61,7 +61,7 @@ def session_of(borrowed: Connection) -> Session:
     return cast("Session", borrowed)
 
 
-async def consequence(pool: Pool, borrowed: Connection, error: Exception) -> Exception:
+async def consequence(borrowed: Connection, error: Exception) -> Exception:
     """Leave the session if `error` casts doubt on it; return what is to be raised.
 
     What the driver remembers cannot be out of date in a session on which nothing has worked yet: that is a
@@ -70,7 +70,7 @@ async def consequence(pool: Pool, borrowed: Connection, error: Exception) -> Exc
     meaning = translate(error) if isinstance(error, DRIVER_ERRORS) else error
     if not _casts_doubt(meaning):
         return error
-    await _leave(pool, borrowed)
+    await _leave(borrowed)
     if isinstance(meaning, OutOfDate) and not session_of(borrowed).proven:
         return ContractError(f"{meaning}, and a new session says the same")
     return error
@@ -82,12 +82,12 @@ def _casts_doubt(meaning: Exception) -> bool:
     return isinstance(meaning, SessionDoubted | CommitUnknown)
 
 
-async def _leave(pool: Pool, borrowed: Connection) -> None:
-    """Have a session closed when it comes back, and all others that were made before it was doubted.
+async def _leave(borrowed: Connection) -> None:
+    """Have a session closed when it comes back, and all others of its pool that were made before it was doubted.
 
     A session from before an earlier doubt says nothing about the ones that were made since.
     """
-    aged: Any = (borrowed, pool)
-    session, its_pool = aged
-    if session._holder._generation == its_pool._generation:  # noqa: SLF001  there is no public way to tell
-        await pool.expire_connections()
+    place: Any = borrowed
+    place = place._holder  # noqa: SLF001  there is no public way to tell
+    if place._generation == place._pool._generation:  # noqa: SLF001  as above
+        await place._pool.expire_connections()  # noqa: SLF001  as above

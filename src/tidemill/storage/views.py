@@ -27,7 +27,7 @@ from tidemill.projections.ports import (
     View,
 )
 from tidemill.storage import generated
-from tidemill.storage.pool import Connection, Pool, connection
+from tidemill.storage.pool import Connection, Lender, connection
 from tidemill.storage.statements import load_statements
 
 _SQL = load_statements("projections")
@@ -98,7 +98,7 @@ class ViewRows:
 class ViewDatabase:
     """The database as projectors see it: `projections.ports.ViewStore`."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Lender) -> None:
         """Each projection uses one connection of `pool` at a time."""
         self._pool = pool
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -28,25 +29,35 @@ def records(partition: int, count: int, size: int = 10) -> list[FakeRecord]:
 
 
 async def test_a_lone_record_is_taken_at_once(queues: Queues) -> None:
-    assert queues.take(0) is None
+    assert queues.take(2) is None
     queues.put(3, records(3, 1))
-    share = queues.take(0)
+    share = queues.take(2)
     assert share is not None
     assert [record.offset for _, record in share.records] == [0]
     assert queues.take(1) is None, "its lane is busy"
+    assert not queues.ready()
 
 
 async def test_the_lanes_with_backlog_are_shared_among_the_workers(queues: Queues) -> None:
     for partition in range(8):
         queues.put(partition, records(partition, 30))
-    first, second = queues.take(0), queues.take(1)
+    first, second = queues.take(2), queues.take(1)
     assert first is not None
     assert second is not None
-    assert queues.take(2) is None, "no worker is free"
+    assert not queues.ready(), "each lane is in one of them"
     assert {queue.lane for queue in first.queues}.isdisjoint(queue.lane for queue in second.queues)
     lanes = [lane for lane, _ in first.records]
     assert lanes == sorted(lanes)
     assert len(first.records) <= 10
+
+
+async def test_what_a_short_lane_leaves_of_a_batch_is_for_the_others(queues: Queues) -> None:
+    for partition, count in enumerate((30, 1, 30)):
+        queues.put(partition, records(partition, count))
+    share = queues.take(1)
+    assert share is not None
+    assert Counter(lane for lane, _ in share.records) == {1: 4, 2: 1, 3: 5}
+    assert [lane for lane, _ in share.records] == [1] * 4 + [2] + [3] * 5
 
 
 async def test_a_batch_is_bounded_in_bytes_and_never_empty(queues: Queues) -> None:
@@ -71,7 +82,7 @@ async def test_a_lane_is_held_back_by_count_or_by_bytes(queues: Queues) -> None:
     assert large is not None
     assert queues.overfull(large)
     assert not queues.drained(large)
-    share = queues.take(0)
+    share = queues.take(2)
     assert share is not None
     assert queues.drained(many)
 

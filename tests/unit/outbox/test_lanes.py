@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.outbox import Scribe, lane_of
 from tests.support.relays import LANE, World
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, next_turn
 from tidemill.outbox.lanes import RelaySettings
 from tidemill.outbox.ports import Published
 from tidemill.telemetry import REGISTRY
@@ -139,14 +139,7 @@ async def _something_happens(
             topics.gate.set()  # a claim waits for the comparison, and what hangs is not its fault
             await _hand_over(chance.choice(worlds), {scribe.lane.lane: scribe})
     for _ in range(chance.randint(0, 20)):
-        await _turn()
-
-
-async def _turn() -> None:
-    """Let whoever is ready run once; takes no time."""
-    over = asyncio.Event()
-    asyncio.get_running_loop().call_soon(over.set)
-    await over.wait()
+        await next_turn()
 
 
 async def _hand_over(world: World, scribes: Mapping[int, Scribe]) -> None:

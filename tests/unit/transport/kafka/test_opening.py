@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from tests.support.certificates import Certificate, new_authority
-from tests.support.waiting import HANGING_S, eventually
+from tests.support.waiting import HANGING_S, eventually, next_turn
 from tidemill.domain.errors import Unavailable
 from tidemill.transport.kafka.client import KafkaConnection
 from tidemill.transport.kafka.opening import Connection
@@ -120,14 +120,6 @@ async def test_a_tls_connection_is_closed_without_the_other_sides_consent(tmp_pa
 
 
 # --- a connection that was reset -------------------------------------------------------------------------------------
-
-
-async def next_turn() -> None:
-    """Let the event loop turn once."""
-    loop = asyncio.get_running_loop()
-    turned = loop.create_future()
-    loop.call_soon(turned.set_result, None)
-    await turned
 
 
 def test_what_is_sent_over_a_connection_that_was_just_reset_fails_as_the_client_expects() -> None:
