@@ -1,7 +1,9 @@
 """Replies, best effort: queued, sent by a producer of their own, dropped rather than waited for.
 
-The topics were named by clients. One that does not exist must hold up neither a lane nor other replies, so topics are
-looked up aside, and what is not found is not asked for again for a while. The truth is the outcome topic.
+The topics were named by clients. One that does not exist, was deleted, or has a partition that nobody leads, must hold
+up neither a lane nor the replies to others: so each has a queue and a task of its own while replies wait for it. What
+is not found, or does not take a reply in time, is given up with all that waits for it, and not asked for again for a
+while. The truth is the outcome topic.
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
+
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from tidemill.commands.ports import Reply
 from tidemill.telemetry import REPLIES, Log, logger
@@ -21,9 +26,14 @@ from tidemill.transport.kafka.opening import start
 
 _log = logger(__name__)
 
-_LOOK_UP_S: Final = 2.0
+_WITHIN_S: Final = 2.0
+"""How long a topic may take to be found, and to take a reply."""
+
 _LOOK_UPS: Final = 8
-_FORGET_AFTER_S: Final = 60.0
+_MISSING_FOR_S: Final = 60.0
+_TROUBLED_FOR_S: Final = 5.0
+"""How long a topic is left alone that was there before: after an outage of the broker most of them are there again."""
+
 _RECONNECT_S: Final = 2.0
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -41,7 +51,8 @@ class KafkaReplies:
     """See `Replies`. Start it before use, close it at the end.
 
     `record` makes the record of a reply. `allowed`: pattern of the whole name of topics that may be asked for.
-    `forbidden`: topics that never may, whatever the pattern says: those we own. `capacity`: replies that may wait.
+    `forbidden`: topics that never may, whatever the pattern says: those we own. `capacity`: replies that may wait, of
+    all topics together.
     """
 
     def __init__(
@@ -58,11 +69,13 @@ class KafkaReplies:
         self._allowed = allowed
         self._forbidden = frozenset(forbidden)
         self._capacity = capacity
+        self._held = 0
         self._waiting: deque[Reply] = deque()
         self._news = asyncio.Event()
+        self._queues: dict[str, deque[Reply]] = {}  # topic -> what its task is to send
         self._known: set[str] = set()
         self._unknown: dict[str, float] = {}  # topic -> when to look again
-        self._looking: dict[str, list[Reply]] = {}
+        self._looking: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._producer: Any = None
 
@@ -74,9 +87,10 @@ class KafkaReplies:
         for reply in replies:
             if reply.topic in self._forbidden or not self._allowed.fullmatch(reply.topic):
                 REPLIES.labels("refused").inc()
-            elif len(self._waiting) >= self._capacity:
+            elif self._held >= self._capacity:
                 REPLIES.labels("dropped").inc()
             else:
+                self._held += 1
                 self._waiting.append(reply)
         self._news.set()
 
@@ -102,7 +116,7 @@ class KafkaReplies:
             await self._news.wait()
             self._news.clear()
             while self._waiting:
-                await self._take(self._waiting.popleft())
+                self._take(self._waiting.popleft())
 
     async def _connect(self) -> None:
         producer = expiring_producer(self._connection)
@@ -119,55 +133,78 @@ class KafkaReplies:
         else:
             self._producer = producer
 
-    async def _take(self, reply: Reply) -> None:
-        if reply.topic in self._known:
-            await self._send(reply)
-        elif reply.topic in self._looking:
-            self._keep(reply)
-        elif self._unknown.get(reply.topic, 0.0) > self._now() or len(self._looking) >= _LOOK_UPS:
-            REPLIES.labels("dropped").inc()
+    def _take(self, reply: Reply) -> None:
+        topic = reply.topic
+        if topic in self._queues:
+            self._queues[topic].append(reply)
+        elif topic in self._known or self._may_look(topic):
+            self._queues[topic] = deque([reply])
+            self._spawn(self._serve(topic))
         else:
-            self._looking[reply.topic] = [reply]
-            self._spawn(self._look_up(reply.topic))
+            self._drop(1)
 
-    def _keep(self, reply: Reply) -> None:
-        if len(self._looking[reply.topic]) < self._capacity:
-            self._looking[reply.topic].append(reply)
-        else:
-            REPLIES.labels("dropped").inc()
+    def _may_look(self, topic: str) -> bool:
+        return self._unknown.get(topic, 0.0) <= self._now() and len(self._looking) < _LOOK_UPS
+
+    async def _serve(self, topic: str) -> None:
+        """Send what waits for a topic, in order, until nothing does or the topic is in trouble."""
+        queue = self._queues[topic]
+        try:
+            if topic not in self._known:
+                await self._look_up(topic)
+            while queue:
+                await self._send(queue.popleft())
+        except CLIENT_ERRORS as error:
+            self._give_up(topic, error)
+        finally:
+            del self._queues[topic]
+            self._drop(len(queue))
 
     async def _look_up(self, topic: str) -> None:
-        """Find out whether a topic exists, then send what waited for the answer."""
+        """Return if a topic exists. Raises `CLIENT_ERRORS`."""
+        self._looking.add(topic)
         try:
-            async with asyncio.timeout(_LOOK_UP_S):
+            async with asyncio.timeout(_WITHIN_S):
                 await self._producer.partitions_for(topic)
             self._known.add(topic)
-        except CLIENT_ERRORS as error:
-            self._unknown = {name: until for name, until in self._unknown.items() if until > self._now()}
-            self._unknown[topic] = self._now() + _FORGET_AFTER_S
-            _log.debug(Log.REPLY_FAILED, topic=topic, error=repr(error))
         finally:
-            waited = self._looking.pop(topic)
-        for reply in waited:
-            await self._take(reply)
+            self._looking.discard(topic)
+
+    def _give_up(self, topic: str, error: Exception) -> None:
+        """Leave a topic alone for a while."""
+        self._unknown = {name: until for name, until in self._unknown.items() if until > self._now()}
+        self._unknown[topic] = self._now() + (_TROUBLED_FOR_S if topic in self._known else _MISSING_FOR_S)
+        self._known.discard(topic)
+        self._producer.client._topics.discard(topic)  # or it asks for every topic that anybody has made up
+        _log.debug(Log.REPLY_FAILED, topic=topic, error=repr(error))
 
     async def _send(self, reply: Reply) -> None:
+        """Hand a reply to the client. Raises `KafkaError` or `OSError` if that is for its topic's sake."""
+        self._held -= 1
         try:
             key, value, headers = self._record(reply)
             if reply.correlation is not None:
                 headers = [*headers, ("kafka_correlationId", reply.correlation)]
-            async with asyncio.timeout(_LOOK_UP_S):
+            async with asyncio.timeout(_WITHIN_S):
                 answer = await self._producer.send(
                     reply.topic, value, key=key, partition=reply.partition, headers=headers
                 )
-            answer.add_done_callback(self._note)
-        except Exception as error:  # noqa: BLE001  a partition that does not exist, a record too large: the client's loss
+            answer.add_done_callback(partial(self._note, reply.topic))
+        except Exception as error:  # a partition that does not exist, a record too large: the client's loss
             REPLIES.labels("failed").inc()
+            if isinstance(error, KafkaError | OSError) and not isinstance(error, MessageSizeTooLargeError):
+                raise
             _log.debug(Log.REPLY_FAILED, topic=reply.topic, error=repr(error))
 
-    def _note(self, answer: asyncio.Future[Any]) -> None:
+    def _note(self, topic: str, answer: asyncio.Future[Any]) -> None:
         lost = answer.cancelled() or answer.exception() is not None
         REPLIES.labels("failed" if lost else "sent").inc()
+        if lost:
+            self._known.discard(topic)  # it is looked for before the next one: it may be gone
+
+    def _drop(self, replies: int) -> None:
+        self._held -= replies
+        REPLIES.labels("dropped").inc(replies)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

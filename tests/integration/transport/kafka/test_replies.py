@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -12,7 +13,7 @@ from tests.support.kafka import KafkaWorld
 from tests.support.waiting import eventually
 from tidemill.commands.ports import Reply
 from tidemill.telemetry import REPLIES
-from tidemill.transport.kafka import KafkaConnection, KafkaReplies, ReplyRecord
+from tidemill.transport.kafka import KafkaConnection, KafkaReplies, ReplyRecord, Topics
 from tidemill.transport.kafka import replies as adapter
 
 
@@ -71,6 +72,71 @@ async def test_topics_and_partitions_that_do_not_exist_hold_up_nobody(
     assert counted("failed") == failed + 1
     replies.send([reply("made-up-3", 3), reply(world.topics.outcomes, 3)])
     assert await answers_in(world, world.topics.outcomes, 2) == [b"answer 2", b"answer 3"]
+
+
+async def test_a_topic_that_was_deleted_holds_up_no_other(
+    world: KafkaWorld, replies: KafkaReplies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dead one is waited for without an end here, and the other one's replies are all sent meanwhile."""
+    dead, live = world.topics.dead_letters, world.topics.outcomes
+    replies.send([reply(dead, 0), reply(live, 0)])
+    await answers_in(world, dead, 1)
+    await answers_in(world, live, 1)
+    await Topics(world.connection).delete([dead])
+    client = replies._producer.client
+
+    async def forgotten() -> bool:
+        await client.force_metadata_update()
+        return client.cluster.partitions_for_topic(dead) is None
+
+    await eventually(forgotten, what="the client to learn that a topic is gone")
+    monkeypatch.setattr(adapter, "_WITHIN_S", 600)
+    monkeypatch.setattr(client, "_request_timeout_ms", 600_000)
+    replies.send([reply(dead, number) for number in range(1, 11)])
+    replies.send([reply(live, number) for number in range(1, 4)])
+    assert await answers_in(world, live, 4) == [b"answer 0", b"answer 1", b"answer 2", b"answer 3"]
+    assert set(replies._queues) == {dead}, "it is still being waited for"
+
+
+async def test_a_topic_that_takes_no_reply_in_time_is_given_up_with_all_that_waits_for_it(
+    world: KafkaWorld, replies: KafkaReplies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is where nobody leads a partition, and the client's batch for it is full."""
+    stuck, live = world.topics.dead_letters, world.topics.outcomes
+    replies.send([reply(stuck, 0), reply(live, 0)])
+    await answers_in(world, stuck, 1)
+    await answers_in(world, live, 1)
+    asked: list[str] = []
+    send = replies._producer.send
+
+    async def leaderless(topic: str, *given: Any, **options: Any) -> Any:
+        asked.append(topic)
+        if topic == stuck:
+            await asyncio.Event().wait()
+        return await send(topic, *given, **options)
+
+    monkeypatch.setattr(replies._producer, "send", leaderless)
+    monkeypatch.setattr(adapter, "_WITHIN_S", 0.05)
+    failed, dropped = counted("failed"), counted("dropped")
+    replies.send([reply(stuck, number) for number in range(1, 11)])
+    await eventually(lambda: counted("dropped") == dropped + 9, what="what waits to be given up")
+    assert counted("failed") == failed + 1
+    replies.send([reply(stuck, 11), reply(live, 1)])
+    await answers_in(world, live, 2)
+    assert (counted("dropped"), asked.count(stuck)) == (dropped + 10, 1), "it is left alone for a while"
+    monkeypatch.setattr(replies._producer, "send", send)
+    monkeypatch.setattr(adapter, "_WITHIN_S", 20)
+    replies._unknown[stuck] = 0.0  # the while is over
+    replies.send([reply(stuck, 12)])
+    assert await answers_in(world, stuck, 2) == [b"answer 0", b"answer 12"]
+
+
+async def test_made_up_topics_are_not_remembered(world: KafkaWorld, replies: KafkaReplies) -> None:
+    dropped = counted("dropped")
+    replies.send([reply(f"made-up-{number}", number) for number in range(6)])
+    await eventually(lambda: counted("dropped") >= dropped + 6, what="topics to be given up")
+    assert not [topic for topic in replies._producer.client._topics if topic.startswith("made-up")]
+    assert replies._held == 0
 
 
 async def test_our_own_topics_and_those_of_others_are_refused(
