@@ -61,7 +61,11 @@ TIMES_AHEAD = _counter(
 )
 LANES_OWNED = _gauge("lanes_owned", "lanes that this process works", "aggregate")
 LANES_HALTED = _gauge("lanes_halted", "lanes of this process that wait for an operator", "aggregate")
-COMMAND_LAG = _gauge("command_lag_records", "records in the topic that are not consumed", "aggregate")
+COMMAND_LAG = _gauge(
+    "command_lag_records",
+    "records in the topic that are not consumed, the same in each process: max by (aggregate), not sum",
+    "aggregate",
+)
 REPLIES = _counter("replies_total", "answers to those who asked: sent, refused, dropped or failed", "result")
 
 # --- out -------------------------------------------------------------------------------------------------------------
@@ -83,7 +87,11 @@ FOREIGN_RECORDS = _counter(
     "foreign_records_total", "records in an event topic that are no events, left out", "aggregate"
 )
 PROJECTION_SECONDS = _histogram("projection_seconds", "one transaction of a projector", "projection")
-PROJECTION_LAG = _gauge("projection_lag_events", "published and not yet folded", "projection")
+PROJECTION_LAG = _gauge(
+    "projection_lag_events",
+    "published and not yet folded, the same in each process: max by (projection), not sum",
+    "projection",
+)
 PROJECTION_HALTED = _gauge("projection_halted_lanes", "lanes whose events have a gap", "projection")
 
 # --- let go ----------------------------------------------------------------------------------------------------------

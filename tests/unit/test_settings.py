@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from aiokafka.conn import collect_hosts
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -12,6 +13,7 @@ from tests.architecture import tree
 from tidemill.domain.errors import UsageError
 from tidemill.settings import Settings, load, settings_page, variables
 from tidemill.settings.variables import variables_of
+from tidemill.transport.kafka import KafkaConnection
 
 CANARY = "c4n4ry-s3cr3t"
 
@@ -56,7 +58,9 @@ def test_a_variable_is_group_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
         ("OUTBOX_TRANSACTIONAL", "maybe", "=maybe: expected true, false"),
         ("LOG_LEVEL", "loud", "=loud: expected DEBUG, INFO, WARNING, ERROR"),
         ("HEALTH_PORT", "99999", "=99999: expected a whole number from 0 to 65535"),
-        ("KAFKA_BOOTSTRAP", "broker", "=broker: expected HOST:PORT, or several separated by commas"),
+        ("KAFKA_BOOTSTRAP", "broker", "=broker: expected HOST:PORT or [IPV6]:PORT, or several separated"),
+        ("KAFKA_BOOTSTRAP", "::1:9092", "=::1:9092: expected HOST:PORT or [IPV6]:PORT"),
+        ("KAFKA_BOOTSTRAP", "a:1,,b:2", "=a:1,,b:2: expected HOST:PORT or [IPV6]:PORT"),
         ("KAFKA_CA_FILE", "/no/such.pem", "=/no/such.pem: expected a file, which must exist"),
         ("RETENTION_AS_OF", "yesterday", "=yesterday: expected a time such as 2026-01-01T00:00:00Z"),
         ("RETENTION_AS_OF", "2026-01-01T00:00:00", "=2026-01-01T00:00:00: expected a time such as"),
@@ -191,6 +195,30 @@ def test_nothing_leaves_the_machine_in_plain_text_unless_told_to(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], named: str
 ) -> None:
     assert refused(monkeypatch, **environment).startswith(named)
+
+
+@pytest.mark.parametrize(
+    ("value", "servers"),
+    [
+        ("[::1]:9092", "[::1]:9092"),
+        ("localhost:9092, 127.0.0.1:9093 ,[::1]:9094", "localhost:9092,127.0.0.1:9093,[::1]:9094"),
+    ],
+)
+def test_brokers_may_have_addresses_of_version_6_and_blanks_around_their_commas(
+    monkeypatch: pytest.MonkeyPatch, value: str, servers: str
+) -> None:
+    monkeypatch.setenv("TIDEMILL_KAFKA_BOOTSTRAP", value)
+    settings = load()
+    assert settings.kafka.servers() == servers
+    listed = KafkaConnection(bootstrap=settings.kafka.servers()).options()["bootstrap_servers"]
+    hosts = {(host, port) for host, port, _ in collect_hosts(listed)}
+    assert ("::1", 9092 if value == servers else 9094) in hosts
+
+
+def test_a_broker_of_version_6_elsewhere_gets_no_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_KAFKA_BOOTSTRAP", "[2001:db8::1]:9092")
+    with pytest.raises(UsageError, match="TIDEMILL_KAFKA_SECURITY_PROTOCOL"):
+        load()
 
 
 def test_plain_text_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from prometheus_client import Gauge
 
 from tests.architecture import tree
 from tidemill import telemetry
@@ -129,3 +130,9 @@ def test_every_metric_and_log_event_is_used() -> None:
     assert len(metrics) > 15
     assert [name for name in metrics if not re.search(rf"\b{name}\.", source)] == []
     assert [event.name for event in Log if f"Log.{event.name}" not in source] == []
+
+
+@pytest.mark.parametrize("gauge", [telemetry.COMMAND_LAG, telemetry.PROJECTION_LAG])
+def test_a_metric_that_each_process_tells_whole_says_so(gauge: Gauge) -> None:
+    """Summed, it would grow with every replica."""
+    assert f"max by ({gauge._labelnames[0]}), not sum" in gauge._documentation

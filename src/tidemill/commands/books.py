@@ -80,8 +80,10 @@ class LaneBook:
         if isinstance(fate, Unreadable):
             return self._unreadable(arrival, fate)
         if fate.reused:
-            first = f"{fate.first.command_id} was first used for another command, see position {fate.first.position}"
-            return self._refused(arrival, "ID_REUSE", first, repeats=fate.first.command_id)
+            first = fate.first
+            place = f"see position {first.position} of lane {first.lane}"
+            text = f"{first.command_id} was first used for another command, {place}"
+            return self._refused(arrival, "ID_REUSE", text, repeats=first.command_id)
         return self._repeated(arrival, fate.first)
 
     def close(self, last: InboundRecord | None, *, reason: str | None = None) -> None:

@@ -26,14 +26,14 @@ from pydantic import (
 from tidemill.domain.errors import UsageError
 from tidemill.settings.policies import policy_text
 
-_SERVERS = re.compile(r"[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*")
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+):\d{1,5}")
 _TOPIC_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*")
 
 
 def _is_local(host: str) -> bool:
     """Whether `host` cannot be reached from another machine, so that plain text stays on this one."""
     try:
-        return ip_address(host).is_loopback
+        return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host in {"", "localhost"} or host.startswith("/")
 
@@ -52,9 +52,10 @@ def _database_url(value: SecretStr) -> SecretStr:
 
 
 def _bootstrap(value: str) -> str:
-    if not _SERVERS.fullmatch(value):
-        raise ValueError("expected HOST:PORT, or several separated by commas")
-    return value
+    servers = [server.strip() for server in value.split(",")]
+    if not all(map(_SERVER.fullmatch, servers)):
+        raise ValueError("expected HOST:PORT or [IPV6]:PORT, or several separated by commas")
+    return ",".join(servers)
 
 
 def _http_url(value: str) -> str:

@@ -95,6 +95,23 @@ async def test_an_applied_command_that_is_sent_again_is_a_duplicate_though_its_r
     assert await however_cut(in_order(once, once)) == [(Outcome.APPLIED, None), (Outcome.DUPLICATE, None)]
 
 
+async def test_the_answer_to_a_reused_id_names_the_lane_where_it_was_used_first() -> None:
+    """Under another key that is another lane than the one that answers."""
+    harness = Harness(STREAM, MemoryCommandStore(STREAM))
+    await harness.claim()
+    first = register()
+    ((_, logged),) = (await harness.send(first)).outcomes
+    keys = (f"p{number}" for number in range(100))
+    again = (same_id(register(profile_id=key, name=key), first) for key in keys)
+    other = next(each for each in again if harness.topic.record(each).partition != logged.lane - 1)
+    ((_, row),) = (await harness.send(other)).outcomes
+    assert (
+        row.detail
+        == f"{first.command_id} was first used for another command, see position 1 of lane {logged.lane}"
+    )
+    assert row.lane != logged.lane
+
+
 async def test_a_duplicate_is_one_though_another_batch_meets_a_repeat_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
