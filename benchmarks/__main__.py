@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks import floor, hops, identity
+from benchmarks import against, floor, hops, identity
 from benchmarks.arena import Arena, arena, create_topics, load
 from benchmarks.data import market_data
 from benchmarks.meter import Meter
@@ -56,7 +56,7 @@ def _serve(env: dict[str, str]) -> list[subprocess.Popen[bytes]]:
 async def _chain(where: Arena, count: int) -> dict[str, float]:
     """Measure `serve commands` and `serve projections` at once, from their start to the last event folded."""
     connection, backend = await hops.backend_of(where)
-    env = os.environ | hops.environment(where)
+    env = os.environ | where.environment()
     serving = _serve(env)
     meter = Meter(backend, [process.pid for process in serving])
     counted = """
@@ -88,7 +88,7 @@ async def _round(
         await hops.prepare(ours)
         await hops.prepare(chain, all_contexts=True)
         await create_topics(theirs, [theirs.topic("floor-commands"), theirs.topic("floor-events")])
-        commands = await market_data(await hops.codec_of(ours), count, seed)
+        commands = market_data(count, seed)
         await load(theirs, theirs.topic("floor-commands"), commands)
         for each in (ours, chain):
             await load(each, f"{each.name}.market-data.commands.v1", commands)
@@ -148,11 +148,38 @@ async def _main(options: argparse.Namespace) -> None:
         options.json.write(json.dumps(report, indent=1) + "\n")
 
 
+EXAMPLES = """
+examples:
+  python -m benchmarks                            every hop beside the floor, and what ten million ids cost
+  python -m benchmarks --ids 0 --rounds 1         the hops alone, once
+  python -m benchmarks --against v0.1.0           this version against an older one, nine turns old / new / old
+  python -m benchmarks --against ../other --turns 3 --commands 50000 --json readings.json
+
+--against checks the revision out beside the repository, makes its environment with its own `make`, and touches both
+versions from outside only: verbs, variables, topics, /health, /metrics and public read models. Each turn has a database
+and topics of its own on the servers of `tidemill dev up`. The exit code says only whether it could measure. Figures
+of one run compare, on a machine that does nothing else; those of different runs do not.
+"""
+
+
 def main() -> None:
     """Parse the arguments and run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
-        "--commands", type=int, default=200_000, help="backlog of a round (default %(default)s)"
+        "--against",
+        metavar="CHECKOUT",
+        help="compare with an older version: a folder with a checkout of it, or a revision of this repository",
+    )
+    parser.add_argument(
+        "--turns", type=int, default=9, help="of a comparison: turns old / new / old (default %(default)s)"
+    )
+    parser.add_argument(
+        "--commands", type=int, default=200_000, help="backlog of a round or turn (default %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default %(default)s)")
     parser.add_argument(
@@ -162,7 +189,11 @@ def main() -> None:
         help="ids in the horizon for the growth figure; 0 leaves it out",
     )
     parser.add_argument("--json", type=argparse.FileType("w"), help="write every reading to this file")
-    asyncio.run(_main(parser.parse_args()))
+    options = parser.parse_args()
+    if options.against:
+        against.compare(options)
+    else:
+        asyncio.run(_main(options))
 
 
 if __name__ == "__main__":

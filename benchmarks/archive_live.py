@@ -160,7 +160,7 @@ async def _prepare(where: Arena, days: int, rows: int) -> None:
 
 @contextmanager
 def _archiving(where: Arena, lake: Path, bytes_per_s: int | None) -> Iterator[None]:
-    env = os.environ | hops.environment(where)
+    env = os.environ | where.environment()
     env |= {"TIDEMILL_LAKE_ROOT": str(lake), "TIDEMILL_RETENTION_AS_OF": AS_OF}
     if bytes_per_s is not None:
         env["TIDEMILL_RETENTION_MAX_BYTES_PER_SECOND"] = str(bytes_per_s)

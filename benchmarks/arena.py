@@ -27,6 +27,16 @@ class Arena:
         """Return a topic's name."""
         return f"{self.name}.{what}"
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables that point Tidemill's processes here."""
+        return {
+            "TIDEMILL_DATABASE_URL": self.database_url,
+            "TIDEMILL_KAFKA_BOOTSTRAP": self.kafka,
+            "TIDEMILL_TOPICS_PREFIX": self.name,
+            "TIDEMILL_TOPICS_PARTITIONS": str(PARTITIONS),
+            "TIDEMILL_LOG_LEVEL": "WARNING",
+        }
+
 
 @asynccontextmanager
 async def arena(server_url: str, kafka: str) -> AsyncIterator[Arena]:

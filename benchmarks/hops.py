@@ -46,20 +46,9 @@ _EVENT_BYTES = 1_000_000
 _LOOK_EVERY_S = 0.02
 
 
-def environment(where: Arena) -> dict[str, str]:
-    """Return the variables that point our processes at an arena."""
-    return {
-        "TIDEMILL_DATABASE_URL": where.database_url,
-        "TIDEMILL_KAFKA_BOOTSTRAP": where.kafka,
-        "TIDEMILL_TOPICS_PREFIX": where.name,
-        "TIDEMILL_TOPICS_PARTITIONS": str(PARTITIONS),
-        "TIDEMILL_LOG_LEVEL": "WARNING",
-    }
-
-
 def deployment(where: Arena) -> Deployment:
     """Return market data alone, in an arena."""
-    os.environ.update(environment(where))
+    os.environ.update(where.environment())
     settings: Settings = load()
     return Deployment.of(settings, (replace(context, partitions=PARTITIONS),))
 
@@ -71,12 +60,6 @@ async def prepare(where: Arena, *, all_contexts: bool = False) -> None:
         made = Deployment.of(made.settings)
     await migrate(made, ["heads"], lambda _: None)
     await create_topics(made)
-
-
-async def codec_of(where: Arena) -> StreamCodec:
-    """Return the codec of market data: single-object encoding, no registry."""
-    part = deployment(where).part(context.aggregate)
-    return await StreamCodec.open(part.stream, part.messages(), clock=SystemClock())
 
 
 @dataclass

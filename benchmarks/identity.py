@@ -106,7 +106,6 @@ class _Side:
         styles = styles_of(part.stream, codec, 1_000_000)
         return cls(
             pool=pool,
-            codec=codec,
             claim=claim,
             screen=Screen(part.stream, codec),
             writer=BatchWriter(store, styles, SystemClock(), horizon=timedelta(days=8)),
@@ -116,9 +115,7 @@ class _Side:
     async def turn(self, seed: int) -> Reading:
         """Apply a few batches and measure them."""
         parts, count = self._parts, _BATCH * _BATCHES_A_TURN
-        made = [each for each in await market_data(parts["codec"], count * 5, 1000 + seed) if each[0] == 0][
-            :count
-        ]
+        made = [each for each in market_data(count * 5, 1000 + seed) if each[0] == 0][:count]
         lane = parts["claim"].lane.lane
         meter = Meter(parts["backend"], [os.getpid()])
         for at in range(0, len(made), _BATCH):

@@ -31,31 +31,34 @@ class Reading:
 class Meter:
     """Measures from its making to `read`.
 
-    `backend`: the pid of any backend of the server, whose parent is the postmaster. `own`: pids of our processes.
+    `backend`: the pid of any backend of the server, whose parent is the postmaster. `own`: pids of our processes, whose
+    children count as theirs.
     """
 
     def __init__(self, backend: int, own: Iterable[int]) -> None:
         self._postmaster = psutil.Process(psutil.Process(backend).ppid())
         self._own = [psutil.Process(pid) for pid in own]
-        self._postgres_s = self._of_postgres()
-        self._own_s = sum(map(_cpu_s, self._own))
+        self._postgres_s = _family_s(self._postmaster, itself=False)
+        self._own_s = sum(map(_family_s, self._own))
         self._began = time.perf_counter()
 
     def read(self, records: int) -> Reading:
         """Return what `records` took so far."""
         seconds = time.perf_counter() - self._began
-        own_s = sum(map(_cpu_s, self._own)) - self._own_s
-        postgres_s = self._of_postgres() - self._postgres_s
+        own_s = sum(map(_family_s, self._own)) - self._own_s
+        postgres_s = _family_s(self._postmaster, itself=False) - self._postgres_s
         return Reading(records, seconds, own_s / records * 1e6, postgres_s / records * 1e6)
 
-    def _of_postgres(self) -> float:
-        """Return the CPU seconds of all backends; those that have ended are counted by the postmaster."""
-        ended = self._postmaster.cpu_times()
-        return float(
-            ended.children_user
-            + ended.children_system
-            + sum(_cpu_s(child) for child in self._postmaster.children())
-        )
+
+def _family_s(parent: psutil.Process, *, itself: bool = True) -> float:
+    """Return the CPU seconds of a process and its children; those that have ended are counted by their parent."""
+    try:
+        ended = parent.cpu_times()
+        living = sum(_cpu_s(child) for child in parent.children(recursive=True))
+    except psutil.NoSuchProcess:
+        return 0.0
+    own = _cpu_s(parent) if itself else 0.0
+    return float(own + ended.children_user + ended.children_system + living)
 
 
 def _cpu_s(process: psutil.Process) -> float:

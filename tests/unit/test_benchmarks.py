@@ -1,0 +1,46 @@
+"""What compares two versions: the same bytes for both, and the verdict."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.against import Comparison, Turn, tables
+from benchmarks.data import PARTITIONS, market_data
+from benchmarks.outside import HOPS, Cost
+from tests.support.streams import MARKET_DATA, messages_of
+from tidemill.clock import SystemClock
+from tidemill.commands.ports import Decoded
+from tidemill.domain.partitioner import partition_of
+from tidemill.transport.avro.codec import StreamCodec
+
+
+async def test_commands_are_made_without_our_code_and_read_by_it() -> None:
+    made = market_data(50, seed=1)
+    assert made == market_data(50, seed=1)
+    codec = await StreamCodec.open(MARKET_DATA, messages_of("market_data"), clock=SystemClock())
+    assert all(isinstance(each, Decoded) for each in codec.decode([value for _, _, value in made]))
+    assert all(partition == partition_of(key, PARTITIONS) for partition, key, _ in made)
+    assert len({value for _, _, value in made}) == 50
+
+
+def turn(old: float, new: float, again: float) -> Turn:
+    def costs(total: float) -> dict[str, Cost]:
+        return {hop: Cost(own_us=total - 1, postgres_us=1, start_s=2, rate=1_000) for hop in HOPS}
+
+    return {"old": costs(old), "new": costs(new), "old again": costs(again)}
+
+
+@pytest.mark.parametrize(
+    ("turns", "verdict"),
+    [
+        pytest.param([turn(40, 41, 40), turn(40, 40, 41), turn(41, 40, 40)], "alike", id="as before"),
+        pytest.param([turn(40, 44, 40), turn(40, 45, 41), turn(41, 44, 40)], "dearer", id="a tenth more"),
+        pytest.param(
+            [turn(40, 44, 50), turn(40, 48, 41), turn(41, 44, 40)], "within the noise", id="in a noisy run"
+        ),
+        pytest.param([turn(40, 35, 40), turn(40, 36, 41), turn(41, 35, 40)], "cheaper", id="a tenth less"),
+    ],
+)
+def test_the_verdict_allows_what_the_old_version_differs_from_itself(turns: list[Turn], verdict: str) -> None:
+    assert {Comparison.of(turns, hop).verdict for hop in HOPS} == {verdict}
+    assert sum(table.row_count for table in tables(turns)) == 5 * len(HOPS)
