@@ -19,6 +19,7 @@ from enum import IntEnum, StrEnum
 from typing import Any, Protocol
 
 from tidemill.domain.errors import ContractError, TidemillError, TransientError, UsageError
+from tidemill.outages import Outages
 from tidemill.telemetry import LOOP_LAG_SECONDS, SERVICE_RESTARTS, Log, logger
 
 DRAIN_S = 8.0
@@ -112,6 +113,7 @@ class Keeper:
         self.last_error = ""
         self._backoff = backoff
         self._stopping = asyncio.Event()
+        self._outages = Outages()
         self._service: Service | None = None
         self._work: asyncio.Task[None] | None = None
 
@@ -164,8 +166,24 @@ class Keeper:
         self.state = State.STARTING
         await service.start()
         self.state = State.RUNNING
-        _log.info(Log.SERVICE_STARTED, service=self.job.name)
-        await service.run()
+        if (
+            not self._outages
+        ):  # else it may fail as before: what is over is told when it has worked for a while
+            _log.info(Log.SERVICE_STARTED, service=self.job.name)
+        calm = asyncio.get_running_loop().call_later(self._backoff.calm_s, self._say_what_is_over)
+        try:
+            await service.run()
+        finally:
+            calm.cancel()
+
+    def _say_what_is_over(self) -> None:
+        for outage in self._outages.ended(self.job):
+            _log.info(
+                Log.SERVICE_RECOVERED,
+                service=self.job.name,
+                attempts=outage.attempts,
+                seconds=outage.seconds,
+            )
 
     async def _free(self, service: Service) -> None:
         try:
@@ -192,15 +210,14 @@ class Keeper:
         )
         pause_s = self._backoff.pause_s(failures)
         SERVICE_RESTARTS.labels(self.job.name).inc()
-        expected = isinstance(error, TidemillError)
-        _log.warning(
-            Log.SERVICE_FAILED,
-            service=self.job.name,
-            error=self.last_error,
-            failures=failures,
-            pause_s=round(pause_s, 2),
-            exc_info=None if expected else error,
-        )
+        if self._outages.failed(self.job, error):
+            _log.warning(
+                Log.SERVICE_FAILED,
+                service=self.job.name,
+                error=self.last_error,
+                pause_s=round(pause_s, 2),
+                exc_info=None if isinstance(error, TidemillError) else error,
+            )
         await _first_of(self._stopping.wait(), pause_s)
 
 

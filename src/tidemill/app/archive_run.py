@@ -23,6 +23,7 @@ from tidemill.retention.planning import UNSEEN, Facts, plan
 from tidemill.retention.slices import AWAITED
 from tidemill.service import Health, Job
 from tidemill.storage.operations import OperationsDatabase
+from tidemill.storage.pool import quiet_driver
 from tidemill.transport.kafka.logs import limit_client_logs
 
 LOOK_EVERY_S: Final = 0.5
@@ -63,6 +64,7 @@ def run_once(deployment: Deployment, as_of: datetime | None, on_progress: OnProg
     health = wanted.settings.health.model_copy(update={"port": 0})  # its own port may be a serving process's
     wanted = replace(wanted, settings=wanted.settings.model_copy(update={"health": health}))
     limit_client_logs()
+    quiet_driver()
     ending = Ending(on_progress)
 
     async def assemble(shared: AsyncExitStack) -> Sequence[Job]:

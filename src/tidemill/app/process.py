@@ -32,8 +32,10 @@ from tidemill.app.connections import DatabaseProbe, Opened
 from tidemill.app.health import Dependencies, Probe, serving
 from tidemill.app.stop_signals import run_beside_signals
 from tidemill.domain.errors import TransientError
+from tidemill.outages import Outages
 from tidemill.service import DRAIN_S, EXIT_AFTER_S, Backoff, Exit, Health, Job, Supervisor, exit_after
 from tidemill.settings import Settings
+from tidemill.storage.pool import quiet_driver
 from tidemill.telemetry import BUILD, Log, Redactor, configure_logging, logger
 from tidemill.transport.kafka.logs import limit_client_logs
 
@@ -70,6 +72,7 @@ def run_process(name: str, settings: Settings, assemble: Assemble, probes: Seque
     """
     configure_logging(settings.log.level, settings.log.format, secrets=settings.secrets())
     limit_client_logs()
+    quiet_driver()
     structlog.contextvars.bind_contextvars(process=name)
     BUILD.labels(__version__, name).set(1)
     process = Process(name, settings, assemble, probes)
@@ -115,6 +118,7 @@ class Process:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._began_s = time.monotonic()
         self._trouble = "starting"
+        self._outages = Outages()
         self.error: BaseException | None = None
 
     def run_to_its_end(self) -> Exit:
@@ -221,7 +225,8 @@ class Process:
             except TransientError as error:
                 failures += 1
                 self._trouble = str(error)
-                _log.warning(Log.SERVICE_FAILED, service=self._name, error=str(error), failures=failures)
+                if self._outages.failed(self._name, error):
+                    _log.warning(Log.SERVICE_FAILED, service=self._name, error=str(error))
             await shared.aclose()
             await self._unless_stopped(asyncio.ensure_future(asyncio.sleep(Backoff().pause_s(failures))))
         return None

@@ -78,13 +78,15 @@ class RetentionService:
                     await asyncio.wait_for(self._news.wait(), self._every_s)
 
     async def _round(self) -> None:
+        before = self._last.troubles
         try:
             self._last = await self._keeper.round()
         except Fenced:
             self._last = Round()  # the lane is somebody else's now, or comes back with a new claim
         except TransientError as error:
             self._last = Round(troubles=[str(error)])
-            _log.warning(Log.ARCHIVE_WAITS, reason=str(error))
+            if str(error) not in before:
+                _log.warning(Log.ARCHIVE_WAITS, reason=str(error))
         troubles, moved = self._last.troubles, self._last.moved
         ARCHIVE_TROUBLES.set(len(troubles))
         ARCHIVE_ROUNDS.labels("troubled" if troubles else "moved" if moved else "idle").inc()

@@ -15,6 +15,7 @@ from tenacity import (
 )
 
 from tidemill.domain.errors import TransientError
+from tidemill.outages import Outages
 from tidemill.telemetry import BATCH_RETRIES, Log, logger
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class Patience:
         """`aggregate` labels what is counted and logged."""
         self.stopping = asyncio.Event()
         self._troubles: dict[int, str] = {}
+        self._outages = Outages()
         self._calls = 0
         self._aggregate = aggregate
 
@@ -46,7 +48,7 @@ class Patience:
         me = self._calls  # what succeeds elsewhere says nothing about this call
 
         def note(attempt: RetryCallState) -> None:
-            self._troubles[me] = self._say(attempt)
+            self._troubles[me] = self._note(me, attempt)
 
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(TransientError),
@@ -65,6 +67,7 @@ class Patience:
             return None
         finally:
             self._troubles.pop(me, None)
+            self._say_what_is_over(me)
         return result
 
     async def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -81,10 +84,19 @@ class Patience:
         except TimeoutError:
             return
 
-    def _say(self, attempt: RetryCallState) -> str:
+    def _note(self, call: int, attempt: RetryCallState) -> str:
         error = attempt.outcome.exception() if attempt.outcome is not None else None
         BATCH_RETRIES.labels(self._aggregate, type(error).__name__).inc()
-        _log.warning(
-            Log.BATCH_RETRIED, aggregate=self._aggregate, attempt=attempt.attempt_number, reason=str(error)
-        )
+        if self._outages.failed(call, error):
+            _log.warning(Log.BATCH_RETRIED, aggregate=self._aggregate, reason=str(error))
         return str(error)
+
+    def _say_what_is_over(self, call: int) -> None:
+        for outage in self._outages.ended(call):
+            if not self.stopping.is_set():
+                _log.info(
+                    Log.BATCH_RECOVERED,
+                    aggregate=self._aggregate,
+                    attempts=outage.attempts,
+                    seconds=outage.seconds,
+                )

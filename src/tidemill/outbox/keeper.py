@@ -50,8 +50,9 @@ class OutboxKeeper:
                 await self.tidy()
                 self._trouble = None
             except TransientError as error:  # in an hour again; the outbox is only larger meanwhile
+                if self._trouble is None:
+                    _log.warning(Log.OUTBOX_KEPT, reason=str(error))
                 self._trouble = str(error)
-                _log.warning(Log.OUTBOX_KEPT, reason=self._trouble)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._every_s)
 

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
 from tidemill.domain.errors import TransientError
+from tidemill.outages import Outages
 from tidemill.projections.ports import CheckpointMoved
 from tidemill.telemetry import Log, logger
 
@@ -32,6 +33,7 @@ class Patience:
         self._limit_s = limit_s
         self._ended = asyncio.Event()
         self._reasons: dict[object, str] = {}
+        self._outages = Outages()
 
     @property
     def waiting_for(self) -> str | None:
@@ -65,6 +67,9 @@ class Patience:
             return await retrying(attempt)
         finally:
             self._reasons.pop(retrying, None)
+            for outage in self._outages.ended(retrying):
+                if not self.ended:
+                    _log.info(Log.PROJECTOR_RECOVERED, attempts=outage.attempts, seconds=outage.seconds)
 
     def _is_over(self, state: RetryCallState) -> bool:
         return self.ended or (self._limit_s is not None and (state.seconds_since_start or 0) > self._limit_s)
@@ -75,10 +80,10 @@ class Patience:
                 await self._ended.wait()
 
     def _note(self, state: RetryCallState) -> None:
-        reason = str(state.outcome.exception()) if state.outcome else "unknown"
-        self._reasons[state.retry_object] = reason
-        if state.attempt_number == 1:
-            _log.warning(Log.PROJECTOR_WAITS, reason=reason)
+        error = state.outcome.exception() if state.outcome else None
+        self._reasons[state.retry_object] = str(error)
+        if self._outages.failed(state.retry_object, error):
+            _log.warning(Log.PROJECTOR_WAITS, reason=str(error))
 
 
 def _passes(error: BaseException) -> bool:

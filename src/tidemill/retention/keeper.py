@@ -78,6 +78,7 @@ class ArchiveKeeper:
         self._clock = clock
         self._as_of = as_of
         self._read_timeout_s = read_timeout_s
+        self._told: frozenset[str] = frozenset()
 
     async def round(self) -> Round:
         """Do what is due. Raises `Fenced` if the lane was lost, `TransientError` if the database is away."""
@@ -85,6 +86,7 @@ class ArchiveKeeper:
         for policy in self._policies:
             if self._claim() is not None:
                 await _Table(self, policy, done).work()
+        self._told = frozenset(done.troubles)
         return done
 
     # --- for `_Table` ---
@@ -93,6 +95,10 @@ class ArchiveKeeper:
     def store(self) -> ArchiveStore:
         """The database."""
         return self._store
+
+    def is_news(self, trouble: str) -> bool:
+        """Tell whether the last round did not have it: what lasts is told when it begins, not in every round."""
+        return trouble not in self._told
 
     async def read_back(self, wanted: Sequence[Wanted], policy: Retention) -> Mapping[SliceId, Measured]:
         """Measure copies in a thread. Raises as `CopyReader.measure`, and `Unavailable` if it takes too long."""
@@ -167,11 +173,15 @@ class _Table:
         except Fenced:
             raise
         except TransientError as error:
-            self._done.troubles.append(f"{which.id}: {error}")
-            _log.warning(Log.ARCHIVE_WAITS, slice=str(which.id), reason=str(error))
+            if self._is_new_trouble(f"{which.id}: {error}"):
+                _log.warning(Log.ARCHIVE_WAITS, slice=str(which.id), reason=str(error))
         except Exception as error:  # noqa: BLE001  a mistake of ours must be loud, and not hold up other slices
-            self._done.troubles.append(f"{which.id}: {error!r}")
-            _log.exception(Log.ARCHIVE_FAILED, slice=str(which.id))
+            if self._is_new_trouble(f"{which.id}: {error!r}"):
+                _log.exception(Log.ARCHIVE_FAILED, slice=str(which.id))
+
+    def _is_new_trouble(self, trouble: str) -> bool:
+        self._done.troubles.append(trouble)
+        return self._keeper.is_news(trouble)
 
     async def _store_step(self, work: ArchiveWork, moved: Moved) -> Step | None:
         """Store a step; a refusal is what another round, or nobody, can change."""
@@ -208,8 +218,8 @@ class _Table:
     async def _seal(self, facts: Facts) -> None:
         """What is sealed needs a place for the rows that come too late; without one nothing else stops."""
         for reason in obstacles(self._policy, facts):
-            self._done.troubles.append(reason)
-            _log.warning(Log.ARCHIVE_WAITS, slice=facts.table, reason=reason)
+            if self._is_new_trouble(reason):
+                _log.warning(Log.ARCHIVE_WAITS, slice=facts.table, reason=reason)
         now = self._keeper.now()
         intended = plan(self._policy, facts, as_of=self._keeper.as_of(), now=now)
         for candidate in intended.seal:

@@ -9,6 +9,7 @@ connection that comes back is rolled back if need be, and spared asyncpg's reset
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -35,6 +36,7 @@ __all__ = [
     "close_pool",
     "connection",
     "create_pool",
+    "quiet_driver",
     "tls_context",
 ]
 
@@ -220,3 +222,11 @@ async def close_pool(pool: Pool, *, timeout_s: float = 5.0) -> None:
             await pool.close()
     except TimeoutError:
         pool.terminate()
+
+
+def quiet_driver() -> None:
+    """Keep the driver from telling, with a traceback each time, that it cannot connect in the background.
+
+    Whoever needs a connection meanwhile says so, and the probe of the database tells when it went and when it is back.
+    """
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
