@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 WORKFLOWS := commands outbox projections
 COVERED_PERCENT := 95
 
-.PHONY: help demo test trials check lint types imports unit workflows compiled coverage bench bench-archive lock clean
+.PHONY: help demo test durations trials check lint types imports unit workflows compiled coverage bench bench-archive lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: $(INSTALLED)  ## all of it once, on real data: servers, commands, read mod
 test: $(INSTALLED)  ## lint, types, imports, coverage of the workflows, then all tests (servers included)
 	$(MAKE) --jobs=3 --output-sync=target check workflows compiled WORKERS=2
 	$(PYTEST) $(WORKFLOWS:%=--ignore=tests/unit/%) $(PYTEST_ARGS)
+
+durations: $(INSTALLED)  ## a whole run of the tests, and which of them, which files and which fixtures took longest
+	$(PYTEST) -p tests.support.durations --durations=40 --durations-min=1 $(PYTEST_ARGS)
 
 # The suite takes samples of these. One process, since each trial keeps the machine busy; docs/trials.md has the results.
 TRIALS := TIDEMILL_ARCHIVE_WALK=full TIDEMILL_ARCHIVE_HISTORIES=100000 TIDEMILL_ARCHIVE_CYCLES=200 \
