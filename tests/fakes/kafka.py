@@ -101,9 +101,14 @@ class MemoryLog:
                 return Fetched(found, at + 1)
         return Fetched(found, max(position, self.end))
 
-    def last(self) -> MemoryRecord | None:
-        """The last committed record."""
-        return next(reversed([*self.committed()]), None)
+    def backwards(self) -> Iterator[MemoryRecord | int]:
+        """What is committed, the last first; of what cannot be unpacked its offset."""
+        for at in reversed(range(self.first, self.end)):
+            entry = self.entries[at]
+            if entry.fate == "poison":
+                yield at
+            elif entry.fate == "committed" and entry.record is not None:
+                yield entry.record
 
     def committed(self) -> Iterator[MemoryRecord]:
         """What a consumer can read from the start."""
@@ -168,12 +173,12 @@ class MemoryBroker:
         """Leave the marker of a transaction: an offset without a record."""
         self.log(topic, partition).entries.append(_Entry("marker"))
 
-    def poison(self, topic: str, partition: int) -> int:
-        """Write a batch that no client can unpack; return its offset."""
+    def poison(self, topic: str, partition: int, records: int = 1) -> int:
+        """Write a batch that no client can unpack; return its first offset."""
         log = self.log(topic, partition)
-        log.entries.append(_Entry("poison"))
+        log.entries += [_Entry("poison") for _ in range(records)]
         self.arrived.set()
-        return len(log.entries) - 1
+        return len(log.entries) - records
 
     def trim(self, topic: str, partition: int, first: int) -> None:
         """Delete what stands before `first`, as retention does."""

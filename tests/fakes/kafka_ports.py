@@ -261,10 +261,13 @@ class MemoryLanePublisher:
         self._generation = generation
 
     def _end_of(self, log: MemoryLog) -> MemoryRecord | None:
-        last = log.last()
-        if last is None or last.offset > self._accepted.get(log.topic, -1):
-            return last
-        return next((record for record in reversed([*log.committed()]) if _is_ours(record)), None)
+        for each in log.backwards():
+            offset = each if isinstance(each, int) else each.offset
+            if not isinstance(each, int) and _is_ours(each):
+                return each
+            if offset > self._accepted.get(log.topic, -1):
+                raise ForeignTail(log.topic, log.partition, offset)
+        return None
 
     async def close(self) -> None:
         self._generation = None

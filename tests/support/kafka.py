@@ -54,7 +54,7 @@ class World(Protocol):
     async def write(
         self, topic: str, partition: int, *records: OutboundRecord, fate: str = "committed"
     ) -> None: ...
-    async def poison(self, topic: str, partition: int) -> int: ...
+    async def poison(self, topic: str, partition: int, records: int = 1) -> int: ...
     async def trim(self, topic: str, partition: int, first: int) -> None: ...
     async def visible(self, topic: str, partition: int) -> list[OutboundRecord]: ...
     def publishers(self, *, transactional: bool = True) -> Publishers: ...
@@ -83,8 +83,8 @@ class MemoryWorld:
     ) -> None:
         self.broker.write(topic, partition, *records, fate=fate)
 
-    async def poison(self, topic: str, partition: int) -> int:
-        return self.broker.poison(topic, partition)
+    async def poison(self, topic: str, partition: int, records: int = 1) -> int:
+        return self.broker.poison(topic, partition, records)
 
     async def trim(self, topic: str, partition: int, first: int) -> None:
         self.broker.trim(topic, partition, first)
@@ -148,12 +148,13 @@ class KafkaWorld:
         await producer.start()
         return producer
 
-    async def poison(self, topic: str, partition: int) -> int:
+    async def poison(self, topic: str, partition: int, records: int = 1) -> int:
         producer = expiring_producer(self.connection)
         await producer.start()
         batch = producer.create_batch()
         batch._builder = DefaultRecordBatchBuilder(2, _GZIP, 0, -1, -1, 0, 2 * MAX_UNPACKED_BYTES)
-        batch.append(timestamp=None, key=b"k", value=bytes(MAX_UNPACKED_BYTES), headers=[])
+        for _ in range(records):
+            batch.append(timestamp=None, key=b"k", value=bytes(MAX_UNPACKED_BYTES // records), headers=[])
         done = await (await producer.send_batch(batch, topic, partition=partition))
         await hard_close(producer, 5)
         return int(done.offset)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.support.kafka import MAX_EVENT_BYTES, World, lane_of
@@ -187,3 +189,51 @@ async def test_a_publisher_can_be_closed_at_any_time(world: World) -> None:
     never_started = world.publishers().of(lane_of(world, 0))
     await never_started.close()
     await never_started.close()
+
+
+@pytest.mark.parametrize("records", [1, 40])
+async def test_what_cannot_be_unpacked_at_a_tail_halts_that_lane_alone_until_it_is_accepted(
+    world: World, records: int
+) -> None:
+    """Relays of all lanes ask at once, and one of them is answered so; its own way on is known, too."""
+    events, publishers = world.topics.events, world.publishers()
+    first = publishers.of(lane_of(world, 0))
+    await first.start()
+    await first.publish({events: [record(number) for number in range(1, 6)]})
+    await first.close()
+    last = await world.poison(events, 0, records) + records - 1
+    lanes = [publishers.of(lane_of(world, partition)) for partition in range(3)]
+    found, *others = await asyncio.gather(*(each.start() for each in lanes), return_exceptions=True)
+    assert isinstance(found, ForeignTail)
+    assert (found.topic, found.partition, found.offset) == (events, 0, last)
+    assert others == [Tails(None, None, None)] * 2
+    for tail in (5, 6, 7):
+        publisher = publishers.of(lane_of(world, 0), {events: last})
+        assert (await publisher.start()).events == Tail(tail, tail, f"event-{tail}")
+        await publisher.publish({events: [record(tail + 1)]})
+        await publisher.close()
+    for each in lanes:
+        await each.close()
+    again = await world.poison(events, 0)
+    publisher = publishers.of(lane_of(world, 0), {events: last})
+    with pytest.raises(ForeignTail, match=f"offset {again} "):
+        await publisher.start()
+    await publisher.close()
+
+
+async def test_ours_is_found_between_what_cannot_be_unpacked_and_what_somebody_else_wrote(
+    world: World,
+) -> None:
+    events = world.topics.events
+    first = world.publishers().of(lane_of(world, 0))
+    await first.start()
+    await first.publish({events: [record(1)]})
+    await world.poison(events, 0, 20)
+    second = world.publishers().of(lane_of(world, 0), {events: 1_000})
+    assert (await second.start()).events == Tail(1, 1, "event-1")
+    await second.publish({events: [record(2)]})
+    await world.write(events, 0, *(OutboundRecord(b"k", b"theirs", ()) for _ in range(3)))
+    third = world.publishers().of(lane_of(world, 0), {events: 1_000})
+    assert (await third.start()).events == Tail(2, 2, "event-2")
+    for each in (first, second, third):
+        await each.close()

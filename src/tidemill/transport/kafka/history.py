@@ -45,19 +45,16 @@ class LaneHistory:
     async def told(self) -> Told:
         """Return how the topics end. Raises `ForeignTail`."""
         looks = await self._tails.look(self._places)
-        ends = [await self._tails.ours(looks[place].record, self._accepted) for place in self._places]
+        ends = [await self._tails.ours(place, looks[place], self._accepted) for place in self._places]
         tails = Tails(*(None if end is None else tail_of(end) for end in ends))
         timelines = [_number(end, "tm_timeline") or 1 for end in ends if end is not None]
         bounds = await self._lookup.bounds(self._places[:1])
         return Told(tails, max(timelines, default=1), bounds[self._places[0]][0])
 
     async def foreign(self) -> dict[str, int]:
-        """Return topic -> offset of its last record, for those whose last record is not ours."""
-        found = {}
-        for place, look in (await self._tails.look(self._places)).items():
-            if look.record is not None and not is_ours(look.record):
-                found[place.topic] = look.record.offset
-        return found
+        """Return topic -> the offset of what is last in it, for those where that is not ours."""
+        looks = await self._tails.look(self._places)
+        return {place.topic: look.end for place, look in looks.items() if not look.is_ours}
 
     async def chain_at(self, sequence: int) -> int | None:
         """Return what `tm_chain` says of the event with this number; None if there is none. Looks by halving."""

@@ -59,13 +59,13 @@ class Inspector:
     async def tails(self, lanes: Sequence[Lane]) -> dict[int, Tails]:
         """Return lane (id) -> where the relay's records in its three outbound partitions end.
 
-        Records of somebody else behind them do not count. Raises `ForeignTail` for what cannot even be unpacked.
+        What somebody else wrote behind them does not count.
         """
         places = {lane.lane: _places(lane) for lane in lanes}
-        last = await self._tails.last([place for three in places.values() for place in three])
+        looks = await self._tails.look([place for three in places.values() for place in three])
         found = {
-            place: await self._tails.ours(record, {place.topic: sys.maxsize})
-            for place, record in last.items()
+            place: await self._tails.ours(place, look, {place.topic: sys.maxsize})
+            for place, look in looks.items()
         }
         return {lane: Tails(*(_tail(found[place]) for place in three)) for lane, three in places.items()}
 

@@ -96,7 +96,7 @@ class KafkaLanePublisher:
             await start(self._producer)  # fences, and ends the predecessor's transaction
             await self._find()
             looks = await self._settled()
-            ends = [await self._tails.ours(look.record, self._accepted) for look in looks.values()]
+            ends = [await self._tails.ours(tp, look, self._accepted) for tp, look in looks.items()]
             tails = Tails(*(None if end is None else tail_of(end) for end in ends))
         if self._settings.transactional:
             self._watch.add(self)

@@ -2,7 +2,8 @@
 
 To be read only after the lane's producer has started, which fences its predecessor and ends that one's transaction.
 A topic's last offsets are often no records (each transaction ends with a control record) or aborted ones: the reader
-goes back from the last stable offset in growing steps until it meets a record.
+goes back from the last stable offset in growing steps until it meets a record. What cannot be unpacked is in nobody's
+way but its own partition's: that one is then searched by itself, around it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from traceback import walk_tb
 from typing import Any, Final, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -57,11 +59,24 @@ def is_ours(record: ConsumerRecord) -> bool:
 class Look(NamedTuple):
     """The last record of a partition that a read_committed consumer sees, None if there is none.
 
-    `hidden`: more stands behind it, in a transaction that is not ended.
+    `hidden`: more stands behind it, in a transaction that is not ended. `fault`: the last offset behind it at which
+    something cannot be unpacked, None if there is no such thing.
     """
 
     record: ConsumerRecord | None
     hidden: bool
+    fault: int | None = None
+
+    @property
+    def end(self) -> int:
+        """Return the offset of what is last, -1 if nothing is there."""
+        record = -1 if self.record is None else self.record.offset
+        return record if self.fault is None else self.fault
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether the last that is there is the relay's, or nothing is."""
+        return self.fault is None and (self.record is None or is_ours(self.record))
 
 
 async def hidden_in(
@@ -79,58 +94,119 @@ async def hidden_in(
 
 async def look_at(
     consumer: Any, watermarks: Any, partitions: Collection[TopicPartition]
-) -> dict[TopicPartition, Look]:
-    """Return what stands at the end of each partition. Has no deadline of its own; replaces the assignment."""
+) -> tuple[dict[TopicPartition, Look], set[TopicPartition]]:
+    """Return what stands at the end of each partition, and those where something in the way cannot be read.
+
+    Has no deadline of its own; replaces the assignment.
+    """
     hidden, bounds = await hidden_in(consumer, watermarks, partitions)
-    found = await _search(consumer, {tp: span for tp, span in bounds.items() if span[0] < span[1]})
-    return {tp: Look(found.get(tp), tp in hidden) for tp in partitions}
+    found, faulty = await _search(consumer, {tp: span for tp, span in bounds.items() if span[0] < span[1]})
+    return {tp: Look(found.get(tp), tp in hidden) for tp in bounds.keys() - faulty}, faulty
+
+
+async def look_around(consumer: Any, watermarks: Any, partition: TopicPartition) -> Look:
+    """Return what stands at the end of a partition in which something cannot be unpacked."""
+    hidden, bounds = await hidden_in(consumer, watermarks, [partition])
+    record, fault = await _search_around(consumer, partition, bounds[partition])
+    return Look(record, partition in hidden, fault)
 
 
 async def _search(
-    consumer: Any, bounds: Mapping[TopicPartition, tuple[int, int]], wanted: Wanted = lambda _: True
-) -> dict[TopicPartition, ConsumerRecord]:
-    """Look for the last record of each partition between its bounds that is `wanted`, backwards, step by step."""
+    consumer: Any, bounds: Mapping[TopicPartition, tuple[int, int]]
+) -> tuple[dict[TopicPartition, ConsumerRecord], set[TopicPartition]]:
+    """Look for the last record of each partition between its bounds, backwards, step by step.
+
+    Returns the records, and the partitions with a fault, which are not searched any further.
+    """
     found: dict[TopicPartition, ConsumerRecord] = {}
+    faulty: set[TopicPartition] = set()
     ends = {tp: end for tp, (_, end) in bounds.items()}
     step = _FIRST_STEP
     while ends:
         starts = {tp: max(bounds[tp][0], end - step) for tp, end in ends.items()}
-        found |= await _last_between(consumer, starts, ends, wanted)
-        ends = {tp: at for tp, at in starts.items() if tp not in found and at > bounds[tp][0]}
+        last, faults = await _last_between(consumer, starts, ends)
+        found |= last
+        faulty |= faults.keys()
+        ends = {tp: at for tp, at in starts.items() if tp not in found.keys() | faulty and at > bounds[tp][0]}
         step *= _GROWTH
-    return found
+    return found, faulty
+
+
+async def _search_around(
+    consumer: Any, partition: TopicPartition, bounds: tuple[int, int], wanted: Wanted = lambda _: True
+) -> tuple[ConsumerRecord | None, int | None]:
+    """Look for the last record of a partition that is `wanted`, around what cannot be unpacked.
+
+    Returns the record, None if there is none, and the last offset behind it that cannot be unpacked, None likewise.
+    """
+    (first, end), step = bounds, _FIRST_STEP
+    bad: int | None = None
+    while end > first:
+        start = max(first, end - step)
+        record, faulty = await _last_of(consumer, partition, start, end, wanted)
+        if faulty and bad is None:
+            bad = faulty[-1].stop - 1
+        if record is not None:
+            return record, bad if bad is not None and bad > record.offset else None
+        end, step = min([start, *(span.start for span in faulty)]), step * _GROWTH
+    return None, bad
+
+
+async def _last_of(
+    consumer: Any, partition: TopicPartition, start: int, end: int, wanted: Wanted
+) -> tuple[ConsumerRecord | None, list[range]]:
+    """Return the last record in a span that is `wanted`, and the offsets of the batches there that cannot be unpacked.
+
+    Raises what the client does if it is retention or the disk that is in the way.
+    """
+    record: ConsumerRecord | None = None
+    faulty: list[range] = []
+    while start < end:
+        found, faults = await _last_between(consumer, {partition: start}, {partition: end}, wanted)
+        record = found.get(partition, record)
+        if partition not in faults:
+            break
+        fault = faults[partition]
+        if isinstance(fault.cause, KafkaError):
+            raise fault.cause
+        faulty.append(_batch_of(fault))
+        start = faulty[-1].stop
+    return record, faulty
+
+
+def _batch_of(fault: Fault) -> range:
+    """Return the offsets of a batch that cannot be unpacked: the client has read its head, and says so nowhere else."""
+    for frame, _ in walk_tb(fault.cause.__traceback__):
+        batch = frame.f_locals.get("next_batch")
+        if batch is not None:
+            return range(min(fault.offset, batch.base_offset), max(fault.offset + 1, batch.next_offset))
+    return range(fault.offset, fault.offset + 1)
 
 
 async def _last_between(
     consumer: Any,
     starts: Mapping[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
-    wanted: Wanted,
-) -> dict[TopicPartition, ConsumerRecord]:
+    wanted: Wanted = lambda _: True,
+) -> tuple[dict[TopicPartition, ConsumerRecord], dict[TopicPartition, Fault]]:
     flowing = set(starts)
     last: dict[TopicPartition, ConsumerRecord] = {}
+    faults: dict[TopicPartition, Fault] = {}
     fetching = assign(consumer, starts)
     while flowing:
         harvest = await fetching.harvest(flowing)
-        for fault in harvest.faults:
-            raise _foreign(fault)
         for tp, records in harvest.records.items():
             if (record := _last_before(ends[tp], records, wanted)) is not None:
                 last[tp] = record
-        done = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]}
-        consumer.pause(*done)
+        faults |= {fault.partition: fault for fault in harvest.faults if fault.offset < ends[fault.partition]}
+        done = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]} | faults.keys()
+        consumer.pause(*done & flowing)
         flowing -= done
-    return last
+    return last, faults
 
 
 def _last_before(end: int, records: Sequence[ConsumerRecord], wanted: Wanted) -> ConsumerRecord | None:
     return next((record for record in reversed(records) if record.offset < end and wanted(record)), None)
-
-
-def _foreign(fault: Fault) -> Exception:
-    """Return what a tail that cannot be read means: retention or the disk, else bytes that our client never writes."""
-    meaning: Exception = ForeignTail(fault.partition.topic, fault.partition.partition, fault.offset)
-    return fault.cause if isinstance(fault.cause, KafkaError) else meaning
 
 
 class TailReader:
@@ -143,10 +219,7 @@ class TailReader:
         self._answering: asyncio.Task[None] | None = None
 
     async def look(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Look]:
-        """Return what stands at the end of each partition, as of now or later.
-
-        Raises `Unavailable`, and `ForeignTail` for a record that our client cannot have written.
-        """
+        """Return what stands at the end of each partition, as of now or later. Raises `Unavailable`."""
         loop = asyncio.get_running_loop()
         answers = {tp: self._asked.setdefault(tp, loop.create_future()) for tp in partitions}
         if self._answering is None or self._answering.done():
@@ -154,23 +227,22 @@ class TailReader:
         # shielded: others may wait for the same answer when we are cancelled
         return {tp: await asyncio.shield(answer) for tp, answer in answers.items()}
 
-    async def last(
-        self, partitions: Collection[TopicPartition]
-    ) -> dict[TopicPartition, ConsumerRecord | None]:
-        """Return the last record of each partition that a read_committed consumer sees. Raises as `look` does."""
-        return {tp: look.record for tp, look in (await self.look(partitions)).items()}
+    async def ours(
+        self, tp: TopicPartition, look: Look, accepted: Mapping[str, int]
+    ) -> ConsumerRecord | None:
+        """Return the last record of ours in a partition, None if there is none.
 
-    async def ours(self, record: ConsumerRecord | None, accepted: Mapping[str, int]) -> ConsumerRecord | None:
-        """Return `record`, the last of its partition, or the last one of ours before it if it is somebody else's.
-
-        `accepted`: topic -> the offset up to which that is known; a later one is returned as it is.
+        `accepted`: topic -> the offset up to which records of somebody else may stand behind it. Raises `ForeignTail`
+        for a later one, also if it cannot be unpacked: our client writes no such thing.
         """
-        if record is None or record.offset > accepted.get(record.topic, -1) or is_ours(record):
-            return record
-        tp = TopicPartition(record.topic, record.partition)
+        if look.is_ours:
+            return look.record
+        if look.end > accepted.get(tp.topic, -1):
+            raise ForeignTail(tp.topic, tp.partition, look.end)
         async with self._asking() as (consumer, _):
             bounds = await bounds_of(consumer, [tp])
-            return (await _search(consumer, {tp: (bounds[tp][0], record.offset)}, is_ours)).get(tp)
+            record, _ = await _search_around(consumer, tp, (bounds[tp][0], look.end), is_ours)
+            return record
 
     async def hidden(self, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
         """Return the partitions that hide something behind their last stable offset. Raises `Unavailable`."""
@@ -199,15 +271,29 @@ class TailReader:
             try:
                 async with self._asking() as (consumer, watermarks):
                     lost = await leaderless(consumer, asked)
-                    looks = await look_at(consumer, watermarks, asked.keys() - lost)
+                    looks, faulty = await look_at(consumer, watermarks, asked.keys() - lost)
             except Exception as error:  # noqa: BLE001  it belongs to those who asked
                 for answer in asked.values():
-                    answer.set_exception(error)
-                    answer.exception()  # a caller looks at the first of its answers only
+                    _fail(answer, error)
             else:
-                for tp, answer in asked.items():
-                    if tp in lost:
-                        answer.set_exception(Unavailable("kafka", f"{tp.topic}/{tp.partition} has no leader"))
-                        answer.exception()
-                    else:
-                        answer.set_result(looks[tp])
+                for tp in lost:
+                    _fail(asked[tp], Unavailable("kafka", f"{tp.topic}/{tp.partition} has no leader"))
+                for tp, look in looks.items():
+                    asked[tp].set_result(look)
+                for tp in faulty:
+                    await self._answer_around(tp, asked[tp])
+
+    async def _answer_around(self, tp: TopicPartition, answer: asyncio.Future[Look]) -> None:
+        """Answer for a partition with a fault: by itself, since what that leads to is nobody else's."""
+        try:
+            async with self._asking() as (consumer, watermarks):
+                look = await look_around(consumer, watermarks, tp)
+        except Exception as error:  # noqa: BLE001  it belongs to those who asked
+            _fail(answer, error)
+        else:
+            answer.set_result(look)
+
+
+def _fail(answer: asyncio.Future[Look], error: Exception) -> None:
+    answer.set_exception(error)
+    answer.exception()  # a caller looks at the first of its answers only
