@@ -35,6 +35,17 @@ def column_type(column: Column[Any]) -> str:
     return column.type.compile(dialect=_DIALECT).lower()
 
 
+def type_as_written(column: Column[Any]) -> str:
+    """Return a column's type as SQLAlchemy writes it. Raises its `CompileError` for one that was declared without."""
+    return column.type.compile(dialect=_DIALECT)
+
+
+def condition(expression: Any) -> str:
+    """Return a condition of SQLAlchemy's with literal values; conditions come from contexts, never from data."""
+    text: str = expression.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}).string
+    return text
+
+
 def unnested(columns: Iterable[Column[Any]], alias: str) -> str:
     """Return `unnest($1::type[], ...) as alias (name, ...)` for columns in order."""
     columns = list(columns)
@@ -213,9 +224,6 @@ def _equal(keys: Iterable[Column[Any]], alias: str) -> str:
     return " and ".join(f"t.{quoted(column.name)} = {alias}.{quoted(column.name)}" for column in keys)
 
 
-def _and(condition: Any) -> str:
-    """Return ` and (condition)` with literal values; conditions come from contexts, never from data."""
-    if condition is None:
-        return ""
-    text = condition.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True})
-    return f" and ({text})"
+def _and(expression: Any) -> str:
+    """Return ` and (condition)`, nothing for none."""
+    return "" if expression is None else f" and ({condition(expression)})"

@@ -1,0 +1,52 @@
+-- What the catalogue says of tables that contexts declare, for all of them at once.
+
+-- name: tables
+-- By name and not by regclass, which refuses the names of a schema that this login may not use.
+select n.nspname as schema, c.relname as name, c.relkind as kind,
+       array_remove(array[
+         case when has_schema_privilege(n.oid, 'usage') then 'usage' end,
+         case when has_table_privilege(c.oid, 'select') then 'select' end,
+         case when has_table_privilege(c.oid, 'insert') then 'insert' end,
+         case when has_table_privilege(c.oid, 'update') then 'update' end,
+         case when has_table_privilege(c.oid, 'delete') then 'delete' end], null) as rights
+from unnest($1::text[], $2::text[]) as wanted (schema, name)
+join pg_namespace n on n.nspname = wanted.schema join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
+
+-- name: columns
+-- A domain is its base type: what else it asks of a value is a check like any other.
+with recursive wanted as (
+  select c.oid, n.nspname, c.relname
+  from unnest($1::text[], $2::text[]) as wanted (schema, name)
+  join pg_namespace n on n.nspname = wanted.schema join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name),
+plain as (
+  select a.attrelid, a.attnum, a.atttypid as type, a.atttypmod as modifier
+  from wanted join pg_attribute a on a.attrelid = wanted.oid and a.attnum > 0 and not a.attisdropped
+  union all
+  select p.attrelid, p.attnum, t.typbasetype, greatest(p.modifier, t.typtypmod)
+  from plain p join pg_type t on t.oid = p.type and t.typtype = 'd')
+select wanted.nspname as schema, wanted.relname as table, a.attname as name, format_type(p.type, null) as type,
+       substring(format_type(p.type, p.modifier) from '[(]([^)]*)[)]') as lengths,
+       not a.attnotnull as nullable, a.atthasdef or a.attidentity <> '' as made, a.attgenerated <> '' as computed,
+       array_remove(array[
+         case when has_column_privilege(a.attrelid, a.attnum, 'select') then 'select' end,
+         case when has_column_privilege(a.attrelid, a.attnum, 'insert') then 'insert' end,
+         case when has_column_privilege(a.attrelid, a.attnum, 'update') then 'update' end], null) as rights
+from wanted join pg_attribute a on a.attrelid = wanted.oid join plain p using (attrelid, attnum)
+join pg_type t on t.oid = p.type and t.typtype <> 'd'
+order by a.attrelid, a.attnum
+
+-- name: indexes
+select n.nspname as schema, c.relname as table, i.relname as name,
+       array(select coalesce(a.attname, pg_get_indexdef(x.indexrelid, at, true)) from generate_series(1, x.indnkeyatts) as at
+             left join pg_attribute a on a.attrelid = x.indrelid and a.attnum = x.indkey[at - 1] order by at) as columns,
+       x.indisunique as unique, pg_get_expr(x.indpred, x.indrelid) as where,
+       x.indisvalid and x.indisready as valid, x.indimmediate as immediate
+from unnest($1::text[], $2::text[]) as wanted (schema, name)
+join pg_namespace n on n.nspname = wanted.schema join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
+join pg_index x on x.indrelid = c.oid join pg_class i on i.oid = x.indexrelid
+order by c.oid, i.relname
+
+-- name: types
+-- What the server calls types that are written in one of many ways; null for one that it does not know.
+select written, format_type(to_regtype(written), null) as type, substring(written from '[(]([^)]*)[)]') as lengths
+from unnest($1::text[]) as written
