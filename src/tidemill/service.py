@@ -2,6 +2,7 @@
 
 A process is a supervisor with several services. A service that fails is made anew and started again, with growing
 pauses; one that fails because it is declared or configured wrongly ends the process, since no retry can mend that.
+One with a gate stands while that is shut, and ends nobody else: it goes on by itself.
 A stop drains: every service ends what is in flight, within a deadline that also holds when the servers are away.
 """
 
@@ -14,11 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Protocol
 
-from tidemill.domain.errors import ContractError, TidemillError, TransientError, UsageError
+from tidemill.domain.errors import ContractError, TableMisfit, TidemillError, TransientError, UsageError
 from tidemill.outages import Outages
 from tidemill.telemetry import LOOP_LAG_SECONDS, SERVICE_RESTARTS, Log, logger
 
@@ -67,24 +69,47 @@ class Service(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """What has to be so before a service starts and while it works."""
+
+    async def look(self) -> bool:
+        """Return whether it is so. Raises `TransientError` if that cannot be told now."""
+        ...
+
+    def blame(self, error: BaseException) -> bool:
+        """Tell whether a service that ended with this error ended because it is not so; keep it as the reason."""
+        ...
+
+    def standing(self) -> Mapping[str, Any]:
+        """Return what is in the way, as `Health.detail`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A service to keep: `make` returns a new one for every start, since one that failed is not trusted again."""
+    """A service to keep: `make` returns a new one for every start, since one that failed is not trusted again.
+
+    While its `gate` is shut, the service stands: it is not started, or stopped, and the process is well.
+    """
 
     name: str
     make: Callable[[], Service]
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """Pauses between starts of a failing service: doubling from `first_s` to `longest_s`, a random part of it cut off.
 
-    A service that worked for `calm_s` begins again with the first pause.
+    A service that worked for `calm_s` begins again with the first pause. A gate is looked at again after `shut_s` while
+    it is shut, after `open_s` while it is open.
     """
 
     first_s: float = 0.5
     longest_s: float = 30.0
     calm_s: float = 60.0
+    shut_s: float = 3.0
+    open_s: float = 30.0
 
     def pause_s(self, failures: int) -> float:
         """Return the pause after the n-th failure in a row (from 1)."""
@@ -98,6 +123,7 @@ class State(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     WAITING = "waiting"
+    STANDING = "standing"
     STOPPED = "stopped"
     FAILED = "failed"
 
@@ -115,15 +141,15 @@ class Keeper:
         self._stopping = asyncio.Event()
         self._outages = Outages()
         self._service: Service | None = None
-        self._work: asyncio.Task[None] | None = None
+        self._work: asyncio.Task[Any] | None = None
 
     async def keep(self) -> None:
         """Run the service again and again. Raises `ContractError` or `UsageError` of the service; ends after `stop`."""
-        while not self._stopping.is_set():
+        while await self._let_in():
             began = time.monotonic()
             error = await self._once()
             if error is None:
-                break
+                continue
             if isinstance(error, ContractError | UsageError):
                 self.state = State.FAILED
                 raise error
@@ -135,29 +161,76 @@ class Keeper:
     async def stop(self) -> None:
         """Ask the service to end; returns when it has freed everything."""
         self._stopping.set()
-        if self.state is State.STARTING and self._work is not None:
+        if self.state in {State.STARTING, State.STANDING} and self._work is not None:
             self._work.cancel()  # nothing is in flight yet, and a start may wait for a server that is away
         elif self.state is State.RUNNING and self._service is not None:
             await self._service.stop()
 
     def health(self) -> Health:
         """Return the service's own health, with where it is in its life."""
-        own = self._service.health() if self._service and self.state is State.RUNNING else Health(ok=False)
+        own = self._own_health()
         detail = {"state": self.state.value, "failures": self.failures, **own.detail}
         if self.last_error:
             detail["last_error"] = self.last_error
         return Health(ok=own.ok, detail=detail)
 
+    def _own_health(self) -> Health:
+        if self.state is State.STANDING and self.job.gate is not None:
+            return Health(ok=True, detail=self.job.gate.standing())  # no restart opens it
+        return self._service.health() if self._service and self.state is State.RUNNING else Health(ok=False)
+
+    async def _let_in(self) -> bool:
+        """Return whether the service may start, once its gate is open; False if a stop came first."""
+        while not self._stopping.is_set():
+            if self.state is not State.STANDING:
+                self.state = State.STARTING
+            is_open = await self._look()
+            if is_open:
+                return True
+            self.state = State.WAITING if is_open is None else State.STANDING
+            await _first_of(self._stopping.wait(), self._backoff.shut_s)
+        return False
+
+    async def _look(self) -> bool | None:
+        """Return whether the gate is open; None if that cannot be told, or a stop came first."""
+        if self.job.gate is None:
+            return True
+        looking = self._work = asyncio.create_task(self.job.gate.look(), name=f"gate of {self.job.name}")
+        try:
+            await asyncio.wait({looking})
+            return None if looking.cancelled() else looking.result()
+        except TransientError as error:
+            self.last_error = str(error)
+            return None
+        finally:
+            looking.cancel()  # a no-op unless we are cancelled ourselves
+
+    async def _shut(self) -> None:
+        """Return once the gate is shut; never without one."""
+        while self.job.gate is not None:
+            await asyncio.sleep(self._backoff.open_s)
+            with suppress(TransientError):
+                if not await self.job.gate.look():
+                    return
+        await asyncio.Event().wait()
+
     async def _once(self) -> BaseException | None:
-        """Run one service from start to end; return why it ended, None if it was asked to."""
+        """Run one service from start to end; return why it ended, None if it was asked to, or its gate is shut."""
         try:
             service = self._service = self.job.make()
         except Exception as error:  # noqa: BLE001  whatever it is, the keeper decides what follows
             return error
         work = self._work = asyncio.create_task(self._live(service), name=self.job.name)
+        shut = asyncio.create_task(self._shut())
         try:
-            await asyncio.wait({work})
+            await asyncio.wait({work, shut}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                await self._free(service)  # what is in flight comes to its end
+                await _cancel({work})
+                self.state = State.STANDING
+                return None
         finally:
+            shut.cancel()
             work.cancel()  # a no-op unless we are cancelled ourselves
             await self._free(service)
         return self._why(work)
@@ -202,13 +275,13 @@ class Keeper:
         decisive = _decisive(error)
         return None if asked and isinstance(decisive, TransientError) else decisive
 
-    async def _pause(self, error: BaseException | None, failures: int) -> None:
-        self.state, self.failures, self.last_error = (
-            State.WAITING,
-            failures,
-            f"{type(error).__name__}: {error}",
-        )
+    async def _pause(self, error: BaseException, failures: int) -> None:
+        blamed = self.job.gate is not None and self.job.gate.blame(error)
+        self.state = State.STANDING if blamed else State.WAITING
+        self.failures, self.last_error = failures, f"{type(error).__name__}: {error}"
         pause_s = self._backoff.pause_s(failures)
+        if blamed and await self._look() is False:
+            return  # no failure of its own
         SERVICE_RESTARTS.labels(self.job.name).inc()
         if self._outages.failed(self.job, error):
             _log.warning(
@@ -305,7 +378,10 @@ def _decisive(error: BaseException) -> BaseException:
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = [_decisive(part) for part in error.exceptions]
-    return next((leaf for leaf in leaves if isinstance(leaf, ContractError | UsageError)), leaves[0])
+    for decisive in (ContractError | UsageError, TableMisfit):
+        if found := [leaf for leaf in leaves if isinstance(leaf, decisive)]:
+            return found[0]
+    return leaves[0]
 
 
 async def _first_of(waiting: Any, timeout_s: float) -> None:

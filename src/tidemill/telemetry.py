@@ -61,6 +61,11 @@ TIMES_AHEAD = _counter(
 )
 LANES_OWNED = _gauge("lanes_owned", "lanes that this process works", "aggregate")
 LANES_HALTED = _gauge("lanes_halted", "lanes of this process that wait for an operator", "aggregate")
+TABLE_MISFITS = _gauge(
+    "table_misfits",
+    "what of a stream's tables is not as declared; its lanes stay unclaimed meanwhile",
+    "aggregate",
+)
 COMMAND_LAG = _gauge(
     "command_lag_records",
     "records in the topic that are not consumed, the same in each process: max by (aggregate), not sum",
@@ -93,6 +98,9 @@ PROJECTION_LAG = _gauge(
     "projection",
 )
 PROJECTION_HALTED = _gauge("projection_halted_lanes", "lanes whose events have a gap", "projection")
+PROJECTION_MISFIT = _gauge(
+    "projection_misfit", "1 while a read model stands, its table not as declared", "projection"
+)
 
 # --- let go ----------------------------------------------------------------------------------------------------------
 ARCHIVE_SLICES = _gauge("archive_slices", "slices of a table, by state", "table", "state")
@@ -154,6 +162,8 @@ class Log(StrEnum):
     LANES_LOST = "lanes_lost"
     LANE_HALTED = "lane_halted"
     LANE_RESUMED = "lane_resumed"
+    TABLE_MISFIT = "table_misfit"
+    TABLE_FITS = "table_fits"
     BATCH_RETRIED = "batch_retried"
     BATCH_RECOVERED = "batch_recovered"
     BATCH_LEFT = "batch_left"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 
 import pytest
 
 from tests.fakes.events import START
 from tests.fakes.views import MemoryViews, MemoryWorkshops
+from tests.support.databases import execute
 from tests.support.projections import Day, Stock, create_tables, days, stocks
-from tidemill.domain.errors import ContractError, TransientError, UsageError
+from tidemill.domain.errors import ContractError, TableMisfit, TransientError, UsageError
 from tidemill.domain.identity import row_id, row_uuid
 from tidemill.domain.messages import ReadModelBase
 from tidemill.domain.projection import Key
@@ -38,6 +40,8 @@ ZERO = Checkpoint(0, 0)
 class Subject:
     store: ViewStore
     workshops: Workshops
+    spoil: Callable[[], None]
+    mend: Callable[[], None]
 
     async def view(self) -> View:
         return (await self.store.open(stocks, "goods", 2)).view
@@ -61,12 +65,18 @@ class Subject:
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "memory":
         views = MemoryViews()
-        yield Subject(views, MemoryWorkshops(views))
+        spoil = partial(views.misfits.update, stocks="public.stocks: the table is missing")
+        yield Subject(views, MemoryWorkshops(views), spoil, views.misfits.clear)
         return
     url = request.getfixturevalue("database")
     create_tables(url)
     pool = await create_pool(url, application_name="tidemill-tests", size=5)
-    yield Subject(ViewDatabase(pool), DatabaseWorkshops(pool))
+    yield Subject(
+        ViewDatabase(pool),
+        DatabaseWorkshops(pool),
+        partial(execute, url, "alter table stocks rename to elsewhere"),
+        partial(execute, url, "alter table elsewhere rename to stocks"),
+    )
     await close_pool(pool)
 
 
@@ -195,6 +205,22 @@ async def test_halts_are_on_record_until_they_are_cleared(subject: Subject) -> N
         await transaction.advance({0: Step(0, 1, 1)})
         await transaction.clear_halts(frozenset({0}))
     assert (await subject.store.open(stocks, "goods", 2)).halts.keys() == {1}
+
+
+async def test_a_table_that_is_not_as_declared_is_named(subject: Subject) -> None:
+    view = await subject.view()
+    await subject.write(view, Step(0, 1, 1), stock("tea"))
+    subject.spoil()
+    with pytest.raises(TableMisfit, match=r"public\.stocks: the table is missing"):
+        await subject.view()
+    with pytest.raises(TableMisfit, match="TABLE_MISFIT"):
+        await subject.write(view, Step(1, 2, 2), stock("rum"))
+    with pytest.raises(TableMisfit, match="TABLE_MISFIT"):
+        await subject.rows(("tea",), view=view)
+    await subject.store.halt(view, 0, GAP)
+    subject.mend()
+    assert await subject.checkpoints() == {0: Checkpoint(1, 1), 1: ZERO}
+    assert await subject.rows(("tea",), ("rum",)) == {("tea",): stock("tea")}
 
 
 # --- workshops -------------------------------------------------------------------------------------------------------

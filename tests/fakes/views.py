@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any
 
-from tidemill.domain.errors import ContractError, TransientError, UsageError
+from tidemill.domain.errors import ContractError, TableMisfit, TransientError, UsageError
 from tidemill.domain.messages import ReadModelBase
 from tidemill.domain.projection import Key, Projection
 from tidemill.projections.history import LaneHistory
@@ -49,6 +49,7 @@ class MemoryViews:
 
     `troubles`: raised by the next calls that reach the store, one each. `lost_answers`: raised by the next commits,
     after they have taken effect. `lanes`: what the log says of them. `foreign`: places of records that were noted.
+    `misfits`: what is wrong with the tables of projections, by name.
     """
 
     def __init__(self) -> None:
@@ -57,17 +58,19 @@ class MemoryViews:
         self.lost_answers: deque[Exception] = deque()
         self.lanes: dict[int, LaneHistory] = {}
         self.foreign: set[tuple[int, int]] = set()
+        self.misfits: dict[str, str] = {}
         self.commits = 0
 
     async def open(self, projection: Projection, aggregate: str, partitions: int) -> Standing:
         self.meet_trouble()
+        self.demand_table(projection)
         shelf = self._shelf(projection, aggregate, partitions)
         return Standing(View(projection, shelf.live), dict(shelf.checkpoints[shelf.live]), dict(shelf.halts))
 
     @asynccontextmanager
     async def transaction(self, view: View) -> AsyncIterator[MemoryTransaction]:
         self.meet_trouble()
-        transaction = MemoryTransaction(self.shelves[view.projection.name], view)
+        transaction = MemoryTransaction(self, view)
         try:
             yield transaction
             transaction.commit()
@@ -103,6 +106,10 @@ class MemoryViews:
         if self.troubles:
             raise self.troubles.popleft()
 
+    def demand_table(self, projection: Projection) -> None:
+        if projection.name in self.misfits:
+            raise TableMisfit(self.misfits[projection.name])
+
     def _shelf(self, projection: Projection, aggregate: str, partitions: int) -> Shelf:
         shelf = self.shelves.setdefault(projection.name, Shelf(aggregate))
         if shelf.aggregate != aggregate:
@@ -115,8 +122,9 @@ class MemoryViews:
 class MemoryTransaction:
     """Changes a copy, and puts it in place at the commit."""
 
-    def __init__(self, shelf: Shelf, view: View) -> None:
-        self._shelf = shelf
+    def __init__(self, views: MemoryViews, view: View) -> None:
+        self._views = views
+        self._shelf = views.shelves[view.projection.name]
         self._view = view
         self._locked = False
         self._rows: Rows = {}
@@ -134,11 +142,13 @@ class MemoryTransaction:
         self._rows = dict(self._shelf.rows[self._view.incarnation])
 
     async def load(self, keys: Sequence[Key]) -> Rows:
+        self._views.demand_table(self._view.projection)
         return {key: copy(self._rows[key]) for key in keys if key in self._rows}
 
     async def write(
         self, new: Sequence[ReadModelBase], changed: Sequence[ReadModelBase], gone: Sequence[Key]
     ) -> None:
+        self._views.demand_table(self._view.projection)
         for key in gone:
             del self._rows[key]
         for row in changed:

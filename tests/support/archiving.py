@@ -28,7 +28,8 @@ from tidemill.domain.retention import Retention
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reading import LakeReader
 from tidemill.retention.confirmations import Folded, fold
-from tidemill.retention.keeper import READ_TIMEOUT_S, ArchiveKeeper, Round
+from tidemill.retention.keeper import READ_TIMEOUT_S, ArchiveKeeper
+from tidemill.retention.rounds import Round
 from tidemill.retention.slices import Limits, Slice
 from tidemill.storage.arrow_reader import read
 from tidemill.storage.claims import CommandDatabase

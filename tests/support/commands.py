@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -92,14 +92,25 @@ def uuid7(at: datetime) -> str:
 class Harness:
     """A stream's way in without Kafka: screens records and applies them under its claims."""
 
-    def __init__(self, stream: Stream, store: CommandStore, *, max_event_bytes: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        store: CommandStore,
+        *,
+        max_event_bytes: int = 1_000_000,
+        demand_tables: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.stream = stream
         self.store = store
         self.topic = Topic(stream)
         codec = JsonCodec(stream)
         self.screen = Screen(stream, codec)
         self.writer = BatchWriter(
-            store, styles_of(stream, codec, max_event_bytes), SystemClock(), horizon=HORIZON
+            store,
+            styles_of(stream, codec, max_event_bytes),
+            SystemClock(),
+            horizon=HORIZON,
+            demand_tables=demand_tables,
         )
         self.claims: dict[int, Claim] = {}
 

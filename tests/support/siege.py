@@ -32,7 +32,7 @@ from tidemill.domain.errors import TransientError
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 from tidemill.lakehouse.parquet import LakeWriter
-from tidemill.retention.keeper import Round
+from tidemill.retention.rounds import Round
 from tidemill.retention.slices import Slice
 from tidemill.storage.chunk_reader import DatabaseChunks
 from tidemill.storage.claims import CommandDatabase

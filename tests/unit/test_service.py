@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.support.waiting import HANGING_S, eventually
-from tidemill.domain.errors import ContractError, Unavailable, UsageError
+from tidemill.domain.errors import ContractError, TableMisfit, Unavailable, UsageError
 from tidemill.service import Backoff, Exit, Health, Job, Supervisor
 
-QUICK = Backoff(first_s=0.001, longest_s=0.002)
+QUICK = Backoff(first_s=0.001, longest_s=0.002, shut_s=0.001, open_s=0.001)
+NEVER_S = 3_600
 
 
 @dataclass
@@ -64,6 +65,29 @@ class Fake:
 
     def health(self) -> Health:
         return Health(ok=True, detail={"lanes": 3})
+
+
+class Barrier:
+    """A gate that the test opens and shuts; `away`: it cannot be told which."""
+
+    def __init__(self, *, is_open: bool) -> None:
+        self.is_open, self.away, self.looks, self.blamed = is_open, False, 0, ""
+        self.looking: asyncio.Future[None] | None = None
+
+    async def look(self) -> bool:
+        self.looks += 1
+        if self.looking is not None:
+            await self.looking
+        if self.away:
+            raise Unavailable("database", "no answer")
+        return self.is_open
+
+    def blame(self, error: BaseException) -> bool:
+        self.blamed = str(error)
+        return isinstance(error, TableMisfit)
+
+    def standing(self) -> dict[str, str]:
+        return {"why": self.blamed or "shut"}
 
 
 def faulty(diary: Diary, phase: str, fail: Callable[[], None]) -> Fake:
@@ -236,3 +260,91 @@ def test_the_process_is_gone_after_the_deadline_even_if_nothing_ends() -> None:
         assert child.stdout.readline() == "ready\n"
         os.kill(child.pid, signal.SIGTERM)
         assert child.wait(timeout=HANGING_S) == Exit.CUT_OFF
+
+
+# --- gates ---
+
+
+async def test_a_service_whose_gate_is_shut_stands_and_goes_on_by_itself() -> None:
+    diary, gate = Diary(), Barrier(is_open=False)
+    supervisor = Supervisor([Job("one", lambda: Fake(diary), gate)], backoff=QUICK)
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: gate.looks > 2)
+    health = supervisor.health()["one"]
+    assert (health.ok, health.detail["state"], health.detail["why"]) == (True, "standing", "shut")
+    assert diary.made == 0, "nothing is joined that others might do"
+    gate.is_open = True
+    await eventually(lambda: "run" in diary.lines)
+    supervisor.request_stop()
+    assert await asyncio.wait_for(running, HANGING_S) is Exit.DRAINED
+    assert supervisor.health()["one"].detail["failures"] == 0
+
+
+async def test_a_gate_that_shuts_drains_the_service_until_it_opens_again() -> None:
+    diary, gate = Diary(), Barrier(is_open=True)
+    supervisor = Supervisor([Job("one", lambda: Fake(diary), gate)], backoff=QUICK)
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: "run" in diary.lines)
+    gate.is_open = False
+    await eventually(lambda: supervisor.health()["one"].detail["state"] == "standing")
+    assert diary.lines[:4] == ["start", "run", "stop", "drained"]
+    gate.is_open = True
+    await eventually(lambda: diary.count("run") == 2)
+    supervisor.request_stop()
+    assert await asyncio.wait_for(running, HANGING_S) is Exit.DRAINED
+
+
+async def test_what_a_gate_is_blamed_for_never_ends_the_process_and_is_tried_again() -> None:
+    """Of several errors this one counts, though a comparison finds nothing: then it is the reason."""
+    diary, other, gate = Diary(), Diary(), Barrier(is_open=True)
+    misfit = ExceptionGroup("several", [ValueError("cancelled beside it"), TableMisfit("42P01: no table")])
+    patient = Backoff(first_s=NEVER_S, longest_s=NEVER_S)
+    supervisor = Supervisor(
+        [
+            Job("one", lambda: Fake(diary, running=failing(misfit)), gate),
+            Job("other", lambda: Fake(other)),
+        ],
+        backoff=patient,
+    )
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: supervisor.health()["one"].detail["state"] == "standing")
+    await eventually(lambda: gate.looks == 2)
+    health = supervisor.health()["one"]
+    assert (health.ok, health.detail["why"]) == (True, "TABLE_MISFIT: 42P01: no table")
+    assert supervisor.health()["other"].ok
+    supervisor.request_stop()
+    assert await asyncio.wait_for(running, HANGING_S) is Exit.DRAINED
+
+
+async def test_a_service_that_its_gate_was_blamed_for_starts_again() -> None:
+    diary, gate = Diary(), Barrier(is_open=True)
+    fail = failing(TableMisfit("one"), TableMisfit("two"))
+    supervisor = Supervisor([Job("one", lambda: Fake(diary, running=fail), gate)], backoff=QUICK)
+    healthy = lambda: diary.made == 3 and supervisor.health()["one"].detail["state"] == "running"
+    assert await stopped_after(supervisor, healthy) is Exit.DRAINED
+
+
+async def test_a_gate_that_cannot_be_looked_at_keeps_a_service_out_and_ends_none() -> None:
+    diary, gate = Diary(), Barrier(is_open=True)
+    gate.away = True
+    supervisor = Supervisor([Job("one", lambda: Fake(diary), gate)], backoff=QUICK)
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: gate.looks > 2)
+    assert not supervisor.health()["one"].ok
+    assert "no answer" in supervisor.health()["one"].detail["last_error"]
+    gate.away = False
+    await eventually(lambda: "run" in diary.lines)
+    gate.away, seen = True, gate.looks
+    await eventually(lambda: gate.looks > seen + 2)
+    assert supervisor.health()["one"].detail["state"] == "running"
+    assert diary.lines == ["start", "run"]
+    supervisor.request_stop()
+    assert await asyncio.wait_for(running, HANGING_S) is Exit.DRAINED
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_a_stop_does_not_wait_for_a_gate(is_open: bool) -> None:
+    gate = Barrier(is_open=is_open)
+    gate.looking = asyncio.get_running_loop().create_future()
+    supervisor = Supervisor([Job("one", lambda: Fake(Diary()), gate)])
+    assert await stopped_after(supervisor, lambda: gate.looks == 1) is Exit.DRAINED

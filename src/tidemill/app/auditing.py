@@ -12,13 +12,14 @@ from dataclasses import replace
 from time import monotonic
 from typing import Final
 
-from tidemill.app.balance import Appended, Audit, Outside, ahead, audit
+from tidemill.app.balance import Appended, Audit, Finding, Outside, ahead, audit
 from tidemill.app.deployment import Deployment
 from tidemill.app.lanes import lane_of
 from tidemill.app.operations import inspecting, operating
+from tidemill.app.structure import CODE, Misfit, misfits
 from tidemill.domain.context import AppendSpec
 from tidemill.storage.generated import table_name
-from tidemill.storage.operations import LaneState, OperationsDatabase
+from tidemill.storage.operations import Books, LaneState, OperationsDatabase
 from tidemill.transport.kafka.inspection import Inspector
 
 _POLL_S: Final = 0.25
@@ -31,6 +32,7 @@ async def run_audit(deployment: Deployment, *, wait_s: float) -> Audit:
     async with operating(deployment) as (_, pool), inspecting(deployment) as inspector:
         database = OperationsDatabase(pool)
         books = await database.books(list(tables))
+        unfit = _unfit(books, await misfits(deployment, pool))
         wanted = {
             aggregate: [projection.name for projection in part.context.projections]
             for aggregate, part in deployment.streams.items()
@@ -42,7 +44,7 @@ async def run_audit(deployment: Deployment, *, wait_s: float) -> Audit:
             if not _behind(result) or monotonic() > deadline_s:
                 break
             await asyncio.sleep(_POLL_S)
-        findings = [*result.findings, *ahead(await database.lanes(), outside)]
+        findings = [*unfit, *result.findings, *ahead(await database.lanes(), outside)]
     return replace(result, findings=findings)
 
 
@@ -55,6 +57,22 @@ async def _look(
     tails = await inspector.tails([lane_of(state) for state in lanes])
     projections = {projection.name: projection for projection in await database.projections()}
     return Outside(tails, projections, wanted)
+
+
+def _unfit(books: Books, found: Sequence[Misfit]) -> list[Finding]:
+    """Name the tables that are not as declared, and those whose rows cannot be counted for any other reason."""
+    told = {
+        str(each): Finding("table", each.table, None, None, f"{misfit.code}: {each.what}; {misfit.advice}")
+        for misfit in found
+        for each in misfit.differences
+    }
+    named = {finding.place for finding in told.values()}
+    unread = [
+        Finding("rows", table, None, None, f"{CODE}: its rows cannot be counted: {why_not}")
+        for table, why_not in books.unread.items()
+        if table not in named
+    ]
+    return [*told.values(), *unread]
 
 
 def _behind(result: Audit) -> bool:

@@ -22,16 +22,20 @@ OUTCOMES: Final = {"applied": b"a", "rejected": b"r", "duplicate": b"d", "parked
 
 @dataclass(frozen=True)
 class Finding:
-    """A hop that does not balance. `place`: the lane (`market-data/3`) or the table."""
+    """A hop that does not balance. `place`: the lane (`market-data/3`) or the table.
+
+    `expected` and `found` are None of what cannot be counted.
+    """
 
     hop: str
     place: str
-    expected: int
-    found: int
+    expected: int | None
+    found: int | None
     what: str
 
     def __str__(self) -> str:
-        return f"{self.hop}, {self.place}: {self.what}: expected {self.expected:,}, found {self.found:,}"
+        numbers = "" if self.found is None else f": expected {self.expected:,}, found {self.found:,}"
+        return f"{self.hop}, {self.place}: {self.what}{numbers}"
 
 
 @dataclass(frozen=True)
@@ -298,6 +302,8 @@ def _tables(
 ) -> tuple[list[TableBalance], list[str]]:
     tables, notes = [], []
     for each in appended:
+        if each.table in books.unread:
+            continue
         ours = [lane for lane in lanes if lane.state.aggregate == each.aggregate]
         applied = _applied(books, ours, each)
         if applied is None:

@@ -20,6 +20,7 @@ from tidemill.app.lag import LagWatch
 from tidemill.app.lanes import lane_of, parts_with_lanes
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.process import owner_name, run_process
+from tidemill.app.structure import TableGate
 from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
@@ -175,6 +176,7 @@ async def stream_job(
     )
     outcomes = await AvroOutcomeCodec.open(stream.topics, outcome_messages(), clock=clock, registry=registry)
     allowed = re.compile(settings.replies)
+    gate = TableGate(common.deployment, part, common.pool.questions)
 
     def make() -> StreamService:
         publishers = KafkaPublishers(
@@ -205,6 +207,7 @@ async def stream_job(
                 fit.styles(stream, codec, largest),
                 clock,
                 horizon=timedelta(days=settings.commands.horizon_days),
+                demand_tables=gate.demand,
             ),
             follower=fit.follower(relays),
             answers=replies,
@@ -219,7 +222,7 @@ async def stream_job(
         )
         return StreamService(intake, relays, replies, publishers)
 
-    return Job(stream.aggregate, make)
+    return Job(stream.aggregate, make, gate)
 
 
 def group_of(command_topic: str) -> str:

@@ -12,6 +12,7 @@ from uuid import UUID
 from tidemill.app.archive_status import ArchiveStatus, archive_status
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
+from tidemill.app.structure import Misfit, misfits
 from tidemill.clock import SystemClock
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.identity import event_id, identify
@@ -98,7 +99,7 @@ class HaltStatus:
 class Status:
     """Every hop. `foreign`: what others wrote into our topics. `trouble`: why something could not be asked.
 
-    `clock`: which lanes are ahead of the time, if any.
+    `clock`: which lanes are ahead of the time, if any. `misfits`: whose tables are not as this version declares them.
 
     `archive`: by table; slices that are set aside wait for a person, and nothing else waits for them.
     """
@@ -108,13 +109,14 @@ class Status:
     halts: Sequence[HaltStatus]
     foreign: Sequence[ForeignRecords] = ()
     archive: Sequence[ArchiveStatus] = ()
+    misfits: Sequence[Misfit] = ()
     trouble: str | None = None
     clock: str | None = None
 
     @property
     def ok(self) -> bool:
         """Return whether everything could be asked and nothing stands still."""
-        return not self.halts and self.trouble is None
+        return not self.halts and not self.misfits and self.trouble is None
 
 
 async def status(deployment: Deployment) -> Status:
@@ -124,6 +126,7 @@ async def status(deployment: Deployment) -> Status:
         lanes, projections = await database.lanes(), await database.projections()
         foreign = await database.foreign_records()
         held = await HoldingsDatabase(pool).of(list(deployment.policies))
+        unfit = await misfits(deployment, pool)
     lags, trouble = await _lags(deployment, lanes)
     now = SystemClock().now()
     return Status(
@@ -132,6 +135,7 @@ async def status(deployment: Deployment) -> Status:
         halts=[*_lane_halts(lanes), *_view_halts(projections)],
         foreign=foreign,
         archive=archive_status(deployment.policies, held, now),
+        misfits=unfit,
         trouble=trouble,
         clock=ahead_of(lanes, now),
     )

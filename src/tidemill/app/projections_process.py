@@ -15,6 +15,7 @@ from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.process import owner_name, run_process
 from tidemill.clock import SystemClock
+from tidemill.projections import halts
 from tidemill.projections.projector import Projector
 from tidemill.projections.status import ProjectionStatus
 from tidemill.service import Health, Job
@@ -64,6 +65,8 @@ def _shown(projection: ProjectionStatus) -> dict[str, Any]:
     shown: dict[str, Any] = {"events": projection.events}
     if projection.error is not None:
         shown["error"] = projection.error
+    if projection.misfit is not None:
+        shown |= {"code": halts.TABLE_MISFIT, "misfit": projection.misfit}
     if projection.halted:
         halted = [(lane.partition, lane.halt.detail) for lane in projection.halted if lane.halt is not None]
         shown["halted"] = {str(partition): detail for partition, detail in halted[:_SHOWN_HALTS]}

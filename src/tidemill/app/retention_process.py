@@ -23,7 +23,8 @@ from tidemill.commands.workers import Workers
 from tidemill.domain.errors import Fenced, TransientError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
-from tidemill.retention.keeper import ArchiveKeeper, Round
+from tidemill.retention.keeper import ArchiveKeeper
+from tidemill.retention.rounds import Round
 from tidemill.service import Health, Job
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import GenerationStore

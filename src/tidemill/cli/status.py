@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tidemill.app.archive_status import ArchiveStatus
     from tidemill.app.operations import HaltStatus, Status
+    from tidemill.app.structure import Misfit
 
 EXAMPLES = examples("tidemill status", "tidemill status --json")
 
@@ -22,7 +23,7 @@ EXAMPLES = examples("tidemill status", "tidemill status --json")
 def status(as_json: AsJson = False) -> None:
     """Show how far every hop is: commands to consume, records to publish, events to fold; what is halted, and why.
 
-    Exits 1 if something is halted or a server does not answer.
+    Exits 1 if something is halted, a table is not as declared, or a server does not answer.
     """
     from tidemill.app import operations
     from tidemill.app.running import run
@@ -57,6 +58,8 @@ def _show(found: Status) -> None:
     ]
     print_table(("read model", "of", "halted", "to fold"), views, title="Read models")
     _show_archive(found.archive)
+    for misfit in found.misfits:
+        _show_misfit(misfit)
     for halt in found.halts:
         _show_halt(halt)
     for each in found.foreign:
@@ -103,6 +106,18 @@ def _show_halt(halt: HaltStatus) -> None:
     text = "[red]halted[/red] {what} since {since}: [bold]{code}[/bold]: {detail}"
     say(text, what=halt.what, since=halt.since, code=halt.code, detail=halt.detail)
     say("       {advice}", advice=halt.advice)
+
+
+def _show_misfit(misfit: Misfit) -> None:
+    what = misfit.projection or misfit.aggregate
+    for difference in misfit.differences:
+        say(
+            "[red]stands[/red] {what}: [bold]{code}[/bold]: {told}",
+            what=what,
+            code=misfit.code,
+            told=difference,
+        )
+    say("       {advice}", advice=misfit.advice)
 
 
 def _unknown(lag: int | None) -> int | str:

@@ -7,16 +7,16 @@
     look again whether the generation is open, commit
 
 What can go wrong has one answer each: an id in the open generation or a rolled log -> redo; a value that the database
-refuses -> bisect, left to right, without savepoints; a repeat of what this very batch has to park -> cut before it, and
-decide it behind the first; lanes that somebody else claimed, or whose next record cannot even be parked -> on without
-them; anything that may pass -> the caller backs off and calls again, also after an unknown commit: the ledger, read
-under the lock, says what was consumed.
+refuses -> bisect, left to right, without savepoints, and blame the record unless a table is not as declared; a repeat
+of what this very batch has to park -> cut before it, and decide it behind the first; lanes that somebody else claimed,
+or whose next record cannot even be parked -> on without them; anything that may pass -> the caller backs off and calls
+again, also after an unknown commit: the ledger, read under the lock, says what was consumed.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -85,12 +85,18 @@ class BatchWriter:
         clock: Clock,
         *,
         horizon: timedelta,
+        demand_tables: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`horizon`: for how long duplicates are found."""
+        """`horizon`: for how long duplicates are found.
+
+        `demand_tables` raises `TableMisfit` if a table is not as declared: asked before a record is blamed for what the
+        database refused.
+        """
         self._store = store
         self._styles = styles
         self._clock = clock
         self._horizon = horizon
+        self._demand_tables = demand_tables
         self._look_ahead = 0
         self._reached: dict[int, tuple[int, int]] = {}
 
@@ -121,9 +127,15 @@ class BatchWriter:
                     middle = _cut(arrivals, refused)
                     await self._part(claims, arrivals[:middle], done)
                     arrivals = [each for each in arrivals[middle:] if done.goes_on(each)]
-                elif not _blamed(arrivals[0], refused):
+                elif not await self._blamed(arrivals[0], refused):
                     done.halted[arrivals[0].lane] = ("PARKING_REFUSED", _evidence(arrivals[0], refused))
                     return
+
+    async def _blamed(self, arrival: Arrival, refused: TidemillError) -> bool:
+        """See `_blamed`; a table that is not as declared refuses values that are none the worse for it."""
+        if isinstance(refused, DataError) and self._demand_tables is not None:
+            await self._demand_tables()
+        return _blamed(arrival, refused)
 
     async def _transaction(
         self, claims: Mapping[int, Claim], arrivals: Sequence[Arrival], done: Done

@@ -2,7 +2,8 @@
 
     TidemillError
     ├── UsageError            the caller can mend it: a wrong argument, setting or file
-    ├── ContractError         a context, schema or table is declared wrongly; found at start
+    ├── ContractError         a context or schema is declared wrongly; found at start
+    ├── TableMisfit           a context's table is not as declared: what works with it stands, all others go on
     ├── Unreadable            one record cannot be read: it is parked
     ├── TransientError        the same work may succeed later: back off and try the whole batch again
     │   ├── Unavailable       a server is away
@@ -30,7 +31,19 @@ class UsageError(TidemillError):
 
 
 class ContractError(TidemillError):
-    """A context, schema or table is declared wrongly. Found at start, before anything is consumed."""
+    """A context or schema is declared wrongly. Found at start, before anything is consumed."""
+
+
+class TableMisfit(TidemillError):
+    """A table of a context is not what the context declares: what works with it stands until it is, all others go on.
+
+    `detail` says what differs, or what the database said when it was met.
+    """
+
+    def __init__(self, detail: str) -> None:
+        """Begin with the code that status, health and metrics have too."""
+        super().__init__(f"TABLE_MISFIT: {detail}")
+        self.detail = detail
 
 
 class Unreadable(TidemillError):

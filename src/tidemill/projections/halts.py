@@ -10,6 +10,7 @@ UNFETCHABLE: Final = "UNFETCHABLE"
 OFFSET_LOST: Final = "OFFSET_LOST"
 TOPIC_CHANGED: Final = "TOPIC_CHANGED"
 STOPPED: Final = "STOPPED"
+TABLE_MISFIT: Final = "TABLE_MISFIT"
 AHEAD: Final = "AHEAD"
 WITHDRAWN: Final = "WITHDRAWN"
 
@@ -21,5 +22,6 @@ HALTS: Final[dict[str, str]] = {
     TOPIC_CHANGED: "the last event folded is not in the topic any more: it was re-created; find out why, then rebuild",
     AHEAD: "the topic is ahead of the log, the database was set back: reconcile the lane, then it goes on by itself",
     WITHDRAWN: "events that it has folded were withdrawn when the lane was reconciled: rebuild it",
+    TABLE_MISFIT: "its table is not what is declared: mend what is named, then it goes on by itself",
     STOPPED: "the projection's own code failed, or the database refused a row: mend it, then restart the projector",
 }

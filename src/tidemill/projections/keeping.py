@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from tidemill.clock import Clock
-from tidemill.domain.errors import TidemillError, TransientError
+from tidemill.domain.errors import DataError, TableMisfit, TidemillError, TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.projections import halts
@@ -21,6 +21,7 @@ from tidemill.projections.writing import Applied, ViewWriter
 from tidemill.telemetry import (
     PROJECTED,
     PROJECTION_HALTED,
+    PROJECTION_MISFIT,
     PROJECTION_SECONDS,
     REPEATED,
     Log,
@@ -31,7 +32,10 @@ _log = logger(__name__)
 
 
 class ProjectionKeeper:
-    """Keeps one projection up to date; stops it, with the reason in `status`, when it cannot go on."""
+    """Keeps one projection up to date; stops it, with the reason in `status`, when it cannot go on.
+
+    While its table is not as declared it stands, and is to be opened again now and then.
+    """
 
     def __init__(
         self, projection: Projection, stream: Stream, store: ViewStore, clock: Clock, patience: Patience
@@ -44,11 +48,13 @@ class ProjectionKeeper:
         self._patience = patience
         self._writer: ViewWriter | None = None
         self._error: str | None = None
+        self._misfit: str | None = None
+        self.doubtful = False
         self._events = 0
         self._active_at: datetime | None = None
 
     async def open(self) -> None:
-        """Stand where the store says. Afterwards it runs, unless the store refuses or patience ended."""
+        """Stand where the store says. Afterwards it runs, unless the store refuses, or patience ended."""
         self._writer = None
         try:
             standing = await self._patience.of(
@@ -56,9 +62,13 @@ class ProjectionKeeper:
             )
         except TransientError:
             return
+        except TableMisfit as misfit:
+            self._stand(misfit)
+            return
         except TidemillError as error:
             self._fail(error)
             return
+        self._fits()
         self._writer = ViewWriter(self._store, standing)
 
     def start_offsets(self) -> Mapping[int, int]:
@@ -69,8 +79,13 @@ class ProjectionKeeper:
     def halted(self) -> bool:
         """Return whether it stands still in a lane for a reason that others may have mended meanwhile."""
         if self._writer is None or self._error:
-            return False
+            return self.misfits
         return any((cursor.halt or cursor.recorded) is not None for cursor in self._writer.cursors.values())
+
+    @property
+    def misfits(self) -> bool:
+        """Return whether its table was not as declared when it was last looked at."""
+        return self._misfit is not None
 
     async def apply(self, batch: Batch, histories: Mapping[int, LaneHistory]) -> bool:
         """Take what is next of a batch; return whether `start_offsets` are now other than what was read leads to."""
@@ -88,8 +103,9 @@ class ProjectionKeeper:
         except TransientError:
             return False  # patience ended: the process is being stopped, and the batch will be read again
         except TidemillError as error:
-            await self._stop(writer, batch, error)
+            await self._cannot(writer, batch, error)
             return True
+        self.doubtful = False
         self._count(applied, self._clock.monotonic_s() - started)
         return writer.closed != closed
 
@@ -118,6 +134,7 @@ class ProjectionKeeper:
             events=self._events,
             active_at=self._active_at,
             error=self._error,
+            misfit=self._misfit,
         )
 
     def _count(self, applied: Applied, seconds: float) -> None:
@@ -130,16 +147,41 @@ class ProjectionKeeper:
             self._events += applied.folded
             self._active_at = self._clock.now()
 
-    async def _stop(self, writer: ViewWriter, batch: Batch, error: TidemillError) -> None:
-        self._fail(error)
+    async def _cannot(self, writer: ViewWriter, batch: Batch, error: TidemillError) -> None:
+        """Stop for good, or stand for the table's sake: a value is refused, too, by one that is not as declared."""
+        if isinstance(error, DataError | TableMisfit):
+            await self.open()
+        if isinstance(error, TableMisfit) and not self.misfits:
+            self.doubtful = True  # the comparison finds nothing wrong: it is tried ever more rarely
+            self._writer = None
+            self._stand(error)
+        if self.misfits:
+            await self._record(writer, batch, halts.TABLE_MISFIT, error)
+        else:
+            self._fail(error)
+            await self._record(writer, batch, halts.STOPPED, error)
+
+    async def _record(self, writer: ViewWriter, batch: Batch, code: str, error: TidemillError) -> None:
         partition = error.lane if isinstance(error, FoldFailed) else min(batch)
         cursor = writer.cursors[partition]
         got = error.sequence if isinstance(error, FoldFailed) else cursor.expected
-        cursor.halt = Halt(halts.STOPPED, cursor.expected, got, str(error))
+        cursor.halt = Halt(code, cursor.expected, got, str(error))
         with suppress(
             TidemillError
         ):  # the log and the status have it already; the record is for other processes
             await self._patience.of(writer.record_halts)
+
+    def _stand(self, misfit: TableMisfit) -> None:
+        PROJECTION_MISFIT.labels(self._projection.name).set(1)
+        if self._misfit != misfit.detail:
+            self._misfit = misfit.detail
+            _log.error(Log.TABLE_MISFIT, projection=self._projection.name, reason=misfit.detail)
+
+    def _fits(self) -> None:
+        PROJECTION_MISFIT.labels(self._projection.name).set(0)
+        if self._misfit is not None:
+            self._misfit = None
+            _log.warning(Log.TABLE_FITS, projection=self._projection.name)
 
     def _fail(self, error: TidemillError) -> None:
         self._error = str(error)

@@ -157,7 +157,10 @@ class Standing(NamedTuple):
 
 
 class ViewTransaction(Protocol):
-    """One transaction over the rows of one view and its checkpoints. Every call may raise `TransientError`."""
+    """One transaction over the rows of one view and its checkpoints. Every call may raise `TransientError`.
+
+    Those about rows raise `TableMisfit` if their table is not what is declared.
+    """
 
     async def advance(self, steps: Mapping[int, Step]) -> None:
         """Move checkpoints by compare-and-set. Comes first: its locks keep others out. Raises `CheckpointMoved`."""
@@ -182,10 +185,13 @@ class ViewTransaction(Protocol):
 
 
 class ViewStore(Protocol):
-    """Where read models live. Every call may raise `Unavailable`, `ContractError` (a table is missing)."""
+    """Where read models live. Every call may raise `Unavailable`."""
 
     async def open(self, projection: Projection, aggregate: str, partitions: int) -> Standing:
-        """Return the live view; its first call ever records the projection with checkpoints at zero."""
+        """Return the live view; its first call ever records the projection with checkpoints at zero.
+
+        Raises `TableMisfit` if its table is not as declared, `ContractError` if it is on record for another stream.
+        """
         ...
 
     def transaction(self, view: View) -> AbstractAsyncContextManager[ViewTransaction]:

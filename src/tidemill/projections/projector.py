@@ -29,6 +29,8 @@ _ABANDON_S: Final = 2.0
 LOOK_AGAIN_FIRST_S: Final = 2.0
 """How long after a halt it is looked again, whether its cause is gone; twice as long each time."""
 _LOOK_AGAIN_LONGEST_S: Final = 60.0
+_LOOK_AT_TABLES_S: Final = 4.0
+"""The same for a table that is not as declared: to look costs little, and whoever mends it waits for us."""
 
 
 class Projector:
@@ -89,6 +91,7 @@ class Projector:
             return  # told to stop before the broker came back
         self._place()
         self._reader.start()
+        self._plan_look()
         try:
             while not self._patience.ended:
                 await self._turn()
@@ -156,20 +159,24 @@ class Projector:
             )
 
     async def _look_again(self) -> None:
-        """Stand where the store says: an operator may have decided, a topic may have been mended."""
+        """Stand where the store says: an operator may have decided, a topic or a table may have been mended."""
         self._look_again_at = None
         self._pause_s = min(_LOOK_AGAIN_LONGEST_S, 2 * self._pause_s)
-        await self._reader.stop()
-        await asyncio.gather(*(keeper.open() for keeper in self._keepers if keeper.halted))
-        self._place()
-        self._reader.start()
+        halted = [keeper for keeper in self._keepers if keeper.halted]
+        await asyncio.gather(*(keeper.open() for keeper in halted))
+        if not all(keeper.misfits for keeper in halted):  # else nobody reads who did not before
+            await self._read_again()
 
     def _plan_look(self) -> None:
         """Look again after a while if something stands still."""
         if not any(keeper.halted for keeper in self._keepers):
-            self._pause_s, self._look_again_at = LOOK_AGAIN_FIRST_S, None
+            self._look_again_at = None
+            if not any(keeper.doubtful for keeper in self._keepers):
+                self._pause_s = LOOK_AGAIN_FIRST_S
         elif self._look_again_at is None:
-            self._look_again_at = asyncio.get_running_loop().time() + self._pause_s
+            compared = any(keeper.misfits and not keeper.doubtful for keeper in self._keepers)
+            pause_s = min(self._pause_s, _LOOK_AT_TABLES_S) if compared else self._pause_s
+            self._look_again_at = asyncio.get_running_loop().time() + pause_s
 
     async def _read_again(self) -> None:
         await self._reader.stop()

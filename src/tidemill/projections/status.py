@@ -20,13 +20,17 @@ class LaneStatus:
 
 @dataclass(frozen=True, slots=True)
 class ProjectionStatus:
-    """One projection: `events` folded by this process, `active_at` the last commit, `error` if it is stopped."""
+    """One projection: `events` folded by this process, `active_at` the last commit, `error` if it is stopped.
+
+    `misfit`: what of its table is not as declared, while it stands for that.
+    """
 
     name: str
     lanes: Sequence[LaneStatus]
     events: int
     active_at: datetime | None
     error: str | None
+    misfit: str | None = None
 
     @property
     def halted(self) -> Sequence[LaneStatus]:
@@ -46,5 +50,5 @@ class ProjectorStatus:
     def healthy(self) -> bool:
         """Return whether every projection goes on in every lane."""
         return self.waiting_for is None and not any(
-            projection.error or projection.halted for projection in self.projections
+            projection.error or projection.misfit or projection.halted for projection in self.projections
         )

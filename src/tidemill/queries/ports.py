@@ -15,6 +15,7 @@ class ReadModelReader(Protocol):
         """Return at most `limit` rows, column -> value, in key order.
 
         `key`: values of the first key columns, as text, in order; no more than there are. Raises `UsageError` (a value
-        is not of its column's type; it took too long), `ContractError` (there is no such table), `Unavailable`.
+        is not of its column's type; it took too long), `TableMisfit` (there is no such table, or no right to read it),
+        `Unavailable`.
         """
         ...

@@ -36,7 +36,8 @@ class ReadModels:
 
         Raises:
             UsageError: there is no such read model, the key does not fit, the limit is out of range.
-            Unavailable: the database is away. ContractError: the read model has no table.
+            Unavailable: the database is away.
+            TableMisfit: the read model has no table, or this login may not read it.
         """
         projection = self._named(name)
         columns = projection.key_columns

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -19,7 +19,7 @@ from typing import Final
 
 from tidemill.clock import Clock
 from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
-from tidemill.domain.errors import CopyError, Fenced, TransientError
+from tidemill.domain.errors import CopyError, Fenced, TableMisfit, TransientError
 from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
 from tidemill.retention import announcing, machine
@@ -30,7 +30,7 @@ from tidemill.retention.planning import Facts, needs_late_table, plan
 from tidemill.retention.ports import ArchiveStore, ArchiveWork, CopyReader, Wanted
 from tidemill.retention.reasons import in_the_way
 from tidemill.retention.returning import evict
-from tidemill.retention.rounds import at_one_place, batches, due_again
+from tidemill.retention.rounds import Round, at_one_place, batches, due_again
 from tidemill.retention.slices import Limits, Slice
 from tidemill.retention.transitions import Action, Moved, Refused, Step
 from tidemill.telemetry import Log, logger
@@ -41,19 +41,6 @@ READ_TIMEOUT_S: Final = 1_800.0
 
 _S = ArchiveState
 _log = logger(__name__)
-
-
-@dataclass
-class Round:
-    """What a round did: action -> slices, and what could not be done now."""
-
-    done: dict[Action, int] = field(default_factory=lambda: defaultdict(int))
-    troubles: list[str] = field(default_factory=list)
-
-    @property
-    def moved(self) -> bool:
-        """Return whether another round may find more to do at once."""
-        return bool(self.done)
 
 
 class ArchiveKeeper:
@@ -85,9 +72,18 @@ class ArchiveKeeper:
         done = Round()
         for policy in self._policies:
             if self._claim() is not None:
-                await _Table(self, policy, done).work()
+                await self._work(policy, done)
         self._told = frozenset(done.troubles)
         return done
+
+    async def _work(self, policy: Retention, done: Round) -> None:
+        """Work at one table; that one is not what is expected is no trouble of the others."""
+        try:
+            await _Table(self, policy, done).work()
+        except TableMisfit as misfit:
+            done.troubles.append(trouble := f"{policy.table_name}: {misfit}")
+            if self.is_news(trouble):
+                _log.error(Log.TABLE_MISFIT, table=policy.table_name, reason=misfit.detail)
 
     # --- for `_Table` ---
 
@@ -172,7 +168,7 @@ class _Table:
             yield
         except Fenced:
             raise
-        except TransientError as error:
+        except (TransientError, TableMisfit) as error:
             if self._is_new_trouble(f"{which.id}: {error}"):
                 _log.warning(Log.ARCHIVE_WAITS, slice=str(which.id), reason=str(error))
         except Exception as error:  # noqa: BLE001  a mistake of ours must be loud, and not hold up other slices

@@ -1,17 +1,32 @@
-"""Who goes together: what may share a request, is asked again or read in one pass; when an event is over. Pure."""
+"""A round and who goes together in it: what may share a request, is asked again, or is read in one pass. Pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from tidemill.domain.archival import MAX_CHUNKS, ArchivalStatus
 from tidemill.domain.archive import ArchiveState, LakeColumn, SliceId
 from tidemill.retention.ports import Wanted
 from tidemill.retention.slices import Limits, Slice
+from tidemill.retention.transitions import Action
 
 _S = ArchiveState
+
+
+@dataclass
+class Round:
+    """What a round did: action -> slices, and what could not be done now."""
+
+    done: dict[Action, int] = field(default_factory=lambda: defaultdict(int))
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def moved(self) -> bool:
+        """Return whether another round may find more to do at once."""
+        return bool(self.done)
 
 
 def batches(slices: Iterable[Slice]) -> tuple[tuple[Slice, ...], ...]:

@@ -19,7 +19,7 @@ from tidemill.retention.transitions import Step
 from tidemill.storage import measuring
 from tidemill.storage.archive_rows import row_of, slice_of
 from tidemill.storage.digesting import quoted, read_sql
-from tidemill.storage.errors import translate
+from tidemill.storage.errors import on_tables, translate
 from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.statements import load_statements
 from tidemill.telemetry import Log, logger
@@ -258,20 +258,22 @@ class ArchiveDatabase:
     ) -> tuple[tuple[LakeColumn, ...], tuple[Refusal, ...]]:
         """See `ArchiveStore`."""
         async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
-            columns, refused = await measuring.columns_of(borrowed, which.id.table)
-            if refused:
-                return columns, tuple(refused)
-            source = source_of(which)
-            values = await measuring.preflight(borrowed, columns, source, bytes_per_s=bytes_per_s)
+            with on_tables():
+                columns, refused = await measuring.columns_of(borrowed, which.id.table)
+                if refused:
+                    return columns, tuple(refused)
+                source = source_of(which)
+                values = await measuring.preflight(borrowed, columns, source, bytes_per_s=bytes_per_s)
             return columns, tuple(values)
 
     async def measure(self, which: Slice, time_column: str, bytes_per_s: int | None = None) -> Measured:
         """See `ArchiveStore`."""
         async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
             source = source_of(which)
-            return await measuring.measure(
-                borrowed, which.columns, time_column, source, bytes_per_s=bytes_per_s
-            )
+            with on_tables():
+                return await measuring.measure(
+                    borrowed, which.columns, time_column, source, bytes_per_s=bytes_per_s
+                )
 
     def read_sql(self, which: Slice) -> str:
         """See `ArchiveStore`."""
@@ -321,10 +323,11 @@ async def _late(borrowed: Connection, table: str, slices: Sequence[Slice]) -> li
     ends: dict[datetime, datetime] = {}  # a later chunk may begin where one did that left, and end elsewhere
     for each in slices:
         ends[each.id.start] = max(each.id.end, ends.get(each.id.start, each.id.end))
-    rows = await borrowed.fetch(
-        f"select tm_range_start, count(*) as rows, max(tm_at) as last, sum(pg_column_size(late.*)) as bytes "
-        f"from {late_table(table)} as late where tm_generation is null group by 1 order by 1"
-    )
+    with on_tables():
+        rows = await borrowed.fetch(
+            f"select tm_range_start, count(*) as rows, max(tm_at) as last, sum(pg_column_size(late.*)) as bytes "
+            f"from {late_table(table)} as late where tm_generation is null group by 1 order by 1"
+        )
     return [
         LateFacts(row[0], ends[row[0]], row["rows"], int(row["bytes"]), row["last"])
         for row in rows

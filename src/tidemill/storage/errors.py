@@ -8,6 +8,9 @@
     a table, column or routine is not what this version expects (the rest of 42, 3F, 0A)  -> ContractError
     the driver remembers a table as it was (a plan of before, a COPY in the types of before) -> OutOfDate
 
+Of a context's own tables 42501 and a `ContractError` are a `TableMisfit` (`on_tables`): only what works with those
+stands.
+
 What is not known is transient: the lane pauses, visibly, and no record is refused by mistake. The session may be what
 is wrong, so it is left (`storage.sessions`), as after `Unavailable`.
 """
@@ -25,6 +28,7 @@ from tidemill.domain.errors import (
     ContractError,
     DataError,
     GenerationClosed,
+    TableMisfit,
     TidemillError,
     TransientError,
     Unavailable,
@@ -67,7 +71,8 @@ _OTHER_FORM: Final = "22P03"  # likewise
 _IN_THE_WAY: Final = ("40", "55", "57014", "TM")
 _AWAY: Final = ("08", "53", "58", "57P", "25006")
 _REFUSED: Final = ("22", "23", "44", "54", "P0", "42804", "42846")
-_NOT_ALLOWED: Final = ("28", "3D", "42501")
+_NO_RIGHT: Final = "42501"
+_NOT_ALLOWED: Final = ("28", "3D", _NO_RIGHT)
 _NOT_AS_EXPECTED: Final = ("42", "3F", "0A")
 
 
@@ -124,6 +129,20 @@ def translated() -> Iterator[None]:
         raise translate(error) from error
 
 
+@contextmanager
+def on_tables() -> Iterator[None]:
+    """Around what is asked of a context's tables: that one is not as expected is no trouble of anybody else.
+
+    Raises `TableMisfit` for it; everything else passes, also what the server says of a value.
+    """
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == _NO_RIGHT or isinstance(translate(error), ContractError):
+            raise TableMisfit(f"{error.sqlstate}: {_text(error)}") from error
+        raise
+
+
 def meaning(state: str, text: str) -> TidemillError:
     """Return what an SQLSTATE means to the domain; `text` is what the server said."""
     if state == _GENERATION_NOT_OPEN:
@@ -144,7 +163,8 @@ def meaning(state: str, text: str) -> TidemillError:
         )
     if state.startswith(_NOT_AS_EXPECTED):
         return ContractError(
-            f"the database is not what this version expects: {state}: {text}; run `tidemill migrate`"
+            f"the database is not what this version expects: {state}: {text}; "
+            "`tidemill migrate --status` says whether a migration is missing"
         )
     if state.startswith(_IN_THE_WAY):
         return TransientError(f"{state}: {text}")

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import Table
 
 from tidemill.domain.archive import ArchiveState
+from tidemill.domain.errors import TableMisfit
+from tidemill.storage.errors import on_tables
 from tidemill.storage.generated import table_name
 from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.statements import load_statements
@@ -108,14 +110,21 @@ class HoldingsDatabase:
 _LEFT: Final = frozenset({_S.DROPPED, _S.RESTORED})
 
 
-async def hold_chunks(borrowed: Connection, tables: Sequence[Table]) -> None:
+async def hold_chunks(borrowed: Connection, tables: Sequence[Table]) -> dict[Table, str | None]:
     """Let no chunk be dropped until the transaction ends. To be called before the transaction's first query.
 
     Dropping takes the rows away from every snapshot, also from those that still see the slice in the registry; this
-    lock, which is a reader's, keeps the two together.
+    lock, which is a reader's, keeps the two together. Returns the tables; with why, where one cannot be read at all.
     """
+    held: dict[Table, str | None] = dict.fromkeys(tables)
     for table in tables:
-        await borrowed.execute(f"lock table {table_name(table)} in access share mode")
+        try:
+            async with borrowed.transaction():  # a savepoint: that one is not there spoils none of the others
+                with on_tables():
+                    await borrowed.execute(f"lock table {table_name(table)} in access share mode")
+        except TableMisfit as misfit:
+            held[table] = misfit.detail
+    return held
 
 
 async def count_rows(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import asyncpg
 from sqlalchemy import Table
 
 from tidemill.domain.parked import headers_of
+from tidemill.storage.generated import table_name
 from tidemill.storage.holdings import TableRows, count_rows, hold_chunks
 from tidemill.storage.pool import Pool, connection
 from tidemill.storage.statements import load_statements
@@ -216,6 +218,8 @@ class Books(NamedTuple):
     parked_by_lane: Sequence[Mapping[str, Any]]
     generations_kept: Sequence[Mapping[str, Any]]
     rows: Mapping[str, TableRows]
+    unread: Mapping[str, str] = MappingProxyType({})
+    """Tables whose rows cannot be counted -> why."""
 
 
 _BOOKS: Final = (
@@ -302,13 +306,15 @@ class OperationsDatabase:
             borrowed.transaction(isolation="repeatable_read", readonly=True),
         ):
             await borrowed.execute("set local statement_timeout = 0")  # it reads the whole log, on purpose
-            await hold_chunks(borrowed, tables)
+            held = await hold_chunks(borrowed, tables)
             lanes = await borrowed.fetch(_SQL["lanes"], None, None)
             found: dict[str, Any] = {
                 name: await borrowed.fetch(_SQL[name], timeout=_AUDIT_TIMEOUT_S) for name in _BOOKS
             }
-            rows = await count_rows(borrowed, tables, timeout_s=_AUDIT_TIMEOUT_S)
-        return Books(lanes=[LaneState._make(row) for row in lanes], rows=rows, **found)
+            readable = [table for table, why_not in held.items() if why_not is None]
+            rows = await count_rows(borrowed, readable, timeout_s=_AUDIT_TIMEOUT_S)
+        unread = {table_name(table): why_not for table, why_not in held.items() if why_not is not None}
+        return Books(lanes=[LaneState._make(row) for row in lanes], rows=rows, unread=unread, **found)
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         async with connection(self._pool) as borrowed:

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import asyncpg
 
-from tidemill.domain.errors import UsageError
+from tidemill.domain.errors import TableMisfit, UsageError
 from tidemill.domain.projection import Projection
 from tidemill.storage import generated
+from tidemill.storage.errors import on_tables
 from tidemill.storage.pool import Pool, connection
 
 QUERY_TIMEOUT_MS: Final = 5_000
@@ -29,7 +30,12 @@ class ReadModelDatabase:
             try:
                 async with borrowed.transaction(readonly=True):
                     await borrowed.execute(f"set local statement_timeout = {self._timeout_ms:d}")
-                    rows = await borrowed.fetch(statement, *key, limit)
+                    with on_tables():
+                        rows = await borrowed.fetch(statement, *key, limit)
+            except TableMisfit as misfit:
+                raise TableMisfit(
+                    f"{projection.name} cannot be read: {misfit.detail}; `tidemill status` says what would mend it"
+                ) from misfit
             except asyncpg.DataError as error:
                 raise UsageError(_unfit(projection, key, error)) from error
             except asyncpg.QueryCanceledError as error:

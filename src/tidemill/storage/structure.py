@@ -26,7 +26,7 @@ from tidemill.domain.context import AppendSpec, State
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.storage.generated import condition, quoted, type_as_written
-from tidemill.storage.pool import Connection, Pool, connection
+from tidemill.storage.pool import Connection, Lender, connection
 from tidemill.storage.statements import load_statements
 
 _SQL = load_statements("structure")
@@ -109,7 +109,7 @@ def _nullable(model: type[Any], names: frozenset[str]) -> frozenset[str]:
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 
-async def differences(pool: Pool, uses: Sequence[TableUse]) -> list[Difference]:
+async def differences(pool: Lender, uses: Sequence[TableUse]) -> list[Difference]:
     """Return how the tables differ from what is declared, as the login of `pool` meets them.
 
     Raises: what `pool.connection` raises.

@@ -26,7 +26,7 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.lane import Anchor, Claim, Progress
 from tidemill.storage import generated
-from tidemill.storage.errors import DRIVER_ERRORS, translate
+from tidemill.storage.errors import DRIVER_ERRORS, on_tables, translate
 from tidemill.storage.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.shapes import Shapes
@@ -73,7 +73,8 @@ class BatchTransaction:
         return found
 
     async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-        await self._copy(table.name, columns, rows, schema=table.schema or "public")
+        with on_tables():
+            await self._copy(table.name, columns, rows, schema=table.schema or "public")
 
     async def closed_ranges(self, table: Any, first: datetime, last: datetime) -> list[ClosedRange]:
         rows = await self._borrowed.fetch(_SQL["closed_ranges"], _qualified(table), first, last)
@@ -91,21 +92,28 @@ class BatchTransaction:
             unfit = await self._borrowed.fetchval(_SQL["late_unfit"], _qualified(table))
             if unfit:  # not the row's fault: it is neither refused nor lost, the batch waits
                 raise TransientError(f"{unfit} ({refused})") from refused
-            raise
+            with on_tables():
+                raise
 
     async def load(self, state: State, keys: Sequence[str]) -> dict[str, Any]:
-        rows = await self._borrowed.fetch(generated.select_states(state), keys)
+        with on_tables():
+            rows = await self._borrowed.fetch(generated.select_states(state), keys)
         return {row[state.key]: state.model(**dict(row)) for row in rows}
 
     async def owners(
         self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]
     ) -> dict[tuple[Any, ...], str]:
         columns = [list(column) for column in zip(*values, strict=True)]
-        rows = await self._borrowed.fetch(generated.select_owners(state, unique), *columns)
+        with on_tables():
+            rows = await self._borrowed.fetch(generated.select_owners(state, unique), *columns)
         return {tuple(row)[1:]: row[0] for row in rows}
 
     async def replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
         """Delete and insert: an update in place would meet a unique value on its way from one row to another."""
+        with on_tables():
+            await self._replace(state, old, new)
+
+    async def _replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
         if old:
             deleted = await self._borrowed.fetch(
                 generated.delete_states(state), list(old), list(old.values())

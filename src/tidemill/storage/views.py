@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from tidemill.domain.errors import ContractError, TransientError
+from tidemill.domain.errors import ContractError, TableMisfit, TransientError
 from tidemill.domain.messages import ReadModelBase
 from tidemill.domain.projection import Key, Projection
 from tidemill.projections.history import LaneHistory
@@ -27,8 +27,10 @@ from tidemill.projections.ports import (
     View,
 )
 from tidemill.storage import generated
+from tidemill.storage.errors import on_tables
 from tidemill.storage.pool import Connection, Lender, connection
 from tidemill.storage.statements import load_statements
+from tidemill.storage.structure import look, use_of_projection
 
 _SQL = load_statements("projections")
 
@@ -63,7 +65,8 @@ class ViewRows:
             generated.select_rows(self._table, live=self._view.live),
         )
         ordered: list[Any] = sorted(keys)
-        rows = await self._borrowed.fetch(statement, *_by_column(ordered))
+        with on_tables():
+            rows = await self._borrowed.fetch(statement, *_by_column(ordered))
         key_of = _values_of(projection.key_columns)
         loaded = [projection.row(**row) for row in rows]
         return {key_of(row): row for row in loaded}
@@ -92,7 +95,8 @@ class ViewRows:
             raise TransientError(f"somebody else inserted meanwhile: {taken.detail}") from taken
 
     async def _run(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        await self._borrowed.execute(statement, *_by_column(rows))
+        with on_tables():
+            await self._borrowed.execute(statement, *_by_column(rows))
 
 
 class ViewDatabase:
@@ -103,13 +107,15 @@ class ViewDatabase:
         self._pool = pool
 
     async def open(self, projection: Projection, aggregate: str, partitions: int) -> Standing:
-        async with connection(self._pool) as borrowed, borrowed.transaction():
-            incarnation = await recorded(borrowed, projection, aggregate)
-            await borrowed.execute(
-                _SQL["add_checkpoints"], projection.name, incarnation, aggregate, partitions
-            )
-            checkpoints = await read_checkpoints(borrowed, projection, incarnation)
-            halts = await borrowed.fetch(_SQL["read_halts"], projection.name)
+        async with connection(self._pool) as borrowed:
+            await _demand_fit(borrowed, projection)
+            async with borrowed.transaction():
+                incarnation = await recorded(borrowed, projection, aggregate)
+                await borrowed.execute(
+                    _SQL["add_checkpoints"], projection.name, incarnation, aggregate, partitions
+                )
+                checkpoints = await read_checkpoints(borrowed, projection, incarnation)
+                halts = await borrowed.fetch(_SQL["read_halts"], projection.name)
         return Standing(
             View(projection, incarnation), checkpoints, {row[0]: Halt(*tuple(row)[1:]) for row in halts}
         )
@@ -142,6 +148,12 @@ class ViewDatabase:
             await borrowed.execute(_SQL["halt"], view.projection.name, view.incarnation, partition, *halt)
 
 
+async def _demand_fit(borrowed: Connection, projection: Projection) -> None:
+    told = await look(borrowed, [use_of_projection(projection)])
+    if unfit := [str(each) for each in told if each.breaks]:
+        raise TableMisfit("; ".join(unfit))
+
+
 def _history(end: int | None, forks: Sequence[asyncpg.Record]) -> LaneHistory:
     withdrawn = [(fork["forked_at"], fork["continued_at"]) for fork in forks]
     lost = [(fork["topic_sequence"], fork["continued_at"]) for fork in forks]
@@ -156,7 +168,8 @@ async def recorded(borrowed: Connection, projection: Projection, aggregate: str)
     """Record a projection if it is new; return its live incarnation, which stays until the transaction ends.
 
     Raises:
-        ContractError: its table does not exist, or it is on record for another stream or table.
+        ContractError: it is on record for another stream or table.
+        TableMisfit: its table does not exist.
     """
     table = generated.table_name(projection.table)
     await borrowed.execute(_SQL["record_projection"], projection.name, aggregate, table)
@@ -169,7 +182,7 @@ async def recorded(borrowed: Connection, projection: Projection, aggregate: str)
             f"{aggregate} and {table}: give the new one a name of its own"
         )
     if not row["is_there"]:
-        raise ContractError(f"projection {projection.name} has no table {table}: run `tidemill migrate`")
+        raise TableMisfit(f"{table}: the table is missing")
     incarnation: int = row["incarnation"]
     return incarnation
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import Harness, base, codes, create_lanes, outcomes, uuid7
+from tests.support.databases import execute
 from tidemill.clock import SystemClock
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import (
@@ -20,6 +21,7 @@ from tidemill.contexts.connector_profiles.messages import (
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.context import AppendSpec
+from tidemill.domain.errors import TableMisfit
 from tidemill.domain.parked import headers_of
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
@@ -88,6 +90,40 @@ async def test_a_command_leaves_a_row_a_log_entry_and_an_event(pool: Pool, ticks
     assert await rows(pool, "select position, item, sequence, event_type, key, client_id from tm.outbox") == [
         (1, 0, 1, "tidemill.market_data.MarketDataRecorded", b"AAPL", None)
     ]
+
+
+MISFITS = {
+    "42P01": ("alter table {} rename to elsewhere", "alter table elsewhere rename to {}"),
+    "42703": ("alter table {} rename column {} to elsewhere", "alter table {} rename column elsewhere to {}"),
+    "42501": (
+        "revoke insert on {} from tidemill_service",
+        "grant insert on {} to tidemill_service",
+    ),
+}
+
+
+@pytest.mark.parametrize("state", MISFITS)
+async def test_a_table_that_is_not_as_expected_is_named_and_nothing_is_written(
+    pool: Pool, database: str, state: str
+) -> None:
+    """Under connections that have met the table before, and know its statements."""
+    as_service = f"{database}?role=tidemill_service"
+    service = await create_pool(as_service, application_name="tidemill-tests", size=2)
+    for stream, first, second, table, column in (
+        (TICKS, tick(), tick(), "market_data", "price"),
+        (PROFILES, register("p0", "n"), register("p1", "m"), "connector_profiles", "name"),
+    ):
+        harness = Harness(stream, CommandDatabase(service))
+        await harness.claim()
+        await harness.send(first)
+        break_it, mend_it = MISFITS[state]
+        execute(database, break_it.format(table, column))
+        again = harness.topic.record(second)
+        with pytest.raises(TableMisfit, match=f"TABLE_MISFIT: {state}: "):
+            await harness.apply(again)
+        execute(database, mend_it.format(table, column))
+        assert outcomes(await harness.apply(again)) == {"applied": 1}
+    await close_pool(service)
 
 
 async def test_equal_facts_under_two_ids_are_two_rows_and_two_events(pool: Pool, ticks: Harness) -> None:

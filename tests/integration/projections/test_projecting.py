@@ -191,12 +191,29 @@ async def test_a_row_that_the_database_refuses_stops_its_projection_only(market:
     assert await market.rows("tm.projection_halt") == []
 
 
-async def test_a_read_model_that_was_not_migrated_is_said(market: Market) -> None:
-    await market.pool.execute("drop table latest_quotes")
+async def test_a_read_model_whose_table_misfits_is_said_and_goes_on_when_it_is_mended(market: Market) -> None:
+    await market.pool.execute("alter table latest_quotes rename to elsewhere")
     await market.tell(0, tick("AAPL", 5))
     async with market.running() as running:
         await running.reaches(market.ends(), BARS)
-        assert "run `tidemill migrate`" in str(running.status(QUOTES).error)
+        assert running.status(QUOTES).misfit == "public.latest_quotes: the table is missing"
+        await market.pool.execute("alter table elsewhere rename to latest_quotes")
+        await running.reaches(market.ends(), QUOTES)
+        assert running.status(QUOTES).misfit is None
+
+
+async def test_a_column_that_nobody_fills_stops_no_projection_for_good(market: Market) -> None:
+    await market.tell(0, tick("AAPL", 5))
+    async with market.running() as running:
+        await running.reaches(market.ends(), QUOTES)
+        await market.pool.execute("alter table latest_quotes add column more int not null default 1")
+        await market.pool.execute("alter table latest_quotes alter column more drop default")
+        await market.tell(2, tick("IBM", 6))
+        await running.until(lambda: running.status(QUOTES).misfit, "it stands")
+        assert "column more is NOT NULL without a default" in str(running.status(QUOTES).misfit)
+        await market.pool.execute("alter table latest_quotes alter column more set default 2")
+        await running.reaches(market.ends(), QUOTES)
+    assert await market.rows("tm.projection_halt") == []
 
 
 async def test_a_lone_event_needs_no_company(market: Market) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Column, Text
 
 from tests.support.projections import create_tables, days, read_model, stocks
-from tidemill.domain.errors import ContractError, UsageError
+from tidemill.domain.errors import TableMisfit, UsageError
 from tidemill.storage.pool import Pool, close_pool, create_pool
 from tidemill.storage.queries import ReadModelDatabase
 
@@ -35,18 +35,18 @@ async def test_a_transaction_cannot_write(pool: Pool) -> None:
 
 
 async def test_a_table_without_a_grant_is_refused(pool: Pool) -> None:
-    with pytest.raises(UsageError, match="permission denied for table days"):
+    with pytest.raises(TableMisfit, match="days cannot be read: 42501: permission denied for table days"):
         await ReadModelDatabase(pool).read(days, [], 10)
 
 
-async def test_a_read_model_that_was_not_migrated_is_said(pool: Pool) -> None:
+async def test_a_read_model_without_a_table_is_said(pool: Pool) -> None:
     missing = replace(
         stocks,
         table=read_model(
             "nowhere", Column("good", Text, primary_key=True), Column("amount", Text), Column("labels", Text)
         ),
     )
-    with pytest.raises(ContractError, match="tidemill migrate"):
+    with pytest.raises(TableMisfit, match=r"stocks cannot be read: 42P01: .*`tidemill status` says"):
         await ReadModelDatabase(pool).read(missing, [], 10)
 
 

@@ -41,6 +41,18 @@ async def test_old_chunks_leave_when_their_copy_was_read_back(world: Archive) ->
     assert {event.database for event in await world.events()} == {request.database}
 
 
+async def test_a_table_that_is_not_as_expected_is_named_and_ends_nobody(world: Archive) -> None:
+    await world.fill(2010)
+    late = "tm_late." + TABLE.replace(".", "__")
+    await world.pool.execute(f"alter table {late} rename column tm_generation to elsewhere")
+    done = await world.round()
+    (trouble,) = done.troubles
+    assert trouble.startswith(f"{TABLE}: TABLE_MISFIT: 42703: ")
+    await world.pool.execute(f"alter table {late} rename column elsewhere to tm_generation")
+    await world.settle()
+    assert await world.states() == ["requested"]
+
+
 async def test_one_answer_with_the_specified_fields_lets_all_chunks_go(world: Archive) -> None:
     """The rows of both are in one place, and are told apart by their time."""
     await world.fill(2010, 2011)

@@ -18,7 +18,7 @@ from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.decision import Rejected, accepted
-from tidemill.domain.errors import ContractError, DataError, GenerationClosed
+from tidemill.domain.errors import ContractError, DataError, GenerationClosed, TableMisfit
 from tidemill.domain.stream import Stream
 
 TICKS = Stream.of(replace(market_data, partitions=1))
@@ -57,6 +57,29 @@ async def test_a_value_that_the_database_refuses_costs_its_own_record_only(
     done = await ticks.send(tick(), tick("POISON"), tick(), tick("POISON"), tick())
     assert codes(done) == [None, "INVALID", None, "INVALID", None]
     assert "the database refused a value (22P05)" in (done.outcomes[1][1].detail or "")
+
+
+async def test_no_record_is_blamed_for_a_table_that_is_not_as_declared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What comes before it in the batch is whole; it itself waits, and is applied once the table is mended."""
+    refuse(monkeypatch, "append", "POISON")
+    misfits = ["public.market_data: column more is NOT NULL without a default, and nothing fills it"]
+
+    async def demand_tables() -> None:
+        if misfits:
+            raise TableMisfit(misfits[0])
+
+    ticks = await harness(TICKS, demand_tables=demand_tables)
+    records = [ticks.topic.record(each) for each in (tick(), tick("POISON"), tick())]
+    with pytest.raises(TableMisfit, match="column more is NOT NULL"):
+        await ticks.apply(*records)
+    monkeypatch.undo()
+    done = await ticks.apply(*records)
+    assert outcomes(done) == {"applied": 2}, "the first one was applied before"
+    misfits.clear()
+    refuse(monkeypatch, "append", "POISON")
+    assert codes(await ticks.send(tick("POISON"))) == ["INVALID"], "now it is the record's own fault"
 
 
 async def test_a_refusal_that_cannot_be_written_either_parks_the_record(

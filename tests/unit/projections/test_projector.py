@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.fakes.events import MemoryCodec, MemoryTopic
-from tests.fakes.views import MemoryViews
+from tests.fakes.views import MemoryTransaction, MemoryViews
 from tests.support.projections import (
     EVENTS,
     Bench,
@@ -21,14 +22,20 @@ from tests.support.projections import (
     stocks,
 )
 from tests.support.waiting import HANGING_S
-from tidemill.domain.errors import ContractError, DataError, Unavailable
-from tidemill.projections import halts
+from tidemill.domain.errors import ContractError, DataError, TableMisfit, Unavailable
+from tidemill.projections import halts, projector
 from tidemill.projections.ports import Checkpoint, Halt, Unfetchable
 
 
 @pytest.fixture
 def views() -> MemoryViews:
     return MemoryViews()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look again at once."""
+    monkeypatch.setattr(projector, "LOOK_AGAIN_FIRST_S", 0.005)
 
 
 def amount(views: MemoryViews, good: str = "tea") -> int:
@@ -257,6 +264,75 @@ async def test_a_projection_without_a_table_does_not_hold_up_the_others(views: M
         await bench.reaches({0: 1}, "days")
         assert bench.status().error == "no table"
         assert bench.status().lanes == ()
+
+
+async def test_a_projection_whose_table_misfits_stands_alone_and_goes_on_by_itself(
+    views: MemoryViews, impatient: None
+) -> None:
+    views.misfits["stocks"] = "public.stocks: the table is missing"
+    async with Bench(views, [stocks, days]) as bench:
+        bench.store(0, 1)
+        await bench.reaches({0: 1}, "days")
+        assert bench.status().misfit == "public.stocks: the table is missing"
+        assert bench.status().error is None
+        assert not bench.projector.status().healthy
+        views.misfits.clear()
+        await bench.reaches({0: 1})
+        assert bench.status().misfit is None
+        assert bench.projector.status().healthy
+
+
+async def test_a_table_that_goes_missing_stops_its_projection_alone(
+    views: MemoryViews, impatient: None
+) -> None:
+    async with Bench(views, [stocks, days]) as bench:
+        bench.store(0, 1)
+        await bench.reaches({0: 1})
+        views.misfits["stocks"] = "public.stocks: the table is missing"
+        bench.store(0, 2)
+        await bench.reaches({0: 2}, "days")
+        await bench.until(lambda: bench.status().misfit, "it stands")
+        views.misfits.clear()
+        await bench.reaches({0: 2})
+        assert views.shelves["stocks"].halts == {}, "what is on record goes with what was folded"
+
+
+async def test_a_table_that_compares_well_and_still_refuses_is_tried_again_ever_more_rarely(
+    views: MemoryViews, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a trigger may: nothing that is declared differs, and it is not known when it will be mended."""
+    write, pauses = MemoryTransaction.write, []
+    async with Bench(views) as bench:
+        bench.store(0, 1)
+        await bench.reaches({0: 1})
+
+        async def refused(transaction: MemoryTransaction, *rows: Any) -> None:
+            pauses.append(bench.projector._pause_s)
+            if len(pauses) <= 4:
+                raise TableMisfit("42883: no such function")
+            await write(transaction, *rows)
+
+        monkeypatch.setattr(MemoryTransaction, "write", refused)
+        bench.store(0, 2)
+        await bench.until(lambda: bench.status().misfit == "42883: no such function", "it stands")
+        assert views.shelves["stocks"].halts[0].code == halts.TABLE_MISFIT
+        await bench.reaches({0: 2})
+    assert views.shelves["stocks"].halts == {}
+    assert pauses == [pauses[0] * 2**tries for tries in range(5)]
+
+
+async def test_a_row_that_is_refused_by_a_table_that_misfits_stops_nothing_for_good(
+    views: MemoryViews, impatient: None
+) -> None:
+    async with Bench(views) as bench:
+        await bench.reaches({0: 0})
+        views.misfits["stocks"] = "public.stocks: column more is NOT NULL without a default"
+        views.troubles.append(DataError("23502", "null value in column more"))
+        bench.store(0, 1)
+        await bench.until(lambda: bench.status().misfit, "it stands")
+        assert bench.status().error is None
+        views.misfits.clear()
+        await bench.reaches({0: 1})
 
 
 async def test_when_every_projection_is_stopped_nothing_is_read(views: MemoryViews) -> None:
