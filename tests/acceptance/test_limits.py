@@ -58,7 +58,7 @@ def test_a_command_whose_event_would_be_too_large_is_rejected_and_the_lane_goes_
     deployment.client.send(topics.commands, [profile(keys[0], 15_000), profile(keys[0]), profile(keys[1])])
     outcomes = [decoded(seen) for seen in await_records(deployment, topics.outcomes, 3)]
     assert [outcome["code"] for outcome in outcomes] == ["TOO_LARGE", None, None]
-    assert "the event topic takes 11808: send less at once" in outcomes[0]["error_message"]
+    assert "the event topic takes 7712: send less at once" in outcomes[0]["error_message"]
     assert [seen.key for seen in deployment.client.read(topics.events)] == [key.encode() for key in keys]
     deployment.launch("projections")
     assert "Everything balances" in deployment("audit", "--wait", "45").out

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import uuid4
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from tests.support.journeys import Deployment, Tick
+from tests.support.waiting import eventually_blocking
 
 READINGS = 100_000
 
@@ -16,6 +18,20 @@ select (select count(*) from public.market_data) as rows,
        (select sum(applied)::bigint from tm.batch) as applied,
        (select count(*) from tm.log) as logged
 """
+
+
+def await_all(deployment: Deployment) -> None:
+    """Wait until every reading is consumed, for as long as more and more of them are."""
+    consumed = 0
+    while consumed < READINGS:
+        more = partial(more_than, deployment, consumed)
+        consumed = eventually_blocking(more, what=f"more than {consumed} to be consumed")
+
+
+def more_than(deployment: Deployment, before: int) -> int:
+    """Return how many are consumed, 0 if there are no more than before."""
+    consumed = deployment.consumed()
+    return consumed if consumed > before else 0
 
 
 def test_every_reading_of_a_stock_producer_is_taken_and_applied_once(deployment: Deployment) -> None:
@@ -44,6 +60,6 @@ def test_every_reading_of_a_stock_producer_is_taken_and_applied_once(deployment:
     assert [str(error) for error in reports if error is not None][:1] == []
     assert len(reports) == READINGS
     deployment.start()
-    deployment.await_consumed(READINGS, 300)
+    await_all(deployment)
     (counted,) = deployment.installation.fetch(_COUNTS)
     assert tuple(counted) == (READINGS,) * 4

@@ -6,11 +6,8 @@ several of them; a check of one field says only what was expected, the variable 
 
 from __future__ import annotations
 
-import json
-import re
-from ipaddress import ip_address
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -25,80 +22,17 @@ from pydantic import (
 
 from tidemill.domain.errors import UsageError
 from tidemill.settings.policies import policy_text
-
-_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+):\d{1,5}")
-_TOPIC_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*")
-
-
-def _is_local(host: str) -> bool:
-    """Whether `host` cannot be reached from another machine, so that plain text stays on this one."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host in {"", "localhost"} or host.startswith("/")
-
-
-def _travels_in_plain_text(database_url: str) -> bool:
-    url = urlsplit(database_url)
-    query = parse_qs(url.query)
-    return not _is_local(query.get("host", [url.hostname or ""])[0]) and "sslmode" not in query
-
-
-def _database_url(value: SecretStr) -> SecretStr:
-    url = urlsplit(value.get_secret_value())
-    if url.scheme not in {"postgresql", "postgres"} or not url.path.strip("/"):
-        raise ValueError("expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
-    return value
-
-
-def _bootstrap(value: str) -> str:
-    servers = [server.strip() for server in value.split(",")]
-    if not all(map(_SERVER.fullmatch, servers)):
-        raise ValueError("expected HOST:PORT or [IPV6]:PORT, or several separated by commas")
-    return ",".join(servers)
-
-
-def _http_url(value: str) -> str:
-    if urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname:
-        raise ValueError("expected http://HOST:PORT/PATH or https://HOST/PATH")
-    if urlsplit(value).password:
-        raise ValueError(
-            "expected no password in it: set TIDEMILL_REGISTRY_USER and TIDEMILL_REGISTRY_PASSWORD"
-        )
-    return value.rstrip("/")
-
-
-def _topic_prefix(value: str) -> str:
-    if not _TOPIC_PREFIX.fullmatch(value):
-        raise ValueError("expected lower-case words joined by dots, hyphens inside a word")
-    return value
-
-
-def _lake_root(value: str) -> str:
-    if not value.startswith("/") and not re.match(r"[a-z][a-z0-9+.-]*://.", value):
-        raise ValueError("expected the whole path of a folder, /..., or a URL such as s3://BUCKET/PATH")
-    return value.rstrip("/") or "/"
-
-
-def _json_object(value: SecretStr) -> SecretStr:
-    try:
-        parsed = json.loads(value.get_secret_value())
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise ValueError('expected a JSON object, {"name": "value"}')  # noqa: TRY004  pydantic wants a ValueError
-    return value
-
-
-def _pattern(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"expected a regular expression ({error})") from error
-    return value
-
-
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+from tidemill.settings.values import (
+    DatabaseUrl,
+    HttpUrl,
+    JsonObject,
+    LakeRoot,
+    Pattern,
+    Servers,
+    TopicPrefix,
+    is_local,
+    travels_in_plain_text,
+)
 
 
 class Group(BaseModel):
@@ -140,7 +74,7 @@ class DatabaseSettings(Group):
     @model_validator(mode="after")
     def _refuse_silent_plain_text(self) -> Self:
         for url in (self.url, self.migration_url, self.reader_url, self.archiver_url, self.retention_url):
-            if url is not None and self.sslmode is None and _travels_in_plain_text(url.get_secret_value()):
+            if url is not None and self.sslmode is None and travels_in_plain_text(url.get_secret_value()):
                 raise ValueError(
                     "TIDEMILL_DATABASE_SSLMODE: expected a value, since the database is on another machine: "
                     "verify-full (with TIDEMILL_DATABASE_CA_FILE if its authority is a private one), "
@@ -171,9 +105,7 @@ class DatabaseSettings(Group):
 class KafkaSettings(Group):
     """Kafka."""
 
-    bootstrap: Annotated[str, AfterValidator(_bootstrap)] | None = Field(
-        None, description="brokers to ask first, `HOST:PORT[,HOST:PORT...]`"
-    )
+    bootstrap: Servers | None = Field(None, description="brokers to ask first, `HOST:PORT[,HOST:PORT...]`")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] | None = Field(
         None, description="needed as soon as a broker is not on this machine, `SASL_SSL` or `SSL` is advised"
     )
@@ -197,7 +129,7 @@ class KafkaSettings(Group):
     @model_validator(mode="after")
     def _refuse_silent_plain_text(self) -> Self:
         local = all(
-            _is_local(server.rsplit(":", 1)[0]) for server in (self.bootstrap or "").split(",") if server
+            is_local(server.rsplit(":", 1)[0]) for server in (self.bootstrap or "").split(",") if server
         )
         if not local and self.security_protocol is None:
             raise ValueError(
@@ -237,7 +169,7 @@ class KafkaSettings(Group):
 class RegistrySettings(Group):
     """The schema registry, which is optional: without one, records carry the fingerprint of their schema."""
 
-    url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+    url: HttpUrl | None = Field(
         None, description="address of the Confluent API; not set: Avro's single-object encoding"
     )
     user: str | None = Field(None, description="user to log in as")
@@ -250,7 +182,7 @@ class RegistrySettings(Group):
     @model_validator(mode="after")
     def _keep_passwords_private(self) -> Self:
         url = urlsplit(self.url or "")
-        if self.password is not None and url.scheme == "http" and not _is_local(url.hostname or ""):
+        if self.password is not None and url.scheme == "http" and not is_local(url.hostname or ""):
             raise ValueError(
                 "TIDEMILL_REGISTRY_URL: expected https://..., since a password is sent to another machine"
             )
@@ -262,9 +194,7 @@ class RegistrySettings(Group):
 class TopicSettings(Group):
     """Topics, as `tidemill topics create` makes them."""
 
-    prefix: Annotated[str, AfterValidator(_topic_prefix)] = Field(
-        "tidemill", description="first part of every name"
-    )
+    prefix: TopicPrefix = Field("tidemill", description="first part of every name")
     partitions: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         None, description="lanes of an aggregate, instead of its context's own number; fixed once created"
     )
@@ -299,7 +229,7 @@ class CommandSettings(Group):
         description="transactions at a time, over all streams of a process; each uses one connection",
     )
     horizon_days: int = Field(8, ge=1, le=365, description="how long a repeated command_id is found")
-    replies: Annotated[str, AfterValidator(_pattern)] = Field(
+    replies: Pattern = Field(
         "",
         description="regular expression of the topics that may be asked to answer to; empty: `PREFIX.replies.*`",
     )
@@ -319,14 +249,14 @@ class OutboxSettings(Group):
 class LakeSettings(Group):
     """The lake, where copies go of what leaves the database."""
 
-    root: Annotated[str, AfterValidator(_lake_root)] | None = Field(
+    root: LakeRoot | None = Field(
         None,
         description="folder or URL below which the archiver writes; the whole path, `/...` or `s3://...`",
     )
     format: Literal["parquet", "iceberg"] = Field(
         "parquet", description="Parquet files in folders, or the same files in an Iceberg table each"
     )
-    options: Annotated[SecretStr, AfterValidator(_json_object)] | None = Field(
+    options: JsonObject | None = Field(
         None, description="what fsspec wants to know of the root's kind of storage, as JSON"
     )
     catalog_url: SecretStr | None = Field(
@@ -337,7 +267,7 @@ class LakeSettings(Group):
     catalog_schema: str = Field(
         "tidemill_lake", description="Iceberg: the schema of a catalog in PostgreSQL, which must exist"
     )
-    catalog_options: Annotated[SecretStr, AfterValidator(_json_object)] | None = Field(
+    catalog_options: JsonObject | None = Field(
         None,
         description="Iceberg: what pyiceberg wants to know of the catalog, as JSON, such as a credential",
     )

@@ -1,0 +1,92 @@
+"""What the values of settings must look like: each check returns the value as it is used, or says what was expected."""
+
+from __future__ import annotations
+
+import json
+import re
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import AfterValidator, SecretStr
+
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+):\d{1,5}")
+_TOPIC_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*")
+
+
+def is_local(host: str) -> bool:
+    """Whether `host` cannot be reached from another machine, so that plain text stays on this one."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host in {"", "localhost"} or host.startswith("/")
+
+
+def travels_in_plain_text(database_url: str) -> bool:
+    """Whether what a database URL leads to is on another machine, and nothing is said of TLS."""
+    url = urlsplit(database_url)
+    query = parse_qs(url.query)
+    return not is_local(query.get("host", [url.hostname or ""])[0]) and "sslmode" not in query
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    url = urlsplit(value.get_secret_value())
+    if url.scheme not in {"postgresql", "postgres"} or not url.path.strip("/"):
+        raise ValueError("expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    return value
+
+
+def _bootstrap(value: str) -> str:
+    servers = [server.strip() for server in value.split(",")]
+    if not all(map(_SERVER.fullmatch, servers)):
+        raise ValueError("expected HOST:PORT or [IPV6]:PORT, or several separated by commas")
+    return ",".join(servers)
+
+
+def _http_url(value: str) -> str:
+    if urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname:
+        raise ValueError("expected http://HOST:PORT/PATH or https://HOST/PATH")
+    if urlsplit(value).password:
+        raise ValueError(
+            "expected no password in it: set TIDEMILL_REGISTRY_USER and TIDEMILL_REGISTRY_PASSWORD"
+        )
+    return value.rstrip("/")
+
+
+def _topic_prefix(value: str) -> str:
+    if not _TOPIC_PREFIX.fullmatch(value):
+        raise ValueError("expected lower-case words joined by dots, hyphens inside a word")
+    return value
+
+
+def _lake_root(value: str) -> str:
+    if not value.startswith("/") and not re.match(r"[a-z][a-z0-9+.-]*://.", value):
+        raise ValueError("expected the whole path of a folder, /..., or a URL such as s3://BUCKET/PATH")
+    return value.rstrip("/") or "/"
+
+
+def _json_object(value: SecretStr) -> SecretStr:
+    try:
+        parsed = json.loads(value.get_secret_value())
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise ValueError('expected a JSON object, {"name": "value"}')  # noqa: TRY004  pydantic wants a ValueError
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"expected a regular expression ({error})") from error
+    return value
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
+LakeRoot = Annotated[str, AfterValidator(_lake_root)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Servers = Annotated[str, AfterValidator(_bootstrap)]
+TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]
