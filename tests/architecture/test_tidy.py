@@ -18,6 +18,7 @@ MEDIAN_FUNCTION_LINES = 10
 WALL_CLOCK = re.compile(
     r"(^|\.)(datetime\.(now|utcnow|today)|date\.today|time\.(time|time_ns|localtime|gmtime|ctime))$"
 )
+STOPWATCH = re.compile(r"^time\.(monotonic|perf_counter|process_time|thread_time)(_ns)?$")
 NAP = re.compile(r"^(time|asyncio|anyio|trio)\.sleep$")
 
 # Spelled so that this file does not find itself.
@@ -34,6 +35,15 @@ MACHINE_PATH = re.compile(r"(?<![\w.$}~*-])/(work|root)/")
 LONG_MODULES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 CLOCKS: dict[str, str] = {"src/tidemill/clock.py": "it is the clock"}
+STOPWATCHES: dict[str, str] = {
+    "tests/support/waiting.py": "the guard against hanging",
+    "tests/support/outsiders.py": "a guard against hanging",
+    "tests/support/walkthrough.py": "a guard against hanging",
+    "tests/support/durations.py": "says how long tests took, and decides nothing",
+    "tests/trials/test_kills.py": "says how long it took to mend, and decides nothing",
+    "tests/integration/lakehouse/test_held_back.py": "what is held back takes at least so long, on any machine",
+    "tests/unit/transport/avro/test_codec_cost.py": "CPU beside fastavro's in the same run, the least of nine",
+}
 NAPS: dict[str, str] = {
     "tests/support/waiting.py": "the one helper that polls, with a deadline; all others await it"
 }
@@ -75,6 +85,10 @@ def clock_readers() -> list[str]:
     return uses(WALL_CLOCK, tree.python_files("src", "tests", "migrations"))
 
 
+def stopwatches() -> list[str]:
+    return uses(STOPWATCH, tree.python_files("tests"))
+
+
 def nappers() -> list[str]:
     return uses(NAP, tree.python_files("tests"))
 
@@ -85,6 +99,7 @@ def nappers() -> list[str]:
         pytest.param(long_modules, LONG_MODULES, id="modules are short"),
         pytest.param(long_functions, LONG_FUNCTIONS, id="functions are short"),
         pytest.param(clock_readers, CLOCKS, id="only clock.py reads the wall clock"),
+        pytest.param(stopwatches, STOPWATCHES, id="how fast a machine is decides no test"),
         pytest.param(nappers, NAPS, id="tests await signals and do not sleep"),
     ],
 )

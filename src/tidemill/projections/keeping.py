@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
+from typing import Final
 
 from tidemill.clock import Clock
 from tidemill.domain.errors import DataError, TableMisfit, TidemillError, TransientError
@@ -30,6 +31,9 @@ from tidemill.telemetry import (
 
 _log = logger(__name__)
 
+_CALM_S: Final = 60.0
+"""Without meeting another projector for so long, it is news when there is one again."""
+
 
 class ProjectionKeeper:
     """Keeps one projection up to date; stops it, with the reason in `status`, when it cannot go on.
@@ -52,6 +56,7 @@ class ProjectionKeeper:
         self.doubtful = False
         self._events = 0
         self._active_at: datetime | None = None
+        self._moved_s = -_CALM_S
 
     async def open(self) -> None:
         """Stand where the store says. Afterwards it runs, unless the store refuses, or patience ended."""
@@ -97,7 +102,7 @@ class ProjectionKeeper:
             started = self._clock.monotonic_s()
             applied = await self._patience.of(lambda: writer.apply(batch, histories))
         except CheckpointMoved as moved:
-            _log.info(Log.PROJECTION_READS_AGAIN, projection=self._projection.name, reason=str(moved))
+            self._say_who_else_writes(moved)
             await self.open()
             return True
         except TransientError:
@@ -108,6 +113,13 @@ class ProjectionKeeper:
         self.doubtful = False
         self._count(applied, self._clock.monotonic_s() - started)
         return writer.closed != closed
+
+    def _say_who_else_writes(self, moved: CheckpointMoved) -> None:
+        """Two that write one read model meet at every other batch: told when it begins, not each time."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._moved_s >= _CALM_S:
+            _log.info(Log.PROJECTION_READS_AGAIN, projection=self._projection.name, reason=str(moved))
+        self._moved_s = now_s
 
     async def lose(self, error: PartitionError) -> None:
         """Meet what stands in the way of a partition: without its proof if that may be all that is gone, else halt."""

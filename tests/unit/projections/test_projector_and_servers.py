@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.fakes.views import MemoryTransaction, MemoryViews
 from tests.support.projections import (
@@ -18,6 +20,7 @@ from tests.support.projections import (
 from tests.support.waiting import eventually
 from tidemill.domain.errors import TransientError, Unavailable
 from tidemill.projections.ports import View
+from tidemill.telemetry import Log
 
 
 @pytest.fixture
@@ -44,6 +47,20 @@ async def test_who_finds_his_checkpoint_moved_reads_again(views: MemoryViews) ->
             await first.until(lambda: views.checkpoints(stocks)[0].sequence == 39, "all are folded")
             await eventually(lambda: first.sequences()[0] == second.sequences()[0] == 39)
     assert amount(views) == 39
+
+
+def both_at(first: Bench, second: Bench, sequence: int) -> bool:
+    return first.sequences().get(0) == second.sequences().get(0) == sequence
+
+
+async def test_two_that_write_one_read_model_say_so_once_each(views: MemoryViews) -> None:
+    with capture_logs() as told:
+        async with Bench(views) as first, Bench(views, topic=first.topic) as second:
+            for sequence in range(1, 30):
+                first.store(0, sequence)
+                await eventually(partial(both_at, first, second, sequence))
+    meetings = [line for line in told if line["event"] == Log.PROJECTION_READS_AGAIN]
+    assert 1 <= len(meetings) <= 2, meetings
 
 
 async def test_a_lost_answer_to_the_commit_doubles_nothing(views: MemoryViews) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
-import time
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
-from tests.support.waiting import HANGING_S
+from tests.support.waiting import eventually_blocking
 from tidemill.telemetry import Log, configure_logging, logger
 from tidemill.transport.kafka import closing
 from tidemill.transport.kafka.logs import Limiter, limit_client_logs
@@ -88,11 +87,15 @@ def test_clients_that_are_cut_off_are_told_of_like_a_flood(
     clean_loggers: None, clean_logging: io.StringIO
 ) -> None:
     limit_client_logs(Limiter(first=1, every_s=0.05))
-    deadline = time.monotonic() + HANGING_S
     written = 0
-    while "lines_held_back" not in clean_logging.getvalue() and time.monotonic() < deadline:
+
+    def told_how_many_were_held_back() -> bool:
+        nonlocal written
         logger(closing.__name__).info(Log.CLIENT_CUT_OFF, client="AIOKafkaProducer", after_s=3.0)
         written += 1
+        return "lines_held_back" in clean_logging.getvalue()
+
+    eventually_blocking(told_how_many_were_held_back, what="the number of lines held back")
     told = [json.loads(each) for each in clean_logging.getvalue().splitlines()]
     assert {each["event"] for each in told} == {Log.CLIENT_CUT_OFF}
     assert len(told) + told[-1]["lines_held_back"] == written
