@@ -180,9 +180,9 @@ class Databases:
             yield url
 
     @contextmanager
-    def empty(self) -> Iterator[str]:
-        """The URL of such a database in which nothing has happened yet."""
-        with self._made("") as url:
+    def empty(self, how: str = "") -> Iterator[str]:
+        """The URL of such a database in which nothing has happened yet; `how`: what `create database` is told."""
+        with self._made(how) as url:
             yield url
 
     @contextmanager

@@ -162,6 +162,9 @@ def test_every_mistake_gets_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"DATABASE_URL": "postgresql://u:p@db.example.com/x"}, "TIDEMILL_DATABASE_SSLMODE"),
         ({"DATABASE_URL": "postgresql:///x?host=db.example.com"}, "TIDEMILL_DATABASE_SSLMODE"),
+        ({"DATABASE_URL": "postgresql://u:p@localhost,db.example.com/x"}, "TIDEMILL_DATABASE_SSLMODE"),
+        ({"DATABASE_URL": "postgresql://u:p@[::1]:5432,10.0.0.1:5432/x"}, "TIDEMILL_DATABASE_SSLMODE"),
+        ({"DATABASE_URL": "postgresql:///x?host=localhost,db.example.com"}, "TIDEMILL_DATABASE_SSLMODE"),
         ({"DATABASE_READER_URL": "postgresql://u:p@10.0.0.1/x"}, "TIDEMILL_DATABASE_SSLMODE"),
         ({"DATABASE_ARCHIVER_URL": "postgresql://u:p@10.0.0.1/x"}, "TIDEMILL_DATABASE_SSLMODE"),
         (
@@ -273,6 +276,35 @@ def test_an_env_file_gives_what_the_environment_does_not(
     assert (settings.topics.prefix, settings.commands.workers) == ("trial", 3)
     with pytest.raises(UsageError, match="no such file"):
         load(tmp_path / "other.env")
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("connect_timeout=3", "expected no parameter connect_timeout: leave it out"),
+        ("keepalives_idle=30", "expected no parameter keepalives_idle: leave it out"),
+        ("sslmode=require&channel_binding=require", "TIDEMILL_DATABASE_SSLMODE=verify-full"),
+        ("gssencmode=disable", "TIDEMILL_DATABASE_SSLMODE"),
+        ("sslmode=verify-full&sslrootcert=/missing.pem", "/missing.pem .* TIDEMILL_DATABASE_CA_FILE"),
+        ("statement_timeout=5", "alter role"),
+        ("connect_timeout=", "connect_timeout"),
+    ],
+)
+def test_a_parameter_of_the_address_that_a_driver_does_not_know_is_named(
+    monkeypatch: pytest.MonkeyPatch, query: str, told: str
+) -> None:
+    monkeypatch.setenv("TIDEMILL_DATABASE_URL", f"postgresql://u:{CANARY}@localhost/x?{query}")
+    with pytest.raises(UsageError, match=f"^TIDEMILL_DATABASE_URL: .*{told}") as caught:
+        load()
+    assert CANARY not in str(caught.value)
+
+
+def test_parameters_that_both_drivers_know_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    url = f"postgresql://u@a.example.com,b.example.com/x?sslmode=verify-full&sslrootcert={ca}&application_name=y"
+    monkeypatch.setenv("TIDEMILL_DATABASE_URL", url)
+    assert load().database.dsn() == url
 
 
 @pytest.mark.parametrize(

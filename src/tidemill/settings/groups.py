@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from tidemill.domain.errors import UsageError
+from tidemill.settings.database_urls import is_local, travels_in_plain_text
 from tidemill.settings.policies import policy_text
 from tidemill.settings.values import (
     DatabaseUrl,
@@ -30,8 +31,6 @@ from tidemill.settings.values import (
     Pattern,
     Servers,
     TopicPrefix,
-    is_local,
-    travels_in_plain_text,
 )
 
 

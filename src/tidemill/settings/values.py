@@ -4,36 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from ipaddress import ip_address
 from typing import Annotated
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
+from tidemill.settings.database_urls import check_database_url
+
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+):\d{1,5}")
 _TOPIC_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*")
-
-
-def is_local(host: str) -> bool:
-    """Whether `host` cannot be reached from another machine, so that plain text stays on this one."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host in {"", "localhost"} or host.startswith("/")
-
-
-def travels_in_plain_text(database_url: str) -> bool:
-    """Whether what a database URL leads to is on another machine, and nothing is said of TLS."""
-    url = urlsplit(database_url)
-    query = parse_qs(url.query)
-    return not is_local(query.get("host", [url.hostname or ""])[0]) and "sslmode" not in query
-
-
-def _database_url(value: SecretStr) -> SecretStr:
-    url = urlsplit(value.get_secret_value())
-    if url.scheme not in {"postgresql", "postgres"} or not url.path.strip("/"):
-        raise ValueError("expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
-    return value
 
 
 def _bootstrap(value: str) -> str:
@@ -83,7 +62,7 @@ def _pattern(value: str) -> str:
     return value
 
 
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(check_database_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
 LakeRoot = Annotated[str, AfterValidator(_lake_root)]

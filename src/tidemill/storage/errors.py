@@ -5,7 +5,7 @@
     a value was refused (class 22, 23, 44, 54, a trigger's P0, the few of class 42 that values cause) -> DataError
     we do not come to terms about TLS (Python's own errors, none of which is the server's) -> Unavailable
     the address, login, database or a privilege is wrong (28, 3D, 42501)  -> UsageError
-    a table, column or routine is not what this version expects (the rest of 42, 3F, 0A)  -> ContractError
+    a table, column or routine is not what this version expects (the rest of 42, 3F, 0A)  -> NotAsExpected
     the driver remembers a table as it was (a plan of before, a COPY in the types of before) -> OutOfDate
 
 Of a context's own tables 42501 and a `ContractError` are a `TableMisfit` (`on_tables`): only what works with those
@@ -54,6 +54,22 @@ class OutOfDate(SessionDoubted):
     """What the driver remembers of a table is no longer true: a new session learns it anew."""
 
 
+class NotAsExpected(ContractError):
+    """A statement meets a database that lacks, or has in another form, what it names. `what`: the server's words.
+
+    Whether a migration is missing is not known here: a service has made sure at its start that none is.
+    """
+
+    def __init__(self, what: str) -> None:
+        """Say how to find out."""
+        super().__init__(f"the database is not what this version expects: {what}; {WHETHER_MIGRATED}")
+        self.what = what
+
+
+WHETHER_MIGRATED: Final = (
+    "`tidemill migrate --status` shows whether a migration is missing; if none is, it was changed by hand"
+)
+
 _GENERATION_NOT_OPEN: Final = "TM001"  # raised by tm.roll_generation
 _UNENCODABLE: Final = "22000"  # the client refused a value before the server could
 
@@ -79,9 +95,7 @@ _NOT_AS_EXPECTED: Final = ("42", "3F", "0A")
 def translate(error: BaseException) -> TidemillError:
     """Return what a driver's exception (one of `DRIVER_ERRORS`) means to the domain, to be raised `from` it."""
     if isinstance(error, asyncpg.PostgresError):
-        return (
-            OutOfDate(_text(error)) if _is_out_of_date(error) else meaning(error.sqlstate or "", _text(error))
-        )
+        return _of_the_server(error)
     if isinstance(error, asyncpg.OutdatedSchemaCacheError):
         return OutOfDate(_text(error))
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
@@ -101,6 +115,15 @@ def translate(error: BaseException) -> TidemillError:
     # What is left is a broken connection, or our own deadline. A connection that ends while it is used also shows as an
     # internal error of the client.
     return Unavailable("database", _text(error))
+
+
+def _of_the_server(error: asyncpg.PostgresError) -> TidemillError:
+    if _refuses_settings(error):
+        return UsageError(
+            f"the database refuses a setting of the session: {error.sqlstate}: {_text(error)}; see the parameters in "
+            "TIDEMILL_DATABASE_URL, and PGOPTIONS"
+        )
+    return OutOfDate(_text(error)) if _is_out_of_date(error) else meaning(error.sqlstate or "", _text(error))
 
 
 def only_reads() -> Unavailable:
@@ -162,13 +185,15 @@ def meaning(state: str, text: str) -> TidemillError:
             f"the database refuses this login: {state}: {text}; see TIDEMILL_DATABASE_URL and its role{tls}"
         )
     if state.startswith(_NOT_AS_EXPECTED):
-        return ContractError(
-            f"the database is not what this version expects: {state}: {text}; "
-            "`tidemill migrate --status` says whether a migration is missing"
-        )
+        return NotAsExpected(f"{state}: {text}")
     if state.startswith(_IN_THE_WAY):
         return TransientError(f"{state}: {text}")
     return SessionDoubted(f"{state}: {text}")
+
+
+def _refuses_settings(error: asyncpg.PostgresError) -> bool:
+    """Whether a session did not begin because it was asked for with a setting or a value that there is not."""
+    return error.severity_en == "FATAL" and (error.sqlstate or "").startswith(("22", "42704"))
 
 
 def _is_out_of_date(error: asyncpg.PostgresError) -> bool:

@@ -15,6 +15,7 @@ from tidemill.domain.digests import ROWS_VECTORS, VALUE_VECTORS, RowsVector, Val
 from tidemill.domain.errors import ContractError
 from tidemill.storage import digesting
 from tidemill.storage.digesting import Pauses, quoted
+from tidemill.storage.errors import WHETHER_MIGRATED
 from tidemill.storage.fidelity import Attribute, Shape, shape_of
 from tidemill.storage.pool import Connection
 from tidemill.storage.statements import load_statements
@@ -192,7 +193,7 @@ async def relation_of(connection: Connection, table: str) -> int:
     )
     if found is None:
         raise ContractError(
-            f"there is no table {table}: run `tidemill migrate`, or mend the retention that names it"
+            f"there is no table {table}: {WHETHER_MIGRATED}, or the retention that names it is wrong"
         )
     return found
 

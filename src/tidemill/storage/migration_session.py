@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 
 from tidemill.domain.errors import TidemillError, TransientError, Unavailable, UsageError
 from tidemill.storage import connecting
-from tidemill.storage.errors import DRIVER_ERRORS, translate, translated
+from tidemill.storage.errors import DRIVER_ERRORS, NotAsExpected, translate, translated
 from tidemill.storage.pool import READ_COMMITTED
 
 Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -55,12 +55,16 @@ where pid in (select pid from pg_locks where locktype = 'advisory' and granted a
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a migrator waits, in seconds: to connect, for its turn, for a lock, and for one statement."""
+    """How long a migrator waits, in seconds: to connect, for its turn, for a lock, and for one statement.
+
+    `search_path`: where the names in revisions are looked up.
+    """
 
     connect_s: float = 10.0
     turn_s: float = 120.0
     lock_s: float = 4.0
     statement_s: float = 300.0
+    search_path: str = "public"
 
     def settings(self) -> dict[str, str]:
         """Return the session's settings."""
@@ -69,7 +73,7 @@ class Limits:
             "lock_timeout": f"{self.lock_s * 1000:.0f}",
             "statement_timeout": f"{self.statement_s * 1000:.0f}",
             "idle_in_transaction_session_timeout": "60000",  # a migrator that froze must not keep its locks
-            "search_path": "public",
+            "search_path": self.search_path,
             "TimeZone": "UTC",
             "default_transaction_isolation": READ_COMMITTED,
         }
@@ -209,7 +213,8 @@ def _raise_meaning(error: BaseException, limits: Limits, seen: Sequence[str]) ->
     meaning = translate(cause)
     if isinstance(meaning, (Unavailable, UsageError)):
         raise meaning from error
-    raise MigrationFailed(f"revision {_revision(error)} was refused and undone: {meaning}") from error
+    what = meaning.what if isinstance(meaning, NotAsExpected) else meaning
+    raise MigrationFailed(f"revision {_revision(error)} was refused and undone: {what}") from error
 
 
 def _revision(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -59,6 +59,13 @@ OLDEST_TIMESCALEDB: Final = (2, 19)
 BROKEN_TIMESCALEDB: Final = (
     "2.30.0"  # its prepared statements, which asyncpg's all are, go wrong at the sixth call
 )
+
+_SEARCH_PATH = """
+select concat_ws(', ', 'public', (
+  select quote_ident(nspname) from pg_extension join pg_namespace n on n.oid = extnamespace
+  where extname = 'timescaledb' and nspname <> 'public'))
+"""
+"""Revisions call `create_hypertable` and others by name, wherever an operator has put the extension."""
 
 _HAS_HISTORY = "select to_regclass('public.tidemill_migration') is not null"
 
@@ -180,17 +187,27 @@ async def check(
 
     Raises:
         NotMigrated: it lacks some.
-        UsageError: its TimescaleDB is one that we must not use; or a wrong address or login.
+        UsageError: its encoding or TimescaleDB is one that we must not use; or a wrong address or login.
         Unavailable: no server.
     """
     known = own_revisions(script_directory(alembic_config(locations)))
     async with connected(url, tls, limits or Limits(), writes=writes) as connection:
+        check_encoding(connection.get_settings().server_encoding)
         applied = await _applied(connection)
         timescaledb = await connection.fetchval(_TIMESCALEDB)
     missing = [each.revision for each in known if each.revision not in applied]
     if missing:
         raise NotMigrated(missing)
     check_timescaledb(timescaledb)
+
+
+def check_encoding(encoding: str) -> None:
+    """Return if texts of any client can be stored. Raises `UsageError`."""
+    if encoding != "UTF8":
+        raise UsageError(
+            f"the database is encoded in {encoding}, and must be in UTF8, so that every text can be stored: make "
+            "another by `create database NAME encoding 'UTF8' template template0`"
+        )
 
 
 def check_timescaledb(version: str | None) -> None:
@@ -201,7 +218,8 @@ def check_timescaledb(version: str | None) -> None:
     """
     if version is None:
         raise UsageError(
-            "the database has no extension timescaledb: run `tidemill migrate` with a login that may add it"
+            "the database has no extension timescaledb, which its migrations have added: it was dropped, with every "
+            "hypertable; restore the database from a backup"
         )
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_TIMESCALEDB:
         raise UsageError(f"TimescaleDB {version} is too old: update the extension to 2.19 or later")
@@ -236,8 +254,10 @@ class _Run:
 
     async def on(self, url: str, tls: Tls, limits: Limits) -> list[Step]:
         async with our_turn(url, tls, limits) as guard:
+            check_encoding(guard.get_settings().server_encoding)
+            found = replace(limits, search_path=await guard.fetchval(_SEARCH_PATH))
             await guard.execute(_CREATE_HISTORY)
-            await run_migrations(url, tls, limits, guard, self._work)
+            await run_migrations(url, tls, found, guard, self._work)
         return self._steps
 
     def written(self) -> str:

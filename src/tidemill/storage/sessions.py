@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import asyncpg
 
-from tidemill.domain.errors import CommitUnknown, ContractError, Unavailable
+from tidemill.domain.errors import CommitUnknown, TableMisfit, Unavailable
 from tidemill.storage.errors import DRIVER_ERRORS, OutOfDate, SessionDoubted, only_reads, translate
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -65,14 +65,14 @@ async def consequence(borrowed: Connection, error: Exception) -> Exception:
     """Leave the session if `error` casts doubt on it; return what is to be raised.
 
     What the driver remembers cannot be out of date in a session on which nothing has worked yet: that is a
-    `ContractError`, and everything else is `error` itself.
+    `TableMisfit`, and everything else is `error` itself.
     """
     meaning = translate(error) if isinstance(error, DRIVER_ERRORS) else error
     if not _casts_doubt(meaning):
         return error
     await _leave(borrowed)
     if isinstance(meaning, OutOfDate) and not session_of(borrowed).proven:
-        return ContractError(f"{meaning}, and a new session says the same")
+        return TableMisfit(f"{meaning}, and a new session says the same")
     return error
 
 

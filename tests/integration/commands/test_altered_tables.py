@@ -15,7 +15,7 @@ from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
-from tidemill.domain.errors import ContractError, DataError, TransientError
+from tidemill.domain.errors import DataError, TableMisfit, TransientError
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.errors import OutOfDate
@@ -122,7 +122,7 @@ async def test_a_plan_that_is_out_of_date_is_made_anew(pool: Pool, profiles: Har
     assert outcomes(await profiles.send(register("b"))) == {"applied": 1}
 
 
-async def test_a_plan_that_is_out_of_date_in_a_new_session_is_a_matter_of_the_contract(pool: Pool) -> None:
+async def test_a_plan_that_is_out_of_date_in_a_new_session_too_is_a_matter_of_the_table(pool: Pool) -> None:
     """Nobody waits for ever for what does not pass."""
 
     async def fail() -> None:
@@ -133,5 +133,5 @@ async def test_a_plan_that_is_out_of_date_in_a_new_session_is_a_matter_of_the_co
         await borrowed.execute("select 1")
     with pytest.raises(OutOfDate):
         await fail()
-    with pytest.raises(ContractError, match="a new session says the same"):
+    with pytest.raises(TableMisfit, match="a new session says the same"):
         await fail()

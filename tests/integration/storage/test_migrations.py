@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
-from tests.support.databases import execute, fetch
+from tests.support.databases import Databases, execute, fetch
 from tests.support.waiting import eventually
 from tidemill.app.contexts import load_contexts
 from tidemill.domain.context import AppendSpec
@@ -146,6 +146,40 @@ async def test_a_service_does_not_start_on_an_old_timescaledb(
     monkeypatch.setattr(migrations, "OLDEST_TIMESCALEDB", (99, 0))
     with pytest.raises(UsageError, match="too old"):
         await check(database)
+
+
+async def test_the_extension_may_be_in_a_schema_of_its_own(empty_database: str) -> None:
+    execute(empty_database, 'create schema "of its own"', 'create extension timescaledb schema "of its own"')
+    assert set(names(await upgrade(empty_database))) == BUILT_IN
+    await check(empty_database)
+    execute(
+        empty_database,
+        "insert into public.market_data (time, symbol, price, source, command_id) "
+        "values ('2013-02-01', 'AAPL', 1, 'test', gen_random_uuid())",
+    )
+    assert "chunk of market_data" in objects(empty_database)
+    assert set(names(await downgrade(empty_database, targets=["base"]))) == BUILT_IN
+
+
+async def test_a_database_that_cannot_hold_every_text_is_refused_by_name(databases: Databases) -> None:
+    with databases.empty("encoding 'LATIN1' locale 'C' template template0") as url:
+        for ask in (upgrade, check):
+            with pytest.raises(UsageError, match=r"encoded in LATIN1, and must be in UTF8.*create database"):
+                await ask(url)
+        assert objects_of_ours(url) == []
+
+
+def objects_of_ours(url: str) -> list[str]:
+    return [row[0] for row in fetch(url, "select relname from pg_class where relname like 'tidemill%'")]
+
+
+async def test_a_revision_that_is_refused_is_not_said_to_want_a_migration(
+    database: str, tmp_path: Path
+) -> None:
+    revision(tmp_path, 1, "select by_what('time')")
+    with pytest.raises(MigrationFailed, match=r"42883: function by_what\(unknown\)") as refused:
+        await upgrade(database, locations=[tmp_path])
+    assert "tidemill migrate" not in str(refused.value)
 
 
 # --- one at a time ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import asyncpg
 import pytest
 
 from tidemill.domain.errors import (
-    ContractError,
     DataError,
     GenerationClosed,
     TidemillError,
@@ -14,7 +13,7 @@ from tidemill.domain.errors import (
     Unavailable,
     UsageError,
 )
-from tidemill.storage.errors import OutOfDate, SessionDoubted, translate, translated
+from tidemill.storage.errors import NotAsExpected, OutOfDate, SessionDoubted, translate, translated
 
 
 def _server_error(state: str, detail: str = "") -> asyncpg.PostgresError:
@@ -32,7 +31,7 @@ def _server_error(state: str, detail: str = "") -> asyncpg.PostgresError:
         ("22P03", OutOfDate),
         *((state, DataError) for state in ("22021", "22P02", "23505", "23514", "54000", "P0001", "42804")),
         *((state, UsageError) for state in ("28P01", "3D000", "42501")),
-        *((state, ContractError) for state in ("42P01", "42703", "3F000", "0A000")),
+        *((state, NotAsExpected) for state in ("42P01", "42703", "3F000", "0A000")),
         ("TM001", GenerationClosed),
     ],
 )
@@ -89,6 +88,25 @@ def test_a_plan_of_before_is_no_reason_to_migrate() -> None:
     found = translate(error)
     assert type(found) is OutOfDate
     assert "migrate" not in str(found)
+
+
+def test_what_a_service_lacks_is_not_said_to_be_a_migration_since_nobody_knows() -> None:
+    told = str(translate(_server_error("42P01")))
+    assert "run `tidemill migrate`" not in told
+    assert "`tidemill migrate --status` shows whether a migration is missing" in told
+
+
+@pytest.mark.parametrize("state", ["42704", "22023"])
+def test_a_setting_that_the_server_does_not_know_is_a_matter_of_the_address(state: str) -> None:
+    """The session does not begin; the same codes of a statement are its own."""
+    error = asyncpg.PostgresError.new(
+        {"C": state, "V": "FATAL", "M": 'unrecognized configuration parameter "connect_timeout"'}
+    )
+    found = translate(error)
+    assert type(found) is UsageError
+    assert "TIDEMILL_DATABASE_URL" in str(found)
+    assert "migrate" not in str(found)
+    assert type(translate(_server_error(state))) is not UsageError
 
 
 def test_a_certificate_that_is_not_accepted_is_no_value_that_was_refused() -> None:
