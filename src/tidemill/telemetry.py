@@ -149,6 +149,7 @@ class Log(StrEnum):
     STOP_REQUESTED = "stop_requested"
     DRAIN_CUT_OFF = "drain_cut_off"
     DATABASE_CUT_OFF = "database_cut_off"
+    FILES_SHORT = "files_short"
     SERVICE_STARTED = "service_started"
     SERVICE_FAILED = "service_failed"
     SERVICE_RECOVERED = "service_recovered"

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from tidemill.app.commands_process import command_jobs
-from tidemill.app.connections import DatabaseProbe, kafka_connection
+from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection
 from tidemill.app.deployment import Deployment
+from tidemill.app.footprint import footprint_job
 from tidemill.app.health import Probe
 from tidemill.app.process import run_process
 from tidemill.app.projections_process import projection_jobs
@@ -22,11 +23,12 @@ _log = logger(__name__)
 def serve_all(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can mend."""
 
-    async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
+    async def assemble(shared: Opened) -> Sequence[Job]:
         return [
             *await command_jobs(shared, deployment),
             *await projection_jobs(shared, deployment),
             *await _archive_jobs(shared, deployment),
+            await footprint_job(shared, deployment.settings, "all"),
         ]
 
     return run_process("all", deployment.settings, assemble, _probes(deployment))

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from tidemill.app.connections import DatabaseProbe, kafka_connection, libpq_url, open_registry
+from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, libpq_url, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.health import Probe
 from tidemill.app.lake import open_lake
@@ -62,6 +62,8 @@ async def archiver_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[
         clock=clock,
         registry=open_registry(shared, settings),
     )
+    if isinstance(shared, Opened):
+        shared.names.add(name)
     reader = DatabaseChunks(libpq_url(settings.database, "archiver"), application_name=name)
     copier = Copier(reader, await open_lake(settings))
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from tidemill.app.connections import DatabaseProbe, kafka_connection, open_pool, open_registry
+from tidemill.app import open_files
+from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part, outcome_messages
+from tidemill.app.footprint import footprint_job
 from tidemill.app.health import Probe
 from tidemill.app.lag import LagWatch
 from tidemill.app.lanes import lane_of, parts_with_lanes
@@ -112,8 +114,11 @@ class Shared:
 def serve_commands(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can mend."""
 
-    async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
-        return await command_jobs(shared, deployment)
+    async def assemble(shared: Opened) -> Sequence[Job]:
+        return [
+            *await command_jobs(shared, deployment),
+            await footprint_job(shared, deployment.settings, "commands"),
+        ]
 
     return run_process("commands", deployment.settings, assemble, probes(deployment))
 
@@ -141,6 +146,7 @@ async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[J
     )
     await GenerationStore(pool, common.closed).load_filters()
     parts = await parts_with_lanes(deployment.parts, pool)
+    open_files.warn_if_short(sum(len(lanes) for _, lanes in parts.values()))
     jobs = [await stream_job(shared, common, part, lanes) for part, lanes in parts.values()]
     return [*jobs, *_keepers(common)]
 

@@ -20,12 +20,16 @@ _PROBE_TIMEOUTS: Final = Timeouts(connect_s=2.0, statement_ms=2_000, command_s=2
 
 
 class Opened(AsyncExitStack):
-    """What the services of one process share; `cutoff`: what ends their waits for the database."""
+    """What the services of one process share.
+
+    `cutoff`: what ends their waits for the database. `names`: under which they connect to it.
+    """
 
     def __init__(self) -> None:
         """Nothing is open."""
         super().__init__()
         self.cutoff = Cutoff()
+        self.names: set[str] = set()
 
 
 def database_tls(settings: DatabaseSettings) -> Tls:
@@ -87,6 +91,8 @@ async def open_pool(
         writes=writes,
     )
     shared.push_async_callback(close_pool, pool)
+    if isinstance(shared, Opened):
+        shared.names.add(name)
     return pool
 
 

@@ -31,6 +31,7 @@ from tidemill.storage.operations import (
     SentEntry,
 )
 from tidemill.storage.pool import Pool
+from tidemill.storage.processes import ProcessDatabase, ProcessState
 from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.kafka.inspection import Inspector
 
@@ -102,6 +103,8 @@ class Status:
     `clock`: which lanes are ahead of the time, if any. `misfits`: whose tables are not as this version declares them.
 
     `archive`: by table; slices that are set aside wait for a person, and nothing else waits for them.
+
+    `processes`: those that serve.
     """
 
     streams: Sequence[StreamStatus]
@@ -110,6 +113,7 @@ class Status:
     foreign: Sequence[ForeignRecords] = ()
     archive: Sequence[ArchiveStatus] = ()
     misfits: Sequence[Misfit] = ()
+    processes: Sequence[ProcessState] = ()
     trouble: str | None = None
     clock: str | None = None
 
@@ -127,6 +131,7 @@ async def status(deployment: Deployment) -> Status:
         foreign = await database.foreign_records()
         held = await HoldingsDatabase(pool).of(list(deployment.policies))
         unfit = await misfits(deployment, pool)
+        processes = await ProcessDatabase(pool).all()
     lags, trouble = await _lags(deployment, lanes)
     now = SystemClock().now()
     return Status(
@@ -136,6 +141,7 @@ async def status(deployment: Deployment) -> Status:
         foreign=foreign,
         archive=archive_status(deployment.policies, held, now),
         misfits=unfit,
+        processes=processes,
         trouble=trouble,
         clock=ahead_of(lanes, now),
     )

@@ -28,6 +28,7 @@ import structlog
 import uvloop
 
 from tidemill import __version__
+from tidemill.app import open_files
 from tidemill.app.connections import DatabaseProbe, Opened
 from tidemill.app.health import Dependencies, Probe, serving
 from tidemill.app.stop_signals import run_beside_signals
@@ -73,6 +74,7 @@ def run_process(name: str, settings: Settings, assemble: Assemble, probes: Seque
     configure_logging(settings.log.level, settings.log.format, secrets=settings.secrets())
     limit_client_logs()
     quiet_driver()
+    open_files.raise_limit()
     structlog.contextvars.bind_contextvars(process=name)
     BUILD.labels(__version__, name).set(1)
     process = Process(name, settings, assemble, probes)
@@ -169,6 +171,8 @@ class Process:
             "process": self._name,
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._began_s, 1),
+            "open_files": open_files.count(),
+            "file_limit": open_files.limit(),
             "dependencies": {name: _shown(health) for name, health in dependencies.items()},
             "services": {name: _shown(health) for name, health in services.items()},
         }

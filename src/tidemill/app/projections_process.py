@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from tidemill.app.commands_process import probes
-from tidemill.app.connections import kafka_connection, open_pool, open_registry
+from tidemill.app.connections import Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
+from tidemill.app.footprint import footprint_job
 from tidemill.app.lag import LagWatch
 from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.preparation import demand_migrations
@@ -76,8 +77,11 @@ def _shown(projection: ProjectionStatus) -> dict[str, Any]:
 def serve_projections(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can mend."""
 
-    async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
-        return await projection_jobs(shared, deployment)
+    async def assemble(shared: Opened) -> Sequence[Job]:
+        return [
+            *await projection_jobs(shared, deployment),
+            await footprint_job(shared, deployment.settings, "projections"),
+        ]
 
     return run_process("projections", deployment.settings, assemble, probes(deployment))
 

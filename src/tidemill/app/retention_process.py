@@ -11,8 +11,9 @@ from datetime import timedelta
 from tidemill.app.archive_status import ArchiveWatch
 from tidemill.app.archive_stream import ArchiveLane, Store, styles
 from tidemill.app.commands_process import Fit, Shared, stream_job
-from tidemill.app.connections import DatabaseProbe, kafka_connection, open_pool, open_registry
+from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
+from tidemill.app.footprint import footprint_job
 from tidemill.app.health import Probe
 from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.preparation import demand_migrations
@@ -109,8 +110,11 @@ class RetentionService:
 def serve_retention(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can mend."""
 
-    async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
-        return await retention_jobs(shared, deployment)
+    async def assemble(shared: Opened) -> Sequence[Job]:
+        return [
+            *await retention_jobs(shared, deployment),
+            await footprint_job(shared, deployment.settings, "retention", login="retention"),
+        ]
 
     return run_process("retention", deployment.settings, assemble, retention_probes(deployment))
 

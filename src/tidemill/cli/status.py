@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tidemill.app.archive_status import ArchiveStatus
     from tidemill.app.operations import HaltStatus, Status
     from tidemill.app.structure import Misfit
+
+T = TypeVar("T")
 
 EXAMPLES = examples("tidemill status", "tidemill status --json")
 
@@ -58,6 +60,7 @@ def _show(found: Status) -> None:
     ]
     print_table(("read model", "of", "halted", "to fold"), views, title="Read models")
     _show_archive(found.archive)
+    _show_processes(found)
     for misfit in found.misfits:
         _show_misfit(misfit)
     for halt in found.halts:
@@ -98,6 +101,23 @@ def _show_archive(tables: Sequence[ArchiveStatus]) -> None:
             say(text, table=each.table, slices=each.set_aside)
 
 
+def _show_processes(found: Status) -> None:
+    rows = [
+        (
+            each.process.removeprefix("tidemill "),
+            _unknown(each.version),
+            each.connections,
+            _unknown(each.open_files),
+            "?" if each.version is None else _unlimited(each.file_limit),
+            _since(each.at, "never"),
+        )
+        for each in found.processes
+    ]
+    if rows:
+        columns = ("process", "version", "connections", "open files", "of at most", "told at")
+        print_table(columns, rows, title="Processes")
+
+
 def _since(at: datetime | None, otherwise: str) -> str:
     return otherwise if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
 
@@ -120,5 +140,9 @@ def _show_misfit(misfit: Misfit) -> None:
     say("       {advice}", advice=misfit.advice)
 
 
-def _unknown(lag: int | None) -> int | str:
-    return "?" if lag is None else lag
+def _unknown(told: T | None) -> T | str:
+    return "?" if told is None else told
+
+
+def _unlimited(limit: int | None) -> int | str:
+    return "no limit" if limit is None else limit

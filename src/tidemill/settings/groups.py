@@ -221,12 +221,7 @@ class CommandSettings(Group):
     """The way in."""
 
     batch_size: int = Field(2_000, ge=1, le=50_000, description="most records of one transaction")
-    workers: int = Field(
-        4,
-        ge=1,
-        le=64,
-        description="transactions at a time, over all streams of a process; each uses one connection",
-    )
+    workers: int = Field(4, ge=1, le=64, description="transactions of a process at a time; a connection each")
     horizon_days: int = Field(8, ge=1, le=365, description="how long a repeated command_id is found")
     replies: Pattern = Field(
         "",

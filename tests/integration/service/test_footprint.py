@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -94,7 +95,23 @@ def test_sixteen_streams_of_eight_lanes_share_connections_and_workers(
         for connections, files in (at_rest, under_load):
             assert connections <= MOST_CONNECTIONS
             assert files <= MOST_FILES
+        assert_shown(many, serving)
         assert serving.stop() == 0
+    assert not many("status", "--json", expect=None).json()["processes"]
+
+
+def assert_shown(installation: Installation, serving: Serving) -> None:
+    """The process tells of itself, in `status` and in its health; its limit is what the system grants at most."""
+    _, content = serving.health()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert content["file_limit"] == most
+    assert 0 < content["open_files"] <= MOST_FILES
+    (shown,) = installation("status", "--json", expect=None).json()["processes"]
+    assert f" {serving.process.pid} " in shown["process"]
+    assert 0 < shown["connections"] <= MOST_CONNECTIONS
+    assert 0 < shown["open_files"] <= MOST_FILES
+    assert shown["file_limit"] == most
+    assert shown["process"].removeprefix("tidemill ") in installation("status", expect=None).out
 
 
 def all_published(installation: Installation) -> bool:

@@ -22,8 +22,8 @@ from tidemill.storage.migrations import NotMigrated, Step, check, downgrade, sta
 from tidemill.storage.revisions import draft
 
 MARKET_DATA = ["market_data_0001", "market_data_0002"]
-HEADS = {"core_0004", "market_data_0002", "connector_profiles_0001"}
-BUILT_IN = {*(f"core_000{number}" for number in range(1, 5)), "connector_profiles_0001", *MARKET_DATA}
+HEADS = {"core_0006", "market_data_0002", "connector_profiles_0001"}
+BUILT_IN = {*(f"core_000{number}" for number in (1, 2, 3, 4, 6)), "connector_profiles_0001", *MARKET_DATA}
 OBJECTS = """
 select n.nspname || '.' || c.relname || ' ' || c.relkind::text as object
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname in ('public', 'tm') union all
@@ -122,7 +122,7 @@ async def test_status_tells_what_is_applied_since_when(database: str) -> None:
     known = {info.revision: info for info in await status(database)}
     assert set(known) == BUILT_IN
     assert known["core_0001"].applied_at is not None
-    assert known["core_0004"].is_current
+    assert known["core_0006"].is_current
     assert not known["core_0001"].is_current, "a later one stands on it"
     assert known["market_data_0001"].applied_at is None
     assert not known["market_data_0001"].is_current

@@ -1,0 +1,54 @@
+"""What a process holds, told to the others now and then: its connections' names and its open files.
+
+`tidemill status` reads it; how many connections there are under these names, the database knows itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Final
+
+from tidemill.app import open_files
+from tidemill.app.connections import Login, Opened, open_pool
+from tidemill.app.process import owner_name
+from tidemill.app.watching import Watch
+from tidemill.domain.errors import TransientError
+from tidemill.service import Job
+from tidemill.settings import Settings
+from tidemill.storage.processes import ProcessDatabase
+
+_EVERY_S: Final = 30.0
+_LAST_WORD_S: Final = 1.0
+
+
+class Footprint(Watch):
+    """A `Service` that keeps this process's row; `names`: under which it connects, which may become more."""
+
+    def __init__(
+        self, database: ProcessDatabase, process: str, names: Collection[str], *, every_s: float = _EVERY_S
+    ) -> None:
+        """Nothing is written before `run`."""
+        super().__init__(every_s=every_s)
+        self._database = database
+        self._process = process
+        self._names = names
+
+    async def look(self) -> None:
+        """Write the row. Raises `TransientError`."""
+        await self._database.note(self._process, self._names, open_files.count(), open_files.limit())
+
+    async def stop(self) -> None:
+        """Let `run` end, and take the row away; of one that stays nobody is told after some minutes."""
+        await super().stop()
+        with suppress(TransientError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_S):
+                await self._database.forget(self._process)
+
+
+async def footprint_job(shared: Opened, settings: Settings, process: str, *, login: Login = "service") -> Job:
+    """Open a connection of its own, so that it waits for nobody's, and return the job."""
+    name = owner_name(process)
+    database = ProcessDatabase(await open_pool(shared, settings, name=name, size=1, login=login))
+    return Job("footprint", lambda: Footprint(database, name, shared.names))
