@@ -19,8 +19,8 @@ from tidemill.commands.orders import Order, OrderWriter
 from tidemill.commands.ports import ClosedRange, CommandStore
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
-from tidemill.domain.errors import Fenced, TransientError
-from tidemill.domain.lane import NO_OFFSET
+from tidemill.domain.errors import Fenced, LaneHalted, NotCompared, TransientError
+from tidemill.domain.lane import NO_OFFSET, Claim
 from tidemill.domain.retention import LateRule
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
@@ -41,12 +41,16 @@ Rows = Callable[[], Coroutine[Any, Any, list[datetime]]]
 
 @dataclass
 class Subject:
-    """A store, how its ranges are closed, and what its tables hold: times of rows, in order."""
+    """A store, how its ranges are closed, and what its tables hold: times of rows, in order.
+
+    `forget`: restores it to how it was after so many batches, as far as the ledger goes.
+    """
 
     store: CommandStore
     close: Callable[[ClosedRange], Coroutine[Any, Any, None]]
     hot: Rows
     late: Rows
+    forget: Callable[[int], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture(params=["memory", "timescaledb"])
@@ -71,7 +75,12 @@ def _in_memory(store: MemoryCommandStore) -> Subject:
     async def late() -> list[datetime]:
         return sorted(row[0] for row in store.tables.late.get("market_data", []))
 
-    return Subject(store, close, hot, late)
+    async def forget(batch: int) -> None:
+        (row,) = [each for each in store.tables.ledger if each.batch == batch]
+        (held,) = store.lanes.values()
+        held.progress = replace(held.progress, batch=row.batch, position=row.position, sequence=row.sequence)
+
+    return Subject(store, close, hot, late, forget)
 
 
 def _on_timescaledb(pool: Any) -> Subject:
@@ -88,11 +97,15 @@ def _on_timescaledb(pool: Any) -> Subject:
     async def times(table: str) -> list[datetime]:
         return [row[0] for row in await pool.fetch(f"select time from {table} order by 1")]
 
+    async def forget(batch: int) -> None:
+        await pool.execute("delete from tm.batch where batch > $1", batch)
+
     return Subject(
         CommandDatabase(pool),
         close,
         lambda: times("public.market_data"),
         lambda: times("tm_late.public__market_data"),
+        forget,
     )
 
 
@@ -198,12 +211,62 @@ async def test_who_lost_the_lane_gives_no_orders(subject: Subject) -> None:
             book.orders.append(order("a"))
 
 
+async def give(writer: OrderWriter, claim: Claim) -> None:
+    """Give an order, which must not come to be refused at its end only: what it stands for may take long."""
+    async with writer.transaction(claim) as book:
+        book.orders.append(order("a"))
+
+
+async def test_a_halted_lane_is_never_written_to_though_it_may_be_held(subject: Subject) -> None:
+    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    (claim,) = await ticks.claim()
+    await subject.store.halt(claim, "HISTORY_BEHIND", "by the test")
+    with pytest.raises(LaneHalted, match="HISTORY_BEHIND: by the test"):
+        async with writer.transaction(claim):
+            raise AssertionError("the lane is not ours to write to")
+    async with OrderWriter(subject.store, SystemClock(), silent=True).transaction(claim):
+        pass
+    (claim,) = await ticks.claim()
+    assert claim.progress.batch == 0
+
+
+async def test_a_lane_is_not_written_to_before_it_is_compared_under_its_present_claim(
+    subject: Subject,
+) -> None:
+    """Its database may be one that was restored: what is written then has numbers that its topics have already."""
+    store, writer = subject.store, OrderWriter(subject.store, SystemClock())
+    (first,) = await store.claim(TICKS.aggregate, [0], "one")
+    with pytest.raises(NotCompared, match="not compared with its topics since"):
+        await give(writer, first)
+    await store.compared([first])
+    await give(writer, first)
+    (second,) = await store.claim(TICKS.aggregate, [0], "two")
+    await store.compared([first])
+    with pytest.raises(NotCompared):
+        await give(writer, second)
+    await store.compared([second])
+    await give(writer, second)
+
+
+async def test_a_lane_that_was_set_back_under_its_owner_is_not_written_to(subject: Subject) -> None:
+    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    (claim,) = await ticks.claim()
+    ahead = replace(claim, progress=replace(claim.progress, position=1))
+    with pytest.raises(NotCompared, match="since the database was set back"):
+        await give(writer, ahead)
+    await give(writer, claim)
+    await give(writer, claim)
+    await subject.forget(1)
+    with pytest.raises(NotCompared, match="since the database was set back"):
+        await give(writer, claim)
+
+
 async def test_an_order_that_meets_a_roll_of_the_log_may_be_given_again(database: str) -> None:
     pool = await create_pool(database, application_name="tidemill-tests", size=4)
     async with pool.acquire() as connection:
         await create_lanes(connection, TICKS)
     writer = OrderWriter(CommandDatabase(pool), SystemClock())
-    (claim,) = await CommandDatabase(pool).claim(TICKS.aggregate, [0], "tidemill-tests")
+    (claim,) = await Harness(TICKS, CommandDatabase(pool)).claim()
     async with writer.transaction(claim) as book:  # an empty generation is not closed
         book.orders.append(order("a"))
 
@@ -226,7 +289,7 @@ async def test_an_order_has_no_offset_that_a_record_may_have(database: str) -> N
     async with pool.acquire() as connection:
         await create_lanes(connection, TICKS)
     writer = OrderWriter(CommandDatabase(pool), SystemClock())
-    (claim,) = await CommandDatabase(pool).claim(TICKS.aggregate, [0], "tidemill-tests")
+    (claim,) = await Harness(TICKS, CommandDatabase(pool)).claim()
     async with writer.transaction(claim) as book:
         book.orders.append(order("a", "b"))
     items = await OutboxDatabase(pool).read(claim.lane.lane, 0, 10, 1 << 20)

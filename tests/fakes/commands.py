@@ -17,6 +17,8 @@ from tidemill.domain.errors import (
     ContractError,
     Fenced,
     GenerationClosed,
+    LaneHalted,
+    NotCompared,
     RepeatedIds,
     TransientError,
     Unavailable,
@@ -183,6 +185,13 @@ class MemoryWork:
             raise Fenced(lost)
         progress = {lane: self.store.lanes[lane].progress for lane in lanes}
         return Locked(self.gen, SystemClock().now(), progress)
+
+    async def demand_going(self, claim: Claim) -> None:
+        lane = claim.lane.lane
+        if lane in self.store.halts:
+            raise LaneHalted(lane, *self.store.halts[lane])
+        if self.store.lanes[lane].compared_epoch != self.store.lanes[lane].epoch:
+            raise NotCompared(lane, "since it was claimed or changed last")
 
     async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
         wanted = set(ids)

@@ -11,11 +11,15 @@ from tidemill.domain.lane import Claim
 
 @dataclass
 class MemoryFollower:
-    """A `LaneFollower` that notes what it is told. `silent`: lanes (ids) that cannot be compared until they `speak`."""
+    """A `LaneFollower` that notes what it is told.
+
+    `begun_lanes`: in order. `silent`: lanes (ids) that cannot be compared until they `speak`.
+    """
 
     taken: list[Claim] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     woken: list[int] = field(default_factory=list)
+    begun_lanes: list[int] = field(default_factory=list)
     silent: set[int] = field(default_factory=set)
     _compared: dict[int, asyncio.Event] = field(default_factory=dict)
 
@@ -26,6 +30,9 @@ class MemoryFollower:
             self._compared[claim.lane.lane] = asyncio.Event()
             if claim.lane.lane not in self.silent:
                 self._compared[claim.lane.lane].set()
+
+    def begun(self, lanes: Sequence[int]) -> None:
+        self.begun_lanes += lanes
 
     async def compared(self, lane: int) -> None:
         if lane in self._compared:

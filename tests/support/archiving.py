@@ -89,7 +89,9 @@ class Archive:
 
     async def own(self, owner: str = "test") -> Claim:
         """Claim the archive's lane."""
-        (self.claim,) = await CommandDatabase(self.pool).claim(STREAM.aggregate, [0], owner)
+        commands = CommandDatabase(self.pool)
+        (self.claim,) = await commands.claim(STREAM.aggregate, [0], owner)
+        await commands.compared([self.claim])
         return self.claim
 
     async def round(self) -> Round:

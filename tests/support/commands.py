@@ -117,9 +117,10 @@ class Harness:
     async def claim(
         self, partitions: Iterable[int] | None = None, owner: str = "tidemill-tests"
     ) -> list[Claim]:
-        """Claim lanes, all of them by default."""
+        """Claim lanes, all of them by default, and note that they were compared, as their owner does."""
         wanted = list(range(self.stream.partitions) if partitions is None else partitions)
         claims = await self.store.claim(self.stream.aggregate, wanted, owner)
+        await self.store.compared(claims)
         self.claims |= {claim.lane.lane: claim for claim in claims}
         return claims
 

@@ -22,7 +22,8 @@ from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import Publishers
 from tidemill.outbox.relay import RelayState
 from tidemill.service import Backoff
-from tidemill.storage.lanes import LaneAdministration, Reconciled, TopicsEnd
+from tidemill.storage.lanes import LaneAdministration, Reconciled, Seen, TopicsEnd
+from tidemill.storage.operations import OperationsDatabase
 from tidemill.storage.outbox import OutboxDatabase
 from tidemill.storage.pool import Pool
 from tidemill.transport.kafka.history import LaneHistory
@@ -130,10 +131,12 @@ class RealWorld:
         """Decide as `tidemill lanes reconcile` does."""
         administration = LaneAdministration(self.pool)
         async with LaneHistory(self.kafka.connection, lane, {}) as history:
+            (state,) = await OperationsDatabase(self.pool).lanes(lane=lane.lane)
             told = await history.told()
             points = await administration.points(lane.lane)
             agreed = await agreement(points, told.tails.events, (), history.chain_at)
-        return await administration.reconcile(lane.lane, TopicsEnd(*told), agreed, reason)
+        end, seen = TopicsEnd(told.tails, told.timeline, told.first_offset), Seen(state.epoch, state.batch)
+        return await administration.reconcile(lane.lane, end, agreed, reason, seen=seen)
 
     async def lift(self, lane: Lane) -> None:
         """Resume a lane, as an operator does."""

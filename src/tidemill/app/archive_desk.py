@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from tidemill.app.archive_stream import Store
 from tidemill.app.connections import open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
-from tidemill.app.lane_tasks import reason_of
+from tidemill.app.lane_tasks import compare_history, reason_of
 from tidemill.app.lanes import claim_of, parts_with_lanes
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.retention_process import archive_of, policies_of
@@ -23,6 +23,7 @@ from tidemill.domain.archive import SliceId
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
+from tidemill.outbox.ports import ForeignTail
 from tidemill.retention.operating import Operator
 from tidemill.retention.planning import Facts
 from tidemill.retention.ports import Busy, Overtaken
@@ -54,6 +55,7 @@ class Desk:
     store: Store
     policies: dict[str, Retention]
     _part: Part
+    _announcing: bool
 
     def policy(self, table: str) -> Retention:
         """Return the policy of a table, named with or without its schema. Raises `UsageError`."""
@@ -82,17 +84,36 @@ class Desk:
     async def order(self, work: Callable[[Claim], Awaitable[T]]) -> T:
         """Do something under the lane's present claim; again if something or somebody came in between.
 
+        What publishes an event compares the lane with its topics first: a database that was restored knows nothing of
+        that, and whoever serves the lane may not have looked yet.
+
         Raises:
+            LaneHalted: the verb would publish, and the lane is halted, or contradicts its topics: then it is now.
             TransientError: others were in the way each time.
         """
         for attempt in range(1, _TRIES + 1):
+            state = await self.lane()
+            if self._announcing:
+                await self._compare(state)
             try:
-                return await work(await self.claim())
+                return await work(claim_of(state))
             except (Busy, Fenced, Overtaken) as error:
                 if attempt == _TRIES:
                     raise TransientError(f"{error}; nothing was changed: try again") from error
             await asyncio.sleep(_PAUSE_S * attempt)
         raise AssertionError("the last try returns or raises")
+
+    async def _compare(self, state: LaneState) -> None:
+        if state.halt_code is not None:
+            raise LaneHalted(state.lane, state.halt_code, state.halt_detail or "")
+        try:
+            await compare_history(self.deployment, self.pool, state)
+        except (LaneHalted, ForeignTail) as found:
+            code, detail = (
+                (found.code, found.detail) if isinstance(found, LaneHalted) else ("FOREIGN_TAIL", str(found))
+            )
+            await CommandDatabase(self.pool).halt(claim_of(state), code, detail)
+            raise LaneHalted(state.lane, code, detail) from found
 
 
 @asynccontextmanager
@@ -103,7 +124,6 @@ async def desk(deployment: Deployment, *, announcing: bool = False) -> AsyncIter
 
     Raises:
         UsageError: no table leaves for the archive.
-        LaneHalted: the verb would publish, and the archive's lane is halted.
     """
     async with AsyncExitStack() as shared:
         archive, settings = archive_of(deployment), deployment.settings
@@ -123,18 +143,10 @@ async def desk(deployment: Deployment, *, announcing: bool = False) -> AsyncIter
             codec = await StreamCodec.open(
                 archive.stream, archive.messages(), clock=SystemClock(), registry=registry
             )
-        writer = OrderWriter(CommandDatabase(pool), SystemClock())
+        writer = OrderWriter(CommandDatabase(pool), SystemClock(), silent=not announcing)
         store = Store(pool, writer, codec, committed=lambda _: None)  # the relay finds new rows by itself
         policies = {each.table_name: each for each in policies_of(deployment)}
-        made = Desk(deployment, pool, store, policies, archive)
-        if announcing:
-            _demand_going(await made.lane())
-        yield made
-
-
-def _demand_going(lane: LaneState) -> None:
-    if lane.halt_code is not None:
-        raise LaneHalted(lane.lane, lane.halt_code, lane.halt_detail or "")
+        yield Desk(deployment, pool, store, policies, archive, announcing)
 
 
 def rehearsal(deployment: Deployment, as_of: datetime | None) -> Deployment:

@@ -108,9 +108,14 @@ class ArchiveLane:
         await self._follower.take(claims)
 
     async def compared(self, lane: int) -> None:
-        """Return when the lane was compared: only then it is worked."""
+        """Return when the lane was compared."""
         await self._follower.compared(lane)
-        self.claim = self._taken.get(lane)
+
+    def begun(self, lanes: Sequence[int]) -> None:
+        """Work the lane from now on."""
+        self._follower.begun(lanes)
+        for lane in lanes:
+            self.claim = self._taken.get(lane)
         self.news()
 
     async def drop(self, lanes: Sequence[int]) -> None:

@@ -12,12 +12,12 @@ from tidemill.app.deployment import Deployment
 from tidemill.app.lanes import claim_of, find_lane, lane_of
 from tidemill.app.operations import inspecting, operating
 from tidemill.commands import claiming
-from tidemill.domain.errors import LaneHalted, UsageError
+from tidemill.domain.errors import LaneHalted, TransientError, UsageError
 from tidemill.domain.rejections import CHOICES, HALTED
 from tidemill.outbox.agreement import agreement
 from tidemill.outbox.ports import ForeignTail, LaneEnd, Published
 from tidemill.outbox.tails import compare_tails
-from tidemill.storage.lanes import Cleared, LaneAdministration, Reconciled, Skipped, TopicsEnd
+from tidemill.storage.lanes import Cleared, LaneAdministration, Reconciled, Seen, Skipped, TopicsEnd
 from tidemill.storage.operations import LaneState, LedgerEntry, OperationsDatabase
 from tidemill.storage.outbox import OutboxDatabase
 from tidemill.storage.pool import Pool
@@ -112,7 +112,8 @@ async def reconcile(deployment: Deployment, name: str, reason: str) -> Reconcile
             told = await _told(history, state)
             points = await administration.points(state.lane)
             agreed = await agreement(points, told.tails.events, end.forks, history.chain_at)
-        return await administration.reconcile(state.lane, TopicsEnd(*told), agreed, why)
+        topics, seen = TopicsEnd(told.tails, told.timeline, told.first_offset), Seen(state.epoch, state.batch)
+        return await administration.reconcile(state.lane, topics, agreed, why, seen=seen)
 
 
 async def accept(deployment: Deployment, name: str, reason: str) -> dict[str, int]:
@@ -174,7 +175,7 @@ async def _look_again(deployment: Deployment, pool: Pool, state: LaneState) -> N
             )
     if state.halt_code in _OF_THE_TOPICS_OUT | {"FOREIGN_TAIL"}:
         try:
-            await _compare_tails(deployment, pool, state)
+            await compare_history(deployment, pool, state)
         except ForeignTail as found:
             raise UsageError(
                 f"still FOREIGN_TAIL: {found}\ntake the right to write away, then go on behind it: "
@@ -187,15 +188,32 @@ async def _look_again(deployment: Deployment, pool: Pool, state: LaneState) -> N
             ) from halt
 
 
-async def _compare_tails(deployment: Deployment, pool: Pool, state: LaneState) -> None:
-    outbox, end = OutboxDatabase(pool), await _end(pool, state)
-    async with _history(deployment, state, end) as history:
-        tails = (await history.told()).tails
-    published: Published = await outbox.published(state.lane)
-    known = None
+async def compare_history(deployment: Deployment, pool: Pool, state: LaneState) -> None:
+    """Compare how a lane's topics end with the database, also while its owner works it.
+
+    So the hint is read first, which must not be ahead of the topics, and the ledger last, which must not be behind.
+
+    Raises:
+        LaneHalted: they contradict each other.
+        ForeignTail: a topic ends with a record of somebody else.
+        TransientError: a transaction hides how a topic ends, or a server is away.
+    """
+    outbox, lane = OutboxDatabase(pool), state.lane
+    published: Published = await outbox.published(lane)
+    async with _history(deployment, state, await _end(pool, state)) as history:
+        told = await history.told()
+    (now,) = await OperationsDatabase(pool).lanes(lane=lane)
+    tails, known = told.tails, None
     if tails.events is not None:
-        known = await outbox.events_at(state.lane, tails.events.position)
-    compare_tails(lane_of(state), tails, end, published, known)
+        known = await outbox.events_at(lane, tails.events.position)
+    try:
+        compare_tails(lane_of(state), tails, await _end(pool, now), published, known)
+    except LaneHalted as halt:
+        if told.hidden:
+            raise TransientError(
+                f"a transaction is open at the end of a topic of lane {lane}: {halt}"
+            ) from halt
+        raise
 
 
 async def _end(pool: Pool, state: LaneState) -> LaneEnd:

@@ -21,7 +21,7 @@ from tidemill.app.process import owner_name, run_process
 from tidemill.clock import SystemClock
 from tidemill.commands.orders import OrderWriter
 from tidemill.commands.workers import Workers
-from tidemill.domain.errors import Fenced, TransientError, UsageError
+from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
 from tidemill.retention.keeper import ArchiveKeeper
@@ -85,7 +85,7 @@ class RetentionService:
             self._last = await self._keeper.round()
         except Fenced:
             self._last = Round()  # the lane is somebody else's now, or comes back with a new claim
-        except TransientError as error:
+        except (TransientError, LaneHalted) as error:
             self._last = Round(troubles=[str(error)])
             if str(error) not in before:
                 _log.warning(Log.ARCHIVE_WAITS, reason=str(error))

@@ -17,8 +17,8 @@ from tidemill.commands.books import Books, LaneBook
 from tidemill.commands.folding import Happened
 from tidemill.commands.ports import CommandStore, Decoded, UnitOfWork
 from tidemill.commands.screening import Arrival
-from tidemill.domain.errors import GenerationClosed, TransientError
-from tidemill.domain.lane import NO_OFFSET, Claim
+from tidemill.domain.errors import GenerationClosed, NotCompared, TransientError
+from tidemill.domain.lane import NO_OFFSET, Claim, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,15 @@ class OrderBook:
 class OrderWriter:
     """Writes orders to lanes."""
 
-    def __init__(self, store: CommandStore, clock: Clock) -> None:
-        """`clock` measures how long an order took."""
+    def __init__(self, store: CommandStore, clock: Clock, *, silent: bool = False) -> None:
+        """`clock` measures how long an order took.
+
+        `silent`: no orders are given, lanes are only held, so one that must not be written to will do.
+        """
         self._store = store
         self._clock = clock
+        self._silent = silent
+        self._reached: dict[int, int] = {}
 
     @asynccontextmanager
     async def transaction(self, claim: Claim) -> AsyncIterator[OrderBook]:
@@ -55,6 +60,8 @@ class OrderWriter:
 
         Raises:
             Fenced: somebody else has claimed the lane.
+            LaneHalted: nobody may write to the lane until an operator decides.
+            NotCompared: nobody may write to it before it is compared with its topics, or was set back behind the claim.
             RepeatedIds: nothing was written: an order with this id was given before.
             CommitUnknown: the answer to the commit was lost; look whether it happened, then do it again or not.
             TransientError: nothing was written, it may work later.
@@ -70,10 +77,14 @@ class OrderWriter:
         started_s = self._clock.monotonic_s()
         async with self._store.unit_of_work() as work:
             locked = await work.lock([claim])
-            book = OrderBook(work, locked.now)
+            progress = locked.progress[claim.lane.lane]
+            if not self._silent:
+                self._check_not_set_back(claim, progress)
+                await work.demand_going(claim)
+            book, books = OrderBook(work, locked.now), Books()
             yield book
             if book.orders:
-                books, progress = Books(), locked.progress[claim.lane.lane]
+                assert not self._silent, "it was not made sure that the lane may be written to"
                 seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.lane)
                 lane = LaneBook(books, claim, progress, locked.gen, at, seconds)
                 for order in book.orders:
@@ -82,6 +93,13 @@ class OrderWriter:
                 await work.log(books.log)
                 await work.send(books.outbox)
                 await work.close_books(books.ledger)
+        self._reached |= {row.lane: row.position for row in books.ledger}
+
+    def _check_not_set_back(self, claim: Claim, progress: Progress) -> None:
+        """Raise `NotCompared` if somebody has restored the database behind what the claim, or an order, has seen."""
+        lane = claim.lane.lane
+        if progress.position < max(claim.progress.position, self._reached.get(lane, 0)):
+            raise NotCompared(lane, "since the database was set back")
 
 
 def _arrival(claim: Claim, order: Order) -> Arrival:

@@ -218,6 +218,7 @@ class Ownership:
             if claim.lane.lane in halted:
                 self.stand_still(claim, *halted[claim.lane.lane])
         self._source.resume_at({claim.lane.partition: claim.progress.next_offset for claim in sound})
+        self._follower.begun([claim.lane.lane for claim in sound])
         self._gauge()
         _log.info(
             Log.LANES_CLAIMED,

@@ -191,6 +191,13 @@ class UnitOfWork(ClosedRanges, Protocol):
         """Lock the lanes in ascending order, check their epochs, read their progress. Raises `Fenced`."""
         ...
 
+    async def demand_going(self, claim: Claim) -> None:
+        """Make sure, behind `lock`, that the lane may be written to beside its records.
+
+        Raises `LaneHalted`, or `NotCompared` if nobody noted that it was `compared` under its present epoch.
+        """
+        ...
+
     async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
         """Return what the log holds of `ids`: closed generations always, the open one if `open_too`."""
         ...
@@ -297,6 +304,10 @@ class LaneFollower(Protocol):
 
     async def take(self, claims: Sequence[Claim]) -> None:
         """Follow these claims from now on."""
+        ...
+
+    def begun(self, lanes: Sequence[int]) -> None:
+        """Say that lanes (ids) flow from now on: they were compared, and that is noted."""
         ...
 
     async def compared(self, lane: int) -> None:

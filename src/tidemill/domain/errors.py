@@ -7,6 +7,7 @@
     ├── Unreadable            one record cannot be read: it is parked
     ├── TransientError        the same work may succeed later: back off and try the whole batch again
     │   ├── Unavailable       a server is away
+    │   ├── NotCompared       nobody may write to a lane yet: it was not compared with its topics
     │   └── CommitUnknown     the connection broke during COMMIT: read the ledger, never guess
     ├── DataError             the database refused a value: bisect the batch
     ├── RepeatedIds           an id of the batch is already in the open generation: look it up, redo
@@ -74,6 +75,18 @@ class Unavailable(TransientError):
         super().__init__(f"{server} is not available: {detail}")
         self.server = server
         self.advised = advised
+
+
+class NotCompared(TransientError):
+    """A lane may not be written to beside its records before its owner has compared it with its topics."""
+
+    def __init__(self, lane: int, why: str) -> None:
+        """`why`: since when it was not compared."""
+        super().__init__(
+            f"lane {lane} was not compared with its topics {why}: whoever serves it does so at its next claim; start "
+            "that, or wait until it has"
+        )
+        self.lane = lane
 
 
 class CommitUnknown(TransientError):

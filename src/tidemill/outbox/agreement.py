@@ -35,8 +35,11 @@ ChainAt = Callable[[int], Awaitable[int | None]]
 async def agreement(
     points: Sequence[Point], tail: Tail | None, forks: Sequence[Fork], chain_at: ChainAt
 ) -> Agreement:
-    """Return up to where log and topic agree. `points`: all that the log remembers, ascending, its end last."""
-    if tail is None:
+    """Return up to where log and topic agree. `points`: all that the log remembers, ascending, its end last.
+
+    A log that remembers nothing was never written to: a database that was restored to before the first event, say.
+    """
+    if tail is None or not points:
         return Agreement(0, 0)
     known = [point for point in points if point.sequence <= tail.sequence]
     agreeing = 0

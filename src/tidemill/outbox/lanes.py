@@ -81,6 +81,9 @@ class LaneRelays:
             taken = [LaneRelay(claim, self._parts, self._pace()) for claim in claims]
             self._relays |= {relay.lane: relay for relay in taken}
 
+    def begun(self, lanes: Sequence[int]) -> None:
+        """Nothing: a relay sends what is there, whoever wrote it."""
+
     async def compared(self, lane: int) -> None:
         """Return when the outside was compared with a lane's (id) log (a mismatch halts it), or it was dropped."""
         if lane in self._relays:

@@ -19,7 +19,7 @@ from typing import Final
 
 from tidemill.clock import Clock
 from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
-from tidemill.domain.errors import CopyError, Fenced, TableMisfit, TransientError
+from tidemill.domain.errors import CopyError, Fenced, LaneHalted, NotCompared, TableMisfit, TransientError
 from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
 from tidemill.retention import announcing, machine
@@ -68,7 +68,11 @@ class ArchiveKeeper:
         self._told: frozenset[str] = frozenset()
 
     async def round(self) -> Round:
-        """Do what is due. Raises `Fenced` if the lane was lost, `TransientError` if the database is away."""
+        """Do what is due.
+
+        Raises `Fenced` if the lane was lost, `LaneHalted` or `NotCompared` if it must not be written to, another
+        `TransientError` if the database is away.
+        """
         done = Round()
         for policy in self._policies:
             if self._claim() is not None:
@@ -166,7 +170,7 @@ class _Table:
         """Go on with the others if this slice cannot move now."""
         try:
             yield
-        except Fenced:
+        except (Fenced, LaneHalted, NotCompared):  # of all slices alike
             raise
         except (TransientError, TableMisfit) as error:
             if self._is_new_trouble(f"{which.id}: {error}"):

@@ -62,6 +62,13 @@ class TopicsEnd(NamedTuple):
     first_offset: int
 
 
+class Seen(NamedTuple):
+    """What a decision about a lane was made from: any claim, batch or other decision since then changes one of them."""
+
+    epoch: int
+    batch: int
+
+
 class LaneAdministration:
     """Lanes as an operator changes them. Every call may raise what `pool.connection` raises."""
 
@@ -132,15 +139,18 @@ class LaneAdministration:
             rows = await borrowed.fetch(_SQL["points_of_lane"], lane)
         return list({row["sequence"]: Point._make(row) for row in rows}.values())
 
-    async def reconcile(self, lane: int, topics: TopicsEnd, agreed: Agreement, reason: str) -> Reconciled:
+    async def reconcile(
+        self, lane: int, topics: TopicsEnd, agreed: Agreement, reason: str, *, seen: Seen
+    ) -> Reconciled:
         """Let a halted lane's history go on behind what its topics hold, on a raised timeline.
 
         `agreed`: up to where topics and log tell the same. What the topics hold behind it is withdrawn; what the log
-        has behind it is sent with numbers behind the topics', or with its own if nothing was withdrawn. `UsageError` if
-        the lane is not halted.
+        has behind it is sent with numbers behind the topics', or with its own if nothing was withdrawn. That was found
+        out before the lane was locked: `seen`. `UsageError` if the lane is not halted, or was changed since.
         """
         async with self._locked(lane) as (borrowed, gen):
             await _demand_halt(borrowed, lane)
+            await _demand_unchanged(borrowed, lane, seen)
             plan = await _plan(borrowed, lane, gen, topics, agreed)
             by = plan.by
             again = await _move(borrowed, lane, plan.after.position, by)
@@ -201,6 +211,14 @@ async def _demand_halt(borrowed: Connection, lane: int) -> Cleared:
             f"lane {lane} is not halted, so there is nothing to decide: see `tidemill lanes show {lane}`"
         )
     return Cleared(row["code"], row["detail"])
+
+
+async def _demand_unchanged(borrowed: Connection, lane: int, seen: Seen) -> None:
+    (row,) = await borrowed.fetch(_SQL["lane_seen"], lane)
+    if Seen(*row) != seen:
+        raise UsageError(
+            f"lane {lane} was changed while its history was compared; nothing was decided: try again"
+        )
 
 
 class _Plan(NamedTuple):

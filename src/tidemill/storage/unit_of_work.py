@@ -20,6 +20,8 @@ from tidemill.domain.errors import (
     DataError,
     Fenced,
     GenerationClosed,
+    LaneHalted,
+    NotCompared,
     RepeatedIds,
     TransientError,
     Unavailable,
@@ -60,6 +62,14 @@ class BatchTransaction:
         self._gen = rows[0]["gen"]
         self._closed = await self._generations.beside(self._borrowed, self._gen, rows[0]["opened_at"])
         return _locked(rows)
+
+    async def demand_going(self, claim: Claim) -> None:
+        lane = claim.lane.lane
+        (row,) = await self._borrowed.fetch(_SQL["lane_standing"], lane)
+        if row["code"] is not None:
+            raise LaneHalted(lane, row["code"], row["detail"])
+        if row["compared_epoch"] != row["epoch"]:
+            raise NotCompared(lane, "since it was claimed or changed last")
 
     async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
         wanted = dict(self._closed.candidates(ids))

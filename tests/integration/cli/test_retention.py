@@ -25,6 +25,20 @@ FILL = """
     from generate_series(1, 20) i
 """
 
+PUBLISHED = """
+    select p.sequence > 0 and p.sequence = (select max(sequence) from tm.batch b where b.lane = p.lane)
+    from tm.published p join tm.lane using (lane) where aggregate = 'archival'
+"""
+COMPARED = "select compared_epoch = epoch from tm.lane where aggregate = 'archival'"
+SET_BACK = """
+    with ours as (select lane from tm.lane where aggregate = 'archival'),
+      a as (delete from tm.batch using ours where batch.lane = ours.lane and position > 0),
+      b as (delete from tm.outbox using ours where outbox.lane = ours.lane),
+      c as (delete from tm.log using ours where log.lane = ours.lane)
+    update tm.published set position = 0, sequence = 0, event_id = null from ours where published.lane = ours.lane
+"""
+"""The archive's lane as it was when it was made: by a backup of then."""
+
 
 @pytest.fixture(scope="module")
 def archiving(
@@ -264,3 +278,37 @@ def test_orders_reach_a_process_that_serves(prepared: Installation) -> None:
         text = installation("retention", "status").out
         assert "aborted" in text
         assert "law suit 17" in text
+
+
+def test_a_restored_database_announces_nothing_before_it_was_compared_with_its_topics(
+    prepared: Installation,
+) -> None:
+    """Nobody serves the lane meanwhile: what a verb wrote would take numbers that the topics have given already."""
+    lake = {
+        "TIDEMILL_LAKE_ROOT": str(prepared.folder / "lake"),
+        "TIDEMILL_RETENTION_AS_OF": "2014-01-01T00:00:00Z",
+    }
+    installation = replace(prepared, environment={**prepared.environment, **lake})
+    installation.execute(FILL.format(year=2010))
+    with installation.serving("retention"):
+        eventually_blocking(
+            lambda: {state for *_, state in ranges(installation)} == {"requested"}, what="the requests"
+        )
+        eventually_blocking(lambda: installation.fetch(PUBLISHED)[0][0], what="the announcement on Kafka")
+    installation.execute(SET_BACK)
+    release = ("retention", "release", "market_data", "2010-03-01", *LAW)
+    for _ in range(2):
+        said = installation(*release, expect=1).err
+        assert "HISTORY_BEHIND" in said
+        assert "lanes show" in said
+    assert "HISTORY_BEHIND" in installation("lanes", "show", "archival/0").out
+    installation("retention", "hold", "market_data", *LAW)
+    installation("retention", "release", "market_data", "--hold", "--reason", "settled")
+    installation("lanes", "reconcile", "archival/0", "--reason", "restored")
+    said = installation(*release, expect=1).err
+    assert "was not compared with its topics since it was claimed or changed last" in said
+    assert "aborted" not in {state for *_, state in ranges(installation)}
+    with installation.serving("retention"):
+        eventually_blocking(lambda: installation.fetch(COMPARED)[0][0], what="the lane to be compared")
+        installation(*release)
+    assert "aborted" in {state for *_, state in ranges(installation)}

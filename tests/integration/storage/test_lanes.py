@@ -10,7 +10,7 @@ from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.outbox.agreement import Agreement
 from tidemill.outbox.ports import Fork, LaneEnd, Published, Tail, Tails
-from tidemill.storage.lanes import LaneAdministration, Reconciled, TopicsEnd
+from tidemill.storage.lanes import LaneAdministration, Reconciled, Seen, TopicsEnd
 from tidemill.storage.operations import LaneState, OperationsDatabase
 from tidemill.storage.outbox import OutboxDatabase
 from tidemill.storage.pool import Pool, close_pool, create_pool
@@ -70,9 +70,15 @@ HINTED = Agreement(1, 1)
 
 
 async def reconcile(
-    lanes: LaneAdministration, lane: int, tails: Tails, reason: str, agreed: Agreement = HINTED
+    lanes: LaneAdministration,
+    lane: int,
+    topics: Tails | TopicsEnd,
+    reason: str,
+    agreed: Agreement = HINTED,
 ) -> Reconciled:
-    return await lanes.reconcile(lane, TopicsEnd(tails, timeline=1, first_offset=0), agreed, reason)
+    end = TopicsEnd(topics, timeline=1, first_offset=0) if isinstance(topics, Tails) else topics
+    state = await state_of(lanes._pool)
+    return await lanes.reconcile(lane, end, agreed, reason, seen=Seen(state.epoch, state.batch))
 
 
 async def state_of(pool: Pool) -> LaneState:
@@ -222,7 +228,7 @@ async def test_numbers_never_start_again(pool: Pool, lanes: LaneAdministration, 
         "insert into tm.checkpoint (projection, incarnation, aggregate, partition, sequence, next_offset)"
     )
     await pool.execute(f"{checkpoint} values ('seen', 1, 'market-data', 0, 4, 90)")
-    done = await lanes.reconcile(lane, TopicsEnd(Tails(None, None, None), 1, 70), Agreement(0, 0), "emptied")
+    done = await reconcile(lanes, lane, TopicsEnd(Tails(None, None, None), 1, 70), "emptied", Agreement(0, 0))
     assert (done.position, done.sequence, done.again, done.moved) == (4, 4, 3, False)
     assert (done.withdrawn, done.lost) == (0, 1)
     assert await OutboxDatabase(pool).published(lane) == Published(2, 1, None)
@@ -243,7 +249,7 @@ async def test_what_is_withdrawn_is_on_record_and_halts_who_has_folded_it(
         "('in time', 1, 'market-data', 0, 4), ('too far', 1, 'market-data', 0, 5)"
     )
     tails = Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), None)
-    done = await lanes.reconcile(lane, TopicsEnd(tails, 5, 0), Agreement(4, 4), "restored")
+    done = await reconcile(lanes, lane, TopicsEnd(tails, 5, 0), "restored", Agreement(4, 4))
     assert (done.sequence, done.timeline, done.withdrawn, done.again) == (7, 6, 3, 0)
     halts = await pool.fetch("select projection, code, expected, got from tm.projection_halt")
     assert [tuple(row) for row in halts] == [("too far", "WITHDRAWN", 5, 5)]
@@ -274,3 +280,16 @@ async def test_a_reconciliation_keeps_the_next_roll_and_the_books_right(
     (books,) = (await OperationsDatabase(pool).books([])).ledger_books
     assert (books["torn_at"], books["miscounted_at"], books["leapt"]) == (None, None, True)
     assert books["records"] == 4
+
+
+async def test_what_was_agreed_on_before_the_lane_changed_is_not_reconciled(
+    pool: Pool, lanes: LaneAdministration, lane: int
+) -> None:
+    """Somebody wrote to the lane, or decided about it, while its topics were read."""
+    topics = TopicsEnd(Tails(None, None, None), timeline=1, first_offset=0)
+    state = await state_of(pool)
+    for seen in (Seen(state.epoch, state.batch - 1), Seen(state.epoch - 1, state.batch)):
+        with pytest.raises(UsageError, match="changed while its history was compared"):
+            await lanes.reconcile(lane, topics, HINTED, "x", seen=seen)
+    assert await state_of(pool) == state, "it is still halted, and nothing was decided"
+    await lanes.reconcile(lane, topics, HINTED, "x", seen=Seen(state.epoch, state.batch))

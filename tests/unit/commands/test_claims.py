@@ -56,6 +56,22 @@ async def test_a_command_partition_without_a_leader_holds_up_no_other(world: Wor
         await world.until_logged(6)
 
 
+async def test_only_a_lane_that_was_compared_and_may_flow_is_noted_so(world: World) -> None:
+    """Whoever writes to lanes beside their owner asks for that, and begins when it is said."""
+    world.follower.silent.add(1)
+    world.store.halts[2] = ("TOPIC_CHANGED", "by the test")
+    async with world.running() as intake:
+        await eventually(
+            lambda: intake.health().detail == {"lanes": 1, "halted": 1, "claiming": 1}, what="one lane"
+        )
+        held = world.store.lanes
+        assert [held[lane].compared_epoch for lane in (1, 2, 3)] == [None, None, held[3].epoch]
+        assert world.follower.begun_lanes == [3]
+        world.follower.speak(1)
+        await eventually(lambda: intake.health().detail["lanes"] == 2, what="two lanes")
+        assert (held[1].compared_epoch, world.follower.begun_lanes) == (held[1].epoch, [3, 1])
+
+
 async def test_a_lane_that_waits_for_its_comparison_can_be_given_back(world: World) -> None:
     world.follower.silent.add(2)
     async with world.running("one") as one:

@@ -40,7 +40,7 @@ def log(*chains: int, first: int = 1) -> list[Point]:
         pytest.param(Topic(1, 2), log(1, 2, 3, 4), (2, 2), id="a topic that was truncated"),
         pytest.param(Topic(10, 20, 30), log(1, 2), (0, 0), id="another history from the start"),
         pytest.param(Topic(), log(1, 2), (0, 0), id="an empty topic"),
-        pytest.param(Topic(1, 2), [], (2, 2), id="a log that remembers nothing"),
+        pytest.param(Topic(1, 2), [], (0, 0), id="a log that was never written to"),
         pytest.param(Topic(1, 2), log(1, 2, 3, 4, first=4), (2, 2), id="a log that has let go of that time"),
         pytest.param(Topic(1, 2, 3), [Point(1, 1, 1), Point(4, 1, 1)], (4, 1), id="rejections at the end"),
     ],

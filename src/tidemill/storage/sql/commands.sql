@@ -4,6 +4,10 @@
 -- Ascending, so that two batches over many lanes cannot wait for each other in a circle.
 select lane, epoch from tm.lane where lane = any($1::smallint[]) order by lane for update
 
+-- name: lane_standing
+-- Whether a lane may be written to beside its records; a statement of its own, behind lock_lanes, as lane_progress is.
+select l.epoch, l.compared_epoch, h.code, h.detail from tm.lane l left join tm.halt h using (lane) where l.lane = $1
+
 -- name: lane_progress
 -- A statement of its own, behind lock_lanes: its snapshot must be taken when the lock is held, or it would show the ledger
 -- as it was before the previous owner committed.

@@ -142,6 +142,9 @@ insert into tm.published (lane, position, sequence) select lane, 0, 0 from unnes
 -- name: lock_lane
 select epoch from tm.lane where lane = $1 for update
 
+-- name: lane_seen
+select l.epoch, max(b.batch) from tm.lane l join tm.batch b using (lane) where l.lane = $1 group by l.epoch
+
 -- name: fence_lane
 update tm.lane set epoch = epoch + 1, owner = null, claimed_batch = null, claimed_offset = null, barren = 0, trials = 0,
                    trial_offset = null

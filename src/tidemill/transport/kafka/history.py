@@ -15,11 +15,15 @@ from tidemill.transport.kafka.tail import TailReader, is_ours, tail_of
 
 
 class Told(NamedTuple):
-    """How a lane's topics end. `timeline`: the highest one that a tail carries; `first_offset`: of its events."""
+    """How a lane's topics end. `timeline`: the highest one that a tail carries; `first_offset`: of its events.
+
+    `hidden`: more stands behind a tail, in a transaction that is not ended.
+    """
 
     tails: Tails
     timeline: int
     first_offset: int
+    hidden: bool
 
 
 class LaneHistory:
@@ -49,7 +53,8 @@ class LaneHistory:
         tails = Tails(*(None if end is None else tail_of(end) for end in ends))
         timelines = [_number(end, "tm_timeline") or 1 for end in ends if end is not None]
         bounds = await self._lookup.bounds(self._places[:1])
-        return Told(tails, max(timelines, default=1), bounds[self._places[0]][0])
+        hidden = any(look.hidden for look in looks.values())
+        return Told(tails, max(timelines, default=1), bounds[self._places[0]][0], hidden)
 
     async def foreign(self) -> dict[str, int]:
         """Return topic -> the offset of what is last in it, for those where that is not ours."""
