@@ -164,7 +164,7 @@ class Ownership:
         if compared is None:
             return  # stopping
         halted, taken, shown = compared
-        self._idle |= shown.idle
+        self._idle = (self._idle - {claim.lane.lane for claim in claims}) | shown.idle
         if shown.unanswered:
             group.create_task(self._settle(group, shown.unanswered))
         await self._begin(halted)
