@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from tidemill.catalog.avro import Array, AvroType, Enumeration, Field, Fixed, Map, Primitive, Record, Union
+from tidemill.catalog.avro import (
+    Array,
+    AvroType,
+    Default,
+    Enumeration,
+    Field,
+    Fixed,
+    Map,
+    Primitive,
+    Record,
+    Union,
+)
 
 _PROMOTIONS: Final = {
     "int": {"long", "float", "double"},
@@ -108,3 +119,57 @@ def moved_fields(*, released: Record, current: Record) -> list[str]:
     if before == after:
         return []
     return [f"released fields were {', '.join(before)}; now the first ones are {', '.join(after)}"]
+
+
+def rewritten_fields(*, released: Record, current: Record, base: int) -> list[str]:
+    """Return what would make a command that is sent again after an upgrade look like another one.
+
+    Payloads are compared by their bytes, so that what both versions have must be written alike, inside of fields as
+    well; and by what trailing fields hold beside their defaults, which must stay. `base`: how many fields do not count.
+    """
+    now = {field.name: field.type for field in current.fields[base:]}
+    faults = [
+        f"{field.name}: a value that both versions have is not written to the same bytes"
+        for field in released.fields[base:]
+        if field.name in now and not _written_alike(field.type, now[field.name])
+    ]
+    before, after = _trailing(released, base), _trailing(current, base)
+    kept = [field.name for field in released.fields[base:] if field.name in now]
+    faults += [
+        f"{name}: whether it has a default, and which, decides what two payloads have in common"
+        for name in kept
+        if before.get(name) != after.get(name)
+    ]
+    return faults
+
+
+def _trailing(record: Record, base: int) -> dict[str, Default | None]:
+    """Return the fields that are left out of a comparison while they hold their defaults."""
+    fields = record.fields[base:]
+    behind = next((at for at in range(len(fields), 0, -1) if fields[at - 1].default is None), 0)
+    return {field.name: field.default for field in fields[behind:]}
+
+
+_SAME_BYTES: Final = (frozenset({"int", "long"}), frozenset({"string", "bytes"}))
+
+
+def _written_alike(old: AvroType, new: AvroType) -> bool:
+    """Tell whether every value of `old` is written to the same bytes as a value of `new`."""
+    match old, new:
+        case Primitive(kind, logical), Primitive(other, its):
+            return logical == its and (kind == other or frozenset({kind, other}) in _SAME_BYTES)
+        case Enumeration(), Enumeration():
+            return new.symbols[: len(old.symbols)] == old.symbols
+        case Array(items), Array(others):
+            return _written_alike(items, others)
+        case Map(values), Map(others):
+            return _written_alike(values, others)
+        case Union(branches), Union(others) if len(branches) <= len(others):
+            return all(map(_written_alike, branches, others))
+        case Record(_, fields), Record(_, others) if len(fields) == len(others):
+            return all(
+                field.name == other.name and _written_alike(field.type, other.type)
+                for field, other in zip(fields, others, strict=True)
+            )
+        case _:
+            return old == new

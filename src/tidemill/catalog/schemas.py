@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tidemill.catalog.avro import Dangerous, Field, Record, parse_record
-from tidemill.catalog.compatibility import moved_fields, obstacles
+from tidemill.catalog.compatibility import moved_fields, obstacles, rewritten_fields
 from tidemill.catalog.fingerprints import fingerprint, layout, meaning
 from tidemill.catalog.lint import BASE, Role, breaches, dangers
 from tidemill.domain.errors import ContractError
@@ -125,7 +125,7 @@ def check_schemas(folder: Path) -> list[Finding]:
 
     Codes: NOT_AVRO, MISNAMED; what is dangerous: TOO_LARGE, TOO_WIDE, TOO_DEEP, TOO_PRECISE, RECURSIVE, ZERO_WIDTH;
     what breaks the rules: BASE_FIELDS, UNDOCUMENTED, UNION, LOGICAL_TYPE, ALIASES; against the released versions
-    INCOMPATIBLE, FIELDS_MOVED, SAME_FINGERPRINT; ORPHANED (released, then removed).
+    INCOMPATIBLE, FIELDS_MOVED, FIELDS_REWRITTEN, SAME_FINGERPRINT; ORPHANED (released, then removed).
     """
     findings: list[Finding] = []
     for context in contexts_in(folder):
@@ -214,6 +214,10 @@ def history_faults(message: Message) -> Iterator[tuple[str, str]]:
                 yield "INCOMPATIBLE", f"v{number} cannot read it: {text}"
         for text in moved_fields(released=old.record, current=new.record):
             yield "FIELDS_MOVED", f"since v{number}: {text}; add fields at the end, remove none"
+        if message.role == "command":
+            base = len(message.base)
+            for text in rewritten_fields(released=old.record, current=new.record, base=base):
+                yield "FIELDS_REWRITTEN", f"since v{number}: {text}; a repeat would be another command"
 
 
 def _orphans(folder: Path) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.catalog.avro import Record, parse
-from tidemill.catalog.compatibility import moved_fields, obstacles
+from tidemill.catalog.compatibility import moved_fields, obstacles, rewritten_fields
 
 
 def record(*fields: dict[str, Any], name: str = "R") -> dict[str, Any]:
@@ -133,3 +133,34 @@ def test_fields_are_only_added_at_the_end(current: list[str], moved: bool) -> No
     assert isinstance(released, Record)
     assert isinstance(now, Record)
     assert bool(moved_fields(released=released, current=now)) == moved
+
+
+def place(*names: str) -> dict[str, Any]:
+    return {"type": "record", "name": "Place", "fields": [field("int", name) for name in names]}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "alike"),
+    [
+        ("int", "long", True),
+        ("string", "bytes", True),
+        ("int", "double", False),
+        ("float", "double", False),
+        (["null", "string"], ["null", "string"], True),
+        ("string", ["null", "string"], False),
+        (["null", "string"], ["string", "null"], False),
+        (enumeration("A"), enumeration("A", "B"), True),
+        (enumeration("A", "B"), enumeration("B", "A"), False),
+        ({"type": "array", "items": "int"}, {"type": "array", "items": "long"}, True),
+        ({"type": "map", "values": "int"}, {"type": "map", "values": "float"}, False),
+        (place("a"), place("a"), True),
+        (place("a"), place("a", "b"), False),
+        (["null", place("a")], ["null", place("a", "b")], False),
+    ],
+)
+def test_what_both_versions_have_is_written_alike(before: Any, after: Any, alike: bool) -> None:
+    released, current = parse(record(field(before))), parse(record(field(after)))
+    assert isinstance(released, Record)
+    assert isinstance(current, Record)
+    assert (rewritten_fields(released=released, current=current, base=0) == []) == alike
+    assert rewritten_fields(released=released, current=current, base=1) == []

@@ -140,6 +140,8 @@ OPTIONAL = {"name": "venue", "type": ["null", "string"], "default": None}
         (REQUEST, append(name="priority", type="string"), "INCOMPATIBLE"),
         (CONFIRMATION, append(name="rows", type="long"), "INCOMPATIBLE"),
         (CONFIRMATION, lambda document: document["fields"].pop(0), "FIELDS_MOVED"),
+        (COMMAND, alter("price", type="float"), "FIELDS_REWRITTEN"),
+        (COMMAND, alter("source", default="unknown"), "FIELDS_REWRITTEN"),
     ],
 )
 def test_is_refused(folder: Path, path: str, how: Callable[[Document], Any], code: str) -> None:
