@@ -5,6 +5,7 @@
     ├── ContractError         a context or schema is declared wrongly; found at start
     ├── TableMisfit           a context's table is not as declared: what works with it stands, all others go on
     ├── Unreadable            one record cannot be read: it is parked
+    │   └── NewerSchema       a newer version takes it whole: its lane waits for one first
     ├── TransientError        the same work may succeed later: back off and try the whole batch again
     │   ├── Unavailable       a server is away
     │   ├── NotCompared       nobody may write to a lane yet: it was not compared with its topics
@@ -58,6 +59,22 @@ class Unreadable(TidemillError):
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+
+
+class NewerSchema(Unreadable):
+    """A record of a schema that the registry explains, and that only a newer version takes whole.
+
+    It is parked as a last resort: before that its lane waits for a process of that version. `schema`: its id in the
+    registry, or its fingerprint. `type_name`: the message's full name. `service`: the sender, where the record names
+    one.
+    """
+
+    def __init__(self, detail: str, *, schema: str, type_name: str, service: str | None) -> None:
+        """`detail` says what is not known here, without any value that was sent."""
+        super().__init__("NEWER_SCHEMA", detail)
+        self.schema = schema
+        self.type_name = type_name
+        self.service = service
 
 
 class TransientError(TidemillError):

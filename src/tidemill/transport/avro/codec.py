@@ -15,12 +15,13 @@ from tidemill.catalog.schemas import Message
 from tidemill.clock import Clock
 from tidemill.commands.ports import Decoded
 from tidemill.domain.context import AppendSpec
-from tidemill.domain.errors import ContractError, Unreadable, UsageError
+from tidemill.domain.errors import ContractError, NewerSchema, Unreadable, UsageError
 from tidemill.domain.messages import EventBase
 from tidemill.domain.messages import Message as Model
 from tidemill.domain.stream import Stream
 from tidemill.transport.avro import wire
 from tidemill.transport.avro.known import KnownSchemas
+from tidemill.transport.avro.newer import NotWhole
 from tidemill.transport.avro.strict import FAULTS, TooManyItems, explain
 
 DEFAULT_MAX_BYTES: Final = 256 * 1024
@@ -60,7 +61,9 @@ class StreamCodec:
             Unavailable: the registry is away.
         """
         models = {name: spec.model for name, spec in stream.commands.items()}
-        commands = known_messages(stream.topics.commands, "command", models, messages, clock, registry)
+        commands = known_messages(
+            stream.topics.commands, "command", models, messages, clock, registry, whole=True
+        )
         events = known_messages(stream.topics.events, "event", stream.events, messages, clock, registry)
         codec = cls(stream, commands, events, max_bytes=max_bytes)
         await commands.preload()
@@ -116,6 +119,8 @@ class StreamCodec:
             return self._unknown(value, at)
         try:
             return reader.read(value, at)
+        except NotWhole as newer:
+            return _newer(value[:at], reader.name, newer)
         except TooManyItems as fault:
             return Unreadable("TOO_BIG", str(fault))
         except FAULTS as fault:
@@ -133,6 +138,12 @@ class StreamCodec:
         name = self._event_names[event]
         if self._command_forms[command].schema.layout == self._event_forms[name].schema.layout:
             self._reused[command, event] = self._prefixes[name]
+
+
+def _newer(prefix: bytes, name: str, found: NotWhole) -> NewerSchema:
+    schema = wire.schema_of_prefix(prefix)
+    detail = f"schema {schema} ({name}): {found}"
+    return NewerSchema(detail, schema=schema, type_name=name, service=found.service)
 
 
 def _demand_time_zones(value: Any, at: str = "") -> None:
@@ -156,8 +167,13 @@ def known_messages(
     messages: Mapping[str, Message],
     clock: Clock,
     registry: SchemaRegistry | None,
+    *,
+    whole: bool = False,
 ) -> KnownSchemas:
-    """Return the schemas of a stream's commands or events, checked against their classes. Raises `ContractError`."""
+    """Return the schemas of a stream's commands or events, checked against their classes. Raises `ContractError`.
+
+    `whole`: what a newer version wrote is taken whole or not at all.
+    """
     chosen: dict[str, Message] = {}
     for name, model in models.items():
         message = messages.get(name)
@@ -167,4 +183,4 @@ def known_messages(
         if faults:
             raise ContractError(f"class and schema differ: {'; '.join(faults)}")
         chosen[name] = message
-    return KnownSchemas(topic, chosen, clock, registry=registry)
+    return KnownSchemas(topic, chosen, clock, registry=registry, whole=whole)

@@ -14,11 +14,12 @@ from typing import Any, Final, Protocol
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.schema import SchemaParseException, UnknownType
 
-from tidemill.catalog.avro import Array, AvroType, Map, Primitive, Record, Union
+from tidemill.catalog.avro import Array, AvroType, Field, Map, Primitive, Record, Union
 from tidemill.catalog.schemas import Schema
 from tidemill.commands.ports import Decoded
 from tidemill.domain.errors import ContractError
 from tidemill.transport.avro.encode import encode_default
+from tidemill.transport.avro.newer import NotWhole, loss_of
 from tidemill.transport.avro.strict import message_reader, reader_of
 
 _NO_SCHEMA: Final = (SchemaParseException, UnknownType, ValueError, TypeError, LookupError, AttributeError)
@@ -33,11 +34,11 @@ class Reader(Protocol):
     name: str
 
     def read(self, value: bytes, at: int) -> Decoded:
-        """Read the body that begins at `at`. Raises `strict.FAULTS`."""
+        """Read the body that begins at `at`. Raises `strict.FAULTS`; `NotWhole` if only a newer version takes it."""
         ...
 
     def read_fields(self, value: bytes, at: int) -> dict[str, Any]:
-        """Read the body that begins at `at`, without the bytes that only commands need. Raises `strict.FAULTS`."""
+        """Read the body that begins at `at`, without the bytes that only commands need. Raises as `read`."""
         ...
 
 
@@ -84,12 +85,14 @@ class Form:
 class Resolution:
     """Values of another version, read by the current one. The two must have no `compatibility.obstacles`."""
 
-    def __init__(self, writer: Schema, form: Form) -> None:
-        """`form` is the reader's."""
+    def __init__(self, writer: Schema, form: Form, *, whole: bool = False) -> None:
+        """`form` is the reader's. `whole`: what it does not know raises `NotWhole`, instead of being dropped."""
         self.name = form.name
         self._read = message_reader(writer.record, base=0)
         self._written = _parsed(writer)
+        self._wanted = _with_typed_defaults(form.schema.record, _parsed(form.schema))
         self._form = form
+        self._loss = loss_of(writer=writer.record, reader=form.schema.record) if whole else None
 
     def read(self, value: bytes, at: int) -> Decoded:
         return self._form.read(self._form.write(self._resolve(value, at)), 0)
@@ -98,8 +101,10 @@ class Resolution:
         return self._form.read_fields(self._form.write(self._resolve(value, at)), 0)
 
     def _resolve(self, value: bytes, at: int) -> Mapping[str, Any]:
-        self._read(value, at)  # fastavro resolves, but checks little
-        resolved: Any = schemaless_reader(io.BytesIO(value[at:]), self._written, self._form.parsed)
+        written, _ = self._read(value, at)  # fastavro resolves, but checks little
+        if self._loss is not None and (lost := self._loss(value, at)) is not None:
+            raise NotWhole(lost, written)
+        resolved: Any = schemaless_reader(io.BytesIO(value[at:]), self._written, self._wanted)
         return resolved  # type: ignore[no-any-return]  # a record, since the schema is one
 
 
@@ -108,6 +113,32 @@ def _parsed(schema: Schema) -> Any:
         return parse_schema(json.loads(schema.text))
     except _NO_SCHEMA as fault:
         raise ContractError(f"{schema.name}: {str(fault)[:_MAX_FAULT_CHARACTERS]}") from fault
+
+
+def _with_typed_defaults(schema: AvroType, parsed: Any) -> Any:
+    """Return a schema as fastavro wants it, each default as the value that it stands for.
+
+    fastavro gives defaults as they stand in the JSON, where bytes are text, which it then refuses to write.
+    """
+    match schema:
+        case Record(_, fields) if isinstance(parsed, dict):
+            for field, its in zip(fields, parsed["fields"], strict=True):
+                _with_typed_defaults(field.type, its["type"])
+                if field.default is not None:
+                    its["default"] = _default_of(field)
+        case Array(inner) | Map(inner) if isinstance(parsed, dict):
+            _with_typed_defaults(inner, parsed.get("items", parsed.get("values")))
+        case Union(branches):
+            for branch, its in zip(branches, parsed, strict=True):
+                _with_typed_defaults(branch, its)
+        case _:
+            pass
+    return parsed
+
+
+def _default_of(field: Field) -> Any:
+    assert field.default is not None
+    return reader_of(field.type)(encode_default(field.type, field.default.value), 0)[0]
 
 
 def has_one_encoding(schema: AvroType) -> bool:

@@ -1,8 +1,8 @@
 """Which schema wrote a value: the schemas folder's fingerprints, the registry's ids, and what was refused.
 
 A registry's id is taken only if it stands under the subject of this topic, names a message that the topic carries, is
-not dangerous to read, and can always be read by the current version. Whatever was refused is not asked for again for a
-while, so that a flood of made-up ids does not become a flood of requests.
+not dangerous to read, and can always be read by the current version. What stands under the subject and is not
+dangerous, but is no message of this version or cannot be read by it, was written for a newer one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tidemill.clock import Clock
 from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.transport.avro import wire
 from tidemill.transport.avro.forms import Form, Reader, Resolution
+from tidemill.transport.avro.lookups import Lookups
+from tidemill.transport.avro.newer import NewerReader
 from tidemill.transport.avro.strict import FAULTS, explain
 
-REFUSED_FOR_S: Final = 60.0
-_MAX_REFUSED: Final = 4096
 _REQUESTS_AT_ONCE: Final = 8
 
 
@@ -37,17 +37,21 @@ class KnownSchemas:
         clock: Clock,
         *,
         registry: SchemaRegistry | None = None,
+        whole: bool = False,
     ) -> None:
         """Know every version in the folder by its fingerprint.
+
+        `whole`: what a newer version wrote is taken whole or not at all (`newer.NotWhole`). Otherwise fields that are
+        not known here are dropped, as readers of events may, and what cannot be read is refused.
 
         Raises:
             ContractError: two versions share a fingerprint, or one cannot be read safely.
         """
         self._topic = topic
-        self._clock = clock
         self._registry = registry
         self._messages = messages
-        self._refused: dict[bytes, tuple[float, str]] = {}
+        self._whole = whole
+        self._lookups = Lookups(clock)
         self.forms = {
             name: Form(message.current, base=len(message.base)) for name, message in messages.items()
         }
@@ -90,14 +94,12 @@ class KnownSchemas:
         if self._registry is None:
             return
         heads = {value[: wire.ID_BYTES] for value in values if value and value[0] == 0}
-        now = self._clock.monotonic_s()
-        new = [
+        unknown = [
             head
             for head in heads - self.readers.keys()
-            if len(head) == wire.ID_BYTES
-            and wire.id_of_prefix(head) <= wire.LARGEST_ID
-            and self._refused.get(head, (now, ""))[0] <= now
+            if len(head) == wire.ID_BYTES and wire.id_of_prefix(head) <= wire.LARGEST_ID
         ]
+        new = self._lookups.due(unknown) if unknown else []
         for start in range(0, len(new), _REQUESTS_AT_ONCE):
             await self._ask(self._registry, new[start : start + _REQUESTS_AT_ONCE])
 
@@ -118,22 +120,25 @@ class KnownSchemas:
 
     def why_unknown(self, value: bytes) -> str:
         """Say why no reader takes a value."""
-        refused = self._refused.get(value[: wire.ID_BYTES])
         if value.startswith(wire.FINGERPRINT_MAGIC):
             return f"no schema of this topic has the fingerprint {value[2 : wire.FINGERPRINT_BYTES].hex()}"
-        if refused is not None:
-            return refused[1]
-        schema_id = wire.id_of_prefix(value[: wire.ID_BYTES])
+        head = value[: wire.ID_BYTES]
+        schema_id = wire.id_of_prefix(head)
         if self._registry is None:
             return f"the value names schema {schema_id} of a registry, and none is configured"
-        return f"the registry has no schema {schema_id}"
+        if schema_id > wire.LARGEST_ID:
+            return f"the registry has no schema {schema_id}"
+        unasked = (
+            "the registry was not asked for it, having been asked for too many ids that it does not have"
+        )
+        return f"schema {schema_id}: {self._lookups.why(head) or unasked}"
 
     def _know(self, prefix: bytes, writer: Schema) -> None:
         if dangers(writer.record):
             raise ContractError(f"{writer.name} is dangerous to read; see `tidemill schemas check`")
         form = self.forms[writer.name]
         same = writer.layout == form.schema.layout
-        self.readers[prefix] = form if same else Resolution(writer, form)
+        self.readers[prefix] = form if same else Resolution(writer, form, whole=self._whole)
 
     async def _registered_prefix(self, schema: Schema) -> bytes | None:
         if self._registry is None:
@@ -150,27 +155,35 @@ class KnownSchemas:
             self._judge(head, answer)
 
     def _judge(self, head: bytes, answer: Registered | None) -> None:
-        self._refused.pop(head, None)
         try:
             if answer is None:
                 raise ContractError("the registry does not have it")
-            self._know(head, self._admit(answer))
+            self._admit(head, answer)
         except ContractError as fault:
-            while len(self._refused) >= _MAX_REFUSED:
-                del self._refused[next(iter(self._refused))]
-            until = self._clock.monotonic_s() + REFUSED_FOR_S
-            self._refused[head] = (until, f"schema {wire.id_of_prefix(head)}: {fault}")
+            self._lookups.refuse(head, str(fault))
+        else:
+            self._lookups.accept(head)
 
-    def _admit(self, answer: Registered) -> Schema:
-        """Return the schema if this topic may carry it. Raises `ContractError` if not."""
+    def _admit(self, head: bytes, answer: Registered) -> None:
+        """Know the schema if this topic may carry it. Raises `ContractError` if not."""
         schema = Schema.of(answer.text)
-        if schema.name not in self.forms:
-            raise ContractError(f"{schema.name} is no message of {self._topic}")
         subject = subject_of(self._topic, schema.name)
         if subject not in answer.subjects:
             raise ContractError(f"{schema.name} is not registered under {subject}")
-        faults = [text for _, text in dangers(schema.record)]
-        faults = faults or obstacles(reader=self.forms[schema.name].schema.record, writer=schema.record)
-        if faults:
-            raise ContractError(f"{schema.name} cannot be read: {faults[0]}")
-        return schema
+        if faults := dangers(schema.record):
+            raise ContractError(f"{schema.name} cannot be read: {faults[0][1]}")
+        out_of_reach = self._out_of_reach(schema)
+        if out_of_reach is None:
+            self._know(head, schema)
+        elif self._whole:
+            self.readers[head] = NewerReader(schema, out_of_reach)
+        else:
+            raise ContractError(f"{schema.name} {out_of_reach}")
+
+    def _out_of_reach(self, schema: Schema) -> str | None:
+        """Say why no schema here reads what another has written, None if one does."""
+        form = self.forms.get(schema.name)
+        if form is None:
+            return f"is no message of {self._topic} that this version knows"
+        faults = obstacles(reader=form.schema.record, writer=schema.record)
+        return f"cannot be read by this version: {faults[0]}" if faults else None

@@ -79,15 +79,15 @@ def reader_of(schema: AvroType) -> Read:
             plain = partial(read_fixed, size)
             return plain if logical is None else decimal_reader(plain, logical)
         case Enumeration(_, symbols):
-            return partial(_enumeration, symbols)
+            return partial(read_symbol, symbols)
         case Array(items):
-            return partial(_array, reader_of(items))
+            return partial(read_array, reader_of(items))
         case Map(values):
-            return partial(_map, reader_of(values))
+            return partial(read_map, reader_of(values))
         case Union(branches):
             return _union_reader(branches)
         case Record():
-            return partial(_record, _parts(schema))
+            return partial(read_record, _parts(schema))
         case _:
             raise ContractError(f"{schema.name} is recursive: its data can end the process")
 
@@ -99,14 +99,16 @@ def _parts(record: Record) -> tuple[tuple[str, Read], ...]:
 # --- what holds others -----------------------------------------------------------------------------------------------
 
 
-def _record(parts: tuple[tuple[str, Read], ...], data: bytes, at: int) -> tuple[dict[str, Any], int]:
+def read_record(parts: tuple[tuple[str, Read], ...], data: bytes, at: int) -> tuple[dict[str, Any], int]:
+    """Read a record inside of a message: what reads each field, by name."""
     fields: dict[str, Any] = {}
     for name, read in parts:
         fields[name], at = read(data, at)
     return fields, at
 
 
-def _enumeration(symbols: tuple[str, ...], data: bytes, at: int) -> tuple[str, int]:
+def read_symbol(symbols: tuple[str, ...], data: bytes, at: int) -> tuple[str, int]:
+    """Read a symbol of an enum."""
     index, at = read_length(data, at)
     if index >= len(symbols):
         raise Malformed(f"symbol {index} of {len(symbols)}")
@@ -118,7 +120,7 @@ def _union_reader(branches: tuple[AvroType, ...]) -> Read:
     if len(branches) == 2 and NULL in branches:
         null = branches.index(NULL)
         return _optional_reader(2 * null, readers[1 - null])
-    return partial(_union, readers)
+    return partial(read_union, readers)
 
 
 def _optional_reader(null: int, read: Read) -> Read:
@@ -136,14 +138,16 @@ def _optional_reader(null: int, read: Read) -> Read:
     return read_optional
 
 
-def _union(readers: tuple[Read, ...], data: bytes, at: int) -> tuple[Any, int]:
+def read_union(readers: tuple[Read, ...], data: bytes, at: int) -> tuple[Any, int]:
+    """Read a value of one of several types."""
     index, at = read_length(data, at)
     if index >= len(readers):
         raise Malformed(f"branch {index} of {len(readers)}")
     return readers[index](data, at)
 
 
-def _array(read: Read, data: bytes, at: int) -> tuple[list[Any], int]:
+def read_array(read: Read, data: bytes, at: int) -> tuple[list[Any], int]:
+    """Read an array, whose items `read` reads."""
     items: list[Any] = []
     while True:
         count, at, end = _block(data, at, len(items))
@@ -155,7 +159,8 @@ def _array(read: Read, data: bytes, at: int) -> tuple[list[Any], int]:
         _check_block(at, end)
 
 
-def _map(read: Read, data: bytes, at: int) -> tuple[dict[str, Any], int]:
+def read_map(read: Read, data: bytes, at: int) -> tuple[dict[str, Any], int]:
+    """Read a map, whose values `read` reads."""
     entries: dict[str, Any] = {}
     total = 0
     while True:

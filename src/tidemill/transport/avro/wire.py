@@ -30,3 +30,10 @@ def id_of_prefix(prefix: bytes) -> int:
 def prefix_of_fingerprint(fingerprint: bytes) -> bytes:
     """Return the ten bytes in front of a body whose schema has this fingerprint."""
     return FINGERPRINT_MAGIC + fingerprint
+
+
+def schema_of_prefix(prefix: bytes) -> str:
+    """Return what people call the schema that a whole prefix names: its id, or its fingerprint in hexadecimal."""
+    if prefix.startswith(ID_MAGIC):
+        return str(id_of_prefix(prefix))
+    return prefix[len(FINGERPRINT_MAGIC) :].hex()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from datetime import UTC
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -98,6 +99,37 @@ def test_whatever_has_no_obstacles_is_resolved(
     assert decoded.body == form.write(theirs)  # type: ignore[arg-type]  # a record
     with pytest.raises(FAULTS):
         Resolution(old, form).read(body + b"\x00", 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "value"),
+    [
+        ("bytes", "\u00ff", b"\xff"),
+        (DECIMAL, "\u0001\u0000", Decimal("2.56")),
+        ({"type": "fixed", "name": "F", "size": 1}, "\u00ff", b"\xff"),
+        (MICROS, 1_000_000, datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        ({"type": "array", "items": "bytes"}, ["\u00ff"], [b"\xff"]),
+        (["null", {**PLACE, "fields": [{"name": "b", "type": "bytes", "default": "\u00ff"}]}], None, None),
+    ],
+)
+def test_an_older_version_is_given_the_defaults_that_it_lacks(kind: Any, default: Any, value: Any) -> None:
+    document = json.loads(schema("long").text)
+    document["fields"].append({"name": "x", "type": kind, "default": default})
+    form = Form(Schema.of(json.dumps(document)), base=0)
+    decoded = Resolution(schema("long"), form).read(Form(schema("long"), base=0).write({"f0": 7}), 0)
+    assert decoded.fields == {"f0": 7, "x": value}
+
+
+def test_a_record_inside_is_given_the_defaults_that_it_lacks() -> None:
+    wider = {**PLACE, "fields": [*PLACE["fields"], {"name": "c", "type": "bytes", "default": "\u00ff"}]}
+    old = schema(["null", PLACE], {"type": "array", "items": "Place"})
+    new = schema(["null", wider], {"type": "array", "items": "Place"})
+    body = Form(old, base=0).write({"f0": {"a": 1, "b": "x"}, "f1": [{"a": 2, "b": "y"}]})
+    decoded = Resolution(old, Form(new, base=0)).read(body, 0)
+    assert decoded.fields == {
+        "f0": {"a": 1, "b": "x", "c": b"\xff"},
+        "f1": [{"a": 2, "b": "y", "c": b"\xff"}],
+    }
 
 
 DEFAULTS: list[tuple[Any, Any]] = [
