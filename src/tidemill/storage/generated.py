@@ -60,12 +60,26 @@ def names_of(columns: Iterable[Column[Any]], alias: str = "") -> str:
     return ", ".join(f"{prefix}{quoted(column.name)}" for column in columns)
 
 
+WIDTH: Final = "tm_width"
+"""Beside each row: how many columns its table has that can be written. A newer version may have added some."""
+
+UNKNOWN_COLUMNS: Final = """
+select attname as name from pg_catalog.pg_attribute
+where attrelid = $1::regclass and attnum > 0 and not attisdropped and attgenerated = '' and attidentity <> 'a'
+  and attname <> all($2::text[])
+order by attnum
+"""
+
+
 @lru_cache(maxsize=256)
 def select_states(state: State) -> str:
-    """Return the statement that loads the rows of keys ($1)."""
+    """Return the statement that loads the rows of keys ($1), each with the table's width."""
     key = state.table.columns[state.key]
+    regclass = table_name(state.table).replace("'", "''")
     return (
-        f"select {names_of(state.table.columns, 't')} from {unnested([key], 'k')} "
+        f"select {names_of(state.table.columns, 't')}, (select count(*) from pg_catalog.pg_attribute "
+        f"where attrelid = '{regclass}'::regclass and attnum > 0 and not attisdropped and attgenerated = '' "
+        f"and attidentity <> 'a') as {WIDTH} from {unnested([key], 'k')} "
         f"join {table_name(state.table)} t on t.{quoted(key.name)} = k.{quoted(key.name)}"
     )
 
@@ -89,6 +103,28 @@ def delete_states(state: State) -> str:
     return (
         f"delete from {table_name(state.table)} t using {unnested([key, version], 'o')} "
         f"where t.{quoted(key.name)} = o.{quoted(key.name)} and t.version = o.version returning 1"
+    )
+
+
+@lru_cache(maxsize=256)
+def select_unknown(state: State) -> str:
+    """Return the statement that reads, for keys ($1), what stands beside the columns that are known ($2), as JSON."""
+    key = state.table.columns[state.key]
+    return (
+        f"select t.{quoted(key.name)} as key, (to_jsonb(t) - $2::text[])::text as kept from {unnested([key], 'k')} "
+        f"join {table_name(state.table)} t on t.{quoted(key.name)} = k.{quoted(key.name)}"
+    )
+
+
+@lru_cache(maxsize=256)
+def update_unknown(state: State, columns: tuple[str, ...]) -> str:
+    """Return the statement that writes `columns`, which are not declared, for keys ($1) from their JSON ($2)."""
+    key = state.table.columns[state.key]
+    name = table_name(state.table)
+    values = ", ".join(f"{quoted(column)} = kept.{quoted(column)}" for column in columns)
+    return (
+        f"update {name} t set {values} from unnest($1::{column_type(key)}[], $2::text[]) as o (tm_key, tm_kept), "
+        f"jsonb_populate_record(null::{name}, o.tm_kept::jsonb) as kept where t.{quoted(key.name)} = o.tm_key"
     )
 
 

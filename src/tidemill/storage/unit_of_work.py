@@ -30,6 +30,7 @@ from tidemill.domain.lane import Anchor, Claim, Progress
 from tidemill.storage import generated
 from tidemill.storage.errors import DRIVER_ERRORS, on_tables, translate
 from tidemill.storage.generations import ClosedGenerations, ClosedSet
+from tidemill.storage.kept_columns import Kept, keep, put_back
 from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.shapes import Shapes
 from tidemill.storage.statements import load_statements
@@ -46,6 +47,7 @@ class BatchTransaction:
         self._closed = ClosedSet([])
         self._shapes = Shapes(borrowed)
         self._gen = 0
+        self._wider: set[str] = set()
 
     @property
     def connection(self) -> Connection:
@@ -108,7 +110,11 @@ class BatchTransaction:
     async def load(self, state: State, keys: Sequence[str]) -> dict[str, Any]:
         with on_tables():
             rows = await self._borrowed.fetch(generated.select_states(state), keys)
-        return {row[state.key]: state.model(**dict(row)) for row in rows}
+        if not rows:
+            return {}
+        if rows[0][generated.WIDTH] > len(state.table.columns):
+            self._wider.add(state.table.name)
+        return {row[state.key]: state.model(**_declared(row)) for row in rows}
 
     async def owners(
         self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]
@@ -124,7 +130,10 @@ class BatchTransaction:
             await self._replace(state, old, new)
 
     async def _replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
+        kept = Kept()
         if old:
+            if state.table.name in self._wider:
+                kept = await keep(self._borrowed, state, list(old))
             deleted = await self._borrowed.fetch(
                 generated.delete_states(state), list(old), list(old.values())
             )
@@ -141,6 +150,7 @@ class BatchTransaction:
             if taken.constraint_name in guards:
                 raise TransientError(f"another lane took {taken.detail or taken.constraint_name}") from taken
             raise
+        await put_back(self._borrowed, state, kept)
 
     async def log(self, rows: Sequence[LogRow]) -> None:
         try:
@@ -243,6 +253,13 @@ def _progress(row: asyncpg.Record) -> Progress:
 def _qualified(table: Any) -> str:
     """Return `schema.table` as the archive's registry writes it."""
     return f"{table.schema or 'public'}.{table.name}"
+
+
+def _declared(row: asyncpg.Record) -> dict[str, Any]:
+    """Return a row's columns without the width of its table."""
+    fields = dict(row)
+    del fields[generated.WIDTH]
+    return fields
 
 
 def _logged(row: asyncpg.Record) -> LoggedCommand:
