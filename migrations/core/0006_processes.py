@@ -4,7 +4,7 @@ Only a process knows its open files, and `tidemill status` runs in another one. 
 removed at the end, so the table stays as small as the deployment; it decides nothing.
 
 Revision ID: core_0006
-Revises: core_0004
+Revises: core_0005
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from tidemill.storage.revisions import run_script
 
 revision = "core_0006"
-down_revision = "core_0004"
+down_revision = "core_0005"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,7 @@
 """What a process tells about itself: every metric and every log event, in one list each, and how logs are written.
 
-Metrics are Prometheus's: base units, few labels, never an id, key, lane or offset as a label. A log event's name is a
+Metrics are Prometheus's: base units, few labels, never an id, key, lane or offset as a label (but that of a schema that
+lanes wait for: each goes with its wait, and there are no more of them than lanes). A log event's name is a
 constant of `Log`; what varies is in its fields. Logs go to standard error, secrets are cut out of them.
 """
 
@@ -70,6 +71,13 @@ COMMAND_LAG = _gauge(
     "command_lag_records",
     "records in the topic that are not consumed, the same in each process: max by (aggregate), not sum",
     "aggregate",
+)
+LANES_WAITING = _gauge(
+    "lanes_waiting",
+    "lanes of this process that wait for a version that knows a schema, by its id and its sender",
+    "aggregate",
+    "schema",
+    "service",
 )
 REPLIES = _counter("replies_total", "answers to those who asked: sent, refused, dropped or failed", "result")
 
@@ -165,6 +173,8 @@ class Log(StrEnum):
     LANE_RESUMED = "lane_resumed"
     TABLE_MISFIT = "table_misfit"
     TABLE_FITS = "table_fits"
+    LANE_WAITS = "lane_waits"
+    LANE_GOES_ON = "lane_goes_on"
     BATCH_RETRIED = "batch_retried"
     BATCH_RECOVERED = "batch_recovered"
     BATCH_LEFT = "batch_left"

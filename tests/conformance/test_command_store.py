@@ -14,7 +14,7 @@ from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
 from tidemill.clock import SystemClock
 from tidemill.commands.books import Books, LaneBook
-from tidemill.commands.ports import CommandStore
+from tidemill.commands.ports import CommandStore, Newer
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
 from tidemill.contexts.market_data import context as market_data
@@ -187,6 +187,43 @@ async def test_a_halt_needs_the_claim_and_stays_the_first(subject: Subject, tick
     await subject.store.halt(claim, "TOPIC_CHANGED", "first")
     await subject.store.halt(claim, "OFFSET_LOST", "second")
     assert await subject.store.halted([lane]) == {lane: ("TOPIC_CHANGED", "first")}
+
+
+def newer(offset: int = 0) -> Newer:
+    return Newer(offset, "7", "a.b.C", "quotes", "field x")
+
+
+async def test_a_wait_begins_once_and_is_found_by_the_next_owner(subject: Subject, ticks: Harness) -> None:
+    lane = ticks.lane_of(0)
+    bound = timedelta(minutes=15)
+    assert await subject.store.waiting([lane]) == frozenset()
+    wait = await subject.store.wait(ticks.claims[lane], newer(), bound)
+    assert (wait.newer, wait.until - wait.since, wait.over_at) == (newer(), bound, None)
+    (claim,) = await subject.store.claim(TICKS.aggregate, [0], "another")
+    assert await subject.store.wait(claim, newer(), bound) == wait
+    assert await subject.store.waiting([lane, ticks.lane_of(1)]) == {lane}
+    with pytest.raises(Fenced) as fenced:
+        await subject.store.wait(ticks.claims[lane], newer(), bound)
+    assert fenced.value.lanes == {lane}
+
+
+async def test_a_wait_that_is_over_stays_over_for_what_comes_behind_it(
+    subject: Subject, ticks: Harness
+) -> None:
+    claim = ticks.claims[ticks.lane_of(0)]
+    await subject.store.wait(claim, newer(), timedelta(minutes=15))
+    over = await subject.store.wait(claim, newer(), timedelta(0))
+    assert over.over_at is not None
+    assert await subject.store.waiting([claim.lane.lane]) == frozenset()
+    behind = await subject.store.wait(claim, newer(1), timedelta(minutes=15))
+    assert (behind.over_at, behind.newer) == (over.over_at, newer())
+
+
+async def test_an_attempt_that_ended_in_waiting_is_not_counted(subject: Subject, ticks: Harness) -> None:
+    claim = ticks.claims[ticks.lane_of(0)]
+    assert [await subject.store.trial(claim, 0) for _ in range(2)] == [1, 2]
+    await subject.store.wait(claim, newer(), timedelta(minutes=15))
+    assert await subject.store.trial(claim, 0) == 1
 
 
 async def test_a_roll_keeps_progress_and_identity(subject: Subject, ticks: Harness) -> None:

@@ -8,15 +8,19 @@ from datetime import datetime
 from typing import Any
 
 from tidemill.commands.ports import Decoded, Reply
-from tidemill.domain.errors import Unreadable
+from tidemill.domain.errors import NewerSchema, Unreadable
 from tidemill.domain.messages import BASE_FIELDS, CommandBase, EventBase
 from tidemill.domain.stream import Stream
 
 
 class JsonCodec:
-    """A `CommandCodec` of JSON: `{"name_of_type": full name, fields...}`; what else there may be is parked."""
+    """A `CommandCodec` of JSON: `{"name_of_type": full name, fields...}`; what else there may be is parked.
 
-    def __init__(self, stream: Stream) -> None:
+    `knows_all`: also the schema of commands with a field `newer`.
+    """
+
+    def __init__(self, stream: Stream, *, knows_all: bool = False) -> None:
+        self.knows_all = knows_all
         self._stream = stream
         self._times = {
             name: [
@@ -43,11 +47,15 @@ class JsonCodec:
         try:
             fields: dict[str, Any] = json.loads(value or b"")
             name = fields.pop("name_of_type")
+            newer = fields.pop("newer", False)
             facts = {key: held for key, held in fields.items() if key not in BASE_FIELDS}
             for field in self._times.get(name, ()):
                 fields[field] = fields[field] and datetime.fromisoformat(fields[field])
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             return Unreadable("MALFORMED", f"no JSON command: {error}")
+        if newer and not self.knows_all:
+            sender = fields.get("service_name")
+            return NewerSchema(f"schema 7 ({name})", schema="7", type_name=name, service=sender)
         if name not in self._stream.commands:
             return Unreadable("UNKNOWN_SCHEMA", f"{name} is no command of this topic")
         return Decoded(name, fields, json.dumps(facts, sort_keys=True).encode(), value)

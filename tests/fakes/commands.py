@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tidemill.clock import SystemClock
-from tidemill.commands.ports import ClosedRange, Locked
+from tidemill.commands.ports import ClosedRange, Locked, Newer, Wait
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.commands.waiting import next_wait
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import (
     CommitUnknown,
@@ -75,6 +76,8 @@ class MemoryCommandStore:
         self.gen = 1
         self.lanes: dict[int, Held] = {}
         self.halts: dict[int, tuple[str, str]] = {}
+        self.waits: dict[int, Wait] = {}
+        self.clock = SystemClock()
         self.closed: list[ClosedRange] = []
         self.away = False
         self.lose_commits = 0
@@ -138,6 +141,21 @@ class MemoryCommandStore:
         before, count = held.trial
         held.trial = (offset, count + 1 if before == offset else 1)
         return held.trial[1]
+
+    async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
+        self.check()
+        lane = claim.lane.lane
+        if self.lanes[lane].epoch != claim.epoch:
+            raise Fenced(frozenset({lane}))
+        self.lanes[lane].trial = (-1, 0)
+        self.waits[lane] = next_wait(self.waits.get(lane), newer, self.clock.now(), at_most)
+        return self.waits[lane]
+
+    async def waiting(self, lanes: Sequence[int]) -> frozenset[int]:
+        self.check()
+        now = self.clock.now()
+        held = {lane: self.waits[lane] for lane in lanes if lane in self.waits}
+        return frozenset(lane for lane, wait in held.items() if wait.over_at is None and now < wait.until)
 
     def unit_of_work(self) -> AbstractAsyncContextManager[MemoryWork]:
         return self._transaction()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -51,22 +52,25 @@ class World:
         self.answers = Answers()
         self.codec = JsonCodec(stream)
 
-    def send(self, key: str, *, headers: Any = (), **changes: Any) -> str:
-        """Publish the registration of a profile; return its command id."""
+    def send(self, key: str, *, headers: Any = (), newer: bool = False, **changes: Any) -> str:
+        """Publish the registration of a profile; return its command id. `newer`: its schema is newer than ours."""
         fields = base(profile_id=key, name=f"name of {key}", profile_data="{}") | changes
         value = encode(self.stream, RegisterConnectorProfile(**fields))
+        if newer:
+            value = json.dumps(json.loads(value) | {"newer": True}).encode()
         partition = partition_of(key.encode(), self.stream.partitions)
         self.broker.write(TOPIC, partition, OutboundRecord(key.encode(), value, headers))
         return str(fields["command_id"])
 
-    def intake(self, owner: str = "one", **options: Any) -> Intake:
+    def intake(self, owner: str = "one", *, knows_all: bool = False, **options: Any) -> Intake:
+        codec = JsonCodec(self.stream, knows_all=True) if knows_all else self.codec
         return Intake(
             stream=self.stream,
             source=MemoryCommandSource(self.broker, topic=TOPIC, group="g"),
             store=self.store,
-            screen=Screen(self.stream, self.codec),
+            screen=Screen(self.stream, codec),
             writer=BatchWriter(
-                self.store, styles_of(self.stream, self.codec, 10_000), SystemClock(), horizon=HORIZON
+                self.store, styles_of(self.stream, codec, 10_000), SystemClock(), horizon=HORIZON
             ),
             follower=self.follower,
             answers=self.answers,

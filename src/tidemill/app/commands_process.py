@@ -41,6 +41,7 @@ from tidemill.outbox.ports import LaneEnd, OutboxItem, OutcomeCodec
 from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
 from tidemill.outbox.tails import Sent
 from tidemill.service import Health, Job
+from tidemill.settings import CommandSettings
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.operations import LaneState
@@ -222,6 +223,7 @@ async def stream_job(
                 batch_records=settings.commands.batch_size,
                 workers=settings.commands.workers,
                 reply_topics=allowed,
+                newer_wait=_newer_wait(settings.commands),
             ),
             solitude=common.solitude,
             workers=common.workers,
@@ -229,6 +231,11 @@ async def stream_job(
         return StreamService(intake, relays, replies, publishers)
 
     return Job(stream.aggregate, make, gate)
+
+
+def _newer_wait(settings: CommandSettings) -> timedelta:
+    waits = settings.newer_schema == "wait"
+    return timedelta(seconds=settings.newer_schema_wait_s if waits else 0.0)
 
 
 def group_of(command_topic: str) -> str:

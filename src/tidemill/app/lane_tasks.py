@@ -17,7 +17,15 @@ from tidemill.domain.rejections import CHOICES, HALTED
 from tidemill.outbox.agreement import agreement
 from tidemill.outbox.ports import ForeignTail, LaneEnd, Published
 from tidemill.outbox.tails import compare_tails
-from tidemill.storage.lanes import Cleared, LaneAdministration, Reconciled, Seen, Skipped, TopicsEnd
+from tidemill.storage.lanes import (
+    Cleared,
+    LaneAdministration,
+    Parked,
+    Reconciled,
+    Seen,
+    Skipped,
+    TopicsEnd,
+)
 from tidemill.storage.operations import LaneState, LedgerEntry, OperationsDatabase
 from tidemill.storage.outbox import OutboxDatabase
 from tidemill.storage.pool import Pool
@@ -71,6 +79,17 @@ async def resume(deployment: Deployment, name: str) -> Cleared:
     if cleared is None:
         raise UsageError(f"lane {state.name} was resumed by somebody else meanwhile")
     return cleared
+
+
+async def park(deployment: Deployment, name: str, reason: str) -> Parked:
+    """Let a lane that waits for a newer version go on: what it stands before is parked. Raises `UsageError`."""
+    why = reason_of(reason)
+    async with operating(deployment) as (_, pool):
+        state = await find_lane(OperationsDatabase(pool), name)
+        parked = await LaneAdministration(pool).park(state.lane, why)
+    if parked is None:
+        raise UsageError(f"lane {state.name} does not wait for a newer version, so there is nothing to park")
+    return parked
 
 
 async def skip(deployment: Deployment, name: str, to_offset: int, reason: str) -> Skipped:
@@ -154,7 +173,9 @@ async def _halted_lane(deployment: Deployment, name: str) -> AsyncIterator[tuple
     async with operating(deployment) as (_, pool):
         state = await find_lane(OperationsDatabase(pool), name)
         if state.halt_code is None:
-            raise UsageError(f"lane {state.name} is not halted, so there is nothing to decide")
+            waits = state.waits_since is not None
+            hint = f"; it waits: `tidemill lanes resume {state.name} --park --reason TEXT`" if waits else ""
+            raise UsageError(f"lane {state.name} is not halted, so there is nothing to decide{hint}")
         yield pool, state
 
 

@@ -63,7 +63,7 @@ async def inspecting(deployment: Deployment) -> AsyncIterator[Inspector]:
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """How far a stream is. `command_lag` is None while Kafka cannot be asked."""
+    """How far a stream is. `command_lag` is None while Kafka cannot be asked. `waiting`: lanes, for a newer version."""
 
     aggregate: str
     lanes: int
@@ -72,6 +72,7 @@ class StreamStatus:
     command_lag: int | None
     unpublished: int
     events: int
+    waiting: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,19 +98,33 @@ class HaltStatus:
 
 
 @dataclass(frozen=True)
+class WaitStatus:
+    """A lane that waits before a command for a process that knows all of it; `until`: then the command is parked."""
+
+    lane: str
+    offset: int
+    schema: str
+    type: str
+    service: str | None
+    detail: str
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True)
 class Status:
-    """Every hop. `foreign`: what others wrote into our topics. `trouble`: why something could not be asked.
+    """Every hop. `waiting`: lanes that go on by themselves, at the latest when their time is over.
 
-    `clock`: which lanes are ahead of the time, if any. `misfits`: whose tables are not as this version declares them.
-
-    `archive`: by table; slices that are set aside wait for a person, and nothing else waits for them.
-
-    `processes`: those that serve.
+    `foreign`: what others wrote into our topics. `trouble`: why something could not be asked. `archive`: by table;
+    slices that are set aside wait for a person, and nothing else waits for them. `clock`: which lanes are ahead of the
+    time, if any. `misfits`: whose tables are not as this version declares them. `processes`: those that
+    serve.
     """
 
     streams: Sequence[StreamStatus]
     views: Sequence[ViewStatus]
     halts: Sequence[HaltStatus]
+    waiting: Sequence[WaitStatus] = ()
     foreign: Sequence[ForeignRecords] = ()
     archive: Sequence[ArchiveStatus] = ()
     misfits: Sequence[Misfit] = ()
@@ -138,6 +153,7 @@ async def status(deployment: Deployment) -> Status:
         streams=stream_status(lanes, lags),
         views=view_status(deployment, lanes, projections),
         halts=[*_lane_halts(lanes), *_view_halts(projections)],
+        waiting=[_wait(lane) for lane in lanes if lane.waits_since is not None],
         foreign=foreign,
         archive=archive_status(deployment.policies, held, now),
         misfits=unfit,
@@ -194,6 +210,7 @@ def stream_status(lanes: Sequence[LaneState], lags: Mapping[int, int]) -> list[S
                 command_lag=lag,
                 unpublished=sum(lane.position - (lane.published_position or 0) for lane in ours),
                 events=sum(lane.sequence for lane in ours),
+                waiting=sum(lane.waits_since is not None for lane in ours),
             )
         )
     return streams
@@ -243,6 +260,22 @@ def _lane_halts(lanes: Sequence[LaneState]) -> list[HaltStatus]:
         for lane in lanes
         if lane.halt_code is not None
     ]
+
+
+def _wait(lane: LaneState) -> WaitStatus:
+    assert lane.waits_before is not None
+    assert lane.waits_since is not None
+    assert lane.waits_until is not None
+    return WaitStatus(
+        lane=lane.name,
+        offset=lane.waits_before,
+        schema=lane.waits_schema or "",
+        type=lane.waits_type or "",
+        service=lane.waits_service,
+        detail=lane.waits_detail or "",
+        since=lane.waits_since,
+        until=lane.waits_until,
+    )
 
 
 def _view_halts(projections: Sequence[ProjectionState]) -> list[HaltStatus]:

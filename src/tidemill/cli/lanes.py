@@ -28,7 +28,10 @@ def list_(
     halted: Annotated[bool, typer.Option("--halted", help="Only those that wait for you.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List lanes: owner, next offset, position, event sequence, what is published, and why one is halted."""
+    """List lanes: owner, next offset, position, event sequence, what is published, and why one stands.
+
+    It stands because it is halted (the code), or waits for a process of a newer version (`waiting`).
+    """
     from tidemill.app import lane_tasks
     from tidemill.app.running import run
 
@@ -37,7 +40,7 @@ def list_(
     if as_json:
         print_json(chosen)
         return
-    columns = ("lane", "name", "next offset", "position", "sequence", "published", "halted", "owner")
+    columns = ("lane", "name", "next offset", "position", "sequence", "published", "stands", "owner")
     rows = [
         (
             each.lane,
@@ -46,7 +49,7 @@ def list_(
             each.position,
             each.sequence,
             each.published_sequence,
-            each.halt_code,
+            each.halt_code or ("waiting" if each.waits_since is not None else None),
             each.owner,
         )
         for each in chosen
@@ -95,6 +98,18 @@ def _show(found: LaneShown) -> None:
         say(f"           {found.advice}")
         for number, choice in enumerate(found.choices):
             say(f"{'or' if number else 'what next':11}{{choice}}", choice=choice)
+    if state.waits_since is not None:
+        text = "[yellow]waiting[/yellow]    since {since}, before offset {offset} of {service}: {detail}"
+        service = state.waits_service or "an unnamed service"
+        say(
+            text,
+            since=state.waits_since,
+            offset=state.waits_before,
+            service=service,
+            detail=state.waits_detail,
+        )
+        say("           parked at {until} if no process that knows the schema comes", until=state.waits_until)
+        say("what next  park it: {verb}", verb=f"tidemill lanes resume {state.name} --park --reason TEXT")
     columns = ("batch", "offsets", "applied", "rejected", "duplicate", "parked", "events", "at", "reason")
     rows = [
         (
@@ -115,7 +130,8 @@ def _show(found: LaneShown) -> None:
 
 @app.command(
     epilog=examples(
-        "tidemill lanes resume market-data/3 --skip-to 1042 --reason 'unreadable batch, see ticket 77'"
+        "tidemill lanes resume market-data/3 --skip-to 1042 --reason 'unreadable batch, see ticket 77'",
+        "tidemill lanes resume market-data/3 --park --reason 'nobody will ever know schema 14'",
     )
 )
 def resume(
@@ -126,20 +142,30 @@ def resume(
     accept_foreign: Annotated[
         bool, typer.Option("--accept-foreign", help="Go on behind records in its topics that others wrote.")
     ] = False,
+    park: Annotated[
+        bool, typer.Option("--park", help="Park the command of a newer version that the lane waits before.")
+    ] = False,
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
-    """Let a halted lane go on: after looking again whether its cause is gone, or as you decide."""
+    """Let a halted lane go on, after looking again whether its cause is gone, or as you decide; or one that waits."""
     from tidemill.app import lane_tasks
     from tidemill.app.running import run
     from tidemill.domain.errors import UsageError
 
     deployment = session.deployment()
+    if (skip_to is not None) + accept_foreign + park > 1:
+        raise UsageError("--skip-to, --accept-foreign and --park decide different things: choose one")
+    if park:
+        parked = run(lane_tasks.park(deployment, lane, reason))
+        _told(
+            as_json,
+            parked,
+            f"lane {lane} goes on: offset {parked.offset}, of schema {parked.schema}, is parked, and for a day "
+            "whatever of a newer version comes behind it.",
+        )
+        return
     if accept_foreign:
-        if skip_to is not None:
-            raise UsageError(
-                "--accept-foreign is about what goes out, --skip-to about what comes in: choose one"
-            )
         accepted = run(lane_tasks.accept(deployment, lane, reason))
         places = ", ".join(f"{topic} up to offset {offset}" for topic, offset in accepted.items())
         _told(as_json, accepted, f"lane {lane} goes on behind what somebody else wrote: {places}.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tidemill.app.archive_status import ArchiveStatus
-    from tidemill.app.operations import HaltStatus, Status
+    from tidemill.app.operations import HaltStatus, Status, WaitStatus
     from tidemill.app.structure import Misfit
 
 T = TypeVar("T")
@@ -65,6 +65,8 @@ def _show(found: Status) -> None:
         _show_misfit(misfit)
     for halt in found.halts:
         _show_halt(halt)
+    for wait in found.waiting:
+        _show_wait(wait)
     for each in found.foreign:
         place = f"{each.topic}/{each.partition}"
         text = f"[yellow]somebody else[/yellow] wrote into {place}"
@@ -138,6 +140,14 @@ def _show_misfit(misfit: Misfit) -> None:
             told=difference,
         )
     say("       {advice}", advice=misfit.advice)
+
+
+def _show_wait(wait: WaitStatus) -> None:
+    text = "[yellow]waiting[/yellow] lane {lane} since {since}, before offset {offset} of {service}: {detail}"
+    service = wait.service or "an unnamed service"
+    say(text, lane=wait.lane, since=wait.since, offset=wait.offset, service=service, detail=wait.detail)
+    text = "        a process that knows the schema goes on; else it is parked at {until}, or by hand: {verb}"
+    say(text, until=wait.until, verb=f"tidemill lanes resume {wait.lane} --park --reason TEXT")
 
 
 def _unknown(told: T | None) -> T | str:

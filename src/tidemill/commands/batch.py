@@ -24,7 +24,7 @@ from uuid import UUID
 from tidemill.clock import Clock
 from tidemill.commands.books import Books, Fate, LaneBook, Repeat, clean
 from tidemill.commands.folding import Result
-from tidemill.commands.ports import CommandStore, Locked, UnitOfWork
+from tidemill.commands.ports import CommandStore, Locked, UnitOfWork, Wait
 from tidemill.commands.rows import LoggedCommand, OutboxRow
 from tidemill.commands.screening import Arrival
 from tidemill.commands.styles import Entangled, Style
@@ -61,7 +61,8 @@ class Done:
     """What a batch left behind, over all of its transactions.
 
     `fenced`: the lanes that somebody else claimed. `halted`: lane id -> code and evidence, of those that stand before a
-    record that the database refuses in every form. Both kept what was applied before.
+    record that the database refuses in every form. `waits`: lane id -> what it waits for, of those that stand before a
+    command of a newer version. All of them kept what was applied before.
     """
 
     counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
@@ -69,6 +70,7 @@ class Done:
     outcomes: list[tuple[Arrival, OutboxRow]] = field(default_factory=list)
     fenced: frozenset[int] = frozenset()
     halted: dict[int, tuple[str, str]] = field(default_factory=dict)
+    waits: dict[int, Wait] = field(default_factory=dict)
 
     def goes_on(self, arrival: Arrival) -> bool:
         """Tell whether its lane may be worked further."""

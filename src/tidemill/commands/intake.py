@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from tidemill.commands import replies
@@ -22,6 +23,7 @@ from tidemill.commands.ports import CommandSource, CommandStore, LaneFollower, P
 from tidemill.commands.queues import Queues, Share
 from tidemill.commands.screening import Arrival, Screen
 from tidemill.commands.solitude import Solitude
+from tidemill.commands.waiting import Waits
 from tidemill.commands.workers import Turn, Workers
 from tidemill.domain.errors import Fenced, Unreadable
 from tidemill.domain.messages import Outcome
@@ -45,12 +47,15 @@ class IntakeOptions:
 
     `batch_records`: the most that one transaction takes. `workers`: how many batches are in hand at once, those that
     are to be tried again among them. `reply_topics`: the topics that replies may go to, matched whole; by default none.
+    `newer_wait`: how long a lane waits before a command that only a newer version takes whole; nothing: it is parked at
+    once.
     """
 
     owner: str
     batch_records: int = 2000
     workers: int = 4
     reply_topics: re.Pattern[str] = re.compile(r"(?!)")
+    newer_wait: timedelta = timedelta(minutes=15)
 
 
 class Intake:
@@ -93,6 +98,9 @@ class Intake:
             queues=self._queues,
             patience=self._patience,
         )
+        self._waits = Waits(
+            stream.aggregate, store, self._queues, at_most=options.newer_wait, wake=self._wake
+        )
         self._next_offsets: dict[int, int] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
@@ -111,6 +119,7 @@ class Intake:
             group.create_task(self._ownership.claim_assigned())
             group.create_task(self._dispatch(group))
             group.create_task(self._patience.every(_HALT_WATCH_S, self._ownership.watch_halts))
+            group.create_task(self._patience.every(_HALT_WATCH_S, self._waits.watch))
             group.create_task(self._patience.every(_NOTE_EVERY_S, self._note))
 
     async def stop(self) -> None:
@@ -130,13 +139,13 @@ class Intake:
         # the next owner shall find lanes released
         released, _ = await asyncio.wait({letting_go}, timeout=_RELEASE_FIRST_S)
         await asyncio.gather(letting_go, self._source.close(hurried=not released))
+        self._waits.measure()
 
     def health(self) -> Health:
-        """Return how many lanes are worked, how many wait for an operator, and what is in the way."""
+        """Return how many lanes are worked, which wait for an operator or a newer version, and what is in the way."""
         trouble = self._patience.trouble
-        return Health(
-            ok=not trouble, detail=self._ownership.counts() | ({"trouble": trouble} if trouble else {})
-        )
+        detail = self._ownership.counts() | self._waits.shown() | ({"trouble": trouble} if trouble else {})
+        return Health(ok=not trouble, detail=detail)
 
     # --- read ---
 
@@ -191,6 +200,9 @@ class Intake:
 
     def _ended(self, turn: Turn) -> None:
         turn.end()  # of a task that was cancelled before it began
+        self._wake()
+
+    def _wake(self) -> None:
         self._work_wanted.set()
 
     async def _work(self, share: Share, turn: Turn) -> None:
@@ -218,8 +230,10 @@ class Intake:
             arrivals = await self._trial(share) or await self._screen.screen(records)
         except Fenced as fenced:
             return Done(fenced=fenced.lanes)
+        held = await self._waits.hold_back(claims, arrivals)
         with BATCH_SECONDS.labels(self._aggregate).time():
-            done = await self._writer.apply(claims, arrivals)
+            done = await self._writer.apply(claims, held.arrivals)
+        done.waits, done.fenced = held.waits, done.fenced | held.fenced
         for lane, finding in done.halted.items():
             await self._store.halt(claims[lane], *finding)
         return done
@@ -246,7 +260,8 @@ class Intake:
         if parked := done.counts[Outcome.PARKED]:
             lanes = [queue.lane for queue in share.queues]
             _log.warning(Log.RECORD_PARKED, aggregate=self._aggregate, lanes=lanes, records=parked)
-        self._let_flow(share)
+        self._waits.begin(share, done)
+        self._let_flow(share, done)
         ours = [queue for queue in share.queues if still_ours(self._queues, queue)]
         if lost := [queue for queue in ours if queue.lane in done.fenced]:
             self._ownership.fenced(lost)
@@ -257,10 +272,11 @@ class Intake:
             self._answers.send(asked)
         self._follower.wake([queue.lane for queue in share.queues])
 
-    def _let_flow(self, share: Share) -> None:
-        last = {lane: record.offset for lane, record in share.records}
+    def _let_flow(self, share: Share, done: Done) -> None:
+        following = {lane: record.offset + 1 for lane, record in share.records}
+        following |= {lane: wait.newer.offset for lane, wait in done.waits.items()}
         for queue in share.queues:
-            self._next_offsets[queue.partition] = last[queue.lane] + 1
+            self._next_offsets[queue.partition] = following[queue.lane]
             if queue.held_back and still_ours(self._queues, queue) and self._queues.drained(queue):
                 queue.held_back = False
                 self._source.resume(frozenset({queue.partition}))

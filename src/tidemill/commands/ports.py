@@ -240,6 +240,34 @@ class UnitOfWork(ClosedRanges, Protocol):
         ...
 
 
+class Newer(NamedTuple):
+    """A command of which the lane's owner does not know all.
+
+    `schema`: its id in the registry, or its fingerprint. `type_name`: the message's full name. `service`: who sent it,
+    where the record says so. `detail`: what is not known.
+    """
+
+    offset: int
+    schema: str
+    type_name: str
+    service: str | None
+    detail: str
+
+
+class Wait(NamedTuple):
+    """How a lane waits before a command for an owner that knows all of it; times are the database's.
+
+    `until`: when the command is parked at the latest. `over_at`: since when the lane does not wait any more, whatever
+    comes, because that time was over, or an operator said so, for a `reason`.
+    """
+
+    newer: Newer
+    since: datetime
+    until: datetime
+    over_at: datetime | None = None
+    reason: str | None = None
+
+
 class CommandStore(Protocol):
     """The database as the way in sees it."""
 
@@ -272,6 +300,18 @@ class CommandStore(Protocol):
 
     async def trial(self, claim: Claim, offset: int) -> int:
         """Count, durably and before the attempt, that the record at `offset` is tried alone; return the count."""
+        ...
+
+    async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
+        """Wait before a command from now on, or go on with a wait, durably; `at_most` in all.
+
+        Returns how the lane waits: one that is over parks it (`waiting.next_wait` decides). An attempt to work on it
+        alone is not counted any more, since it did no harm. Raises `Fenced`.
+        """
+        ...
+
+    async def waiting(self, lanes: Sequence[int]) -> frozenset[int]:
+        """Return those of `lanes` whose wait is not over."""
         ...
 
     def unit_of_work(self) -> AbstractAsyncContextManager[UnitOfWork]:

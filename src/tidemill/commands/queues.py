@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from tidemill.commands.ports import Wait
 from tidemill.domain.lane import Claim, InboundRecord
 
 BATCH_BYTES: Final = 8 << 20
@@ -23,7 +24,7 @@ class LaneQueue:
     """A claimed lane and what waits for it.
 
     `bytes`: of the values that wait. `solo`: how many records are still tried one by one. `idle`: set while no batch of
-    the lane is in flight.
+    the lane is in flight. `waits`: what it waits for, if nothing may be taken from it.
     """
 
     claim: Claim
@@ -33,6 +34,7 @@ class LaneQueue:
     solo: int = 0
     tried_offset: int | None = None
     trials: int = 0
+    waits: Wait | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -45,6 +47,11 @@ class LaneQueue:
             self.records.append(record)
             self.bytes += _size(record)
 
+    def put_back(self, records: Sequence[InboundRecord]) -> None:
+        """Put what was taken last, in order, before what waits."""
+        self.records.extendleft(reversed(records))
+        self.bytes += sum(map(_size, records))
+
     def take(self, most_records: int, most_bytes: int) -> Iterator[InboundRecord]:
         """Remove and yield records up to both bounds, at least one."""
         left = most_bytes
@@ -55,6 +62,11 @@ class LaneQueue:
             left -= size
             most_records -= 1
             yield record
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether a batch may take from it."""
+        return bool(self.records) and self.idle.is_set() and self.waits is None
 
     @property
     def lane(self) -> int:
@@ -125,7 +137,7 @@ class Queues:
 
     def ready(self) -> list[LaneQueue]:
         """Return the lanes from which a batch can be taken."""
-        return [queue for queue in self._by_partition.values() if queue.records and queue.idle.is_set()]
+        return [queue for queue in self._by_partition.values() if queue.ready]
 
     def take(self, free: int) -> Share | None:
         """Take the next batch, one of `free` (at least 1) that may be begun now; None if nothing is ready.

@@ -223,6 +223,14 @@ class CommandSettings(Group):
     batch_size: int = Field(2_000, ge=1, le=50_000, description="most records of one transaction")
     workers: int = Field(4, ge=1, le=64, description="transactions of a process at a time; a connection each")
     horizon_days: int = Field(8, ge=1, le=365, description="how long a repeated command_id is found")
+    newer_schema: Literal["wait", "park"] = Field(
+        "wait",
+        description="before a command of a registered schema that this version does not know whole, its lane waits for "
+        "a process that does, or the command is parked at once",
+    )
+    newer_schema_wait_s: float = Field(
+        900.0, gt=0, le=86_400, description="seconds that a lane waits so, in all; then the command is parked"
+    )
     replies: Pattern = Field(
         "",
         description="regular expression of the topics that may be asked to answer to; empty: `PREFIX.replies.*`",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from typing import Final
 
 import asyncpg
 
+from tidemill.commands.ports import Newer, Wait
+from tidemill.commands.waiting import next_wait
 from tidemill.domain.errors import ContractError, Fenced, TransientError
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
 from tidemill.storage.generations import ClosedGenerations
@@ -113,6 +116,24 @@ class CommandDatabase:
         async with connection(self._pool.questions) as borrowed:
             await borrowed.execute(_SQL["halt_lane"], claim.lane.lane, claim.epoch, code, detail)
 
+    async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
+        lane = claim.lane.lane
+        async with connection(self._pool.questions) as borrowed, borrowed.transaction():
+            row = await borrowed.fetchrow(_SQL["wait_of_lane"], lane, claim.epoch)
+            if row is None:
+                raise Fenced(frozenset({lane}))
+            before = _wait(row)
+            wait = next_wait(before, newer, row["now"], at_most)
+            if wait != before:
+                await borrowed.execute(_SQL["keep_wait"], lane, *wait.newer, *wait[1:])
+            await borrowed.execute(_SQL["spare_trials"], lane)
+            return wait
+
+    async def waiting(self, lanes: Sequence[int]) -> frozenset[int]:
+        async with connection(self._pool.questions) as borrowed:
+            rows = await borrowed.fetch(_SQL["waiting_lanes"], list(lanes))
+            return frozenset(row["lane"] for row in rows)
+
     async def trial(self, claim: Claim, offset: int) -> int:
         async with connection(self._pool.questions) as borrowed:
             count: int | None = await borrowed.fetchval(
@@ -136,6 +157,13 @@ def _barren(row: asyncpg.Record, progress: Progress, owner: str) -> int:
     if row["claimed_batch"] is None or not stuck:
         return 0
     return min(int(row["barren"]) + 1, _CAUTIOUS_AFTER_CLAIMS)
+
+
+def _wait(row: asyncpg.Record) -> Wait | None:
+    if row["record_offset"] is None:
+        return None
+    newer = Newer(row["record_offset"], row["schema"], row["type"], row["service"], row["detail"])
+    return Wait(newer, row["since"], row["until"], row["over_at"], row["reason"])
 
 
 def _claim(row: asyncpg.Record, epoch: int, progress: Progress, barren: int) -> Claim:

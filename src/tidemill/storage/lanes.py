@@ -31,6 +31,14 @@ class Cleared(NamedTuple):
     detail: str
 
 
+class Parked(NamedTuple):
+    """The command that a lane waits for no more: its offset, its schema's id or fingerprint, its type."""
+
+    offset: int
+    schema: str
+    type_name: str
+
+
 class Skipped(NamedTuple):
     """Offsets that were left out: `start` is the first, `end` the one to read next."""
 
@@ -107,6 +115,20 @@ class LaneAdministration:
         async with self._locked(lane) as (borrowed, _):
             row = await borrowed.fetchrow(_SQL["clear_halt"], lane)
             return Cleared(row["code"], row["detail"]) if row else None
+
+    async def park(self, lane: int, reason: str) -> Parked | None:
+        """End a lane's wait for a newer version, and keep the reason; None if it does not wait.
+
+        Whoever owns the lane parks what it stands before; the epoch stays, since nothing that he knows has changed.
+        """
+        async with self._locked(lane) as (borrowed, gen):
+            row = await borrowed.fetchrow(_SQL["end_wait"], lane, gen, reason)
+            if row is None:
+                return None
+            epoch = await borrowed.fetchval(_SQL["lock_lane"], lane)
+            why = f"parked, offset {row['record_offset']} of schema {row['schema']}: {reason}"
+            await borrowed.execute(_SQL["enter_note"], lane, gen, epoch, why)
+            return Parked(*row)
 
     async def skip(self, lane: int, to_offset: int, reason: str) -> Skipped:
         """Let a halted lane read on at `to_offset`, whatever stands before it. `UsageError` if it is not halted."""

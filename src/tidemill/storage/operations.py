@@ -27,7 +27,10 @@ _AUDIT_TIMEOUT_S: Final = 1_800.0
 
 
 class LaneState(NamedTuple):
-    """A lane as the database knows it. `next_offset`, `position`, `sequence`: the newest row of its ledger."""
+    """A lane as the database knows it. `next_offset`, `position`, `sequence`: the newest row of its ledger.
+
+    `waits_...`: the command of a newer version that it stands before, if it does, as `commands.ports.Wait` has it.
+    """
 
     lane: int
     aggregate: str
@@ -56,6 +59,13 @@ class LaneState(NamedTuple):
     halt_code: str | None
     halt_detail: str | None
     halted_since: datetime | None
+    waits_before: int | None = None
+    waits_schema: str | None = None
+    waits_type: str | None = None
+    waits_service: str | None = None
+    waits_detail: str | None = None
+    waits_since: datetime | None = None
+    waits_until: datetime | None = None
 
     @property
     def name(self) -> str:

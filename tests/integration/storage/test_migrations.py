@@ -23,7 +23,7 @@ from tidemill.storage.revisions import draft
 
 MARKET_DATA = ["market_data_0001", "market_data_0002"]
 HEADS = {"core_0006", "market_data_0002", "connector_profiles_0001"}
-BUILT_IN = {*(f"core_000{number}" for number in (1, 2, 3, 4, 6)), "connector_profiles_0001", *MARKET_DATA}
+BUILT_IN = {*(f"core_000{number}" for number in range(1, 7)), "connector_profiles_0001", *MARKET_DATA}
 OBJECTS = """
 select n.nspname || '.' || c.relname || ' ' || c.relkind::text as object
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname in ('public', 'tm') union all

@@ -54,6 +54,9 @@ insert into tm.published values (1, 1, 0);
 insert into tm.checkpoint (projection, incarnation, aggregate, partition) values ('p', 1, 'x', 0);
 update tm.checkpoint set sequence = 1;
 delete from tm.checkpoint;
+insert into tm.waiting (lane, record_offset, schema, type, detail, since, until)
+  values (1, 0, '7', 't', 'd', now(), now());
+update tm.waiting set over_at = now();
 call tm.prepare_generation(3);
 call tm.roll_generation(1, 2);
 insert into tm.log values (1, 2, 2, null, 0, 'd', 0, 0, now());

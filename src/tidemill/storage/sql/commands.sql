@@ -89,6 +89,25 @@ on conflict (lane) do nothing
 update tm.lane set trials = case when trial_offset = $3 then trials + 1 else 1 end, trial_offset = $3
 where lane = $1 and epoch = $2 returning trials
 
+-- name: wait_of_lane
+-- Locked, so that neither a claim nor an operator comes between the look and what follows from it.
+select clock_timestamp() as now, w.record_offset, w.schema, w.type, w.service, w.detail, w.since, w.until, w.over_at, w.reason
+from tm.lane l left join tm.waiting w using (lane) where l.lane = $1 and l.epoch = $2 for update of l
+
+-- name: keep_wait
+insert into tm.waiting (lane, record_offset, schema, type, service, detail, since, until, over_at, reason)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+on conflict (lane) do update
+set record_offset = excluded.record_offset, schema = excluded.schema, type = excluded.type, service = excluded.service,
+    detail = excluded.detail, since = excluded.since, until = excluded.until, over_at = excluded.over_at,
+    reason = excluded.reason
+
+-- name: waiting_lanes
+select lane from tm.waiting where lane = any($1::smallint[]) and over_at is null and until > clock_timestamp()
+
+-- name: spare_trials
+update tm.lane set trials = 0, trial_offset = null where lane = $1 and trials > 0
+
 -- name: closed_generations
 select gen, closed_at, filter is not null as filtered from tm.generation where closed_at is not null order by gen
 

@@ -6,12 +6,15 @@ select l.lane, l.aggregate, l.partition, l.partitions, l.command_topic, l.event_
        l.epoch, l.owner, l.claimed_at, b.gen, b.batch, b.timeline, b.to_offset as next_offset, b.anchor_offset,
        b.anchor_checksum, b.position, b.sequence, b.chain, b.at, p.position as published_position,
        p.sequence as published_sequence, p.at as published_at,
-       h.code as halt_code, h.detail as halt_detail, h.since as halted_since
+       h.code as halt_code, h.detail as halt_detail, h.since as halted_since,
+       w.record_offset as waits_before, w.schema as waits_schema, w.type as waits_type, w.service as waits_service,
+       w.detail as waits_detail, w.since as waits_since, w.until as waits_until
 from tm.lane l
 cross join lateral (
   select * from tm.batch where batch.lane = l.lane order by batch.batch desc, batch.gen desc limit 1) as b
 left join tm.published p on p.lane = l.lane
 left join tm.halt h on h.lane = l.lane
+left join tm.waiting w on w.lane = l.lane and w.over_at is null and w.record_offset >= b.to_offset
 where ($1::text is null or l.aggregate = $1) and ($2::smallint is null or l.lane = $2)
 order by l.aggregate, l.partition
 
@@ -155,6 +158,13 @@ select code, detail, since from tm.halt where lane = $1
 
 -- name: clear_halt
 delete from tm.halt where lane = $1 returning code, detail, since
+
+-- name: end_wait
+-- Nothing happens if the lane does not wait: an owner that knows the schema may have gone on meanwhile.
+update tm.waiting w set over_at = clock_timestamp(), reason = $3
+where w.lane = $1 and w.over_at is null
+  and w.record_offset >= (select to_offset from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1)
+returning record_offset, schema, type
 
 -- name: enter_skip
 -- What the skipped offsets held is not known: there is no record left to compare with at the next claim.
