@@ -106,6 +106,9 @@ class _NoRelay:
     async def take(self, claims: Sequence[Claim]) -> None:
         del claims
 
+    def begun(self, lanes: Sequence[int]) -> None:
+        del lanes
+
     async def compared(self, lane: int) -> None:
         del lane
 
