@@ -214,7 +214,7 @@ def _frame(record: MemoryRecord) -> EventRecord:
     sequence, name = int(said["tm_sequence"]), said["ce_type"].decode()
     if sequence < 1 or at.tzinfo is None or not name or record.value is None:
         raise ValueError("no event")
-    return EventRecord(record.partition, record.offset, sequence, at, name, record.value)
+    return EventRecord(record.partition, record.offset, sequence, at, name, record.value, record.key or b"")
 
 
 class MemoryLanePublisher:

@@ -114,6 +114,11 @@ class Deployment:
             for projection in part.context.projections
         }
 
+    def states(self) -> dict[str, tuple[Part, Projection]]:
+        """Return the state of every aggregate that is decided, by name, as a read model of its events."""
+        found = ((f"{name}/state", part, part.context.state) for name, part in self.parts.items())
+        return {name: (part, state.as_projection(name)) for name, part, state in found if state is not None}
+
     def topics(self) -> frozenset[str]:
         """Return the names of all topics that are ours."""
         return frozenset(

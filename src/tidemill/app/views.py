@@ -12,6 +12,7 @@ from tidemill.app.deployment import Deployment, Part
 from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.operations import operating
 from tidemill.clock import SystemClock
+from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections.ports import Comparison
 from tidemill.projections.rebuild import rebuild
@@ -21,6 +22,7 @@ from tidemill.queries.read_models import Page, ReadModels
 from tidemill.storage.generated import table_name
 from tidemill.storage.operations import OperationsDatabase
 from tidemill.storage.queries import ReadModelDatabase
+from tidemill.storage.state_workshops import StateDatabase, StateWorkshops
 from tidemill.storage.views import ViewDatabase
 from tidemill.storage.workshops import DatabaseWorkshops
 from tidemill.transport.avro.events import AvroEventCodec
@@ -66,6 +68,10 @@ async def list_views(deployment: Deployment) -> list[ViewShown]:
                 verified_at=state.verified_at if state else None,
             )
         )
+    for name, (part, projection) in deployment.states().items():
+        events = sum(lane.sequence for lane in lanes if lane.aggregate == part.stream.aggregate)
+        table = table_name(projection.table)
+        shown.append(ViewShown(name, part.stream.aggregate, table, events, 0, 0, None, None))
     return shown
 
 
@@ -80,14 +86,23 @@ async def read_page(deployment: Deployment, name: str, key: Sequence[str], limit
 
 
 async def rebuild_view(deployment: Deployment, name: str, on_progress: OnProgress) -> int:
-    """Build a read model again and swap it in; return how many events it took. Needs the login that owns tables."""
+    """Build a read model again and swap it in; return how many events it took. Needs the login that owns tables.
+
+    Raises `UsageError` for a state.
+    """
+    if name in deployment.states():
+        raise UsageError(
+            f"{name} is what commands are decided by, and is not built again under them: `tidemill projections verify "
+            f"{name}` shows which cells were changed; put them back by hand, with `serve commands` stopped, or "
+            "restore a backup"
+        )
     async with AsyncExitStack() as shared:
         part, projection, parts = await _workshop(shared, deployment, name)
         return await rebuild(part.stream, projection, parts, on_progress)
 
 
 async def verify_view(deployment: Deployment, name: str, on_progress: OnProgress) -> Comparison:
-    """Compare a read model with what its events make. Needs the login that owns tables."""
+    """Compare a read model, or a state, with what its events make. Needs the login that owns tables."""
     async with AsyncExitStack() as shared:
         part, projection, parts = await _workshop(shared, deployment, name)
         return await verify(part.stream, projection, parts, on_progress)
@@ -96,7 +111,8 @@ async def verify_view(deployment: Deployment, name: str, on_progress: OnProgress
 async def _workshop(
     shared: AsyncExitStack, deployment: Deployment, name: str
 ) -> tuple[Part, Projection, Parts]:
-    part, projection = deployment.projection(name)
+    states = deployment.states()
+    part, projection = states[name] if name in states else deployment.projection(name)
     settings = deployment.settings
     pool = await open_pool(shared, settings, name="tidemill projections", size=4, login="migration")
     part, _ = (await parts_with_lanes(deployment.parts, pool))[part.stream.aggregate]
@@ -110,7 +126,7 @@ async def _workshop(
         Parts(
             source=lambda: KafkaEventSource(kafka, topic=stream.topics.events, partitions=stream.partitions),
             codec=codec,
-            store=ViewDatabase(pool),
-            workshops=DatabaseWorkshops(pool),
+            store=StateDatabase(pool) if name in states else ViewDatabase(pool),
+            workshops=StateWorkshops(pool) if name in states else DatabaseWorkshops(pool),
         ),
     )

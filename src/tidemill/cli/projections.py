@@ -69,7 +69,7 @@ def rebuild(name: Name, as_json: AsJson = False) -> None:
 
 @app.command(epilog=examples("tidemill projections verify latest-quotes"))
 def verify(name: Name, as_json: AsJson = False) -> None:
-    """Fold the events of a read model once more and compare every cell; exits 1 if one differs."""
+    """Fold the events of a read model or a state once more and compare every cell; exits 1 if one differs."""
     from tidemill.app import views
     from tidemill.app.running import run
 
@@ -104,4 +104,7 @@ def _show(name: str, found: Comparison) -> None:
         for column, (live, rebuilt) in example.columns.items():
             text = "  {key}: {column} is {live}, its events make {rebuilt}"
             say(text, key=key, column=column, live=live, rebuilt=rebuilt)
+    if name.endswith("/state"):
+        note("Next: find out who wrote to the table, and put back what the events make")
+        return
     note(f"Next: find out who wrote to the table, then tidemill projections rebuild {name}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -94,11 +94,7 @@ class Fold:
     def _evolve(self, before: Any, decision: Accepted, at: datetime) -> Any:
         state = before
         for event in decision.events:
-            version = 0 if state is None else state.version
-            created_at = at if state is None else state.created_at
-            state = replace(
-                self._state.evolve(state, event), version=version + 1, created_at=created_at, updated_at=at
-            )
+            state = self._state.after(state, event, at)
         return state
 
     def _contest(self, key: str, before: Any, after: Any) -> Rejected | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from tidemill.domain.decision import Decision, Rejected
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import DEFAULT_PARTITIONS
 from tidemill.domain.messages import CommandBase, EventBase, Message
-from tidemill.domain.projection import Projection
+from tidemill.domain.projection import Projection, Recorded
 from tidemill.domain.retention import Retention
 
 C = TypeVar("C", bound=CommandBase)
@@ -98,6 +98,21 @@ class State:
     evolve: Callable[[Any, Any], Any]
     events: tuple[type[EventBase], ...]
     unique: tuple[Unique, ...] = ()
+
+    def after(self, before: Any, event: EventBase, at: datetime) -> Any:
+        """Return the state after an event of the time `at`, with what the engine fills."""
+        version = 0 if before is None else before.version
+        created_at = at if before is None else before.created_at
+        return replace(self.evolve(before, event), version=version + 1, created_at=created_at, updated_at=at)
+
+    def as_projection(self, name: str) -> Projection:
+        """Return the state as a read model of its own events, which its rows must equal."""
+
+        def fold(row: Any, recorded: Recorded[EventBase]) -> Any:
+            return self.after(row, recorded.event, recorded.at)
+
+        folds = dict.fromkeys(self.events, fold)
+        return Projection(name, row=self.model, table=self.table, key=None, folds=folds, stamped=False)
 
 
 @dataclass(frozen=True)

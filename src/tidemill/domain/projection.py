@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from tidemill.domain.errors import ContractError
-from tidemill.domain.messages import EventBase, ReadModelBase
+from tidemill.domain.messages import EventBase
 
 E = TypeVar("E", bound=EventBase)
 
@@ -35,6 +35,8 @@ class Recorded(Generic[E]):
     at: datetime
     lane: int
     sequence: int
+    key: bytes = b""
+    """Of its record."""
 
     @property
     def order(self) -> tuple[int, int]:
@@ -48,14 +50,16 @@ class Projection:
 
     `name`: what people type (`latest-quotes`). `row`: a `ReadModelBase` dataclass whose fields are the table's columns.
     `table`: a SQLAlchemy Core table; its primary key are the `key` columns. `folds`: event class -> fold.
-    `key`: event -> values of the key columns.
+    `key`: event -> values of the key columns; None: the one key column is the key of the event's record. `stamped`: the
+    engine fills the fields of `ReadModelBase`.
     """
 
     name: str
-    row: type[ReadModelBase]
+    row: type[Any]
     table: Any
-    key: Callable[[Any], Key]
+    key: Callable[[Any], Key] | None
     folds: Mapping[type[EventBase], Fold]
+    stamped: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a row class and a table that differ: the mistake would show only at the first write."""

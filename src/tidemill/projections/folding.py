@@ -53,7 +53,8 @@ def keyed(projection: Projection, events: Iterable[Event]) -> list[Touch]:
         if fold is None:
             continue
         try:
-            touches.append((key_of(body), fold, event))
+            key = (event.key.decode(),) if key_of is None else key_of(body)
+            touches.append((key, fold, event))
         except Exception as error:
             raise FoldFailed(projection.name, event, error) from error
     return touches
@@ -66,7 +67,7 @@ def fold(projection: Projection, touches: Sequence[Touch], loaded: Mapping[Key, 
         row = rows.get(key)
         try:
             folded = folder(row, event)
-            if folded is not None:
+            if folded is not None and projection.stamped:
                 _stamp(projection, key, row, folded, event)
         except Exception as error:
             raise FoldFailed(projection.name, event, error) from error

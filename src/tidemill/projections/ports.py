@@ -25,6 +25,7 @@ class EventRecord(NamedTuple):
     at: datetime
     event_type: str
     value: bytes
+    key: bytes = b""
 
 
 class EventCodec(Protocol):

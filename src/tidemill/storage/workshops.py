@@ -47,14 +47,17 @@ class TableWorkshop:
 
     async def live(self) -> Mapping[int, Checkpoint]:
         with self._working():
-            return await read_checkpoints(self._borrowed, self._projection, self._live)
+            return await self._standing()
+
+    async def _standing(self) -> Mapping[int, Checkpoint]:
+        return await read_checkpoints(self._borrowed, self._projection, self._live)
 
     async def photograph(self) -> Mapping[int, Checkpoint]:
         table = self._projection.table
         copy = f"create unlogged table {generated.photo_name(table)} as table {generated.table_name(table)}"
         with self._working():
             async with self._borrowed.transaction(isolation="repeatable_read"):
-                checkpoints = await read_checkpoints(self._borrowed, self._projection, self._live)
+                checkpoints = await self._standing()
                 await self._borrowed.execute(copy, timeout=COPY_TIMEOUT_S)
         return checkpoints
 
@@ -143,7 +146,7 @@ class DatabaseWorkshops:
     ) -> AsyncIterator[TableWorkshop]:
         async with connection(self._pool) as borrowed, _alone(borrowed, projection):
             await _clear(borrowed, projection)
-            workshop = await _prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
+            workshop = await self._prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
             try:
                 yield workshop
             finally:
@@ -152,6 +155,11 @@ class DatabaseWorkshops:
                     translated(),
                 ):  # the next one clears what a broken connection leaves
                     await _clear(borrowed, projection)
+
+    async def _prepare(
+        self, borrowed: Connection, projection: Projection, aggregate: str, partitions: int, *, lasting: bool
+    ) -> TableWorkshop:
+        return await _prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
 
 
 @asynccontextmanager

@@ -84,8 +84,8 @@ async def test_frames_are_read_and_offsets_have_holes(world: World, reader: Read
     await reader.source.start({})
     await reader.until(lambda: len(reader.sequences(0)) == 3 and reader.sequences(1), "events")
     assert reader.read[0][1:] == [
-        EventRecord(0, 3, 2, AT, "goods.Stored", b"event 2"),
-        EventRecord(0, 4, 3, AT, "goods.Stored", b"event 3"),
+        EventRecord(0, 3, 2, AT, "goods.Stored", b"event 2", b"key"),
+        EventRecord(0, 4, 3, AT, "goods.Stored", b"event 3", b"key"),
     ]
     await reader.quiet()
     assert reader.sequences(1) == [1]

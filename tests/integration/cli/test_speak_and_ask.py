@@ -340,3 +340,28 @@ def test_a_column_that_is_made_wider_by_hand_stops_nobody(served: Installation) 
         told = served("publish", "RegisterConnectorProfile", "-", "--wait", stdin=json.dumps(profile))
         assert told.out.count("  applied  ") == 1
         served.execute(f"alter table public.connector_profiles alter column name type varchar({width})")
+
+
+def test_a_state_that_was_changed_by_hand_is_found(served: Installation) -> None:
+    """Also where a name went from one aggregate to another, of whatever lane."""
+    first = [
+        {"profile_id": f"state-{number}", "name": f"n{number}", "profile_data": "{}"} for number in range(6)
+    ]
+    served("publish", "RegisterConnectorProfile", "-", "--wait", stdin="\n".join(map(json.dumps, first)))
+    gone = [{"profile_id": each["profile_id"]} for each in first[:3]]
+    served("publish", "DeactivateConnectorProfile", "-", "--wait", stdin="\n".join(map(json.dumps, gone)))
+    taken = [
+        {"profile_id": f"state-{number}", "name": f"n{number - 6}", "profile_data": "{}"}
+        for number in (6, 7, 8)
+    ]
+    served("publish", "RegisterConnectorProfile", "-", "--wait", stdin="\n".join(map(json.dumps, taken)))
+    name = "connector-profiles/state"
+    assert name in {view["name"] for view in served("projections", "list", "--json").json()}
+    assert "equals its events" in served("projections", "verify", name).out
+    served.execute("update public.connector_profiles set name = 'by hand' where id = 'state-5'")
+    told = served("projections", "verify", name, expect=1)
+    assert "differs from its events in 1 of" in told.out
+    assert "state-5: name is by hand, its events make n5" in told.out
+    assert "put them back by hand" in served("projections", "rebuild", name, expect=2).err
+    served.execute("update public.connector_profiles set name = 'n5' where id = 'state-5'")
+    assert served("projections", "verify", name, "--json").json()["differing"] == 0

@@ -17,6 +17,14 @@ on conflict (projection, incarnation, partition) do nothing
 -- name: read_checkpoints
 select partition, sequence, next_offset from tm.checkpoint where projection = $1 and incarnation = $2
 
+-- name: ledger_checkpoints
+-- How far the state of an aggregate is: as far as its lanes.
+select l.partition, newest.sequence
+from tm.lane l
+cross join lateral (
+  select sequence from tm.batch where batch.lane = l.lane order by batch desc, gen desc limit 1) as newest
+where l.aggregate = $1
+
 -- name: read_halts
 select partition, code, expected, got, detail from tm.projection_halt where projection = $1
 

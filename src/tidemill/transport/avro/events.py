@@ -65,7 +65,7 @@ class AvroEventCodec:
             bodies[name].append(fields)
         made = {name: iter(self._make(name, fields)) for name, fields in bodies.items()}
         return [
-            Recorded(next(made[name]), record.at, record.partition, record.sequence)
+            Recorded(next(made[name]), record.at, record.partition, record.sequence, record.key)
             for name, record in zip(names, records, strict=True)
         ]
 

@@ -50,7 +50,9 @@ class Frames:
         if number < 1 or record.value is None:
             raise ValueError(f"tm_sequence {number}, value {record.value!r}")
         name = self._types.get(event_type) or self._type(event_type)
-        return EventRecord(record.partition, record.offset, number, self._at, name, record.value)
+        return EventRecord(
+            record.partition, record.offset, number, self._at, name, record.value, record.key or b""
+        )
 
     def _values(self, headers: Headers) -> tuple[bytes, bytes, bytes]:
         try:
