@@ -144,9 +144,40 @@ async def test_bytes_are_bounded_but_for_the_first_position(subject: Subject) ->
 
     assert await read(0, 199) == [1]
     assert await read(0, 200) == [1, 2]
-    assert await read(0, 799) == [1, 2, 3]
-    assert await read(0, 800) == [1, 2, 3, 4]
+    assert await read(0, 801) == [1, 2, 3]
+    assert await read(0, 802) == [1, 2, 3, 4], "with two brackets for no headers"
     assert await read(4, 1) == [5]
+
+
+async def test_headers_of_parked_records_count(subject: Subject) -> None:
+    lane = subject.lanes[0]
+    scribe = Scribe(lane).applied(payload=b"x" * 90, key=b"k" * 10)
+    for _ in range(20):
+        scribe.parked(None, key=None, headers=[("h", bytes(60_000))])
+    await subject.store(scribe.applied(payload=b"y", key=b"").batch())
+
+    async def read(after: int, max_bytes: int) -> list[int]:
+        return [item.position for item in await subject.outbox.read(lane.lane, after, 100, max_bytes)]
+
+    assert await read(0, 1_000) == [1]
+    assert await read(0, 200_000) == [1, 2, 3]
+    assert await read(1, 1_000) == [2], "one that alone is larger"
+    assert await read(1, 200_000) == [2, 3]
+    assert await read(21, 1_000) == [22]
+
+
+async def test_what_no_letter_takes_is_not_loaded(subject: Subject) -> None:
+    lane = subject.lanes[0]
+    large = b"x" * 1_001
+    scribe = Scribe(lane).parked(large, key=b"k", headers=[("a", b"b")]).parked(b"v", key=large)
+    await subject.store(scribe.parked(b"v", key=b"k", headers=[("a", large * 2)]).parked(large[1:]).batch())
+    found = await subject.outbox.parked(lane.lane, [1, 2, 3, 4], 1_000)
+    value, key, headers, small = (found[position] for position in (1, 2, 3, 4))
+    assert (value.key, value.value, value.headers) == (b"k", None, (("a", b"b"),))
+    assert (value.value_bytes, value.bare, value.whole) == (1_001, False, False)
+    assert (key.key, key.value, key.value_bytes, key.bare, key.whole) == (None, b"v", None, True, False)
+    assert (headers.key, headers.headers, headers.bare, headers.whole) == (b"k", (), True, False)
+    assert (small.value, small.value_bytes, small.whole) == (large[1:], None, True)
 
 
 async def test_a_hole_is_looked_across(subject: Subject) -> None:
@@ -172,7 +203,7 @@ async def test_parked_records_are_kept_as_they_came(subject: Subject) -> None:
     headers = [("a", b"\x00\xff"), ("a", None), ("", b""), ("n\x00", b"nul"), ("n\\0", b"no nul")]
     scribe = Scribe(lane).parked(b"\x00", key=None, headers=headers).applied().parked(None, key=b"k")
     await subject.store(scribe.batch())
-    found = await subject.outbox.parked(lane.lane, [1, 2, 3])
+    found = await subject.outbox.parked(lane.lane, [1, 2, 3], MUCH)
     assert found.keys() == {1, 3}
     assert (found[1].key, found[1].value, found[1].headers) == (None, b"\x00", tuple(headers))
     assert (found[3].key, found[3].value, found[3].headers) == (b"k", None, ())

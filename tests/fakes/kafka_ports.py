@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from tests.fakes.kafka import Fetched, MemoryBroker, MemoryLog, MemoryRecord
 from tidemill.commands import ports as inbound
 from tidemill.commands.ports import Assignee
 from tidemill.domain.errors import Unavailable
-from tidemill.domain.lane import Lane
+from tidemill.domain.lane import InboundRecord, Lane
 from tidemill.outbox.ports import (
     NOTHING_ACCEPTED,
     ForeignTail,
@@ -23,6 +24,8 @@ from tidemill.outbox.ports import (
 )
 from tidemill.projections import ports as events
 from tidemill.projections.ports import EventRecord
+
+T = TypeVar("T")
 
 
 class _Reading:
@@ -105,11 +108,15 @@ class MemoryCommandSource:
         logs = [self._broker.log(self._topic, partition) for partition in partitions]
         return {log.partition: (log.first, log.end) for log in logs}
 
-    async def records_at(self, offsets: Mapping[int, int]) -> Mapping[int, MemoryRecord | None]:
+    async def records_at(
+        self, offsets: Mapping[int, int], of: Callable[[InboundRecord], T]
+    ) -> Mapping[int, T | None]:
         found = {
             p: self._broker.log(self._topic, p).fetch(offset, 1).records for p, offset in offsets.items()
         }
-        at = {p: records[0] for p, records in found.items() if records and records[0].offset == offsets[p]}
+        at = {
+            p: of(records[0]) for p, records in found.items() if records and records[0].offset == offsets[p]
+        }
         return {partition: at.get(partition) for partition in offsets}
 
     async def note(self, offsets: Mapping[int, int]) -> None:

@@ -11,7 +11,7 @@ from tidemill.commands.rows import OutboxRow
 from tidemill.domain.errors import ContractError, Fenced, Unavailable
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
-from tidemill.domain.parked import headers_of
+from tidemill.domain.parked import headers_of, headers_text
 from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, OutboxItem, ParkedRecord, Published
 
 
@@ -82,9 +82,9 @@ class MemoryOutbox:
             found += [item_of(row) for row in sorted(rows)]
         return found
 
-    async def parked(self, lane: int, positions: Sequence[int]) -> dict[int, ParkedRecord]:
+    async def parked(self, lane: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
         self._check()
-        return {at: self.kept[lane, at] for at in positions if (lane, at) in self.kept}
+        return {at: _small(self.kept[lane, at], max_bytes) for at in positions if (lane, at) in self.kept}
 
     async def pending(self, positions: Mapping[int, int]) -> dict[int, int]:
         self._check()
@@ -161,8 +161,20 @@ class MemoryOutbox:
     def _size(self, row: OutboxRow) -> int:
         kept = self.kept.get((row.lane, row.position)) if row.outcome == b"p" else None
         values = (row.key, row.payload, kept.value if kept else None)
-        return sum(len(value) for value in values if value is not None)
+        headers = len(headers_text(kept.headers)) if kept else 0
+        return headers + sum(len(value) for value in values if value is not None)
 
     def _check(self) -> None:
         if self.away:
             raise Unavailable("database", "switched off by the test")
+
+
+def _small(record: ParkedRecord, max_bytes: int) -> ParkedRecord:
+    """Return the record without what alone is larger."""
+    if record.value is not None and len(record.value) > max_bytes:
+        record = record._replace(value=None, value_bytes=len(record.value))
+    if record.key is not None and len(record.key) > max_bytes:
+        record = record._replace(key=None, bare=True)
+    if len(headers_text(record.headers)) > 2 * max_bytes:
+        record = record._replace(headers=(), bare=True)
+    return record

@@ -28,6 +28,7 @@ from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.ports import CommandCodec, LaneFollower, Reply
+from tidemill.commands.queues import WAITING_BYTES, LargeRecords
 from tidemill.commands.screening import Screen
 from tidemill.commands.solitude import Solitude
 from tidemill.commands.styles import Style, styles_of
@@ -109,6 +110,7 @@ class Shared:
     workers: Workers
     kafka: KafkaConnection
     solitude: Solitude = field(default_factory=Solitude)
+    room: LargeRecords = field(default_factory=LargeRecords)
     closed: ClosedGenerations = field(default_factory=ClosedGenerations)
 
 
@@ -222,11 +224,13 @@ async def stream_job(
                 owner=common.owner,
                 batch_records=settings.commands.batch_size,
                 workers=settings.commands.workers,
+                waiting_bytes=WAITING_BYTES // max(1, len(common.deployment.parts)),
                 reply_topics=allowed,
                 newer_wait=_newer_wait(settings.commands),
             ),
             solitude=common.solitude,
             workers=common.workers,
+            room=common.room,
         )
         return StreamService(intake, relays, replies, publishers)
 

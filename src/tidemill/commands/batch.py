@@ -11,10 +11,14 @@ refuses -> bisect, left to right, without savepoints, and blame the record unles
 of what this very batch has to park -> cut before it, and decide it behind the first; lanes that somebody else claimed,
 or whose next record cannot even be parked -> on without them; anything that may pass -> the caller backs off and calls
 again, also after an unknown commit: the ledger, read under the lock, says what was consumed.
+
+What is to be parked has the text of its headers made before the lanes are locked; where only the rules park a record,
+the batch is tried anew.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +44,7 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.lane import Claim, spans
 from tidemill.domain.messages import Outcome
+from tidemill.domain.parked import headers_text
 from tidemill.telemetry import TIMES_AHEAD, Log, logger
 
 _log = logger(__name__)
@@ -48,12 +53,23 @@ _LOOK_AHEAD_BATCHES = 32
 """How many batches look their ids up beforehand after one met an id in the open generation: repeats come in runs."""
 
 
+_HEADERS_AT_A_STRETCH = 1_000  # written in some 2 ms
+
+
 class _DecideAnew(TidemillError):
     """`arrival` repeats a record of its batch that has to be parked, which answers nothing: cut before it."""
 
     def __init__(self, arrival: Arrival) -> None:
         super().__init__(f"offset {arrival.record.offset} repeats a record that is parked")
         self.arrival = arrival
+
+
+class _HeadersUnwritten(TidemillError):
+    """`arrivals` are to be parked, and nobody knew before: write their headers while no lane is locked."""
+
+    def __init__(self, arrivals: Sequence[Arrival]) -> None:
+        super().__init__(f"{len(arrivals)} records are to be parked")
+        self.arrivals = arrivals
 
 
 @dataclass
@@ -114,6 +130,7 @@ class BatchWriter:
     async def _part(self, claims: dict[int, Claim], arrivals: list[Arrival], done: Done) -> None:
         while arrivals:
             held = {each.lane: claims[each.lane] for each in arrivals}
+            await _write_headers([each for each in arrivals if isinstance(each.verdict, Unreadable)])
             try:
                 await self._transaction(held, arrivals, done)
                 return
@@ -122,9 +139,12 @@ class BatchWriter:
                 arrivals = [each for each in arrivals if done.goes_on(each)]
             except RepeatedIds:
                 self._look_ahead = _LOOK_AHEAD_BATCHES
+            except _HeadersUnwritten as parked:
+                await _write_headers(parked.arrivals)
             except GenerationClosed:
                 continue
             except (DataError, Entangled, _DecideAnew) as refused:
+                await _write_headers(arrivals)  # of all: smaller parts show what is to be parked
                 if len(arrivals) > 1:
                     middle = _cut(arrivals, refused)
                     await self._part(claims, arrivals[:middle], done)
@@ -155,6 +175,8 @@ class BatchWriter:
                 return
             looked = self._look_ahead > 0  # once: other batches change it while this one waits
             fates = await self._fates(work, fresh, locked, open_too=looked)
+            if unwritten := _unwritten(fresh, fates):
+                raise _HeadersUnwritten(unwritten)
             seconds = self._clock.monotonic_s() - started_s
             books, outcomes = _enter(claims, locked, fresh, fates, seconds)
             if books.parked and not looked and _any_named(fresh, fates):
@@ -328,6 +350,27 @@ def _any_named(fresh: Sequence[Arrival], fates: Sequence[Fate]) -> bool:
         isinstance(fate, Unreadable) and arrival.command_id is not None
         for arrival, fate in zip(fresh, fates, strict=True)
     )
+
+
+def _unwritten(fresh: Sequence[Arrival], fates: Sequence[Fate]) -> list[Arrival]:
+    """Return the records that are to be parked without the text of their headers."""
+    return [
+        arrival
+        for arrival, fate in zip(fresh, fates, strict=True)
+        if isinstance(fate, Unreadable) and arrival.headers_text is None
+    ]
+
+
+async def _write_headers(parked: Sequence[Arrival]) -> None:
+    """Make the text of the headers, of some records at a stretch: whatever else runs gets its turns in between."""
+    written = 0
+    for arrival in parked:
+        if arrival.headers_text is None:
+            arrival.headers_text = headers_text(arrival.record.headers)
+            written += len(arrival.record.headers)
+            if written > _HEADERS_AT_A_STRETCH:
+                written = 0
+                await asyncio.sleep(0)
 
 
 def _cut(arrivals: Sequence[Arrival], refused: TidemillError) -> int:

@@ -19,7 +19,6 @@ from tidemill.domain.errors import Unreadable
 from tidemill.domain.identity import chain, event_id
 from tidemill.domain.lane import Anchor, Claim, InboundRecord, Progress
 from tidemill.domain.messages import Outcome
-from tidemill.domain.parked import headers_text
 
 _MAX_DETAIL_CHARACTERS = 1000
 _MAX_TRACE_CHARACTERS = 128
@@ -135,6 +134,7 @@ class LaneBook:
 
     def _unreadable(self, arrival: Arrival, fate: Unreadable) -> OutboxRow:
         record, detail = arrival.record, clean(fate.detail)
+        assert arrival.headers_text is not None, "made before the lanes were locked"
         self._books.parked.append(
             ParkedRow(
                 lane=self._lane,
@@ -144,7 +144,7 @@ class LaneBook:
                 record_offset=record.offset,
                 key=record.key,
                 value=record.value,
-                headers=headers_text(record.headers),
+                headers=arrival.headers_text,
                 code=fate.code,
                 detail=detail,
                 at=self._at,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from tidemill.commands.books import checksum
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.errors import Unavailable
-from tidemill.domain.lane import Claim, InboundRecord, Lane
+from tidemill.domain.lane import Claim, Lane
 
 Finding = tuple[str, str]
 """A code of `rejections.HALTED` and the evidence."""
@@ -52,8 +52,8 @@ async def compare(source: CommandSource, claims: Sequence[Claim]) -> Compared:
         if claim.progress.anchor is not None
         and _within(claim.progress.anchor.offset, bounds[claim.lane.partition])
     }
-    records = await source.records_at(anchored) if anchored else {}
-    findings = {claim.lane.lane: _finding(claim, bounds[claim.lane.partition], records) for claim in claims}
+    checksums = await source.records_at(anchored, checksum) if anchored else {}
+    findings = {claim.lane.lane: _finding(claim, bounds[claim.lane.partition], checksums) for claim in claims}
     idle = {
         claim.lane.lane for claim in claims if claim.progress.next_offset >= bounds[claim.lane.partition][1]
     }
@@ -107,9 +107,8 @@ def as_if_at(claim: Claim, offset: int) -> Claim:
     return replace(claim, progress=replace(claim.progress, next_offset=offset))
 
 
-def _finding(
-    claim: Claim, bounds: tuple[int, int], records: Mapping[int, InboundRecord | None]
-) -> Finding | None:
+def _finding(claim: Claim, bounds: tuple[int, int], checksums: Mapping[int, int | None]) -> Finding | None:
+    """Return what is wrong with a lane. `checksums`: of the record consumed last, by partition."""
     first, end = bounds
     topic, partition = claim.lane.topics.commands, claim.lane.partition
     at = claim.progress.next_offset
@@ -118,13 +117,13 @@ def _finding(
     if at < first:
         return "OFFSET_LOST", f"{topic}/{partition} starts at {first}, the lane would read on at {at}"
     anchor = claim.progress.anchor
-    if anchor is None or partition not in records:
+    if anchor is None or partition not in checksums:
         return (
             None  # nothing was consumed yet, or retention has removed what was consumed: nothing to compare
         )
-    record = records[partition]
-    if record is None or checksum(record) != anchor.checksum:
-        found = "is missing" if record is None else "is another one"
+    found_checksum = checksums[partition]
+    if found_checksum != anchor.checksum:
+        found = "is missing" if found_checksum is None else "is another one"
         return (
             "TOPIC_CHANGED",
             f"the record consumed last, {topic}/{partition} offset {anchor.offset}, {found}",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -20,12 +21,13 @@ from tidemill.commands.batch import BatchWriter, Done
 from tidemill.commands.ownership import Ownership, still_ours
 from tidemill.commands.patience import Patience
 from tidemill.commands.ports import CommandSource, CommandStore, LaneFollower, PartitionError, Replies
-from tidemill.commands.queues import Queues, Share
+from tidemill.commands.queues import WAITING_BYTES, LaneQueue, LargeRecords, Queues, Share
 from tidemill.commands.screening import Arrival, Screen
 from tidemill.commands.solitude import Solitude
 from tidemill.commands.waiting import Waits
 from tidemill.commands.workers import Turn, Workers
 from tidemill.domain.errors import Fenced, Unreadable
+from tidemill.domain.lane import InboundRecord
 from tidemill.domain.messages import Outcome
 from tidemill.domain.stream import Stream
 from tidemill.service import Health
@@ -46,14 +48,15 @@ class IntakeOptions:
     """`owner`: this process's name in `tm.lane`, the same as its connections' application name.
 
     `batch_records`: the most that one transaction takes. `workers`: how many batches are in hand at once, those that
-    are to be tried again among them. `reply_topics`: the topics that replies may go to, matched whole; by default none.
-    `newer_wait`: how long a lane waits before a command that only a newer version takes whole; nothing: it is parked at
-    once.
+    are to be tried again among them. `waiting_bytes`: about how much may wait in all lanes. `reply_topics`: the topics
+    that replies may go to, matched whole; by default none. `newer_wait`: how long a lane waits before a command that
+    only a newer version takes whole; nothing: it is parked at once.
     """
 
     owner: str
     batch_records: int = 2000
     workers: int = 4
+    waiting_bytes: int = WAITING_BYTES
     reply_topics: re.Pattern[str] = re.compile(r"(?!)")
     newer_wait: timedelta = timedelta(minutes=15)
 
@@ -74,8 +77,9 @@ class Intake:
         options: IntakeOptions,
         solitude: Solitude | None = None,
         workers: Workers | None = None,
+        room: LargeRecords | None = None,
     ) -> None:
-        """Nothing happens before `start`. `solitude`, `workers`: those of the process, for all of its intakes."""
+        """Nothing happens before `start`. `solitude`, `workers`, `room`: those of the process, for all its intakes."""
         self._aggregate = stream.aggregate
         self._source = source
         self._store = store
@@ -87,7 +91,11 @@ class Intake:
         self._solitude = solitude or Solitude()
         self._most_batches = options.workers
         self._team = (workers or Workers(options.workers)).team()
-        self._queues = Queues(batch_records=options.batch_records, workers=options.workers)
+        self._queues = Queues(
+            batch_records=options.batch_records,
+            waiting_bytes=options.waiting_bytes,
+            room=room,
+        )
         self._patience = Patience(stream.aggregate)
         self._ownership = Ownership(
             stream,
@@ -152,18 +160,24 @@ class Intake:
     async def _read(self, group: asyncio.TaskGroup) -> None:
         while not self._patience.stopping.is_set():
             try:
-                arrived = await self._source.poll()
+                some = self._put(await self._source.poll())
             except PartitionError as stuck:
                 # a task of its own: Kafka may not answer about it for long, and the others want to be read
                 group.create_task(self._ownership.halt_stuck(stuck))
                 continue
-            for partition, records in arrived.items():
-                queue = self._queues.put(partition, records)
-                if queue is not None and not queue.held_back and self._queues.overfull(queue):
-                    queue.held_back = True
-                    self._source.pause(frozenset({partition}))
-            if arrived:
+            if some:
                 self._work_wanted.set()
+
+    def _put(self, arrived: Mapping[int, Sequence[InboundRecord]]) -> bool:
+        """Queue what arrived, and forget what found no room; return whether anything arrived."""
+        for partition, records in arrived.items():
+            queue = self._queues.put(partition, records)
+            if queue is not None and not queue.held_back and self._queues.overfull(queue):
+                queue.held_back = True
+                self._source.pause(frozenset({partition}))
+        if (waiting := self._queues.out_of_room()) is not None:
+            self._flow_again(waiting)
+        return bool(arrived)
 
     async def _note(self) -> None:
         offsets, self._next_offsets = self._next_offsets, {}
@@ -278,5 +292,12 @@ class Intake:
         for queue in share.queues:
             self._next_offsets[queue.partition] = following[queue.lane]
             if queue.held_back and still_ours(self._queues, queue) and self._queues.drained(queue):
-                queue.held_back = False
-                self._source.resume(frozenset({queue.partition}))
+                self._flow_again(queue)
+
+    def _flow_again(self, queue: LaneQueue) -> None:
+        queue.held_back = False
+        if queue.come_back_at is None:
+            self._source.resume(frozenset({queue.partition}))
+        else:
+            offset, queue.come_back_at = queue.come_back_at, None
+            self._source.resume_at({queue.partition: offset})

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import MOST_AHEAD, Claim, InboundRecord, Progress
 from tidemill.domain.messages import EventBase
+
+T = TypeVar("T")
 
 # --- bytes -> commands ---
 
@@ -102,8 +104,13 @@ class CommandSource(Protocol):
         """Return partition -> (first offset, end offset), read_committed. Raises `Unavailable`."""
         ...
 
-    async def records_at(self, offsets: Mapping[int, int]) -> Mapping[int, InboundRecord | None]:
-        """Return the record that stands at each offset, None where there is none. Raises `Unavailable`."""
+    async def records_at(
+        self, offsets: Mapping[int, int], of: Callable[[InboundRecord], T]
+    ) -> Mapping[int, T | None]:
+        """Return `of` each record that stands at these offsets, None where there is none. Raises `Unavailable`.
+
+        Of the records themselves none is kept: there may be many megabytes in each partition.
+        """
         ...
 
     async def note(self, offsets: Mapping[int, int]) -> None:

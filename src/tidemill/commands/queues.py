@@ -13,23 +13,66 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tidemill.commands.ports import Wait
-from tidemill.domain.lane import Claim, InboundRecord
+from tidemill.domain.lane import Claim, InboundRecord, weight
 
 BATCH_BYTES: Final = 8 << 20
-_LEAST_LANE_BYTES: Final = 512 << 10  # above the largest record that is decoded
+WAITING_BYTES: Final = 32 << 20
+"""Of what waits in all lanes of a process, about; a lane is held back from twice its share on."""
+
+LARGE_BYTES: Final = 512 << 10
+"""A larger record than is decoded by default: it is to be parked, whole, and there is room for a few of them only."""
+
+_LEAST_LANE_BYTES: Final = 256 << 10
+
+
+class LargeRecords:
+    """The large records that all intakes of a process hold: few at once, however many lanes have some.
+
+    Such a record comes of a few hundred bytes of Kafka, compressed, and there may be one in every lane.
+    """
+
+    def __init__(self, max_bytes: int = WAITING_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+        self._refused = 0
+
+    def take(self, size: int) -> bool:
+        """Take a record in, unless there is no room; one alone always finds room."""
+        if self._held and self._held + size > self._max_bytes:
+            return False
+        self._held += size
+        return True
+
+    def free(self, size: int) -> None:
+        """Give room back."""
+        self._held -= size
+
+    def refused(self) -> int:
+        """Return the number of a refusal: who was refused first comes first."""
+        self._refused += 1
+        return self._refused
+
+    def is_empty(self) -> bool:
+        """Return whether the next one finds room, however large it is."""
+        return not self._held
 
 
 @dataclass
 class LaneQueue:
-    """A claimed lane and what waits for it.
+    """A claimed lane and what waits for it, each record with its weight.
 
-    `bytes`: of the values that wait. `solo`: how many records are still tried one by one. `idle`: set while no batch of
-    the lane is in flight. `waits`: what it waits for, if nothing may be taken from it.
+    `bytes`: what all of them weigh. `large`: what the large ones weigh, those in flight included. `come_back_at`: the
+    offset of a large record that found no room: it, and what is behind it, is to be read again; `refusal`: its number.
+    `solo`: how many records are still tried one by one. `idle`: set while no batch of the lane is in flight.
+    `waits`: what it waits for, if nothing may be taken from it.
     """
 
     claim: Claim
-    records: deque[InboundRecord] = field(default_factory=deque)
+    records: deque[tuple[InboundRecord, int]] = field(default_factory=deque)
     bytes: int = 0
+    large: int = 0
+    come_back_at: int | None = None
+    refusal: int = 0
     held_back: bool = False
     solo: int = 0
     tried_offset: int | None = None
@@ -41,23 +84,29 @@ class LaneQueue:
         """Begin idle: no batch is in flight."""
         self.idle.set()
 
-    def put(self, records: Iterable[InboundRecord]) -> None:
-        """Append what arrived."""
-        for record in records:
-            self.records.append(record)
-            self.bytes += _size(record)
+    def put(self, records: Iterable[InboundRecord], room: LargeRecords, *, again: bool = False) -> None:
+        """Append what arrived, up to a large record for which there is no room.
 
-    def put_back(self, records: Sequence[InboundRecord]) -> None:
-        """Put what was taken last, in order, before what waits."""
-        self.records.extendleft(reversed(records))
-        self.bytes += sum(map(_size, records))
+        `again`: what was there before, and ends before `come_back_at` if that is set.
+        """
+        if self.come_back_at is not None and not again:
+            return
+        for record in records:
+            size = weight(record)
+            if size > LARGE_BYTES:
+                # a lane that waits for long keeps no room from others
+                if self.waits is not None or not room.take(size):
+                    self.come_back_at, self.refusal = record.offset, room.refused()
+                    return
+                self.large += size
+            self.records.append((record, size))
+            self.bytes += size
 
     def take(self, most_records: int, most_bytes: int) -> Iterator[InboundRecord]:
         """Remove and yield records up to both bounds, at least one."""
         left = most_bytes
         while self.records and most_records > 0 and left > 0:
-            record = self.records.popleft()
-            size = _size(record)
+            record, size = self.records.popleft()
             self.bytes -= size
             left -= size
             most_records -= 1
@@ -90,23 +139,39 @@ class Share:
 class Queues:
     """All lanes of one process."""
 
-    def __init__(self, *, batch_records: int, workers: int, batch_bytes: int = BATCH_BYTES) -> None:
-        """`batch_records`, `batch_bytes`: the most that one transaction takes. `workers`: how many may run at once."""
+    def __init__(
+        self,
+        *,
+        batch_records: int,
+        batch_bytes: int = BATCH_BYTES,
+        waiting_bytes: int = WAITING_BYTES,
+        room: LargeRecords | None = None,
+    ) -> None:
+        """`batch_records`, `batch_bytes`: the most that one transaction takes.
+
+        `waiting_bytes`: what may wait in all of these lanes. `room`: of the process, which all of its intakes share.
+        """
+        self._waiting_bytes = waiting_bytes
+        self._room = room or LargeRecords()
         self._batch_records = batch_records
         self._batch_bytes = batch_bytes
-        self._workers = workers
         self._by_partition: dict[int, LaneQueue] = {}
 
     def add(self, claims: Iterable[Claim]) -> None:
         """Start queues for newly claimed lanes, empty: what an earlier claim left is not theirs."""
         for claim in claims:
+            self.remove([claim.lane.partition])
             solo = self._batch_records if claim.cautious else 0
             self._by_partition[claim.lane.partition] = LaneQueue(claim, solo=solo)
 
     def remove(self, partitions: Iterable[int]) -> list[LaneQueue]:
         """Forget lanes with all that waits; return those that were there."""
         gone = [self._by_partition.pop(partition, None) for partition in partitions]
-        return [queue for queue in gone if queue is not None]
+        there = [queue for queue in gone if queue is not None]
+        for queue in there:
+            self._free(queue, _large_bytes(queue))
+            queue.records.clear()
+        return there
 
     def get(self, partition: int) -> LaneQueue | None:
         """Return the queue of a partition."""
@@ -117,23 +182,51 @@ class Queues:
         return list(self._by_partition.values())
 
     def put(self, partition: int, records: Sequence[InboundRecord]) -> LaneQueue | None:
-        """Append what arrived; None if the lane is not (any more) ours, then the records are dropped."""
+        """Append what arrived; None if the lane is not (any more) ours, then the records are dropped.
+
+        Its `come_back_at` is set where a record found no room: then hold the lane back, and read again from there.
+        """
         queue = self._by_partition.get(partition)
         if queue is not None:
-            queue.put(records)
+            queue.put(records, self._room)
         return queue
+
+    def wait(self, queue: LaneQueue, wait: Wait, records: Sequence[InboundRecord]) -> None:
+        """Let a lane wait; `records`, which were taken last, are put back before what is there, in order.
+
+        From the first large record on they are forgotten, to be read again: see `put`.
+        """
+        queue.waits = wait
+        behind = [record for record, _ in queue.records]
+        self._free(queue, queue.large)
+        queue.records.clear()
+        queue.bytes = 0
+        queue.put([*records, *behind], self._room, again=True)
 
     def overfull(self, queue: LaneQueue) -> bool:
         """Tell whether the lane should be held back: it has two batches waiting, or its share of the memory."""
+        if queue.come_back_at is not None:
+            return True
         return len(queue.records) >= 2 * self._batch_records or queue.bytes >= 2 * self._lane_bytes()
 
     def drained(self, queue: LaneQueue) -> bool:
-        """Tell whether a lane that is held back may flow again."""
+        """Tell whether a lane that is held back may flow again; one without room is `out_of_room`."""
+        return queue.come_back_at is None and self._few(queue)
+
+    def _few(self, queue: LaneQueue) -> bool:
         return len(queue.records) <= self._batch_records and queue.bytes <= self._lane_bytes()
 
     def _lane_bytes(self) -> int:
         """Return a lane's share of what may wait in all, which is bounded however large the records are."""
-        return max(_LEAST_LANE_BYTES, self._workers * self._batch_bytes // max(1, len(self._by_partition)))
+        return max(_LEAST_LANE_BYTES, self._waiting_bytes // max(1, len(self._by_partition)))
+
+    def out_of_room(self) -> LaneQueue | None:
+        """Return the lane that waits longest for room for a large record, once there is room."""
+        if not self._room.is_empty():
+            return None
+        waiting = [queue for queue in self._by_partition.values() if queue.come_back_at is not None]
+        ready = [queue for queue in waiting if queue.waits is None and self._few(queue)]
+        return min(ready, key=lambda queue: queue.refusal, default=None)
 
     def ready(self) -> list[LaneQueue]:
         """Return the lanes from which a batch can be taken."""
@@ -169,12 +262,18 @@ class Queues:
         """Free the lanes of a batch; a lane that was tried record by record is trusted again after enough of them."""
         for queue in share.queues:
             queue.idle.set()
+            if queue.large:
+                self._free(queue, queue.large - _large_bytes(queue))
             if queue.solo:
                 queue.solo -= 1
                 if not queue.records:
                     queue.solo = 0
 
+    def _free(self, queue: LaneQueue, size: int) -> None:
+        queue.large -= size
+        self._room.free(size)
 
-def _size(record: InboundRecord) -> int:
-    headers = sum(len(name) + len(value or b"") for name, value in record.headers) if record.headers else 0
-    return len(record.value or b"") + len(record.key or b"") + headers
+
+def _large_bytes(queue: LaneQueue) -> int:
+    """Return what the large records weigh that wait in a lane."""
+    return sum(size for _, size in queue.records if size > LARGE_BYTES)

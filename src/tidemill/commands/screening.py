@@ -21,6 +21,7 @@ from tidemill.domain.errors import Unreadable
 from tidemill.domain.identity import identify
 from tidemill.domain.lane import InboundRecord
 from tidemill.domain.messages import CommandBase
+from tidemill.domain.parked import MAX_HEADER_BYTES, MAX_HEADERS, cut_headers
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 
@@ -35,7 +36,8 @@ class Arrival:
 
     `verdict` is what is certain before the transaction: unreadable, rejected, or None (it is for the rules to decide).
     `command_id` is the canonical text of the identity (`domain.identity`), None where no identity could be read; such
-    a record can be neither duplicate nor duplicated.
+    a record can be neither duplicate nor duplicated. `headers_text`: its headers as a parked row keeps them, made
+    before the transaction for what is to be parked.
     """
 
     lane: int
@@ -46,6 +48,7 @@ class Arrival:
     command_id: str | None = None
     digest: int = 0
     verdict: Rejected | Unreadable | None = None
+    headers_text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,13 +153,14 @@ class Screen:
 
 def _arrival(lane: int, record: InboundRecord) -> Arrival:
     """Begin a record's way. A key goes back out with every outcome, so it must fit there."""
-    if record.key is None or len(record.key) <= MAX_KEY_BYTES:
-        return Arrival(lane, record)
-    return Arrival(
-        lane,
-        record,
-        verdict=Unreadable("TOO_BIG", f"a key of {len(record.key)} bytes, at most {MAX_KEY_BYTES}"),
-    )
+    key, headers = record.key, record.headers
+    if key is not None and len(key) > MAX_KEY_BYTES:
+        detail = f"a key of {len(key)} bytes, at most {MAX_KEY_BYTES}"
+        return Arrival(lane, record, verdict=Unreadable("TOO_BIG", detail))
+    if headers and (cut := cut_headers(headers)) is not None:
+        detail = f"{cut}, at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes are read"
+        return Arrival(lane, record, verdict=Unreadable("TOO_BIG", detail))
+    return Arrival(lane, record)
 
 
 def crashed(fault: Exception) -> Unreadable:

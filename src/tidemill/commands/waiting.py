@@ -110,10 +110,8 @@ class Waits:
             ours = self._queues.get(queue.partition) is queue
             if wait is None or not ours or queue.lane in done.fenced or queue.lane in done.halted:
                 continue
-            queue.put_back(
-                [r for lane, r in share.records if lane == queue.lane and r.offset >= wait.newer.offset]
-            )
-            queue.waits = wait
+            held = [r for lane, r in share.records if lane == queue.lane and r.offset >= wait.newer.offset]
+            self._queues.wait(queue, wait, held)
             _log.warning(Log.LANE_WAITS, lane=_name(queue), **_shown(wait), reason=wait.newer.detail)
         if done.waits:
             self.measure()

@@ -133,6 +133,19 @@ class InboundRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
+_RECORD_BYTES = 400
+_HEADER_BYTES = 100
+
+
+def weight(record: InboundRecord) -> int:
+    """Return about how many bytes a record takes in memory: what it carries, and the objects that carry it."""
+    carried = len(record.value or b"") + len(record.key or b"")
+    if not record.headers:
+        return _RECORD_BYTES + carried
+    texts = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return _RECORD_BYTES + carried + texts + _HEADER_BYTES * len(record.headers)
+
+
 def spans(numbers: Iterable[int]) -> str:
     """Return numbers as a log line may hold them, however many they are: `1-3, 7, 12-64`, and how many more."""
     found: list[tuple[int, int]] = []

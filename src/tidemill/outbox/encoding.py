@@ -35,19 +35,20 @@ def encode_record(key: bytes | None, value: bytes | None, headers: Sequence[Head
 
 def decode_record(encoded: bytes) -> tuple[bytes | None, bytes | None, list[Header]]:
     """Return key, value and headers. Raises `IndexError` for anything else than `encode_record` returns."""
-    key, place = _decode_field(encoded, 0)
-    value, place = _decode_field(encoded, place)
+    key, place = decode_field(encoded, 0)
+    value, place = decode_field(encoded, place)
     return key, value, list(_decode_headers(encoded, place))
 
 
 def _decode_headers(encoded: bytes, place: int) -> Iterator[Header]:
     count, place = decode_varint(encoded, place)
     for _ in range(count):
-        name, place = _decode_field(encoded, place)
-        value, place = _decode_field(encoded, place)
+        name, place = decode_field(encoded, place)
+        value, place = decode_field(encoded, place)
         yield (name or b"").decode(errors="surrogateescape"), value
 
 
-def _decode_field(encoded: bytes, place: int) -> tuple[bytes | None, int]:
+def decode_field(encoded: bytes, place: int) -> tuple[bytes | None, int]:
+    """Return the field at `place`, and the place behind it."""
     length, place = decode_varint(encoded, place)
     return (None, place) if length < 0 else (encoded[place : place + length], place + length)

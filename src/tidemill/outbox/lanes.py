@@ -34,14 +34,16 @@ class RelaySettings:
     """How the relays of a process share their means.
 
     A publication holds at most `most_positions` of its lane and `max_bytes` of payload; many lanes share
-    `positions_in_all`, so that a backlog in each of them fits into memory. A dead letter above `max_letter_bytes` goes
-    out without what makes it so large.
+    `positions_in_all` and `bytes_in_all`, so that a backlog in each of them fits into memory. A dead letter above
+    `max_letter_bytes` goes out without what makes it so large.
     """
 
     most_positions: int = 4_000
     least_positions: int = 250
     positions_in_all: int = 32_000
     max_bytes: int = 1 << 20
+    least_bytes: int = 128 << 10
+    bytes_in_all: int = 32 << 20
     max_letter_bytes: int = 1 << 20
     poll_first_s: float = 0.02
     poll_longest_s: float = 1.0
@@ -137,13 +139,18 @@ class LaneRelays:
     # --- housekeeping ---
 
     def _pace(self) -> Pace:
-        return Pace(self._share, self._settings.max_bytes, self._settings.max_letter_bytes)
+        return Pace(self._share, self._share_of_bytes, self._settings.max_letter_bytes)
 
     def _share(self) -> int:
         """Return how many positions a lane may publish at once, with as many lanes as there are."""
         settings = self._settings
         share = settings.positions_in_all // max(1, len(self._relays))
         return min(settings.most_positions, max(settings.least_positions, share))
+
+    def _share_of_bytes(self) -> int:
+        settings = self._settings
+        share = settings.bytes_in_all // max(1, len(self._relays))
+        return min(settings.max_bytes, max(settings.least_bytes, share))
 
     async def _stop(self, lanes: Iterable[int]) -> None:
         ending = [self._relays[lane] for lane in lanes if lane in self._relays]

@@ -30,15 +30,15 @@ def fitted(letter: OutboundRecord, record: ParkedRecord, lane: int, max_bytes: i
 
     The barest form is returned even if that is larger.
     """
-    if size_of(letter) <= max_bytes:
+    if record.whole and size_of(letter) <= max_bytes:
         return letter
     ours = letter.headers[len(record.headers) :]
     note = [
         ("tm_value", b"omitted"),
-        ("tm_value_bytes", b"%d" % len(record.value or b"")),
+        ("tm_value_bytes", b"%d" % (record.value_bytes or len(record.value or b""))),
         ("tm_kept", f"tidemill dead-letters show {lane} {record.position}".encode()),
     ]
     without_value = OutboundRecord(record.key, None, [*record.headers, *note, *ours])
-    if size_of(without_value) <= max_bytes:
+    if not record.bare and size_of(without_value) <= max_bytes:
         return without_value
     return OutboundRecord(None, None, [_BARE, *note, *ours])

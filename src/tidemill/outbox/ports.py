@@ -39,7 +39,11 @@ class OutboxItem(NamedTuple):
 
 
 class ParkedRecord(NamedTuple):
-    """A parked record, for the dead letter topic: key, value and headers untouched."""
+    """A parked record, for the dead letter topic: key, value and headers untouched, or left out.
+
+    `value_bytes`: how large a value is that is left out. `bare`: its key and headers are left out, or one
+    of them.
+    """
 
     position: int
     topic: str
@@ -50,6 +54,13 @@ class ParkedRecord(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...]
     code: str
     detail: str
+    value_bytes: int | None = None
+    bare: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Return whether nothing is left out."""
+        return not self.bare and (self.value is not None or self.value_bytes is None)
 
 
 class Published(NamedTuple):
@@ -115,12 +126,13 @@ class OutboxReader(Protocol):
         """Return rows behind position `after`, by (position, item); empty only if there is none.
 
         At most `limit` positions, each of them whole, and no more than `max_bytes` of keys, payloads and parked records
-        unless the first position alone is larger. The first row may be further away than `after + 1`: a hole.
+        (the text of their headers included) unless the first position alone is larger. The first row may be further
+        away than `after + 1`: a hole.
         """
         ...
 
-    async def parked(self, lane: int, positions: Sequence[int]) -> dict[int, ParkedRecord]:
-        """Return the parked records at `positions`."""
+    async def parked(self, lane: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
+        """Return the parked records at `positions`, each without its value, key or headers if that alone is larger."""
         ...
 
     async def pending(self, positions: Mapping[int, int]) -> dict[int, int]:

@@ -78,14 +78,14 @@ class Parts:
 
 
 class Pace:
-    """How much one publication of a lane may hold: `most()` positions just now, and `max_bytes` of payload.
+    """How much one publication of a lane may hold: `most()` positions and `most_bytes()` of payload just now.
 
     Behind a refusal it halves what is left of the refused positions until the record that was refused stands alone.
     If that is a dead letter, `max_letter_bytes` learns what its topic takes.
     """
 
-    def __init__(self, most: Callable[[], int], max_bytes: int, max_letter_bytes: int) -> None:
-        self.max_bytes = max_bytes
+    def __init__(self, most: Callable[[], int], most_bytes: Callable[[], int], max_letter_bytes: int) -> None:
+        self.most_bytes = most_bytes
         self.max_letter_bytes = max_letter_bytes
         self._most = most
         self._suspect_until = 0
@@ -184,7 +184,7 @@ class Sending:
     async def _read(self, behind: int) -> list[OutboxItem]:
         lane, limit, reader = self._lane.lane, self._pace.positions(behind), self._parts.reader
         return await self._parts.patiently(
-            lane, lambda: reader.read(lane, behind, limit, self._pace.max_bytes)
+            lane, lambda: reader.read(lane, behind, limit, self._pace.most_bytes())
         )
 
     def _more_behind(self, chunk: Chunk) -> bool:
@@ -251,11 +251,12 @@ class Sending:
             return []
         positions = [item.position for item in heads]
         lane, reader = self._lane.lane, self._parts.reader
-        kept = await self._parts.patiently(lane, lambda: reader.parked(lane, positions))
+        most = self._pace.max_letter_bytes
+        kept = await self._parts.patiently(lane, lambda: reader.parked(lane, positions, most))
         missing = [position for position in positions if position not in kept]
         if missing:
             raise LaneHalted(lane, "OUTBOX_GAP", f"the record parked at position {missing[0]} was deleted")
-        parked, most = [kept[position] for position in positions], self._pace.max_letter_bytes
+        parked = [kept[position] for position in positions]
         letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
         return [fitted(letter, record, lane, most) for letter, record in letters]
 

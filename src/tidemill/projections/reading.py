@@ -17,6 +17,7 @@ from tidemill.projections.patience import Patience
 from tidemill.projections.ports import EventCodec, EventRecord, EventSource, ForeignRecord
 
 MOST_EVENTS: Final = 20_000
+MOST_BYTES: Final = 16 << 20
 _MOST_FOREIGN: Final = 10_000  # told of at once; the rest is not counted
 _BACKLOG: Final = 500  # records of one poll that speak of more behind them
 _GRACE_S: Final = 0.05  # how long they may be waited for: a fetch of megabytes takes 10 ms and more
@@ -27,15 +28,23 @@ class ReadAhead:
     """Polls a source into a bounded buffer. Between `stop` and `start` the source may be sent elsewhere."""
 
     def __init__(
-        self, source: EventSource, codec: EventCodec, patience: Patience, *, most_events: int = MOST_EVENTS
+        self,
+        source: EventSource,
+        codec: EventCodec,
+        patience: Patience,
+        *,
+        most_events: int = MOST_EVENTS,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
-        """`most_events` bounds the buffer; what one poll brings may go beyond it."""
+        """`most_events`, `most_bytes` (of encoded events) bound the buffer; what one poll brings may go beyond them."""
         self._source = source
         self._codec = codec
         self._patience = patience
         self._most_events = most_events
+        self._most_bytes = most_bytes
         self._lanes: dict[int, LaneBatch] = {}
         self._events = 0
+        self._bytes = 0
         self._foreign: list[ForeignRecord] = []
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -54,7 +63,7 @@ class ReadAhead:
         """
         await self._news.wait()
         self._news.clear()
-        batch, self._lanes, self._events = self._lanes, {}, 0
+        batch, self._lanes, self._events, self._bytes = self._lanes, {}, 0, 0
         self._room.set()
         if self._task is not None and self._task.done():
             self._news.set()
@@ -79,7 +88,7 @@ class ReadAhead:
             await asyncio.wait({task})
             if not task.cancelled():
                 task.exception()  # it failed: whoever stops it reads those records again, and meets the error again
-        self._lanes, self._events = {}, 0
+        self._lanes, self._events, self._bytes = {}, 0, 0
         self._news.clear()
 
     async def _read(self) -> None:
@@ -90,7 +99,7 @@ class ReadAhead:
                 self._foreign += found[: _MOST_FOREIGN - len(self._foreign)]
                 self._news.set()
             if polled:
-                self._add(await self._lanes_of(polled))
+                self._add(await self._lanes_of(polled), _bytes_of(polled))
             elif self._events:
                 self._news.set()
 
@@ -109,7 +118,7 @@ class ReadAhead:
         await self._patience.of(lambda: self._codec.prepare(values))
         return {partition: await self._decoded(records) for partition, records in polled.items() if records}
 
-    def _add(self, lanes: Batch) -> None:
+    def _add(self, lanes: Batch, size: int) -> None:
         if self._task is not asyncio.current_task():
             return
         for partition, lane in lanes.items():
@@ -118,7 +127,8 @@ class ReadAhead:
                 earlier.extend(lane)
         events = sum(map(len, lanes.values()))
         self._events += events
-        if self._events >= self._most_events:
+        self._bytes += size
+        if self._events >= self._most_events or self._bytes >= self._most_bytes:
             self._room.clear()
             self._news.set()
         elif events < _BACKLOG:
@@ -142,3 +152,7 @@ class ReadAhead:
             return self._codec.decode([record])[0]
         except ContractError as error:
             return error
+
+
+def _bytes_of(polled: Mapping[int, Sequence[EventRecord]]) -> int:
+    return sum(len(record.value) for records in polled.values() for record in records)

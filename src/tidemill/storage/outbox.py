@@ -30,8 +30,8 @@ class OutboxDatabase:
             OutboxItem._make(row) for row in await self._fetch("read_outbox", lane, after, limit, max_bytes)
         ]
 
-    async def parked(self, lane: int, positions: Sequence[int]) -> dict[int, ParkedRecord]:
-        rows = await self._fetch("parked_records", lane, list(positions))
+    async def parked(self, lane: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
+        rows = await self._fetch("parked_records", lane, list(positions), max_bytes)
         return {row["position"]: _parked(row) for row in rows}
 
     async def pending(self, positions: Mapping[int, int]) -> dict[int, int]:
@@ -104,4 +104,6 @@ def _parked(row: asyncpg.Record) -> ParkedRecord:
         headers,
         row["code"],
         row["detail"],
+        row["value_bytes"],
+        row["bare"],
     )

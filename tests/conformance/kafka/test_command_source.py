@@ -220,9 +220,11 @@ async def test_single_records_can_be_looked_at_while_others_flow(world: World, m
     member.source.resume_at({1: 0})
     seen = {}
     for offset in range(7):
-        found = await member.source.records_at({0: offset, 1: 0, 2: 0})
-        assert (found[1].value if found[1] else None, found[2]) == (b"x", None)
-        seen[offset] = None if (record := found[0]) is None else (record.offset, record.value)
+        found = await member.source.records_at(
+            {0: offset, 1: 0, 2: 0}, lambda record: (record.offset, record.value)
+        )
+        assert (found[1], found[2]) == ((0, b"x"), None)
+        seen[offset] = found[0]
     assert seen == {0: None, 1: (1, b"b"), 2: None, 3: None, 4: (4, b"c"), 5: None, 6: None}
     await member.until(lambda: member.values(1) == [b"x"], "the flowing partition")
 

@@ -176,7 +176,7 @@ async def test_a_dead_letter_that_kafka_would_refuse_goes_out_without_its_value(
     assert told["tm_kept"] == b"tidemill dead-letters show %d 31" % scribe.lane.lane
     assert (bare.key(), bare.value(), headers(bare)["tm_headers"]) == (None, None, b"omitted")
     assert whole.value() == b"small"
-    kept = await OutboxDatabase(world.pool).parked(scribe.lane.lane, [31])
+    kept = await OutboxDatabase(world.pool).parked(scribe.lane.lane, [31], 8 << 20)
     assert kept[31].value == large
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import FakeRecord
-from tidemill.commands.queues import Queues
+from tidemill.commands.queues import LargeRecords, Queues
 from tidemill.contexts.market_data import context
 from tidemill.domain.stream import Stream
 
@@ -19,7 +19,7 @@ STREAM = Stream.of(replace(context, partitions=8))
 @pytest.fixture
 async def queues() -> Queues:
     store = MemoryCommandStore(STREAM)
-    made = Queues(batch_records=10, workers=2, batch_bytes=1 << 20)
+    made = Queues(batch_records=10, batch_bytes=1 << 20, waiting_bytes=2 << 20)
     made.add(await store.claim(STREAM.aggregate, range(8), "tests"))
     return made
 
@@ -72,6 +72,59 @@ async def test_a_batch_is_bounded_in_bytes_and_never_empty(queues: Queues) -> No
         sizes.append(sum(len(record.value or b"") for _, record in share.records))
         queues.done(share)
     assert max(sizes) <= (1 << 20) + (2 << 20)
+
+
+async def test_headers_weigh_what_they_become(queues: Queues) -> None:
+    headers = [("", b"")] * 1_000
+    bare = records(0, 6)
+    many = queues.put(0, [replace(each, headers=headers) for each in bare])
+    few = queues.put(1, records(1, 6))
+    assert many is not None
+    assert few is not None
+    assert queues.overfull(many)
+    assert not queues.overfull(few)
+
+
+async def test_large_records_find_room_one_after_the_other_in_all_lanes_of_a_process() -> None:
+    room, store = LargeRecords(max_bytes=4 << 20), MemoryCommandStore(STREAM)
+    one, other = (Queues(batch_records=10, room=room) for _ in range(2))
+    claims = await store.claim(STREAM.aggregate, range(8), "tests")
+    for queues in (one, other):
+        queues.add(claims)
+        for partition in range(4):
+            queues.put(partition, [*records(partition, 1), *records(partition, 3, size=3 << 20)[1:]])
+    waiting = [queue for queues in (one, other) for queue in queues.all() if queue.come_back_at is not None]
+    assert len(waiting) == 8, "no lane has room for its second one"
+    assert sum(len(queue.records) for queues in (one, other) for queue in queues.all()) == 8 + 1
+    assert one.out_of_room() is None
+    assert all(not queues.drained(queue) for queues in (one, other) for queue in queues.all()[:4])
+    while (share := one.take(1)) is not None:
+        one.done(share)
+    freed = one.out_of_room()
+    assert freed is not None
+    assert (freed.partition, freed.come_back_at) == (0, 2), "who was refused first comes first"
+    waiting_elsewhere = other.out_of_room()
+    assert waiting_elsewhere is not None
+    assert (waiting_elsewhere.partition, waiting_elsewhere.come_back_at) == (0, 1)
+
+
+async def test_room_is_given_back_with_the_lane_also_by_a_batch_in_flight(queues: Queues) -> None:
+    room, store = LargeRecords(max_bytes=1), MemoryCommandStore(STREAM)
+    made = Queues(batch_records=1, room=room)
+    claims = await store.claim(STREAM.aggregate, range(8), "tests")
+    made.add(claims)
+    made.put(0, records(0, 1, size=1 << 20))
+    assert not room.is_empty()
+    made.remove([0])
+    assert room.is_empty()
+    made.add(claims)
+    made.put(0, records(0, 1, size=1 << 20))
+    share = made.take(1)
+    assert share is not None
+    made.add(claims)
+    assert not room.is_empty(), "it is in flight"
+    made.done(share)
+    assert room.is_empty()
 
 
 async def test_a_lane_is_held_back_by_count_or_by_bytes(queues: Queues) -> None:

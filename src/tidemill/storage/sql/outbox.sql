@@ -2,24 +2,42 @@
 
 -- name: read_outbox
 -- Whole positions only. What no record brought has no offset: -1 in messages, and for processes of 0.1.0 here as well.
--- octet_length of a stored value does not read the value, so counting bytes is cheap.
+-- octet_length of a stored value does not read the value, so counting bytes is cheap; headers are read to be counted,
+-- and therefore only up to the record with which they alone exceed the bytes ("heavy").
 with first as (
-  select position from tm.outbox where lane = $1 and position > $2 order by position limit 1)
+  select position from tm.outbox where lane = $1 and position > $2 order by position limit 1),
+heavy as (
+  select position from (
+    select p.position, sum(counted.bytes) over (order by p.position) as bytes
+    from (select p.position from tm.parked p, first
+          where p.lane = $1 and p.position >= first.position and p.position < first.position + $3
+          order by p.position) as p
+    cross join lateral (
+      select octet_length(kept.headers::text) as bytes from tm.parked kept
+      where kept.lane = $1 and kept.position = p.position offset 0) as counted) as summed
+  where bytes > $4 limit 1)
 select o.position, o.item, o.outcome, o.original, o.code, o.detail, o.command_id::text, o.service, o.correlation, o.sequence,
        o.at, o.seconds, coalesce(o.record_offset, -1) as record_offset, o.key, o.event_type, o.payload, o.chain, o.trace, o.client_id
 from first, (
   select rows.*, sum(coalesce(octet_length(rows.key), 0) + coalesce(octet_length(rows.payload), 0)
            + case when rows.outcome = 'p' then coalesce((
-               select octet_length(p.value) from tm.parked p where p.lane = rows.lane and p.position = rows.position), 0)
+               select coalesce(octet_length(p.value), 0) + octet_length(p.headers::text)
+               from tm.parked p where p.lane = rows.lane and p.position = rows.position), 0)
              else 0 end) over (order by rows.position) as bytes
   from first, tm.outbox as rows
-  where rows.lane = $1 and rows.position >= first.position and rows.position < first.position + $3) as o
+  where rows.lane = $1 and rows.position >= first.position
+    and rows.position < coalesce((select greatest(heavy.position, first.position + 1) from heavy), first.position + $3)) as o
 where o.bytes <= $4 or o.position = first.position
 order by o.position, o.item
 
 -- name: parked_records
-select position, topic, partition, record_offset, key, value, headers, code, detail
-from tm.parked where lane = $1 and position = any($2::bigint[])
+-- What exceeds the bytes alone is left out, as no letter takes it; headers are counted as text, which is longer.
+select position, topic, partition, record_offset,
+       case when octet_length(key) <= $3 then key end as key, case when octet_length(value) <= $3 then value end as value,
+       case when light then headers else '[]' end as headers, code, detail,
+       case when octet_length(value) > $3 then octet_length(value) end as value_bytes, not light or coalesce(octet_length(key) > $3, false) as bare
+from tm.parked cross join lateral (select octet_length(headers::text) <= 2 * $3 as light offset 0) as measured
+where lane = $1 and position = any($2::bigint[])
 
 -- name: pending_lanes
 select w.lane, last.position as newest

@@ -140,7 +140,7 @@ class KafkaEventSource:
 
     def seek(self, partition: int, offset: int) -> None:
         tp = TopicPartition(self._topic, partition)
-        self._consumer.seek(tp, offset)
+        self._fetching.seek(tp, offset)
         self._faulty.discard(tp)
         self._faults = deque(fault for fault in self._faults if fault.partition != partition)
         self._let_flow({tp})
@@ -180,7 +180,7 @@ class KafkaEventSource:
         self._faults.append(fault)
 
     def _stop_flow(self, partitions: set[TopicPartition]) -> None:
-        self._consumer.pause(*partitions)
+        self._fetching.pause(partitions)
         self._flowing -= partitions
 
     def _let_flow(self, partitions: set[TopicPartition]) -> None:

@@ -52,7 +52,7 @@ class Inspector:
                 for tp in unreadable:
                     counts[tp] += 1  # it is there, whatever it is
                 done = {tp for tp in flowing if await consumer.position(tp) >= spans[tp][1]} | unreadable
-                consumer.pause(*done)
+                fetching.pause(done)
                 flowing -= done
         return counts
 

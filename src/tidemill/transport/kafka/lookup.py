@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import (
@@ -24,6 +24,8 @@ from tidemill.transport.kafka.closing import hard_close, kill
 from tidemill.transport.kafka.errors import answering
 from tidemill.transport.kafka.fetching import Fetching
 from tidemill.transport.kafka.opening import start
+
+T = TypeVar("T")
 
 _WAIT_S = 0.2
 _ELECTION_LOOKS = 10
@@ -63,13 +65,13 @@ class Lookup:
             return await bounds_of(consumer, partitions)
 
     async def records_at(
-        self, offsets: Mapping[TopicPartition, int]
-    ) -> dict[TopicPartition, ConsumerRecord | None]:
-        """Return the record at each offset, None where there is none that can be read."""
+        self, offsets: Mapping[TopicPartition, int], of: Callable[[ConsumerRecord], T]
+    ) -> dict[TopicPartition, T | None]:
+        """Return `of` the record at each offset, None where there is none that can be read; no record is kept."""
         async with self.asking("reading single records") as consumer:
             bounds = await bounds_of(consumer, offsets)
             there = {tp: at for tp, at in offsets.items() if bounds[tp][0] <= at < bounds[tp][1]}
-            return {**dict.fromkeys(offsets), **await _read_at(consumer, there)}
+            return {**dict.fromkeys(offsets), **await _read_at(consumer, there, of)}
 
     async def close(self) -> None:
         """End the consumer within a deadline."""
@@ -140,20 +142,20 @@ async def bounds_of(
 
 
 async def _read_at(
-    consumer: Any, offsets: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, ConsumerRecord]:
+    consumer: Any, offsets: Mapping[TopicPartition, int], of: Callable[[ConsumerRecord], T]
+) -> dict[TopicPartition, T]:
     """Read until every partition stands behind its offset: what is not there then is not there at all."""
     flowing = set(offsets)
-    found: dict[TopicPartition, ConsumerRecord] = {}
+    found: dict[TopicPartition, T] = {}
     fetching = assign(consumer, offsets)
     while flowing:
         records, faults = await fetching.harvest(flowing)
         for tp, (first, *_) in records.items():
             if first.offset == offsets[tp]:
-                found[tp] = first
+                found[tp] = of(first)
         done = {tp for tp in flowing if await consumer.position(tp) > offsets[tp]}
         done |= {fault.partition for fault in faults}
-        consumer.pause(*done)
+        fetching.pause(done)
         flowing -= done
     return found
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 
@@ -25,9 +25,14 @@ from tidemill.transport.kafka.lookup import Lookup
 from tidemill.transport.kafka.membership import PATIENCE_S, Membership
 from tidemill.transport.kafka.opening import start
 
+T = TypeVar("T")
+
 _log = logger(__name__)
 
 _WAIT_S: Final = 0.2
+_PARTITION_BYTES: Final = (
+    512 << 10
+)  # of one poll: many lanes may each have so much more waiting than they should
 _REVOKE_S: Final = 12.0  # below half the rebalance time-out, after which others get the partitions anyway
 _NOTE_S: Final = 5.0
 
@@ -69,7 +74,9 @@ class KafkaCommandSource:
         self._consumer = group_consumer(self._connection, group=self._group)
         async with answering(f"joining group {self._group}", self._connection.call_timeout_s):
             await start(self._consumer)
-        self._fetching = Fetching(self._consumer, max_records=self._max_records, wait_s=_WAIT_S)
+        self._fetching = Fetching(
+            self._consumer, max_records=self._max_records, wait_s=_WAIT_S, partition_bytes=_PARTITION_BYTES
+        )
         self._membership = Membership(self._consumer, ask=self.partitions, patience_s=self._patience_s)
         # subscribed only now, or start() would wait for the whole group to rebalance
         self._consumer.subscribe([self._topic], listener=_Listener(self, assignee))
@@ -94,7 +101,7 @@ class KafkaCommandSource:
         for partition, offset in offsets.items():
             tp = TopicPartition(self._topic, partition)
             if tp in self._ours:
-                self._consumer.seek(tp, offset)
+                self._fetching.seek(tp, offset)
                 self._floor[tp] = offset
                 self._ready.add(tp)
                 self._let_flow(tp)
@@ -114,10 +121,12 @@ class KafkaCommandSource:
         bounds = await self._lookup.bounds(self._named(partitions))
         return {tp.partition: span for tp, span in bounds.items()}
 
-    async def records_at(self, offsets: Mapping[int, int]) -> Mapping[int, InboundRecord | None]:
+    async def records_at(
+        self, offsets: Mapping[int, int], of: Callable[[InboundRecord], T]
+    ) -> Mapping[int, T | None]:
         wanted = {TopicPartition(self._topic, partition): offset for partition, offset in offsets.items()}
-        found = await self._lookup.records_at(wanted)
-        return {tp.partition: record for tp, record in found.items()}
+        found = await self._lookup.records_at(wanted, of)
+        return {tp.partition: value for tp, value in found.items()}
 
     async def note(self, offsets: Mapping[int, int]) -> None:
         noted = {
@@ -158,7 +167,7 @@ class KafkaCommandSource:
         self._flowing.add(tp)
 
     def _hold(self, tp: TopicPartition) -> None:
-        self._consumer.pause(tp)
+        self._fetching.pause([tp])
         self._flowing.discard(tp)
 
     def _hold_back(self, fault: Fault) -> None:
@@ -173,7 +182,7 @@ class KafkaCommandSource:
         if tp not in self._flowing:
             return False  # revoked meanwhile
         if records[0].offset < self._floor[tp]:
-            self._consumer.seek(tp, self._floor[tp])
+            self._fetching.seek(tp, self._floor[tp])
             return False
         self._floor[tp] = records[-1].offset + 1
         return True

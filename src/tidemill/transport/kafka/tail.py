@@ -200,7 +200,7 @@ async def _last_between(
                 last[tp] = record
         faults |= {fault.partition: fault for fault in harvest.faults if fault.offset < ends[fault.partition]}
         done = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]} | faults.keys()
-        consumer.pause(*done & flowing)
+        fetching.pause(done & flowing)
         flowing -= done
     return last, faults
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import aiokafka.record.default_records as plain
@@ -29,10 +29,18 @@ _room = bytearray(
 
 
 class UnpacksTooLarge(ValueError):
-    """A batch unpacks to more than `MAX_UNPACKED_BYTES`."""
+    """A batch unpacks to more than `MAX_UNPACKED_BYTES`, or to more records than are read."""
 
-    def __init__(self) -> None:
-        super().__init__(f"the batch unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB")
+    def __init__(self, what: str = f"the batch unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB") -> None:
+        super().__init__(what)
+
+
+def unpack(codec: int, payload: bytes, *, behind: bytes) -> bytes:
+    """Return what a batch's records unpack to, behind what stands before them, in one copy.
+
+    `codec`: by Kafka's number. Raises what the codecs raise.
+    """
+    return b"".join([behind, *_PARTS[codec](payload)])
 
 
 def limit_unpacking() -> None:
@@ -45,6 +53,10 @@ def limit_unpacking() -> None:
 
 
 def _gzip(payload: bytes) -> bytes:
+    return b"".join(_gzip_parts(payload))
+
+
+def _gzip_parts(payload: bytes) -> list[bytes]:
     parts: list[bytes] = []
     left = MAX_UNPACKED_BYTES
     while payload:
@@ -56,14 +68,18 @@ def _gzip(payload: bytes) -> bytes:
         if not member.eof:
             raise EOFError("the gzip stream ends too early")
         payload = member.unused_data
-    return b"".join(parts)
+    return parts
 
 
 def _snappy(payload: bytes) -> bytes:
+    return b"".join(_snappy_parts(payload))
+
+
+def _snappy_parts(payload: bytes) -> list[bytes]:
     blocks = list(_xerial_blocks(payload)) if _detect_xerial_stream(payload) else [payload]
     if sum(cramjam.snappy.decompress_raw_len(block) for block in blocks) > MAX_UNPACKED_BYTES:
         raise UnpacksTooLarge
-    return b"".join(bytes(cramjam.snappy.decompress_raw(block)) for block in blocks)
+    return [bytes(cramjam.snappy.decompress_raw(block)) for block in blocks]
 
 
 def _xerial_blocks(payload: bytes) -> Iterator[memoryview]:
@@ -77,18 +93,27 @@ def _xerial_blocks(payload: bytes) -> Iterator[memoryview]:
 
 
 def _lz4(payload: bytes) -> bytes:
-    return _into_room(cramjam.lz4, payload)
+    return bytes(_into_room(cramjam.lz4, payload))
 
 
 def _zstd(payload: bytes) -> bytes:
-    return _into_room(cramjam.zstd, payload)
+    return bytes(_into_room(cramjam.zstd, payload))
 
 
-def _into_room(codec: Any, payload: bytes) -> bytes:
+def _into_room(codec: Any, payload: bytes) -> memoryview:
+    """Return the part of the room that was used, until it is used again."""
     try:
         size = codec.decompress_into(payload, _room)
     except cramjam.DecompressionError as error:
         if "whole buffer" in str(error):
             raise UnpacksTooLarge from error
         raise
-    return bytes(memoryview(_room)[:size])
+    return memoryview(_room)[:size]
+
+
+_PARTS: Final[dict[int, Callable[[bytes], Sequence[bytes | memoryview]]]] = {
+    1: _gzip_parts,
+    2: _snappy_parts,
+    3: lambda payload: [_into_room(cramjam.lz4, payload)],
+    4: lambda payload: [_into_room(cramjam.zstd, payload)],
+}

@@ -1,0 +1,63 @@
+"""Batches that become much more than they weigh, sent to a process that serves: it lives, and so do the other lanes."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.besieged import (
+    LANES,
+    MEBIBYTE,
+    check_unharmed,
+    publish_good_ones,
+    send_batches,
+    wait_for_parked,
+)
+from tests.support.crowds import crowd, record
+from tests.support.installation import Installation, installation_on
+from tidemill.devstack import Stack
+from tidemill.domain.parked import MAX_HEADERS
+
+Batches = Sequence[tuple[int, Sequence[bytes]]]
+
+MANY_HEADERS: Batches = [(1, crowd(records=16, headers=1_000_000))]
+LARGE_RECORDS: Batches = [(lane, [record(0, b"k", bytes(30 * MEBIBYTE))]) for lane in range(LANES)] * 2
+MANY_LARGE: Batches = [(2, [record(number, b"k", bytes(MEBIBYTE - 100)) for number in range(28)])] * 6
+
+
+@pytest.fixture
+def besieged(stack: Stack, database: str, unique_name: Callable[[str], str], tmp_path: Path) -> Installation:
+    installation = installation_on(stack, database, unique_name("besieged"), tmp_path, partitions=LANES)
+    installation("schemas", "register")
+    installation("topics", "create")
+    return installation
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [MANY_HEADERS, LARGE_RECORDS, MANY_LARGE],
+    ids=["16 million headers", "30 MiB in each lane", "168 MiB in a lane"],
+)
+def test_what_few_bytes_become_harms_no_process_and_no_other_lane(
+    besieged: Installation, batches: Batches
+) -> None:
+    send_batches(besieged, "market-data", batches)
+    with besieged.serving("commands") as serving:
+        publish_good_ones(besieged)
+        wait_for_parked(besieged, sum(len(records) for _, records in batches))
+        check_unharmed(serving)
+
+
+def test_the_dead_letter_of_a_million_headers_has_the_first_of_them(besieged: Installation) -> None:
+    send_batches(besieged, "market-data", [(1, crowd(records=1, headers=1_000_000))])
+    with besieged.serving("commands"):
+        wait_for_parked(besieged, 1)
+    said = besieged("tail", "market-data", "--role", "dead-letters", "--last", "9", "--no-follow", "--json")
+    (letter,) = [json.loads(line) for line in said.out.splitlines()]
+    assert "tm_headers_cut" in str(letter)
+    shown = besieged("dead-letters", "show", "market-data/1", "1", "--json").json()
+    assert len(shown["headers"]) == MAX_HEADERS + 1
+    assert shown["headers"][-1]["name"] == "tm_headers_cut"
+    assert bytes.fromhex(shown["headers"][-1]["value_hex"]) == b"1000000 headers of 2000000 bytes"
+    assert shown["code"] == "TOO_BIG"
