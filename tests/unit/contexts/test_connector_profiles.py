@@ -215,4 +215,5 @@ def test_a_directory_without_a_beginning_says_so() -> None:
 
 def test_keys_are_the_profiles_id() -> None:
     assert context.key(register()) == "p1"
+    assert connector_directory.key is not None
     assert connector_directory.key(REGISTERED) == ("p1",)

@@ -33,6 +33,7 @@ def tick(lane: int = 0, sequence: int = 1, **fields: Any) -> Tick:
 def folded(projection: Projection, ticks: Iterable[Tick]) -> Rows:
     rows: dict[tuple[Any, ...], Any] = {}
     fold = projection.folds[MarketDataRecorded]
+    assert projection.key is not None
     for each in ticks:
         key = projection.key(each.event)
         rows[key] = fold(rows.get(key), each)
