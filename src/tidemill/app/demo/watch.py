@@ -18,7 +18,7 @@ from tidemill.storage.operations import LaneState, OperationsDatabase, Projectio
 from tidemill.transport.kafka.inspection import Inspector
 
 _POLL_S: Final = 0.2
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0
 """How long nothing may move. A process needs some seconds to start on a busy machine."""
 
 
