@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.outbox import Scribe, lane_of
 from tidemill.commands.screening import MAX_KEY_BYTES
+from tidemill.domain.parked import CUT_HEADERS, CutHeaders
 from tidemill.outbox.letters import fitted
 from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
 from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
@@ -199,7 +200,8 @@ def test_a_record_that_ended_a_process_says_at_which_stage() -> None:
 def test_every_header_is_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "records.md").read_text()
     (event,), (outcome,) = records(item(correlation="c", trace="t"))
-    parked = ParkedRecord(1, "t", 0, 0, None, None, (), "MALFORMED", "d")
+    cut = CutHeaders(CUT_HEADERS, b"1,001 headers")
+    parked = ParkedRecord(1, "t", 0, 0, None, None, (cut,), "TOO_BIG", "d")
     (letter,) = RecordBuilder(LANE, 1).dead_letters([item()], [parked])
     documented = set(re.findall(r"^\| `([\w.-]+)` \|", text, re.MULTILINE))
     bare = fitted(letter, parked, 1, 0)
