@@ -18,7 +18,6 @@ the batch is tried anew.
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from uuid import UUID
 from tidemill.clock import Clock
 from tidemill.commands.books import Books, Fate, LaneBook, Repeat, clean
 from tidemill.commands.folding import Result
+from tidemill.commands.parked_headers import unwritten, write_headers
 from tidemill.commands.ports import CommandStore, Locked, UnitOfWork, Wait
 from tidemill.commands.rows import LoggedCommand, OutboxRow
 from tidemill.commands.screening import Arrival
@@ -44,16 +44,12 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.lane import Claim, spans
 from tidemill.domain.messages import Outcome
-from tidemill.domain.parked import headers_text
 from tidemill.telemetry import TIMES_AHEAD, Log, logger
 
 _log = logger(__name__)
 
 _LOOK_AHEAD_BATCHES = 32
 """How many batches look their ids up beforehand after one met an id in the open generation: repeats come in runs."""
-
-
-_HEADERS_AT_A_STRETCH = 1_000  # written in some 2 ms
 
 
 class _DecideAnew(TidemillError):
@@ -130,7 +126,7 @@ class BatchWriter:
     async def _part(self, claims: dict[int, Claim], arrivals: list[Arrival], done: Done) -> None:
         while arrivals:
             held = {each.lane: claims[each.lane] for each in arrivals}
-            await _write_headers([each for each in arrivals if isinstance(each.verdict, Unreadable)])
+            await write_headers([each for each in arrivals if isinstance(each.verdict, Unreadable)])
             try:
                 await self._transaction(held, arrivals, done)
                 return
@@ -140,11 +136,11 @@ class BatchWriter:
             except RepeatedIds:
                 self._look_ahead = _LOOK_AHEAD_BATCHES
             except _HeadersUnwritten as parked:
-                await _write_headers(parked.arrivals)
+                await write_headers(parked.arrivals)
             except GenerationClosed:
                 continue
             except (DataError, Entangled, _DecideAnew) as refused:
-                await _write_headers(arrivals)  # of all: smaller parts show what is to be parked
+                await write_headers(arrivals)  # of all: smaller parts show what is to be parked
                 if len(arrivals) > 1:
                     middle = _cut(arrivals, refused)
                     await self._part(claims, arrivals[:middle], done)
@@ -175,8 +171,8 @@ class BatchWriter:
                 return
             looked = self._look_ahead > 0  # once: other batches change it while this one waits
             fates = await self._fates(work, fresh, locked, open_too=looked)
-            if unwritten := _unwritten(fresh, fates):
-                raise _HeadersUnwritten(unwritten)
+            if missing := unwritten(fresh, fates):
+                raise _HeadersUnwritten(missing)
             seconds = self._clock.monotonic_s() - started_s
             books, outcomes = _enter(claims, locked, fresh, fates, seconds)
             if books.parked and not looked and _any_named(fresh, fates):
@@ -350,27 +346,6 @@ def _any_named(fresh: Sequence[Arrival], fates: Sequence[Fate]) -> bool:
         isinstance(fate, Unreadable) and arrival.command_id is not None
         for arrival, fate in zip(fresh, fates, strict=True)
     )
-
-
-def _unwritten(fresh: Sequence[Arrival], fates: Sequence[Fate]) -> list[Arrival]:
-    """Return the records that are to be parked without the text of their headers."""
-    return [
-        arrival
-        for arrival, fate in zip(fresh, fates, strict=True)
-        if isinstance(fate, Unreadable) and arrival.headers_text is None
-    ]
-
-
-async def _write_headers(parked: Sequence[Arrival]) -> None:
-    """Make the text of the headers, of some records at a stretch: whatever else runs gets its turns in between."""
-    written = 0
-    for arrival in parked:
-        if arrival.headers_text is None:
-            arrival.headers_text = headers_text(arrival.record.headers)
-            written += len(arrival.record.headers)
-            if written > _HEADERS_AT_A_STRETCH:
-                written = 0
-                await asyncio.sleep(0)
 
 
 def _cut(arrivals: Sequence[Arrival], refused: TidemillError) -> int:

@@ -1,0 +1,39 @@
+"""The headers of what is to be parked, as text: made while no lane is locked, and with turns for whatever else runs.
+
+A record may have a thousand headers, and a batch thousands of records: under the lock it would be the time in which
+nobody else can work these lanes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from tidemill.commands.books import Fate
+from tidemill.commands.screening import Arrival
+from tidemill.domain.errors import Unreadable
+from tidemill.domain.parked import headers_text
+
+_AT_A_STRETCH: Final = 1_000  # headers, written in some 2 ms
+
+
+def unwritten(fresh: Sequence[Arrival], fates: Sequence[Fate]) -> list[Arrival]:
+    """Return the records that are to be parked without the text of their headers."""
+    return [
+        arrival
+        for arrival, fate in zip(fresh, fates, strict=True)
+        if isinstance(fate, Unreadable) and arrival.headers_text is None
+    ]
+
+
+async def write_headers(parked: Sequence[Arrival]) -> None:
+    """Make the text of the headers, of some records at a stretch: whatever else runs gets its turns in between."""
+    written = 0
+    for arrival in parked:
+        if arrival.headers_text is None:
+            arrival.headers_text = headers_text(arrival.record.headers)
+            written += len(arrival.record.headers)
+            if written > _AT_A_STRETCH:
+                written = 0
+                await asyncio.sleep(0)
