@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def send_batches(
         ) as producer:
             for partition, records in batches:
                 topic = f"{installation.prefix}.{aggregate}.commands.v1"
-                await send_crowd(producer, topic, partition, records, at_ms=int(time.time() * 1000))
+                await send_crowd(producer, topic, partition, records)
 
     asyncio.run(send())
 

@@ -9,6 +9,7 @@ import cramjam
 from aiokafka import AIOKafkaProducer
 from aiokafka.record._crecords.cutil import crc32c_cython
 
+from tidemill.clock import SystemClock
 from tidemill.domain.varint import encode_varint
 from tidemill.transport.kafka.packing import PackedBatch
 
@@ -58,11 +59,12 @@ def records_batch(records: Sequence[bytes], codec: int = 0, *, count: int | None
 
 
 async def send_crowd(
-    producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[bytes], *, at_ms: int
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[bytes]
 ) -> None:
     """Send records as one batch, compressed by zstd."""
     room = bytes(_BEFORE.size + _HEAD.size)
     packed = bytes(cramjam.zstd.compress(b"".join(records)))
+    at_ms = int(SystemClock().now().timestamp() * 1000)
     batch = PackedBatch(bytearray(room + packed), len(records), at_ms=at_ms, transactional=False)
     batch._attributes = ZSTD
     await (await producer.send_batch(batch, topic, partition=partition))

@@ -25,7 +25,6 @@ from tidemill.domain.errors import TableMisfit
 from tidemill.domain.parked import headers_of
 from tidemill.domain.stream import Stream
 from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.errors import OutOfDate
 from tidemill.storage.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.pool import Pool, close_pool, create_pool
 
@@ -369,40 +368,3 @@ async def test_many_names_that_are_taken_do_not_take_a_pass_each(pool: Pool, pro
     fields = [base(profile_id="p", name=name, expected_version=1) for name in taken]
     done = await profiles.send(*(UpdateConnectorProfile(**each) for each in fields))
     assert codes(done) == ["NAME_TAKEN"] * 60
-
-
-COLUMNS = """
-alter table public.connector_profiles
-  add column site text, add column "Odd ""name" interval, add column tags text[] not null default '{}',
-  add column initial text generated always as (left(name, 1)) stored, add column number int generated always as identity
-"""
-ADDED = """
-select site, "Odd ""name" = '1 month 2 days 0.000001 s' as odd, tags, initial from public.connector_profiles order by id
-"""
-
-
-async def test_what_a_newer_version_added_to_a_row_stays_when_the_row_is_written_anew(pool: Pool) -> None:
-    """Lanes may be handed back to this version while the newer one's columns are there, and filled."""
-    profiles = Harness(PROFILES, CommandDatabase(pool))
-    await profiles.claim()
-    await profiles.send(register("p1", "a"), register("p2", "b"))
-    await pool.execute(COLUMNS)
-    await pool.execute(
-        """update public.connector_profiles set site = 'site of ' || id, tags = array[id, 'x,"y'],
-           "Odd ""name" = '1 month 2 days 0.000001 s'"""
-    )
-    records = [
-        profiles.topic.record(each) for each in (rename("p1", "b2"), rename("p2", "c"), register("p3", "d"))
-    ]
-    with pytest.raises(
-        OutOfDate
-    ):  # of the session that wrote the table as it was; it is left, and the batch tried again
-        await profiles.apply(*records)
-    await profiles.apply(*records)
-    rows = [tuple(row) for row in await pool.fetch(ADDED)]
-    assert rows == [
-        ("site of p1", True, ["p1", 'x,"y'], "b"),
-        ("site of p2", True, ["p2", 'x,"y'], "c"),
-        (None, None, [], "d"),
-    ]
-    assert await pool.fetchval("select max(version) from public.connector_profiles") == 2
