@@ -29,6 +29,7 @@ WRITE_HEADERS = (
     "src/tidemill/outbox/records.py",
     "src/tidemill/outbox/letters.py",
     "src/tidemill/commands/replies.py",
+    "src/tidemill/domain/parked.py",
 )
 OTHER_VARIABLES = {
     "TIDEMILL_TEST_": "what tests look at, instead of each of the servers' variables",
