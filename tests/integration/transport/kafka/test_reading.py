@@ -33,6 +33,7 @@ from tidemill.transport.kafka import (
 from tidemill.transport.kafka.fetching import Fault
 from tidemill.transport.kafka.lookup import Lookup
 from tidemill.transport.kafka.tail import TailReader
+from tidemill.transport.kafka.topics import STOCK_BATCH_BYTES
 
 
 class Everything:
@@ -357,7 +358,7 @@ async def test_a_record_that_is_too_large_is_refused_by_name(world: KafkaWorld) 
     async with KeyedProducer(world.connection, world.topics.commands, batch_bytes=4 << 20) as producer:
         await producer.open()
         with pytest.raises(UsageError, match="larger than"):
-            await producer.send([Outgoing(b"k", b"x" * (MAX_COMMAND_BYTES + 1))])
+            await producer.send([Outgoing(b"k", b"x" * (STOCK_BATCH_BYTES + 1))])
         with pytest.raises(Unavailable, match="has failed before"):
             await producer.send([Outgoing(b"k", b"small")])
 
