@@ -22,7 +22,7 @@ PARKED: Final[dict[str, str]] = {
     "MALFORMED": "the body is not the Avro that its schema says: mend the producer, send the command again",
     "UNKNOWN_SCHEMA": "no command of this topic has that schema: register it, or mend the producer",
     "NEWER_SCHEMA": "only a newer version takes all of it, and none came in time: upgrade, send the command again",
-    "TOO_BIG": "the record exceeds the size that is decoded: mend the producer",
+    "TOO_BIG": "the record, its key or its headers are larger than what is read: mend the producer",
     "CRASHED": "the code that worked on it raised, or its process ended: keep the bytes, report a bug",
 }
 

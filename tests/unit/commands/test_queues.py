@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from tests.fakes.commands import MemoryCommandStore
+from tests.fakes.events import START
 from tests.support.commands import FakeRecord
+from tidemill.commands.ports import Newer, Wait
 from tidemill.commands.queues import LargeRecords, Queues
 from tidemill.contexts.market_data import context
 from tidemill.domain.stream import Stream
@@ -125,6 +127,28 @@ async def test_room_is_given_back_with_the_lane_also_by_a_batch_in_flight(queues
     assert not room.is_empty(), "it is in flight"
     made.done(share)
     assert room.is_empty()
+
+
+async def test_a_lane_that_waits_for_a_newer_version_keeps_no_room_from_the_others() -> None:
+    room, store = LargeRecords(), MemoryCommandStore(STREAM)
+    made = Queues(batch_records=1, room=room)
+    made.add(await store.claim(STREAM.aggregate, range(8), "tests"))
+    queue = made.put(0, [*records(0, 1), *records(0, 2, size=1 << 20)[1:]])
+    share = made.take(1)
+    assert queue is not None
+    assert share is not None
+    assert not room.is_empty()
+    made.done(share)
+    newer = Newer(offset=0, schema="7", type_name="x", service=None, detail="d")
+    made.wait(queue, Wait(newer, since=START, until=START), [record for _, record in share.records])
+    assert room.is_empty()
+    assert ([record.offset for record, _ in queue.records], queue.come_back_at) == ([0], 1)
+    assert made.overfull(queue)
+    assert made.out_of_room() is None, "nothing is read for it while it waits"
+    made.put(0, records(0, 3)[2:])
+    assert len(queue.records) == 1, "what is behind the large record is read again with it"
+    queue.waits = None
+    assert made.out_of_room() is queue
 
 
 async def test_a_lane_is_held_back_by_count_or_by_bytes(queues: Queues) -> None:
