@@ -34,6 +34,10 @@ def besieged(stack: Stack, database: str, unique_name: Callable[[str], str], tmp
     return installation
 
 
+def commands_of(besieged: Installation) -> str:
+    return f"{besieged.prefix}.market-data.commands.v1"
+
+
 @pytest.mark.parametrize(
     "batches",
     [MANY_HEADERS, LARGE_RECORDS, MANY_LARGE],
@@ -42,7 +46,7 @@ def besieged(stack: Stack, database: str, unique_name: Callable[[str], str], tmp
 def test_what_few_bytes_become_harms_no_process_and_no_other_lane(
     besieged: Installation, batches: Batches
 ) -> None:
-    send_batches(besieged, "market-data", batches)
+    send_batches(besieged, commands_of(besieged), batches)
     with besieged.serving("commands") as serving:
         publish_good_ones(besieged)
         wait_for_parked(besieged, sum(len(records) for _, records in batches))
@@ -50,7 +54,7 @@ def test_what_few_bytes_become_harms_no_process_and_no_other_lane(
 
 
 def test_the_dead_letter_of_a_million_headers_has_the_first_of_them(besieged: Installation) -> None:
-    send_batches(besieged, "market-data", [(1, crowd(records=1, headers=1_000_000))])
+    send_batches(besieged, commands_of(besieged), [(1, crowd(records=1, headers=1_000_000))])
     with besieged.serving("commands"):
         wait_for_parked(besieged, 1)
     said = besieged("tail", "market-data", "--role", "dead-letters", "--last", "9", "--no-follow", "--json")

@@ -6,11 +6,15 @@ from collections import Counter
 
 import pytest
 
+from tests.support.besieged import MEBIBYTE, send_batches
 from tests.support.clients import Outgoing
+from tests.support.crowds import record
 from tests.support.journeys import Deployment, assert_dense
 from tests.support.restoring import backup
 from tests.support.waiting import eventually_blocking
 from tidemill.domain.partitioner import partition_of
+
+HALTED = "select aggregate || '/' || partition from tm.halt join tm.lane using (lane) order by 1"
 
 
 def reasons(deployment: Deployment, lane: str) -> list[str]:
@@ -172,15 +176,22 @@ def test_what_somebody_else_writes_into_our_topics_is_left_out_and_accepted(depl
     strange = Outgoing(b"k", b"v", 0, [("who", b"me")])
     for topic in (deployment.topics.events, deployment.topics.outcomes):
         deployment.client.send(topic, [strange])
+    too_much = [record(number, b"k", bytes(MEBIBYTE)) for number in range(40)]  # 32 are unpacked of a batch
+    send_batches(deployment.installation, deployment.topics.events, [(0, too_much)])
     eventually_blocking(
-        lambda: "read models left out 1 records" in deployment("status", expect=None).out,
-        what="the record told",
+        lambda: "read models left out 2 records" in deployment("status", expect=None).out,
+        what="the records told",
     )
     assert worker.stop() == 0
     worker = deployment.launch("all")
     code, evidence = deployment.await_halt(0)
     assert code == "FOREIGN_TAIL"
     assert "was not written by the relay" in evidence
+    others = deployment.send(deployment.ticks(1, 1))
+    deployment.await_consumed(len(sent | others))
+    assert [name for (name,) in deployment.installation.fetch(HALTED)] == ["market-data/0"], (
+        "only its own lane"
+    )
     lane = "market-data/0"
     assert f"tidemill lanes resume {lane} --accept-foreign" in deployment("lanes", "show", lane).out
     assert f"resume {lane} --accept-foreign" in deployment("lanes", "resume", lane, expect=2).err
@@ -188,7 +199,7 @@ def test_what_somebody_else_writes_into_our_topics_is_left_out_and_accepted(depl
     assert deployment.topics.events in told.out
     assert deployment.topics.outcomes in told.out
     later = deployment.send(deployment.ticks(2, 0))
-    deployment.await_consumed(len(sent | later))
+    deployment.await_consumed(len(sent | others | later))
     assert "Everything balances" in deployment("audit", "--wait", "45").out
     for view in ("daily-bars", "latest-quotes"):
         assert "equals its events" in deployment("projections", "verify", view).out

@@ -176,8 +176,12 @@ class MemoryEventSource:
             raise self._faults.popleft()
         found, stuck = self._reading.harvest(self._reading.positions.keys() - self._held - self._faulty)
         for partition, fetched in stuck.items():
-            kind = events.OffsetOutOfRange if fetched.fault == "range" else events.Unfetchable
-            self._hold_back(kind(partition, fetched.position, f"{fetched.fault} by the test"))
+            at = fetched.position
+            if fetched.fault == "range":
+                self._hold_back(events.OffsetOutOfRange(partition, at, "range by the test"))
+            else:
+                self._foreign.append(events.ForeignRecord(partition, at, "cannot be unpacked"))
+                self._reading.positions[partition] = at + 1
         if not found and not stuck:
             await self._broker.idle()
         framed = {partition: self._framed(records) for partition, records in found.items()}

@@ -26,9 +26,9 @@ where position < newest
 
 
 def send_batches(
-    installation: Installation, aggregate: str, batches: Sequence[tuple[int, Sequence[bytes]]]
+    installation: Installation, topic: str, batches: Sequence[tuple[int, Sequence[bytes]]]
 ) -> None:
-    """Send (partition, records) to a command topic, a batch each."""
+    """Send (partition, records) to a topic, a batch each."""
 
     async def send() -> None:
         async with AIOKafkaProducer(
@@ -36,7 +36,6 @@ def send_batches(
             max_request_size=64 * MEBIBYTE,
         ) as producer:
             for partition, records in batches:
-                topic = f"{installation.prefix}.{aggregate}.commands.v1"
                 await send_crowd(producer, topic, partition, records)
 
     asyncio.run(send())

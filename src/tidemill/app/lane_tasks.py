@@ -109,7 +109,7 @@ async def skip(deployment: Deployment, name: str, to_offset: int, reason: str) -
                 f"lane {state.name} has consumed what stands before offset {state.next_offset}: "
                 "choose --skip-to from there on"
             )
-        return await LaneAdministration(pool).skip(state.lane, to_offset, why)
+        return await LaneAdministration(pool).skip(state.lane, to_offset, why, seen=_seen(state))
 
 
 async def reconcile(deployment: Deployment, name: str, reason: str) -> Reconciled:
@@ -131,8 +131,8 @@ async def reconcile(deployment: Deployment, name: str, reason: str) -> Reconcile
             told = await _told(history, state)
             points = await administration.points(state.lane)
             agreed = await agreement(points, told.tails.events, end.forks, history.chain_at)
-        topics, seen = TopicsEnd(told.tails, told.timeline, told.first_offset), Seen(state.epoch, state.batch)
-        return await administration.reconcile(state.lane, topics, agreed, why, seen=seen)
+        topics = TopicsEnd(told.tails, told.timeline, told.first_offset)
+        return await administration.reconcile(state.lane, topics, agreed, why, seen=_seen(state))
 
 
 async def accept(deployment: Deployment, name: str, reason: str) -> dict[str, int]:
@@ -151,11 +151,15 @@ async def accept(deployment: Deployment, name: str, reason: str) -> dict[str, in
                 f"{'records of somebody else' if found else 'records of ours'}: there is nothing to accept; "
                 f"see `tidemill lanes show {state.name}`"
             )
-        await LaneAdministration(pool).accept(state.lane, found, why)
+        await LaneAdministration(pool).accept(state.lane, found, why, seen=_seen(state))
     return found
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------
+
+
+def _seen(state: LaneState) -> Seen:
+    return Seen(state.epoch, state.batch)
 
 
 async def _demand_same_count(inspector: Inspector, state: LaneState) -> None:

@@ -41,7 +41,10 @@ class EventCodec(Protocol):
 
 
 class ForeignRecord(NamedTuple):
-    """A record in the event topic that is no event: it lacks the headers that every event has; `detail` says which."""
+    """A record in the event topic that is no event: `detail` says which header of every event it lacks.
+
+    Or the first of a batch that cannot be unpacked, which the relay never writes.
+    """
 
     partition: int
     offset: int
@@ -64,7 +67,7 @@ class OffsetOutOfRange(PartitionError):
 
 
 class Unfetchable(PartitionError):
-    """What stands at `offset` cannot be unpacked."""
+    """What stands at `offset` cannot be unpacked, and may have been an event: it is damaged."""
 
 
 class EventSource(Protocol):

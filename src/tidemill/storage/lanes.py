@@ -130,22 +130,27 @@ class LaneAdministration:
             await borrowed.execute(_SQL["enter_note"], lane, gen, epoch, why)
             return Parked(*row)
 
-    async def skip(self, lane: int, to_offset: int, reason: str) -> Skipped:
-        """Let a halted lane read on at `to_offset`, whatever stands before it. `UsageError` if it is not halted."""
+    async def skip(self, lane: int, to_offset: int, reason: str, *, seen: Seen) -> Skipped:
+        """Let a halted lane read on at `to_offset`, whatever stands before it.
+
+        `seen`: what `to_offset` was allowed by. `UsageError` if the lane is not halted, or was changed since.
+        """
         async with self._locked(lane) as (borrowed, gen):
             await _demand_halt(borrowed, lane)
+            await _demand_unchanged(borrowed, lane, seen)
             epoch = await borrowed.fetchval(_SQL["fence_lane"], lane)
             why = f"skipped: {reason}"
             (row,) = await borrowed.fetch(_SQL["enter_skip"], lane, gen, epoch, to_offset, why)
             return Skipped(row["from_offset"], row["to_offset"])
 
-    async def accept(self, lane: int, offsets: Mapping[str, int], reason: str) -> Cleared:
+    async def accept(self, lane: int, offsets: Mapping[str, int], reason: str, *, seen: Seen) -> Cleared:
         """Lift a halt, and know from now on records of somebody else in the lane's topics: topic -> up to which offset.
 
-        `UsageError` if the lane is not halted.
+        `seen`: when they were found. `UsageError` if the lane is not halted, or was changed since.
         """
         async with self._locked(lane) as (borrowed, gen):
             halt = await _demand_halt(borrowed, lane)
+            await _demand_unchanged(borrowed, lane, seen)
             for topic, offset in offsets.items():
                 await borrowed.execute(_SQL["accept_records"], lane, topic, offset, reason)
             epoch = await borrowed.fetchval(_SQL["fence_lane"], lane)
@@ -239,7 +244,7 @@ async def _demand_unchanged(borrowed: Connection, lane: int, seen: Seen) -> None
     (row,) = await borrowed.fetch(_SQL["lane_seen"], lane)
     if Seen(*row) != seen:
         raise UsageError(
-            f"lane {lane} was changed while its history was compared; nothing was decided: try again"
+            f"lane {lane} was changed while its topics were looked at; nothing was decided: try again"
         )
 
 

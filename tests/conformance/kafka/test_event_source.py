@@ -15,7 +15,6 @@ from tidemill.projections.ports import (
     EventSource,
     OffsetOutOfRange,
     PartitionError,
-    Unfetchable,
 )
 
 AT = datetime(2026, 11, 21, 7, 30, 0, 250, tzinfo=UTC)
@@ -155,13 +154,16 @@ async def test_what_is_no_event_is_left_out_and_told(
     assert len(reader.source.foreign()) == 1
 
 
-async def test_what_cannot_be_unpacked_stops_its_partition(world: World, reader: Reader) -> None:
+async def test_what_cannot_be_unpacked_is_left_out_and_told(world: World, reader: Reader) -> None:
     await world.write(world.topics.events, 0, event(1))
     at = await world.poison(world.topics.events, 0)
+    await world.write(world.topics.events, 0, event(2))
     await reader.source.start({})
-    await reader.until(lambda: reader.faults, "the fault")
-    assert [(type(fault), fault.offset) for fault in reader.faults] == [(Unfetchable, at)]
-    assert reader.sequences(0) == [1]
+    await reader.until(lambda: reader.sequences(0) == [1, 2], "what stands before and behind")
+    assert not reader.faults
+    (left_out,) = reader.source.foreign()
+    assert (left_out.partition, left_out.offset) == (0, at)
+    assert "cannot be unpacked" in left_out.detail
 
 
 @pytest.mark.parametrize("offset", [0, 9])

@@ -1,7 +1,7 @@
 """What an operator may do to a lane, on a database whose history is written by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from uuid import UUID
 
 import pytest
@@ -77,8 +77,12 @@ async def reconcile(
     agreed: Agreement = HINTED,
 ) -> Reconciled:
     end = TopicsEnd(topics, timeline=1, first_offset=0) if isinstance(topics, Tails) else topics
-    state = await state_of(lanes._pool)
-    return await lanes.reconcile(lane, end, agreed, reason, seen=Seen(state.epoch, state.batch))
+    return await lanes.reconcile(lane, end, agreed, reason, seen=await seen(lanes._pool))
+
+
+async def seen(pool: Pool) -> Seen:
+    state = await state_of(pool)
+    return Seen(state.epoch, state.batch)
 
 
 async def state_of(pool: Pool) -> LaneState:
@@ -121,7 +125,7 @@ async def test_a_new_lane_is_there_after_a_roll_at_the_same_time(
 async def test_a_skip_reads_on_elsewhere_and_says_why(
     pool: Pool, lanes: LaneAdministration, lane: int
 ) -> None:
-    skipped = await lanes.skip(lane, 200, "ticket 77")
+    skipped = await lanes.skip(lane, 200, "ticket 77", seen=await seen(pool))
     assert skipped == (104, 200)
     state = await state_of(pool)
     assert (state.next_offset, state.anchor_offset, state.halt_code, state.epoch) == (200, None, None, 1)
@@ -138,7 +142,12 @@ async def test_a_skip_reads_on_elsewhere_and_says_why(
 async def test_only_a_halted_lane_is_decided_about(pool: Pool, lanes: LaneAdministration, lane: int) -> None:
     assert (await lanes.resume(lane)) is not None
     assert await lanes.resume(lane) is None
-    for decide in (lanes.skip(lane, 1, "x"), reconcile(lanes, lane, Tails(None, None, None), "x")):
+    now = await seen(pool)
+    for decide in (
+        lanes.skip(lane, 1, "x", seen=now),
+        lanes.accept(lane, {TOPICS.events: 1}, "x", seen=now),
+        reconcile(lanes, lane, Tails(None, None, None), "x"),
+    ):
         with pytest.raises(UsageError, match="is not halted"):
             await decide
     assert (await state_of(pool)).next_offset == 104
@@ -260,7 +269,7 @@ async def test_what_is_withdrawn_is_on_record_and_halts_who_has_folded_it(
 async def test_what_somebody_else_wrote_is_accepted_with_a_reason(
     pool: Pool, lanes: LaneAdministration, lane: int
 ) -> None:
-    await lanes.accept(lane, {TOPICS.events: 77}, "a test of theirs")
+    await lanes.accept(lane, {TOPICS.events: 77}, "a test of theirs", seen=await seen(pool))
     end = await OutboxDatabase(pool).end_with_history(lane, LaneEnd(4, 4, 1))
     assert end.accepted == {TOPICS.events: 77}
     state = await state_of(pool)
@@ -282,14 +291,24 @@ async def test_a_reconciliation_keeps_the_next_roll_and_the_books_right(
     assert books["records"] == 4
 
 
-async def test_what_was_agreed_on_before_the_lane_changed_is_not_reconciled(
-    pool: Pool, lanes: LaneAdministration, lane: int
+@pytest.mark.parametrize("verb", ["reconcile", "skip", "accept"])
+async def test_nothing_is_decided_about_a_lane_that_changed_meanwhile(
+    pool: Pool, lanes: LaneAdministration, lane: int, verb: str
 ) -> None:
-    """Somebody wrote to the lane, or decided about it, while its topics were read."""
-    topics = TopicsEnd(Tails(None, None, None), timeline=1, first_offset=0)
+    """Somebody wrote to the lane, or decided about it, while its topics were looked at."""
+
+    def decide(at: Seen) -> Awaitable[object]:
+        match verb:
+            case "skip":
+                return lanes.skip(lane, 104, "x", seen=at)
+            case "accept":
+                return lanes.accept(lane, {TOPICS.events: 77}, "x", seen=at)
+        topics = TopicsEnd(Tails(None, None, None), timeline=1, first_offset=0)
+        return lanes.reconcile(lane, topics, HINTED, "x", seen=at)
+
     state = await state_of(pool)
-    for seen in (Seen(state.epoch, state.batch - 1), Seen(state.epoch - 1, state.batch)):
-        with pytest.raises(UsageError, match="changed while its history was compared"):
-            await lanes.reconcile(lane, topics, HINTED, "x", seen=seen)
+    for before in (Seen(state.epoch, state.batch - 1), Seen(state.epoch - 1, state.batch)):
+        with pytest.raises(UsageError, match="changed while its topics were looked at"):
+            await decide(before)
     assert await state_of(pool) == state, "it is still halted, and nothing was decided"
-    await lanes.reconcile(lane, topics, HINTED, "x", seen=Seen(state.epoch, state.batch))
+    await decide(await seen(pool))

@@ -129,7 +129,9 @@ class KafkaEventSource:
         harvest = await self._fetching.harvest(self._flowing)
         framed = {tp.partition: self._framed(records) for tp, records in harvest.records.items()}
         for fault in harvest.faults:  # behind what could still be read of the partition
-            if fault.partition not in self._faulty:
+            if fault.as_written:
+                self._leave_out(fault)
+            elif fault.partition not in self._faulty:
                 self._hold_back(fault.partition, _meaning(fault))
         return {partition: records for partition, records in framed.items() if records}
 
@@ -173,6 +175,13 @@ class KafkaEventSource:
             except ValueError as error:
                 self._foreign.append(ForeignRecord(record.partition, record.offset, str(error)))
         return framed
+
+    def _leave_out(self, fault: Fault) -> None:
+        """Go on behind a batch that the relay did not write: were it one of ours, its events would now be missed."""
+        (topic, partition), batch = fault.partition, fault.batch
+        detail = f"its batch, offsets {batch.start} to {batch.stop - 1}, cannot be unpacked: {fault.cause!r}"
+        self._foreign.append(ForeignRecord(partition, fault.offset, detail))
+        self._fetching.seek(TopicPartition(topic, partition), batch.stop)
 
     def _hold_back(self, tp: TopicPartition, fault: PartitionError) -> None:
         self._faulty.add(tp)

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
+from traceback import walk_tb
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import OffsetOutOfRangeError, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 
 from tidemill.domain.lane import weight
 from tidemill.transport.kafka.errors import CLIENT_ERRORS, unavailable
@@ -51,6 +52,20 @@ class Fault(NamedTuple):
     def out_of_range(self) -> bool:
         """Whether the topic does not have the offset."""
         return isinstance(self.cause, OffsetOutOfRangeError)
+
+    @property
+    def as_written(self) -> bool:
+        """Whether a client wrote what stands there, and no disk, codec or retention is at fault: it stays so."""
+        return not isinstance(self.cause, KafkaError)
+
+    @property
+    def batch(self) -> range:
+        """The offsets of the batch that cannot be unpacked: the client has read its head, and says so nowhere else."""
+        for frame, _ in walk_tb(self.cause.__traceback__):
+            head = frame.f_locals.get("next_batch")
+            if head is not None:
+                return range(min(self.offset, head.base_offset), max(self.offset + 1, head.next_offset))
+        return range(self.offset, self.offset + 1)
 
 
 class Harvest(NamedTuple):

@@ -11,11 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from traceback import walk_tb
 from typing import Any, Final, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
 
 from tidemill.domain.errors import Unavailable
 from tidemill.outbox.ports import ForeignTail, Tail
@@ -167,20 +165,11 @@ async def _last_of(
         if partition not in faults:
             break
         fault = faults[partition]
-        if isinstance(fault.cause, KafkaError):
+        if not fault.as_written:
             raise fault.cause
-        faulty.append(_batch_of(fault))
+        faulty.append(fault.batch)
         start = faulty[-1].stop
     return record, faulty
-
-
-def _batch_of(fault: Fault) -> range:
-    """Return the offsets of a batch that cannot be unpacked: the client has read its head, and says so nowhere else."""
-    for frame, _ in walk_tb(fault.cause.__traceback__):
-        batch = frame.f_locals.get("next_batch")
-        if batch is not None:
-            return range(min(fault.offset, batch.base_offset), max(fault.offset + 1, batch.next_offset))
-    return range(fault.offset, fault.offset + 1)
 
 
 async def _last_between(
