@@ -31,6 +31,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-expor
 from tests.support.waiting import HANGING_S, eventually_blocking
 
 PATIENCE_S = HANGING_S
+ATTEMPT_S = 10
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -134,16 +135,19 @@ class Client:
     def delete_all(self, prefix: str) -> None:
         """Delete every topic whose name begins with `prefix`, also of a broker that has just come back."""
         eventually_blocking(
-            partial(self._deleted, prefix), PATIENCE_S, "topics to go", retry_on=(KafkaException,)
+            partial(self._deleted, prefix),
+            PATIENCE_S,
+            "topics to go",
+            retry_on=(KafkaException, TimeoutError),
         )
 
     def _deleted(self, prefix: str) -> bool:
-        """Ask as somebody new: a client that once saw no controller goes on waiting for it."""
+        """Ask as somebody new, and not for long: a client that once saw no controller goes on waiting for it."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        topics = [topic for topic in admin.list_topics(timeout=PATIENCE_S).topics if topic.startswith(prefix)]
-        for answer in admin.delete_topics(topics, request_timeout=PATIENCE_S).values() if topics else ():
-            answer.result(PATIENCE_S)
-        return True
+        topics = [topic for topic in admin.list_topics(timeout=ATTEMPT_S).topics if topic.startswith(prefix)]
+        for answer in admin.delete_topics(topics, request_timeout=ATTEMPT_S).values() if topics else ():
+            answer.result(ATTEMPT_S + 1)
+        return not topics
 
     def configure(self, topic: str, name: str, value: str) -> None:
         """Set one setting of a topic."""

@@ -7,7 +7,7 @@ from typing import TypeVar, overload
 
 T = TypeVar("T")
 POLL_INTERVAL_S = 0.02
-HANGING_S = 120.0
+HANGING_S = 300.0
 """What takes longer than this hangs: no test is decided by how fast a machine is, so nothing waits for less."""
 
 

@@ -186,6 +186,7 @@ async def stream_job(
     outcomes = await AvroOutcomeCodec.open(stream.topics, outcome_messages(), clock=clock, registry=registry)
     allowed = re.compile(settings.replies)
     gate = TableGate(common.deployment, part, common.pool.questions)
+    streams = max(1, len(common.deployment.parts))
 
     def make() -> StreamService:
         publishers = KafkaPublishers(
@@ -194,9 +195,8 @@ async def stream_job(
             batch_bytes=settings.topics.max_event_bytes,
         )
         largest = settings.topics.max_event_bytes - ENVELOPE_BYTES
-        relays = LaneRelays(
-            OutboxDatabase(common.relay_pool), publishers, outcomes, RelaySettings(max_letter_bytes=largest)
-        )
+        means = RelaySettings(max_letter_bytes=largest).shared_by(streams)
+        relays = LaneRelays(OutboxDatabase(common.relay_pool), publishers, outcomes, means)
         replies = KafkaReplies(
             common.kafka,
             ReplyRecords(lanes, outcomes, relays.history),
@@ -224,7 +224,7 @@ async def stream_job(
                 owner=common.owner,
                 batch_records=settings.commands.batch_size,
                 workers=settings.commands.workers,
-                waiting_bytes=WAITING_BYTES // max(1, len(common.deployment.parts)),
+                waiting_bytes=WAITING_BYTES // streams,
                 reply_topics=allowed,
                 newer_wait=_newer_wait(settings.commands),
             ),

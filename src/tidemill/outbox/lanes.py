@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from tidemill.domain.errors import TransientError
@@ -31,7 +31,7 @@ _log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    """How the relays of a process share their means.
+    """How the relays of a stream share their means.
 
     A publication holds at most `most_positions` of its lane and `max_bytes` of payload; many lanes share
     `positions_in_all` and `bytes_in_all`, so that a backlog in each of them fits into memory. A dead letter above
@@ -52,6 +52,12 @@ class RelaySettings:
     tell_every_s: float = 1.0
     stop_within_s: float = 2.0
     backoff: Backoff = _BACKOFF
+
+    def shared_by(self, streams: int) -> RelaySettings:
+        """Return the settings of each of so many streams of a process, which share what is in memory."""
+        return replace(
+            self, positions_in_all=self.positions_in_all // streams, bytes_in_all=self.bytes_in_all // streams
+        )
 
 
 class LaneRelays:

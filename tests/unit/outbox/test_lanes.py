@@ -39,6 +39,25 @@ def test_many_lanes_share_what_is_in_memory(lanes: int, share: int) -> None:
     assert world.relays._share() == share
 
 
+@pytest.mark.parametrize(
+    ("streams", "lanes", "most"),
+    [(1, 1, 1 << 20), (1, 64, 512 << 10), (16, 1, 1 << 20), (16, 8, 256 << 10), (16, 64, 128 << 10)],
+)
+def test_what_all_lanes_of_all_streams_read_at_once_fits_into_memory(
+    streams: int, lanes: int, most: int
+) -> None:
+    settings = RelaySettings().shared_by(streams)
+    world = World(
+        bytes_in_all=settings.bytes_in_all,
+        max_bytes=settings.max_bytes,
+        least_bytes=settings.least_bytes,
+    )
+    relays: Any = dict.fromkeys(range(lanes))
+    world.relays._relays = relays
+    assert world.relays._share_of_bytes() == most
+    assert settings.positions_in_all == RelaySettings().positions_in_all // streams
+
+
 async def test_idle_lanes_are_asked_about_together() -> None:
     lanes = [lane_of(number, number - 1, partitions=64) for number in range(1, 65)]
     async with running(World()) as world:

@@ -62,6 +62,23 @@ async def test_a_backlog_fills_a_batch(topic: MemoryTopic, reader: ReadAhead) ->
     assert sizes(await reader.take()) == {0: 1_200, 1: 1_200}
 
 
+async def test_a_batch_ends_at_some_bytes_however_few_its_events_are(
+    topic: MemoryTopic, source: MemoryEvents
+) -> None:
+    """No poll is asked for behind the bound until somebody takes what is there."""
+    store(topic, 0, 1, 1_500)
+    store(topic, 1, 1, 1_500)
+    of_one = len(topic.records[0][0].value)
+    reader = ReadAhead(source, MemoryCodec(*EVENTS), Patience(), most_bytes=1_200 * of_one)
+    reader.start()
+    try:
+        assert sizes(await reader.take()) == {0: 600, 1: 600}
+        assert sizes(await reader.take()) == {0: 600, 1: 600}
+        assert sizes(await reader.take()) == {0: 300, 1: 300}
+    finally:
+        await reader.stop()
+
+
 async def test_the_end_of_a_backlog_is_given_away(topic: MemoryTopic, reader: ReadAhead) -> None:
     store(topic, 0, 1, 600)
     reader.start()
