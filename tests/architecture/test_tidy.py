@@ -43,7 +43,7 @@ STOPWATCHES: dict[str, str] = {
     "tests/trials/test_kills.py": "says how long it took to mend, and decides nothing",
     "tests/trials/test_hostile_inputs.py": "says how long others waited, and decides nothing",
     "tests/integration/lakehouse/test_held_back.py": "what is held back takes at least so long, on any machine",
-    "tests/unit/transport/avro/test_codec_cost.py": "CPU beside fastavro's in the same run, the least of nine",
+    "tests/unit/transport/avro/test_codec_cost.py": "CPU beside fastavro's in the same run, the least of many rounds",
 }
 NAPS: dict[str, str] = {
     "tests/support/waiting.py": "the one helper that polls, with a deadline; all others await it"

@@ -17,7 +17,7 @@ MEBIBYTE = 1 << 20
 MOST_RSS = 400 * MEBIBYTE
 LANES = 4
 WAIT_S = 300
-GOOD = 200
+GOOD_SYMBOLS = [f"S{number}" for number in range(200)]
 
 _UNPUBLISHED = """
 select from tm.published join (select lane, max(position) as newest from tm.outbox group by lane) outbox using (lane)
@@ -41,17 +41,17 @@ def send_batches(
     asyncio.run(send())
 
 
-def publish_good_ones(installation: Installation) -> None:
-    """Publish commands for all lanes, and wait until each has its outcome."""
+def publish_good_ones(installation: Installation, *, wait: bool = True) -> None:
+    """Publish commands for all lanes; `wait` until each has its outcome."""
     lines = [
-        json.dumps({"symbol": f"S{number}", "time": "2013-02-01T00:00:00Z", "price": 1, "source": "test"})
-        for number in range(GOOD)
+        json.dumps({"symbol": symbol, "time": "2013-02-01T00:00:00Z", "price": 1, "source": "test"})
+        for symbol in GOOD_SYMBOLS
     ]
-    installation(
-        "publish", "RecordMarketData", "-", "--wait", "--timeout", str(WAIT_S), stdin="\n".join(lines)
-    )
-    [(rows,)] = installation.fetch("select count(*)::int from public.market_data")
-    assert rows == GOOD
+    waiting = ("--wait", "--timeout", str(WAIT_S)) if wait else ()
+    installation("publish", "RecordMarketData", "-", *waiting, stdin="\n".join(lines))
+    if wait:
+        [(rows,)] = installation.fetch("select count(*)::int from public.market_data")
+        assert rows == len(GOOD_SYMBOLS)
 
 
 def parked(installation: Installation) -> dict[str, int]:

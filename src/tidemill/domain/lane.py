@@ -142,8 +142,11 @@ def weight(record: InboundRecord) -> int:
     carried = len(record.value or b"") + len(record.key or b"")
     if not record.headers:
         return _RECORD_BYTES + carried
-    texts = sum(len(name) + len(value or b"") for name, value in record.headers)
-    return _RECORD_BYTES + carried + texts + _HEADER_BYTES * len(record.headers)
+    for name, value in record.headers:  # of every event that is read: a generator takes half as long again
+        carried += len(name)
+        if value:
+            carried += len(value)
+    return _RECORD_BYTES + carried + _HEADER_BYTES * len(record.headers)
 
 
 def spans(numbers: Iterable[int]) -> str:

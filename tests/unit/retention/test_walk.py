@@ -24,12 +24,13 @@ HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "1500"))
 STEPS = 150
 
 WORLDS = [
-    pytest.param(Bounds(seals=2, writes=1), 100_000, id="one slice, two seals, late results"),
+    pytest.param(Bounds(seals=1, writes=1), 4_000, id="one slice, one seal, late results"),
     pytest.param(
         Bounds(slices=2, writes=0, seals=1, memory=False, holds=False), 10_000, id="two slices of one event"
     ),
 ]
 LARGER = [
+    pytest.param(Bounds(seals=2, writes=1), 100_000, id="one slice, two seals, late results"),
     pytest.param(Bounds(slices=2, writes=0, seals=1, memory=False), 50_000, id="two slices, holds"),
     pytest.param(Bounds(seals=2, writes=2), 600_000, id="two rows written"),
     pytest.param(Bounds(seals=3, writes=1, memory=False), 10_000, id="three seals"),

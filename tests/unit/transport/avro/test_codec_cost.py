@@ -21,8 +21,9 @@ from tidemill.commands.ports import Decoded
 from tidemill.contexts.market_data.messages import MarketDataRecorded
 from tidemill.transport.avro.codec import StreamCodec
 
-RECORDS = 1000
-ROUNDS = 9
+RECORDS = 50
+ROUNDS = 400
+"""A round takes some milliseconds: on a busy machine, too, some of so many go by without a neighbour in the caches."""
 ALLOWED = {
     "appended": 1.0,
     "encoded": 1.3,
