@@ -134,7 +134,7 @@ def test_the_outsider_is_a_program_of_its_own(demo: Run) -> None:
     }
     arguments = [sys.executable, "-m", "tests.acceptance.outsider"]
     answer = subprocess.run(
-        arguments, env=environment, capture_output=True, text=True, timeout=60, check=False
+        arguments, env=environment, capture_output=True, text=True, timeout=HANGING_S, check=False
     )
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout)["balanced"] is True
@@ -143,7 +143,10 @@ def test_the_outsider_is_a_program_of_its_own(demo: Run) -> None:
 def test_the_outsider_uses_none_of_our_code() -> None:
     program = "import sys, tests.acceptance.outsider; sys.exit('tidemill' in sys.modules)"
     root = Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", program], cwd=root, timeout=60, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", program], cwd=root, timeout=HANGING_S, check=False).returncode
+        == 0
+    )
 
 
 # --- one record too few or too many ----------------------------------------------------------------------------------

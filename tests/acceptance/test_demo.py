@@ -112,7 +112,7 @@ def call(environment: Mapping[str, str], *arguments: str) -> subprocess.Complete
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGING_S,
         check=False,
     )
 
@@ -122,7 +122,13 @@ def typed(runs: Runs, verb: str) -> subprocess.CompletedProcess[str]:
     line = f"set -a; . {shlex.quote(runs.report['env_file'])}; set +a; {shlex.join(PROGRAM)} {verb}"
     bare = {name: value for name, value in runs.environment.items() if not name.startswith("TIDEMILL_")}
     return subprocess.run(
-        ["bash", "-c", line], cwd=ROOT, env=bare, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", line],
+        cwd=ROOT,
+        env=bare,
+        capture_output=True,
+        text=True,
+        timeout=HANGING_S,
+        check=False,
     )
 
 
@@ -177,7 +183,9 @@ def test_old_quotes_left_and_one_range_came_back(runs: Runs) -> None:
 
 def test_the_lake_is_read_without_us(runs: Runs) -> None:
     line = f"{sys.executable} {runs.report['archive']['read']}"
-    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    answer = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, timeout=HANGING_S, check=False
+    )
     assert answer.returncode == 0, answer.stderr
     assert "GOOG" in answer.stdout
     assert "FB" not in answer.stdout
@@ -186,7 +194,7 @@ def test_the_lake_is_read_without_us(runs: Runs) -> None:
 def test_an_outsider_balances_it(runs: Runs) -> None:
     line = f"set -a; . {shlex.quote(runs.report['env_file'])}; {sys.executable} -m tests.acceptance.outsider"
     answer = subprocess.run(
-        ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=HANGING_S, check=False
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert json.loads(answer.stdout)["counted"]["command topic"] == runs.report["records"]

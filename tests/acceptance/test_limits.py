@@ -61,7 +61,7 @@ def test_a_command_whose_event_would_be_too_large_is_rejected_and_the_lane_goes_
     assert "the event topic takes 7712: send less at once" in outcomes[0]["error_message"]
     assert [seen.key for seen in deployment.client.read(topics.events)] == [key.encode() for key in keys]
     deployment.launch("projections")
-    assert "Everything balances" in deployment("audit", "--wait", "45").out
+    assert "Everything balances" in deployment("audit", "--wait", "300").out
 
 
 def test_an_event_that_its_topic_refuses_halts_its_lane_alone_until_the_limit_is_raised(
@@ -89,7 +89,7 @@ def test_an_event_that_its_topic_refuses_halts_its_lane_alone_until_the_limit_is
     client.configure(topics.events, "max.message.bytes", "1048576")
     assert "EVENT_REFUSED; it goes on" in deployment("lanes", "resume", "connector-profiles/0").out
     deployment.launch("projections")
-    assert "Everything balances" in deployment("audit", "--wait", "45").out
+    assert "Everything balances" in deployment("audit", "--wait", "300").out
     events = client.read(topics.events)
     assert_dense(events)
     assert [each.key for each in events] == [key.encode() for key in first + second + more]
@@ -112,7 +112,7 @@ def test_a_record_that_unpacks_to_more_than_the_dead_letter_topic_takes_halts_no
     kept = deployment(*letter.text("tm_kept").split()[1:], "--json").json()
     assert bytes.fromhex(kept["value_hex"]) == large.value
     deployment.launch("projections")
-    assert "Everything balances" in deployment("audit", "--wait", "45").out
+    assert "Everything balances" in deployment("audit", "--wait", "300").out
     assert {each["command_id"] for each in deployment.outcomes()} - {None} == sent
 
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 from confluent_kafka import KafkaError, Message, Producer
 
 from tests.support.journeys import Deployment, Tick
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 
 READINGS = 100_000
 
@@ -56,7 +56,7 @@ def test_every_reading_of_a_stock_producer_is_taken_and_applied_once(deployment:
         head, tail = parts[number % 2]
         value = head + str(uuid4()).encode() + tail
         stock.produce(topic, value, key=symbols[number % 2], on_delivery=note)
-    assert stock.flush(90) == 0
+    assert stock.flush(HANGING_S) == 0
     assert [str(error) for error in reports if error is not None][:1] == []
     assert len(reports) == READINGS
     deployment.start()

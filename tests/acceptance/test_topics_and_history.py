@@ -88,13 +88,13 @@ def test_a_restored_database_halts_and_goes_on_behind_what_subscribers_saw(deplo
     worker = deployment.start("all")
     kept = deployment.send(deployment.ticks(20))
     deployment.await_consumed(len(kept))
-    assert "Everything balances" in deployment("audit", "--wait", "45").out
+    assert "Everything balances" in deployment("audit", "--wait", "300").out
     assert worker.stop() == 0
     with backup(deployment.installation.database) as saved:
         worker = deployment.start("all")
         lost = deployment.send(deployment.ticks(7))
         deployment.await_consumed(len(kept | lost))
-        assert "Everything balances" in deployment("audit", "--wait", "45").out
+        assert "Everything balances" in deployment("audit", "--wait", "300").out
         assert worker.stop() == 0
         saved.restore()
     assert deployment.consumed() == len(kept)
@@ -117,7 +117,7 @@ def test_a_restored_database_halts_and_goes_on_behind_what_subscribers_saw(deplo
     expected = Counter(kept | lost | late)
     eventually_blocking(lambda: deployment.rows() == expected, what="every command to be applied again")
 
-    assert "Everything balances" in deployment("audit", "--wait", "45").out
+    assert "Everything balances" in deployment("audit", "--wait", "300").out
     assert deployment.rows() == expected
     for view in ("daily-bars", "latest-quotes"):
         assert "equals its events" in deployment("projections", "verify", view).out
@@ -172,7 +172,7 @@ def test_what_somebody_else_writes_into_our_topics_is_left_out_and_accepted(depl
     worker = deployment.start("all")
     sent = deployment.send(deployment.ticks(3, 0))
     deployment.await_consumed(len(sent))
-    assert "Everything balances" in deployment("audit", "--wait", "45").out
+    assert "Everything balances" in deployment("audit", "--wait", "300").out
     strange = Outgoing(b"k", b"v", 0, [("who", b"me")])
     for topic in (deployment.topics.events, deployment.topics.outcomes):
         deployment.client.send(topic, [strange])
@@ -200,7 +200,7 @@ def test_what_somebody_else_writes_into_our_topics_is_left_out_and_accepted(depl
     assert deployment.topics.outcomes in told.out
     later = deployment.send(deployment.ticks(2, 0))
     deployment.await_consumed(len(sent | others | later))
-    assert "Everything balances" in deployment("audit", "--wait", "45").out
+    assert "Everything balances" in deployment("audit", "--wait", "300").out
     for view in ("daily-bars", "latest-quotes"):
         assert "equals its events" in deployment("projections", "verify", view).out
     assert reasons(deployment, lane)[-1].endswith("a test of theirs")

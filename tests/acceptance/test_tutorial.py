@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.databases import database_of, drop, execute
 from tests.support.stack import Run
+from tests.support.waiting import HANGING_S
 from tests.support.walkthrough import File, Shell, agrees, steps
 from tidemill.devstack import Stack
 
@@ -33,7 +34,9 @@ def empty_database(run: Run, stack: Stack, unique_name: Callable[[str], str]) ->
 def programs(tmp_path: Path) -> Path:
     """The programs of an environment of the reader's own: it has what ours has, and what he installs."""
     environment = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=HANGING_S
+    )
     python = environment / "bin" / "python"
     own = environment / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
     (own / "ours.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")

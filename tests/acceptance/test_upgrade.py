@@ -23,6 +23,7 @@ from tests.support.databases import Databases
 from tests.support.installation import Installation
 from tests.support.journeys import Deployment, Worker
 from tests.support.versions import WHEELS, unpacked, with_version
+from tests.support.waiting import HANGING_S
 from tidemill.devstack import Stack
 
 BEFORE = WHEELS / "tidemill-0.1.0-py3-none-any.whl"
@@ -59,7 +60,7 @@ def installation(
 def test_the_version_before_comes_from_its_wheel_alone(installation: Installation, packages: Path) -> None:
     before = with_version(installation, packages, installation.folder)
     said = subprocess.check_output(
-        [sys.executable, "-c", _ORIGIN], env=before.whole_environment(), text=True, timeout=60
+        [sys.executable, "-c", _ORIGIN], env=before.whole_environment(), text=True, timeout=HANGING_S
     )
     package = packages / "tidemill"
     assert json.loads(said) == [

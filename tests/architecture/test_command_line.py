@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from tests.architecture import compose, tree
+from tests.support.waiting import HANGING_S
 from tidemill import __version__
 from tidemill.cli.program import program
 
@@ -78,5 +79,7 @@ def test_a_command_that_does_not_exist_is_refused() -> None:
 
 def test_the_program_is_installed_and_says_its_version() -> None:
     installed = Path(sys.executable).parent / "tidemill"
-    answer = subprocess.run([installed, "--version"], check=True, capture_output=True, text=True, timeout=60)
+    answer = subprocess.run(
+        [installed, "--version"], check=True, capture_output=True, text=True, timeout=HANGING_S
+    )
     assert answer.stdout.strip() == __version__

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.support.waiting import HANGING_S
+
 FOR_THE_ARCHIVE = {
     "adbc_driver_manager",
     "adbc_driver_postgresql",
@@ -24,7 +26,7 @@ def loaded_with(*modules: str) -> set[str]:
     dear = FOR_THE_ARCHIVE | FOR_THE_REGISTRY
     program = f"import sys, {', '.join(modules)}; print(' '.join({dear!r} & set(sys.modules)))"
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=HANGING_S
     )
     return set(run.stdout.split())
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import HANGING_S
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -14,14 +16,14 @@ ROOT = Path(__file__).parents[2]
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=HANGING_S)
     (built,) = folder.glob("tidemill-*.whl")
     return built
 
 
 def tracked(folder: str) -> set[str]:
     command = ["git", "ls-files", "--", folder]
-    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=HANGING_S)
     return set(listing.stdout.split())
 
 
@@ -50,7 +52,7 @@ def test_the_resolver_finds_the_folders_in_an_unpacked_wheel(wheel: Path, tmp_pa
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGING_S,
     )
     assert answer.stdout.split() == [
         str(tmp_path / "tidemill" / name) for name in ("_schemas", "_migrations")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.support.waiting import HANGING_S
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -14,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def files(suffix: str = "") -> tuple[Path, ...]:
     """All files that are tracked or could be (not ignored), by path from the root; text and binary alike."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=HANGING_S)
     names = {Path(name) for name in listing.stdout.split("\0") if name.endswith(suffix)}
     return tuple(sorted(name for name in names if (ROOT / name).is_file() and not (ROOT / name).is_symlink()))
 

@@ -205,7 +205,7 @@ class Deployment:
         """
         if not projecting:
             self.launch("projections")
-        said = self("audit", "--wait", "45", expect=None)
+        said = self("audit", "--wait", "300", expect=None)
         assert said.code == 0, said.out
         outcomes = self.outcomes()
         told = Counter(outcome["command_id"] for outcome in outcomes)

@@ -86,7 +86,7 @@ def test_the_process_ends_though_one_hangs() -> None:
         "asyncio.run(in_thread(threading.Event().wait, server='lake', timeout_s=0.1))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=HANGING_S, check=False
     )
     assert done.returncode == 1
     assert "lake is not available: no answer within 0.1 s" in done.stderr

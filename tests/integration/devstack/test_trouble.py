@@ -136,13 +136,14 @@ def test_two_runs_share_nothing(run: Run) -> None:
 def test_kcat_and_the_console_consumer_run(breakable_stack: devstack.Stack) -> None:
     listed = [*devstack.kcat_command(), "-b", breakable_stack.kafka_bootstrap, "-L"]
     assert (
-        "1 brokers" in subprocess.run(listed, capture_output=True, text=True, timeout=60, check=True).stdout
+        "1 brokers"
+        in subprocess.run(listed, capture_output=True, text=True, timeout=HANGING_S, check=True).stdout
     )
     usage = subprocess.run(
         [*devstack.console_consumer_command(), "--version"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGING_S,
         check=True,
     )
     assert kafka.VERSION in usage.stdout

@@ -94,7 +94,7 @@ def test_the_reference_archiver_conforms(installation: Installation, prefix: str
         "TIDEMILL_TOPICS_PREFIX": prefix,
         "TIDEMILL_DATABASE_ARCHIVER_URL": scratch_url(installation, prefix),
     }
-    asked = ("retention", "conformance", "--prefix", prefix, "--timeout", "60", "--json")
+    asked = ("retention", "conformance", "--prefix", prefix, "--timeout", "120", "--json")
     with installation.calling(*asked) as call:
         eventually_blocking(lambda: f"TIDEMILL_TOPICS_PREFIX={prefix}" in call.err, what="the invitation")
         with installation.starting("archiver", **listening):
@@ -223,7 +223,7 @@ async def tried_with(
         running.append(asyncio.create_task(keep_retelling(installation, prefix, retold)))
 
     try:
-        return await tried(installation, prefix, on_ready, 30)
+        return await tried(installation, prefix, on_ready, 120)
     finally:
         running[0].cancel()
         with suppress(asyncio.CancelledError):

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.installation import Installation, Serving, installation_on
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.devstack import Stack
 
 GUARD = "create unique index {} on public.connector_profiles (service_name, name) where active"
@@ -48,7 +48,7 @@ def misfit_of(serving: Serving, service: str) -> dict[str, Any]:
 
 
 def metric(serving: Serving, name: str) -> str:
-    with urllib.request.urlopen(f"{serving.address}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{serving.address}/metrics", timeout=HANGING_S) as answer:
         lines: list[str] = answer.read().decode().splitlines()
     return next(line.rpartition(" ")[2] for line in lines if line.startswith(name))
 

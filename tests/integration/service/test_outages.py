@@ -11,7 +11,7 @@ from tests.support.databases import execute
 from tests.support.holding import HeldCopies
 from tests.support.installation import Installation, Serving
 from tests.support.journeys import SESSION_S
-from tests.support.waiting import eventually, eventually_blocking
+from tests.support.waiting import HANGING_S, eventually, eventually_blocking
 from tidemill.devstack import Stack
 from tidemill.devstack.plan import Server
 from tidemill.domain.errors import Unavailable
@@ -103,14 +103,14 @@ async def test_a_server_that_was_fenced_off_is_left_by_who_only_reads_from_it(
         "select pg_reload_conf()",
     )
     try:
-        await eventually(lambda: is_left(pool), 30, "the session to be left")
+        await eventually(lambda: is_left(pool), HANGING_S, "the session to be left")
     finally:
         execute(
             breakable_database,
             "alter system reset default_transaction_read_only",
             "select pg_reload_conf()",
         )
-    await eventually(lambda: works(pool), 30, "a session at a server that takes writes")
+    await eventually(lambda: works(pool), HANGING_S, "a session at a server that takes writes")
     await close_pool(pool)
 
 

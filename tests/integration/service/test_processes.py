@@ -89,10 +89,10 @@ def test_the_audit_balances_while_commands_come_in(prepared: Installation, tmp_p
     ]
     path.write_text("\n".join(lines))
     with prepared.serving() as serving:
-        publishing = prepared.popen("publish", "RecordMarketData", path, "--wait", "--timeout", "60")
+        publishing = prepared.popen("publish", "RecordMarketData", path, "--wait", "--timeout", "300")
         audits = []
         while publishing.poll() is None:
-            audits.append(prepared("audit", "--json", "--wait", "30").json())
+            audits.append(prepared("audit", "--json", "--wait", "300").json())
         assert publishing.returncode == 0
         audits.append(prepared("audit", "--json").json())
         assert all(audit["balanced"] for audit in audits)

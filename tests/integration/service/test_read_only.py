@@ -9,11 +9,11 @@ import pytest
 
 from tests.support.databases import SESSIONS, database_of
 from tests.support.installation import Installation, Serving, installation_on
-from tests.support.waiting import eventually_blocking
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.devstack import Stack
 
 AS_OF = "2026-01-01T00:00:00Z"
-PATIENCE_S = 60.0
+PATIENCE_S = HANGING_S
 """A guard against a process that never goes on; it takes a few seconds."""
 
 

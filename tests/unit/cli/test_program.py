@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.support.waiting import HANGING_S
 from tidemill.cli.output import cell, plain, text_of, visible
 from tidemill.cli.program import program
 
@@ -31,7 +32,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env=clean | {"COLUMNS": "100"} | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGING_S,
         check=False,
     )
 
@@ -88,7 +89,7 @@ def test_help_imports_neither_drivers_nor_processes() -> None:
         "'numpy', 'tidemill.app.process'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGING_S, check=True
     )
     assert done.stdout.strip() == "[]"
 
@@ -145,7 +146,9 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     verb = "import sys; from tidemill.cli.output import print_json; print_json(['x' * 100] * 100_000)"
     code = f"import tidemill.cli.program as p, typer; p.program.command('flood')(lambda: exec({verb!r})); p.main()"
     command = f"{sys.executable} -c {json.dumps(code)} flood | head -1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=HANGING_S, check=False
+    )
     assert done.stdout == "[\n"
     assert "Traceback" not in done.stderr
 

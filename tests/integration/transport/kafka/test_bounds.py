@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from tests.support.crowds import crowd, empty_records, framed, send_crowd
 from tests.support.kafka import KafkaWorld
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.lane import weight
 from tidemill.domain.parked import MAX_HEADERS
 from tidemill.domain.varint import encode_varint
@@ -25,7 +25,7 @@ from tidemill.transport.kafka.opening import start
 
 MEBIBYTE = 1 << 20
 LARGE = MEBIBYTE - 100
-FETCH_S = 60.0
+FETCH_S = HANGING_S
 
 
 @pytest.fixture
