@@ -77,7 +77,12 @@ class Installation:
         execute(self.database, *statements)
 
     def __call__(self, *arguments: str | Path, stdin: str = "", expect: int | None = 0) -> Said:
-        """Call the program as a person does, within this process; `expect`: its exit code, None for any."""
+        """Call the program as a person does, within this process; `expect`: its exit code, None for any.
+
+        Who waits for outcomes and does not say how long is patient: the program itself gives up after half a minute.
+        """
+        if arguments[0] == "publish" and "--wait" in arguments and "--timeout" not in arguments:
+            arguments = (*arguments, "--timeout", str(HANGING_S))
         out, err = io.StringIO(), io.StringIO()
         with (
             self._as_environment(),

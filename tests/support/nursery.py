@@ -172,12 +172,19 @@ def _live(arguments: Sequence[str], environment: Mapping[str, str], log: str, en
     sys.argv = list(arguments)
     named = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [path for path in named if path and path not in sys.path]
+    _be_patient()
     code = _run(arguments[0])
     threading._shutdown()  # type: ignore[attr-defined]  # as at an interpreter's end: threads first, then handlers
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _be_patient() -> None:
+    """Let it have a minute to drain: on a busy machine ten seconds are short; `test_process.py` has those."""
+    for name, seconds in {"DRAIN_S": 50.0, "EXIT_AFTER_S": 60.0, "CUT_OFF_ANYWAY_S": 40.0}.items():
+        setattr(import_module("tidemill.app.process"), name, seconds)
 
 
 def _redirect(log: Path) -> None:

@@ -20,7 +20,7 @@ def servers(state: StackState, cache: Path) -> dict[str, NativeServer]:
     app = registry.PART.folder(cache)
     quick = [java.NO_OPTIMISING] if state.brief else []
     plans = {
-        "postgres": postgres.plan(programs, database_home, state.ports, state.password),
+        "postgres": postgres.plan(programs, database_home, state.ports, state.password, brief=state.brief),
         "kafka": kafka.plan(
             jars, folder / "kafka", state.ports, lambda: [*quick, *classes.options(kafka.PART, cache)]
         ),

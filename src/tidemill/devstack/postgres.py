@@ -39,6 +39,9 @@ _SETTINGS = {
     "scram_iterations": "1",
 }
 
+# What a process has written outlives the process, also when it is killed; only the machine's own end needs more.
+_BRIEF = {"fsync": "off", "full_page_writes": "off"}
+
 
 @dataclass(frozen=True)
 class Programs:
@@ -126,10 +129,15 @@ def home_of(programs: Programs, stack: Path) -> Path:
     return programs.root / "var/lib/tidemill" / stack.name
 
 
-def plan(programs: Programs, home: Path, ports: dict[str, int], password: str) -> ServerPlan:
-    """The database server with its data in `home`, on the port `postgres`."""
+def plan(
+    programs: Programs, home: Path, ports: dict[str, int], password: str, *, brief: bool = False
+) -> ServerPlan:
+    """The database server with its data in `home`, on the port `postgres`.
+
+    `brief`: nothing of it need outlive the machine, so nothing is awaited from the disk.
+    """
     data = home / "data"
-    settings = {**_SETTINGS, "port": str(ports["postgres"])}
+    settings = {**_SETTINGS, **(_BRIEF if brief else {}), "port": str(ports["postgres"])}
 
     def initialise(log: Path) -> None:
         programs.own(home)

@@ -23,7 +23,7 @@ NAME_FORM = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 class StackState:
     """`generation` is written beside the data of each server: data of different ones never meet.
 
-    `brief`: the servers live for minutes only, so the JVM need not optimise what it runs.
+    `brief`: the servers live for minutes only: the JVM need not optimise what it runs, nor the database await the disk.
     """
 
     name: str

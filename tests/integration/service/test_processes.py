@@ -65,7 +65,7 @@ def test_lanes_are_shared_and_taken_over(prepared: Installation, tmp_path: Path)
     second_folder.mkdir()
     beside = Installation(prepared.environment, second_folder)
     with prepared.serving("commands") as first:
-        assert lanes_of(first) == 8
+        eventually_blocking(lambda: lanes_of(first) == 8, what="all lanes")
         with beside.serving("commands") as second:
             eventually_blocking(
                 lambda: (lanes_of(first), lanes_of(second)) == (4, 4), what="lanes to be shared"
