@@ -56,11 +56,11 @@ class Run:
         """A stack of this worker alone that devstack owns, with every server running."""
         return self.stack(f"{self.name}-{self.worker}", prefix=None)
 
-    def stack(self, name: str, *, prefix: str | None) -> devstack.Stack:
+    def stack(self, name: str, *, prefix: str | None, brief: bool = True) -> devstack.Stack:
         """A stack that goes down with this run, by its name, which begins with the run's."""
         with _noted(name):
             says = PlainLines(sys.__stderr__ or sys.stderr)
-            return devstack.up(name, prefix=prefix, progress=says, containers=containers, brief=True)
+            return devstack.up(name, prefix=prefix, progress=says, containers=containers, brief=brief)
 
     @contextmanager
     def native_stack(self, name: str) -> Iterator[str]:

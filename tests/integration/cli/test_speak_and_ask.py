@@ -53,9 +53,9 @@ def send_raw(installation: Installation, topic: str, *records: Outgoing) -> None
 
 
 def test_commands_are_published_and_waited_for(served: Installation, ticks: Path, symbol: str) -> None:
-    told = served("publish", "RecordMarketData", ticks, "--wait")
+    told = served("publish", "RecordMarketData", ticks, "--wait", "--timeout", "300")
     assert told.out.count("  applied  ") == 3
-    assert told.err == "sent 3 commands; waiting for what becomes of each, 30 s at most\n"
+    assert told.err == "sent 3 commands; waiting for what becomes of each, 300 s at most\n"
     quiet = served("publish", "RecordMarketData", ticks, "--wait", "--json")
     assert quiet.err == ""
     answers = quiet.json_lines()

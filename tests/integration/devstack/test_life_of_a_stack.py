@@ -39,9 +39,9 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
 
 @pytest.fixture
 def name(run: Run) -> str:
-    """A stack of these tests alone, up with what the last one left in it."""
+    """A stack of these tests alone, as `dev up` makes one, up with what the last one left in it."""
     name = f"{run.name}-life-{run.worker}"
-    run.stack(name, prefix=None)
+    run.stack(name, prefix=None, brief=False)
     return name
 
 

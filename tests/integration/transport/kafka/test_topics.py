@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.clients import Client
 from tests.support.kafka import KafkaWorld
+from tests.support.waiting import eventually
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.transport.kafka import KafkaConnection, Topics, TopicSettings, plan_topics
@@ -52,8 +53,16 @@ async def test_limits_that_are_too_low_are_raised_and_nothing_else_is_touched(
     await asyncio.to_thread(client.configure, commands, "max.message.bytes", "262144")
     await asyncio.to_thread(client.configure, commands, "retention.ms", "1234567")
     await asyncio.to_thread(client.configure, events, "max.message.bytes", "3000000")
+
+    async def limits(*wanted: str) -> bool:
+        """A setting is seen a moment after it was acknowledged."""
+        states = await topics.describe([commands, events])
+        return tuple(state and state.configs["max.message.bytes"] for state in states.values()) == wanted
+
+    await eventually(lambda: limits("262144", "3000000"), what="what was set to be seen")
     raised = await topics.raise_limits(plans)
     assert [(each.topic, each.found, each.wanted) for each in raised] == [(commands, "262144", "1048588")]
+    await eventually(lambda: limits("1048588", "3000000"), what="what was raised to be seen")
     assert await topics.raise_limits(plans) == []
     states = await topics.describe(names)
     assert (found := states[commands]) is not None
