@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.databases import Databases, fetch
+from tests.support.nursery import KEEPS_DEADLINES
 from tests.support.stack import Run
 from tidemill.devstack import Stack
 from tidemill.devstack.locate import docker_answers
@@ -133,7 +134,11 @@ def stack(run: Run) -> Stack:
 def breakable_stack(run: Run) -> Iterator[Stack]:
     """Servers of this worker alone, to be stopped, killed and frozen at will; whole at each module's start."""
     broken = run.breakable_stack()
-    yield broken
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(
+            KEEPS_DEADLINES, "1"
+        )  # that a process ends in time although servers are away is the point
+        yield broken
     broken.mend()
     broken.kafka.freeze()  # an idle broker takes 2 % of a core; whoever asks for the stack next thaws it
 

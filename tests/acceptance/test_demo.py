@@ -10,7 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,31 +105,24 @@ def drained(terminal: int) -> str:
     return b"".join(parts).decode()
 
 
-def call(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def ran(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in the repository; `environment`: None for this process's own."""
     return subprocess.run(
-        [*PROGRAM, *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=HANGING_S,
-        check=False,
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANGING_S, check=False
     )
+
+
+def call(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return ran([*PROGRAM, *arguments], environment)
 
 
 def typed(runs: Runs, verb: str) -> subprocess.CompletedProcess[str]:
     """Type in a shell what the demo says to type next, behind the line that sets the variables."""
     line = f"set -a; . {shlex.quote(runs.report['env_file'])}; set +a; {shlex.join(PROGRAM)} {verb}"
     bare = {name: value for name, value in runs.environment.items() if not name.startswith("TIDEMILL_")}
-    return subprocess.run(
-        ["bash", "-c", line],
-        cwd=ROOT,
-        env=bare,
-        capture_output=True,
-        text=True,
-        timeout=HANGING_S,
-        check=False,
-    )
+    return ran(["bash", "-c", line], bare)
 
 
 def variables(env_file: str) -> dict[str, str]:
@@ -183,9 +176,7 @@ def test_old_quotes_left_and_one_range_came_back(runs: Runs) -> None:
 
 def test_the_lake_is_read_without_us(runs: Runs) -> None:
     line = f"{sys.executable} {runs.report['archive']['read']}"
-    answer = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, timeout=HANGING_S, check=False
-    )
+    answer = ran(["bash", "-c", line])
     assert answer.returncode == 0, answer.stderr
     assert "GOOG" in answer.stdout
     assert "FB" not in answer.stdout
@@ -193,9 +184,7 @@ def test_the_lake_is_read_without_us(runs: Runs) -> None:
 
 def test_an_outsider_balances_it(runs: Runs) -> None:
     line = f"set -a; . {shlex.quote(runs.report['env_file'])}; {sys.executable} -m tests.acceptance.outsider"
-    answer = subprocess.run(
-        ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=HANGING_S, check=False
-    )
+    answer = ran(["bash", "-c", line])
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert json.loads(answer.stdout)["counted"]["command topic"] == runs.report["records"]
 

@@ -9,13 +9,15 @@ import pytest
 from tests.support.besieged import (
     LANES,
     MEBIBYTE,
+    besieged_installation,
     check_unharmed,
+    commands_of,
     publish_good_ones,
     send_batches,
     wait_for_parked,
 )
 from tests.support.crowds import crowd, record
-from tests.support.installation import Installation, installation_on
+from tests.support.installation import Installation
 from tidemill.devstack import Stack
 from tidemill.domain.parked import MAX_HEADERS
 
@@ -28,14 +30,7 @@ MANY_LARGE: Batches = [(2, [record(number, b"k", bytes(MEBIBYTE - 100)) for numb
 
 @pytest.fixture
 def besieged(stack: Stack, database: str, unique_name: Callable[[str], str], tmp_path: Path) -> Installation:
-    installation = installation_on(stack, database, unique_name("besieged"), tmp_path, partitions=LANES)
-    installation("schemas", "register")
-    installation("topics", "create")
-    return installation
-
-
-def commands_of(besieged: Installation) -> str:
-    return f"{besieged.prefix}.market-data.commands.v1"
+    return besieged_installation(stack, database, unique_name("besieged"), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 
 from tests.support.crowds import send_crowd
-from tests.support.installation import Installation, Serving
+from tests.support.installation import Installation, Serving, installation_on
 from tests.support.waiting import eventually_blocking
+from tidemill.devstack import Stack
+from tidemill.domain.lane import StreamTopics
 
 MEBIBYTE = 1 << 20
 MOST_RSS = 400 * MEBIBYTE
@@ -23,6 +25,19 @@ _UNPUBLISHED = """
 select from tm.published join (select lane, max(position) as newest from tm.outbox group by lane) outbox using (lane)
 where position < newest
 """
+
+
+def besieged_installation(stack: Stack, database: str, prefix: str, folder: Path) -> Installation:
+    """Return an installation whose schemas and topics are there; nothing serves yet."""
+    installation = installation_on(stack, database, prefix, folder, partitions=LANES)
+    installation("schemas", "register")
+    installation("topics", "create")
+    return installation
+
+
+def commands_of(installation: Installation) -> str:
+    """Return the topic of its market data commands."""
+    return StreamTopics.of("market-data", prefix=installation.prefix).commands
 
 
 def send_batches(

@@ -41,6 +41,9 @@ IMPORTED = (
     "tidemill.transport.registry",
 )
 
+KEEPS_DEADLINES = "TESTS_KEEP_DEADLINES"
+"""The variable under which a process has the product's own deadlines for its end."""
+
 
 @dataclass
 class Child:
@@ -172,7 +175,8 @@ def _live(arguments: Sequence[str], environment: Mapping[str, str], log: str, en
     sys.argv = list(arguments)
     named = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [path for path in named if path and path not in sys.path]
-    _be_patient()
+    if KEEPS_DEADLINES not in environment:
+        _be_patient()
     code = _run(arguments[0])
     threading._shutdown()  # type: ignore[attr-defined]  # as at an interpreter's end: threads first, then handlers
     atexit._run_exitfuncs()
@@ -182,7 +186,7 @@ def _live(arguments: Sequence[str], environment: Mapping[str, str], log: str, en
 
 
 def _be_patient() -> None:
-    """Let it have a minute to drain: on a busy machine ten seconds are short; `test_process.py` has those."""
+    """Let it have a minute to drain: on a busy machine ten seconds are short, and most journeys are not about them."""
     for name, seconds in {"DRAIN_S": 50.0, "EXIT_AFTER_S": 60.0, "CUT_OFF_ANYWAY_S": 40.0}.items():
         setattr(import_module("tidemill.app.process"), name, seconds)
 

@@ -1,6 +1,6 @@
 """What one client may send, at full size, to a process that serves: its memory, and how long others wait for it.
 
-The suite takes one of them; others it meets smaller, or counted: `tests/acceptance/test_hostile_batches.py`.
+The suite takes two of them; others it meets smaller, or counted: `tests/acceptance/test_hostile_batches.py`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from tests.support.besieged import (
     GOOD_SYMBOLS,
     LANES,
     MEBIBYTE,
+    besieged_installation,
     check_unharmed,
+    commands_of,
     peak_rss,
     publish_good_ones,
     send_batches,
 )
 from tests.support.codecs import MARKET, RECORD
 from tests.support.crowds import crowd, empty_records, record
-from tests.support.installation import Installation, installation_on
+from tests.support.installation import Installation
 from tests.support.waiting import eventually_blocking
 from tidemill.catalog.registration import subject_of
 from tidemill.devstack import Stack
-from tidemill.domain.lane import StreamTopics
 from tidemill.domain.partitioner import partition_of
 
 LANE = 1
@@ -77,10 +78,6 @@ def of_a_dangerous_schema(installation: Installation) -> list[Batch]:
     return [[record(number, b"k", prefix + b"x") for number in range(100)]]
 
 
-def commands_of(installation: Installation) -> str:
-    return StreamTopics.of("market-data", prefix=installation.prefix).commands
-
-
 INPUTS: dict[str, Callable[[Installation], Sequence[Batch]]] = {
     "16 records of a million headers": lambda _: [crowd(records=16, headers=1_000_000)],
     "60 batches of 28 records of 1 MiB": lambda _: of_records(
@@ -104,10 +101,7 @@ from tm.batch join tm.lane using (lane) where aggregate = 'market-data' and part
 
 @pytest.fixture
 def besieged(stack: Stack, database: str, unique_name: Callable[[str], str], tmp_path: Path) -> Installation:
-    installation = installation_on(stack, database, unique_name("besieged"), tmp_path, partitions=LANES)
-    installation("schemas", "register")
-    installation("topics", "create")
-    return installation
+    return besieged_installation(stack, database, unique_name("besieged"), tmp_path)
 
 
 @pytest.mark.parametrize("name", INPUTS if "TIDEMILL_HOSTILE_INPUTS" in os.environ else SAMPLE)

@@ -95,9 +95,9 @@ def up(
     """Bring the stack up (or find it up); returns when all its servers answer.
 
     `prefix` begins the names of the variables that give servers, None to look at none; `containers`
-    is used if a Docker daemon answers; `brief` makes native servers cheap to start and slow at their
-    best, for a new stack that lives for minutes. Raises DevstackError; whatever the failed call had started
-    has been stopped then.
+    is used if a Docker daemon answers; `brief` makes native servers cheap to start, slow at their
+    best and not durable, for a new stack that lives for minutes. Raises DevstackError; whatever the failed
+    call had started has been stopped then.
     """
     says = progress or Silent()
     cache = cache_folder()

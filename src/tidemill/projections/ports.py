@@ -83,6 +83,8 @@ class EventSource(Protocol):
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
         """Return what arrived, by partition, in offset order; waits a moment if nothing did.
 
+        A batch that a client wrote so that it cannot be unpacked is left out, and is `foreign`.
+
         Raises `PartitionError`; `Unavailable` if the client is broken for good. Cancelling it loses nothing that a
         `seek` does not bring back.
         """

@@ -13,7 +13,7 @@ import pytest
 from tests.support.outbox import Scribe, lane_of
 from tests.support.relays import LANE, World
 from tests.support.waiting import eventually, next_turn
-from tidemill.outbox.lanes import RelaySettings
+from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import Published
 from tidemill.telemetry import REGISTRY
 
@@ -26,6 +26,13 @@ async def running(world: World) -> AsyncIterator[World]:
     await work
 
 
+def with_lanes(world: World, lanes: int) -> LaneRelays:
+    """Pretend that so many lanes were taken."""
+    relays: Any = dict.fromkeys(range(lanes))
+    world.relays._relays = relays
+    return world.relays
+
+
 @pytest.mark.parametrize(("lanes", "share"), [(0, 4000), (1, 4000), (8, 4000), (64, 500), (1000, 250)])
 def test_many_lanes_share_what_is_in_memory(lanes: int, share: int) -> None:
     defaults = RelaySettings()
@@ -34,9 +41,7 @@ def test_many_lanes_share_what_is_in_memory(lanes: int, share: int) -> None:
         least_positions=defaults.least_positions,
         positions_in_all=defaults.positions_in_all,
     )
-    relays: Any = dict.fromkeys(range(lanes))
-    world.relays._relays = relays
-    assert world.relays._share() == share
+    assert with_lanes(world, lanes)._share() == share
 
 
 @pytest.mark.parametrize(
@@ -52,9 +57,7 @@ def test_what_all_lanes_of_all_streams_read_at_once_fits_into_memory(
         max_bytes=settings.max_bytes,
         least_bytes=settings.least_bytes,
     )
-    relays: Any = dict.fromkeys(range(lanes))
-    world.relays._relays = relays
-    assert world.relays._share_of_bytes() == most
+    assert with_lanes(world, lanes)._share_of_bytes() == most
     assert settings.positions_in_all == RelaySettings().positions_in_all // streams
 
 

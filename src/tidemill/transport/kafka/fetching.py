@@ -55,8 +55,8 @@ class Fault(NamedTuple):
 
     @property
     def as_written(self) -> bool:
-        """Whether a client wrote what stands there, and no disk, codec or retention is at fault: it stays so."""
-        return not isinstance(self.cause, KafkaError)
+        """Whether a client wrote what stands there: no disk, codec, retention or lack of memory is at fault."""
+        return not isinstance(self.cause, KafkaError | OSError | MemoryError)
 
     @property
     def batch(self) -> range:
