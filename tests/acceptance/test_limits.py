@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from fastavro import parse_schema, schemaless_writer
 
-from tests.support.clients import Outgoing, Seen
+from tests.support.clients import Outgoing
 from tests.support.codecs import NOON
 from tests.support.journeys import Deployment, Tick, assert_dense, decoded
 from tests.support.streams import messages_of
@@ -40,26 +40,16 @@ def profiles(deployment: Deployment) -> StreamTopics:
     return StreamTopics.of("connector-profiles", prefix=deployment.installation.prefix)
 
 
-def await_records(deployment: Deployment, topic: str, count: int) -> list[Seen]:
-    """Return what a topic holds once that is at least `count` records."""
-
-    def enough() -> list[Seen] | None:
-        seen = deployment.client.read(topic)
-        return seen if len(seen) >= count else None
-
-    return eventually_blocking(enough, what=f"{count} records in {topic}") or []
-
-
 def test_a_command_whose_event_would_be_too_large_is_rejected_and_the_lane_goes_on(
     deployment: Deployment,
 ) -> None:
     deployment.start(**SMALL)
     topics, keys = profiles(deployment), [deployment.symbol(0, "profile-"), deployment.symbol(0, "other-")]
     deployment.client.send(topics.commands, [profile(keys[0], 15_000), profile(keys[0]), profile(keys[1])])
-    outcomes = [decoded(seen) for seen in await_records(deployment, topics.outcomes, 3)]
+    outcomes = [decoded(seen) for seen in deployment.await_records(topics.outcomes, 3)]
     assert [outcome["code"] for outcome in outcomes] == ["TOO_LARGE", None, None]
     assert "the event topic takes 7712: send less at once" in outcomes[0]["error_message"]
-    assert [seen.key for seen in deployment.client.read(topics.events)] == [key.encode() for key in keys]
+    assert [seen.key for seen in deployment.await_records(topics.events, 2)] == [key.encode() for key in keys]
     deployment.launch("projections")
     assert "Everything balances" in deployment("audit", "--wait", "300").out
 
@@ -81,10 +71,10 @@ def test_an_event_that_its_topic_refuses_halts_its_lane_alone_until_the_limit_is
     assert "raise that topic's max.message.bytes, then resume the lane" in found["halt_detail"]
     assert "position 3" in found["halt_detail"]
     in_order = [[key.encode() for key in keys] for keys in (first[:2], second)]
-    assert [seen.key for seen in await_records(deployment, topics.events, 7)] == in_order[0] + in_order[1]
+    assert [seen.key for seen in deployment.await_records(topics.events, 7)] == in_order[0] + in_order[1]
     more = [deployment.symbol(1, "later-")]
     client.send(topics.commands, [profile(more[0])])
-    assert await_records(deployment, topics.events, 8)[-1].key == more[0].encode(), "the other lane goes on"
+    assert deployment.await_records(topics.events, 8)[-1].key == more[0].encode(), "the other lane goes on"
 
     client.configure(topics.events, "max.message.bytes", "1048576")
     assert "EVENT_REFUSED; it goes on" in deployment("lanes", "resume", "connector-profiles/0").out
@@ -105,7 +95,7 @@ def test_a_record_that_unpacks_to_more_than_the_dead_letter_topic_takes_halts_no
     sent = deployment.send(deployment.ticks(10, 0))
     deployment.start()
     deployment.await_consumed(len(sent) + 1)
-    (letter,) = await_records(deployment, topics.dead_letters, 1)
+    (letter,) = deployment.await_records(topics.dead_letters, 1)
     assert (letter.key, letter.value, letter.headers["own"]) == (key, None, b"kept")
     assert letter.headers["__connect.errors.exception.class.name"] == b"TOO_BIG"
     assert (letter.headers["tm_value"], letter.headers["tm_value_bytes"]) == (b"omitted", b"3200000")
@@ -133,7 +123,7 @@ def test_replies_go_where_they_may_and_hold_nobody_up_elsewhere(deployment: Depl
     deployment.start()
     sent = {tick.command_id for tick in ticks} | deployment.send(deployment.ticks(20))
     deployment.await_consumed(len(sent))
-    replies = await_records(deployment, allowed, 2)
+    replies = deployment.await_records(allowed, 2)
     assert [reply.headers["kafka_correlationId"] for reply in replies] == [b"\x00\xff0", b"\x00\xff4"]
     assert [decoded(reply)["command_id"] for reply in replies] == [ticks[0].command_id, ticks[4].command_id]
     assert client.read(forbidden) == []

@@ -214,5 +214,5 @@ def test_no_field_is_lost_when_lanes_go_to_the_new_version_and_back(
     rollout.send([*parked, *list(sent.values())[::5]])
     rollout.consumed()
     rollout.assert_nothing_is_lost()
+    assert rollout.verbs[2]("audit", "--wait", "300", expect=None).code == 0
     assert new.stop() == 0
-    assert rollout.verbs[2]("audit", expect=None).code == 0

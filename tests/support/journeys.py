@@ -172,6 +172,15 @@ class Deployment:
         """Return the outcome topic, decoded, in order of partition and position."""
         return [decoded(seen) for seen in self.client.read(self.topics.outcomes)]
 
+    def await_records(self, topic: str, count: int) -> list[Seen]:
+        """Return what a topic holds once that is at least `count` records."""
+
+        def enough() -> list[Seen] | None:
+            seen = self.client.read(topic)
+            return seen if len(seen) >= count else None
+
+        return eventually_blocking(enough, what=f"{count} records in {topic}") or []
+
     def rows(self) -> Counter[str]:
         """Return how many rows the table has of each command."""
         found = self.installation.fetch("select command_id::text as id from public.market_data")
