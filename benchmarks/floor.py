@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from benchmarks.arena import Arena
 from benchmarks.data import PARTITIONS
 from benchmarks.meter import Meter, Reading
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 
 Begin = Callable[[], Meter]
 """Begins to measure. Connecting and taking leave are not counted: Tidemill's are not, either."""

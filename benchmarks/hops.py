@@ -18,7 +18,6 @@ from benchmarks.meter import Meter, Reading
 from tidemill.app.deployment import Deployment, Part, outcome_messages
 from tidemill.app.preparation import create_topics, migrate
 from tidemill.app.process import calm_collector
-from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.ports import Reply
@@ -28,6 +27,7 @@ from tidemill.contexts.market_data import context
 from tidemill.domain.lane import Claim
 from tidemill.outbox.lanes import LaneRelays
 from tidemill.projections.projector import Projector
+from tidemill.runtime.clock import SystemClock
 from tidemill.settings import Settings, load
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.outbox import OutboxDatabase

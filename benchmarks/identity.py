@@ -19,10 +19,10 @@ from benchmarks.arena import Arena, arena
 from benchmarks.data import market_data
 from benchmarks.meter import Meter, Reading
 from tidemill.app.process import calm_collector
-from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.screening import Screen
 from tidemill.commands.styles import styles_of
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.pool import close_pool, create_pool

@@ -24,7 +24,7 @@ from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.app.demo.archive_proof import KNOWN as KNOWN_ARCHIVE
 from tidemill.app.demo.quotes import KNOWN, ROWS
 from tidemill.devstack import Stack
-from tidemill.service import Exit
+from tidemill.runtime.service import Exit
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from tests.support.journeys import Deployment, Worker
 from tests.support.waiting import eventually_blocking
 from tidemill.devstack import Stack
 from tidemill.devstack.plan import Server
-from tidemill.service import Exit
+from tidemill.runtime.service import Exit
 
 pytestmark = [pytest.mark.breaks_servers, pytest.mark.slow]
 

@@ -23,7 +23,7 @@ FAULTS = [
     ("commands/*.py", "import tidemill.outbox", "Imports point down this list"),
     ("projections/*.py", "import tidemill.commands", "Imports point down this list"),
     ("storage/*.py", "import tidemill.transport", "Imports point down this list"),
-    ("domain/*.py", "import tidemill.clock", "Imports point down this list"),
+    ("domain/*.py", "import tidemill.runtime.clock", "Imports point down this list"),
     ("*/__init__.py", "", "Imports point down this list"),
     (
         "domain/*.py",

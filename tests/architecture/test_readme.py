@@ -16,8 +16,8 @@ from tidemill.domain.lane import StreamTopics
 from tidemill.domain.rejections import CHOICES, HALTED, PARKED, REJECTED
 from tidemill.projections.halts import HALTS
 from tidemill.retention.confirmations import CODES
+from tidemill.runtime.telemetry import REGISTRY
 from tidemill.settings import variables
-from tidemill.telemetry import REGISTRY
 
 README = Path("README.md")
 SUBSCRIBING = Path("docs/subscribing.md")

@@ -13,7 +13,6 @@ import pytest
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import Harness, base, codes, create_lanes, outcomes
 from tests.support.streams import messages_of
-from tidemill.clock import SystemClock
 from tidemill.commands.folding import Happened
 from tidemill.commands.orders import Order, OrderWriter
 from tidemill.commands.ports import ClosedRange, CommandStore
@@ -23,6 +22,7 @@ from tidemill.domain.errors import Fenced, LaneHalted, NotCompared, TransientErr
 from tidemill.domain.lane import NO_OFFSET, Claim
 from tidemill.domain.retention import LateRule
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import GenerationStore
 from tidemill.storage.outbox import OutboxDatabase

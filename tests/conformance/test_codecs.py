@@ -14,7 +14,6 @@ from tests.fakes.events import MemoryCodec
 from tests.fakes.publishers import PlainOutcomes
 from tests.support.outbox import Scribe, lane_of
 from tests.support.streams import CONNECTOR_PROFILES, MARKET_DATA, messages_of
-from tidemill.clock import SystemClock
 from tidemill.commands.ports import CommandCodec, Decoded
 from tidemill.contexts.connector_profiles.messages import ConnectorProfileRegistered, RegisterConnectorProfile
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
@@ -22,6 +21,7 @@ from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.domain.messages import CommandBase
 from tidemill.outbox.ports import OutboxItem, OutcomeCodec
 from tidemill.projections.ports import EventCodec, EventRecord
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec

@@ -12,7 +12,6 @@ import pytest
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
-from tidemill.clock import SystemClock
 from tidemill.commands.books import Books, LaneBook
 from tidemill.commands.ports import CommandStore, Newer
 from tidemill.contexts.connector_profiles import context as connector_profiles
@@ -22,6 +21,7 @@ from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import ContractError, Fenced
 from tidemill.domain.lane import Claim
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import GenerationStore
 from tidemill.storage.pool import close_pool, create_pool

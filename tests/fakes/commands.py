@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tidemill.clock import SystemClock
 from tidemill.commands.ports import ClosedRange, Locked, Newer, Wait
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.commands.waiting import next_wait
@@ -26,6 +25,7 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from tests.fakes.commands import MemoryCommandStore
-from tidemill.clock import SystemClock
+from tidemill.runtime.clock import SystemClock
 
 AGREED = timedelta(hours=6)
 

@@ -13,8 +13,8 @@ from tests.support.archival import DAY, START, chunk
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Archiver
 from tidemill.archiver.copying import Copier
-from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalChunk, ArchivalStatus
+from tidemill.runtime.clock import SystemClock
 
 
 class Scene:

@@ -10,7 +10,6 @@ from typing import Any
 from tests.support.archival import MESSAGES, STREAM
 from tests.support.kafka import KafkaWorld
 from tests.support.waiting import HANGING_S, eventually
-from tidemill.clock import SystemClock
 from tidemill.domain.archival import (
     ArchivalChunk,
     ArchivalColumn,
@@ -22,6 +21,7 @@ from tidemill.domain.archival import (
 from tidemill.domain.archive import LakeColumn
 from tidemill.domain.errors import Unreadable
 from tidemill.outbox.ports import OutboundRecord
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage import digesting, measuring
 from tidemill.storage.pool import Connection
 from tidemill.transport.avro.codec import StreamCodec

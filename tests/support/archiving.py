@@ -13,7 +13,6 @@ from tests.support.commands import create_lanes
 from tidemill.app.archive_stream import EVENT, Store, archive_stream
 from tidemill.app.lake_copies import LakeCopies
 from tidemill.archiver.planning import Plan, plan
-from tidemill.clock import SystemClock
 from tidemill.commands.orders import OrderWriter
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.archival import (
@@ -31,6 +30,7 @@ from tidemill.retention.confirmations import Folded, fold
 from tidemill.retention.keeper import READ_TIMEOUT_S, ArchiveKeeper
 from tidemill.retention.rounds import Round
 from tidemill.retention.slices import Limits, Slice
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.arrow_reader import read
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.pool import Pool, close_pool, create_pool

@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from tests.fakes.codecs import JsonCodec, encode
-from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.ports import CommandStore
 from tidemill.commands.screening import Screen
@@ -18,6 +17,7 @@ from tidemill.domain.lane import Claim
 from tidemill.domain.messages import CommandBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 
 HORIZON = timedelta(days=8)
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,8 +9,8 @@ import cramjam
 from aiokafka import AIOKafkaProducer
 from aiokafka.record._crecords.cutil import crc32c_cython
 
-from tidemill.clock import SystemClock
 from tidemill.domain.varint import encode_varint
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.kafka.packing import PackedBatch
 
 _HEAD = struct.Struct(">hiqqqhii")

@@ -16,7 +16,6 @@ from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource
 from tests.support.commands import HORIZON, base
 from tests.support.waiting import HANGING_S, eventually
-from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.screening import Screen
@@ -27,6 +26,7 @@ from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfi
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 from tidemill.outbox.ports import OutboundRecord
+from tidemill.runtime.clock import SystemClock
 
 STREAM = Stream.of(replace(connector_profiles, partitions=3))
 TOPIC = STREAM.topics.commands

@@ -12,11 +12,11 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource, MemoryEventSource, MemoryPublishers
-from tidemill.clock import SystemClock
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.outbox.ports import OutboundRecord, Publishers
 from tidemill.projections.ports import EventSource
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.kafka import (
     KafkaCommandSource,
     KafkaConnection,

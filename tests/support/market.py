@@ -12,13 +12,13 @@ from typing import Any
 
 from tests.support.projections import Running
 from tests.support.streams import messages_of
-from tidemill.clock import SystemClock
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import MarketDataRecorded
 from tidemill.domain.projection import Projection, Recorded
 from tidemill.domain.stream import Stream
 from tidemill.projections.projector import Projector
 from tidemill.projections.replay import Parts
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.pool import Pool, close_pool, create_pool
 from tidemill.storage.views import ViewDatabase
 from tidemill.storage.workshops import DatabaseWorkshops

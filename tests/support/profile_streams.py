@@ -14,7 +14,6 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.support.commands import HORIZON, FakeRecord, Harness, Topic, base, uuid7
-from tidemill.clock import SystemClock
 from tidemill.contexts.connector_profiles import context
 from tidemill.contexts.connector_profiles.messages import (
     DeactivateConnectorProfile,
@@ -24,6 +23,7 @@ from tidemill.contexts.connector_profiles.messages import (
 from tidemill.domain.messages import CommandBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 
 PARTITIONS = 4
 KEYLESS = "keyless"

@@ -19,7 +19,6 @@ from sqlalchemy.dialects.postgresql import JSONB
 from tests.fakes.events import START, MemoryCodec, MemoryEvents, MemoryTopic
 from tests.support.databases import execute
 from tests.support.waiting import HANGING_S, eventually
-from tidemill.clock import SystemClock
 from tidemill.domain.lane import StreamTopics
 from tidemill.domain.messages import EventBase, ReadModelBase
 from tidemill.domain.projection import Projection, Recorded
@@ -27,6 +26,7 @@ from tidemill.domain.stream import Stream
 from tidemill.projections.ports import EventRecord, Halt, ViewStore
 from tidemill.projections.projector import Projector
 from tidemill.projections.status import ProjectionStatus
+from tidemill.runtime.clock import SystemClock
 
 
 class GoodsEvent(EventBase):

@@ -21,7 +21,7 @@ from tidemill.outbox.agreement import agreement
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import Publishers
 from tidemill.outbox.relay import RelayState
-from tidemill.service import Backoff
+from tidemill.runtime.service import Backoff
 from tidemill.storage.lanes import LaneAdministration, Reconciled, Seen, TopicsEnd
 from tidemill.storage.operations import OperationsDatabase
 from tidemill.storage.outbox import OutboxDatabase

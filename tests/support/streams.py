@@ -6,7 +6,7 @@ from tidemill.catalog.schemas import Message, load_messages
 from tidemill.contexts import connector_profiles, market_data
 from tidemill.domain.context import Context
 from tidemill.domain.stream import Stream
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 
 CONTEXTS: tuple[Context, ...] = (market_data.context, connector_profiles.context)
 

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from tests.support import hostile
 from tests.support.hostile import Hostile, SendProbe
-from tidemill.clock import SystemClock
 from tidemill.commands.ports import Decoded
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import StreamTopics
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.wire import prefix_of_fingerprint
 

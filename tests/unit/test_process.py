@@ -16,7 +16,7 @@ from typing import IO, Any
 import pytest
 
 from tests.support.waiting import HANGING_S, eventually_blocking
-from tidemill.service import Exit
+from tidemill.runtime.service import Exit
 
 CANARY = "c4n4ry-s3cr3t"
 
@@ -24,7 +24,7 @@ PROGRAM = """
 import asyncio, functools, logging, os, sys
 from tidemill.app import process
 from tidemill.domain.errors import ContractError, TidemillError, Unavailable
-from tidemill.service import Health, Job
+from tidemill.runtime.service import Health, Job
 from tidemill.settings import load
 
 class Fake:

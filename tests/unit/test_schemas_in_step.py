@@ -10,7 +10,7 @@ from tidemill.catalog.schemas import check_schemas, contexts_in, load_messages
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.context import Context
 from tidemill.domain.messages import CommandBase, Message
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 
 
 def classes_of(context: Context) -> list[type[Message]]:

@@ -13,8 +13,8 @@ from tidemill.app.health import Probe
 from tidemill.app.process import run_process
 from tidemill.app.projections_process import projection_jobs
 from tidemill.domain.errors import UsageError
-from tidemill.service import Job
-from tidemill.telemetry import Log, logger
+from tidemill.runtime.service import Job
+from tidemill.runtime.telemetry import Log, logger
 from tidemill.transport.kafka.probe import KafkaProbe
 
 _log = logger(__name__)

@@ -17,7 +17,6 @@ from tidemill.app.lane_tasks import compare_history, reason_of
 from tidemill.app.lanes import claim_of, parts_with_lanes
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.retention_process import archive_of, policies_of
-from tidemill.clock import SystemClock
 from tidemill.commands.orders import OrderWriter
 from tidemill.domain.archive import SliceId
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
@@ -27,6 +26,7 @@ from tidemill.outbox.ports import ForeignTail
 from tidemill.retention.operating import Operator
 from tidemill.retention.planning import Facts
 from tidemill.retention.ports import Busy, Overtaken
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.operations import LaneState
 from tidemill.storage.pool import Pool, Timeouts

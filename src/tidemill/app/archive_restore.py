@@ -21,13 +21,13 @@ from tidemill.retention.keeper import READ_TIMEOUT_S
 from tidemill.retention.ports import Overtaken, Wanted
 from tidemill.retention.slices import Slice
 from tidemill.retention.transitions import Refused, difference
+from tidemill.runtime.threads import in_thread
 from tidemill.settings import Settings
 from tidemill.storage.archive import SliceRows
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.measuring import column_types
 from tidemill.storage.pool import Pool, connection
 from tidemill.storage.restoring import restore_batches
-from tidemill.threads import in_thread
 
 T = TypeVar("T")
 

@@ -15,13 +15,13 @@ from tidemill.app.archive_tasks import TableStatus, summary
 from tidemill.app.deployment import Deployment
 from tidemill.app.process import Process, calm_collector
 from tidemill.app.retention_process import Working, retention_jobs, retention_probes
-from tidemill.clock import SystemClock
 from tidemill.domain.archive import ArchiveState
 from tidemill.domain.errors import LaneHalted, UsageError
 from tidemill.domain.retention import Retention
 from tidemill.retention.planning import UNSEEN, Facts, plan
 from tidemill.retention.slices import AWAITED
-from tidemill.service import Health, Job
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.service import Health, Job
 from tidemill.storage.operations import OperationsDatabase
 from tidemill.storage.pool import quiet_driver
 from tidemill.transport.kafka.logs import limit_client_logs

@@ -9,13 +9,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tidemill.app.deployment import Deployment
-from tidemill.app.watching import EVERY_S, Watch
-from tidemill.clock import Clock, SystemClock
 from tidemill.domain.archive import ArchiveState
 from tidemill.domain.retention import Retention
-from tidemill.storage.holdings import Holdings, HoldingsDatabase, SliceCount
-from tidemill.storage.pool import Pool
-from tidemill.telemetry import (
+from tidemill.runtime.clock import Clock, SystemClock
+from tidemill.runtime.periodic import EVERY_S, Watch
+from tidemill.runtime.telemetry import (
     ARCHIVE_BYTES,
     ARCHIVE_DIVERTED,
     ARCHIVE_MISMATCHES,
@@ -23,6 +21,8 @@ from tidemill.telemetry import (
     ARCHIVE_SEAL_AGE,
     ARCHIVE_SLICES,
 )
+from tidemill.storage.holdings import Holdings, HoldingsDatabase, SliceCount
+from tidemill.storage.pool import Pool
 
 _S: Final = ArchiveState
 _NOT_UNDER_SEAL: Final = frozenset({_S.LIVE, _S.ELIGIBLE, _S.ABORTED, _S.DROPPED, _S.RESTORED})

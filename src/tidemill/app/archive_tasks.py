@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from tidemill.app.archive_desk import Desk, desk, operator, rehearsal, slice_at
 from tidemill.app.deployment import Deployment
-from tidemill.clock import SystemClock
 from tidemill.domain.archive import ArchiveState, SealMode, Source
 from tidemill.domain.errors import UsageError
 from tidemill.domain.retention import Retention
@@ -19,6 +18,7 @@ from tidemill.retention.operating import Held, Lifted, Released
 from tidemill.retention.planning import Facts, Plan, plan
 from tidemill.retention.reasons import why_not_dropped
 from tidemill.retention.slices import AWAITED, Hold, Slice
+from tidemill.runtime.clock import SystemClock
 
 _S = ArchiveState
 _GONE: Final = frozenset({_S.DROPPED, _S.RESTORED})

@@ -17,10 +17,10 @@ from tidemill.app.process import owner_name, run_process, step_back
 from tidemill.archiver.archiver import Archiver, Patience
 from tidemill.archiver.copying import Copier
 from tidemill.catalog.schemas import load_messages
-from tidemill.clock import SystemClock
 from tidemill.domain.archival import archival_topics
-from tidemill.resources import schemas_dir
-from tidemill.service import Job
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.resources import schemas_dir
+from tidemill.runtime.service import Job
 from tidemill.settings import Settings
 from tidemill.storage.chunk_reader import DatabaseChunks
 from tidemill.transport.avro.archival import ArchivalCodec

@@ -23,7 +23,6 @@ from tidemill.app.lanes import lane_of, parts_with_lanes
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.process import owner_name, run_process
 from tidemill.app.structure import TableGate
-from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
 from tidemill.commands.intake import Intake, IntakeOptions
@@ -41,7 +40,8 @@ from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import LaneEnd, OutboxItem, OutcomeCodec
 from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
 from tidemill.outbox.tails import Sent
-from tidemill.service import Health, Job
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.service import Health, Job
 from tidemill.settings import CommandSettings
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import ClosedGenerations, GenerationStore

@@ -12,7 +12,7 @@ from tidemill.catalog.drafts import draft_schema, out_of_step, schema_text
 from tidemill.catalog.schemas import Finding, Schema, check_schemas
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.messages import Message
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 

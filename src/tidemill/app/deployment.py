@@ -15,7 +15,7 @@ from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
 from tidemill.domain.retention import Retention
 from tidemill.domain.stream import Stream
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 from tidemill.settings import Settings
 from tidemill.settings.policies import policies_told
 

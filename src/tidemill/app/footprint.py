@@ -13,9 +13,9 @@ from typing import Final
 from tidemill.app import open_files
 from tidemill.app.connections import Login, Opened, open_pool
 from tidemill.app.process import owner_name
-from tidemill.app.watching import Watch
 from tidemill.domain.errors import TransientError
-from tidemill.service import Job
+from tidemill.runtime.periodic import Watch
+from tidemill.runtime.service import Job
 from tidemill.settings import Settings
 from tidemill.storage.processes import ProcessDatabase
 

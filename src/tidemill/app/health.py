@@ -22,8 +22,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tidemill.domain.errors import TidemillError, UsageError
-from tidemill.service import Health
-from tidemill.telemetry import DEPENDENCY_UP, REGISTRY, Log, logger
+from tidemill.runtime.service import Health
+from tidemill.runtime.telemetry import DEPENDENCY_UP, REGISTRY, Log, logger
 
 PROBE_EVERY_S: Final = 2.0
 PROBE_TIMEOUT_S: Final = 2.0

@@ -11,8 +11,8 @@ from pydantic import SecretStr
 from tidemill.archiver.ports import Lake
 from tidemill.domain.errors import UsageError
 from tidemill.lakehouse.parquet import LakeWriter
+from tidemill.runtime.threads import in_thread
 from tidemill.settings import LakeSettings, Settings
-from tidemill.threads import in_thread
 
 
 async def open_lake(settings: Settings) -> Lake:

@@ -13,13 +13,13 @@ from tidemill.app.archive_status import ArchiveStatus, archive_status
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
 from tidemill.app.structure import Misfit, misfits
-from tidemill.clock import SystemClock
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.identity import event_id, identify
 from tidemill.domain.lane import MOST_AHEAD, spans
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import HALTED
 from tidemill.projections.halts import HALTS
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.holdings import HoldingsDatabase
 from tidemill.storage.operations import (
     CommandEntry,

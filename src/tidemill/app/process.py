@@ -31,13 +31,13 @@ from tidemill import __version__
 from tidemill.app import open_files
 from tidemill.app.connections import DatabaseProbe, Opened
 from tidemill.app.health import Dependencies, Probe, serving
-from tidemill.app.stop_signals import run_beside_signals
 from tidemill.domain.errors import TransientError
-from tidemill.outages import Outages
-from tidemill.service import DRAIN_S, EXIT_AFTER_S, Backoff, Exit, Health, Job, Supervisor, exit_after
+from tidemill.runtime.outages import Outages
+from tidemill.runtime.service import DRAIN_S, EXIT_AFTER_S, Backoff, Exit, Health, Job, Supervisor, exit_after
+from tidemill.runtime.stop_signals import run_beside_signals
+from tidemill.runtime.telemetry import BUILD, Log, Redactor, configure_logging, logger
 from tidemill.settings import Settings
 from tidemill.storage.pool import quiet_driver
-from tidemill.telemetry import BUILD, Log, Redactor, configure_logging, logger
 from tidemill.transport.kafka.logs import limit_client_logs
 
 Assemble = Callable[[Opened], Awaitable[Sequence[Job]]]

@@ -15,11 +15,11 @@ from tidemill.app.lag import LagWatch
 from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.process import owner_name, run_process
-from tidemill.clock import SystemClock
 from tidemill.projections import halts
 from tidemill.projections.projector import Projector
 from tidemill.projections.status import ProjectionStatus
-from tidemill.service import Health, Job
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.service import Health, Job
 from tidemill.storage.parts import PoolPart
 from tidemill.storage.pool import Pool
 from tidemill.storage.views import ViewDatabase

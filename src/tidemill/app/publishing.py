@@ -21,9 +21,9 @@ from pydantic import ValidationError
 
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.app.deployment import Deployment, Part, outcome_messages
-from tidemill.clock import SystemClock
 from tidemill.domain.errors import UsageError
 from tidemill.domain.messages import BASE_FIELDS, CommandBase
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.client import KafkaConnection

@@ -18,7 +18,6 @@ from tidemill.app.health import Probe
 from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.process import owner_name, run_process
-from tidemill.clock import SystemClock
 from tidemill.commands.orders import OrderWriter
 from tidemill.commands.workers import Workers
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
@@ -26,12 +25,13 @@ from tidemill.domain.lane import Claim
 from tidemill.domain.retention import Retention
 from tidemill.retention.keeper import ArchiveKeeper
 from tidemill.retention.rounds import Round
-from tidemill.service import Health, Job
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.service import Health, Job
+from tidemill.runtime.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import GenerationStore
 from tidemill.storage.parts import DividedPool
 from tidemill.storage.pool import Pool, Timeouts
-from tidemill.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.probe import KafkaProbe
 

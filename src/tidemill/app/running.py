@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import uvloop
 
 from tidemill.app.deployment import Deployment
+from tidemill.runtime.telemetry import Redactor, configure_logging
 from tidemill.settings import Settings
-from tidemill.telemetry import Redactor, configure_logging
 
 T = TypeVar("T")
 

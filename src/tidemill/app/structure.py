@@ -14,10 +14,10 @@ from tidemill.app.deployment import Deployment, Part
 from tidemill.app.preparation import demand_migrations
 from tidemill.catalog.structure import Difference
 from tidemill.domain.errors import TableMisfit
+from tidemill.runtime.telemetry import TABLE_MISFITS, Log, logger
 from tidemill.storage.migrations import NotMigrated
 from tidemill.storage.pool import Lender
 from tidemill.storage.structure import TableUse, differences, use_of_projection, uses_of_stream
-from tidemill.telemetry import TABLE_MISFITS, Log, logger
 
 CODE: Final = "TABLE_MISFIT"
 

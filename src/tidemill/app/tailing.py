@@ -10,9 +10,9 @@ from typing import Any
 
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.app.deployment import Deployment, outcome_messages
-from tidemill.clock import SystemClock
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import TopicRole
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.avro.known import KnownSchemas
 from tidemill.transport.avro.outcome import AvroOutcomeCodec

@@ -11,7 +11,6 @@ from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
 from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.operations import operating
-from tidemill.clock import SystemClock
 from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections.ports import Comparison
@@ -19,6 +18,7 @@ from tidemill.projections.rebuild import rebuild
 from tidemill.projections.replay import Parts
 from tidemill.projections.verify import verify
 from tidemill.queries.read_models import Page, ReadModels
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.generated import table_name
 from tidemill.storage.operations import OperationsDatabase
 from tidemill.storage.queries import ReadModelDatabase

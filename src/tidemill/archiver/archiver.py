@@ -19,12 +19,12 @@ from tidemill.archiver.copying import Carried, Copier, Failure, result_of
 from tidemill.archiver.pacing import Interrupted, Pace
 from tidemill.archiver.planning import Plan, Refused, plan
 from tidemill.archiver.ports import Confirmations, Incoming, Requests
-from tidemill.clock import Clock
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
 from tidemill.domain.errors import Unavailable, Unreadable, UsageError
-from tidemill.service import Health
-from tidemill.telemetry import ARCHIVER_REQUESTS, ARCHIVER_SECONDS, Log, logger
-from tidemill.threads import in_thread
+from tidemill.runtime.clock import Clock
+from tidemill.runtime.service import Health
+from tidemill.runtime.telemetry import ARCHIVER_REQUESTS, ARCHIVER_SECONDS, Log, logger
+from tidemill.runtime.threads import in_thread
 
 _LOOK_S: Final = 2.0
 _REMEMBERED: Final = 10_000

@@ -13,7 +13,7 @@ from tidemill.archiver.ports import ChunkReader, Copy, Lake
 from tidemill.domain.archival import ArchivalChunk, ArchivalFile, ArchivalResult, ArchivalStatus
 from tidemill.domain.archive import LakePlace, Measured, SliceId
 from tidemill.domain.errors import CopyError, CopyStands, TidemillError, TransientError, Unavailable
-from tidemill.telemetry import ARCHIVER_CHUNKS, ARCHIVER_READ_BYTES, ARCHIVER_ROWS, Log, logger
+from tidemill.runtime.telemetry import ARCHIVER_CHUNKS, ARCHIVER_READ_BYTES, ARCHIVER_ROWS, Log, logger
 
 _log = logger(__name__)
 

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from tidemill.clock import Clock
 from tidemill.commands.books import Books, Fate, LaneBook, Repeat, clean
 from tidemill.commands.folding import Result
 from tidemill.commands.parked_headers import unwritten, write_headers
@@ -44,7 +43,8 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.lane import Claim, spans
 from tidemill.domain.messages import Outcome
-from tidemill.telemetry import TIMES_AHEAD, Log, logger
+from tidemill.runtime.clock import Clock
+from tidemill.runtime.telemetry import TIMES_AHEAD, Log, logger
 
 _log = logger(__name__)
 

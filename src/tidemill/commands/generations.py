@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from tidemill.commands.ports import Generations
 from tidemill.domain.errors import GenerationClosed, TransientError
-from tidemill.service import Health
-from tidemill.telemetry import GENERATIONS, Log, logger
+from tidemill.runtime.service import Health
+from tidemill.runtime.telemetry import GENERATIONS, Log, logger
 
 _log = logger(__name__)
 

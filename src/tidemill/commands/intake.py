@@ -30,8 +30,8 @@ from tidemill.domain.errors import Fenced, Unreadable
 from tidemill.domain.lane import InboundRecord
 from tidemill.domain.messages import Outcome
 from tidemill.domain.stream import Stream
-from tidemill.service import Health
-from tidemill.telemetry import BATCH_RECORDS, BATCH_SECONDS, RECORDS, Log, logger
+from tidemill.runtime.service import Health
+from tidemill.runtime.telemetry import BATCH_RECORDS, BATCH_SECONDS, RECORDS, Log, logger
 
 _log = logger(__name__)
 

@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tidemill.clock import Clock
 from tidemill.commands.books import Books, LaneBook
 from tidemill.commands.folding import Happened
 from tidemill.commands.ports import CommandStore, Decoded, UnitOfWork
 from tidemill.commands.screening import Arrival
 from tidemill.domain.errors import GenerationClosed, NotCompared, TransientError
 from tidemill.domain.lane import NO_OFFSET, Claim, Progress
+from tidemill.runtime.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from tidemill.commands.queues import LaneQueue, Queues
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim, spans
 from tidemill.domain.stream import Stream
-from tidemill.telemetry import CLAIMS, LANES_HALTED, LANES_OWNED, Log, logger
+from tidemill.runtime.telemetry import CLAIMS, LANES_HALTED, LANES_OWNED, Log, logger
 
 _log = logger(__name__)
 

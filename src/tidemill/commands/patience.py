@@ -15,8 +15,8 @@ from tenacity import (
 )
 
 from tidemill.domain.errors import TransientError
-from tidemill.outages import Outages
-from tidemill.telemetry import BATCH_RETRIES, Log, logger
+from tidemill.runtime.outages import Outages
+from tidemill.runtime.telemetry import BATCH_RETRIES, Log, logger
 
 T = TypeVar("T")
 

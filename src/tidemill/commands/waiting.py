@@ -23,7 +23,7 @@ from tidemill.commands.queues import LaneQueue, Queues, Share
 from tidemill.commands.screening import Arrival
 from tidemill.domain.errors import Fenced, NewerSchema, Unreadable
 from tidemill.domain.lane import Claim
-from tidemill.telemetry import LANES_WAITING, Log, logger
+from tidemill.runtime.telemetry import LANES_WAITING, Log, logger
 
 _log = logger(__name__)
 

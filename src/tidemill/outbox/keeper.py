@@ -10,11 +10,11 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-from tidemill.clock import Clock
 from tidemill.domain.errors import TransientError
 from tidemill.outbox.ports import OutboxGenerations
-from tidemill.service import Health
-from tidemill.telemetry import Log, logger
+from tidemill.runtime.clock import Clock
+from tidemill.runtime.service import Health
+from tidemill.runtime.telemetry import Log, logger
 
 KEEP: Final = timedelta(hours=72)
 EVERY_S: Final = 3600.0

@@ -19,8 +19,8 @@ from tidemill.domain.lane import Claim, spans
 from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers
 from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.sending import Pace, Parts
-from tidemill.service import Backoff, Health
-from tidemill.telemetry import UNPUBLISHED, Log, logger
+from tidemill.runtime.service import Backoff, Health
+from tidemill.runtime.telemetry import UNPUBLISHED, Log, logger
 
 T = TypeVar("T")
 

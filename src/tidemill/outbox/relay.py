@@ -25,7 +25,7 @@ from tidemill.outbox.ports import (
 )
 from tidemill.outbox.sending import Pace, Parts, Sending
 from tidemill.outbox.tails import Place, find_place
-from tidemill.telemetry import PUBLISHERS_STARTED, Log, logger
+from tidemill.runtime.telemetry import PUBLISHERS_STARTED, Log, logger
 
 CLOSE_WITHIN_S: Final = 6.0
 """How long `stop` waits for the publisher to close; what hangs then is fenced by the lane's next owner."""

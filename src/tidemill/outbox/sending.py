@@ -26,8 +26,8 @@ from tidemill.outbox.ports import (
 from tidemill.outbox.records import RecordBuilder
 from tidemill.outbox.tails import Place
 from tidemill.outbox.troubles import Troubles
-from tidemill.service import Backoff
-from tidemill.telemetry import PUBLISH_SECONDS, PUBLISHED, Log
+from tidemill.runtime.service import Backoff
+from tidemill.runtime.telemetry import PUBLISH_SECONDS, PUBLISHED, Log
 
 T = TypeVar("T")
 Batch = tuple[TopicRole, str, list[OutboundRecord]]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import spans
-from tidemill.telemetry import Log, logger
+from tidemill.runtime.telemetry import Log, logger
 
 _log = logger(__name__)
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-from tidemill.clock import Clock
 from tidemill.domain.errors import DataError, TableMisfit, TidemillError, TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
@@ -19,7 +18,8 @@ from tidemill.projections.patience import Patience
 from tidemill.projections.ports import CheckpointMoved, Halt, OffsetOutOfRange, PartitionError, ViewStore
 from tidemill.projections.status import LaneStatus, ProjectionStatus
 from tidemill.projections.writing import Applied, ViewWriter
-from tidemill.telemetry import (
+from tidemill.runtime.clock import Clock
+from tidemill.runtime.telemetry import (
     PROJECTED,
     PROJECTION_HALTED,
     PROJECTION_MISFIT,

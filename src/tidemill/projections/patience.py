@@ -10,9 +10,9 @@ from typing import Final, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
 from tidemill.domain.errors import TransientError
-from tidemill.outages import Outages
 from tidemill.projections.ports import CheckpointMoved
-from tidemill.telemetry import Log, logger
+from tidemill.runtime.outages import Outages
+from tidemill.runtime.telemetry import Log, logger
 
 T = TypeVar("T")
 

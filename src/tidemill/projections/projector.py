@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from tidemill.clock import Clock
 from tidemill.domain.errors import TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
@@ -20,7 +19,8 @@ from tidemill.projections.patience import Patience
 from tidemill.projections.ports import EventCodec, EventSource, PartitionError, ViewStore
 from tidemill.projections.reading import MOST_EVENTS, ReadAhead
 from tidemill.projections.status import ProjectorStatus
-from tidemill.telemetry import FOREIGN_RECORDS, Log, logger
+from tidemill.runtime.clock import Clock
+from tidemill.runtime.telemetry import FOREIGN_RECORDS, Log, logger
 
 _log = logger(__name__)
 

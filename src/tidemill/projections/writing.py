@@ -9,7 +9,7 @@ from tidemill.projections.cursor import Batch, Cursor, Taken
 from tidemill.projections.folding import fold, keyed
 from tidemill.projections.history import PLAIN, LaneHistory
 from tidemill.projections.ports import Halt, Standing, View, ViewStore
-from tidemill.telemetry import Log, logger
+from tidemill.runtime.telemetry import Log, logger
 
 _log = logger(__name__)
 

@@ -17,7 +17,6 @@ from functools import partial
 from itertools import chain
 from typing import Final
 
-from tidemill.clock import Clock
 from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
 from tidemill.domain.errors import CopyError, Fenced, LaneHalted, NotCompared, TableMisfit, TransientError
 from tidemill.domain.lane import Claim
@@ -33,8 +32,9 @@ from tidemill.retention.returning import evict
 from tidemill.retention.rounds import Round, at_one_place, batches, due_again
 from tidemill.retention.slices import Limits, Slice
 from tidemill.retention.transitions import Action, Moved, Refused, Step
-from tidemill.telemetry import Log, logger
-from tidemill.threads import in_thread
+from tidemill.runtime.clock import Clock
+from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.threads import in_thread
 
 READ_TIMEOUT_S: Final = 1_800.0
 """How long one reading of copies may take, where nothing else is set."""

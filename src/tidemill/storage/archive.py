@@ -16,13 +16,13 @@ from tidemill.retention.planning import ChunkFacts, Facts, LateFacts
 from tidemill.retention.ports import Busy, Gone, Overtaken
 from tidemill.retention.slices import Hold, Slice
 from tidemill.retention.transitions import Step
+from tidemill.runtime.telemetry import Log, logger
 from tidemill.storage import measuring
 from tidemill.storage.archive_rows import row_of, slice_of
 from tidemill.storage.digesting import quoted, read_sql
 from tidemill.storage.errors import on_tables, translate
 from tidemill.storage.pool import Connection, Pool, connection
 from tidemill.storage.statements import load_statements
-from tidemill.telemetry import Log, logger
 
 LOCK_WITHIN_MS: Final = 1_000
 """How long a seal waits for writers in flight, and for batches."""

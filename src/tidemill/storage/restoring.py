@@ -8,12 +8,12 @@ from functools import partial
 from typing import Final
 
 from tidemill.domain.archive import CopyPart, LakeColumn, LakeType
+from tidemill.runtime.threads import in_thread
 from tidemill.storage import digesting
 from tidemill.storage.digesting import quoted
 from tidemill.storage.measuring import SCAN_TIMEOUT_S, relation_of
 from tidemill.storage.pool import Connection
 from tidemill.storage.statements import load_statements
-from tidemill.threads import in_thread
 
 _SQL = load_statements("archive_columns")
 _PIECE_BYTES: Final = 1 << 20

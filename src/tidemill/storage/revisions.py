@@ -21,7 +21,7 @@ from alembic.util import CommandError
 from sqlalchemy import text
 
 from tidemill.domain.errors import ContractError, UsageError
-from tidemill.resources import migrations_dir
+from tidemill.runtime.resources import migrations_dir
 
 VERSION_TABLE: Final = "tidemill_version"
 """Alembic's own table in schema public: the newest revision of every branch."""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.installation import Serving
 from tests.support.outsiders import Fields, Outsider, Sending, single_object
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 KEYS = 40

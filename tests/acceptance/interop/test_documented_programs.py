@@ -28,7 +28,7 @@ from tidemill.devstack import MissingPrerequisiteError, kafka, kcat_command, reg
 from tidemill.devstack.cache import cache_folder
 from tidemill.devstack.java import java_command
 from tidemill.domain.partitioner import partition_of
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 
 PAGES = (Path("README.md"), Path("docs/subscribing.md"))
 PROGRAM = re.compile(

@@ -12,7 +12,7 @@ from tests.support.installation import Installation, Serving, installation_on
 from tests.support.outsiders import Outsider, Sending, single_object
 from tests.support.waiting import eventually_blocking
 from tidemill.devstack import Stack
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 
 SYMBOL = b"ACME"
 LANE = 2

@@ -14,10 +14,10 @@ from tests.support.archival import MESSAGES, STREAM, confirmation, request
 from tests.support.kafka import KafkaWorld
 from tests.support.waiting import eventually
 from tidemill.archiver.ports import Confirmations, Incoming, Requests
-from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.errors import Unreadable, UsageError
 from tidemill.outbox.ports import OutboundRecord
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka import KafkaConnection

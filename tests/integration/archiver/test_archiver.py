@@ -20,13 +20,13 @@ from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Archiver, Patience
 from tidemill.archiver.copying import Copier
 from tidemill.archiver.ports import Lake
-from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
 from tidemill.domain.archive import LakeColumn, LakeType, Measured
 from tidemill.domain.errors import Unavailable
 from tidemill.lakehouse.iceberg import IcebergLake, open_catalog
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reading import LakeReader
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.chunk_reader import DatabaseChunks
 from tidemill.storage.pool import Connection
 from tidemill.transport.avro.archival import ArchivalCodec

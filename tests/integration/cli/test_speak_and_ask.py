@@ -13,9 +13,9 @@ from tests.support.installation import Installation
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.app.connections import kafka_connection
 from tidemill.app.deployment import Deployment
-from tidemill.clock import SystemClock
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.lane import TopicRole
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.client import transactional_producer
 from tidemill.transport.kafka.closing import hard_close

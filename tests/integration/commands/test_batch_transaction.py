@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.commands import Harness, base, codes, create_lanes, outcomes, uuid7
 from tests.support.databases import execute
-from tidemill.clock import SystemClock
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import (
     DeactivateConnectorProfile,
@@ -24,6 +23,7 @@ from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import TableMisfit
 from tidemill.domain.parked import headers_of
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.pool import Pool, close_pool, create_pool

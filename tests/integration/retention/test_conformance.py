@@ -24,7 +24,6 @@ from tidemill.app.lake import open_lake
 from tidemill.archiver.archiver import Archiver
 from tidemill.archiver.copying import Copier
 from tidemill.catalog.schemas import load_messages
-from tidemill.clock import SystemClock
 from tidemill.devstack import Stack
 from tidemill.domain.archival import (
     ArchivalConfirmation,
@@ -34,7 +33,8 @@ from tidemill.domain.archival import (
     archival_topics,
 )
 from tidemill.domain.errors import UsageError
-from tidemill.resources import schemas_dir
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.resources import schemas_dir
 from tidemill.storage.chunk_reader import DatabaseChunks
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.archival import KafkaConfirmations, KafkaRequests

@@ -11,11 +11,11 @@ import pytest
 from tests.support.archiving import TABLE, Archive
 from tests.support.operating import ADA, bring, owned, ranges
 from tests.support.waiting import HANGING_S
-from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalStatus
 from tidemill.domain.archive import ArchiveState, schema_fingerprint
 from tidemill.domain.errors import Fenced
 from tidemill.retention import operating
+from tidemill.runtime.clock import SystemClock
 
 TODAY = (datetime(2025, 12, 1, tzinfo=UTC), datetime(2025, 12, 2, tzinfo=UTC))
 

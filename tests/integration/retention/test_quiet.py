@@ -11,8 +11,8 @@ import pytest
 from tests.support.archiving import TABLE, Archive
 from tests.support.operating import END, MONTH, around
 from tests.support.waiting import HANGING_S
-from tidemill.clock import SystemClock
 from tidemill.retention.planning import plan
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.archive import SliceRows
 
 ROW = """

@@ -15,7 +15,7 @@ from tests.support.waiting import HANGING_S, eventually, eventually_blocking
 from tidemill.devstack import Stack
 from tidemill.devstack.plan import Server
 from tidemill.domain.errors import Unavailable
-from tidemill.service import Exit
+from tidemill.runtime.service import Exit
 from tidemill.storage.pool import Pool, close_pool, connection, create_pool
 
 pytestmark = pytest.mark.breaks_servers

@@ -12,10 +12,10 @@ from uuid import uuid4
 import pytest
 
 from tests.support.commands import Harness, base, create_lanes
-from tidemill.clock import SystemClock
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.claims import CommandDatabase
 from tidemill.storage.generations import ClosedGenerations, ClosedSet, GenerationStore
 from tidemill.storage.pool import Pool, close_pool, create_pool

@@ -20,7 +20,6 @@ from tests.support import archival, hostile
 from tests.support.streams import messages_of
 from tests.support.waiting import HANGING_S
 from tidemill.catalog.registration import register_schemas
-from tidemill.clock import SystemClock
 from tidemill.commands.ports import Decoded
 from tidemill.contexts import market_data
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
@@ -28,7 +27,8 @@ from tidemill.devstack import Stack
 from tidemill.domain.archival import ArchivalConfirmation, archival_topics
 from tidemill.domain.errors import ContractError, Unavailable, Unreadable
 from tidemill.domain.stream import Stream
-from tidemill.resources import schemas_dir
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.resources import schemas_dir
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.wire import prefix_of_id
 from tidemill.transport.registry import ConfluentRegistry

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from tests.unit.app.test_balance import lane_state
 from tidemill.app.operations import ahead_of
-from tidemill.clock import SystemClock
+from tidemill.runtime.clock import SystemClock
 
 
 def test_lanes_that_are_minutes_ahead_are_named_with_the_worst() -> None:

@@ -22,12 +22,12 @@ from tidemill.app.demo.profiles import DIRECTORY
 from tidemill.app.demo.quotes import KNOWN, ROWS, SYMBOLS, Extremes, by_pandas, quotes
 from tidemill.app.demo.records import Fate, of_another_schema
 from tidemill.app.operations import Status, StreamStatus, ViewStatus
-from tidemill.clock import SystemClock
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.screening import Screen
 from tidemill.commands.styles import styles_of
 from tidemill.domain.messages import Outcome
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 from tidemill.settings import Settings
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.producer import Place

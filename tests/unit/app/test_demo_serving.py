@@ -10,7 +10,7 @@ import pytest
 from tests.support.waiting import eventually
 from tidemill.app.demo.place import Place, Servers, settings_of
 from tidemill.app.demo.serving import PROCESSES, ProcessEnded, serving
-from tidemill.service import Exit
+from tidemill.runtime.service import Exit
 from tidemill.settings import Settings
 
 AWAY = Settings.model_validate(

@@ -15,7 +15,7 @@ from tidemill.catalog.avro import Enumeration, Primitive, Record, Union, parse, 
 from tidemill.catalog.drafts import draft_schema
 from tidemill.catalog.fingerprints import canonical_form, fingerprint, layout, meaning
 from tidemill.domain.errors import ContractError
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 
 FILES = sorted(schemas_dir().rglob("*.avsc"))
 NESTED = {

@@ -19,7 +19,7 @@ from tidemill.catalog.lint import breaches
 from tidemill.domain.context import Context
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import CommandBase, Label
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 
 
 class Quality(StrEnum):

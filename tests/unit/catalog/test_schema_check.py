@@ -14,7 +14,7 @@ from tidemill.catalog.avro import parse
 from tidemill.catalog.lint import dangers
 from tidemill.catalog.schemas import check_schemas, contexts_in, load_messages
 from tidemill.domain.errors import ContractError
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 
 COMMAND = "market_data/commands/RecordMarketData.avsc"
 EVENT = "market_data/events/MarketDataRecorded.avsc"

@@ -11,7 +11,6 @@ from pydantic import TypeAdapter
 
 from tests.fakes.commands import MemoryCommandStore, MemoryWork
 from tests.support.commands import Harness, base, codes, outcomes, uuid7
-from tidemill.clock import SystemClock
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.contexts.market_data import context as market_data
@@ -20,6 +19,7 @@ from tidemill.domain.context import AppendSpec
 from tidemill.domain.decision import Rejected, accepted
 from tidemill.domain.errors import ContractError, DataError, GenerationClosed, TableMisfit
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 
 TICKS = Stream.of(replace(market_data, partitions=1))
 PROFILES = Stream.of(replace(connector_profiles, partitions=1))

@@ -10,13 +10,13 @@ from structlog.testing import capture_logs
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import Harness, base, outcomes, uuid7
-from tidemill.clock import SystemClock
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 
 TICKS = Stream.of(replace(market_data, partitions=3, keyed=False))
 PROFILES = Stream.of(replace(connector_profiles, partitions=3))

@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.outbox.ports import ForeignTail
 from tidemill.outbox.relay import RelayState
-from tidemill.service import Health
+from tidemill.runtime.service import Health
 
 EVENTS, OUTCOMES, LETTERS = LANE.topics.events, LANE.topics.outcomes, LANE.topics.dead_letters
 

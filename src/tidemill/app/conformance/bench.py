@@ -13,7 +13,6 @@ from uuid import uuid4
 from tidemill.app.conformance.line import Line
 from tidemill.app.conformance.place import Place
 from tidemill.app.lake_copies import LakeCopies
-from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
 from tidemill.domain.errors import CopyError
@@ -23,9 +22,10 @@ from tidemill.retention.confirmations import CODES, fold
 from tidemill.retention.ports import Wanted
 from tidemill.retention.slices import Limits, Slice, late_name
 from tidemill.retention.transitions import Moved, Step
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.threads import in_thread
 from tidemill.storage.archive import ArchiveDatabase
 from tidemill.storage.samples import TIME_COLUMN
-from tidemill.threads import in_thread
 
 LIMITS: Final = Limits()
 

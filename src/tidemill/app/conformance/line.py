@@ -12,10 +12,10 @@ from tidemill.app.archive_stream import archive_stream
 from tidemill.app.conformance.place import Place
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.catalog.schemas import load_messages
-from tidemill.clock import SystemClock
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
 from tidemill.domain.errors import Unreadable
-from tidemill.resources import schemas_dir
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.resources import schemas_dir
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.producer import KeyedProducer, Outgoing
 from tidemill.transport.kafka.reader import TopicReader

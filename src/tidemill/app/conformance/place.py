@@ -19,7 +19,7 @@ from tidemill.catalog.schemas import load_messages
 from tidemill.domain.archival import archival_topics
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics
-from tidemill.resources import schemas_dir
+from tidemill.runtime.resources import schemas_dir
 from tidemill.settings import Settings
 from tidemill.storage.databases import (
     comment_on_database,

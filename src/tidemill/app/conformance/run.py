@@ -12,8 +12,8 @@ from tidemill.app.conformance.line import Line, Silent
 from tidemill.app.conformance.place import Place, scratch_place
 from tidemill.app.deployment import Deployment
 from tidemill.app.lake_copies import open_copies
-from tidemill.clock import SystemClock
 from tidemill.domain.errors import Unreadable
+from tidemill.runtime.clock import SystemClock
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.app.demo.plan import Plan
 from tidemill.app.demo.records import Planned
 from tidemill.app.deployment import Deployment, Part
-from tidemill.clock import SystemClock
 from tidemill.domain.messages import CommandBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.producer import KeyedProducer, Outgoing, Place
 

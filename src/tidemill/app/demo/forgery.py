@@ -9,7 +9,6 @@ from typing import Any, Final
 from tidemill.app.connections import kafka_connection, libpq_url, open_registry
 from tidemill.app.demo.place import Place
 from tidemill.catalog.schemas import load_messages
-from tidemill.clock import SystemClock
 from tidemill.domain.archival import (
     ArchivalConfirmation,
     ArchivalFile,
@@ -18,8 +17,9 @@ from tidemill.domain.archival import (
     archival_topics,
 )
 from tidemill.domain.archive import LakeFile
-from tidemill.resources import schemas_dir
 from tidemill.retention.slices import Slice
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.resources import schemas_dir
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.archival import KafkaConfirmations
 

@@ -18,10 +18,10 @@ from tidemill.app.demo.records import Fate
 from tidemill.app.deployment import Deployment, Part, outcome_messages
 from tidemill.app.operations import Status
 from tidemill.app.views import read_page
-from tidemill.clock import SystemClock
 from tidemill.domain.lane import NO_OFFSET
 from tidemill.domain.messages import Outcome
 from tidemill.queries.read_models import MOST_ROWS
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.reader import TopicReader
 

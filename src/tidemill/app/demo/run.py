@@ -25,8 +25,8 @@ from tidemill.app.demo.serving import Ending, Serving, serving
 from tidemill.app.demo.watch import Hop, Watch
 from tidemill.app.operations import status
 from tidemill.app.preparation import create_topics, migrate, register_all_schemas
-from tidemill.clock import SystemClock
-from tidemill.service import Exit
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.service import Exit
 
 _AUDIT_WAIT_S = 10.0
 

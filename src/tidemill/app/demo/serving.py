@@ -18,7 +18,7 @@ from typing import Final
 
 from tidemill.app.demo.place import Place
 from tidemill.domain.errors import TidemillError
-from tidemill.service import EXIT_AFTER_S, Exit
+from tidemill.runtime.service import EXIT_AFTER_S, Exit
 
 PROCESSES: Final = ("commands", "projections")
 """What runs from the start."""

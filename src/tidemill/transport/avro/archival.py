@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.schemas import Message
-from tidemill.clock import Clock
 from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import StreamTopics
+from tidemill.runtime.clock import Clock
 from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.avro.known import KnownSchemas
 

@@ -12,13 +12,13 @@ from tidemill.catalog.drafts import out_of_step
 from tidemill.catalog.lint import Role
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.schemas import Message
-from tidemill.clock import Clock
 from tidemill.commands.ports import Decoded
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, NewerSchema, Unreadable, UsageError
 from tidemill.domain.messages import EventBase
 from tidemill.domain.messages import Message as Model
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import Clock
 from tidemill.transport.avro import wire
 from tidemill.transport.avro.known import KnownSchemas
 from tidemill.transport.avro.newer import NotWhole

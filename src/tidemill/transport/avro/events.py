@@ -10,12 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.schemas import Message
-from tidemill.clock import Clock
 from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
 from tidemill.domain.stream import Stream
 from tidemill.projections.ports import EventRecord
+from tidemill.runtime.clock import Clock
 from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.avro.known import KnownSchemas
 

@@ -16,8 +16,8 @@ from tidemill.catalog.lint import dangers
 from tidemill.catalog.ports import Registered, SchemaRegistry
 from tidemill.catalog.registration import subject_of
 from tidemill.catalog.schemas import Message, Schema, find_clashes
-from tidemill.clock import Clock
 from tidemill.domain.errors import ContractError, Unreadable
+from tidemill.runtime.clock import Clock
 from tidemill.transport.avro import wire
 from tidemill.transport.avro.forms import Form, Reader, Resolution
 from tidemill.transport.avro.lookups import Lookups

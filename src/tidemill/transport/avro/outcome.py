@@ -13,12 +13,12 @@ from typing import Any, Final, NamedTuple
 
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.schemas import Message
-from tidemill.clock import Clock
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.domain.messages import Outcome
 from tidemill.domain.varint import VARINT, encode_varint
 from tidemill.outbox.ports import OutboxItem
+from tidemill.runtime.clock import Clock
 from tidemill.transport.avro.encode import encode_string, pack_double
 from tidemill.transport.avro.known import KnownSchemas
 

@@ -15,7 +15,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from tidemill.archiver.ports import Incoming
 from tidemill.domain.archival import ArchivalConfirmation
 from tidemill.domain.errors import Unavailable, Unreadable
-from tidemill.telemetry import Log, logger
+from tidemill.runtime.telemetry import Log, logger
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.client import KafkaConnection, group_consumer
 from tidemill.transport.kafka.closing import hard_close

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from aiokafka.errors import ProducerClosed
 
-from tidemill.telemetry import Log, logger
+from tidemill.runtime.telemetry import Log, logger
 
 _log = logger(__name__)
 

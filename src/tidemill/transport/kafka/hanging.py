@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from aiokafka import TopicPartition
 
 from tidemill.domain.errors import Unavailable
-from tidemill.telemetry import Log, logger
+from tidemill.runtime.telemetry import Log, logger
 from tidemill.transport.kafka.tail import TailReader
 
 _log = logger(__name__)

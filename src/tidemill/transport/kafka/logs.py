@@ -7,7 +7,7 @@ from typing import Final
 
 import aiokafka.admin  # noqa: F401  its loggers must exist before they are limited
 
-from tidemill.telemetry import Log
+from tidemill.runtime.telemetry import Log
 from tidemill.transport.kafka import closing
 
 _CLIENT: Final = "aiokafka"

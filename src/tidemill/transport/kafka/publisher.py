@@ -25,10 +25,10 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from tidemill.clock import SystemClock
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
 from tidemill.outbox.ports import NOTHING_ACCEPTED, OutboundRecord, PublisherFenced, Refused, Tails
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.kafka.client import KafkaConnection, idempotent_producer, transactional_producer
 from tidemill.transport.kafka.closing import cut, hard_close, kill
 from tidemill.transport.kafka.errors import answering

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from tidemill.commands.ports import Reply
-from tidemill.telemetry import REPLIES, Log, logger
+from tidemill.runtime.telemetry import REPLIES, Log, logger
 from tidemill.transport.kafka.client import KafkaConnection, expiring_producer
 from tidemill.transport.kafka.closing import hard_close, kill
 from tidemill.transport.kafka.errors import CLIENT_ERRORS

@@ -16,7 +16,7 @@ from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 
 from tidemill.commands.ports import Assignee, OffsetOutOfRange, PartitionError, Unfetchable
 from tidemill.domain.lane import InboundRecord
-from tidemill.telemetry import Log, logger
+from tidemill.runtime.telemetry import Log, logger
 from tidemill.transport.kafka.client import KafkaConnection, group_consumer
 from tidemill.transport.kafka.closing import hard_close
 from tidemill.transport.kafka.errors import CLIENT_ERRORS, answering

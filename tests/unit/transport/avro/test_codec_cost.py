@@ -16,9 +16,9 @@ import pytest
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from tests.support.streams import MARKET_DATA, messages_of
-from tidemill.clock import SystemClock
 from tidemill.commands.ports import Decoded
 from tidemill.contexts.market_data.messages import MarketDataRecorded
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
 
 RECORDS = 50

@@ -11,7 +11,6 @@ from tests.fakes.registry import MemoryRegistry
 from tests.support.schema_versions import grown, with_field, with_fields
 from tests.support.streams import CONNECTOR_PROFILES, messages_of
 from tidemill.catalog.registration import register_schemas
-from tidemill.clock import SystemClock
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,
     ConnectorProfileRegistered,
@@ -20,6 +19,7 @@ from tidemill.contexts.connector_profiles.messages import (
 from tidemill.domain.errors import ContractError, Unavailable
 from tidemill.domain.messages import EventBase
 from tidemill.projections.ports import EventRecord
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.avro.forms import Form

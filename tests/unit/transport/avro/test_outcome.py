@@ -18,11 +18,11 @@ from tests.support.counting import counted_calls
 from tests.support.schema_versions import without_field
 from tests.support.streams import MARKET_DATA, messages_of
 from tidemill.catalog.registration import register_schemas
-from tidemill.clock import SystemClock
 from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.domain.lane import Lane
 from tidemill.domain.messages import Outcome
 from tidemill.outbox.ports import OutboxItem
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.outcome import FIELDS, NAME, AvroOutcomeCodec
 
 OUTCOME = messages_of("outcome")

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from tests.support.waiting import eventually_blocking
-from tidemill.telemetry import Log, configure_logging, logger
+from tidemill.runtime.telemetry import Log, configure_logging, logger
 from tidemill.transport.kafka import closing
 from tidemill.transport.kafka.logs import Limiter, limit_client_logs
 

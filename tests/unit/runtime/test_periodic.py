@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from tests.support.waiting import HANGING_S
-from tidemill.app.watching import Watch
 from tidemill.domain.errors import Unavailable
+from tidemill.runtime.periodic import Watch
 
 
 class Silent(Watch):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import ContractError, TableMisfit, Unavailable, UsageError
-from tidemill.service import Backoff, Exit, Health, Job, Supervisor
+from tidemill.runtime.service import Backoff, Exit, Health, Job, Supervisor
 
 QUICK = Backoff(first_s=0.001, longest_s=0.002, shut_s=0.001, open_s=0.001)
 NEVER_S = 3_600
@@ -238,7 +238,7 @@ def test_pauses_grow_up_to_a_bound() -> None:
 
 STUCK = """
 import asyncio, signal, threading
-from tidemill.service import exit_after, Exit
+from tidemill.runtime.service import exit_after, Exit
 
 def drain():
     exit_after(0.2, Exit.CUT_OFF)

@@ -11,8 +11,8 @@ import structlog
 from prometheus_client import Gauge
 
 from tests.architecture import tree
-from tidemill import telemetry
-from tidemill.telemetry import REGISTRY, Log, LogFormat, configure_logging, logger
+from tidemill.runtime import telemetry
+from tidemill.runtime.telemetry import REGISTRY, Log, LogFormat, configure_logging, logger
 
 CANARY = "c4n4ry-s3cr3t"
 

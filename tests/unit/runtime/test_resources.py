@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemill import resources
+from tidemill.runtime import resources
 
 
 def make_package(root: Path) -> Path:

@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 
 from tidemill.commands.patience import Patience as IntakePatience
 from tidemill.domain.errors import TransientError, Unavailable
-from tidemill.outages import Outages
 from tidemill.projections.patience import Patience as ProjectorPatience
-from tidemill.telemetry import Log
+from tidemill.runtime.outages import Outages
+from tidemill.runtime.telemetry import Log
 
 
 def test_what_fails_again_begins_nothing_and_the_last_to_recover_ends_it() -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from tidemill.domain.errors import TransientError
-from tidemill.service import Health
+from tidemill.runtime.service import Health
 
 EVERY_S: Final = 10.0
 

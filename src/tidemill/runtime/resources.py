@@ -6,7 +6,7 @@ them; the wheel carries the same folders inside the package. Nobody else needs t
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def schemas_dir() -> Path:

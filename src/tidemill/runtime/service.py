@@ -21,8 +21,8 @@ from enum import IntEnum, StrEnum
 from typing import Any, Protocol
 
 from tidemill.domain.errors import ContractError, TableMisfit, TidemillError, TransientError, UsageError
-from tidemill.outages import Outages
-from tidemill.telemetry import LOOP_LAG_SECONDS, SERVICE_RESTARTS, Log, logger
+from tidemill.runtime.outages import Outages
+from tidemill.runtime.telemetry import LOOP_LAG_SECONDS, SERVICE_RESTARTS, Log, logger
 
 DRAIN_S = 8.0
 """How long services may take to end by themselves; then they are cancelled."""

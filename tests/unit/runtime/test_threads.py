@@ -10,9 +10,9 @@ from contextlib import suppress
 import pytest
 
 from tests.support.waiting import HANGING_S, eventually
-from tidemill import threads
 from tidemill.domain.errors import Unavailable
-from tidemill.threads import MOST_GIVEN_UP, in_thread
+from tidemill.runtime import threads
+from tidemill.runtime.threads import MOST_GIVEN_UP, in_thread
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def test_nothing_more_is_begun_while_many_hang(hanging: threading.Event) -
 
 def test_the_process_ends_though_one_hangs() -> None:
     program = (
-        "import asyncio, threading; from tidemill.threads import in_thread\n"
+        "import asyncio, threading; from tidemill.runtime.threads import in_thread\n"
         "asyncio.run(in_thread(threading.Event().wait, server='lake', timeout_s=0.1))"
     )
     done = subprocess.run(
