@@ -37,9 +37,9 @@ from tidemill.domain.archive import LakeColumn, SliceId
 from tidemill.lakehouse.layout import Manifest
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reading import LakeReader
-from tidemill.storage import arrow_reader, digesting, measuring
-from tidemill.storage.pool import Timeouts, close_pool, connection, create_pool
-from tidemill.storage.restoring import restore_batches
+from tidemill.storage.database.pool import Timeouts, close_pool, connection, create_pool
+from tidemill.storage.retention import arrow_reader, digest_sql, measurement
+from tidemill.storage.retention.restore import restore_batches
 
 SOURCE = "public.bench_ticks"
 DATABASE = "bench_archive"
@@ -75,7 +75,7 @@ async def _with_session(url: str, work: Callable[[Any], Any]) -> Any:
 
 
 def _columns(url: str) -> tuple[LakeColumn, ...]:
-    shape = asyncio.run(_with_session(url, lambda session: measuring.columns_of(session, SOURCE)))
+    shape = asyncio.run(_with_session(url, lambda session: measurement.columns_of(session, SOURCE)))
     assert not shape.refused
     return tuple(shape.columns)
 
@@ -102,7 +102,7 @@ def copy(url: str, folder: Path) -> float:
     """Return how long a copy takes, with its digest and checksums."""
     columns = _columns(url)
     started = time.perf_counter()
-    rows = arrow_reader.read(url, digesting.read_sql(columns, SOURCE))
+    rows = arrow_reader.read(url, digest_sql.read_sql(columns, SOURCE))
     LakeWriter(str(folder)).write(SLICE, "bench", columns, "time", rows)
     return time.perf_counter() - started
 
@@ -128,7 +128,7 @@ def digest(url: str, folder: Path) -> float:
     made = _copy_of(folder)
     started = time.perf_counter()
     found = asyncio.run(
-        _with_session(url, lambda session: measuring.measure(session, made.columns, "time", SOURCE))
+        _with_session(url, lambda session: measurement.measure(session, made.columns, "time", SOURCE))
     )
     assert found == made.measured
     return time.perf_counter() - started
@@ -164,7 +164,7 @@ async def _restore(session: Any, folder: Path) -> float:
     assert [reader.damaged(file) for file in made.files] == [None] * len(made.files)
     parts = reader.copy_parts([file.path for file in made.files], made.columns, "time")
     await restore_batches(session, "public.bench_restored", made.columns, parts)
-    found = await measuring.measure(session, made.columns, "time", "public.bench_restored")
+    found = await measurement.measure(session, made.columns, "time", "public.bench_restored")
     assert found == made.measured
     elapsed = time.perf_counter() - started
     await session.execute("drop table public.bench_restored")

@@ -29,10 +29,10 @@ from tidemill.outbox.lanes import LaneRelays
 from tidemill.projections.projector import Projector
 from tidemill.runtime.clock import SystemClock
 from tidemill.settings import Settings, load
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.outbox import OutboxDatabase
-from tidemill.storage.pool import Pool, close_pool, create_pool
-from tidemill.storage.views import ViewDatabase
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.outbox.reader import OutboxDatabase
+from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec

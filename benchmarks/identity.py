@@ -23,9 +23,9 @@ from tidemill.commands.batch import BatchWriter
 from tidemill.commands.screening import Screen
 from tidemill.commands.styles import styles_of
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import ClosedGenerations, GenerationStore
-from tidemill.storage.pool import close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
+from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill.transport.avro.codec import StreamCodec
 
 _BATCH = 2_000

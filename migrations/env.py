@@ -1,4 +1,4 @@
-"""What Alembic runs around the revisions. Only `tidemill.storage.migrations` starts it, and hands over the connection.
+"""What Alembic runs around the revisions. Only `tidemill.storage.migrations.migrate` starts it, and hands over the connection.
 
 The guards stand outside of it: one advisory lock on a connection of its own (so that it outlives the transactions
 here), and limits on locks and statements as settings of this session.

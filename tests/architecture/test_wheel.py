@@ -44,7 +44,9 @@ def test_the_wheel_has_nothing_else(wheel: Path) -> None:
 
 def test_the_resolver_finds_the_folders_in_an_unpacked_wheel(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
-    question = "from tidemill.runtime import resources as r; print(r.schemas_dir(), r.migrations_dir(), sep='\\n')"
+    question = (
+        "from tidemill.runtime import resources as r; print(r.schemas_dir(), r.migrations_dir(), sep='\\n')"
+    )
     answer = subprocess.run(
         [sys.executable, "-S", "-c", question],
         cwd=tmp_path,

@@ -23,10 +23,10 @@ from tidemill.domain.lane import NO_OFFSET, Claim
 from tidemill.domain.retention import LateRule
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import GenerationStore
-from tidemill.storage.outbox import OutboxDatabase
-from tidemill.storage.pool import close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.commands.generations import GenerationStore
+from tidemill.storage.database.pool import close_pool, create_pool
+from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 
 CONTEXT = replace(market_data, partitions=1)

@@ -10,7 +10,7 @@ from tests.fakes.archiver import MemoryReader, Rows
 from tests.support.databases import execute
 from tidemill.archiver.ports import ChunkReader
 from tidemill.domain.errors import TidemillError, Unavailable
-from tidemill.storage.chunk_reader import DatabaseChunks
+from tidemill.storage.retention.chunk_reader import DatabaseChunks
 
 MANY = "select n::bigint as n from generate_series(1, 100000) n"
 

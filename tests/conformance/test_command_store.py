@@ -22,9 +22,9 @@ from tidemill.domain.errors import ContractError, Fenced
 from tidemill.domain.lane import Claim
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import GenerationStore
-from tidemill.storage.pool import close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.commands.generations import GenerationStore
+from tidemill.storage.database.pool import close_pool, create_pool
 
 TICKS = Stream.of(replace(market_data, partitions=2))
 PROFILES = Stream.of(replace(connector_profiles, partitions=2))

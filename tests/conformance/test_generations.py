@@ -16,9 +16,9 @@ from tidemill.commands.ports import Generations
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.stream import Stream
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import ClosedGenerations, GenerationStore
-from tidemill.storage.pool import close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
+from tidemill.storage.database.pool import close_pool, create_pool
 
 STREAM = Stream.of(replace(context, partitions=2))
 AT_ONCE, DAYS = timedelta(0), timedelta(days=8)

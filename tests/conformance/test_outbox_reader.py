@@ -24,9 +24,9 @@ from tidemill.outbox.ports import (
     OutboxReader,
     Published,
 )
-from tidemill.storage.generations import GenerationStore
-from tidemill.storage.outbox import OutboxDatabase
-from tidemill.storage.pool import Pool, close_pool, create_pool
+from tidemill.storage.commands.generations import GenerationStore
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.outbox.reader import OutboxDatabase
 
 MUCH = 1 << 20
 

@@ -15,9 +15,9 @@ from tests.support.projections import Day, create_tables, days
 from tidemill.domain.errors import UsageError
 from tidemill.projections.ports import Step, ViewStore
 from tidemill.queries.ports import ReadModelReader
-from tidemill.storage.pool import close_pool, create_pool
-from tidemill.storage.queries import ReadModelDatabase
-from tidemill.storage.views import ViewDatabase
+from tidemill.storage.database.pool import close_pool, create_pool
+from tidemill.storage.read_models.pages import ReadModelDatabase
+from tidemill.storage.read_models.rows import ViewDatabase
 
 
 @dataclass

@@ -28,9 +28,9 @@ from tidemill.projections.ports import (
     ViewStore,
     Workshops,
 )
-from tidemill.storage.pool import close_pool, create_pool
-from tidemill.storage.views import ViewDatabase
-from tidemill.storage.workshops import DatabaseWorkshops
+from tidemill.storage.database.pool import close_pool, create_pool
+from tidemill.storage.read_models.rebuild import DatabaseWorkshops
+from tidemill.storage.read_models.rows import ViewDatabase
 
 GAP = Halt("GAP", 3, 4, "expected 3, got 4")
 ZERO = Checkpoint(0, 0)

@@ -22,8 +22,8 @@ from tidemill.domain.archive import LakeColumn
 from tidemill.domain.errors import Unreadable
 from tidemill.outbox.ports import OutboundRecord
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage import digesting, measuring
-from tidemill.storage.pool import Connection
+from tidemill.storage.database.pool import Connection
+from tidemill.storage.retention import digest_sql, measurement
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka import KafkaConnection
 
@@ -91,7 +91,7 @@ async def request_for(
 ) -> ArchivalEvent:
     """Return a request for the chunks of a hypertable, each measured now."""
     async with session.transaction():
-        shape = await measuring.columns_of(session, table)
+        shape = await measurement.columns_of(session, table)
         assert not shape.refused
         found = (await session.fetch(_CHUNKS, table))[chunks]
         asked = [await _chunk(session, row, table, time_column, shape.columns) for row in found]
@@ -127,7 +127,7 @@ async def _chunk(
     session: Connection, row: Any, table: str, time_column: str, columns: Sequence[LakeColumn]
 ) -> ArchivalChunk:
     source = f'"{row["chunk_schema"]}"."{row["chunk_name"]}"'
-    measured = await measuring.measure(session, columns, time_column, source)
+    measured = await measurement.measure(session, columns, time_column, source)
     return ArchivalChunk(
         chunk_name=f"{row['chunk_schema']}.{row['chunk_name']}",
         table_name=table,
@@ -135,6 +135,6 @@ async def _chunk(
         range_end=row["range_end"],
         compressed=False,
         size_bytes=0,
-        read_sql=digesting.read_sql(columns, source),
+        read_sql=digest_sql.read_sql(columns, source),
         **measured._asdict(),
     )

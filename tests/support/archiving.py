@@ -31,9 +31,9 @@ from tidemill.retention.keeper import READ_TIMEOUT_S, ArchiveKeeper
 from tidemill.retention.rounds import Round
 from tidemill.retention.slices import Limits, Slice
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.arrow_reader import read
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.pool import Pool, close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.retention.arrow_reader import read
 
 TABLE = "public.market_data"
 _FROZEN = """

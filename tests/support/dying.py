@@ -67,8 +67,8 @@ def _around_async(owner: Any, name: str, point: Callable[..., tuple[str | None, 
 
 def _transitions() -> None:
     """Points at every step that is stored, and behind the commit of each."""
-    from tidemill.storage.archive import Registry, SliceRows
-    from tidemill.storage.claims import CommandDatabase
+    from tidemill.storage.commands.command_store import CommandDatabase
+    from tidemill.storage.retention.archive import Registry, SliceRows
 
     stored: dict[int, list[str]] = {}  # by connection: transactions of a process overlap
     store, unit_of_work = Registry.store, CommandDatabase.unit_of_work

@@ -19,9 +19,9 @@ from tidemill.domain.stream import Stream
 from tidemill.projections.projector import Projector
 from tidemill.projections.replay import Parts
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.pool import Pool, close_pool, create_pool
-from tidemill.storage.views import ViewDatabase
-from tidemill.storage.workshops import DatabaseWorkshops
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.read_models.rebuild import DatabaseWorkshops
+from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.kafka import KafkaConnection, KafkaEventSource, Topics, TopicSettings, plan_topics

@@ -22,10 +22,10 @@ from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import Publishers
 from tidemill.outbox.relay import RelayState
 from tidemill.runtime.service import Backoff
-from tidemill.storage.lanes import LaneAdministration, Reconciled, Seen, TopicsEnd
-from tidemill.storage.operations import OperationsDatabase
-from tidemill.storage.outbox import OutboxDatabase
-from tidemill.storage.pool import Pool
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.admin.lane_changes import LaneAdministration, Reconciled, Seen, TopicsEnd
+from tidemill.storage.database.pool import Pool
+from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.kafka.history import LaneHistory
 
 SETTINGS = RelaySettings(

@@ -14,8 +14,8 @@ from tests.support.outbox import claim_of, lane_of
 from tests.support.waiting import POLL_INTERVAL_S
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
-from tidemill.storage.outbox import OutboxDatabase
-from tidemill.storage.pool import Pool, create_pool
+from tidemill.storage.database.pool import Pool, create_pool
+from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.kafka import KafkaConnection, KafkaPublishers
 
 

@@ -113,7 +113,7 @@ _ADDED = {
 _MIGRATION = '''\
 """{about}"""
 
-from tidemill.storage.revisions import run_script
+from tidemill.storage.migrations.revisions import run_script
 
 revision, down_revision = "meters_{number:04d}", {before!r}
 branch_labels = {labels!r}

@@ -34,9 +34,9 @@ from tidemill.domain.stream import Stream
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.retention.rounds import Round
 from tidemill.retention.slices import Slice
-from tidemill.storage.chunk_reader import DatabaseChunks
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.pool import close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.database.pool import close_pool, create_pool
+from tidemill.storage.retention.chunk_reader import DatabaseChunks
 
 FIRST_DAY = datetime(2010, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -22,7 +22,7 @@ from tidemill.devstack.cache import cache_folder, locked
 from tidemill.devstack.processes import ProcessId
 from tidemill.devstack.progress import PlainLines
 from tidemill.devstack.state import default_name
-from tidemill.storage.migrations import upgrade
+from tidemill.storage.migrations.migrate import upgrade
 
 PREFIX = "TIDEMILL_TEST_"
 

@@ -27,9 +27,9 @@ from tidemill.retention.operating import Operator
 from tidemill.retention.planning import Facts
 from tidemill.retention.ports import Busy, Overtaken
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.operations import LaneState
-from tidemill.storage.pool import Pool, Timeouts
+from tidemill.storage.admin.inspection import LaneState
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.database.pool import Pool, Timeouts
 from tidemill.transport.avro.codec import StreamCodec
 
 T = TypeVar("T")

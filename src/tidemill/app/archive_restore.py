@@ -23,11 +23,11 @@ from tidemill.retention.slices import Slice
 from tidemill.retention.transitions import Refused, difference
 from tidemill.runtime.threads import in_thread
 from tidemill.settings import Settings
-from tidemill.storage.archive import SliceRows
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.measuring import column_types
-from tidemill.storage.pool import Pool, connection
-from tidemill.storage.restoring import restore_batches
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.database.pool import Pool, connection
+from tidemill.storage.retention.archive import SliceRows
+from tidemill.storage.retention.measurement import column_types
+from tidemill.storage.retention.restore import restore_batches
 
 T = TypeVar("T")
 

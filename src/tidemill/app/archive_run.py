@@ -22,8 +22,8 @@ from tidemill.retention.planning import UNSEEN, Facts, plan
 from tidemill.retention.slices import AWAITED
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
-from tidemill.storage.operations import OperationsDatabase
-from tidemill.storage.pool import quiet_driver
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.database.pool import quiet_driver
 from tidemill.transport.kafka.logs import limit_client_logs
 
 LOOK_EVERY_S: Final = 0.5

@@ -21,8 +21,8 @@ from tidemill.runtime.telemetry import (
     ARCHIVE_SEAL_AGE,
     ARCHIVE_SLICES,
 )
-from tidemill.storage.holdings import Holdings, HoldingsDatabase, SliceCount
-from tidemill.storage.pool import Pool
+from tidemill.storage.admin.archived_rows import Holdings, HoldingsDatabase, SliceCount
+from tidemill.storage.database.pool import Pool
 
 _S: Final = ArchiveState
 _NOT_UNDER_SEAL: Final = frozenset({_S.LIVE, _S.ELIGIBLE, _S.ABORTED, _S.DROPPED, _S.RESTORED})

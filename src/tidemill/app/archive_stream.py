@@ -25,9 +25,9 @@ from tidemill.domain.stream import Stream
 from tidemill.retention import announcing
 from tidemill.retention.confirmations import CODES, fold
 from tidemill.retention.slices import Limits
-from tidemill.storage.archive import ArchiveDatabase, Registry, SliceRows
-from tidemill.storage.pool import Pool
-from tidemill.storage.unit_of_work import BatchTransaction
+from tidemill.storage.commands.unit_of_work import BatchTransaction
+from tidemill.storage.database.pool import Pool
+from tidemill.storage.retention.archive import ArchiveDatabase, Registry, SliceRows
 
 AGGREGATE: Final = "archival"
 EVENT: Final = "tidemill.archival.ArchivalEvent"

@@ -22,7 +22,7 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir
 from tidemill.runtime.service import Job
 from tidemill.settings import Settings
-from tidemill.storage.chunk_reader import DatabaseChunks
+from tidemill.storage.retention.chunk_reader import DatabaseChunks
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.archival import KafkaConfirmations, KafkaRequests
 from tidemill.transport.kafka.probe import KafkaProbe

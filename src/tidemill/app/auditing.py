@@ -18,8 +18,8 @@ from tidemill.app.lanes import lane_of
 from tidemill.app.operations import inspecting, operating
 from tidemill.app.structure import CODE, Misfit, misfits
 from tidemill.domain.context import AppendSpec
-from tidemill.storage.generated import table_name
-from tidemill.storage.operations import Books, LaneState, OperationsDatabase
+from tidemill.storage.admin.inspection import Books, LaneState, OperationsDatabase
+from tidemill.storage.database.table_sql import table_name
 from tidemill.transport.kafka.inspection import Inspector
 
 _POLL_S: Final = 0.25

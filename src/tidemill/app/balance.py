@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tidemill.outbox.ports import Tails
-from tidemill.storage.operations import Books, LaneState, ProjectionState
+from tidemill.storage.admin.inspection import Books, LaneState, ProjectionState
 
 OUTCOMES: Final = {"applied": b"a", "rejected": b"r", "duplicate": b"d", "parked": b"p"}
 

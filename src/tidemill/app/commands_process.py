@@ -43,12 +43,12 @@ from tidemill.outbox.tails import Sent
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.settings import CommandSettings
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import ClosedGenerations, GenerationStore
-from tidemill.storage.operations import LaneState
-from tidemill.storage.outbox import OutboxDatabase
-from tidemill.storage.parts import DividedPool, size_for
-from tidemill.storage.pool import Pool
+from tidemill.storage.admin.inspection import LaneState
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
+from tidemill.storage.database.pool import Pool
+from tidemill.storage.database.pool_parts import DividedPool, size_for
+from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.client import KafkaConnection

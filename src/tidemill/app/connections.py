@@ -10,7 +10,15 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.settings import DatabaseSettings, Settings
-from tidemill.storage.pool import Cutoff, Pool, Timeouts, close_pool, connection, create_pool, tls_context
+from tidemill.storage.database.pool import (
+    Cutoff,
+    Pool,
+    Timeouts,
+    close_pool,
+    connection,
+    create_pool,
+    tls_context,
+)
 from tidemill.transport.kafka.client import KafkaConnection
 
 Login = Literal["service", "migration", "reader", "archiver", "retention"]

@@ -10,7 +10,7 @@ from tidemill.app.lanes import find_lane
 from tidemill.app.operations import operating
 from tidemill.domain.errors import UsageError
 from tidemill.domain.rejections import PARKED
-from tidemill.storage.operations import DeadLetter, DeadLetterEntry, OperationsDatabase
+from tidemill.storage.admin.inspection import DeadLetter, DeadLetterEntry, OperationsDatabase
 
 _RECORD: Final = re.compile(r"(?P<topic>[\w.-]+)/(?P<partition>\d{1,9})@(?P<offset>\d{1,18})", re.ASCII)
 _POSITION: Final = re.compile(r"\d[\d,]{0,17}", re.ASCII)

@@ -17,7 +17,7 @@ from tidemill.domain.errors import TransientError
 from tidemill.runtime.periodic import Watch
 from tidemill.runtime.service import Job
 from tidemill.settings import Settings
-from tidemill.storage.processes import ProcessDatabase
+from tidemill.storage.admin.processes import ProcessDatabase
 
 _EVERY_S: Final = 30.0
 _LAST_WORD_S: Final = 1.0

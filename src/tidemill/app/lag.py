@@ -6,8 +6,8 @@ from tidemill.app.deployment import Deployment
 from tidemill.app.operations import command_lags, stream_status, view_status
 from tidemill.runtime.periodic import EVERY_S, Watch
 from tidemill.runtime.telemetry import COMMAND_LAG, PROJECTION_LAG
-from tidemill.storage.operations import OperationsDatabase
-from tidemill.storage.pool import Pool
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.database.pool import Pool
 from tidemill.transport.kafka.client import KafkaConnection
 from tidemill.transport.kafka.inspection import Inspector
 

@@ -17,7 +17,8 @@ from tidemill.domain.rejections import CHOICES, HALTED
 from tidemill.outbox.agreement import agreement
 from tidemill.outbox.ports import ForeignTail, LaneEnd, Published
 from tidemill.outbox.tails import compare_tails
-from tidemill.storage.lanes import (
+from tidemill.storage.admin.inspection import LaneState, LedgerEntry, OperationsDatabase
+from tidemill.storage.admin.lane_changes import (
     Cleared,
     LaneAdministration,
     Parked,
@@ -26,9 +27,8 @@ from tidemill.storage.lanes import (
     Skipped,
     TopicsEnd,
 )
-from tidemill.storage.operations import LaneState, LedgerEntry, OperationsDatabase
-from tidemill.storage.outbox import OutboxDatabase
-from tidemill.storage.pool import Pool
+from tidemill.storage.database.pool import Pool
+from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.kafka.history import LaneHistory, Told
 from tidemill.transport.kafka.inspection import Inspector
 from tidemill.transport.kafka.source import KafkaCommandSource

@@ -8,8 +8,8 @@ from typing import Final
 from tidemill.app.deployment import Part
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress, StreamTopics
-from tidemill.storage.operations import LaneState, OperationsDatabase
-from tidemill.storage.pool import Pool
+from tidemill.storage.admin.inspection import LaneState, OperationsDatabase
+from tidemill.storage.database.pool import Pool
 
 _MOST_LANES: Final = 1 << 15
 

@@ -20,8 +20,8 @@ from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import HALTED
 from tidemill.projections.halts import HALTS
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.holdings import HoldingsDatabase
-from tidemill.storage.operations import (
+from tidemill.storage.admin.archived_rows import HoldingsDatabase
+from tidemill.storage.admin.inspection import (
     CommandEntry,
     ForeignRecords,
     LaneState,
@@ -30,8 +30,8 @@ from tidemill.storage.operations import (
     RepeatEntry,
     SentEntry,
 )
-from tidemill.storage.pool import Pool
-from tidemill.storage.processes import ProcessDatabase, ProcessState
+from tidemill.storage.admin.processes import ProcessDatabase, ProcessState
+from tidemill.storage.database.pool import Pool
 from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.kafka.inspection import Inspector
 

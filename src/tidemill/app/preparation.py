@@ -14,8 +14,9 @@ from tidemill.app.contract import demand_source
 from tidemill.app.deployment import Deployment, Part, outcome_messages
 from tidemill.catalog.registration import Registration, register_schemas
 from tidemill.domain.errors import ContractError, UsageError
-from tidemill.storage import migrations, revisions
-from tidemill.storage.lanes import LaneAdministration
+from tidemill.storage.admin.lane_changes import LaneAdministration
+from tidemill.storage.migrations import migrate as migrations
+from tidemill.storage.migrations import revisions
 from tidemill.transport.kafka.inspection import Inspector
 from tidemill.transport.kafka.topics import Finding, TopicPlan, Topics, TopicSettings, plan_topics
 

@@ -37,7 +37,7 @@ from tidemill.runtime.service import DRAIN_S, EXIT_AFTER_S, Backoff, Exit, Healt
 from tidemill.runtime.stop_signals import run_beside_signals
 from tidemill.runtime.telemetry import BUILD, Log, Redactor, configure_logging, logger
 from tidemill.settings import Settings
-from tidemill.storage.pool import quiet_driver
+from tidemill.storage.database.pool import quiet_driver
 from tidemill.transport.kafka.logs import limit_client_logs
 
 Assemble = Callable[[Opened], Awaitable[Sequence[Job]]]

@@ -20,9 +20,9 @@ from tidemill.projections.projector import Projector
 from tidemill.projections.status import ProjectionStatus
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
-from tidemill.storage.parts import PoolPart
-from tidemill.storage.pool import Pool
-from tidemill.storage.views import ViewDatabase
+from tidemill.storage.database.pool import Pool
+from tidemill.storage.database.pool_parts import PoolPart
+from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.kafka.client import KafkaConnection
 from tidemill.transport.kafka.events import KafkaEventSource

@@ -28,10 +28,10 @@ from tidemill.retention.rounds import Round
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.runtime.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import GenerationStore
-from tidemill.storage.parts import DividedPool
-from tidemill.storage.pool import Pool, Timeouts
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.commands.generations import GenerationStore
+from tidemill.storage.database.pool import Pool, Timeouts
+from tidemill.storage.database.pool_parts import DividedPool
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.probe import KafkaProbe
 

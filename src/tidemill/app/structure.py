@@ -15,9 +15,9 @@ from tidemill.app.preparation import demand_migrations
 from tidemill.catalog.structure import Difference
 from tidemill.domain.errors import TableMisfit
 from tidemill.runtime.telemetry import TABLE_MISFITS, Log, logger
-from tidemill.storage.migrations import NotMigrated
-from tidemill.storage.pool import Lender
-from tidemill.storage.structure import TableUse, differences, use_of_projection, uses_of_stream
+from tidemill.storage.catalog.structure import TableUse, differences, use_of_projection, uses_of_stream
+from tidemill.storage.database.pool import Lender
+from tidemill.storage.migrations.migrate import NotMigrated
 
 CODE: Final = "TABLE_MISFIT"
 

@@ -19,12 +19,12 @@ from tidemill.projections.replay import Parts
 from tidemill.projections.verify import verify
 from tidemill.queries.read_models import Page, ReadModels
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.generated import table_name
-from tidemill.storage.operations import OperationsDatabase
-from tidemill.storage.queries import ReadModelDatabase
-from tidemill.storage.state_workshops import StateDatabase, StateWorkshops
-from tidemill.storage.views import ViewDatabase
-from tidemill.storage.workshops import DatabaseWorkshops
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.database.table_sql import table_name
+from tidemill.storage.read_models.pages import ReadModelDatabase
+from tidemill.storage.read_models.rebuild import DatabaseWorkshops
+from tidemill.storage.read_models.rows import ViewDatabase
+from tidemill.storage.read_models.state_rebuild import StateDatabase, StateWorkshops
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.kafka.events import KafkaEventSource
 

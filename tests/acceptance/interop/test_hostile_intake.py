@@ -58,7 +58,7 @@ context = Context(
 """
 MIGRATION = '''
 """Probes."""
-from tidemill.storage.revisions import run_script
+from tidemill.storage.migrations.revisions import run_script
 
 revision, down_revision, branch_labels, depends_on = "probes_0001", None, ("probes",), "core_0001"
 

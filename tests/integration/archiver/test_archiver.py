@@ -27,8 +27,8 @@ from tidemill.lakehouse.iceberg import IcebergLake, open_catalog
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reading import LakeReader
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.chunk_reader import DatabaseChunks
-from tidemill.storage.pool import Connection
+from tidemill.storage.database.pool import Connection
+from tidemill.storage.retention.chunk_reader import DatabaseChunks
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.archival import KafkaConfirmations, KafkaRequests
 

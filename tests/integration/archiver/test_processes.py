@@ -19,7 +19,7 @@ from tidemill.app.process import NICENESS
 from tidemill.devstack import Stack
 from tidemill.domain.archival import ArchivalStatus
 from tidemill.lakehouse.iceberg import open_catalog
-from tidemill.storage.pool import Connection
+from tidemill.storage.database.pool import Connection
 
 COMPLETED, IN_PROGRESS = ArchivalStatus.COMPLETED, ArchivalStatus.IN_PROGRESS
 TABLE = "public.ticks"

@@ -17,11 +17,11 @@ from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import DataError, TableMisfit, TransientError
 from tidemill.domain.stream import Stream
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.errors import OutOfDate
-from tidemill.storage.generations import ClosedGenerations
-from tidemill.storage.pool import Pool, close_pool, connection, create_pool
-from tidemill.storage.unit_of_work import batch_transaction
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.commands.generations import ClosedGenerations
+from tidemill.storage.commands.unit_of_work import batch_transaction
+from tidemill.storage.database.errors import OutOfDate
+from tidemill.storage.database.pool import Pool, close_pool, connection, create_pool
 
 TICKS = Stream.of(replace(market_data, partitions=1))
 PROFILES = Stream.of(replace(connector_profiles, partitions=1))

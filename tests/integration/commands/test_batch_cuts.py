@@ -16,8 +16,8 @@ from tests.support.commands import FakeRecord, Harness, base, create_lanes
 from tests.support.profile_streams import STREAM, contests, cut, groupings, play, sizes, streams
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.domain.errors import TransientError
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.pool import close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.database.pool import close_pool, create_pool
 
 _FACTS = """
 select

@@ -24,9 +24,9 @@ from tidemill.domain.errors import TableMisfit
 from tidemill.domain.parked import headers_of
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import ClosedGenerations, GenerationStore
-from tidemill.storage.pool import Pool, close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 TICKS = Stream.of(replace(market_data, partitions=4))
 PROFILES = Stream.of(replace(connector_profiles, partitions=4))

@@ -18,8 +18,8 @@ from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import TransientError
 from tidemill.domain.stream import Stream
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.pool import Pool, close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 TICKS = Stream.of(replace(market_data, partitions=4))
 PROFILES = Stream.of(replace(connector_profiles, partitions=4))

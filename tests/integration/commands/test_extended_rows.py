@@ -11,9 +11,9 @@ from tests.support.commands import Harness, base, create_lanes
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
 from tidemill.domain.stream import Stream
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.errors import OutOfDate
-from tidemill.storage.pool import Pool, close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.database.errors import OutOfDate
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 PROFILES = Stream.of(replace(connector_profiles, partitions=4))
 

@@ -17,9 +17,9 @@ from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import GenerationClosed, TransientError
 from tidemill.domain.stream import Stream
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import ClosedGenerations, GenerationStore
-from tidemill.storage.pool import Pool, close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 STREAM = Stream.of(replace(context, partitions=4, keyed=False))
 ROLLS = 15

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support import fidelity
-from tidemill.storage.pool import Connection, close_pool, connection, create_pool
+from tidemill.storage.database.pool import Connection, close_pool, connection, create_pool
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from tidemill.archiver.pacing import Pace
 from tidemill.domain.archive import LakeColumn, SliceId
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reading import LakeReader, Sized
-from tidemill.storage import arrow_reader, digesting, measuring
-from tidemill.storage.pool import Connection
+from tidemill.storage.database.pool import Connection
+from tidemill.storage.retention import arrow_reader, digest_sql, measurement
 
 T = TypeVar("T", bound=Sized)
 
@@ -46,16 +46,16 @@ async def columns(session: Connection) -> tuple[LakeColumn, ...]:
         f"from generate_series(1, {ROWS}) n"
     )
     async with session.transaction():
-        return tuple((await measuring.columns_of(session, TABLE)).columns)
+        return tuple((await measurement.columns_of(session, TABLE)).columns)
 
 
 async def test_a_measurement_takes_as_long_as_its_rate_wants(
     session: Connection, columns: tuple[LakeColumn, ...]
 ) -> None:
     async with session.transaction():
-        at_once = await measuring.measure(session, columns, "at", TABLE)
+        at_once = await measurement.measure(session, columns, "at", TABLE)
         began = perf_counter()
-        held_back = await measuring.measure(session, columns, "at", TABLE, bytes_per_s=RATE)
+        held_back = await measurement.measure(session, columns, "at", TABLE, bytes_per_s=RATE)
         assert perf_counter() - began >= 0.9 * ROWS * ROW_BYTES / RATE
     assert held_back == at_once
 
@@ -63,9 +63,9 @@ async def test_a_measurement_takes_as_long_as_its_rate_wants(
 async def test_so_does_a_preflight(session: Connection, columns: tuple[LakeColumn, ...]) -> None:
     await session.execute("insert into slow values ('infinity', 0, 0)")
     async with session.transaction():
-        at_once = await measuring.preflight(session, columns, TABLE)
+        at_once = await measurement.preflight(session, columns, TABLE)
         began = perf_counter()
-        held_back = await measuring.preflight(session, columns, TABLE, bytes_per_s=RATE)
+        held_back = await measurement.preflight(session, columns, TABLE, bytes_per_s=RATE)
         assert perf_counter() - began >= 0.9 * ROWS * ROW_BYTES / RATE
     assert [each.column for each in held_back] == ["at"]
     assert held_back == at_once
@@ -74,14 +74,14 @@ async def test_so_does_a_preflight(session: Connection, columns: tuple[LakeColum
 async def test_no_rows_are_measured_at_any_rate(session: Connection, columns: tuple[LakeColumn, ...]) -> None:
     await session.execute("truncate slow")
     async with session.transaction():
-        found = await measuring.measure(session, columns, "at", TABLE, bytes_per_s=1)
+        found = await measurement.measure(session, columns, "at", TABLE, bytes_per_s=1)
     assert found.row_count == 0
 
 
 async def test_a_copy_is_read_back_in_small_pieces(
     database: str, columns: tuple[LakeColumn, ...], tmp_path: Path
 ) -> None:
-    rows = arrow_reader.read(database, digesting.read_sql(columns, TABLE))
+    rows = arrow_reader.read(database, digest_sql.read_sql(columns, TABLE))
     made = LakeWriter(str(tmp_path)).write(SLICE, "event-1", columns, "at", rows)
     brake = CountingBrake()
     reader = LakeReader([str(tmp_path)])

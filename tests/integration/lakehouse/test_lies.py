@@ -12,8 +12,8 @@ from tidemill.domain.archive import LakeColumn, Measured
 from tidemill.domain.errors import CopyError
 from tidemill.lakehouse.arrow import conform
 from tidemill.lakehouse.reading import LakeReader
-from tidemill.storage import arrow_reader, digesting, measuring
-from tidemill.storage.pool import Connection
+from tidemill.storage.database.pool import Connection
+from tidemill.storage.retention import arrow_reader, digest_sql, measurement
 
 JUNE = (datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
 COUPLES = (
@@ -86,9 +86,9 @@ CHANGES = (
 async def sealed(database: str, session: Connection) -> tuple[tuple[LakeColumn, ...], Measured, pa.Table]:
     await session.execute(ROWS)
     async with session.transaction():
-        columns = (await measuring.columns_of(session, "public.lied")).columns
-        measured = await measuring.measure(session, columns, "at", "public.lied")
-    rows = arrow_reader.read(database, digesting.read_sql(columns, "public.lied"))
+        columns = (await measurement.columns_of(session, "public.lied")).columns
+        measured = await measurement.measure(session, columns, "at", "public.lied")
+    rows = arrow_reader.read(database, digest_sql.read_sql(columns, "public.lied"))
     return columns, measured, pa.Table.from_batches([conform(batch, columns) for batch in rows])
 
 

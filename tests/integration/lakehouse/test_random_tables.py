@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tidemill.domain.archive import LakeColumn, Measured
 from tidemill.lakehouse.arrow import conform
 from tidemill.lakehouse.digest import Digest
-from tidemill.storage import arrow_reader, digesting, measuring
-from tidemill.storage.pool import close_pool, connection, create_pool
+from tidemill.storage.database.pool import close_pool, connection, create_pool
+from tidemill.storage.retention import arrow_reader, digest_sql, measurement
 
 PG_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60)
 
@@ -69,9 +69,9 @@ async def both_sides(url: str, types: list[str], rows: list[tuple[Any, ...]]) ->
             )
             await session.copy_records_to_table("any_rows", schema_name="public", records=rows)
             async with session.transaction():
-                columns = (await measuring.columns_of(session, "public.any_rows")).columns
-                assert await measuring.preflight(session, columns, "public.any_rows") == []
-                theirs = await measuring.measure(session, columns, "c0", "public.any_rows")
+                columns = (await measurement.columns_of(session, "public.any_rows")).columns
+                assert await measurement.preflight(session, columns, "public.any_rows") == []
+                theirs = await measurement.measure(session, columns, "c0", "public.any_rows")
     finally:
         await close_pool(pool)
     return theirs, read_by_arrow(url, columns)
@@ -79,7 +79,7 @@ async def both_sides(url: str, types: list[str], rows: list[tuple[Any, ...]]) ->
 
 def read_by_arrow(url: str, columns: tuple[LakeColumn, ...]) -> Measured:
     digest = Digest(columns, "c0")
-    for batch in arrow_reader.read(url, digesting.read_sql(columns, "public.any_rows")):
+    for batch in arrow_reader.read(url, digest_sql.read_sql(columns, "public.any_rows")):
         digest.add(conform(batch, columns))
     return digest.measured()
 

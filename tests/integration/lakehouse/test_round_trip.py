@@ -12,27 +12,27 @@ from tidemill.domain.archive import LakeColumn, Measured, SliceId
 from tidemill.lakehouse.layout import Manifest
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reading import LakeReader
-from tidemill.storage import arrow_reader, digesting, measuring
-from tidemill.storage.pool import Connection
-from tidemill.storage.restoring import restore_batches
+from tidemill.storage.database.pool import Connection
+from tidemill.storage.retention import arrow_reader, digest_sql, measurement
+from tidemill.storage.retention.restore import restore_batches
 
 JANUARY = SliceId("public.every_type", datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
 
 
 async def columns_of(session: Connection, table: str) -> tuple[LakeColumn, ...]:
     async with session.transaction():
-        shape = await measuring.columns_of(session, table)
+        shape = await measurement.columns_of(session, table)
     assert not shape.refused
     return shape.columns
 
 
 async def measured(session: Connection, columns: Sequence[LakeColumn], table: str) -> Measured:
     async with session.transaction():
-        return await measuring.measure(session, columns, "at", table)
+        return await measurement.measure(session, columns, "at", table)
 
 
 def archived(database: str, columns: Sequence[LakeColumn], table: str, root: Path) -> Manifest:
-    rows = arrow_reader.read(database, digesting.read_sql(columns, table))
+    rows = arrow_reader.read(database, digest_sql.read_sql(columns, table))
     return LakeWriter(str(root)).write(JANUARY, "an-event", columns, "at", rows)
 
 
@@ -112,7 +112,7 @@ async def test_preflight_names_the_column_and_the_value(
     await session.execute(f"insert into odd values (now(), null, '{literal}'), (now(), null, null)")
     columns = await columns_of(session, "public.odd")
     async with session.transaction():
-        found = await measuring.preflight(session, columns, "public.odd")
+        found = await measurement.preflight(session, columns, "public.odd")
     assert found == [("not fine", f"1 rows hold {reason}")]
 
 
@@ -122,14 +122,14 @@ async def test_preflight_accepts_the_fidelity_table(session: Connection) -> None
         await session.execute(statement)
     columns = await columns_of(session, "public.every_type")
     async with session.transaction():
-        assert await measuring.preflight(session, columns, "public.every_type") == []
+        assert await measurement.preflight(session, columns, "public.every_type") == []
 
 
 async def test_types_without_a_rule_are_refused_by_column(session: Connection) -> None:
     columns = ", ".join(f"{name} {pg_type}" for name, pg_type in fidelity.REFUSED.items())
     await session.execute(f"create table odd (at timestamptz, {columns})")
     async with session.transaction():
-        shape = await measuring.columns_of(session, "public.odd")
+        shape = await measurement.columns_of(session, "public.odd")
     assert [column.name for column in shape.columns] == ["at"]
     assert [refusal.column for refusal in shape.refused] == list(fidelity.REFUSED)
     assert all(refusal.reason for refusal in shape.refused)

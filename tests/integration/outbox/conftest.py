@@ -9,7 +9,7 @@ import pytest
 from tests.support.kafka import KafkaWorld
 from tests.support.real_relays import RealWorld
 from tidemill.devstack import Stack
-from tidemill.storage.pool import close_pool, create_pool
+from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill.transport.kafka import KafkaConnection
 
 PARTITIONS = 4

@@ -12,7 +12,7 @@ from tests.support.real_relays import SETTINGS, RealWorld, headers, numbers
 from tests.support.waiting import eventually
 from tidemill.outbox.lanes import LaneRelays
 from tidemill.outbox.ports import OutboundRecord
-from tidemill.storage.outbox import OutboxDatabase
+from tidemill.storage.outbox.reader import OutboxDatabase
 
 
 async def published(world: RealWorld, count: int, *, hinted: bool = True) -> tuple[Scribe, LaneRelays]:

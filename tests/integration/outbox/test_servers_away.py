@@ -13,7 +13,7 @@ from tests.support.real_relays import RealWorld
 from tests.support.waiting import eventually
 from tidemill.devstack import Stack
 from tidemill.runtime.telemetry import Log
-from tidemill.storage.pool import Timeouts, close_pool, create_pool
+from tidemill.storage.database.pool import Timeouts, close_pool, create_pool
 from tidemill.transport.kafka import KafkaConnection
 
 TROUBLE = {Log.RELAY_WAITS, Log.RELAY_RESTARTED}

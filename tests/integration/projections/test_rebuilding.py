@@ -302,7 +302,7 @@ async def test_events_that_were_trimmed_cannot_be_replayed(market: Market) -> No
 
 async def test_the_service_role_is_told_that_it_cannot(market: Market, database: str) -> None:
     await fill(market, 5)
-    from tidemill.storage.pool import close_pool, create_pool
+    from tidemill.storage.database.pool import close_pool, create_pool
 
     mine, market.pool = (
         market.pool,

@@ -11,8 +11,8 @@ from sqlalchemy import Column, Text
 
 from tests.support.projections import create_tables, days, read_model, stocks
 from tidemill.domain.errors import TableMisfit, UsageError
-from tidemill.storage.pool import Pool, close_pool, create_pool
-from tidemill.storage.queries import ReadModelDatabase
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.read_models.pages import ReadModelDatabase
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from tidemill.domain.archival import (
 from tidemill.domain.errors import UsageError
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir
-from tidemill.storage.chunk_reader import DatabaseChunks
+from tidemill.storage.retention.chunk_reader import DatabaseChunks
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.archival import KafkaConfirmations, KafkaRequests
 from tidemill.transport.kafka.topics import Topics

@@ -24,7 +24,7 @@ from tidemill.retention.bringing_back import ranges_back
 from tidemill.retention.operating import Operator
 from tidemill.retention.planning import plan
 from tidemill.retention.transitions import Moved, Step
-from tidemill.storage.migrations import downgrade, upgrade
+from tidemill.storage.migrations.migrate import downgrade, upgrade
 
 ADA = Operator("ada", "a law suit")
 FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)

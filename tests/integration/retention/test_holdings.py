@@ -9,8 +9,8 @@ import pytest
 from tests.support.archiving import POLICY, TABLE, Archive
 from tidemill.app.archive_status import archive_status
 from tidemill.contexts.market_data.tables import market_data
-from tidemill.storage.holdings import Holdings, HoldingsDatabase, TableRows, hold_chunks
-from tidemill.storage.operations import OperationsDatabase
+from tidemill.storage.admin.archived_rows import Holdings, HoldingsDatabase, TableRows, hold_chunks
+from tidemill.storage.admin.inspection import OperationsDatabase
 
 
 async def rows(world: Archive) -> TableRows:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.archiving import TABLE, Archive, archive
 from tests.support.databases import execute
 from tests.support.waiting import eventually
-from tidemill.storage.pool import close_pool, create_pool
+from tidemill.storage.database.pool import close_pool, create_pool
 
 Level = Literal["repeatable_read", "serializable"]
 LEVELS: tuple[Level, ...] = ("repeatable_read", "serializable")

@@ -17,8 +17,8 @@ from tidemill.domain.retention import LateRule
 from tidemill.domain.stream import Stream
 from tidemill.retention import operating
 from tidemill.retention.planning import plan
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.errors import OutOfDate
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.database.errors import OutOfDate
 
 TICKS = Stream.of(replace(market_data, partitions=1))
 LATE = "tm_late.public__market_data"

@@ -12,8 +12,8 @@ import pytest
 from tests.support.archiving import TABLE, Archive, archive
 from tests.support.databases import execute
 from tidemill.domain.errors import TidemillError
-from tidemill.storage.arrow_reader import read
-from tidemill.storage.pool import close_pool, create_pool
+from tidemill.storage.database.pool import close_pool, create_pool
+from tidemill.storage.retention.arrow_reader import read
 
 Login = Callable[[str], str]
 

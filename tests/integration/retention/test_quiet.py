@@ -13,7 +13,7 @@ from tests.support.operating import END, MONTH, around
 from tests.support.waiting import HANGING_S
 from tidemill.retention.planning import plan
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.archive import SliceRows
+from tidemill.storage.retention.archive import SliceRows
 
 ROW = """
 insert into public.market_data (time, symbol, price, source, command_id)

@@ -15,7 +15,7 @@ from tidemill.archiver.pacing import Pace
 from tidemill.archiver.planning import plan
 from tidemill.domain.archival import ArchivalEvent
 from tidemill.lakehouse.parquet import LakeWriter
-from tidemill.storage.chunk_reader import DatabaseChunks
+from tidemill.storage.retention.chunk_reader import DatabaseChunks
 
 Databases = Callable[[], AbstractContextManager[str]]
 

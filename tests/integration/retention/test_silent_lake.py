@@ -19,7 +19,7 @@ from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Claim
 from tidemill.lakehouse.reading import LakeReader
 from tidemill.retention.bringing_back import ranges_back
-from tidemill.storage.restoring import restore_batches
+from tidemill.storage.retention.restore import restore_batches
 
 
 class Silence:

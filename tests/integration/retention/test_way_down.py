@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 
 from tests.support.archiving import TABLE, Archive
-from tidemill.storage.migration_session import MigrationFailed
-from tidemill.storage.migrations import downgrade, upgrade
+from tidemill.storage.migrations.migrate import downgrade, upgrade
+from tidemill.storage.migrations.session import MigrationFailed
 
 TARGETS = ("market_data@base", "market_data_0001", "core_0001", "base")
 LATE = """

@@ -39,7 +39,7 @@ from tidemill.app.connections import libpq_url
 from tidemill.domain.archival import archival_topics
 from tidemill.domain.errors import TidemillError, Unavailable
 from tidemill.domain.lane import StreamTopics
-from tidemill.storage.chunk_reader import DatabaseChunks
+from tidemill.storage.retention.chunk_reader import DatabaseChunks
 
 pytestmark = pytest.mark.native
 

@@ -16,7 +16,7 @@ from tidemill.devstack import Stack
 from tidemill.devstack.plan import Server
 from tidemill.domain.errors import Unavailable
 from tidemill.runtime.service import Exit
-from tidemill.storage.pool import Pool, close_pool, connection, create_pool
+from tidemill.storage.database.pool import Pool, close_pool, connection, create_pool
 
 pytestmark = pytest.mark.breaks_servers
 

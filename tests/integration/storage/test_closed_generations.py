@@ -16,9 +16,9 @@ from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.generations import ClosedGenerations, ClosedSet, GenerationStore
-from tidemill.storage.pool import Pool, close_pool, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet, GenerationStore
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 STREAM = Stream.of(replace(context, partitions=2))
 STRANGERS = [str(uuid4()) for _ in range(1000)]
@@ -152,7 +152,7 @@ async def test_building_a_filter_leaves_the_event_loop_free(
             seen.append(True)
         return bytes(32)
 
-    monkeypatch.setattr("tidemill.storage.generations._filter_bytes", build)
+    monkeypatch.setattr("tidemill.storage.commands.generations._filter_bytes", build)
     await world.write()
     await world.roll()
     assert await world.generations.build_filters() == [1]

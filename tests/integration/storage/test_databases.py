@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.databases import database_of, fetch
 from tidemill.devstack import Stack
-from tidemill.storage.databases import create_database, databases_beginning, drop_database
-from tidemill.storage.pool import Pool, close_pool, create_pool
+from tidemill.storage.database.databases import create_database, databases_beginning, drop_database
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 
 @pytest.fixture

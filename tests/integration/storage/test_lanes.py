@@ -10,10 +10,10 @@ from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.outbox.agreement import Agreement
 from tidemill.outbox.ports import Fork, LaneEnd, Published, Tail, Tails
-from tidemill.storage.lanes import LaneAdministration, Reconciled, Seen, TopicsEnd
-from tidemill.storage.operations import LaneState, OperationsDatabase
-from tidemill.storage.outbox import OutboxDatabase
-from tidemill.storage.pool import Pool, close_pool, create_pool
+from tidemill.storage.admin.inspection import LaneState, OperationsDatabase
+from tidemill.storage.admin.lane_changes import LaneAdministration, Reconciled, Seen, TopicsEnd
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.outbox.reader import OutboxDatabase
 
 TOPICS = StreamTopics.of("market-data")
 

@@ -16,10 +16,18 @@ from tests.support.waiting import eventually
 from tidemill.app.contexts import load_contexts
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, Unavailable, UsageError
-from tidemill.storage import migrations
-from tidemill.storage.migration_session import Limits, MigrationBlocked, MigrationFailed
-from tidemill.storage.migrations import NotMigrated, Step, check, downgrade, status, upgrade, upgrade_sql
-from tidemill.storage.revisions import draft
+from tidemill.storage.migrations import migrate
+from tidemill.storage.migrations.migrate import (
+    NotMigrated,
+    Step,
+    check,
+    downgrade,
+    status,
+    upgrade,
+    upgrade_sql,
+)
+from tidemill.storage.migrations.revisions import draft
+from tidemill.storage.migrations.session import Limits, MigrationBlocked, MigrationFailed
 
 MARKET_DATA = ["market_data_0001", "market_data_0002"]
 HEADS = {"core_0006", "market_data_0002", "connector_profiles_0001"}
@@ -62,7 +70,7 @@ def revision(folder: Path, number: int, body: str, *, branch: str = "sensor_read
     before = repr(f"{branch}_{number - 1:04d}") if number > 1 else None
     (folder / f"{number:04d}_step.py").write_text(
         f'"""Step {number}."""\n'
-        "from tidemill.storage.revisions import run_script\n"
+        "from tidemill.storage.migrations.revisions import run_script\n"
         f"revision, down_revision = '{branch}_{number:04d}', {before}\n"
         f"branch_labels = {(branch,) if number == 1 else None}\n"
         f"depends_on = {'core_0001' if number == 1 else None!r}\n"
@@ -143,7 +151,7 @@ async def test_a_service_is_told_what_is_missing(database: str, empty_database: 
 async def test_a_service_does_not_start_on_an_old_timescaledb(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrations, "OLDEST_TIMESCALEDB", (99, 0))
+    monkeypatch.setattr(migrate, "OLDEST_TIMESCALEDB", (99, 0))
     with pytest.raises(UsageError, match="too old"):
         await check(database)
 
@@ -186,7 +194,7 @@ async def test_a_revision_that_is_refused_is_not_said_to_want_a_migration(
 
 
 async def test_of_two_migrators_one_waits_and_both_succeed(empty_database: str) -> None:
-    command = (sys.executable, "-m", "tidemill.storage.migrations", empty_database)
+    command = (sys.executable, "-m", "tidemill.storage.migrations.migrate", empty_database)
     both = [
         await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT

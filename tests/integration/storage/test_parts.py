@@ -14,9 +14,9 @@ from tests.support.waiting import HANGING_S, eventually
 from tidemill.contexts.market_data import context
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.stream import Stream
-from tidemill.storage.claims import CommandDatabase
-from tidemill.storage.parts import DividedPool, PoolPart, size_for
-from tidemill.storage.pool import Pool, close_pool, connection, create_pool
+from tidemill.storage.commands.command_store import CommandDatabase
+from tidemill.storage.database.pool import Pool, close_pool, connection, create_pool
+from tidemill.storage.database.pool_parts import DividedPool, PoolPart, size_for
 
 STREAMS = [Stream.of(replace(context, aggregate=f"ticks-{number:02}", partitions=2)) for number in range(16)]
 LOCK = "select from tm.lane order by lane for update"

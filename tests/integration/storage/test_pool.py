@@ -15,7 +15,15 @@ import pytest
 from tests.support.waiting import eventually
 from tidemill.devstack.ports import free_ports
 from tidemill.domain.errors import ContractError, DataError, TransientError, Unavailable, UsageError
-from tidemill.storage.pool import Cutoff, Pool, Timeouts, close_pool, connection, create_pool, tls_context
+from tidemill.storage.database.pool import (
+    Cutoff,
+    Pool,
+    Timeouts,
+    close_pool,
+    connection,
+    create_pool,
+    tls_context,
+)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tidemill import __version__
-from tidemill.storage.pool import Pool, close_pool, connection, create_pool
-from tidemill.storage.processes import ProcessDatabase
+from tidemill.storage.admin.processes import ProcessDatabase
+from tidemill.storage.database.pool import Pool, close_pool, connection, create_pool
 
 NAME = "tidemill commands here 1 aaaaaa"
 OTHER = "tidemill commands there 1 bbbbbb"

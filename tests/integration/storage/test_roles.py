@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.databases import execute
 from tidemill.domain.errors import UsageError
-from tidemill.storage.migration_session import Driver
-from tidemill.storage.migrations import check, upgrade
+from tidemill.storage.migrations.migrate import check, upgrade
+from tidemill.storage.migrations.session import Driver
 
 Login = Callable[[str | None], AbstractAsyncContextManager[Driver]]
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.databases import SESSIONS, database_of
 from tidemill.domain.errors import TidemillError, TransientError, Unavailable
-from tidemill.storage.pool import Pool, close_pool, connection, create_pool
+from tidemill.storage.database.pool import Pool, close_pool, connection, create_pool
 
 SIZE = 3
 

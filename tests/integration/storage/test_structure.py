@@ -16,8 +16,8 @@ from tidemill.catalog.structure import Difference, Kind
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.stream import Stream
-from tidemill.storage.pool import Pool, close_pool, create_pool
-from tidemill.storage.structure import TableUse, differences, use_of_projection, uses_of_stream
+from tidemill.storage.catalog.structure import TableUse, differences, use_of_projection, uses_of_stream
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 CONTEXTS = (connector_profiles, market_data)
 USES = [

@@ -12,8 +12,8 @@ import pytest
 
 from tidemill.app.balance import Appended, Audit, Outside, ahead, audit
 from tidemill.outbox.ports import Tail, Tails
-from tidemill.storage.holdings import TableRows
-from tidemill.storage.operations import Books, LaneState, ProjectionState
+from tidemill.storage.admin.archived_rows import TableRows
+from tidemill.storage.admin.inspection import Books, LaneState, ProjectionState
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 TYPE = "tidemill.market_data.RecordMarketData"

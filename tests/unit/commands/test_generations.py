@@ -18,7 +18,7 @@ from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import GenerationClosed, Unavailable
 from tidemill.domain.stream import Stream
-from tidemill.storage.filters import IdFilter, hashes, pack
+from tidemill.storage.commands.id_filter import IdFilter, hashes, pack
 
 STREAM = Stream.of(replace(context, partitions=1))
 

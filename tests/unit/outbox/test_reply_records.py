@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 from tidemill.app.commands_process import ReplyRecords
 from tidemill.commands.ports import Reply
 from tidemill.outbox.ports import Fork, LaneEnd
-from tidemill.storage.operations import LaneState
+from tidemill.storage.admin.inspection import LaneState
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 RECONCILED = (Fork(2, 3, 5, 5, 5, 5),)

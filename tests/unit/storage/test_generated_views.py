@@ -7,7 +7,7 @@ from sqlalchemy import ARRAY, Column, MetaData, Table, Text
 
 from tests.support.projections import DAYS
 from tidemill.domain.errors import ContractError
-from tidemill.storage import generated
+from tidemill.storage.database import table_sql
 
 AWKWARD = Table(
     "Order Lines",
@@ -18,7 +18,7 @@ AWKWARD = Table(
 
 
 def test_rows_are_loaded_by_a_join_and_locked_in_order() -> None:
-    assert generated.select_rows(DAYS, live=True) == (
+    assert table_sql.select_rows(DAYS, live=True) == (
         "select t.good, t.day, t.amount, t.id, t.uuid, t.created_at, t.updated_at, t.version "
         "from unnest($1::text[], $2::date[]) with ordinality as k (good, day, tm_place) "
         "join public.days t on t.good = k.good and t.day = k.day order by k.tm_place for update of t"
@@ -26,7 +26,7 @@ def test_rows_are_loaded_by_a_join_and_locked_in_order() -> None:
 
 
 def test_rows_are_inserted_from_arrays() -> None:
-    assert generated.insert_rows(DAYS, live=False) == (
+    assert table_sql.insert_rows(DAYS, live=False) == (
         "insert into tm_shadow.days (good, day, amount, id, uuid, created_at, updated_at, version) "
         "select n.good, n.day, n.amount, n.id, n.uuid, n.created_at, n.updated_at, n.version "
         "from unnest($1::text[], $2::date[], $3::bigint[], $4::bigint[], $5::uuid[], "
@@ -36,7 +36,7 @@ def test_rows_are_inserted_from_arrays() -> None:
 
 
 def test_rows_are_updated_by_key() -> None:
-    assert generated.update_rows(DAYS, live=True) == (
+    assert table_sql.update_rows(DAYS, live=True) == (
         "update public.days t set amount = n.amount, id = n.id, uuid = n.uuid, created_at = n.created_at, "
         "updated_at = n.updated_at, version = n.version "
         "from unnest($1::text[], $2::date[], $3::bigint[], $4::bigint[], $5::uuid[], "
@@ -47,7 +47,7 @@ def test_rows_are_updated_by_key() -> None:
 
 
 def test_rows_are_deleted_by_key() -> None:
-    assert generated.delete_rows(DAYS, live=True) == (
+    assert table_sql.delete_rows(DAYS, live=True) == (
         "delete from public.days t using unnest($1::text[], $2::date[]) as o (good, day) "
         "where t.good = o.good and t.day = o.day"
     )
@@ -62,14 +62,14 @@ def test_rows_are_deleted_by_key() -> None:
     ],
 )
 def test_a_page_is_read_by_the_first_columns_of_the_key(given: int, condition: str) -> None:
-    assert generated.select_page(DAYS, given) == (
+    assert table_sql.select_page(DAYS, given) == (
         "select t.good, t.day, t.amount, t.id, t.uuid, t.created_at, t.updated_at, t.version "
         f"from public.days t{condition} order by t.good, t.day limit ${given + 1}"
     )
 
 
 def test_two_sets_of_rows_are_compared_byte_for_byte() -> None:
-    assert generated.count_differences(AWKWARD) == (
+    assert table_sql.count_differences(AWKWARD) == (
         "select count(*), count(*) filter (where "
         'l."user" is null or s."user" is null or '
         'row(l."user", l."Amount")::record *<> row(s."user", s."Amount")::record) '
@@ -78,7 +78,7 @@ def test_two_sets_of_rows_are_compared_byte_for_byte() -> None:
 
 
 def test_differences_are_shown_as_text_in_key_order() -> None:
-    assert generated.select_differences(AWKWARD) == (
+    assert table_sql.select_differences(AWKWARD) == (
         'select l."user" is null as only_rebuilt, s."user" is null as only_live, '
         'array[coalesce(l."user", s."user")::text] as key, '
         'array[l."user"::text, l."Amount"::text] as live, array[s."user"::text, s."Amount"::text] as rebuilt '
@@ -91,7 +91,7 @@ def test_differences_are_shown_as_text_in_key_order() -> None:
 
 def test_a_photo_has_a_short_name_of_its_own() -> None:
     long = [Table("x" * 63, MetaData(schema=schema)) for schema in ("a", "b")]
-    names = {generated.photo_name(table) for table in long}
+    names = {table_sql.photo_name(table) for table in long}
     assert len(names) == 2
     assert all(len(name) < 63 for name in names)
 
@@ -99,4 +99,4 @@ def test_a_photo_has_a_short_name_of_its_own() -> None:
 def test_arrays_are_refused() -> None:
     table = Table("nested", MetaData(), Column("id", Text, primary_key=True), Column("tags", ARRAY(Text)))
     with pytest.raises(ContractError, match="nested: tags are arrays, which unnest would flatten; use jsonb"):
-        generated.insert_rows(table, live=True)
+        table_sql.insert_rows(table, live=True)

@@ -24,8 +24,8 @@ from tidemill.retention.slices import Limits, Slice, late_name
 from tidemill.retention.transitions import Moved, Step
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.threads import in_thread
-from tidemill.storage.archive import ArchiveDatabase
-from tidemill.storage.samples import TIME_COLUMN
+from tidemill.storage.retention.archive import ArchiveDatabase
+from tidemill.storage.retention.samples import TIME_COLUMN
 
 LIMITS: Final = Limits()
 

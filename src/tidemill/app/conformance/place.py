@@ -21,14 +21,14 @@ from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.runtime.resources import schemas_dir
 from tidemill.settings import Settings
-from tidemill.storage.databases import (
+from tidemill.storage.database.databases import (
     comment_on_database,
     create_database,
     drop_database,
     note_of_database,
 )
-from tidemill.storage.pool import Pool, Timeouts
-from tidemill.storage.scratch import ScratchTable
+from tidemill.storage.database.pool import Pool, Timeouts
+from tidemill.storage.retention.scratch import ScratchTable
 from tidemill.transport.kafka.topics import Topics, TopicSettings, plan_topics
 
 DEFAULT_PREFIX: Final = "tidemill-conformance"

@@ -24,8 +24,8 @@ from tidemill.domain.errors import TidemillError
 from tidemill.domain.retention import Retention
 from tidemill.retention.planning import Facts
 from tidemill.retention.slices import Slice
-from tidemill.storage.archive import ArchiveDatabase
-from tidemill.storage.pool import Pool
+from tidemill.storage.database.pool import Pool
+from tidemill.storage.retention.archive import ArchiveDatabase
 
 T = TypeVar("T")
 

@@ -59,7 +59,7 @@ async def send_forgery(place: Place, asked: Slice, time_column: str, read_sql: s
 
 def _write_forgery(place: Place, asked: Slice, time_column: str, read_sql: str) -> tuple[LakeFile, ...]:
     from tidemill.lakehouse.parquet import LakeWriter  # noqa: PLC0415  pyarrow takes half a second
-    from tidemill.storage.chunk_reader import DatabaseChunks  # noqa: PLC0415  as above
+    from tidemill.storage.retention.chunk_reader import DatabaseChunks  # noqa: PLC0415  as above
 
     first, *others = DatabaseChunks(libpq_url(place.settings.database, "archiver")).read(read_sql)
     wrong: list[Any] = [first.slice(1), first.slice(1, 1), *others]

@@ -24,8 +24,8 @@ from tidemill.devstack.cache import cache_folder
 from tidemill.devstack.progress import Progress
 from tidemill.domain.errors import UsageError
 from tidemill.settings import Settings, load
-from tidemill.storage.databases import create_database, databases_beginning, drop_database
-from tidemill.storage.pool import Pool, Timeouts
+from tidemill.storage.database.databases import create_database, databases_beginning, drop_database
+from tidemill.storage.database.pool import Pool, Timeouts
 from tidemill.transport.kafka.topics import Topics
 
 DATABASE_PREFIX: Final = "tidemill_demo_"

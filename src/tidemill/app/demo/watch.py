@@ -14,7 +14,7 @@ from tidemill.app.deployment import Deployment
 from tidemill.app.lanes import lane_of
 from tidemill.app.operations import inspecting, operating
 from tidemill.domain.errors import TidemillError
-from tidemill.storage.operations import LaneState, OperationsDatabase, ProjectionState
+from tidemill.storage.admin.inspection import LaneState, OperationsDatabase, ProjectionState
 from tidemill.transport.kafka.inspection import Inspector
 
 _POLL_S: Final = 0.2

@@ -1,0 +1,170 @@
+"""Where the rows of archived tables are, as operators, metrics and the audit count them. Reads only."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from sqlalchemy import Table
+
+from tidemill.domain.archive import ArchiveState
+from tidemill.domain.errors import TableMisfit
+from tidemill.storage.database.errors import on_tables
+from tidemill.storage.database.pool import Connection, Pool, connection
+from tidemill.storage.database.statements import load_statements
+from tidemill.storage.database.table_sql import table_name
+
+_SQL: Final = load_statements(Path(__file__).with_name("holdings.sql"))
+_S: Final = ArchiveState
+
+
+class SliceCount(NamedTuple):
+    """The slices of a table in one state. `rows`: as measured under their seals; `oldest_seal`: of those slices."""
+
+    table: str
+    state: ArchiveState
+    held_from: ArchiveState | None
+    slices: int
+    rows: int
+    oldest_seal: datetime | None
+    lake_bytes: int
+
+    @property
+    def stage(self) -> ArchiveState:
+        """Return the state, or for held slices the one they were held from."""
+        return self.held_from or self.state
+
+
+class TableRows(NamedTuple):
+    """The rows of a table by where they are. `in_table`: all that the table has, `restored` ones among them.
+
+    `archived`: those that left, whether or not they were `restored` since. `diverted`: they came too late.
+    """
+
+    in_table: int
+    archived: int = 0
+    restored: int = 0
+    diverted: int = 0
+
+    @property
+    def hot(self) -> int:
+        """Return the rows that have not left."""
+        return self.in_table - self.restored
+
+    @property
+    def total(self) -> int:
+        """Return all rows, each once."""
+        return self.hot + self.archived + self.diverted
+
+
+class Holdings(NamedTuple):
+    """What is where of a table. `oldest_end`: of the chunks that have not left. `mismatches`: copies ever set aside."""
+
+    table: str
+    slices: Sequence[SliceCount]
+    diverted_rows: int
+    hot_bytes: int
+    late_bytes: int
+    lake_bytes: int
+    oldest_end: datetime | None
+    mismatches: int
+
+
+class HoldingsDatabase:
+    """The database as somebody sees it who asks what is where."""
+
+    def __init__(self, pool: Pool) -> None:
+        """`pool`: of any login of the service."""
+        self._pool = pool
+
+    async def of(self, tables: Sequence[str]) -> list[Holdings]:
+        """Return what is where of these tables (`schema.table`), as of one moment."""
+        async with (
+            connection(self._pool) as borrowed,
+            borrowed.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            counts = await slice_counts(borrowed, tables)
+            late = await _late_tables(borrowed, tables)
+            diverted = await _late_rows(borrowed, late)
+            hot = {row["table_name"]: row for row in await borrowed.fetch(_SQL["hot"], tables)}
+            times = {
+                row["table_name"]: row["times"] for row in await borrowed.fetch(_SQL["mismatches"], tables)
+            }
+        return [
+            Holdings(
+                table=table,
+                slices=counts.get(table, []),
+                diverted_rows=diverted.get(table, 0),
+                hot_bytes=hot[table]["bytes"] if table in hot else 0,
+                late_bytes=late[table][1] if table in late else 0,
+                lake_bytes=sum(each.lake_bytes for each in counts.get(table, ()) if each.stage in _LEFT),
+                oldest_end=hot[table]["oldest_end"] if table in hot else None,
+                mismatches=times.get(table, 0),
+            )
+            for table in tables
+        ]
+
+
+_LEFT: Final = frozenset({_S.DROPPED, _S.RESTORED})
+
+
+async def hold_chunks(borrowed: Connection, tables: Sequence[Table]) -> dict[Table, str | None]:
+    """Let no chunk be dropped until the transaction ends. To be called before the transaction's first query.
+
+    Dropping takes the rows away from every snapshot, also from those that still see the slice in the registry; this
+    lock, which is a reader's, keeps the two together. Returns the tables; with why, where one cannot be read at all.
+    """
+    held: dict[Table, str | None] = dict.fromkeys(tables)
+    for table in tables:
+        try:
+            async with borrowed.transaction():  # a savepoint: that one is not there spoils none of the others
+                with on_tables():
+                    await borrowed.execute(f"lock table {table_name(table)} in access share mode")
+        except TableMisfit as misfit:
+            held[table] = misfit.detail
+    return held
+
+
+async def count_rows(
+    borrowed: Connection, tables: Sequence[Table], *, timeout_s: float
+) -> dict[str, TableRows]:
+    """Return where the rows of these tables are, as the transaction sees it, by the table's quoted name."""
+    plain = {f"{table.schema or 'public'}.{table.name}": table_name(table) for table in tables}
+    counts = await slice_counts(borrowed, list(plain))
+    late = await _late_tables(borrowed, list(plain))
+    diverted = await _late_rows(borrowed, late, timeout_s=timeout_s)
+    found = {}
+    for name, quoted in plain.items():
+        found[quoted] = TableRows(
+            in_table=await borrowed.fetchval(f"select count(*) from {quoted}", timeout=timeout_s),
+            archived=sum(each.rows for each in counts.get(name, ()) if each.stage in _LEFT),
+            restored=sum(each.rows for each in counts.get(name, ()) if each.stage is _S.RESTORED),
+            diverted=diverted.get(name, 0),
+        )
+    return found
+
+
+async def slice_counts(borrowed: Connection, tables: Sequence[str]) -> Mapping[str, list[SliceCount]]:
+    """Return the slices by table and state."""
+    found: dict[str, list[SliceCount]] = defaultdict(list)
+    for table, state, held_from, *numbers in await borrowed.fetch(_SQL["slice_counts"], tables):
+        held = ArchiveState(held_from) if held_from else None
+        found[table].append(SliceCount(table, ArchiveState(state), held, *numbers))
+    return found
+
+
+async def _late_tables(borrowed: Connection, tables: Sequence[str]) -> dict[str, tuple[str, int]]:
+    rows = await borrowed.fetch(_SQL["late_tables"], tables)
+    return {row["table_name"]: (row["late"], row["bytes"]) for row in rows}
+
+
+async def _late_rows(
+    borrowed: Connection, late: Mapping[str, tuple[str, int]], *, timeout_s: float | None = None
+) -> dict[str, int]:
+    return {
+        table: await borrowed.fetchval(f"select count(*) from {name}", timeout=timeout_s)
+        for table, (name, _) in late.items()
+    }

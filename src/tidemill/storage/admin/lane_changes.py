@@ -1,0 +1,329 @@
+"""What an operator changes about lanes: create them, resume a halted one, skip, reconcile its history.
+
+Each is one transaction under the lane's lock, leaves a row in the ledger that says who wanted what, and raises the
+epoch, so that a process which still works with the old state is fenced and claims anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from tidemill.domain.errors import ContractError, UsageError
+from tidemill.domain.lane import StreamTopics
+from tidemill.outbox.agreement import Agreement, Point
+from tidemill.outbox.ports import Published, Tail, Tails
+from tidemill.storage.database.pool import Connection, Pool, connection
+from tidemill.storage.database.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("operations.sql"))
+
+_NOTHING: Final = Tail(0, 0, None)
+
+
+class Cleared(NamedTuple):
+    """A halt that was lifted."""
+
+    code: str
+    detail: str
+
+
+class Parked(NamedTuple):
+    """The command that a lane waits for no more: its offset, its schema's id or fingerprint, its type."""
+
+    offset: int
+    schema: str
+    type_name: str
+
+
+class Skipped(NamedTuple):
+    """Offsets that were left out: `start` is the first, `end` the one to read next."""
+
+    start: int
+    end: int
+
+
+class Reconciled(NamedTuple):
+    """How a lane's history goes on: the next position and event follow these numbers.
+
+    `again`: rows of the outbox that are sent (again). `moved`: whether they got new numbers for that. `withdrawn`:
+    events of the topic that are not in force any more. `lost`: events that the topic lacks for ever.
+    """
+
+    position: int
+    sequence: int
+    timeline: int
+    again: int
+    moved: bool
+    withdrawn: int
+    lost: int
+
+
+class TopicsEnd(NamedTuple):
+    """How a lane's topics end. `timeline`: the highest one in them; `first_offset`: where its events begin."""
+
+    tails: Tails
+    timeline: int
+    first_offset: int
+
+
+class Seen(NamedTuple):
+    """What a decision about a lane was made from: any claim, batch or other decision since then changes one of them."""
+
+    epoch: int
+    batch: int
+
+
+class LaneAdministration:
+    """Lanes as an operator changes them. Every call may raise what `pool.connection` raises."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def create(self, aggregate: str, topics: StreamTopics, first_offsets: Mapping[int, int]) -> int:
+        """Record the lanes of a stream, one per partition of its topics; return how many are new (all or none).
+
+        `first_offsets`: partition -> first offset of its command topic, for every partition.
+
+        Raises:
+            ContractError: they were created with other topics or another number of partitions.
+        """
+        partitions = len(first_offsets)
+        async with connection(self._pool) as borrowed, borrowed.transaction():
+            gen = await borrowed.fetchval(_SQL["hold_generation"])
+            names = (topics.commands, topics.events, topics.outcomes, topics.dead_letters)
+            if there := await borrowed.fetch(_SQL["lanes_created"], aggregate):
+                _demand_same(aggregate, partitions, names, there)
+                return 0
+            created = await borrowed.fetch(_SQL["create_lanes"], aggregate, partitions, *names)
+            lanes = {row["lane"]: row["partition"] for row in created}
+            firsts = [first_offsets[partition] for partition in lanes.values()]
+            await borrowed.execute(_SQL["open_books"], gen, list(lanes), firsts)
+            await borrowed.execute(_SQL["open_hints"], list(lanes))
+        return len(lanes)
+
+    async def created(self, aggregate: str) -> int:
+        """Return how many lanes a stream was created with, 0 if it was not."""
+        async with connection(self._pool) as borrowed:
+            return len(await borrowed.fetch(_SQL["lanes_created"], aggregate))
+
+    async def resume(self, lane: int) -> Cleared | None:
+        """Lift a lane's halt; None if there is none. Whoever owns the lane claims it again, and looks again."""
+        async with self._locked(lane) as (borrowed, _):
+            row = await borrowed.fetchrow(_SQL["clear_halt"], lane)
+            return Cleared(row["code"], row["detail"]) if row else None
+
+    async def park(self, lane: int, reason: str) -> Parked | None:
+        """End a lane's wait for a newer version, and keep the reason; None if it does not wait.
+
+        Whoever owns the lane parks what it stands before; the epoch stays, since nothing that he knows has changed.
+        """
+        async with self._locked(lane) as (borrowed, gen):
+            row = await borrowed.fetchrow(_SQL["end_wait"], lane, gen, reason)
+            if row is None:
+                return None
+            epoch = await borrowed.fetchval(_SQL["lock_lane"], lane)
+            why = f"parked, offset {row['record_offset']} of schema {row['schema']}: {reason}"
+            await borrowed.execute(_SQL["enter_note"], lane, gen, epoch, why)
+            return Parked(*row)
+
+    async def skip(self, lane: int, to_offset: int, reason: str, *, seen: Seen) -> Skipped:
+        """Let a halted lane read on at `to_offset`, whatever stands before it.
+
+        `seen`: what `to_offset` was allowed by. `UsageError` if the lane is not halted, or was changed since.
+        """
+        async with self._locked(lane) as (borrowed, gen):
+            await _demand_halt(borrowed, lane)
+            await _demand_unchanged(borrowed, lane, seen)
+            epoch = await borrowed.fetchval(_SQL["fence_lane"], lane)
+            why = f"skipped: {reason}"
+            (row,) = await borrowed.fetch(_SQL["enter_skip"], lane, gen, epoch, to_offset, why)
+            return Skipped(row["from_offset"], row["to_offset"])
+
+    async def accept(self, lane: int, offsets: Mapping[str, int], reason: str, *, seen: Seen) -> Cleared:
+        """Lift a halt, and know from now on records of somebody else in the lane's topics: topic -> up to which offset.
+
+        `seen`: when they were found. `UsageError` if the lane is not halted, or was changed since.
+        """
+        async with self._locked(lane) as (borrowed, gen):
+            halt = await _demand_halt(borrowed, lane)
+            await _demand_unchanged(borrowed, lane, seen)
+            for topic, offset in offsets.items():
+                await borrowed.execute(_SQL["accept_records"], lane, topic, offset, reason)
+            epoch = await borrowed.fetchval(_SQL["fence_lane"], lane)
+            places = ", ".join(f"{topic} up to offset {offset}" for topic, offset in offsets.items())
+            await borrowed.execute(
+                _SQL["enter_note"], lane, gen, epoch, f"accepted records of somebody else: {places}: {reason}"
+            )
+            return halt
+
+    async def points(self, lane: int) -> list[Point]:
+        """Return what the log remembers of a lane's history, ascending, its end last."""
+        async with connection(self._pool) as borrowed:
+            rows = await borrowed.fetch(_SQL["points_of_lane"], lane)
+        return list({row["sequence"]: Point._make(row) for row in rows}.values())
+
+    async def reconcile(
+        self, lane: int, topics: TopicsEnd, agreed: Agreement, reason: str, *, seen: Seen
+    ) -> Reconciled:
+        """Let a halted lane's history go on behind what its topics hold, on a raised timeline.
+
+        `agreed`: up to where topics and log tell the same. What the topics hold behind it is withdrawn; what the log
+        has behind it is sent with numbers behind the topics', or with its own if nothing was withdrawn. That was found
+        out before the lane was locked: `seen`. `UsageError` if the lane is not halted, or was changed since.
+        """
+        async with self._locked(lane) as (borrowed, gen):
+            await _demand_halt(borrowed, lane)
+            await _demand_unchanged(borrowed, lane, seen)
+            plan = await _plan(borrowed, lane, gen, topics, agreed)
+            by = plan.by
+            again = await _move(borrowed, lane, plan.after.position, by)
+            epoch = await borrowed.fetchval(_SQL["fence_lane"], lane)
+            why = f"reconciled: {reason}"
+            entering = (_SQL["enter_reconciliation"], lane, gen, epoch, *by, why, plan.timeline)
+            (row,) = await borrowed.fetch(*entering)
+            (hint,) = await borrowed.fetch(_SQL["hint"], lane)
+            await borrowed.execute(_SQL["rewrite_hint"], lane, *plan.onto)
+            await _enter_fork(borrowed, lane, topics, plan)
+            if (topics.tails.events or _NOTHING).sequence < hint["sequence"]:
+                await borrowed.execute(_SQL["read_topic_again"], lane, topics.first_offset)
+            return Reconciled(
+                row["position"],
+                row["sequence"],
+                row["timeline"],
+                again,
+                by != (0, 0),
+                plan.onto.sequence - plan.forked_at,
+                plan.lost,
+            )
+
+    @asynccontextmanager
+    async def _locked(self, lane: int) -> AsyncIterator[tuple[Connection, int]]:
+        """Hold the lane and the open generation, which is given."""
+        async with connection(self._pool) as borrowed, borrowed.transaction():
+            gen = await borrowed.fetchval(_SQL["hold_generation"])
+            if await borrowed.fetchval(_SQL["lock_lane"], lane) is None:
+                raise UsageError(f"there is no lane {lane}: see `tidemill lanes list`")
+            yield borrowed, gen
+
+
+def _demand_same(
+    aggregate: str, partitions: int, names: tuple[str, ...], rows: Sequence[asyncpg.Record]
+) -> None:
+    if len(rows) != partitions:
+        raise ContractError(
+            f"{aggregate} was created with {len(rows)} lanes, not {partitions}: the number is fixed for the life "
+            "of the topics; keep it, or create a new version of them"
+        )
+    held = (
+        rows[0]["command_topic"],
+        rows[0]["event_topic"],
+        rows[0]["outcome_topic"],
+        rows[0]["dead_letter_topic"],
+    )
+    if held != names:
+        raise ContractError(
+            f"the lanes of {aggregate} belong to the topic {held[0]}, not {names[0]}: use the prefix they were created "
+            "with (TIDEMILL_TOPICS_PREFIX), or another database"
+        )
+
+
+async def _demand_halt(borrowed: Connection, lane: int) -> Cleared:
+    row = await borrowed.fetchrow(_SQL["clear_halt"], lane)
+    if row is None:
+        raise UsageError(
+            f"lane {lane} is not halted, so there is nothing to decide: see `tidemill lanes show {lane}`"
+        )
+    return Cleared(row["code"], row["detail"])
+
+
+async def _demand_unchanged(borrowed: Connection, lane: int, seen: Seen) -> None:
+    (row,) = await borrowed.fetch(_SQL["lane_seen"], lane)
+    if Seen(*row) != seen:
+        raise UsageError(
+            f"lane {lane} was changed while its topics were looked at; nothing was decided: try again"
+        )
+
+
+class _Plan(NamedTuple):
+    """How a lane goes on: what stands behind `after` is sent behind `onto`. `lost`: events that the topic will lack."""
+
+    after: Agreement
+    onto: Published
+    forked_at: int
+    timeline: int
+    lost: int
+
+    @property
+    def by(self) -> tuple[int, int]:
+        """Return by how much positions and sequences behind `after` rise."""
+        return self.onto.position - self.after.position, self.onto.sequence - self.after.sequence
+
+
+async def _plan(borrowed: Connection, lane: int, gen: int, topics: TopicsEnd, agreed: Agreement) -> _Plan:
+    tails = topics.tails
+    (end,) = await borrowed.fetch(_SQL["end_of_lane"], lane, gen)
+    timeline = max(end["timeline"], topics.timeline) + 1
+    (first,) = await borrowed.fetch(_SQL["before_outbox"], lane, gen)
+    reach = Agreement(*first)
+    events = tails.events or _NOTHING
+    held = max((tail.position for tail in tails if tail is not None), default=0)
+    if events.sequence <= agreed.sequence and held <= end["position"]:
+        after = max(await _place_behind(borrowed, lane, tails, agreed), reach)
+        known = events.event_id if after.sequence == events.sequence else None
+        lost = max(0, after.sequence - events.sequence)
+        return _Plan(after, Published(*after, known), after.sequence, timeline, lost)
+    after = max(agreed, reach)
+    sequence = max(events.sequence, after.sequence)
+    onto = Published(
+        max(held, after.position), sequence, events.event_id if sequence == events.sequence else None
+    )
+    forked_at = agreed.sequence if events.sequence > agreed.sequence else sequence
+    return _Plan(after, onto, forked_at, timeline, after.sequence - agreed.sequence)
+
+
+async def _place_behind(borrowed: Connection, lane: int, tails: Tails, agreed: Agreement) -> Agreement:
+    """Return behind which place rows are to be sent, where the topics only lack some; what lacks most counts."""
+    if tails.events is None:
+        return Agreement(0, 0)
+    at = tails.events.position
+    if tails.outcomes is not None and tails.outcomes.position < at:
+        rows = await borrowed.fetch(_SQL["events_of_position"], lane, tails.outcomes.position)
+        return Agreement(tails.outcomes.position, rows[-1]["sequence"]) if rows else agreed
+    rows = await borrowed.fetch(_SQL["events_of_position"], lane, at)
+    sequences = [row["sequence"] for row in rows if row["has_event"]]
+    if sequences and tails.events.sequence < max(sequences):
+        return Agreement(at - 1, min(sequences) - 1)  # the position was published in part
+    return Agreement(at, tails.events.sequence)
+
+
+async def _enter_fork(borrowed: Connection, lane: int, topics: TopicsEnd, plan: _Plan) -> None:
+    """Put on record how history goes on, for the relay and for read models; halt those that have to begin anew."""
+    sequence, position = (topics.tails.events or _NOTHING).sequence, topics.tails.outcomes
+    await borrowed.execute(
+        _SQL["enter_fork"],
+        lane,
+        plan.timeline,
+        plan.forked_at,
+        plan.onto.sequence,
+        plan.onto.position,
+        sequence,
+        None if position is None else position.position,
+    )
+    await borrowed.execute(_SQL["halt_views_of_withdrawn"], lane, plan.forked_at, plan.onto.sequence)
+
+
+async def _move(borrowed: Connection, lane: int, after: int, by: tuple[int, int]) -> int:
+    """Give what stands behind position `after` numbers that are higher by `by`; return how many rows that is."""
+    if by == (0, 0):
+        count: int = await borrowed.fetchval(_SQL["count_behind"], lane, after)
+        return count
+    moved = await borrowed.execute(_SQL["move_outbox"], lane, after, *by)
+    await borrowed.execute(_SQL["move_log"], lane, after, *by)
+    await borrowed.execute(_SQL["move_parked"], lane, after, by[0])
+    await borrowed.execute(_SQL["settle_parked"], lane)
+    return int(moved.rsplit(" ", 1)[1])

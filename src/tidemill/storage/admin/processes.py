@@ -1,0 +1,55 @@
+"""The processes that serve, as they tell of themselves and as the database sees their connections."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from tidemill import __version__
+from tidemill.storage.database.pool import Pool, connection
+from tidemill.storage.database.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("processes.sql"))
+
+
+class ProcessState(NamedTuple):
+    """A process. What only it can tell is None of one that does not: `serve archiver`, or an earlier version.
+
+    `connections`: to this database. `file_limit`: None also where there is none. `at`: when it told so.
+    """
+
+    process: str
+    connections: int
+    version: str | None
+    open_files: int | None
+    file_limit: int | None
+    started_at: datetime | None
+    at: datetime | None
+
+
+class ProcessDatabase:
+    """The rows of processes. Every call may raise what `pool.connection` raises."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def note(
+        self, process: str, names: Collection[str], open_files: int, file_limit: int | None
+    ) -> None:
+        """Tell of a process, which connects under `names`; rows that nobody has renewed for long are removed."""
+        async with connection(self._pool) as borrowed:
+            await borrowed.execute(
+                _SQL["note_process"], process, sorted(names), __version__, open_files, file_limit
+            )
+
+    async def forget(self, process: str) -> None:
+        """Take away the row of a process that ends."""
+        async with connection(self._pool) as borrowed:
+            await borrowed.execute(_SQL["forget_process"], process)
+
+    async def all(self) -> list[ProcessState]:
+        """Return the processes that serve now, by name."""
+        async with connection(self._pool) as borrowed:
+            return [ProcessState._make(row) for row in await borrowed.fetch(_SQL["processes"])]

@@ -1,0 +1,1 @@
+"""0 prepare, on TimescaleDB: the tables that are there, as values."""

@@ -1,0 +1,268 @@
+"""The batch transaction on TimescaleDB: `commands.ports.UnitOfWork`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tidemill.commands.ports import ClosedRange, Locked
+from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.domain.context import State, Unique
+from tidemill.domain.errors import (
+    CommitUnknown,
+    ContractError,
+    DataError,
+    Fenced,
+    GenerationClosed,
+    LaneHalted,
+    NotCompared,
+    RepeatedIds,
+    TransientError,
+    Unavailable,
+)
+from tidemill.domain.lane import Anchor, Claim, Progress
+from tidemill.storage.commands.column_shapes import Shapes
+from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
+from tidemill.storage.commands.kept_columns import Kept, keep, put_back
+from tidemill.storage.database import table_sql
+from tidemill.storage.database.errors import DRIVER_ERRORS, on_tables, translate
+from tidemill.storage.database.pool import Connection, Pool, connection
+from tidemill.storage.database.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("commands.sql"))
+
+
+class BatchTransaction:
+    """One transaction over a set of lanes."""
+
+    def __init__(self, borrowed: Connection, closed: ClosedGenerations) -> None:
+        self._borrowed = borrowed
+        self._generations = closed
+        self._closed = ClosedSet([])
+        self._shapes = Shapes(borrowed)
+        self._gen = 0
+        self._wider: set[str] = set()
+
+    @property
+    def connection(self) -> Connection:
+        """Return the connection that the transaction is on, for those who write to it beside us."""
+        return self._borrowed
+
+    async def lock(self, claims: Sequence[Claim]) -> Locked:
+        lanes = sorted(claim.lane.lane for claim in claims)
+        held = {row["lane"]: row["epoch"] for row in await self._borrowed.fetch(_SQL["lock_lanes"], lanes)}
+        lost = frozenset(claim.lane.lane for claim in claims if held.get(claim.lane.lane) != claim.epoch)
+        if lost:
+            raise Fenced(lost)
+        rows = await _progress_rows(self._borrowed, lanes)
+        self._gen = rows[0]["gen"]
+        self._closed = await self._generations.beside(self._borrowed, self._gen, rows[0]["opened_at"])
+        return _locked(rows)
+
+    async def demand_going(self, claim: Claim) -> None:
+        lane = claim.lane.lane
+        (row,) = await self._borrowed.fetch(_SQL["lane_standing"], lane)
+        if row["code"] is not None:
+            raise LaneHalted(lane, row["code"], row["detail"])
+        if row["compared_epoch"] != row["epoch"]:
+            raise NotCompared(lane, "since it was claimed or changed last")
+
+    async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
+        wanted = dict(self._closed.candidates(ids))
+        if open_too:
+            wanted[self._gen] = ids
+        found: dict[str, LoggedCommand] = {}
+        for gen, some in wanted.items():
+            if some:
+                rows = await self._borrowed.fetch(_SQL["find_in_generation"], sorted(some), gen)
+                found.update((str(row["command_id"]), _logged(row)) for row in rows)
+        return found
+
+    async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        with on_tables():
+            await self._copy(table.name, columns, rows, schema=table.schema or "public")
+
+    async def closed_ranges(self, table: Any, first: datetime, last: datetime) -> list[ClosedRange]:
+        rows = await self._borrowed.fetch(_SQL["closed_ranges"], _qualified(table), first, last)
+        return [ClosedRange(*row) for row in rows]
+
+    async def divert(
+        self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], starts: Sequence[datetime]
+    ) -> None:
+        name = _qualified(table).replace(".", "__")
+        late = [(*row, start) for row, start in zip(rows, starts, strict=True)]
+        try:
+            async with self._borrowed.transaction():  # a savepoint: who is to blame is asked behind a failure
+                await self._copy(name, (*columns, "tm_range_start"), late, schema="tm_late")
+        except DRIVER_ERRORS as refused:
+            unfit = await self._borrowed.fetchval(_SQL["late_unfit"], _qualified(table))
+            if unfit:  # not the row's fault: it is neither refused nor lost, the batch waits
+                raise TransientError(f"{unfit} ({refused})") from refused
+            with on_tables():
+                raise
+
+    async def load(self, state: State, keys: Sequence[str]) -> dict[str, Any]:
+        with on_tables():
+            rows = await self._borrowed.fetch(table_sql.select_states(state), keys)
+        if not rows:
+            return {}
+        if rows[0][table_sql.WIDTH] > len(state.table.columns):
+            self._wider.add(state.table.name)
+        return {row[state.key]: state.model(**_declared(row)) for row in rows}
+
+    async def owners(
+        self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]
+    ) -> dict[tuple[Any, ...], str]:
+        columns = [list(column) for column in zip(*values, strict=True)]
+        with on_tables():
+            rows = await self._borrowed.fetch(table_sql.select_owners(state, unique), *columns)
+        return {tuple(row)[1:]: row[0] for row in rows}
+
+    async def replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
+        """Delete and insert: an update in place would meet a unique value on its way from one row to another."""
+        with on_tables():
+            await self._replace(state, old, new)
+
+    async def _replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
+        kept = Kept()
+        if old:
+            if state.table.name in self._wider:
+                kept = await keep(self._borrowed, state, list(old))
+            deleted = await self._borrowed.fetch(
+                table_sql.delete_states(state), list(old), list(old.values())
+            )
+            if len(deleted) != len(old):
+                raise TransientError(f"rows of {state.table.name} changed under the batch")
+        columns = [column.name for column in state.table.columns]
+        values = attrgetter(*columns)
+        schema = state.table.schema or "public"
+        try:
+            await self._copy(state.table.name, columns, [values(each) for each in new], schema=schema)
+        except asyncpg.UniqueViolationError as taken:
+            guards = {state.table.primary_key.name, f"{state.table.name}_pkey"}
+            guards |= {unique.constraint for unique in state.unique}
+            if taken.constraint_name in guards:
+                raise TransientError(f"another lane took {taken.detail or taken.constraint_name}") from taken
+            raise
+        await put_back(self._borrowed, state, kept)
+
+    async def log(self, rows: Sequence[LogRow]) -> None:
+        try:
+            await self._copy("log", LogRow._fields, rows)
+        except asyncpg.UniqueViolationError as repeated:
+            raise RepeatedIds(str(repeated)) from repeated
+
+    async def park(self, rows: Sequence[ParkedRow]) -> None:
+        if rows:
+            await self._copy("parked", ParkedRow._fields, rows)
+
+    async def send(self, rows: Sequence[OutboxRow]) -> None:
+        await self._copy("outbox", OutboxRow._fields, rows)
+
+    async def close_books(self, rows: Sequence[LedgerRow]) -> None:
+        await self._copy("batch", LedgerRow._fields, rows)
+        gen, types = await self._borrowed.fetchrow(_SQL["open_generation"], self._shapes.copied) or (None, ())
+        if gen != self._gen:
+            raise GenerationClosed(f"generation {self._gen} was closed under the batch")
+        self._shapes.compare(types)
+
+    async def _copy(
+        self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, schema: str = "tm"
+    ) -> None:
+        if schema != "tm":  # our own tables are only altered by migrations, which only add
+            await self._shapes.note(f"{table_sql.quoted(schema)}.{table_sql.quoted(table)}")
+        await self._borrowed.copy_records_to_table(table, records=rows, columns=columns, schema_name=schema)
+
+    async def demand_blame(self, error: BaseException) -> None:
+        """Return if `error` may be a value's fault, behind the rollback. Raises `OutOfDate`.
+
+        A value is refused, too, when it is sent in the form of what its column was before.
+        """
+        if isinstance(error, DRIVER_ERRORS) and isinstance(translate(error), DataError):
+            await self._shapes.demand_unchanged()
+
+
+@asynccontextmanager
+async def batch_transaction(pool: Pool, closed: ClosedGenerations) -> AsyncIterator[BatchTransaction]:
+    """Open a transaction; leaving the block commits.
+
+    Raises:
+        CommitUnknown: the answer to COMMIT is lost. What else the driver raises is translated.
+    """
+    async with connection(pool) as borrowed:
+        transaction = borrowed.transaction()
+        await transaction.start()
+        batch = BatchTransaction(borrowed, closed)
+        try:
+            yield batch
+        except BaseException as error:
+            with contextlib.suppress(*DRIVER_ERRORS):  # a broken connection has rolled back already
+                await transaction.rollback()
+            await batch.demand_blame(error)
+            raise
+        try:
+            await transaction.commit()
+        except DRIVER_ERRORS as error:
+            meaning = translate(error)
+            if isinstance(meaning, Unavailable):
+                raise CommitUnknown(f"the answer to COMMIT is lost: {meaning}") from error
+            raise meaning from error
+
+
+async def read_progress(borrowed: Connection, lanes: Sequence[int]) -> Locked:
+    """Return the progress of locked lanes, the open generation, and the server's clock.
+
+    Raises:
+        ContractError: a lane has no ledger row in the open generation.
+    """
+    return _locked(await _progress_rows(borrowed, lanes))
+
+
+async def _progress_rows(borrowed: Connection, lanes: Sequence[int]) -> list[asyncpg.Record]:
+    rows: list[asyncpg.Record] = await borrowed.fetch(_SQL["lane_progress"], lanes)
+    if len(rows) != len(lanes):
+        missing = sorted(set(lanes) - {row["lane"] for row in rows})
+        raise ContractError(f"lanes {missing} have no ledger: run `tidemill topics create`")
+    return rows
+
+
+def _locked(rows: Sequence[asyncpg.Record]) -> Locked:
+    return Locked(rows[0]["gen"], rows[-1]["now"], {row["lane"]: _progress(row) for row in rows})
+
+
+def _progress(row: asyncpg.Record) -> Progress:
+    anchor = None if row["anchor_offset"] is None else Anchor(row["anchor_offset"], row["anchor_checksum"])
+    return Progress(
+        batch=row["batch"],
+        next_offset=row["to_offset"],
+        anchor=anchor,
+        position=row["position"],
+        sequence=row["sequence"],
+        chain=row["chain"],
+        timeline=row["timeline"],
+        at=row["at"],
+    )
+
+
+def _qualified(table: Any) -> str:
+    """Return `schema.table` as the archive's registry writes it."""
+    return f"{table.schema or 'public'}.{table.name}"
+
+
+def _declared(row: asyncpg.Record) -> dict[str, Any]:
+    """Return a row's columns without the width of its table."""
+    fields = dict(row)
+    del fields[table_sql.WIDTH]
+    return fields
+
+
+def _logged(row: asyncpg.Record) -> LoggedCommand:
+    command_id, *rest = row
+    return LoggedCommand(str(command_id), *rest)

@@ -1,0 +1,239 @@
+"""Connections to TimescaleDB: one pool per purpose, every session set up alike, every wait with a deadline.
+
+jsonb columns are JSON text both ways, in parameters, results and COPY: that is asyncpg's own codec, so none is set.
+
+Nothing of a session may outlive its transaction: SET LOCAL, transaction-level advisory locks, ON COMMIT DROP. So a
+connection that comes back is rolled back if need be, and spared asyncpg's reset, which costs as much as a statement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import asyncpg
+from asyncpg.connect_utils import SessionAttribute
+
+from tidemill.domain.errors import UsageError
+from tidemill.storage.database.connect import connect
+from tidemill.storage.database.errors import DRIVER_ERRORS, translate, translated
+from tidemill.storage.database.sessions import (
+    Connection,
+    Pool,
+    Session,
+    WritingSession,
+    consequence,
+    session_of,
+)
+
+__all__ = [
+    "READ_COMMITTED",
+    "Connection",
+    "Cutoff",
+    "Lender",
+    "Pool",
+    "Timeouts",
+    "TlsMode",
+    "close_pool",
+    "connection",
+    "create_pool",
+    "quiet_driver",
+    "tls_context",
+]
+
+
+class Lender(Protocol):
+    """What lends connections: a pool, or a part of one."""
+
+    def acquire(self, *, timeout: float) -> AbstractAsyncContextManager[Connection]:
+        """Lend one for a block. Raises `TimeoutError` if none was free within `timeout` seconds."""
+        ...
+
+
+TlsMode = Literal["disable", "require", "verify-ca", "verify-full"]
+
+ACQUIRE_TIMEOUT_S: Final = 10.0
+
+READ_COMMITTED: Final = "read committed"
+"""Whatever the database's or the login's default: who waited for a lock must see what was committed meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Deadlines of a session. The server's come first; `command_s` is ours, for a server that does not answer."""
+
+    connect_s: float = 10.0
+    statement_ms: int = 30_000
+    lock_ms: int = 5_000
+    idle_in_transaction_ms: int = 10_000
+    command_s: float = 35.0
+
+    def settings(self) -> dict[str, str]:
+        """Return the server's part as session settings."""
+        return {
+            "statement_timeout": str(self.statement_ms),
+            "lock_timeout": str(self.lock_ms),
+            "idle_in_transaction_session_timeout": str(self.idle_in_transaction_ms),
+        }
+
+
+def tls_context(
+    mode: TlsMode, *, ca_file: Path | None = None, cert_file: Path | None = None, key_file: Path | None = None
+) -> ssl.SSLContext | Literal[False]:
+    """Return what `create_pool(tls=...)` takes; False means plain text, which only loopback deserves.
+
+    `ca_file`: who signs the server's certificate, the system's authorities if None. `cert_file`, `key_file`: ours.
+
+    Raises:
+        UsageError: a file cannot be read or is no certificate.
+    """
+    if mode == "disable":
+        return False
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+        if cert_file is not None:
+            # a function, so that a key with a password never makes OpenSSL ask at the terminal
+            context.load_cert_chain(cert_file, key_file, lambda: "")
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"the database's TLS files cannot be used: {error}; see TIDEMILL_DATABASE_SSLMODE and .._CA_FILE"
+        ) from error
+    context.check_hostname = mode == "verify-full"
+    if mode == "require":
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Cutoff:
+    """Ends every wait for the database at once, for a process that has to be gone although no answer comes.
+
+    To cancel what waits would not do: the driver asks the server to give up the statement, then to roll back.
+    """
+
+    def __init__(self) -> None:
+        """Nothing hangs on it before a pool is created with it."""
+        self._pools: list[Pool] = []
+        self._connecting: set[asyncio.Timeout] = set()
+        self.done = False
+
+    def add(self, pool: Pool) -> None:
+        """Let a pool hang on it."""
+        self._pools.append(pool)
+
+    def cut(self) -> None:
+        """Drop all connections unasked. Who waits for the database now, or asks it later, gets `Unavailable`."""
+        self.done = True
+        for pool in self._pools:
+            pool.terminate()
+        for connecting in self._connecting:
+            connecting.reschedule(asyncio.get_running_loop().time())
+
+    async def connect(self, *where: Any, **how: Any) -> asyncpg.Connection[asyncpg.Record]:
+        """Make a connection, as long as nothing was cut."""
+        now = asyncio.get_running_loop().time()
+        async with asyncio.timeout_at(now if self.done else None) as connecting:
+            self._connecting.add(connecting)
+            try:
+                made = await connect(*where, **how)
+            finally:
+                self._connecting.discard(connecting)
+        return made
+
+
+async def create_pool(
+    url: str,
+    *,
+    application_name: str,
+    size: int,
+    timeouts: Timeouts | None = None,
+    tls: ssl.SSLContext | Literal[False] | None = None,
+    cutoff: Cutoff | None = None,
+    writes: bool = True,
+) -> Pool:
+    """Open a pool of at most `size` connections and make sure that one of them works.
+
+    `application_name` shows up in `pg_stat_activity`: a claim ends a blocking backend by it. `tls`: None leaves it to
+    `sslmode` in `url`. `cutoff`: what may cut the pool off. `writes`: a server that takes no writes will not do; of
+    several hosts in `url`, one that does is chosen.
+
+    Raises:
+        Unavailable: the server does not answer, or takes no writes.
+        UsageError: the address, login or database is wrong.
+    """
+    limits, cutoff = timeouts or Timeouts(), cutoff or Cutoff()
+    with translated():
+        pool = await asyncpg.create_pool(
+            url,
+            connect=cutoff.connect,
+            min_size=1,
+            max_size=size,
+            timeout=limits.connect_s,
+            command_timeout=limits.command_s,
+            server_settings=_session(application_name) | limits.settings(),
+            reset=_nothing_to_reset,
+            ssl=tls,
+            connection_class=WritingSession if writes else Session,
+            target_session_attrs=SessionAttribute.read_write if writes else None,
+        )
+    cutoff.add(pool)
+    return pool
+
+
+def _session(application_name: str) -> dict[str, str]:
+    return {
+        "application_name": application_name,
+        "search_path": "public",  # our own tables are always written tm.*; unqualified names are a context's
+        "TimeZone": "UTC",
+        "default_transaction_isolation": READ_COMMITTED,
+        "jit": "off",  # compiling costs more than our short statements run
+    }
+
+
+async def _nothing_to_reset(returned: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Do without asyncpg's reset query; the pool has rolled back an open transaction before it calls this."""
+
+
+@asynccontextmanager
+async def connection(pool: Lender, *, timeout_s: float = ACQUIRE_TIMEOUT_S) -> AsyncIterator[Connection]:
+    """Borrow a connection; a driver's exception inside the block becomes one of the domain's.
+
+    Raises:
+        Unavailable: no connection was free or could be made within `timeout_s`; or it takes no writes any more.
+    """
+    try:
+        async with pool.acquire(timeout=timeout_s) as borrowed:
+            session = session_of(borrowed)
+            try:
+                session.demand_use()
+                yield borrowed
+            except Exception as error:
+                raised = await consequence(borrowed, error)
+                if raised is error:
+                    raise
+                raise raised from error
+            session.prove()
+    except DRIVER_ERRORS as error:
+        raise translate(error) from error
+
+
+async def close_pool(pool: Pool, *, timeout_s: float = 5.0) -> None:
+    """Close a pool within a deadline; connections that do not end by then are cut."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+def quiet_driver() -> None:
+    """Keep the driver from telling, with a traceback each time, that it cannot connect in the background.
+
+    Whoever needs a connection meanwhile says so, and the probe of the database tells when it went and when it is back.
+    """
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)

@@ -1,0 +1,93 @@
+"""Which sessions are kept: one that may be at the wrong server, or in the wrong mode, is left, and its siblings too.
+
+An address may lead to another server from now on while the sessions at the old one stay; a server may take no writes
+any more; the driver may remember tables as they were. Only a new session helps then, and what is true of one session is
+true of all that are as old. The next attempt connects anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+import asyncpg
+
+from tidemill.domain.errors import CommitUnknown, TableMisfit, Unavailable
+from tidemill.storage.database.errors import DRIVER_ERRORS, OutOfDate, SessionDoubted, only_reads, translate
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+if TYPE_CHECKING:
+    _Driver = asyncpg.Connection[asyncpg.Record]
+else:
+    _Driver = asyncpg.Connection  # generic for type checkers only
+
+_TOLD_BY_THE_SERVER: Final = ("in_hot_standby", "default_transaction_read_only")
+"""Settings that PostgreSQL 14 and later report by themselves, also when they change: no question has to be asked."""
+
+
+class Session(_Driver):
+    """A session at any server."""
+
+    proven = False
+    """Whether something has worked on it."""
+
+    def __init__(self, *driver: Any, **own: Any) -> None:
+        """Make it as the driver does."""
+        super().__init__(*driver, **own)
+        self.shapes: dict[str, Any] = {}
+        """The tables that its COPYs were prepared for: `storage.shapes`."""
+
+    def prove(self) -> None:
+        """Note that something has worked on it."""
+        self.proven = True
+
+    def demand_use(self) -> None:
+        """Return if it is of use. Raises `Unavailable`."""
+
+
+class WritingSession(Session):
+    """A session that is of use only at a server that takes writes: what another one says may be behind."""
+
+    def demand_use(self) -> None:
+        """Return if the server takes writes, as far as it has told. Raises `Unavailable`."""
+        told = self.get_settings()
+        if any(getattr(told, name, "off") == "on" for name in _TOLD_BY_THE_SERVER):
+            raise only_reads()
+
+
+def session_of(borrowed: Connection) -> Session:
+    """Return the session behind a borrowed connection, which passes on what it has not itself."""
+    return cast("Session", borrowed)
+
+
+async def consequence(borrowed: Connection, error: Exception) -> Exception:
+    """Leave the session if `error` casts doubt on it; return what is to be raised.
+
+    What the driver remembers cannot be out of date in a session on which nothing has worked yet: that is a
+    `TableMisfit`, and everything else is `error` itself.
+    """
+    meaning = translate(error) if isinstance(error, DRIVER_ERRORS) else error
+    if not _casts_doubt(meaning):
+        return error
+    await _leave(borrowed)
+    if isinstance(meaning, OutOfDate) and not session_of(borrowed).proven:
+        return TableMisfit(f"{meaning}, and a new session says the same")
+    return error
+
+
+def _casts_doubt(meaning: Exception) -> bool:
+    if isinstance(meaning, Unavailable):
+        return meaning.server == "database"
+    return isinstance(meaning, SessionDoubted | CommitUnknown)
+
+
+async def _leave(borrowed: Connection) -> None:
+    """Have a session closed when it comes back, and all others of its pool that were made before it was doubted.
+
+    A session from before an earlier doubt says nothing about the ones that were made since.
+    """
+    place: Any = borrowed
+    place = place._holder  # noqa: SLF001  there is no public way to tell
+    if place._generation == place._pool._generation:  # noqa: SLF001  as above
+        await place._pool.expire_connections()  # noqa: SLF001  as above

@@ -1,0 +1,1 @@
+"""Revisions of the database: finding them, and bringing a database to them."""

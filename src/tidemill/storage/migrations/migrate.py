@@ -1,0 +1,310 @@
+"""Bring a database to the revisions that this version expects, or tell whether it is there.
+
+Only `upgrade` and `downgrade` change anything; services call `check` and never migrate. Alembic's version table holds
+the newest revision of every branch; `tidemill_migration` beside it has a row for each one applied, with its time, so
+that a service can tell that all of its own are there while a newer version has already added some.
+
+    python -m tidemill.storage.migrations.migrate URL      upgrades to the newest revision of every branch
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import alembic.command
+from alembic import op
+from alembic.config import Config
+from alembic.runtime.migration import MigrationInfo as AlembicStep
+from sqlalchemy import Connection, text
+
+from tidemill.domain.errors import TidemillError, UsageError
+from tidemill.storage.migrations.revisions import (
+    VERSION_TABLE,
+    alembic_config,
+    branch_of,
+    described,
+    own_revisions,
+    script_directory,
+)
+from tidemill.storage.migrations.session import (
+    Driver,
+    Limits,
+    Tls,
+    connected,
+    our_turn,
+    run_migrations,
+)
+
+_CREATE_HISTORY = """
+create table if not exists public.tidemill_migration (
+  revision text primary key, branch text not null, description text not null,
+  applied_at timestamptz not null default clock_timestamp(), applied_by text not null default session_user)
+"""
+_APPLIED = text(
+    "insert into public.tidemill_migration (revision, branch, description) values (:id, :branch, :what)"
+)
+_UNDONE = text("delete from public.tidemill_migration where revision = :id")
+_HISTORY = "select revision, applied_at from public.tidemill_migration"
+_TIMESCALEDB = "select extversion from pg_extension where extname = 'timescaledb'"
+
+OLDEST_TIMESCALEDB: Final = (2, 19)
+BROKEN_TIMESCALEDB: Final = (
+    "2.30.0"  # its prepared statements, which asyncpg's all are, go wrong at the sixth call
+)
+
+_SEARCH_PATH = """
+select concat_ws(', ', 'public', (
+  select quote_ident(nspname) from pg_extension join pg_namespace n on n.oid = extnamespace
+  where extname = 'timescaledb' and nspname <> 'public'))
+"""
+"""Revisions call `create_hypertable` and others by name, wherever an operator has put the extension."""
+
+_HAS_HISTORY = "select to_regclass('public.tidemill_migration') is not null"
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationInfo:
+    """A revision that this version knows.
+
+    `service_name` is its branch, `is_current` tells the newest applied one of that branch.
+    """
+
+    revision: str
+    service_name: str
+    description: str
+    applied_at: datetime | None
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A revision that was just applied or undone."""
+
+    revision: str
+    description: str
+    direction: Literal["up", "down"]
+
+
+OnStep = Callable[[Step], None]
+
+
+class NotMigrated(UsageError):
+    """The database lacks revisions that this version needs. `missing` names them."""
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        """Services say this at start, and end."""
+        super().__init__(f"the database lacks the migrations {', '.join(missing)}: run `tidemill migrate`")
+        self.missing = tuple(missing)
+
+
+async def upgrade(
+    url: str,
+    *,
+    targets: Sequence[str] = ("heads",),
+    locations: Iterable[Path] = (),
+    on_step: OnStep | None = None,
+    tls: Tls = None,
+    limits: Limits | None = None,
+) -> list[Step]:
+    """Apply revisions until every target is reached, and return what was done.
+
+    `url`: of a login that may create tables and roles, straight to the server (a pooler would break the lock).
+    `targets`: Alembic's words, such as `heads`, `market_data@head`. `locations`: the folders of plug-ins.
+
+    Raises:
+        MigrationBlocked: somebody held a lock for too long, or another migrator did not end in time.
+        MigrationFailed: the database refused a revision.
+        UsageError, ContractError, Unavailable: a wrong target; revisions that do not fit; no server.
+    """
+    run = _Run(alembic.command.upgrade, targets, locations, on_step)
+    return await run.on(url, tls, limits or Limits())
+
+
+def upgrade_sql(locations: Iterable[Path] = ()) -> str:
+    """Return the SQL that `upgrade` would run on a database without any revision. Nothing is connected to.
+
+    Raises: `ContractError` for revisions that do not fit.
+    """
+    return _Run(alembic.command.upgrade, ["heads"], locations, None).written()
+
+
+async def downgrade(
+    url: str,
+    *,
+    targets: Sequence[str],
+    locations: Iterable[Path] = (),
+    on_step: OnStep | None = None,
+    tls: Tls = None,
+    limits: Limits | None = None,
+) -> list[Step]:
+    """Undo revisions, **with all that their tables hold**, down to each target (`base`, `market_data@base`).
+
+    Raises: what `upgrade` raises.
+    """
+    run = _Run(alembic.command.downgrade, targets, locations, on_step)
+    return await run.on(url, tls, limits or Limits())
+
+
+async def status(
+    url: str, *, locations: Iterable[Path] = (), tls: Tls = None, limits: Limits | None = None
+) -> list[MigrationInfo]:
+    """Return every revision that this version knows, core first, parents first, and when it was applied."""
+    known = list(own_revisions(script_directory(alembic_config(locations))))
+    async with connected(url, tls, limits or Limits(), writes=False) as connection:
+        applied = await _applied(connection)
+    newest = {branch_of(each): each.revision for each in known if each.revision in applied}
+    return [
+        MigrationInfo(
+            revision=each.revision,
+            service_name=branch_of(each),
+            description=described(each),
+            applied_at=applied.get(each.revision),
+            is_current=newest.get(branch_of(each)) == each.revision,
+        )
+        for each in known
+    ]
+
+
+async def check(
+    url: str,
+    *,
+    locations: Iterable[Path] = (),
+    tls: Tls = None,
+    limits: Limits | None = None,
+    writes: bool = True,
+) -> None:
+    """Return if the database has every revision that this version knows; it may have newer ones.
+
+    `writes`: a server that takes no writes will not do, for a standby may be behind.
+
+    Raises:
+        NotMigrated: it lacks some.
+        UsageError: its encoding or TimescaleDB is one that we must not use; or a wrong address or login.
+        Unavailable: no server.
+    """
+    known = own_revisions(script_directory(alembic_config(locations)))
+    async with connected(url, tls, limits or Limits(), writes=writes) as connection:
+        check_encoding(connection.get_settings().server_encoding)
+        applied = await _applied(connection)
+        timescaledb = await connection.fetchval(_TIMESCALEDB)
+    missing = [each.revision for each in known if each.revision not in applied]
+    if missing:
+        raise NotMigrated(missing)
+    check_timescaledb(timescaledb)
+
+
+def check_encoding(encoding: str) -> None:
+    """Return if texts of any client can be stored. Raises `UsageError`."""
+    if encoding != "UTF8":
+        raise UsageError(
+            f"the database is encoded in {encoding}, and must be in UTF8, so that every text can be stored: make "
+            "another by `create database NAME encoding 'UTF8' template template0`"
+        )
+
+
+def check_timescaledb(version: str | None) -> None:
+    """Return if this version of the extension may be used.
+
+    Raises:
+        UsageError: it is absent, too old, or 2.30.0, which gives wrong answers.
+    """
+    if version is None:
+        raise UsageError(
+            "the database has no extension timescaledb, which its migrations have added: it was dropped, with every "
+            "hypertable; restore the database from a backup"
+        )
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_TIMESCALEDB:
+        raise UsageError(f"TimescaleDB {version} is too old: update the extension to 2.19 or later")
+    if version == BROKEN_TIMESCALEDB:
+        raise UsageError(
+            f"TimescaleDB {version} repeats rows under a LIMIT parameter: update the extension to 2.31 or later"
+        )
+
+
+async def _applied(connection: Driver) -> Mapping[str, datetime]:
+    if not await connection.fetchval(_HAS_HISTORY):
+        return {}
+    return {row["revision"]: row["applied_at"] for row in await connection.fetch(_HISTORY)}
+
+
+class _Run:
+    """One run of an Alembic command, and what it did."""
+
+    def __init__(
+        self,
+        command: Callable[[Config, str], None],
+        targets: Sequence[str],
+        locations: Iterable[Path],
+        on_step: OnStep | None,
+    ) -> None:
+        self._command = command
+        self._targets = targets
+        self._config = alembic_config(locations)
+        self._on_step = on_step
+        self._steps: list[Step] = []
+        script_directory(self._config)
+
+    async def on(self, url: str, tls: Tls, limits: Limits) -> list[Step]:
+        async with our_turn(url, tls, limits) as guard:
+            check_encoding(guard.get_settings().server_encoding)
+            found = replace(limits, search_path=await guard.fetchval(_SEARCH_PATH))
+            await guard.execute(_CREATE_HISTORY)
+            await run_migrations(url, tls, found, guard, self._work)
+        return self._steps
+
+    def written(self) -> str:
+        self._config.output_buffer = script = io.StringIO(f"{_CREATE_HISTORY.strip()};\n\n")
+        script.seek(0, io.SEEK_END)
+        self._config.attributes.update(version_table=VERSION_TABLE, on_version_apply=self._record)
+        alembic.command.upgrade(self._config, self._targets[0], sql=True)
+        return script.getvalue()
+
+    def _work(self, connection: Connection) -> None:
+        self._config.attributes.update(
+            connection=connection, version_table=VERSION_TABLE, on_version_apply=self._record
+        )
+        for target in self._targets:
+            self._command(self._config, target)
+
+    def _record(self, *, ctx: Any, step: AlembicStep, heads: set[str], run_args: dict[str, Any]) -> None:
+        """Keep the history, in the transaction of the revision itself."""
+        del ctx, heads, run_args
+        revision: Any = step.up_revision
+        if step.is_upgrade:
+            what = {"id": revision.revision, "branch": branch_of(revision), "what": described(revision)}
+            op.execute(_APPLIED.bindparams(**what))
+        else:
+            op.execute(_UNDONE.bindparams(id=revision.revision))
+        done = Step(revision.revision, described(revision), "up" if step.is_upgrade else "down")
+        self._steps.append(done)
+        if self._on_step is not None:
+            self._on_step(done)
+
+
+def _say(step: Step) -> None:
+    sys.stdout.write(f"{step.direction:<4} {step.revision}  {step.description}\n")
+
+
+def _main() -> int:
+    if len(sys.argv) != 2:
+        sys.stderr.write("usage: python -m tidemill.storage.migrations.migrate URL\n")
+        return 2
+    try:
+        steps = asyncio.run(upgrade(sys.argv[1], on_step=_say))
+    except TidemillError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"{len(steps)} applied, the database is up to date\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,225 @@
+"""The session in which migrations run: its limits, its turn, and an observer who sees what holds a lock.
+
+One migrator works at a time: an advisory lock on a connection of its own (the transactions of the revisions come and
+go) says whose turn it is. While a revision runs, that same connection watches who blocks it, so that an error can tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NoReturn, TypeAlias
+
+import asyncpg
+from alembic.util import CommandError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from tidemill.domain.errors import TidemillError, TransientError, Unavailable, UsageError
+from tidemill.storage.database import connect as driver
+from tidemill.storage.database.errors import DRIVER_ERRORS, NotAsExpected, translate, translated
+from tidemill.storage.database.pool import READ_COMMITTED
+
+Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Tls: TypeAlias = ssl.SSLContext | Literal[False] | None
+Work = Callable[[Connection], None]
+
+_TURN: Final = 7018643070
+_POLL_S: Final = 0.2
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+
+_IN_PROCESS = threading.Lock()  # Alembic keeps the connection it works on in a global of its module
+
+_SESSION = """
+select format('pid %s (%s, user %s, %s for %s s): %s', pid, coalesce(nullif(application_name, ''), 'unnamed'), usename,
+              state, extract(epoch from clock_timestamp() - xact_start)::int, left(query, 120)) as holder
+from pg_stat_activity
+"""
+_BLOCKERS = _SESSION + "where pid = any(pg_blocking_pids($1))"
+_WHOSE_TURN = (
+    _SESSION
+    + """
+where pid in (select pid from pg_locks where locktype = 'advisory' and granted and objsubid = 1
+              and database = (select oid from pg_database where datname = current_database())
+              and (classid::bigint << 32) + objid::bigint = $1)
+"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a migrator waits, in seconds: to connect, for its turn, for a lock, and for one statement.
+
+    `search_path`: where the names in revisions are looked up.
+    """
+
+    connect_s: float = 10.0
+    turn_s: float = 120.0
+    lock_s: float = 4.0
+    statement_s: float = 300.0
+    search_path: str = "public"
+
+    def settings(self) -> dict[str, str]:
+        """Return the session's settings."""
+        return {
+            "application_name": "tidemill-migrate",
+            "lock_timeout": f"{self.lock_s * 1000:.0f}",
+            "statement_timeout": f"{self.statement_s * 1000:.0f}",
+            "idle_in_transaction_session_timeout": "60000",  # a migrator that froze must not keep its locks
+            "search_path": self.search_path,
+            "TimeZone": "UTC",
+            "default_transaction_isolation": READ_COMMITTED,
+        }
+
+
+class MigrationBlocked(TransientError):
+    """A migration did not get what it waited for. `holders` describes the sessions that were seen holding it."""
+
+    def __init__(self, what: str, wait_s: float, holders: Sequence[str]) -> None:
+        """`what` completes "waited 4 s for ..."."""
+        seen = "; ".join(holders) or "nobody who could be seen"
+        super().__init__(
+            f"waited {wait_s:g} s for {what}, held by {seen}. "
+            "Wait for that session or end it, then migrate again: what was applied before stays."
+        )
+        self.holders = tuple(holders)
+
+
+class MigrationFailed(TidemillError):
+    """The database refused a revision, which was undone; those before it stay."""
+
+
+async def connect(url: str, tls: Tls, limits: Limits, *, writes: bool = True) -> Driver:
+    """Return a connection with the session's limits; `writes`: to a server that takes writes.
+
+    Raises:
+        Unavailable, UsageError: no such server; a wrong address or login.
+    """
+    with translated():
+        return await driver.connect(
+            url,
+            ssl=tls,
+            timeout=limits.connect_s,
+            command_timeout=limits.statement_s + limits.connect_s,
+            server_settings=limits.settings(),
+            target_session_attrs="read-write" if writes else None,
+        )
+
+
+@asynccontextmanager
+async def connected(url: str, tls: Tls, limits: Limits, *, writes: bool = True) -> AsyncIterator[Driver]:
+    """Lend a connection of its own; a driver's exception inside the block becomes one of the domain's."""
+    connection = await connect(url, tls, limits, writes=writes)
+    try:
+        with translated():
+            yield connection
+    finally:
+        with suppress(*DRIVER_ERRORS):  # a broken connection is closed already
+            await connection.close(timeout=limits.connect_s)
+
+
+@asynccontextmanager
+async def our_turn(url: str, tls: Tls, limits: Limits) -> AsyncIterator[Driver]:
+    """Wait until no other migrator works on this database, and lend the connection whose end ends the turn.
+
+    Raises:
+        MigrationBlocked: the other one did not end within `limits.turn_s`.
+    """
+    async with connected(url, tls, limits) as guard:
+
+        async def asked() -> bool:
+            return bool(await guard.fetchval("select pg_try_advisory_lock($1)", _TURN))
+
+        async def free() -> bool:
+            return _IN_PROCESS.acquire(blocking=False)
+
+        if not await _within(limits.turn_s, free):
+            raise MigrationBlocked("its turn", limits.turn_s, ["another migration in this process"])
+        try:
+            if not await _within(limits.turn_s, asked):
+                holders = [row["holder"] for row in await guard.fetch(_WHOSE_TURN, _TURN)]
+                raise MigrationBlocked("its turn", limits.turn_s, holders)
+            yield guard
+        finally:
+            _IN_PROCESS.release()
+
+
+async def _within(limit_s: float, granted: Callable[[], Awaitable[bool]]) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            while True:
+                if await granted():
+                    return True
+                await asyncio.sleep(_POLL_S)
+    return False
+
+
+async def run_migrations(url: str, tls: Tls, limits: Limits, guard: Driver, work: Work) -> None:
+    """Run `work` on a connection as Alembic wants it, observed from `guard`.
+
+    Raises:
+        MigrationBlocked, MigrationFailed: a lock was not to be had; the database refused a revision.
+        Unavailable, UsageError: the server went away; the login may not, or a revision is not known.
+    """
+    session = await connect(url, tls, limits)
+    seen: list[str] = []
+    watch = asyncio.create_task(_watch(guard, session.get_server_pid(), seen))
+    try:
+        await _run(session, work)
+    except (DBAPIError, CommandError, *DRIVER_ERRORS) as error:
+        _raise_meaning(error, limits, seen)
+    finally:
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+        with suppress(*DRIVER_ERRORS):
+            await session.close(timeout=limits.connect_s)
+
+
+async def _run(session: Driver, work: Work) -> None:
+    async def lend() -> Driver:
+        return session
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lend, poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(work)
+
+
+async def _watch(guard: Driver, pid: int, seen: list[str]) -> None:
+    """Keep in `seen` who blocked `pid` most recently: when the wait is over, nobody can be asked any more."""
+    while True:
+        holders = [row["holder"] for row in await guard.fetch(_BLOCKERS, pid)]
+        if holders:
+            seen[:] = holders
+        await asyncio.sleep(_POLL_S)
+
+
+def _raise_meaning(error: BaseException, limits: Limits, seen: Sequence[str]) -> NoReturn:
+    if isinstance(error, CommandError):
+        raise UsageError(
+            f"{error}. If the database holds revisions of a context that is not installed here, install it; "
+            "if they are newer than this version, migrate with the newer one."
+        ) from error
+    cause: Any = error.driver_exception if isinstance(error, DBAPIError) else error
+    if getattr(cause, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+        raise MigrationBlocked(f"a lock, in revision {_revision(error)}", limits.lock_s, seen) from error
+    meaning = translate(cause)
+    if isinstance(meaning, (Unavailable, UsageError)):
+        raise meaning from error
+    what = meaning.what if isinstance(meaning, NotAsExpected) else meaning
+    raise MigrationFailed(f"revision {_revision(error)} was refused and undone: {what}") from error
+
+
+def _revision(error: BaseException) -> str:
+    """Name the revision in whose file the error was raised."""
+    for frame, _line in traceback.walk_tb(error.__traceback__):
+        if "down_revision" in frame.f_globals:
+            return str(frame.f_globals["revision"])
+    return "unknown"

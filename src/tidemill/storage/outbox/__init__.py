@@ -1,0 +1,1 @@
+"""3 out, on TimescaleDB: what the relay reads."""

@@ -1,0 +1,110 @@
+"""The outbox on TimescaleDB: `outbox.ports.OutboxReader` and `OutboxGenerations`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tidemill.domain.errors import ContractError, Fenced
+from tidemill.domain.identity import event_id
+from tidemill.domain.lane import Claim
+from tidemill.domain.parked import headers_of
+from tidemill.outbox.ports import NOTHING_PUBLISHED, Fork, LaneEnd, OutboxItem, ParkedRecord, Published
+from tidemill.storage.database.pool import Pool, connection
+from tidemill.storage.database.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("outbox.sql"))
+
+
+class OutboxDatabase:
+    """The database as the way out sees it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read(self, lane: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
+        return [
+            OutboxItem._make(row) for row in await self._fetch("read_outbox", lane, after, limit, max_bytes)
+        ]
+
+    async def parked(self, lane: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
+        rows = await self._fetch("parked_records", lane, list(positions), max_bytes)
+        return {row["position"]: _parked(row) for row in rows}
+
+    async def pending(self, positions: Mapping[int, int]) -> dict[int, int]:
+        rows = await self._fetch("pending_lanes", list(positions), list(positions.values()))
+        return {row["lane"]: row["newest"] for row in rows}
+
+    async def published(self, lane: int) -> Published:
+        rows = await self._fetch("published", lane)
+        return Published._make(rows[0]) if rows else NOTHING_PUBLISHED
+
+    async def mark(self, marks: Mapping[int, Published]) -> None:
+        positions = [mark.position for mark in marks.values()]
+        sequences = [mark.sequence for mark in marks.values()]
+        ids = [mark.event_id for mark in marks.values()]
+        await self._fetch("mark_published", list(marks), positions, sequences, ids)
+
+    async def end(self, claim: Claim) -> LaneEnd:
+        rows = await self._fetch("lane_end", claim.lane.lane)
+        if not rows:
+            raise ContractError(f"lane {claim.lane.lane} of {claim.lane.aggregate} has no ledger: restore it")
+        if rows[0]["epoch"] != claim.epoch:
+            raise Fenced(frozenset({claim.lane.lane}))
+        return await self.end_with_history(claim.lane.lane, LaneEnd(*tuple(rows[0])[1:]))
+
+    async def end_with_history(self, lane: int, end: LaneEnd) -> LaneEnd:
+        """Return `end` with the lane's forks, and what an operator has accepted."""
+        forks = await self._fetch("forks", lane) if end.timeline > 1 else ()
+        accepted = await self._fetch("accepted_records", lane)
+        return end._replace(
+            forks=tuple(Fork._make(row) for row in forks),
+            accepted={row["topic"]: row["accepted_offset"] for row in accepted},
+        )
+
+    async def events_at(self, lane: int, position: int) -> dict[int, str] | None:
+        rows = await self._fetch("events_at", lane, position)
+        if not rows:
+            return None
+        events = (row for row in rows if row["has_event"])
+        return {row["sequence"]: event_id(row["command_id"], row["item"] + 1) for row in events}
+
+    async def halt(self, claim: Claim, code: str, detail: str) -> None:
+        await self._fetch("halt_lane", claim.lane.lane, claim.epoch, code, detail)
+
+    async def halted(self, lanes: Sequence[int]) -> frozenset[int]:
+        return frozenset(row["lane"] for row in await self._fetch("halted_lanes", list(lanes)))
+
+    async def note_sent(self) -> None:
+        await self._fetch("note_sent")
+
+    async def droppable(self, now: datetime, keep: timedelta) -> list[int]:
+        return [row["gen"] for row in await self._fetch("droppable_generations", now, keep)]
+
+    async def drop(self, generation: int) -> None:
+        await self._fetch("drop_outbox_generation", generation)
+
+    async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        async with connection(self._pool) as borrowed:
+            return await borrowed.fetch(_SQL[statement], *arguments)
+
+
+def _parked(row: asyncpg.Record) -> ParkedRecord:
+    headers = headers_of(row["headers"])
+    return ParkedRecord(
+        row["position"],
+        row["topic"],
+        row["partition"],
+        row["record_offset"],
+        row["key"],
+        row["value"],
+        headers,
+        row["code"],
+        row["detail"],
+        row["value_bytes"],
+        row["bare"],
+    )

@@ -1,0 +1,50 @@
+"""Read models as those see them who only ask: `queries.ports.ReadModelReader`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import asyncpg
+
+from tidemill.domain.errors import TableMisfit, UsageError
+from tidemill.domain.projection import Projection
+from tidemill.storage.database import table_sql
+from tidemill.storage.database.errors import on_tables
+from tidemill.storage.database.pool import Pool, connection
+
+QUERY_TIMEOUT_MS: Final = 5_000
+
+
+class ReadModelDatabase:
+    """Reads in transactions that cannot write, within a time-out, by a login that needs no more than SELECT."""
+
+    def __init__(self, pool: Pool, *, timeout_ms: int = QUERY_TIMEOUT_MS) -> None:
+        """`timeout_ms`: how long one answer may take the server."""
+        self._pool = pool
+        self._timeout_ms = timeout_ms
+
+    async def read(self, projection: Projection, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
+        statement = table_sql.select_page(projection.table, len(key))
+        async with connection(self._pool) as borrowed:
+            try:
+                async with borrowed.transaction(readonly=True):
+                    await borrowed.execute(f"set local statement_timeout = {self._timeout_ms:d}")
+                    with on_tables():
+                        rows = await borrowed.fetch(statement, *key, limit)
+            except TableMisfit as misfit:
+                raise TableMisfit(
+                    f"{projection.name} cannot be read: {misfit.detail}; `tidemill status` says what would mend it"
+                ) from misfit
+            except asyncpg.DataError as error:
+                raise UsageError(_unfit(projection, key, error)) from error
+            except asyncpg.QueryCanceledError as error:
+                raise UsageError(
+                    f"{projection.name} did not answer within {self._timeout_ms} ms: give a key, or ask for fewer rows"
+                ) from error
+        return [dict(row) for row in rows]
+
+
+def _unfit(projection: Projection, key: Sequence[str], error: asyncpg.DataError) -> str:
+    columns = ", ".join(projection.key_columns)
+    return f"{projection.name} has the key {columns}, which {', '.join(key)} does not fit: {error}"

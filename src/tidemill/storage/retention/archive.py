@@ -1,0 +1,347 @@
+"""The archive on TimescaleDB: the registry of slices, their rows, and what the catalogue knows of chunks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from tidemill.domain.archive import ArchiveState, LakeColumn, Measured, Refusal, SealMode, SliceId, Source
+from tidemill.domain.errors import DataError
+from tidemill.retention.foreign_jobs import DropJob, Refreshes
+from tidemill.retention.planning import ChunkFacts, Facts, LateFacts
+from tidemill.retention.ports import Busy, Gone, Overtaken
+from tidemill.retention.slices import Hold, Slice
+from tidemill.retention.transitions import Step
+from tidemill.runtime.telemetry import Log, logger
+from tidemill.storage.database.errors import on_tables, translate
+from tidemill.storage.database.pool import Connection, Pool, connection
+from tidemill.storage.database.statements import load_statements
+from tidemill.storage.retention import measurement
+from tidemill.storage.retention.archive_rows import row_of, slice_of
+from tidemill.storage.retention.digest_sql import quoted, read_sql
+
+LOCK_WITHIN_MS: Final = 1_000
+"""How long a seal waits for writers in flight, and for batches."""
+
+UPGRADE_WITHIN_MS: Final = 100
+"""How long a drop waits for readers: whoever comes behind it waits as well."""
+
+_UPGRADES: Final = 5
+_PAUSE_S: Final = 0.05
+
+_SQL = load_statements(Path(__file__).with_name("archive.sql"))
+_log = logger(__name__)
+
+
+class Registry:
+    """The slices, on a connection that is in a transaction."""
+
+    def __init__(self, borrowed: Connection) -> None:
+        """`borrowed`: the caller's, who commits."""
+        self._borrowed = borrowed
+
+    async def slice(self, which: SliceId) -> Slice | None:
+        """See `ArchiveWork`."""
+        rows = await self._fetch("slice", which.table, which.start, which.generation)
+        return slice_of(rows[0]) if rows else None
+
+    async def of_table(self, table: str) -> list[Slice]:
+        """Return all slices of a table, oldest range first."""
+        return [slice_of(row) for row in await self._fetch("slices_of_table", table)]
+
+    async def of_event(self, event_id: str) -> list[Slice]:
+        """See `ArchiveWork`."""
+        return [slice_of(row) for row in await self._fetch("slices_of_event", event_id)]
+
+    async def dropped_under(self, event_id: str) -> frozenset[SliceId]:
+        """See `ArchiveWork`."""
+        return frozenset(slice_of(row).id for row in await self._fetch("dropped_under", event_id))
+
+    async def of_range(self, table: str, start: datetime) -> list[Slice]:
+        """See `ArchiveWork`."""
+        return [slice_of(row) for row in await self._fetch("slices_of_range", table, start)]
+
+    async def holds(self, table: str) -> list[Hold]:
+        """See `ArchiveWork`."""
+        return [Hold(*row) for row in await self._fetch("holds", table)]
+
+    async def add_hold(self, hold: Hold) -> None:
+        """See `ArchiveWork`."""
+        await self._fetch("add_hold", hold.table, hold.start, hold.end, hold.reason, hold.who, hold.since)
+
+    async def remove_holds(self, table: str, start: datetime | None, end: datetime | None) -> list[Hold]:
+        """See `ArchiveWork`."""
+        return [Hold(*row) for row in await self._fetch("remove_holds", table, start, end)]
+
+    async def views(self, table: str) -> list[Refreshes]:
+        """See `ArchiveWork`."""
+        return [Refreshes(*row) for row in await self._fetch("views", table)]
+
+    async def late_unfit(self, table: str) -> str | None:
+        """See `ArchiveWork`."""
+        found: str | None = await self._borrowed.fetchval(_SQL["late_unfit"], table)
+        return found
+
+    async def trail(self, which: SliceId) -> list[dict[str, Any]]:
+        """Return what was done to a slice, oldest first."""
+        rows = await self._fetch("trail_of", which.table, which.start, which.generation)
+        return [dict(row) for row in rows]
+
+    async def store(self, step: Step) -> None:
+        """See `ArchiveWork`."""
+        before, after = step.before, step.after
+        stored = await self._fetch("store", *row_of(after), before.state, before.seal, before.attempt)
+        if not stored and before.state is ArchiveState.LIVE:
+            stored = await self._fetch("store_new", *row_of(after))
+        if not stored:
+            raise Overtaken(f"{before.id} is not {before.state} any more")
+        place = (after.id.table, after.id.start, after.id.generation)
+        why = step.why or step.action.value
+        await self._fetch("trail", *place, before.state, after.state, after.event_id, step.who, why)
+
+    async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        return await self._borrowed.fetch(_SQL[statement], *arguments)
+
+
+class SliceRows(Registry):
+    """The registry, and the rows that it speaks of."""
+
+    async def store(self, step: Step) -> None:
+        """See `ArchiveWork`."""
+        await super().store(step)
+        if step.freezes:
+            which = step.after.id
+            await self._lock("freeze_slice", LOCK_WITHIN_MS, which.table, which.start, which.generation)
+
+    async def await_writers(self, which: Slice) -> None:
+        """See `ArchiveWork`."""
+        waiting = self._borrowed.transaction()  # a savepoint, which gives the lock back
+        await waiting.start()
+        try:
+            await self.lock_rows(which)
+        finally:
+            await waiting.rollback()
+
+    async def lock_ranges(self, table: str) -> None:
+        """See `ArchiveWork`."""
+        await self._lock("lock_ranges", LOCK_WITHIN_MS, table)
+
+    async def lock_rows(self, which: Slice) -> None:
+        """See `ArchiveWork`; late rows of a slice are changed by nobody but us."""
+        if which.source is Source.CHUNK:
+            await self._lock("lock_slice", LOCK_WITHIN_MS, which.id.table, which.chunk)
+
+    async def measure(self, which: Slice, time_column: str) -> Measured:
+        """See `ArchiveWork`."""
+        columns, source = which.columns, source_of(which)
+        if which.source is Source.CHUNK:
+            columns = await measurement.columns_with_values(self._borrowed, which.id.table, columns, source)
+        return await measurement.measure(self._borrowed, columns, time_column, source)
+
+    async def chunks_of(self, which: SliceId) -> list[ChunkFacts]:
+        """Return the chunks that share time with a slice's range, as this transaction sees them."""
+        rows = await self._fetch("chunks", which.table)
+        return [chunk for chunk in map(_chunk, rows) if chunk.end > which.start and chunk.start < which.end]
+
+    async def note_writes(self, table: str, before: datetime) -> None:
+        """See `ArchiveWork`."""
+        await self._fetch("note_writes", table, before)
+
+    async def let_go(self, which: Slice) -> None:
+        """See `ArchiveWork`. The locks that make readers wait are given back after every try that took too long."""
+        for attempt in range(_UPGRADES):
+            try:
+                async with self._borrowed.transaction():  # a savepoint: the lock against writers stays
+                    await self._lock("lock_ranges", UPGRADE_WITHIN_MS, which.id.table)
+                    place = (which.id.table, which.id.start, which.id.generation)
+                    await self._lock("drop_slice", UPGRADE_WITHIN_MS, *place)
+            except Busy:
+                if attempt == _UPGRADES - 1:
+                    raise
+                await asyncio.sleep(_PAUSE_S * 2**attempt)
+            else:
+                return
+
+    async def adopt_late(self, which: Slice) -> int:
+        """See `ArchiveWork`."""
+        return await self._late_rows(
+            which, "update {late} set tm_generation = $2 where tm_range_start = $1 and tm_generation is null"
+        )
+
+    async def return_late(self, which: Slice) -> int:
+        """See `ArchiveWork`."""
+        if not await self._borrowed.fetchval(_SQL["has_late"], which.id.table):
+            return 0
+        await self._late_rows(
+            which, "update {late} set tm_generation = null where tm_range_start = $1 and tm_generation = $2"
+        )
+        others = [each for each in await self.of_range(which.id.table, which.id.start) if each.id != which.id]
+        if any(each.is_closed for each in others):
+            return 0  # the range stays closed: they wait for the next slice
+        table = quoted_name(which.id.table)
+        columns = await self._borrowed.fetchval(_SQL["shared_columns"], table, late_table(which.id.table))
+        back = (
+            f"with back as (delete from {{late}} where tm_range_start = $1 and $2::int is not null "
+            f"returning {columns}) insert into {table} ({columns}) overriding system value select {columns} from back"
+        )
+        try:
+            async with self._borrowed.transaction():  # a savepoint: the range opens, whatever the table says
+                return await self._late_rows(which, back)
+        except asyncpg.PostgresError as error:
+            if not isinstance(translate(error), DataError):
+                raise
+            why = f"its late rows stay late, to be archived by themselves: the table refuses them: {error}"
+            _log.warning(Log.ARCHIVE_WAITS, slice=str(which.id), reason=why)
+            return 0
+
+    async def _late_rows(self, which: Slice, statement: str) -> int:
+        late = late_table(which.id.table)
+        done = await self._borrowed.execute(statement.format(late=late), which.id.start, which.id.generation)
+        return int(done.rsplit(" ", 1)[-1])
+
+    async def _lock(self, statement: str, within_ms: int, *arguments: Any) -> None:
+        await self._borrowed.execute("select set_config('lock_timeout', $1, true)", str(within_ms))
+        try:
+            await self._borrowed.execute(_SQL[statement], *arguments)
+        except asyncpg.LockNotAvailableError as error:
+            raise Busy(f"rows of {arguments[0]} are in use: {error}") from error
+        except asyncpg.PostgresError as error:
+            if error.sqlstate in {"TM004", "42P01"}:
+                raise Gone(str(error)) from error
+            raise
+
+
+class ArchiveDatabase:
+    """What retention asks outside of the lane's transactions."""
+
+    def __init__(self, pool: Pool) -> None:
+        """`pool`: of a login that may lock and drop slices, if it is to do so."""
+        self._pool = pool
+        self._name: str | None = None
+
+    async def database_name(self) -> str:
+        """Return what the server calls this database."""
+        if self._name is None:
+            async with connection(self._pool) as borrowed:
+                self._name = str(await borrowed.fetchval(_SQL["database_name"]))
+        return self._name
+
+    async def seal_mode(self) -> SealMode:
+        """See `ArchiveStore`."""
+        async with connection(self._pool) as borrowed:
+            return SealMode.FREEZE if await borrowed.fetchval(_SQL["can_freeze"]) else SealMode.LOCK
+
+    async def facts(self, table: str) -> Facts:
+        """See `ArchiveStore`."""
+        async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
+            registry = Registry(borrowed)
+            slices = await registry.of_table(table)
+            chunks = map(_chunk, await borrowed.fetch(_SQL["chunks"], table))
+            return Facts(
+                table,
+                tuple(chunks),
+                tuple(await _late(borrowed, table, slices)),
+                tuple(slices),
+                tuple(await registry.holds(table)),
+                await borrowed.fetchval(_SQL["registry"]),
+                late_unfit=await registry.late_unfit(table),
+                views=tuple(await registry.views(table)),
+                drop_jobs=tuple(DropJob(*row) for row in await borrowed.fetch(_SQL["drop_jobs"], table)),
+            )
+
+    async def shape(
+        self, which: Slice, bytes_per_s: int | None = None
+    ) -> tuple[tuple[LakeColumn, ...], tuple[Refusal, ...]]:
+        """See `ArchiveStore`."""
+        async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
+            with on_tables():
+                columns, refused = await measurement.columns_of(borrowed, which.id.table)
+                if refused:
+                    return columns, tuple(refused)
+                source = source_of(which)
+                values = await measurement.preflight(borrowed, columns, source, bytes_per_s=bytes_per_s)
+            return columns, tuple(values)
+
+    async def measure(self, which: Slice, time_column: str, bytes_per_s: int | None = None) -> Measured:
+        """See `ArchiveStore`."""
+        async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
+            source = source_of(which)
+            with on_tables():
+                return await measurement.measure(
+                    borrowed, which.columns, time_column, source, bytes_per_s=bytes_per_s
+                )
+
+    def read_sql(self, which: Slice) -> str:
+        """See `ArchiveStore`."""
+        return read_sql(which.columns, source_of(which))
+
+    async def trail(self, which: SliceId) -> list[dict[str, Any]]:
+        """Return what was done to a slice, oldest first."""
+        async with connection(self._pool) as borrowed:
+            return await Registry(borrowed).trail(which)
+
+    async def is_connected(self, application_name: str) -> bool:
+        """Return whether a process of that name has a connection to this database."""
+        async with connection(self._pool) as borrowed:
+            return bool(await borrowed.fetchval(_SQL["is_connected"], application_name))
+
+    async def check_vectors(self) -> None:
+        """Make sure that this server computes the published digests. Raises `ContractError`."""
+        async with connection(self._pool) as borrowed, borrowed.transaction():
+            await measurement.check_vectors(borrowed)
+
+
+def source_of(which: Slice) -> str:
+    """Return what stands behind FROM for the slice's rows."""
+    if which.source is Source.CHUNK:
+        return which.chunk  # as the catalogue quotes it
+    start = which.id.start.isoformat()
+    return (
+        f"(select * from {late_table(which.id.table)} "
+        f"where tm_range_start = '{start}' and tm_generation = {which.id.generation})"
+    )
+
+
+def late_table(table: str) -> str:
+    """Return where late rows of `schema.table` are, quoted."""
+    return f"tm_late.{quoted(table.replace('.', '__'))}"
+
+
+def quoted_name(table: str) -> str:
+    """Return `schema.table` quoted."""
+    schema, _, name = table.partition(".")
+    return f"{quoted(schema)}.{quoted(name)}"
+
+
+async def _late(borrowed: Connection, table: str, slices: Sequence[Slice]) -> list[LateFacts]:
+    if not await borrowed.fetchval(_SQL["has_late"], table):
+        return []
+    ends: dict[datetime, datetime] = {}  # a later chunk may begin where one did that left, and end elsewhere
+    for each in slices:
+        ends[each.id.start] = max(each.id.end, ends.get(each.id.start, each.id.end))
+    with on_tables():
+        rows = await borrowed.fetch(
+            f"select tm_range_start, count(*) as rows, max(tm_at) as last, sum(pg_column_size(late.*)) as bytes "
+            f"from {late_table(table)} as late where tm_generation is null group by 1 order by 1"
+        )
+    return [
+        LateFacts(row[0], ends[row[0]], row["rows"], int(row["bytes"]), row["last"])
+        for row in rows
+        if row[0] in ends
+    ]
+
+
+def _chunk(row: asyncpg.Record) -> ChunkFacts:
+    return ChunkFacts(
+        row["chunk"],
+        row["range_start"],
+        row["range_end"],
+        row["size_bytes"],
+        row["is_compressed"],
+        row["last_write"],
+    )
