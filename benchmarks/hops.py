@@ -36,10 +36,10 @@ from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
-from tidemill.transport.kafka.client import KafkaConnection
-from tidemill.transport.kafka.events import KafkaEventSource
-from tidemill.transport.kafka.publisher import KafkaPublishers
-from tidemill.transport.kafka.source import KafkaCommandSource
+from tidemill.transport.kafka.client.client import KafkaConnection
+from tidemill.transport.kafka.commands.source import KafkaCommandSource
+from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
+from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 _OWNER = "benchmark"
 _EVENT_BYTES = 1_000_000

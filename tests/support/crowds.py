@@ -11,7 +11,7 @@ from aiokafka.record._crecords.cutil import crc32c_cython
 
 from tidemill.domain.varint import encode_varint
 from tidemill.runtime.clock import SystemClock
-from tidemill.transport.kafka.packing import PackedBatch
+from tidemill.transport.kafka.outbox.record_batch import PackedBatch
 
 _HEAD = struct.Struct(">hiqqqhii")
 _BEFORE = struct.Struct(">qiibI")

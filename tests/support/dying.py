@@ -95,7 +95,7 @@ def _transitions() -> None:
 def _service() -> None:
     """Points where retention is between the registry, the lake and Kafka."""
     from tidemill.app.lake_copies import LakeCopies
-    from tidemill.transport.kafka.publisher import KafkaLanePublisher
+    from tidemill.transport.kafka.outbox.publisher import KafkaLanePublisher
 
     _around(LakeCopies, "measure", before="copy:to be read", after="copy:read")
     _around_async(KafkaLanePublisher, "publish", lambda *_: ("event:to be published", "event:published"))
@@ -107,7 +107,7 @@ def _archiver() -> None:
     from tidemill.domain.archival import ArchivalStatus
     from tidemill.lakehouse.parquet import LakeWriter
     from tidemill.lakehouse.pending import PendingFile
-    from tidemill.transport.kafka.archival import KafkaConfirmations, KafkaRequests
+    from tidemill.transport.kafka.retention.archival import KafkaConfirmations, KafkaRequests
 
     def replying(_: Any, answer: Any) -> tuple[str, str]:
         name = "beginning" if answer.status is ArchivalStatus.IN_PROGRESS else "answer"

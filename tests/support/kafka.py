@@ -27,15 +27,15 @@ from tidemill.transport.kafka import (
     TopicSettings,
     plan_topics,
 )
-from tidemill.transport.kafka.client import (
+from tidemill.transport.kafka.client.client import (
     admin_client,
     expiring_producer,
     idempotent_producer,
     transactional_producer,
 )
-from tidemill.transport.kafka.closing import hard_close, kill
-from tidemill.transport.kafka.packing import pack
-from tidemill.transport.kafka.unpacking import MAX_UNPACKED_BYTES
+from tidemill.transport.kafka.client.close import hard_close, kill
+from tidemill.transport.kafka.outbox.record_batch import pack
+from tidemill.transport.kafka.patches.decompression_limit import MAX_UNPACKED_BYTES
 
 MAX_EVENT_BYTES = 200_000
 MAX_COMMAND_BYTES = 100_000

@@ -25,8 +25,8 @@ from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.kafka import KafkaConnection, KafkaEventSource, Topics, TopicSettings, plan_topics
-from tidemill.transport.kafka.client import idempotent_producer
-from tidemill.transport.kafka.closing import hard_close
+from tidemill.transport.kafka.client.client import idempotent_producer
+from tidemill.transport.kafka.client.close import hard_close
 
 LANES = 4
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)

@@ -26,7 +26,7 @@ from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.admin.lane_changes import LaneAdministration, Reconciled, Seen, TopicsEnd
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.outbox.reader import OutboxDatabase
-from tidemill.transport.kafka.history import LaneHistory
+from tidemill.transport.kafka.outbox.history import LaneHistory
 
 SETTINGS = RelaySettings(
     most_positions=200,

@@ -15,7 +15,7 @@ from tidemill.app.projections_process import projection_jobs
 from tidemill.domain.errors import UsageError
 from tidemill.runtime.service import Job
 from tidemill.runtime.telemetry import Log, logger
-from tidemill.transport.kafka.probe import KafkaProbe
+from tidemill.transport.kafka.client.probe import KafkaProbe
 
 _log = logger(__name__)
 

@@ -24,7 +24,7 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.database.pool import quiet_driver
-from tidemill.transport.kafka.logs import limit_client_logs
+from tidemill.transport.kafka.client.logs import limit_client_logs
 
 LOOK_EVERY_S: Final = 0.5
 OWNED_ELSEWHERE_S: Final = 10.0

@@ -24,8 +24,8 @@ from tidemill.runtime.service import Job
 from tidemill.settings import Settings
 from tidemill.storage.retention.chunk_reader import DatabaseChunks
 from tidemill.transport.avro.archival import ArchivalCodec
-from tidemill.transport.kafka.archival import KafkaConfirmations, KafkaRequests
-from tidemill.transport.kafka.probe import KafkaProbe
+from tidemill.transport.kafka.client.probe import KafkaProbe
+from tidemill.transport.kafka.retention.archival import KafkaConfirmations, KafkaRequests
 
 
 def serve_archiver(deployment: Deployment) -> int:

@@ -20,7 +20,7 @@ from tidemill.app.structure import CODE, Misfit, misfits
 from tidemill.domain.context import AppendSpec
 from tidemill.storage.admin.inspection import Books, LaneState, OperationsDatabase
 from tidemill.storage.database.table_sql import table_name
-from tidemill.transport.kafka.inspection import Inspector
+from tidemill.transport.kafka.admin.inspection import Inspector
 
 _POLL_S: Final = 0.25
 

@@ -51,11 +51,11 @@ from tidemill.storage.database.pool_parts import DividedPool, size_for
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
-from tidemill.transport.kafka.client import KafkaConnection
-from tidemill.transport.kafka.probe import KafkaProbe
-from tidemill.transport.kafka.publisher import KafkaPublishers
-from tidemill.transport.kafka.replies import KafkaReplies, ReplyRecord
-from tidemill.transport.kafka.source import KafkaCommandSource
+from tidemill.transport.kafka.client.client import KafkaConnection
+from tidemill.transport.kafka.client.probe import KafkaProbe
+from tidemill.transport.kafka.commands.replies import KafkaReplies, ReplyRecord
+from tidemill.transport.kafka.commands.source import KafkaCommandSource
+from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
 
 RELAY_CONNECTIONS: Final = 8
 """For all relays of a process, whose statements are short and wait for nobody."""

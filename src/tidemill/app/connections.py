@@ -19,7 +19,7 @@ from tidemill.storage.database.pool import (
     create_pool,
     tls_context,
 )
-from tidemill.transport.kafka.client import KafkaConnection
+from tidemill.transport.kafka.client.client import KafkaConnection
 
 Login = Literal["service", "migration", "reader", "archiver", "retention"]
 Tls = ssl.SSLContext | Literal[False] | None

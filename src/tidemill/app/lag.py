@@ -8,8 +8,8 @@ from tidemill.runtime.periodic import EVERY_S, Watch
 from tidemill.runtime.telemetry import COMMAND_LAG, PROJECTION_LAG
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.database.pool import Pool
-from tidemill.transport.kafka.client import KafkaConnection
-from tidemill.transport.kafka.inspection import Inspector
+from tidemill.transport.kafka.admin.inspection import Inspector
+from tidemill.transport.kafka.client.client import KafkaConnection
 
 
 class LagWatch(Watch):

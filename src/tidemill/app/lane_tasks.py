@@ -29,9 +29,9 @@ from tidemill.storage.admin.lane_changes import (
 )
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.outbox.reader import OutboxDatabase
-from tidemill.transport.kafka.history import LaneHistory, Told
-from tidemill.transport.kafka.inspection import Inspector
-from tidemill.transport.kafka.source import KafkaCommandSource
+from tidemill.transport.kafka.admin.inspection import Inspector
+from tidemill.transport.kafka.commands.source import KafkaCommandSource
+from tidemill.transport.kafka.outbox.history import LaneHistory, Told
 
 _OF_THE_TOPIC_IN: Final = frozenset({"TOPIC_CHANGED", "OFFSET_LOST", "OFFSET_AHEAD", "PARTITIONS_CHANGED"})
 _OF_THE_TOPICS_OUT: Final = frozenset({"HISTORY_FORKED", "HISTORY_BEHIND", "TOPIC_BEHIND"})

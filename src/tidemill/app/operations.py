@@ -33,7 +33,7 @@ from tidemill.storage.admin.inspection import (
 from tidemill.storage.admin.processes import ProcessDatabase, ProcessState
 from tidemill.storage.database.pool import Pool
 from tidemill.transport.avro.codec import known_messages
-from tidemill.transport.kafka.inspection import Inspector
+from tidemill.transport.kafka.admin.inspection import Inspector
 
 _COUNTED_OFFSETS: Final = 100
 

@@ -17,8 +17,8 @@ from tidemill.domain.errors import ContractError, UsageError
 from tidemill.storage.admin.lane_changes import LaneAdministration
 from tidemill.storage.migrations import migrate as migrations
 from tidemill.storage.migrations import revisions
-from tidemill.transport.kafka.inspection import Inspector
-from tidemill.transport.kafka.topics import Finding, TopicPlan, Topics, TopicSettings, plan_topics
+from tidemill.transport.kafka.admin.inspection import Inspector
+from tidemill.transport.kafka.catalog.topics import Finding, TopicPlan, Topics, TopicSettings, plan_topics
 
 Step = migrations.Step
 """A revision that was just applied or undone."""

@@ -38,7 +38,7 @@ from tidemill.runtime.stop_signals import run_beside_signals
 from tidemill.runtime.telemetry import BUILD, Log, Redactor, configure_logging, logger
 from tidemill.settings import Settings
 from tidemill.storage.database.pool import quiet_driver
-from tidemill.transport.kafka.logs import limit_client_logs
+from tidemill.transport.kafka.client.logs import limit_client_logs
 
 Assemble = Callable[[Opened], Awaitable[Sequence[Job]]]
 """Opens what the services share (the stack closes it again) and returns the jobs. May raise `TransientError`."""

@@ -24,8 +24,8 @@ from tidemill.storage.database.pool import Pool
 from tidemill.storage.database.pool_parts import PoolPart
 from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.transport.avro.events import AvroEventCodec
-from tidemill.transport.kafka.client import KafkaConnection
-from tidemill.transport.kafka.events import KafkaEventSource
+from tidemill.transport.kafka.client.client import KafkaConnection
+from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 _SHOWN_HALTS: Final = 5
 _CONNECTIONS: Final = 8

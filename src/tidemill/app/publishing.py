@@ -26,9 +26,9 @@ from tidemill.domain.messages import BASE_FIELDS, CommandBase
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
-from tidemill.transport.kafka.client import KafkaConnection
-from tidemill.transport.kafka.producer import KeyedProducer, Outgoing, Place
-from tidemill.transport.kafka.reader import TopicReader
+from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing, Place
+from tidemill.transport.kafka.admin.reader import TopicReader
+from tidemill.transport.kafka.client.client import KafkaConnection
 
 LINES: Final = UUID("a9d0f2c8-66b1-5d36-9f3a-3a52d9c0c1f4")
 """Namespace of command ids that are made from lines."""

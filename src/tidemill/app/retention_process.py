@@ -33,7 +33,7 @@ from tidemill.storage.commands.generations import GenerationStore
 from tidemill.storage.database.pool import Pool, Timeouts
 from tidemill.storage.database.pool_parts import DividedPool
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.kafka.probe import KafkaProbe
+from tidemill.transport.kafka.client.probe import KafkaProbe
 
 _log = logger(__name__)
 

@@ -16,7 +16,7 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.avro.known import KnownSchemas
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
-from tidemill.transport.kafka.reader import TopicReader
+from tidemill.transport.kafka.admin.reader import TopicReader
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tidemill.storage.read_models.rebuild import DatabaseWorkshops
 from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.storage.read_models.state_rebuild import StateDatabase, StateWorkshops
 from tidemill.transport.avro.events import AvroEventCodec
-from tidemill.transport.kafka.events import KafkaEventSource
+from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 OnProgress = Callable[[int, int], None]
 

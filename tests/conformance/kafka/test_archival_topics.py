@@ -21,7 +21,7 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka import KafkaConnection
-from tidemill.transport.kafka.archival import KafkaConfirmations, KafkaRequests
+from tidemill.transport.kafka.retention.archival import KafkaConfirmations, KafkaRequests
 
 
 class Place(Protocol):

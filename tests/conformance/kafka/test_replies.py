@@ -61,7 +61,7 @@ async def test_replies_arrive_in_the_order_in_which_they_were_sent(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "tidemill.transport.kafka.replies._WITHIN_S", HANGING_S
+        "tidemill.transport.kafka.commands.replies._WITHIN_S", HANGING_S
     )  # or a busy broker gets none of them
     subject.replies.send([])
     subject.replies.send(replies(subject.topic, 1, 2, 3))

@@ -30,7 +30,7 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.storage.database.pool import Connection
 from tidemill.storage.retention.chunk_reader import DatabaseChunks
 from tidemill.transport.avro.archival import ArchivalCodec
-from tidemill.transport.kafka.archival import KafkaConfirmations, KafkaRequests
+from tidemill.transport.kafka.retention.archival import KafkaConfirmations, KafkaRequests
 
 COMPLETED, FAILED, IN_PROGRESS = ArchivalStatus.COMPLETED, ArchivalStatus.FAILED, ArchivalStatus.IN_PROGRESS
 READINGS = "public.readings"

@@ -17,11 +17,11 @@ from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.lane import TopicRole
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.kafka.client import transactional_producer
-from tidemill.transport.kafka.closing import hard_close
-from tidemill.transport.kafka.producer import KeyedProducer, Outgoing
-from tidemill.transport.kafka.reader import TopicReader
-from tidemill.transport.kafka.topics import TopicPlan, Topics
+from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing
+from tidemill.transport.kafka.admin.reader import TopicReader
+from tidemill.transport.kafka.catalog.topics import TopicPlan, Topics
+from tidemill.transport.kafka.client.client import transactional_producer
+from tidemill.transport.kafka.client.close import hard_close
 
 TIME = "2013-02-01T00:00:00Z"
 

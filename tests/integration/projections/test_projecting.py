@@ -17,8 +17,8 @@ from tidemill.domain.messages import ReadModelBase
 from tidemill.domain.projection import Key, Projection, Recorded
 from tidemill.projections import halts
 from tidemill.projections.folding import fold, keyed
-from tidemill.transport.kafka.client import transactional_producer
-from tidemill.transport.kafka.closing import kill
+from tidemill.transport.kafka.client.client import transactional_producer
+from tidemill.transport.kafka.client.close import kill
 
 QUOTES, BARS = latest_quotes.name, daily_bars.name
 

@@ -289,8 +289,8 @@ async def test_events_that_were_trimmed_cannot_be_replayed(market: Market) -> No
     from aiokafka import TopicPartition
     from aiokafka.admin import RecordsToDelete
 
-    from tidemill.transport.kafka.client import admin_client
-    from tidemill.transport.kafka.closing import hard_close
+    from tidemill.transport.kafka.client.client import admin_client
+    from tidemill.transport.kafka.client.close import hard_close
 
     admin = admin_client(market.connection)
     await admin.start()

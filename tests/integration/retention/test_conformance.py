@@ -37,8 +37,8 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir
 from tidemill.storage.retention.chunk_reader import DatabaseChunks
 from tidemill.transport.avro.archival import ArchivalCodec
-from tidemill.transport.kafka.archival import KafkaConfirmations, KafkaRequests
-from tidemill.transport.kafka.topics import Topics
+from tidemill.transport.kafka.catalog.topics import Topics
+from tidemill.transport.kafka.retention.archival import KafkaConfirmations, KafkaRequests
 
 CASES = ["plain", "again", "several", "empty", "late", "changed", "gone", "unknown", "noise"]
 

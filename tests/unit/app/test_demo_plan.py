@@ -30,7 +30,7 @@ from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.settings import Settings
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.kafka.producer import Place
+from tidemill.transport.kafka.admin.producer import Place
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 STREAMS = {context.aggregate: replace(Stream.of(context), partitions=LANES) for context in CONTEXTS}

@@ -10,7 +10,7 @@ import pytest
 
 from tidemill.app.publishing import Answer, _Waiting
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
-from tidemill.transport.kafka.reader import TopicReader
+from tidemill.transport.kafka.admin.reader import TopicReader
 
 MINE, OTHER = "5c0a2f6e-0000-4000-8000-000000000001", "5c0a2f6e-0000-4000-8000-000000000002"
 

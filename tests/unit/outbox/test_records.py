@@ -16,7 +16,7 @@ from tidemill.outbox.letters import fitted
 from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
 from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
 from tidemill.outbox.tails import Sent
-from tidemill.transport.kafka.packing import pack
+from tidemill.transport.kafka.outbox.record_batch import pack
 
 LANE = lane_of(7, partition=3)
 COMMAND = "0192f0c1-2b3c-7def-8123-456789abcdef"

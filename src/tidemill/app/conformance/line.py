@@ -17,8 +17,8 @@ from tidemill.domain.errors import Unreadable
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.kafka.producer import KeyedProducer, Outgoing
-from tidemill.transport.kafka.reader import TopicReader
+from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing
+from tidemill.transport.kafka.admin.reader import TopicReader
 
 _FINAL: Final = frozenset({ArchivalStatus.COMPLETED, ArchivalStatus.FAILED})
 

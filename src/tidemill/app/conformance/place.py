@@ -29,7 +29,7 @@ from tidemill.storage.database.databases import (
 )
 from tidemill.storage.database.pool import Pool, Timeouts
 from tidemill.storage.retention.scratch import ScratchTable
-from tidemill.transport.kafka.topics import Topics, TopicSettings, plan_topics
+from tidemill.transport.kafka.catalog.topics import Topics, TopicSettings, plan_topics
 
 DEFAULT_PREFIX: Final = "tidemill-conformance"
 

@@ -16,7 +16,7 @@ from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.kafka.producer import KeyedProducer, Outgoing, Place
+from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing, Place
 
 _CHUNK: Final = 500
 

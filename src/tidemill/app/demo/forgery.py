@@ -21,7 +21,7 @@ from tidemill.retention.slices import Slice
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir
 from tidemill.transport.avro.archival import ArchivalCodec
-from tidemill.transport.kafka.archival import KafkaConfirmations
+from tidemill.transport.kafka.retention.archival import KafkaConfirmations
 
 FORGER: Final = "forger"
 

@@ -26,7 +26,7 @@ from tidemill.domain.errors import UsageError
 from tidemill.settings import Settings, load
 from tidemill.storage.database.databases import create_database, databases_beginning, drop_database
 from tidemill.storage.database.pool import Pool, Timeouts
-from tidemill.transport.kafka.topics import Topics
+from tidemill.transport.kafka.catalog.topics import Topics
 
 DATABASE_PREFIX: Final = "tidemill_demo_"
 TOPIC_PREFIX: Final = "tidemill-demo-"

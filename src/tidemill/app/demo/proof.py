@@ -23,7 +23,7 @@ from tidemill.domain.messages import Outcome
 from tidemill.queries.read_models import MOST_ROWS
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
-from tidemill.transport.kafka.reader import TopicReader
+from tidemill.transport.kafka.admin.reader import TopicReader
 
 _MOST_NAMED: Final = 5
 _ORDER: Final = (Outcome.APPLIED, Outcome.DUPLICATE, Outcome.REJECTED, Outcome.PARKED)

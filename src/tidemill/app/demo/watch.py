@@ -15,7 +15,7 @@ from tidemill.app.lanes import lane_of
 from tidemill.app.operations import inspecting, operating
 from tidemill.domain.errors import TidemillError
 from tidemill.storage.admin.inspection import LaneState, OperationsDatabase, ProjectionState
-from tidemill.transport.kafka.inspection import Inspector
+from tidemill.transport.kafka.admin.inspection import Inspector
 
 _POLL_S: Final = 0.2
 PATIENCE_S: Final = 180.0

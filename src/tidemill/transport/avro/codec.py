@@ -21,8 +21,8 @@ from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import Clock
 from tidemill.transport.avro import wire
 from tidemill.transport.avro.known import KnownSchemas
-from tidemill.transport.avro.newer import NotWhole
-from tidemill.transport.avro.strict import FAULTS, TooManyItems, explain
+from tidemill.transport.avro.reader.newer import NotWhole
+from tidemill.transport.avro.reader.strict import FAULTS, TooManyItems, explain
 
 DEFAULT_MAX_BYTES: Final = 256 * 1024
 

@@ -19,10 +19,10 @@ from tidemill.catalog.schemas import Message, Schema, find_clashes
 from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.runtime.clock import Clock
 from tidemill.transport.avro import wire
-from tidemill.transport.avro.forms import Form, Reader, Resolution
 from tidemill.transport.avro.lookups import Lookups
-from tidemill.transport.avro.newer import NewerReader
-from tidemill.transport.avro.strict import FAULTS, explain
+from tidemill.transport.avro.reader.forms import Form, Reader, Resolution
+from tidemill.transport.avro.reader.newer import NewerReader
+from tidemill.transport.avro.reader.strict import FAULTS, explain
 
 _REQUESTS_AT_ONCE: Final = 8
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from tidemill.transport.kafka.client import KafkaConnection
-from tidemill.transport.kafka.events import KafkaEventSource
-from tidemill.transport.kafka.logs import limit_client_logs
-from tidemill.transport.kafka.probe import KafkaProbe
-from tidemill.transport.kafka.producer import KeyedProducer, Outgoing, Place
-from tidemill.transport.kafka.publisher import KafkaLanePublisher, KafkaPublishers
-from tidemill.transport.kafka.reader import TopicReader
-from tidemill.transport.kafka.replies import KafkaReplies, ReplyRecord
-from tidemill.transport.kafka.source import KafkaCommandSource
-from tidemill.transport.kafka.topics import Finding, TopicPlan, Topics, TopicSettings, TopicState, plan_topics
+from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing, Place
+from tidemill.transport.kafka.admin.reader import TopicReader
+from tidemill.transport.kafka.catalog.topics import (
+    Finding,
+    TopicPlan,
+    Topics,
+    TopicSettings,
+    TopicState,
+    plan_topics,
+)
+from tidemill.transport.kafka.client.client import KafkaConnection
+from tidemill.transport.kafka.client.logs import limit_client_logs
+from tidemill.transport.kafka.client.probe import KafkaProbe
+from tidemill.transport.kafka.commands.replies import KafkaReplies, ReplyRecord
+from tidemill.transport.kafka.commands.source import KafkaCommandSource
+from tidemill.transport.kafka.outbox.publisher import KafkaLanePublisher, KafkaPublishers
+from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 __all__ = [
     "Finding",

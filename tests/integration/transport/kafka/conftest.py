@@ -8,7 +8,7 @@ import pytest
 from tests.support.kafka import KafkaWorld
 from tidemill.devstack import Stack
 from tidemill.transport.kafka import KafkaConnection
-from tidemill.transport.kafka.lookup import Lookup
+from tidemill.transport.kafka.client.lookup import Lookup
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.lane import weight
 from tidemill.domain.parked import MAX_HEADERS
 from tidemill.domain.varint import encode_varint
-from tidemill.transport.kafka import KafkaConnection, fetching
-from tidemill.transport.kafka.client import manual_consumer
-from tidemill.transport.kafka.closing import hard_close
-from tidemill.transport.kafka.fetching import MAX_BYTES, MAX_HELD_BYTES, Fetching
-from tidemill.transport.kafka.lookup import assign
-from tidemill.transport.kafka.opening import start
+from tidemill.transport.kafka import KafkaConnection
+from tidemill.transport.kafka.client import fetch_buffer
+from tidemill.transport.kafka.client.client import manual_consumer
+from tidemill.transport.kafka.client.close import hard_close
+from tidemill.transport.kafka.client.fetch_buffer import MAX_BYTES, MAX_HELD_BYTES, Fetching
+from tidemill.transport.kafka.client.lookup import assign
+from tidemill.transport.kafka.client.start import start
 
 MEBIBYTE = 1 << 20
 LARGE = MEBIBYTE - 100
@@ -106,8 +107,8 @@ async def test_what_is_held_of_partitions_that_do_not_flow_is_bounded_and_comes_
             await take({tp})
         consumer.pause(tp)
     await take(set())
-    held = [each for each in consumer._fetcher._records.values() if fetching._held_bytes(each) > MEBIBYTE]
-    assert sum(map(fetching._held_bytes, held)) <= MAX_HELD_BYTES
+    held = [each for each in consumer._fetcher._records.values() if fetch_buffer._held_bytes(each) > MEBIBYTE]
+    assert sum(map(fetch_buffer._held_bytes, held)) <= MAX_HELD_BYTES
     assert len(held) == 1, "one of 28 MiB, which counts twice, for the record that is in hand"
     consumer.resume(*partitions)
     while any(len(offsets) < 28 for offsets in taken.values()):

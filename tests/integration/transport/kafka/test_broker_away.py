@@ -16,9 +16,9 @@ from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.outbox.ports import OutboundRecord, PublisherFenced, Tail
 from tidemill.transport.kafka import KafkaProbe, KafkaPublishers
-from tidemill.transport.kafka.client import KafkaConnection, idempotent_producer, manual_consumer
-from tidemill.transport.kafka.closing import hard_close
-from tidemill.transport.kafka.logs import Limiter, limit_client_logs
+from tidemill.transport.kafka.client.client import KafkaConnection, idempotent_producer, manual_consumer
+from tidemill.transport.kafka.client.close import hard_close
+from tidemill.transport.kafka.client.logs import Limiter, limit_client_logs
 
 pytestmark = [pytest.mark.breaks_servers, pytest.mark.slow]
 

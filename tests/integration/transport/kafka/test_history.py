@@ -7,8 +7,8 @@ import pytest
 from tests.conformance.kafka.test_lane_publisher import record
 from tests.support.kafka import KafkaWorld, lane_of
 from tidemill.outbox.ports import ForeignTail, OutboundRecord, Tail, Tails
-from tidemill.transport.kafka.history import LaneHistory
-from tidemill.transport.kafka.inspection import Inspector
+from tidemill.transport.kafka.admin.inspection import Inspector
+from tidemill.transport.kafka.outbox.history import LaneHistory
 
 
 async def test_what_cannot_be_unpacked_at_a_tail_can_be_accepted(world: KafkaWorld) -> None:

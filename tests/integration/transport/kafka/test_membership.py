@@ -13,7 +13,7 @@ from tests.integration.transport.kafka.conftest import Broker
 from tests.support.kafka import KafkaWorld
 from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
-from tidemill.transport.kafka.source import KafkaCommandSource
+from tidemill.transport.kafka.commands.source import KafkaCommandSource
 
 pytestmark = pytest.mark.slow
 

@@ -28,12 +28,12 @@ from tidemill.transport.kafka import (
     Topics,
     TopicSettings,
     plan_topics,
-    tail,
 )
-from tidemill.transport.kafka.fetching import Fault
-from tidemill.transport.kafka.lookup import Lookup
-from tidemill.transport.kafka.tail import TailReader
-from tidemill.transport.kafka.topics import STOCK_BATCH_BYTES
+from tidemill.transport.kafka.catalog.topics import STOCK_BATCH_BYTES
+from tidemill.transport.kafka.client.fetch_buffer import Fault
+from tidemill.transport.kafka.client.lookup import Lookup
+from tidemill.transport.kafka.outbox import tail
+from tidemill.transport.kafka.outbox.tail import TailReader
 
 
 class Everything:

@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 from tidemill.commands.ports import Reply
 from tidemill.runtime.telemetry import REPLIES
 from tidemill.transport.kafka import KafkaConnection, KafkaReplies, ReplyRecord, Topics
-from tidemill.transport.kafka import replies as adapter
+from tidemill.transport.kafka.commands import replies as adapter
 
 
 def reply(topic: str, number: int, partition: int | None = None) -> Reply:

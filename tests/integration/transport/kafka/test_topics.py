@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.transport.kafka import KafkaConnection, Topics, TopicSettings, plan_topics
-from tidemill.transport.kafka.producer import KeyedProducer, Outgoing, Place
+from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing, Place
 
 
 async def test_what_is_created_is_as_planned_and_a_second_time_changes_nothing(

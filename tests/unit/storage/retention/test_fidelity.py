@@ -9,7 +9,7 @@ from tidemill.domain.archive import LakeColumn, LakeType, Refusal, schema_finger
 from tidemill.storage.retention import digest_sql
 from tidemill.storage.retention.fidelity import BY_TEXT, EXACT, Attribute, shape_of
 
-PAGE = (Path(__file__).parents[3] / "docs" / "archival.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[4] / "docs" / "archival.md").read_text(encoding="utf-8")
 SPELLED = {
     "bool": "boolean",
     "int2": "smallint",

@@ -16,7 +16,7 @@ from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, Archiv
 from tidemill.domain.errors import ContractError, Unavailable, Unreadable, UsageError
 from tidemill.transport.avro.archival import CONFIRMATION, EVENT, ArchivalCodec
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.avro.forms import Form
+from tidemill.transport.avro.reader.forms import Form
 from tidemill.transport.avro.wire import prefix_of_fingerprint
 
 

@@ -22,7 +22,7 @@ from tidemill.projections.ports import EventRecord
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.events import AvroEventCodec
-from tidemill.transport.avro.forms import Form
+from tidemill.transport.avro.reader.forms import Form
 
 PROFILES = messages_of("connector_profiles")
 DEACTIVATED = "tidemill.connector_profiles.ConnectorProfileDeactivated"

@@ -30,8 +30,8 @@ from tidemill.domain.errors import NewerSchema, Unreadable
 from tidemill.projections.ports import EventRecord
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.events import AvroEventCodec
-from tidemill.transport.avro.forms import Form, Resolution
-from tidemill.transport.avro.newer import NotWhole
+from tidemill.transport.avro.reader.forms import Form, Resolution
+from tidemill.transport.avro.reader.newer import NotWhole
 from tidemill.transport.avro.wire import prefix_of_id
 
 CURRENT = MARKET[RECORD].current

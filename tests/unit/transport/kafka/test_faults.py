@@ -9,10 +9,10 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
 from tidemill.projections.ports import Unfetchable
-from tidemill.transport.kafka.client import KafkaConnection
-from tidemill.transport.kafka.events import KafkaEventSource
-from tidemill.transport.kafka.fetching import Fault, Harvest
-from tidemill.transport.kafka.unpacking import UnpacksTooLarge
+from tidemill.transport.kafka.client.client import KafkaConnection
+from tidemill.transport.kafka.client.fetch_buffer import Fault, Harvest
+from tidemill.transport.kafka.patches.decompression_limit import UnpacksTooLarge
+from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 PARTITION = TopicPartition("events", 0)
 

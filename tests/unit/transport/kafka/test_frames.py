@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.kafka import MemoryRecord
-from tidemill.transport.kafka.events import Frames
+from tidemill.transport.kafka.projections.event_source import Frames
 
 FIRST = [
     ("ce_specversion", b"1.0"),

@@ -1,0 +1,292 @@
+"""What a consumer has fetched, handed out one partition at a time.
+
+`getmany()` over several partitions moves on from the records of one and then raises the fault of the next: those
+records are never seen again. It does not say either which partition the fault belongs to, and it withholds the good
+records before the bad one. So partitions are asked singly, and one with a fault is read again record by record: what
+can be read is delivered, and the fault has an exact offset.
+
+What is taken at once ends at some bytes, objects included, since few bytes of Kafka may become many. What the client
+holds of partitions that do not flow, fetched or half unpacked, is bounded over all consumers of the process: what is
+beyond that is forgotten, and fetched again when they flow.
+
+Reaches into aiokafka's fetcher, as nothing public tells what is buffered or waits for it without taking it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+from traceback import walk_tb
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
+
+from tidemill.domain.lane import weight
+from tidemill.transport.kafka.client.errors import CLIENT_ERRORS, unavailable
+
+MAX_BYTES: Final = 16 << 20
+"""Of one harvest; the last record may go beyond it."""
+
+MAX_HELD_BYTES: Final = 64 << 20
+"""Of what all consumers of a process hold of partitions that do not flow."""
+
+_MUCH_BYTES: Final = 8 << 20
+"""More than ordinary batches unpack to; what is half unpacked counts twice."""
+
+_held: Final[WeakKeyDictionary[Fetching, int]] = WeakKeyDictionary()
+
+Records = dict[TopicPartition, list[ConsumerRecord]]
+
+
+class Fault(NamedTuple):
+    """Why a partition cannot be read on at `offset`: its batch cannot be unpacked, or there is no such offset."""
+
+    partition: TopicPartition
+    offset: int
+    cause: Exception
+
+    @property
+    def out_of_range(self) -> bool:
+        """Whether the topic does not have the offset."""
+        return isinstance(self.cause, OffsetOutOfRangeError)
+
+    @property
+    def as_written(self) -> bool:
+        """Whether a client wrote what stands there: no disk, codec, retention or lack of memory is at fault."""
+        return not isinstance(self.cause, KafkaError | OSError | MemoryError)
+
+    @property
+    def batch(self) -> range:
+        """The offsets of the batch that cannot be unpacked: the client has read its head, and says so nowhere else."""
+        for frame, _ in walk_tb(self.cause.__traceback__):
+            head = frame.f_locals.get("next_batch")
+            if head is not None:
+                return range(min(self.offset, head.base_offset), max(self.offset + 1, head.next_offset))
+        return range(self.offset, self.offset + 1)
+
+
+class Harvest(NamedTuple):
+    """Records by partition, and faults of partitions that must be held back until somebody seeks."""
+
+    records: Records
+    faults: list[Fault]
+
+
+_NOTHING: Final = Harvest({}, [])
+
+
+class _Room:
+    """How many records, and how many bytes of them, may still be taken."""
+
+    def __init__(self, records: int, size: int) -> None:
+        self._records = records
+        self._bytes = size
+        self.used_bytes = 0
+
+    @property
+    def full(self) -> bool:
+        """Return whether nothing more may be taken."""
+        return self._records <= 0 or self._bytes <= 0
+
+    def part(self, max_bytes: int) -> _Room:
+        """Return room within this one."""
+        return _Room(self._records, min(self._bytes, max_bytes))
+
+    def use(self, records: int, size: int) -> None:
+        """Take note of what was taken."""
+        self._records -= records
+        self._bytes -= size
+        self.used_bytes += size
+
+    def filled_with(self, records: Iterable[ConsumerRecord]) -> list[ConsumerRecord]:
+        """Return the first of `records`, at least one, until there is no room for more."""
+        taken, most, left = [], self._records, self._bytes
+        for record in records:
+            taken.append(record)
+            left -= weight(record)
+            if left <= 0 or len(taken) >= most:
+                break
+        self.use(len(taken), self._bytes - left)
+        return taken
+
+
+def _held_bytes(result: Any) -> int:
+    """Return what the client holds of a partition that it has fetched."""
+    if not isinstance(result, FetchResult) or not result.has_more():
+        return 0
+    return int(result._partition_records._records.held_bytes())
+
+
+class Fetching:
+    """Takes records out of a started consumer.
+
+    `harvest` is to be called in a loop, also with nothing to take: it is the sign of life that keeps the consumer in
+    its group. `max_records`, `max_bytes`: most of one harvest; `partition_bytes`: of one partition in it. `wait_s`: how
+    long to wait if there are none.
+    """
+
+    def __init__(
+        self,
+        consumer: Any,
+        *,
+        max_records: int,
+        wait_s: float,
+        max_bytes: int = MAX_BYTES,
+        partition_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._consumer = consumer
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._partition_bytes = partition_bytes
+        self._wait_s = wait_s
+        self._stepping: set[TopicPartition] = set()
+
+    async def harvest(self, flowing: Collection[TopicPartition]) -> Harvest:
+        """Return what arrived for the partitions in `flowing`, waiting a moment if nothing did.
+
+        Raises `Unavailable` if the client is broken for good or lacks a right: close it, make a new one.
+        """
+        subscription, fetcher = self._consumer._subscription, self._consumer._fetcher
+        try:
+            self._consumer._coordinator.check_errors()
+            with subscription.fetch_context():
+                if subscription.reassignment_in_progress:
+                    await self._wait(subscription.wait_for_assignment())
+                    return _NOTHING
+                harvest = await self._take(flowing)
+                if not harvest.records and not harvest.faults:
+                    await self._wait(fetcher._create_fetch_waiter())
+                    harvest = await self._take(flowing)
+                await self._hold_less(flowing)
+        except CLIENT_ERRORS as error:
+            raise unavailable("reading", error) from error
+        if fetcher.error_future.done() or self._consumer._client._sync_task.done():
+            raise unavailable("reading", AssertionError("a task of the client has ended"))
+        return harvest
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Go on at `offset`, and let go of what is held of the partition.
+
+        The client would only forget it: records half unpacked refer to themselves, so that they would stay, megabytes
+        of them, until the collector comes by.
+        """
+        result = self._consumer._fetcher._records.get(partition)
+        if isinstance(result, FetchResult) and result.has_more():
+            unpacking, result._partition_records._records_iterator = (
+                result._partition_records._records_iterator,
+                None,
+            )
+            unpacking.close()
+        self._consumer.seek(partition, offset)
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Hold partitions back, and forget what is held of them if it is much: it is fetched again."""
+        for partition in partitions:
+            self._consumer.pause(partition)
+            result = self._consumer._fetcher._records.get(partition)
+            if _held_bytes(result) > _MUCH_BYTES:
+                self.seek(partition, result._partition_records.next_fetch_offset)
+
+    async def _wait(self, arrival: asyncio.Future[None]) -> None:
+        await asyncio.wait({arrival}, timeout=self._wait_s)
+        if arrival.done():
+            arrival.result()  # errors of the group arrive here too
+        else:
+            arrival.cancel()
+
+    async def _take(self, flowing: Collection[TopicPartition]) -> Harvest:
+        """Nothing in here really waits: the answers are in the buffer, or there are none."""
+        if self._consumer._subscription.reassignment_in_progress:  # it began while we waited
+            return _NOTHING
+        records: Records = {}
+        faults: list[Fault] = []
+        left = _Room(self._max_records, self._max_bytes)
+        for partition in [one for one in self._consumer._fetcher._records if one in flowing]:
+            room = left.part(self._partition_bytes)
+            taken, fault = await self._take_from(partition, room)
+            if taken:
+                records[partition] = taken
+                left.use(len(taken), room.used_bytes)
+            if fault is not None:
+                faults.append(fault)
+            if left.full:
+                break
+        return Harvest(records, faults)
+
+    async def _take_from(
+        self, partition: TopicPartition, room: _Room
+    ) -> tuple[list[ConsumerRecord], Fault | None]:
+        if partition in self._stepping:
+            return await self._step(partition, room)
+        try:
+            taken = await self._drain(partition, room)
+        except TopicAuthorizationFailedError:
+            raise
+        except OffsetOutOfRangeError as error:
+            return [], await self._fault(partition, error)
+        except Exception:  # noqa: BLE001  whatever unpacking raises; the second time it counts
+            self._stepping.add(partition)
+            await self._refetch(partition)
+            return [], None
+        return taken, None
+
+    async def _drain(self, partition: TopicPartition, room: _Room) -> list[ConsumerRecord]:
+        """Take records as the client's `getmany` does, but no more than there is room for."""
+        fetcher = self._consumer._fetcher
+        result = fetcher._records.get(partition)
+        if not (isinstance(result, FetchResult) and result.check_assignment(partition)):
+            found = await self._consumer.getmany(
+                partition, timeout_ms=0, max_records=1
+            )  # which raises, or tidies up
+            return room.filled_with(found.get(partition, []))
+        taken = room.filled_with(result._partition_records)
+        result._update_position()
+        if not room.full:
+            del fetcher._records[partition]
+            fetcher._notify(fetcher._wait_consume_future)
+        return taken
+
+    async def _hold_less(self, flowing: Collection[TopicPartition]) -> None:
+        """Forget what is held of partitions that do not flow, most first, while this process holds too much."""
+        held = {
+            partition: size
+            for partition, result in self._consumer._fetcher._records.items()
+            if partition not in flowing
+            and self._consumer._subscription.is_assigned(partition)
+            and (size := _held_bytes(result))
+        }
+        _held[self] = sum(held.values())
+        for partition in sorted(held, key=held.__getitem__, reverse=True):
+            if sum(_held.values()) <= MAX_HELD_BYTES:
+                break
+            await self._refetch(partition)
+            _held[self] -= held[partition]
+
+    async def _step(
+        self, partition: TopicPartition, room: _Room
+    ) -> tuple[list[ConsumerRecord], Fault | None]:
+        """Take record by record, so that the position stands at the bad one when it is reached."""
+        steps: list[ConsumerRecord] = []
+        try:
+            while not room.full:
+                taken = await self._consumer.getmany(partition, timeout_ms=0, max_records=1)
+                if not taken:
+                    self._stepping.discard(partition)
+                    break
+                steps += room.filled_with(taken[partition])
+        except Exception as error:  # noqa: BLE001  anything: only an operator can decide to skip a record
+            self._stepping.discard(partition)
+            return steps, await self._fault(partition, error)
+        return steps, None
+
+    async def _fault(self, partition: TopicPartition, error: Exception) -> Fault:
+        return Fault(partition, await self._refetch(partition), error)
+
+    async def _refetch(self, partition: TopicPartition) -> int:
+        """Forget what is buffered of a partition and return where it stands; it is fetched again from there."""
+        position: int = await self._consumer.position(partition)
+        self.seek(partition, position)
+        return position

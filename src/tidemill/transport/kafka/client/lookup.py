@@ -1,0 +1,174 @@
+"""Questions about partitions, offsets and single records, asked through a consumer of its own.
+
+The consumer is made when the first question comes and kept for the next. It belongs to no group and reads only what a
+question needs, so asking disturbs nobody. Every question has a deadline; after one that failed, the consumer is ended
+and the next question makes a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import (
+    LeaderNotAvailableError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+
+from tidemill.transport.kafka.client.client import KafkaConnection, manual_consumer
+from tidemill.transport.kafka.client.close import hard_close, kill
+from tidemill.transport.kafka.client.errors import answering
+from tidemill.transport.kafka.client.fetch_buffer import Fetching
+from tidemill.transport.kafka.client.start import start
+
+T = TypeVar("T")
+
+_WAIT_S = 0.2
+_ELECTION_LOOKS = 10
+_PARTITION_BYTES = 64 << 10  # a question wants a record or a few; a larger batch comes whole all the same
+
+
+def thrifty_consumer(connection: KafkaConnection) -> Any:
+    """Return a consumer for questions, not started."""
+    return manual_consumer(connection, partition_bytes=_PARTITION_BYTES)
+
+
+class Lookup:
+    """Asks Kafka, one question at a time. Every question raises `Unavailable` when its deadline has passed."""
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        *,
+        timeout_s: float | None = None,
+        make: Callable[[KafkaConnection], Any] = thrifty_consumer,
+    ) -> None:
+        """`timeout_s`: the deadline of one question; not set: the connection's. `make`: makes the consumer."""
+        self._connection = connection
+        self._make = make
+        self._timeout_s = timeout_s or connection.call_timeout_s
+        self._consumer: Any = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
+        async with self.asking(f"looking for topic {topic}") as consumer:
+            return await partitions_of(consumer, topic)
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """Return (first offset, end offset) of each partition; the end is the last stable offset."""
+        async with self.asking("asking for offsets") as consumer:
+            return await bounds_of(consumer, partitions)
+
+    async def records_at(
+        self, offsets: Mapping[TopicPartition, int], of: Callable[[ConsumerRecord], T]
+    ) -> dict[TopicPartition, T | None]:
+        """Return `of` the record at each offset, None where there is none that can be read; no record is kept."""
+        async with self.asking("reading single records") as consumer:
+            bounds = await bounds_of(consumer, offsets)
+            there = {tp: at for tp, at in offsets.items() if bounds[tp][0] <= at < bounds[tp][1]}
+            return {**dict.fromkeys(offsets), **await _read_at(consumer, there, of)}
+
+    async def close(self) -> None:
+        """End the consumer within a deadline."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await hard_close(consumer, self._connection.close_timeout_s)
+
+    @asynccontextmanager
+    async def asking(self, doing: str) -> AsyncIterator[Any]:
+        """Lend the consumer, started, for the block; `doing` says what for."""
+        async with answering(doing, self._timeout_s), self._one_at_a_time:
+            try:
+                if self._consumer is None:
+                    self._consumer = self._make(self._connection)
+                    await start(self._consumer)
+                yield self._consumer
+            except BaseException:
+                consumer, self._consumer = self._consumer, None
+                if consumer is not None:
+                    await kill(consumer)  # it is in no group that it would have to leave
+                raise
+
+
+async def partitions_of(consumer: Any, topic: str) -> int:
+    """Return how many partitions a topic has. Raises `UnknownTopicOrPartitionError` at once if there is none."""
+    cluster = await consumer._client.fetch_all_metadata()  # the public way waits for the topic
+    known = cluster.partitions_for_topic(topic)
+    if not known:
+        raise UnknownTopicOrPartitionError(topic)
+    return len(known)
+
+
+async def know(consumer: Any, partitions: Collection[TopicPartition]) -> None:
+    """Learn who leads the partitions, in one request: the client would ask for their offsets first, and then pause."""
+    client = consumer._client  # there is no public way to add a topic
+    strange = {tp.topic for tp in partitions} - client.cluster.topics()
+    await asyncio.gather(*(client.add_topic(topic) for topic in strange))
+
+
+async def leaderless(consumer: Any, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
+    """Return those of the partitions that nobody leads, after a moment in which somebody may be elected.
+
+    The client would wait for a leader for as long as it may, and so would all that is asked in the same question.
+    """
+    await know(consumer, partitions)
+    cluster = consumer._client.cluster  # the consumer tells nobody about leaders
+    if hidden := {tp.topic for tp in partitions} & cluster.unauthorized_topics:
+        raise TopicAuthorizationFailedError(", ".join(sorted(hidden)))
+    looks = 0
+    while lost := {tp for tp in partitions if cluster.leader_for_partition(tp) in (None, -1)}:
+        looks += 1
+        if looks > _ELECTION_LOOKS:
+            break
+        await consumer._client.force_metadata_update()
+        await asyncio.sleep(_WAIT_S)
+    return lost
+
+
+async def bounds_of(
+    consumer: Any, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Return (first offset, last stable offset) of each partition."""
+    wanted = list(partitions)
+    if lost := await leaderless(consumer, wanted):
+        raise LeaderNotAvailableError(", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(lost)))
+    first, end = await asyncio.gather(consumer.beginning_offsets(wanted), consumer.end_offsets(wanted))
+    return {tp: (first[tp], end[tp]) for tp in wanted}
+
+
+async def _read_at(
+    consumer: Any, offsets: Mapping[TopicPartition, int], of: Callable[[ConsumerRecord], T]
+) -> dict[TopicPartition, T]:
+    """Read until every partition stands behind its offset: what is not there then is not there at all."""
+    flowing = set(offsets)
+    found: dict[TopicPartition, T] = {}
+    fetching = assign(consumer, offsets)
+    while flowing:
+        records, faults = await fetching.harvest(flowing)
+        for tp, (first, *_) in records.items():
+            if first.offset == offsets[tp]:
+                found[tp] = of(first)
+        done = {tp for tp in flowing if await consumer.position(tp) > offsets[tp]}
+        done |= {fault.partition for fault in faults}
+        fetching.pause(done)
+        flowing -= done
+    return found
+
+
+def assign(
+    consumer: Any,
+    offsets: Mapping[TopicPartition, int],
+    *,
+    max_records: int = 10_000,
+    wait_s: float = _WAIT_S,
+) -> Fetching:
+    """Let a manual consumer read these partitions from these offsets, and no others."""
+    consumer.assign(list(offsets))
+    for tp, offset in offsets.items():
+        consumer.seek(tp, offset)
+    return Fetching(consumer, max_records=max_records, wait_s=wait_s)

@@ -1,0 +1,288 @@
+"""The last committed record of a partition: where a relay goes on.
+
+To be read only after the lane's producer has started, which fences its predecessor and ends that one's transaction.
+A topic's last offsets are often no records (each transaction ends with a control record) or aborted ones: the reader
+goes back from the last stable offset in growing steps until it meets a record. What cannot be unpacked is in nobody's
+way but its own partition's: that one is then searched by itself, around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from tidemill.domain.errors import Unavailable
+from tidemill.outbox.ports import ForeignTail, Tail
+from tidemill.transport.kafka.client.client import KafkaConnection, watermark_consumer
+from tidemill.transport.kafka.client.fetch_buffer import Fault
+from tidemill.transport.kafka.client.lookup import Lookup, assign, bounds_of, know, leaderless
+
+_FIRST_STEP: Final = 8
+_GROWTH: Final = 8
+
+Wanted = Callable[[ConsumerRecord], bool]
+
+
+def tail_of(record: ConsumerRecord) -> Tail:
+    """Return what our headers say. Raises `ForeignTail` if somebody else wrote the record."""
+    try:
+        event_id = _last(record.headers, "ce_id")
+        return Tail(
+            position=int(_last(record.headers, "tm_position") or b""),
+            sequence=int(_last(record.headers, "tm_sequence") or b""),
+            event_id=event_id.decode() if event_id else None,
+        )
+    except ValueError as error:
+        raise ForeignTail(record.topic, record.partition, record.offset) from error
+
+
+def _last(headers: Sequence[tuple[str, bytes | None]], name: str) -> bytes | None:
+    """Return the last header of that name: a dead letter's own headers, which may be called alike, come before ours."""
+    return next((value for key, value in reversed(headers) if key == name), None)
+
+
+def is_ours(record: ConsumerRecord) -> bool:
+    """Tell whether the relay wrote a record, as its headers say."""
+    try:
+        tail_of(record)
+    except ForeignTail:
+        return False
+    return True
+
+
+class Look(NamedTuple):
+    """The last record of a partition that a read_committed consumer sees, None if there is none.
+
+    `hidden`: more stands behind it, in a transaction that is not ended. `fault`: the last offset behind it at which
+    something cannot be unpacked, None if there is no such thing.
+    """
+
+    record: ConsumerRecord | None
+    hidden: bool
+    fault: int | None = None
+
+    @property
+    def end(self) -> int:
+        """Return the offset of what is last, -1 if nothing is there."""
+        record = -1 if self.record is None else self.record.offset
+        return record if self.fault is None else self.fault
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether the last that is there is the relay's, or nothing is."""
+        return self.fault is None and (self.record is None or is_ours(self.record))
+
+
+async def hidden_in(
+    consumer: Any, watermarks: Any, partitions: Collection[TopicPartition]
+) -> tuple[set[TopicPartition], dict[TopicPartition, tuple[int, int]]]:
+    """Return the partitions that hide something, and (first offset, last stable offset) of all.
+
+    `watermarks`: a consumer that is told the true ends. It is asked last, so that nothing hidden can be overlooked.
+    """
+    bounds = await bounds_of(consumer, partitions)
+    await know(watermarks, partitions)
+    ends = await watermarks.end_offsets(list(partitions))
+    return {tp for tp, (_, stable) in bounds.items() if ends[tp] > stable}, bounds
+
+
+async def look_at(
+    consumer: Any, watermarks: Any, partitions: Collection[TopicPartition]
+) -> tuple[dict[TopicPartition, Look], set[TopicPartition]]:
+    """Return what stands at the end of each partition, and those where something in the way cannot be read.
+
+    Has no deadline of its own; replaces the assignment.
+    """
+    hidden, bounds = await hidden_in(consumer, watermarks, partitions)
+    found, faulty = await _search(consumer, {tp: span for tp, span in bounds.items() if span[0] < span[1]})
+    return {tp: Look(found.get(tp), tp in hidden) for tp in bounds.keys() - faulty}, faulty
+
+
+async def look_around(consumer: Any, watermarks: Any, partition: TopicPartition) -> Look:
+    """Return what stands at the end of a partition in which something cannot be unpacked."""
+    hidden, bounds = await hidden_in(consumer, watermarks, [partition])
+    record, fault = await _search_around(consumer, partition, bounds[partition])
+    return Look(record, partition in hidden, fault)
+
+
+async def _search(
+    consumer: Any, bounds: Mapping[TopicPartition, tuple[int, int]]
+) -> tuple[dict[TopicPartition, ConsumerRecord], set[TopicPartition]]:
+    """Look for the last record of each partition between its bounds, backwards, step by step.
+
+    Returns the records, and the partitions with a fault, which are not searched any further.
+    """
+    found: dict[TopicPartition, ConsumerRecord] = {}
+    faulty: set[TopicPartition] = set()
+    ends = {tp: end for tp, (_, end) in bounds.items()}
+    step = _FIRST_STEP
+    while ends:
+        starts = {tp: max(bounds[tp][0], end - step) for tp, end in ends.items()}
+        last, faults = await _last_between(consumer, starts, ends)
+        found |= last
+        faulty |= faults.keys()
+        ends = {tp: at for tp, at in starts.items() if tp not in found.keys() | faulty and at > bounds[tp][0]}
+        step *= _GROWTH
+    return found, faulty
+
+
+async def _search_around(
+    consumer: Any, partition: TopicPartition, bounds: tuple[int, int], wanted: Wanted = lambda _: True
+) -> tuple[ConsumerRecord | None, int | None]:
+    """Look for the last record of a partition that is `wanted`, around what cannot be unpacked.
+
+    Returns the record, None if there is none, and the last offset behind it that cannot be unpacked, None likewise.
+    """
+    (first, end), step = bounds, _FIRST_STEP
+    bad: int | None = None
+    while end > first:
+        start = max(first, end - step)
+        record, faulty = await _last_of(consumer, partition, start, end, wanted)
+        if faulty and bad is None:
+            bad = faulty[-1].stop - 1
+        if record is not None:
+            return record, bad if bad is not None and bad > record.offset else None
+        end, step = min([start, *(span.start for span in faulty)]), step * _GROWTH
+    return None, bad
+
+
+async def _last_of(
+    consumer: Any, partition: TopicPartition, start: int, end: int, wanted: Wanted
+) -> tuple[ConsumerRecord | None, list[range]]:
+    """Return the last record in a span that is `wanted`, and the offsets of the batches there that cannot be unpacked.
+
+    Raises what the client does if it is retention or the disk that is in the way.
+    """
+    record: ConsumerRecord | None = None
+    faulty: list[range] = []
+    while start < end:
+        found, faults = await _last_between(consumer, {partition: start}, {partition: end}, wanted)
+        record = found.get(partition, record)
+        if partition not in faults:
+            break
+        fault = faults[partition]
+        if not fault.as_written:
+            raise fault.cause
+        faulty.append(fault.batch)
+        start = faulty[-1].stop
+    return record, faulty
+
+
+async def _last_between(
+    consumer: Any,
+    starts: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    wanted: Wanted = lambda _: True,
+) -> tuple[dict[TopicPartition, ConsumerRecord], dict[TopicPartition, Fault]]:
+    flowing = set(starts)
+    last: dict[TopicPartition, ConsumerRecord] = {}
+    faults: dict[TopicPartition, Fault] = {}
+    fetching = assign(consumer, starts)
+    while flowing:
+        harvest = await fetching.harvest(flowing)
+        for tp, records in harvest.records.items():
+            if (record := _last_before(ends[tp], records, wanted)) is not None:
+                last[tp] = record
+        faults |= {fault.partition: fault for fault in harvest.faults if fault.offset < ends[fault.partition]}
+        done = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]} | faults.keys()
+        fetching.pause(done & flowing)
+        flowing -= done
+    return last, faults
+
+
+def _last_before(end: int, records: Sequence[ConsumerRecord], wanted: Wanted) -> ConsumerRecord | None:
+    return next((record for record in reversed(records) if record.offset < end and wanted(record)), None)
+
+
+class TailReader:
+    """Reads tails for all lanes of a process through two consumers; questions that wait are answered together."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._lookup = Lookup(connection)
+        self._watermarks = Lookup(connection, make=watermark_consumer)
+        self._asked: dict[TopicPartition, asyncio.Future[Look]] = {}
+        self._answering: asyncio.Task[None] | None = None
+
+    async def look(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Look]:
+        """Return what stands at the end of each partition, as of now or later. Raises `Unavailable`."""
+        loop = asyncio.get_running_loop()
+        answers = {tp: self._asked.setdefault(tp, loop.create_future()) for tp in partitions}
+        if self._answering is None or self._answering.done():
+            self._answering = asyncio.create_task(self._answer())
+        # shielded: others may wait for the same answer when we are cancelled
+        return {tp: await asyncio.shield(answer) for tp, answer in answers.items()}
+
+    async def ours(
+        self, tp: TopicPartition, look: Look, accepted: Mapping[str, int]
+    ) -> ConsumerRecord | None:
+        """Return the last record of ours in a partition, None if there is none.
+
+        `accepted`: topic -> the offset up to which records of somebody else may stand behind it. Raises `ForeignTail`
+        for a later one, also if it cannot be unpacked: our client writes no such thing.
+        """
+        if look.is_ours:
+            return look.record
+        if look.end > accepted.get(tp.topic, -1):
+            raise ForeignTail(tp.topic, tp.partition, look.end)
+        async with self._asking() as (consumer, _):
+            bounds = await bounds_of(consumer, [tp])
+            record, _ = await _search_around(consumer, tp, (bounds[tp][0], look.end), is_ours)
+            return record
+
+    async def hidden(self, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
+        """Return the partitions that hide something behind their last stable offset. Raises `Unavailable`."""
+        async with self._asking() as (consumer, watermarks):
+            found, _ = await hidden_in(consumer, watermarks, partitions)
+            return found
+
+    async def close(self) -> None:
+        """End the consumers within a deadline; what is still asked is not answered."""
+        if self._answering is not None:
+            self._answering.cancel()
+            await asyncio.wait({self._answering})
+        await self._lookup.close()
+        await self._watermarks.close()
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[tuple[Any, Any]]:
+        doing = "reading the tails of outbound topics"
+        async with self._lookup.asking(doing) as consumer, self._watermarks.asking(doing) as watermarks:
+            yield consumer, watermarks
+
+    async def _answer(self) -> None:
+        """Answer all questions there are, and those that came meanwhile with the next look."""
+        while self._asked:
+            asked, self._asked = self._asked, {}
+            try:
+                async with self._asking() as (consumer, watermarks):
+                    lost = await leaderless(consumer, asked)
+                    looks, faulty = await look_at(consumer, watermarks, asked.keys() - lost)
+            except Exception as error:  # noqa: BLE001  it belongs to those who asked
+                for answer in asked.values():
+                    _fail(answer, error)
+            else:
+                for tp in lost:
+                    _fail(asked[tp], Unavailable("kafka", f"{tp.topic}/{tp.partition} has no leader"))
+                for tp, look in looks.items():
+                    asked[tp].set_result(look)
+                for tp in faulty:
+                    await self._answer_around(tp, asked[tp])
+
+    async def _answer_around(self, tp: TopicPartition, answer: asyncio.Future[Look]) -> None:
+        """Answer for a partition with a fault: by itself, since what that leads to is nobody else's."""
+        try:
+            async with self._asking() as (consumer, watermarks):
+                look = await look_around(consumer, watermarks, tp)
+        except Exception as error:  # noqa: BLE001  it belongs to those who asked
+            _fail(answer, error)
+        else:
+            answer.set_result(look)
+
+
+def _fail(answer: asyncio.Future[Look], error: Exception) -> None:
+    answer.set_exception(error)
+    answer.exception()  # a caller looks at the first of its answers only

@@ -1,0 +1,1 @@
+"""4 remember, on Kafka: the event topic, all partitions of it."""
