@@ -33,10 +33,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tidemill import devstack
-from tidemill.domain.archive import LakeColumn, SliceId
+from tidemill.domain.archive.slices import LakeColumn, SliceId
 from tidemill.lakehouse.layout import Manifest
 from tidemill.lakehouse.parquet import LakeWriter
-from tidemill.lakehouse.reading import LakeReader
+from tidemill.lakehouse.reader import LakeReader
 from tidemill.storage.database.pool import Timeouts, close_pool, connection, create_pool
 from tidemill.storage.retention import arrow_reader, digest_sql, measurement
 from tidemill.storage.retention.restore import restore_batches

@@ -19,10 +19,10 @@ from tidemill.app.deployment import Deployment, Part, outcome_messages
 from tidemill.app.preparation import create_topics, migrate
 from tidemill.app.process import calm_collector
 from tidemill.commands.batch import BatchWriter
+from tidemill.commands.handlers import styles_of
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.ports import Reply
-from tidemill.commands.screening import Screen
-from tidemill.commands.styles import styles_of
+from tidemill.commands.validation import Screen
 from tidemill.contexts.market_data import context
 from tidemill.domain.lane import Claim
 from tidemill.outbox.lanes import LaneRelays

@@ -20,8 +20,8 @@ from benchmarks.data import market_data
 from benchmarks.meter import Meter, Reading
 from tidemill.app.process import calm_collector
 from tidemill.commands.batch import BatchWriter
-from tidemill.commands.screening import Screen
-from tidemill.commands.styles import styles_of
+from tidemill.commands.handlers import styles_of
+from tidemill.commands.validation import Screen
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore

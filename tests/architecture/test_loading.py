@@ -39,5 +39,5 @@ def test_a_process_loads_what_it_needs_alone(process: str) -> None:
 
 
 def test_the_check_would_see_it() -> None:
-    found = loaded_with("tidemill.lakehouse.reading", "tidemill.transport.registry")
+    found = loaded_with("tidemill.lakehouse.reader", "tidemill.transport.registry")
     assert found == {"fsspec", "pyarrow", *FOR_THE_REGISTRY}

@@ -11,7 +11,7 @@ import pytest
 from tests.architecture import tree
 from tests.support.outsiders import KEYS_AS_JAVA, SERIALIZER
 from tidemill.app.contexts import load_contexts
-from tidemill.domain.archival import archival_topics
+from tidemill.domain.archive.messages import archival_topics
 from tidemill.domain.lane import StreamTopics
 from tidemill.domain.rejections import CHOICES, HALTED, PARKED, REJECTED
 from tidemill.projections.halts import HALTS
@@ -27,7 +27,7 @@ ALL_PAGES = [pytest.param(page, id=str(page)) for page in PAGES]
 
 WRITE_HEADERS = (
     "src/tidemill/outbox/records.py",
-    "src/tidemill/outbox/letters.py",
+    "src/tidemill/outbox/dead_letter_size.py",
     "src/tidemill/commands/replies.py",
     "src/tidemill/domain/parked.py",
 )

@@ -13,14 +13,14 @@ import pytest
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import Harness, base, codes, create_lanes, outcomes
 from tests.support.streams import messages_of
-from tidemill.commands.folding import Happened
-from tidemill.commands.orders import Order, OrderWriter
+from tidemill.commands.decide_fold import Happened
+from tidemill.commands.internal_commands import Order, OrderWriter
 from tidemill.commands.ports import ClosedRange, CommandStore
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.domain.archive.policy import LateRule
 from tidemill.domain.errors import Fenced, LaneHalted, NotCompared, TransientError
 from tidemill.domain.lane import NO_OFFSET, Claim
-from tidemill.domain.retention import LateRule
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.commands.command_store import CommandDatabase

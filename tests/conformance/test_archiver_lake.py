@@ -16,7 +16,7 @@ from tests.fakes.archiver import MemoryLake, Row, Rows
 from tests.support.archival import DAY, START, TABLE
 from tests.support.databases import execute
 from tidemill.archiver.ports import Lake
-from tidemill.domain.archive import LakeColumn, LakeType, Measured, SliceId
+from tidemill.domain.archive.slices import LakeColumn, LakeType, Measured, SliceId
 from tidemill.domain.errors import CopyStands
 from tidemill.lakehouse.iceberg import IcebergLake, open_catalog
 from tidemill.lakehouse.parquet import LakeWriter

@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
-from tidemill.commands.books import Books, LaneBook
+from tidemill.commands.numbering import Books, LaneBook
 from tidemill.commands.ports import CommandStore, Newer
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile

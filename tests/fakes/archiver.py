@@ -11,8 +11,8 @@ from typing import Any
 
 from tests.support.waiting import HANGING_S
 from tidemill.archiver.ports import Copy, Incoming
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
-from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, Measured, SliceId
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
+from tidemill.domain.archive.slices import LakeColumn, LakeFile, LakePlace, Measured, SliceId
 from tidemill.domain.errors import ContractError, CopyStands, Unavailable, Unreadable, UsageError
 
 Row = tuple[Any, ...]

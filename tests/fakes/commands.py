@@ -10,7 +10,7 @@ from typing import Any
 
 from tidemill.commands.ports import ClosedRange, Locked, Newer, Wait
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
-from tidemill.commands.waiting import next_wait
+from tidemill.commands.version_wait import next_wait
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import (
     CommitUnknown,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.support.streams import messages_of
-from tidemill.domain.archival import (
+from tidemill.domain.archive.messages import (
     ArchivalChunk,
     ArchivalColumn,
     ArchivalConfirmation,

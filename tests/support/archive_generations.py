@@ -36,13 +36,13 @@ from tests.support.archive_range import (
     slices_of,
 )
 from tests.support.archive_walk import Edge
-from tidemill.domain.archival import ArchivalConfirmation
-from tidemill.domain.archive import ArchiveState, Source
-from tidemill.retention.machine import READABLE
-from tidemill.retention.planning import Candidate, ChunkFacts, Facts, LateFacts
-from tidemill.retention.returning import Leaving
+from tidemill.domain.archive.messages import ArchivalConfirmation
+from tidemill.domain.archive.slices import ArchiveState, Source
+from tidemill.retention.eviction import Leaving
+from tidemill.retention.planner import Candidate, ChunkFacts, Facts, LateFacts
 from tidemill.retention.slices import Copy, Limits, Slice
-from tidemill.retention.transitions import Action, Step
+from tidemill.retention.transition_table import Action, Step
+from tidemill.retention.transitions import READABLE
 
 _S = ArchiveState
 T = TypeVar("T")

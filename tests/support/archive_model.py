@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 from tests.support.archive_rules import Rules
 from tests.support.archive_walk import Edge
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalResult, ArchivalStatus
-from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
-from tidemill.retention.machine import READABLE
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalResult, ArchivalStatus
+from tidemill.domain.archive.slices import ArchiveState, Measured, SliceId, Source
 from tidemill.retention.slices import Copy, Hold, Limits, Slice
-from tidemill.retention.transitions import HOLDABLE, Step
+from tidemill.retention.transition_table import HOLDABLE, Step
+from tidemill.retention.transitions import READABLE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SOON = NOW + timedelta(hours=1)

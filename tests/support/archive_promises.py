@@ -6,7 +6,7 @@ from random import Random
 
 from tests.support.archive_model import KINDS, NOTHING, Cell, Model, World
 from tests.support.archive_walk import Edge
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive.slices import ArchiveState
 
 _S = ArchiveState
 

@@ -11,14 +11,14 @@ import sqlalchemy as sa
 
 from tests.support.archive_model import NOW
 from tests.support.archive_rules import Rules
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalStatus
-from tidemill.domain.archive import Source
-from tidemill.domain.retention import Retention
-from tidemill.retention.bringing_back import RangeBack, ranges_back
-from tidemill.retention.owning import why_not_own
-from tidemill.retention.planning import Plan, plan
-from tidemill.retention.reasons import in_the_way
-from tidemill.retention.returning import Leaving, leave
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalStatus
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.archive.slices import Source
+from tidemill.retention.copy_ownership import why_not_own
+from tidemill.retention.eviction import Leaving, leave
+from tidemill.retention.explanations import in_the_way
+from tidemill.retention.planner import Plan, plan
+from tidemill.retention.restore_plan import RangeBack, ranges_back
 from tidemill.retention.slices import Slice
 
 LONG_AGO = NOW - timedelta(days=1)

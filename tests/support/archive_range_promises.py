@@ -8,7 +8,7 @@ from tests.support.archive_generations import KINDS, RangeModel
 from tests.support.archive_model import NOTHING, NOW
 from tests.support.archive_range import CHUNK, Range
 from tests.support.archive_walk import Edge
-from tidemill.domain.archive import ArchiveState, Source
+from tidemill.domain.archive.slices import ArchiveState, Source
 from tidemill.retention.slices import AWAITED, Slice
 
 _S = ArchiveState

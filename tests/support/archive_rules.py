@@ -6,31 +6,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.retention import confirmations, interventions, machine
-from tidemill.retention.transitions import Step
+from tidemill.retention import confirmations, operator_transitions, transitions
+from tidemill.retention.transition_table import Step
 
 
 @dataclass(frozen=True)
 class Rules:
     """What decides: the real functions, or planted mistakes in their place."""
 
-    choose: Callable[..., Any] = machine.choose
-    refuse: Callable[..., Any] = machine.refuse
-    seal: Callable[..., Any] = machine.seal
-    measure: Callable[..., Any] = machine.measure
-    request: Callable[..., Any] = machine.request
-    request_again: Callable[..., Any] = machine.request_again
-    give_up: Callable[..., Any] = machine.give_up
-    verify: Callable[..., Any] = machine.verify
-    quarantine: Callable[..., Any] = machine.quarantine
-    reseal: Callable[..., Any] = machine.reseal
-    drop: Callable[..., Any] = machine.drop
-    hold: Callable[..., Any] = interventions.hold
-    let_go: Callable[..., Any] = interventions.let_go
-    retry: Callable[..., Any] = interventions.retry
-    release: Callable[..., Any] = interventions.release
-    restore: Callable[..., Any] = interventions.restore
-    evict: Callable[..., Any] = interventions.evict
-    spoil: Callable[..., Any] = interventions.spoil
+    choose: Callable[..., Any] = transitions.choose
+    refuse: Callable[..., Any] = transitions.refuse
+    seal: Callable[..., Any] = transitions.seal
+    measure: Callable[..., Any] = transitions.measure
+    request: Callable[..., Any] = transitions.request
+    request_again: Callable[..., Any] = transitions.request_again
+    give_up: Callable[..., Any] = transitions.give_up
+    verify: Callable[..., Any] = transitions.verify
+    quarantine: Callable[..., Any] = transitions.quarantine
+    reseal: Callable[..., Any] = transitions.reseal
+    drop: Callable[..., Any] = transitions.drop
+    hold: Callable[..., Any] = operator_transitions.hold
+    let_go: Callable[..., Any] = operator_transitions.let_go
+    retry: Callable[..., Any] = operator_transitions.retry
+    release: Callable[..., Any] = operator_transitions.release
+    restore: Callable[..., Any] = operator_transitions.restore
+    evict: Callable[..., Any] = operator_transitions.evict
+    spoil: Callable[..., Any] = operator_transitions.spoil
     fold: Callable[..., Any] = confirmations.fold
     opens: Callable[[Step], bool] = lambda step: step.opens

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive.slices import ArchiveState
 from tidemill.retention.slices import Slice
 
 W = TypeVar("W", bound=Hashable)

@@ -12,8 +12,8 @@ from tests.fakes.archiver import MemoryConfirmations, MemoryLake, MemoryReader, 
 from tests.support.archival import DAY, START, chunk
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Archiver
-from tidemill.archiver.copying import Copier
-from tidemill.domain.archival import ArchivalChunk, ArchivalStatus
+from tidemill.archiver.copier import Copier
+from tidemill.domain.archive.messages import ArchivalChunk, ArchivalStatus
 from tidemill.runtime.clock import SystemClock
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tests.support.archival import MESSAGES, STREAM
 from tests.support.kafka import KafkaWorld
 from tests.support.waiting import HANGING_S, eventually
-from tidemill.domain.archival import (
+from tidemill.domain.archive.messages import (
     ArchivalChunk,
     ArchivalColumn,
     ArchivalConfirmation,
@@ -18,7 +18,7 @@ from tidemill.domain.archival import (
     ArchivalStatus,
     archival_topics,
 )
-from tidemill.domain.archive import LakeColumn
+from tidemill.domain.archive.slices import LakeColumn
 from tidemill.domain.errors import Unreadable
 from tidemill.outbox.ports import OutboundRecord
 from tidemill.runtime.clock import SystemClock

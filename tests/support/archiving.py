@@ -12,24 +12,24 @@ from typing import Any
 from tests.support.commands import create_lanes
 from tidemill.app.archive_stream import EVENT, Store, archive_stream
 from tidemill.app.lake_copies import LakeCopies
-from tidemill.archiver.planning import Plan, plan
-from tidemill.commands.orders import OrderWriter
+from tidemill.archiver.copy_plan import Plan, plan
+from tidemill.commands.internal_commands import OrderWriter
 from tidemill.contexts.market_data import context as market_data
-from tidemill.domain.archival import (
+from tidemill.domain.archive.messages import (
     ArchivalConfirmation,
     ArchivalEvent,
     ArchivalFile,
     ArchivalResult,
     ArchivalStatus,
 )
+from tidemill.domain.archive.policy import Retention
 from tidemill.domain.lane import Claim
-from tidemill.domain.retention import Retention
 from tidemill.lakehouse.parquet import LakeWriter
-from tidemill.lakehouse.reading import LakeReader
+from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.confirmations import Folded, fold
-from tidemill.retention.keeper import READ_TIMEOUT_S, ArchiveKeeper
-from tidemill.retention.rounds import Round
+from tidemill.retention.grouping import Round
 from tidemill.retention.slices import Limits, Slice
+from tidemill.retention.worker import READ_TIMEOUT_S, ArchiveKeeper
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.database.pool import Pool, close_pool, create_pool

@@ -9,7 +9,7 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidemill.domain.archive import LakeColumn, LakeType
+from tidemill.domain.archive.slices import LakeColumn, LakeType
 from tidemill.lakehouse.arrow import arrow_type, schema_of
 
 # jsonb and numbers without digits of their own are held as the text that PostgreSQL writes for a literal

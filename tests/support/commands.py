@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 
 from tests.fakes.codecs import JsonCodec, encode
 from tidemill.commands.batch import BatchWriter
+from tidemill.commands.handlers import styles_of
 from tidemill.commands.ports import CommandStore
-from tidemill.commands.screening import Screen
-from tidemill.commands.styles import styles_of
+from tidemill.commands.validation import Screen
 from tidemill.domain.lane import Claim
 from tidemill.domain.messages import CommandBase
 from tidemill.domain.partitioner import partition_of

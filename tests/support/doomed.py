@@ -17,7 +17,7 @@ from tests.support.journeys import Deployment, Worker
 from tests.support.nursery import NURSERY
 from tests.support.siege import account
 from tests.support.waiting import HANGING_S, eventually_blocking
-from tidemill.retention.transitions import Action
+from tidemill.retention.transition_table import Action
 
 ROWS: Final = 40
 CONVERGES_S: Final = HANGING_S

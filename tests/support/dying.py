@@ -103,10 +103,10 @@ def _service() -> None:
 
 def _archiver() -> None:
     """Points where an archiver is between Kafka, the database and the lake."""
-    from tidemill.archiver.pacing import Pace
-    from tidemill.domain.archival import ArchivalStatus
+    from tidemill.archiver.read_pace import Pace
+    from tidemill.domain.archive.messages import ArchivalStatus
     from tidemill.lakehouse.parquet import LakeWriter
-    from tidemill.lakehouse.pending import PendingFile
+    from tidemill.lakehouse.uncommitted_files import PendingFile
     from tidemill.transport.kafka.retention.archival import KafkaConfirmations, KafkaRequests
 
     def replying(_: Any, answer: Any) -> tuple[str, str]:

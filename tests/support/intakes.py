@@ -17,9 +17,9 @@ from tests.fakes.kafka_ports import MemoryCommandSource
 from tests.support.commands import HORIZON, base
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.commands.batch import BatchWriter
+from tidemill.commands.handlers import styles_of
 from tidemill.commands.intake import Intake, IntakeOptions
-from tidemill.commands.screening import Screen
-from tidemill.commands.styles import styles_of
+from tidemill.commands.validation import Screen
 from tidemill.commands.workers import Workers
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.archiving import Archive
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, ArchivalFile, ArchivalResult
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, ArchivalFile, ArchivalResult
 
 MORE_COLUMNS: Final = """
 alter table public.market_data

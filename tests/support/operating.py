@@ -9,9 +9,9 @@ from tests.support.archiving import TABLE, Archive
 from tidemill.app.archive_restore import Restored, WayBack
 from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.lane import Claim
-from tidemill.lakehouse.reading import LakeReader
-from tidemill.retention.bringing_back import RangeBack, ranges_back
-from tidemill.retention.operating import Operator
+from tidemill.lakehouse.reader import LakeReader
+from tidemill.retention.operator_actions import Operator
+from tidemill.retention.restore_plan import RangeBack, ranges_back
 from tidemill.retention.slices import Slice
 
 ADA = Operator("ada", "a law suit")

@@ -17,7 +17,7 @@ from tests.support.waiting import HANGING_S, eventually
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
-from tidemill.outbox.agreement import agreement
+from tidemill.outbox.common_history import agreement
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import Publishers
 from tidemill.outbox.relay import RelayState

@@ -21,18 +21,18 @@ import pytest
 from tests.support.archiving import Archive
 from tests.support.commands import Harness, base, create_lanes
 from tests.support.waiting import eventually
-from tidemill.archiver.copying import Copier, result_of
-from tidemill.archiver.pacing import Pace
-from tidemill.archiver.planning import plan
+from tidemill.archiver.copier import Copier, result_of
+from tidemill.archiver.copy_plan import plan
+from tidemill.archiver.read_pace import Pace
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalStatus
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalStatus
+from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import TransientError
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 from tidemill.lakehouse.parquet import LakeWriter
-from tidemill.retention.rounds import Round
+from tidemill.retention.grouping import Round
 from tidemill.retention.slices import Slice
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.database.pool import close_pool, create_pool

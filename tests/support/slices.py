@@ -6,10 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from tidemill.domain.archive import ArchiveState, LakeColumn, LakeFile, LakeType, Measured, SliceId, Source
-from tidemill.retention import interventions, machine
+from tidemill.domain.archive.slices import (
+    ArchiveState,
+    LakeColumn,
+    LakeFile,
+    LakeType,
+    Measured,
+    SliceId,
+    Source,
+)
+from tidemill.retention import operator_transitions, transitions
 from tidemill.retention.slices import Copy, Hold, Limits, Slice, late_name
-from tidemill.retention.transitions import Moved, Step
+from tidemill.retention.transition_table import Moved, Step
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LIMITS = Limits()
@@ -48,30 +56,30 @@ def copy_of(which: Slice, **told: object) -> Copy:
 
 
 _WAY: tuple[Callable[[Slice], Moved], ...] = (
-    lambda one: machine.choose(one, NOW),
-    lambda one: machine.seal(one, NOW, columns=COLUMNS, holds=()),
-    lambda one: machine.measure(one, NOW, seal=1, found=ROWS),
-    lambda one: machine.request(one, NOW, event_id="e1", limits=LIMITS),
-    lambda one: machine.heartbeat(one, NOW, limits=LIMITS, who="archiver"),
-    lambda one: machine.confirm(one, NOW, copy=copy_of(one), who="archiver"),
-    lambda one: machine.verify(one, NOW, read=copy_of(one), found=ROWS),
-    lambda one: machine.drop(one, NOW, found=ROWS, holds=()),
-    lambda one: interventions.restore(
+    lambda one: transitions.choose(one, NOW),
+    lambda one: transitions.seal(one, NOW, columns=COLUMNS, holds=()),
+    lambda one: transitions.measure(one, NOW, seal=1, found=ROWS),
+    lambda one: transitions.request(one, NOW, event_id="e1", limits=LIMITS),
+    lambda one: transitions.heartbeat(one, NOW, limits=LIMITS, who="archiver"),
+    lambda one: transitions.confirm(one, NOW, copy=copy_of(one), who="archiver"),
+    lambda one: transitions.verify(one, NOW, read=copy_of(one), found=ROWS),
+    lambda one: transitions.drop(one, NOW, found=ROWS, holds=()),
+    lambda one: operator_transitions.restore(
         one, NOW, found=ROWS, until=NOW + DAY, chunk="_internal.back", who="ada"
     ),
 )
 _ASIDE: dict[ArchiveState, tuple[ArchiveState, Callable[[Slice], Moved]]] = {
     ArchiveState.ABORTED: (
         ArchiveState.ELIGIBLE,
-        lambda one: machine.refuse(one, NOW, why="infinity in price"),
+        lambda one: transitions.refuse(one, NOW, why="infinity in price"),
     ),
     ArchiveState.QUARANTINED: (
         ArchiveState.CONFIRMED,
-        lambda one: machine.verify(one, NOW, read=copy_of(one), found=OTHER_ROWS),
+        lambda one: transitions.verify(one, NOW, read=copy_of(one), found=OTHER_ROWS),
     ),
     ArchiveState.HELD: (
         ArchiveState.VERIFIED,
-        lambda one: interventions.hold(one, NOW, who="ada", why="a law suit"),
+        lambda one: operator_transitions.hold(one, NOW, who="ada", why="a law suit"),
     ),
 }
 
@@ -96,4 +104,4 @@ def brought_to(
 
 def measured_slice(which: SliceId | None = None) -> Slice:
     """Return a slice that may be requested."""
-    return moved(machine.measure(brought_to(ArchiveState.SEALED, which), NOW, seal=1, found=ROWS))
+    return moved(transitions.measure(brought_to(ArchiveState.SEALED, which), NOW, seal=1, found=ROWS))

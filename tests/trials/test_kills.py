@@ -27,8 +27,8 @@ from tests.support.journeys import assert_dense
 from tests.support.operating import flip
 from tests.support.siege import account
 from tidemill.devstack import Stack
-from tidemill.domain.archival import archival_topics
-from tidemill.retention.transitions import TRANSITIONS, Action
+from tidemill.domain.archive.messages import archival_topics
+from tidemill.retention.transition_table import TRANSITIONS, Action
 
 ON_THE_WAY = (
     Action.CHOOSE,

@@ -9,8 +9,8 @@ from datetime import timedelta
 from tests.support import lying
 from tests.support.archiving import TABLE, Archive
 from tests.support.lying import PAIRS, Once, copied, fill
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalStatus
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalStatus
+from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.decision import Rejected
 
 DIFFERENT = r"digest|rows|row_count"

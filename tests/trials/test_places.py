@@ -13,8 +13,8 @@ import pytest
 from tests.support.archiving import Archive
 from tests.support.lying import Copied, Pair
 from tests.support.waiting import HANGING_S
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalResult
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalResult
+from tidemill.domain.archive.slices import ArchiveState
 
 TERABYTE = 1 << 40
 FOOTER_BYTES = (1 << 27) - 1

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.archiving import Archive
 from tests.support.siege import Siege, account, siege
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive.slices import ArchiveState
 
 CYCLES = int(os.environ.get("TIDEMILL_ARCHIVE_CYCLES", "8"))
 

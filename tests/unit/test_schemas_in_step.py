@@ -7,7 +7,7 @@ import pytest
 from tests.support.streams import CONTEXTS
 from tidemill.catalog.drafts import out_of_step
 from tidemill.catalog.schemas import check_schemas, contexts_in, load_messages
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.context import Context
 from tidemill.domain.messages import CommandBase, Message
 from tidemill.runtime.resources import schemas_dir

@@ -17,14 +17,14 @@ from tidemill.app.lane_tasks import compare_history, reason_of
 from tidemill.app.lanes import claim_of, parts_with_lanes
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.retention_process import archive_of, policies_of
-from tidemill.commands.orders import OrderWriter
-from tidemill.domain.archive import SliceId
+from tidemill.commands.internal_commands import OrderWriter
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.archive.slices import SliceId
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
 from tidemill.domain.lane import Claim
-from tidemill.domain.retention import Retention
 from tidemill.outbox.ports import ForeignTail
-from tidemill.retention.operating import Operator
-from tidemill.retention.planning import Facts
+from tidemill.retention.operator_actions import Operator
+from tidemill.retention.planner import Facts
 from tidemill.retention.ports import Busy, Overtaken
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.admin.inspection import LaneState

@@ -11,16 +11,16 @@ from typing import TypeVar
 from tidemill.app.archive_desk import Desk, desk, operator
 from tidemill.app.deployment import Deployment
 from tidemill.app.lake_copies import LakeCopies, open_copies
-from tidemill.domain.archive import ArchiveState, CopyPart, SliceId, Source
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.archive.slices import ArchiveState, CopyPart, SliceId, Source
 from tidemill.domain.errors import ContractError, CopyError, DataError, TidemillError, UsageError
 from tidemill.domain.lane import Claim
-from tidemill.domain.retention import Retention
-from tidemill.retention import interventions
-from tidemill.retention.bringing_back import Alterations, RangeBack, ranges_back
-from tidemill.retention.keeper import READ_TIMEOUT_S
+from tidemill.retention import operator_transitions
 from tidemill.retention.ports import Overtaken, Wanted
+from tidemill.retention.restore_plan import Alterations, RangeBack, ranges_back
 from tidemill.retention.slices import Slice
-from tidemill.retention.transitions import Refused, difference
+from tidemill.retention.transition_table import Refused, difference
+from tidemill.retention.worker import READ_TIMEOUT_S
 from tidemill.runtime.threads import in_thread
 from tidemill.settings import Settings
 from tidemill.storage.commands.command_store import CommandDatabase
@@ -157,7 +157,7 @@ class WayBack:
             until = locked.now + keep
             for which in await _unchanged(rows, back):
                 beside = [each for each in back.slices if each.id != which.id]
-                moved = interventions.restore(
+                moved = operator_transitions.restore(
                     which, locked.now, found=found, until=until, chunk=chunk, who=self._who, beside=beside
                 )
                 if isinstance(moved, Refused):

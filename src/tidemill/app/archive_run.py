@@ -15,10 +15,10 @@ from tidemill.app.archive_tasks import TableStatus, summary
 from tidemill.app.deployment import Deployment
 from tidemill.app.process import Process, calm_collector
 from tidemill.app.retention_process import Working, retention_jobs, retention_probes
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import LaneHalted, UsageError
-from tidemill.domain.retention import Retention
-from tidemill.retention.planning import UNSEEN, Facts, plan
+from tidemill.retention.planner import UNSEEN, Facts, plan
 from tidemill.retention.slices import AWAITED
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job

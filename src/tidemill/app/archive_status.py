@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tidemill.app.deployment import Deployment
-from tidemill.domain.archive import ArchiveState
-from tidemill.domain.retention import Retention
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.archive.slices import ArchiveState
 from tidemill.runtime.clock import Clock, SystemClock
 from tidemill.runtime.periodic import EVERY_S, Watch
 from tidemill.runtime.telemetry import (

@@ -11,18 +11,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, cast
 
-from tidemill.commands.folding import Happened, Result
-from tidemill.commands.orders import Order, OrderBook, OrderWriter
+from tidemill.commands.decide_fold import Happened, Result
+from tidemill.commands.handlers import Style
+from tidemill.commands.internal_commands import Order, OrderBook, OrderWriter
 from tidemill.commands.ports import CommandCodec, LaneFollower, Locked, UnitOfWork
-from tidemill.commands.screening import Arrival
-from tidemill.commands.styles import Style
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, archival_topics
+from tidemill.commands.validation import Arrival
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, archival_topics
+from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import CommandSpec, Context
 from tidemill.domain.decision import Rejected
 from tidemill.domain.lane import Claim
-from tidemill.domain.retention import Retention
 from tidemill.domain.stream import Stream
-from tidemill.retention import announcing
+from tidemill.retention import requests
 from tidemill.retention.confirmations import CODES, fold
 from tidemill.retention.slices import Limits
 from tidemill.storage.commands.unit_of_work import BatchTransaction
@@ -158,7 +158,7 @@ class Work(SliceRows):
         self._book.orders.append(
             Order(
                 name=EVENT,
-                command_id=announcing.order_id(event),
+                command_id=requests.order_id(event),
                 service=_SERVICE,
                 key=event.table_name.encode(),
                 events=[Happened(EVENT, self._encode(told))],

@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from tidemill.app.archive_desk import Desk, desk, operator, rehearsal, slice_at
 from tidemill.app.deployment import Deployment
-from tidemill.domain.archive import ArchiveState, SealMode, Source
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.archive.slices import ArchiveState, SealMode, Source
 from tidemill.domain.errors import UsageError
-from tidemill.domain.retention import Retention
-from tidemill.retention import operating
-from tidemill.retention.obstacles import warnings
-from tidemill.retention.operating import Held, Lifted, Released
-from tidemill.retention.planning import Facts, Plan, plan
-from tidemill.retention.reasons import why_not_dropped
+from tidemill.retention import operator_actions
+from tidemill.retention.explanations import why_not_dropped
+from tidemill.retention.operator_actions import Held, Lifted, Released
+from tidemill.retention.planner import Facts, Plan, plan
 from tidemill.retention.slices import AWAITED, Hold, Slice
+from tidemill.retention.table_obstacles import warnings
 from tidemill.runtime.clock import SystemClock
 
 _S = ArchiveState
@@ -245,7 +245,7 @@ async def hold(deployment: Deployment, table: str, span: Span, reason: str) -> t
         raise UsageError("--to must be later than --from")
     async with desk(deployment) as at:
         name = at.policy(table).table_name
-        held = await at.order(lambda claim: operating.hold(at.store, claim, name, span, by))
+        held = await at.order(lambda claim: operator_actions.hold(at.store, claim, name, span, by))
         return held, warnings(await at.store.facts(name))
 
 
@@ -254,7 +254,7 @@ async def lift(deployment: Deployment, table: str, span: Span, reason: str) -> L
     by = operator(reason)
     async with desk(deployment) as at:
         name = at.policy(table).table_name
-        return await at.order(lambda claim: operating.lift(at.store, claim, name, span, by))
+        return await at.order(lambda claim: operator_actions.lift(at.store, claim, name, span, by))
 
 
 async def retry(
@@ -264,7 +264,7 @@ async def retry(
     by = operator(reason)
     async with desk(deployment, announcing=True) as at:
         which = slice_at(await at.store.facts(at.policy(table).table_name), time, generation)
-        return await at.order(lambda claim: operating.retry(at.store, claim, which, by))
+        return await at.order(lambda claim: operator_actions.retry(at.store, claim, which, by))
 
 
 @dataclass(frozen=True)
@@ -283,5 +283,5 @@ async def release(
     async with desk(deployment, announcing=True) as at:
         policy = at.policy(table)
         which = slice_at(await at.store.facts(policy.table_name), time, generation)
-        done = await at.order(lambda claim: operating.release(at.store, claim, which, by))
+        done = await at.order(lambda claim: operator_actions.release(at.store, claim, which, by))
         return GivenUp(done, policy.again_after)

@@ -15,9 +15,9 @@ from tidemill.app.health import Probe
 from tidemill.app.lake import open_lake
 from tidemill.app.process import owner_name, run_process, step_back
 from tidemill.archiver.archiver import Archiver, Patience
-from tidemill.archiver.copying import Copier
+from tidemill.archiver.copier import Copier
 from tidemill.catalog.schemas import load_messages
-from tidemill.domain.archival import archival_topics
+from tidemill.domain.archive.messages import archival_topics
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir
 from tidemill.runtime.service import Job

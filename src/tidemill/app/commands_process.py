@@ -25,21 +25,21 @@ from tidemill.app.process import owner_name, run_process
 from tidemill.app.structure import TableGate
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
+from tidemill.commands.handlers import Style, styles_of
 from tidemill.commands.intake import Intake, IntakeOptions
+from tidemill.commands.isolation import Solitude
+from tidemill.commands.lane_queues import WAITING_BYTES, LargeRecords
 from tidemill.commands.ports import CommandCodec, LaneFollower, Reply
-from tidemill.commands.queues import WAITING_BYTES, LargeRecords
-from tidemill.commands.screening import Screen
-from tidemill.commands.solitude import Solitude
-from tidemill.commands.styles import Style, styles_of
+from tidemill.commands.validation import Screen
 from tidemill.commands.workers import Workers
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
-from tidemill.outbox.keeper import OutboxKeeper
+from tidemill.outbox.cleaner import OutboxKeeper
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import LaneEnd, OutboxItem, OutcomeCodec
 from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
-from tidemill.outbox.tails import Sent
+from tidemill.outbox.tail_check import Sent
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.settings import CommandSettings

@@ -10,10 +10,10 @@ from typing import Any
 from tidemill.app import archive_stream
 from tidemill.app.contexts import load_contexts
 from tidemill.catalog.schemas import Message, load_messages
+from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import Context
 from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
-from tidemill.domain.retention import Retention
 from tidemill.domain.stream import Stream
 from tidemill.runtime.resources import schemas_dir
 from tidemill.settings import Settings

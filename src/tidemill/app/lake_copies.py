@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from tidemill.archiver.pacing import Pace
-from tidemill.domain.archive import CopyPart, LakeColumn, Measured, SliceId
-from tidemill.domain.digests import DIGEST_VERSION
+from tidemill.archiver.read_pace import Pace
+from tidemill.domain.archive.digest import DIGEST_VERSION
+from tidemill.domain.archive.slices import CopyPart, LakeColumn, Measured, SliceId
 from tidemill.domain.errors import CopyError, UsageError
-from tidemill.lakehouse.reading import LakeReader
-from tidemill.retention.owning import why_not_own
+from tidemill.lakehouse.reader import LakeReader
+from tidemill.retention.copy_ownership import why_not_own
 from tidemill.retention.ports import Wanted
 from tidemill.retention.slices import Copy, Slice
 from tidemill.settings import LakeSettings, Settings

@@ -11,12 +11,12 @@ from tidemill.app.connections import kafka_connection
 from tidemill.app.deployment import Deployment
 from tidemill.app.lanes import claim_of, find_lane, lane_of
 from tidemill.app.operations import inspecting, operating
-from tidemill.commands import claiming
+from tidemill.commands import topic_check
 from tidemill.domain.errors import LaneHalted, TransientError, UsageError
 from tidemill.domain.rejections import CHOICES, HALTED
-from tidemill.outbox.agreement import agreement
+from tidemill.outbox.common_history import agreement
 from tidemill.outbox.ports import ForeignTail, LaneEnd, Published
-from tidemill.outbox.tails import compare_tails
+from tidemill.outbox.tail_check import compare_tails
 from tidemill.storage.admin.inspection import LaneState, LedgerEntry, OperationsDatabase
 from tidemill.storage.admin.lane_changes import (
     Cleared,
@@ -190,7 +190,7 @@ async def _look_again(deployment: Deployment, pool: Pool, state: LaneState) -> N
             kafka_connection(deployment.settings), topic=state.command_topic, group=state.command_topic
         )
         try:
-            findings = (await claiming.compare(source, [claim_of(state)])).findings
+            findings = (await topic_check.compare(source, [claim_of(state)])).findings
         finally:
             await source.close()
         for code, detail in findings.values():

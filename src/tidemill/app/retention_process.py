@@ -18,13 +18,13 @@ from tidemill.app.health import Probe
 from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.process import owner_name, run_process
-from tidemill.commands.orders import OrderWriter
+from tidemill.commands.internal_commands import OrderWriter
 from tidemill.commands.workers import Workers
+from tidemill.domain.archive.policy import Retention
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
 from tidemill.domain.lane import Claim
-from tidemill.domain.retention import Retention
-from tidemill.retention.keeper import ArchiveKeeper
-from tidemill.retention.rounds import Round
+from tidemill.retention.grouping import Round
+from tidemill.retention.worker import ArchiveKeeper
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.runtime.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger

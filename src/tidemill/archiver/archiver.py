@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from tidemill.archiver.copying import Carried, Copier, Failure, result_of
-from tidemill.archiver.pacing import Interrupted, Pace
-from tidemill.archiver.planning import Plan, Refused, plan
+from tidemill.archiver.copier import Carried, Copier, Failure, result_of
+from tidemill.archiver.copy_plan import Plan, Refused, plan
 from tidemill.archiver.ports import Confirmations, Incoming, Requests
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
+from tidemill.archiver.read_pace import Interrupted, Pace
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
 from tidemill.domain.errors import Unavailable, Unreadable, UsageError
 from tidemill.runtime.clock import Clock
 from tidemill.runtime.service import Health

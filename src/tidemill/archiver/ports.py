@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
-from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, Measured, SliceId
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
+from tidemill.domain.archive.slices import LakeColumn, LakeFile, LakePlace, Measured, SliceId
 from tidemill.domain.errors import Unreadable
 
 

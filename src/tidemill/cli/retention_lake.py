@@ -14,7 +14,7 @@ from tidemill.cli.retention_words import AnyTable, Table, bytes_text, moment
 
 if TYPE_CHECKING:
     from tidemill.app.archive_restore import Restored, Scrubbed
-    from tidemill.retention.bringing_back import RangeBack
+    from tidemill.retention.restore_plan import RangeBack
 
 app = typer.Typer()
 

@@ -24,13 +24,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from tidemill.commands.books import Books, Fate, LaneBook, Repeat, clean
-from tidemill.commands.folding import Result
+from tidemill.commands.decide_fold import Result
+from tidemill.commands.handlers import Entangled, Style
+from tidemill.commands.numbering import Books, Fate, LaneBook, Repeat, clean
 from tidemill.commands.parked_headers import unwritten, write_headers
 from tidemill.commands.ports import CommandStore, Locked, UnitOfWork, Wait
 from tidemill.commands.rows import LoggedCommand, OutboxRow
-from tidemill.commands.screening import Arrival
-from tidemill.commands.styles import Entangled, Style
+from tidemill.commands.validation import Arrival
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import (

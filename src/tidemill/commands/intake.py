@@ -18,13 +18,13 @@ from typing import Final
 
 from tidemill.commands import replies
 from tidemill.commands.batch import BatchWriter, Done
-from tidemill.commands.ownership import Ownership, still_ours
-from tidemill.commands.patience import Patience
+from tidemill.commands.isolation import Solitude
+from tidemill.commands.lane_lifecycle import Ownership, still_ours
+from tidemill.commands.lane_queues import WAITING_BYTES, LaneQueue, LargeRecords, Queues, Share
 from tidemill.commands.ports import CommandSource, CommandStore, LaneFollower, PartitionError, Replies
-from tidemill.commands.queues import WAITING_BYTES, LaneQueue, LargeRecords, Queues, Share
-from tidemill.commands.screening import Arrival, Screen
-from tidemill.commands.solitude import Solitude
-from tidemill.commands.waiting import Waits
+from tidemill.commands.retry import Patience
+from tidemill.commands.validation import Arrival, Screen
+from tidemill.commands.version_wait import Waits
 from tidemill.commands.workers import Turn, Workers
 from tidemill.domain.errors import Fenced, Unreadable
 from tidemill.domain.lane import InboundRecord

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from tidemill.commands.books import Fate
-from tidemill.commands.screening import Arrival
+from tidemill.commands.numbering import Fate
+from tidemill.commands.validation import Arrival
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.parked import headers_text
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from tidemill.commands.ports import Reply
 from tidemill.commands.rows import OutboxRow
-from tidemill.commands.screening import Arrival
+from tidemill.commands.validation import Arrival
 
 
 def wanted(outcomes: Iterable[tuple[Arrival, OutboxRow]], allowed: re.Pattern[str]) -> list[Reply]:

@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tidemill.domain.archive.policy import Retention
 from tidemill.domain.decision import Decision, Rejected
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import DEFAULT_PARTITIONS
 from tidemill.domain.messages import CommandBase, EventBase, Message
 from tidemill.domain.projection import Projection, Recorded
-from tidemill.domain.retention import Retention
 
 C = TypeVar("C", bound=CommandBase)
 

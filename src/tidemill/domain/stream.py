@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import CommandSpec, Context, State
 from tidemill.domain.lane import StreamTopics
 from tidemill.domain.messages import Message
-from tidemill.domain.retention import Retention
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidemill.domain.archive import LakeColumn, LakeType
+from tidemill.domain.archive.slices import LakeColumn, LakeType
 
 PG_TYPE: Final = b"tidemill.pg_type"
 BY_TEXT: Final = b"tidemill.by_text"

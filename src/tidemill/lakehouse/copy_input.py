@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
-from tidemill.domain.archive import CopyPart, LakeColumn, LakeType
+from tidemill.domain.archive.slices import CopyPart, LakeColumn, LakeType
 
 _FLOATS: Final = {
     LakeType.FLOAT32: (np.uint32, np.uint32(0x7FC00000)),

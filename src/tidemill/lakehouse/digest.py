@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidemill.domain.archive import LakeColumn, LakeType, Measured
-from tidemill.domain.digests import DIGEST_VERSION
-from tidemill.lakehouse import hashing
-from tidemill.lakehouse.hashing import Hashes
+from tidemill.domain.archive.digest import DIGEST_VERSION
+from tidemill.domain.archive.slices import LakeColumn, LakeType, Measured
+from tidemill.lakehouse import lookup3
+from tidemill.lakehouse.lookup3 import Hashes
 
 _ROWS: Final = 8192
 """Rows hashed at once: their intermediate arrays stay in the processor's cache."""
@@ -77,7 +77,7 @@ def row_hashes(arrays: Sequence[pa.Array], columns: Sequence[LakeColumn]) -> Has
     for array, column in zip(arrays, columns, strict=True):
         folded *= np.uint64(31)
         folded += column_hashes(array, column)
-    return hashing.hash_longs(folded)
+    return lookup3.hash_longs(folded)
 
 
 def column_hashes(array: pa.Array, column: LakeColumn) -> Hashes:
@@ -118,20 +118,20 @@ def _value_hashes(array: pa.Array, kind: LakeType) -> Hashes:
             return _of_strings(array)
         case LakeType.UUID:
             starts = (np.arange(len(array), dtype=np.int64) + array.offset) * 16
-            return hashing.hash_bytes(_bytes(array.buffers()[1]), starts, np.full(len(array), 16, np.int64))
+            return lookup3.hash_bytes(_bytes(array.buffers()[1]), starts, np.full(len(array), 16, np.int64))
         case LakeType.BOOLEAN | LakeType.INT16:
-            return hashing.hash_words(_numbers(pc.cast(array, pa.int32()), np.uint32))
+            return lookup3.hash_words(_numbers(pc.cast(array, pa.int32()), np.uint32))
         case LakeType.INT32:
-            return hashing.hash_words(_numbers(array, np.uint32))
+            return lookup3.hash_words(_numbers(array, np.uint32))
         case LakeType.FLOAT32:
-            return hashing.hash_words(_numbers(array, np.uint32).byteswap())
+            return lookup3.hash_words(_numbers(array, np.uint32).byteswap())
         case LakeType.DATE:
             days = _numbers(array, np.int32) - _DAYS_TO_2000
-            return hashing.hash_words(days.view(np.uint32).byteswap())
+            return lookup3.hash_words(days.view(np.uint32).byteswap())
     longs = _numbers(array, np.int64)
     if kind in (LakeType.TIMESTAMP, LakeType.INSTANT):
         longs = longs - _MICROSECONDS_TO_2000
-    return hashing.hash_longs(longs)
+    return lookup3.hash_longs(longs)
 
 
 def _numbers(array: pa.Array, kind: type[Any]) -> npt.NDArray[Any]:
@@ -152,7 +152,7 @@ def _of_strings(array: pa.Array) -> Hashes:
         return np.zeros(len(array), np.uint64)
     ends = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1].astype(np.int64)
     # Only the bytes of these rows: a slice of a large batch shares the buffer of the whole.
-    return hashing.hash_bytes(_bytes(data)[ends[0] : ends[-1]], ends[:-1] - ends[0], np.diff(ends))
+    return lookup3.hash_bytes(_bytes(data)[ends[0] : ends[-1]], ends[:-1] - ends[0], np.diff(ends))
 
 
 def _unscaled(array: pa.Array) -> pa.Array:

@@ -29,7 +29,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 from sqlalchemy.exc import SQLAlchemyError
 
-from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, Measured, SliceId
+from tidemill.domain.archive.slices import LakeColumn, LakeFile, LakePlace, Measured, SliceId
 from tidemill.domain.errors import CopyStands, Unavailable, UsageError
 from tidemill.lakehouse.arrow import schema_of
 from tidemill.lakehouse.layout import Manifest, table_folder

@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from tidemill.domain.archive import LakeColumn, LakeFile, LakeType, Measured, SliceId
+from tidemill.domain.archive.slices import LakeColumn, LakeFile, LakeType, Measured, SliceId
 from tidemill.domain.errors import CopyError
-from tidemill.lakehouse.places import Place
+from tidemill.lakehouse.locations import Place
 
 VERSION: Final = 1
 _MANIFEST: Final = ".manifest.json"

@@ -11,13 +11,13 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tidemill.domain.archive import LakeColumn, LakeFile, LakePlace, LakeType, Measured, SliceId
+from tidemill.domain.archive.slices import LakeColumn, LakeFile, LakePlace, LakeType, Measured, SliceId
 from tidemill.domain.errors import CopyError, CopyStands
 from tidemill.lakehouse.arrow import conform, schema_of
 from tidemill.lakehouse.digest import Digest
 from tidemill.lakehouse.layout import Manifest, Names, from_json, table_folder, to_json
-from tidemill.lakehouse.pending import PendingFile, alone
-from tidemill.lakehouse.places import Place, reading, writing
+from tidemill.lakehouse.locations import Place, reading, writing
+from tidemill.lakehouse.uncommitted_files import PendingFile, alone
 
 FILE_BYTES: Final = 256 << 20
 ROW_GROUP_BYTES: Final = 32 << 20

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidemill.domain.archive import LakeColumn, LakeType
+from tidemill.domain.archive.slices import LakeColumn, LakeType
 
 Bounds = tuple[datetime, datetime]
 """A span of time: `start <= time < end`."""

@@ -18,7 +18,7 @@ from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim, spans
 from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers
 from tidemill.outbox.relay import LaneRelay, RelayState
-from tidemill.outbox.sending import Pace, Parts
+from tidemill.outbox.send_loop import Pace, Parts
 from tidemill.runtime.service import Backoff, Health
 from tidemill.runtime.telemetry import UNPUBLISHED, Log, logger
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 
 from tidemill.domain.errors import TidemillError
 from tidemill.domain.lane import Claim, Lane
-from tidemill.outbox.encoding import Header, decode_record, encode_record
+from tidemill.outbox.record_format import Header, decode_record, encode_record
 
 _new = object.__new__
 

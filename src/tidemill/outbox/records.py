@@ -28,9 +28,9 @@ from typing import Final, NamedTuple
 
 from tidemill.domain.lane import Lane
 from tidemill.domain.varint import VARINT
-from tidemill.outbox.encoding import Header, encode_field, encode_header
 from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
-from tidemill.outbox.tails import Sent
+from tidemill.outbox.record_format import Header, encode_field, encode_header
+from tidemill.outbox.tail_check import Sent
 
 OUTCOME_TYPE: Final = "tidemill.outcome.CommandOutcome"
 

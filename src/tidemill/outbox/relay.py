@@ -23,8 +23,8 @@ from tidemill.outbox.ports import (
     PublisherFenced,
     Refused,
 )
-from tidemill.outbox.sending import Pace, Parts, Sending
-from tidemill.outbox.tails import Place, find_place
+from tidemill.outbox.send_loop import Pace, Parts, Sending
+from tidemill.outbox.tail_check import Place, find_place
 from tidemill.runtime.telemetry import PUBLISHERS_STARTED, Log, logger
 
 CLOSE_WITHIN_S: Final = 6.0

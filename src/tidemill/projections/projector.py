@@ -14,11 +14,11 @@ from tidemill.domain.errors import TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.projections.cursor import Batch
-from tidemill.projections.keeping import ProjectionKeeper
-from tidemill.projections.patience import Patience
 from tidemill.projections.ports import EventCodec, EventSource, PartitionError, ViewStore
-from tidemill.projections.reading import MOST_EVENTS, ReadAhead
+from tidemill.projections.read_ahead import MOST_EVENTS, ReadAhead
+from tidemill.projections.retry import Patience
 from tidemill.projections.status import ProjectorStatus
+from tidemill.projections.worker import ProjectionKeeper
 from tidemill.runtime.clock import Clock
 from tidemill.runtime.telemetry import FOREIGN_RECORDS, Log, logger
 

@@ -7,10 +7,10 @@ from typing import Final
 
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
-from tidemill.projections.patience import Patience
 from tidemill.projections.ports import Checkpoint, Workshop
-from tidemill.projections.reading import MOST_EVENTS
+from tidemill.projections.read_ahead import MOST_EVENTS
 from tidemill.projections.replay import OnProgress, Parts, Replay
+from tidemill.projections.retry import Patience
 
 _CHASES: Final = 10
 SWAP_S: Final = 60.0

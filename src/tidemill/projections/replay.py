@@ -13,7 +13,6 @@ from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.projections import halts
 from tidemill.projections.history import PLAIN, LaneHistory
-from tidemill.projections.patience import Patience
 from tidemill.projections.ports import (
     Checkpoint,
     CheckpointMoved,
@@ -25,8 +24,9 @@ from tidemill.projections.ports import (
     ViewStore,
     Workshops,
 )
-from tidemill.projections.reading import ReadAhead
-from tidemill.projections.writing import ViewWriter
+from tidemill.projections.read_ahead import ReadAhead
+from tidemill.projections.retry import Patience
+from tidemill.projections.row_writer import ViewWriter
 
 STALL_S: Final = 30.0
 """How long no event may come that is still wanted."""

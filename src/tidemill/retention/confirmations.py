@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalResult, ArchivalStatus
-from tidemill.domain.archive import ArchiveState, LakeFile, SliceId
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalResult, ArchivalStatus
+from tidemill.domain.archive.slices import ArchiveState, LakeFile, SliceId
 from tidemill.domain.decision import Rejected
-from tidemill.retention import machine
+from tidemill.retention import transitions
 from tidemill.retention.slices import NOT_TOLD, Claim, Copy, Limits, Slice
-from tidemill.retention.transitions import Refused, Step
+from tidemill.retention.transition_table import Refused, Step
 
 CODES: Final[dict[str, str]] = {
     "UNKNOWN_ARCHIVAL": "no archival has this event_id: send back the event's own, to the topic of the same deployment",
@@ -155,17 +155,17 @@ class _Answer:
     def _moved(self, which: Slice, at: datetime, limits: Limits) -> Step | Refused:
         who = self.confirmation.service_name
         if self.status is ArchivalStatus.IN_PROGRESS:
-            return machine.heartbeat(which, at, limits=limits, who=who)
+            return transitions.heartbeat(which, at, limits=limits, who=who)
         if self.status is ArchivalStatus.FAILED:
             if (self.confirmation.attempt or which.attempt) < which.attempt:
                 return Refused("STALE_ARCHIVAL", "a later attempt is under way")
             retryable = self.confirmation.retryable is not False
-            return machine.fail(which, at, why=self.why, who=who, limits=limits, retryable=retryable)
+            return transitions.fail(which, at, why=self.why, who=who, limits=limits, retryable=retryable)
         if self.status is ArchivalStatus.COMPLETED:
             copy = self._copy(which)
             if copy is None:
                 return Refused("NO_LOCATION", "neither lakehouse_path nor files")
-            return machine.confirm(which, at, copy=copy, who=who)
+            return transitions.confirm(which, at, copy=copy, who=who)
         return Refused("NOT_AN_ANSWER", "pending is what an event says")
 
     def _copy(self, which: Slice) -> Copy | None:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from tidemill.domain.archival import ArchivalEvent
-from tidemill.domain.archive import LakeColumn, Measured, Refusal, SealMode, SliceId
+from tidemill.domain.archive.messages import ArchivalEvent
+from tidemill.domain.archive.slices import LakeColumn, Measured, Refusal, SealMode, SliceId
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim
-from tidemill.retention.foreign_jobs import Refreshes
-from tidemill.retention.planning import Facts
+from tidemill.retention.planner import Facts
 from tidemill.retention.slices import Copy, Hold, Slice
-from tidemill.retention.transitions import Step
+from tidemill.retention.timescale_jobs import Refreshes
+from tidemill.retention.transition_table import Step
 
 
 class Overtaken(TransientError):

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from tidemill.domain.archive import ArchiveState, LakeColumn, LakeFile, Measured, SliceId, Source
-from tidemill.domain.retention import Retention
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.archive.slices import ArchiveState, LakeColumn, LakeFile, Measured, SliceId, Source
 
 OPEN: Final = frozenset({ArchiveState.LIVE, ArchiveState.ELIGIBLE, ArchiveState.ABORTED})
 """The states in which rows of the range go to the hypertable; in all others they are diverted."""

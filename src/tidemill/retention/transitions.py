@@ -1,177 +1,196 @@
-"""Every transition that there is, as one table, and the step that is stored. Pure."""
+"""The life of a slice: every transition that there is, and one function per action. Pure: times are handed in.
+
+Each function takes the slice as the registry has it now and returns the `Step` to be stored, or `Refused`. A step is
+stored by comparing (state, seal, attempt) with `before`, so two that saw the same slice cannot both be stored.
+
+Three rules carry the promise that no row leaves before its verified copy exists:
+- only `verify` makes a `Verification`, from what the service itself read, of exactly the copy that is registered;
+- only `drop` and `evict` lead to DROPPED, and both compare what is in the database at that moment, under lock, with it;
+  a proof that is old does for neither: the copy is read again first, since a lake may change while a slice is held;
+- results of work that began under an earlier seal are void.
+Nothing here knows how much time has passed, except to ask again, to give up, to doubt or to let an eviction begin.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Final
 
-from tidemill.domain.archive import ArchiveState, Measured
-from tidemill.retention.slices import UNVERIFIED, Hold, Party, Slice, held
+from tidemill.domain.archive.slices import ArchiveState, LakeColumn, Measured
+from tidemill.retention.slices import UNVERIFIED, Copy, Hold, Limits, Party, Slice, Verification
+from tidemill.retention.transition_table import (
+    Action,
+    Moved,
+    Refused,
+    difference,
+    held_back,
+    new_seal,
+    not_allowed,
+    step,
+)
 
-
-class Action(StrEnum):
-    """What can be done to a slice; the function of the same name does it."""
-
-    CHOOSE = "choose"
-    REFUSE = "refuse"
-    SEAL = "seal"
-    MEASURE = "measure"
-    REQUEST = "request"
-    HEARTBEAT = "heartbeat"
-    CONFIRM = "confirm"
-    FAIL = "fail"
-    REQUEST_AGAIN = "request_again"
-    GIVE_UP = "give_up"
-    VERIFY = "verify"
-    QUARANTINE = "quarantine"
-    RESEAL = "reseal"
-    DROP = "drop"
-    HOLD = "hold"
-    LET_GO = "let_go"
-    RETRY = "retry"
-    RELEASE = "release"
-    RESTORE = "restore"
-    EVICT = "evict"
-    SPOIL = "spoil"
-
+READABLE: Final = frozenset({ArchiveState.CONFIRMED, ArchiveState.VERIFIED, ArchiveState.RESTORED})
+"""Whose copies are read: before rows go for the first time, and again when the proof has become old."""
 
 _S = ArchiveState
-HOLDABLE: Final = (
-    _S.SEALED, _S.REQUESTED, _S.COPYING, _S.CONFIRMED, _S.VERIFIED, _S.QUARANTINED, _S.RESTORED,
-)  # fmt: skip
-"""What can be held; nothing is sealed or dropped under a hold in any state."""
-
-RELEASABLE: Final = (*UNVERIFIED, _S.VERIFIED, _S.QUARANTINED)
-"""What an operator may open again."""
-
-# fmt: off
-TRANSITIONS: Final = frozenset({
-    (_S.LIVE,        Action.CHOOSE,        _S.ELIGIBLE,    Party.SERVICE),
-    (_S.ABORTED,     Action.CHOOSE,        _S.ELIGIBLE,    Party.SERVICE),
-    (_S.ELIGIBLE,    Action.REFUSE,        _S.ABORTED,     Party.SERVICE),
-    (_S.SEALED,      Action.REFUSE,        _S.ABORTED,     Party.SERVICE),
-    (_S.ELIGIBLE,    Action.SEAL,          _S.SEALED,      Party.SERVICE),
-    (_S.SEALED,      Action.MEASURE,       _S.SEALED,      Party.SERVICE),
-    (_S.SEALED,      Action.REQUEST,       _S.REQUESTED,   Party.SERVICE),
-    (_S.REQUESTED,   Action.HEARTBEAT,     _S.COPYING,     Party.ARCHIVER),
-    (_S.COPYING,     Action.HEARTBEAT,     _S.COPYING,     Party.ARCHIVER),
-    (_S.REQUESTED,   Action.CONFIRM,       _S.CONFIRMED,   Party.ARCHIVER),
-    (_S.COPYING,     Action.CONFIRM,       _S.CONFIRMED,   Party.ARCHIVER),
-    (_S.REQUESTED,   Action.FAIL,          _S.REQUESTED,   Party.ARCHIVER),
-    (_S.COPYING,     Action.FAIL,          _S.REQUESTED,   Party.ARCHIVER),
-    (_S.REQUESTED,   Action.REQUEST_AGAIN, _S.REQUESTED,   Party.SERVICE),
-    (_S.COPYING,     Action.REQUEST_AGAIN, _S.REQUESTED,   Party.SERVICE),
-    (_S.CONFIRMED,   Action.VERIFY,        _S.VERIFIED,    Party.SERVICE),
-    (_S.CONFIRMED,   Action.QUARANTINE,    _S.QUARANTINED, Party.SERVICE),
-    (_S.VERIFIED,    Action.VERIFY,        _S.VERIFIED,    Party.SERVICE),
-    (_S.VERIFIED,    Action.QUARANTINE,    _S.QUARANTINED, Party.SERVICE),
-    (_S.RESTORED,    Action.VERIFY,        _S.RESTORED,    Party.SERVICE),
-    (_S.RESTORED,    Action.QUARANTINE,    _S.QUARANTINED, Party.SERVICE),
-    (_S.REQUESTED,   Action.RESEAL,        _S.SEALED,      Party.SERVICE),
-    (_S.COPYING,     Action.RESEAL,        _S.SEALED,      Party.SERVICE),
-    (_S.CONFIRMED,   Action.RESEAL,        _S.SEALED,      Party.SERVICE),
-    (_S.VERIFIED,    Action.RESEAL,        _S.SEALED,      Party.SERVICE),
-    (_S.VERIFIED,    Action.DROP,          _S.DROPPED,     Party.SERVICE),
-    (_S.QUARANTINED, Action.RETRY,         _S.SEALED,      Party.OPERATOR),
-    (_S.DROPPED,     Action.RESTORE,       _S.RESTORED,    Party.OPERATOR),
-    (_S.RESTORED,    Action.EVICT,         _S.DROPPED,     Party.SERVICE),
-    (_S.RESTORED,    Action.EVICT,         _S.DROPPED,     Party.OPERATOR),
-    (_S.RESTORED,    Action.SPOIL,         _S.QUARANTINED, Party.SERVICE),
-    (_S.HELD,        Action.GIVE_UP,       _S.ABORTED,     Party.SERVICE),
-    *((state,        Action.GIVE_UP,       _S.ABORTED,     Party.SERVICE) for state in UNVERIFIED),
-    *((state,        Action.RELEASE,       _S.ABORTED,     Party.OPERATOR) for state in RELEASABLE),
-    *((state,        Action.HOLD,          _S.HELD,        Party.OPERATOR) for state in HOLDABLE),
-    *((_S.HELD,      Action.LET_GO,        state,          Party.OPERATOR) for state in HOLDABLE),
-})
-# fmt: on
-"""(from, action, to, by whom): there is no other transition, and none that a time-out alone leads to DROPPED."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why nothing was done. `message` says what is the matter and, where somebody can act, what to do next."""
-
-    code: str
-    message: str
+def choose(which: Slice, at: datetime) -> Moved:
+    """Mark a slice as next to be sealed."""
+    return step(which, Action.CHOOSE, _S.ELIGIBLE, at)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A transition to be stored with its row of the trail. `who`: the operator, the archiver's id, or `service`."""
-
-    action: Action
-    before: Slice
-    after: Slice
-    by: Party
-    who: str
-    why: str | None = None
-
-    @property
-    def opens(self) -> bool:
-        """Return whether rows of the range may go to the hypertable again, and diverted ones must move back."""
-        return self.before.is_closed and not self.after.is_closed
-
-    @property
-    def freezes(self) -> bool:
-        """Return whether the chunk must stay as it is from now on, or need not any more; a drop leaves no chunk."""
-        if self.after.state is ArchiveState.DROPPED:
-            return False
-        sealed = self.after.keeps_chunk and self.after.seal != self.before.seal
-        return sealed or self.before.keeps_chunk != self.after.keeps_chunk
+def refuse(which: Slice, at: datetime, *, why: str) -> Moved:
+    """Give a slice up because the lake cannot hold a value of it; `why` names the columns."""
+    return step(which, Action.REFUSE, _S.ABORTED, at, why=why, deadline=None)
 
 
-Moved = Step | Refused
-
-
-def not_allowed(which: Slice, action: Action) -> Refused:
-    """Say that the table has no such transition."""
-    return Refused("NOT_ALLOWED", f"{which.id} is {which.state}: it cannot {action.replace('_', ' ')}")
-
-
-def step(
-    which: Slice,
-    action: Action,
-    to: ArchiveState,
-    at: datetime,
-    by: Party = Party.SERVICE,
-    who: str = "service",
-    *,
-    why: str | None = None,
-    **told: Any,
-) -> Moved:
-    """Return the step if the table has it. Staying in a state keeps `since`."""
-    if (which.state, action, to, by) not in TRANSITIONS:
-        return not_allowed(which, action)
-    if why is not None:
-        told = {"reason": why, **told}
-    since = which.since if to is which.state else at
-    return Step(action, which, replace(which, state=to, since=since, **told), by, who, why)
-
-
-def new_seal(which: Slice) -> dict[str, Any]:
-    """Return the fields of the next seal: of the present one only its request, and where its copy was, are kept."""
-    superseded = which.superseded + ((which.event_id,) if which.event_id else ())
-    left_at = which.left_at + (which.copy.places if which.copy else ())
-    return {
-        "seal": which.seal + 1, "sealed": None, "event_id": None, "attempt": 0, "deadline": None,
-        "copy": None, "verified": None, "superseded": superseded, "left_at": tuple(dict.fromkeys(left_at)),
-    }  # fmt: skip
-
-
-def held_back(which: Slice, holds: Iterable[Hold], verb: str) -> Refused | None:
-    """Refuse what a hold forbids; `verb` says what was tried."""
-    hold = held(which.id, holds)
-    if hold is None:
-        return None
-    return Refused(
-        "HELD", f"{which.id} must not be {verb}: held by {hold.who} since {hold.since.date()}, {hold.reason}"
+def seal(which: Slice, at: datetime, *, columns: tuple[LakeColumn, ...], holds: Iterable[Hold]) -> Moved:
+    """Close the range: from now on its rows are diverted, and this slice's rows do not change by us."""
+    if refusal := held_back(which, holds, "sealed"):
+        return refusal
+    return step(
+        which, Action.SEAL, _S.SEALED, at, **new_seal(which), sealed_at=at, columns=columns, reason=None
     )
 
 
-def difference(expected: Measured, found: Measured) -> str:
-    """Return in what two measurements differ, for people."""
-    pairs = zip(Measured._fields, expected, found, strict=True)
-    return ", ".join(f"{name} {there} instead of {here}" for name, here, there in pairs if here != there)
+def measure(
+    which: Slice, at: datetime, *, seal: int, found: Measured, columns: tuple[LakeColumn, ...] = ()
+) -> Moved:
+    """Store what was measured under seal number `seal`, once. `columns`: those of the table then, if it was altered."""
+    if seal != which.seal:
+        return Refused(
+            "OTHER_SEAL",
+            f"{which.id} was measured under seal {seal}, it has seal {which.seal}: measure again",
+        )
+    if which.sealed is not None:
+        return Refused("MEASURED", f"{which.id} is measured already")
+    return step(which, Action.MEASURE, _S.SEALED, at, sealed=found, columns=columns or which.columns)
+
+
+def request(which: Slice, at: datetime, *, event_id: str, limits: Limits) -> Moved:
+    """Ask for a copy, with an `event_id` that was never used before."""
+    if which.sealed is None:
+        return Refused("NOT_MEASURED", f"{which.id} is not measured yet")
+    if event_id in which.superseded:
+        return Refused("EVENT_USED", f"{which.id} was requested as {event_id} under an earlier seal")
+    deadline = at + limits.answer_within(1)
+    return step(which, Action.REQUEST, _S.REQUESTED, at, event_id=event_id, attempt=1, deadline=deadline)
+
+
+def heartbeat(which: Slice, at: datetime, *, limits: Limits, who: str) -> Moved:
+    """Note that somebody works on the copy."""
+    deadline = at + limits.silence(which.size_bytes)
+    return step(which, Action.HEARTBEAT, _S.COPYING, at, Party.ARCHIVER, who, deadline=deadline)
+
+
+def confirm(which: Slice, at: datetime, *, copy: Copy, who: str) -> Moved:
+    """Note where a copy is said to be; it counts for nothing until it is read back."""
+    if copy.event_id != which.event_id:
+        return Refused("OTHER_EVENT", f"{which.id} is requested as {which.event_id}, not as {copy.event_id}")
+    return step(
+        which, Action.CONFIRM, _S.CONFIRMED, at, Party.ARCHIVER, who, copy=copy, deadline=None, reason=None
+    )
+
+
+def fail(which: Slice, at: datetime, *, why: str, who: str, limits: Limits, retryable: bool = True) -> Moved:
+    """Note that the archiver failed; the request rests, then goes out again. Not `retryable`: no attempt is left."""
+    attempt = which.attempt if retryable else max(which.attempt, limits.max_attempts)
+    deadline = at if attempt >= limits.max_attempts else at + limits.backoff(attempt)
+    told: dict[str, Any] = {"attempt": attempt, "deadline": deadline, "reason": why}
+    return step(which, Action.FAIL, _S.REQUESTED, at, Party.ARCHIVER, who, why=why, **told)
+
+
+def request_again(which: Slice, at: datetime, *, limits: Limits) -> Moved:
+    """Send the same request once more, since its deadline passed."""
+    if which.deadline is not None and at < which.deadline:
+        return Refused("TOO_EARLY", f"{which.id} has time until {which.deadline.isoformat()}")
+    if which.attempt >= limits.max_attempts:
+        return Refused("SPENT", f"{which.id} was requested {which.attempt} times: give it up")
+    told: dict[str, Any] = {
+        "attempt": which.attempt + 1,
+        "deadline": at + limits.answer_within(which.attempt + 1),
+    }
+    return step(which, Action.REQUEST_AGAIN, _S.REQUESTED, at, **told)
+
+
+def give_up(which: Slice, at: datetime, *, limits: Limits) -> Moved:
+    """Open the range again: its attempts are spent, or it was sealed for too long without a verified copy."""
+    why = overdue(which, at, limits)
+    if why is None:
+        return Refused("TOO_EARLY", f"{which.id}: nothing is overdue")
+    return step(which, Action.GIVE_UP, _S.ABORTED, at, why=why, deadline=None, held_from=None)
+
+
+def overdue(which: Slice, at: datetime, limits: Limits) -> str | None:
+    """Return why `give_up` is due, None if it is not. A copy that is verified waits for as long as it takes."""
+    if which.stage not in UNVERIFIED:
+        return None
+    if which.sealed_at is not None and at - which.sealed_at >= limits.longest_seal:
+        return _because(which, f"no verified copy within {limits.longest_seal}")
+    spent = which.attempt >= limits.max_attempts and which.deadline is not None and which.deadline <= at
+    if spent and which.state in {_S.REQUESTED, _S.COPYING}:
+        return _because(which, f"no copy after {which.attempt} attempts")
+    return None
+
+
+def verify(which: Slice, at: datetime, *, read: Copy, found: Measured) -> Moved:
+    """Judge what the service itself read from `read`: equal is a proof for now, anything else is QUARANTINED.
+
+    What is CONFIRMED becomes VERIFIED by it; what is VERIFIED or RESTORED stays what it is, with a new proof.
+    """
+    if refusal := _other_copy(which, read):
+        return refusal
+    assert which.sealed is not None  # nothing is requested before it is measured
+    if found != which.sealed:
+        return quarantine(which, at, read=read, why=difference(which.sealed, found))
+    state = _S.RESTORED if which.state is _S.RESTORED else _S.VERIFIED
+    proof = Verification(copy=read, found=found, at=at)
+    return step(which, Action.VERIFY, state, at, verified=proof, reason=None)
+
+
+def quarantine(which: Slice, at: datetime, *, read: Copy, why: str) -> Moved:
+    """Set a copy aside that cannot be read for good: outside of the allowed roots, absent, or not what it should be."""
+    refusal = _other_copy(which, read)
+    return refusal or step(which, Action.QUARANTINE, _S.QUARANTINED, at, why=why, restore_until=None)
+
+
+def reseal(which: Slice, at: datetime, *, found: Measured) -> Moved:
+    """Begin again under a new seal: somebody changed the rows behind the first one. Never a drop."""
+    if which.sealed is None:
+        return not_allowed(which, Action.RESEAL)
+    if found == which.sealed:
+        return Refused("UNCHANGED", f"{which.id} is as it was sealed")
+    why = f"the rows changed under the seal: {difference(which.sealed, found)}"
+    return step(which, Action.RESEAL, _S.SEALED, at, why=why, **new_seal(which))
+
+
+def drop(which: Slice, at: datetime, *, found: Measured, holds: Iterable[Hold]) -> Moved:
+    """Let the rows go. `found`: measured in this very transaction, under a lock that keeps writers out."""
+    if refusal := held_back(which, holds, "dropped"):
+        return refusal
+    proof = which.verified
+    if which.state is not _S.VERIFIED or proof is None:
+        return not_allowed(which, Action.DROP)
+    if proof.copy != which.copy or proof.copy.event_id != which.event_id or proof.found != which.sealed:
+        return Refused("OTHER_COPY", f"{which.id}: what was verified is not this copy of this seal")
+    if proof.is_old(at):
+        return Refused("OLD_PROOF", f"{which.id}: the copy was read at {proof.at.isoformat()}; read it again")
+    if found != proof.found:
+        return Refused(
+            "CHANGED", f"{which.id} changed under its seal: {difference(proof.found, found)}; seal it again"
+        )
+    return step(which, Action.DROP, _S.DROPPED, at, reason=None)
+
+
+def _other_copy(which: Slice, read: Copy) -> Refused | None:
+    if which.state in READABLE and which.copy == read and read.event_id == which.event_id:
+        return None
+    return Refused(
+        "OTHER_COPY", f"{which.id} is {which.state}; the copy that was read is not the one to verify"
+    )
+
+
+def _because(which: Slice, why: str) -> str:
+    return f"{why}; the last reason given: {which.reason}" if which.reason else why

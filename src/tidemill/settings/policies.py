@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from tidemill.domain.retention import RetentionPolicy
+from tidemill.domain.archive.policy import RetentionPolicy
 
 _EXPECTED: Final = 'expected {"schema.table": {"enabled": true, "retention_period_days": 90}}'
 _LEAST: Final = {"enabled": True, "retention_period_days": 1}

@@ -14,7 +14,7 @@ from tests.support.archival import MESSAGES, STREAM, confirmation, request
 from tests.support.kafka import KafkaWorld
 from tests.support.waiting import eventually
 from tidemill.archiver.ports import Confirmations, Incoming, Requests
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.errors import Unreadable, UsageError
 from tidemill.outbox.ports import OutboundRecord
 from tidemill.runtime.clock import SystemClock

@@ -18,14 +18,14 @@ from tests.support.archivers import Desk, request_for
 from tests.support.databases import execute
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Archiver, Patience
-from tidemill.archiver.copying import Copier
+from tidemill.archiver.copier import Copier
 from tidemill.archiver.ports import Lake
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
-from tidemill.domain.archive import LakeColumn, LakeType, Measured
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
+from tidemill.domain.archive.slices import LakeColumn, LakeType, Measured
 from tidemill.domain.errors import Unavailable
 from tidemill.lakehouse.iceberg import IcebergLake, open_catalog
 from tidemill.lakehouse.parquet import LakeWriter
-from tidemill.lakehouse.reading import LakeReader
+from tidemill.lakehouse.reader import LakeReader
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.database.pool import Connection
 from tidemill.storage.retention.chunk_reader import DatabaseChunks

@@ -17,7 +17,7 @@ from tests.support.installation import Installation, Serving
 from tests.support.waiting import HANGING_S, eventually, eventually_blocking
 from tidemill.app.process import NICENESS
 from tidemill.devstack import Stack
-from tidemill.domain.archival import ArchivalStatus
+from tidemill.domain.archive.messages import ArchivalStatus
 from tidemill.lakehouse.iceberg import open_catalog
 from tidemill.storage.database.pool import Connection
 

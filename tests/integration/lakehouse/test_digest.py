@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tests.support import fidelity
 from tests.support.fidelity import SAMPLES
-from tidemill.domain.archive import LakeColumn, Measured
+from tidemill.domain.archive.slices import LakeColumn, Measured
 from tidemill.lakehouse.arrow import conform
 from tidemill.lakehouse.digest import Digest
 from tidemill.storage.database.pool import Connection

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import pytest
 
-from tidemill.archiver.pacing import Pace
-from tidemill.domain.archive import LakeColumn, SliceId
+from tidemill.archiver.read_pace import Pace
+from tidemill.domain.archive.slices import LakeColumn, SliceId
 from tidemill.lakehouse.parquet import LakeWriter
-from tidemill.lakehouse.reading import LakeReader, Sized
+from tidemill.lakehouse.reader import LakeReader, Sized
 from tidemill.storage.database.pool import Connection
 from tidemill.storage.retention import arrow_reader, digest_sql, measurement
 

@@ -14,7 +14,7 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 
 from tests.support.archival import DAY, START, TABLE
 from tests.support.databases import execute
-from tidemill.domain.archive import LakeColumn, LakeType, SliceId
+from tidemill.domain.archive.slices import LakeColumn, LakeType, SliceId
 from tidemill.domain.errors import CopyStands, Unavailable, UsageError
 from tidemill.lakehouse import iceberg
 from tidemill.lakehouse.iceberg import COMMITTED, IcebergLake, committed, name_of, open_catalog, strays

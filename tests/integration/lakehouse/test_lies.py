@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tidemill.domain.archive import LakeColumn, Measured
+from tidemill.domain.archive.slices import LakeColumn, Measured
 from tidemill.domain.errors import CopyError
 from tidemill.lakehouse.arrow import conform
-from tidemill.lakehouse.reading import LakeReader
+from tidemill.lakehouse.reader import LakeReader
 from tidemill.storage.database.pool import Connection
 from tidemill.storage.retention import arrow_reader, digest_sql, measurement
 

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tidemill.domain.archive import LakeColumn, Measured
+from tidemill.domain.archive.slices import LakeColumn, Measured
 from tidemill.lakehouse.arrow import conform
 from tidemill.lakehouse.digest import Digest
 from tidemill.storage.database.pool import close_pool, connection, create_pool

@@ -8,10 +8,10 @@ import pytest
 
 from tests.support import fidelity
 from tests.support.fidelity import ident
-from tidemill.domain.archive import LakeColumn, Measured, SliceId
+from tidemill.domain.archive.slices import LakeColumn, Measured, SliceId
 from tidemill.lakehouse.layout import Manifest
 from tidemill.lakehouse.parquet import LakeWriter
-from tidemill.lakehouse.reading import LakeReader
+from tidemill.lakehouse.reader import LakeReader
 from tidemill.storage.database.pool import Connection
 from tidemill.storage.retention import arrow_reader, digest_sql, measurement
 from tidemill.storage.retention.restore import restore_batches

@@ -16,7 +16,7 @@ from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
 from tidemill.domain.messages import ReadModelBase
 from tidemill.domain.projection import Key, Projection, Recorded
 from tidemill.projections import halts
-from tidemill.projections.folding import fold, keyed
+from tidemill.projections.fold import fold, keyed
 from tidemill.transport.kafka.client.client import transactional_producer
 from tidemill.transport.kafka.client.close import kill
 

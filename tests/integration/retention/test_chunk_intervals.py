@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.archiving import Archive
 from tests.support.operating import around, bring, ranges
-from tidemill.domain.archive import Source
+from tidemill.domain.archive.slices import Source
 from tidemill.domain.errors import UsageError
 
 DAY = timedelta(days=1)

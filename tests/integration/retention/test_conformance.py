@@ -22,10 +22,10 @@ from tidemill.app.connections import kafka_connection, libpq_url, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.lake import open_lake
 from tidemill.archiver.archiver import Archiver
-from tidemill.archiver.copying import Copier
+from tidemill.archiver.copier import Copier
 from tidemill.catalog.schemas import load_messages
 from tidemill.devstack import Stack
-from tidemill.domain.archival import (
+from tidemill.domain.archive.messages import (
     ArchivalConfirmation,
     ArchivalFile,
     ArchivalResult,

@@ -13,8 +13,8 @@ import pytest
 from tests.support.archiving import TABLE, Archive
 from tests.support.operating import around
 from tidemill.app.archive_stream import Work
-from tidemill.retention.foreign_jobs import DropJob, Refreshes
-from tidemill.retention.planning import plan
+from tidemill.retention.planner import plan
+from tidemill.retention.timescale_jobs import DropJob, Refreshes
 
 NO_JOB = """
 create table public.by_hour_rows (bucket timestamptz not null, n bigint);

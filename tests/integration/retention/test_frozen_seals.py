@@ -15,15 +15,15 @@ from tests.support.databases import fetch
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.app.archive_restore import WayBack
 from tidemill.app.lake_copies import LakeCopies
-from tidemill.domain.archive import SealMode
+from tidemill.domain.archive.slices import SealMode
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim
-from tidemill.lakehouse.reading import LakeReader
-from tidemill.retention import machine, operating
-from tidemill.retention.bringing_back import ranges_back
-from tidemill.retention.operating import Operator
-from tidemill.retention.planning import plan
-from tidemill.retention.transitions import Moved, Step
+from tidemill.lakehouse.reader import LakeReader
+from tidemill.retention import operator_actions, transitions
+from tidemill.retention.operator_actions import Operator
+from tidemill.retention.planner import plan
+from tidemill.retention.restore_plan import ranges_back
+from tidemill.retention.transition_table import Moved, Step
 from tidemill.storage.migrations.migrate import downgrade, upgrade
 
 ADA = Operator("ada", "a law suit")
@@ -141,11 +141,11 @@ async def test_a_stranger_who_waits_for_the_seal_comes_too_late(
     (candidate,) = plan(world.policy, await world.store.facts(TABLE), as_of=now, now=now).seal
     columns, _ = await world.store.shape(candidate.slice(now))
     async with world.store.transaction(world.claim) as work:
-        chosen = step_of(machine.choose(candidate.slice(now), work.at))
+        chosen = step_of(transitions.choose(candidate.slice(now), work.at))
         await work.store(chosen)
         await work.lock_ranges(TABLE)
         await work.lock_rows(chosen.after)
-        await work.store(step_of(machine.seal(chosen.after, work.at, columns=columns, holds=())))
+        await work.store(step_of(transitions.seal(chosen.after, work.at, columns=columns, holds=())))
         writing = asyncio.create_task(stranger.execute(INSERT, IN_2010))
         await eventually(lambda: fetch(database, WAITING), what="the stranger waits for the chunk")
     with pytest.raises(asyncpg.PostgresError, match="frozen chunk"):
@@ -169,7 +169,7 @@ async def test_an_open_range_takes_rows_again_and_late_ones_go_back(
     if how == "released":
         (which,) = await world.slices()
         assert world.claim is not None
-        assert (await operating.release(world.store, world.claim, which.id, ADA)).returned == 1
+        assert (await operator_actions.release(world.store, world.claim, which.id, ADA)).returned == 1
     else:
         world.policy = replace(world.policy, enabled=False)
         await world.let_pass(timedelta(hours=25))
@@ -216,7 +216,7 @@ async def test_a_hold_keeps_out_rows_and_the_retention_of_timescaledb(
 ) -> None:
     await world.settle()
     assert world.claim is not None
-    await operating.hold(world.store, world.claim, TABLE, (None, None), ADA)
+    await operator_actions.hold(world.store, world.claim, TABLE, (None, None), ADA)
     rows = await world.hot()
     await refused(stranger)
     assert (

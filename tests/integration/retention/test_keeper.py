@@ -11,10 +11,10 @@ import pytest
 from tests.support.archiving import TABLE, Archive
 from tests.support.operating import ADA, bring, owned, ranges
 from tests.support.waiting import HANGING_S
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalStatus
-from tidemill.domain.archive import ArchiveState, schema_fingerprint
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalStatus
+from tidemill.domain.archive.slices import ArchiveState, schema_fingerprint
 from tidemill.domain.errors import Fenced
-from tidemill.retention import operating
+from tidemill.retention import operator_actions
 from tidemill.runtime.clock import SystemClock
 
 TODAY = (datetime(2025, 12, 1, tzinfo=UTC), datetime(2025, 12, 2, tzinfo=UTC))
@@ -133,7 +133,7 @@ async def test_an_event_is_completed_though_what_left_first_came_back_and_is_ask
     await world.pool.execute("update tm.archive set restore_until = now() where state = 'restored'")
     await world.settle()
     spoilt, _ = await world.slices()
-    await operating.retry(world.store, owned(world), spoilt.id, ADA)
+    await operator_actions.retry(world.store, owned(world), spoilt.id, ADA)
     assert await ends(world) == [], "one of its chunks is still waited for"
     await world.confirm(copied)
     await world.settle()

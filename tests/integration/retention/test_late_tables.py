@@ -12,11 +12,11 @@ from tests.support.commands import Harness, base, create_lanes, outcomes
 from tests.support.operating import ADA, around, late_row, owned
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.domain.archive.policy import LateRule
 from tidemill.domain.errors import TransientError
-from tidemill.domain.retention import LateRule
 from tidemill.domain.stream import Stream
-from tidemill.retention import operating
-from tidemill.retention.planning import plan
+from tidemill.retention import operator_actions
+from tidemill.retention.planner import plan
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.database.errors import OutOfDate
 
@@ -164,7 +164,7 @@ async def released(world: Archive) -> int:
     """Have a late row come for a sealed range, and give its slices up; return how many rows went back."""
     back = 0
     for which in await world.slices():
-        back += (await operating.release(world.store, owned(world), which.id, ADA)).returned
+        back += (await operator_actions.release(world.store, owned(world), which.id, ADA)).returned
     assert not any(each.is_closed for each in await world.slices())
     return back
 

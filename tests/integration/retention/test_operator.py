@@ -23,10 +23,10 @@ from tests.support.operating import (
     ranges,
     verified_only,
 )
-from tidemill.domain.archival import ArchivalStatus
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive.messages import ArchivalStatus
+from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import UsageError
-from tidemill.retention import operating
+from tidemill.retention import operator_actions
 from tidemill.retention.slices import Slice
 
 # --- hold, lift ------------------------------------------------------------------------------------------------------
@@ -34,10 +34,10 @@ from tidemill.retention.slices import Slice
 
 async def test_a_hold_keeps_a_range_from_being_sealed(world: Archive) -> None:
     await world.fill(2010)
-    await operating.hold(world.store, owned(world), TABLE, (BEGINNING, END), ADA)
+    await operator_actions.hold(world.store, owned(world), TABLE, (BEGINNING, END), ADA)
     await world.settle()
     assert await world.slices() == []
-    lifted = await operating.lift(world.store, owned(world), TABLE, (None, None), ADA)
+    lifted = await operator_actions.lift(world.store, owned(world), TABLE, (None, None), ADA)
     assert len(lifted.holds) == 1
     await around(world)
     assert set(await world.states()) == {"dropped"}
@@ -49,7 +49,7 @@ async def test_a_hold_stops_what_is_verified_and_survives_a_new_owner(world: Arc
     await world.answer()
     await world.pool.execute("begin; lock table public.market_data in access share mode; commit")
     await verified_only(world)
-    held = await operating.hold(world.store, owned(world), TABLE, (None, None), ADA)
+    held = await operator_actions.hold(world.store, owned(world), TABLE, (None, None), ADA)
     assert {each.held_from for each in held.stopped} == {ArchiveState.VERIFIED}
     await world.own("another")
     await world.let_pass(timedelta(days=900))
@@ -61,7 +61,7 @@ async def test_a_hold_stops_what_is_verified_and_survives_a_new_owner(world: Arc
         with pytest.raises(Exception, match="is held"):
             await world.pool.execute("call tm.drop_slice($1, $2, 1)", TABLE, which.id.start)
     await world.pool.execute("update tm.archive set state = 'held'")
-    lifted = await operating.lift(world.store, owned(world), TABLE, (None, None), ADA)
+    lifted = await operator_actions.lift(world.store, owned(world), TABLE, (None, None), ADA)
     assert (len(lifted.going_on), lifted.still) == (len(held.stopped), ())
     await world.settle()
     assert set(await world.states()) == {"dropped"}
@@ -72,16 +72,16 @@ async def test_a_copy_that_was_lost_while_its_range_was_held_lets_nothing_go(wor
     await world.settle()
     await world.answer()
     await verified_only(world)
-    await operating.hold(world.store, owned(world), TABLE, (None, None), ADA)
+    await operator_actions.hold(world.store, owned(world), TABLE, (None, None), ADA)
     for file in world.lake.rglob("*.parquet"):
         file.unlink()
     await world.let_pass(MONTH)
-    await operating.lift(world.store, owned(world), TABLE, (None, None), ADA)
+    await operator_actions.lift(world.store, owned(world), TABLE, (None, None), ADA)
     await world.settle()
     assert set(await world.states()) == {"quarantined"}
     assert await world.hot() == 20
     for which in await world.slices():
-        again = await operating.retry(world.store, owned(world), which.id, ADA)
+        again = await operator_actions.retry(world.store, owned(world), which.id, ADA)
         assert again.state is ArchiveState.SEALED
     await around(world)
     assert (await world.hot(), set(await world.states())) == (0, {"dropped"}), "a new copy"
@@ -90,23 +90,23 @@ async def test_a_copy_that_was_lost_while_its_range_was_held_lets_nothing_go(wor
 async def test_what_another_hold_covers_stays_held(world: Archive) -> None:
     await world.fill(2010)
     await world.settle()
-    await operating.hold(world.store, owned(world), TABLE, (None, None), ADA)
-    await operating.hold(world.store, owned(world), TABLE, (BEGINNING, END), ADA)
-    lifted = await operating.lift(world.store, owned(world), TABLE, (BEGINNING, END), ADA)
+    await operator_actions.hold(world.store, owned(world), TABLE, (None, None), ADA)
+    await operator_actions.hold(world.store, owned(world), TABLE, (BEGINNING, END), ADA)
+    lifted = await operator_actions.lift(world.store, owned(world), TABLE, (BEGINNING, END), ADA)
     assert (lifted.going_on, {each.state for each in lifted.still}) == ((), {ArchiveState.HELD})
     with pytest.raises(UsageError, match="no hold"):
-        await operating.lift(world.store, owned(world), TABLE, (BEGINNING, END), ADA)
+        await operator_actions.lift(world.store, owned(world), TABLE, (BEGINNING, END), ADA)
 
 
 async def test_a_held_restored_range_is_not_evicted(world: Archive) -> None:
     await archived(world, 2010)
     back = (await ranges(world))[0]
     await bring(world, back)
-    await operating.hold(world.store, owned(world), TABLE, (None, None), ADA)
+    await operator_actions.hold(world.store, owned(world), TABLE, (None, None), ADA)
     await world.let_pass(MONTH)
     await world.settle()
     assert await world.hot() == back.row_count
-    await operating.lift(world.store, owned(world), TABLE, (None, None), ADA)
+    await operator_actions.lift(world.store, owned(world), TABLE, (None, None), ADA)
     await world.settle()
     assert (await world.hot(), set(await world.states())) == (0, {"dropped"})
 
@@ -128,7 +128,7 @@ async def quarantined(world: Archive) -> Slice:
 
 async def test_a_retry_makes_a_new_copy_and_leads_to_the_drop(world: Archive) -> None:
     which = await quarantined(world)
-    await operating.retry(world.store, owned(world), which.id, ADA)
+    await operator_actions.retry(world.store, owned(world), which.id, ADA)
     await around(world)
     assert (await one(world)).state is ArchiveState.DROPPED
     again = (await world.requests())[-1]
@@ -146,10 +146,10 @@ async def test_only_what_is_quarantined_is_retried(world: Archive) -> None:
     await world.settle()
     which = await one(world)
     with pytest.raises(UsageError, match="cannot retry"):
-        await operating.retry(world.store, owned(world), which.id, ADA)
-    await operating.hold(world.store, owned(world), TABLE, (None, None), ADA)
+        await operator_actions.retry(world.store, owned(world), which.id, ADA)
+    await operator_actions.hold(world.store, owned(world), TABLE, (None, None), ADA)
     with pytest.raises(UsageError, match="release"):
-        await operating.retry(world.store, owned(world), which.id, ADA)
+        await operator_actions.retry(world.store, owned(world), which.id, ADA)
 
 
 async def lost_while_restored(world: Archive) -> tuple[Slice, Slice]:
@@ -172,10 +172,10 @@ async def test_rows_are_not_sealed_anew_with_those_of_a_restored_generation(worl
     await around(world)
     first, second = await lost_while_restored(world)
     with pytest.raises(UsageError, match=f"{second.id} is restored until"):
-        await operating.retry(world.store, owned(world), first.id, ADA)
+        await operator_actions.retry(world.store, owned(world), first.id, ADA)
     await world.settle()
     for each in (first, second):
-        await operating.retry(world.store, owned(world), each.id, ADA)
+        await operator_actions.retry(world.store, owned(world), each.id, ADA)
         await around(world)
     assert (await world.hot(), set(await world.states())) == (0, {"dropped"})
     assert sum(each.row_count for each in await ranges(world)) == 21, "each row is in one copy"
@@ -187,7 +187,7 @@ async def test_a_restored_generation_without_rows_leaves_when_its_time_is_over(w
     await late_row(world)
     await world.settle()
     given_up = next(each for each in await world.slices() if each.state is ArchiveState.REQUESTED)
-    await operating.release(world.store, owned(world), given_up.id, ADA)
+    await operator_actions.release(world.store, owned(world), given_up.id, ADA)
     await world.pool.execute("delete from tm_late.public__market_data")
     await around(world)
     first, empty = await lost_while_restored(world)
@@ -209,7 +209,7 @@ async def test_a_release_opens_the_range_and_returns_late_rows(world: Archive, s
         which = await one(world)
     rows = await world.hot()
     await late_row(world)
-    done = await operating.release(world.store, owned(world), which.id, ADA)
+    done = await operator_actions.release(world.store, owned(world), which.id, ADA)
     assert (done.slice.state, done.returned) == (ArchiveState.ABORTED, 1)
     assert (await world.hot(), await world.late()) == (rows + 1, 0)
     told = (await world.events())[-1]
@@ -229,6 +229,6 @@ async def test_a_release_of_spoilt_rows_takes_back_no_completed_event(world: Arc
     await world.settle()
     events = len(await world.events())
     which = (await world.slices())[0]
-    done = await operating.release(world.store, owned(world), which.id, ADA)
+    done = await operator_actions.release(world.store, owned(world), which.id, ADA)
     assert done.slice.state is ArchiveState.ABORTED
     assert len(await world.events()) == events

@@ -11,7 +11,7 @@ import pytest
 from tests.support.archiving import TABLE, Archive
 from tests.support.operating import END, MONTH, around
 from tests.support.waiting import HANGING_S
-from tidemill.retention.planning import plan
+from tidemill.retention.planner import plan
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.retention.archive import SliceRows
 

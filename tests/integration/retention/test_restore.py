@@ -22,9 +22,9 @@ from tests.support.operating import (
     ranges,
 )
 from tidemill.app.archive_restore import scrub_one
-from tidemill.domain.archive import ArchiveState, Source
+from tidemill.domain.archive.slices import ArchiveState, Source
 from tidemill.domain.errors import CopyError, UsageError
-from tidemill.retention import operating
+from tidemill.retention import operator_actions
 from tidemill.retention.ports import Overtaken
 from tidemill.retention.slices import AWAITED, Slice
 
@@ -166,7 +166,7 @@ async def test_changed_generations_are_archived_again_each_row_once(world: Archi
     spoilt = [each for each in await world.slices() if each.state is ArchiveState.QUARANTINED]
     assert [each.id.generation for each in spoilt] == [1, 2]
     for each in spoilt:
-        await operating.retry(world.store, owned(world), each.id, ADA)
+        await operator_actions.retry(world.store, owned(world), each.id, ADA)
         await around(world)
     assert set(await world.states()) == {"dropped"}
     again = (await ranges(world))[0]

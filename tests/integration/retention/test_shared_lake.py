@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.archiving import Archive, archive
 from tests.support.databases import execute
-from tidemill.archiver.copying import Carried, Copier
-from tidemill.archiver.pacing import Pace
-from tidemill.archiver.planning import plan
-from tidemill.domain.archival import ArchivalEvent
+from tidemill.archiver.copier import Carried, Copier
+from tidemill.archiver.copy_plan import plan
+from tidemill.archiver.read_pace import Pace
+from tidemill.domain.archive.messages import ArchivalEvent
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.storage.retention.chunk_reader import DatabaseChunks
 

@@ -14,11 +14,11 @@ from tests.support.archiving import TABLE, Archive
 from tests.support.waiting import eventually
 from tidemill.app.archive_restore import WayBack
 from tidemill.app.lake_copies import LakeCopies
-from tidemill.domain.archive import CopyPart
+from tidemill.domain.archive.slices import CopyPart
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Claim
-from tidemill.lakehouse.reading import LakeReader
-from tidemill.retention.bringing_back import ranges_back
+from tidemill.lakehouse.reader import LakeReader
+from tidemill.retention.restore_plan import ranges_back
 from tidemill.storage.retention.restore import restore_batches
 
 

@@ -36,7 +36,7 @@ from tests.support.installation import Installation, Said
 from tests.support.stack import Run
 from tests.support.waiting import eventually_blocking
 from tidemill.app.connections import libpq_url
-from tidemill.domain.archival import archival_topics
+from tidemill.domain.archive.messages import archival_topics
 from tidemill.domain.errors import TidemillError, Unavailable
 from tidemill.domain.lane import StreamTopics
 from tidemill.storage.retention.chunk_reader import DatabaseChunks

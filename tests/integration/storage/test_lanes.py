@@ -8,7 +8,7 @@ import pytest
 
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import StreamTopics
-from tidemill.outbox.agreement import Agreement
+from tidemill.outbox.common_history import Agreement
 from tidemill.outbox.ports import Fork, LaneEnd, Published, Tail, Tails
 from tidemill.storage.admin.inspection import LaneState, OperationsDatabase
 from tidemill.storage.admin.lane_changes import LaneAdministration, Reconciled, Seen, TopicsEnd

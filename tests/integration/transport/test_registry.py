@@ -24,7 +24,7 @@ from tidemill.commands.ports import Decoded
 from tidemill.contexts import market_data
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
 from tidemill.devstack import Stack
-from tidemill.domain.archival import ArchivalConfirmation, archival_topics
+from tidemill.domain.archive.messages import ArchivalConfirmation, archival_topics
 from tidemill.domain.errors import ContractError, Unavailable, Unreadable
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock

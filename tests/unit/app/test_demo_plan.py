@@ -23,8 +23,8 @@ from tidemill.app.demo.quotes import KNOWN, ROWS, SYMBOLS, Extremes, by_pandas, 
 from tidemill.app.demo.records import Fate, of_another_schema
 from tidemill.app.operations import Status, StreamStatus, ViewStatus
 from tidemill.commands.batch import BatchWriter
-from tidemill.commands.screening import Screen
-from tidemill.commands.styles import styles_of
+from tidemill.commands.handlers import styles_of
+from tidemill.commands.validation import Screen
 from tidemill.domain.messages import Outcome
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock

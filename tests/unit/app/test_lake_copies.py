@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.slices import ROWS, brought_to, copy_of
 from tidemill.app.lake_copies import LakeCopies
-from tidemill.domain.archive import ArchiveState, LakeColumn, LakeFile, Measured
+from tidemill.domain.archive.slices import ArchiveState, LakeColumn, LakeFile, Measured
 from tidemill.domain.errors import CopyError
-from tidemill.lakehouse.reading import LakeReader
+from tidemill.lakehouse.reader import LakeReader
 from tidemill.lakehouse.spans import Bounds
 from tidemill.retention.ports import Wanted
 

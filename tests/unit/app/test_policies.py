@@ -12,9 +12,9 @@ import pytest
 from tidemill.app.deployment import Deployment
 from tidemill.app.retention_process import policies_of
 from tidemill.contexts import market_data
+from tidemill.domain.archive.policy import LateRule, Retention
 from tidemill.domain.errors import UsageError
-from tidemill.domain.retention import LateRule, Retention
-from tidemill.retention.planning import ChunkFacts, Facts, plan
+from tidemill.retention.planner import ChunkFacts, Facts, plan
 from tidemill.settings import Settings
 
 SERVERS = {"database": {"url": "postgresql://a:b@127.0.0.1:1/c"}, "kafka": {"bootstrap": "127.0.0.1:1"}}

@@ -12,7 +12,7 @@ from tests.support.archival import DAY, START, TABLE, chunk, request
 from tests.support.archiver_scenes import Scene, SlowReader
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Patience
-from tidemill.domain.archival import ArchivalStatus
+from tidemill.domain.archive.messages import ArchivalStatus
 from tidemill.domain.errors import Unavailable, Unreadable
 
 COMPLETED, FAILED, IN_PROGRESS = ArchivalStatus.COMPLETED, ArchivalStatus.FAILED, ArchivalStatus.IN_PROGRESS

@@ -11,7 +11,7 @@ from tests.support.archival import request
 from tests.support.archiver_scenes import Scene, SlowReader
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Patience
-from tidemill.domain.archival import ArchivalStatus
+from tidemill.domain.archive.messages import ArchivalStatus
 from tidemill.domain.errors import Unavailable
 
 COMPLETED, FAILED, IN_PROGRESS = ArchivalStatus.COMPLETED, ArchivalStatus.FAILED, ArchivalStatus.IN_PROGRESS

@@ -4,10 +4,10 @@ import pytest
 
 from tests.fakes.archiver import MemoryLake, MemoryReader, Rows, measure
 from tests.support.archival import START, chunk, request
-from tidemill.archiver.copying import Copier
-from tidemill.archiver.pacing import Pace
-from tidemill.archiver.planning import plan
-from tidemill.domain.archive import SliceId
+from tidemill.archiver.copier import Copier
+from tidemill.archiver.copy_plan import plan
+from tidemill.archiver.read_pace import Pace
+from tidemill.domain.archive.slices import SliceId
 
 ROWS = ((START, 1),)
 

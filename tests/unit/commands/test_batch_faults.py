@@ -201,7 +201,7 @@ async def test_a_validator_that_raises_parks_its_records_alone(monkeypatch: pyte
                 raise ZeroDivisionError("by design")
             return self._adapter.validate_python(commands, *args, **options)
 
-    monkeypatch.setattr("tidemill.commands.screening.TypeAdapter", Moody)
+    monkeypatch.setattr("tidemill.commands.validation.TypeAdapter", Moody)
     ticks = await harness(TICKS)
     assert codes(await ticks.send(tick(), tick("RAISES"), tick())) == [None, "CRASHED", None]
 

@@ -10,14 +10,14 @@ import pytest
 from tests.fakes.kafka import MemoryLog
 from tests.support.intakes import STREAM, TOPIC, World
 from tests.support.waiting import eventually
-from tidemill.commands import ownership
+from tidemill.commands import lane_lifecycle
 from tidemill.domain.lane import Claim
 from tidemill.domain.partitioner import partition_of
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(ownership, "_TOGETHER_S", 0.02)
+    monkeypatch.setattr(lane_lifecycle, "_TOGETHER_S", 0.02)
     return World()
 
 

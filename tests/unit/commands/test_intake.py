@@ -16,7 +16,7 @@ from tests.fakes.kafka_ports import MemoryCommandSource
 from tests.support.commands import base
 from tests.support.intakes import STREAM, TOPIC, World
 from tests.support.waiting import eventually
-from tidemill.commands import ownership
+from tidemill.commands import lane_lifecycle
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.errors import Unavailable
@@ -132,7 +132,7 @@ async def test_a_batch_that_cannot_be_unpacked_halts_and_goes_on_behind_it_when_
 async def test_a_lane_that_somebody_else_claims_is_dropped_and_claimed_again_if_nobody_works_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownership, "_RECLAIM_AFTER_S", 0.05)
+    monkeypatch.setattr(lane_lifecycle, "_RECLAIM_AFTER_S", 0.05)
     async with world.running():
         world.send("p1")
         await world.until_logged(1)
@@ -312,7 +312,7 @@ async def test_a_database_that_was_set_back_under_a_running_intake_leaves_nothin
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a look at what was committed, the records between the backup and now would be skipped unseen."""
-    monkeypatch.setattr(ownership, "_RECLAIM_AFTER_S", 0.05)
+    monkeypatch.setattr(lane_lifecycle, "_RECLAIM_AFTER_S", 0.05)
     held = world.store.lanes[partition_of(b"p1", 3) + 1]
     async with world.running():
         for number in range(3):

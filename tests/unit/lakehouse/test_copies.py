@@ -13,14 +13,14 @@ import pytest
 
 from tests.support.batches import batch_of
 from tests.support.waiting import HANGING_S
-from tidemill.domain.archive import LakeColumn, LakeType, Measured, SliceId
+from tidemill.domain.archive.slices import LakeColumn, LakeType, Measured, SliceId
 from tidemill.domain.errors import CopyError, CopyStands, Unavailable
 from tidemill.lakehouse.arrow import schema_of
 from tidemill.lakehouse.layout import Names, from_json, table_folder
+from tidemill.lakehouse.locations import Place
 from tidemill.lakehouse.parquet import LakeWriter
-from tidemill.lakehouse.pending import alone
-from tidemill.lakehouse.places import Place
-from tidemill.lakehouse.reading import LakeReader
+from tidemill.lakehouse.reader import LakeReader
+from tidemill.lakehouse.uncommitted_files import alone
 
 COLUMNS = (
     LakeColumn("at", "timestamptz", LakeType.INSTANT, nullable=False),

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support import lookup3
 from tests.support.batches import batch_of
-from tidemill.domain.archive import LakeColumn, LakeType, Measured
-from tidemill.lakehouse import hashing
+from tidemill.domain.archive.slices import LakeColumn, LakeType, Measured
+from tidemill.lakehouse import lookup3 as hashing
 from tidemill.lakehouse.arrow import arrow_type, schema_of
 from tidemill.lakehouse.digest import Digest
 

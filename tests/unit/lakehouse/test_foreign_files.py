@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.batches import batch_of
-from tidemill.domain.archive import LakeColumn, LakeType
+from tidemill.domain.archive.slices import LakeColumn, LakeType
 from tidemill.domain.errors import CopyError
 from tidemill.lakehouse.arrow import conform
 from tidemill.lakehouse.digest import Digest
-from tidemill.lakehouse.reading import LakeReader
+from tidemill.lakehouse.reader import LakeReader
 from tidemill.lakehouse.spans import Bounds
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 1, tzinfo=UTC)

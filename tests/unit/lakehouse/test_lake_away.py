@@ -12,9 +12,9 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from tests.unit.lakehouse.test_copies import COLUMNS, MARCH, STEM, batches, contents
 from tidemill.domain.errors import CopyError, Unavailable
 from tidemill.lakehouse.layout import Manifest
+from tidemill.lakehouse.locations import Place
 from tidemill.lakehouse.parquet import LakeWriter
-from tidemill.lakehouse.places import Place
-from tidemill.lakehouse.reading import LakeReader
+from tidemill.lakehouse.reader import LakeReader
 
 FAULTS = [
     PermissionError("Forbidden"),

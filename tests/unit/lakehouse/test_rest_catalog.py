@@ -22,7 +22,7 @@ from pyiceberg.types import NestedField, TimestamptzType
 
 from tests.support.archival import DAY, START, TABLE
 from tidemill.app.lake import catalog_of, open_lake
-from tidemill.domain.archive import LakeColumn, LakeType, SliceId
+from tidemill.domain.archive.slices import LakeColumn, LakeType, SliceId
 from tidemill.domain.errors import Unavailable
 from tidemill.lakehouse.iceberg import IcebergLake, committed, name_of, strays
 from tidemill.settings import Settings

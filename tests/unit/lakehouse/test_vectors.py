@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import lookup3
 from tests.support.batches import batch_of
-from tidemill.domain.digests import ROWS_VECTORS, VALUE_VECTORS, RowsVector, ValueVector
+from tidemill.domain.archive.digest import ROWS_VECTORS, VALUE_VECTORS, RowsVector, ValueVector
 from tidemill.lakehouse.digest import Digest
 
 PAGE = (Path(__file__).parents[3] / "docs" / "archival.md").read_text(encoding="utf-8")

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.support.outbox import Scribe, lane_of
-from tidemill.commands.screening import MAX_KEY_BYTES
+from tidemill.commands.validation import MAX_KEY_BYTES
 from tidemill.domain.parked import CUT_HEADERS, CutHeaders
-from tidemill.outbox.letters import fitted
+from tidemill.outbox.dead_letter_size import fitted
 from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
 from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
-from tidemill.outbox.tails import Sent
+from tidemill.outbox.tail_check import Sent
 from tidemill.transport.kafka.outbox.record_batch import pack
 
 LANE = lane_of(7, partition=3)

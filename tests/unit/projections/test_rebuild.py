@@ -17,7 +17,7 @@ from tests.support.projections import EVENTS, Bench, Cursed, Stock, Stored, days
 from tidemill.domain.errors import TransientError, Unavailable, UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections import rebuild as rebuilding
-from tidemill.projections.folding import FoldFailed
+from tidemill.projections.fold import FoldFailed
 from tidemill.projections.ports import Comparison, Step, Unfetchable
 from tidemill.projections.rebuild import rebuild
 from tidemill.projections.replay import Parts, ReplayFailed

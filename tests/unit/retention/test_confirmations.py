@@ -18,12 +18,17 @@ from tests.support.slices import (
     moved,
     slice_id,
 )
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalFile, ArchivalResult, ArchivalStatus
-from tidemill.domain.archive import ArchiveState, Source
-from tidemill.retention import machine
+from tidemill.domain.archive.messages import (
+    ArchivalConfirmation,
+    ArchivalFile,
+    ArchivalResult,
+    ArchivalStatus,
+)
+from tidemill.domain.archive.slices import ArchiveState, Source
+from tidemill.retention import transitions
 from tidemill.retention.confirmations import CODES, Folded, fold
 from tidemill.retention.slices import Slice
-from tidemill.retention.transitions import Action
+from tidemill.retention.transition_table import Action
 
 S = ArchiveState
 DONE, FAILED, BUSY, PENDING = (
@@ -160,13 +165,13 @@ def test_what_waits_for_no_answer_ignores_it(
 
 
 def test_an_earlier_seals_request_is_stale() -> None:
-    one = moved(machine.reseal(brought_to(S.VERIFIED), NOW, found=OTHER_ROWS))
+    one = moved(transitions.reseal(brought_to(S.VERIFIED), NOW, found=OTHER_ROWS))
     assert code(said(DONE, lakehouse_path="/lake"), one) == "STALE_ARCHIVAL"
 
 
 def test_a_failure_of_an_earlier_attempt_is_stale_but_its_copy_is_not() -> None:
     one = brought_to(S.REQUESTED)
-    one = moved(machine.request_again(one, NOW + DAY, limits=LIMITS))
+    one = moved(transitions.request_again(one, NOW + DAY, limits=LIMITS))
     assert code(said(FAILED, attempt=1), one) == "STALE_ARCHIVAL"
     assert folded(said(FAILED, attempt=2), one).steps
     assert folded(said(FAILED), one).steps

@@ -15,10 +15,10 @@ from tests.support.archive_model import Bounds
 from tests.support.archive_promises import WatchedModel
 from tests.support.archive_rules import Rules
 from tests.support.archive_walk import histories, walk
-from tidemill.domain.archive import ArchiveState
-from tidemill.retention import confirmations, interventions, machine
+from tidemill.domain.archive.slices import ArchiveState
+from tidemill.retention import confirmations, operator_transitions, transitions
 from tidemill.retention.slices import Party, Slice
-from tidemill.retention.transitions import Action, Refused, Step
+from tidemill.retention.transition_table import Action, Refused, Step
 
 HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "1500"))
 STEPS = 150
@@ -83,23 +83,23 @@ def drops_confirmed(which: Slice, *args: Any, **told: Any) -> Any:
     if which.state is ArchiveState.CONFIRMED:
         after = replace(which, state=ArchiveState.DROPPED)
         return Step(Action.DROP, which, after, Party.SERVICE, "service")
-    return machine.drop(which, *args, **told)
+    return transitions.drop(which, *args, **told)
 
 
 def drops_unmeasured(which: Slice, *args: Any, found: Any, **told: Any) -> Any:
-    return machine.drop(which, *args, found=which.verified.found if which.verified else found, **told)
+    return transitions.drop(which, *args, found=which.verified.found if which.verified else found, **told)
 
 
 def believes_the_archiver(which: Slice, *args: Any, found: Any, **told: Any) -> Any:
-    return machine.verify(which, *args, found=which.sealed or found, **told)
+    return transitions.verify(which, *args, found=which.sealed or found, **told)
 
 
 def verifies_another_copy(which: Slice, *args: Any, read: Any, **told: Any) -> Any:
-    return machine.verify(which, *args, read=which.copy or read, **told)
+    return transitions.verify(which, *args, read=which.copy or read, **told)
 
 
 def drops_on_time_out(which: Slice, *args: Any, **told: Any) -> Any:
-    step = machine.give_up(which, *args, **told)
+    step = transitions.give_up(which, *args, **told)
     return (
         replace(step, after=replace(step.after, state=ArchiveState.DROPPED))
         if isinstance(step, Step)
@@ -119,18 +119,18 @@ def confirms_to_verified(*args: Any, **told: Any) -> Any:
 
 
 def restores_anything(which: Slice, *args: Any, **told: Any) -> Any:
-    return interventions.restore(which, *args, **(told | {"found": which.sealed}))
+    return operator_transitions.restore(which, *args, **(told | {"found": which.sealed}))
 
 
 def evicts_changed_rows(which: Slice, *args: Any, found: Any, **told: Any) -> Any:
-    return interventions.evict(which, *args, found=which.sealed or found, **told)
+    return operator_transitions.evict(which, *args, found=which.sealed or found, **told)
 
 
 MISTAKES: dict[str, tuple[Rules, str]] = {
     "drops what is only confirmed": (Rules(drop=drops_confirmed), "drops from confirmed"),
     "drops without measuring again": (Rules(drop=drops_unmeasured), "copy is not equal"),
     "drops under a hold": (
-        Rules(drop=lambda *args, **told: machine.drop(*args, **(told | {"holds": ()}))),
+        Rules(drop=lambda *args, **told: transitions.drop(*args, **(told | {"holds": ()}))),
         "under a hold",
     ),
     "drops on a time-out": (Rules(give_up=drops_on_time_out), "drops from"),
@@ -140,7 +140,7 @@ MISTAKES: dict[str, tuple[Rules, str]] = {
     "restores anything": (Rules(restore=restores_anything), "not the copy's"),
     "evicts what was changed": (Rules(evict=evicts_changed_rows), "copy is not equal"),
     "evicts under a hold": (
-        Rules(evict=lambda *args, **told: interventions.evict(*args, **(told | {"holds": ()}))),
+        Rules(evict=lambda *args, **told: operator_transitions.evict(*args, **(told | {"holds": ()}))),
         "under a hold",
     ),
     "leaves late rows behind": (Rules(opens=lambda step: False), "diverted from an open range"),

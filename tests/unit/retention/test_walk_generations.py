@@ -15,11 +15,18 @@ import pytest
 from tests.support.archive_range import RangeBounds, RangeRules
 from tests.support.archive_range_promises import WatchedRange
 from tests.support.archive_walk import histories, walk
-from tidemill.domain.archive import ArchiveState, Source
-from tidemill.retention import bringing_back, interventions, machine, planning, reasons, returning
-from tidemill.retention.returning import Leaving
+from tidemill.domain.archive.slices import ArchiveState, Source
+from tidemill.retention import (
+    eviction,
+    explanations,
+    operator_transitions,
+    planner,
+    restore_plan,
+    transitions,
+)
+from tidemill.retention.eviction import Leaving
 from tidemill.retention.slices import Slice, together
-from tidemill.retention.transitions import Refused, Step
+from tidemill.retention.transition_table import Refused, Step
 
 HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "1500"))
 STEPS = 150
@@ -73,46 +80,48 @@ def test_long_histories_of_a_range_keep_the_promises() -> None:
 
 
 def drops_for_an_old_proof(which: Slice, at: datetime, **told: Any) -> Any:
-    return machine.drop(which, which.verified.at if which.verified else at, **told)
+    return transitions.drop(which, which.verified.at if which.verified else at, **told)
 
 
 def evicts_for_old_proofs(slices: Any, at: datetime, **told: Any) -> Leaving:
     proofs = [replace(each, verified=replace(each.verified, at=at)) for each in slices]
-    return returning.leave(proofs, at, **told)
+    return eviction.leave(proofs, at, **told)
 
 
 def evicts_the_first_alone(*args: Any, **told: Any) -> Leaving:
-    leaving = returning.leave(*args, **told)
+    leaving = eviction.leave(*args, **told)
     return replace(leaving, moves=leaving.moves[:1])
 
 
 def evicts_what_it_can(slices: Any, at: datetime, **told: Any) -> Leaving:
     others = [[other for other in slices if other != each] for each in slices]
     each_alone = zip(slices, others, strict=True)
-    return Leaving(tuple(interventions.evict(each, at, beside=beside, **told) for each, beside in each_alone))
+    return Leaving(
+        tuple(operator_transitions.evict(each, at, beside=beside, **told) for each, beside in each_alone)
+    )
 
 
 def drops_rows_that_were_changed(slices: Any, *args: Any, **told: Any) -> Leaving:
-    return replace(returning.leave(slices, *args, **told), chunk=slices[0])
+    return replace(eviction.leave(slices, *args, **told), chunk=slices[0])
 
 
 def evicts_without_the_others(slices: Any, at: datetime, **told: Any) -> Leaving:
-    moves = tuple(interventions.evict(each, at, **told) for each in slices)
+    moves = tuple(operator_transitions.evict(each, at, **told) for each in slices)
     refused = tuple(moved for moved in moves if isinstance(moved, Refused))
-    return Leaving(refused) if refused else returning.leave(slices, at, **told)
+    return Leaving(refused) if refused else eviction.leave(slices, at, **told)
 
 
 def restores_one_generation(*args: Any) -> Any:
-    return [replace(back, slices=back.slices[:1]) for back in bringing_back.ranges_back(*args)]
+    return [replace(back, slices=back.slices[:1]) for back in restore_plan.ranges_back(*args)]
 
 
 def restores_beside_strangers(facts: Any, *args: Any) -> Any:
-    return bringing_back.ranges_back(replace(facts, chunks=()), *args)
+    return restore_plan.ranges_back(replace(facts, chunks=()), *args)
 
 
 def restores_anything(which: Slice, *args: Any, beside: Any, **told: Any) -> Any:
     copies = [each.verified.found for each in (which, *beside)]
-    return interventions.restore(which, *args, beside=beside, **(told | {"found": together(copies)}))
+    return operator_transitions.restore(which, *args, beside=beside, **(told | {"found": together(copies)}))
 
 
 def all_but(state: ArchiveState, slices: Any) -> Any:
@@ -120,11 +129,11 @@ def all_but(state: ArchiveState, slices: Any) -> Any:
 
 
 def retries_beside_restored(which: Slice, slices: Any) -> str | None:
-    return reasons.in_the_way(which, all_but(ArchiveState.RESTORED, slices))
+    return explanations.in_the_way(which, all_but(ArchiveState.RESTORED, slices))
 
 
 def retries_beside_sealed(which: Slice, slices: Any) -> str | None:
-    return reasons.in_the_way(which, all_but(ArchiveState.SEALED, slices))
+    return explanations.in_the_way(which, all_but(ArchiveState.SEALED, slices))
 
 
 def plans_without_looking(policy: Any, facts: Any, **told: Any) -> Any:
@@ -132,11 +141,11 @@ def plans_without_looking(policy: Any, facts: Any, **told: Any) -> Any:
     gone = tuple(
         replace(each, state=ArchiveState.DROPPED) if each.is_closed else each for each in facts.slices
     )
-    return planning.plan(policy, replace(facts, slices=gone), **told)
+    return planner.plan(policy, replace(facts, slices=gone), **told)
 
 
 def supersedes_itself(*args: Any, event_id: str, **told: Any) -> Any:
-    step = machine.request(*args, event_id=event_id, **told)
+    step = transitions.request(*args, event_id=event_id, **told)
     return (
         replace(step, after=replace(step.after, superseded=(*step.after.superseded, event_id)))
         if isinstance(step, Step)
@@ -192,7 +201,7 @@ DEAD_ENDS: dict[str, RangeRules] = {
         in_the_way=lambda which, slices: "others" if len(slices) > 1 else None
     ),
     "forgets late rows": RangeRules(
-        plan=lambda policy, facts, **told: planning.plan(policy, replace(facts, late=()), **told)
+        plan=lambda policy, facts, **told: planner.plan(policy, replace(facts, late=()), **told)
     ),
     "never seals again": RangeRules(
         reseal=lambda *args, **told: Refused("NEVER", "what is sealed stays sealed")

@@ -7,9 +7,9 @@ from collections import Counter
 
 from structlog.testing import capture_logs
 
-from tidemill.commands.patience import Patience as IntakePatience
+from tidemill.commands.retry import Patience as IntakePatience
 from tidemill.domain.errors import TransientError, Unavailable
-from tidemill.projections.patience import Patience as ProjectorPatience
+from tidemill.projections.retry import Patience as ProjectorPatience
 from tidemill.runtime.outages import Outages
 from tidemill.runtime.telemetry import Log
 

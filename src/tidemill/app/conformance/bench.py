@@ -13,15 +13,15 @@ from uuid import uuid4
 from tidemill.app.conformance.line import Line
 from tidemill.app.conformance.place import Place
 from tidemill.app.lake_copies import LakeCopies
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
-from tidemill.domain.archive import ArchiveState, Measured, SliceId, Source
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.archive.slices import ArchiveState, Measured, SliceId, Source
 from tidemill.domain.errors import CopyError
-from tidemill.domain.retention import Retention
-from tidemill.retention import announcing, machine
+from tidemill.retention import requests, transitions
 from tidemill.retention.confirmations import CODES, fold
 from tidemill.retention.ports import Wanted
 from tidemill.retention.slices import Limits, Slice, late_name
-from tidemill.retention.transitions import Moved, Step
+from tidemill.retention.transition_table import Moved, Step
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.threads import in_thread
 from tidemill.storage.retention.archive import ArchiveDatabase
@@ -77,32 +77,32 @@ class Bench:
     async def resealed(self, copied: Slice) -> Slice:
         """Return a slice that was copied, under a new seal, since its rows have changed."""
         found = await self._database.measure(copied, TIME_COLUMN)
-        again = _after(machine.reseal(copied, self._clock.now(), found=found))
-        return _after(machine.measure(again, self._clock.now(), seal=again.seal, found=found))
+        again = _after(transitions.reseal(copied, self._clock.now(), found=found))
+        return _after(transitions.measure(again, self._clock.now(), seal=again.seal, found=found))
 
     async def _sealed(self, day: SliceId, source: Source, chunk: str, size_bytes: int) -> Slice:
         now = self._clock.now()
         fresh = Slice(day, ArchiveState.LIVE, now, source, chunk, size_bytes)
         columns, refused = await self._database.shape(fresh)
         assert not refused, refused
-        chosen = _after(machine.choose(fresh, now))
-        sealed = _after(machine.seal(chosen, now, columns=columns, holds=()))
+        chosen = _after(transitions.choose(fresh, now))
+        sealed = _after(transitions.seal(chosen, now, columns=columns, holds=()))
         found = await self._database.measure(sealed, TIME_COLUMN)
-        return _after(machine.measure(sealed, now, seal=sealed.seal, found=found))
+        return _after(transitions.measure(sealed, now, seal=sealed.seal, found=found))
 
     def requested(self, *sealed: Slice) -> list[Slice]:
         """Return slices as they are when they share a request."""
-        event_id, now = announcing.request_id(self._registry, sealed), self._clock.now()
-        return [_after(machine.request(each, now, event_id=event_id, limits=LIMITS)) for each in sealed]
+        event_id, now = requests.request_id(self._registry, sealed), self._clock.now()
+        return [_after(transitions.request(each, now, event_id=event_id, limits=LIMITS)) for each in sealed]
 
     def requested_again(self, requested: Sequence[Slice]) -> list[Slice]:
         """Return slices as they are when their request is sent once more."""
         due = [replace(each, deadline=None) for each in requested]
-        return [_after(machine.request_again(each, self._clock.now(), limits=LIMITS)) for each in due]
+        return [_after(transitions.request_again(each, self._clock.now(), limits=LIMITS)) for each in due]
 
     def event(self, requested: Sequence[Slice]) -> ArchivalEvent:
         """Return the request for them, as retention announces it."""
-        event = announcing.request(requested, self._policy, self._clock.now(), self._database.read_sql)
+        event = requests.request(requested, self._policy, self._clock.now(), self._database.read_sql)
         return event.model_copy(update={"database": self.place.database})
 
     # --- asking, and judging what is answered ---
@@ -146,7 +146,7 @@ class Bench:
             except CopyError as error:
                 raise Failed(f"{together[0].slice.chunk}: {error}") from error
             for each in together:
-                moved = machine.verify(
+                moved = transitions.verify(
                     each.slice, self._clock.now(), read=each.copy, found=measured[each.slice.id]
                 )
                 now = _after(moved)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from tidemill.app.conformance.bench import Bench, Failed
-from tidemill.domain.archival import ArchivalColumn, ArchivalConfirmation, ArchivalStatus
+from tidemill.domain.archive.messages import ArchivalColumn, ArchivalConfirmation, ArchivalStatus
 from tidemill.retention.slices import Copy
 
 

@@ -12,7 +12,7 @@ from tidemill.app.archive_stream import archive_stream
 from tidemill.app.conformance.place import Place
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.catalog.schemas import load_messages
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
 from tidemill.domain.errors import Unreadable
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir

@@ -16,7 +16,7 @@ from tidemill.app.deployment import Deployment, outcome_messages
 from tidemill.app.preparation import migrate
 from tidemill.catalog.registration import register_schemas
 from tidemill.catalog.schemas import load_messages
-from tidemill.domain.archival import archival_topics
+from tidemill.domain.archive.messages import archival_topics
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.runtime.resources import schemas_dir

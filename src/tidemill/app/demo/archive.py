@@ -19,10 +19,10 @@ from tidemill.app.demo.plan import MARKET_DATA
 from tidemill.app.demo.serving import Serving
 from tidemill.app.demo.watch import PATIENCE_S, Hop, StandsStill
 from tidemill.app.deployment import Deployment
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import TidemillError
-from tidemill.domain.retention import Retention
-from tidemill.retention.planning import Facts
+from tidemill.retention.planner import Facts
 from tidemill.retention.slices import Slice
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.retention.archive import ArchiveDatabase

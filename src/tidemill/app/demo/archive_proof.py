@@ -10,7 +10,7 @@ from tidemill.app.demo.archive import Archived
 from tidemill.app.demo.plan import Plan
 from tidemill.app.demo.proof import Check, differences, named
 from tidemill.app.demo.quotes import SYMBOLS, Quote
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive.slices import ArchiveState
 
 
 class Known(NamedTuple):

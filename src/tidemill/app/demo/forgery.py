@@ -9,14 +9,14 @@ from typing import Any, Final
 from tidemill.app.connections import kafka_connection, libpq_url, open_registry
 from tidemill.app.demo.place import Place
 from tidemill.catalog.schemas import load_messages
-from tidemill.domain.archival import (
+from tidemill.domain.archive.messages import (
     ArchivalConfirmation,
     ArchivalFile,
     ArchivalResult,
     ArchivalStatus,
     archival_topics,
 )
-from tidemill.domain.archive import LakeFile
+from tidemill.domain.archive.slices import LakeFile
 from tidemill.retention.slices import Slice
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Table
 
-from tidemill.domain.archive import ArchiveState
+from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import TableMisfit
 from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.pool import Connection, Pool, connection

@@ -15,7 +15,7 @@ import asyncpg
 
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import StreamTopics
-from tidemill.outbox.agreement import Agreement, Point
+from tidemill.outbox.common_history import Agreement, Point
 from tidemill.outbox.ports import Published, Tail, Tails
 from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.statements import load_statements

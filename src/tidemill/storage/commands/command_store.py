@@ -12,7 +12,7 @@ from typing import Final
 import asyncpg
 
 from tidemill.commands.ports import Newer, Wait
-from tidemill.commands.waiting import next_wait
+from tidemill.commands.version_wait import next_wait
 from tidemill.domain.errors import ContractError, Fenced, TransientError
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
 from tidemill.storage.commands.generations import ClosedGenerations

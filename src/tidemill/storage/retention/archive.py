@@ -10,13 +10,21 @@ from typing import Any, Final
 
 import asyncpg
 
-from tidemill.domain.archive import ArchiveState, LakeColumn, Measured, Refusal, SealMode, SliceId, Source
+from tidemill.domain.archive.slices import (
+    ArchiveState,
+    LakeColumn,
+    Measured,
+    Refusal,
+    SealMode,
+    SliceId,
+    Source,
+)
 from tidemill.domain.errors import DataError
-from tidemill.retention.foreign_jobs import DropJob, Refreshes
-from tidemill.retention.planning import ChunkFacts, Facts, LateFacts
+from tidemill.retention.planner import ChunkFacts, Facts, LateFacts
 from tidemill.retention.ports import Busy, Gone, Overtaken
 from tidemill.retention.slices import Hold, Slice
-from tidemill.retention.transitions import Step
+from tidemill.retention.timescale_jobs import DropJob, Refreshes
+from tidemill.retention.transition_table import Step
 from tidemill.runtime.telemetry import Log, logger
 from tidemill.storage.database.errors import on_tables, translate
 from tidemill.storage.database.pool import Connection, Pool, connection

@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 from pydantic import TypeAdapter
 
-from tidemill.domain.archive import ArchiveState, LakeColumn, Measured, SliceId, Source
+from tidemill.domain.archive.slices import ArchiveState, LakeColumn, Measured, SliceId, Source
 from tidemill.retention.slices import Copy, Slice, Verification
 
 _COLUMNS: Final = TypeAdapter(tuple[LakeColumn, ...])

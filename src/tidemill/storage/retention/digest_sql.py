@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from tidemill.domain.archive import LakeColumn, LakeType
-from tidemill.domain.digests import DIGEST_VERSION
+from tidemill.domain.archive.digest import DIGEST_VERSION
+from tidemill.domain.archive.slices import LakeColumn, LakeType
 
 PINNED: Final[Mapping[str, str]] = {
     "DateStyle": "ISO, YMD",

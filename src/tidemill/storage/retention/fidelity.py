@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from tidemill.domain.archive import LakeColumn, LakeType, Refusal
+from tidemill.domain.archive.slices import LakeColumn, LakeType, Refusal
 
 EXACT: Final = {
     "bool": LakeType.BOOLEAN,

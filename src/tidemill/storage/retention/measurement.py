@@ -11,8 +11,8 @@ from typing import Final
 
 import asyncpg
 
-from tidemill.domain.archive import LakeColumn, Measured, Refusal
-from tidemill.domain.digests import ROWS_VECTORS, VALUE_VECTORS, RowsVector, ValueVector
+from tidemill.domain.archive.digest import ROWS_VECTORS, VALUE_VECTORS, RowsVector, ValueVector
+from tidemill.domain.archive.slices import LakeColumn, Measured, Refusal
 from tidemill.domain.errors import ContractError
 from tidemill.storage.database.errors import WHETHER_MIGRATED
 from tidemill.storage.database.pool import Connection

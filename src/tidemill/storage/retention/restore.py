@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tidemill.domain.archive import CopyPart, LakeColumn, LakeType
+from tidemill.domain.archive.slices import CopyPart, LakeColumn, LakeType
 from tidemill.runtime.threads import in_thread
 from tidemill.storage.database.pool import Connection
 from tidemill.storage.database.statements import load_statements

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from tidemill.domain.archive import SliceId
+from tidemill.domain.archive.slices import SliceId
 from tidemill.storage.database.pool import Pool, connection
 from tidemill.storage.retention import samples
 from tidemill.storage.retention.archive import late_table, quoted_name

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.schemas import Message
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import StreamTopics
 from tidemill.runtime.clock import Clock

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.domain.archive import LakeColumn, LakeType, Refusal, schema_fingerprint
+from tidemill.domain.archive.slices import LakeColumn, LakeType, Refusal, schema_fingerprint
 from tidemill.storage.retention import digest_sql
 from tidemill.storage.retention.fidelity import BY_TEXT, EXACT, Attribute, shape_of
 

@@ -12,7 +12,7 @@ from tests.fakes.registry import MemoryRegistry
 from tests.support.archival import MESSAGES, STREAM, TOPICS, chunk, confirmation, request
 from tests.support.codecs import HandClock, read, refused
 from tidemill.catalog.registration import register_schemas, subject_of
-from tidemill.domain.archival import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
+from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
 from tidemill.domain.errors import ContractError, Unavailable, Unreadable, UsageError
 from tidemill.transport.avro.archival import CONFIRMATION, EVENT, ArchivalCodec
 from tidemill.transport.avro.codec import StreamCodec

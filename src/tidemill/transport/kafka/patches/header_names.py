@@ -20,7 +20,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBa
 from aiokafka.record.memory_records import MemoryRecords
 
 from tidemill.domain.varint import decode_varint
-from tidemill.outbox.encoding import decode_record
+from tidemill.outbox.record_format import decode_record
 from tidemill.transport.kafka.patches.decompression_limit import UnpacksTooLarge, unpack
 from tidemill.transport.kafka.patches.record_limits import (
     MAX_RECORDS,

@@ -14,7 +14,7 @@ from aiokafka.record.default_records import _DefaultRecordPy
 
 from tidemill.domain.parked import CUT_HEADERS, MAX_HEADER_BYTES, MAX_HEADERS, CutHeaders
 from tidemill.domain.varint import decode_varint, encode_varint
-from tidemill.outbox.encoding import decode_field
+from tidemill.outbox.record_format import decode_field
 
 MAX_RECORDS: Final = 100_000
 """Of a batch: ten times what stock producers put into one."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 
 from tidemill.archiver.ports import Incoming
-from tidemill.domain.archival import ArchivalConfirmation
+from tidemill.domain.archive.messages import ArchivalConfirmation
 from tidemill.domain.errors import Unavailable, Unreadable
 from tidemill.runtime.telemetry import Log, logger
 from tidemill.transport.avro.archival import ArchivalCodec

@@ -1,0 +1,124 @@
+"""Orders: what the service itself decides about a lane that it owns, written to the lane like a command.
+
+An order takes a position, a row of the log, and its events take their place in the lane's sequence; its ledger row
+consumes no record. So whoever announces something does it in the transaction that makes it true, and the relay, the
+audit and the subscribers need not know the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tidemill.commands.decide_fold import Happened
+from tidemill.commands.numbering import Books, LaneBook
+from tidemill.commands.ports import CommandStore, Decoded, UnitOfWork
+from tidemill.commands.validation import Arrival
+from tidemill.domain.errors import GenerationClosed, NotCompared, TransientError
+from tidemill.domain.lane import NO_OFFSET, Claim, Progress
+from tidemill.runtime.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One decision. `name`: what the log calls it. `command_id`: a canonical UUID text that no other order has."""
+
+    name: str
+    command_id: str
+    service: str
+    key: bytes | None
+    events: Sequence[Happened]
+
+
+@dataclass
+class OrderBook:
+    """The orders of one transaction. `work` is that transaction, `at` the server's clock in it."""
+
+    work: UnitOfWork
+    at: datetime
+    orders: list[Order] = field(default_factory=list)
+
+
+class OrderWriter:
+    """Writes orders to lanes."""
+
+    def __init__(self, store: CommandStore, clock: Clock, *, silent: bool = False) -> None:
+        """`clock` measures how long an order took.
+
+        `silent`: no orders are given, lanes are only held, so one that must not be written to will do.
+        """
+        self._store = store
+        self._clock = clock
+        self._silent = silent
+        self._reached: dict[int, int] = {}
+
+    @asynccontextmanager
+    async def transaction(self, claim: Claim) -> AsyncIterator[OrderBook]:
+        """Open a transaction that holds the lane; what is in the book's `orders` at its end is written to the lane.
+
+        Raises:
+            Fenced: somebody else has claimed the lane.
+            LaneHalted: nobody may write to the lane until an operator decides.
+            NotCompared: nobody may write to it before it is compared with its topics, or was set back behind the claim.
+            RepeatedIds: nothing was written: an order with this id was given before.
+            CommitUnknown: the answer to the commit was lost; look whether it happened, then do it again or not.
+            TransientError: nothing was written, it may work later.
+        """
+        try:
+            async with self._transaction(claim) as book:
+                yield book
+        except GenerationClosed as rolled:
+            raise TransientError(f"{rolled}: give the order again") from rolled
+
+    @asynccontextmanager
+    async def _transaction(self, claim: Claim) -> AsyncIterator[OrderBook]:
+        started_s = self._clock.monotonic_s()
+        async with self._store.unit_of_work() as work:
+            locked = await work.lock([claim])
+            progress = locked.progress[claim.lane.lane]
+            if not self._silent:
+                self._check_not_set_back(claim, progress)
+                await work.demand_going(claim)
+            book, books = OrderBook(work, locked.now), Books()
+            yield book
+            if book.orders:
+                assert not self._silent, "it was not made sure that the lane may be written to"
+                seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.lane)
+                lane = LaneBook(books, claim, progress, locked.gen, at, seconds)
+                for order in book.orders:
+                    lane.enter(_arrival(claim, order), list(order.events))
+                lane.close(None, reason=f"ordered: {', '.join(sorted({each.name for each in book.orders}))}")
+                await work.log(books.log)
+                await work.send(books.outbox)
+                await work.close_books(books.ledger)
+        self._reached |= {row.lane: row.position for row in books.ledger}
+
+    def _check_not_set_back(self, claim: Claim, progress: Progress) -> None:
+        """Raise `NotCompared` if somebody has restored the database behind what the claim, or an order, has seen."""
+        lane = claim.lane.lane
+        if progress.position < max(claim.progress.position, self._reached.get(lane, 0)):
+            raise NotCompared(lane, "since the database was set back")
+
+
+def _arrival(claim: Claim, order: Order) -> Arrival:
+    """Return the order as a record would have arrived, but from no place in the topic.
+
+    Any offset could be taken for that of a record, whose sender would take this outcome for its own.
+    """
+    record = _Own(claim.lane.partition, NO_OFFSET, order.key)
+    fields = {"command_id": order.command_id, "service_name": order.service}
+    decoded = Decoded(order.name, fields, b"", None)
+    return Arrival(claim.lane.lane, record, decoded=decoded, command_id=order.command_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """A record that nobody sent."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()

@@ -1,0 +1,204 @@
+"""Waiting for a newer version: a lane stands before a command of which this one does not know all.
+
+    the first such command of a lane    -> what is before it is applied, the rest stays in its queue
+    a process that knows the schema     -> takes the lane over, by a restart or a rebalance, and goes on with it
+    the time is over, or an operator    -> it is parked, and for a day every other one of the lane is parked at once
+
+How long a lane may wait is bounded for the lane, not for a schema or a record: whoever may register a schema, or a
+thousand, holds a lane up for that long, once a day. Since when it waits is in the database, by the database's clock, so
+that no restart, take-over or rebalance begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from tidemill.commands.batch import Done
+from tidemill.commands.lane_queues import LaneQueue, Queues, Share
+from tidemill.commands.numbering import clean
+from tidemill.commands.ports import CommandStore, Newer, Wait
+from tidemill.commands.validation import Arrival
+from tidemill.domain.errors import Fenced, NewerSchema, Unreadable
+from tidemill.domain.lane import Claim
+from tidemill.runtime.telemetry import LANES_WAITING, Log, logger
+
+_log = logger(__name__)
+
+REST: Final = timedelta(days=1)
+"""For how long a lane that waited in vain does not wait again."""
+
+_MAX_SHOWN: Final = 8
+_MAX_LABEL_CHARACTERS: Final = 64
+
+
+def next_wait(before: Wait | None, newer: Newer, now: datetime, at_most: timedelta) -> Wait:
+    """Return how a lane's wait goes on that stands before `newer` now; one that is `over` parks it.
+
+    `before`: the lane's last wait. `now`: the database's time. `at_most`: how long it may wait in all.
+    """
+    if before is not None and before.over_at is not None and now < before.over_at + REST:
+        return before
+    if before is None or before.over_at is not None or before.newer.offset != newer.offset:
+        return Wait(newer, since=now, until=now + at_most)
+    until = before.since + at_most
+    return before._replace(until=until, over_at=now if now >= until else None)
+
+
+@dataclass
+class HeldBack:
+    """What of a batch goes on. `waits`: lane id -> the wait that it begins; `fenced`: lanes that others claimed."""
+
+    arrivals: Sequence[Arrival]
+    waits: dict[int, Wait] = field(default_factory=dict)
+    fenced: set[int] = field(default_factory=set)
+
+
+class Waits:
+    """The lanes of one intake that wait for a newer version."""
+
+    def __init__(
+        self,
+        aggregate: str,
+        store: CommandStore,
+        queues: Queues,
+        *,
+        at_most: timedelta,
+        wake: Callable[[], None],
+    ) -> None:
+        """`at_most`: how long a lane waits; nothing: its records are parked at once. `wake`: told when lanes go on."""
+        self._aggregate = aggregate
+        self._store = store
+        self._queues = queues
+        self._at_most = at_most
+        self._wake = wake
+        self._measured: set[tuple[str, str]] = set()
+
+    async def hold_back(self, claims: Mapping[int, Claim], arrivals: Sequence[Arrival]) -> HeldBack:
+        """Take out what has to wait: of each lane the first command that is newer than we are, and all behind it."""
+        first: dict[int, Arrival] = {}
+        for arrival in arrivals:
+            if arrival.verdict is not None and isinstance(arrival.verdict, NewerSchema):
+                first.setdefault(arrival.lane, arrival)
+        held = HeldBack(arrivals)
+        if not first or not self._at_most:
+            return held
+        ends: dict[int, int] = {}
+        for lane, arrival in first.items():
+            try:
+                wait = await self._store.wait(claims[lane], newer_of(arrival), self._at_most)
+            except Fenced:
+                held.fenced.add(lane)
+                ends[lane] = 0
+                continue
+            if wait.over_at is None:
+                held.waits[lane] = wait
+                ends[lane] = arrival.record.offset
+            else:
+                _explain(arrivals, lane, why_over(wait, newer_of(arrival)))
+        held.arrivals = [
+            each for each in arrivals if each.lane not in ends or each.record.offset < ends[each.lane]
+        ]
+        return held
+
+    def begin(self, share: Share, done: Done) -> None:
+        """Put back what a batch has held back; its lanes are taken from again when their wait is over."""
+        for queue in share.queues:
+            wait = done.waits.get(queue.lane)
+            ours = self._queues.get(queue.partition) is queue
+            if wait is None or not ours or queue.lane in done.fenced or queue.lane in done.halted:
+                continue
+            held = [r for lane, r in share.records if lane == queue.lane and r.offset >= wait.newer.offset]
+            self._queues.wait(queue, wait, held)
+            _log.warning(Log.LANE_WAITS, lane=_name(queue), **_shown(wait), reason=wait.newer.detail)
+        if done.waits:
+            self.measure()
+
+    async def watch(self) -> None:
+        """Let lanes go on whose wait is over: then what they stand before is parked. Raises `TransientError`."""
+        waiting = {queue.lane: queue for queue in self._waiting()}
+        if waiting:
+            still = await self._store.waiting(list(waiting))
+            over = [queue for lane, queue in waiting.items() if lane not in still]
+            for queue in over:
+                _log.info(Log.LANE_GOES_ON, lane=_name(queue))
+                queue.waits = None
+            if over:
+                self._wake()
+        self.measure()
+
+    def shown(self) -> dict[str, Any]:
+        """Return what `/health` says of them; nothing if no lane waits."""
+        waiting = self._waiting()
+        if not waiting:
+            return {}
+        first = [
+            {"lane": _name(queue), **_shown(queue.waits)} for queue in waiting[:_MAX_SHOWN] if queue.waits
+        ]
+        return {"waiting": {"lanes": len(waiting), "first": first}}
+
+    def _waiting(self) -> list[LaneQueue]:
+        return [queue for queue in self._queues.all() if queue.waits is not None]
+
+    def measure(self) -> None:
+        """Set the metric, which has a series for each schema and sender that lanes wait for, and no other."""
+        counted: dict[tuple[str, str], int] = {}
+        for queue in self._waiting():
+            assert queue.waits is not None
+            labels = queue.waits.newer.schema, (queue.waits.newer.service or "")[:_MAX_LABEL_CHARACTERS]
+            counted[labels] = counted.get(labels, 0) + 1
+        for labels in self._measured - counted.keys():
+            LANES_WAITING.remove(self._aggregate, *labels)
+        for labels, lanes in counted.items():
+            LANES_WAITING.labels(self._aggregate, *labels).set(lanes)
+        self._measured = set(counted)
+
+
+def newer_of(arrival: Arrival) -> Newer:
+    """Return what is kept of a command that is newer than we are, while its lane waits before it."""
+    verdict = arrival.verdict
+    assert isinstance(verdict, NewerSchema)
+    return Newer(
+        offset=arrival.record.offset,
+        schema=verdict.schema,
+        type_name=clean(verdict.type_name),
+        service=None if verdict.service is None else clean(verdict.service),
+        detail=clean(verdict.detail),
+    )
+
+
+def why_over(wait: Wait, newer: Newer) -> str:
+    """Say why a lane does not wait, for the one who finds the record parked."""
+    assert wait.over_at is not None
+    if wait.newer.offset != newer.offset:
+        return f"the lane waited for a newer version before, until {wait.over_at:%Y-%m-%d %H:%M} UTC"
+    if wait.reason is not None:
+        return f"parked by hand: {wait.reason}"
+    waited_s = (wait.over_at - wait.since).total_seconds()
+    return f"the lane waited for {waited_s:.0f} s, and no process that knows it took it over"
+
+
+def _explain(arrivals: Sequence[Arrival], lane: int, why: str) -> None:
+    """Let the records of a lane that are parked now say why they do not wait."""
+    for arrival in arrivals:
+        verdict = arrival.verdict
+        if arrival.lane == lane and isinstance(verdict, NewerSchema):
+            arrival.verdict = Unreadable(verdict.code, f"{verdict.detail}; {why}")
+
+
+def _name(queue: LaneQueue) -> str:
+    return f"{queue.claim.lane.aggregate}/{queue.partition}"
+
+
+def _shown(wait: Wait) -> dict[str, Any]:
+    newer = wait.newer
+    return {
+        "offset": newer.offset,
+        "schema": newer.schema,
+        "type": newer.type_name,
+        "service": newer.service,
+        "since": wait.since.isoformat(timespec="seconds"),
+        "until": wait.until.isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,1 @@
+"""The archive's vocabulary: its messages, slices, digest and policies. Pure."""

@@ -1,0 +1,151 @@
+"""Files that nobody sees until they are committed: renamed into place, or uploaded and completed as one object."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+from uuid import uuid4
+
+from tidemill.lakehouse.locations import Place
+
+_COMPLETING: Final = frozenset({"s3", "s3a", "gs", "gcs"})
+"""Storage whose files are seen when they are committed; other kinds of fsspec's may not heed `autocommit=False`."""
+
+_LOCK_TRIES: Final = 100
+_LOCK_PAUSE_S: Final = 0.1
+
+_UNSYNCED_BYTES: Final = 16 << 20
+"""So much goes to disk at a time: a whole file at its end would hold up the commits of a database beside it."""
+
+
+class PendingFile:
+    """A file being written: `close` it, then `commit` or `discard` it. Its sha256 is taken on the way."""
+
+    def __init__(self, place: Place) -> None:
+        """Begin it; what was at `place` before stays until `commit`."""
+        self.place = place
+        self.size_bytes = 0
+        self._unsynced_bytes = 0
+        self._hash = hashlib.sha256()
+        path = PurePosixPath(place.path)
+        self._temporary = Path(path.with_name(_hidden(path.name))) if place.is_local else None
+        self._staged: Place | None = None
+        self._file: Any  # a file, or fsspec's, which can also be committed
+        if self._temporary is not None:
+            self._temporary.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._temporary.open("wb")
+        elif place.is_of(_COMPLETING):
+            self._file = place.storage.open(place.path, "wb", autocommit=False)
+        else:
+            self._staged = Place(place.storage, str(path.with_name(_hidden(path.name))))
+            self._file = place.storage.open(self._staged.path, "wb")
+
+    @property
+    def sha256(self) -> str:
+        """Return the hash of all that was written, hexadecimal."""
+        return self._hash.hexdigest()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is complete: Arrow asks."""
+        return bool(self._file.closed)
+
+    def write(self, data: Any) -> int:
+        """Append bytes."""
+        view = memoryview(data)
+        self._hash.update(view)
+        self._file.write(view)
+        self.size_bytes += view.nbytes
+        self._unsynced_bytes += view.nbytes
+        if self._temporary is not None and self._unsynced_bytes >= _UNSYNCED_BYTES:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._unsynced_bytes = 0
+        return view.nbytes
+
+    def flush(self) -> None:
+        """Do nothing: only the whole file counts."""
+
+    def close(self) -> None:
+        """Let nothing more be written; local bytes are on disk when this returns."""
+        if self._file.closed:
+            return
+        if self._temporary is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._file.close()
+
+    def commit(self) -> None:
+        """Put it in place of what was there."""
+        self.close()
+        if self._staged is not None:
+            self._staged.storage.mv(self._staged.path, self.place.path)
+            return
+        if self._temporary is None:
+            self._file.commit()
+            return
+        self._temporary.replace(self.place.path)
+        folder = os.open(self._temporary.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def discard(self) -> None:
+        """Forget it."""
+        if self._staged is not None:
+            self._file.close()
+            if self._staged.storage.exists(self._staged.path):
+                self._staged.storage.rm_file(self._staged.path)
+            return
+        if self._temporary is None:
+            self._file.discard()
+            return
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Place) -> Iterator[None]:
+    """Keep other processes of this machine from putting files in place here meanwhile; other storage has no such lock.
+
+    Raises:
+        TimeoutError: somebody keeps us out for long.
+    """
+    if not folder.is_local:
+        yield
+        return
+    Path(folder.path).mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder.path, os.O_RDONLY)
+    try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)  # which lets go of the lock
+
+
+def _lock(handle: int, folder: Place) -> None:
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            threading.Event().wait(_LOCK_PAUSE_S)
+        except (
+            OSError
+        ):  # a file system without such locks: those who write there are as far apart as on other storage
+            return
+        else:
+            return
+    waited_s = _LOCK_TRIES * _LOCK_PAUSE_S
+    raise TimeoutError(f"another process has been putting files into {folder.url} for {waited_s:.0f} s")
+
+
+def _hidden(name: str) -> str:
+    """Return a name for the same folder, hidden from those who read `*.parquet`."""
+    return f".{name}.{uuid4().hex[:8]}.tmp"

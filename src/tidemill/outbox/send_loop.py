@@ -1,0 +1,277 @@
+"""What one publisher sends: chunk after chunk of a lane's outbox, the next one read while one is in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from tidemill.domain.errors import LaneHalted, TransientError
+from tidemill.domain.lane import Lane, TopicRole
+from tidemill.domain.messages import Outcome
+from tidemill.outbox.dead_letter_size import fitted, size_of
+from tidemill.outbox.incident_log import Troubles
+from tidemill.outbox.ports import (
+    LanePublisher,
+    OutboundRecord,
+    OutboxItem,
+    OutboxReader,
+    OutcomeCodec,
+    Published,
+    Publishers,
+    Refused,
+)
+from tidemill.outbox.position_range import Chunk, chunk_of
+from tidemill.outbox.records import RecordBuilder
+from tidemill.outbox.tail_check import Place
+from tidemill.runtime.service import Backoff
+from tidemill.runtime.telemetry import PUBLISH_SECONDS, PUBLISHED, Log
+
+T = TypeVar("T")
+Batch = tuple[TopicRole, str, list[OutboundRecord]]
+
+SLICE: Final = 500
+"""Rows that are encoded at a stretch, in 3 ms."""
+
+_PARKED: Final = Outcome.PARKED.letter
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every relay of a process works with. `backoff`: pauses between attempts at a server that is away.
+
+    `restarts`: lanes whose publisher keeps failing; `waits`: those that wait for the database.
+    """
+
+    reader: OutboxReader
+    publishers: Publishers
+    outcomes: OutcomeCodec
+    backoff: Backoff
+    restarts: Troubles = field(default_factory=lambda: Troubles(Log.RELAY_RESTARTED))
+    waits: Troubles = field(default_factory=lambda: Troubles(Log.RELAY_WAITS))
+
+    async def patiently(self, lane: int, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what the database answers, waiting for it as long as it takes."""
+        failures = 0
+        while True:
+            try:
+                answer = await ask()
+            except TransientError as error:
+                failures += 1
+                self.waits.failed(lane, error)
+                await asyncio.sleep(self.backoff.pause_s(failures))
+            else:
+                self.waits.over(lane)
+                return answer
+
+    def forget(self, lane: int) -> None:
+        """Let go of a lane's troubles."""
+        self.restarts.forget(lane)
+        self.waits.forget(lane)
+
+    def tell(self) -> None:
+        """Say what troubles began and ended since the last call."""
+        self.restarts.tell()
+        self.waits.tell()
+
+
+class Pace:
+    """How much one publication of a lane may hold: `most()` positions and `most_bytes()` of payload just now.
+
+    Behind a refusal it halves what is left of the refused positions until the record that was refused stands alone.
+    If that is a dead letter, `max_letter_bytes` learns what its topic takes.
+    """
+
+    def __init__(self, most: Callable[[], int], most_bytes: Callable[[], int], max_letter_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self.max_letter_bytes = max_letter_bytes
+        self._most = most
+        self._suspect_until = 0
+
+    def positions(self, behind: int) -> int:
+        """Return how many positions behind `behind` to publish at once."""
+        if self._suspect_until > behind:
+            return max(1, (self._suspect_until - behind) // 2)
+        return self._most()
+
+    def refused(self, chunk: Chunk) -> None:
+        """Remember that some record of `chunk` was refused."""
+        self._suspect_until = chunk.after.position
+
+    def sheds(self, letter_bytes: int) -> bool:
+        """Tell whether a letter that was refused has something left to shed: only the barest exceeds the limit."""
+        if letter_bytes > self.max_letter_bytes:
+            return False
+        self.max_letter_bytes = letter_bytes - 1
+        return True
+
+
+class Sending:
+    """The work of one publisher, from `place` on.
+
+    `news` is set when the outbox may hold more. `progressed` hears of every acknowledgement, and of an empty outbox.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        place: Place,
+        publisher: LanePublisher,
+        *,
+        parts: Parts,
+        pace: Pace,
+        news: asyncio.Event,
+        progressed: Callable[[Published], None],
+    ) -> None:
+        self.publishing = False
+        self.waiting = False
+        self._lane = lane
+        self._place = place
+        self._publisher = publisher
+        self._parts = parts
+        self._pace = pace
+        self._news = news
+        self._progressed = progressed
+        self._records = RecordBuilder(lane, place.end.timeline, place.end.withdrawn)
+        self._at = place.published
+        self._chained: int | None = None
+        self._ahead: asyncio.Task[list[OutboxItem]] | None = None
+        self._finishing = False
+
+    def finish(self) -> None:
+        """Let `run` end after the publication in flight."""
+        self._finishing = True
+
+    async def run(self) -> None:
+        """Send until something fails or `finish` is called.
+
+        Raises:
+            LaneHalted: a hole in the outbox, or a record that the broker will never take.
+            Refused: look for that record in smaller publications.
+            PublisherFenced, TransientError: the publisher is dead.
+        """
+        try:
+            while not self._finishing:
+                items = await self._next()
+                chunk = chunk_of(self._lane.lane, items, self._at, self._chained)
+                if self._more_behind(chunk):
+                    self._ahead = asyncio.create_task(self._read(chunk.after.position))
+                await self._publish(chunk)
+                self._at, self._chained = chunk.after, chunk.chained
+                self._progressed(self._at)
+        finally:
+            if self._ahead is not None:
+                self._ahead.cancel()
+                await asyncio.gather(self._ahead, return_exceptions=True)
+
+    async def _next(self) -> list[OutboxItem]:
+        """Return the next rows, waiting for news if there are none."""
+        items = await self._ahead if self._ahead is not None else []
+        self._ahead = None
+        while not items:
+            self._news.clear()  # before the look, so that what is committed behind it is not missed
+            items = await self._read(self._at.position)
+            if not items:
+                self._check_drained()
+                self._progressed(self._at)
+                self.waiting = True
+                await self._news.wait()
+                self.waiting = False
+        return items
+
+    async def _read(self, behind: int) -> list[OutboxItem]:
+        lane, limit, reader = self._lane.lane, self._pace.positions(behind), self._parts.reader
+        return await self._parts.patiently(
+            lane, lambda: reader.read(lane, behind, limit, self._pace.most_bytes())
+        )
+
+    def _more_behind(self, chunk: Chunk) -> bool:
+        """Tell whether reading ahead pays: small chunks come from an outbox that is nearly empty."""
+        backlog = chunk.after.position < self._place.end.position
+        return backlog or chunk.positions >= self._pace.positions(chunk.before.position)
+
+    def _check_drained(self) -> None:
+        """Nothing follows: then what the ledger counted before this publisher started must have been there."""
+        end = self._place.end
+        short = self._at.position < end.position
+        if short or (self._at.position == end.position and self._at.sequence != end.sequence):
+            raise LaneHalted(
+                self._lane.lane,
+                "OUTBOX_GAP",
+                f"the ledger counts {end.position} positions and {end.sequence} events, "
+                f"the outbox ends with {self._at.position} and {self._at.sequence}",
+            )
+
+    async def _publish(self, chunk: Chunk) -> None:
+        batches = [(role, topic, records) for role, topic, records in await self._batches(chunk) if records]
+        if not batches:
+            return  # all of it was acknowledged by an earlier publisher
+        began = time.perf_counter()
+        self.publishing = True
+        try:
+            await self._publisher.publish({topic: records for _, topic, records in batches})
+        except Refused as refused:
+            self._pace.refused(chunk)
+            letters = [records for role, _, records in batches if role is TopicRole.DEAD_LETTERS]
+            if chunk.positions == 1 and not (letters and self._pace.sheds(size_of(letters[0][0]))):
+                raise self._hopeless(chunk, batches, refused) from refused
+            raise
+        finally:
+            self.publishing = False
+        PUBLISH_SECONDS.labels(self._lane.aggregate).observe(time.perf_counter() - began)
+        for role, _, records in batches:
+            PUBLISHED.labels(self._lane.aggregate, role).inc(len(records))
+
+    async def _batches(self, chunk: Chunk) -> list[Batch]:
+        """Return what of `chunk` the topics do not hold yet."""
+        topics = self._lane.topics
+        events, outcomes = await self._events_and_outcomes(chunk)
+        return [
+            (TopicRole.EVENTS, topics.events, events),
+            (TopicRole.OUTCOMES, topics.outcomes, outcomes),
+            (TopicRole.DEAD_LETTERS, topics.dead_letters, await self._dead_letters(chunk)),
+        ]
+
+    async def _events_and_outcomes(self, chunk: Chunk) -> tuple[list[OutboundRecord], list[OutboundRecord]]:
+        sent, events, outcomes = self._place.sent, list[OutboundRecord](), list[OutboundRecord]()
+        heads, encode = chunk.heads(sent.outcomes), self._parts.outcomes.encode
+        values = [value async for part in _slices(heads) for value in encode(self._lane, part)]
+        messages = zip(heads, values, strict=True)  # of which every slice takes its own
+        async for items in _slices(chunk.items):
+            more = self._records.events_and_outcomes(items, messages, sent)
+            events += more[0]
+            outcomes += more[1]
+        return events, outcomes
+
+    async def _dead_letters(self, chunk: Chunk) -> list[OutboundRecord]:
+        heads = [item for item in chunk.heads(self._place.sent.dead_letters) if item.outcome == _PARKED]
+        if not heads:
+            return []
+        positions = [item.position for item in heads]
+        lane, reader = self._lane.lane, self._parts.reader
+        most = self._pace.max_letter_bytes
+        kept = await self._parts.patiently(lane, lambda: reader.parked(lane, positions, most))
+        missing = [position for position in positions if position not in kept]
+        if missing:
+            raise LaneHalted(lane, "OUTBOX_GAP", f"the record parked at position {missing[0]} was deleted")
+        parked = [kept[position] for position in positions]
+        letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
+        return [fitted(letter, record, lane, most) for letter, record in letters]
+
+    def _hopeless(self, chunk: Chunk, batches: Sequence[Batch], refused: Refused) -> LaneHalted:
+        size, topic = max((size_of(record), topic) for _, topic, records in batches for record in records)
+        return LaneHalted(
+            self._lane.lane,
+            "EVENT_REFUSED",
+            f"position {chunk.after.position}, largest record about {size} bytes, for {topic}: {refused}; "
+            "raise that topic's max.message.bytes, then resume the lane",
+        )
+
+
+async def _slices(rows: Sequence[T]) -> AsyncIterator[Sequence[T]]:
+    """Yield slice after slice; whatever else runs in this process gets its turns in between."""
+    for start in range(0, len(rows), SLICE):
+        yield rows[start : start + SLICE]
+        await asyncio.sleep(0)

@@ -1,0 +1,158 @@
+"""Reading ahead: records are fetched and decoded, once for all views, while the last batch is being written.
+
+A batch is what has arrived by the time somebody asks for it: a lone record at once, thousands from a backlog. While
+polls come back full there is a backlog, and a batch is filled up before it is given away: the more events a batch has,
+the fewer rows are written for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tidemill.domain.errors import ContractError
+from tidemill.projections.cursor import Batch, Decoded, LaneBatch
+from tidemill.projections.ports import EventCodec, EventRecord, EventSource, ForeignRecord
+from tidemill.projections.retry import Patience
+
+MOST_EVENTS: Final = 20_000
+MOST_BYTES: Final = 16 << 20
+_MOST_FOREIGN: Final = 10_000  # told of at once; the rest is not counted
+_BACKLOG: Final = 500  # records of one poll that speak of more behind them
+_GRACE_S: Final = 0.05  # how long they may be waited for: a fetch of megabytes takes 10 ms and more
+_SLICE: Final = 500  # decoded at a stretch: 4 ms, so that a transaction in flight gets its turns
+
+
+class ReadAhead:
+    """Polls a source into a bounded buffer. Between `stop` and `start` the source may be sent elsewhere."""
+
+    def __init__(
+        self,
+        source: EventSource,
+        codec: EventCodec,
+        patience: Patience,
+        *,
+        most_events: int = MOST_EVENTS,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        """`most_events`, `most_bytes` (of encoded events) bound the buffer; what one poll brings may go beyond them."""
+        self._source = source
+        self._codec = codec
+        self._patience = patience
+        self._most_events = most_events
+        self._most_bytes = most_bytes
+        self._lanes: dict[int, LaneBatch] = {}
+        self._events = 0
+        self._bytes = 0
+        self._foreign: list[ForeignRecord] = []
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to read from where the source is."""
+        self._room.set()
+        self._task = asyncio.create_task(self._read(), name="read ahead")
+        self._task.add_done_callback(lambda _: self._news.set())
+
+    async def take(self) -> Batch:
+        """Return what has arrived; waits for it. Empty after `interrupt`, and if all that arrived was left out.
+
+        Raises what the source or the codec raised, after everything that was read before it has been taken.
+        """
+        await self._news.wait()
+        self._news.clear()
+        batch, self._lanes, self._events, self._bytes = self._lanes, {}, 0, 0
+        self._room.set()
+        if self._task is not None and self._task.done():
+            self._news.set()
+            if not batch:
+                self._task.result()
+        return batch
+
+    def foreign(self) -> Sequence[ForeignRecord]:
+        """Return what was left out since the last call, being no events."""
+        found, self._foreign = self._foreign, []
+        return found
+
+    def interrupt(self) -> None:
+        """Let `take` return now."""
+        self._news.set()
+
+    async def stop(self) -> None:
+        """End reading and forget what was read ahead."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # it failed: whoever stops it reads those records again, and meets the error again
+        self._lanes, self._events, self._bytes = {}, 0, 0
+        self._news.clear()
+
+    async def _read(self) -> None:
+        while self._task is asyncio.current_task():  # a client may swallow the cancellation
+            await self._room.wait()
+            polled = await self._poll()
+            if found := self._source.foreign():
+                self._foreign += found[: _MOST_FOREIGN - len(self._foreign)]
+                self._news.set()
+            if polled:
+                self._add(await self._lanes_of(polled), _bytes_of(polled))
+            elif self._events:
+                self._news.set()
+
+    async def _poll(self) -> Mapping[int, Sequence[EventRecord]]:
+        """Poll; if that has to wait, what there is already is given away."""
+        if not self._events:
+            return await self._source.poll()
+        release = asyncio.get_running_loop().call_later(_GRACE_S, self._news.set)
+        try:
+            return await self._source.poll()
+        finally:
+            release.cancel()
+
+    async def _lanes_of(self, polled: Mapping[int, Sequence[EventRecord]]) -> Batch:
+        values = [record.value for records in polled.values() for record in records]
+        await self._patience.of(lambda: self._codec.prepare(values))
+        return {partition: await self._decoded(records) for partition, records in polled.items() if records}
+
+    def _add(self, lanes: Batch, size: int) -> None:
+        if self._task is not asyncio.current_task():
+            return
+        for partition, lane in lanes.items():
+            earlier = self._lanes.setdefault(partition, lane)
+            if earlier is not lane:
+                earlier.extend(lane)
+        events = sum(map(len, lanes.values()))
+        self._events += events
+        self._bytes += size
+        if self._events >= self._most_events or self._bytes >= self._most_bytes:
+            self._room.clear()
+            self._news.set()
+        elif events < _BACKLOG:
+            self._news.set()
+
+    async def _decoded(self, records: Sequence[EventRecord]) -> LaneBatch:
+        events: list[Decoded] = []
+        whole = True
+        for start in range(0, len(records), _SLICE):
+            part = records[start : start + _SLICE]
+            try:
+                events += self._codec.decode(part)
+            except ContractError:
+                whole = False
+                events += [self._one(record) for record in part]
+            await asyncio.sleep(0)
+        return LaneBatch.of(records, events, whole=whole)
+
+    def _one(self, record: EventRecord) -> Decoded:
+        try:
+            return self._codec.decode([record])[0]
+        except ContractError as error:
+            return error
+
+
+def _bytes_of(polled: Mapping[int, Sequence[EventRecord]]) -> int:
+    return sum(len(record.value) for records in polled.values() for record in records)

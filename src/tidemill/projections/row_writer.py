@@ -1,0 +1,106 @@
+"""Bringing one view up to date: what it takes of a batch, in one transaction with its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tidemill.projections.cursor import Batch, Cursor, Taken
+from tidemill.projections.fold import fold, keyed
+from tidemill.projections.history import PLAIN, LaneHistory
+from tidemill.projections.ports import Halt, Standing, View, ViewStore
+from tidemill.runtime.telemetry import Log, logger
+
+_log = logger(__name__)
+
+
+class Applied(NamedTuple):
+    """What a batch came to: events folded, and records dropped because they had been folded before."""
+
+    folded: int
+    repeated: int
+
+
+class ViewWriter:
+    """One view with its cursors. After any exception nothing has moved, and the same batch may be tried again.
+
+    `until`: partition -> last sequence wanted.
+    """
+
+    def __init__(self, store: ViewStore, standing: Standing, until: Mapping[int, int] | None = None) -> None:
+        """Stand where the store says."""
+        self._store = store
+        self.closed = 0  # how often a lane was closed
+        self.view: View = standing.view
+        self.cursors = {
+            partition: Cursor(
+                checkpoint,
+                recorded=standing.halts.get(partition),
+                until=None if until is None else until.get(partition, 0),
+            )
+            for partition, checkpoint in standing.checkpoints.items()
+        }
+
+    def start_offsets(self) -> dict[int, int]:
+        """Return where to read from, for the partitions that are to be read."""
+        return {
+            partition: cursor.start_offset for partition, cursor in self.cursors.items() if not cursor.closed
+        }
+
+    async def apply(self, batch: Batch, histories: Mapping[int, LaneHistory]) -> Applied:
+        """Fold what is next, commit, put halts on record. `histories`: of the lanes, asked after the batch has arrived.
+
+        Raises `TransientError` (try again), `CheckpointMoved` (read again), `FoldFailed`, `DataError` and others
+        (this projection cannot go on).
+        """
+        for partition in batch:
+            self.cursors[partition].history = histories.get(partition, PLAIN)
+        repeated = sum(lane.before(self.cursors[at].expected) for at, lane in batch.items())
+        taken = self._take(batch)
+        folded = await self._fold({partition: part for partition, part in taken.items() if part.events})
+        for partition, part in taken.items():
+            self._move(partition, part)
+        await self.record_halts()
+        return Applied(folded, repeated)
+
+    async def record_halts(self) -> None:
+        """Put on record the halts that are not yet."""
+        for partition, cursor in self.cursors.items():
+            if cursor.halt is not None and cursor.halt != cursor.recorded:
+                await self._store.halt(self.view, partition, cursor.halt)
+                cursor.recorded = cursor.halt
+                self._log(Log.PROJECTION_HALTED, partition, cursor.halt)
+
+    def _take(self, batch: Batch) -> dict[int, Taken]:
+        offered = ((partition, self.cursors[partition].take(lane)) for partition, lane in batch.items())
+        return {partition: taken for partition, taken in offered if taken is not None}
+
+    async def _fold(self, taken: Mapping[int, Taken]) -> int:
+        if not taken:
+            return 0
+        projection = self.view.projection
+        events = [event for part in taken.values() for event in part.events]
+        touches = keyed(projection, events)
+        async with self._store.transaction(self.view) as transaction:
+            await transaction.advance({at: self.cursors[at].step(part) for at, part in taken.items()})
+            if touches:
+                loaded = await transaction.load(list({key: None for key, _, _ in touches}))
+                await transaction.write(*fold(projection, touches, loaded))
+            resumed = frozenset(at for at in taken if self.cursors[at].recorded is not None)
+            if resumed:
+                await transaction.clear_halts(resumed)
+        return len(events)
+
+    def _move(self, partition: int, taken: Taken) -> None:
+        cursor = self.cursors[partition]
+        cursor.move(taken)
+        if taken.events and cursor.recorded is not None:
+            self._log(Log.PROJECTION_RESUMED, partition, cursor.recorded)
+            cursor.recorded = None
+        if cursor.closed:
+            self.closed += 1
+
+    def _log(self, event: Log, partition: int, halt: Halt) -> None:
+        _log.warning(
+            event, projection=self.view.projection.name, lane=partition, code=halt.code, detail=halt.detail
+        )

@@ -1,0 +1,200 @@
+"""One projection as a process keeps it: whatever happens to it stays its own affair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+
+from tidemill.domain.errors import DataError, TableMisfit, TidemillError, TransientError
+from tidemill.domain.projection import Projection
+from tidemill.domain.stream import Stream
+from tidemill.projections import halts
+from tidemill.projections.cursor import Batch
+from tidemill.projections.fold import FoldFailed
+from tidemill.projections.history import LaneHistory
+from tidemill.projections.ports import CheckpointMoved, Halt, OffsetOutOfRange, PartitionError, ViewStore
+from tidemill.projections.retry import Patience
+from tidemill.projections.row_writer import Applied, ViewWriter
+from tidemill.projections.status import LaneStatus, ProjectionStatus
+from tidemill.runtime.clock import Clock
+from tidemill.runtime.telemetry import (
+    PROJECTED,
+    PROJECTION_HALTED,
+    PROJECTION_MISFIT,
+    PROJECTION_SECONDS,
+    REPEATED,
+    Log,
+    logger,
+)
+
+_log = logger(__name__)
+
+_CALM_S: Final = 60.0
+"""Without meeting another projector for so long, it is news when there is one again."""
+
+
+class ProjectionKeeper:
+    """Keeps one projection up to date; stops it, with the reason in `status`, when it cannot go on.
+
+    While its table is not as declared it stands, and is to be opened again now and then.
+    """
+
+    def __init__(
+        self, projection: Projection, stream: Stream, store: ViewStore, clock: Clock, patience: Patience
+    ) -> None:
+        """Open nothing yet."""
+        self._projection = projection
+        self._stream = stream
+        self._store = store
+        self._clock = clock
+        self._patience = patience
+        self._writer: ViewWriter | None = None
+        self._error: str | None = None
+        self._misfit: str | None = None
+        self.doubtful = False
+        self._events = 0
+        self._active_at: datetime | None = None
+        self._moved_s = -_CALM_S
+
+    async def open(self) -> None:
+        """Stand where the store says. Afterwards it runs, unless the store refuses, or patience ended."""
+        self._writer = None
+        try:
+            standing = await self._patience.of(
+                lambda: self._store.open(self._projection, self._stream.aggregate, self._stream.partitions)
+            )
+        except TransientError:
+            return
+        except TableMisfit as misfit:
+            self._stand(misfit)
+            return
+        except TidemillError as error:
+            self._fail(error)
+            return
+        self._fits()
+        self._writer = ViewWriter(self._store, standing)
+
+    def start_offsets(self) -> Mapping[int, int]:
+        """Return where to read from, for the partitions that it wants."""
+        return {} if self._writer is None or self._error else self._writer.start_offsets()
+
+    @property
+    def halted(self) -> bool:
+        """Return whether it stands still in a lane for a reason that others may have mended meanwhile."""
+        if self._writer is None or self._error:
+            return self.misfits
+        return any((cursor.halt or cursor.recorded) is not None for cursor in self._writer.cursors.values())
+
+    @property
+    def misfits(self) -> bool:
+        """Return whether its table was not as declared when it was last looked at."""
+        return self._misfit is not None
+
+    async def apply(self, batch: Batch, histories: Mapping[int, LaneHistory]) -> bool:
+        """Take what is next of a batch; return whether `start_offsets` are now other than what was read leads to."""
+        writer = self._writer
+        if writer is None or self._error:
+            return False
+        closed = writer.closed
+        try:
+            started = self._clock.monotonic_s()
+            applied = await self._patience.of(lambda: writer.apply(batch, histories))
+        except CheckpointMoved as moved:
+            self._say_who_else_writes(moved)
+            await self.open()
+            return True
+        except TransientError:
+            return False  # patience ended: the process is being stopped, and the batch will be read again
+        except TidemillError as error:
+            await self._cannot(writer, batch, error)
+            return True
+        self.doubtful = False
+        self._count(applied, self._clock.monotonic_s() - started)
+        return writer.closed != closed
+
+    def _say_who_else_writes(self, moved: CheckpointMoved) -> None:
+        """Two that write one read model meet at every other batch: told when it begins, not each time."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._moved_s >= _CALM_S:
+            _log.info(Log.PROJECTION_READS_AGAIN, projection=self._projection.name, reason=str(moved))
+        self._moved_s = now_s
+
+    async def lose(self, error: PartitionError) -> None:
+        """Meet what stands in the way of a partition: without its proof if that may be all that is gone, else halt."""
+        offset = self.start_offsets().get(error.partition)
+        if self._writer is None or offset is None or offset > error.offset:
+            return
+        cursor = self._writer.cursors[error.partition]
+        if not isinstance(error, OffsetOutOfRange):
+            cursor.hold(halts.UNFETCHABLE, str(error))
+        elif not cursor.waive_proof():
+            cursor.hold(halts.OFFSET_LOST, str(error))
+        with suppress(TransientError):
+            await self._patience.of(self._writer.record_halts)
+
+    def status(self) -> ProjectionStatus:
+        """Return how it stands."""
+        cursors = self._writer.cursors if self._writer else {}
+        return ProjectionStatus(
+            name=self._projection.name,
+            lanes=tuple(
+                LaneStatus(partition, cursor.checkpoint.sequence, cursor.halt or cursor.recorded)
+                for partition, cursor in sorted(cursors.items())
+            ),
+            events=self._events,
+            active_at=self._active_at,
+            error=self._error,
+            misfit=self._misfit,
+        )
+
+    def _count(self, applied: Applied, seconds: float) -> None:
+        name = self._projection.name
+        REPEATED.labels(name).inc(applied.repeated)
+        PROJECTION_HALTED.labels(name).set(len(self.status().halted))
+        if applied.folded:
+            PROJECTED.labels(name).inc(applied.folded)
+            PROJECTION_SECONDS.labels(name).observe(seconds)
+            self._events += applied.folded
+            self._active_at = self._clock.now()
+
+    async def _cannot(self, writer: ViewWriter, batch: Batch, error: TidemillError) -> None:
+        """Stop for good, or stand for the table's sake: a value is refused, too, by one that is not as declared."""
+        if isinstance(error, DataError | TableMisfit):
+            await self.open()
+        if isinstance(error, TableMisfit) and not self.misfits:
+            self.doubtful = True  # the comparison finds nothing wrong: it is tried ever more rarely
+            self._writer = None
+            self._stand(error)
+        if self.misfits:
+            await self._record(writer, batch, halts.TABLE_MISFIT, error)
+        else:
+            self._fail(error)
+            await self._record(writer, batch, halts.STOPPED, error)
+
+    async def _record(self, writer: ViewWriter, batch: Batch, code: str, error: TidemillError) -> None:
+        partition = error.lane if isinstance(error, FoldFailed) else min(batch)
+        cursor = writer.cursors[partition]
+        got = error.sequence if isinstance(error, FoldFailed) else cursor.expected
+        cursor.halt = Halt(code, cursor.expected, got, str(error))
+        with suppress(
+            TidemillError
+        ):  # the log and the status have it already; the record is for other processes
+            await self._patience.of(writer.record_halts)
+
+    def _stand(self, misfit: TableMisfit) -> None:
+        PROJECTION_MISFIT.labels(self._projection.name).set(1)
+        if self._misfit != misfit.detail:
+            self._misfit = misfit.detail
+            _log.error(Log.TABLE_MISFIT, projection=self._projection.name, reason=misfit.detail)
+
+    def _fits(self) -> None:
+        PROJECTION_MISFIT.labels(self._projection.name).set(0)
+        if self._misfit is not None:
+            self._misfit = None
+            _log.warning(Log.TABLE_FITS, projection=self._projection.name)
+
+    def _fail(self, error: TidemillError) -> None:
+        self._error = str(error)
+        _log.error(Log.PROJECTION_STOPPED, projection=self._projection.name, reason=self._error)

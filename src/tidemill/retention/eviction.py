@@ -1,0 +1,70 @@
+"""The way back: rows that were restored leave again when their time is over. Restoring itself is an operator's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tidemill.domain.archive.slices import ArchiveState, Measured, Source
+from tidemill.retention import operator_transitions
+from tidemill.retention.ports import ArchiveWork
+from tidemill.retention.slices import Hold, Slice
+from tidemill.retention.transition_table import Action, Moved, Refused, Step
+
+_S = ArchiveState
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """What becomes of a range that was restored: a move for every restored generation, or what is refused.
+
+    `chunk`: the slice whose chunk is dropped with them, None if the rows stay.
+    """
+
+    moves: tuple[Moved, ...]
+    chunk: Slice | None = None
+
+
+def leave(together: Sequence[Slice], at: datetime, *, found: Measured, holds: Iterable[Hold]) -> Leaving:
+    """Let the restored generations of a range go, or set them aside; they go as they came, all or none. Pure.
+
+    `together`: all of them, the one that has the chunk first. `found`: what is in that chunk. If an operator has the
+    chunk's own slice in hand already, the first is one of late rows: it has none, and there is nothing to drop.
+    """
+    held = tuple(holds)
+    moves = tuple(_left(each, together, at, found, held) for each in together)
+    refused = tuple(moved for moved in moves if isinstance(moved, Refused))
+    if refused:
+        return Leaving(refused)
+    rows_go = all(isinstance(moved, Step) and moved.action is Action.EVICT for moved in moves)
+    chunk = next((each for each in together if each.source is Source.CHUNK), None)
+    return Leaving(moves, chunk if rows_go else None)
+
+
+def _left(
+    which: Slice, together: Sequence[Slice], at: datetime, found: Measured, holds: Sequence[Hold]
+) -> Moved:
+    beside = [other for other in together if other.id != which.id]
+    moved = operator_transitions.evict(which, at, found=found, holds=holds, beside=beside)
+    if isinstance(moved, Refused) and moved.code == "CHANGED":
+        return operator_transitions.spoil(which, at, found=found, beside=beside)
+    return moved
+
+
+async def evict(work: ArchiveWork, which: Slice, time_column: str) -> tuple[Moved, ...]:
+    """Let the restored rows of a range go, if they are what was restored; else set them aside.
+
+    Returns what is to be stored in the same transaction: see `Leaving`.
+    """
+    holds = await work.holds(which.id.table)
+    generations = await work.of_range(which.id.table, which.id.start)
+    together = [each for each in generations if each.state is _S.RESTORED]
+    if not together:
+        return ()
+    await work.lock_rows(together[0])
+    found = await work.measure(together[0], time_column)
+    leaving = leave(together, work.at, found=found, holds=holds)
+    if leaving.chunk is not None:
+        await work.let_go(leaving.chunk)
+    return leaving.moves

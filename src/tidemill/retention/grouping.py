@@ -1,0 +1,96 @@
+"""A round and who goes together in it: what may share a request, is asked again, or is read in one pass. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tidemill.domain.archive.messages import MAX_CHUNKS, ArchivalStatus
+from tidemill.domain.archive.slices import ArchiveState, LakeColumn, SliceId
+from tidemill.retention.ports import Wanted
+from tidemill.retention.slices import Limits, Slice
+from tidemill.retention.transition_table import Action
+
+_S = ArchiveState
+
+
+@dataclass
+class Round:
+    """What a round did: action -> slices, and what could not be done now."""
+
+    done: dict[Action, int] = field(default_factory=lambda: defaultdict(int))
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def moved(self) -> bool:
+        """Return whether another round may find more to do at once."""
+        return bool(self.done)
+
+
+def batches(slices: Iterable[Slice]) -> tuple[tuple[Slice, ...], ...]:
+    """Return what may share an event: measured, unrequested slices of one table and shape, oldest first, at most 64.
+
+    Their ranges do not overlap: where one place has all rows of an event, they are told apart by their times.
+    """
+    groups: dict[tuple[str, tuple[LakeColumn, ...]], list[Slice]] = {}
+    for which in sorted(slices, key=lambda each: each.id):
+        if which.state is _S.SEALED and which.sealed is not None:
+            groups.setdefault((which.id.table, which.columns), []).append(which)
+    return tuple(
+        tuple(apart[first : first + MAX_CHUNKS])
+        for group in groups.values()
+        for apart in _apart(group)
+        for first in range(0, len(apart), MAX_CHUNKS)
+    )
+
+
+def _apart(group: Iterable[Slice]) -> list[list[Slice]]:
+    """Return the slices, which come by their start, in as few groups without overlaps as there can be."""
+    groups: list[list[Slice]] = []
+    for which in group:
+        fits = next((each for each in groups if each[-1].id.end <= which.id.start), None)
+        if fits is None:
+            groups.append(fits := [])
+        fits.append(which)
+    return groups
+
+
+def due_again(slices: Iterable[Slice], now: datetime, limits: Limits) -> tuple[tuple[Slice, ...], ...]:
+    """Return the requests whose deadline passed and that may be sent again, grouped by event and attempt."""
+    groups: dict[tuple[str | None, int], list[Slice]] = {}
+    for which in sorted(slices, key=lambda each: each.id):
+        waits = which.state in {_S.REQUESTED, _S.COPYING} and which.attempt < limits.max_attempts
+        if waits and which.deadline is not None and which.deadline <= now:
+            groups.setdefault((which.event_id, which.attempt), []).append(which)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def at_one_place(unproven: Sequence[Slice]) -> Iterable[list[Wanted]]:
+    """Group slices whose copies are to be read in one pass: those that only an event's common path tells of."""
+    groups: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
+    alone: list[list[Wanted]] = []
+    for which in unproven:
+        copy = which.copy
+        if copy is None:
+            continue
+        if copy.files or not copy.location:
+            alone.append([Wanted(which, copy)])
+        else:
+            groups[copy.event_id, copy.location].append(Wanted(which, copy))
+    return [*alone, *groups.values()]
+
+
+def settled(event_id: str, slices: Iterable[Slice], dropped: Collection[SliceId]) -> ArchivalStatus | None:
+    """Return what became of an event, None while one of its slices is under way; what it is told once stays true.
+
+    `slices`: all that have the event_id, or had it under an earlier seal. `dropped`: those that left under it, whatever
+    became of them since: rows may come back, change, and be asked for anew. `COMPLETED`: every one did.
+    """
+    of_event = [each for each in slices if event_id == each.event_id or event_id in each.superseded]
+    gone = [each.id in dropped for each in of_event]
+    over = [each.event_id != event_id or not each.is_closed for each in of_event]
+    if not of_event or not all(a or b for a, b in zip(gone, over, strict=True)):
+        return None
+    return ArchivalStatus.COMPLETED if all(gone) else ArchivalStatus.FAILED

@@ -1,0 +1,158 @@
+"""What an operator orders, each in one transaction under the archive's lane: hold, lift, retry, release.
+
+The rules are those of `interventions`; here they meet the registry. What a rule refuses is the operator's to mend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tidemill.domain.archive.slices import ArchiveState, SliceId
+from tidemill.domain.errors import UsageError
+from tidemill.domain.lane import Claim
+from tidemill.retention import operator_transitions
+from tidemill.retention.explanations import in_the_way, moment
+from tidemill.retention.ports import ArchiveStore, ArchiveWork
+from tidemill.retention.settlement import announce_ends
+from tidemill.retention.slices import Hold, Slice
+from tidemill.retention.transition_table import HOLDABLE, Moved, Refused, Step
+
+_S = ArchiveState
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A hold that was placed. `stopped`: slices that were on their way, and stand still now."""
+
+    hold: Hold
+    stopped: tuple[Slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """Holds that were lifted. `going_on`: slices that go on where they stopped; `still`: what others still hold."""
+
+    holds: tuple[Hold, ...]
+    going_on: tuple[Slice, ...]
+    still: tuple[Slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A slice that was given up. `returned`: how many late rows went back into the table."""
+
+    slice: Slice
+    returned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who orders it, and why; the trail keeps both."""
+
+    who: str
+    why: str
+
+
+async def hold(
+    store: ArchiveStore,
+    claim: Claim,
+    table: str,
+    span: tuple[datetime | None, datetime | None],
+    operator: Operator,
+) -> Held:
+    """Keep rows of a span from leaving, whatever the policy says; what is on its way stands still."""
+    async with store.transaction(claim) as work:
+        placed = Hold(table, *span, operator.why, operator.who, work.at)
+        await work.add_hold(placed)
+        stopped = []
+        for which in await work.of_table(table):
+            if placed.covers(which.id) and which.state in HOLDABLE:
+                moved = operator_transitions.hold(which, work.at, who=operator.who, why=operator.why)
+                stopped.append((await _stored(work, moved)).after)
+    return Held(placed, tuple(stopped))
+
+
+async def lift(
+    store: ArchiveStore,
+    claim: Claim,
+    table: str,
+    span: tuple[datetime | None, datetime | None],
+    operator: Operator,
+) -> Lifted:
+    """Remove the holds that lie within a span, and let go what no other hold covers.
+
+    Raises:
+        UsageError: there is no such hold.
+    """
+    async with store.transaction(claim) as work:
+        removed = await work.remove_holds(table, *span)
+        if not removed:
+            raise UsageError(
+                f"no hold of {table} lies within that span: see `tidemill retention hold --list`"
+            )
+        rest = await work.holds(table)
+        going_on, still = [], []
+        for which in await work.of_table(table):
+            if which.state is not _S.HELD:
+                continue
+            moved = operator_transitions.let_go(
+                which, work.at, who=operator.who, why=operator.why, holds=rest
+            )
+            if isinstance(moved, Refused):
+                still.append(which)
+            else:
+                going_on.append((await _stored(work, moved)).after)
+    return Lifted(tuple(removed), tuple(going_on), tuple(still))
+
+
+async def retry(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Operator) -> Slice:
+    """Take a quarantined slice through a new seal, measurement and request. Raises `UsageError`."""
+    async with store.transaction(claim) as work:
+        which = await _known(work, wanted)
+        busy = in_the_way(which, await work.of_table(wanted.table))
+        if busy is not None:
+            raise UsageError(busy)
+        step = await _stored(
+            work, operator_transitions.retry(which, work.at, who=operator.who, why=operator.why)
+        )
+        await announce_ends(work, [step])
+        return step.after
+
+
+async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Operator) -> Released:
+    """Give a slice up: its rows stay, its range takes rows again, and its late rows go where they belong.
+
+    Raises:
+        UsageError: it cannot be given up.
+        Busy: batches do not make way.
+    """
+    async with store.transaction(claim) as work:
+        which = await _known(work, wanted)
+        moved = operator_transitions.release(which, work.at, who=operator.who, why=operator.why)
+        if isinstance(moved, Refused):
+            raise UsageError(moved.message)
+        await work.lock_ranges(which.id.table)
+        await work.store(moved)
+        returned = await work.return_late(which)
+        await announce_ends(work, [moved])
+    return Released(moved.after, returned)
+
+
+async def _known(work: ArchiveWork, wanted: SliceId) -> Slice:
+    which = await work.slice(wanted)
+    if which is None:
+        raise UsageError(f"the registry has no {wanted}: see `tidemill retention status {wanted.table}`")
+    if which.state is _S.HELD:
+        raise UsageError(
+            f"{which.id} is held since {moment(which.since)}: first `tidemill retention release "
+            f"{wanted.table} --hold`"
+        )
+    return which
+
+
+async def _stored(work: ArchiveWork, moved: Moved) -> Step:
+    if isinstance(moved, Refused):
+        raise UsageError(moved.message)
+    await work.store(moved)
+    return moved

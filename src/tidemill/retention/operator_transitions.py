@@ -1,0 +1,126 @@
+"""What operators do to a slice: hold and let go, retry, release; and the way back: restore, evict, spoil. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from tidemill.domain.archive.slices import ArchiveState, Measured, Source
+from tidemill.retention.slices import Hold, Party, Slice, late_name, together
+from tidemill.retention.transition_table import (
+    Action,
+    Moved,
+    Refused,
+    difference,
+    held_back,
+    new_seal,
+    not_allowed,
+    step,
+)
+
+_S = ArchiveState
+
+
+def hold(which: Slice, at: datetime, *, who: str, why: str) -> Moved:
+    """Stop a slice where it is. Answers to its request are ignored until it is let go."""
+    return step(which, Action.HOLD, _S.HELD, at, Party.OPERATOR, who, why=why, held_from=which.state)
+
+
+def let_go(which: Slice, at: datetime, *, who: str, why: str, holds: Iterable[Hold]) -> Moved:
+    """Return a held slice to where it was, unless one of the remaining `holds` covers it."""
+    if refusal := held_back(which, holds, "let go"):
+        return refusal
+    if which.held_from is None:
+        return not_allowed(which, Action.LET_GO)
+    return step(which, Action.LET_GO, which.held_from, at, Party.OPERATOR, who, why=why, held_from=None)
+
+
+def retry(which: Slice, at: datetime, *, who: str, why: str) -> Moved:
+    """Take a quarantined slice through a new seal, measurement and request."""
+    told = {**new_seal(which), "sealed_at": at}
+    return step(which, Action.RETRY, _S.SEALED, at, Party.OPERATOR, who, why=why, **told)
+
+
+def release(which: Slice, at: datetime, *, who: str, why: str) -> Moved:
+    """Open the range again by an operator's word; its rows stay in the database."""
+    return step(which, Action.RELEASE, _S.ABORTED, at, Party.OPERATOR, who, why=why, deadline=None)
+
+
+def restore(
+    which: Slice,
+    at: datetime,
+    *,
+    found: Measured,
+    until: datetime,
+    chunk: str,
+    who: str,
+    beside: Sequence[Slice] = (),
+) -> Moved:
+    """Note that the rows are back, in `chunk`, until `until`.
+
+    `found`: what is in the chunk before the commit; `beside`: the range's other slices whose rows came back with these.
+    From then on the chunk is the first one's: should it be archived again, the others have no rows of their own.
+    """
+    proofs = [each.verified for each in (which, *beside)]
+    copies = [proof.found for proof in proofs if proof is not None]
+    if len(copies) != len(proofs):
+        return Refused("CHANGED", f"{which.id}: not all that left its range has a verified copy")
+    whole = together(copies) if beside else copies[0]
+    if found != whole:
+        return Refused(
+            "CHANGED", f"{which.id}: what came back is not what left: {difference(whole, found)}; scrub it"
+        )
+    is_first = all(which.id < other.id for other in beside)
+    told: dict[str, Any] = {
+        "restore_until": until,
+        "source": Source.CHUNK if is_first else Source.LATE,
+        "chunk": chunk if is_first else late_name(which.id),
+    }
+    return step(which, Action.RESTORE, _S.RESTORED, at, Party.OPERATOR, who, **told)
+
+
+def evict(
+    which: Slice,
+    at: datetime,
+    *,
+    found: Measured,
+    holds: Iterable[Hold],
+    beside: Sequence[Slice] = (),
+    operator: str | None = None,
+) -> Moved:
+    """Let restored rows go again without a new copy: they are what was verified, measured under lock just now.
+
+    `found` is of all rows of the range; `beside`: the range's other restored slices, which go with this one. Before the
+    last `restore_until` of them only an `operator` may.
+    """
+    if refusal := held_back(which, holds, "evicted"):
+        return refusal
+    until = max((each.restore_until for each in (which, *beside) if each.restore_until), default=at)
+    if operator is None and at < until:
+        return Refused("TOO_EARLY", f"{which.id} was restored until {until.isoformat()}")
+    changed = _change(which, found, beside)
+    if changed is not None:
+        return Refused("CHANGED", f"{which.id} {changed}")
+    if which.verified is None or which.verified.is_old(at):
+        return Refused("OLD_PROOF", f"{which.id}: it is long ago that its copy was read; read it again")
+    by, who = (Party.OPERATOR, operator) if operator else (Party.SERVICE, "service")
+    return step(which, Action.EVICT, _S.DROPPED, at, by, who, restore_until=None, reason=None)
+
+
+def spoil(which: Slice, at: datetime, *, found: Measured, beside: Sequence[Slice] = ()) -> Moved:
+    """Set restored rows aside that somebody changed: an operator decides whether they are archived or stay."""
+    changed = _change(which, found, beside)
+    if changed is None:
+        return Refused("UNCHANGED", f"{which.id} is as it was restored")
+    return step(which, Action.SPOIL, _S.QUARANTINED, at, why=changed, restore_until=None)
+
+
+def _change(which: Slice, found: Measured, beside: Sequence[Slice]) -> str | None:
+    """Return in what the range's rows differ from the verified copies of all its restored slices."""
+    proofs = [each.verified for each in (which, *beside) if each.state is _S.RESTORED]
+    copies = [proof.found for proof in proofs if proof is not None]
+    if len(copies) != 1 + len(beside):
+        return "has no verified copy of each slice of its range"
+    whole = copies[0] if len(copies) == 1 else together(copies)
+    return None if found == whole else f"changed since it was restored: {difference(whole, found)}"

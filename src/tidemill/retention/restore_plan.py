@@ -1,0 +1,131 @@
+"""What can be brought back from the lake, and what stands in the way: range by range. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tidemill.domain.archive.ranges import Ranges
+from tidemill.domain.archive.slices import ArchiveState, LakeColumn, SliceId
+from tidemill.retention.explanations import moment
+from tidemill.retention.planner import Facts
+from tidemill.retention.slices import Slice, overlaps
+
+_S = ArchiveState
+
+
+@dataclass(frozen=True, slots=True)
+class RangeBack:
+    """A range that is to come back, with all its generations. `refused`: why it cannot, and what to do."""
+
+    table: str
+    start: datetime
+    end: datetime
+    slices: tuple[Slice, ...]
+    refused: str | None = None
+
+    @property
+    def row_count(self) -> int:
+        """Return how many rows come back."""
+        return sum(each.verified.found.row_count for each in self.slices if each.verified)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return how many bytes are read from the lake; 0 if the archiver did not tell."""
+        return sum(
+            file.size_bytes for each in self.slices if each.verified for file in each.verified.copy.files
+        )
+
+    @property
+    def files(self) -> int:
+        """Return how many files are read; 0 if the archiver did not tell."""
+        return sum(len(each.verified.copy.files) for each in self.slices if each.verified)
+
+
+def ranges_back(facts: Facts, first: datetime, last: datetime) -> list[RangeBack]:
+    """Return the archived ranges of a table that share time with `first <= time < last`, oldest first."""
+    by_range: dict[tuple[datetime, datetime], list[Slice]] = {}
+    for which in sorted(facts.slices, key=lambda each: each.id):
+        if which.id.end > first and which.id.start < last:
+            by_range.setdefault((which.id.start, which.id.end), []).append(which)
+    around = Ranges((each.id.start, each.id.end, each) for each in facts.slices)
+    return [
+        _back(facts, slices, around)
+        for slices in by_range.values()
+        if any(each.stage in {_S.DROPPED, _S.RESTORED} for each in slices)
+    ]
+
+
+def _back(facts: Facts, slices: list[Slice], around: Ranges[Slice]) -> RangeBack:
+    which = slices[0].id
+    gone = tuple(each for each in slices if each.state is _S.DROPPED)
+    others = sorted(around.sharing(which.start, which.end), key=lambda each: each.id)
+    return RangeBack(which.table, which.start, which.end, gone, _obstacle(facts, which, others, gone))
+
+
+def _obstacle(facts: Facts, which: SliceId, slices: list[Slice], gone: tuple[Slice, ...]) -> str | None:
+    """Return what stands in the way of a range; `slices`: all that share time with it, its own among them."""
+    for each in slices:
+        own = (each.id.start, each.id.end) == (which.start, which.end)
+        if each.stage is _S.RESTORED:
+            called = "it" if own else f"{each.id}, which overlaps it,"
+            return f"{called} is restored already, until {moment(each.restore_until)}"
+        if each.is_closed and each.state is not _S.DROPPED:
+            called = f"its generation {each.id.generation}" if own else f"{each.id}, which overlaps it,"
+            asked = f"tidemill retention why-not-dropped {each.id.table} {each.id.start.isoformat()}"
+            return f"{called} is {each.state}: wait until that is over; `{asked}` says what it waits for"
+    chunk = next((chunk for chunk in facts.chunks if overlaps(which, chunk.start, chunk.end)), None)
+    if chunk is not None:
+        return (
+            f"somebody wrote rows into it since it was dropped, past Tidemill: chunk {chunk.chunk}. They leave as its "
+            "next generation; restore the range after that, or delete the rows and drop the chunk by hand"
+        )
+    if not any(each.verified and each.verified.found.row_count for each in gone):
+        return "there is no row in it"
+    if len({each.columns for each in gone}) > 1:
+        return (
+            "the table's columns changed between its generations, so that their rows cannot be proved together: "
+            "read the copies from the lake"
+        )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Alterations:
+    """In what a table's columns differ from those of a copy. `retyped`: with the copy's type, and the table's."""
+
+    gone: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    retyped: tuple[tuple[str, str, str], ...] = ()
+
+    @classmethod
+    def between(cls, copied: Sequence[LakeColumn], now: Mapping[str, str]) -> Alterations:
+        """`now`: the table's columns with their types, as PostgreSQL writes them."""
+        was = {column.name: column.pg_type for column in copied}
+        return cls(
+            gone=tuple(name for name in was if name not in now),
+            new=tuple(name for name in now if name not in was),
+            retyped=tuple(
+                (name, was[name], now[name]) for name in was if now.get(name, was[name]) != was[name]
+            ),
+        )
+
+    def __bool__(self) -> bool:
+        """Return whether there is any."""
+        return bool(self.gone or self.new or self.retyped)
+
+    def __str__(self) -> str:
+        """Return what they are, and what to do while rows are restored."""
+        told = [f"it has no {name} any more (add it again, or rename it back)" for name in self.gone]
+        told += [
+            f"{name} came since (rows come back without a value for it: drop its default or NOT NULL)"
+            for name in self.new
+        ]
+        told += [
+            f"{name} was {before}, and is {after} (change it back)" for name, before, after in self.retyped
+        ]
+        return (
+            f"the table's columns are not those of the copy, which is whole: {'; '.join(told)}. Do so while you "
+            "restore, or read the copy from the lake; nothing was changed"
+        )

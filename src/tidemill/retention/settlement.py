@@ -1,0 +1,46 @@
+"""How a request ends: told once, in the transaction in which nothing of it is under way any more."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+from tidemill.domain.archive.messages import ArchivalStatus
+from tidemill.domain.archive.slices import SliceId
+from tidemill.retention import requests
+from tidemill.retention.grouping import settled
+from tidemill.retention.ports import ArchiveWork
+from tidemill.retention.slices import Slice
+from tidemill.retention.transition_table import Action, Step
+
+_ENDING: Final = frozenset({Action.DROP, Action.GIVE_UP, Action.RESEAL, Action.RETRY, Action.RELEASE})
+"""After these a slice is not under way for its request any more."""
+
+_LONGEST_REASON: Final = 2000
+
+
+async def announce_ends(work: ArchiveWork, steps: Iterable[Step]) -> None:
+    """Announce what became of the requests that these steps have ended; they were stored in this transaction."""
+    ended: dict[str, list[Step]] = defaultdict(list)
+    for step in steps:
+        if step.action in _ENDING and step.before.event_id is not None:
+            ended[step.before.event_id].append(step)
+    for event_id, of_event in ended.items():
+        dropped = await work.dropped_under(event_id)
+        if any(step.action is Action.DROP or step.before.id not in dropped for step in of_event):
+            await _announce_end(work, event_id, dropped)  # else they left under it before, and came back
+
+
+async def _announce_end(work: ArchiveWork, event_id: str, dropped: Collection[SliceId]) -> None:
+    slices = await work.of_event(event_id)
+    status = settled(event_id, slices, dropped)
+    if status is not None:
+        why = None if status is ArchivalStatus.COMPLETED else _why(slices, dropped)
+        work.announce(requests.settled(event_id, slices, status, work.at, why))
+
+
+def _why(slices: Sequence[Slice], dropped: Collection[SliceId]) -> str:
+    """Return the reasons of the slices that stay, each once."""
+    reasons = [each.reason or "it is asked for anew" for each in slices if each.id not in dropped]
+    return "; ".join(dict.fromkeys(reasons))[:_LONGEST_REASON]

@@ -1,0 +1,177 @@
+"""Every transition that there is, as one table, and the step that is stored. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from tidemill.domain.archive.slices import ArchiveState, Measured
+from tidemill.retention.slices import UNVERIFIED, Hold, Party, Slice, held
+
+
+class Action(StrEnum):
+    """What can be done to a slice; the function of the same name does it."""
+
+    CHOOSE = "choose"
+    REFUSE = "refuse"
+    SEAL = "seal"
+    MEASURE = "measure"
+    REQUEST = "request"
+    HEARTBEAT = "heartbeat"
+    CONFIRM = "confirm"
+    FAIL = "fail"
+    REQUEST_AGAIN = "request_again"
+    GIVE_UP = "give_up"
+    VERIFY = "verify"
+    QUARANTINE = "quarantine"
+    RESEAL = "reseal"
+    DROP = "drop"
+    HOLD = "hold"
+    LET_GO = "let_go"
+    RETRY = "retry"
+    RELEASE = "release"
+    RESTORE = "restore"
+    EVICT = "evict"
+    SPOIL = "spoil"
+
+
+_S = ArchiveState
+HOLDABLE: Final = (
+    _S.SEALED, _S.REQUESTED, _S.COPYING, _S.CONFIRMED, _S.VERIFIED, _S.QUARANTINED, _S.RESTORED,
+)  # fmt: skip
+"""What can be held; nothing is sealed or dropped under a hold in any state."""
+
+RELEASABLE: Final = (*UNVERIFIED, _S.VERIFIED, _S.QUARANTINED)
+"""What an operator may open again."""
+
+# fmt: off
+TRANSITIONS: Final = frozenset({
+    (_S.LIVE,        Action.CHOOSE,        _S.ELIGIBLE,    Party.SERVICE),
+    (_S.ABORTED,     Action.CHOOSE,        _S.ELIGIBLE,    Party.SERVICE),
+    (_S.ELIGIBLE,    Action.REFUSE,        _S.ABORTED,     Party.SERVICE),
+    (_S.SEALED,      Action.REFUSE,        _S.ABORTED,     Party.SERVICE),
+    (_S.ELIGIBLE,    Action.SEAL,          _S.SEALED,      Party.SERVICE),
+    (_S.SEALED,      Action.MEASURE,       _S.SEALED,      Party.SERVICE),
+    (_S.SEALED,      Action.REQUEST,       _S.REQUESTED,   Party.SERVICE),
+    (_S.REQUESTED,   Action.HEARTBEAT,     _S.COPYING,     Party.ARCHIVER),
+    (_S.COPYING,     Action.HEARTBEAT,     _S.COPYING,     Party.ARCHIVER),
+    (_S.REQUESTED,   Action.CONFIRM,       _S.CONFIRMED,   Party.ARCHIVER),
+    (_S.COPYING,     Action.CONFIRM,       _S.CONFIRMED,   Party.ARCHIVER),
+    (_S.REQUESTED,   Action.FAIL,          _S.REQUESTED,   Party.ARCHIVER),
+    (_S.COPYING,     Action.FAIL,          _S.REQUESTED,   Party.ARCHIVER),
+    (_S.REQUESTED,   Action.REQUEST_AGAIN, _S.REQUESTED,   Party.SERVICE),
+    (_S.COPYING,     Action.REQUEST_AGAIN, _S.REQUESTED,   Party.SERVICE),
+    (_S.CONFIRMED,   Action.VERIFY,        _S.VERIFIED,    Party.SERVICE),
+    (_S.CONFIRMED,   Action.QUARANTINE,    _S.QUARANTINED, Party.SERVICE),
+    (_S.VERIFIED,    Action.VERIFY,        _S.VERIFIED,    Party.SERVICE),
+    (_S.VERIFIED,    Action.QUARANTINE,    _S.QUARANTINED, Party.SERVICE),
+    (_S.RESTORED,    Action.VERIFY,        _S.RESTORED,    Party.SERVICE),
+    (_S.RESTORED,    Action.QUARANTINE,    _S.QUARANTINED, Party.SERVICE),
+    (_S.REQUESTED,   Action.RESEAL,        _S.SEALED,      Party.SERVICE),
+    (_S.COPYING,     Action.RESEAL,        _S.SEALED,      Party.SERVICE),
+    (_S.CONFIRMED,   Action.RESEAL,        _S.SEALED,      Party.SERVICE),
+    (_S.VERIFIED,    Action.RESEAL,        _S.SEALED,      Party.SERVICE),
+    (_S.VERIFIED,    Action.DROP,          _S.DROPPED,     Party.SERVICE),
+    (_S.QUARANTINED, Action.RETRY,         _S.SEALED,      Party.OPERATOR),
+    (_S.DROPPED,     Action.RESTORE,       _S.RESTORED,    Party.OPERATOR),
+    (_S.RESTORED,    Action.EVICT,         _S.DROPPED,     Party.SERVICE),
+    (_S.RESTORED,    Action.EVICT,         _S.DROPPED,     Party.OPERATOR),
+    (_S.RESTORED,    Action.SPOIL,         _S.QUARANTINED, Party.SERVICE),
+    (_S.HELD,        Action.GIVE_UP,       _S.ABORTED,     Party.SERVICE),
+    *((state,        Action.GIVE_UP,       _S.ABORTED,     Party.SERVICE) for state in UNVERIFIED),
+    *((state,        Action.RELEASE,       _S.ABORTED,     Party.OPERATOR) for state in RELEASABLE),
+    *((state,        Action.HOLD,          _S.HELD,        Party.OPERATOR) for state in HOLDABLE),
+    *((_S.HELD,      Action.LET_GO,        state,          Party.OPERATOR) for state in HOLDABLE),
+})
+# fmt: on
+"""(from, action, to, by whom): there is no other transition, and none that a time-out alone leads to DROPPED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why nothing was done. `message` says what is the matter and, where somebody can act, what to do next."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A transition to be stored with its row of the trail. `who`: the operator, the archiver's id, or `service`."""
+
+    action: Action
+    before: Slice
+    after: Slice
+    by: Party
+    who: str
+    why: str | None = None
+
+    @property
+    def opens(self) -> bool:
+        """Return whether rows of the range may go to the hypertable again, and diverted ones must move back."""
+        return self.before.is_closed and not self.after.is_closed
+
+    @property
+    def freezes(self) -> bool:
+        """Return whether the chunk must stay as it is from now on, or need not any more; a drop leaves no chunk."""
+        if self.after.state is ArchiveState.DROPPED:
+            return False
+        sealed = self.after.keeps_chunk and self.after.seal != self.before.seal
+        return sealed or self.before.keeps_chunk != self.after.keeps_chunk
+
+
+Moved = Step | Refused
+
+
+def not_allowed(which: Slice, action: Action) -> Refused:
+    """Say that the table has no such transition."""
+    return Refused("NOT_ALLOWED", f"{which.id} is {which.state}: it cannot {action.replace('_', ' ')}")
+
+
+def step(
+    which: Slice,
+    action: Action,
+    to: ArchiveState,
+    at: datetime,
+    by: Party = Party.SERVICE,
+    who: str = "service",
+    *,
+    why: str | None = None,
+    **told: Any,
+) -> Moved:
+    """Return the step if the table has it. Staying in a state keeps `since`."""
+    if (which.state, action, to, by) not in TRANSITIONS:
+        return not_allowed(which, action)
+    if why is not None:
+        told = {"reason": why, **told}
+    since = which.since if to is which.state else at
+    return Step(action, which, replace(which, state=to, since=since, **told), by, who, why)
+
+
+def new_seal(which: Slice) -> dict[str, Any]:
+    """Return the fields of the next seal: of the present one only its request, and where its copy was, are kept."""
+    superseded = which.superseded + ((which.event_id,) if which.event_id else ())
+    left_at = which.left_at + (which.copy.places if which.copy else ())
+    return {
+        "seal": which.seal + 1, "sealed": None, "event_id": None, "attempt": 0, "deadline": None,
+        "copy": None, "verified": None, "superseded": superseded, "left_at": tuple(dict.fromkeys(left_at)),
+    }  # fmt: skip
+
+
+def held_back(which: Slice, holds: Iterable[Hold], verb: str) -> Refused | None:
+    """Refuse what a hold forbids; `verb` says what was tried."""
+    hold = held(which.id, holds)
+    if hold is None:
+        return None
+    return Refused(
+        "HELD", f"{which.id} must not be {verb}: held by {hold.who} since {hold.since.date()}, {hold.reason}"
+    )
+
+
+def difference(expected: Measured, found: Measured) -> str:
+    """Return in what two measurements differ, for people."""
+    pairs = zip(Measured._fields, expected, found, strict=True)
+    return ", ".join(f"{name} {there} instead of {here}" for name, here, there in pairs if here != there)

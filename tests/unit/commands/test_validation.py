@@ -1,0 +1,104 @@
+"""What can be said of a record before any transaction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.fakes.codecs import JsonCodec, encode
+from tests.support.commands import FakeRecord, Topic, base
+from tidemill.commands.validation import Arrival, Screen
+from tidemill.contexts.market_data import context as market_data
+from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.domain.decision import Rejected
+from tidemill.domain.errors import Unreadable
+from tidemill.domain.identity import identify
+from tidemill.domain.partitioner import partition_of
+from tidemill.domain.stream import Stream
+
+STREAM = Stream.of(replace(market_data, partitions=4))
+FACTS: dict[str, Any] = {
+    "symbol": "AAPL",
+    "time": datetime(2013, 3, 1, tzinfo=UTC),
+    "price": 1.0,
+    "source": "test",
+}
+
+
+def command(**fields: Any) -> RecordMarketData:
+    """Return a command whose fields are not looked at: a client may send anything."""
+    return RecordMarketData.model_construct(**base(**FACTS | fields))
+
+
+def record(at: int = 0, **fields: Any) -> FakeRecord:
+    made = command(**fields)
+    key = str(fields.get("symbol", "AAPL")).encode()
+    return FakeRecord(partition_of(key, 4), at, key, encode(STREAM, made))
+
+
+async def screened(*records: FakeRecord, stream: Stream = STREAM) -> list[Arrival]:
+    return await Screen(stream, JsonCodec(stream)).screen([(1, each) for each in records])
+
+
+def reason(arrival: Arrival) -> str:
+    assert isinstance(arrival.verdict, Rejected)
+    return f"{arrival.verdict.code}: {arrival.verdict.message}"
+
+
+async def test_invalid_commands_are_told_apart_from_good_ones_and_all_their_faults_are_named() -> None:
+    arrivals = await screened(
+        record(0),
+        record(1, price=float("nan"), source=""),
+        record(2),
+        record(3, high=1.0, low=2.0),
+        record(4, symbol="no symbol"),
+    )
+    assert [arrival.verdict is None for arrival in arrivals] == [True, False, True, False, False]
+    assert [arrival.command is not None for arrival in arrivals] == [True, False, True, False, False]
+    assert "price: Input should be a finite number" in reason(arrivals[1])
+    assert "source: " in reason(arrivals[1])
+    assert reason(arrivals[3]) == "INVALID: high 1.0 is below low 2.0"
+
+
+async def test_an_invalid_command_keeps_its_identity_unless_the_id_is_the_fault() -> None:
+    named, unnamed = await screened(
+        record(command_id="1", price=float("inf")), record(command_id="\x07", price=float("inf"))
+    )
+    assert named.command_id == identify("1", "tests")
+    assert unnamed.command_id is None
+
+
+async def test_the_digest_ignores_the_base_fields_and_nothing_else() -> None:
+    same = base(**FACTS)
+    first, retried, other = await screened(
+        record(**same),
+        record(**same | {"timestamp": datetime(2026, 2, 2, tzinfo=UTC)}),
+        record(**same | {"price": 2.0}),
+    )
+    assert first.digest == retried.digest != other.digest
+
+
+async def test_keys_and_partitions_are_checked_where_the_lane_owns_its_keys() -> None:
+    good = record()
+    wrong_key = replace(good, key=b"MSFT")
+    no_key = replace(good, key=None)
+    misplaced = replace(good, partition=(good.partition + 1) % 4)
+    arrivals = await screened(good, wrong_key, no_key, misplaced)
+    assert arrivals[0].verdict is None
+    assert reason(arrivals[1]).startswith("WRONG_KEY: the record's key must be 'AAPL'")
+    assert reason(arrivals[2]).startswith("WRONG_KEY")
+    assert "partitioner=murmur2_random" in reason(arrivals[3])
+    careless = await screened(wrong_key, no_key, misplaced, stream=replace(STREAM, keyed=False))
+    assert [arrival.verdict for arrival in careless] == [None, None, None]
+
+
+async def test_what_cannot_be_read_has_neither_command_nor_identity() -> None:
+    (arrival,) = await screened(FakeRecord(0, 0, b"AAPL", None))
+    assert isinstance(arrival.verdict, Unreadable)
+    assert (arrival.command, arrival.command_id) == (None, None)
+
+
+async def test_a_topic_in_memory_puts_keys_where_murmur2_does() -> None:
+    topic = Topic(STREAM)
+    assert (await screened(topic.record(RecordMarketData(**base(**FACTS)))))[0].verdict is None

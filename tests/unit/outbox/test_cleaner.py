@@ -1,0 +1,76 @@
+"""Old generations of the outbox leave, and only those that were published long enough ago."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from tests.fakes.outbox import MemoryOutbox
+from tests.support.outbox import Scribe, lane_of
+from tests.support.waiting import eventually
+from tidemill.outbox.cleaner import OutboxKeeper
+from tidemill.outbox.ports import Published
+
+LANE = lane_of()
+
+
+class Hands:
+    """A clock set by hand, the database's own among them."""
+
+    def __init__(self, outbox: MemoryOutbox) -> None:
+        self.outbox = outbox
+
+    def now(self) -> datetime:
+        return self.outbox.now
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+
+def two_generations() -> MemoryOutbox:
+    outbox, scribe = MemoryOutbox(), Scribe(LANE)
+    outbox.store(scribe.applied(3).batch())
+    scribe.gen = outbox.roll()
+    outbox.store(scribe.applied(2).batch())
+    return outbox
+
+
+async def test_it_waits_for_the_publication_and_then_for_three_days() -> None:
+    outbox = two_generations()
+    keeper = OutboxKeeper(outbox, Hands(outbox))
+    outbox.hints[LANE.lane] = Published(2, 2, None)
+    assert await keeper.tidy() == []
+    outbox.now += timedelta(days=30)
+    outbox.hints[LANE.lane] = Published(3, 3, None)
+    assert await keeper.tidy() == []
+    outbox.now += timedelta(hours=71, minutes=59)
+    assert await keeper.tidy() == []
+    outbox.now += timedelta(minutes=1)
+    assert await keeper.tidy() == [1]
+    assert [row.position for row in outbox.rows[LANE.lane]] == [4, 5]
+    assert await keeper.tidy() == []
+
+
+async def test_the_open_generation_never_leaves() -> None:
+    outbox = two_generations()
+    keeper = OutboxKeeper(outbox, Hands(outbox), keep=timedelta(0))
+    outbox.hints[LANE.lane] = Published(5, 5, None)
+    assert await keeper.tidy() == [1]
+    outbox.now += timedelta(days=365)
+    assert await keeper.tidy() == []
+
+
+async def test_it_looks_again_after_trouble_and_ends_when_asked() -> None:
+    outbox = two_generations()
+    outbox.hints[LANE.lane] = Published(5, 5, None)
+    keeper = OutboxKeeper(outbox, Hands(outbox), keep=timedelta(0), every_s=0.001)
+    outbox.away = True
+    await keeper.start()
+    running = asyncio.create_task(keeper.run())
+    await eventually(lambda: keeper.health().detail, what="the trouble is told")
+    assert keeper.health().ok
+    outbox.away = False
+    await eventually(lambda: 1 not in outbox.generations, what="the generation is gone")
+    await eventually(lambda: not keeper.health().detail, what="the trouble is over")
+    await keeper.stop()
+    await running
