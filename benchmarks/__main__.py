@@ -25,7 +25,7 @@ from benchmarks import against, floor, hops, identity
 from benchmarks.arena import Arena, arena, create_topics, load
 from benchmarks.data import market_data
 from benchmarks.meter import Meter
-from tidemill import devstack
+from tidemill_devkit import stack as devstack
 
 HOPS = ("intake", "relay", "projector")
 CHILD_TIMEOUT_S = 600

@@ -31,7 +31,7 @@ from rich.table import Table
 from benchmarks.checkout import Version, checked_out
 from benchmarks.data import ROOT, market_data
 from benchmarks.outside import HOPS, STAGES, Cost, turn
-from tidemill import devstack
+from tidemill_devkit import stack as devstack
 
 ORDER = ("old", "new", "old again")
 ALLOWED = 1.05

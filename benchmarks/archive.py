@@ -32,7 +32,6 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from tidemill import devstack
 from tidemill.domain.archive.slices import LakeColumn, SliceId
 from tidemill.lakehouse.layout import Manifest
 from tidemill.lakehouse.parquet import LakeWriter
@@ -40,6 +39,7 @@ from tidemill.lakehouse.reader import LakeReader
 from tidemill.storage.database.pool import Timeouts, close_pool, connection, create_pool
 from tidemill.storage.retention import arrow_reader, digest_sql, measurement
 from tidemill.storage.retention.restore import restore_batches
+from tidemill_devkit import stack
 
 SOURCE = "public.bench_ticks"
 DATABASE = "bench_archive"
@@ -222,7 +222,7 @@ def _show(rounds: list[dict[str, dict[str, float]]], rows: int) -> None:
 
 
 def _main(options: argparse.Namespace) -> None:
-    url = asyncio.run(_prepare(options.server or devstack.up().database_url, options.rows))
+    url = asyncio.run(_prepare(options.server or stack.up().database_url, options.rows))
     rounds = []
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ from rich.table import Table
 
 from benchmarks import hops
 from benchmarks.arena import Arena, arena
-from tidemill import devstack
+from tidemill_devkit import stack as devstack
 
 RATE = 5_000
 ROWS = 50

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, settings
 from tests.support.databases import Databases, fetch
 from tests.support.nursery import KEEPS_DEADLINES
 from tests.support.stack import Run
-from tidemill.devstack import Stack
-from tidemill.devstack.locate import docker_answers
+from tidemill_devkit.stack import Stack
+from tidemill_devkit.stack.locate import docker_answers
 
 RUN = pytest.StashKey[Run]()
 TESTS = Path(__file__).parent
-SHARED_FOLDERS = ("tests/acceptance/interop/", "tests/integration/devstack/")
+SHARED_FOLDERS = ("tests/acceptance/interop/", "tests/integration/devkit/stack/")
 LONGEST_FIRST = ("acceptance", "trials", "integration", "conformance", "architecture", "unit")
 COMPUTING = {"architecture", "unit"}
 

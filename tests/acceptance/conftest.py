@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.installation import Installation, installation_on
 from tests.support.journeys import SESSION_S, Deployment
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 
 @pytest.fixture

@@ -23,11 +23,11 @@ import pytest
 from tests.acceptance import outsider, outsider_evidence
 from tests.acceptance.outsider_evidence import ARCHIVAL, LATE, ROLES, TABLES, Evidence, Record, read_tables
 from tests.support.waiting import HANGING_S
-from tidemill.app.demo.place import Servers, remove_run
-from tidemill.app.demo.report import Report
-from tidemill.app.demo.run import run_demo
-from tidemill.devstack import Stack
 from tidemill.settings import Settings
+from tidemill_devkit.demo.place import Servers, remove_run
+from tidemill_devkit.demo.report import Report
+from tidemill_devkit.demo.run import run_demo
+from tidemill_devkit.stack import Stack
 
 T = TypeVar("T")
 Change = Literal["delete", "double"]

@@ -21,10 +21,10 @@ import pytest
 
 from tests.support.installation import Installation
 from tests.support.waiting import HANGING_S, eventually_blocking
-from tidemill.app.demo.archive_proof import KNOWN as KNOWN_ARCHIVE
-from tidemill.app.demo.quotes import KNOWN, ROWS
-from tidemill.devstack import Stack
 from tidemill.runtime.service import Exit
+from tidemill_devkit.demo.archive_proof import KNOWN as KNOWN_ARCHIVE
+from tidemill_devkit.demo.quotes import KNOWN, ROWS
+from tidemill_devkit.stack import Stack
 
 pytestmark = pytest.mark.slow
 

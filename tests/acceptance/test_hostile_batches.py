@@ -18,8 +18,8 @@ from tests.support.besieged import (
 )
 from tests.support.crowds import crowd, record
 from tests.support.installation import Installation
-from tidemill.devstack import Stack
 from tidemill.domain.parked import MAX_HEADERS
+from tidemill_devkit.stack import Stack
 
 Batches = Sequence[tuple[int, Sequence[bytes]]]
 

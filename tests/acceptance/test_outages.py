@@ -13,9 +13,9 @@ import pytest
 from tests.support.clients import Feed
 from tests.support.journeys import Deployment, Worker
 from tests.support.waiting import eventually_blocking
-from tidemill.devstack import Stack
-from tidemill.devstack.plan import Server
 from tidemill.runtime.service import Exit
+from tidemill_devkit.stack import Stack
+from tidemill_devkit.stack.plan import Server
 
 pytestmark = [pytest.mark.breaks_servers, pytest.mark.slow]
 

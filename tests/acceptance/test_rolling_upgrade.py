@@ -22,7 +22,7 @@ from tests.support.plugins import with_plugins
 from tests.support.rolling import AGGREGATE, Clients, Sent, write_version
 from tests.support.versions import beside, with_version
 from tests.support.waiting import HANGING_S, eventually_blocking
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 LANES = 4
 METERS = [f"m{number}" for number in range(20)]

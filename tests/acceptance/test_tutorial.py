@@ -13,7 +13,7 @@ from tests.support.databases import database_of, drop, execute
 from tests.support.stack import Run
 from tests.support.waiting import HANGING_S
 from tests.support.walkthrough import File, Shell, agrees, steps
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
 MOST_LINES = 59

@@ -24,7 +24,7 @@ from tests.support.installation import Installation
 from tests.support.journeys import Deployment, Worker
 from tests.support.versions import WHEELS, unpacked, with_version
 from tests.support.waiting import HANGING_S
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 BEFORE = WHEELS / "tidemill-0.1.0-py3-none-any.whl"
 LANES = 4

@@ -10,8 +10,8 @@ import pytest
 import tidemill
 from tests.architecture import compose, test_dockerfile
 from tidemill import settings
-from tidemill.devstack import docker, kafka, registry
-from tidemill.devstack.state import StackState
+from tidemill_devkit.stack import docker, kafka, registry
+from tidemill_devkit.stack.state import StackState
 
 PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*")
 DRAIN = timedelta(seconds=10)

@@ -15,7 +15,7 @@ from tests.support.waiting import HANGING_S
 PACKAGE = ROOT / "src" / "tidemill"
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
 LAYERS = next(contract for contract in CONFIG["contracts"] if contract["id"] == "layers")["layers"]
-ADAPTERS = {"storage", "transport", "lakehouse", "devstack"}  # devstack asks the servers whether they are up
+ADAPTERS = {"storage", "transport", "lakehouse"}
 
 
 FAULTS = [
@@ -63,7 +63,7 @@ FAULTS = [
     ("cli/*.py", "import tidemill.lakehouse", "Only app names a concrete adapter or a context"),
     ("cli/*.py", "import aiokafka", "The outside speaks to servers through adapters"),
     ("cli/*.py", "import tidemill.storage", "Only app names a concrete adapter or a context"),
-    ("devstack/*.py", "import tidemill.contexts", "Only app names a concrete adapter or a context"),
+    ("commands/*.py", "import tidemill_devkit", "The product does not know its devkit"),
     (
         "contexts/*/__init__.py",
         "import tidemill.contexts.market_data",
@@ -81,7 +81,8 @@ def planted(number: int) -> str:
 def broken_contracts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What is said of each contract that a tree with all of the faults breaks, by its name."""
     source = tmp_path_factory.mktemp("faulty")
-    shutil.copytree(PACKAGE, source / "tidemill", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in (PACKAGE, PACKAGE.with_name("tidemill_devkit")):
+        shutil.copytree(package, source / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     for number, (place, statement, _) in enumerate(FAULTS):
         path = source / "tidemill" / place.replace("*", planted(number))
         path.parent.mkdir(exist_ok=True)

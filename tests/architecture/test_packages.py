@@ -96,6 +96,7 @@ def imported(*tops: str) -> Iterator[tuple[str, str]]:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             for top in {name.split(".")[0] for name in names} - {
                 "tidemill",
+                "tidemill_devkit",
                 "tests",
                 *sys.stdlib_module_names,
             }:

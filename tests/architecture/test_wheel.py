@@ -29,7 +29,12 @@ def tracked(folder: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folder", "place"),
-    [("src/tidemill", "tidemill"), ("schemas", "tidemill/_schemas"), ("migrations", "tidemill/_migrations")],
+    [
+        ("src/tidemill/", "tidemill/"),
+        ("src/tidemill_devkit/", "tidemill_devkit/"),
+        ("schemas", "tidemill/_schemas"),
+        ("migrations", "tidemill/_migrations"),
+    ],
 )
 def test_the_wheel_has_every_file_of_the_checkout(wheel: Path, folder: str, place: str) -> None:
     expected = {place + name.removeprefix(folder) for name in tracked(folder)}
@@ -39,7 +44,7 @@ def test_the_wheel_has_every_file_of_the_checkout(wheel: Path, folder: str, plac
 
 def test_the_wheel_has_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {top.split("-")[0] for top in tops} == {"tidemill"}
+    assert {top.split("-")[0] for top in tops} == {"tidemill", "tidemill_devkit"}
 
 
 def test_the_resolver_finds_the_folders_in_an_unpacked_wheel(wheel: Path, tmp_path: Path) -> None:

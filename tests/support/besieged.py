@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaProducer
 from tests.support.crowds import send_crowd
 from tests.support.installation import Installation, Serving, installation_on
 from tests.support.waiting import eventually_blocking
-from tidemill.devstack import Stack
 from tidemill.domain.lane import StreamTopics
+from tidemill_devkit.stack import Stack
 
 MEBIBYTE = 1 << 20
 MOST_RSS = 400 * MEBIBYTE

@@ -19,12 +19,12 @@ from testcontainers.core.network import Network
 from tests.architecture import compose
 from tests.architecture.tree import ROOT
 from tests.support.waiting import eventually_blocking
-from tidemill.devstack import ServerFailedError, docker
-from tidemill.devstack.processes import Life
-from tidemill.devstack.progress import Progress
-from tidemill.devstack.server import START_TIMEOUT_S, STOP_GRACE_S
-from tidemill.devstack.shell import log_tail
-from tidemill.devstack.state import StackState
+from tidemill_devkit.stack import ServerFailedError, docker
+from tidemill_devkit.stack.processes import Life
+from tidemill_devkit.stack.progress import Progress
+from tidemill_devkit.stack.server import START_TIMEOUT_S, STOP_GRACE_S
+from tidemill_devkit.stack.shell import log_tail
+from tidemill_devkit.stack.state import StackState
 
 # as the native broker: back 3 s after a kill instead of 9 s, and fewer partitions to make at its start
 BROKER_OF_TESTS = {

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from tests.support.waiting import HANGING_S
-from tidemill.devstack.cache import cache_folder, locked
+from tidemill_devkit.stack.cache import cache_folder, locked
 
 T = TypeVar("T")
 TIMEOUT_S = HANGING_S

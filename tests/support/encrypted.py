@@ -29,13 +29,13 @@ from tests.support.certificates import Authority, Certificate, new_authority
 from tests.support.databases import run_apart
 from tests.support.stack import Run
 from tests.support.waiting import HANGING_S
-from tidemill.devstack import debian, native, postgres, state
-from tidemill.devstack.cache import cache_folder, locked
-from tidemill.devstack.install import install, require_prerequisites
-from tidemill.devstack.plan import PORTS, ServerPlan
-from tidemill.devstack.ports import free_ports
-from tidemill.devstack.progress import Silent
-from tidemill.devstack.server import NativeServer
+from tidemill_devkit.stack import debian, native, postgres, state
+from tidemill_devkit.stack.cache import cache_folder, locked
+from tidemill_devkit.stack.install import install, require_prerequisites
+from tidemill_devkit.stack.plan import PORTS, ServerPlan
+from tidemill_devkit.stack.ports import free_ports
+from tidemill_devkit.stack.progress import Silent
+from tidemill_devkit.stack.server import NativeServer
 
 HOST = "localhost"
 """The only name that the servers' certificates name."""

@@ -25,8 +25,8 @@ from tests.support.nursery import NURSERY, Child
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.__main__ import main
 from tidemill.cli import session
-from tidemill.devstack import Stack
 from tidemill.settings import Settings, load
+from tidemill_devkit.stack import Stack
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from tests.support import containers
 from tests.support.databases import Databases, drop_databases
-from tidemill import devstack
-from tidemill.devstack.cache import cache_folder, locked
-from tidemill.devstack.processes import ProcessId
-from tidemill.devstack.progress import PlainLines
-from tidemill.devstack.state import default_name
 from tidemill.storage.migrations.migrate import upgrade
+from tidemill_devkit import stack as devstack
+from tidemill_devkit.stack.cache import cache_folder, locked
+from tidemill_devkit.stack.processes import ProcessId
+from tidemill_devkit.stack.progress import PlainLines
+from tidemill_devkit.stack.state import default_name
 
 PREFIX = "TIDEMILL_TEST_"
 

@@ -33,8 +33,8 @@ from tests.support.crowds import crowd, empty_records, record
 from tests.support.installation import Installation
 from tests.support.waiting import eventually_blocking
 from tidemill.catalog.registration import subject_of
-from tidemill.devstack import Stack
 from tidemill.domain.partitioner import partition_of
+from tidemill_devkit.stack import Stack
 
 LANE = 1
 WAIT_S = 900

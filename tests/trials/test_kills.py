@@ -26,9 +26,9 @@ from tests.support.doomed import ROWS, STEPS, Doomed
 from tests.support.journeys import assert_dense
 from tests.support.operating import flip
 from tests.support.siege import account
-from tidemill.devstack import Stack
 from tidemill.domain.archive.messages import archival_topics
 from tidemill.retention.transition_table import TRANSITIONS, Action
+from tidemill_devkit.stack import Stack
 
 ON_THE_WAY = (
     Action.CHOOSE,

@@ -10,12 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from tidemill import __version__
+from tidemill.app import devkit
 from tidemill.cli import (
     audit,
     command,
     dead_letters,
-    demo,
-    dev,
     lanes,
     migrate,
     projections,
@@ -36,7 +35,6 @@ SPEAK = "Speak to it by hand"
 SERVE = "Serve"
 ASK = "Ask"
 OPERATE = "Operate"
-SEE = "See it work"
 
 _ORDER: Final = (
     "dev",
@@ -84,7 +82,6 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-program.add_typer(dev.app, name="dev", rich_help_panel=PREPARE)
 program.command("migrate", rich_help_panel=PREPARE, epilog=migrate.EXAMPLES)(migrate.migrate)
 program.add_typer(schemas.app, name="schemas", rich_help_panel=PREPARE)
 program.add_typer(topics.app, name="topics", rich_help_panel=PREPARE)
@@ -99,7 +96,8 @@ program.command("audit", rich_help_panel=OPERATE, epilog=audit.EXAMPLES)(audit.a
 program.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=OPERATE)
 program.add_typer(projections.app, name="projections", rich_help_panel=OPERATE)
 program.add_typer(retention.app, name="retention", rich_help_panel=OPERATE)
-program.command("demo", rich_help_panel=SEE, epilog=demo.EXAMPLES)(demo.demo)
+if add_verbs := devkit.part("verbs"):
+    add_verbs(program, retention.app)
 
 
 def _print_version(wanted: bool) -> None:

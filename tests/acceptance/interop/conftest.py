@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.installation import Installation, Serving, installation_on
 from tests.support.outsiders import Outsider
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 
 @pytest.fixture(scope="session")

@@ -24,11 +24,11 @@ from tests.support.clients import Client
 from tests.support.installation import Installation
 from tests.support.outsiders import Outsider, Sending, single_object
 from tests.support.waiting import HANGING_S, eventually_blocking
-from tidemill.devstack import MissingPrerequisiteError, kafka, kcat_command, registry
-from tidemill.devstack.cache import cache_folder
-from tidemill.devstack.java import java_command
 from tidemill.domain.partitioner import partition_of
 from tidemill.runtime.resources import schemas_dir
+from tidemill_devkit.stack import MissingPrerequisiteError, kafka, kcat_command, registry
+from tidemill_devkit.stack.cache import cache_folder
+from tidemill_devkit.stack.java import java_command
 
 PAGES = (Path("README.md"), Path("docs/subscribing.md"))
 PROGRAM = re.compile(

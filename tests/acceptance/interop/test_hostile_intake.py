@@ -22,7 +22,7 @@ from tests.support.hostile import GOOD
 from tests.support.installation import Installation, Serving, installation_on
 from tests.support.outsiders import Outsider, Place, Sending, text_headers
 from tests.support.plugins import with_plugins, write_plugin
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 MEBIBYTE = 1024 * 1024
 WARM_UP = 4_000

@@ -12,8 +12,8 @@ import pytest
 from tests.support.installation import Installation
 from tests.support.outsiders import Fields, Outsider, Place, Sending, single_object
 from tests.support.waiting import HANGING_S
-from tidemill.devstack import MissingPrerequisiteError, console_consumer_command, kcat_command
 from tidemill.runtime.resources import schemas_dir
+from tidemill_devkit.stack import MissingPrerequisiteError, console_consumer_command, kcat_command
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -11,8 +11,8 @@ import pytest
 from tests.support.installation import Installation, Serving, installation_on
 from tests.support.outsiders import Outsider, Sending, single_object
 from tests.support.waiting import eventually_blocking
-from tidemill.devstack import Stack
 from tidemill.runtime.resources import schemas_dir
+from tidemill_devkit.stack import Stack
 
 SYMBOL = b"ACME"
 LANE = 2

@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.archivers import Desk, desk_at
 from tests.support.databases import execute
-from tidemill.devstack import Stack
 from tidemill.storage.database.pool import Connection, close_pool, connection, create_pool
+from tidemill_devkit.stack import Stack
 
 PASSWORD = "reads-only"
 

@@ -16,10 +16,10 @@ from tests.support.archivers import Desk, request_for
 from tests.support.installation import Installation, Serving
 from tests.support.waiting import HANGING_S, eventually, eventually_blocking
 from tidemill.app.process import NICENESS
-from tidemill.devstack import Stack
 from tidemill.domain.archive.messages import ArchivalStatus
 from tidemill.lakehouse.iceberg import open_catalog
 from tidemill.storage.database.pool import Connection
+from tidemill_devkit.stack import Stack
 
 COMPLETED, IN_PROGRESS = ArchivalStatus.COMPLETED, ArchivalStatus.IN_PROGRESS
 TABLE = "public.ticks"

@@ -15,7 +15,7 @@ import pytest
 from tests.support.databases import drop, execute, fetch
 from tests.support.installation import Installation, installation_on
 from tests.support.waiting import eventually_blocking
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 ROOT = Path(__file__).parents[3]
 OWN_NAME = re.compile(r"\btidemill(?:_owner|_query|_keeper|_archive)?\b")

@@ -14,7 +14,7 @@ import pytest
 from tests.support.archiving import THAW
 from tests.support.installation import Installation, installation_on
 from tests.support.waiting import eventually_blocking
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 # Each test goes on from the one before.
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.support.kafka import KafkaWorld
 from tests.support.real_relays import RealWorld
-from tidemill.devstack import Stack
 from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill.transport.kafka import KafkaConnection
+from tidemill_devkit.stack import Stack
 
 PARTITIONS = 4
 

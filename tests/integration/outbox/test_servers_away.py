@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 from tests.support.kafka import KafkaWorld
 from tests.support.real_relays import RealWorld
 from tests.support.waiting import eventually
-from tidemill.devstack import Stack
 from tidemill.runtime.telemetry import Log
 from tidemill.storage.database.pool import Timeouts, close_pool, create_pool
 from tidemill.transport.kafka import KafkaConnection
+from tidemill_devkit.stack import Stack
 
 TROUBLE = {Log.RELAY_WAITS, Log.RELAY_RESTARTED}
 

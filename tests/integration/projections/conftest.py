@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tests.support.market import Market, open_market
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 
 @pytest.fixture

@@ -17,14 +17,12 @@ import pytest
 from tests.support.databases import execute, fetch
 from tests.support.installation import Installation, installation_on
 from tests.support.waiting import HANGING_S, eventually_blocking
-from tidemill.app.conformance.run import Invitation, Report, run_conformance
 from tidemill.app.connections import kafka_connection, libpq_url, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.lake import open_lake
 from tidemill.archiver.archiver import Archiver
 from tidemill.archiver.copier import Copier
 from tidemill.catalog.schemas import load_messages
-from tidemill.devstack import Stack
 from tidemill.domain.archive.messages import (
     ArchivalConfirmation,
     ArchivalFile,
@@ -39,6 +37,8 @@ from tidemill.storage.retention.chunk_reader import DatabaseChunks
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.catalog.topics import Topics
 from tidemill.transport.kafka.retention.archival import KafkaConfirmations, KafkaRequests
+from tidemill_devkit.archiver_conformance.run import Invitation, Report, run_conformance
+from tidemill_devkit.stack import Stack
 
 CASES = ["plain", "again", "several", "empty", "late", "changed", "gone", "unknown", "noise"]
 
@@ -306,7 +306,7 @@ async def test_topics_that_somebody_has_are_left_alone(installation: Installatio
     settings = installation.settings().model_copy(
         update={"topics": installation.settings().topics.model_copy(update={"prefix": prefix})}
     )
-    from tidemill.app.conformance.place import _open_topics  # the verb's own way to make them
+    from tidemill_devkit.archiver_conformance.place import _open_topics  # the verb's own way to make them
 
     topics = archival_topics(prefix=prefix)
     async with AsyncExitStack() as shared:

@@ -14,8 +14,8 @@ from tests.support import many_contexts
 from tests.support.clients import PATIENCE_S, Client
 from tests.support.installation import Installation, Serving, installation_on
 from tests.support.waiting import eventually_blocking
-from tidemill.devstack import Stack
 from tidemill.domain.lane import StreamTopics
+from tidemill_devkit.stack import Stack
 
 STREAMS, LANES = 16, 8
 GENERATED = STREAMS - 2  # beside the contexts that are built in

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.installation import Installation, Serving, installation_on
 from tests.support.waiting import HANGING_S, eventually_blocking
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 GUARD = "create unique index {} on public.connector_profiles (service_name, name) where active"
 MISSING = "public.market_data: the table is missing"

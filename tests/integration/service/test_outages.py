@@ -12,11 +12,11 @@ from tests.support.holding import HeldCopies
 from tests.support.installation import Installation, Serving
 from tests.support.journeys import SESSION_S
 from tests.support.waiting import HANGING_S, eventually, eventually_blocking
-from tidemill.devstack import Stack
-from tidemill.devstack.plan import Server
 from tidemill.domain.errors import Unavailable
 from tidemill.runtime.service import Exit
 from tidemill.storage.database.pool import Pool, close_pool, connection, create_pool
+from tidemill_devkit.stack import Stack
+from tidemill_devkit.stack.plan import Server
 
 pytestmark = pytest.mark.breaks_servers
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.installation import Installation, Serving, installation_on
 from tests.support.waiting import HANGING_S, eventually_blocking
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from tests.support.databases import SESSIONS, database_of
 from tests.support.installation import Installation, Serving, installation_on
 from tests.support.waiting import HANGING_S, eventually_blocking
-from tidemill.devstack import Stack
+from tidemill_devkit.stack import Stack
 
 AS_OF = "2026-01-01T00:00:00Z"
 PATIENCE_S = HANGING_S

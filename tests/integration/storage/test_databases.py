@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tests.support.databases import database_of, fetch
-from tidemill.devstack import Stack
-from tidemill.storage.database.databases import create_database, databases_beginning, drop_database
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill_devkit.databases import create_database, databases_beginning, drop_database
+from tidemill_devkit.stack import Stack
 
 
 @pytest.fixture

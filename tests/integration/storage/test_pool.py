@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.waiting import eventually
-from tidemill.devstack.ports import free_ports
 from tidemill.domain.errors import ContractError, DataError, TransientError, Unavailable, UsageError
 from tidemill.storage.database.pool import (
     Cutoff,
@@ -24,6 +23,7 @@ from tidemill.storage.database.pool import (
     create_pool,
     tls_context,
 )
+from tidemill_devkit.stack.ports import free_ports
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tidemill.catalog.registration import register_schemas
 from tidemill.commands.ports import Decoded
 from tidemill.contexts import market_data
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
-from tidemill.devstack import Stack
 from tidemill.domain.archive.messages import ArchivalConfirmation, archival_topics
 from tidemill.domain.errors import ContractError, Unavailable, Unreadable
 from tidemill.domain.stream import Stream
@@ -32,6 +31,7 @@ from tidemill.runtime.resources import schemas_dir
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.wire import prefix_of_id
 from tidemill.transport.registry import ConfluentRegistry
+from tidemill_devkit.stack import Stack
 
 SCHEMA_FILE = "market_data/commands/RecordMarketData.avsc"
 COMMAND: dict[str, Any] = {

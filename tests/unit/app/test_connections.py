@@ -11,12 +11,12 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from pydantic import SecretStr
 
-from tidemill import devstack
 from tidemill.app.configuration import configuration
 from tidemill.app.connections import database_tls, kafka_connection, libpq_url, open_registry
-from tidemill.devstack import ServerStatus
 from tidemill.domain.errors import UsageError
 from tidemill.settings import Settings
+from tidemill_devkit import stack as devstack
+from tidemill_devkit.stack import ServerStatus
 
 PASSWORD = "c4n4ry-s3cr3t"
 

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tests.support.kafka import KafkaWorld
-from tidemill.devstack import Stack
 from tidemill.transport.kafka import KafkaConnection
 from tidemill.transport.kafka.client.lookup import Lookup
+from tidemill_devkit.stack import Stack
 
 
 @pytest.fixture

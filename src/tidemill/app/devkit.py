@@ -1,0 +1,13 @@
+"""What the devkit adds where it is installed. The product imports nothing of it: entry points name its parts."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+GROUP: Final = "tidemill.devkit"
+
+
+def part(name: str) -> Any | None:
+    """Return the part of that name, None where no devkit is installed."""
+    return next((found.load() for found in entry_points(group=GROUP, name=name)), None)

@@ -1,0 +1,106 @@
+"""`retention conformance`: every case in turn, against whichever archiver listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from tidemill.app.deployment import Deployment
+from tidemill.app.lake_copies import open_copies
+from tidemill.domain.errors import Unreadable
+from tidemill.runtime.clock import SystemClock
+from tidemill_devkit.archiver_conformance.bench import Bench, Failed, NotTried
+from tidemill_devkit.archiver_conformance.cases import CASES, Case
+from tidemill_devkit.archiver_conformance.line import Line, Silent
+from tidemill_devkit.archiver_conformance.place import Place, scratch_place
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """What an archiver needs to take part: the rest of its settings are its own."""
+
+    database: str
+    prefix: str
+    events: str
+    confirmations: str
+    table: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a case ended: `result` is `passed`, `failed` or `not tried`; `why` says what was wrong."""
+
+    case: str
+    about: str
+    result: str
+    why: str | None
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of every case. `archiver`: what it calls itself, None if it does not say."""
+
+    archiver: str | None
+    table: str
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def conforms(self) -> bool:
+        """Return whether every case was passed."""
+        return all(each.result == "passed" for each in self.verdicts)
+
+
+async def run_conformance(
+    deployment: Deployment,
+    *,
+    prefix: str,
+    within_s: float,
+    on_ready: Callable[[Invitation], None],
+    on_verdict: Callable[[Verdict], None],
+) -> Report:
+    """Try the archiver that listens at `prefix`. `within_s`: how long each answer may take.
+
+    Raises:
+        UsageError: no lake is set, or the prefix is taken.
+        Unavailable: a server is away.
+    """
+    copies, clock = open_copies(deployment.settings), SystemClock()
+    async with AsyncExitStack() as shared:
+        place = await shared.enter_async_context(scratch_place(deployment, prefix, clock.now()))
+        line = await Line.open(shared, place)
+        on_ready(_invitation(place))
+        bench = Bench(place, line, copies, within_s)
+        verdicts: list[Verdict] = []
+        for case in CASES:
+            began_s = clock.monotonic_s()
+            bench.notes.clear()
+            result, why = await _tried(bench, case, verdicts)
+            verdict = Verdict(
+                case.name, case.about, result, why, tuple(bench.notes), clock.monotonic_s() - began_s
+            )
+            verdicts.append(verdict)
+            on_verdict(verdict)
+        told = (answer.archiver_id for answer in line.answers if answer.archiver_id)
+        return Report(next(told, None), place.table.name, tuple(verdicts))
+
+
+async def _tried(bench: Bench, case: Case, before: list[Verdict]) -> tuple[str, str | None]:
+    if before and not bench.line.answers:
+        return "not tried", "nobody answers"
+    try:
+        await case.run(bench)
+    except NotTried as error:
+        return "not tried", str(error)
+    except (Failed, Silent) as error:
+        return "failed", str(error)
+    except Unreadable as error:
+        return "failed", f"its answer cannot be read: {error}"
+    return "passed", None
+
+
+def _invitation(place: Place) -> Invitation:
+    topics, prefix = place.topics, place.settings.topics.prefix
+    return Invitation(place.database, prefix, topics.events, topics.commands, place.table.name)

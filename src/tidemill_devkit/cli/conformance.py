@@ -1,0 +1,106 @@
+"""`tidemill retention conformance`: tries an archiver over Kafka, whoever wrote it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidemill.cli import session
+from tidemill.cli.output import AsJson, err_console, examples, note, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from tidemill_devkit.archiver_conformance.run import Invitation, Report, Verdict
+
+app = typer.Typer()
+
+_PREFIX = "tidemill-conformance"
+_COLOURS = {"passed": "green", "failed": "red", "not tried": "yellow"}
+
+
+@app.command(
+    epilog=examples(
+        "tidemill retention conformance",
+        "tidemill retention conformance --timeout 300 --json > verdicts.json",
+    )
+)
+def conformance(
+    prefix: Annotated[
+        str, typer.Option(metavar="PREFIX", help="Topics and a database are made of this name, and deleted.")
+    ] = _PREFIX,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that each answer may take.")] = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Try an archiver: requests as retention makes them, copies read back as it reads them.
+
+    Makes a database and topics for it on this deployment's servers, says what they are called, and asks the archiver
+    that listens there; both are gone at the end. Copies stay where the archiver put them.
+    Needs the login that migrates, and the right to make databases. Exits 1 unless every case is passed.
+    """
+    from tidemill.app.running import run
+    from tidemill_devkit.archiver_conformance.run import run_conformance
+
+    with err_console().status("making a database and topics") as status:
+
+        def on_ready(invitation: Invitation) -> None:
+            _invite(invitation)
+            status.update(f"waiting up to {timeout:g} s for each answer")
+
+        report = run(
+            run_conformance(
+                session.deployment(),
+                prefix=prefix,
+                within_s=timeout,
+                on_ready=on_ready,
+                on_verdict=_tell,
+            )
+        )
+    if as_json:
+        print_json({"conforms": report.conforms, **_plain(report)})
+    else:
+        _show(report)
+    if not report.conforms:
+        raise typer.Exit(1)
+
+
+def _invite(invitation: Invitation) -> None:
+    note("Start the archiver, or let one that runs listen here too:")
+    shown = {
+        "requests": invitation.events,
+        "answers": invitation.confirmations,
+        "database": f"{invitation.database}, by a login that is a member of tidemill_archiver",
+        "ours": f"TIDEMILL_TOPICS_PREFIX={invitation.prefix} TIDEMILL_DATABASE_ARCHIVER_URL=.../"
+        f"{invitation.database} tidemill serve archiver",
+    }
+    for name, value in shown.items():
+        note("  [bold]{name}[/bold] {value}", name=f"{name:<8}", value=value)
+
+
+def _tell(verdict: Verdict) -> None:
+    colour = _COLOURS[verdict.result]
+    text = f"[{colour}]{{result}}[/{colour}] {{case}} [dim]{{seconds}}[/dim]"
+    note(text, result=f"{verdict.result:<9}", case=verdict.case, seconds=f"{verdict.seconds:.1f} s")
+
+
+def _plain(report: Report) -> dict[str, object]:
+    return {"archiver": report.archiver, "table": report.table, "cases": report.verdicts}
+
+
+def _show(report: Report) -> None:
+    rows = [
+        (
+            each.case,
+            each.about,
+            each.result,
+            "; ".join([*([each.why] if each.why else []), *each.notes]) or None,
+        )
+        for each in report.verdicts
+    ]
+    print_table(
+        ("case", "what", "result", "why"), rows, title=f"Archiver {report.archiver or 'without a name'}"
+    )
+    passed = sum(each.result == "passed" for each in report.verdicts)
+    if report.conforms:
+        say("[green]It conforms:[/green] {passed} of {all} cases passed.", passed=passed, all=len(rows))
+    else:
+        say("[red]It does not conform:[/red] {passed} of {all} cases passed.", passed=passed, all=len(rows))

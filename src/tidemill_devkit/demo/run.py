@@ -1,0 +1,187 @@
+"""The demo from the first step to the report."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Protocol
+
+from tidemill.app.auditing import run_audit
+from tidemill.app.balance import Audit
+from tidemill.app.operations import status
+from tidemill.app.preparation import create_topics, migrate, register_all_schemas
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.service import Exit
+from tidemill_devkit.demo import proof
+from tidemill_devkit.demo.archive import archive
+from tidemill_devkit.demo.archive_proof import proof_of_archive
+from tidemill_devkit.demo.feed import Sent, publish_plan
+from tidemill_devkit.demo.lake import demand_packages
+from tidemill_devkit.demo.place import Place, Servers, take_place
+from tidemill_devkit.demo.plan import Plan, make_plan
+from tidemill_devkit.demo.proof import Check
+from tidemill_devkit.demo.quotes import SYMBOLS
+from tidemill_devkit.demo.report import Found, Report, make_report
+from tidemill_devkit.demo.serving import Ending, Serving, serving
+from tidemill_devkit.demo.watch import Hop, Watch
+
+_AUDIT_WAIT_S = 10.0
+
+
+class Audience(Protocol):
+    """Who watches a run."""
+
+    def began(self, run: str) -> None:
+        """A run of that name has its database now."""
+        ...
+
+    def step(self, name: str) -> None:
+        """Something begins that takes a moment."""
+        ...
+
+    def done(self, name: str, result: str) -> None:
+        """It is done; `result` says what came of it."""
+        ...
+
+    def hops(self, hops: Sequence[Hop]) -> None:
+        """How far every hop is; called several times a second."""
+        ...
+
+
+async def run_demo(servers: Servers, audience: Audience, symbols: tuple[str, ...] = SYMBOLS) -> Report:
+    """Run the demo on servers that answer. `symbols`: fewer stocks make a smaller demo.
+
+    Raises:
+        TidemillError: it cannot be run to its end. What came to its end is in the report, good or bad.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # or the processes would stay
+    return await _Run(servers, audience).run(symbols)
+
+
+class _Run:
+    def __init__(self, servers: Servers, audience: Audience) -> None:
+        self._servers = servers
+        self._audience = audience
+        self._clock = SystemClock()
+        self._seconds: dict[str, float] = {"servers": servers.seconds}
+
+    async def run(self, symbols: tuple[str, ...]) -> Report:
+        demand_packages()
+        now = self._clock.now()
+        plan = make_plan(now, symbols)
+        with self._timed("prepare"):
+            self._audience.step("database")
+            place = await take_place(self._servers, now=now, lanes=plan.lanes)
+            self._audience.began(place.run)
+            place.write_env_file()
+            await self._prepare(place)
+        async with serving(place) as processes:
+            with self._timed("process"):
+                sent = await self._through(place, plan, processes)
+            with self._timed("archive"):
+                self._audience.step("archive")
+                archived = await archive(place, processes, self._audience.hops, self._audience.done)
+            self._audience.step("processes")
+            with self._timed("drain"):
+                endings = await processes.stop()
+            self._audience.done("processes", _ended(endings))
+        self._audience.step("proof")
+        with self._timed("proof"):
+            answers = await proof.read_outcomes(place.deployment)
+            views = await proof.read_views(place.deployment, plan)
+            checks = [
+                *await self._checks(place, plan, sent, answers, views),
+                *proof_of_archive(plan, archived),
+                _check_endings(endings),
+            ]
+        good = sum(check.ok for check in checks)
+        self._audience.done("proof", f"{good} of {len(checks)} checks hold")
+        tallies = proof.tallies(plan, sent, answers)
+        return make_report(place, plan, Found(tallies, views, archived), checks, self._seconds)
+
+    async def _prepare(self, place: Place) -> None:
+        deployment, audience = place.deployment, self._audience
+        steps = await migrate(deployment, ["heads"], lambda _: None)
+        audience.done("database", f"{place.database}: {len(steps)} migrations")
+        audience.step("topics")
+        prepared = await create_topics(deployment)
+        topics = sum(len(each.new_topics) for each in prepared)
+        lanes = sum(each.new_lanes for each in prepared)
+        audience.done("topics", f"{place.settings.topics.prefix}.*: {topics} topics, {lanes} lanes")
+        audience.step("schemas")
+        if place.settings.registry.url is None:
+            audience.done("schemas", "no registry: records carry the fingerprint of their schema")
+        else:
+            registered = await register_all_schemas(deployment)
+            audience.done("schemas", f"{len(registered)} registered")
+
+    async def _through(self, place: Place, plan: Plan, processes: Serving) -> list[Sent]:
+        """Publish while the processes work, and return when all of it has come through."""
+        deployment = place.deployment
+        watch = Watch(deployment, plan, self._audience.hops)
+        feeding = asyncio.create_task(publish_plan(deployment, plan, watch.published))
+        watching = asyncio.create_task(watch.until_done(processes))
+        tasks = (feeding, watching)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.result()
+        return await feeding
+
+    async def _checks(
+        self, place: Place, plan: Plan, sent: Sequence[Sent], answers: proof.Answers, views: proof.Views
+    ) -> list[Check]:
+        at_rest = await status(place.deployment)
+        balance = await run_audit(place.deployment, wait_s=_AUDIT_WAIT_S)
+        return [
+            proof.check_outcomes(sent, answers),
+            proof.check_events(plan, at_rest),
+            proof.check_lag(at_rest),
+            proof.check_views(plan, views),
+            proof.check_known(plan, views),
+            proof.check_extremes(plan, views),
+            _check_audit(balance),
+        ]
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        began_s = monotonic()
+        yield
+        self._seconds[step] = monotonic() - began_s
+
+
+def _check_audit(balance: Audit) -> Check:
+    records = sum(lane.records for lane in balance.lanes)
+    events = sum(lane.events for lane in balance.lanes)
+    wrong = "; ".join(str(finding) for finding in balance.findings[:5])
+    rows = "; ".join(
+        f"{table.applied or 0:,} rows = {table.hot:,} hot + {table.archived:,} archived + {table.diverted:,} diverted"
+        for table in balance.tables
+        if table.archived
+    )
+    return Check(
+        "the audit balances",
+        ok=not balance.findings and bool(rows),
+        detail=wrong or f"{records:,} records, {events:,} events; {rows}",
+    )
+
+
+def _check_endings(endings: Sequence[Ending]) -> Check:
+    ok = all(ending.exit_code == Exit.DRAINED for ending in endings) and len(endings) == 4
+    return Check("all four processes drained after SIGTERM", ok=ok, detail=_ended(endings))
+
+
+def _ended(endings: Sequence[Ending]) -> str:
+    return ", ".join(
+        f"serve {ending.name} ended with {ending.exit_code} after {ending.seconds:.1f} s"
+        for ending in endings
+    )

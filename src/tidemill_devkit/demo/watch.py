@@ -1,0 +1,122 @@
+"""How far every hop is: the books of the database say what was taken in and folded, the topics what was sent out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final
+
+from tidemill.app.deployment import Deployment
+from tidemill.app.lanes import lane_of
+from tidemill.app.operations import inspecting, operating
+from tidemill.domain.errors import TidemillError
+from tidemill.storage.admin.inspection import LaneState, OperationsDatabase, ProjectionState
+from tidemill.transport.kafka.admin.inspection import Inspector
+from tidemill_devkit.demo.plan import Plan
+from tidemill_devkit.demo.serving import Serving
+
+_POLL_S: Final = 0.2
+PATIENCE_S: Final = 180.0
+"""How long nothing may move. A process needs some seconds to start on a busy machine."""
+
+
+class StandsStill(TidemillError):
+    """Nothing moved for too long."""
+
+
+@dataclass(frozen=True)
+class Hop:
+    """How far one hop is; `what` says of what for people."""
+
+    name: str
+    done: int
+    total: int
+    what: str
+
+    @property
+    def complete(self) -> bool:
+        """Return whether nothing is left to do."""
+        return self.done >= self.total
+
+
+class Watch:
+    """Looks at all hops until nothing is on its way any more."""
+
+    def __init__(self, deployment: Deployment, plan: Plan, on_hops: Callable[[Sequence[Hop]], None]) -> None:
+        """`on_hops`: told how far all hops are, again and again."""
+        self._deployment = deployment
+        self._plan = plan
+        self._on_hops = on_hops
+        self._folds = {
+            aggregate: [projection.name for projection in part.context.projections]
+            for aggregate, part in deployment.parts.items()
+        }
+        self._published = 0
+
+    def published(self, records: int) -> None:
+        """Take note of how many records Kafka has acknowledged."""
+        self._published = records
+
+    async def until_done(self, serving: Serving) -> None:
+        """Return when every record that is published has come through every hop.
+
+        Raises:
+            ProcessEnded: a process is gone. StandsStill: nothing moves any more.
+        """
+        seen: Sequence[Hop] = []
+        moved_s = monotonic()
+        async with operating(self._deployment) as (_, pool), inspecting(self._deployment) as inspector:
+            database = OperationsDatabase(pool)
+            while True:
+                lanes = [lane for lane in await database.lanes() if lane.aggregate in self._folds]
+                projections = await database.projections()
+                hops = self._hops(lanes, await _relayed(inspector, lanes), projections)
+                self._on_hops(hops)
+                if all(hop.complete for hop in hops):
+                    return
+                serving.demand_alive()
+                if hops != seen:
+                    seen, moved_s = hops, monotonic()
+                elif monotonic() - moved_s > PATIENCE_S:
+                    raise StandsStill(_complaint(hops, serving))
+                await asyncio.sleep(_POLL_S)
+
+    def _hops(
+        self, lanes: Sequence[LaneState], relayed: int, projections: Iterable[ProjectionState]
+    ) -> list[Hop]:
+        """Return all hops. What is planned counts until it is there; then what is there, be it more or less."""
+        records = len(self._plan.records)
+        taken = sum(lane.position for lane in lanes)
+        all_in = taken >= records
+        to_relay = taken if all_in else records
+        to_fold = sum(
+            len(names) * (_events(lanes, aggregate) if all_in else self._plan.events_of(aggregate))
+            for aggregate, names in self._folds.items()
+        )
+        folded = sum(sum(projection.sequences.values()) for projection in projections)
+        return [
+            Hop("published", self._published, records, "commands, acknowledged by Kafka"),
+            Hop("applied", taken, records, "or refused, in the database"),
+            Hop("relayed", relayed, to_relay, "outcomes, with their events"),
+            Hop("projected", folded, to_fold, "folds into read models"),
+        ]
+
+
+def _events(lanes: Iterable[LaneState], aggregate: str) -> int:
+    return sum(lane.sequence for lane in lanes if lane.aggregate == aggregate)
+
+
+async def _relayed(inspector: Inspector, lanes: Sequence[LaneState]) -> int:
+    """Return how many records have their outcome in a topic."""
+    tails = await inspector.tails([lane_of(state) for state in lanes])
+    return sum(each.outcomes.position for each in tails.values() if each.outcomes is not None)
+
+
+def _complaint(hops: Sequence[Hop], serving: Serving) -> str:
+    behind = ", ".join(f"{hop.name} {hop.done:,} of {hop.total:,}" for hop in hops if not hop.complete)
+    return (
+        f"nothing has moved for {PATIENCE_S:.0f} s: {behind}. What the processes said last, all of it in "
+        f"{serving.logs}:\n{serving.last_words()}"
+    )

@@ -1,0 +1,302 @@
+"""The plan of the demo says what comes out: asked of the real rules; and the checks notice a difference."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from tests.fakes.commands import MemoryCommandStore
+from tests.support.commands import HORIZON, FakeRecord, Harness
+from tests.support.streams import CONTEXTS, messages_of
+from tidemill.app.operations import Status, StreamStatus, ViewStatus
+from tidemill.commands.batch import BatchWriter
+from tidemill.commands.handlers import styles_of
+from tidemill.commands.validation import Screen
+from tidemill.domain.messages import Outcome
+from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
+from tidemill.settings import Settings
+from tidemill.transport.avro.codec import StreamCodec
+from tidemill.transport.kafka.admin.producer import Place
+from tidemill_devkit.demo import proof
+from tidemill_devkit.demo.feed import Sent, outgoing
+from tidemill_devkit.demo.place import settings_of
+from tidemill_devkit.demo.plan import LANES, Plan, make_plan
+from tidemill_devkit.demo.profiles import DIRECTORY
+from tidemill_devkit.demo.quotes import KNOWN, ROWS, SYMBOLS, Extremes, by_pandas, quotes
+from tidemill_devkit.demo.records import Fate, of_another_schema
+
+NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+STREAMS = {context.aggregate: replace(Stream.of(context), partitions=LANES) for context in CONTEXTS}
+SMALL = make_plan(NOW, ("FB",))
+MARKET, PROFILES = "market-data", "connector-profiles"
+
+
+# --- the data --------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_holds_all_quotes_of_five_stocks() -> None:
+    found = quotes()
+    assert len(found) == ROWS
+    assert {quote.symbol for quote in found} == set(SYMBOLS)
+    assert min(quote.day for quote in found) == date(2000, 3, 1)
+
+
+def test_the_known_highs_and_lows_are_those_of_pandas() -> None:
+    computed = by_pandas()
+    assert {year: computed[year] for year in KNOWN} == dict(KNOWN)
+    assert {symbol for symbol, _ in KNOWN} == set(SYMBOLS)
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+def test_the_numbers_of_the_plan() -> None:
+    fates = make_plan(NOW).fates()
+    assert fates == {
+        Fate(Outcome.APPLIED): ROWS + 8,
+        Fate(Outcome.DUPLICATE): 126,
+        Fate(Outcome.DUPLICATE, "INVALID"): 2,
+        Fate(Outcome.REJECTED, "ID_REUSE"): 11,
+        Fate(Outcome.REJECTED, "INVALID"): 16,
+        Fate(Outcome.REJECTED, "WRONG_KEY"): 7,
+        Fate(Outcome.REJECTED, "WRONG_PARTITION"): 8,
+        Fate(Outcome.REJECTED, "STALE"): 2,
+        Fate(Outcome.REJECTED, "ALREADY_EXISTS"): 1,
+        Fate(Outcome.REJECTED, "NAME_TAKEN"): 1,
+        Fate(Outcome.REJECTED, "NOT_FOUND"): 2,
+        Fate(Outcome.REJECTED, "VERSION_CONFLICT"): 1,
+        Fate(Outcome.PARKED, "MALFORMED"): 10,
+        Fate(Outcome.PARKED, "UNKNOWN_SCHEMA"): 8,
+    }
+
+
+async def codec_of(aggregate: str) -> StreamCodec:
+    context = aggregate.replace("-", "_")
+    return await StreamCodec.open(STREAMS[aggregate], messages_of(context), clock=SystemClock())
+
+
+async def published(plan: Plan, aggregate: str) -> list[tuple[FakeRecord, Fate]]:
+    """Return the records of one command topic, as the feed would send them, and what must become of each."""
+    codecs = {
+        model: await codec_of(name)
+        for name, stream in STREAMS.items()
+        for model in (spec.model for spec in stream.commands.values())
+    }
+    ends: Counter[int] = Counter()
+    found = []
+    for planned in plan.records:
+        if planned.sent_to == aggregate:
+            value = await codecs[type(planned.command)].encode_command(planned.command)
+            sent = outgoing(STREAMS[aggregate], planned, value)
+            assert sent.partition is not None
+            found.append(
+                (FakeRecord(sent.partition, ends[sent.partition], sent.key, sent.value), planned.fate)
+            )
+            ends[sent.partition] += 1
+    return found
+
+
+async def fates_of(aggregate: str, batches: Sequence[Sequence[FakeRecord]]) -> dict[tuple[int, int], Fate]:
+    """Return what the real rules make of the records."""
+    stream = STREAMS[aggregate]
+    harness, codec = Harness(stream, MemoryCommandStore(stream)), await codec_of(aggregate)
+    harness.screen = Screen(stream, codec)
+    styles = styles_of(stream, codec, 1_000_000)
+    harness.writer = BatchWriter(harness.store, styles, SystemClock(), horizon=HORIZON)
+    await harness.claim()
+    found = {}
+    for batch in batches:
+        done = await harness.apply(*batch)
+        for arrival, row in done.outcomes:
+            place = (arrival.record.partition, arrival.record.offset)
+            found[place] = Fate(Outcome.of_letter(row.outcome), row.code)
+    return found
+
+
+@pytest.mark.parametrize("size", [3, 1_000])
+@pytest.mark.parametrize("aggregate", [MARKET, PROFILES])
+def test_the_rules_do_what_the_plan_says_however_batches_are_cut(aggregate: str, size: int) -> None:
+    async def play() -> None:
+        records = await published(SMALL, aggregate)
+        batches = [
+            [record for record, _ in records[start : start + size]] for start in range(0, len(records), size)
+        ]
+        planned = {(record.partition, record.offset): fate for record, fate in records}
+        assert await fates_of(aggregate, batches) == planned
+
+    asyncio.run(play())
+
+
+def test_what_depends_on_another_record_stands_behind_it_in_its_lane() -> None:
+    """Lanes are worked at the same time: only within one is it certain who comes first."""
+    lanes: dict[str, set[bytes]] = {}
+    for planned in SMALL.records:
+        if planned.fate.outcome is Outcome.DUPLICATE or planned.fate.code == "ID_REUSE":
+            lanes.setdefault(planned.command.command_id, set())
+    for planned in SMALL.records:
+        if planned.command.command_id in lanes and planned.sent_to == MARKET:
+            lanes[planned.command.command_id].add(outgoing(STREAMS[MARKET], planned, b"").key)
+    assert {len(keys) for name, keys in lanes.items() if not name.startswith("step")} == {1}
+
+
+@pytest.mark.parametrize("value", [b"\x00\x00\x00\x00\x07body", b"\xc3\x01" + bytes(8) + b"body"])
+def test_another_schema_is_named_in_the_framing_of_the_first(value: bytes) -> None:
+    other = of_another_schema(value)
+    assert other is not None
+    assert other != value
+    assert len(other) == len(value)
+    assert other[:1] == value[:1]
+    assert other.endswith(b"body")
+
+
+# --- the checks ------------------------------------------------------------------------------------------------------
+
+
+def answers_to(sent: Sequence[Sent]) -> dict[tuple[str, int, int], list[dict[str, Any]]]:
+    return {
+        (each.planned.sent_to, each.place.partition, each.place.offset): [
+            {
+                "outcome": each.planned.fate.outcome.value,
+                "code": each.planned.fate.code,
+                "command_id": each.planned.command.command_id,
+                "aggregate": each.planned.sent_to,
+                "partition": each.place.partition,
+                "record_offset": each.place.offset,
+                "error_message": None,
+            }
+        ]
+        for each in sent
+    }
+
+
+SENT = [Sent(planned, Place(0, offset)) for offset, planned in enumerate(SMALL.records)]
+
+
+def test_planned_outcomes_are_accepted() -> None:
+    answers = answers_to(SENT)
+    assert proof.check_outcomes(SENT, answers).ok
+    assert all(tally.planned == tally.found for tally in proof.tallies(SMALL, SENT, answers))
+    assert all(tally.example is not None for tally in proof.tallies(SMALL, SENT, answers))
+
+
+def test_a_record_without_an_outcome_is_named() -> None:
+    answers = answers_to(SENT)
+    del answers[MARKET, 0, 7]
+    check = proof.check_outcomes(SENT, answers)
+    assert not check.ok
+    assert "market-data/0@7: planned" in check.detail
+    assert "found no outcome" in check.detail
+
+
+def test_a_record_with_two_outcomes_is_named() -> None:
+    answers = answers_to(SENT)
+    answers[MARKET, 0, 7] *= 2
+    assert not proof.check_outcomes(SENT, answers).ok
+
+
+def test_an_outcome_of_another_command_at_a_records_place_is_not_its_own() -> None:
+    answers = answers_to(SENT)
+    answers[MARKET, 0, 7] = [{**answers[MARKET, 0, 7][0], "command_id": "another"}]
+    check = proof.check_outcomes(SENT, answers)
+    assert "market-data/0@7: planned" in check.detail
+    assert "found no outcome" in check.detail
+
+
+def test_counts_that_agree_do_not_hide_outcomes_that_were_swapped() -> None:
+    answers = answers_to(SENT)
+    applied, refused = (
+        next(each.place.offset for each in SENT if each.planned.fate.outcome is outcome)
+        for outcome in (Outcome.APPLIED, Outcome.REJECTED)
+    )
+    answers[MARKET, 0, applied], answers[MARKET, 0, refused] = (
+        answers[MARKET, 0, refused],
+        answers[MARKET, 0, applied],
+    )
+    assert all(tally.planned == tally.found for tally in proof.tallies(SMALL, SENT, answers))
+    assert not proof.check_outcomes(SENT, answers).ok
+
+
+def test_an_outcome_of_a_record_that_nobody_published_is_noticed() -> None:
+    answers = answers_to(SENT)
+    check = proof.check_outcomes(SENT[:-1], answers)
+    assert check.detail == "1 outcomes of records that nobody published"
+
+
+def views(plan: Plan = SMALL) -> proof.Views:
+    bars = [{"symbol": q.symbol, "day": q.day, "high": q.high, "low": q.low} for q in plan.quotes]
+    return proof.Views(
+        latest={q.symbol: {"time": q.time, "price": q.close} for q in plan.quotes},
+        years=proof.extremes(bars),
+        days=Counter(q.symbol for q in plan.quotes),
+        connectors=dict(DIRECTORY),
+    )
+
+
+def test_read_models_of_the_plan_are_accepted() -> None:
+    for check in (proof.check_views, proof.check_known, proof.check_extremes):
+        assert check(SMALL, views()).ok
+
+
+def test_a_high_that_pandas_does_not_see_is_named() -> None:
+    seen = views()
+    wrong = replace(seen, years={**seen.years, ("FB", 2012): Extremes(45.0, 17.0)})
+    for check in (proof.check_known(SMALL, wrong), proof.check_extremes(SMALL, wrong)):
+        assert not check.ok
+        assert check.detail == "FB 2012: expected 45.0 17.55, found 45.0 17.0"
+
+
+def test_a_missing_bar_quote_or_connector_is_named() -> None:
+    seen = views()
+    broken = [
+        (replace(seen, days={"FB": 195}), "FB: expected 196, found 195"),
+        (replace(seen, latest={}), "FB: expected 2013-03-01 21:00:00+00:00 27.78, found None"),
+        (
+            replace(seen, connectors={**DIRECTORY, "Market feed": False}),
+            "Market feed: expected True, found False",
+        ),
+    ]
+    for wrong, detail in broken:
+        check = proof.check_views(SMALL, wrong)
+        assert not check.ok
+        assert check.detail == detail
+
+
+def status(lag: int = 0, events: int = 0) -> Status:
+    streams = [
+        StreamStatus(name, LANES, 0, 0, lag, 0, SMALL.events_of(name) + events) for name in (MARKET, PROFILES)
+    ]
+    return Status(streams, [ViewStatus("latest-quotes", MARKET, started=True, lag=0, halted=0)], [])
+
+
+def test_lag_and_events_are_checked() -> None:
+    assert proof.check_lag(status()).ok
+    assert proof.check_events(SMALL, status()).ok
+    assert proof.check_lag(status(lag=3)).detail.startswith("market-data: 3 to consume")
+    assert not proof.check_events(SMALL, status(events=1)).ok
+
+
+# --- the place -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_has_its_own_database_and_topics_for_every_login() -> None:
+    given = Settings.model_validate(
+        {
+            "database": {
+                "url": "postgresql://service:one@127.0.0.1:5432/app",
+                "migration_url": "postgresql://owner:two@127.0.0.1:5432/app?application_name=x",
+            },
+            "kafka": {"bootstrap": "127.0.0.1:9092"},
+        }
+    )
+    own = settings_of(given, "20261121-093000", 8)
+    assert own.database.dsn() == "postgresql://service:one@127.0.0.1:5432/tidemill_demo_20261121_093000"
+    assert own.database.dsn("migration").endswith("/tidemill_demo_20261121_093000?application_name=x")
+    assert (own.topics.prefix, own.topics.partitions) == ("tidemill-demo-20261121-093000", 8)
+    assert own.kafka == given.kafka
