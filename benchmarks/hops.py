@@ -17,7 +17,7 @@ from benchmarks.data import PARTITIONS
 from benchmarks.meter import Meter, Reading
 from tidemill.app.deployment import Deployment, Part, outcome_messages
 from tidemill.app.preparation import create_topics, migrate
-from tidemill.app.process import calm_collector
+from tidemill.app.processes.base import calm_collector
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import styles_of
 from tidemill.commands.intake import Intake, IntakeOptions

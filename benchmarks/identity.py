@@ -18,7 +18,7 @@ from benchmarks import hops
 from benchmarks.arena import Arena, arena
 from benchmarks.data import market_data
 from benchmarks.meter import Meter, Reading
-from tidemill.app.process import calm_collector
+from tidemill.app.processes.base import calm_collector
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import styles_of
 from tidemill.commands.validation import Screen

@@ -31,11 +31,11 @@ from tests.support.waiting import HANGING_S, eventually_blocking
 
 IMPORTED = (
     "tidemill.cli.program",
-    "tidemill.app.all",
-    "tidemill.app.archiver_process",
-    "tidemill.app.commands_process",
-    "tidemill.app.projections_process",
-    "tidemill.app.retention_process",
+    "tidemill.app.processes.all",
+    "tidemill.app.processes.archiver",
+    "tidemill.app.processes.commands",
+    "tidemill.app.processes.projections",
+    "tidemill.app.processes.retention",
     "tidemill.contexts.connector_profiles",
     "tidemill.contexts.market_data",
     "tidemill.transport.registry",
@@ -188,7 +188,7 @@ def _live(arguments: Sequence[str], environment: Mapping[str, str], log: str, en
 def _be_patient() -> None:
     """Let it have a minute to drain: on a busy machine ten seconds are short, and most journeys are not about them."""
     for name, seconds in {"DRAIN_S": 50.0, "EXIT_AFTER_S": 60.0, "CUT_OFF_ANYWAY_S": 40.0}.items():
-        setattr(import_module("tidemill.app.process"), name, seconds)
+        setattr(import_module("tidemill.app.processes.base"), name, seconds)
 
 
 def _redirect(log: Path) -> None:

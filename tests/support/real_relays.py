@@ -14,6 +14,7 @@ from tests.support.commands import create_lanes
 from tests.support.kafka import KafkaWorld
 from tests.support.outbox import Scribe, Written, claim_of, lane_of, store
 from tests.support.waiting import HANGING_S, eventually
+from tidemill.admin.lane_results import Reconciled, Seen, TopicsEnd
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
@@ -23,7 +24,7 @@ from tidemill.outbox.ports import Publishers
 from tidemill.outbox.relay import RelayState
 from tidemill.runtime.service import Backoff
 from tidemill.storage.admin.inspection import OperationsDatabase
-from tidemill.storage.admin.lane_changes import LaneAdministration, Reconciled, Seen, TopicsEnd
+from tidemill.storage.admin.lane_changes import LaneAdministration
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.kafka.outbox.history import LaneHistory

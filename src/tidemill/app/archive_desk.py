@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
+from tidemill.admin.rows import LaneState
 from tidemill.app.archive_stream import Store
 from tidemill.app.connections import open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
 from tidemill.app.lane_tasks import compare_history, reason_of
-from tidemill.app.lanes import claim_of, parts_with_lanes
 from tidemill.app.preparation import demand_migrations
-from tidemill.app.retention_process import archive_of, policies_of
+from tidemill.app.processes.retention import archive_of, policies_of
+from tidemill.app.startup.lanes import claim_of, parts_with_lanes
 from tidemill.commands.internal_commands import OrderWriter
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import SliceId
@@ -27,7 +28,6 @@ from tidemill.retention.operator_actions import Operator
 from tidemill.retention.planner import Facts
 from tidemill.retention.ports import Busy, Overtaken
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.admin.inspection import LaneState
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.database.pool import Pool, Timeouts
 from tidemill.transport.avro.codec import StreamCodec

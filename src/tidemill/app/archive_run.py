@@ -13,8 +13,8 @@ from typing import Final
 from tidemill.app.archive_desk import rehearsal
 from tidemill.app.archive_tasks import TableStatus, summary
 from tidemill.app.deployment import Deployment
-from tidemill.app.process import Process, calm_collector
-from tidemill.app.retention_process import Working, retention_jobs, retention_probes
+from tidemill.app.processes.base import Process, calm_collector
+from tidemill.app.processes.retention import Working, retention_jobs, retention_probes
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import LaneHalted, UsageError

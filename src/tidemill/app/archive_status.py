@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from tidemill.admin.rows import Holdings, SliceCount
 from tidemill.app.deployment import Deployment
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState
@@ -21,7 +22,7 @@ from tidemill.runtime.telemetry import (
     ARCHIVE_SEAL_AGE,
     ARCHIVE_SLICES,
 )
-from tidemill.storage.admin.archived_rows import Holdings, HoldingsDatabase, SliceCount
+from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.database.pool import Pool
 
 _S: Final = ArchiveState

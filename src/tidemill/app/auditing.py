@@ -12,13 +12,14 @@ from dataclasses import replace
 from time import monotonic
 from typing import Final
 
-from tidemill.app.balance import Appended, Audit, Finding, Outside, ahead, audit
+from tidemill.admin.audit.balance import Appended, Audit, Finding, Outside, ahead, audit
+from tidemill.admin.rows import Books, LaneState
 from tidemill.app.deployment import Deployment
-from tidemill.app.lanes import lane_of
 from tidemill.app.operations import inspecting, operating
-from tidemill.app.structure import CODE, Misfit, misfits
+from tidemill.app.startup.lanes import lane_of
+from tidemill.app.startup.structure import CODE, Misfit, misfits
 from tidemill.domain.context import AppendSpec
-from tidemill.storage.admin.inspection import Books, LaneState, OperationsDatabase
+from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.database.table_sql import table_name
 from tidemill.transport.kafka.admin.inspection import Inspector
 

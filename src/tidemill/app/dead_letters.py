@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from tidemill.admin.rows import DeadLetter, DeadLetterEntry
 from tidemill.app.deployment import Deployment
-from tidemill.app.lanes import find_lane
 from tidemill.app.operations import operating
+from tidemill.app.startup.lanes import find_lane
 from tidemill.domain.errors import UsageError
 from tidemill.domain.rejections import PARKED
-from tidemill.storage.admin.inspection import DeadLetter, DeadLetterEntry, OperationsDatabase
+from tidemill.storage.admin.inspection import OperationsDatabase
 
 _RECORD: Final = re.compile(r"(?P<topic>[\w.-]+)/(?P<partition>\d{1,9})@(?P<offset>\d{1,18})", re.ASCII)
 _POSITION: Final = re.compile(r"\d[\d,]{0,17}", re.ASCII)

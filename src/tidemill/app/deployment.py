@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.app import archive_stream
-from tidemill.app.contexts import load_contexts
+from tidemill.app.context_loading import load_contexts
 from tidemill.catalog.schemas import Message, load_messages
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import Context

@@ -7,26 +7,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from tidemill.admin.lane_results import Cleared, Parked, Reconciled, Seen, Skipped, TopicsEnd
+from tidemill.admin.rows import LaneState, LedgerEntry
 from tidemill.app.connections import kafka_connection
 from tidemill.app.deployment import Deployment
-from tidemill.app.lanes import claim_of, find_lane, lane_of
 from tidemill.app.operations import inspecting, operating
+from tidemill.app.startup.lanes import claim_of, find_lane, lane_of
 from tidemill.commands import topic_check
 from tidemill.domain.errors import LaneHalted, TransientError, UsageError
 from tidemill.domain.rejections import CHOICES, HALTED
 from tidemill.outbox.common_history import agreement
 from tidemill.outbox.ports import ForeignTail, LaneEnd, Published
 from tidemill.outbox.tail_check import compare_tails
-from tidemill.storage.admin.inspection import LaneState, LedgerEntry, OperationsDatabase
-from tidemill.storage.admin.lane_changes import (
-    Cleared,
-    LaneAdministration,
-    Parked,
-    Reconciled,
-    Seen,
-    Skipped,
-    TopicsEnd,
-)
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.admin.lane_changes import LaneAdministration
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.kafka.admin.inspection import Inspector

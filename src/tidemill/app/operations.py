@@ -9,10 +9,19 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from tidemill.admin.rows import (
+    CommandEntry,
+    ForeignRecords,
+    LaneState,
+    ProcessState,
+    ProjectionState,
+    RepeatEntry,
+    SentEntry,
+)
 from tidemill.app.archive_status import ArchiveStatus, archive_status
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
-from tidemill.app.structure import Misfit, misfits
+from tidemill.app.startup.structure import Misfit, misfits
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.identity import event_id, identify
 from tidemill.domain.lane import MOST_AHEAD, spans
@@ -21,16 +30,8 @@ from tidemill.domain.rejections import HALTED
 from tidemill.projections.halts import HALTS
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
-from tidemill.storage.admin.inspection import (
-    CommandEntry,
-    ForeignRecords,
-    LaneState,
-    OperationsDatabase,
-    ProjectionState,
-    RepeatEntry,
-    SentEntry,
-)
-from tidemill.storage.admin.processes import ProcessDatabase, ProcessState
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.admin.processes import ProcessDatabase
 from tidemill.storage.database.pool import Pool
 from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.kafka.admin.inspection import Inspector

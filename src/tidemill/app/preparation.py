@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from tidemill.app.connections import database_tls, kafka_connection, open_pool, open_registry
-from tidemill.app.contexts import migration_locations
+from tidemill.app.context_loading import migration_locations
 from tidemill.app.contract import demand_source
 from tidemill.app.deployment import Deployment, Part, outcome_messages
 from tidemill.catalog.registration import Registration, register_schemas

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
-from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.operations import operating
+from tidemill.app.startup.lanes import parts_with_lanes
 from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections.ports import Comparison

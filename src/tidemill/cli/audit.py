@@ -11,7 +11,7 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from tidemill.app.balance import Audit, LaneBalance
+    from tidemill.admin.audit.balance import Audit, LaneBalance
 
 EXAMPLES = examples("tidemill audit", "tidemill audit --lanes", "tidemill audit --wait 60 --json")
 
@@ -30,7 +30,7 @@ def audit(
     Exits 1, and names hop and lane, where it does not balance.
     """
     from tidemill.app.auditing import run_audit
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     result = run(run_audit(session.deployment(), wait_s=wait))
     if as_json:

@@ -37,7 +37,7 @@ def show(
 ) -> None:
     """Show a command's outcome, its position and its events; exits 1 if it is not known."""
     from tidemill.app import operations
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     found = run(operations.show_command(session.deployment(), command_id, service, repeats=repeats))
     if as_json:

@@ -24,7 +24,7 @@ def list_(
 ) -> None:
     """List parked records, newest first."""
     from tidemill.app import dead_letters
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     found = run(dead_letters.dead_letters(session.deployment(), aggregate=aggregate, code=code, limit=limit))
     if as_json:
@@ -68,7 +68,7 @@ def show(
 ) -> None:
     """Show one parked record with its key, headers and value."""
     from tidemill.app import dead_letters
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     found = run(dead_letters.dead_letter(session.deployment(), where, position))
     if as_json:

@@ -33,7 +33,7 @@ def list_(
     It stands because it is halted (the code), or waits for a process of a newer version (`waiting`).
     """
     from tidemill.app import lane_tasks
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     found = run(lane_tasks.list_lanes(session.deployment(), aggregate))
     chosen = [each for each in found if each.halt_code is not None or not halted]
@@ -67,7 +67,7 @@ def show(
 ) -> None:
     """Show a lane and the newest entries of its ledger; if it is halted, what that means and what can be done."""
     from tidemill.app import lane_tasks
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     found = run(lane_tasks.show_lane(session.deployment(), lane, entries))
     if as_json:
@@ -150,7 +150,7 @@ def resume(
 ) -> None:
     """Let a halted lane go on, after looking again whether its cause is gone, or as you decide; or one that waits."""
     from tidemill.app import lane_tasks
-    from tidemill.app.running import run
+    from tidemill.app.run import run
     from tidemill.domain.errors import UsageError
 
     deployment = session.deployment()
@@ -185,7 +185,7 @@ def reconcile(lane: Lane, reason: Reason, as_json: AsJson = False) -> None:
     Its events continue at the topic's last number + 1 on a raised timeline (header tm_timeline).
     """
     from tidemill.app import lane_tasks
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     done = run(lane_tasks.reconcile(session.deployment(), lane, reason))
     moved = "with new numbers" if done.moved else "as it is"

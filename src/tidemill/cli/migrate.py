@@ -50,7 +50,7 @@ def migrate(
     Several may start it at once: one does the work, the others wait for it.
     """
     from tidemill.app import preparation
-    from tidemill.app.running import run
+    from tidemill.app.run import run
     from tidemill.domain.errors import UsageError
 
     chosen = {
@@ -88,7 +88,7 @@ def migrate(
 
 def _show(as_json: bool) -> None:
     from tidemill.app import preparation
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     known = run(preparation.migration_status(session.deployment()))
     if as_json:

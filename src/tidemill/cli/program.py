@@ -20,7 +20,6 @@ from tidemill.cli import (
     projections,
     publish,
     query,
-    retention,
     schemas,
     serve,
     status,
@@ -28,6 +27,7 @@ from tidemill.cli import (
     topics,
 )
 from tidemill.cli.output import examples, fail
+from tidemill.cli.retention import verbs
 from tidemill.domain.errors import TidemillError
 
 PREPARE = "Prepare"
@@ -95,9 +95,9 @@ program.add_typer(lanes.app, name="lanes", rich_help_panel=OPERATE)
 program.command("audit", rich_help_panel=OPERATE, epilog=audit.EXAMPLES)(audit.audit)
 program.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=OPERATE)
 program.add_typer(projections.app, name="projections", rich_help_panel=OPERATE)
-program.add_typer(retention.app, name="retention", rich_help_panel=OPERATE)
+program.add_typer(verbs.app, name="retention", rich_help_panel=OPERATE)
 if add_verbs := devkit.part("verbs"):
-    add_verbs(program, retention.app)
+    add_verbs(program, verbs.app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -24,7 +24,7 @@ Name = Annotated[str, typer.Argument(help="A read model, as `tidemill projection
 def list_(as_json: AsJson = False) -> None:
     """List read models: their table, how far they are, when they were built again and verified."""
     from tidemill.app import views
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     found = run(views.list_views(session.deployment()))
     if as_json:
@@ -50,7 +50,7 @@ def list_(as_json: AsJson = False) -> None:
 def rebuild(name: Name, as_json: AsJson = False) -> None:
     """Build a read model again from its first event, beside the live one, and swap; readers go on meanwhile."""
     from tidemill.app import views
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     with progress("events") as shown:
         task = shown.add_task(f"rebuild {name}", total=None)
@@ -71,7 +71,7 @@ def rebuild(name: Name, as_json: AsJson = False) -> None:
 def verify(name: Name, as_json: AsJson = False) -> None:
     """Fold the events of a read model or a state once more and compare every cell; exits 1 if one differs."""
     from tidemill.app import views
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     with progress("events") as shown:
         task = shown.add_task(f"verify {name}", total=None)

@@ -48,7 +48,7 @@ def publish(
     With --wait it exits 1 if one was rejected.
     """
     from tidemill.app import publishing
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     deployment = session.deployment()
     with progress("records", quiet=as_json) as shown:

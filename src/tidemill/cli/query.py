@@ -27,7 +27,7 @@ def query(
 ) -> None:
     """Show rows of a read model, by key."""
     from tidemill.app import views
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     page = run(views.read_page(session.deployment(), name, key or [], limit))
     if as_json:

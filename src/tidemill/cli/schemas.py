@@ -52,7 +52,7 @@ def check(as_json: AsJson = False) -> None:
 def register(as_json: AsJson = False) -> None:
     """Put all schemas into the registry, and have it refuse incompatible ones; may be repeated."""
     from tidemill.app import preparation
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     done = run(preparation.register_all_schemas(session.deployment()))
     if as_json:

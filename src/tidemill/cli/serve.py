@@ -16,7 +16,7 @@ app = typer.Typer(
 @app.command(epilog=examples("TIDEMILL_HEALTH_PORT=8080 tidemill serve commands"))
 def commands() -> None:
     """Take commands in and send their events out, for the lanes that this process owns."""
-    from tidemill.app.commands_process import serve_commands
+    from tidemill.app.processes.commands import serve_commands
 
     raise typer.Exit(serve_commands(session.deployment()))
 
@@ -24,7 +24,7 @@ def commands() -> None:
 @app.command(epilog=examples("TIDEMILL_HEALTH_PORT=8081 tidemill serve projections"))
 def projections() -> None:
     """Keep the read models up to date."""
-    from tidemill.app.projections_process import serve_projections
+    from tidemill.app.processes.projections import serve_projections
 
     raise typer.Exit(serve_projections(session.deployment()))
 
@@ -32,7 +32,7 @@ def projections() -> None:
 @app.command(epilog=examples("TIDEMILL_LAKE_ROOT=/srv/lake tidemill serve archiver"))
 def archiver() -> None:
     """Copy what is about to leave the database to the lake, as the archive's requests ask for it."""
-    from tidemill.app.archiver_process import serve_archiver
+    from tidemill.app.processes.archiver import serve_archiver
 
     raise typer.Exit(serve_archiver(session.deployment()))
 
@@ -40,7 +40,7 @@ def archiver() -> None:
 @app.command(epilog=examples("TIDEMILL_LAKE_ROOT=/srv/lake tidemill serve retention"))
 def retention() -> None:
     """Seal what is due, ask archivers for copies, verify them, and only then let the rows go."""
-    from tidemill.app.retention_process import serve_retention
+    from tidemill.app.processes.retention import serve_retention
 
     raise typer.Exit(serve_retention(session.deployment()))
 
@@ -51,6 +51,6 @@ def everything() -> None:
 
     Retention and the archiver are part of it if TIDEMILL_LAKE_ROOT says where the lake is.
     """
-    from tidemill.app.all import serve_all
+    from tidemill.app.processes.all import serve_all
 
     raise typer.Exit(serve_all(session.deployment()))

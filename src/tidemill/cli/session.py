@@ -18,7 +18,7 @@ _settings: Settings | None = None
 
 def settings() -> Settings:
     """Return the settings of this call. Raises `UsageError`."""
-    from tidemill.app.configuration import configuration
+    from tidemill.app.settings_source import configuration
 
     global _settings  # noqa: PLW0603  read once, and kept so that an error can be printed without its secrets
     _settings = configuration(env_file)
@@ -27,7 +27,7 @@ def settings() -> Settings:
 
 def use(chosen: Settings) -> Deployment:
     """Take settings that the verb has made itself; return the deployment that they describe."""
-    from tidemill.app.running import deployment_of
+    from tidemill.app.run import deployment_of
 
     global _settings  # noqa: PLW0603  as above
     _settings = chosen
@@ -36,7 +36,7 @@ def use(chosen: Settings) -> Deployment:
 
 def deployment() -> Deployment:
     """Return the deployment that the settings describe. Raises `UsageError`, `ContractError`."""
-    from tidemill.app.running import deployment_of
+    from tidemill.app.run import deployment_of
 
     return deployment_of(settings())
 
@@ -66,6 +66,6 @@ def without_secrets(text: str) -> str:
     """Return `text` without the secrets of this call."""
     if _settings is None:
         return text
-    from tidemill.app.running import redacted
+    from tidemill.app.run import redacted
 
     return redacted(_settings, text)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tidemill.app.archive_status import ArchiveStatus
     from tidemill.app.operations import HaltStatus, Status, WaitStatus
-    from tidemill.app.structure import Misfit
+    from tidemill.app.startup.structure import Misfit
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def status(as_json: AsJson = False) -> None:
     Exits 1 if something is halted, a table is not as declared, or a server does not answer.
     """
     from tidemill.app import operations
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     found = run(operations.status(session.deployment()))
     if as_json:

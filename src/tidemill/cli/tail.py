@@ -40,7 +40,7 @@ def tail(
 
     Only what is committed, in order within each partition; headers, and fields that are null, with --json.
     """
-    from tidemill.app.running import run
+    from tidemill.app.run import run
     from tidemill.app.tailing import find_topic
     from tidemill.domain.lane import TopicRole
 

@@ -17,7 +17,7 @@ def create(as_json: AsJson = False) -> None:
     What exists stays as it is, but for a max.message.bytes below what is needed, which is raised.
     """
     from tidemill.app import preparation
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     done = run(preparation.create_topics(session.deployment()))
     if as_json:
@@ -36,7 +36,7 @@ def create(as_json: AsJson = False) -> None:
 def check(as_json: AsJson = False) -> None:
     """Compare every topic with what it should be; exits 1 where records could be lost or lanes cannot work."""
     from tidemill.app import preparation
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     findings = run(preparation.check_topics(session.deployment()))
     if as_json:

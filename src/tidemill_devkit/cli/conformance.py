@@ -37,7 +37,7 @@ def conformance(
     that listens there; both are gone at the end. Copies stay where the archiver put them.
     Needs the login that migrates, and the right to make databases. Exits 1 unless every case is passed.
     """
-    from tidemill.app.running import run
+    from tidemill.app.run import run
     from tidemill_devkit.archiver_conformance.run import run_conformance
 
     with err_console().status("making a database and topics") as status:

@@ -70,7 +70,7 @@ def demo(
 
 
 def _run() -> Report:
-    from tidemill.app.running import run
+    from tidemill.app.run import run
     from tidemill_devkit.demo.run import run_demo
 
     found = _servers()
@@ -87,7 +87,7 @@ def _run() -> Report:
 
 
 def _remove(chosen: str, as_json: bool) -> None:
-    from tidemill.app.running import run
+    from tidemill.app.run import run
     from tidemill_devkit.demo.place import remove_runs
 
     runs = run(remove_runs(_servers().settings, chosen))

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Protocol
 
+from tidemill.admin.audit.balance import Audit
 from tidemill.app.auditing import run_audit
-from tidemill.app.balance import Audit
 from tidemill.app.operations import status
 from tidemill.app.preparation import create_topics, migrate, register_all_schemas
 from tidemill.runtime.clock import SystemClock

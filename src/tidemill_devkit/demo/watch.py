@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
+from tidemill.admin.rows import LaneState, ProjectionState
 from tidemill.app.deployment import Deployment
-from tidemill.app.lanes import lane_of
 from tidemill.app.operations import inspecting, operating
+from tidemill.app.startup.lanes import lane_of
 from tidemill.domain.errors import TidemillError
-from tidemill.storage.admin.inspection import LaneState, OperationsDatabase, ProjectionState
+from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.transport.kafka.admin.inspection import Inspector
 from tidemill_devkit.demo.plan import Plan
 from tidemill_devkit.demo.serving import Serving

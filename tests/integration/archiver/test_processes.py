@@ -15,7 +15,7 @@ import pytest
 from tests.support.archivers import Desk, request_for
 from tests.support.installation import Installation, Serving
 from tests.support.waiting import HANGING_S, eventually, eventually_blocking
-from tidemill.app.process import NICENESS
+from tidemill.app.processes.base import NICENESS
 from tidemill.domain.archive.messages import ArchivalStatus
 from tidemill.lakehouse.iceberg import open_catalog
 from tidemill.storage.database.pool import Connection

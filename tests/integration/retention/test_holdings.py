@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 
 from tests.support.archiving import POLICY, TABLE, Archive
+from tidemill.admin.rows import Holdings, TableRows
 from tidemill.app.archive_status import archive_status
 from tidemill.contexts.market_data.tables import market_data
-from tidemill.storage.admin.archived_rows import Holdings, HoldingsDatabase, TableRows, hold_chunks
+from tidemill.storage.admin.archived_rows import HoldingsDatabase, hold_chunks
 from tidemill.storage.admin.inspection import OperationsDatabase
 
 

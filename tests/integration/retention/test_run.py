@@ -10,7 +10,7 @@ from tests.support.archiving import Archive
 from tidemill.app import archive_run
 from tidemill.app.archive_run import Ending, RunDone, Watch
 from tidemill.app.archive_stream import ArchiveLane
-from tidemill.app.retention_process import Working
+from tidemill.app.processes.retention import Working
 from tidemill.domain.errors import LaneHalted, UsageError
 
 AS_OF = datetime(2020, 1, 1, tzinfo=UTC)

@@ -6,12 +6,14 @@ from uuid import UUID
 
 import pytest
 
+from tidemill.admin.lane_results import Reconciled, Seen, TopicsEnd
+from tidemill.admin.rows import LaneState
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.outbox.common_history import Agreement
 from tidemill.outbox.ports import Fork, LaneEnd, Published, Tail, Tails
-from tidemill.storage.admin.inspection import LaneState, OperationsDatabase
-from tidemill.storage.admin.lane_changes import LaneAdministration, Reconciled, Seen, TopicsEnd
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.admin.lane_changes import LaneAdministration
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 from tidemill.storage.outbox.reader import OutboxDatabase
 

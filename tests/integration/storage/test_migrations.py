@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 
 from tests.support.databases import Databases, execute, fetch
 from tests.support.waiting import eventually
-from tidemill.app.contexts import load_contexts
+from tidemill.app.context_loading import load_contexts
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, Unavailable, UsageError
 from tidemill.storage.migrations import migrate

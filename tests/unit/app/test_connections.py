@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from pydantic import SecretStr
 
-from tidemill.app.configuration import configuration
 from tidemill.app.connections import database_tls, kafka_connection, libpq_url, open_registry
+from tidemill.app.settings_source import configuration
 from tidemill.domain.errors import UsageError
 from tidemill.settings import Settings
 from tidemill_devkit import stack as devstack

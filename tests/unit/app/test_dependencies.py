@@ -3,8 +3,8 @@
 import asyncio
 
 from tests.support.waiting import eventually
-from tidemill.app.health import Dependencies
 from tidemill.domain.errors import Unavailable
+from tidemill.http.health import Dependencies
 
 HOUR_S = 3600.0
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tidemill.app.deployment import Deployment
-from tidemill.app.retention_process import policies_of
+from tidemill.app.processes.retention import policies_of
 from tidemill.contexts import market_data
 from tidemill.domain.archive.policy import LateRule, Retention
 from tidemill.domain.errors import UsageError

@@ -9,10 +9,10 @@ from tests.fakes.publishers import PlainOutcomes
 from tests.support.outbox import Scribe
 from tests.support.relays import LANE, World
 from tests.support.waiting import eventually
-from tidemill.app.commands_process import ReplyRecords
+from tidemill.admin.rows import LaneState
+from tidemill.app.processes.commands import ReplyRecords
 from tidemill.commands.ports import Reply
 from tidemill.outbox.ports import Fork, LaneEnd
-from tidemill.storage.admin.inspection import LaneState
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 RECONCILED = (Fork(2, 3, 5, 5, 5, 5),)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import Table
 
+from tidemill.admin.rows import Holdings, SliceCount, TableRows
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import TableMisfit
 from tidemill.storage.database.errors import on_tables
@@ -19,58 +19,6 @@ from tidemill.storage.database.table_sql import table_name
 
 _SQL: Final = load_statements(Path(__file__).with_name("holdings.sql"))
 _S: Final = ArchiveState
-
-
-class SliceCount(NamedTuple):
-    """The slices of a table in one state. `rows`: as measured under their seals; `oldest_seal`: of those slices."""
-
-    table: str
-    state: ArchiveState
-    held_from: ArchiveState | None
-    slices: int
-    rows: int
-    oldest_seal: datetime | None
-    lake_bytes: int
-
-    @property
-    def stage(self) -> ArchiveState:
-        """Return the state, or for held slices the one they were held from."""
-        return self.held_from or self.state
-
-
-class TableRows(NamedTuple):
-    """The rows of a table by where they are. `in_table`: all that the table has, `restored` ones among them.
-
-    `archived`: those that left, whether or not they were `restored` since. `diverted`: they came too late.
-    """
-
-    in_table: int
-    archived: int = 0
-    restored: int = 0
-    diverted: int = 0
-
-    @property
-    def hot(self) -> int:
-        """Return the rows that have not left."""
-        return self.in_table - self.restored
-
-    @property
-    def total(self) -> int:
-        """Return all rows, each once."""
-        return self.hot + self.archived + self.diverted
-
-
-class Holdings(NamedTuple):
-    """What is where of a table. `oldest_end`: of the chunks that have not left. `mismatches`: copies ever set aside."""
-
-    table: str
-    slices: Sequence[SliceCount]
-    diverted_rows: int
-    hot_bytes: int
-    late_bytes: int
-    lake_bytes: int
-    oldest_end: datetime | None
-    mismatches: int
 
 
 class HoldingsDatabase:

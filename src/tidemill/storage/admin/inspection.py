@@ -6,18 +6,29 @@ Reads only; `lanes` holds what an operator may change.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import Table
 
+from tidemill.admin.rows import (
+    Books,
+    CommandEntry,
+    DeadLetter,
+    DeadLetterEntry,
+    ForeignRecords,
+    LaneState,
+    LedgerEntry,
+    ProjectionHalt,
+    ProjectionState,
+    RepeatEntry,
+    SentEntry,
+)
 from tidemill.domain.parked import headers_of
-from tidemill.storage.admin.archived_rows import TableRows, count_rows, hold_chunks
+from tidemill.storage.admin.archived_rows import count_rows, hold_chunks
 from tidemill.storage.database.pool import Pool, connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.database.table_sql import table_name
@@ -25,212 +36,6 @@ from tidemill.storage.database.table_sql import table_name
 _SQL = load_statements(Path(__file__).with_name("operations.sql"))
 
 _AUDIT_TIMEOUT_S: Final = 1_800.0
-
-
-class LaneState(NamedTuple):
-    """A lane as the database knows it. `next_offset`, `position`, `sequence`: the newest row of its ledger.
-
-    `waits_...`: the command of a newer version that it stands before, if it does, as `commands.ports.Wait` has it.
-    """
-
-    lane: int
-    aggregate: str
-    partition: int
-    partitions: int
-    command_topic: str
-    event_topic: str
-    outcome_topic: str
-    dead_letter_topic: str
-    epoch: int
-    owner: str | None
-    claimed_at: datetime | None
-    gen: int
-    batch: int
-    timeline: int
-    next_offset: int
-    anchor_offset: int | None
-    anchor_checksum: int | None
-    position: int
-    sequence: int
-    chain: int
-    at: datetime
-    published_position: int | None
-    published_sequence: int | None
-    published_at: datetime | None
-    halt_code: str | None
-    halt_detail: str | None
-    halted_since: datetime | None
-    waits_before: int | None = None
-    waits_schema: str | None = None
-    waits_type: str | None = None
-    waits_service: str | None = None
-    waits_detail: str | None = None
-    waits_since: datetime | None = None
-    waits_until: datetime | None = None
-
-    @property
-    def name(self) -> str:
-        """Return what people call it: `market-data/3`."""
-        return f"{self.aggregate}/{self.partition}"
-
-
-class LedgerEntry(NamedTuple):
-    """A row of a lane's ledger."""
-
-    gen: int
-    batch: int
-    epoch: int
-    timeline: int
-    from_offset: int
-    to_offset: int
-    position: int
-    sequence: int
-    applied: int
-    rejected: int
-    duplicate: int
-    parked: int
-    events: int
-    at: datetime
-    reason: str | None
-
-
-class CommandEntry(NamedTuple):
-    """What became of a command: its row in the log."""
-
-    lane: int
-    aggregate: str
-    partition: int
-    gen: int
-    position: int
-    command_id: UUID
-    outcome: bytes
-    events: int
-    sequence: int
-    at: datetime
-    type: str | None
-    service: str | None
-    code: str | None
-    detail: str | None
-
-
-class RepeatEntry(NamedTuple):
-    """A record that repeated a command's id."""
-
-    lane: int
-    aggregate: str
-    partition: int
-    gen: int
-    position: int
-    outcome: bytes
-    at: datetime
-    type: str | None
-    service: str | None
-    code: str | None
-    detail: str | None
-
-
-class SentEntry(NamedTuple):
-    """What the outbox holds of a position. `record_offset`: None if no record brought it."""
-
-    item: int
-    outcome: bytes | None
-    original: bytes | None
-    sequence: int
-    at: datetime
-    record_offset: int | None
-    key: bytes | None
-    event_type: str | None
-    payload: bytes | None
-    correlation: str | None
-    client_id: str | None
-    trace: str | None
-
-
-class DeadLetterEntry(NamedTuple):
-    """A parked record, without its content. `state`: parked, redriven or discarded."""
-
-    lane: int
-    aggregate: str
-    position: int
-    topic: str
-    partition: int
-    record_offset: int
-    code: str
-    detail: str
-    at: datetime
-    state: str
-    bytes: int | None
-
-    @property
-    def name(self) -> str:
-        """Return what people call its lane: `market-data/3`."""
-        return f"{self.aggregate}/{self.partition}"
-
-
-class DeadLetter(NamedTuple):
-    """A parked record as it came."""
-
-    entry: DeadLetterEntry
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
-
-
-class ProjectionHalt(NamedTuple):
-    """A projection that stands still in a lane: it expects event `expected`, and got `got`."""
-
-    projection: str
-    partition: int
-    code: str
-    expected: int
-    got: int
-    detail: str
-    since: datetime
-
-
-class ProjectionState(NamedTuple):
-    """A projection as the database knows it. `sequences`: partition -> last event folded; `halts`: those in the way."""
-
-    name: str
-    aggregate: str
-    incarnation: int
-    read_table: str
-    rebuilt_at: datetime | None
-    verified_at: datetime | None
-    sequences: Mapping[int, int]
-    halts: Sequence[ProjectionHalt]
-
-
-class ForeignRecords(NamedTuple):
-    """Records in a topic of a lane that somebody else wrote: seen by read models, or accepted up to an offset."""
-
-    lane: int
-    aggregate: str
-    partition: int
-    topic: str
-    records: int
-    first_offset: int | None
-    last_offset: int | None
-    last_seen: datetime | None
-    accepted_offset: int | None
-    accepted_at: datetime | None
-    reason: str | None
-
-
-class Books(NamedTuple):
-    """Everything the audit adds up, of one moment. Rows as the statements of the same name give them."""
-
-    lanes: Sequence[LaneState]
-    ledger_books: Sequence[Mapping[str, Any]]
-    ledger_by_generation: Sequence[Mapping[str, Any]]
-    ledger_totals: Sequence[Mapping[str, Any]]
-    log_by_generation: Sequence[Mapping[str, Any]]
-    outbox_by_generation: Sequence[Mapping[str, Any]]
-    parked_by_lane: Sequence[Mapping[str, Any]]
-    generations_kept: Sequence[Mapping[str, Any]]
-    rows: Mapping[str, TableRows]
-    unread: Mapping[str, str] = MappingProxyType({})
-    """Tables whose rows cannot be counted -> why."""
 
 
 _BOOKS: Final = (

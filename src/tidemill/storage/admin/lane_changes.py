@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from tidemill.admin.lane_results import Cleared, Parked, Reconciled, Seen, Skipped, TopicsEnd
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.outbox.common_history import Agreement, Point
@@ -23,59 +24,6 @@ from tidemill.storage.database.statements import load_statements
 _SQL = load_statements(Path(__file__).with_name("operations.sql"))
 
 _NOTHING: Final = Tail(0, 0, None)
-
-
-class Cleared(NamedTuple):
-    """A halt that was lifted."""
-
-    code: str
-    detail: str
-
-
-class Parked(NamedTuple):
-    """The command that a lane waits for no more: its offset, its schema's id or fingerprint, its type."""
-
-    offset: int
-    schema: str
-    type_name: str
-
-
-class Skipped(NamedTuple):
-    """Offsets that were left out: `start` is the first, `end` the one to read next."""
-
-    start: int
-    end: int
-
-
-class Reconciled(NamedTuple):
-    """How a lane's history goes on: the next position and event follow these numbers.
-
-    `again`: rows of the outbox that are sent (again). `moved`: whether they got new numbers for that. `withdrawn`:
-    events of the topic that are not in force any more. `lost`: events that the topic lacks for ever.
-    """
-
-    position: int
-    sequence: int
-    timeline: int
-    again: int
-    moved: bool
-    withdrawn: int
-    lost: int
-
-
-class TopicsEnd(NamedTuple):
-    """How a lane's topics end. `timeline`: the highest one in them; `first_offset`: where its events begin."""
-
-    tails: Tails
-    timeline: int
-    first_offset: int
-
-
-class Seen(NamedTuple):
-    """What a decision about a lane was made from: any claim, batch or other decision since then changes one of them."""
-
-    epoch: int
-    batch: int
 
 
 class LaneAdministration:

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from tidemill import __version__
+from tidemill.admin.rows import ProcessState
 from tidemill.storage.database.pool import Pool, connection
 from tidemill.storage.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("processes.sql"))
-
-
-class ProcessState(NamedTuple):
-    """A process. What only it can tell is None of one that does not: `serve archiver`, or an earlier version.
-
-    `connections`: to this database. `file_limit`: None also where there is none. `at`: when it told so.
-    """
-
-    process: str
-    connections: int
-    version: str | None
-    open_files: int | None
-    file_limit: int | None
-    started_at: datetime | None
-    at: datetime | None
 
 
 class ProcessDatabase:

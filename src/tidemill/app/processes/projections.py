@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from tidemill.app.commands_process import probes
 from tidemill.app.connections import Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
-from tidemill.app.footprint import footprint_job
 from tidemill.app.lag import LagWatch
-from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.preparation import demand_migrations
-from tidemill.app.process import owner_name, run_process
+from tidemill.app.processes.base import owner_name, run_process
+from tidemill.app.processes.commands import probes
+from tidemill.app.processes.footprint import footprint_job
+from tidemill.app.startup.lanes import parts_with_lanes
 from tidemill.projections import halts
 from tidemill.projections.projector import Projector
 from tidemill.projections.status import ProjectionStatus

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.app.contexts import load_contexts, migration_locations
+from tidemill.app.context_loading import load_contexts, migration_locations
 from tidemill.domain.errors import ContractError
 
 PlugIn = Callable[..., None]

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from tidemill.app.balance import Appended, Audit, Outside, ahead, audit
+from tidemill.admin.audit.balance import Appended, Audit, Outside, ahead, audit
+from tidemill.admin.rows import Books, LaneState, ProjectionState, TableRows
 from tidemill.outbox.ports import Tail, Tails
-from tidemill.storage.admin.archived_rows import TableRows
-from tidemill.storage.admin.inspection import Books, LaneState, ProjectionState
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 TYPE = "tidemill.market_data.RecordMarketData"

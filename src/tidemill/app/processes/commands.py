@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from tidemill.admin.rows import LaneState
 from tidemill.app import open_files
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part, outcome_messages
-from tidemill.app.footprint import footprint_job
-from tidemill.app.health import Probe
 from tidemill.app.lag import LagWatch
-from tidemill.app.lanes import lane_of, parts_with_lanes
 from tidemill.app.preparation import demand_migrations
-from tidemill.app.process import owner_name, run_process
-from tidemill.app.structure import TableGate
+from tidemill.app.processes.base import owner_name, run_process
+from tidemill.app.processes.footprint import footprint_job
+from tidemill.app.startup.lanes import lane_of, parts_with_lanes
+from tidemill.app.startup.structure import TableGate
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
 from tidemill.commands.handlers import Style, styles_of
@@ -35,6 +35,7 @@ from tidemill.commands.workers import Workers
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
+from tidemill.http.health import Probe
 from tidemill.outbox.cleaner import OutboxKeeper
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import LaneEnd, OutboxItem, OutcomeCodec
@@ -43,7 +44,6 @@ from tidemill.outbox.tail_check import Sent
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.settings import CommandSettings
-from tidemill.storage.admin.inspection import LaneState
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.database.pool import Pool

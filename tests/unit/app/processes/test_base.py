@@ -22,7 +22,7 @@ CANARY = "c4n4ry-s3cr3t"
 
 PROGRAM = """
 import asyncio, functools, logging, os, sys
-from tidemill.app import process
+from tidemill.app.processes import base as process
 from tidemill.domain.errors import ContractError, TidemillError, Unavailable
 from tidemill.runtime.service import Health, Job
 from tidemill.settings import load

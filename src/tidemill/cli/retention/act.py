@@ -10,8 +10,8 @@ import typer
 
 from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, progress, say
-from tidemill.cli.retention_ask import show_holds, show_status, show_warnings
-from tidemill.cli.retention_words import (
+from tidemill.cli.retention.inspect import show_holds, show_status, show_warnings
+from tidemill.cli.retention.options import (
     AnyTable,
     AsOf,
     From,
@@ -48,7 +48,7 @@ def run(
     deployment = session.deployment()
     if not once:
         from tidemill.app.archive_desk import rehearsal
-        from tidemill.app.retention_process import serve_retention
+        from tidemill.app.processes.retention import serve_retention
 
         raise typer.Exit(serve_retention(rehearsal(deployment, as_of)))
     from tidemill.app.archive_run import run_once
@@ -92,7 +92,7 @@ def hold(
     whole table.
     """
     from tidemill.app import archive_tasks
-    from tidemill.app.running import run as finish
+    from tidemill.app.run import run as finish
     from tidemill.domain.errors import UsageError
 
     if listing:
@@ -155,7 +155,7 @@ def release(
     as failed. The policy takes it up again later: hold it, if that shall not be.
     """
     from tidemill.app import archive_tasks
-    from tidemill.app.running import run as finish
+    from tidemill.app.run import run as finish
     from tidemill.domain.errors import UsageError
 
     if lift == (time is not None):
@@ -193,7 +193,7 @@ def retry(
 ) -> None:
     """Have a quarantined slice copied again, under a new seal and a new request that supersedes the first one."""
     from tidemill.app import archive_tasks
-    from tidemill.app.running import run as finish
+    from tidemill.app.run import run as finish
 
     done = finish(archive_tasks.retry(session.deployment(), table, time, generation, reason))
     if as_json:

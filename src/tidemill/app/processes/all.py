@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from tidemill.app.commands_process import command_jobs
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection
 from tidemill.app.deployment import Deployment
-from tidemill.app.footprint import footprint_job
-from tidemill.app.health import Probe
-from tidemill.app.process import run_process
-from tidemill.app.projections_process import projection_jobs
+from tidemill.app.processes.base import run_process
+from tidemill.app.processes.commands import command_jobs
+from tidemill.app.processes.footprint import footprint_job
+from tidemill.app.processes.projections import projection_jobs
 from tidemill.domain.errors import UsageError
+from tidemill.http.health import Probe
 from tidemill.runtime.service import Job
 from tidemill.runtime.telemetry import Log, logger
 from tidemill.transport.kafka.client.probe import KafkaProbe
@@ -50,8 +50,8 @@ async def _archive_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[
         _log.info(Log.ARCHIVE_OFF, reason=reason)
         return []
     try:
-        from tidemill.app.archiver_process import archiver_jobs  # noqa: PLC0415  both load pyarrow, which is an extra
-        from tidemill.app.retention_process import retention_jobs  # noqa: PLC0415  as above
+        from tidemill.app.processes.archiver import archiver_jobs  # noqa: PLC0415  both load pyarrow, which is an extra
+        from tidemill.app.processes.retention import retention_jobs  # noqa: PLC0415  as above
     except ModuleNotFoundError as error:
         raise UsageError(
             f"TIDEMILL_LAKE_ROOT is set, and the archive needs {error.name}: pip install 'tidemill[archive]', "

@@ -30,8 +30,8 @@ import uvloop
 from tidemill import __version__
 from tidemill.app import open_files
 from tidemill.app.connections import DatabaseProbe, Opened
-from tidemill.app.health import Dependencies, Probe, serving
 from tidemill.domain.errors import TransientError
+from tidemill.http.health import Dependencies, Probe, serving
 from tidemill.runtime.outages import Outages
 from tidemill.runtime.service import DRAIN_S, EXIT_AFTER_S, Backoff, Exit, Health, Job, Supervisor, exit_after
 from tidemill.runtime.stop_signals import run_beside_signals

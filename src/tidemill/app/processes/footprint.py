@@ -12,7 +12,7 @@ from typing import Final
 
 from tidemill.app import open_files
 from tidemill.app.connections import Login, Opened, open_pool
-from tidemill.app.process import owner_name
+from tidemill.app.processes.base import owner_name
 from tidemill.domain.errors import TransientError
 from tidemill.runtime.periodic import Watch
 from tidemill.runtime.service import Job

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from tidemill.admin.rows import LaneState
 from tidemill.app.deployment import Part
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress, StreamTopics
-from tidemill.storage.admin.inspection import LaneState, OperationsDatabase
+from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.database.pool import Pool
 
 _MOST_LANES: Final = 1 << 15

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tidemill.cli import retention_ask, retention_lake, retention_orders
+from tidemill.cli.retention import act, copies, inspect
 
 app = typer.Typer(
     help="The archive: what leaves for the lake, and why not; hold, retry, release; bring back; look after copies; "
@@ -12,5 +12,5 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-for part in (retention_ask, retention_orders, retention_lake):
+for part in (inspect, act, copies):
     app.add_typer(part.app)

@@ -10,19 +10,19 @@ from datetime import timedelta
 
 from tidemill.app.archive_status import ArchiveWatch
 from tidemill.app.archive_stream import ArchiveLane, Store, styles
-from tidemill.app.commands_process import Fit, Shared, stream_job
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment, Part
-from tidemill.app.footprint import footprint_job
-from tidemill.app.health import Probe
-from tidemill.app.lanes import parts_with_lanes
 from tidemill.app.preparation import demand_migrations
-from tidemill.app.process import owner_name, run_process
+from tidemill.app.processes.base import owner_name, run_process
+from tidemill.app.processes.commands import Fit, Shared, stream_job
+from tidemill.app.processes.footprint import footprint_job
+from tidemill.app.startup.lanes import parts_with_lanes
 from tidemill.commands.internal_commands import OrderWriter
 from tidemill.commands.workers import Workers
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
 from tidemill.domain.lane import Claim
+from tidemill.http.health import Probe
 from tidemill.retention.grouping import Round
 from tidemill.retention.worker import ArchiveKeeper
 from tidemill.runtime.clock import SystemClock

@@ -10,7 +10,7 @@ import typer
 
 from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, print_table, progress, say
-from tidemill.cli.retention_words import AnyTable, Table, bytes_text, moment
+from tidemill.cli.retention.options import AnyTable, Table, bytes_text, moment
 
 if TYPE_CHECKING:
     from tidemill.app.archive_restore import Restored, Scrubbed
@@ -44,7 +44,7 @@ def restore(
     copy, if nobody changed them. Exits 1 if a range cannot come back.
     """
     from tidemill.app import archive_restore
-    from tidemill.app.running import run as finish
+    from tidemill.app.run import run as finish
 
     deployment = session.deployment()
     found = finish(archive_restore.restorable(deployment, table, start, end))
@@ -123,7 +123,7 @@ def scrub(table: AnyTable = None, as_json: AsJson = False) -> None:
     Files by size and sha256, rows by count, times and digest.
     """
     from tidemill.app import archive_restore
-    from tidemill.app.running import run as finish
+    from tidemill.app.run import run as finish
 
     with progress("copies") as shown:
         task = shown.add_task("scrub", total=None)

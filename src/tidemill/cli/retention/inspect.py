@@ -10,7 +10,7 @@ import typer
 
 from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
-from tidemill.cli.retention_words import AnyTable, AsOf, bytes_text, moment
+from tidemill.cli.retention.options import AnyTable, AsOf, bytes_text, moment
 
 if TYPE_CHECKING:
     from tidemill.app.archive_tasks import TablePlan, TableStatus
@@ -39,7 +39,7 @@ def plan(
 ) -> None:
     """Show what would leave, how much the lake needs for it, when the rest leaves, and why not now. Changes nothing."""
     from tidemill.app import archive_tasks
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     found = run(archive_tasks.plans(session.deployment(), table, as_of))
     if as_json:
@@ -109,7 +109,7 @@ def status(table: AnyTable = None, as_json: AsJson = False) -> None:
     Exits 1 if a copy is quarantined.
     """
     from tidemill.app import archive_tasks
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     found = run(archive_tasks.statuses(session.deployment(), table))
     if as_json:
@@ -162,7 +162,7 @@ def why_not_dropped(
 ) -> None:
     """Say in one sentence why a chunk is still in the database, and show what was done to it so far."""
     from tidemill.app import archive_tasks
-    from tidemill.app.running import run
+    from tidemill.app.run import run
 
     found = run(archive_tasks.why(session.deployment(), named, time))
     if as_json:

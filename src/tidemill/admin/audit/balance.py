@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tidemill.admin.rows import Books, LaneState, ProjectionState
 from tidemill.outbox.ports import Tails
-from tidemill.storage.admin.inspection import Books, LaneState, ProjectionState
 
 OUTCOMES: Final = {"applied": b"a", "rejected": b"r", "duplicate": b"d", "parked": b"p"}
 

@@ -11,13 +11,13 @@ from contextlib import AsyncExitStack
 
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, libpq_url, open_registry
 from tidemill.app.deployment import Deployment
-from tidemill.app.health import Probe
 from tidemill.app.lake import open_lake
-from tidemill.app.process import owner_name, run_process, step_back
+from tidemill.app.processes.base import owner_name, run_process, step_back
 from tidemill.archiver.archiver import Archiver, Patience
 from tidemill.archiver.copier import Copier
 from tidemill.catalog.schemas import load_messages
 from tidemill.domain.archive.messages import archival_topics
+from tidemill.http.health import Probe
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir
 from tidemill.runtime.service import Job

@@ -1,0 +1,1 @@
+"""What an operator asks and decides: use-cases over ports, which the command line shares with every other outside."""

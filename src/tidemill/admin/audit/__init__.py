@@ -1,0 +1,1 @@
+"""The audit: what goes into a hop must come out of it."""

@@ -1,0 +1,1 @@
+"""One file per process that serves, and what all of them share."""

@@ -1,0 +1,1 @@
+"""`tidemill retention`: one file per kind of verb."""

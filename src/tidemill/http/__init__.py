@@ -1,0 +1,1 @@
+"""The outside by HTTP: how a process is, and its metrics."""
