@@ -70,7 +70,7 @@ def revision(folder: Path, number: int, body: str, *, branch: str = "sensor_read
     before = repr(f"{branch}_{number - 1:04d}") if number > 1 else None
     (folder / f"{number:04d}_step.py").write_text(
         f'"""Step {number}."""\n'
-        "from tidemill.storage.migrations.revisions import run_script\n"
+        "from tidemill.migration import run_script\n"
         f"revision, down_revision = '{branch}_{number:04d}', {before}\n"
         f"branch_labels = {(branch,) if number == 1 else None}\n"
         f"depends_on = {'core_0001' if number == 1 else None!r}\n"

@@ -32,7 +32,7 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlugIn:
 
 def declaration(aggregate: str, extra: str = "") -> str:
     return (
-        "from pathlib import Path\nfrom tidemill.domain.context import Context\n"
+        "from pathlib import Path\nfrom tidemill.api import Context\n"
         f"context = Context(aggregate={aggregate!r}, key=str, commands=(){extra})\n"
     )
 

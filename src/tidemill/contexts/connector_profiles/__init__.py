@@ -1,5 +1,6 @@
 """Connector profiles: how a service reaches a source; each has an id for ever, and a name while it is active."""
 
+from tidemill.api import Context, State, Unique, decide
 from tidemill.contexts.connector_profiles import rules, tables
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,
@@ -11,7 +12,6 @@ from tidemill.contexts.connector_profiles.messages import (
 )
 from tidemill.contexts.connector_profiles.read_models import connector_directory
 from tidemill.contexts.connector_profiles.state import ConnectorProfile, evolve, held_name
-from tidemill.domain.context import Context, State, Unique, decide
 
 context = Context(
     aggregate="connector-profiles",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidemill.api import ContractError, Projection, ReadModelBase, Recorded
 from tidemill.contexts.connector_profiles import tables
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,
@@ -14,9 +15,6 @@ from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileUpdated,
 )
 from tidemill.contexts.connector_profiles.profile_data import type_of
-from tidemill.domain.errors import ContractError
-from tidemill.domain.messages import ReadModelBase
-from tidemill.domain.projection import Projection, Recorded
 
 
 @dataclass(slots=True, kw_only=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from tidemill.api import EventBase
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,
     ConnectorProfileRegistered,
     ConnectorProfileUpdated,
 )
-from tidemill.domain.messages import EventBase
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 

@@ -2,12 +2,11 @@
 
 from datetime import timedelta
 
+from tidemill.api import Context, Retention, append
 from tidemill.contexts.market_data import tables
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
 from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
 from tidemill.contexts.market_data.rules import TimeWindow
-from tidemill.domain.archive.policy import Retention
-from tidemill.domain.context import Context, append
 
 WINDOW = TimeWindow()
 

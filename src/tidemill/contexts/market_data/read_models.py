@@ -12,10 +12,9 @@ from decimal import Context as Arithmetic
 from decimal import Decimal
 from typing import Final
 
+from tidemill.api import Projection, ReadModelBase, Recorded
 from tidemill.contexts.market_data import tables
 from tidemill.contexts.market_data.messages import MarketDataRecorded
-from tidemill.domain.messages import ReadModelBase
-from tidemill.domain.projection import Projection, Recorded
 
 _NOTHING: Final = Decimal("0e-9")
 _EXACT: Final = Arithmetic(prec=60)  # 1e15 to nine decimals are 25 digits: room for 1e35 ticks a day

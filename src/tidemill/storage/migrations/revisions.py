@@ -1,4 +1,4 @@
-"""The revisions: where they lie, which of them are heads, how a new one is begun, and how one runs its SQL.
+"""The revisions: where they lie, which of them are heads, and how a new one is begun.
 
 Every folder is a branch of its own: `core`, one per context, one per plug-in. A revision is named after its branch,
 `market_data_0002`, and its file after its number, `0002_add_spread.py`.
@@ -11,14 +11,12 @@ import re
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import alembic.command
-from alembic import op
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import text
 
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.runtime.resources import migrations_dir
@@ -82,25 +80,6 @@ def own_revisions(script: ScriptDirectory) -> Iterator[Script]:
     """Yield all revisions, parents first, branch by branch."""
     found = reversed(list(script.walk_revisions()))
     yield from sorted(found, key=lambda revision: (branch_of(revision) != CORE, branch_of(revision)))
-
-
-def run_script(sql: str) -> None:
-    """Run SQL inside a revision, any number of statements at once, in the revision's transaction.
-
-    `op.execute` cannot: the driver prepares what it is given, and a prepared statement is one statement.
-    """
-    if op.get_context().as_sql:
-        whole = sql.strip()
-        op.get_context().impl.static_output(whole if whole.endswith(";") else f"{whole};")
-        return
-    connection = op.get_bind()
-    connection.execute(
-        text("select 1")
-    )  # the adapter begins its transaction with the first statement it sees
-    adapted: Any = connection.connection.dbapi_connection
-    adapted.run_async(
-        lambda driver: driver.execute(f"{sql}\n; select 1")
-    )  # asyncpg fails on nothing but comments
 
 
 def draft(branch: str, what: str, *, folder: Path | None = None) -> Path:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field
 from sqlalchemy import Integer, Table
 
+from tidemill.api import fact_table, row_table
 from tidemill.contexts.connector_profiles.read_models import connector_directory
 from tidemill.contexts.market_data import tables
 from tidemill.contexts.market_data.messages import RecordMarketData
@@ -15,7 +16,6 @@ from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import CommandBase, Label
 from tidemill.domain.projection import Projection
-from tidemill.tables import fact_table, row_table
 
 
 def described(table: Table) -> dict[str, tuple[Any, ...]]:
