@@ -1,17 +1,17 @@
 """Tables of a context, made from the classes whose values they hold; the migrations make them in the database.
 
-A class and its table that are written separately drift apart. Whoever needs a type that is not listed here (jsonb, an
-integer of four bytes) declares the table with SQLAlchemy's own `Table`.
+A class and its table that are written separately drift apart, so each field is declared once. A field whose
+column is not of the usual type names its type: `Annotated[str, JSONB()]`, `Annotated[int, Integer()]`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from datetime import date, datetime
 from decimal import Decimal
 from types import NoneType
-from typing import Any, Final, get_args, get_type_hints
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 from sqlalchemy import (
@@ -47,15 +47,21 @@ _FILLED_BY_THE_ENGINE: Final = frozenset(field.name for field in fields(ReadMode
 """Columns that people look at last."""
 
 
-def fact_table(name: str, command: type[CommandBase], *, schema: str = "public") -> Table:
+def fact_table(
+    name: str, command: type[CommandBase], *, first: str | tuple[str, ...] = (), schema: str = "public"
+) -> Table:
     """Return the table that `append` fills: a column per field of the command's own, and its id as `command_id`.
 
+    `first`: the field, or fields, whose columns come before the others, such as the time of a hypertable.
+
     Raises:
-        ContractError: a field has a type that no column is known for.
+        ContractError: a field has a type that no column is known for, or there is no field of `first`.
     """
-    hints = get_type_hints(command)
+    hints = get_type_hints(command, include_extras=True)
     own = [field for field in command.model_fields if field not in BASE_FIELDS]
-    columns = [_column(command, field, hints[field]) for field in own]
+    ahead = _named(first, own, f"{command.__name__} has no {{}} to be the first column")
+    ordered = [*ahead, *(field for field in own if field not in ahead)]
+    columns = [_column(command, field, hints[field]) for field in ordered]
     return Table(name, MetaData(), *columns, Column("command_id", Uuid, nullable=False), schema=schema)
 
 
@@ -67,24 +73,42 @@ def row_table(name: str, row: type[Any], *, key: str | tuple[str, ...], schema: 
     Raises:
         ContractError: a field has a type that no column is known for, or there is no field `key`.
     """
-    keys = (key,) if isinstance(key, str) else key
-    hints = get_type_hints(row)
-    names = sorted((field.name for field in fields(row)), key=_FILLED_BY_THE_ENGINE.__contains__)
-    if not set(keys) <= set(names):
-        raise ContractError(
-            f"{row.__name__} has no {' and '.join(sorted(set(keys) - set(names)))} to be the key"
-        )
+    hints = get_type_hints(row, include_extras=True)
+    declared = [field.name for field in fields(row)]
+    keys = _named(key, declared, f"{row.__name__} has no {{}} to be the key")
+    last = _FILLED_BY_THE_ENGINE.difference(keys)
+    names = sorted(declared, key=last.__contains__)
     columns = [_column(row, field, hints[field], key=field in keys) for field in names]
     return Table(name, MetaData(), *columns, schema=schema)
 
 
+def _named(names: str | tuple[str, ...], declared: Collection[str], refusal: str) -> tuple[str, ...]:
+    """Return the names as a tuple. Raises `ContractError` if one is not declared."""
+    chosen = (names,) if isinstance(names, str) else names
+    if unknown := set(chosen).difference(declared):
+        raise ContractError(refusal.format(" and ".join(sorted(unknown))))
+    return chosen
+
+
 def _column(owner: type, field: str, hint: Any, *, key: bool = False) -> Column[Any]:
-    branches = get_args(hint)
-    nullable = NoneType in branches and len(branches) == 2
-    plain = next(branch for branch in branches if branch is not NoneType) if nullable else hint
-    if plain not in _TYPES:
+    plain, nullable, kind = _understood(hint)
+    if kind is None:
         known = ", ".join(each.__name__ for each in _TYPES)
         raise ContractError(
-            f"{owner.__name__}.{field}: no column for {hint}: use {known}, or declare the table with sqlalchemy.Table"
+            f"{owner.__name__}.{field}: no column for {plain}: use {known}, or give SQLAlchemy's type as Annotated[...]"
         )
-    return Column(field, _TYPES[plain], primary_key=key, nullable=nullable)
+    return Column(field, kind, primary_key=key, nullable=nullable)
+
+
+def _understood(hint: Any) -> tuple[Any, bool, TypeEngine[Any] | None]:
+    """Return the plain type of a hint, whether it may be None, and the type of its column, if there is one."""
+    if get_origin(hint) is Annotated:
+        inner, *extras = get_args(hint)
+        plain, nullable, usual = _understood(inner)
+        own = next((extra for extra in extras if isinstance(extra, TypeEngine)), None)
+        return plain, nullable, own or usual
+    branches = get_args(hint)
+    if NoneType in branches and len(branches) == 2:
+        plain, _, kind = _understood(next(branch for branch in branches if branch is not NoneType))
+        return plain, True, kind
+    return hint, False, _TYPES.get(hint)
