@@ -71,14 +71,16 @@ class Deployment:
 
     @classmethod
     def of(cls, settings: Settings, contexts: tuple[Context, ...] | None = None) -> Deployment:
-        """Return the deployment with these contexts; by default the built-in ones and all plug-ins.
+        """Return the deployment with these contexts; by default those that the settings choose.
 
         Raises:
-            UsageError: a policy is set for a table that no context lets leave.
+            ContractError: a context cannot be loaded.
+            UsageError: a context is chosen that does not exist, or a policy is set for a table that no context lets
+                leave.
         """
         parts = {}
         told = policies_told(settings.retention.policies)
-        for declared in load_contexts() if contexts is None else contexts:
+        for declared in load_contexts(settings.contexts) if contexts is None else contexts:
             context = _told(declared, told)
             stream = Stream.of(context, prefix=settings.topics.prefix)
             partitions = settings.topics.partitions or stream.partitions

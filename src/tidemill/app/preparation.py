@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from tidemill.app.connections import database_tls, kafka_connection, open_pool, open_registry
-from tidemill.app.context_loading import migration_locations
+from tidemill.app.context_loading import migration_folders
 from tidemill.app.contract import demand_source
 from tidemill.app.deployment import Deployment, Part, outcome_messages
 from tidemill.catalog.registration import Registration, register_schemas
@@ -35,7 +35,7 @@ async def migrate(deployment: Deployment, targets: Sequence[str], on_step: OnSte
     return await migrations.upgrade(
         settings.dsn("migration"),
         targets=targets,
-        locations=_locations(deployment),
+        contexts=_folders(deployment),
         on_step=on_step,
         tls=database_tls(settings),
     )
@@ -47,7 +47,7 @@ async def undo(deployment: Deployment, targets: Sequence[str], on_step: OnStep) 
     return await migrations.downgrade(
         settings.dsn("migration"),
         targets=targets,
-        locations=_locations(deployment),
+        contexts=_folders(deployment),
         on_step=on_step,
         tls=database_tls(settings),
     )
@@ -57,7 +57,7 @@ async def migration_status(deployment: Deployment) -> list[migrations.MigrationI
     """Return every revision that this version knows, and when it was applied."""
     settings = deployment.settings.database
     return await migrations.status(
-        settings.dsn("migration"), locations=_locations(deployment), tls=database_tls(settings)
+        settings.dsn("migration"), contexts=_folders(deployment), tls=database_tls(settings)
     )
 
 
@@ -68,13 +68,13 @@ async def demand_migrations(deployment: Deployment, *, writes: bool = True) -> N
     """
     settings = deployment.settings.database
     await migrations.check(
-        settings.dsn(), locations=_locations(deployment), tls=database_tls(settings), writes=writes
+        settings.dsn(), contexts=_folders(deployment), tls=database_tls(settings), writes=writes
     )
 
 
 def migration_sql(deployment: Deployment) -> str:
     """Return the SQL that `migrate` runs on an empty database, for a person to read; nothing is connected to."""
-    return migrations.upgrade_sql(_locations(deployment))
+    return migrations.upgrade_sql(_folders(deployment))
 
 
 def draft_revision(deployment: Deployment, aggregate: str, about: str) -> Path:
@@ -89,8 +89,8 @@ def draft_revision(deployment: Deployment, aggregate: str, about: str) -> Path:
     return revisions.draft(context.name, about, folder=context.migrations)
 
 
-def _locations(deployment: Deployment) -> tuple[Path, ...]:
-    return migration_locations(part.context for part in deployment.parts.values())
+def _folders(deployment: Deployment) -> dict[str, Path | None]:
+    return migration_folders(part.context for part in deployment.parts.values())
 
 
 # --- topics ----------------------------------------------------------------------------------------------------------
