@@ -68,7 +68,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def codes() -> Iterator[list[str]]:
     yield from ([code, "rejected", text] for code, text in REJECTED.items())
-    for context in load_contexts():
+    for context in load_contexts("all"):
         name = context.aggregate.replace("-", " ")
         yield from ([code, f"rejected, {name}", text] for code, text in context.codes.items())
     yield from ([code, "rejected, archival", text] for code, text in CODES.items())
@@ -95,7 +95,7 @@ def test_the_runbook_says_of_every_halted_read_model_what_to_do() -> None:
 
 
 def topics() -> set[str]:
-    aggregates = ["<aggregate>", *(context.aggregate for context in load_contexts())]
+    aggregates = ["<aggregate>", *(context.aggregate for context in load_contexts("all"))]
     streams = [archival_topics(), *(StreamTopics.of(aggregate) for aggregate in aggregates)]
     return {name for stream in streams for name in stream.named().values()}
 

@@ -344,7 +344,7 @@ where i.indrelid = $1::regclass and i.indisprimary order by k.place
 
 def declared_tables() -> dict[str, Table]:
     found: list[Table] = []
-    for context in load_contexts():
+    for context in load_contexts("all"):
         found += [spec.table for spec in context.commands if isinstance(spec, AppendSpec)]
         found += [context.state.table] if context.state else []
         found += [projection.table for projection in context.projections]
@@ -367,7 +367,10 @@ def test_tables_are_what_the_migrations_made(name: str, database: str) -> None:
 
 def test_every_declared_guard_exists(database: str) -> None:
     guards = {
-        unique.constraint for context in load_contexts() if context.state for unique in context.state.unique
+        unique.constraint
+        for context in load_contexts("all")
+        if context.state
+        for unique in context.state.unique
     }
     query = "select indexrelid::regclass::text as name from pg_index where indisunique"
     assert guards <= {row["name"] for row in fetch(database, query)}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tidemill import api, migration
+from tidemill.storage.migrations.revisions import alembic_config, needed_heads
 
 MOVED = [
     ("tidemill.tables", "fact_table", api),
@@ -61,3 +62,60 @@ def test_the_paths_of_the_domain_give_the_same_objects(path: str, tmp_path: Path
     names = STILL_THERE[path]
     found = run_plug_in(f"from {path} import {', '.join(names)}", tmp_path)
     assert [found[name] for name in names] == [getattr(api, name) for name in names]
+
+
+# --- a whole plug-in of the version before ----------------------------------------------------------------------------
+
+TUTORIAL = """
+from tidemill.domain.context import Context, append
+from tidemill.domain.messages import CommandBase, EventBase, Label, ReadModelBase
+from tidemill.domain.projection import Projection, Recorded
+from tidemill.domain.retention import Retention
+from tidemill.tables import fact_table, row_table
+"""
+"""The imports of the tutorial's context, as version 0.2.0 had them, and of one with a retention."""
+
+DECLARED = """
+from datetime import datetime, timedelta
+
+class RecordDepth(CommandBase):
+    gauge: Label
+    time: datetime
+
+class DepthRecorded(EventBase):
+    gauge: Label
+    time: datetime
+
+depths = fact_table("depth", RecordDepth)
+context = Context(
+    aggregate="depths",
+    key=lambda command: command.gauge,
+    commands=(append(RecordDepth, into=depths, event=DepthRecorded),),
+    retention=Retention(table=depths, after=timedelta(days=1)),
+)
+"""
+REVISION = '''
+"""Depths."""
+from {module} import run_script
+
+revision, down_revision, branch_labels, depends_on = "depths_0001", None, ("depths",), "core_0001"
+
+def upgrade():
+    run_script("select 1")
+'''
+
+
+def test_a_plug_in_of_the_version_before_is_loaded(tmp_path: Path) -> None:
+    with pytest.warns(DeprecationWarning, match="tidemill.api") as warned:
+        found = run_plug_in(TUTORIAL + DECLARED, tmp_path)
+    assert isinstance(found["context"], api.Context)
+    said = {str(warning.message).partition(" is removed")[0] for warning in warned}
+    assert said == {"tidemill.tables", "tidemill.domain.retention"}
+
+
+def test_its_revisions_are_read(tmp_path: Path) -> None:
+    (tmp_path / "0001_depths.py").write_text(REVISION.format(module="tidemill.storage.revisions"))
+    config = alembic_config({"depths": tmp_path})
+    with pytest.warns(DeprecationWarning, match="use `from tidemill.migration import run_script`") as warned:
+        assert "depths_0001" in needed_heads(config)
+    assert {warning.filename for warning in warned} == {str(tmp_path / "0001_depths.py")}
