@@ -7,7 +7,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.support.clients import Client
 from tests.support.installation import Installation, installation_on
-from tests.support.waiting import HANGING_S
+from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill_devkit.stack import Stack
 
 
@@ -66,8 +66,19 @@ def test_a_deployment_has_the_tables_topics_and_lanes_of_its_contexts_alone(
     assert aggregates(one) == {"archival", "connector-profiles", "market-data"}
     assert one("migrate", "--json").json() == [], "what was chosen before does not matter"
     one("topics", "check")
+    for verb in ("status", "audit"):
+        assert "market-data" in one(verb).out, "what is left of it is seen"
+    with one.serving():
+        eventually_blocking(lambda: members(one, "connector-profiles"), what="its group to form")
+        assert members(one, "market-data") == members(one, "archival") == []
     one("migrate", "--down", "market_data@base", "--yes")
     assert one.fetch("select to_regclass('public.market_data')")[0][0] is None
+
+
+def members(installation: Installation, aggregate: str) -> list[str]:
+    """The members of the consumer group that takes an aggregate's commands."""
+    client = Client(installation.environment["TIDEMILL_KAFKA_BOOTSTRAP"])
+    return client.members(f"{installation.prefix}.{aggregate}.commands.v1")
 
 
 def aggregates(installation: Installation) -> set[str]:
