@@ -29,6 +29,7 @@ from tidemill.commands.workers import Turn, Workers
 from tidemill.domain.errors import Fenced, Unreadable
 from tidemill.domain.lane import InboundRecord
 from tidemill.domain.messages import Outcome
+from tidemill.domain.rejections import ParkingCode
 from tidemill.domain.stream import Stream
 from tidemill.runtime.retry import Retrier
 from tidemill.runtime.service import Health
@@ -265,7 +266,7 @@ class Intake:
         if queue.trials <= _TRIALS_BEFORE_PARKING:
             return None
         reason = f"the process ended {queue.trials - 1} times while it worked on this record alone"
-        return [Arrival(lane, record, verdict=Unreadable("CRASHED", reason))]
+        return [Arrival(lane, record, verdict=Unreadable(ParkingCode.CRASHED, reason))]
 
     def _after(self, share: Share, done: Done) -> None:
         for outcome, count in done.counts.items():

@@ -22,6 +22,7 @@ from tidemill.commands.ports import (
 )
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim, spans
+from tidemill.domain.rejections import HaltCode
 from tidemill.domain.stream import Stream
 from tidemill.runtime.retry import Retrier
 from tidemill.runtime.telemetry import CLAIMS, LANES_HALTED, LANES_OWNED, Log, logger
@@ -298,9 +299,9 @@ class Ownership:
         if not self._is_ours(claim):
             return None
         if not isinstance(stuck, OffsetOutOfRange):
-            return "UNFETCHABLE", str(stuck)
+            return HaltCode.UNFETCHABLE, str(stuck)
         shown = await topic_check.compare(self._source, [topic_check.as_if_at(claim, stuck.offset)])
-        return shown.findings.get(claim.lane.lane, ("OFFSET_AHEAD", str(stuck)))
+        return shown.findings.get(claim.lane.lane, (HaltCode.OFFSET_AHEAD, str(stuck)))
 
     def fenced(self, queues: Sequence[LaneQueue]) -> None:
         """Let lanes be that somebody else claimed. If the group still gives them to us a while later, nobody has."""
