@@ -45,7 +45,7 @@ OTHER_VARIABLES = {
     "TIDEMILL_SECRETS_DIR": "where settings may be files",
 }
 NO_HEADERS = {"tm_late": "a schema of the database"}
-NO_METRICS = {"tidemill_lake": "the default of a setting"}
+NO_METRICS = {"tidemill_lake": "the default of a setting", "tidemill_devkit": "a package"}
 
 
 def section(page: Path, title: str) -> str:
