@@ -74,7 +74,7 @@ class _Module:
         if isinstance(argument, ast.IfExp):
             return self._given(argument.body) | self._given(argument.orelse)
         if isinstance(argument, ast.Constant):
-            return {int(argument.value)}
+            return {int(ast.literal_eval(argument))}
         if isinstance(argument, ast.Name):
             return {int(self.values[argument.id])}
         assert ast.unparse(argument).startswith("serve_"), ast.unparse(argument)
