@@ -13,11 +13,12 @@ from typing import Any, Final, TypeVar
 from tidemill.admin.rows import LaneState
 from tidemill.app.archive_stream import Store
 from tidemill.app.connections import open_pool, open_registry
-from tidemill.app.deployment import Deployment, Part
+from tidemill.app.deployment import Deployment
 from tidemill.app.lane_tasks import compare_history, reason_of
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.processes.retention import archive_of, policies_of
 from tidemill.app.startup.lanes import claim_of, parts_with_lanes
+from tidemill.catalog.streams import ContextStream
 from tidemill.commands.internal_commands import OrderWriter
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import SliceId
@@ -54,7 +55,7 @@ class Desk:
     pool: Pool
     store: Store
     policies: dict[str, Retention]
-    _part: Part
+    _part: ContextStream
     _announcing: bool
 
     def policy(self, table: str) -> Retention:

@@ -97,7 +97,7 @@ class ArchiveWatch(Watch):
     ) -> None:
         """Nothing is asked before `run`."""
         super().__init__(every_s=every_s)
-        self._policies = deployment.policies
+        self._policies = deployment.catalog.policies
         self._database = HoldingsDatabase(pool)
         self._clock = clock or SystemClock()
 

@@ -36,7 +36,7 @@ async def run_audit(deployment: Deployment, *, wait_s: float) -> Audit:
         unfit = _unfit(books, await misfits(deployment, pool))
         wanted = {
             aggregate: [projection.name for projection in part.context.projections]
-            for aggregate, part in deployment.streams.items()
+            for aggregate, part in deployment.catalog.streams.items()
         }
         deadline_s = monotonic() + wait_s
         while True:
@@ -83,7 +83,7 @@ def _behind(result: Audit) -> bool:
 
 def _appended(deployment: Deployment) -> list[Appended]:
     found = []
-    for aggregate, part in deployment.parts.items():
+    for aggregate, part in deployment.catalog.contexts.items():
         types: dict[str, set[str]] = {}
         for name, spec in part.stream.commands.items():
             if isinstance(spec, AppendSpec):
@@ -95,5 +95,5 @@ def _appended(deployment: Deployment) -> list[Appended]:
 
 
 def _append_specs(deployment: Deployment) -> Iterator[AppendSpec]:
-    for part in deployment.parts.values():
+    for part in deployment.catalog.contexts.values():
         yield from (spec for spec in part.context.commands if isinstance(spec, AppendSpec))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tidemill.app.deployment import Deployment, Part
+from tidemill.app.deployment import Deployment
 from tidemill.catalog.drafts import draft_schema, out_of_step, schema_text
 from tidemill.catalog.schemas import Finding, Schema, check_schemas
+from tidemill.catalog.streams import ContextStream
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.messages import Message
 from tidemill.runtime.resources import schemas_dir
@@ -21,7 +22,7 @@ _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 class _Declared:
     """A command or event class of a context, and where its schema belongs."""
 
-    part: Part
+    part: ContextStream
     model: type[Message]
     role: str
 
@@ -39,7 +40,7 @@ class _Declared:
         return schema_text(draft_schema(self.model, self.part.context.avro_namespace))
 
 
-def _declared(part: Part) -> Iterator[_Declared]:
+def _declared(part: ContextStream) -> Iterator[_Declared]:
     for spec in part.context.commands:
         yield _Declared(part, spec.model, "command")
     for event in part.context.events:
@@ -54,7 +55,7 @@ def check(deployment: Deployment) -> list[Finding]:
 
     Codes: those of `check_schemas`; MISSING: a class without a schema; OUT_OF_STEP: the two differ.
     """
-    parts = deployment.parts.values()
+    parts = deployment.catalog.contexts.values()
     folders = dict.fromkeys([schemas_dir(), *(part.schemas for part in parts)])
     found = [finding for folder in folders if folder.is_dir() for finding in check_schemas(folder)]
     return found + [
@@ -104,7 +105,7 @@ def draft_schemas(deployment: Deployment, names: Sequence[str]) -> list[Path]:
 
 
 def _find(deployment: Deployment, name: str) -> _Declared:
-    every = [declared for part in deployment.parts.values() for declared in _declared(part)]
+    every = [declared for part in deployment.catalog.contexts.values() for declared in _declared(part)]
     for each in every:
         if each.model.__name__ == name:
             return each

@@ -27,7 +27,7 @@ async def dead_letters(
     """Return parked records, newest first. Raises `UsageError` for a code or an aggregate that there is not."""
     if code is not None and code not in PARKED:
         raise UsageError(f"there is no code {code!r}: choose one of {', '.join(PARKED)}")
-    chosen = deployment.part(aggregate).stream.aggregate if aggregate else None
+    chosen = deployment.catalog.of(aggregate).stream.aggregate if aggregate else None
     async with operating(deployment) as (_, pool):
         return await OperationsDatabase(pool).dead_letters(aggregate=chosen, code=code, limit=limit)
 

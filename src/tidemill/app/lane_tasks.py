@@ -45,7 +45,7 @@ class LaneShown:
 
 async def list_lanes(deployment: Deployment, aggregate: str | None) -> list[LaneState]:
     """Return lanes by aggregate and partition."""
-    chosen = deployment.part(aggregate).stream.aggregate if aggregate else None
+    chosen = deployment.catalog.of(aggregate).stream.aggregate if aggregate else None
     async with operating(deployment) as (_, pool):
         return await OperationsDatabase(pool).lanes(chosen)
 

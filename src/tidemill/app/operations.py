@@ -20,8 +20,9 @@ from tidemill.admin.rows import (
 )
 from tidemill.app.archive_status import ArchiveStatus, archive_status
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
-from tidemill.app.deployment import Deployment, Part
+from tidemill.app.deployment import Deployment
 from tidemill.app.startup.structure import Misfit, misfits
+from tidemill.catalog.streams import ContextStream
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.identity import event_id, identify
 from tidemill.domain.lane import MOST_AHEAD, spans
@@ -145,7 +146,7 @@ async def status(deployment: Deployment) -> Status:
         database = OperationsDatabase(pool)
         lanes, projections = await database.lanes(), await database.projections()
         foreign = await database.foreign_records()
-        held = await HoldingsDatabase(pool).of(list(deployment.policies))
+        held = await HoldingsDatabase(pool).of(list(deployment.catalog.policies))
         unfit = await misfits(deployment, pool)
         processes = await ProcessDatabase(pool).all()
     lags, trouble = await _lags(deployment, lanes)
@@ -156,7 +157,7 @@ async def status(deployment: Deployment) -> Status:
         halts=[*_lane_halts(lanes), *_view_halts(projections)],
         waiting=[_wait(lane) for lane in lanes if lane.waits_since is not None],
         foreign=foreign,
-        archive=archive_status(deployment.policies, held, now),
+        archive=archive_status(deployment.catalog.policies, held, now),
         misfits=unfit,
         processes=processes,
         trouble=trouble,
@@ -223,7 +224,7 @@ def view_status(
     """Return how far each read model is."""
     known = {projection.name: projection for projection in projections}
     views = []
-    for name, (part, _) in deployment.projections().items():
+    for name, (part, _) in deployment.catalog.projections().items():
         state = known.get(name)
         sequences = state.sequences if state else {}
         aggregate = part.stream.aggregate
@@ -367,10 +368,10 @@ async def _events(
     shared: AsyncExitStack, deployment: Deployment, entry: CommandEntry, sent: Sequence[SentEntry]
 ) -> list[EventShown]:
     rows = [row for row in sent if row.payload is not None]
-    if not rows or entry.aggregate not in deployment.streams:
+    if not rows or entry.aggregate not in deployment.catalog.streams:
         return []
     read = await event_reader(
-        shared, deployment, deployment.part(entry.aggregate), [row.payload for row in rows]
+        shared, deployment, deployment.catalog.of(entry.aggregate), [row.payload for row in rows]
     )
     return [
         EventShown(
@@ -384,7 +385,7 @@ async def _events(
 
 
 async def event_reader(
-    shared: AsyncExitStack, deployment: Deployment, part: Part, values: Sequence[bytes | None]
+    shared: AsyncExitStack, deployment: Deployment, part: ContextStream, values: Sequence[bytes | None]
 ) -> Any:
     """Return a function from the framed value of an event to its fields; None for what cannot be read."""
     registry = open_registry(shared, deployment.settings)

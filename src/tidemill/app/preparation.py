@@ -11,8 +11,9 @@ from pathlib import Path
 from tidemill.app.connections import database_tls, kafka_connection, open_pool, open_registry
 from tidemill.app.context_loading import migration_locations
 from tidemill.app.contract import demand_source
-from tidemill.app.deployment import Deployment, Part, outcome_messages
+from tidemill.app.deployment import Deployment
 from tidemill.catalog.registration import Registration, register_schemas
+from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.storage.admin.lane_changes import LaneAdministration
 from tidemill.storage.migrations import migrate as migrations
@@ -83,14 +84,14 @@ def draft_revision(deployment: Deployment, aggregate: str, about: str) -> Path:
     Raises:
         UsageError: there is no such aggregate, `about` is empty, or the context is not in a source folder.
     """
-    context = deployment.part(aggregate).context
+    context = deployment.catalog.of(aggregate).context
     if context.migrations is not None:
         demand_source(context.migrations)
     return revisions.draft(context.name, about, folder=context.migrations)
 
 
 def _locations(deployment: Deployment) -> tuple[Path, ...]:
-    return migration_locations(part.context for part in deployment.parts.values())
+    return migration_locations(part.context for part in deployment.catalog.contexts.values())
 
 
 # --- topics ----------------------------------------------------------------------------------------------------------
@@ -123,10 +124,10 @@ async def create_topics(deployment: Deployment) -> list[Prepared]:
     async with AsyncExitStack() as shared:
         pool = await open_pool(shared, deployment.settings, name="tidemill topics", size=1, login="migration")
         lanes = LaneAdministration(pool)
-        return [await _prepare(deployment, part, lanes) for part in deployment.streams.values()]
+        return [await _prepare(deployment, part, lanes) for part in deployment.catalog.streams.values()]
 
 
-async def _prepare(deployment: Deployment, part: Part, lanes: LaneAdministration) -> Prepared:
+async def _prepare(deployment: Deployment, part: ContextStream, lanes: LaneAdministration) -> Prepared:
     part = await _as_created(deployment, part, lanes)
     stream, kafka = part.stream, kafka_connection(deployment.settings)
     plans = _plans(deployment, part)
@@ -142,7 +143,9 @@ async def _prepare(deployment: Deployment, part: Part, lanes: LaneAdministration
     return Prepared(stream.aggregate, stream.partitions, made, new_lanes, raised, findings)
 
 
-async def _as_created(deployment: Deployment, part: Part, lanes: LaneAdministration) -> Part:
+async def _as_created(
+    deployment: Deployment, part: ContextStream, lanes: LaneAdministration
+) -> ContextStream:
     """Return the part with as many lanes as it has; a setting that says otherwise is a mistake."""
     created = await lanes.created(part.stream.aggregate)
     if deployment.settings.topics.partitions is None and created:
@@ -155,7 +158,7 @@ async def _as_created(deployment: Deployment, part: Part, lanes: LaneAdministrat
     return part
 
 
-async def _first_offsets(deployment: Deployment, part: Part) -> dict[int, int]:
+async def _first_offsets(deployment: Deployment, part: ContextStream) -> dict[int, int]:
     """Return where the command topic begins: a lane that is new to an old topic reads what is left of it."""
     inspector, topic = Inspector(kafka_connection(deployment.settings)), part.stream.topics.commands
     try:
@@ -171,11 +174,11 @@ async def check_topics(deployment: Deployment) -> list[Finding]:
     async with AsyncExitStack() as shared:
         pool = await open_pool(shared, deployment.settings, name="tidemill topics", size=1, writes=False)
         lanes = LaneAdministration(pool)
-        parts = [await _as_created(deployment, part, lanes) for part in deployment.streams.values()]
+        parts = [await _as_created(deployment, part, lanes) for part in deployment.catalog.streams.values()]
     return await topics.check([plan for part in parts for plan in _plans(deployment, part)])
 
 
-def _plans(deployment: Deployment, part: Part) -> list[TopicPlan]:
+def _plans(deployment: Deployment, part: ContextStream) -> list[TopicPlan]:
     chosen = deployment.settings.topics
     settings = TopicSettings(
         replication=chosen.replication,
@@ -202,7 +205,7 @@ async def register_all_schemas(deployment: Deployment) -> list[Registration]:
             )
         return [
             registration
-            for part in deployment.streams.values()
+            for part in deployment.catalog.streams.values()
             for registration in await register_schemas(
                 registry, part.stream.topics, part.messages() | outcome_messages()
             )

@@ -20,7 +20,8 @@ from uuid import UUID, uuid5
 from pydantic import ValidationError
 
 from tidemill.app.connections import kafka_connection, open_registry
-from tidemill.app.deployment import Deployment, Part, outcome_messages
+from tidemill.app.deployment import Deployment
+from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.errors import UsageError
 from tidemill.domain.messages import BASE_FIELDS, CommandBase
 from tidemill.runtime.clock import SystemClock
@@ -167,11 +168,11 @@ class Onlooker(Protocol):
         """All are sent; the outcomes of so many have come."""
 
 
-def find_command(deployment: Deployment, name: str) -> tuple[Part, type[CommandBase]]:
+def find_command(deployment: Deployment, name: str) -> tuple[ContextStream, type[CommandBase]]:
     """Return a command's class by its name, short or full. Raises `UsageError`."""
     every = {
         full: (part, spec.model)
-        for part in deployment.parts.values()
+        for part in deployment.catalog.contexts.values()
         for full, spec in part.stream.commands.items()
         if issubclass(spec.model, CommandBase)
     }
@@ -233,7 +234,7 @@ async def publish(
     return publication
 
 
-def _key(part: Part, line: Line, key: str | None) -> bytes:
+def _key(part: ContextStream, line: Line, key: str | None) -> bytes:
     return (part.stream.key(line.command) if key is None else key).encode()
 
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tidemill.app.connections import kafka_connection, open_registry
-from tidemill.app.deployment import Deployment, outcome_messages
+from tidemill.app.deployment import Deployment
+from tidemill.catalog.streams import outcome_messages
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import TopicRole
 from tidemill.runtime.clock import SystemClock
@@ -37,8 +38,8 @@ class Shown:
 
 def find_topic(deployment: Deployment, name: str, role: TopicRole) -> str:
     """Return the name of a topic: of the aggregate `name` in its `role`, else `name` itself."""
-    if name.replace("_", "-") in deployment.streams:
-        return deployment.part(name).stream.topics.named()[role]
+    if name.replace("_", "-") in deployment.catalog.streams:
+        return deployment.catalog.of(name).stream.topics.named()[role]
     return name
 
 
@@ -70,7 +71,7 @@ class _Decoder:
     @classmethod
     async def open(cls, shared: AsyncExitStack, deployment: Deployment, topic: str) -> _Decoder:
         registry, clock = open_registry(shared, deployment.settings), SystemClock()
-        for part in deployment.streams.values():
+        for part in deployment.catalog.streams.values():
             roles = {name: role for role, name in part.stream.topics.named().items()}
             role = roles.get(topic)
             if role is TopicRole.OUTCOMES:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
-from tidemill.app.deployment import Deployment, Part
+from tidemill.app.deployment import Deployment
 from tidemill.app.operations import operating
 from tidemill.app.startup.lanes import parts_with_lanes
+from tidemill.catalog.streams import ContextStream
 from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections.ports import Comparison
@@ -52,7 +53,7 @@ async def list_views(deployment: Deployment) -> list[ViewShown]:
         lanes = await database.lanes()
         known = {state.name: state for state in await database.projections()}
     shown = []
-    for name, (part, projection) in deployment.projections().items():
+    for name, (part, projection) in deployment.catalog.projections().items():
         state, aggregate = known.get(name), part.stream.aggregate
         events = sum(state.sequences.values()) if state else 0
         written = sum(lane.sequence for lane in lanes if lane.aggregate == aggregate)
@@ -68,7 +69,7 @@ async def list_views(deployment: Deployment) -> list[ViewShown]:
                 verified_at=state.verified_at if state else None,
             )
         )
-    for name, (part, projection) in deployment.states().items():
+    for name, (part, projection) in deployment.catalog.states().items():
         events = sum(lane.sequence for lane in lanes if lane.aggregate == part.stream.aggregate)
         table = table_name(projection.table)
         shown.append(ViewShown(name, part.stream.aggregate, table, events, 0, 0, None, None))
@@ -81,7 +82,7 @@ async def read_page(deployment: Deployment, name: str, key: Sequence[str], limit
         pool = await open_pool(
             shared, deployment.settings, name="tidemill query", size=1, login="reader", writes=False
         )
-        projections = [projection for _, projection in deployment.projections().values()]
+        projections = [projection for _, projection in deployment.catalog.projections().values()]
         return await ReadModels(projections, ReadModelDatabase(pool)).page(name, key, limit)
 
 
@@ -90,7 +91,7 @@ async def rebuild_view(deployment: Deployment, name: str, on_progress: OnProgres
 
     Raises `UsageError` for a state.
     """
-    if name in deployment.states():
+    if name in deployment.catalog.states():
         raise UsageError(
             f"{name} is what commands are decided by, and is not built again under them: `tidemill projections verify "
             f"{name}` shows which cells were changed; put them back by hand, with `serve commands` stopped, or "
@@ -110,12 +111,12 @@ async def verify_view(deployment: Deployment, name: str, on_progress: OnProgress
 
 async def _workshop(
     shared: AsyncExitStack, deployment: Deployment, name: str
-) -> tuple[Part, Projection, Parts]:
-    states = deployment.states()
-    part, projection = states[name] if name in states else deployment.projection(name)
+) -> tuple[ContextStream, Projection, Parts]:
+    states = deployment.catalog.states()
+    part, projection = states[name] if name in states else deployment.catalog.projection(name)
     settings = deployment.settings
     pool = await open_pool(shared, settings, name="tidemill projections", size=4, login="migration")
-    part, _ = (await parts_with_lanes(deployment.parts, pool))[part.stream.aggregate]
+    part, _ = (await parts_with_lanes(deployment.catalog.contexts, pool))[part.stream.aggregate]
     stream, kafka = part.stream, kafka_connection(settings)
     codec = await AvroEventCodec.open(
         stream, part.messages(), clock=SystemClock(), registry=open_registry(shared, settings)

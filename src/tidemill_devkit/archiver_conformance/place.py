@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
-from tidemill.app.deployment import Deployment, outcome_messages
+from tidemill.app.deployment import Deployment
 from tidemill.app.preparation import migrate
 from tidemill.catalog.registration import register_schemas
 from tidemill.catalog.schemas import load_messages
+from tidemill.catalog.streams import outcome_messages
 from tidemill.domain.archive.messages import archival_topics
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics

@@ -216,7 +216,7 @@ class _Archive:
 
 def policy_of(deployment: Deployment) -> Retention:
     """Return the policy of the quotes."""
-    policy = deployment.parts[MARKET_DATA].context.retention
+    policy = deployment.catalog.contexts[MARKET_DATA].context.retention
     assert policy is not None, "market data leaves for the archive"
     return policy
 

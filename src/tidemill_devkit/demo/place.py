@@ -198,7 +198,7 @@ async def remove_runs(settings: Settings, chosen: str) -> list[str]:
 async def remove_run(settings: Settings, run: str) -> None:
     """Delete database, topics and lake of a run; its schemas stay in the registry, where they harm nobody."""
     topics = Topics(kafka_connection(settings))
-    named = sorted(Deployment.of(settings_of(settings, run, lanes=1)).topics())
+    named = sorted(Deployment.of(settings_of(settings, run, lanes=1)).catalog.topics())
     there = [name for name, state in (await topics.describe(named)).items() if state is not None]
     if there:
         await topics.delete(there)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tidemill.app.connections import kafka_connection, open_registry
-from tidemill.app.deployment import Deployment, Part, outcome_messages
+from tidemill.app.deployment import Deployment
 from tidemill.app.operations import Status
 from tidemill.app.views import read_page
+from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.lane import NO_OFFSET
 from tidemill.domain.messages import Outcome
 from tidemill.queries.read_models import MOST_ROWS
@@ -70,14 +71,14 @@ async def read_outcomes(deployment: Deployment) -> Answers:
     Raises `Unavailable`.
     """
     found: dict[tuple[str, int, int], list[Mapping[str, Any]]] = defaultdict(list)
-    for part in deployment.parts.values():
+    for part in deployment.catalog.contexts.values():
         for fields in await _outcomes_of(deployment, part):
             if fields["record_offset"] != NO_OFFSET:
                 found[fields["aggregate"], fields["partition"], fields["record_offset"]].append(fields)
     return found
 
 
-async def _outcomes_of(deployment: Deployment, part: Part) -> list[Mapping[str, Any]]:
+async def _outcomes_of(deployment: Deployment, part: ContextStream) -> list[Mapping[str, Any]]:
     async with AsyncExitStack() as shared:
         topics = part.stream.topics
         codec = await AvroOutcomeCodec.open(

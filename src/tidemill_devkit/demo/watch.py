@@ -52,7 +52,7 @@ class Watch:
         self._on_hops = on_hops
         self._folds = {
             aggregate: [projection.name for projection in part.context.projections]
-            for aggregate, part in deployment.parts.items()
+            for aggregate, part in deployment.catalog.contexts.items()
         }
         self._published = 0
 

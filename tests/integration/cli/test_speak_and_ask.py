@@ -236,7 +236,7 @@ def test_who_asks_for_a_reply_gets_the_outcome(served: Installation, symbol: str
     allowed, own = f"{served.prefix}.replies.test", f"{served.prefix}.market-data.events.v1"
     kafka = kafka_connection(served.settings())
     plan = TopicPlan(allowed, TopicRole.OUTCOMES, 1, 1)
-    part = Deployment.of(served.settings()).part("market-data")
+    part = Deployment.of(served.settings()).catalog.of("market-data")
     line = json.loads(tick(symbol)) | {"command_id": str(uuid4()), "service_name": "asker", "timestamp": TIME}
     command = RecordMarketData.model_validate_json(json.dumps(line))
 

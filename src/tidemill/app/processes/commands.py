@@ -16,13 +16,14 @@ from typing import Final
 from tidemill.admin.rows import LaneState
 from tidemill.app import open_files
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
-from tidemill.app.deployment import Deployment, Part, outcome_messages
+from tidemill.app.deployment import Deployment
 from tidemill.app.lag import LagWatch
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.footprint import footprint_job
 from tidemill.app.startup.lanes import lane_of, parts_with_lanes
 from tidemill.app.startup.structure import TableGate
+from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
 from tidemill.commands.handlers import Style, styles_of
@@ -128,7 +129,7 @@ def serve_commands(deployment: Deployment) -> int:
 
 def probes(deployment: Deployment) -> list[Probe]:
     """Return the probes of the servers that a process needs."""
-    topics = {part.stream.topics.commands: 1 for part in deployment.parts.values()}
+    topics = {part.stream.topics.commands: 1 for part in deployment.catalog.contexts.values()}
     return [DatabaseProbe(deployment.settings), KafkaProbe(kafka_connection(deployment.settings), topics)]
 
 
@@ -144,11 +145,11 @@ async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[J
         owner=owner,
         pool=DividedPool(pool),
         relay_pool=await open_pool(shared, settings, name=owner, size=RELAY_CONNECTIONS),
-        workers=Workers(workers, streams=len(deployment.parts)),
+        workers=Workers(workers, streams=len(deployment.catalog.contexts)),
         kafka=kafka_connection(settings, owner.replace(" ", "-")),
     )
     await GenerationStore(pool, common.closed).load_filters()
-    parts = await parts_with_lanes(deployment.parts, pool)
+    parts = await parts_with_lanes(deployment.catalog.contexts, pool)
     open_files.warn_if_short(sum(len(lanes) for _, lanes in parts.values()))
     jobs = [await stream_job(shared, common, part, lanes) for part, lanes in parts.values()]
     return [*jobs, *_keepers(common)]
@@ -174,7 +175,11 @@ class Fit:
 
 
 async def stream_job(
-    shared: AsyncExitStack, common: Shared, part: Part, lanes: Sequence[LaneState], fit: Fit | None = None
+    shared: AsyncExitStack,
+    common: Shared,
+    part: ContextStream,
+    lanes: Sequence[LaneState],
+    fit: Fit | None = None,
 ) -> Job:
     """Ask the registry once, here: a service that is made anew needs it no more."""
     fit = fit or Fit()
@@ -186,7 +191,7 @@ async def stream_job(
     outcomes = await AvroOutcomeCodec.open(stream.topics, outcome_messages(), clock=clock, registry=registry)
     allowed = re.compile(settings.replies)
     gate = TableGate(common.deployment, part, common.pool.questions)
-    streams = max(1, len(common.deployment.parts))
+    streams = max(1, len(common.deployment.catalog.contexts))
 
     def make() -> StreamService:
         publishers = KafkaPublishers(
@@ -201,7 +206,7 @@ async def stream_job(
             common.kafka,
             ReplyRecords(lanes, outcomes, relays.history),
             allowed=allowed,
-            forbidden=common.deployment.topics(),
+            forbidden=common.deployment.catalog.topics(),
         )
         store = CommandDatabase(common.pool, common.closed)
         intake = Intake(

@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from tidemill.app.connections import Opened, kafka_connection, open_pool, open_registry
-from tidemill.app.deployment import Deployment, Part
+from tidemill.app.deployment import Deployment
 from tidemill.app.lag import LagWatch
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.commands import probes
 from tidemill.app.processes.footprint import footprint_job
 from tidemill.app.startup.lanes import parts_with_lanes
+from tidemill.catalog.streams import ContextStream
 from tidemill.projections import halts
 from tidemill.projections.projector import Projector
 from tidemill.projections.status import ProjectionStatus
@@ -92,7 +93,7 @@ async def projection_jobs(shared: AsyncExitStack, deployment: Deployment) -> lis
     owner = owner_name("projections")
     pool = await open_pool(shared, deployment.settings, name=owner, size=_CONNECTIONS)
     kafka = kafka_connection(deployment.settings, owner.replace(" ", "-"))
-    parts = await parts_with_lanes(deployment.parts, pool)
+    parts = await parts_with_lanes(deployment.catalog.contexts, pool)
     jobs = [
         await _projector_job(shared, deployment, part, pool, kafka)
         for part, _ in parts.values()
@@ -102,7 +103,7 @@ async def projection_jobs(shared: AsyncExitStack, deployment: Deployment) -> lis
 
 
 async def _projector_job(
-    shared: AsyncExitStack, deployment: Deployment, part: Part, pool: Pool, kafka: KafkaConnection
+    shared: AsyncExitStack, deployment: Deployment, part: ContextStream, pool: Pool, kafka: KafkaConnection
 ) -> Job:
     stream, clock = part.stream, SystemClock()
     registry = open_registry(shared, deployment.settings)

@@ -11,12 +11,13 @@ from datetime import timedelta
 from tidemill.app.archive_status import ArchiveWatch
 from tidemill.app.archive_stream import ArchiveLane, Store, styles
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
-from tidemill.app.deployment import Deployment, Part
+from tidemill.app.deployment import Deployment
 from tidemill.app.preparation import demand_migrations
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.commands import Fit, Shared, stream_job
 from tidemill.app.processes.footprint import footprint_job
 from tidemill.app.startup.lanes import parts_with_lanes
+from tidemill.catalog.streams import ContextStream
 from tidemill.commands.internal_commands import OrderWriter
 from tidemill.commands.workers import Workers
 from tidemill.domain.archive.policy import Retention
@@ -129,11 +130,11 @@ def retention_probes(deployment: Deployment) -> list[Probe]:
     ]
 
 
-def archive_of(deployment: Deployment) -> Part:
+def archive_of(deployment: Deployment) -> ContextStream:
     """Return the archive. Raises `UsageError` if no table leaves for it."""
-    if deployment.archive is None:
+    if deployment.catalog.archive is None:
         raise UsageError("no context declares a retention: see docs/archival.md, and Context(retention=...)")
-    return deployment.archive
+    return deployment.catalog.archive
 
 
 async def retention_jobs(
@@ -206,7 +207,7 @@ async def retention_jobs(
 def policies_of(deployment: Deployment) -> list[Retention]:
     """Return the policies as they hold now: a rehearsal with a time of its own does not wait for quiet."""
     settings = deployment.settings.retention
-    found = [_held_back(each, settings.max_bytes_per_second) for each in deployment.policies.values()]
+    found = [_held_back(each, settings.max_bytes_per_second) for each in deployment.catalog.policies.values()]
     if settings.as_of is None:
         return found
     return [replace(each, quiet=timedelta(0)) for each in found]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tidemill.admin.rows import LaneState
-from tidemill.app.deployment import Part
+from tidemill.catalog.streams import ContextStream
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress, StreamTopics
 from tidemill.storage.admin.inspection import OperationsDatabase
@@ -41,7 +41,9 @@ def claim_of(state: LaneState) -> Claim:
     return Claim(lane_of(state), state.epoch, progress)
 
 
-async def parts_with_lanes(parts: Mapping[str, Part], pool: Pool) -> dict[str, tuple[Part, list[LaneState]]]:
+async def parts_with_lanes(
+    parts: Mapping[str, ContextStream], pool: Pool
+) -> dict[str, tuple[ContextStream, list[LaneState]]]:
     """Return every part as it was created, with its lanes; the settings of today do not change their number.
 
     Raises:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tidemill.app.deployment import Deployment, Part
+from tidemill.app.deployment import Deployment
 from tidemill.app.preparation import demand_migrations
+from tidemill.catalog.streams import ContextStream
 from tidemill.catalog.structure import Difference
 from tidemill.domain.errors import TableMisfit
 from tidemill.runtime.telemetry import TABLE_MISFITS, Log, logger
@@ -40,7 +41,7 @@ class Misfit:
 async def misfits(deployment: Deployment, pool: Lender) -> list[Misfit]:
     """Return what of the deployment cannot work as its tables are. Raises what `pool.connection` raises."""
     found = []
-    for part in deployment.parts.values():
+    for part in deployment.catalog.contexts.values():
         for projection, uses in _workers(part):
             if told := await _broken(pool, uses):
                 advice = await _advice(deployment, told)
@@ -48,7 +49,7 @@ async def misfits(deployment: Deployment, pool: Lender) -> list[Misfit]:
     return found
 
 
-def _workers(part: Part) -> list[tuple[str | None, list[TableUse]]]:
+def _workers(part: ContextStream) -> list[tuple[str | None, list[TableUse]]]:
     """Return who works with tables of a context: its intake, and each projection by name."""
     projections = [(each.name, [use_of_projection(each)]) for each in part.context.projections]
     return [(None, uses_of_stream(part.stream)), *projections]
@@ -73,7 +74,7 @@ async def _advice(deployment: Deployment, told: Sequence[Difference]) -> str:
 class TableGate:
     """A `Gate`: open while the tables that a stream's commands work with are as declared."""
 
-    def __init__(self, deployment: Deployment, part: Part, pool: Lender) -> None:
+    def __init__(self, deployment: Deployment, part: ContextStream, pool: Lender) -> None:
         """`pool`: of the login that writes."""
         self._deployment = deployment
         self._aggregate = part.stream.aggregate
