@@ -18,9 +18,22 @@ _ON_THE_DATABASE = (
     "no fake: what decides is pure and tried in tests/unit/retention, and what these do is transactions and locks of "
     "TimescaleDB: tests/integration/retention"
 )
+_READS = (
+    "no fake: a port of questions, whose answers are rows as they are; what is made of them is pure and tried in "
+    "tests/unit/admin, and the adapter answers on the real server in "
+)
 WITHOUT_SUITE = {
+    "admin.CommandLog": _READS + "tests/integration/cli/test_speak_and_ask.py",
+    "admin.EventDecoder": _READS + "tests/integration/cli/test_speak_and_ask.py",
+    "admin.HoldingsReader": _READS + "tests/integration/retention/test_holdings.py",
+    "admin.LaneReader": _READS + "tests/integration/storage/test_lanes.py",
+    "admin.ProcessReader": _READS + "tests/integration/storage/test_processes_told.py",
+    "admin.ReadModelStates": _READS + "tests/integration/projections",
+    "admin.TopicInspector": _READS + "tests/integration/transport/kafka/test_history.py",
     "archiver.Batch": "what a `ChunkReader` yields: test_chunk_reader.py asks for its size",
     "archiver.Copy": "what a `Lake` returns: test_archiver_lake.py looks at its columns, measures and files",
+    "catalog.DeclaredTables": "both sides are in the words of the server: tests/integration/storage/test_structure.py",
+    "catalog.PendingMigrations": "one question to a server: tests/integration/storage/test_migrations.py",
     "commands.Assignee": "our own side of a `CommandSource`: no adapter has one, its suite makes the calls",
     "retention.ArchiveStore": _ON_THE_DATABASE,
     "retention.ArchiveWork": _ON_THE_DATABASE,

@@ -15,9 +15,9 @@ from tidemill.app.archive_stream import Store
 from tidemill.app.connections import open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.lane_tasks import compare_history, reason_of
-from tidemill.app.preparation import demand_migrations
 from tidemill.app.processes.retention import archive_of, policies_of
 from tidemill.app.startup.lanes import claim_of, parts_with_lanes
+from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.streams import ContextStream
 from tidemill.commands.internal_commands import OrderWriter
 from tidemill.domain.archive.policy import Retention

@@ -17,9 +17,11 @@ from tidemill.admin.rows import Books, LaneState
 from tidemill.app.deployment import Deployment
 from tidemill.app.operations import inspecting, operating
 from tidemill.app.startup.lanes import lane_of
-from tidemill.app.startup.structure import CODE, Misfit, misfits
+from tidemill.app.startup.migrations import migrations_of
+from tidemill.catalog.misfits import CODE, Misfit, MisfitReader
 from tidemill.domain.context import AppendSpec
 from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.catalog.structure import StructureDatabase
 from tidemill.storage.database.table_sql import table_name
 from tidemill.transport.kafka.admin.inspection import Inspector
 
@@ -33,7 +35,8 @@ async def run_audit(deployment: Deployment, *, wait_s: float) -> Audit:
     async with operating(deployment) as (_, pool), inspecting(deployment) as inspector:
         database = OperationsDatabase(pool)
         books = await database.books(list(tables))
-        unfit = _unfit(books, await misfits(deployment, pool))
+        misfits = MisfitReader(StructureDatabase(pool), migrations_of(deployment))
+        unfit = _unfit(books, await misfits.of(deployment.catalog))
         wanted = {
             aggregate: [projection.name for projection in part.context.projections]
             for aggregate, part in deployment.catalog.streams.items()

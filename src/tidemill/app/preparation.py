@@ -12,6 +12,7 @@ from tidemill.app.connections import database_tls, kafka_connection, open_pool, 
 from tidemill.app.context_loading import migration_locations
 from tidemill.app.contract import demand_source
 from tidemill.app.deployment import Deployment
+from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.registration import Registration, register_schemas
 from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.errors import ContractError, UsageError
@@ -59,17 +60,6 @@ async def migration_status(deployment: Deployment) -> list[migrations.MigrationI
     settings = deployment.settings.database
     return await migrations.status(
         settings.dsn("migration"), locations=_locations(deployment), tls=database_tls(settings)
-    )
-
-
-async def demand_migrations(deployment: Deployment, *, writes: bool = True) -> None:
-    """Return if the database has what this version needs. Raises `NotMigrated`, `Unavailable`.
-
-    `writes`: a server that takes no writes is not asked, for a standby may lack what was applied since.
-    """
-    settings = deployment.settings.database
-    await migrations.check(
-        settings.dsn(), locations=_locations(deployment), tls=database_tls(settings), writes=writes
     )
 
 
@@ -160,7 +150,7 @@ async def _as_created(
 
 async def _first_offsets(deployment: Deployment, part: ContextStream) -> dict[int, int]:
     """Return where the command topic begins: a lane that is new to an old topic reads what is left of it."""
-    inspector, topic = Inspector(kafka_connection(deployment.settings)), part.stream.topics.commands
+    inspector, topic = Inspector(lambda: kafka_connection(deployment.settings)), part.stream.topics.commands
     try:
         bounds = await inspector.bounds({topic: part.stream.partitions})
     finally:

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tidemill.admin.status import Status
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.app.deployment import Deployment
-from tidemill.app.operations import Status
 from tidemill.app.views import read_page
 from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.lane import NO_OFFSET

@@ -10,8 +10,8 @@ from time import monotonic
 from typing import Protocol
 
 from tidemill.admin.audit.balance import Audit
+from tidemill.app.admin import ask
 from tidemill.app.auditing import run_audit
-from tidemill.app.operations import status
 from tidemill.app.preparation import create_topics, migrate, register_all_schemas
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Exit
@@ -140,7 +140,7 @@ class _Run:
     async def _checks(
         self, place: Place, plan: Plan, sent: Sequence[Sent], answers: proof.Answers, views: proof.Views
     ) -> list[Check]:
-        at_rest = await status(place.deployment)
+        at_rest = await ask(place.deployment, lambda admin: admin.status.read())
         balance = await run_audit(place.deployment, wait_s=_AUDIT_WAIT_S)
         return [
             proof.check_outcomes(sent, answers),

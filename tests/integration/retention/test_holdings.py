@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from tests.support.archiving import POLICY, TABLE, Archive
+from tidemill.admin.archive.status import archive_status
 from tidemill.admin.rows import Holdings, TableRows
-from tidemill.app.archive_status import archive_status
 from tidemill.contexts.market_data.tables import market_data
 from tidemill.storage.admin.archived_rows import HoldingsDatabase, hold_chunks
 from tidemill.storage.admin.inspection import OperationsDatabase
@@ -19,7 +19,7 @@ async def rows(world: Archive) -> TableRows:
 
 
 async def holdings(world: Archive) -> Holdings:
-    (found,) = await HoldingsDatabase(world.pool).of([TABLE])
+    (found,) = await HoldingsDatabase(world.pool).holdings([TABLE])
     return found
 
 

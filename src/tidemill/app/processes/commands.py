@@ -11,19 +11,20 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
+from tidemill.admin.lag import LagWatch
 from tidemill.admin.rows import LaneState
 from tidemill.app import open_files
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
-from tidemill.app.lag import LagWatch
-from tidemill.app.preparation import demand_migrations
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.footprint import footprint_job
 from tidemill.app.startup.lanes import lane_of, parts_with_lanes
-from tidemill.app.startup.structure import TableGate
-from tidemill.catalog.streams import ContextStream, outcome_messages
+from tidemill.app.startup.migrations import demand_migrations, migrations_of
+from tidemill.catalog.streams import ContextStream, StreamCatalog, outcome_messages
+from tidemill.catalog.table_gate import TableGate
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
 from tidemill.commands.handlers import Style, styles_of
@@ -45,6 +46,8 @@ from tidemill.outbox.tail_check import Sent
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.settings import CommandSettings
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.catalog.structure import StructureDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.database.pool import Pool
@@ -52,6 +55,7 @@ from tidemill.storage.database.pool_parts import DividedPool, size_for
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
+from tidemill.transport.kafka.admin.inspection import Inspector
 from tidemill.transport.kafka.client.client import KafkaConnection
 from tidemill.transport.kafka.client.probe import KafkaProbe
 from tidemill.transport.kafka.commands.replies import KafkaReplies, ReplyRecord
@@ -162,8 +166,14 @@ def _keepers(common: Shared) -> list[Job]:
     return [
         Job("generations", lambda: GenerationKeeper(generations, policy)),
         Job("outbox generations", lambda: OutboxKeeper(outbox, SystemClock())),
-        Job("lag", lambda: LagWatch(common.deployment, common.relay_pool, common.kafka)),
+        Job("lag", partial(lag_watch, common.deployment.catalog, common.relay_pool, common.kafka)),
     ]
+
+
+def lag_watch(catalog: StreamCatalog, pool: Pool, kafka: KafkaConnection) -> LagWatch:
+    """Return a new watch of how far every hop is."""
+    database = OperationsDatabase(pool)
+    return LagWatch(catalog, lanes=database, read_models=database, topics=Inspector(lambda: kafka))
 
 
 @dataclass(frozen=True)
@@ -190,7 +200,8 @@ async def stream_job(
     )
     outcomes = await AvroOutcomeCodec.open(stream.topics, outcome_messages(), clock=clock, registry=registry)
     allowed = re.compile(settings.replies)
-    gate = TableGate(common.deployment, part, common.pool.questions)
+    tables = StructureDatabase(common.pool.questions)
+    gate = TableGate(stream, tables, migrations_of(common.deployment))
     streams = max(1, len(common.deployment.catalog.contexts))
 
     def make() -> StreamService:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Final
 
 from tidemill.app.connections import Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
-from tidemill.app.lag import LagWatch
-from tidemill.app.preparation import demand_migrations
 from tidemill.app.processes.base import owner_name, run_process
-from tidemill.app.processes.commands import probes
+from tidemill.app.processes.commands import lag_watch, probes
 from tidemill.app.processes.footprint import footprint_job
 from tidemill.app.startup.lanes import parts_with_lanes
+from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.streams import ContextStream
 from tidemill.projections import halts
 from tidemill.projections.projector import Projector
@@ -99,7 +99,7 @@ async def projection_jobs(shared: AsyncExitStack, deployment: Deployment) -> lis
         for part, _ in parts.values()
         if part.context.projections
     ]
-    return [*jobs, Job("lag of read models", lambda: LagWatch(deployment, pool, kafka))]
+    return [*jobs, Job("lag of read models", partial(lag_watch, deployment.catalog, pool, kafka))]
 
 
 async def _projector_job(

@@ -8,15 +8,15 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from tidemill.app.archive_status import ArchiveWatch
+from tidemill.admin.archive.status import ArchiveWatch
 from tidemill.app.archive_stream import ArchiveLane, Store, styles
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
-from tidemill.app.preparation import demand_migrations
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.commands import Fit, Shared, stream_job
 from tidemill.app.processes.footprint import footprint_job
 from tidemill.app.startup.lanes import parts_with_lanes
+from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.streams import ContextStream
 from tidemill.commands.internal_commands import OrderWriter
 from tidemill.commands.workers import Workers
@@ -29,6 +29,7 @@ from tidemill.retention.worker import ArchiveKeeper
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.runtime.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger
+from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.generations import GenerationStore
 from tidemill.storage.database.pool import Pool, Timeouts
@@ -199,7 +200,8 @@ async def retention_jobs(
         running.service = RetentionService(keeper, every_s=settings.retention.every_s)
         return running.service
 
-    watch = Job("archive's metrics", lambda: ArchiveWatch(deployment, pool))
+    held = HoldingsDatabase(pool)
+    watch = Job("archive's metrics", lambda: ArchiveWatch(deployment.catalog.policies, held, clock=clock))
     working = Working(lane, store, policies, owner, pool)
     return [stream, Job("retention", make), watch, *watching(working)]
 

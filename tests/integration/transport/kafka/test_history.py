@@ -27,6 +27,6 @@ async def test_what_cannot_be_unpacked_at_a_tail_can_be_accepted(world: KafkaWor
         assert found == {topics.events: bad, topics.outcomes: 2}
     async with LaneHistory(world.connection, lane, found) as history:
         assert (await history.told()).tails == ours
-    inspector = Inspector(world.connection)
+    inspector = Inspector(lambda: world.connection)
     assert await inspector.tails([lane]) == {lane.lane: ours}
     await inspector.close()

@@ -14,7 +14,8 @@ import pytest
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import HORIZON, FakeRecord, Harness
 from tests.support.streams import CONTEXTS, messages_of
-from tidemill.app.operations import Status, StreamStatus, ViewStatus
+from tidemill.admin.progress import ReadModelStatus, StreamStatus
+from tidemill.admin.status import Status
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import styles_of
 from tidemill.commands.validation import Screen
@@ -272,7 +273,7 @@ def status(lag: int = 0, events: int = 0) -> Status:
     streams = [
         StreamStatus(name, LANES, 0, 0, lag, 0, SMALL.events_of(name) + events) for name in (MARKET, PROFILES)
     ]
-    return Status(streams, [ViewStatus("latest-quotes", MARKET, started=True, lag=0, halted=0)], [])
+    return Status(streams, [ReadModelStatus("latest-quotes", MARKET, started=True, lag=0, halted=0)], [])
 
 
 def test_lag_and_events_are_checked() -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from tidemill.admin.ports import HoldingsReader
 from tidemill.admin.rows import Holdings, SliceCount
-from tidemill.app.deployment import Deployment
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState
-from tidemill.runtime.clock import Clock, SystemClock
+from tidemill.runtime.clock import Clock
 from tidemill.runtime.periodic import EVERY_S, Watch
 from tidemill.runtime.telemetry import (
     ARCHIVE_BYTES,
@@ -22,8 +22,6 @@ from tidemill.runtime.telemetry import (
     ARCHIVE_SEAL_AGE,
     ARCHIVE_SLICES,
 )
-from tidemill.storage.admin.archived_rows import HoldingsDatabase
-from tidemill.storage.database.pool import Pool
 
 _S: Final = ArchiveState
 _NOT_UNDER_SEAL: Final = frozenset({_S.LIVE, _S.ELIGIBLE, _S.ABORTED, _S.DROPPED, _S.RESTORED})
@@ -93,17 +91,22 @@ class ArchiveWatch(Watch):
     """A `Service` that sets the archive's metrics."""
 
     def __init__(
-        self, deployment: Deployment, pool: Pool, *, clock: Clock | None = None, every_s: float = EVERY_S
+        self,
+        policies: Mapping[str, Retention],
+        archive: HoldingsReader,
+        *,
+        clock: Clock,
+        every_s: float = EVERY_S,
     ) -> None:
-        """Nothing is asked before `run`."""
+        """Nothing is asked before `run`. `policies`: by table."""
         super().__init__(every_s=every_s)
-        self._policies = deployment.catalog.policies
-        self._database = HoldingsDatabase(pool)
-        self._clock = clock or SystemClock()
+        self._policies = policies
+        self._archive = archive
+        self._clock = clock
 
     async def look(self) -> None:
         """Set the metrics. Raises `TransientError`."""
-        held = await self._database.of(list(self._policies))
+        held = await self._archive.holdings(list(self._policies))
         now = self._clock.now()
         for each in held:
             ARCHIVE_MISMATCHES.labels(each.table).set(each.mismatches)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from tests.unit.admin.audit.test_balance import lane_state
-from tidemill.app.operations import ahead_of
+from tidemill.admin.status import ahead_of
 from tidemill.runtime.clock import SystemClock
 
 

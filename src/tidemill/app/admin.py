@@ -1,0 +1,112 @@
+"""What an operator asks and decides, over the adapters of one process; each is opened when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import cached_property, partial
+from typing import Any, Self, TypeVar
+
+import uvloop
+
+from tidemill.admin.command_lookup import CommandLookup
+from tidemill.admin.status import StatusReader
+from tidemill.app.connections import kafka_connection, open_pool, open_registry
+from tidemill.app.deployment import Deployment
+from tidemill.app.startup.migrations import migrations_of
+from tidemill.catalog.misfits import MisfitReader
+from tidemill.catalog.ports import SchemaRegistry
+from tidemill.runtime.clock import SystemClock
+from tidemill.storage.admin.archived_rows import HoldingsDatabase
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.admin.processes import ProcessDatabase
+from tidemill.storage.catalog.structure import StructureDatabase
+from tidemill.storage.database.lazy_pool import LazyPool
+from tidemill.transport.avro.inspection import AvroEventDecoder
+from tidemill.transport.kafka.admin.inspection import Inspector
+
+T = TypeVar("T")
+
+
+class Admin:
+    """The use-cases of a deployment. Use it with `async with`, once for each process."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        """Nothing is opened."""
+        self._deployment = deployment
+        self._catalog = deployment.catalog
+        self._settings = deployment.settings
+        self._clock = SystemClock()
+        self._shared = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open nothing yet."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close what was opened."""
+        await self._shared.aclose()
+
+    # --- use-cases ---------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> StatusReader:
+        """How far every hop is."""
+        return StatusReader(
+            catalog=self._catalog,
+            lanes=self._operations,
+            read_models=self._operations,
+            archive=HoldingsDatabase(self._pool),
+            misfits=self._misfits,
+            processes=ProcessDatabase(self._pool),
+            topics=self.topics,
+            clock=self._clock,
+        )
+
+    @property
+    def commands(self) -> CommandLookup:
+        """What became of a command."""
+        decoder = AvroEventDecoder(lambda: self._registry, self._clock)
+        return CommandLookup(
+            catalog=self._catalog, log=self._operations, lanes=self._operations, events=decoder
+        )
+
+    # --- adapters ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _pool(self) -> LazyPool:
+        """A server that takes no writes will do for a question."""
+        return self._lazy_pool(name="tidemill operations", size=2, writes=False)
+
+    @cached_property
+    def _operations(self) -> OperationsDatabase:
+        return OperationsDatabase(self._pool)
+
+    @cached_property
+    def _misfits(self) -> MisfitReader:
+        return MisfitReader(StructureDatabase(self._pool), migrations_of(self._deployment))
+
+    @cached_property
+    def topics(self) -> Inspector:
+        """How far the topics of lanes go."""
+        inspector = Inspector(partial(kafka_connection, self._settings))
+        self._shared.push_async_callback(inspector.close)
+        return inspector
+
+    @cached_property
+    def _registry(self) -> SchemaRegistry | None:
+        return open_registry(self._shared, self._settings)
+
+    def _lazy_pool(self, **how: Any) -> LazyPool:
+        return LazyPool(partial(open_pool, self._shared, self._settings, **how))
+
+
+async def ask(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:
+    """Open what one question needs, and close it again."""
+    async with Admin(deployment) as admin:
+        return await question(admin)
+
+
+def run_question(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:
+    """Ask in an event loop of its own, as a verb does."""
+    return uvloop.run(ask(deployment, question))
