@@ -22,13 +22,23 @@ _READS = (
     "no fake: a port of questions, whose answers are rows as they are; what is made of them is pure and tried in "
     "tests/unit/admin, and the adapter answers on the real server in "
 )
+_OF_THE_LANES_VERBS = (
+    "no fake: what an operator may decide is pure and tried in tests/unit/admin; what these do is transactions of "
+    "TimescaleDB and topics of Kafka: tests/integration/storage/test_lanes.py and tests/integration/cli/test_halts.py"
+)
 WITHOUT_SUITE = {
     "admin.CommandLog": _READS + "tests/integration/cli/test_speak_and_ask.py",
+    "admin.DeadLetterReader": _READS + "tests/integration/cli/test_speak_and_ask.py",
     "admin.EventDecoder": _READS + "tests/integration/cli/test_speak_and_ask.py",
     "admin.HoldingsReader": _READS + "tests/integration/retention/test_holdings.py",
     "admin.LaneReader": _READS + "tests/integration/storage/test_lanes.py",
+    "admin.LaneRegistry": _READS + "tests/integration/storage/test_lanes.py",
+    "admin.LaneStore": _OF_THE_LANES_VERBS,
+    "admin.LaneTopics": _OF_THE_LANES_VERBS,
+    "admin.OutboxHistory": _OF_THE_LANES_VERBS,
     "admin.ProcessReader": _READS + "tests/integration/storage/test_processes_told.py",
     "admin.ReadModelStates": _READS + "tests/integration/projections",
+    "admin.TopicHistory": _OF_THE_LANES_VERBS,
     "admin.TopicInspector": _READS + "tests/integration/transport/kafka/test_history.py",
     "archiver.Batch": "what a `ChunkReader` yields: test_chunk_reader.py asks for its size",
     "archiver.Copy": "what a `Lake` returns: test_archiver_lake.py looks at its columns, measures and files",

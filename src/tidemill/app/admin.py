@@ -10,6 +10,10 @@ from typing import Any, Self, TypeVar
 import uvloop
 
 from tidemill.admin.command_lookup import CommandLookup
+from tidemill.admin.dead_letters import DeadLetters
+from tidemill.admin.lane_comparison import LaneComparison
+from tidemill.admin.lane_decisions import LaneDecisions
+from tidemill.admin.lanes import LaneOverview
 from tidemill.admin.status import StatusReader
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
@@ -19,11 +23,14 @@ from tidemill.catalog.ports import SchemaRegistry
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.admin.lane_changes import LaneDatabase
 from tidemill.storage.admin.processes import ProcessDatabase
 from tidemill.storage.catalog.structure import StructureDatabase
 from tidemill.storage.database.lazy_pool import LazyPool
+from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.avro.inspection import AvroEventDecoder
 from tidemill.transport.kafka.admin.inspection import Inspector
+from tidemill.transport.kafka.admin.lane_topics import KafkaLaneTopics
 
 T = TypeVar("T")
 
@@ -70,6 +77,29 @@ class Admin:
         return CommandLookup(
             catalog=self._catalog, log=self._operations, lanes=self._operations, events=decoder
         )
+
+    @property
+    def lanes(self) -> LaneOverview:
+        """Lanes, to be looked at."""
+        return LaneOverview(catalog=self._catalog, lanes=self._operations)
+
+    @property
+    def lane_decisions(self) -> LaneDecisions:
+        """Lanes, to be decided about."""
+        topics = KafkaLaneTopics(partial(kafka_connection, self._settings))
+        outbox = OutboxDatabase(self._pool)
+        return LaneDecisions(
+            lanes=self._operations,
+            store=LaneDatabase(self._pool),
+            comparison=LaneComparison(lanes=self._operations, outbox=outbox, topics=topics),
+            topics=self.topics,
+            lane_topics=topics,
+        )
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Records that were parked."""
+        return DeadLetters(catalog=self._catalog, parked=self._operations, lanes=self._operations)
 
     # --- adapters ----------------------------------------------------------------------------------------------------
 

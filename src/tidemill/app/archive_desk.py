@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
+from tidemill.admin.lane_comparison import LaneComparison
+from tidemill.admin.lane_states import claim_of, streams_as_created
+from tidemill.admin.reasons import reason_of
 from tidemill.admin.rows import LaneState
 from tidemill.app.archive_stream import Store
-from tidemill.app.connections import open_pool, open_registry
+from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
-from tidemill.app.lane_tasks import compare_history, reason_of
 from tidemill.app.processes.retention import archive_of, policies_of
-from tidemill.app.startup.lanes import claim_of, parts_with_lanes
 from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.streams import ContextStream
 from tidemill.commands.internal_commands import OrderWriter
@@ -29,9 +30,12 @@ from tidemill.retention.operator_actions import Operator
 from tidemill.retention.planner import Facts
 from tidemill.retention.ports import Busy, Overtaken
 from tidemill.runtime.clock import SystemClock
+from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.database.pool import Pool, Timeouts
+from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.avro.codec import StreamCodec
+from tidemill.transport.kafka.admin.lane_topics import KafkaLaneTopics
 
 T = TypeVar("T")
 
@@ -74,7 +78,7 @@ class Desk:
     async def lane(self) -> LaneState:
         """Return the archive's lane as it is now. Raises `ContractError` if it was never created."""
         ((_, lanes),) = (
-            await parts_with_lanes({self._part.stream.aggregate: self._part}, self.pool)
+            await streams_as_created({self._part.stream.aggregate: self._part}, OperationsDatabase(self.pool))
         ).values()
         return lanes[0]
 
@@ -108,7 +112,11 @@ class Desk:
         if state.halt_code is not None:
             raise LaneHalted(state.lane, state.halt_code, state.halt_detail or "")
         try:
-            await compare_history(self.deployment, self.pool, state)
+            await LaneComparison(
+                lanes=OperationsDatabase(self.pool),
+                outbox=OutboxDatabase(self.pool),
+                topics=KafkaLaneTopics(lambda: kafka_connection(self.deployment.settings)),
+            ).compare(state)
         except (LaneHalted, ForeignTail) as found:
             code, detail = (
                 (found.code, found.detail) if isinstance(found, LaneHalted) else ("FOREIGN_TAIL", str(found))

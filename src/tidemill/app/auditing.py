@@ -13,10 +13,10 @@ from time import monotonic
 from typing import Final
 
 from tidemill.admin.audit.balance import Appended, Audit, Finding, Outside, ahead, audit
+from tidemill.admin.lane_states import lane_of
 from tidemill.admin.rows import Books, LaneState
 from tidemill.app.deployment import Deployment
 from tidemill.app.operations import inspecting, operating
-from tidemill.app.startup.lanes import lane_of
 from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.misfits import CODE, Misfit, MisfitReader
 from tidemill.domain.context import AppendSpec

@@ -16,7 +16,7 @@ from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.registration import Registration, register_schemas
 from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.errors import ContractError, UsageError
-from tidemill.storage.admin.lane_changes import LaneAdministration
+from tidemill.storage.admin.lane_changes import LaneDatabase
 from tidemill.storage.migrations import migrate as migrations
 from tidemill.storage.migrations import revisions
 from tidemill.transport.kafka.admin.inspection import Inspector
@@ -113,11 +113,11 @@ async def create_topics(deployment: Deployment) -> list[Prepared]:
     await demand_migrations(deployment)
     async with AsyncExitStack() as shared:
         pool = await open_pool(shared, deployment.settings, name="tidemill topics", size=1, login="migration")
-        lanes = LaneAdministration(pool)
+        lanes = LaneDatabase(pool)
         return [await _prepare(deployment, part, lanes) for part in deployment.catalog.streams.values()]
 
 
-async def _prepare(deployment: Deployment, part: ContextStream, lanes: LaneAdministration) -> Prepared:
+async def _prepare(deployment: Deployment, part: ContextStream, lanes: LaneDatabase) -> Prepared:
     part = await _as_created(deployment, part, lanes)
     stream, kafka = part.stream, kafka_connection(deployment.settings)
     plans = _plans(deployment, part)
@@ -133,9 +133,7 @@ async def _prepare(deployment: Deployment, part: ContextStream, lanes: LaneAdmin
     return Prepared(stream.aggregate, stream.partitions, made, new_lanes, raised, findings)
 
 
-async def _as_created(
-    deployment: Deployment, part: ContextStream, lanes: LaneAdministration
-) -> ContextStream:
+async def _as_created(deployment: Deployment, part: ContextStream, lanes: LaneDatabase) -> ContextStream:
     """Return the part with as many lanes as it has; a setting that says otherwise is a mistake."""
     created = await lanes.created(part.stream.aggregate)
     if deployment.settings.topics.partitions is None and created:
@@ -163,7 +161,7 @@ async def check_topics(deployment: Deployment) -> list[Finding]:
     topics = Topics(kafka_connection(deployment.settings))
     async with AsyncExitStack() as shared:
         pool = await open_pool(shared, deployment.settings, name="tidemill topics", size=1, writes=False)
-        lanes = LaneAdministration(pool)
+        lanes = LaneDatabase(pool)
         parts = [await _as_created(deployment, part, lanes) for part in deployment.catalog.streams.values()]
     return await topics.check([plan for part in parts for plan in _plans(deployment, part)])
 

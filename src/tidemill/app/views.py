@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
+from tidemill.admin.lane_states import streams_as_created
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.operations import operating
-from tidemill.app.startup.lanes import parts_with_lanes
 from tidemill.catalog.streams import ContextStream
 from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
@@ -116,7 +116,9 @@ async def _workshop(
     part, projection = states[name] if name in states else deployment.catalog.projection(name)
     settings = deployment.settings
     pool = await open_pool(shared, settings, name="tidemill projections", size=4, login="migration")
-    part, _ = (await parts_with_lanes(deployment.catalog.contexts, pool))[part.stream.aggregate]
+    part, _ = (await streams_as_created(deployment.catalog.contexts, OperationsDatabase(pool)))[
+        part.stream.aggregate
+    ]
     stream, kafka = part.stream, kafka_connection(settings)
     codec = await AvroEventCodec.open(
         stream, part.messages(), clock=SystemClock(), registry=open_registry(shared, settings)

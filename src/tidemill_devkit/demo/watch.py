@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
+from tidemill.admin.lane_states import lane_of
 from tidemill.admin.rows import LaneState, ProjectionState
 from tidemill.app.deployment import Deployment
 from tidemill.app.operations import inspecting, operating
-from tidemill.app.startup.lanes import lane_of
 from tidemill.domain.errors import TidemillError
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.transport.kafka.admin.inspection import Inspector

@@ -15,13 +15,13 @@ from functools import partial
 from typing import Final
 
 from tidemill.admin.lag import LagWatch
+from tidemill.admin.lane_states import lane_of, streams_as_created
 from tidemill.admin.rows import LaneState
 from tidemill.app import open_files
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.footprint import footprint_job
-from tidemill.app.startup.lanes import lane_of, parts_with_lanes
 from tidemill.app.startup.migrations import demand_migrations, migrations_of
 from tidemill.catalog.streams import ContextStream, StreamCatalog, outcome_messages
 from tidemill.catalog.table_gate import TableGate
@@ -153,7 +153,7 @@ async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[J
         kafka=kafka_connection(settings, owner.replace(" ", "-")),
     )
     await GenerationStore(pool, common.closed).load_filters()
-    parts = await parts_with_lanes(deployment.catalog.contexts, pool)
+    parts = await streams_as_created(deployment.catalog.contexts, OperationsDatabase(pool))
     open_files.warn_if_short(sum(len(lanes) for _, lanes in parts.values()))
     jobs = [await stream_job(shared, common, part, lanes) for part, lanes in parts.values()]
     return [*jobs, *_keepers(common)]

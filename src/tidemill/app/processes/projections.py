@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
 
+from tidemill.admin.lane_states import streams_as_created
 from tidemill.app.connections import Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.commands import lag_watch, probes
 from tidemill.app.processes.footprint import footprint_job
-from tidemill.app.startup.lanes import parts_with_lanes
 from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.streams import ContextStream
 from tidemill.projections import halts
@@ -21,6 +21,7 @@ from tidemill.projections.projector import Projector
 from tidemill.projections.status import ProjectionStatus
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
+from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.database.pool_parts import PoolPart
 from tidemill.storage.read_models.rows import ViewDatabase
@@ -93,7 +94,7 @@ async def projection_jobs(shared: AsyncExitStack, deployment: Deployment) -> lis
     owner = owner_name("projections")
     pool = await open_pool(shared, deployment.settings, name=owner, size=_CONNECTIONS)
     kafka = kafka_connection(deployment.settings, owner.replace(" ", "-"))
-    parts = await parts_with_lanes(deployment.catalog.contexts, pool)
+    parts = await streams_as_created(deployment.catalog.contexts, OperationsDatabase(pool))
     jobs = [
         await _projector_job(shared, deployment, part, pool, kafka)
         for part, _ in parts.values()

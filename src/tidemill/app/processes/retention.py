@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from tidemill.admin.archive.status import ArchiveWatch
+from tidemill.admin.lane_states import streams_as_created
 from tidemill.app.archive_stream import ArchiveLane, Store, styles
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.commands import Fit, Shared, stream_job
 from tidemill.app.processes.footprint import footprint_job
-from tidemill.app.startup.lanes import parts_with_lanes
 from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.streams import ContextStream
 from tidemill.commands.internal_commands import OrderWriter
@@ -30,6 +30,7 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.runtime.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
+from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.generations import GenerationStore
 from tidemill.storage.database.pool import Pool, Timeouts
@@ -166,7 +167,8 @@ async def retention_jobs(
         kafka=kafka_connection(settings, owner.replace(" ", "-")),
     )
     await GenerationStore(pool, common.closed).load_filters()
-    ((part, lanes),) = (await parts_with_lanes({archive.stream.aggregate: archive}, pool)).values()
+    created = await streams_as_created({archive.stream.aggregate: archive}, OperationsDatabase(pool))
+    ((part, lanes),) = created.values()
     codec = await StreamCodec.open(
         part.stream, part.messages(), clock=clock, registry=open_registry(shared, settings)
     )

@@ -80,16 +80,13 @@ class OperationsDatabase:
     async def dead_letters(
         self, *, aggregate: str | None, code: str | None, limit: int
     ) -> list[DeadLetterEntry]:
-        """Return parked records, newest first."""
         rows = await self._fetch("dead_letters", aggregate, code, limit)
         return [DeadLetterEntry._make(row) for row in rows]
 
     async def dead_letter(self, lane: int, position: int) -> DeadLetter | None:
-        """Return the record that a lane parked at a position, with its content."""
         return _dead_letter(await self._fetch("dead_letter", lane, position))
 
     async def dead_letter_of(self, topic: str, partition: int, offset: int) -> DeadLetter | None:
-        """Return a parked record by where it came from; the newest, if a topic that was made anew had two such."""
         return _dead_letter(await self._fetch("dead_letter_of", topic, partition, offset))
 
     async def projections(self) -> list[ProjectionState]:

@@ -1,16 +1,15 @@
-"""What the database says about lanes: those that a process is about to work, and those that a person names."""
+"""Lanes as the database has them: found by the names that people give, and checked against what is deployed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
+from tidemill.admin.ports import LaneReader
 from tidemill.admin.rows import LaneState
 from tidemill.catalog.streams import ContextStream
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress, StreamTopics
-from tidemill.storage.admin.inspection import OperationsDatabase
-from tidemill.storage.database.pool import Pool
 
 _MOST_LANES: Final = 1 << 15
 
@@ -41,17 +40,32 @@ def claim_of(state: LaneState) -> Claim:
     return Claim(lane_of(state), state.epoch, progress)
 
 
-async def parts_with_lanes(
-    parts: Mapping[str, ContextStream], pool: Pool
+async def find_lane(reader: LaneReader, name: str) -> LaneState:
+    """Return a lane, named by its number or as `AGGREGATE/PARTITION`. Raises `UsageError` if there is none."""
+    aggregate, _, partition = name.rpartition("/")
+    if not partition.isdecimal():
+        raise UsageError(
+            f"{name!r} names no lane: give its number, or AGGREGATE/PARTITION as in market-data/3"
+        )
+    number = min(int(partition), _MOST_LANES)
+    lane = await reader.lane_of(aggregate, number) if aggregate else number
+    found = await reader.lanes(None, lane) if lane is not None and lane < _MOST_LANES else []
+    if not found:
+        raise UsageError(f"there is no lane {name}: see `tidemill lanes list`")
+    return found[0]
+
+
+async def streams_as_created(
+    streams: Mapping[str, ContextStream], reader: LaneReader
 ) -> dict[str, tuple[ContextStream, list[LaneState]]]:
-    """Return every part as it was created, with its lanes; the settings of today do not change their number.
+    """Return every stream as it was created, with its lanes; the settings of today do not change their number.
 
     Raises:
         ContractError: lanes were never created, or belong to other topics.
     """
-    states = await OperationsDatabase(pool).lanes()
+    states = await reader.lanes()
     found = {}
-    for aggregate, part in parts.items():
+    for aggregate, part in streams.items():
         lanes = [state for state in states if state.aggregate == aggregate]
         if not lanes:
             raise ContractError(f"{aggregate} has no lanes in this database: run `tidemill topics create`")
@@ -63,18 +77,3 @@ async def parts_with_lanes(
             )
         found[aggregate] = (part.with_lanes(len(lanes)), lanes)
     return found
-
-
-async def find_lane(database: OperationsDatabase, name: str) -> LaneState:
-    """Return a lane, named by its number or as `AGGREGATE/PARTITION`. Raises `UsageError` if there is none."""
-    aggregate, _, partition = name.rpartition("/")
-    if not partition.isdecimal():
-        raise UsageError(
-            f"{name!r} names no lane: give its number, or AGGREGATE/PARTITION as in market-data/3"
-        )
-    number = min(int(partition), _MOST_LANES)
-    lane = await database.lane_of(aggregate, number) if aggregate else number
-    found = await database.lanes(None, lane) if lane is not None and lane < _MOST_LANES else []
-    if not found:
-        raise UsageError(f"there is no lane {name}: see `tidemill lanes list`")
-    return found[0]
