@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from tidemill.admin.ports import CommandLog, EventDecoder, LaneReader
+from tidemill.admin.ports import CommandLog, LaneReader, RecordDecoder, RecordDecoders
 from tidemill.admin.rows import CommandEntry, RepeatEntry, SentEntry
 from tidemill.catalog.streams import StreamCatalog
-from tidemill.domain.errors import UsageError
+from tidemill.domain.errors import Unreadable, UsageError
 from tidemill.domain.identity import event_id, identify
+from tidemill.domain.lane import TopicRole
 from tidemill.domain.messages import Outcome
 
 
@@ -47,7 +48,7 @@ class CommandLookup:
     catalog: StreamCatalog
     log: CommandLog
     lanes: LaneReader
-    events: EventDecoder
+    decoders: RecordDecoders
 
     async def show(self, command_id: str, service: str | None, *, repeats: int) -> list[CommandShown]:
         """Return what became of a command; nothing if the log does not know it.
@@ -83,16 +84,23 @@ class CommandLookup:
         if not rows or entry.aggregate not in self.catalog.streams:
             return []
         part = self.catalog.of(entry.aggregate)
-        decoded = await self.events.fields(part, [payload for _, payload in rows])
+        decoder = await self.decoders.decoder(part, TopicRole.EVENTS)
         return [
             EventShown(
                 event_id=event_id(str(entry.command_id), row.item + 1),
                 type=row.event_type or "",
                 sequence=row.sequence,
-                fields=fields,
+                fields=await _fields(decoder, payload),
             )
-            for (row, _), fields in zip(rows, decoded, strict=True)
+            for row, payload in rows
         ]
+
+
+async def _fields(decoder: RecordDecoder, payload: bytes) -> Mapping[str, Any] | None:
+    try:
+        return (await decoder.fields_of(payload))[1]
+    except Unreadable:
+        return None
 
 
 def identity_of(command_id: str, service: str | None) -> UUID:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 from uuid import UUID
@@ -23,7 +23,7 @@ from tidemill.admin.rows import (
 )
 from tidemill.catalog.streams import ContextStream
 from tidemill.commands.ports import CommandSource
-from tidemill.domain.lane import Lane, StreamTopics
+from tidemill.domain.lane import Lane, StreamTopics, TopicRole
 from tidemill.outbox.common_history import Agreement, Point
 from tidemill.outbox.ports import LaneEnd, Published, Tails
 
@@ -250,9 +250,69 @@ class LaneTopics(Protocol):
         ...
 
 
-class EventDecoder(Protocol):
-    """Events for people."""
+class TopicRecord(Protocol):
+    """A record of a topic, by Kafka's own names. `timestamp`: in milliseconds since 1970."""
 
-    async def fields(self, part: ContextStream, values: Sequence[bytes]) -> list[Mapping[str, Any] | None]:
-        """Return the fields of framed events of a stream; None for one that cannot be read."""
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+class RecordReader(Protocol):
+    """Reads committed records of a topic, in order within each partition."""
+
+    async def open(self, *, last: int | None = None) -> None:
+        """Fix where to begin: at the start, or at the `last` records of each partition (0: only new ones).
+
+        Raises `UsageError` for a topic or a partition that there is not.
+        """
+        ...
+
+    def records(self, *, follow: bool = False) -> AsyncIterator[TopicRecord]:
+        """Yield the records there were when it was opened and, if `follow`, new ones, without end.
+
+        Raises `UsageError` at a batch that cannot be unpacked.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End within a deadline."""
+        ...
+
+
+class TopicReaders(Protocol):
+    """Makes readers of topics."""
+
+    def reader(self, topic: str, *, partition: int | None = None) -> RecordReader:
+        """Return a reader, not open: of all partitions, or of one. Raises `UsageError`: Kafka's address is not set."""
+        ...
+
+
+# --- Avro ------------------------------------------------------------------------------------------------------------
+
+
+class RecordDecoder(Protocol):
+    """Reads the values of one topic."""
+
+    async def fields_of(self, value: bytes) -> tuple[str, Mapping[str, Any]]:
+        """Return the message's name and its fields. Raises `Unreadable`."""
+        ...
+
+
+class RecordDecoders(Protocol):
+    """Makes decoders for the topics of streams."""
+
+    async def decoder(self, part: ContextStream, role: TopicRole) -> RecordDecoder:
+        """Return the decoder of a topic. Raises `ContractError`: a class has no schema, or differs from it."""
         ...

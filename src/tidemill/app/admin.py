@@ -14,12 +14,17 @@ from tidemill.admin.dead_letters import DeadLetters
 from tidemill.admin.lane_comparison import LaneComparison
 from tidemill.admin.lane_decisions import LaneDecisions
 from tidemill.admin.lanes import LaneOverview
+from tidemill.admin.read_models import ReadModelOverview, ReadModelRepair
 from tidemill.admin.status import StatusReader
+from tidemill.admin.topic_tail import TopicTail
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import SchemaRegistry
+from tidemill.catalog.streams import ContextStream
+from tidemill.projections.replay import Parts
+from tidemill.queries.read_models import ReadModels
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
@@ -27,10 +32,18 @@ from tidemill.storage.admin.lane_changes import LaneDatabase
 from tidemill.storage.admin.processes import ProcessDatabase
 from tidemill.storage.catalog.structure import StructureDatabase
 from tidemill.storage.database.lazy_pool import LazyPool
+from tidemill.storage.database.table_sql import table_name
 from tidemill.storage.outbox.reader import OutboxDatabase
-from tidemill.transport.avro.inspection import AvroEventDecoder
+from tidemill.storage.read_models.pages import ReadModelDatabase
+from tidemill.storage.read_models.rebuild import DatabaseWorkshops
+from tidemill.storage.read_models.rows import ViewDatabase
+from tidemill.storage.read_models.state_rebuild import StateDatabase, StateWorkshops
+from tidemill.transport.avro.events import AvroEventCodec
+from tidemill.transport.avro.inspection import AvroRecordDecoders
 from tidemill.transport.kafka.admin.inspection import Inspector
 from tidemill.transport.kafka.admin.lane_topics import KafkaLaneTopics
+from tidemill.transport.kafka.admin.reader import KafkaTopicReaders
+from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 T = TypeVar("T")
 
@@ -73,9 +86,8 @@ class Admin:
     @property
     def commands(self) -> CommandLookup:
         """What became of a command."""
-        decoder = AvroEventDecoder(lambda: self._registry, self._clock)
         return CommandLookup(
-            catalog=self._catalog, log=self._operations, lanes=self._operations, events=decoder
+            catalog=self._catalog, log=self._operations, lanes=self._operations, decoders=self._decoders
         )
 
     @property
@@ -101,6 +113,47 @@ class Admin:
         """Records that were parked."""
         return DeadLetters(catalog=self._catalog, parked=self._operations, lanes=self._operations)
 
+    @property
+    def read_models(self) -> ReadModelOverview:
+        """Read models, to be looked at."""
+        database = self._operations
+        return ReadModelOverview(
+            catalog=self._catalog, lanes=database, states=database, table_name=table_name
+        )
+
+    @cached_property
+    def read_model_repair(self) -> ReadModelRepair:
+        """Read models, to be built again or verified."""
+        pool = self._lazy_pool(name="tidemill projections", size=4, login="migration")
+
+        async def open_replay(part: ContextStream, of_state: bool) -> Parts:  # noqa: FBT001  as `OpenReplay` has it
+            stream, kafka = part.stream, kafka_connection(self._settings)
+            return Parts(
+                source=lambda: KafkaEventSource(
+                    kafka, topic=stream.topics.events, partitions=stream.partitions
+                ),
+                codec=await AvroEventCodec.open(
+                    stream, part.messages(), clock=self._clock, registry=self._registry
+                ),
+                store=StateDatabase(pool) if of_state else ViewDatabase(pool),
+                workshops=StateWorkshops(pool) if of_state else DatabaseWorkshops(pool),
+            )
+
+        return ReadModelRepair(catalog=self._catalog, lanes=OperationsDatabase(pool), open_replay=open_replay)
+
+    @cached_property
+    def queries(self) -> ReadModels:
+        """Rows of read models, as the login sees them that may do nothing else."""
+        pool = self._lazy_pool(name="tidemill query", size=1, login="reader", writes=False)
+        projections = [projection for _, projection in self._catalog.projections().values()]
+        return ReadModels(projections, ReadModelDatabase(pool))
+
+    @property
+    def topic_tail(self) -> TopicTail:
+        """Records of topics."""
+        readers = KafkaTopicReaders(partial(kafka_connection, self._settings))
+        return TopicTail(catalog=self._catalog, readers=readers, decoders=self._decoders)
+
     # --- adapters ----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -122,6 +175,10 @@ class Admin:
         inspector = Inspector(partial(kafka_connection, self._settings))
         self._shared.push_async_callback(inspector.close)
         return inspector
+
+    @cached_property
+    def _decoders(self) -> AvroRecordDecoders:
+        return AvroRecordDecoders(lambda: self._registry, self._clock)
 
     @cached_property
     def _registry(self) -> SchemaRegistry | None:

@@ -11,6 +11,7 @@ from tidemill.catalog.schemas import Message, load_messages
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import Context
 from tidemill.domain.errors import UsageError
+from tidemill.domain.lane import TopicRole
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.runtime.resources import schemas_dir
@@ -89,6 +90,14 @@ class StreamCatalog:
         """Return the state of every aggregate that is decided, by name, as a read model of its events."""
         found = ((f"{name}/state", part, part.context.state) for name, part in self.contexts.items())
         return {name: (part, state.as_projection(name)) for name, part, state in found if state is not None}
+
+    def owner_of(self, topic: str) -> tuple[ContextStream, TopicRole] | None:
+        """Return the stream that a topic belongs to, and in which role; None for a topic that is not ours."""
+        for part in self.streams.values():
+            for role, name in part.stream.topics.named().items():
+                if name == topic:
+                    return part, role
+        return None
 
     def topics(self) -> frozenset[str]:
         """Return the names of all topics that are ours."""

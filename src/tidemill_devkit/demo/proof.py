@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tidemill.admin.status import Status
+from tidemill.app.admin import Admin
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.app.deployment import Deployment
-from tidemill.app.views import read_page
 from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.lane import NO_OFFSET
 from tidemill.domain.messages import Outcome
-from tidemill.queries.read_models import MOST_ROWS
+from tidemill.queries.read_models import MOST_ROWS, ReadModels
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.admin.reader import TopicReader
@@ -169,10 +169,12 @@ class Views:
 
 async def read_views(deployment: Deployment, plan: Plan) -> Views:
     """Read all three as their readers do; the bars by symbol, since a page has an end."""
-    latest = await _rows(deployment, "latest-quotes")
-    symbols = sorted({*plan.symbols, *(row["symbol"] for row in latest)})
-    bars = [bar for symbol in symbols for bar in await _rows(deployment, "daily-bars", symbol)]
-    connectors = await _rows(deployment, "connector-directory")
+    async with Admin(deployment) as admin:
+        read_models = admin.queries
+        latest = await _rows(read_models, "latest-quotes")
+        symbols = sorted({*plan.symbols, *(row["symbol"] for row in latest)})
+        bars = [bar for symbol in symbols for bar in await _rows(read_models, "daily-bars", symbol)]
+        connectors = await _rows(read_models, "connector-directory")
     return Views(
         latest={row["symbol"]: row for row in latest},
         years=extremes(bars),
@@ -181,8 +183,8 @@ async def read_views(deployment: Deployment, plan: Plan) -> Views:
     )
 
 
-async def _rows(deployment: Deployment, name: str, *key: str) -> Sequence[Mapping[str, Any]]:
-    return (await read_page(deployment, name, key, MOST_ROWS)).rows
+async def _rows(read_models: ReadModels, name: str, *key: str) -> Sequence[Mapping[str, Any]]:
+    return (await read_models.page(name, key, MOST_ROWS)).rows
 
 
 def extremes(bars: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Extremes]:

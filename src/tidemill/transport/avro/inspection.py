@@ -1,37 +1,58 @@
-"""Events for people: `admin.ports.EventDecoder`."""
+"""Values of any topic of ours, read for people: `admin.ports.RecordDecoders`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from tidemill.admin.ports import RecordDecoder
 from tidemill.catalog.ports import SchemaRegistry
-from tidemill.catalog.streams import ContextStream
-from tidemill.domain.errors import Unreadable
+from tidemill.catalog.streams import ContextStream, outcome_messages
+from tidemill.domain.lane import TopicRole
 from tidemill.runtime.clock import Clock
 from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.avro.known import KnownSchemas
+from tidemill.transport.avro.outcome import AvroOutcomeCodec
 
 
-class AvroEventDecoder:
-    """Reads framed events of any stream."""
+class AvroRecordDecoders:
+    """Makes decoders."""
 
     def __init__(self, registry: Callable[[], SchemaRegistry | None], clock: Clock) -> None:
         """`registry`: is called when there is something to read."""
         self._registry = registry
         self._clock = clock
 
-    async def fields(self, part: ContextStream, values: Sequence[bytes]) -> list[Mapping[str, Any] | None]:
-        stream = part.stream
-        known = known_messages(
-            stream.topics.events, "event", stream.events, part.messages(), self._clock, self._registry()
-        )
-        await known.prepare(values)
-        return [_fields(known, value) for value in values]
+    async def decoder(self, part: ContextStream, role: TopicRole) -> RecordDecoder:
+        stream, registry = part.stream, self._registry()
+        if role is TopicRole.OUTCOMES:
+            return _Outcomes(
+                await AvroOutcomeCodec.open(
+                    stream.topics, outcome_messages(), clock=self._clock, registry=registry
+                )
+            )
+        if role is TopicRole.EVENTS:
+            topic = stream.topics.events
+            return _Messages(
+                known_messages(topic, "event", stream.events, part.messages(), self._clock, registry)
+            )
+        commands = {name: spec.model for name, spec in stream.commands.items()}
+        topic = stream.topics.commands  # also of what is parked
+        return _Messages(known_messages(topic, "command", commands, part.messages(), self._clock, registry))
 
 
-def _fields(known: KnownSchemas, value: bytes) -> Mapping[str, Any] | None:
-    try:
-        return known.decode(value)[1]
-    except Unreadable:
-        return None
+class _Outcomes:
+    def __init__(self, codec: AvroOutcomeCodec) -> None:
+        self._codec = codec
+
+    async def fields_of(self, value: bytes) -> tuple[str, Mapping[str, Any]]:
+        return "outcome", self._codec.decode(value)
+
+
+class _Messages:
+    def __init__(self, known: KnownSchemas) -> None:
+        self._known = known
+
+    async def fields_of(self, value: bytes) -> tuple[str, Mapping[str, Any]]:
+        await self._known.prepare([value])
+        return self._known.decode(value)
