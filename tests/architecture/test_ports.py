@@ -27,6 +27,7 @@ _OF_THE_LANES_VERBS = (
     "TimescaleDB and topics of Kafka: tests/integration/storage/test_lanes.py and tests/integration/cli/test_halts.py"
 )
 WITHOUT_SUITE = {
+    "admin.BookReader": _READS + "tests/acceptance/test_conservation.py",
     "admin.CommandLog": _READS + "tests/integration/cli/test_speak_and_ask.py",
     "admin.DeadLetterReader": _READS + "tests/integration/cli/test_speak_and_ask.py",
     "admin.HoldingsReader": _READS + "tests/integration/retention/test_holdings.py",

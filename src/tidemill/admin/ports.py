@@ -9,6 +9,7 @@ from uuid import UUID
 
 from tidemill.admin.lane_results import Cleared, Parked, Reconciled, Seen, Skipped, TopicsEnd
 from tidemill.admin.rows import (
+    Books,
     CommandEntry,
     DeadLetter,
     DeadLetterEntry,
@@ -89,6 +90,14 @@ class DeadLetterReader(Protocol):
 
     async def dead_letter_of(self, topic: str, partition: int, offset: int) -> DeadLetter | None:
         """Return a parked record by where it came from; the newest, if a topic that was made anew had two such."""
+        ...
+
+
+class BookReader(Protocol):
+    """What the audit adds up."""
+
+    async def books(self, tables: Sequence[Any]) -> Books:
+        """Return the books as of one moment; `tables`: the declared ones whose rows are counted."""
         ...
 
 

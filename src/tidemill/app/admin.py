@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 import uvloop
 
+from tidemill.admin.audit.run import Auditor
 from tidemill.admin.command_lookup import CommandLookup
 from tidemill.admin.dead_letters import DeadLetters
 from tidemill.admin.lane_comparison import LaneComparison
@@ -74,8 +75,8 @@ class Admin:
         """How far every hop is."""
         return StatusReader(
             catalog=self._catalog,
-            lanes=self._operations,
-            read_models=self._operations,
+            lanes=self.operations,
+            read_models=self.operations,
             archive=HoldingsDatabase(self._pool),
             misfits=self._misfits,
             processes=ProcessDatabase(self._pool),
@@ -87,13 +88,13 @@ class Admin:
     def commands(self) -> CommandLookup:
         """What became of a command."""
         return CommandLookup(
-            catalog=self._catalog, log=self._operations, lanes=self._operations, decoders=self._decoders
+            catalog=self._catalog, log=self.operations, lanes=self.operations, decoders=self._decoders
         )
 
     @property
     def lanes(self) -> LaneOverview:
         """Lanes, to be looked at."""
-        return LaneOverview(catalog=self._catalog, lanes=self._operations)
+        return LaneOverview(catalog=self._catalog, lanes=self.operations)
 
     @property
     def lane_decisions(self) -> LaneDecisions:
@@ -101,9 +102,9 @@ class Admin:
         topics = KafkaLaneTopics(partial(kafka_connection, self._settings))
         outbox = OutboxDatabase(self._pool)
         return LaneDecisions(
-            lanes=self._operations,
+            lanes=self.operations,
             store=LaneDatabase(self._pool),
-            comparison=LaneComparison(lanes=self._operations, outbox=outbox, topics=topics),
+            comparison=LaneComparison(lanes=self.operations, outbox=outbox, topics=topics),
             topics=self.topics,
             lane_topics=topics,
         )
@@ -111,12 +112,12 @@ class Admin:
     @property
     def dead_letters(self) -> DeadLetters:
         """Records that were parked."""
-        return DeadLetters(catalog=self._catalog, parked=self._operations, lanes=self._operations)
+        return DeadLetters(catalog=self._catalog, parked=self.operations, lanes=self.operations)
 
     @property
     def read_models(self) -> ReadModelOverview:
         """Read models, to be looked at."""
-        database = self._operations
+        database = self.operations
         return ReadModelOverview(
             catalog=self._catalog, lanes=database, states=database, table_name=table_name
         )
@@ -154,6 +155,21 @@ class Admin:
         readers = KafkaTopicReaders(partial(kafka_connection, self._settings))
         return TopicTail(catalog=self._catalog, readers=readers, decoders=self._decoders)
 
+    @property
+    def audit(self) -> Auditor:
+        """Whether every hop balances."""
+        database = self.operations
+        return Auditor(
+            catalog=self._catalog,
+            books=database,
+            lanes=database,
+            read_models=database,
+            misfits=self._misfits,
+            topics=self.topics,
+            table_name=table_name,
+            clock=self._clock,
+        )
+
     # --- adapters ----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -162,7 +178,8 @@ class Admin:
         return self._lazy_pool(name="tidemill operations", size=2, writes=False)
 
     @cached_property
-    def _operations(self) -> OperationsDatabase:
+    def operations(self) -> OperationsDatabase:
+        """What the database says, as it is."""
         return OperationsDatabase(self._pool)
 
     @cached_property

@@ -10,8 +10,7 @@ from time import monotonic
 from typing import Protocol
 
 from tidemill.admin.audit.balance import Audit
-from tidemill.app.admin import ask
-from tidemill.app.auditing import run_audit
+from tidemill.app.admin import Admin
 from tidemill.app.preparation import create_topics, migrate, register_all_schemas
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Exit
@@ -140,8 +139,9 @@ class _Run:
     async def _checks(
         self, place: Place, plan: Plan, sent: Sequence[Sent], answers: proof.Answers, views: proof.Views
     ) -> list[Check]:
-        at_rest = await ask(place.deployment, lambda admin: admin.status.read())
-        balance = await run_audit(place.deployment, wait_s=_AUDIT_WAIT_S)
+        async with Admin(place.deployment) as admin:
+            at_rest = await admin.status.read()
+            balance = await admin.audit.run(wait_s=_AUDIT_WAIT_S)
         return [
             proof.check_outcomes(sent, answers),
             proof.check_events(plan, at_rest),

@@ -105,7 +105,6 @@ class OperationsDatabase:
         return [ForeignRecords._make(row) for row in await self._fetch("foreign_records")]
 
     async def books(self, tables: Sequence[Table]) -> Books:
-        """Return what the audit adds up, as of one moment; `tables` are those whose rows are counted."""
         async with (
             connection(self._pool) as borrowed,
             borrowed.transaction(isolation="repeatable_read", readonly=True),
