@@ -15,8 +15,8 @@ import asyncpg
 from benchmarks.arena import Arena
 from benchmarks.data import PARTITIONS
 from benchmarks.meter import Meter, Reading
+from tidemill.app.admin import Admin
 from tidemill.app.deployment import Deployment
-from tidemill.app.preparation import create_topics, migrate
 from tidemill.app.processes.base import calm_collector
 from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.commands.batch import BatchWriter
@@ -59,8 +59,9 @@ async def prepare(where: Arena, *, all_contexts: bool = False) -> None:
     made = deployment(where)
     if all_contexts:
         made = Deployment.of(made.settings)
-    await migrate(made, ["heads"], lambda _: None)
-    await create_topics(made)
+    async with Admin(made) as admin:
+        await admin.migrations.apply(["heads"], lambda _: None)
+        await admin.topic_setup.create()
 
 
 @dataclass

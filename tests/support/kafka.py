@@ -12,6 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource, MemoryEventSource, MemoryPublishers
+from tidemill.catalog.topics import TopicSettings, plan_topics
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.outbox.ports import OutboundRecord, Publishers
@@ -24,8 +25,6 @@ from tidemill.transport.kafka import (
     KafkaPublishers,
     TopicReader,
     Topics,
-    TopicSettings,
-    plan_topics,
 )
 from tidemill.transport.kafka.client.client import (
     admin_client,

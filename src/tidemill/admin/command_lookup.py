@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from tidemill.admin.ports import CommandLog, LaneReader, RecordDecoder, RecordDecoders
+from tidemill.admin.ports import CommandLog, LaneReader
+from tidemill.admin.records.ports import RecordDecoder, RecordDecoders
 from tidemill.admin.rows import CommandEntry, RepeatEntry, SentEntry
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.domain.errors import Unreadable, UsageError

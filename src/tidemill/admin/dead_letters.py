@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from tidemill.admin.lane_states import find_lane
+from tidemill.admin.lanes.states import find_lane
 from tidemill.admin.ports import DeadLetterReader, LaneReader
 from tidemill.admin.rows import DeadLetter, DeadLetterEntry
 from tidemill.catalog.streams import StreamCatalog

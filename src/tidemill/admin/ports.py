@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
-from tidemill.admin.lane_results import Cleared, Parked, Reconciled, Seen, Skipped, TopicsEnd
 from tidemill.admin.rows import (
     Books,
     CommandEntry,
@@ -22,11 +20,8 @@ from tidemill.admin.rows import (
     RepeatEntry,
     SentEntry,
 )
-from tidemill.catalog.streams import ContextStream
-from tidemill.commands.ports import CommandSource
-from tidemill.domain.lane import Lane, StreamTopics, TopicRole
-from tidemill.outbox.common_history import Agreement, Point
-from tidemill.outbox.ports import LaneEnd, Published, Tails
+from tidemill.domain.lane import Lane
+from tidemill.outbox.ports import Tails
 
 # --- the database ----------------------------------------------------------------------------------------------------
 
@@ -117,87 +112,6 @@ class ProcessReader(Protocol):
         ...
 
 
-class LaneRegistry(Protocol):
-    """The lanes of streams, as they are created."""
-
-    async def create(self, aggregate: str, topics: StreamTopics, first_offsets: Mapping[int, int]) -> int:
-        """Record the lanes of a stream, one per partition of its topics; return how many are new (all or none).
-
-        `first_offsets`: partition -> first offset of its command topic, for every partition.
-
-        Raises:
-            ContractError: they were created with other topics or another number of partitions.
-        """
-        ...
-
-    async def created(self, aggregate: str) -> int:
-        """Return how many lanes a stream was created with, 0 if it was not."""
-        ...
-
-
-class LaneStore(Protocol):
-    """What an operator changes about a lane: each call is one transaction under the lane's lock.
-
-    It keeps the reason in the ledger, and fences a process that still works with the old state.
-    """
-
-    async def resume(self, lane: int) -> Cleared | None:
-        """Lift a lane's halt; None if there is none. Whoever owns the lane claims it again, and looks again."""
-        ...
-
-    async def park(self, lane: int, reason: str) -> Parked | None:
-        """End a lane's wait for a newer version, and keep the reason; None if it does not wait.
-
-        Whoever owns the lane parks what it stands before; the epoch stays, since nothing that he knows has changed.
-        """
-        ...
-
-    async def skip(self, lane: int, to_offset: int, reason: str, *, seen: Seen) -> Skipped:
-        """Let a halted lane read on at `to_offset`, whatever stands before it.
-
-        `seen`: what `to_offset` was allowed by. `UsageError` if the lane is not halted, or was changed since.
-        """
-        ...
-
-    async def accept(self, lane: int, offsets: Mapping[str, int], reason: str, *, seen: Seen) -> Cleared:
-        """Lift a halt, and know from now on records of somebody else in the lane's topics: topic -> up to which offset.
-
-        `seen`: when they were found. `UsageError` if the lane is not halted, or was changed since.
-        """
-        ...
-
-    async def points(self, lane: int) -> list[Point]:
-        """Return what the log remembers of a lane's history, ascending, its end last."""
-        ...
-
-    async def reconcile(
-        self, lane: int, topics: TopicsEnd, agreed: Agreement, reason: str, *, seen: Seen
-    ) -> Reconciled:
-        """Let a halted lane's history go on behind what its topics hold, on a raised timeline.
-
-        `agreed`: up to where topics and log tell the same. What the topics hold behind it is withdrawn; what the log
-        has behind it is sent with numbers behind the topics', or with its own if nothing was withdrawn. That was found
-        out before the lane was locked: `seen`. `UsageError` if the lane is not halted, or was changed since.
-        """
-        ...
-
-
-class OutboxHistory(Protocol):
-    """How far the outbox was published, and what it remembers."""
-
-    async def published(self, lane: int) -> Published:
-        """Return the stored hint of how far the lane was published."""
-        ...
-
-    async def events_at(self, lane: int, position: int) -> dict[int, str] | None:
-        """Return sequence -> event id of the events at `position`; None if the outbox does not hold it (any more)."""
-        ...
-
-    async def end_with_history(self, lane: int, end: LaneEnd) -> LaneEnd:
-        """Return `end` with the lane's forks, and what an operator has accepted."""
-        ...
-
-
 # --- Kafka -----------------------------------------------------------------------------------------------------------
 
 
@@ -225,103 +139,4 @@ class TopicInspector(Protocol):
 
     async def close(self) -> None:
         """End within a deadline."""
-        ...
-
-
-class TopicHistory(Protocol):
-    """What the topics of one lane tell of its history."""
-
-    async def ends(self) -> TopicsEnd:
-        """Return how the topics end. Raises `ForeignTail`."""
-        ...
-
-    async def foreign(self) -> dict[str, int]:
-        """Return topic -> the offset of what is last in it, for those where that is not ours."""
-        ...
-
-    async def chain_at(self, sequence: int) -> int | None:
-        """Return what `tm_chain` says of the event with this number; None if there is none."""
-        ...
-
-
-class LaneTopics(Protocol):
-    """Opens the topics of single lanes. May raise `UsageError`: Kafka's address is not set."""
-
-    def commands(self, topic: str) -> CommandSource:
-        """Return a source of a command topic, not started: to be asked, and closed."""
-        ...
-
-    def history(self, lane: Lane, accepted: Mapping[str, int]) -> AbstractAsyncContextManager[TopicHistory]:
-        """Open what a lane's outbound topics tell.
-
-        `accepted`: topic -> the offset up to which records of somebody else do not count.
-        """
-        ...
-
-
-class TopicRecord(Protocol):
-    """A record of a topic, by Kafka's own names. `timestamp`: in milliseconds since 1970."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
-
-
-class RecordReader(Protocol):
-    """Reads committed records of a topic, in order within each partition."""
-
-    async def open(self, *, last: int | None = None) -> None:
-        """Fix where to begin: at the start, or at the `last` records of each partition (0: only new ones).
-
-        Raises `UsageError` for a topic or a partition that there is not.
-        """
-        ...
-
-    def records(self, *, follow: bool = False) -> AsyncIterator[TopicRecord]:
-        """Yield the records there were when it was opened and, if `follow`, new ones, without end.
-
-        Raises `UsageError` at a batch that cannot be unpacked.
-        """
-        ...
-
-    async def close(self) -> None:
-        """End within a deadline."""
-        ...
-
-
-class TopicReaders(Protocol):
-    """Makes readers of topics."""
-
-    def reader(self, topic: str, *, partition: int | None = None) -> RecordReader:
-        """Return a reader, not open: of all partitions, or of one. Raises `UsageError`: Kafka's address is not set."""
-        ...
-
-
-# --- Avro ------------------------------------------------------------------------------------------------------------
-
-
-class RecordDecoder(Protocol):
-    """Reads the values of one topic."""
-
-    async def fields_of(self, value: bytes) -> tuple[str, Mapping[str, Any]]:
-        """Return the message's name and its fields. Raises `Unreadable`."""
-        ...
-
-
-class RecordDecoders(Protocol):
-    """Makes decoders for the topics of streams."""
-
-    async def decoder(self, part: ContextStream, role: TopicRole) -> RecordDecoder:
-        """Return the decoder of a topic. Raises `ContractError`: a class has no schema, or differs from it."""
         ...

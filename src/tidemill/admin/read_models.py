@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tidemill.admin.lane_states import streams_as_created
+from tidemill.admin.lanes.states import streams_as_created
 from tidemill.admin.ports import LaneReader, ReadModelStates
 from tidemill.admin.rows import LaneState, ProjectionState
 from tidemill.catalog.streams import ContextStream, StreamCatalog

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from functools import cached_property, partial
 from typing import Any, Self, TypeVar
 
@@ -12,21 +13,27 @@ import uvloop
 from tidemill.admin.audit.run import Auditor
 from tidemill.admin.command_lookup import CommandLookup
 from tidemill.admin.dead_letters import DeadLetters
-from tidemill.admin.lane_comparison import LaneComparison
-from tidemill.admin.lane_decisions import LaneDecisions
-from tidemill.admin.lanes import LaneOverview
+from tidemill.admin.lanes.comparison import LaneComparison
+from tidemill.admin.lanes.decisions import LaneDecisions
+from tidemill.admin.lanes.overview import LaneOverview
 from tidemill.admin.read_models import ReadModelOverview, ReadModelRepair
+from tidemill.admin.records.publish import CommandPublisher
+from tidemill.admin.records.topic_tail import TopicTail
+from tidemill.admin.setup.migrations import MigrationSetup
+from tidemill.admin.setup.schemas import SchemaSetup
+from tidemill.admin.setup.topics import TopicSetup
 from tidemill.admin.status import StatusReader
-from tidemill.admin.topic_tail import TopicTail
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.streams import ContextStream
+from tidemill.catalog.topics import TopicSettings
 from tidemill.projections.replay import Parts
 from tidemill.queries.read_models import ReadModels
 from tidemill.runtime.clock import SystemClock
+from tidemill.settings import TopicSettings as TopicsChosen
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.admin.lane_changes import LaneDatabase
@@ -40,10 +47,12 @@ from tidemill.storage.read_models.rebuild import DatabaseWorkshops
 from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.storage.read_models.state_rebuild import StateDatabase, StateWorkshops
 from tidemill.transport.avro.events import AvroEventCodec
-from tidemill.transport.avro.inspection import AvroRecordDecoders
+from tidemill.transport.avro.inspection import AvroCommandEncoders, AvroRecordDecoders
 from tidemill.transport.kafka.admin.inspection import Inspector
 from tidemill.transport.kafka.admin.lane_topics import KafkaLaneTopics
+from tidemill.transport.kafka.admin.producer import KafkaSenders
 from tidemill.transport.kafka.admin.reader import KafkaTopicReaders
+from tidemill.transport.kafka.catalog.topics import Topics
 from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 T = TypeVar("T")
@@ -170,6 +179,50 @@ class Admin:
             clock=self._clock,
         )
 
+    @property
+    def publisher(self) -> CommandPublisher:
+        """Commands, to be published by hand."""
+        kafka = partial(kafka_connection, self._settings)
+        return CommandPublisher(
+            catalog=self._catalog,
+            encoders=AvroCommandEncoders(lambda: self._registry, self._clock),
+            decoders=self._decoders,
+            readers=KafkaTopicReaders(kafka),
+            senders=KafkaSenders(kafka, batch_bytes=self._settings.topics.max_command_bytes),
+            clock=self._clock,
+        )
+
+    @property
+    def migrations(self) -> MigrationSetup:
+        """The revisions of the database."""
+        return MigrationSetup(self._catalog, migrations_of(self._deployment))
+
+    @property
+    def topic_setup(self) -> TopicSetup:
+        """The topics with their lanes, to be made by the login that owns tables."""
+        return self._topic_setup(self._lazy_pool(name="tidemill topics", size=1, login="migration"))
+
+    @property
+    def topic_check(self) -> TopicSetup:
+        """The topics, to be looked at by any login."""
+        return self._topic_setup(self._lazy_pool(name="tidemill topics", size=1, writes=False))
+
+    def _topic_setup(self, pool: LazyPool) -> TopicSetup:
+        return TopicSetup(
+            catalog=self._catalog,
+            settings=partial(topic_settings, self._settings.topics),
+            partitions=self._settings.topics.partitions,
+            migrations=migrations_of(self._deployment),
+            lanes=LaneDatabase(pool),
+            topics=lambda: Topics(kafka_connection(self._settings)),
+            inspector=self.topics,
+        )
+
+    @property
+    def schemas(self) -> SchemaSetup:
+        """The schemas, to be put into the registry."""
+        return SchemaSetup(self._catalog, lambda: self._registry)
+
     # --- adapters ----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -214,3 +267,15 @@ async def ask(deployment: Deployment, question: Callable[[Admin], Awaitable[T]])
 def run_question(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:
     """Ask in an event loop of its own, as a verb does."""
     return uvloop.run(ask(deployment, question))
+
+
+def topic_settings(chosen: TopicsChosen) -> TopicSettings:
+    """Return what an installation has decided about its topics. Raises `UsageError`."""
+    return TopicSettings(
+        replication=chosen.replication,
+        command_retention=timedelta(days=chosen.command_days),
+        outcome_retention=timedelta(days=chosen.outcome_days),
+        dead_letter_retention=timedelta(days=chosen.dead_letter_days),
+        max_command_bytes=chosen.max_command_bytes,
+        max_event_bytes=chosen.max_event_bytes,
+    )

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from tidemill.admin.lane_comparison import LaneComparison
-from tidemill.admin.lane_states import claim_of, streams_as_created
+from tidemill.admin.lanes.comparison import LaneComparison
+from tidemill.admin.lanes.states import claim_of, streams_as_created
 from tidemill.admin.reasons import reason_of
 from tidemill.admin.rows import LaneState
 from tidemill.app.archive_stream import Store

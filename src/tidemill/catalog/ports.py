@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from tidemill.catalog.structure import Difference
+from tidemill.catalog.topics import TopicFinding, TopicPlan
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 
@@ -69,4 +70,27 @@ class PendingMigrations(Protocol):
 
     async def missing(self) -> Sequence[str]:
         """Return the revisions that this version needs and the database lacks. Raises `UsageError`, `Unavailable`."""
+        ...
+
+
+class TopicStore(Protocol):
+    """Makes and looks at topics. Every call has a deadline and raises `Unavailable`."""
+
+    async def create(self, plans: Sequence[TopicPlan]) -> list[str]:
+        """Make the topics that do not exist and return their names; when it returns, every partition has a leader.
+
+        An existing topic is left as it is: see `check` and `raise_limits`. Raises `UsageError` if the broker refuses
+        one.
+        """
+        ...
+
+    async def raise_limits(self, plans: Sequence[TopicPlan]) -> list[TopicFinding]:
+        """Let existing topics take batches as large as planned; return what was raised, once it is in force.
+
+        A larger limit stays, and so does every other setting. Raises `UsageError` if the broker refuses.
+        """
+        ...
+
+    async def check(self, plans: Sequence[TopicPlan]) -> list[TopicFinding]:
+        """Return what differs from `plans`."""
         ...

@@ -10,7 +10,7 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, cell, examples, note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from tidemill.admin.lanes import LaneShown
+    from tidemill.admin.lanes.overview import LaneShown
 
 app = typer.Typer(
     help="The lanes: who owns them, how far they are, what to do with a halted one.", no_args_is_help=True

@@ -12,7 +12,7 @@ from tidemill.cli.output import AsJson, examples, plain, print_json_line, say
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from tidemill.admin.topic_tail import RecordShown
+    from tidemill.admin.records.topic_tail import RecordShown
     from tidemill.app.admin import Admin
 
 EXAMPLES = examples(

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
+from tidemill.admin.records.outgoing import Outgoing, RecordPlace
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.catalog.streams import ContextStream
@@ -15,7 +16,7 @@ from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing, Place
+from tidemill.transport.kafka.admin.producer import KeyedProducer
 from tidemill_devkit.demo.plan import Plan
 from tidemill_devkit.demo.records import Planned
 
@@ -27,7 +28,7 @@ class Sent:
     """A record that Kafka has acknowledged, and where it stands."""
 
     planned: Planned
-    place: Place
+    place: RecordPlace
 
 
 async def publish_plan(deployment: Deployment, plan: Plan, on_progress: Callable[[int], None]) -> list[Sent]:
@@ -87,7 +88,7 @@ class _Feed:
     async def encode(self, command: CommandBase) -> bytes:
         return await self._codec.encode_command(command)
 
-    async def send(self, records: Sequence[Planned], values: Sequence[bytes]) -> list[Place]:
+    async def send(self, records: Sequence[Planned], values: Sequence[bytes]) -> list[RecordPlace]:
         stream = self._part.stream
         return await self._producer.send(
             [outgoing(stream, record, value) for record, value in zip(records, values, strict=True)]

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from tidemill.admin.audit.balance import Audit
 from tidemill.app.admin import Admin
-from tidemill.app.preparation import create_topics, migrate, register_all_schemas
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Exit
 from tidemill_devkit.demo import proof
@@ -104,11 +103,15 @@ class _Run:
         return make_report(place, plan, Found(tallies, views, archived), checks, self._seconds)
 
     async def _prepare(self, place: Place) -> None:
-        deployment, audience = place.deployment, self._audience
-        steps = await migrate(deployment, ["heads"], lambda _: None)
+        async with Admin(place.deployment) as admin:
+            await self._prepare_by(admin, place)
+
+    async def _prepare_by(self, admin: Admin, place: Place) -> None:
+        audience = self._audience
+        steps = await admin.migrations.apply(["heads"], lambda _: None)
         audience.done("database", f"{place.database}: {len(steps)} migrations")
         audience.step("topics")
-        prepared = await create_topics(deployment)
+        prepared = await admin.topic_setup.create()
         topics = sum(len(each.new_topics) for each in prepared)
         lanes = sum(each.new_lanes for each in prepared)
         audience.done("topics", f"{place.settings.topics.prefix}.*: {topics} topics, {lanes} lanes")
@@ -116,7 +119,7 @@ class _Run:
         if place.settings.registry.url is None:
             audience.done("schemas", "no registry: records carry the fingerprint of their schema")
         else:
-            registered = await register_all_schemas(deployment)
+            registered = await admin.schemas.register()
             audience.done("schemas", f"{len(registered)} registered")
 
     async def _through(self, place: Place, plan: Plan, processes: Serving) -> list[Sent]:

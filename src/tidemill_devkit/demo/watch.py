@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from tidemill.admin.lane_states import lane_of
+from tidemill.admin.lanes.states import lane_of
 from tidemill.admin.ports import TopicInspector
 from tidemill.admin.rows import LaneState, ProjectionState
 from tidemill.app.admin import Admin

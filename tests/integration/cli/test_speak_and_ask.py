@@ -11,15 +11,17 @@ import pytest
 
 from tests.support.installation import Installation
 from tests.support.waiting import HANGING_S, eventually_blocking
+from tidemill.admin.records.outgoing import Outgoing
 from tidemill.app.connections import kafka_connection
 from tidemill.app.deployment import Deployment
+from tidemill.catalog.topics import TopicPlan
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.lane import TopicRole
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing
+from tidemill.transport.kafka.admin.producer import KeyedProducer
 from tidemill.transport.kafka.admin.reader import TopicReader
-from tidemill.transport.kafka.catalog.topics import TopicPlan, Topics
+from tidemill.transport.kafka.catalog.topics import Topics
 from tidemill.transport.kafka.client.client import transactional_producer
 from tidemill.transport.kafka.client.close import hard_close
 

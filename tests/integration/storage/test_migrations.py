@@ -13,13 +13,13 @@ from sqlalchemy.dialects import postgresql
 
 from tests.support.databases import Databases, execute, fetch
 from tests.support.waiting import eventually
+from tidemill.admin.setup.revisions import MigrationStep
 from tidemill.app.context_loading import load_contexts
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, Unavailable, UsageError
 from tidemill.storage.migrations import migrate
 from tidemill.storage.migrations.migrate import (
     NotMigrated,
-    Step,
     check,
     downgrade,
     status,
@@ -46,7 +46,7 @@ where application_name = 'tidemill-migrate' and wait_event_type = 'Lock' and dat
 """
 
 
-def names(steps: list[Step]) -> list[str]:
+def names(steps: list[MigrationStep]) -> list[str]:
     return [step.revision for step in steps]
 
 
@@ -69,7 +69,7 @@ def revision(folder: Path, number: int, body: str, *, branch: str = "sensor_read
     """Write a revision of a plug-in."""
     before = repr(f"{branch}_{number - 1:04d}") if number > 1 else None
     (folder / f"{number:04d}_step.py").write_text(
-        f'"""Step {number}."""\n'
+        f'"""MigrationStep {number}."""\n'
         "from tidemill.storage.migrations.revisions import run_script\n"
         f"revision, down_revision = '{branch}_{number:04d}', {before}\n"
         f"branch_labels = {(branch,) if number == 1 else None}\n"
@@ -96,7 +96,7 @@ async def holding(url: str, statement: str) -> AsyncIterator[None]:
 
 
 async def test_up_down_and_up_again(empty_database: str) -> None:
-    seen: list[Step] = []
+    seen: list[MigrationStep] = []
     applied = await upgrade(empty_database, on_step=seen.append)
     assert seen == applied
     assert set(names(applied)) == BUILT_IN

@@ -8,11 +8,12 @@ import pytest
 
 from tests.unit.admin.audit.test_balance import lane_state
 from tidemill.admin.dead_letters import DeadLetters
-from tidemill.admin.lane_comparison import LaneComparison
-from tidemill.admin.lane_decisions import LaneDecisions, demand_offset, demand_same_count
-from tidemill.admin.lane_states import claim_of, find_lane, streams_as_created
-from tidemill.admin.lanes import LaneOverview
-from tidemill.admin.ports import DeadLetterReader, LaneReader, LaneStore, LaneTopics, TopicInspector
+from tidemill.admin.lanes.comparison import LaneComparison
+from tidemill.admin.lanes.decisions import LaneDecisions, demand_offset, demand_same_count
+from tidemill.admin.lanes.overview import LaneOverview
+from tidemill.admin.lanes.ports import LaneStore, LaneTopics
+from tidemill.admin.lanes.states import claim_of, find_lane, streams_as_created
+from tidemill.admin.ports import DeadLetterReader, LaneReader, TopicInspector
 from tidemill.admin.reasons import reason_of
 from tidemill.admin.rows import LaneState
 from tidemill.catalog.streams import ContextStream, StreamCatalog

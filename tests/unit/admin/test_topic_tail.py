@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tidemill.admin.ports import RecordDecoder
-from tidemill.admin.topic_tail import TopicTail, show
+from tidemill.admin.records.ports import RecordDecoder
+from tidemill.admin.records.topic_tail import TopicTail, show
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.contexts.market_data import context
 from tidemill.domain.errors import Unreadable, UsageError

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tidemill.admin.audit.balance import Appended, Audit, Finding, Outside, ahead, audit
-from tidemill.admin.lane_states import lane_of
+from tidemill.admin.lanes.states import lane_of
 from tidemill.admin.ports import BookReader, LaneReader, ReadModelStates, TopicInspector
 from tidemill.admin.read_models import TableName
 from tidemill.admin.rows import Books, LaneState

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 from tidemill.admin.lag import LagWatch
-from tidemill.admin.lane_states import lane_of, streams_as_created
+from tidemill.admin.lanes.states import lane_of, streams_as_created
 from tidemill.admin.rows import LaneState
 from tidemill.app import open_files
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
 
-from tidemill.admin.lane_states import streams_as_created
+from tidemill.admin.lanes.states import streams_as_created
 from tidemill.app.connections import Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import owner_name, run_process

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from tidemill.admin.archive.status import ArchiveWatch
-from tidemill.admin.lane_states import streams_as_created
+from tidemill.admin.lanes.states import streams_as_created
 from tidemill.app.archive_stream import ArchiveLane, Store, styles
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment

@@ -14,7 +14,10 @@ from tidemill.storage.migrations.database import MigrationDatabase
 def migrations_of(deployment: Deployment) -> MigrationDatabase:
     """Return the migrations of a deployment's contexts, and of its database. Nothing is connected to."""
     locations = migration_locations(part.context for part in deployment.catalog.contexts.values())
-    return MigrationDatabase(partial(_server, deployment.settings.database, "service"), locations)
+    server = partial(_server, deployment.settings.database)
+    return MigrationDatabase(
+        owner=partial(server, "migration"), service=partial(server, "service"), locations=locations
+    )
 
 
 async def demand_migrations(deployment: Deployment, *, writes: bool = True) -> None:

@@ -27,7 +27,7 @@ _NOTHING: Final = Tail(0, 0, None)
 
 
 class LaneDatabase:
-    """Lanes as an operator changes them: `admin.ports.LaneStore`."""
+    """Lanes as an operator changes them: `admin.lanes.ports.LaneStore`."""
 
     def __init__(self, pool: Lender) -> None:
         self._pool = pool

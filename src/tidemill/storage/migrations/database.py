@@ -1,11 +1,12 @@
-"""The migrations of a deployment's database: `catalog.ports.PendingMigrations`."""
+"""The migrations of a deployment's database: `admin.setup.ports.Migrations` and `catalog.ports.PendingMigrations`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tidemill.storage.migrations import migrate
+from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
+from tidemill.storage.migrations import migrate, revisions
 from tidemill.storage.migrations.migrate import NotMigrated
 from tidemill.storage.migrations.session import Tls
 
@@ -16,13 +17,32 @@ Server = Callable[[], tuple[str, Tls]]
 class MigrationDatabase:
     """What is applied to a database, and what is not."""
 
-    def __init__(self, service: Server, locations: Sequence[Path]) -> None:
-        """`service`: of a login that may read the history. `locations`: the folders of plug-ins."""
+    def __init__(self, *, owner: Server, service: Server, locations: Sequence[Path]) -> None:
+        """`owner`: of a login that may create tables and roles. `service`: of one that may read the history.
+
+        `locations`: the folders of plug-ins.
+        """
+        self._owner = owner
         self._service = service
         self._locations = locations
 
+    async def upgrade(self, targets: Sequence[str], on_step: OnStep) -> list[MigrationStep]:
+        url, tls = self._owner()
+        return await migrate.upgrade(
+            url, targets=targets, locations=self._locations, on_step=on_step, tls=tls
+        )
+
+    async def downgrade(self, targets: Sequence[str], on_step: OnStep) -> list[MigrationStep]:
+        url, tls = self._owner()
+        return await migrate.downgrade(
+            url, targets=targets, locations=self._locations, on_step=on_step, tls=tls
+        )
+
+    async def status(self) -> list[MigrationInfo]:
+        url, tls = self._owner()
+        return await migrate.status(url, locations=self._locations, tls=tls)
+
     async def check(self, *, writes: bool = True) -> None:
-        """Return if the database has what this version needs. Raises as `migrate.check`."""
         url, tls = self._service()
         await migrate.check(url, locations=self._locations, tls=tls, writes=writes)
 
@@ -32,3 +52,9 @@ class MigrationDatabase:
         except NotMigrated as pending:
             return pending.missing
         return ()
+
+    def sql(self) -> str:
+        return migrate.upgrade_sql(self._locations)
+
+    def draft(self, branch: str, about: str, *, folder: Path | None) -> Path:
+        return revisions.draft(branch, about, folder=folder)

@@ -14,10 +14,10 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import alembic.command
 from alembic import op
@@ -25,6 +25,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationInfo as AlembicStep
 from sqlalchemy import Connection, text
 
+from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
 from tidemill.domain.errors import TidemillError, UsageError
 from tidemill.storage.migrations.revisions import (
     VERSION_TABLE,
@@ -70,32 +71,6 @@ select concat_ws(', ', 'public', (
 _HAS_HISTORY = "select to_regclass('public.tidemill_migration') is not null"
 
 
-@dataclass(frozen=True, slots=True)
-class MigrationInfo:
-    """A revision that this version knows.
-
-    `service_name` is its branch, `is_current` tells the newest applied one of that branch.
-    """
-
-    revision: str
-    service_name: str
-    description: str
-    applied_at: datetime | None
-    is_current: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A revision that was just applied or undone."""
-
-    revision: str
-    description: str
-    direction: Literal["up", "down"]
-
-
-OnStep = Callable[[Step], None]
-
-
 class NotMigrated(UsageError):
     """The database lacks revisions that this version needs. `missing` names them."""
 
@@ -113,7 +88,7 @@ async def upgrade(
     on_step: OnStep | None = None,
     tls: Tls = None,
     limits: Limits | None = None,
-) -> list[Step]:
+) -> list[MigrationStep]:
     """Apply revisions until every target is reached, and return what was done.
 
     `url`: of a login that may create tables and roles, straight to the server (a pooler would break the lock).
@@ -144,7 +119,7 @@ async def downgrade(
     on_step: OnStep | None = None,
     tls: Tls = None,
     limits: Limits | None = None,
-) -> list[Step]:
+) -> list[MigrationStep]:
     """Undo revisions, **with all that their tables hold**, down to each target (`base`, `market_data@base`).
 
     Raises: what `upgrade` raises.
@@ -249,10 +224,10 @@ class _Run:
         self._targets = targets
         self._config = alembic_config(locations)
         self._on_step = on_step
-        self._steps: list[Step] = []
+        self._steps: list[MigrationStep] = []
         script_directory(self._config)
 
-    async def on(self, url: str, tls: Tls, limits: Limits) -> list[Step]:
+    async def on(self, url: str, tls: Tls, limits: Limits) -> list[MigrationStep]:
         async with our_turn(url, tls, limits) as guard:
             check_encoding(guard.get_settings().server_encoding)
             found = replace(limits, search_path=await guard.fetchval(_SEARCH_PATH))
@@ -283,13 +258,13 @@ class _Run:
             op.execute(_APPLIED.bindparams(**what))
         else:
             op.execute(_UNDONE.bindparams(id=revision.revision))
-        done = Step(revision.revision, described(revision), "up" if step.is_upgrade else "down")
+        done = MigrationStep(revision.revision, described(revision), "up" if step.is_upgrade else "down")
         self._steps.append(done)
         if self._on_step is not None:
             self._on_step(done)
 
 
-def _say(step: Step) -> None:
+def _say(step: MigrationStep) -> None:
     sys.stdout.write(f"{step.direction:<4} {step.revision}  {step.description}\n")
 
 

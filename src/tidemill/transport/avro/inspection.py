@@ -1,16 +1,19 @@
-"""Values of any topic of ours, read for people: `admin.ports.RecordDecoders`."""
+"""Values of any topic of ours, read for people, and commands written for them.
+
+`admin.records.ports.RecordDecoders` and `CommandEncoders`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tidemill.admin.ports import RecordDecoder
+from tidemill.admin.records.ports import RecordDecoder
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.lane import TopicRole
 from tidemill.runtime.clock import Clock
-from tidemill.transport.avro.codec import known_messages
+from tidemill.transport.avro.codec import StreamCodec, known_messages
 from tidemill.transport.avro.known import KnownSchemas
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 
@@ -56,3 +59,17 @@ class _Messages:
     async def fields_of(self, value: bytes) -> tuple[str, Mapping[str, Any]]:
         await self._known.prepare([value])
         return self._known.decode(value)
+
+
+class AvroCommandEncoders:
+    """Makes encoders."""
+
+    def __init__(self, registry: Callable[[], SchemaRegistry | None], clock: Clock) -> None:
+        """`registry`: is called when there is something to write."""
+        self._registry = registry
+        self._clock = clock
+
+    async def encoder(self, part: ContextStream) -> StreamCodec:
+        return await StreamCodec.open(
+            part.stream, part.messages(), clock=self._clock, registry=self._registry()
+        )

@@ -16,7 +16,7 @@ from tidemill.transport.kafka.outbox.tail import TailReader, is_ours, tail_of
 
 
 class KafkaTopicHistory:
-    """`admin.ports.TopicHistory`: reads the outbound partitions of one lane. Use it with `async with`.
+    """`admin.lanes.ports.TopicHistory`: reads the outbound partitions of one lane. Use it with `async with`.
 
     `accepted`: topic -> the offset up to which records of somebody else do not count.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tidemill.admin.ports import RecordDecoder, RecordDecoders, TopicReaders, TopicRecord
+from tidemill.admin.records.ports import RecordDecoder, RecordDecoders, TopicReaders, TopicRecord
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import TopicRole

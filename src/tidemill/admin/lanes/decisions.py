@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tidemill.admin.lane_comparison import LaneComparison
 from tidemill.admin.lane_results import Cleared, Parked, Reconciled, Seen, Skipped, TopicsEnd
-from tidemill.admin.lane_states import claim_of, find_lane
-from tidemill.admin.ports import LaneReader, LaneStore, LaneTopics, TopicHistory, TopicInspector
+from tidemill.admin.lanes.comparison import LaneComparison
+from tidemill.admin.lanes.ports import LaneStore, LaneTopics, TopicHistory
+from tidemill.admin.lanes.states import claim_of, find_lane
+from tidemill.admin.ports import LaneReader, TopicInspector
 from tidemill.admin.reasons import reason_of
 from tidemill.admin.rows import LaneState
 from tidemill.commands import topic_check

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tidemill.admin.lane_states import find_lane
+from tidemill.admin.lanes.states import find_lane
 from tidemill.admin.ports import LaneReader
 from tidemill.admin.rows import LaneState, LedgerEntry
 from tidemill.catalog.streams import StreamCatalog

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from tidemill.admin.lane_states import lane_of
-from tidemill.admin.ports import LaneReader, LaneTopics, OutboxHistory, TopicHistory
+from tidemill.admin.lanes.ports import LaneTopics, OutboxHistory, TopicHistory
+from tidemill.admin.lanes.states import lane_of
+from tidemill.admin.ports import LaneReader
 from tidemill.admin.rows import LaneState
 from tidemill.domain.errors import LaneHalted, TransientError
 from tidemill.outbox.ports import LaneEnd

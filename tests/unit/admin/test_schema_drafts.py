@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData, Table
 
-from tidemill.app.contract import check, draft_schemas
+from tidemill.admin.setup.schema_drafts import check, draft_schemas
+from tidemill.app.admin import Admin
 from tidemill.app.deployment import Deployment
-from tidemill.app.preparation import draft_revision
 from tidemill.domain.context import Context, append
 from tidemill.domain.errors import UsageError
 from tidemill.domain.messages import CommandBase, EventBase, Label
@@ -48,7 +48,7 @@ def deployment_in(folder: Path) -> Deployment:
 @pytest.fixture
 def change(deployment: Deployment, tmp_path: Path) -> Callable[[Callable[[Any], None]], None]:
     """Drafts both schemas, and changes that of the command."""
-    path, _ = draft_schemas(deployment, ["CountTide", "TideCounted"])
+    path, _ = draft_schemas(deployment.catalog, ["CountTide", "TideCounted"])
 
     def change(how: Callable[[Any], None]) -> None:
         document = json.loads(path.read_text())
@@ -61,13 +61,13 @@ def change(deployment: Deployment, tmp_path: Path) -> Callable[[Callable[[Any], 
 
 
 def findings(deployment: Deployment) -> set[tuple[str, str]]:
-    return {(finding.path.rpartition("/")[2], finding.code) for finding in check(deployment)}
+    return {(finding.path.rpartition("/")[2], finding.code) for finding in check(deployment.catalog)}
 
 
 def test_a_message_without_schema_is_missed_and_drafted(deployment: Deployment, tmp_path: Path) -> None:
     assert findings(deployment) == {("CountTide.avsc", "MISSING"), ("TideCounted.avsc", "MISSING")}
-    assert any("`tidemill schemas new CountTide`" in finding.message for finding in check(deployment))
-    drafted = draft_schemas(deployment, ["CountTide", "TideCounted"])
+    assert any("`tidemill schemas new CountTide`" in finding.message for finding in check(deployment.catalog))
+    drafted = draft_schemas(deployment.catalog, ["CountTide", "TideCounted"])
     assert drafted == [
         tmp_path / "schemas" / "tide_counts" / "commands" / "CountTide.avsc",
         tmp_path / "schemas" / "tide_counts" / "events" / "TideCounted.avsc",
@@ -79,11 +79,11 @@ def test_one_that_cannot_be_drafted_leaves_none(deployment: Deployment, tmp_path
     with pytest.raises(
         UsageError, match=r"no context declares CountEbb: .* there are CountTide, TideCounted"
     ):
-        draft_schemas(deployment, ["CountTide", "CountEbb"])
+        draft_schemas(deployment.catalog, ["CountTide", "CountEbb"])
     assert not (tmp_path / "schemas").exists()
-    draft_schemas(deployment, ["CountTide"])
+    draft_schemas(deployment.catalog, ["CountTide"])
     with pytest.raises(UsageError, match="exists: change it by hand"):
-        draft_schemas(deployment, ["TideCounted", "CountTide"])
+        draft_schemas(deployment.catalog, ["TideCounted", "CountTide"])
     assert findings(deployment) == {("CountTide.avsc", "UNDOCUMENTED"), ("TideCounted.avsc", "MISSING")}
 
 
@@ -100,19 +100,19 @@ def test_a_class_that_moved_on_is_named(
     deployment: Deployment, change: Callable[[Any], None], how: Callable[[Any], None], says: str
 ) -> None:
     change(how)
-    [finding] = [finding for finding in check(deployment) if finding.path.endswith("CountTide.avsc")]
+    [finding] = [finding for finding in check(deployment.catalog) if finding.path.endswith("CountTide.avsc")]
     assert finding.code == "OUT_OF_STEP"
     assert says in finding.message
 
 
 def test_what_is_no_schema_is_named_once(deployment: Deployment, tmp_path: Path) -> None:
-    path, _ = draft_schemas(deployment, ["CountTide", "TideCounted"])
+    path, _ = draft_schemas(deployment.catalog, ["CountTide", "TideCounted"])
     path.write_text("{")
     assert {each for each in findings(deployment) if each[0] == path.name} == {("CountTide.avsc", "NOT_AVRO")}
 
 
 def test_a_revision_is_begun_in_the_contexts_folder(deployment: Deployment, tmp_path: Path) -> None:
-    path = draft_revision(deployment, "tide-counts", "Count the tides")
+    path = Admin(deployment).migrations.draft("tide-counts", "Count the tides")
     assert path == tmp_path / "migrations" / "0001_count_the_tides.py"
     assert "revision = 'tide_counts_0001'" in path.read_text()
 
@@ -120,7 +120,7 @@ def test_a_revision_is_begun_in_the_contexts_folder(deployment: Deployment, tmp_
 def test_nothing_is_drafted_among_installed_packages(tmp_path: Path) -> None:
     installed = deployment_in(tmp_path / "lib" / "site-packages" / "tide_counts")
     with pytest.raises(UsageError, match="pip install --editable"):
-        draft_schemas(installed, ["CountTide"])
+        draft_schemas(installed.catalog, ["CountTide"])
     with pytest.raises(UsageError, match="pip install --editable"):
-        draft_revision(installed, "tide-counts", "Count the tides")
+        Admin(installed).migrations.draft("tide-counts", "Count the tides")
     assert list(tmp_path.rglob("*")) == []

@@ -6,15 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from tidemill.catalog.topics import TopicPlan, TopicSettings, TopicState, compare_topics, plan_topics
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics, TopicRole
-from tidemill.transport.kafka.catalog.topics import (
-    TopicPlan,
-    TopicSettings,
-    TopicState,
-    compare,
-    plan_topics,
-)
 
 TOPICS = StreamTopics.of("goods")
 PLANS = {plan.role: plan for plan in plan_topics(TOPICS, 8, TopicSettings(replication=3))}
@@ -67,7 +61,9 @@ def test_no_clock_of_a_client_decides_what_is_kept() -> None:
 
 
 def test_what_is_as_planned_has_no_findings() -> None:
-    assert compare(list(PLANS.values()), {plan.name: as_planned(plan) for plan in PLANS.values()}) == []
+    assert (
+        compare_topics(list(PLANS.values()), {plan.name: as_planned(plan) for plan in PLANS.values()}) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +82,9 @@ def test_what_is_as_planned_has_no_findings() -> None:
 def test_a_setting_that_differs_is_found(role: TopicRole, setting: str, value: str, vital: bool) -> None:
     plan = PLANS[role]
     state = as_planned(plan)
-    (finding,) = compare([plan], {plan.name: replace(state, configs={**state.configs, setting: value})})
+    (finding,) = compare_topics(
+        [plan], {plan.name: replace(state, configs={**state.configs, setting: value})}
+    )
     assert (finding.setting, finding.found, finding.wanted) == (setting, value, plan.configs[setting])
     assert finding.vital is vital
     assert setting in str(finding)
@@ -99,7 +97,7 @@ def test_a_limit_that_is_too_low_says_what_raises_it_and_a_larger_one_is_as_good
     def found(limit: str) -> list[str]:
         state = as_planned(plan)
         state = replace(state, configs={**state.configs, "max.message.bytes": limit})
-        return [str(finding) for finding in compare([plan], {plan.name: state})]
+        return [str(finding) for finding in compare_topics([plan], {plan.name: state})]
 
     (told,) = found("262144")
     assert told == (
@@ -111,8 +109,8 @@ def test_a_limit_that_is_too_low_says_what_raises_it_and_a_larger_one_is_as_good
 
 def test_a_missing_topic_and_another_partition_count_say_what_to_do() -> None:
     plan = PLANS[TopicRole.COMMANDS]
-    (missing,) = compare([plan], {plan.name: None})
-    (other,) = compare([plan], {plan.name: replace(as_planned(plan), partitions=4)})
+    (missing,) = compare_topics([plan], {plan.name: None})
+    (other,) = compare_topics([plan], {plan.name: replace(as_planned(plan), partitions=4)})
     assert "tidemill topics create" in str(missing)
     assert "4 partitions instead of 8" in str(other)
     assert missing.vital

@@ -8,9 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from tidemill.app.publishing import Answer, _Waiting
-from tidemill.transport.avro.outcome import AvroOutcomeCodec
-from tidemill.transport.kafka.admin.reader import TopicReader
+from tidemill.admin.records.ports import RecordDecoder, RecordReader
+from tidemill.admin.records.publish import Answer, OutcomeWait
 
 MINE, OTHER = "5c0a2f6e-0000-4000-8000-000000000001", "5c0a2f6e-0000-4000-8000-000000000002"
 
@@ -33,8 +32,8 @@ class Topic:
         for each in self.outcomes:
             yield Message(each)
 
-    def decode(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        return value
+    async def fields_of(self, value: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        return "outcome", value
 
     def sending(self, records: int, outcomes: int) -> None:
         """Nobody looks."""
@@ -55,7 +54,7 @@ def outcome(command_id: str | None, offset: int = 7, **fields: Any) -> dict[str,
 
 async def answered(*outcomes: Mapping[str, Any]) -> Answer:
     topic = Topic(*outcomes)
-    waiting = _Waiting(cast("TopicReader", topic), cast("AvroOutcomeCodec", topic))
+    waiting = OutcomeWait(cast("RecordReader", topic), cast("RecordDecoder", topic))
     (answer,) = await waiting.until_all([Answer(1, MINE, partition=0, offset=7)], 5.0, topic)
     await waiting.close()
     return answer

@@ -1,4 +1,4 @@
-"""What whoever writes a context does about its schemas: draft them from its classes, and have all of them checked."""
+"""What the author of a context does about its schemas: draft them from its classes, and have all of them checked."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tidemill.app.deployment import Deployment
 from tidemill.catalog.drafts import draft_schema, out_of_step, schema_text
 from tidemill.catalog.schemas import Finding, Schema, check_schemas
-from tidemill.catalog.streams import ContextStream
+from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.messages import Message
 from tidemill.runtime.resources import schemas_dir
@@ -50,12 +49,12 @@ def _declared(part: ContextStream) -> Iterator[_Declared]:
 # --- check -----------------------------------------------------------------------------------------------------------
 
 
-def check(deployment: Deployment) -> list[Finding]:
+def check(catalog: StreamCatalog) -> list[Finding]:
     """Return what breaks the contract: in a folder of schemas, or between a class and its schema.
 
     Codes: those of `check_schemas`; MISSING: a class without a schema; OUT_OF_STEP: the two differ.
     """
-    parts = deployment.catalog.contexts.values()
+    parts = catalog.contexts.values()
     folders = dict.fromkeys([schemas_dir(), *(part.schemas for part in parts)])
     found = [finding for folder in folders if folder.is_dir() for finding in check_schemas(folder)]
     return found + [
@@ -83,7 +82,7 @@ def _against(declared: _Declared) -> Iterator[Finding]:
 # --- draft -----------------------------------------------------------------------------------------------------------
 
 
-def draft_schemas(deployment: Deployment, names: Sequence[str]) -> list[Path]:
+def draft_schemas(catalog: StreamCatalog, names: Sequence[str]) -> list[Path]:
     """Write drafts of the schemas of command or event classes, all or none; return their paths.
 
     A draft's docs are the class's docstring and the fields' descriptions; the empty ones are a person's to write.
@@ -92,7 +91,7 @@ def draft_schemas(deployment: Deployment, names: Sequence[str]) -> list[Path]:
         UsageError: no context declares a class, it has a schema already, or its context is not in a source folder.
         ContractError: a field has no Avro form.
     """
-    chosen = [_find(deployment, name) for name in names]
+    chosen = [_find(catalog, name) for name in names]
     for each in chosen:
         if each.path.exists():
             raise UsageError(f"{each.path} exists: change it by hand, then `tidemill schemas check`")
@@ -104,8 +103,8 @@ def draft_schemas(deployment: Deployment, names: Sequence[str]) -> list[Path]:
     return [each.path for each in chosen]
 
 
-def _find(deployment: Deployment, name: str) -> _Declared:
-    every = [declared for part in deployment.catalog.contexts.values() for declared in _declared(part)]
+def _find(catalog: StreamCatalog, name: str) -> _Declared:
+    every = [declared for part in catalog.contexts.values() for declared in _declared(part)]
     for each in every:
         if each.model.__name__ == name:
             return each

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from tidemill.app.publishing import LineReader
+from tidemill.admin.records.command_lines import LineReader
 from tidemill.domain.errors import UsageError
 from tidemill.domain.messages import CommandBase
 
