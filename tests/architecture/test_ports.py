@@ -27,6 +27,10 @@ _OF_THE_LANES_VERBS = (
     "TimescaleDB and topics of Kafka: tests/integration/storage/test_lanes.py and tests/integration/cli/test_halts.py"
 )
 WITHOUT_SUITE = {
+    "admin.archive.ArchiveInspector": _ON_THE_DATABASE,
+    "admin.archive.ArchivedCopies": "no fake: a copy proves nothing unless its bytes are read: test_restore.py",
+    "admin.archive.RestoreStore": _ON_THE_DATABASE,
+    "admin.archive.RestoreWork": _ON_THE_DATABASE,
     "admin.BookReader": _READS + "tests/acceptance/test_conservation.py",
     "admin.records.CommandEncoder": _READS + "tests/integration/cli/test_speak_and_ask.py",
     "admin.records.CommandEncoders": _READS + "tests/integration/cli/test_speak_and_ask.py",

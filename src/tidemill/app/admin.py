@@ -10,6 +10,11 @@ from typing import Any, Self, TypeVar
 
 import uvloop
 
+from tidemill.admin.archive.access import OpenAccess
+from tidemill.admin.archive.actions import ArchiveActions
+from tidemill.admin.archive.inspection import ArchiveInspection
+from tidemill.admin.archive.restore import ArchiveRestore, OpenCopies
+from tidemill.admin.archive.scrub import CopyScrub
 from tidemill.admin.audit.run import Auditor
 from tidemill.admin.command_lookup import CommandLookup
 from tidemill.admin.dead_letters import DeadLetters
@@ -23,6 +28,7 @@ from tidemill.admin.setup.migrations import MigrationSetup
 from tidemill.admin.setup.schemas import SchemaSetup
 from tidemill.admin.setup.topics import TopicSetup
 from tidemill.admin.status import StatusReader
+from tidemill.app.archive_access import open_access, open_copies
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.startup.migrations import migrations_of
@@ -223,6 +229,26 @@ class Admin:
         """The schemas, to be put into the registry."""
         return SchemaSetup(self._catalog, lambda: self._registry)
 
+    @property
+    def archive(self) -> ArchiveInspection:
+        """What leaves for the archive, and what left."""
+        return ArchiveInspection(self._open_access, self._clock)
+
+    @property
+    def archive_actions(self) -> ArchiveActions:
+        """The archive, to be decided about."""
+        return ArchiveActions(self._open_access)
+
+    @property
+    def restore(self) -> ArchiveRestore:
+        """The way back from the lake."""
+        return ArchiveRestore(self._open_access, self._open_copies, self._settings.lake.timeout_s)
+
+    @property
+    def scrub(self) -> CopyScrub:
+        """The copies in the lake, to be read again."""
+        return CopyScrub(self._open_access, self._open_copies, self._settings.lake.timeout_s)
+
     # --- adapters ----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -245,6 +271,14 @@ class Admin:
         inspector = Inspector(partial(kafka_connection, self._settings))
         self._shared.push_async_callback(inspector.close)
         return inspector
+
+    @property
+    def _open_access(self) -> OpenAccess:
+        return partial(open_access, self._deployment)
+
+    @property
+    def _open_copies(self) -> OpenCopies:
+        return partial(open_copies, self._settings)
 
     @cached_property
     def _decoders(self) -> AvroRecordDecoders:

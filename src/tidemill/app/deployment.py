@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from tidemill.app import archive_stream
@@ -44,6 +45,18 @@ class Deployment:
                 f"expected some of {', '.join(catalog.policies) or 'none'}"
             )
         return cls(settings, replace(catalog, archive=_archive(settings)) if catalog.policies else catalog)
+
+    def rehearsed(self, as_of: datetime | None) -> Deployment:
+        """Return it with ages counted to `as_of`, if that is given; then nothing waits for a quiet period."""
+        if as_of is None:
+            return self
+        retention = self.settings.retention.model_copy(update={"as_of": as_of})
+        return replace(self, settings=self.settings.model_copy(update={"retention": retention}))
+
+    def without_health_port(self) -> Deployment:
+        """Return it for a process beside the one that serves, which has the port."""
+        health = self.settings.health.model_copy(update={"port": 0})
+        return replace(self, settings=self.settings.model_copy(update={"health": health}))
 
 
 def _archive(settings: Settings) -> ContextStream:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
+from tidemill.admin.archive.access import without_quiet
 from tidemill.admin.archive.status import ArchiveWatch
 from tidemill.admin.lanes.states import streams_as_created
 from tidemill.app.archive_stream import ArchiveLane, Store, styles
@@ -214,7 +214,7 @@ def policies_of(deployment: Deployment) -> list[Retention]:
     found = [_held_back(each, settings.max_bytes_per_second) for each in deployment.catalog.policies.values()]
     if settings.as_of is None:
         return found
-    return [replace(each, quiet=timedelta(0)) for each in found]
+    return [without_quiet(each) for each in found]
 
 
 def _held_back(policy: Retention, bytes_per_s: int | None) -> Retention:

@@ -1,4 +1,4 @@
-"""The way back from the lake, and looking after what is there: restore and scrub. Loads pyarrow."""
+"""The way back from the lake: ranges come back, proved to be what left."""
 
 from __future__ import annotations
 
@@ -8,31 +8,24 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from tidemill.app.archive_desk import Desk, desk, operator
-from tidemill.app.deployment import Deployment
-from tidemill.app.lake_copies import LakeCopies, open_copies
+from tidemill.admin.archive.access import OpenAccess, operator
+from tidemill.admin.archive.ports import ArchivedCopies, OnRows, RestoreStore, RestoreWork
 from tidemill.domain.archive.policy import Retention
-from tidemill.domain.archive.slices import ArchiveState, CopyPart, SliceId, Source
+from tidemill.domain.archive.slices import ArchiveState, CopyPart, Source
 from tidemill.domain.errors import ContractError, CopyError, DataError, TidemillError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.retention import operator_transitions
 from tidemill.retention.ports import Overtaken, Wanted
 from tidemill.retention.restore_plan import Alterations, RangeBack, ranges_back
 from tidemill.retention.slices import Slice
-from tidemill.retention.transition_table import Refused, difference
+from tidemill.retention.transition_table import Refused
 from tidemill.retention.worker import READ_TIMEOUT_S
 from tidemill.runtime.threads import in_thread
-from tidemill.settings import Settings
-from tidemill.storage.commands.command_store import CommandDatabase
-from tidemill.storage.database.pool import Pool, connection
-from tidemill.storage.retention.archive import SliceRows
-from tidemill.storage.retention.measurement import column_types
-from tidemill.storage.retention.restore import restore_batches
 
 T = TypeVar("T")
 
-OnRows = Callable[[int], None]
-"""Told, from another thread, of so many rows more."""
+OpenCopies = Callable[[], Awaitable[ArchivedCopies]]
+"""Opens the lake for reading. May raise `UsageError`."""
 
 
 @dataclass(frozen=True)
@@ -48,58 +41,64 @@ class Restored:
     trouble: str | None = None
 
 
-async def restorable(deployment: Deployment, table: str, first: datetime, last: datetime) -> list[RangeBack]:
-    """Return what a restore of that span would do.
+@dataclass(frozen=True)
+class ArchiveRestore:
+    """Brings archived ranges back."""
 
-    Raises:
-        UsageError: nothing of that span was archived.
-    """
-    if last <= first:
-        raise UsageError("--to must be later than --from")
-    async with desk(deployment) as at:
-        name = at.policy(table).table_name
-        found = ranges_back(await at.store.facts(name), first, last)
-    if not found:
-        raise UsageError(
-            f"nothing of {name} in that span was archived: see `tidemill retention status {name}`"
-        )
-    return found
+    open_access: OpenAccess
+    open_copies: OpenCopies
+    read_timeout_s: float
 
+    async def restorable(self, table: str, first: datetime, last: datetime) -> list[RangeBack]:
+        """Return what a restore of that span would do.
 
-async def restore(
-    deployment: Deployment, ranges: Sequence[RangeBack], keep: timedelta, on_rows: OnRows
-) -> list[Restored]:
-    """Bring ranges back one by one, each in a transaction of its own; one that fails does not stop the others."""
-    timeout_s = deployment.settings.lake.timeout_s
-    copies, who = await _opened(deployment.settings), operator("restore").who
-    async with desk(deployment) as at:
-        way = WayBack(at.pool, copies, at.claim, who, timeout_s)
-        done = []
-        for back in ranges:
-            try:
-                done.append(await way.bring(at.policy(back.table), back, keep, on_rows))
-            except TidemillError as error:
-                done.append(Restored(back.table, back.start, back.end, back.row_count, trouble=str(error)))
-    return done
+        Raises:
+            UsageError: nothing of that span was archived.
+        """
+        if last <= first:
+            raise UsageError("--to must be later than --from")
+        async with self.open_access() as access:
+            name = access.policy(table).table_name
+            found = ranges_back(await access.store.facts(name), first, last)
+        if not found:
+            raise UsageError(
+                f"nothing of {name} in that span was archived: see `tidemill retention status {name}`"
+            )
+        return found
+
+    async def restore(self, ranges: Sequence[RangeBack], keep: timedelta, on_rows: OnRows) -> list[Restored]:
+        """Bring ranges back one by one, each in a transaction of its own; one that fails does not stop the others."""
+        copies, who = await self.open_copies(), operator("restore").who
+        async with self.open_access() as access:
+            restorer = Restorer(access.restores, copies, access.claim, who, self.read_timeout_s)
+            done = []
+            for back in ranges:
+                try:
+                    done.append(await restorer.bring(access.policy(back.table), back, keep, on_rows))
+                except TidemillError as error:
+                    done.append(
+                        Restored(back.table, back.start, back.end, back.row_count, trouble=str(error))
+                    )
+        return done
 
 
 class _NotWhatLeft(UsageError):
     """Rows came back that are not those that left."""
 
 
-class WayBack:
+class Restorer:
     """Brings ranges back. `claim` gives the present claim of the archive's lane."""
 
     def __init__(
         self,
-        pool: Pool,
-        copies: LakeCopies,
+        store: RestoreStore,
+        copies: ArchivedCopies,
         claim: Callable[[], Awaitable[Claim]],
         who: str,
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
-        """`pool`: of a login that may write to the table and to the registry."""
-        self._pool = pool
+        """`store`: of a login that may write to the table and to the registry."""
+        self._store = store
         self._copies = copies
         self._claim = claim
         self._who = who
@@ -119,8 +118,7 @@ class WayBack:
         if back.refused is not None:
             raise UsageError(back.refused)
         wanted = [Wanted(each, each.verified.copy) for each in back.slices if each.verified is not None]
-        async with connection(self._pool) as borrowed, borrowed.transaction():
-            now = await column_types(borrowed, back.table)
+        now = await self._store.column_types(back.table)
         altered = Alterations.between(wanted[0].slice.columns, now)
         if altered.gone:
             raise UsageError(str(altered))
@@ -140,25 +138,22 @@ class WayBack:
         keep: timedelta,
         on_rows: OnRows,
     ) -> Restored:
-        async with CommandDatabase(self._pool).unit_of_work() as work:
-            rows = SliceRows(work.connection)
+        async with self._store.work() as rows:
             await _unchanged(rows, back)  # and once more under the lane's lock
             await _demand_room(rows, back)
             for each in wanted:
                 opened = await self._read(partial(self._copies.parts, each, policy.time_column))
                 parts, read_s = _counted(opened, on_rows), self._read_timeout_s
-                await restore_batches(
-                    work.connection, back.table, each.slice.columns, parts, read_timeout_s=read_s
-                )
+                await rows.copy_in(back.table, each.slice.columns, parts, read_timeout_s=read_s)
             chunk = await _only_chunk(rows, back)
             there = replace(back.slices[0], source=Source.CHUNK, chunk=chunk)
             found = await rows.measure(there, policy.time_column)
-            locked = await work.lock([await self._claim()])  # now: the lane goes on while rows come back
-            until = locked.now + keep
+            now = await rows.lock(await self._claim())  # now: the lane goes on while rows come back
+            until = now + keep
             for which in await _unchanged(rows, back):
                 beside = [each for each in back.slices if each.id != which.id]
                 moved = operator_transitions.restore(
-                    which, locked.now, found=found, until=until, chunk=chunk, who=self._who, beside=beside
+                    which, now, found=found, until=until, chunk=chunk, who=self._who, beside=beside
                 )
                 if isinstance(moved, Refused):
                     raise _NotWhatLeft(f"{moved.message}; nothing was changed")
@@ -176,17 +171,13 @@ class WayBack:
         return await in_thread(work, server="lake", timeout_s=self._read_timeout_s)
 
 
-async def _opened(settings: Settings) -> LakeCopies:
-    return await in_thread(partial(open_copies, settings), server="lake", timeout_s=settings.lake.timeout_s)
-
-
 def _counted(parts: Iterator[CopyPart], on_rows: OnRows) -> Iterator[CopyPart]:
     for part in parts:
         yield part
         on_rows(part.row_count)
 
 
-async def _demand_room(rows: SliceRows, back: RangeBack) -> None:
+async def _demand_room(rows: RestoreWork, back: RangeBack) -> None:
     """Refuse if rows of the range would go into another range's chunk, which may be sealed, and frozen."""
     which = back.slices[0].id
     others = [
@@ -201,7 +192,7 @@ async def _demand_room(rows: SliceRows, back: RangeBack) -> None:
         )
 
 
-async def _only_chunk(rows: SliceRows, back: RangeBack) -> str:
+async def _only_chunk(rows: RestoreWork, back: RangeBack) -> str:
     """Return the chunk that the rows have made, which must be the range: it leaves as a whole again."""
     which = back.slices[0].id
     chunks = await rows.chunks_of(which)
@@ -221,68 +212,10 @@ async def _only_chunk(rows: SliceRows, back: RangeBack) -> str:
     )
 
 
-async def _unchanged(rows: SliceRows, back: RangeBack) -> list[Slice]:
+async def _unchanged(rows: RestoreWork, back: RangeBack) -> list[Slice]:
     """Return the range's slices as they are now. Raises `Overtaken` if they are not what was planned for."""
     now = [each for each in await rows.of_range(back.table, back.start) if each.id.end == back.end]
     gone = [each for each in now if each.state is ArchiveState.DROPPED]
     if gone != list(back.slices) or any(each.stage is ArchiveState.RESTORED for each in now):
         raise Overtaken(f"the range {back.start.isoformat()} of {back.table} changed meanwhile: look again")
     return gone
-
-
-# --- scrub -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Scrubbed:
-    """A copy that was read again, and all that is wrong with it."""
-
-    slice: SliceId
-    event_id: str
-    files: int
-    size_bytes: int
-    row_count: int
-    wrong: tuple[str, ...]
-
-
-async def scrub(
-    deployment: Deployment, table: str | None, on_progress: Callable[[int, int], None]
-) -> list[Scrubbed]:
-    """Read all copies of what left the database again: files by size and sha256, rows by count, times and digest.
-
-    Raises:
-        Unavailable: the lake does not answer.
-    """
-    copies, timeout_s = await _opened(deployment.settings), deployment.settings.lake.timeout_s
-    async with desk(deployment) as at:
-        todo = [(policy, each) for policy in at.chosen(table) for each in await _archived(at, policy)]
-    done: list[Scrubbed] = []
-    for policy, which in todo:
-        on_progress(len(done), len(todo))
-        work = partial(scrub_one, copies, which, policy.time_column)
-        done.append(await in_thread(work, server="lake", timeout_s=timeout_s))
-    on_progress(len(done), len(todo))
-    return done
-
-
-async def _archived(at: Desk, policy: Retention) -> list[Slice]:
-    facts = await at.store.facts(policy.table_name)
-    gone = {ArchiveState.DROPPED, ArchiveState.RESTORED}
-    return [each for each in facts.slices if each.stage in gone and each.verified is not None]
-
-
-def scrub_one(copies: LakeCopies, which: Slice, time_column: str) -> Scrubbed:
-    """Read one slice's copy again. Raises `Unavailable`."""
-    assert which.verified is not None  # only what has a verified copy is dropped
-    copy, expected = which.verified.copy, which.verified.found
-    wrong: list[str] = []
-    try:
-        wrong = copies.damaged(copy)
-        if not wrong:
-            found = copies.measure([Wanted(which, copy)], time_column)[which.id]
-            if found != expected:
-                wrong = [difference(expected, found)]
-    except CopyError as error:
-        wrong = [error.detail]
-    size = sum(file.size_bytes for file in copy.files)
-    return Scrubbed(which.id, copy.event_id, len(copy.files), size, expected.row_count, tuple(wrong))

@@ -1,36 +1,31 @@
-"""`retention run --once`: serves retention in this process until nothing is due any more."""
+"""`retention run --once`: how far a run is, and whether it is at its end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from tidemill.app.archive_desk import rehearsal
-from tidemill.app.archive_tasks import TableStatus, summary
-from tidemill.app.deployment import Deployment
-from tidemill.app.processes.base import Process, calm_collector
-from tidemill.app.processes.retention import Working, retention_jobs, retention_probes
+from tidemill.admin.archive.inspection import TableStatus, summary
+from tidemill.admin.archive.ports import ArchiveInspector
+from tidemill.admin.ports import LaneReader
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import LaneHalted, UsageError
+from tidemill.domain.lane import Claim
 from tidemill.retention.planner import UNSEEN, Facts, plan
 from tidemill.retention.slices import AWAITED
-from tidemill.runtime.clock import SystemClock
-from tidemill.runtime.service import Health, Job
-from tidemill.storage.admin.inspection import OperationsDatabase
-from tidemill.storage.database.pool import quiet_driver
-from tidemill.transport.kafka.client.logs import limit_client_logs
+from tidemill.runtime.clock import Clock
+from tidemill.runtime.service import Health
 
 LOOK_EVERY_S: Final = 0.5
 OWNED_ELSEWHERE_S: Final = 10.0
-"""How long a lane that somebody else works is waited for."""
+"""How long a lane that another process works is waited for."""
 
-_GRACE_S: Final = 30.0  # for a group that forms anew, beyond the session of an owner that died
 _S = ArchiveState
 
 OnProgress = Callable[[int, int, str], None]
@@ -38,7 +33,7 @@ OnProgress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class RunDone:
+class RunResult:
     """How a run ended. `finished`: nothing was due any more. `moved`: slices that left in this run."""
 
     finished: bool
@@ -52,35 +47,8 @@ class RunDone:
         return self.finished and not any(note.state in bad for each in self.tables for note in each.notes)
 
 
-def run_once(deployment: Deployment, as_of: datetime | None, on_progress: OnProgress) -> RunDone:
-    """Work until nothing is due; a signal ends it earlier.
-
-    Raises:
-        UsageError: another process works the archive's lane.
-        LaneHalted: nobody works it, until an operator decides.
-        TidemillError: what no retry can mend.
-    """
-    wanted = rehearsal(deployment, as_of)
-    health = wanted.settings.health.model_copy(update={"port": 0})  # its own port may be a serving process's
-    wanted = replace(wanted, settings=wanted.settings.model_copy(update={"health": health}))
-    limit_client_logs()
-    quiet_driver()
-    ending = Ending(on_progress)
-
-    async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
-        return await retention_jobs(shared, wanted, lambda working: [_job(wanted, working, ending)])
-
-    process = Process("retention", wanted.settings, assemble, retention_probes(wanted))
-    ending.stop = process.request_stop
-    calm_collector()
-    process.run_to_its_end()
-    if process.error is not None:
-        raise process.error
-    return RunDone(ending.finished, ending.moved, ending.tables)
-
-
-class Ending:
-    """What outlives the services of a run: what they have come to."""
+class RunProgress:
+    """What outlives the services of a run: how far they have come."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         """Nothing has happened yet."""
@@ -92,24 +60,29 @@ class Ending:
         self.tables: tuple[TableStatus, ...] = ()
 
 
-def _job(deployment: Deployment, working: Working, ending: Ending) -> Job:
-    settings = deployment.settings
-    patience_s = settings.kafka.session_s + _GRACE_S
-    return Job("run", lambda: Watch(working, ending, as_of=settings.retention.as_of, patience_s=patience_s))
+@dataclass(frozen=True)
+class RunWork:
+    """What a run looks at. `claim`: the archive's, None while this process does not have it. `owner`: this process."""
+
+    claim: Callable[[], Claim | None]
+    lanes: LaneReader
+    store: ArchiveInspector
+    policies: Sequence[Retention]
+    owner: str
 
 
-class Watch:
+class RunWatch:
     """A `Service`: looks how far it is, and ends the process when nothing is due."""
 
     def __init__(
-        self, working: Working, ending: Ending, *, as_of: datetime | None, patience_s: float
+        self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, patience_s: float, clock: Clock
     ) -> None:
         """`patience_s`: how long a lane is waited for that nobody works."""
         self._as_of = as_of
         self._patience_s = patience_s
-        self._working = working
-        self._ending = ending
-        self._clock = SystemClock()
+        self._work = work
+        self._progress = progress
+        self._clock = clock
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
@@ -119,13 +92,13 @@ class Watch:
         """Look until `stop`."""
         had_s = self._clock.monotonic_s()
         while not self._stopping.is_set():
-            if self._working.lane.claim is None:
+            if self._work.claim() is None:
                 await self._demand_lane(self._clock.monotonic_s() - had_s)
                 continue
             had_s = self._clock.monotonic_s()
             if await self._look():
-                self._ending.finished = True
-                self._ending.stop()
+                self._progress.finished = True
+                self._progress.stop()
                 await self._stopping.wait()
             await self._pause()
 
@@ -134,15 +107,17 @@ class Watch:
             await asyncio.wait_for(self._stopping.wait(), LOOK_EVERY_S)
 
     async def _demand_lane(self, waited_s: float) -> None:
-        self._ending.on_progress(self._ending.moved, self._ending.moved + 1, "waiting for the archive's lane")
+        self._progress.on_progress(
+            self._progress.moved, self._progress.moved + 1, "waiting for the archive's lane"
+        )
         await self._pause()
         if waited_s < OWNED_ELSEWHERE_S:
             return
-        (lane,) = await OperationsDatabase(self._working.pool).lanes("archival")
+        (lane,) = await self._work.lanes.lanes("archival")
         if lane.halt_code is not None:
             raise LaneHalted(lane.lane, lane.halt_code, lane.halt_detail or "")
-        owner = lane.owner if lane.owner != self._working.owner else None
-        if owner is not None and await self._working.store.is_connected(owner):
+        owner = lane.owner if lane.owner != self._work.owner else None
+        if owner is not None and await self._work.store.is_connected(owner):
             raise UsageError(
                 f"the archive's lane is worked by {owner!r}, which does by itself what is due: watch it by "
                 "`tidemill retention status`, or stop it and run again"
@@ -156,18 +131,18 @@ class Watch:
     async def _look(self) -> bool:
         """Note how far it is; return whether nothing is due."""
         now, waits, gone, tables = self._clock.now(), Counter[str](), 0, []
-        mode = await self._working.store.seal_mode()
-        for policy in self._working.policies:
-            facts = await self._working.store.facts(policy.table_name)
+        mode = await self._work.store.seal_mode()
+        for policy in self._work.policies:
+            facts = await self._work.store.facts(policy.table_name)
             waits += due(policy, facts, as_of=self._as_of or now, now=now)
             gone += sum(1 for each in facts.slices if each.state is _S.DROPPED)
             tables.append(summary(facts, now, mode, enabled=policy.enabled))
-        if self._ending.gone_before is None:
-            self._ending.gone_before = gone
-        self._ending.moved = max(gone - self._ending.gone_before, 0)
-        self._ending.tables = tuple(tables)
+        if self._progress.gone_before is None:
+            self._progress.gone_before = gone
+        self._progress.moved = max(gone - self._progress.gone_before, 0)
+        self._progress.tables = tuple(tables)
         words = ", ".join(f"{count} {what}" for what, count in waits.items())
-        self._ending.on_progress(self._ending.moved, self._ending.moved + waits.total(), words)
+        self._progress.on_progress(self._progress.moved, self._progress.moved + waits.total(), words)
         return not waits
 
     async def stop(self) -> None:
