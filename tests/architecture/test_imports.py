@@ -25,6 +25,14 @@ FAULTS = [
     ("storage/*.py", "import tidemill.transport", "Imports point down this list"),
     ("domain/*.py", "import tidemill.runtime.clock", "Imports point down this list"),
     ("*/__init__.py", "", "Imports point down this list"),
+    ("admin/*.py", "import tidemill.storage", "Imports point down this list"),
+    ("admin/*.py", "import tidemill.settings", "Imports point down this list"),
+    ("commands/*.py", "import tidemill.admin", "Imports point down this list"),
+    (
+        "admin/*.py",
+        "import sqlalchemy",
+        "Workflows, contexts and the vocabulary reach no driver, by any way",
+    ),
     (
         "domain/*.py",
         "import asyncpg",

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import cached_property, partial
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import uvloop
 
@@ -28,8 +28,8 @@ from tidemill.admin.setup.migrations import MigrationSetup
 from tidemill.admin.setup.schemas import SchemaSetup
 from tidemill.admin.setup.topics import TopicSetup
 from tidemill.admin.status import StatusReader
-from tidemill.app.archive_access import open_access, open_copies
-from tidemill.app.connections import kafka_connection, open_pool, open_registry
+from tidemill.app.archive_access import TIMEOUTS, open_access, open_copies
+from tidemill.app.connections import Login, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.misfits import MisfitReader
@@ -46,6 +46,7 @@ from tidemill.storage.admin.lane_changes import LaneDatabase
 from tidemill.storage.admin.processes import ProcessDatabase
 from tidemill.storage.catalog.structure import StructureDatabase
 from tidemill.storage.database.lazy_pool import LazyPool
+from tidemill.storage.database.pool import Timeouts
 from tidemill.storage.database.table_sql import table_name
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.storage.read_models.pages import ReadModelDatabase
@@ -65,7 +66,7 @@ T = TypeVar("T")
 
 
 class Admin:
-    """The use-cases of a deployment. Use it with `async with`, once for each process."""
+    """The use-cases of a deployment. Use it with `async with`, once for each process: what was opened stays open."""
 
     def __init__(self, deployment: Deployment) -> None:
         """Nothing is opened."""
@@ -140,7 +141,7 @@ class Admin:
     @cached_property
     def read_model_repair(self) -> ReadModelRepair:
         """Read models, to be built again or verified."""
-        pool = self._lazy_pool(name="tidemill projections", size=4, login="migration")
+        pool = self._lazy_pool("tidemill projections", 4, "migration")
 
         async def open_replay(part: ContextStream, of_state: bool) -> Parts:  # noqa: FBT001  as `OpenReplay` has it
             stream, kafka = part.stream, kafka_connection(self._settings)
@@ -160,7 +161,7 @@ class Admin:
     @cached_property
     def queries(self) -> ReadModels:
         """Rows of read models, as the login sees them that may do nothing else."""
-        pool = self._lazy_pool(name="tidemill query", size=1, login="reader", writes=False)
+        pool = self._lazy_pool("tidemill query", 1, "reader", writes=False)
         projections = [projection for _, projection in self._catalog.projections().values()]
         return ReadModels(projections, ReadModelDatabase(pool))
 
@@ -203,15 +204,15 @@ class Admin:
         """The revisions of the database."""
         return MigrationSetup(self._catalog, migrations_of(self._deployment))
 
-    @property
+    @cached_property
     def topic_setup(self) -> TopicSetup:
         """The topics with their lanes, to be made by the login that owns tables."""
-        return self._topic_setup(self._lazy_pool(name="tidemill topics", size=1, login="migration"))
+        return self._topic_setup(self._lazy_pool("tidemill topics", 1, "migration"))
 
-    @property
+    @cached_property
     def topic_check(self) -> TopicSetup:
         """The topics, to be looked at by any login."""
-        return self._topic_setup(self._lazy_pool(name="tidemill topics", size=1, writes=False))
+        return self._topic_setup(self._lazy_pool("tidemill topics", 1, writes=False))
 
     def _topic_setup(self, pool: LazyPool) -> TopicSetup:
         return TopicSetup(
@@ -253,8 +254,7 @@ class Admin:
 
     @cached_property
     def _pool(self) -> LazyPool:
-        """A server that takes no writes will do for a question."""
-        return self._lazy_pool(name="tidemill operations", size=2, writes=False)
+        return self._lazy_pool("tidemill operations", 2, writes=False)
 
     @cached_property
     def operations(self) -> OperationsDatabase:
@@ -272,9 +272,10 @@ class Admin:
         self._shared.push_async_callback(inspector.close)
         return inspector
 
-    @property
+    @cached_property
     def _open_access(self) -> OpenAccess:
-        return partial(open_access, self._deployment)
+        pool = self._lazy_pool("tidemill operations", 3, "retention", TIMEOUTS, writes=False)
+        return partial(open_access, self._deployment, pool.opened, lambda: self._registry)
 
     @property
     def _open_copies(self) -> OpenCopies:
@@ -288,8 +289,27 @@ class Admin:
     def _registry(self) -> SchemaRegistry | None:
         return open_registry(self._shared, self._settings)
 
-    def _lazy_pool(self, **how: Any) -> LazyPool:
-        return LazyPool(partial(open_pool, self._shared, self._settings, **how))
+    def _lazy_pool(
+        self,
+        name: str,
+        size: int,
+        login: Login = "service",
+        timeouts: Timeouts | None = None,
+        *,
+        writes: bool = True,
+    ) -> LazyPool:
+        """`writes`: a server that takes no writes will not do, as it will for a question."""
+        opening = partial(
+            open_pool,
+            self._shared,
+            self._settings,
+            name=name,
+            size=size,
+            login=login,
+            timeouts=timeouts,
+            writes=writes,
+        )
+        return LazyPool(opening)
 
 
 async def ask(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -11,23 +11,24 @@ from tidemill.admin.archive.access import ArchiveAccess
 from tidemill.admin.archive.ports import ArchivedCopies
 from tidemill.admin.lanes.comparison import LaneComparison
 from tidemill.app.archive_stream import Store
-from tidemill.app.connections import kafka_connection, open_pool, open_registry
+from tidemill.app.connections import kafka_connection
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.retention import archive_of, policies_of
 from tidemill.app.startup.migrations import demand_migrations
+from tidemill.catalog.ports import SchemaRegistry
 from tidemill.commands.internal_commands import OrderWriter
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.threads import in_thread
 from tidemill.settings import Settings
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
-from tidemill.storage.database.pool import Timeouts
+from tidemill.storage.database.pool import Pool, Timeouts
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.storage.retention.restore_work import RestoreDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.admin.lane_topics import KafkaLaneTopics
 
-_TIMEOUTS: Final = Timeouts(idle_in_transaction_ms=60_000)
+TIMEOUTS: Final = Timeouts(idle_in_transaction_ms=60_000)
 
 
 class _Silent:
@@ -38,46 +39,38 @@ class _Silent:
 
 
 @asynccontextmanager
-async def open_access(deployment: Deployment, *, announcing: bool = False) -> AsyncIterator[ArchiveAccess]:
-    """Open the database with the login of retention. `announcing`: what is done publishes an event.
-
-    A server that takes no writes will do for a question.
+async def open_access(
+    deployment: Deployment,
+    open_pool: Callable[[], Awaitable[Pool]],
+    registry: Callable[[], SchemaRegistry | None],
+    *,
+    announcing: bool = False,
+) -> AsyncIterator[ArchiveAccess]:
+    """Open the archive. `open_pool`: with the login of retention. `announcing`: what is done publishes an event.
 
     Raises:
         UsageError: no table leaves for the archive.
     """
-    async with AsyncExitStack() as shared:
-        archive, settings = archive_of(deployment), deployment.settings
-        await demand_migrations(deployment, writes=False)
-        pool = await open_pool(
-            shared,
-            settings,
-            name="tidemill operations",
-            size=3,
-            login="retention",
-            timeouts=_TIMEOUTS,
-            writes=False,
-        )
-        codec: Any = _Silent()
-        if announcing:
-            registry = open_registry(shared, settings)
-            codec = await StreamCodec.open(
-                archive.stream, archive.messages(), clock=SystemClock(), registry=registry
-            )
-        commands, operations = CommandDatabase(pool), OperationsDatabase(pool)
-        writer = OrderWriter(commands, SystemClock(), silent=not announcing)
-        topics = KafkaLaneTopics(partial(kafka_connection, settings))
-        yield ArchiveAccess(
-            policies={each.table_name: each for each in policies_of(deployment)},
-            as_of=settings.retention.as_of,
-            stream=archive,
-            store=Store(pool, writer, codec, committed=lambda _: None),  # the relay finds new rows by itself
-            restores=RestoreDatabase(pool),
-            lanes=operations,
-            comparison=LaneComparison(lanes=operations, outbox=OutboxDatabase(pool), topics=topics),
-            halt=commands.halt,
-            announcing=announcing,
-        )
+    archive, settings, clock = archive_of(deployment), deployment.settings, SystemClock()
+    await demand_migrations(deployment, writes=False)
+    pool = await open_pool()
+    codec: Any = _Silent()
+    if announcing:
+        codec = await StreamCodec.open(archive.stream, archive.messages(), clock=clock, registry=registry())
+    commands, operations = CommandDatabase(pool), OperationsDatabase(pool)
+    writer = OrderWriter(commands, clock, silent=not announcing)
+    topics = KafkaLaneTopics(partial(kafka_connection, settings))
+    yield ArchiveAccess(
+        policies={each.table_name: each for each in policies_of(deployment)},
+        as_of=settings.retention.as_of,
+        stream=archive,
+        store=Store(pool, writer, codec, committed=lambda _: None),  # the relay finds new rows by itself
+        restores=RestoreDatabase(pool),
+        lanes=operations,
+        comparison=LaneComparison(lanes=operations, outbox=OutboxDatabase(pool), topics=topics),
+        halt=commands.halt,
+        announcing=announcing,
+    )
 
 
 async def open_copies(settings: Settings) -> ArchivedCopies:
