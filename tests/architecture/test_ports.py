@@ -22,6 +22,10 @@ _READS = (
     "no fake: a port of questions, whose answers are rows as they are; what is made of them is pure and tried in "
     "tests/unit/admin, and the adapter answers on the real server in "
 )
+_BY_HAND = (
+    "no fake: what is made of records is pure and tried in tests/unit/admin, with stand-ins; the adapter "
+    "is a client of Kafka or a codec, tried by its verb on real servers: tests/integration/cli/test_speak_and_ask.py"
+)
 _OF_THE_LANES_VERBS = (
     "no fake: what an operator may decide is pure and tried in tests/unit/admin; what these do is transactions of "
     "TimescaleDB and topics of Kafka: tests/integration/storage/test_lanes.py and tests/integration/cli/test_halts.py"
@@ -32,27 +36,27 @@ WITHOUT_SUITE = {
     "admin.archive.RestoreStore": _ON_THE_DATABASE,
     "admin.archive.RestoreWork": _ON_THE_DATABASE,
     "admin.BookReader": _READS + "tests/acceptance/test_conservation.py",
-    "admin.records.CommandEncoder": _READS + "tests/integration/cli/test_speak_and_ask.py",
-    "admin.records.CommandEncoders": _READS + "tests/integration/cli/test_speak_and_ask.py",
+    "admin.records.CommandEncoder": _BY_HAND,
+    "admin.records.CommandEncoders": _BY_HAND,
     "admin.CommandLog": _READS + "tests/integration/cli/test_speak_and_ask.py",
     "admin.DeadLetterReader": _READS + "tests/integration/cli/test_speak_and_ask.py",
     "admin.HoldingsReader": _READS + "tests/integration/retention/test_holdings.py",
     "admin.LaneReader": _READS + "tests/integration/storage/test_lanes.py",
-    "admin.setup.LaneRegistry": _READS + "tests/integration/storage/test_lanes.py",
+    "admin.setup.LaneRegistry": "no fake: one transaction, and one question: tests/integration/storage/test_lanes.py",
     "admin.lanes.LaneStore": _OF_THE_LANES_VERBS,
     "admin.lanes.LaneTopics": _OF_THE_LANES_VERBS,
     "admin.setup.Migrations": "no fake: it is Alembic on a real database: tests/integration/storage/test_migrations.py",
     "admin.lanes.OutboxHistory": _OF_THE_LANES_VERBS,
     "admin.ProcessReader": _READS + "tests/integration/storage/test_processes_told.py",
     "admin.ReadModelStates": _READS + "tests/integration/projections",
-    "admin.records.RecordDecoder": _READS + "tests/integration/cli/test_speak_and_ask.py",
-    "admin.records.RecordDecoders": _READS + "tests/integration/cli/test_speak_and_ask.py",
-    "admin.records.RecordReader": _READS + "tests/integration/cli/test_speak_and_ask.py",
-    "admin.records.RecordSender": _READS + "tests/integration/cli/test_speak_and_ask.py",
-    "admin.records.RecordSenders": _READS + "tests/integration/cli/test_speak_and_ask.py",
+    "admin.records.RecordDecoder": _BY_HAND,
+    "admin.records.RecordDecoders": _BY_HAND,
+    "admin.records.RecordReader": _BY_HAND,
+    "admin.records.RecordSender": _BY_HAND,
+    "admin.records.RecordSenders": _BY_HAND,
     "admin.lanes.TopicHistory": _OF_THE_LANES_VERBS,
     "admin.TopicInspector": _READS + "tests/integration/transport/kafka/test_history.py",
-    "admin.records.TopicReaders": _READS + "tests/integration/cli/test_speak_and_ask.py",
+    "admin.records.TopicReaders": _BY_HAND,
     "admin.records.TopicRecord": "a record as Kafka's client gives it: what is made of it is tried in tests/unit/admin",
     "archiver.Batch": "what a `ChunkReader` yields: test_chunk_reader.py asks for its size",
     "archiver.Copy": "what a `Lake` returns: test_archiver_lake.py looks at its columns, measures and files",

@@ -48,13 +48,13 @@ def publish(
     So is the command_id, made from the line: the same file sent again changes nothing.
     With --wait it exits 1 if one was rejected.
     """
-    from tidemill.admin.records.publish import PublishOrder
+    from tidemill.admin.records.publish import PublishRequest
 
     wait_s = timeout if wait else None
-    order = PublishOrder(command, _lines(file), service, key=key, wait_s=wait_s)
+    request = PublishRequest(command, _lines(file), service, key=key, wait_s=wait_s)
     with progress("records", quiet=as_json) as shown:
         listener = _Shown(shown, wait_s=wait_s, quiet=as_json)
-        done = session.ask(lambda admin: admin.publisher.publish(order, listener))
+        done = session.ask(lambda admin: admin.publisher.publish(request, listener))
     if as_json:
         for answer in done.answers:
             print_json_line(answer)

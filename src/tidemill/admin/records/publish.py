@@ -99,7 +99,7 @@ def find_command(catalog: StreamCatalog, name: str) -> tuple[ContextStream, type
 
 
 @dataclass(frozen=True)
-class PublishOrder:
+class PublishRequest:
     """What to publish. `command`: its name, short or full. `read`: gives the commands, in order.
 
     `key`: instead of each command's own. `service`: of lines that name none. `wait_s`: how long to wait for what
@@ -124,31 +124,33 @@ class CommandPublisher:
     senders: RecordSenders
     clock: Clock
 
-    async def publish(self, order: PublishOrder, listener: ProgressListener) -> Publication:
-        """Send commands and, if it is so ordered, wait for their outcomes. `listener`: is told how far it is.
+    async def publish(self, request: PublishRequest, listener: ProgressListener) -> Publication:
+        """Send commands and, if it is asked to, wait for their outcomes. `listener`: is told how far it is.
 
         Raises:
             UsageError: a line is no command, or a record is too large.
             Unavailable: Kafka or the registry is; what was sent stays, and may be sent again.
         """
-        part, model = find_command(self.catalog, order.command)
+        part, model = find_command(self.catalog, request.command)
         topic = part.stream.topics.commands
         publication = Publication(topic)
         async with AsyncExitStack() as opened:
             encoder = await self.encoders.encoder(part)
-            waiting = None if order.wait_s is None else await self._follow_outcomes(opened, part)
+            waiting = None if request.wait_s is None else await self._follow_outcomes(opened, part)
             sender = self.senders.sender(topic)
             opened.push_async_callback(sender.close)
             await sender.open()
-            for chunk in _chunks(order.read(LineReader(model, service=order.service, now=self.clock.now))):
+            for chunk in _chunks(
+                request.read(LineReader(model, service=request.service, now=self.clock.now))
+            ):
                 records = [
-                    Outgoing(_key(part, line, order.key), await encoder.encode_command(line.command))
+                    Outgoing(_key(part, line, request.key), await encoder.encode_command(line.command))
                     for line in chunk
                 ]
                 publication.add(chunk, await sender.send(records))
                 listener.sending(len(publication.answers), waiting.answered if waiting else 0)
-            if waiting is not None and order.wait_s is not None:
-                publication.answers = await waiting.until_all(publication.answers, order.wait_s, listener)
+            if waiting is not None and request.wait_s is not None:
+                publication.answers = await waiting.until_all(publication.answers, request.wait_s, listener)
         return publication
 
     async def _follow_outcomes(self, opened: AsyncExitStack, part: ContextStream) -> OutcomeWait:
