@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture import tree
 from tests.architecture.tree import ROOT
 from tests.support.waiting import HANGING_S
 
@@ -143,3 +144,8 @@ def test_every_layer_but_the_adapters_is_kept_from_drivers() -> None:
         module.removeprefix("tidemill.") for contract in contracts for module in contract["source_modules"]
     }
     assert kept == {layer for layer in layers - ADAPTERS if exists(layer)}
+
+
+def test_retries_exist_once() -> None:
+    users = {path for path in tree.python_files("src") if "tenacity" in tree.text(path).split("\n\n\n")[0]}
+    assert users == {Path("src/tidemill/runtime/retry.py")}

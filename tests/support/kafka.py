@@ -12,6 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource, MemoryEventSource, MemoryPublishers
+from tests.support.waiting import HANGING_S
 from tidemill.catalog.topics import TopicSettings, plan_topics
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.lane import Lane, StreamTopics
@@ -105,6 +106,11 @@ class MemoryWorld:
         return
 
 
+def unhurried(bootstrap: str) -> KafkaConnection:
+    """Return a connection to a broker that answers in the end: a deadline is no more than a guard against hanging."""
+    return KafkaConnection(bootstrap=bootstrap, call_timeout_s=HANGING_S)
+
+
 class KafkaWorld:
     """On a real broker; `open` makes the topics."""
 
@@ -173,7 +179,10 @@ class KafkaWorld:
 
     def publishers(self, *, transactional: bool = True) -> Publishers:
         publishers = KafkaPublishers(
-            self.connection, transactional=transactional, batch_bytes=MAX_COMMAND_BYTES
+            self.connection,
+            transactional=transactional,
+            timeout_s=max(10.0, self.connection.call_timeout_s),
+            batch_bytes=MAX_COMMAND_BYTES,
         )
         self._publishers.append(publishers)
         return publishers

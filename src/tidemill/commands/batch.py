@@ -43,6 +43,7 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.lane import Claim, spans
 from tidemill.domain.messages import Outcome
+from tidemill.domain.rejections import HaltCode, ParkingCode, RejectionCode
 from tidemill.runtime.clock import Clock
 from tidemill.runtime.telemetry import TIMES_AHEAD, Log, logger
 
@@ -146,7 +147,10 @@ class BatchWriter:
                     await self._part(claims, arrivals[:middle], done)
                     arrivals = [each for each in arrivals[middle:] if done.goes_on(each)]
                 elif not await self._blamed(arrivals[0], refused):
-                    done.halted[arrivals[0].lane] = ("PARKING_REFUSED", _evidence(arrivals[0], refused))
+                    done.halted[arrivals[0].lane] = (
+                        HaltCode.PARKING_REFUSED,
+                        _evidence(arrivals[0], refused),
+                    )
                     return
 
     async def _blamed(self, arrival: Arrival, refused: TidemillError) -> bool:
@@ -336,7 +340,7 @@ def _stale(command_id: str | None, oldest: datetime) -> Rejected | None:
         return None
     born = datetime.fromtimestamp(born_ms / 1000, UTC)
     return Rejected(
-        "STALE", f"command_id was made at {born:%Y-%m-%d %H:%M} UTC, before the duplicate horizon"
+        RejectionCode.STALE, f"command_id was made at {born:%Y-%m-%d %H:%M} UTC, before the duplicate horizon"
     )
 
 
@@ -363,11 +367,11 @@ def _blamed(arrival: Arrival, refused: TidemillError) -> bool:
     if isinstance(arrival.verdict, Unreadable):
         return False
     if isinstance(refused, Entangled):
-        arrival.verdict = Unreadable("CRASHED", "its rule takes other values each time it is asked")
+        arrival.verdict = Unreadable(ParkingCode.CRASHED, "its rule takes other values each time it is asked")
     elif arrival.verdict is None:
-        arrival.verdict = Rejected("INVALID", _reason(refused))
+        arrival.verdict = Rejected(RejectionCode.INVALID, _reason(refused))
     else:
-        arrival.verdict = Unreadable("MALFORMED", _reason(refused))
+        arrival.verdict = Unreadable(ParkingCode.MALFORMED, _reason(refused))
         arrival.decoded = arrival.command = arrival.command_id = None
     return True
 

@@ -21,6 +21,7 @@ from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
 from tidemill.domain.errors import ContractError, TidemillError
 from tidemill.domain.messages import EventBase
+from tidemill.domain.rejections import RejectionCode
 from tidemill.domain.stream import Stream
 
 _MOST_PASSES = 16
@@ -161,7 +162,8 @@ def styles_of(stream: Stream, codec: CommandCodec, max_event_bytes: int) -> dict
 def too_large(size: int, limit: int) -> Rejected:
     """Refuse a command whose event Kafka would refuse."""
     return Rejected(
-        "TOO_LARGE", f"its event would take {size} bytes, the event topic takes {limit}: send less at once"
+        RejectionCode.TOO_LARGE,
+        f"its event would take {size} bytes, the event topic takes {limit}: send less at once",
     )
 
 

@@ -22,14 +22,16 @@ from tidemill.commands.isolation import Solitude
 from tidemill.commands.lane_lifecycle import Ownership, still_ours
 from tidemill.commands.lane_queues import WAITING_BYTES, LaneQueue, LargeRecords, Queues, Share
 from tidemill.commands.ports import CommandSource, CommandStore, LaneFollower, PartitionError, Replies
-from tidemill.commands.retry import Patience
+from tidemill.commands.retry import BatchRetries
 from tidemill.commands.validation import Arrival, Screen
 from tidemill.commands.version_wait import Waits
 from tidemill.commands.workers import Turn, Workers
 from tidemill.domain.errors import Fenced, Unreadable
 from tidemill.domain.lane import InboundRecord
 from tidemill.domain.messages import Outcome
+from tidemill.domain.rejections import ParkingCode
 from tidemill.domain.stream import Stream
+from tidemill.runtime.retry import Retrier
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry import BATCH_RECORDS, BATCH_SECONDS, RECORDS, Log, logger
 
@@ -96,7 +98,7 @@ class Intake:
             waiting_bytes=options.waiting_bytes,
             room=room,
         )
-        self._patience = Patience(stream.aggregate)
+        self._retrier = Retrier(BatchRetries(stream.aggregate))
         self._ownership = Ownership(
             stream,
             options.owner,
@@ -104,7 +106,7 @@ class Intake:
             store=store,
             follower=follower,
             queues=self._queues,
-            patience=self._patience,
+            retrier=self._retrier,
         )
         self._waits = Waits(
             stream.aggregate, store, self._queues, at_most=options.newer_wait, wake=self._wake
@@ -126,9 +128,9 @@ class Intake:
             self._reader = group.create_task(self._read(group))
             group.create_task(self._ownership.claim_assigned())
             group.create_task(self._dispatch(group))
-            group.create_task(self._patience.every(_HALT_WATCH_S, self._ownership.watch_halts))
-            group.create_task(self._patience.every(_HALT_WATCH_S, self._waits.watch))
-            group.create_task(self._patience.every(_NOTE_EVERY_S, self._note))
+            group.create_task(self._retrier.every(_HALT_WATCH_S, self._ownership.watch_halts))
+            group.create_task(self._retrier.every(_HALT_WATCH_S, self._waits.watch))
+            group.create_task(self._retrier.every(_NOTE_EVERY_S, self._note))
 
     async def stop(self) -> None:
         """End the batches in flight, give the lanes back, leave the group.
@@ -136,7 +138,7 @@ class Intake:
         With Kafka away none of the last three comes to an end before its deadline, so they go side by side, and what
         comes last has less time: batches may have waited for the database, which is away as well.
         """
-        self._patience.stopping.set()
+        self._retrier.stop()
         self._work_wanted.set()
         self._team.close()
         while self._running:
@@ -151,14 +153,14 @@ class Intake:
 
     def health(self) -> Health:
         """Return how many lanes are worked, which wait for an operator or a newer version, and what is in the way."""
-        trouble = self._patience.trouble
+        trouble = self._retrier.reason
         detail = self._ownership.counts() | self._waits.shown() | ({"trouble": trouble} if trouble else {})
         return Health(ok=not trouble, detail=detail)
 
     # --- read ---
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
-        while not self._patience.stopping.is_set():
+        while not self._retrier.stopped:
             try:
                 some = self._put(await self._source.poll())
             except PartitionError as stuck:
@@ -192,7 +194,7 @@ class Intake:
     # --- write ---
 
     async def _dispatch(self, group: asyncio.TaskGroup) -> None:
-        while not self._patience.stopping.is_set():
+        while not self._retrier.stopped:
             if len(self._running) >= self._most_batches or not self._queues.ready():
                 self._work_wanted.clear()
                 await self._work_wanted.wait()
@@ -203,7 +205,7 @@ class Intake:
 
     def _begin(self, group: asyncio.TaskGroup, turn: Turn) -> None:
         """Take a batch only now that a worker has time for it: what arrived meanwhile is in it."""
-        share = None if self._patience.stopping.is_set() else self._queues.take(turn.share)
+        share = None if self._retrier.stopped else self._queues.take(turn.share)
         if share is None:
             turn.end()
             return
@@ -221,7 +223,7 @@ class Intake:
 
     async def _work(self, share: Share, turn: Turn) -> None:
         try:
-            done = await self._patience.until_done(lambda: self._try(share, turn))
+            done = await self._retrier.until_done(lambda: self._try(share, turn))
         finally:
             self._queues.done(share)
         if done is not None:
@@ -264,7 +266,7 @@ class Intake:
         if queue.trials <= _TRIALS_BEFORE_PARKING:
             return None
         reason = f"the process ended {queue.trials - 1} times while it worked on this record alone"
-        return [Arrival(lane, record, verdict=Unreadable("CRASHED", reason))]
+        return [Arrival(lane, record, verdict=Unreadable(ParkingCode.CRASHED, reason))]
 
     def _after(self, share: Share, done: Done) -> None:
         for outcome, count in done.counts.items():

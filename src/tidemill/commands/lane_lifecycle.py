@@ -20,10 +20,11 @@ from tidemill.commands.ports import (
     OffsetOutOfRange,
     PartitionError,
 )
-from tidemill.commands.retry import Patience
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim, spans
+from tidemill.domain.rejections import HaltCode
 from tidemill.domain.stream import Stream
+from tidemill.runtime.retry import Retrier
 from tidemill.runtime.telemetry import CLAIMS, LANES_HALTED, LANES_OWNED, Log, logger
 
 _log = logger(__name__)
@@ -46,7 +47,7 @@ class Ownership:
         store: CommandStore,
         follower: LaneFollower,
         queues: Queues,
-        patience: Patience,
+        retrier: Retrier,
     ) -> None:
         """`owner`: this process's name in `tm.lane`, the same as its connections' application name.
 
@@ -59,7 +60,7 @@ class Ownership:
         self._store = store
         self._follower = follower
         self._queues = queues
-        self._patience = patience
+        self._retrier = retrier
         self._assigned: set[int] = set()
         self._to_claim: set[int] = set()
         self._comparing: dict[int, Claim] = {}
@@ -129,7 +130,7 @@ class Ownership:
     async def claim_assigned(self) -> None:
         """Claim what is assigned, as it comes, until a stop."""
         async with asyncio.TaskGroup() as group:
-            while not self._patience.stopping.is_set():
+            while not self._retrier.stopped:
                 await self._claims_wanted.wait()
                 self._claims_wanted.clear()
                 if self._to_claim:
@@ -141,7 +142,7 @@ class Ownership:
         Each step is repeated by itself: to claim again because Kafka does not answer would fence ourselves.
         """
         wanted = sorted(self._to_claim)
-        claims = await self._patience.until_done(
+        claims = await self._retrier.until_done(
             lambda: self._store.claim(self._aggregate, wanted, self._owner)
         )
         if not claims:
@@ -160,7 +161,7 @@ class Ownership:
 
         A partition that nobody answers for, having no leader, holds up its own lane only.
         """
-        compared = await self._patience.until_done(lambda: self._compare(claims))
+        compared = await self._retrier.until_done(lambda: self._compare(claims))
         if compared is None:
             return  # stopping
         halted, taken, shown = compared
@@ -195,7 +196,7 @@ class Ownership:
         """Start the lanes whose relays have compared, together where that takes no time, else one after the other."""
         waiting = {asyncio.create_task(self._follower.compared(claim.lane.lane)): claim for claim in claims}
         try:
-            while waiting and not self._patience.stopping.is_set():
+            while waiting and not self._retrier.stopped:
                 done, _ = await asyncio.wait(waiting, timeout=_TOGETHER_S)
                 await self._begin([waiting.pop(task) for task in done])
         finally:
@@ -206,7 +207,7 @@ class Ownership:
         """Start the lanes that are still ours; of one that was revoked meanwhile, its relay must go, too."""
         if not claims:
             return
-        halted = await self._patience.until_done(lambda: self._note_compared(claims))
+        halted = await self._retrier.until_done(lambda: self._note_compared(claims))
         if halted is None:
             return  # stopping
         ours = [claim for claim in claims if self._is_ours(claim)]
@@ -286,10 +287,10 @@ class Ownership:
         if queue is None:
             return
         claim = queue.claim
-        finding = await self._patience.until_done(lambda: self._why_stuck(claim, stuck))
+        finding = await self._retrier.until_done(lambda: self._why_stuck(claim, stuck))
         if finding is None:
             return  # stopping, or revoked meanwhile: the next claim compares
-        await self._patience.until_done(lambda: self._store.halt(claim, *finding))
+        await self._retrier.until_done(lambda: self._store.halt(claim, *finding))
         if self._is_ours(claim):
             self._halted[queue.lane] = claim
             self._say_halted(claim, *finding)
@@ -298,9 +299,9 @@ class Ownership:
         if not self._is_ours(claim):
             return None
         if not isinstance(stuck, OffsetOutOfRange):
-            return "UNFETCHABLE", str(stuck)
+            return HaltCode.UNFETCHABLE, str(stuck)
         shown = await topic_check.compare(self._source, [topic_check.as_if_at(claim, stuck.offset)])
-        return shown.findings.get(claim.lane.lane, ("OFFSET_AHEAD", str(stuck)))
+        return shown.findings.get(claim.lane.lane, (HaltCode.OFFSET_AHEAD, str(stuck)))
 
     def fenced(self, queues: Sequence[LaneQueue]) -> None:
         """Let lanes be that somebody else claimed. If the group still gives them to us a while later, nobody has."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from tidemill.commands.ports import ClosedRanges
 from tidemill.domain.archive.ranges import Ranges
 from tidemill.domain.decision import Rejected
+from tidemill.domain.rejections import RejectionCode
 
 Row = tuple[Any, ...]
 
@@ -42,7 +43,7 @@ async def split(ranges: ClosedRanges, table: Any, rows: Sequence[Row], time_at: 
 def range_closed(start: datetime) -> Rejected:
     """Refuse a command whose row nobody may take any more."""
     return Rejected(
-        "RANGE_CLOSED",
+        RejectionCode.RANGE_CLOSED,
         f"the table takes no rows of the span that begins at {start:%Y-%m-%d %H:%M} UTC any more: "
         "it is being archived, or was",
     )

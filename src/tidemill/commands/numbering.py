@@ -19,6 +19,7 @@ from tidemill.domain.errors import Unreadable
 from tidemill.domain.identity import chain, event_id
 from tidemill.domain.lane import Anchor, Claim, InboundRecord, Progress
 from tidemill.domain.messages import Outcome
+from tidemill.domain.rejections import RejectionCode
 
 _MAX_DETAIL_CHARACTERS = 1000
 _MAX_TRACE_CHARACTERS = 128
@@ -82,7 +83,7 @@ class LaneBook:
             first = fate.first
             place = f"see position {first.position} of lane {first.lane}"
             text = f"{first.command_id} was first used for another command, {place}"
-            return self._refused(arrival, "ID_REUSE", text, repeats=first.command_id)
+            return self._refused(arrival, RejectionCode.ID_REUSE, text, repeats=first.command_id)
         return self._repeated(arrival, fate.first)
 
     def close(self, last: InboundRecord | None, *, reason: str | None = None) -> None:

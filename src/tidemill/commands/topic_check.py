@@ -14,6 +14,7 @@ from tidemill.commands.numbering import checksum
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Claim, Lane
+from tidemill.domain.rejections import HaltCode
 
 Finding = tuple[str, str]
 """A code of `rejections.HALTED` and the evidence."""
@@ -92,7 +93,7 @@ async def _ask(source: CommandSource, claims: Sequence[Claim]) -> Compared | Una
 def _changed_count(count: int, claims: Sequence[Claim]) -> dict[int, Finding]:
     """A topic that has grown spreads its keys anew: whatever order they had is gone, in every lane."""
     return {
-        claim.lane.lane: ("PARTITIONS_CHANGED", _counts(claim.lane, count))
+        claim.lane.lane: (HaltCode.PARTITIONS_CHANGED, _counts(claim.lane, count))
         for claim in claims
         if count != claim.lane.partitions
     }
@@ -113,9 +114,9 @@ def _finding(claim: Claim, bounds: tuple[int, int], checksums: Mapping[int, int 
     topic, partition = claim.lane.topics.commands, claim.lane.partition
     at = claim.progress.next_offset
     if at > end:
-        return "OFFSET_AHEAD", f"{topic}/{partition} ends at {end}, the lane consumed up to {at}"
+        return HaltCode.OFFSET_AHEAD, f"{topic}/{partition} ends at {end}, the lane consumed up to {at}"
     if at < first:
-        return "OFFSET_LOST", f"{topic}/{partition} starts at {first}, the lane would read on at {at}"
+        return HaltCode.OFFSET_LOST, f"{topic}/{partition} starts at {first}, the lane would read on at {at}"
     anchor = claim.progress.anchor
     if anchor is None or partition not in checksums:
         return (
@@ -125,7 +126,7 @@ def _finding(claim: Claim, bounds: tuple[int, int], checksums: Mapping[int, int 
     if found_checksum != anchor.checksum:
         found = "is missing" if found_checksum is None else "is another one"
         return (
-            "TOPIC_CHANGED",
+            HaltCode.TOPIC_CHANGED,
             f"the record consumed last, {topic}/{partition} offset {anchor.offset}, {found}",
         )
     return None

@@ -23,6 +23,7 @@ from tidemill.domain.lane import InboundRecord
 from tidemill.domain.messages import CommandBase
 from tidemill.domain.parked import MAX_HEADER_BYTES, MAX_HEADERS, cut_headers
 from tidemill.domain.partitioner import partition_of
+from tidemill.domain.rejections import ParkingCode, RejectionCode
 from tidemill.domain.stream import Stream
 
 MAX_KEY_BYTES = 4096
@@ -114,7 +115,7 @@ class Screen:
             except ValidationError as error:
                 reasons = _reasons(error)
                 for index, reason in reasons.items():
-                    candidates[index].verdict = Rejected("INVALID", reason)
+                    candidates[index].verdict = Rejected(RejectionCode.INVALID, reason)
                 candidates = [each for index, each in enumerate(candidates) if index not in reasons]
             except Exception as fault:  # noqa: BLE001  a validator's bug must not stop its lane
                 if len(candidates) == 1:
@@ -140,12 +141,14 @@ class Screen:
             arrival.verdict = crashed(fault)
             return
         if record.key != expected:
-            arrival.verdict = Rejected("WRONG_KEY", f"the record's key must be {key!r}, it is {record.key!r}")
+            arrival.verdict = Rejected(
+                RejectionCode.WRONG_KEY, f"the record's key must be {key!r}, it is {record.key!r}"
+            )
             return
         partition = partition_of(expected, self.stream.partitions)
         if partition != record.partition:
             arrival.verdict = Rejected(
-                "WRONG_PARTITION",
+                RejectionCode.WRONG_PARTITION,
                 f"key {key!r} belongs to partition {partition}, the record is in {record.partition}: "
                 "set partitioner=murmur2_random in librdkafka clients (Java and aiokafka do it by default)",
             )
@@ -156,16 +159,16 @@ def _arrival(lane: int, record: InboundRecord) -> Arrival:
     key, headers = record.key, record.headers
     if key is not None and len(key) > MAX_KEY_BYTES:
         detail = f"a key of {len(key)} bytes, at most {MAX_KEY_BYTES}"
-        return Arrival(lane, record, verdict=Unreadable("TOO_BIG", detail))
+        return Arrival(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
     if headers and (cut := cut_headers(headers)) is not None:
         detail = f"{cut}, at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes are read"
-        return Arrival(lane, record, verdict=Unreadable("TOO_BIG", detail))
+        return Arrival(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
     return Arrival(lane, record)
 
 
 def crashed(fault: Exception) -> Unreadable:
     """Return what parks a record at which a context's code raised: the fault is the code's, the bytes are kept."""
-    return Unreadable("CRASHED", f"the context's code raised {type(fault).__name__}: {fault}")
+    return Unreadable(ParkingCode.CRASHED, f"the context's code raised {type(fault).__name__}: {fault}")
 
 
 def _reasons(error: ValidationError) -> dict[int, str]:

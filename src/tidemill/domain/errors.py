@@ -23,6 +23,8 @@ Every message says what happened and, where somebody can act, what to do next.
 
 from __future__ import annotations
 
+from tidemill.domain.rejections import ParkingCode
+
 
 class TidemillError(Exception):
     """Root of everything Tidemill raises on purpose."""
@@ -71,7 +73,7 @@ class NewerSchema(Unreadable):
 
     def __init__(self, detail: str, *, schema: str, type_name: str, service: str | None) -> None:
         """`detail` says what is not known here, without any value that was sent."""
-        super().__init__("NEWER_SCHEMA", detail)
+        super().__init__(ParkingCode.NEWER_SCHEMA, detail)
         self.schema = schema
         self.type_name = type_name
         self.service = service

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tidemill.domain.errors import LaneHalted
 from tidemill.domain.identity import chain, event_id
+from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.ports import OutboxItem, Published
 
 
@@ -55,7 +56,7 @@ def chunk_of(lane: int, items: Sequence[OutboxItem], before: Published, chained:
     if chained is not None and items[0].chain != _continued(chained, items[0]):
         raise LaneHalted(
             lane,
-            "HISTORY_FORKED",
+            HaltCode.HISTORY_FORKED,
             f"position {items[0].position} does not continue position {before.position} as it was published: "
             "the database was set back while we were connected",
         )
@@ -87,7 +88,7 @@ def _continued(chained: int, item: OutboxItem) -> int:
 def _gap(lane: int, found: OutboxItem, position: int, sequence: int) -> LaneHalted:
     return LaneHalted(
         lane,
-        "OUTBOX_GAP",
+        HaltCode.OUTBOX_GAP,
         f"expected position {position} with event {sequence}, "
         f"found position {found.position}, item {found.item}, event {found.sequence}",
     )

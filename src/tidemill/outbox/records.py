@@ -27,6 +27,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from tidemill.domain.lane import Lane
+from tidemill.domain.rejections import ParkingCode
 from tidemill.domain.varint import VARINT
 from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
 from tidemill.outbox.record_format import Header, encode_field, encode_header
@@ -195,7 +196,7 @@ class RecordBuilder:
 
 def _errors(record: ParkedRecord) -> list[Header]:
     """Return the headers that dead letter tools know; readers take the last ones if a redriven record has some."""
-    stage = "TASK_PUT" if record.code == "CRASHED" else "VALUE_CONVERTER"
+    stage = "TASK_PUT" if record.code == ParkingCode.CRASHED else "VALUE_CONVERTER"
     named = {
         "topic": record.topic,
         "partition": str(record.partition),

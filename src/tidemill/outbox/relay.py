@@ -14,6 +14,7 @@ from typing import Final
 
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError
 from tidemill.domain.lane import Claim
+from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.ports import (
     NOTHING_PUBLISHED,
     ForeignTail,
@@ -119,7 +120,7 @@ class LaneRelay:
         except LaneHalted as halt:
             await self._stand_still(halt)
         except ForeignTail as found:
-            await self._stand_still(LaneHalted(self.lane, "FOREIGN_TAIL", str(found)))
+            await self._stand_still(LaneHalted(self.lane, HaltCode.FOREIGN_TAIL, str(found)))
         except Refused as refused:
             self._note(refused)  # and at once again, with fewer records
         except (TransientError, PublisherFenced) as error:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from tidemill.domain.errors import LaneHalted, TransientError
 from tidemill.domain.lane import Lane, TopicRole
 from tidemill.domain.messages import Outcome
+from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.dead_letter_size import fitted, size_of
 from tidemill.outbox.incident_log import Troubles
 from tidemill.outbox.ports import (
@@ -199,7 +200,7 @@ class Sending:
         if short or (self._at.position == end.position and self._at.sequence != end.sequence):
             raise LaneHalted(
                 self._lane.lane,
-                "OUTBOX_GAP",
+                HaltCode.OUTBOX_GAP,
                 f"the ledger counts {end.position} positions and {end.sequence} events, "
                 f"the outbox ends with {self._at.position} and {self._at.sequence}",
             )
@@ -255,7 +256,9 @@ class Sending:
         kept = await self._parts.patiently(lane, lambda: reader.parked(lane, positions, most))
         missing = [position for position in positions if position not in kept]
         if missing:
-            raise LaneHalted(lane, "OUTBOX_GAP", f"the record parked at position {missing[0]} was deleted")
+            raise LaneHalted(
+                lane, HaltCode.OUTBOX_GAP, f"the record parked at position {missing[0]} was deleted"
+            )
         parked = [kept[position] for position in positions]
         letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
         return [fitted(letter, record, lane, most) for letter, record in letters]
@@ -264,7 +267,7 @@ class Sending:
         size, topic = max((size_of(record), topic) for _, topic, records in batches for record in records)
         return LaneHalted(
             self._lane.lane,
-            "EVENT_REFUSED",
+            HaltCode.EVENT_REFUSED,
             f"position {chunk.after.position}, largest record about {size} bytes, for {topic}: {refused}; "
             "raise that topic's max.message.bytes, then resume the lane",
         )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tidemill.domain.errors import LaneHalted
 from tidemill.domain.lane import Claim, Lane
+from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.ports import LaneEnd, OutboxReader, Published, Tail, Tails
 
 _EMPTY = Tail(0, 0, None)
@@ -73,14 +74,14 @@ def _check_not_ahead(lane: Lane, tails: Tails, end: LaneEnd) -> None:
     if events.sequence > end.sequence:
         raise LaneHalted(
             lane.lane,
-            "HISTORY_BEHIND",
+            HaltCode.HISTORY_BEHIND,
             f"{lane.topics.events}/{lane.partition} ends with event {events.sequence}, the log with {end.sequence}",
         )
     for topic, tail in _tails(lane, tails):
         if tail is not None and tail.position > end.position:
             raise LaneHalted(
                 lane.lane,
-                "HISTORY_BEHIND",
+                HaltCode.HISTORY_BEHIND,
                 f"{topic}/{lane.partition} ends with position {tail.position}, the log with {end.position}",
             )
 
@@ -103,14 +104,14 @@ def _check_not_behind(lane: Lane, tails: Tails, published: Published) -> None:
     if events.sequence < published.sequence:
         raise LaneHalted(
             lane.lane,
-            "TOPIC_BEHIND",
+            HaltCode.TOPIC_BEHIND,
             f"{lane.topics.events}/{lane.partition} acknowledged event {published.sequence} "
             f"and now ends with {events.sequence}",
         )
     if tails.outcomes is not None and tails.outcomes.position < published.position:
         raise LaneHalted(
             lane.lane,
-            "TOPIC_BEHIND",
+            HaltCode.TOPIC_BEHIND,
             f"{lane.topics.outcomes}/{lane.partition} acknowledged position {published.position} "
             f"and now ends with {tails.outcomes.position}",
         )
@@ -126,7 +127,7 @@ def _check_same_event(lane: Lane, tail: Tail, published: Published, known: dict[
     if expected != tail.event_id:
         raise LaneHalted(
             lane.lane,
-            "HISTORY_FORKED",
+            HaltCode.HISTORY_FORKED,
             f"event {tail.sequence} at position {tail.position} is {tail.event_id} in "
             f"{lane.topics.events}/{lane.partition}, and {expected or 'another one'} in the log",
         )

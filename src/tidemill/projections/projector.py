@@ -16,7 +16,7 @@ from tidemill.domain.stream import Stream
 from tidemill.projections.cursor import Batch
 from tidemill.projections.ports import EventCodec, EventSource, PartitionError, ViewStore
 from tidemill.projections.read_ahead import MOST_EVENTS, ReadAhead
-from tidemill.projections.retry import Patience
+from tidemill.projections.retry import projector_retrier
 from tidemill.projections.status import ProjectorStatus
 from tidemill.projections.worker import ProjectionKeeper
 from tidemill.runtime.clock import Clock
@@ -53,10 +53,10 @@ class Projector:
         self._store = store
         self._pause_s = LOOK_AGAIN_FIRST_S
         self._look_again_at: float | None = None
-        self._patience = Patience()
-        self._reader = ReadAhead(source, codec, self._patience, most_events=most_events)
+        self._retrier = projector_retrier()
+        self._reader = ReadAhead(source, codec, self._retrier, most_events=most_events)
         self._keepers = [
-            ProjectionKeeper(projection, stream, store, clock, self._patience) for projection in projections
+            ProjectionKeeper(projection, stream, store, clock, self._retrier) for projection in projections
         ]
 
     async def run(self, stopping: asyncio.Event, *, drain_s: float = DRAIN_S) -> None:
@@ -68,7 +68,7 @@ class Projector:
         told = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
-            self._patience.end()
+            self._retrier.stop()
             self._reader.interrupt()
             await asyncio.wait({work}, timeout=drain_s)
         finally:
@@ -80,20 +80,20 @@ class Projector:
         return ProjectorStatus(
             aggregate=self._stream.aggregate,
             projections=tuple(keeper.status() for keeper in self._keepers),
-            waiting_for=self._patience.waiting_for,
+            waiting_for=self._retrier.reason or None,
         )
 
     async def _work(self) -> None:
         await asyncio.gather(*(keeper.open() for keeper in self._keepers))
         try:
-            await self._patience.of(self._start_source)
+            await self._retrier.call(self._start_source)
         except TransientError:
             return  # told to stop before the broker came back
         self._place()
         self._reader.start()
         self._plan_look()
         try:
-            while not self._patience.ended:
+            while not self._retrier.stopped:
                 await self._turn()
         finally:
             await self._reader.stop()
@@ -116,7 +116,7 @@ class Projector:
             await asyncio.gather(*(keeper.lose(fault) for keeper in self._keepers))
             await self._read_again()
         except TransientError:
-            if not self._patience.ended:  # else told to stop while a server was away
+            if not self._retrier.stopped:  # else told to stop while a server was away
                 raise  # the client is broken for good
         self._plan_look()
 
@@ -137,7 +137,7 @@ class Projector:
         await self._tell_of_foreign_records()
         if not batch:
             return  # interrupted, or all of it was left out
-        histories = await self._patience.of(
+        histories = await self._retrier.call(
             lambda: self._store.histories(self._stream.aggregate, batch.keys())
         )
         outcomes = await asyncio.gather(*(keeper.apply(batch, histories) for keeper in self._keepers))
@@ -147,7 +147,7 @@ class Projector:
     async def _tell_of_foreign_records(self) -> None:
         """A record that is no event is left out: the numbers of the events prove that none is missing."""
         if found := self._reader.foreign():
-            await self._patience.of(lambda: self._store.note_foreign(self._stream.aggregate, found))
+            await self._retrier.call(lambda: self._store.note_foreign(self._stream.aggregate, found))
             FOREIGN_RECORDS.labels(self._stream.aggregate).inc(len(found))
             _log.warning(
                 Log.FOREIGN_RECORDS,

@@ -14,7 +14,7 @@ from typing import Final
 from tidemill.domain.errors import ContractError
 from tidemill.projections.cursor import Batch, Decoded, LaneBatch
 from tidemill.projections.ports import EventCodec, EventRecord, EventSource, ForeignRecord
-from tidemill.projections.retry import Patience
+from tidemill.runtime.retry import Retrier
 
 MOST_EVENTS: Final = 20_000
 MOST_BYTES: Final = 16 << 20
@@ -31,7 +31,7 @@ class ReadAhead:
         self,
         source: EventSource,
         codec: EventCodec,
-        patience: Patience,
+        retrier: Retrier,
         *,
         most_events: int = MOST_EVENTS,
         most_bytes: int = MOST_BYTES,
@@ -39,7 +39,7 @@ class ReadAhead:
         """`most_events`, `most_bytes` (of encoded events) bound the buffer; what one poll brings may go beyond them."""
         self._source = source
         self._codec = codec
-        self._patience = patience
+        self._retrier = retrier
         self._most_events = most_events
         self._most_bytes = most_bytes
         self._lanes: dict[int, LaneBatch] = {}
@@ -115,7 +115,7 @@ class ReadAhead:
 
     async def _lanes_of(self, polled: Mapping[int, Sequence[EventRecord]]) -> Batch:
         values = [record.value for records in polled.values() for record in records]
-        await self._patience.of(lambda: self._codec.prepare(values))
+        await self._retrier.call(lambda: self._codec.prepare(values))
         return {partition: await self._decoded(records) for partition, records in polled.items() if records}
 
     def _add(self, lanes: Batch, size: int) -> None:

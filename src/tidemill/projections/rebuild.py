@@ -10,7 +10,7 @@ from tidemill.domain.stream import Stream
 from tidemill.projections.ports import Checkpoint, Workshop
 from tidemill.projections.read_ahead import MOST_EVENTS
 from tidemill.projections.replay import OnProgress, Parts, Replay
-from tidemill.projections.retry import Patience
+from tidemill.projections.retry import projector_retrier
 
 _CHASES: Final = 10
 SWAP_S: Final = 60.0
@@ -28,7 +28,7 @@ async def rebuild(stream: Stream, projection: Projection, parts: Parts, on_progr
     opened = parts.workshops.open(projection, stream.aggregate, stream.partitions, lasting=True)
     async with opened as workshop, Replay(stream, workshop.view, parts) as replay:
         await _chase(replay, workshop, on_progress)
-        return await Patience(limit_s=SWAP_S).of(lambda: _swap(replay, workshop, on_progress))
+        return await projector_retrier(limit_s=SWAP_S).call(lambda: _swap(replay, workshop, on_progress))
 
 
 async def _chase(replay: Replay, workshop: Workshop, on_progress: OnProgress) -> None:

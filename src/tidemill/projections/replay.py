@@ -25,7 +25,7 @@ from tidemill.projections.ports import (
     Workshops,
 )
 from tidemill.projections.read_ahead import ReadAhead
-from tidemill.projections.retry import Patience
+from tidemill.projections.retry import projector_retrier
 from tidemill.projections.row_writer import ViewWriter
 
 STALL_S: Final = 30.0
@@ -83,8 +83,8 @@ class Replay:
         self._histories: Mapping[int, LaneHistory] = {}
         self._source = parts.source()
         self._writer = ViewWriter(parts.store, Standing(view, empty, {}), until)
-        self._patience = Patience(limit_s=SERVERS_AWAY_S)
-        self._reader = ReadAhead(self._source, parts.codec, self._patience)
+        self._retrier = projector_retrier(limit_s=SERVERS_AWAY_S)
+        self._reader = ReadAhead(self._source, parts.codec, self._retrier)
         self._stall_s = parts.stall_s
         self._moved_at = 0.0
 
@@ -95,7 +95,7 @@ class Replay:
             ReplayFailed: an event that is wanted is missing, gone or unreadable.
             FoldFailed, DataError: the projection cannot fold what is there.
         """
-        self._histories = await self._patience.of(self._ask_histories)
+        self._histories = await self._retrier.call(self._ask_histories)
         total = sum(targets.values())
         self._moved_at = monotonic()
         while missing := self.missing(targets):
@@ -115,7 +115,7 @@ class Replay:
     async def __aenter__(self) -> Self:
         """Begin at the beginning of every partition."""
         try:
-            await self._patience.of(self._start)
+            await self._retrier.call(self._start)
         except BaseException:
             await self._source.close()
             raise
@@ -149,8 +149,8 @@ class Replay:
             self._reader.start()
             return
         try:
-            self._histories = await self._patience.of(self._ask_histories)
-            applied = await self._patience.of(lambda: self._writer.apply(batch, self._histories))
+            self._histories = await self._retrier.call(self._ask_histories)
+            applied = await self._retrier.call(lambda: self._writer.apply(batch, self._histories))
         except CheckpointMoved as moved:
             raise self._failed("somebody else has begun to build its rows") from moved
         if applied.folded:

@@ -15,10 +15,10 @@ from tidemill.projections.cursor import Batch
 from tidemill.projections.fold import FoldFailed
 from tidemill.projections.history import LaneHistory
 from tidemill.projections.ports import CheckpointMoved, Halt, OffsetOutOfRange, PartitionError, ViewStore
-from tidemill.projections.retry import Patience
 from tidemill.projections.row_writer import Applied, ViewWriter
 from tidemill.projections.status import LaneStatus, ProjectionStatus
 from tidemill.runtime.clock import Clock
+from tidemill.runtime.retry import Retrier
 from tidemill.runtime.telemetry import (
     PROJECTED,
     PROJECTION_HALTED,
@@ -42,14 +42,14 @@ class ProjectionKeeper:
     """
 
     def __init__(
-        self, projection: Projection, stream: Stream, store: ViewStore, clock: Clock, patience: Patience
+        self, projection: Projection, stream: Stream, store: ViewStore, clock: Clock, retrier: Retrier
     ) -> None:
         """Open nothing yet."""
         self._projection = projection
         self._stream = stream
         self._store = store
         self._clock = clock
-        self._patience = patience
+        self._retrier = retrier
         self._writer: ViewWriter | None = None
         self._error: str | None = None
         self._misfit: str | None = None
@@ -59,10 +59,10 @@ class ProjectionKeeper:
         self._moved_s = -_CALM_S
 
     async def open(self) -> None:
-        """Stand where the store says. Afterwards it runs, unless the store refuses, or patience ended."""
+        """Stand where the store says. Afterwards it runs, unless the store refuses, or a stop came first."""
         self._writer = None
         try:
-            standing = await self._patience.of(
+            standing = await self._retrier.call(
                 lambda: self._store.open(self._projection, self._stream.aggregate, self._stream.partitions)
             )
         except TransientError:
@@ -100,13 +100,13 @@ class ProjectionKeeper:
         closed = writer.closed
         try:
             started = self._clock.monotonic_s()
-            applied = await self._patience.of(lambda: writer.apply(batch, histories))
+            applied = await self._retrier.call(lambda: writer.apply(batch, histories))
         except CheckpointMoved as moved:
             self._say_who_else_writes(moved)
             await self.open()
             return True
         except TransientError:
-            return False  # patience ended: the process is being stopped, and the batch will be read again
+            return False  # the process is being stopped, and the batch will be read again
         except TidemillError as error:
             await self._cannot(writer, batch, error)
             return True
@@ -132,7 +132,7 @@ class ProjectionKeeper:
         elif not cursor.waive_proof():
             cursor.hold(halts.OFFSET_LOST, str(error))
         with suppress(TransientError):
-            await self._patience.of(self._writer.record_halts)
+            await self._retrier.call(self._writer.record_halts)
 
     def status(self) -> ProjectionStatus:
         """Return how it stands."""
@@ -181,7 +181,7 @@ class ProjectionKeeper:
         with suppress(
             TidemillError
         ):  # the log and the status have it already; the record is for other processes
-            await self._patience.of(writer.record_halts)
+            await self._retrier.call(writer.record_halts)
 
     def _stand(self, misfit: TableMisfit) -> None:
         PROJECTION_MISFIT.labels(self._projection.name).set(1)

@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.support.kafka import KafkaWorld, MemoryWorld, World
-from tidemill.transport.kafka import KafkaConnection
+from tests.support.kafka import KafkaWorld, MemoryWorld, World, unhurried
 
 PARTITIONS = 4
 
@@ -16,7 +15,7 @@ async def world(request: pytest.FixtureRequest, unique_name: Callable[[str], str
     if request.param == "memory":
         yield MemoryWorld("goods", PARTITIONS)
         return
-    connection = KafkaConnection(bootstrap=request.getfixturevalue("stack").kafka_bootstrap)
+    connection = unhurried(request.getfixturevalue("stack").kafka_bootstrap)
     world = KafkaWorld(connection, unique_name("goods"), PARTITIONS)
     await world.open()
     yield world

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.support.kafka import KafkaWorld
+from tests.support.kafka import KafkaWorld, unhurried
 from tests.support.real_relays import RealWorld
 from tidemill.storage.database.pool import close_pool, create_pool
-from tidemill.transport.kafka import KafkaConnection
 from tidemill_devkit.stack import Stack
 
 PARTITIONS = 4
@@ -19,7 +18,7 @@ PARTITIONS = 4
 async def world(stack: Stack, database: str, unique_name: Callable[[str], str]) -> AsyncIterator[RealWorld]:
     """Lanes and topics of this test alone; whatever runs is ended."""
     pool = await create_pool(database, application_name="tidemill-tests", size=6)
-    kafka = KafkaWorld(KafkaConnection(bootstrap=stack.kafka_bootstrap), unique_name("goods"), PARTITIONS)
+    kafka = KafkaWorld(unhurried(stack.kafka_bootstrap), unique_name("goods"), PARTITIONS)
     await kafka.open()
     made = RealWorld(pool, kafka)
     await made.open()

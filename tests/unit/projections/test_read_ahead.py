@@ -14,7 +14,7 @@ from tidemill.domain.errors import Unavailable
 from tidemill.projections.cursor import Batch
 from tidemill.projections.ports import EventRecord, Unfetchable
 from tidemill.projections.read_ahead import ReadAhead
-from tidemill.projections.retry import Patience
+from tidemill.projections.retry import projector_retrier
 
 
 class Stubborn(MemoryEvents):
@@ -41,7 +41,7 @@ async def source(topic: MemoryTopic) -> MemoryEvents:
 
 @pytest.fixture
 async def reader(source: MemoryEvents) -> AsyncIterator[ReadAhead]:
-    reader = ReadAhead(source, MemoryCodec(*EVENTS), Patience(), most_events=2_000)
+    reader = ReadAhead(source, MemoryCodec(*EVENTS), projector_retrier(), most_events=2_000)
     yield reader
     await reader.stop()
 
@@ -69,7 +69,7 @@ async def test_a_batch_ends_at_some_bytes_however_few_its_events_are(
     store(topic, 0, 1, 1_500)
     store(topic, 1, 1, 1_500)
     of_one = len(topic.records[0][0].value)
-    reader = ReadAhead(source, MemoryCodec(*EVENTS), Patience(), most_bytes=1_200 * of_one)
+    reader = ReadAhead(source, MemoryCodec(*EVENTS), projector_retrier(), most_bytes=1_200 * of_one)
     reader.start()
     try:
         assert sizes(await reader.take()) == {0: 600, 1: 600}
@@ -123,7 +123,7 @@ async def test_a_reader_whose_client_swallows_the_cancellation_ends_too(topic: M
     source = Stubborn(topic, partitions=1)
     await source.start({})
     store(topic, 0, 1, 1)
-    reader = ReadAhead(source, MemoryCodec(*EVENTS), Patience())
+    reader = ReadAhead(source, MemoryCodec(*EVENTS), projector_retrier())
     reader.start()
     assert sizes(await reader.take()) == {0: 1}
     await eventually(lambda: reader._task is not None)

@@ -7,10 +7,11 @@ from collections import Counter
 
 from structlog.testing import capture_logs
 
-from tidemill.commands.retry import Patience as IntakePatience
+from tidemill.commands.retry import BatchRetries
 from tidemill.domain.errors import TransientError, Unavailable
-from tidemill.projections.retry import Patience as ProjectorPatience
+from tidemill.projections.retry import projector_retrier
 from tidemill.runtime.outages import Outages
+from tidemill.runtime.retry import Retrier
 from tidemill.runtime.telemetry import Log
 
 
@@ -54,20 +55,20 @@ class Failing:
 
 
 async def test_an_intake_tells_of_an_outage_twice_however_many_attempts_its_work_takes() -> None:
-    patience = IntakePatience("goods")
-    patience.pause = no_pause  # type: ignore[assignment, method-assign]
+    retrier = Retrier(BatchRetries("goods"))
+    retrier.pause = no_pause  # type: ignore[assignment, method-assign]
     with capture_logs() as told:
-        done = await asyncio.gather(*(patience.until_done(Failing(50)) for _ in range(3)))
+        done = await asyncio.gather(*(retrier.until_done(Failing(50)) for _ in range(3)))
     assert done == ["done"] * 3
     assert Counter(line["event"] for line in told) == {Log.BATCH_RETRIED: 1, Log.BATCH_RECOVERED: 1}
     assert told[-1]["attempts"] == 150
 
 
 async def test_so_does_a_projector() -> None:
-    patience = ProjectorPatience()
-    patience._sleep = no_pause  # type: ignore[assignment, method-assign]
+    retrier = projector_retrier()
+    retrier.pause = no_pause  # type: ignore[assignment, method-assign]
     with capture_logs() as told:
-        done = await asyncio.gather(*(patience.of(Failing(50)) for _ in range(3)))
+        done = await asyncio.gather(*(retrier.call(Failing(50)) for _ in range(3)))
     assert done == ["done"] * 3
     assert Counter(line["event"] for line in told) == {Log.PROJECTOR_WAITS: 1, Log.PROJECTOR_RECOVERED: 1}
 

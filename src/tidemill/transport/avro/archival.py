@@ -11,6 +11,7 @@ from tidemill.catalog.schemas import Message
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import StreamTopics
+from tidemill.domain.rejections import ParkingCode, RejectionCode
 from tidemill.runtime.clock import Clock
 from tidemill.transport.avro.codec import known_messages
 from tidemill.transport.avro.known import KnownSchemas
@@ -60,7 +61,7 @@ class ArchivalCodec:
             Unavailable: the registry is away.
         """
         if not value:
-            raise Unreadable("MALFORMED", "the record has no value")
+            raise Unreadable(ParkingCode.MALFORMED, "the record has no value")
         await self._events.prepare([value])
         _, fields = self._events.decode(value)
         try:
@@ -68,7 +69,7 @@ class ArchivalCodec:
         except ValidationError as fault:
             faults = fault.errors(include_url=False, include_input=False)[:_SHOWN_FAULTS]
             said = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in faults]
-            raise Unreadable("INVALID", "; ".join(said)) from None
+            raise Unreadable(RejectionCode.INVALID, "; ".join(said)) from None
 
     def write(self, confirmation: ArchivalConfirmation) -> bytes:
         """Return the value of a record of the confirmation topic."""

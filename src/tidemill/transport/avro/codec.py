@@ -17,6 +17,7 @@ from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, NewerSchema, Unreadable, UsageError
 from tidemill.domain.messages import EventBase
 from tidemill.domain.messages import Message as Model
+from tidemill.domain.rejections import ParkingCode
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import Clock
 from tidemill.transport.avro import wire
@@ -109,10 +110,10 @@ class StreamCodec:
     def _decode(self, value: bytes | None) -> Decoded | Unreadable:
         if not value:
             return Unreadable(
-                "MALFORMED", "the record has no value" if value is None else "the value is empty"
+                ParkingCode.MALFORMED, "the record has no value" if value is None else "the value is empty"
             )
         if len(value) > self._max_bytes:
-            return Unreadable("TOO_BIG", f"{len(value)} bytes; at most {self._max_bytes} are read")
+            return Unreadable(ParkingCode.TOO_BIG, f"{len(value)} bytes; at most {self._max_bytes} are read")
         at = wire.ID_BYTES if value[0] == 0 else wire.FINGERPRINT_BYTES
         reader = self._readers.get(value[:at])
         if reader is None:
@@ -122,16 +123,18 @@ class StreamCodec:
         except NotWhole as newer:
             return _newer(value[:at], reader.name, newer)
         except TooManyItems as fault:
-            return Unreadable("TOO_BIG", str(fault))
+            return Unreadable(ParkingCode.TOO_BIG, str(fault))
         except FAULTS as fault:
-            return Unreadable("MALFORMED", explain(fault))
+            return Unreadable(ParkingCode.MALFORMED, explain(fault))
 
     def _unknown(self, value: bytes, at: int) -> Unreadable:
         framed = value[0] == 0 or value.startswith(wire.FINGERPRINT_MAGIC)
         if framed and len(value) >= at:
-            return Unreadable("UNKNOWN_SCHEMA", self._commands.why_unknown(value))
+            return Unreadable(ParkingCode.UNKNOWN_SCHEMA, self._commands.why_unknown(value))
         start = value[: wire.FINGERPRINT_BYTES].hex(" ")
-        return Unreadable("MALFORMED", f"neither 00 and a schema id nor c3 01 and a fingerprint: {start}")
+        return Unreadable(
+            ParkingCode.MALFORMED, f"neither 00 and a schema id nor c3 01 and a fingerprint: {start}"
+        )
 
     def _reuse(self, command: str, event: type[EventBase]) -> None:
         """Note that a command's bytes serve as the event's, if the two schemas have the same fields."""

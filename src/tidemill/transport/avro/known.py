@@ -17,6 +17,7 @@ from tidemill.catalog.ports import Registered, SchemaRegistry
 from tidemill.catalog.registration import subject_of
 from tidemill.catalog.schemas import Message, Schema, find_clashes
 from tidemill.domain.errors import ContractError, Unreadable
+from tidemill.domain.rejections import ParkingCode
 from tidemill.runtime.clock import Clock
 from tidemill.transport.avro import wire
 from tidemill.transport.avro.lookups import Lookups
@@ -112,11 +113,11 @@ class KnownSchemas:
         at = wire.ID_BYTES if value[:1] == wire.ID_MAGIC else wire.FINGERPRINT_BYTES
         reader = self.readers.get(value[:at])
         if reader is None:
-            raise Unreadable("UNKNOWN_SCHEMA", self.why_unknown(value))
+            raise Unreadable(ParkingCode.UNKNOWN_SCHEMA, self.why_unknown(value))
         try:
             return reader.name, reader.read_fields(value, at)
         except FAULTS as fault:
-            raise Unreadable("MALFORMED", explain(fault)) from fault
+            raise Unreadable(ParkingCode.MALFORMED, explain(fault)) from fault
 
     def why_unknown(self, value: bytes) -> str:
         """Say why no reader takes a value."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.support.kafka import KafkaWorld
+from tests.support.kafka import KafkaWorld, unhurried
 from tidemill.transport.kafka import KafkaConnection
 from tidemill.transport.kafka.client.lookup import Lookup
 from tidemill_devkit.stack import Stack
@@ -14,7 +14,7 @@ from tidemill_devkit.stack import Stack
 @pytest.fixture
 def connection(stack: Stack) -> KafkaConnection:
     """The shared broker."""
-    return KafkaConnection(bootstrap=stack.kafka_bootstrap)
+    return unhurried(stack.kafka_bootstrap)
 
 
 @pytest.fixture

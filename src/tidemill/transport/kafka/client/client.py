@@ -8,7 +8,7 @@ producer waits for all in-sync replicas. A test keeps other modules from making 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from ssl import SSLContext, TLSVersion, create_default_context
 from typing import Any, Final, Literal
@@ -30,12 +30,9 @@ SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 _REBALANCE_MS: Final = 30_000
 """How long the group waits for a member that lives: it may have a batch to end first. A dead one is missed sooner."""
 
-limit_unpacking()
-read_any_name()
-note_connections()
-# The wait of a transaction for the one before it to end in its partitions, which takes a broker 1-3 ms: with the
-# client's 20 ms a lane's events that come one by one take 21 ms each, with this 5.
-sender.BACKOFF_OVERRIDE = 0.003
+_TRANSACTION_PAUSE_S: Final = 0.003
+"""How long a transaction waits for the one before it to end in its partitions, which takes a broker 1-3 ms: with the
+client's 20 ms a lane's events that come one by one take 21 ms each, with this 5."""
 
 _SAFE_CONSUMER: Final[dict[str, Any]] = {
     "enable_auto_commit": False,
@@ -93,7 +90,11 @@ class KafkaConnection:
         return self.security_protocol.endswith("SSL")
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments of any client of aiokafka. Raises `UsageError` for certificates it cannot read."""
+        """Return the arguments of any client of aiokafka, which is patched by then.
+
+        Raises `UsageError` for certificates it cannot read.
+        """
+        patch_client()
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap.split(","),
             "client_id": self.client_id,
@@ -119,6 +120,18 @@ class KafkaConnection:
             raise UsageError(
                 f"Kafka: a certificate or key cannot be read: {error}; check the files"
             ) from error
+
+
+@cache
+def patch_client() -> None:
+    """Put into aiokafka what it lacks, for this process; importing a module changes nothing of it.
+
+    That each is still needed is what `tests/unit/transport/kafka/patches/test_still_needed.py` shows.
+    """
+    limit_unpacking()
+    read_any_name()
+    note_connections()
+    sender.BACKOFF_OVERRIDE = _TRANSACTION_PAUSE_S
 
 
 @lru_cache(maxsize=8)

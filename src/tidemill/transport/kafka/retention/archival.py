@@ -16,6 +16,7 @@ from tidemill.admin.records.outgoing import Outgoing
 from tidemill.archiver.ports import Incoming
 from tidemill.domain.archive.messages import ArchivalConfirmation
 from tidemill.domain.errors import Unavailable, Unreadable
+from tidemill.domain.rejections import ParkingCode
 from tidemill.runtime.telemetry import Log, logger
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.admin.producer import KeyedProducer
@@ -74,7 +75,7 @@ class KafkaRequests:
         record = self._waiting.popleft()
         self._let_go.clear()
         if isinstance(record, Fault):
-            why = Unreadable("MALFORMED", f"its batch cannot be unpacked: {record.cause!r}")
+            why = Unreadable(ParkingCode.MALFORMED, f"its batch cannot be unpacked: {record.cause!r}")
             return Incoming(record.partition.partition, record.offset, why)
         try:
             return Incoming(record.partition, record.offset, await self._codec.read(record.value))

@@ -14,6 +14,7 @@ from aiokafka.record._crecords.default_records import DefaultRecordBatch, Defaul
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidemill.transport.kafka.client.client import patch_client
 from tidemill.transport.kafka.patches import decompression_limit
 from tidemill.transport.kafka.patches.decompression_limit import MAX_UNPACKED_BYTES, UnpacksTooLarge
 
@@ -68,6 +69,7 @@ def bomb(name: str, mebibytes: int) -> bytes:
 
 @pytest.fixture
 def traced() -> Iterator[None]:
+    patch_client()
     tracemalloc.start()
     yield
     tracemalloc.stop()

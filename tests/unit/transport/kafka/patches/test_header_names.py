@@ -13,6 +13,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidemill.transport.kafka.client.client import patch_client
 from tidemill.transport.kafka.patches import header_names
 
 NAMES = st.binary(max_size=8).map(lambda name: name.decode(errors="surrogateescape"))
@@ -71,6 +72,7 @@ def test_the_client_alone_cannot_read_such_names_and_ours_is_what_it_uses() -> N
     fetched = batch([(None, b"v", [("\udcff", b"")])])
     with pytest.raises(UnicodeDecodeError):
         read(MemoryRecords(fetched))
+    patch_client()
     assert client.MemoryRecords is header_names.AnyNames
 
 

@@ -1,0 +1,122 @@
+"""Retries: work is done again until it succeeds, with growing pauses that a stop cuts short."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, Protocol, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from tidemill.domain.errors import TransientError
+from tidemill.runtime.outages import Outages, Over
+
+T = TypeVar("T")
+
+FIRST_PAUSE_S: Final = 0.1
+MAX_PAUSE_S: Final = 5.0
+
+
+class RetryListener(Protocol):
+    """Hears what a `Retrier` meets, to log and count it."""
+
+    def failed(self, error: BaseException, *, begins: bool) -> None:
+        """An attempt failed; `begins`: an outage of this kind was not under way before."""
+
+    def recovered(self, outage: Over) -> None:
+        """An outage is over."""
+
+
+class Retrier:
+    """What the tasks of one service share: when to stop, and what is in the way.
+
+    `is_passing`: which errors are worth another attempt, by default every `TransientError`. `limit_s`: how long one
+    piece of work may be tried; None, the default, is until the stop.
+    """
+
+    def __init__(
+        self,
+        listener: RetryListener,
+        *,
+        is_passing: Callable[[BaseException], bool] = lambda error: isinstance(error, TransientError),
+        limit_s: float | None = None,
+    ) -> None:
+        """Nothing is being tried."""
+        self._listener = listener
+        self._is_passing = is_passing
+        self._limit_s = limit_s
+        self._stopping = asyncio.Event()
+        self._reasons: dict[object, str] = {}
+        self._outages = Outages()
+
+    @property
+    def stopped(self) -> bool:
+        """Return whether `stop` was called."""
+        return self._stopping.is_set()
+
+    @property
+    def reason(self) -> str:
+        """Return what is in the way of anything that is being tried just now; empty if nothing is."""
+        return "; ".join(dict.fromkeys(self._reasons.values()))
+
+    def stop(self) -> None:
+        """End every pause: work that fails from now on is not tried again."""
+        self._stopping.set()
+
+    async def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what `work` returns, once it does. Raises its last error when a stop or the limit comes first."""
+
+        async def attempt() -> T:  # tenacity awaits only what it sees to be a coroutine function
+            return await work()
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(self._is_passing),
+            wait=wait_random_exponential(multiplier=FIRST_PAUSE_S, max=MAX_PAUSE_S),
+            stop=self._is_over,
+            sleep=self.pause,
+            before_sleep=self._note,
+            reraise=True,
+        )
+        try:
+            return await retrying(attempt)
+        finally:
+            self._reasons.pop(retrying, None)
+            self._tell_what_is_over(retrying)
+
+    async def until_done(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Do `work` until it raises no passing error. None if a stop came first."""
+        try:
+            return await self.call(work)
+        except TransientError:
+            if self.stopped:
+                return None
+            raise
+
+    async def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` now and then until a stop."""
+        while not self.stopped:
+            await self.pause(seconds)
+            await self.until_done(work)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not beyond a stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 may swallow a cancellation
+                await self._stopping.wait()
+
+    def _is_over(self, state: RetryCallState) -> bool:
+        return self.stopped or (
+            self._limit_s is not None and (state.seconds_since_start or 0) > self._limit_s
+        )
+
+    def _note(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        assert error is not None, "tenacity pauses only after an attempt that failed"
+        self._reasons[state.retry_object] = str(error)
+        self._listener.failed(error, begins=self._outages.failed(state.retry_object, error))
+
+    def _tell_what_is_over(self, work: object) -> None:
+        for outage in self._outages.ended(work):
+            if not self.stopped:
+                self._listener.recovered(outage)
