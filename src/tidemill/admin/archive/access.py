@@ -21,6 +21,7 @@ from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import SliceId
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
 from tidemill.domain.lane import Claim
+from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.ports import ForeignTail
 from tidemill.retention.operator_actions import Operator
 from tidemill.retention.planner import Facts
@@ -111,7 +112,9 @@ class ArchiveAccess:
             await self.comparison.compare(state)
         except (LaneHalted, ForeignTail) as found:
             code, detail = (
-                (found.code, found.detail) if isinstance(found, LaneHalted) else ("FOREIGN_TAIL", str(found))
+                (found.code, found.detail)
+                if isinstance(found, LaneHalted)
+                else (HaltCode.FOREIGN_TAIL, str(found))
             )
             await self.halt(claim_of(state), code, detail)
             raise LaneHalted(state.lane, code, detail) from found

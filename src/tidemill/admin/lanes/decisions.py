@@ -14,12 +14,17 @@ from tidemill.admin.reasons import reason_of
 from tidemill.admin.rows import LaneState
 from tidemill.commands import topic_check
 from tidemill.domain.errors import LaneHalted, UsageError
+from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.common_history import agreement
 from tidemill.outbox.ports import ForeignTail
 
-_OF_THE_TOPIC_IN: Final = frozenset({"TOPIC_CHANGED", "OFFSET_LOST", "OFFSET_AHEAD", "PARTITIONS_CHANGED"})
-_OF_THE_TOPICS_OUT: Final = frozenset({"HISTORY_FORKED", "HISTORY_BEHIND", "TOPIC_BEHIND"})
-_MAY_GO_BACK: Final = frozenset({"TOPIC_CHANGED", "OFFSET_AHEAD", "PARTITIONS_CHANGED"})
+_OF_THE_TOPIC_IN: Final = frozenset(
+    {HaltCode.TOPIC_CHANGED, HaltCode.OFFSET_LOST, HaltCode.OFFSET_AHEAD, HaltCode.PARTITIONS_CHANGED}
+)
+_OF_THE_TOPICS_OUT: Final = frozenset(
+    {HaltCode.HISTORY_FORKED, HaltCode.HISTORY_BEHIND, HaltCode.TOPIC_BEHIND}
+)
+_MAY_GO_BACK: Final = frozenset({HaltCode.TOPIC_CHANGED, HaltCode.OFFSET_AHEAD, HaltCode.PARTITIONS_CHANGED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +100,7 @@ class LaneDecisions:
         state = await self._halted(name)
         async with self.comparison.history(state, await self.comparison.end(state)) as history:
             found = await history.foreign()
-        if state.halt_code != "FOREIGN_TAIL" or not found:
+        if state.halt_code != HaltCode.FOREIGN_TAIL or not found:
             raise UsageError(
                 f"lane {state.name} is halted with {state.halt_code}, and its topics end with "
                 f"{'records of somebody else' if found else 'records of ours'}: there is nothing to accept; "
@@ -118,7 +123,7 @@ class LaneDecisions:
         """Raise `UsageError` if what halted the lane is still so. Other causes show as soon as it is claimed."""
         if state.halt_code in _OF_THE_TOPIC_IN:
             await self._look_at_commands(state)
-        if state.halt_code in _OF_THE_TOPICS_OUT | {"FOREIGN_TAIL"}:
+        if state.halt_code in _OF_THE_TOPICS_OUT | {HaltCode.FOREIGN_TAIL}:
             await self._look_at_history(state)
 
     async def _look_at_commands(self, state: LaneState) -> None:
