@@ -142,23 +142,25 @@ class Ownership:
             while not self._retrier.stopped:
                 await self._claims_wanted.wait()
                 self._claims_wanted.clear()
-                if wanted := self._lanes.partitions_in(TO_CLAIM):
-                    await self._claim(group, wanted)
+                await self._claim(group)
 
-    async def _claim(self, group: asyncio.TaskGroup, wanted: Sequence[int]) -> None:
+    async def _claim(self, group: asyncio.TaskGroup) -> None:
         """Claim lanes set-wise; the rest is up to a task of their own.
 
         Each step is repeated by itself: to claim again because Kafka does not answer would fence ourselves.
         """
-        claims = await self._retrier.until_done(
-            lambda: self._store.claim(self._aggregate, wanted, self._owner)
-        )
+        claims = await self._retrier.until_done(self._claim_wanted)
         if not claims:
-            return  # stopping
+            return  # stopping, or nothing is wanted
         CLAIMS.labels(self._aggregate).inc(len(claims))
         if lost := self._lanes.take(claims):
             await self._release(lost)  # revoked meanwhile
         group.create_task(self._settle(group, claims))
+
+    async def _claim_wanted(self) -> Sequence[Claim]:
+        """Claim what is wanted now: what was, while the database was away, may be worked by another process."""
+        wanted = self._lanes.partitions_in(TO_CLAIM)
+        return await self._store.claim(self._aggregate, wanted, self._owner) if wanted else ()
 
     async def _settle(self, group: asyncio.TaskGroup, claims: Sequence[Claim]) -> None:
         """Compare lanes with what is outside, and let each flow as soon as it was found sound.

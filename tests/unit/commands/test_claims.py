@@ -135,6 +135,31 @@ async def test_a_claim_that_a_revocation_overtakes_is_given_back(
         assert held[0].owner == "one"
 
 
+async def test_a_claim_that_waits_for_the_database_is_made_for_what_is_wanted_when_it_answers(
+    world: World,
+) -> None:
+    """A lane that was revoked meanwhile is another process's: a claim would fence it."""
+    world.store.away = True
+    async with world.running() as intake:
+        await eventually(lambda: not intake.health().ok, what="trouble")
+        await intake._ownership.revoked(frozenset({1}))
+        world.store.away = False
+        await eventually(lambda: intake.health().detail["lanes"] == 2, what="the other lanes")
+        assert [held.epoch for held in world.store.lanes.values()] == [1, 0, 1]
+
+
+async def test_a_wait_for_the_database_ends_when_nothing_is_wanted_any_more(world: World) -> None:
+    world.store.away = True
+    async with world.running() as intake:
+        await eventually(lambda: not intake.health().ok, what="trouble")
+        await intake._ownership.revoked(frozenset({0, 1, 2}))
+        await eventually(lambda: intake.health().ok, what="an end of the attempts")
+        world.store.away = False
+        intake._ownership.assigned(frozenset({2}))
+        await eventually(lambda: intake.health().detail["lanes"] == 1, what="a lane")
+        assert [held.epoch for held in world.store.lanes.values()] == [0, 0, 1]
+
+
 async def test_a_claim_that_a_stop_overtakes_is_given_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
