@@ -15,9 +15,10 @@ import asyncpg
 from benchmarks.arena import Arena
 from benchmarks.data import PARTITIONS
 from benchmarks.meter import Meter, Reading
-from tidemill.app.deployment import Deployment, Part, outcome_messages
-from tidemill.app.preparation import create_topics, migrate
+from tidemill.app.admin import Admin
+from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import calm_collector
+from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import styles_of
 from tidemill.commands.intake import Intake, IntakeOptions
@@ -58,8 +59,9 @@ async def prepare(where: Arena, *, all_contexts: bool = False) -> None:
     made = deployment(where)
     if all_contexts:
         made = Deployment.of(made.settings)
-    await migrate(made, ["heads"], lambda _: None)
-    await create_topics(made)
+    async with Admin(made) as admin:
+        await admin.migrations.apply(["heads"], lambda _: None)
+        await admin.topic_setup.create()
 
 
 @dataclass
@@ -67,7 +69,7 @@ class _Bench:
     """What every hop needs."""
 
     where: Arena
-    part: Part
+    part: ContextStream
     pool: Pool
     kafka: KafkaConnection
 
@@ -91,7 +93,7 @@ class _Bench:
 
 @asynccontextmanager
 async def _bench(where: Arena) -> AsyncIterator[_Bench]:
-    part = deployment(where).part(context.aggregate)
+    part = deployment(where).catalog.of(context.aggregate)
     pool = await create_pool(where.database_url, application_name=_OWNER, size=10)
     calm_collector()
     try:

@@ -96,7 +96,7 @@ class _Side:
 
     @classmethod
     async def open(cls, where: Arena) -> _Side:
-        part = hops.deployment(where).part("market-data")
+        part = hops.deployment(where).catalog.of("market-data")
         pool = await create_pool(where.database_url, application_name="benchmark", size=2)
         codec = await StreamCodec.open(part.stream, part.messages(), clock=SystemClock())
         closed = ClosedGenerations()

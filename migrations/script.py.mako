@@ -22,7 +22,7 @@ Before you write it:
 
 from __future__ import annotations
 
-from tidemill.storage.migrations.revisions import run_script
+from tidemill.migration import run_script
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

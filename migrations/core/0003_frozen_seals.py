@@ -6,7 +6,7 @@ Revises: core_0002
 
 from __future__ import annotations
 
-from tidemill.storage.migrations.revisions import run_script
+from tidemill.migration import run_script
 
 revision = "core_0003"
 down_revision = "core_0002"

@@ -11,7 +11,7 @@ Revises: core_0003
 
 from __future__ import annotations
 
-from tidemill.storage.migrations.revisions import run_script
+from tidemill.migration import run_script
 
 revision = "core_0004"
 down_revision = "core_0003"

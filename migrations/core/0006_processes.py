@@ -9,7 +9,7 @@ Revises: core_0005
 
 from __future__ import annotations
 
-from tidemill.storage.migrations.revisions import run_script
+from tidemill.migration import run_script
 
 revision = "core_0006"
 down_revision = "core_0005"

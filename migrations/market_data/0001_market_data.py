@@ -6,7 +6,7 @@ Revises:
 
 from __future__ import annotations
 
-from tidemill.storage.migrations.revisions import run_script
+from tidemill.migration import run_script
 
 revision = "market_data_0001"
 down_revision = None

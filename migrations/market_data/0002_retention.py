@@ -6,7 +6,7 @@ Revises: market_data_0001
 
 from __future__ import annotations
 
-from tidemill.storage.migrations.revisions import run_script
+from tidemill.migration import run_script
 
 revision = "market_data_0002"
 down_revision = "market_data_0001"

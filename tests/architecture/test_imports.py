@@ -17,6 +17,7 @@ PACKAGE = ROOT / "src" / "tidemill"
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
 LAYERS = next(contract for contract in CONFIG["contracts"] if contract["id"] == "layers")["layers"]
 ADAPTERS = {"storage", "transport", "lakehouse"}
+REVISIONS = {"migration"}  # a revision runs on Alembic's connection
 
 
 FAULTS = [
@@ -26,6 +27,14 @@ FAULTS = [
     ("storage/*.py", "import tidemill.transport", "Imports point down this list"),
     ("domain/*.py", "import tidemill.runtime.clock", "Imports point down this list"),
     ("*/__init__.py", "", "Imports point down this list"),
+    ("admin/*.py", "import tidemill.storage", "Imports point down this list"),
+    ("admin/*.py", "import tidemill.settings", "Imports point down this list"),
+    ("commands/*.py", "import tidemill.admin", "Imports point down this list"),
+    (
+        "admin/*.py",
+        "import sqlalchemy",
+        "Workflows, contexts and the vocabulary reach no driver, by any way",
+    ),
     (
         "domain/*.py",
         "import asyncpg",
@@ -70,6 +79,13 @@ FAULTS = [
         "import tidemill.contexts.market_data",
         "Contexts do not know each other",
     ),
+    (
+        "contexts/*/__init__.py",
+        "import tidemill.domain.context",
+        "A context imports tidemill.api and nothing else of tidemill",
+    ),
+    ("app/*.py", "import tidemill.tables", "Only plug-ins import by a path of the version before"),
+    ("runtime/*.py", "import tidemill.api", "Imports point down this list"),
 ]
 """Place (the star is a name of the fault's own), statement, and the contract that it breaks."""
 
@@ -129,13 +145,20 @@ def test_only_layers_that_do_not_exist_yet_stand_in_brackets() -> None:
     assert bracketed == {name for name in (name.strip("()") for name in names) if not exists(name)}
 
 
+def test_contexts_are_kept_from_every_layer_but_the_public_surface() -> None:
+    (contract,) = (each for each in CONFIG["contracts"] if each["id"] == "contexts-public-surface")
+    kept_from = {module.removeprefix("tidemill.") for module in contract["forbidden_modules"]}
+    layers = {name.strip("()") for layer in LAYERS for name in layer.split(" | ")}
+    assert kept_from == {layer for layer in layers - {"contexts", "api"} if exists(layer)}
+
+
 def test_every_layer_but_the_adapters_is_kept_from_drivers() -> None:
     layers = {name.strip("()") for layer in LAYERS for name in layer.split(" | ")}
     contracts = (contract for contract in CONFIG["contracts"] if contract["id"].startswith("drivers-"))
     kept = {
         module.removeprefix("tidemill.") for contract in contracts for module in contract["source_modules"]
     }
-    assert kept == {layer for layer in layers - ADAPTERS if exists(layer)}
+    assert kept == {layer for layer in layers - ADAPTERS - REVISIONS if exists(layer)}
 
 
 def test_retries_exist_once() -> None:

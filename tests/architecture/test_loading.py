@@ -33,7 +33,7 @@ def loaded_with(*modules: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "process",
-    ["processes.commands", "processes.projections", "publishing", "operations", "startup.lanes", "tailing"],
+    ["processes.commands", "processes.projections", "admin", "startup.migrations"],
 )
 def test_a_process_loads_what_it_needs_alone(process: str) -> None:
     assert loaded_with("tidemill.cli.program", "tidemill.cli.serve", f"tidemill.app.{process}") == set()

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 from tests.architecture import tree
 from tests.architecture.tree import ROOT
+from tidemill.cli.program import EXTRAS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PIN = re.compile(r"^([\w.-]+)(?:\[([\w.,-]+)\])?==(\S+) \\$", re.MULTILINE)
@@ -115,3 +116,11 @@ def test_what_is_shipped_imports_direct_dependencies_only_and_all_of_them() -> N
     used = dict(imported("src", "migrations"))
     assert {name: path for name, path in used.items() if name not in to_run | optional} == {}
     assert not to_run - used.keys()
+
+
+def test_the_program_names_the_extra_of_every_package_that_may_be_missing() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    homes = metadata.packages_distributions()
+    for extra in ("archive", "demo", "iceberg"):
+        packages = {top for top, extra_of in EXTRAS.items() if extra_of == extra}
+        assert {canonicalize_name(homes[top][0]) for top in packages} == names(extras[extra])

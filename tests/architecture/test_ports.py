@@ -18,9 +18,51 @@ _ON_THE_DATABASE = (
     "no fake: what decides is pure and tried in tests/unit/retention, and what these do is transactions and locks of "
     "TimescaleDB: tests/integration/retention"
 )
+_READS = (
+    "no fake: a port of questions, whose answers are rows as they are; what is made of them is pure and tried in "
+    "tests/unit/admin, and the adapter answers on the real server in "
+)
+_BY_HAND = (
+    "no fake: what is made of records is pure and tried in tests/unit/admin, with stand-ins; the adapter "
+    "is a client of Kafka or a codec, tried by its verb on real servers: tests/integration/cli/test_speak_and_ask.py"
+)
+_OF_THE_LANES_VERBS = (
+    "no fake: what an operator may decide is pure and tried in tests/unit/admin; what these do is transactions of "
+    "TimescaleDB and topics of Kafka: tests/integration/storage/test_lanes.py and tests/integration/cli/test_halts.py"
+)
 WITHOUT_SUITE = {
+    "admin.archive.ArchiveInspector": _ON_THE_DATABASE,
+    "admin.archive.ArchivedCopies": "no fake: a copy proves nothing unless its bytes are read: test_restore.py",
+    "admin.archive.RestoreStore": _ON_THE_DATABASE,
+    "admin.archive.RestoreWork": _ON_THE_DATABASE,
+    "admin.BookReader": _READS + "tests/acceptance/test_conservation.py",
+    "admin.records.CommandEncoder": _BY_HAND,
+    "admin.records.CommandEncoders": _BY_HAND,
+    "admin.CommandLog": _READS + "tests/integration/cli/test_speak_and_ask.py",
+    "admin.DeadLetterReader": _READS + "tests/integration/cli/test_speak_and_ask.py",
+    "admin.HoldingsReader": _READS + "tests/integration/retention/test_holdings.py",
+    "admin.LaneReader": _READS + "tests/integration/storage/test_lanes.py",
+    "admin.setup.LaneRegistry": "no fake: one transaction, and one question: tests/integration/storage/test_lanes.py",
+    "admin.lanes.LaneStore": _OF_THE_LANES_VERBS,
+    "admin.lanes.LaneTopics": _OF_THE_LANES_VERBS,
+    "admin.setup.Migrations": "no fake: it is Alembic on a real database: tests/integration/storage/test_migrations.py",
+    "admin.lanes.OutboxHistory": _OF_THE_LANES_VERBS,
+    "admin.ProcessReader": _READS + "tests/integration/storage/test_processes_told.py",
+    "admin.ReadModelStates": _READS + "tests/integration/projections",
+    "admin.records.RecordDecoder": _BY_HAND,
+    "admin.records.RecordDecoders": _BY_HAND,
+    "admin.records.RecordReader": _BY_HAND,
+    "admin.records.RecordSender": _BY_HAND,
+    "admin.records.RecordSenders": _BY_HAND,
+    "admin.lanes.TopicHistory": _OF_THE_LANES_VERBS,
+    "admin.TopicInspector": _READS + "tests/integration/transport/kafka/test_history.py",
+    "admin.records.TopicReaders": _BY_HAND,
+    "admin.records.TopicRecord": "a record as Kafka's client gives it: what is made of it is tried in tests/unit/admin",
     "archiver.Batch": "what a `ChunkReader` yields: test_chunk_reader.py asks for its size",
     "archiver.Copy": "what a `Lake` returns: test_archiver_lake.py looks at its columns, measures and files",
+    "catalog.DeclaredTables": "both sides are in the words of the server: tests/integration/storage/test_structure.py",
+    "catalog.PendingMigrations": "one question to a server: tests/integration/storage/test_migrations.py",
+    "catalog.TopicStore": "no fake: what differs is pure; the rest: tests/integration/transport/kafka/test_topics.py",
     "commands.Assignee": "our own side of a `CommandSource`: no adapter has one, its suite makes the calls",
     "retention.ArchiveStore": _ON_THE_DATABASE,
     "retention.ArchiveWork": _ON_THE_DATABASE,
@@ -53,9 +95,10 @@ def is_protocol(node: ast.ClassDef) -> bool:
 
 def ports() -> dict[str, frozenset[str]]:
     """`package.Port` -> its methods."""
-    found = sorted((ROOT / "src" / "tidemill").glob("*/ports.py"))
+    package = ROOT / "src" / "tidemill"
+    found = sorted(package.rglob("ports.py"))
     return {
-        f"{path.parent.name}.{node.name}": methods(node)
+        f"{'.'.join(path.parent.relative_to(package).parts)}.{node.name}": methods(node)
         for path in found
         for node in classes(path)
         if is_protocol(node)
@@ -80,7 +123,7 @@ def faked() -> dict[str, set[str]]:
 
 def suites_of(port: str) -> list[Path]:
     """The suites that know the port's module and name the port in their docstring."""
-    package, name = port.split(".")
+    package, _, name = port.rpartition(".")
     texts = {path: path.read_text() for path in SUITES}
     return [
         path

@@ -13,6 +13,8 @@ from tests.architecture import tree
 MODULE_LINES = 400
 FUNCTION_LINES = 70
 MEDIAN_FUNCTION_LINES = 10
+APP_LINES = 3_000
+"""Of the folder that composes: what decides, counts or formats belongs to a workflow, or to `admin`."""
 
 # The wall clock is injected: tests and replays own the time. Monotonic clocks measure, and may be read anywhere.
 WALL_CLOCK = re.compile(
@@ -108,6 +110,12 @@ def test_house_rule(find: Callable[[], list[str]], allowed: dict[str, str]) -> N
     offences, idle_exceptions = broken(find(), allowed)
     assert not offences
     assert not idle_exceptions, "nothing needs these exceptions any more: take them out"
+
+
+def test_the_composition_root_stays_small() -> None:
+    folder = Path("src/tidemill/app")
+    files = [path for path in tree.python_files("src") if path.is_relative_to(folder)]
+    assert sum(len(tree.text(path).splitlines()) for path in files) <= APP_LINES
 
 
 def test_the_median_function_is_short() -> None:

@@ -1,24 +1,41 @@
-"""What is shipped: the wheel is built by the pinned back end and looked into, then used without the checkout."""
+"""What is shipped: wheel and source distribution are built by the pinned back end, offline, and looked into."""
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.architecture import tree
+from tests.architecture.test_tidy import local_links
 from tests.support.waiting import HANGING_S
 
 ROOT = Path(__file__).parents[2]
 
 
+def build(target: str, source: Path, folder: Path) -> Path:
+    """Build `target` from the project in `source`; return the one file that came out."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=HANGING_S)
+    (built,) = folder.glob("tidemill-*")
+    return built
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=HANGING_S)
-    (built,) = folder.glob("tidemill-*.whl")
-    return built
+    return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(build("sdist", ROOT, folder / "built")) as archive:
+        archive.extractall(folder, filter="data")
+    (project,) = folder.glob("tidemill-*")
+    return project
 
 
 def tracked(folder: str) -> set[str]:
@@ -64,3 +81,16 @@ def test_the_resolver_finds_the_folders_in_an_unpacked_wheel(wheel: Path, tmp_pa
     assert answer.stdout.split() == [
         str(tmp_path / "tidemill" / name) for name in ("_schemas", "_migrations")
     ]
+
+
+@pytest.mark.parametrize("page", tree.files(".md"), ids=str)
+def test_the_source_distribution_has_what_its_pages_link_to(unpacked: Path, page: Path) -> None:
+    assert (unpacked / page).is_file()
+    assert [link for link in local_links(page) if not (unpacked / page.parent / link).exists()] == []
+
+
+def test_the_wheel_that_is_built_from_the_source_distribution_is_the_same(
+    wheel: Path, unpacked: Path, tmp_path: Path
+) -> None:
+    again = zipfile.ZipFile(build("wheel", unpacked, tmp_path))
+    assert again.namelist() == zipfile.ZipFile(wheel).namelist()

@@ -27,8 +27,7 @@ from pathlib import Path
 
 from sqlalchemy import Column, MetaData, Table, Text, Uuid
 
-from tidemill.domain.context import Context, append
-from tidemill.domain.messages import CommandBase, EventBase, Label
+from tidemill.api import CommandBase, Context, EventBase, Label, append
 
 
 class LightFuse(CommandBase):

@@ -20,11 +20,11 @@ from typing import Annotated, Any
 from fastavro import parse_schema, schemaless_writer
 from pydantic import BaseModel, Field
 
+from tidemill.api import CommandBase, EventBase, Label
 from tidemill.catalog.avro import parse
 from tidemill.catalog.drafts import draft_schema
 from tidemill.catalog.fingerprints import fingerprint
 from tidemill.catalog.schemas import Message, Schema
-from tidemill.domain.messages import CommandBase, EventBase, Label
 from tidemill.transport.avro.wire import prefix_of_fingerprint
 
 CONTEXT = "probes"

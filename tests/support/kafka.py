@@ -13,6 +13,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource, MemoryEventSource, MemoryPublishers
 from tests.support.waiting import HANGING_S
+from tidemill.catalog.topics import TopicSettings, plan_topics
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.outbox.ports import OutboundRecord, Publishers
@@ -25,8 +26,6 @@ from tidemill.transport.kafka import (
     KafkaPublishers,
     TopicReader,
     Topics,
-    TopicSettings,
-    plan_topics,
 )
 from tidemill.transport.kafka.client.client import (
     admin_client,

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.support.projections import Running
 from tests.support.streams import messages_of
+from tidemill.catalog.topics import TopicSettings, plan_topics
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import MarketDataRecorded
 from tidemill.domain.projection import Projection, Recorded
@@ -24,7 +25,7 @@ from tidemill.storage.read_models.rebuild import DatabaseWorkshops
 from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.events import AvroEventCodec
-from tidemill.transport.kafka import KafkaConnection, KafkaEventSource, Topics, TopicSettings, plan_topics
+from tidemill.transport.kafka import KafkaConnection, KafkaEventSource, Topics
 from tidemill.transport.kafka.client.client import idempotent_producer
 from tidemill.transport.kafka.client.close import hard_close
 

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.support.archiving import TABLE, Archive
-from tidemill.app.archive_restore import Restored, WayBack
+from tidemill.admin.archive.restore import Restored, Restorer
 from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.lane import Claim
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.operator_actions import Operator
 from tidemill.retention.restore_plan import RangeBack, ranges_back
 from tidemill.retention.slices import Slice
+from tidemill.storage.retention.restore_work import RestoreDatabase
 
 ADA = Operator("ada", "a law suit")
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
@@ -54,7 +55,7 @@ async def bring(world: Archive, back: RangeBack, heard: list[int] | None = None)
     async def claim() -> Claim:
         return owned(world)
 
-    way = WayBack(world.pool, copies(world), claim, "ada")
+    way = Restorer(RestoreDatabase(world.pool), copies(world), claim, "ada")
     return await way.bring(world.policy, back, MONTH, (heard if heard is not None else []).append)
 
 

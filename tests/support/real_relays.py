@@ -24,10 +24,10 @@ from tidemill.outbox.ports import Publishers
 from tidemill.outbox.relay import RelayState
 from tidemill.runtime.service import Backoff
 from tidemill.storage.admin.inspection import OperationsDatabase
-from tidemill.storage.admin.lane_changes import LaneAdministration
+from tidemill.storage.admin.lane_changes import LaneDatabase
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.outbox.reader import OutboxDatabase
-from tidemill.transport.kafka.outbox.history import LaneHistory
+from tidemill.transport.kafka.outbox.history import KafkaTopicHistory
 
 SETTINGS = RelaySettings(
     most_positions=200,
@@ -130,10 +130,10 @@ class RealWorld:
 
     async def reconcile(self, lane: Lane, reason: str) -> Reconciled:
         """Decide as `tidemill lanes reconcile` does."""
-        administration = LaneAdministration(self.pool)
-        async with LaneHistory(self.kafka.connection, lane, {}) as history:
+        administration = LaneDatabase(self.pool)
+        async with KafkaTopicHistory(self.kafka.connection, lane, {}) as history:
             (state,) = await OperationsDatabase(self.pool).lanes(lane=lane.lane)
-            told = await history.told()
+            told = await history.ends()
             points = await administration.points(lane.lane)
             agreed = await agreement(points, told.tails.events, (), history.chain_at)
         end, seen = TopicsEnd(told.tails, told.timeline, told.first_offset), Seen(state.epoch, state.batch)

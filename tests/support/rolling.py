@@ -40,10 +40,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from tidemill.domain.context import Context, State, append, decide
-from tidemill.domain.decision import accepted
-from tidemill.domain.messages import CommandBase, EventBase, Label
-from tidemill.tables import fact_table, row_table
+from tidemill.api import CommandBase, Context, EventBase, Label, State
+from tidemill.api import accepted, append, decide, fact_table, row_table
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -113,7 +111,7 @@ _ADDED = {
 _MIGRATION = '''\
 """{about}"""
 
-from tidemill.storage.migrations.revisions import run_script
+from tidemill.migration import run_script
 
 revision, down_revision = "meters_{number:04d}", {before!r}
 branch_labels = {labels!r}

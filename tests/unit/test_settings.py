@@ -49,6 +49,18 @@ def test_a_variable_is_group_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.topics.max_command_bytes == 2_000
 
 
+def test_a_setting_may_stand_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert load().contexts is None
+    (tmp_path / "tidemill_contexts").write_text("all\n")
+    monkeypatch.setenv("TIDEMILL_SECRETS_DIR", str(tmp_path))
+    assert load().contexts == "all"
+    monkeypatch.setenv("TIDEMILL_CONTEXTS", "market_data,users")
+    assert load().contexts == "market_data,users"
+    monkeypatch.setenv("TIDEMILL_CONTEXTS", "")
+    monkeypatch.delenv("TIDEMILL_SECRETS_DIR")
+    assert load().contexts is None
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
@@ -80,6 +92,8 @@ def test_a_variable_is_group_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DATABSE_URL", "x", ": no such setting; did you mean TIDEMILL_DATABASE_URL?"),
         ("CACHES", "/x", ": no such setting; did you mean TIDEMILL_CACHE?"),
         ("LOG", "debug", ": no such setting by itself; expected TIDEMILL_LOG_..."),
+        ("CONTEXT", "all", ": no such setting; did you mean TIDEMILL_CONTEXTS?"),
+        ("CONTEXTS_ALL", "true", ": no such setting; did you mean TIDEMILL_CONTEXTS?"),
     ],
 )
 def test_a_bad_value_is_named_and_explained_in_one_line(

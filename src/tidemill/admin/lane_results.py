@@ -46,11 +46,15 @@ class Reconciled(NamedTuple):
 
 
 class TopicsEnd(NamedTuple):
-    """How a lane's topics end. `timeline`: the highest one in them; `first_offset`: where its events begin."""
+    """How a lane's topics end. `timeline`: the highest one that a tail carries; `first_offset`: of its events.
+
+    `hidden`: more is behind a tail, in a transaction that is not ended.
+    """
 
     tails: Tails
     timeline: int
     first_offset: int
+    hidden: bool = False
 
 
 class Seen(NamedTuple):

@@ -1,4 +1,4 @@
-"""The composition root: joins settings, adapters and contexts into processes and tasks. Nobody else names an adapter.
+"""The composition root: joins settings, adapters and contexts. No other folder names an adapter.
 
-One file per process (`commands_process`, `projections_process`, `all`) and per kind of task; `cli` knows only these.
+One file per process in `processes`; `admin` opens what an operator asks and decides.
 """

@@ -5,7 +5,7 @@ A plug-in is a distribution whose entry point in the group `tidemill.contexts` n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -14,29 +14,61 @@ from typing import Final
 
 import tidemill.contexts
 from tidemill.domain.context import Context
-from tidemill.domain.errors import ContractError
+from tidemill.domain.errors import ContractError, UsageError
 
 GROUP: Final = "tidemill.contexts"
 
 
-def load_contexts() -> tuple[Context, ...]:
-    """Return all contexts, the built-in ones first.
+USUAL: Final = frozenset({"market_data", "connector_profiles"})
+"""The built-in contexts of a deployment that chooses none: those that stay, so that an upgrade adds nothing."""
+
+ALL: Final = "all"
+
+
+def load_contexts(chosen: str | None = None) -> tuple[Context, ...]:
+    """Return the chosen contexts, the built-in ones first.
+
+    `chosen`: names separated by commas, or `all`; None: the usual built-in ones and every plug-in.
 
     Raises:
         ContractError: one cannot be loaded, is no `Context`, or has the aggregate of another.
+        UsageError: a name is of no context; the message lists what there is.
     """
-    return _distinct([*_built_in(), *_plugged_in()])
+    built_in, plugged_in = _built_in(), list(_plugged_in())
+    if chosen is None:
+        return _distinct([*_loaded_of(built_in, USUAL), *plugged_in])
+    names = {_name(written) for written in chosen.split(",")}
+    known = built_in.keys() | {context.name for _, context in plugged_in}
+    if ALL in names:
+        names = known
+    if unknown := names - known:
+        raise UsageError(
+            f"TIDEMILL_CONTEXTS: there is no context {', '.join(sorted(map(repr, unknown)))}; "
+            f"expected {ALL}, or some of {', '.join(sorted(known))}"
+        )
+    installed = [(origin, context) for origin, context in plugged_in if context.name in names]
+    return _distinct([*_loaded_of(built_in, names), *installed])
 
 
-def migration_locations(contexts: Iterable[Context]) -> tuple[Path, ...]:
-    """Return the folders of migrations that plug-ins bring; the built-in ones are found by the runner itself."""
-    return tuple(context.migrations for context in contexts if context.migrations is not None)
+def migration_folders(contexts: Iterable[Context]) -> dict[str, Path | None]:
+    """Return where the migrations of each context are, by its name; None: where the built-in ones are, or nowhere."""
+    return {context.name: context.migrations for context in contexts}
 
 
-def _built_in() -> Iterator[tuple[str, Context]]:
-    for module in iter_modules(tidemill.contexts.__path__, f"{tidemill.contexts.__name__}."):
-        if module.ispkg:
-            yield module.name, _context(module.name, getattr(import_module(module.name), "context", None))
+def _name(written: str) -> str:
+    """Return the name of a context, which may be written like its aggregate."""
+    return written.strip().replace("-", "_")
+
+
+def _built_in() -> dict[str, str]:
+    """Return the module of each built-in context, by name. None is imported yet."""
+    found = iter_modules(tidemill.contexts.__path__, f"{tidemill.contexts.__name__}.")
+    return {module.name.rpartition(".")[2]: module.name for module in found if module.ispkg}
+
+
+def _loaded_of(modules: Mapping[str, str], names: Collection[str]) -> Iterator[tuple[str, Context]]:
+    for module in (module for name, module in modules.items() if name in names):
+        yield module, _context(module, getattr(import_module(module), "context", None))
 
 
 def _plugged_in() -> Iterator[tuple[str, Context]]:

@@ -1,1 +1,4 @@
-"""The outside: the program `tidemill`, one file per verb. It knows only `app`, and imports it when a verb is called."""
+"""The outside: the program `tidemill`, one file per verb. It asks `admin`, as `app` opens it.
+
+A verb imports what it needs when it is called.
+"""

@@ -29,10 +29,7 @@ def audit(
     As of one moment: what came since does not count.
     Exits 1, and names hop and lane, where it does not balance.
     """
-    from tidemill.app.auditing import run_audit
-    from tidemill.app.run import run
-
-    result = run(run_audit(session.deployment(), wait_s=wait))
+    result = session.ask(lambda admin: admin.audit.run(wait_s=wait))
     if as_json:
         print_json({"balanced": not result.findings, **_plain(result)})
     else:

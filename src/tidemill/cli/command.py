@@ -10,7 +10,7 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, plain, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from tidemill.app.operations import CommandShown
+    from tidemill.admin.command_lookup import CommandShown
 
 app = typer.Typer(help="What became of a command.", no_args_is_help=True)
 
@@ -36,10 +36,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a command's outcome, its position and its events; exits 1 if it is not known."""
-    from tidemill.app import operations
-    from tidemill.app.run import run
-
-    found = run(operations.show_command(session.deployment(), command_id, service, repeats=repeats))
+    found = session.ask(lambda admin: admin.commands.show(command_id, service, repeats=repeats))
     if as_json:
         print_json(found)
     for each in [] if as_json else found:

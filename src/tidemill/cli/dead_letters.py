@@ -23,10 +23,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List parked records, newest first."""
-    from tidemill.app import dead_letters
-    from tidemill.app.run import run
-
-    found = run(dead_letters.dead_letters(session.deployment(), aggregate=aggregate, code=code, limit=limit))
+    found = session.ask(lambda admin: admin.dead_letters.newest(aggregate=aggregate, code=code, limit=limit))
     if as_json:
         print_json(found)
         return
@@ -67,10 +64,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one parked record with its key, headers and value."""
-    from tidemill.app import dead_letters
-    from tidemill.app.run import run
-
-    found = run(dead_letters.dead_letter(session.deployment(), where, position))
+    found = session.ask(lambda admin: admin.dead_letters.show(where, position))
     if as_json:
         print_json({**found.entry._asdict(), **as_it_came(found.key, found.value, found.headers)})
         return

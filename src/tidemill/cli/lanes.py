@@ -10,7 +10,7 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, cell, examples, note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from tidemill.app.lane_tasks import LaneShown
+    from tidemill.admin.lanes.overview import LaneShown
 
 app = typer.Typer(
     help="The lanes: who owns them, how far they are, what to do with a halted one.", no_args_is_help=True
@@ -32,10 +32,7 @@ def list_(
 
     It stands because it is halted (the code), or waits for a process of a newer version (`waiting`).
     """
-    from tidemill.app import lane_tasks
-    from tidemill.app.run import run
-
-    found = run(lane_tasks.list_lanes(session.deployment(), aggregate))
+    found = session.ask(lambda admin: admin.lanes.every(aggregate))
     chosen = [each for each in found if each.halt_code is not None or not halted]
     if as_json:
         print_json(chosen)
@@ -66,10 +63,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a lane and the newest entries of its ledger; if it is halted, what that means and what can be done."""
-    from tidemill.app import lane_tasks
-    from tidemill.app.run import run
-
-    found = run(lane_tasks.show_lane(session.deployment(), lane, entries))
+    found = session.ask(lambda admin: admin.lanes.show(lane, entries))
     if as_json:
         print_json(
             {"lane": found.state, "ledger": found.ledger, "advice": found.advice, "choices": found.choices}
@@ -149,15 +143,12 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Let a halted lane go on, after looking again whether its cause is gone, or as you decide; or one that waits."""
-    from tidemill.app import lane_tasks
-    from tidemill.app.run import run
     from tidemill.domain.errors import UsageError
 
-    deployment = session.deployment()
     if (skip_to is not None) + accept_foreign + park > 1:
         raise UsageError("--skip-to, --accept-foreign and --park decide different things: choose one")
     if park:
-        parked = run(lane_tasks.park(deployment, lane, reason))
+        parked = session.ask(lambda admin: admin.lane_decisions.park(lane, reason))
         _told(
             as_json,
             parked,
@@ -166,15 +157,15 @@ def resume(
         )
         return
     if accept_foreign:
-        accepted = run(lane_tasks.accept(deployment, lane, reason))
+        accepted = session.ask(lambda admin: admin.lane_decisions.accept(lane, reason))
         places = ", ".join(f"{topic} up to offset {offset}" for topic, offset in accepted.items())
         _told(as_json, accepted, f"lane {lane} goes on behind what somebody else wrote: {places}.")
         return
     if skip_to is None:
-        cleared = run(lane_tasks.resume(deployment, lane))
+        cleared = session.ask(lambda admin: admin.lane_decisions.resume(lane))
         _told(as_json, cleared, f"lane {lane} was halted with {cleared.code}; it goes on.")
         return
-    skipped = run(lane_tasks.skip(deployment, lane, skip_to, reason))
+    skipped = session.ask(lambda admin: admin.lane_decisions.skip(lane, skip_to, reason))
     _told(as_json, skipped, f"lane {lane} goes on at offset {skipped.end}; it stood at {skipped.start}.")
 
 
@@ -184,10 +175,7 @@ def reconcile(lane: Lane, reason: Reason, as_json: AsJson = False) -> None:
 
     Its events continue at the topic's last number + 1 on a raised timeline (header tm_timeline).
     """
-    from tidemill.app import lane_tasks
-    from tidemill.app.run import run
-
-    done = run(lane_tasks.reconcile(session.deployment(), lane, reason))
+    done = session.ask(lambda admin: admin.lane_decisions.reconcile(lane, reason))
     moved = "with new numbers" if done.moved else "as it is"
     text = (
         f"lane {lane} goes on behind event {done.sequence} on timeline {done.timeline}; "

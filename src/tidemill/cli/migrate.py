@@ -10,7 +10,7 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, near, note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from tidemill.app.preparation import Step
+    from tidemill.admin.setup.revisions import MigrationStep
 
 EXAMPLES = examples(
     "tidemill migrate",
@@ -49,8 +49,7 @@ def migrate(
 
     Several may start it at once: one does the work, the others wait for it.
     """
-    from tidemill.app import preparation
-    from tidemill.app.run import run
+    from tidemill.app.admin import Admin
     from tidemill.domain.errors import UsageError
 
     chosen = {
@@ -63,21 +62,21 @@ def migrate(
     given = [name for name, is_given in chosen.items() if is_given]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} are different tasks: choose one")
-    deployment = session.deployment()
     if show:
         _show(as_json)
         return
     if sql:
-        typer.echo(preparation.migration_sql(deployment), nl=False)
+        typer.echo(Admin(session.deployment()).migrations.sql(), nl=False)
         return
     if new is not None:
         _begin(new, about)
         return
+    on_step = _silent if as_json else _say
     if down is None:
-        steps = run(preparation.migrate(deployment, to or ["heads"], _silent if as_json else _say))
+        steps = session.ask(lambda admin: admin.migrations.apply(to or ["heads"], on_step))
     else:
         _confirm(down, yes)
-        steps = run(preparation.undo(deployment, [down], _silent if as_json else _say))
+        steps = session.ask(lambda admin: admin.migrations.undo([down], on_step))
     if as_json:
         print_json(steps)
     elif not steps:
@@ -87,10 +86,7 @@ def migrate(
 
 
 def _show(as_json: bool) -> None:
-    from tidemill.app import preparation
-    from tidemill.app.run import run
-
-    known = run(preparation.migration_status(session.deployment()))
+    known = session.ask(lambda admin: admin.migrations.status())
     if as_json:
         print_json(known)
         return
@@ -101,9 +97,9 @@ def _show(as_json: bool) -> None:
 
 
 def _begin(aggregate: str, about: str) -> None:
-    from tidemill.app import preparation
+    from tidemill.app.admin import Admin
 
-    path = preparation.draft_revision(session.deployment(), aggregate, about)
+    path = Admin(session.deployment()).migrations.draft(aggregate, about)
     say("wrote {path}", path=near(path))
     note("Next: write what it does and how it is undone, then tidemill migrate")
 
@@ -113,10 +109,10 @@ def _confirm(down: str, yes: bool) -> None:
         typer.confirm(f"Undo down to {down}, and delete all data in the tables that go?", abort=True)
 
 
-def _say(step: Step) -> None:
+def _say(step: MigrationStep) -> None:
     arrow = "[green]applied[/green]" if step.direction == "up" else "[yellow]undone[/yellow] "
     say(f"{arrow} {step.revision}  [dim]{step.description}[/dim]")
 
 
-def _silent(step: Step) -> None:
+def _silent(step: MigrationStep) -> None:
     del step

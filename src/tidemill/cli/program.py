@@ -28,7 +28,7 @@ from tidemill.cli import (
 )
 from tidemill.cli.output import examples, fail
 from tidemill.cli.retention import verbs
-from tidemill.domain.errors import TidemillError
+from tidemill.domain.errors import TidemillError, UsageError
 
 PREPARE = "Prepare"
 SPEAK = "Speak to it by hand"
@@ -54,6 +54,19 @@ _ORDER: Final = (
     "retention",
     "demo",
 )
+
+
+EXTRAS: Final = {
+    "adbc_driver_manager": "archive",
+    "adbc_driver_postgresql": "archive",
+    "bokeh_sampledata": "demo",
+    "duckdb": "demo",
+    "fsspec": "archive",
+    "pandas": "demo",
+    "pyarrow": "archive",
+    "pyiceberg": "iceberg",
+}
+"""What an installation may lack, by the extra of this distribution that brings it."""
 
 
 class _Life(TyperGroup):
@@ -129,6 +142,11 @@ def main() -> None:
         program()
     except TidemillError as error:
         sys.exit(fail(error))
+    except ModuleNotFoundError as error:
+        if (extra := EXTRAS.get((error.name or "").partition(".")[0])) is None:
+            raise
+        extras = "archive,demo" if "demo" in sys.argv[1:2] else extra
+        sys.exit(fail(UsageError(f"this verb needs {error.name}: pip install 'tidemill[{extras}]'")))
     except BrokenPipeError:  # `tidemill tail ... | head` has seen enough
         sys.stderr.close()
         sys.exit(0)

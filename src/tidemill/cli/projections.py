@@ -23,10 +23,7 @@ Name = Annotated[str, typer.Argument(help="A read model, as `tidemill projection
 @app.command("list", epilog=examples("tidemill projections list --json"))
 def list_(as_json: AsJson = False) -> None:
     """List read models: their table, how far they are, when they were built again and verified."""
-    from tidemill.app import views
-    from tidemill.app.run import run
-
-    found = run(views.list_views(session.deployment()))
+    found = session.ask(lambda admin: admin.read_models.every())
     if as_json:
         print_json(found)
         return
@@ -49,16 +46,11 @@ def list_(as_json: AsJson = False) -> None:
 @app.command(epilog=examples("tidemill projections rebuild daily-bars"))
 def rebuild(name: Name, as_json: AsJson = False) -> None:
     """Build a read model again from its first event, beside the live one, and swap; readers go on meanwhile."""
-    from tidemill.app import views
-    from tidemill.app.run import run
-
     with progress("events") as shown:
         task = shown.add_task(f"rebuild {name}", total=None)
-        events = run(
-            views.rebuild_view(
-                session.deployment(),
-                name,
-                lambda done, total: shown.update(task, completed=done, total=total),
+        events = session.ask(
+            lambda admin: admin.read_model_repair.rebuild(
+                name, lambda done, total: shown.update(task, completed=done, total=total)
             )
         )
     if as_json:
@@ -70,16 +62,11 @@ def rebuild(name: Name, as_json: AsJson = False) -> None:
 @app.command(epilog=examples("tidemill projections verify latest-quotes"))
 def verify(name: Name, as_json: AsJson = False) -> None:
     """Fold the events of a read model or a state once more and compare every cell; exits 1 if one differs."""
-    from tidemill.app import views
-    from tidemill.app.run import run
-
     with progress("events") as shown:
         task = shown.add_task(f"verify {name}", total=None)
-        found = run(
-            views.verify_view(
-                session.deployment(),
-                name,
-                lambda done, total: shown.update(task, completed=done, total=total),
+        found = session.ask(
+            lambda admin: admin.read_model_repair.verify(
+                name, lambda done, total: shown.update(task, completed=done, total=total)
             )
         )
     if as_json:

@@ -15,7 +15,8 @@ from tidemill.cli.output import AsJson, examples, note, print_json_line, print_t
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from tidemill.app.publishing import Answer, Line, LineReader, Publication
+    from tidemill.admin.records.command_lines import Line, LineReader
+    from tidemill.admin.records.publish import Answer, Publication
 
 EXAMPLES = examples(
     "tidemill publish RecordMarketData ticks.jsonl --wait",
@@ -47,22 +48,13 @@ def publish(
     So is the command_id, made from the line: the same file sent again changes nothing.
     With --wait it exits 1 if one was rejected.
     """
-    from tidemill.app import publishing
-    from tidemill.app.run import run
+    from tidemill.admin.records.publish import PublishRequest
 
-    deployment = session.deployment()
+    wait_s = timeout if wait else None
+    request = PublishRequest(command, _lines(file), service, key=key, wait_s=wait_s)
     with progress("records", quiet=as_json) as shown:
-        done = run(
-            publishing.publish(
-                deployment,
-                command,
-                _lines(file),
-                key=key,
-                service=service,
-                wait_s=timeout if wait else None,
-                onlooker=_Shown(shown, wait_s=timeout if wait else None, quiet=as_json),
-            )
-        )
+        listener = _Shown(shown, wait_s=wait_s, quiet=as_json)
+        done = session.ask(lambda admin: admin.publisher.publish(request, listener))
     if as_json:
         for answer in done.answers:
             print_json_line(answer)

@@ -26,10 +26,7 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Show rows of a read model, by key."""
-    from tidemill.app import views
-    from tidemill.app.run import run
-
-    page = run(views.read_page(session.deployment(), name, key or [], limit))
+    page = session.ask(lambda admin: admin.queries.page(name, key or [], limit))
     if as_json:
         print_json(page.rows)
         return

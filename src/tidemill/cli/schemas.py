@@ -25,9 +25,9 @@ def new(
     ],
 ) -> None:
     """Draft the schema of each new command or event from its class, with the docs that stand there."""
-    from tidemill.app import contract
+    from tidemill.admin.setup import schema_drafts
 
-    for path in contract.draft_schemas(session.deployment(), messages):
+    for path in schema_drafts.draft_schemas(session.deployment().catalog, messages):
         say("wrote {path}", path=near(path))
     note("Next: complete their docs, then tidemill schemas check")
 
@@ -35,9 +35,9 @@ def new(
 @app.command(epilog=examples("tidemill schemas check"))
 def check(as_json: AsJson = False) -> None:
     """Compare all schemas with their classes and released versions, and refuse what a reader could not bear."""
-    from tidemill.app import contract
+    from tidemill.admin.setup import schema_drafts
 
-    findings = contract.check(session.deployment())
+    findings = schema_drafts.check(session.deployment().catalog)
     if as_json:
         print_json(findings)
     elif not findings:
@@ -51,10 +51,7 @@ def check(as_json: AsJson = False) -> None:
 @app.command(epilog=examples("tidemill schemas register"))
 def register(as_json: AsJson = False) -> None:
     """Put all schemas into the registry, and have it refuse incompatible ones; may be repeated."""
-    from tidemill.app import preparation
-    from tidemill.app.run import run
-
-    done = run(preparation.register_all_schemas(session.deployment()))
+    done = session.ask(lambda admin: admin.schemas.register())
     if as_json:
         print_json(done)
         return

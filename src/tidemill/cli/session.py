@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    from tidemill.app.admin import Admin
     from tidemill.app.deployment import Deployment
     from tidemill.settings import Settings
+
+T = TypeVar("T")
 
 env_file: Path | None = None
 """The file given as `--env-file`; set before any verb runs."""
@@ -39,6 +43,13 @@ def deployment() -> Deployment:
     from tidemill.app.run import deployment_of
 
     return deployment_of(settings())
+
+
+def ask(question: Callable[[Admin], Awaitable[T]]) -> T:
+    """Return the answer to a question about the deployment that the settings describe. Raises what it raises."""
+    from tidemill.app.admin import run_question
+
+    return run_question(deployment(), question)
 
 
 def whereabouts(server: str) -> str | None:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from tidemill.app.archive_status import ArchiveStatus
-    from tidemill.app.operations import HaltStatus, Status, WaitStatus
-    from tidemill.app.startup.structure import Misfit
+    from tidemill.admin.archive.status import ArchiveStatus
+    from tidemill.admin.status import HaltStatus, Status, WaitStatus
+    from tidemill.catalog.misfits import Misfit
 
 T = TypeVar("T")
 
@@ -27,10 +27,7 @@ def status(as_json: AsJson = False) -> None:
 
     Exits 1 if something is halted, a table is not as declared, or a server does not answer.
     """
-    from tidemill.app import operations
-    from tidemill.app.run import run
-
-    found = run(operations.status(session.deployment()))
+    found = session.ask(lambda admin: admin.status.read())
     if as_json:
         print_json(found)
     else:

@@ -10,8 +10,10 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, plain, print_json_line, say
 
 if TYPE_CHECKING:
-    from tidemill.app.deployment import Deployment
-    from tidemill.app.tailing import Shown
+    from collections.abc import AsyncGenerator
+
+    from tidemill.admin.records.topic_tail import RecordShown
+    from tidemill.app.admin import Admin
 
 EXAMPLES = examples(
     "tidemill tail market-data",
@@ -40,31 +42,23 @@ def tail(
 
     Only what is committed, in order within each partition; headers, and fields that are null, with --json.
     """
-    from tidemill.app.run import run
-    from tidemill.app.tailing import find_topic
     from tidemill.domain.lane import TopicRole
 
-    deployment = session.deployment()
-    name = find_topic(deployment, topic, TopicRole(role))
     start = None if from_beginning else last
-    run(_print(deployment, name, start, count, partition, follow, as_json))
+
+    async def print_records(admin: Admin) -> None:
+        name = admin.topic_tail.find(topic, TopicRole(role))
+        records = admin.topic_tail.records(name, last=start, partition=partition, follow=follow)
+        await _print(records, count, as_json)
+
+    session.ask(print_records)
 
 
-async def _print(
-    deployment: Deployment,
-    topic: str,
-    last: int | None,
-    count: int | None,
-    partition: int | None,
-    follow: bool,
-    as_json: bool,
-) -> None:
+async def _print(records: AsyncGenerator[RecordShown], count: int | None, as_json: bool) -> None:
     from contextlib import aclosing
 
-    from tidemill.app.tailing import tail as records
-
     printed = 0
-    async with aclosing(records(deployment, topic, last=last, partition=partition, follow=follow)) as shown:
+    async with aclosing(records) as shown:
         async for record in shown:
             print_json_line(_plain(record)) if as_json else _show(record)
             printed += 1
@@ -72,7 +66,7 @@ async def _print(
                 return
 
 
-def _plain(record: Shown) -> dict[str, object]:
+def _plain(record: RecordShown) -> dict[str, object]:
     return {
         "topic": record.topic,
         "partition": record.partition,
@@ -87,7 +81,7 @@ def _plain(record: Shown) -> dict[str, object]:
     }
 
 
-def _show(record: Shown) -> None:
+def _show(record: RecordShown) -> None:
     import json
 
     number = "" if record.sequence is None else f"  #{record.sequence}"

@@ -16,10 +16,7 @@ def create(as_json: AsJson = False) -> None:
 
     What exists stays as it is, but for a max.message.bytes below what is needed, which is raised.
     """
-    from tidemill.app import preparation
-    from tidemill.app.run import run
-
-    done = run(preparation.create_topics(session.deployment()))
+    done = session.ask(lambda admin: admin.topic_setup.create())
     if as_json:
         print_json(done)
         return
@@ -35,10 +32,7 @@ def create(as_json: AsJson = False) -> None:
 @app.command(epilog=examples("tidemill topics check", "tidemill topics check --json"))
 def check(as_json: AsJson = False) -> None:
     """Compare every topic with what it should be; exits 1 where records could be lost or lanes cannot work."""
-    from tidemill.app import preparation
-    from tidemill.app.run import run
-
-    findings = run(preparation.check_topics(session.deployment()))
+    findings = session.ask(lambda admin: admin.topic_check.check())
     if as_json:
         print_json(findings)
     elif not findings:

@@ -106,7 +106,7 @@ class Fold:
             if value not in self._holders[index]:
                 self.result.unknown[index].add(value)
             elif self._holders[index][value] not in (None, key):
-                return Rejected(unique.code, _taken(unique, value))
+                return Rejected(unique.code, taken(unique, value))
         return None
 
     def _move(self, key: str, before: Any, after: Any) -> None:
@@ -125,7 +125,8 @@ class Fold:
                 self._holders[index][value] = key
 
 
-def _taken(unique: Unique, value: Value) -> str:
+def taken(unique: Unique, value: Value) -> str:
+    """Return what is said to who would take a value that another aggregate holds."""
     pairs = ", ".join(f"{column} {part!r}" for column, part in zip(unique.columns, value, strict=True))
     return f"{pairs} is held by another: choose a different one, or free it first"
 

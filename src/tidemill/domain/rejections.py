@@ -49,17 +49,17 @@ class ParkingCode(_Code):
 
     MALFORMED = (
         "MALFORMED",
-        "the body is not the Avro that its schema says: mend the producer, send the command again",
+        "the body is not the Avro that its schema says: fix the producer, send the command again",
     )
     UNKNOWN_SCHEMA = (
         "UNKNOWN_SCHEMA",
-        "no command of this topic has that schema: register it, or mend the producer",
+        "no command of this topic has that schema: register it, or fix the producer",
     )
     NEWER_SCHEMA = (
         "NEWER_SCHEMA",
         "only a newer version takes all of it, and none came in time: upgrade, send the command again",
     )
-    TOO_BIG = "TOO_BIG", "the record, its key or its headers are larger than what is read: mend the producer"
+    TOO_BIG = "TOO_BIG", "the record, its key or its headers are larger than what is read: fix the producer"
     CRASHED = (
         "CRASHED",
         "the code that worked on it raised, or its process ended: keep the bytes, report a bug",
@@ -152,7 +152,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     ),
     HaltCode.EVENT_REFUSED: (f"raise the topic's max.message.bytes: {_RESUME}",),
     HaltCode.PARKING_REFUSED: (
-        f"mend what the evidence names: {_RESUME}",
+        f"fix what the evidence names: {_RESUME}",
         f"leave the record out, once it is kept elsewhere: {_SKIP}",
     ),
 }

@@ -17,11 +17,11 @@ WITHDRAWN: Final = "WITHDRAWN"
 HALTS: Final[dict[str, str]] = {
     GAP: "events are missing from the topic: it goes on by itself when they arrive",
     UNREADABLE: "this version cannot read the event: deploy the one that can, then restart the projector",
-    UNFETCHABLE: "the record is damaged, or its codec is missing: mend the topic, or rebuild from one that is whole",
+    UNFETCHABLE: "the record is damaged, or its codec is missing: fix the topic, or rebuild from one that is whole",
     OFFSET_LOST: "the next event was deleted from the topic: restore the topic, or rebuild from one that is whole",
     TOPIC_CHANGED: "the last event folded is not in the topic any more: it was re-created; find out why, then rebuild",
     AHEAD: "the topic is ahead of the log, the database was set back: reconcile the lane, then it goes on by itself",
     WITHDRAWN: "events that it has folded were withdrawn when the lane was reconciled: rebuild it",
-    TABLE_MISFIT: "its table is not what is declared: mend what is named, then it goes on by itself",
-    STOPPED: "the projection's own code failed, or the database refused a row: mend it, then restart the projector",
+    TABLE_MISFIT: "its table is not what is declared: fix what is named, then it goes on by itself",
+    STOPPED: "the projection's own code failed, or the database refused a row: fix it, then restart the projector",
 }

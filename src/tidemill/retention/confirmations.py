@@ -23,7 +23,7 @@ CODES: Final[dict[str, str]] = {
     "ARCHIVAL_HELD": "an operator holds the rows: keep the copy, you will be asked again",
     "ARCHIVAL_QUARANTINED": "the copy is not what was asked for and a person looks at it: you may be asked again",
     "NO_LOCATION": "the copy cannot be found: send lakehouse_path, or the files of every chunk",
-    "NOT_AN_ANSWER": "an archiver answers in_progress, completed or failed: mend the archiver",
+    "NOT_AN_ANSWER": "an archiver answers in_progress, completed or failed: fix the archiver",
 }
 """Why a confirmation is rejected, or ignored for a slice, with what the archiver should do."""
 

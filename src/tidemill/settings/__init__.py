@@ -1,8 +1,8 @@
 """Settings: everything that a deployment decides, read from the environment and checked at start.
 
-A setting is a variable `TIDEMILL_<GROUP>_<NAME>`; `docs/settings.md` lists them all and is made from this package. A
-variable may also be a line of an env file, or a file of the same name in the folder `TIDEMILL_SECRETS_DIR`; the
-environment wins over both. Secrets never appear in errors, logs or `repr`.
+A setting is a variable `TIDEMILL_<GROUP>_<NAME>`, or `TIDEMILL_<NAME>` where it has no group; `docs/settings.md` lists
+them all and is made from this package. A variable may also be a line of an env file, or a file of the same name in the
+folder `TIDEMILL_SECRETS_DIR`; the environment wins over both. Secrets never appear in errors, logs or `repr`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -72,6 +72,12 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    contexts: str | None = Field(
+        default=None,
+        title="What the deployment is about. A context that is not chosen has no tables, topics, groups or lanes.",
+        description="contexts to work with, names separated by commas, or `all`; not set: `market_data`, "
+        "`connector_profiles` and every plug-in",
+    )
     database: DatabaseSettings = DatabaseSettings()
     kafka: KafkaSettings = KafkaSettings()
     registry: RegistrySettings = RegistrySettings()
@@ -115,7 +121,8 @@ class Settings(BaseSettings):
         """Return every secret value, for whoever must keep it out of what he writes."""
         found: set[str] = set()
         for name in type(self).model_fields:
-            for value in dict(getattr(self, name)).values():
+            group = getattr(self, name)
+            for value in dict(group).values() if isinstance(group, BaseModel) else ():
                 if isinstance(value, SecretStr):
                     found |= _parts(value.get_secret_value())
         return frozenset(found)

@@ -18,6 +18,7 @@ SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 CACHE = f"{PREFIX}CACHE"
 
 Groups = Mapping[str, FieldInfo]
+"""The fields of `Settings`, by name: each a group of settings, or a setting by itself."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,14 @@ class Variable:
 
 def variables_of(groups: Groups) -> list[Variable]:
     """Return every variable of the groups, in their order."""
-    return [
-        _variable(f"{PREFIX}{group}_{name}".upper(), field)
-        for group, outer in groups.items()
-        for name, field in _model(outer).model_fields.items()
-    ]
+    return [variable for name, field in groups.items() for variable in _variables(name, field)]
+
+
+def _variables(name: str, field: FieldInfo) -> list[Variable]:
+    model = _model(field)
+    if model is None:
+        return [_variable(f"{PREFIX}{name}".upper(), field)]
+    return [_variable(f"{PREFIX}{name}_{inner}".upper(), each) for inner, each in model.model_fields.items()]
 
 
 def explain(error: ValidationError, groups: Groups) -> Iterator[str]:
@@ -73,14 +77,12 @@ def misspelt(environment: Mapping[str, str], groups: Groups) -> list[str]:
 def table(groups: Groups) -> str:
     """Return the page `docs/settings.md`."""
     lines = [_INTRODUCTION]
-    for group, outer in groups.items():
-        model = _model(outer)
-        lines += [f"\n## {group}\n", f"{' '.join((model.__doc__ or '').split())}\n"]
+    for name, field in groups.items():
+        model = _model(field)
+        about = field.title if model is None else model.__doc__
+        lines += [f"\n## {name}\n", f"{' '.join((about or '').split())}\n"]
         lines += ["| variable | accepts | default | meaning |", "|---|---|---|---|"]
-        lines += [
-            _row(_variable(f"{PREFIX}{group}_{name}".upper(), field))
-            for name, field in model.model_fields.items()
-        ]
+        lines += map(_row, _variables(name, field))
     return "\n".join(lines) + "\n"
 
 
@@ -103,11 +105,10 @@ the servers that they start, with their programs, data and logs (`~/.cache/tidem
 This page is made from `tidemill.settings`: change it there, then `python -m tidemill.settings > docs/settings.md`."""
 
 
-def _model(field: FieldInfo) -> type[BaseModel]:
+def _model(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the class of a group, None for a setting by itself."""
     model = field.annotation
-    assert isinstance(model, type)
-    assert issubclass(model, BaseModel)
-    return model
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
 
 
 def _variable(name: str, field: FieldInfo) -> Variable:

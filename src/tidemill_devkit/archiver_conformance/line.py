@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from tidemill.admin.records.outgoing import Outgoing
 from tidemill.app.archive_stream import archive_stream
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.catalog.schemas import load_messages
@@ -16,7 +17,7 @@ from tidemill.domain.errors import Unreadable
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing
+from tidemill.transport.kafka.admin.producer import KeyedProducer
 from tidemill.transport.kafka.admin.reader import TopicReader
 from tidemill_devkit.archiver_conformance.place import Place
 

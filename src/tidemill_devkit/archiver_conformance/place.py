@@ -12,17 +12,19 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
-from tidemill.app.deployment import Deployment, outcome_messages
-from tidemill.app.preparation import migrate
+from tidemill.app.deployment import Deployment
+from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.registration import register_schemas
 from tidemill.catalog.schemas import load_messages
+from tidemill.catalog.streams import outcome_messages
+from tidemill.catalog.topics import TopicSettings, plan_topics
 from tidemill.domain.archive.messages import archival_topics
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.runtime.resources import schemas_dir
 from tidemill.settings import Settings
 from tidemill.storage.database.pool import Pool, Timeouts
-from tidemill.transport.kafka.catalog.topics import Topics, TopicSettings, plan_topics
+from tidemill.transport.kafka.catalog.topics import Topics
 from tidemill_devkit.archiver_conformance.scratch import ScratchTable
 from tidemill_devkit.databases import (
     comment_on_database,
@@ -103,7 +105,7 @@ async def _prepare(shared: AsyncExitStack, server: Pool, settings: Settings, dat
         raise UsageError(f"another run has just made database {database}: choose another --prefix")
     await comment_on_database(server, database, _COMMENT)
     pool = await open_pool(shared, settings, name=_NAME, size=2, login="migration", timeouts=_SLOWLY)
-    await migrate(Deployment.of(settings, ()), ["heads"], lambda _: None)
+    await migrations_of(Deployment.of(settings, ())).upgrade(["heads"], lambda _: None)
     return pool
 
 

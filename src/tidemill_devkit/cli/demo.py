@@ -71,8 +71,10 @@ def demo(
 
 def _run() -> Report:
     from tidemill.app.run import run
+    from tidemill_devkit.demo.lake import demand_packages
     from tidemill_devkit.demo.run import run_demo
 
+    demand_packages()
     found = _servers()
     audience = LiveAudience() if sys.stderr.isatty() else PlainAudience()
     try:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final, TypeVar
 
-from tidemill.app import archive_restore, archive_tasks
+from tidemill.app.admin import Admin
 from tidemill.app.connections import open_pool
 from tidemill.app.deployment import Deployment
 from tidemill.domain.archive.policy import Retention
@@ -161,20 +161,16 @@ class _Archive:
             return (found, there) if found.state is _S.QUARANTINED or not there else None
 
         found, there = await self._until(set_aside, "the forged confirmation to be judged")
-        await archive_tasks.retry(
-            self._deployment,
-            asked.id.table,
-            asked.id.start,
-            None,
-            "the confirmation was forged: copy it again",
-        )
+        why = "the confirmation was forged: copy it again"
+        async with Admin(self._deployment) as admin:
+            await admin.archive_actions.retry(asked.id.table, asked.id.start, None, why)
         return Forgery(asked.id.start, rows, found.state.value, found.reason or "", kept=there)
 
     async def _restore(self) -> Back:
-        ranges = await archive_restore.restorable(
-            self._deployment, self._policy.table_name, RESTORED_DAY, RESTORED_DAY + timedelta(days=1)
-        )
-        (done,) = await archive_restore.restore(self._deployment, ranges, _KEEP, lambda _: None)
+        table, first = self._policy.table_name, RESTORED_DAY
+        async with Admin(self._deployment) as admin:
+            ranges = await admin.restore.restorable(table, first, first + timedelta(days=1))
+            (done,) = await admin.restore.restore(ranges, _KEEP, lambda _: None)
         if done.trouble is not None:
             raise TidemillError(f"the range did not come back: {done.trouble}")
         self._on_step("restored", f"{done.row_count:,} rows of {done.start:%Y-%m-%d} .. {done.end:%Y-%m-%d}")
@@ -216,7 +212,7 @@ class _Archive:
 
 def policy_of(deployment: Deployment) -> Retention:
     """Return the policy of the quotes."""
-    policy = deployment.parts[MARKET_DATA].context.retention
+    policy = deployment.catalog.contexts[MARKET_DATA].context.retention
     assert policy is not None, "market data leaves for the archive"
     return policy
 

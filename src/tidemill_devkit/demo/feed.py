@@ -7,14 +7,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
+from tidemill.admin.records.outgoing import Outgoing, RecordPlace
 from tidemill.app.connections import kafka_connection, open_registry
-from tidemill.app.deployment import Deployment, Part
+from tidemill.app.deployment import Deployment
+from tidemill.catalog.streams import ContextStream
 from tidemill.domain.messages import CommandBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing, Place
+from tidemill.transport.kafka.admin.producer import KeyedProducer
 from tidemill_devkit.demo.plan import Plan
 from tidemill_devkit.demo.records import Planned
 
@@ -26,7 +28,7 @@ class Sent:
     """A record that Kafka has acknowledged, and where it stands."""
 
     planned: Planned
-    place: Place
+    place: RecordPlace
 
 
 async def publish_plan(deployment: Deployment, plan: Plan, on_progress: Callable[[int], None]) -> list[Sent]:
@@ -37,7 +39,7 @@ async def publish_plan(deployment: Deployment, plan: Plan, on_progress: Callable
     async with AsyncExitStack() as shared:
         feeds = {
             aggregate: await _Feed.open(shared, deployment, part)
-            for aggregate, part in deployment.parts.items()
+            for aggregate, part in deployment.catalog.contexts.items()
         }
         by_class = {model: feed for feed in feeds.values() for model in feed.models}
         sent: list[Sent] = []
@@ -64,14 +66,14 @@ def _runs(records: Sequence[Planned]) -> Iterator[tuple[str, Sequence[Planned]]]
 class _Feed:
     """The producer and the codec of one aggregate."""
 
-    def __init__(self, part: Part, codec: StreamCodec, producer: KeyedProducer) -> None:
+    def __init__(self, part: ContextStream, codec: StreamCodec, producer: KeyedProducer) -> None:
         self._part = part
         self._codec = codec
         self._producer = producer
         self.models = [spec.model for spec in part.stream.commands.values()]
 
     @classmethod
-    async def open(cls, shared: AsyncExitStack, deployment: Deployment, part: Part) -> _Feed:
+    async def open(cls, shared: AsyncExitStack, deployment: Deployment, part: ContextStream) -> _Feed:
         registry = open_registry(shared, deployment.settings)
         codec = await StreamCodec.open(part.stream, part.messages(), clock=SystemClock(), registry=registry)
         producer = KeyedProducer(
@@ -86,7 +88,7 @@ class _Feed:
     async def encode(self, command: CommandBase) -> bytes:
         return await self._codec.encode_command(command)
 
-    async def send(self, records: Sequence[Planned], values: Sequence[bytes]) -> list[Place]:
+    async def send(self, records: Sequence[Planned], values: Sequence[bytes]) -> list[RecordPlace]:
         stream = self._part.stream
         return await self._producer.send(
             [outgoing(stream, record, value) for record, value in zip(records, values, strict=True)]

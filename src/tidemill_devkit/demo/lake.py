@@ -41,7 +41,7 @@ def demand_packages() -> None:
     """Return if there is what the archive and its stranger need. Raises `UsageError`."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        raise UsageError(f"the demo needs {' and '.join(missing)}: pip install 'tidemill[archive,demo]'")
+        raise UsageError(f"this verb needs {' and '.join(missing)}: pip install 'tidemill[archive,demo]'")
 
 
 def files_of(lake: Path, table: str) -> str:

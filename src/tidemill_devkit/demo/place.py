@@ -30,6 +30,7 @@ from tidemill_devkit.stack.progress import Progress
 
 DATABASE_PREFIX: Final = "tidemill_demo_"
 TOPIC_PREFIX: Final = "tidemill-demo-"
+CONTEXTS: Final = "connector_profiles,market_data"
 _RUN: Final = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _SLOWLY: Final = Timeouts(statement_ms=120_000, lock_ms=60_000, command_s=130.0)
 
@@ -98,6 +99,7 @@ class Place:
         found["TIDEMILL_KAFKA_BOOTSTRAP"] = settings.kafka.servers()
         if settings.registry.url is not None:
             found["TIDEMILL_REGISTRY_URL"] = settings.registry.url
+        found["TIDEMILL_CONTEXTS"] = CONTEXTS
         found["TIDEMILL_TOPICS_PREFIX"] = settings.topics.prefix
         found["TIDEMILL_LAKE_ROOT"], found["TIDEMILL_LAKE_FORMAT"] = str(self.lake), settings.lake.format
         found["TIDEMILL_RETENTION_ROOTS"] = settings.retention.roots
@@ -151,7 +153,7 @@ async def take_place(given: Servers, *, now: datetime, lanes: int) -> Place:
 
 
 def settings_of(settings: Settings, run: str, lanes: int) -> Settings:
-    """Return the settings of a run: the same servers, its own database, topics and lake."""
+    """Return the settings of a run: the same servers, its own contexts, database, topics and lake."""
     database = _urls(settings, database_of(run))
     changed: Mapping[str, Mapping[str, Any]] = {
         "database": database,
@@ -163,7 +165,7 @@ def settings_of(settings: Settings, run: str, lanes: int) -> Settings:
         name: type(getattr(settings, name)).model_validate(dict(getattr(settings, name)) | dict(changes))
         for name, changes in changed.items()
     }
-    return settings.model_copy(update=groups)
+    return settings.model_copy(update={**groups, "contexts": CONTEXTS})
 
 
 def _urls(settings: Settings, database: str) -> dict[str, str]:
@@ -198,7 +200,7 @@ async def remove_runs(settings: Settings, chosen: str) -> list[str]:
 async def remove_run(settings: Settings, run: str) -> None:
     """Delete database, topics and lake of a run; its schemas stay in the registry, where they harm nobody."""
     topics = Topics(kafka_connection(settings))
-    named = sorted(Deployment.of(settings_of(settings, run, lanes=1)).topics())
+    named = sorted(Deployment.of(settings_of(settings, run, lanes=1)).catalog.topics())
     there = [name for name, state in (await topics.describe(named)).items() if state is not None]
     if there:
         await topics.delete(there)

@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tidemill.admin.status import Status
+from tidemill.app.admin import Admin
 from tidemill.app.connections import kafka_connection, open_registry
-from tidemill.app.deployment import Deployment, Part, outcome_messages
-from tidemill.app.operations import Status
-from tidemill.app.views import read_page
+from tidemill.app.deployment import Deployment
+from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.lane import NO_OFFSET
 from tidemill.domain.messages import Outcome
-from tidemill.queries.read_models import MOST_ROWS
+from tidemill.queries.read_models import MOST_ROWS, ReadModels
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.admin.reader import TopicReader
@@ -70,14 +71,14 @@ async def read_outcomes(deployment: Deployment) -> Answers:
     Raises `Unavailable`.
     """
     found: dict[tuple[str, int, int], list[Mapping[str, Any]]] = defaultdict(list)
-    for part in deployment.parts.values():
+    for part in deployment.catalog.contexts.values():
         for fields in await _outcomes_of(deployment, part):
             if fields["record_offset"] != NO_OFFSET:
                 found[fields["aggregate"], fields["partition"], fields["record_offset"]].append(fields)
     return found
 
 
-async def _outcomes_of(deployment: Deployment, part: Part) -> list[Mapping[str, Any]]:
+async def _outcomes_of(deployment: Deployment, part: ContextStream) -> list[Mapping[str, Any]]:
     async with AsyncExitStack() as shared:
         topics = part.stream.topics
         codec = await AvroOutcomeCodec.open(
@@ -168,10 +169,12 @@ class Views:
 
 async def read_views(deployment: Deployment, plan: Plan) -> Views:
     """Read all three as their readers do; the bars by symbol, since a page has an end."""
-    latest = await _rows(deployment, "latest-quotes")
-    symbols = sorted({*plan.symbols, *(row["symbol"] for row in latest)})
-    bars = [bar for symbol in symbols for bar in await _rows(deployment, "daily-bars", symbol)]
-    connectors = await _rows(deployment, "connector-directory")
+    async with Admin(deployment) as admin:
+        read_models = admin.queries
+        latest = await _rows(read_models, "latest-quotes")
+        symbols = sorted({*plan.symbols, *(row["symbol"] for row in latest)})
+        bars = [bar for symbol in symbols for bar in await _rows(read_models, "daily-bars", symbol)]
+        connectors = await _rows(read_models, "connector-directory")
     return Views(
         latest={row["symbol"]: row for row in latest},
         years=extremes(bars),
@@ -180,8 +183,8 @@ async def read_views(deployment: Deployment, plan: Plan) -> Views:
     )
 
 
-async def _rows(deployment: Deployment, name: str, *key: str) -> Sequence[Mapping[str, Any]]:
-    return (await read_page(deployment, name, key, MOST_ROWS)).rows
+async def _rows(read_models: ReadModels, name: str, *key: str) -> Sequence[Mapping[str, Any]]:
+    return (await read_models.page(name, key, MOST_ROWS)).rows
 
 
 def extremes(bars: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Extremes]:

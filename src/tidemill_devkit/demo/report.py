@@ -177,7 +177,7 @@ def _line(tally: Tally, advice: Mapping[str, str]) -> OutcomeLine:
 
 
 def _advice(deployment: Deployment) -> dict[str, str]:
-    contexts = [part.context.codes for part in deployment.parts.values()]
+    contexts = [part.context.codes for part in deployment.catalog.contexts.values()]
     return {code: text for codes in (REJECTED, PARKED, *contexts) for code, text in codes.items()}
 
 

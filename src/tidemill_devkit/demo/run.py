@@ -10,16 +10,13 @@ from time import monotonic
 from typing import Protocol
 
 from tidemill.admin.audit.balance import Audit
-from tidemill.app.auditing import run_audit
-from tidemill.app.operations import status
-from tidemill.app.preparation import create_topics, migrate, register_all_schemas
+from tidemill.app.admin import Admin
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Exit
 from tidemill_devkit.demo import proof
 from tidemill_devkit.demo.archive import archive
 from tidemill_devkit.demo.archive_proof import proof_of_archive
 from tidemill_devkit.demo.feed import Sent, publish_plan
-from tidemill_devkit.demo.lake import demand_packages
 from tidemill_devkit.demo.place import Place, Servers, take_place
 from tidemill_devkit.demo.plan import Plan, make_plan
 from tidemill_devkit.demo.proof import Check
@@ -71,7 +68,6 @@ class _Run:
         self._seconds: dict[str, float] = {"servers": servers.seconds}
 
     async def run(self, symbols: tuple[str, ...]) -> Report:
-        demand_packages()
         now = self._clock.now()
         plan = make_plan(now, symbols)
         with self._timed("prepare"):
@@ -105,11 +101,15 @@ class _Run:
         return make_report(place, plan, Found(tallies, views, archived), checks, self._seconds)
 
     async def _prepare(self, place: Place) -> None:
-        deployment, audience = place.deployment, self._audience
-        steps = await migrate(deployment, ["heads"], lambda _: None)
+        async with Admin(place.deployment) as admin:
+            await self._prepare_by(admin, place)
+
+    async def _prepare_by(self, admin: Admin, place: Place) -> None:
+        audience = self._audience
+        steps = await admin.migrations.apply(["heads"], lambda _: None)
         audience.done("database", f"{place.database}: {len(steps)} migrations")
         audience.step("topics")
-        prepared = await create_topics(deployment)
+        prepared = await admin.topic_setup.create()
         topics = sum(len(each.new_topics) for each in prepared)
         lanes = sum(each.new_lanes for each in prepared)
         audience.done("topics", f"{place.settings.topics.prefix}.*: {topics} topics, {lanes} lanes")
@@ -117,7 +117,7 @@ class _Run:
         if place.settings.registry.url is None:
             audience.done("schemas", "no registry: records carry the fingerprint of their schema")
         else:
-            registered = await register_all_schemas(deployment)
+            registered = await admin.schemas.register()
             audience.done("schemas", f"{len(registered)} registered")
 
     async def _through(self, place: Place, plan: Plan, processes: Serving) -> list[Sent]:
@@ -140,8 +140,9 @@ class _Run:
     async def _checks(
         self, place: Place, plan: Plan, sent: Sequence[Sent], answers: proof.Answers, views: proof.Views
     ) -> list[Check]:
-        at_rest = await status(place.deployment)
-        balance = await run_audit(place.deployment, wait_s=_AUDIT_WAIT_S)
+        async with Admin(place.deployment) as admin:
+            at_rest = await admin.status.read()
+            balance = await admin.audit.run(wait_s=_AUDIT_WAIT_S)
         return [
             proof.check_outcomes(sent, answers),
             proof.check_events(plan, at_rest),

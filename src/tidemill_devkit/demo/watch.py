@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
+from tidemill.admin.lanes.states import lane_of
+from tidemill.admin.ports import TopicInspector
 from tidemill.admin.rows import LaneState, ProjectionState
+from tidemill.app.admin import Admin
 from tidemill.app.deployment import Deployment
-from tidemill.app.operations import inspecting, operating
-from tidemill.app.startup.lanes import lane_of
 from tidemill.domain.errors import TidemillError
-from tidemill.storage.admin.inspection import OperationsDatabase
-from tidemill.transport.kafka.admin.inspection import Inspector
 from tidemill_devkit.demo.plan import Plan
 from tidemill_devkit.demo.serving import Serving
 
@@ -52,7 +51,7 @@ class Watch:
         self._on_hops = on_hops
         self._folds = {
             aggregate: [projection.name for projection in part.context.projections]
-            for aggregate, part in deployment.parts.items()
+            for aggregate, part in deployment.catalog.contexts.items()
         }
         self._published = 0
 
@@ -68,12 +67,11 @@ class Watch:
         """
         seen: Sequence[Hop] = []
         moved_s = monotonic()
-        async with operating(self._deployment) as (_, pool), inspecting(self._deployment) as inspector:
-            database = OperationsDatabase(pool)
+        async with Admin(self._deployment) as admin:
             while True:
-                lanes = [lane for lane in await database.lanes() if lane.aggregate in self._folds]
-                projections = await database.projections()
-                hops = self._hops(lanes, await _relayed(inspector, lanes), projections)
+                lanes = [lane for lane in await admin.operations.lanes() if lane.aggregate in self._folds]
+                projections = await admin.operations.projections()
+                hops = self._hops(lanes, await _relayed(admin.topics, lanes), projections)
                 self._on_hops(hops)
                 if all(hop.complete for hop in hops):
                     return
@@ -109,9 +107,9 @@ def _events(lanes: Iterable[LaneState], aggregate: str) -> int:
     return sum(lane.sequence for lane in lanes if lane.aggregate == aggregate)
 
 
-async def _relayed(inspector: Inspector, lanes: Sequence[LaneState]) -> int:
+async def _relayed(topics: TopicInspector, lanes: Sequence[LaneState]) -> int:
     """Return how many records have their outcome in a topic."""
-    tails = await inspector.tails([lane_of(state) for state in lanes])
+    tails = await topics.tails([lane_of(state) for state in lanes])
     return sum(each.outcomes.position for each in tails.values() if each.outcomes is not None)
 
 

@@ -44,7 +44,7 @@ from pathlib import Path
 from sqlalchemy import Column, MetaData, Table, Text, Uuid
 
 from tests.support.hostile import ProbeSent, SendProbe
-from tidemill.domain.context import Context, append
+from tidemill.api import Context, append
 
 probes = Table("probes", MetaData(schema="public"), Column("text", Text), Column("command_id", Uuid))
 here = Path(__file__).parent
@@ -58,7 +58,7 @@ context = Context(
 """
 MIGRATION = '''
 """Probes."""
-from tidemill.storage.migrations.revisions import run_script
+from tidemill.migration import run_script
 
 revision, down_revision, branch_labels, depends_on = "probes_0001", None, ("probes",), "core_0001"
 

@@ -1,9 +1,14 @@
 """migrate, schemas, topics: each may be repeated, and refuses what would break what exists."""
 
 import json
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
 
 from tests.support.clients import Client
-from tests.support.installation import Installation
+from tests.support.installation import Installation, installation_on
+from tests.support.waiting import HANGING_S, eventually_blocking
+from tidemill_devkit.stack import Stack
 
 
 def test_migrations_go_up_down_and_up_again(installation: Installation) -> None:
@@ -33,6 +38,62 @@ def test_the_sql_of_all_migrations_can_be_read_without_a_database(installation: 
         told.out.count("BEGIN;")
         == told.out.count("COMMIT;")
         == len(installation("migrate", "--status", "--json").json())
+    )
+
+
+def test_a_deployment_has_the_tables_topics_and_lanes_of_its_contexts_alone(
+    stack: Stack, empty_database: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    all_of_them = installation_on(stack, empty_database, topic_prefix, tmp_path)
+    one = Installation(
+        dict(all_of_them.environment) | {"TIDEMILL_CONTEXTS": "connector-profiles"}, all_of_them.folder
+    )
+    assert "public.market_data" not in one("migrate", "--sql").out
+    steps = {each["revision"].rpartition("_")[0] for each in one("migrate", "--json").json()}
+    assert steps == {"core", "connector_profiles"}
+    assert one.fetch("select to_regclass('public.market_data')")[0][0] is None
+    assert {each["service_name"] for each in one("migrate", "--status", "--json").json()} == steps
+    one("schemas", "register")
+    assert [each["aggregate"] for each in one("topics", "create", "--json").json()] == ["connector-profiles"]
+    assert aggregates(one) == {"connector-profiles"}
+    assert one.fetch("select distinct aggregate from tm.lane") == [("connector-profiles",)]
+    one("topics", "check")
+
+    assert "lacks the migrations market_data_0001" in all_of_them("topics", "create", expect=2).err
+    steps = {each["revision"] for each in all_of_them("migrate", "--json").json()}
+    assert steps == {"market_data_0001", "market_data_0002"}
+    all_of_them("topics", "create")
+    assert aggregates(one) == {"archival", "connector-profiles", "market-data"}
+    assert one("migrate", "--json").json() == [], "what was chosen before does not matter"
+    one("topics", "check")
+    for verb in ("status", "audit"):
+        assert "market-data" in one(verb).out, "what is left of it is seen"
+    with one.serving():
+        eventually_blocking(lambda: members(one, "connector-profiles"), what="its group to form")
+        assert members(one, "market-data") == members(one, "archival") == []
+    one("migrate", "--down", "market_data@base", "--yes")
+    assert one.fetch("select to_regclass('public.market_data')")[0][0] is None
+
+
+def members(installation: Installation, aggregate: str) -> list[str]:
+    """The members of the consumer group that takes an aggregate's commands."""
+    client = Client(installation.environment["TIDEMILL_KAFKA_BOOTSTRAP"])
+    return client.members(f"{installation.prefix}.{aggregate}.commands.v1")
+
+
+def aggregates(installation: Installation) -> set[str]:
+    """The aggregates that have topics."""
+    admin = AdminClient({"bootstrap.servers": installation.environment["TIDEMILL_KAFKA_BOOTSTRAP"]})
+    names = admin.list_topics(timeout=HANGING_S).topics
+    prefix = f"{installation.prefix}."
+    return {name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix)}
+
+
+def test_a_context_that_does_not_exist_is_refused_by_name(installation: Installation) -> None:
+    other = Installation(dict(installation.environment) | {"TIDEMILL_CONTEXTS": "tides"}, installation.folder)
+    assert other("migrate", expect=2).err == (
+        "Error: TIDEMILL_CONTEXTS: there is no context 'tides'; "
+        "expected all, or some of connector_profiles, market_data\n"
     )
 
 

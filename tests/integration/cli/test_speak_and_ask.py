@@ -11,15 +11,17 @@ import pytest
 
 from tests.support.installation import Installation
 from tests.support.waiting import HANGING_S, eventually_blocking
+from tidemill.admin.records.outgoing import Outgoing
 from tidemill.app.connections import kafka_connection
 from tidemill.app.deployment import Deployment
+from tidemill.catalog.topics import TopicPlan
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.lane import TopicRole
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing
+from tidemill.transport.kafka.admin.producer import KeyedProducer
 from tidemill.transport.kafka.admin.reader import TopicReader
-from tidemill.transport.kafka.catalog.topics import TopicPlan, Topics
+from tidemill.transport.kafka.catalog.topics import Topics
 from tidemill.transport.kafka.client.client import transactional_producer
 from tidemill.transport.kafka.client.close import hard_close
 
@@ -236,7 +238,7 @@ def test_who_asks_for_a_reply_gets_the_outcome(served: Installation, symbol: str
     allowed, own = f"{served.prefix}.replies.test", f"{served.prefix}.market-data.events.v1"
     kafka = kafka_connection(served.settings())
     plan = TopicPlan(allowed, TopicRole.OUTCOMES, 1, 1)
-    part = Deployment.of(served.settings()).part("market-data")
+    part = Deployment.of(served.settings()).catalog.of("market-data")
     line = json.loads(tick(symbol)) | {"command_id": str(uuid4()), "service_name": "asker", "timestamp": TIME}
     command = RecordMarketData.model_validate_json(json.dumps(line))
 

@@ -13,7 +13,7 @@ import pytest
 from tests.support.archiving import TABLE, Archive
 from tests.support.databases import fetch
 from tests.support.waiting import HANGING_S, eventually
-from tidemill.app.archive_restore import WayBack
+from tidemill.admin.archive.restore import Restorer
 from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive.slices import SealMode
 from tidemill.domain.errors import TransientError
@@ -25,6 +25,7 @@ from tidemill.retention.planner import plan
 from tidemill.retention.restore_plan import ranges_back
 from tidemill.retention.transition_table import Moved, Step
 from tidemill.storage.migrations.migrate import downgrade, upgrade
+from tidemill.storage.retention.restore_work import RestoreDatabase
 
 ADA = Operator("ada", "a law suit")
 FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)
@@ -70,7 +71,7 @@ async def bring(world: Archive) -> str:
         assert world.claim is not None
         return world.claim
 
-    way = WayBack(world.pool, LakeCopies(LakeReader([str(world.lake)])), claim, "ada")
+    way = Restorer(RestoreDatabase(world.pool), LakeCopies(LakeReader([str(world.lake)])), claim, "ada")
     restored = await way.bring(world.policy, back, MONTH, lambda _: None)
     assert restored.chunk is not None
     return restored.chunk

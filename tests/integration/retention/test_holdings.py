@@ -7,19 +7,19 @@ from datetime import timedelta
 import pytest
 
 from tests.support.archiving import POLICY, TABLE, Archive
+from tidemill.admin.archive.status import archive_status
 from tidemill.admin.rows import Holdings, TableRows
-from tidemill.app.archive_status import archive_status
-from tidemill.contexts.market_data.tables import market_data
+from tidemill.contexts.market_data import ticks
 from tidemill.storage.admin.archived_rows import HoldingsDatabase, hold_chunks
 from tidemill.storage.admin.inspection import OperationsDatabase
 
 
 async def rows(world: Archive) -> TableRows:
-    return (await OperationsDatabase(world.pool).books([market_data])).rows[TABLE]
+    return (await OperationsDatabase(world.pool).books([ticks])).rows[TABLE]
 
 
 async def holdings(world: Archive) -> Holdings:
-    (found,) = await HoldingsDatabase(world.pool).of([TABLE])
+    (found,) = await HoldingsDatabase(world.pool).holdings([TABLE])
     return found
 
 
@@ -82,7 +82,7 @@ async def test_nothing_is_dropped_while_rows_are_counted(world: Archive) -> None
         world.pool.acquire() as counting,
         counting.transaction(isolation="repeatable_read", readonly=True),
     ):
-        await hold_chunks(counting, [market_data])
+        await hold_chunks(counting, [ticks])
         await world.settle()
         assert await counting.fetchval("select count(*) from public.market_data") == 20
         assert set(await world.states()) == {"verified"}

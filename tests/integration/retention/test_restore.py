@@ -21,7 +21,7 @@ from tests.support.operating import (
     owned,
     ranges,
 )
-from tidemill.app.archive_restore import scrub_one
+from tidemill.admin.archive.scrub import scrub_one
 from tidemill.domain.archive.slices import ArchiveState, Source
 from tidemill.domain.errors import CopyError, UsageError
 from tidemill.retention import operator_actions

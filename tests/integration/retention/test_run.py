@@ -7,55 +7,55 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.support.archiving import Archive
-from tidemill.app import archive_run
-from tidemill.app.archive_run import Ending, RunDone, Watch
-from tidemill.app.archive_stream import ArchiveLane
-from tidemill.app.processes.retention import Working
+from tidemill.admin.archive import run_once
+from tidemill.admin.archive.run_once import RunProgress, RunResult, RunWatch, RunWork
 from tidemill.domain.errors import LaneHalted, UsageError
+from tidemill.runtime.clock import SystemClock
+from tidemill.storage.admin.inspection import OperationsDatabase
 
 AS_OF = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def watch(world: Archive, ending: Ending, patience_s: float = 60.0) -> Watch:
-    lane = ArchiveLane(claim=world.claim)
-    working = Working(lane, world.store, [world.policy], "this one", world.pool)
-    return Watch(working, ending, as_of=AS_OF, patience_s=patience_s)
+def watch(world: Archive, ending: RunProgress, patience_s: float = 60.0) -> RunWatch:
+    lanes = OperationsDatabase(world.pool)
+    work = RunWork(lambda: world.claim, lanes, world.store, [world.policy], "this one")
+    return RunWatch(work, ending, as_of=AS_OF, patience_s=patience_s, clock=SystemClock())
 
 
 async def test_a_lane_that_lives_elsewhere_is_not_waited_for(
     world: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_run, "OWNED_ELSEWHERE_S", 0.0)
+    monkeypatch.setattr(run_once, "OWNED_ELSEWHERE_S", 0.0)
     world.claim = None
     with pytest.raises(UsageError, match="worked by 'test'"):
-        await watch(world, Ending(lambda *_: None)).run()
+        await watch(world, RunProgress(lambda *_: None)).run()
 
 
 async def test_a_lane_that_nobody_gives_us_is_waited_for_and_then_not(
     world: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_run, "OWNED_ELSEWHERE_S", 0.0)
+    monkeypatch.setattr(run_once, "OWNED_ELSEWHERE_S", 0.0)
     await world.own("somebody who died")
     world.claim = None
     with pytest.raises(UsageError, match="was not given"):
-        await watch(world, Ending(lambda *_: None), patience_s=1.0).run()
+        await watch(world, RunProgress(lambda *_: None), patience_s=1.0).run()
 
 
 async def test_a_halted_lane_is_an_operators(world: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_run, "OWNED_ELSEWHERE_S", 0.0)
+    monkeypatch.setattr(run_once, "OWNED_ELSEWHERE_S", 0.0)
     assert world.claim is not None
     await world.pool.execute(
         "insert into tm.halt (lane, code, detail) values ($1, 'TOPIC_CHANGED', 'x')", world.claim.lane.lane
     )
     world.claim = None
     with pytest.raises(LaneHalted):
-        await watch(world, Ending(lambda *_: None)).run()
+        await watch(world, RunProgress(lambda *_: None)).run()
 
 
 async def test_a_run_ends_when_nothing_is_due(world: Archive) -> None:
     await world.fill(2010, rows=2)
     heard: list[tuple[int, int, str]] = []
-    ending = Ending(lambda *told: heard.append(told))
+    ending = RunProgress(lambda *told: heard.append(told))
     seen = watch(world, ending)
     assert not await seen._look()
     assert heard[-1][2] == "1 to seal"
@@ -66,13 +66,13 @@ async def test_a_run_ends_when_nothing_is_due(world: Archive) -> None:
     await world.settle()
     assert await seen._look()
     assert (ending.moved, heard[-1][0]) == (1, 1)
-    assert RunDone(finished=True, moved=1, tables=ending.tables).ok
+    assert RunResult(finished=True, moved=1, tables=ending.tables).ok
 
 
 async def test_a_run_that_left_something_for_people_is_not_well(world: Archive) -> None:
     await world.fill(2010, rows=2)
     await world.settle()
-    ending = Ending(lambda *_: None)
+    ending = RunProgress(lambda *_: None)
     await world.pool.execute("update tm.archive set state = 'quarantined', reason = 'a bit flipped'")
     assert await watch(world, ending)._look(), "nothing is due, but somebody must look"
-    assert not RunDone(finished=True, moved=0, tables=ending.tables).ok
+    assert not RunResult(finished=True, moved=0, tables=ending.tables).ok

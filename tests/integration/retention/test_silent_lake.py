@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tests.support.archiving import TABLE, Archive
 from tests.support.waiting import eventually
-from tidemill.app.archive_restore import WayBack
+from tidemill.admin.archive.restore import Restorer
 from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive.slices import CopyPart
 from tidemill.domain.errors import Unavailable
@@ -20,6 +20,7 @@ from tidemill.domain.lane import Claim
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.restore_plan import ranges_back
 from tidemill.storage.retention.restore import restore_batches
+from tidemill.storage.retention.restore_work import RestoreDatabase
 
 
 class Silence:
@@ -100,7 +101,7 @@ async def test_a_restore_gives_up_too(world: Archive, silence: Silence) -> None:
         assert world.claim is not None
         return world.claim
 
-    way = WayBack(world.pool, LakeCopies(LakeReader([str(world.lake)])), claim, "ada", 0.2)
+    way = Restorer(RestoreDatabase(world.pool), LakeCopies(LakeReader([str(world.lake)])), claim, "ada", 0.2)
     silence.fall()
     with pytest.raises(Unavailable, match=r"lake is not available: no answer within 0\.2 s"):
         await way.bring(world.policy, back, timedelta(days=1), lambda _: None)

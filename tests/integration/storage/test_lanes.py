@@ -13,8 +13,8 @@ from tidemill.domain.lane import StreamTopics
 from tidemill.outbox.common_history import Agreement
 from tidemill.outbox.ports import Fork, LaneEnd, Published, Tail, Tails
 from tidemill.storage.admin.inspection import OperationsDatabase
-from tidemill.storage.admin.lane_changes import LaneAdministration
-from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.admin.lane_changes import LaneDatabase
+from tidemill.storage.database.pool import Lender, Pool, close_pool, create_pool
 from tidemill.storage.outbox.reader import OutboxDatabase
 
 TOPICS = StreamTopics.of("market-data")
@@ -28,12 +28,12 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-def lanes(pool: Pool) -> LaneAdministration:
-    return LaneAdministration(pool)
+def lanes(pool: Pool) -> LaneDatabase:
+    return LaneDatabase(pool)
 
 
 @pytest.fixture
-async def lane(pool: Pool, lanes: LaneAdministration) -> int:
+async def lane(pool: Pool, lanes: LaneDatabase) -> int:
     """A halted lane with four records: event 1 | rejection | events 2 and 3 | event 4; known as published: event 1."""
     await lanes.create("market-data", TOPICS, {0: 100})
     (state,) = await OperationsDatabase(pool).lanes()
@@ -72,7 +72,7 @@ HINTED = Agreement(1, 1)
 
 
 async def reconcile(
-    lanes: LaneAdministration,
+    lanes: LaneDatabase,
     lane: int,
     topics: Tails | TopicsEnd,
     reason: str,
@@ -82,12 +82,12 @@ async def reconcile(
     return await lanes.reconcile(lane, end, agreed, reason, seen=await seen(lanes._pool))
 
 
-async def seen(pool: Pool) -> Seen:
+async def seen(pool: Lender) -> Seen:
     state = await state_of(pool)
     return Seen(state.epoch, state.batch)
 
 
-async def state_of(pool: Pool) -> LaneState:
+async def state_of(pool: Lender) -> LaneState:
     (state,) = await OperationsDatabase(pool).lanes()
     return state
 
@@ -98,7 +98,7 @@ async def numbers(pool: Pool) -> list[tuple[int, int, int]]:
     return [tuple(row) for row in rows]
 
 
-async def test_lanes_are_created_once_also_by_two_at_a_time(pool: Pool, lanes: LaneAdministration) -> None:
+async def test_lanes_are_created_once_also_by_two_at_a_time(pool: Pool, lanes: LaneDatabase) -> None:
     firsts = dict.fromkeys(range(8), 5)
     made = await asyncio.gather(*(lanes.create("market-data", TOPICS, firsts) for _ in range(3)))
     assert sorted(made) == [0, 0, 8]
@@ -115,18 +115,14 @@ async def test_lanes_are_created_once_also_by_two_at_a_time(pool: Pool, lanes: L
     assert await lanes.created("other") == 0
 
 
-async def test_a_new_lane_is_there_after_a_roll_at_the_same_time(
-    pool: Pool, lanes: LaneAdministration
-) -> None:
+async def test_a_new_lane_is_there_after_a_roll_at_the_same_time(pool: Pool, lanes: LaneDatabase) -> None:
     roll = pool.execute("call tm.roll_generation(1, 2)")
     await asyncio.gather(lanes.create("market-data", TOPICS, dict.fromkeys(range(16), 0)), roll)
     rows = await pool.fetchval("select count(*) from tm.batch where gen = 2")
     assert rows == 16, "every lane has a ledger in the open generation, whoever came first"
 
 
-async def test_a_skip_reads_on_elsewhere_and_says_why(
-    pool: Pool, lanes: LaneAdministration, lane: int
-) -> None:
+async def test_a_skip_reads_on_elsewhere_and_says_why(pool: Pool, lanes: LaneDatabase, lane: int) -> None:
     skipped = await lanes.skip(lane, 200, "ticket 77", seen=await seen(pool))
     assert skipped == (104, 200)
     state = await state_of(pool)
@@ -141,7 +137,7 @@ async def test_a_skip_reads_on_elsewhere_and_says_why(
     )
 
 
-async def test_only_a_halted_lane_is_decided_about(pool: Pool, lanes: LaneAdministration, lane: int) -> None:
+async def test_only_a_halted_lane_is_decided_about(pool: Pool, lanes: LaneDatabase, lane: int) -> None:
     assert (await lanes.resume(lane)) is not None
     assert await lanes.resume(lane) is None
     now = await seen(pool)
@@ -158,7 +154,7 @@ async def test_only_a_halted_lane_is_decided_about(pool: Pool, lanes: LaneAdmini
 
 
 async def test_what_the_outbox_still_knows_is_sent_as_it_is(
-    pool: Pool, lanes: LaneAdministration, lane: int
+    pool: Pool, lanes: LaneDatabase, lane: int
 ) -> None:
     """The topic was truncated to event 3: event 4 is sent again, nothing gets another number."""
     tails = Tails(Tail(3, 3, event(3, 2)), Tail(3, 3, None), None)
@@ -169,7 +165,7 @@ async def test_what_the_outbox_still_knows_is_sent_as_it_is(
 
 
 async def test_a_position_that_was_published_in_part_is_sent_whole(
-    pool: Pool, lanes: LaneAdministration, lane: int
+    pool: Pool, lanes: LaneDatabase, lane: int
 ) -> None:
     tails = Tails(Tail(3, 2, event(3, 1)), Tail(2, 1, None), None)
     done = await reconcile(lanes, lane, tails, "torn", Agreement(3, 2))
@@ -178,7 +174,7 @@ async def test_a_position_that_was_published_in_part_is_sent_whole(
 
 
 async def test_outcomes_that_are_behind_are_sent_again_too(
-    pool: Pool, lanes: LaneAdministration, lane: int
+    pool: Pool, lanes: LaneDatabase, lane: int
 ) -> None:
     tails = Tails(Tail(4, 4, event(4)), Tail(2, 1, None), None)
     done = await reconcile(lanes, lane, tails, "outcomes truncated", Agreement(4, 4))
@@ -187,16 +183,14 @@ async def test_outcomes_that_are_behind_are_sent_again_too(
 
 
 async def test_empty_topics_are_filled_from_a_whole_outbox(
-    pool: Pool, lanes: LaneAdministration, lane: int
+    pool: Pool, lanes: LaneDatabase, lane: int
 ) -> None:
     done = await reconcile(lanes, lane, Tails(None, None, None), "topics re-created")
     assert (done.again, done.moved) == (5, False)
     assert await OutboxDatabase(pool).published(lane) == Published(0, 0, None)
 
 
-async def test_a_forked_history_goes_on_behind_the_topics(
-    pool: Pool, lanes: LaneAdministration, lane: int
-) -> None:
+async def test_a_forked_history_goes_on_behind_the_topics(pool: Pool, lanes: LaneDatabase, lane: int) -> None:
     """The topics hold another history up to position 9 and event 7: ours, from the hint on, follows it."""
     tails = Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), Tail(5, 3, None))
     done = await reconcile(lanes, lane, tails, "restored")
@@ -213,7 +207,7 @@ async def test_a_forked_history_goes_on_behind_the_topics(
 
 
 async def test_a_database_that_is_behind_goes_on_behind_the_topics(
-    pool: Pool, lanes: LaneAdministration, lane: int
+    pool: Pool, lanes: LaneDatabase, lane: int
 ) -> None:
     await pool.execute("update tm.published set position = 4, sequence = 4")
     tails = Tails(Tail(40, 30, "x:1"), Tail(41, 30, None), None)
@@ -222,7 +216,7 @@ async def test_a_database_that_is_behind_goes_on_behind_the_topics(
     assert await OutboxDatabase(pool).published(lane) == Published(41, 30, "x:1")
 
 
-async def test_only_outcomes_are_ahead(pool: Pool, lanes: LaneAdministration, lane: int) -> None:
+async def test_only_outcomes_are_ahead(pool: Pool, lanes: LaneDatabase, lane: int) -> None:
     """The records that were lost with the database had no events: positions leap, sequences do not."""
     await pool.execute("update tm.published set position = 4, sequence = 4")
     tails = Tails(Tail(4, 4, event(4)), Tail(8, 4, None), None)
@@ -231,7 +225,7 @@ async def test_only_outcomes_are_ahead(pool: Pool, lanes: LaneAdministration, la
     assert await OutboxDatabase(pool).published(lane) == Published(8, 4, event(4))
 
 
-async def test_numbers_never_start_again(pool: Pool, lanes: LaneAdministration, lane: int) -> None:
+async def test_numbers_never_start_again(pool: Pool, lanes: LaneDatabase, lane: int) -> None:
     """The topics were emptied, and the outbox has let the first two positions go: what is left is sent as it is."""
     await pool.execute("delete from tm.outbox where position < 3")
     await pool.execute("update tm.published set position = 4, sequence = 4")
@@ -249,7 +243,7 @@ async def test_numbers_never_start_again(pool: Pool, lanes: LaneAdministration, 
 
 
 async def test_what_is_withdrawn_is_on_record_and_halts_who_has_folded_it(
-    pool: Pool, lanes: LaneAdministration, lane: int
+    pool: Pool, lanes: LaneDatabase, lane: int
 ) -> None:
     await pool.execute(
         "insert into tm.projection (projection, aggregate, incarnation, read_table) values "
@@ -269,7 +263,7 @@ async def test_what_is_withdrawn_is_on_record_and_halts_who_has_folded_it(
 
 
 async def test_what_somebody_else_wrote_is_accepted_with_a_reason(
-    pool: Pool, lanes: LaneAdministration, lane: int
+    pool: Pool, lanes: LaneDatabase, lane: int
 ) -> None:
     await lanes.accept(lane, {TOPICS.events: 77}, "a test of theirs", seen=await seen(pool))
     end = await OutboxDatabase(pool).end_with_history(lane, LaneEnd(4, 4, 1))
@@ -282,7 +276,7 @@ async def test_what_somebody_else_wrote_is_accepted_with_a_reason(
 
 
 async def test_a_reconciliation_keeps_the_next_roll_and_the_books_right(
-    pool: Pool, lanes: LaneAdministration, lane: int
+    pool: Pool, lanes: LaneDatabase, lane: int
 ) -> None:
     await reconcile(lanes, lane, Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), None), "restored")
     await pool.execute("call tm.roll_generation(1, 2)")
@@ -295,7 +289,7 @@ async def test_a_reconciliation_keeps_the_next_roll_and_the_books_right(
 
 @pytest.mark.parametrize("verb", ["reconcile", "skip", "accept"])
 async def test_nothing_is_decided_about_a_lane_that_changed_meanwhile(
-    pool: Pool, lanes: LaneAdministration, lane: int, verb: str
+    pool: Pool, lanes: LaneDatabase, lane: int, verb: str
 ) -> None:
     """Somebody wrote to the lane, or decided about it, while its topics were looked at."""
 

@@ -13,13 +13,13 @@ from sqlalchemy.dialects import postgresql
 
 from tests.support.databases import Databases, execute, fetch
 from tests.support.waiting import eventually
+from tidemill.admin.setup.revisions import MigrationStep
 from tidemill.app.context_loading import load_contexts
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, Unavailable, UsageError
 from tidemill.storage.migrations import migrate
 from tidemill.storage.migrations.migrate import (
     NotMigrated,
-    Step,
     check,
     downgrade,
     status,
@@ -46,7 +46,7 @@ where application_name = 'tidemill-migrate' and wait_event_type = 'Lock' and dat
 """
 
 
-def names(steps: list[Step]) -> list[str]:
+def names(steps: list[MigrationStep]) -> list[str]:
     return [step.revision for step in steps]
 
 
@@ -70,7 +70,7 @@ def revision(folder: Path, number: int, body: str, *, branch: str = "sensor_read
     before = repr(f"{branch}_{number - 1:04d}") if number > 1 else None
     (folder / f"{number:04d}_step.py").write_text(
         f'"""Step {number}."""\n'
-        "from tidemill.storage.migrations.revisions import run_script\n"
+        "from tidemill.migration import run_script\n"
         f"revision, down_revision = '{branch}_{number:04d}', {before}\n"
         f"branch_labels = {(branch,) if number == 1 else None}\n"
         f"depends_on = {'core_0001' if number == 1 else None!r}\n"
@@ -96,7 +96,7 @@ async def holding(url: str, statement: str) -> AsyncIterator[None]:
 
 
 async def test_up_down_and_up_again(empty_database: str) -> None:
-    seen: list[Step] = []
+    seen: list[MigrationStep] = []
     applied = await upgrade(empty_database, on_step=seen.append)
     assert seen == applied
     assert set(names(applied)) == BUILT_IN
@@ -186,7 +186,7 @@ async def test_a_revision_that_is_refused_is_not_said_to_want_a_migration(
 ) -> None:
     revision(tmp_path, 1, "select by_what('time')")
     with pytest.raises(MigrationFailed, match=r"42883: function by_what\(unknown\)") as refused:
-        await upgrade(database, locations=[tmp_path])
+        await upgrade(database, contexts={"sensor_reading": tmp_path})
     assert "tidemill migrate" not in str(refused.value)
 
 
@@ -248,10 +248,10 @@ async def test_a_plug_in_is_a_branch_of_its_own(database: str, tmp_path: Path) -
         "create table sensor_1 (a int); insert into sensor_1 values (1); insert into sensor_1 values (2)",
     )
     with pytest.raises(NotMigrated, match="sensor_reading_0001"):
-        await check(database, locations=[tmp_path])
-    assert names(await upgrade(database, locations=[tmp_path])) == ["sensor_reading_0001"]
+        await check(database, contexts={"sensor_reading": tmp_path})
+    assert names(await upgrade(database, contexts={"sensor_reading": tmp_path})) == ["sensor_reading_0001"]
     assert fetch(database, "select count(*) from sensor_1")[0][0] == 2
-    await check(database, locations=[tmp_path])
+    await check(database, contexts={"sensor_reading": tmp_path})
     await check(database)  # a service without the plug-in does not mind
     with pytest.raises(UsageError, match=r"sensor_reading_0001.*not installed here, install it"):
         await upgrade(database)
@@ -265,16 +265,20 @@ async def test_a_refused_revision_is_undone_whole_and_those_before_it_stay(
     with pytest.raises(
         MigrationFailed, match=r'sensor_reading_0002 was refused.*relation "sensor_1" already exists'
     ):
-        await upgrade(database, locations=[tmp_path])
+        await upgrade(database, contexts={"sensor_reading": tmp_path})
     assert fetch(database, "select to_regclass('sensor_1'), to_regclass('sensor_2')")[0][1] is None
-    current = {info.revision for info in await status(database, locations=[tmp_path]) if info.is_current}
+    current = {
+        info.revision
+        for info in await status(database, contexts={"sensor_reading": tmp_path})
+        if info.is_current
+    }
     assert current == HEADS | {"sensor_reading_0001"}
 
 
 async def test_a_statement_that_takes_too_long_ends(database: str, tmp_path: Path) -> None:
     revision(tmp_path, 1, "select pg_sleep(30)")
     with pytest.raises(MigrationFailed, match="statement timeout"):
-        await upgrade(database, locations=[tmp_path], limits=Limits(statement_s=0.3))
+        await upgrade(database, contexts={"sensor_reading": tmp_path}, limits=Limits(statement_s=0.3))
 
 
 async def test_a_draft_runs_and_carries_the_rules(database: str, tmp_path: Path) -> None:
@@ -283,12 +287,12 @@ async def test_a_draft_runs_and_carries_the_rules(database: str, tmp_path: Path)
     assert "hypertable" in first.read_text(encoding="utf-8")
     second = draft("tide_gauge", "and the ebbs", folder=tmp_path)
     assert second.name == "0002_and_the_ebbs.py"
-    done = await upgrade(database, locations=[tmp_path])
+    done = await upgrade(database, contexts={"tide_gauge": tmp_path})
     assert [(step.revision, step.description) for step in done] == [
         ("tide_gauge_0001", "Count the tides"),
         ("tide_gauge_0002", "and the ebbs"),
     ]
-    assert len(await downgrade(database, targets=["tide_gauge@base"], locations=[tmp_path])) == 2
+    assert len(await downgrade(database, targets=["tide_gauge@base"], contexts={"tide_gauge": tmp_path})) == 2
 
 
 def test_a_draft_wants_a_name(tmp_path: Path) -> None:
@@ -305,9 +309,9 @@ async def test_revisions_that_do_not_fit_are_refused_before_anything_is_touched(
         (tmp_path / "0001_step.py").read_text(encoding="utf-8"), encoding="utf-8"
     )
     with pytest.raises(ContractError, match="sensor_reading_0001"):
-        await upgrade("postgresql://127.0.0.1:1/nowhere", locations=[tmp_path])
+        await upgrade("postgresql://127.0.0.1:1/nowhere", contexts={"sensor_reading": tmp_path})
     with pytest.raises(ContractError, match="no folder of migrations"):
-        await upgrade("postgresql://127.0.0.1:1/nowhere", locations=[tmp_path / "missing"])
+        await upgrade("postgresql://127.0.0.1:1/nowhere", contexts={"sensor_reading": tmp_path / "missing"})
 
 
 async def test_a_wrong_target_and_an_absent_server_are_named(database: str) -> None:
@@ -340,7 +344,7 @@ where i.indrelid = $1::regclass and i.indisprimary order by k.place
 
 def declared_tables() -> dict[str, Table]:
     found: list[Table] = []
-    for context in load_contexts():
+    for context in load_contexts("all"):
         found += [spec.table for spec in context.commands if isinstance(spec, AppendSpec)]
         found += [context.state.table] if context.state else []
         found += [projection.table for projection in context.projections]
@@ -363,7 +367,10 @@ def test_tables_are_what_the_migrations_made(name: str, database: str) -> None:
 
 def test_every_declared_guard_exists(database: str) -> None:
     guards = {
-        unique.constraint for context in load_contexts() if context.state for unique in context.state.unique
+        unique.constraint
+        for context in load_contexts("all")
+        if context.state
+        for unique in context.state.unique
     }
     query = "select indexrelid::regclass::text as name from pg_index where indisunique"
     assert guards <= {row["name"] for row in fetch(database, query)}

@@ -24,17 +24,17 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 async def test_a_process_is_shown_with_what_it_told_last_and_its_connections(pool: Pool) -> None:
     processes = ProcessDatabase(pool)
     await processes.note(NAME, {NAME, "tidemill projections here 1 cccccc"}, 40, 1_024)
-    (first,) = await processes.all()
+    (first,) = await processes.processes()
     await processes.note(NAME, {NAME}, 50, None)
     async with connection(pool), connection(pool):
-        (found,) = await processes.all()
+        (found,) = await processes.processes()
     assert found._replace(started_at=None, at=None) == (NAME, 3, __version__, 50, None, None, None)
     assert first.started_at == found.started_at
     assert first.at is not None
     assert found.at is not None
     assert first.at < found.at
     await processes.forget(NAME)
-    (silent,) = await processes.all()
+    (silent,) = await processes.processes()
     assert silent == (NAME, 3, None, None, None, None, None), "its connections are still there"
 
 
@@ -42,9 +42,12 @@ async def test_a_process_that_died_is_told_of_for_minutes_and_its_row_is_removed
     processes = ProcessDatabase(pool)
     await processes.note(NAME, {NAME}, 40, 1_024)
     await processes.note(OTHER, {OTHER}, 30, 1_024)
-    assert [(each.process, each.connections) for each in await processes.all()] == [(NAME, 1), (OTHER, 0)]
+    assert [(each.process, each.connections) for each in await processes.processes()] == [
+        (NAME, 1),
+        (OTHER, 0),
+    ]
     await _age(pool, 3)
-    assert [each.process for each in await processes.all()] == [NAME]
+    assert [each.process for each in await processes.processes()] == [NAME]
     await processes.note(NAME, {NAME}, 40, 1_024)
     assert await _rows(pool) == [NAME, OTHER]
     await _age(pool, 11)

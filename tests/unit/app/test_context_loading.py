@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.app.context_loading import load_contexts, migration_locations
-from tidemill.domain.errors import ContractError
+from tidemill.app import context_loading
+from tidemill.app.context_loading import load_contexts, migration_folders
+from tidemill.app.deployment import Deployment
+from tidemill.domain.errors import ContractError, UsageError
+from tidemill.settings import load
 
 PlugIn = Callable[..., None]
 
@@ -32,22 +35,83 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlugIn:
 
 def declaration(aggregate: str, extra: str = "") -> str:
     return (
-        "from pathlib import Path\nfrom tidemill.domain.context import Context\n"
+        "from pathlib import Path\nfrom tidemill.api import Context\n"
         f"context = Context(aggregate={aggregate!r}, key=str, commands=(){extra})\n"
     )
 
 
 def test_built_in_contexts_are_found_by_folder() -> None:
-    found = {context.aggregate: context for context in load_contexts()}
-    assert {"market-data", "connector-profiles"} <= set(found)
-    assert migration_locations(found.values()) == ()
+    found = load_contexts("all")
+    assert {context.aggregate for context in found} == {"market-data", "connector-profiles"}
+    assert set(migration_folders(found).values()) == {None}
 
 
 def test_plug_ins_follow_with_their_migrations(plug_in: PlugIn) -> None:
     plug_in("tide_gauges_a", declaration("tide-gauge", ", migrations=Path('here')"))
     contexts = load_contexts()
     assert contexts[-1].aggregate == "tide-gauge"
-    assert migration_locations(contexts) == (Path("here"),)
+    assert migration_folders(contexts)["tide_gauge"] == Path("here")
+
+
+# --- which of them a deployment has -----------------------------------------------------------------------------------
+
+
+def names(chosen: str | None) -> list[str]:
+    return [context.name for context in load_contexts(chosen)]
+
+
+def test_unset_means_the_contexts_of_today_and_every_plug_in(plug_in: PlugIn) -> None:
+    """So that the built-in contexts of a later version come only to those who choose them."""
+    plug_in("tide_gauges_b", declaration("tide-gauge"))
+    assert names(None) == ["connector_profiles", "market_data", "tide_gauge"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("market_data", ["market_data"]),
+        ("market-data", ["market_data"]),
+        (" tide_gauge , market_data ", ["market_data", "tide_gauge"]),
+        ("market_data,market_data", ["market_data"]),
+        ("all", ["connector_profiles", "market_data", "tide_gauge"]),
+    ],
+)
+def test_contexts_are_chosen_by_name(plug_in: PlugIn, chosen: str, expected: list[str]) -> None:
+    plug_in("tide_gauges_c", declaration("tide-gauge"))
+    assert names(chosen) == expected
+
+
+@pytest.mark.parametrize("chosen", ["market_data,tides", "tides", "market_data,", ",", "Market_Data"])
+def test_a_name_of_no_context_is_refused_with_what_there_is(plug_in: PlugIn, chosen: str) -> None:
+    plug_in("tide_gauges_d", declaration("tide-gauge"))
+    with pytest.raises(
+        UsageError,
+        match=r"^TIDEMILL_CONTEXTS: there is no context '.*'; "
+        "expected all, or some of connector_profiles, market_data, tide_gauge$",
+    ):
+        load_contexts(chosen)
+
+
+def test_a_plug_in_may_have_the_name_of_a_built_in_context_that_is_not_there(
+    plug_in: PlugIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plug-in goes on working when a later version brings a built-in context of its name."""
+    monkeypatch.setattr(context_loading, "USUAL", frozenset({"market_data"}))
+    plug_in("profiles", declaration("connector-profiles"))
+    assert names(None) == ["market_data", "connector_profiles"]
+    with pytest.raises(ContractError, match="both declare connector-profiles"):
+        load_contexts("connector_profiles")
+
+
+def test_a_deployment_has_the_contexts_that_its_settings_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_CONTEXTS", "connector_profiles")
+    deployment = Deployment.of(load())
+    assert list(deployment.catalog.streams) == ["connector-profiles"]
+    assert list(deployment.catalog.projections()) == ["connector-directory"]
+    assert all("connector-profiles" in topic for topic in deployment.catalog.topics())
+
+
+# --- what is wrong with them ------------------------------------------------------------------------------------------
 
 
 def test_an_aggregate_that_is_declared_twice_is_refused_with_both_places(plug_in: PlugIn) -> None:

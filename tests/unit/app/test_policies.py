@@ -77,7 +77,7 @@ def test_a_table_that_is_switched_off_waits() -> None:
 
 def test_those_who_write_late_rows_are_told_the_same() -> None:
     settings = Settings.model_validate(SERVERS | {"retention": told(late="reject")})
-    (part,) = Deployment.of(settings, (market_data.context,)).parts.values()
+    (part,) = Deployment.of(settings, (market_data.context,)).catalog.contexts.values()
     assert part.context.retention is not None
     assert part.context.retention.late is LateRule.REJECT
 

@@ -191,3 +191,27 @@ def test_json_is_made_of_whatever_a_verb_has() -> None:
         }
     ) == {"1": [2]}
     assert text_of(None) == "null"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extras"),
+    [
+        pytest.param(["serve", "archiver"], "tidemill[archive]", id="a process of the archive"),
+        pytest.param(["demo"], "tidemill[archive,demo]", id="the demo"),
+    ],
+)
+def test_a_verb_that_needs_an_extra_says_which(arguments: list[str], extras: str, tmp_path: Path) -> None:
+    """A package that cannot be found hides the one that is installed."""
+    missing = "import sys; sys.modules['pyarrow'] = None; from tidemill.cli.program import main; main()"
+    answer = subprocess.run(
+        [sys.executable, "-c", missing, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=HANGING_S,
+        check=False,
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stderr.splitlines()[0].startswith("Error: this verb needs pyarrow")
+    assert extras in answer.stderr
+    assert "Traceback" not in answer.stderr

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from tests.fakes.kafka import MemoryLog
 from tests.support.intakes import STREAM, TOPIC, World
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, next_turn
 from tidemill.commands import lane_lifecycle
 from tidemill.domain.lane import Claim
 from tidemill.domain.partitioner import partition_of
@@ -131,6 +133,102 @@ async def test_a_claim_that_a_revocation_overtakes_is_given_back(
         held = {each.lane.partition: each for each in world.store.lanes.values()}
         assert (held[1].epoch, held[1].owner) == (1, None)
         assert held[0].owner == "one"
+
+
+async def test_a_claim_that_waits_for_the_database_is_made_for_what_is_wanted_when_it_answers(
+    world: World,
+) -> None:
+    """A lane that was revoked meanwhile is another process's: a claim would fence it."""
+    world.store.away = True
+    async with world.running() as intake:
+        await eventually(lambda: not intake.health().ok, what="trouble")
+        await intake._ownership.revoked(frozenset({1}))
+        world.store.away = False
+        await eventually(lambda: intake.health().detail["lanes"] == 2, what="the other lanes")
+        assert [held.epoch for held in world.store.lanes.values()] == [1, 0, 1]
+
+
+async def test_a_wait_for_the_database_ends_when_nothing_is_wanted_any_more(world: World) -> None:
+    world.store.away = True
+    async with world.running() as intake:
+        await eventually(lambda: not intake.health().ok, what="trouble")
+        await intake._ownership.revoked(frozenset({0, 1, 2}))
+        await eventually(lambda: intake.health().ok, what="an end of the attempts")
+        world.store.away = False
+        intake._ownership.assigned(frozenset({2}))
+        await eventually(lambda: intake.health().detail["lanes"] == 1, what="a lane")
+        assert [held.epoch for held in world.store.lanes.values()] == [0, 0, 1]
+
+
+async def test_a_claim_that_a_stop_overtakes_is_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered, real = asyncio.Event(), asyncio.Event(), world.store.claim
+
+    async def slow(aggregate: str, partitions: Sequence[int], owner: str) -> list[Claim]:
+        asked.set()
+        await answered.wait()
+        return await real(aggregate, partitions, owner)
+
+    monkeypatch.setattr(world.store, "claim", slow)
+    intake = world.intake()
+    await intake.start()
+    running = asyncio.create_task(intake.run())
+    await asked.wait()
+    await intake.stop()
+    answered.set()
+    await running
+    assert [(held.epoch, held.owner) for held in world.store.lanes.values()] == [(1, None)] * 3
+
+
+async def test_a_lane_that_is_revoked_while_it_is_compared_does_not_begin_while_others_end_their_batch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be counted as worked for as long as the process lives."""
+    world.follower.silent.add(2)
+    busy, go_on, real = asyncio.Event(), asyncio.Event(), world.store.unit_of_work
+
+    @asynccontextmanager
+    async def held_up() -> Any:
+        busy.set()
+        await go_on.wait()
+        async with real() as work:
+            yield work
+
+    async with world.running() as intake:
+        await eventually(lambda: intake.health().detail["lanes"] == 2, what="two lanes")
+        monkeypatch.setattr(world.store, "unit_of_work", held_up)
+        world.send(keys_of(0, 1)[0])
+        await busy.wait()
+        revocation = asyncio.create_task(intake._ownership.revoked(frozenset({0, 1})))
+        await next_turn()
+        world.follower.speak(2)
+        await eventually(lambda: 2 in world.follower.dropped, what="the end of its relay")
+        go_on.set()
+        await revocation
+        assert intake.health().detail == {"lanes": 1, "halted": 0, "claiming": 0}
+        assert set(world.follower.begun_lanes) == {1, 3}
+
+
+async def test_a_halt_that_is_recorded_while_the_watch_asks_is_not_taken_for_a_cleared_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, halt = world.store.halted, ("PARKING_REFUSED", "by the test")
+
+    async def overtaken(lanes: Sequence[int]) -> dict[int, tuple[str, str]]:
+        answer = await real(lanes)
+        queue = intake._queues.get(0)
+        if queue is not None:
+            await world.store.halt(queue.claim, *halt)
+            intake._ownership.stand_still(queue.claim, *halt)
+        return answer
+
+    async with world.running() as intake:
+        await eventually(lambda: intake.health().detail["lanes"] == 3, what="three lanes")
+        monkeypatch.setattr(world.store, "halted", overtaken)
+        await intake._ownership.watch_halts()
+        assert intake.health().detail == {"lanes": 2, "halted": 1, "claiming": 0}
+    assert world.store.lanes[1].epoch == 1
 
 
 async def claim_and_be_killed(world: World, owner: str) -> None:

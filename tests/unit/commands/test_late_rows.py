@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.commands import MemoryCommandStore
 from tidemill.commands.late_rows import split
 from tidemill.commands.ports import ClosedRange
-from tidemill.contexts.market_data import context, tables
+from tidemill.contexts.market_data import context, ticks
 from tidemill.domain.stream import Stream
 
 TICKS = Stream.of(context)
@@ -40,7 +40,7 @@ async def test_a_row_is_late_if_any_closed_range_contains_it(
     store.closed += sorted([WEEK, *others])
     times = [START + day * DAY for day in (-0.5, 0, 3.5, 4.5, 6.5, 7)]
     async with store.unit_of_work() as work:
-        found = await split(work, tables.market_data, [(time,) for time in times], 0)
+        found = await split(work, ticks, [(time,) for time in times], 0)
     late = {at: START + start * DAY for at, start in enumerate(starts) if start is not None}
     assert found.late == late
     assert found.on_time == [(time,) for at, time in enumerate(times) if at not in late]

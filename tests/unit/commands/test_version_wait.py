@@ -207,8 +207,10 @@ async def test_what_waits_behind_it_is_bounded_and_goes_on_in_order(world: World
         await until_waiting(intake)
         for number in range(200):
             world.send(KEYS[0], name=f"n{number}")
-        await eventually(lambda: intake._queues.all()[0].held_back, what="the partition to be held back")
-        assert len(intake._queues.all()[0].records) <= 201
+        queue = intake._queues.get(0)
+        assert queue is not None
+        await eventually(lambda: queue.held_back, what="the partition to be held back")
+        assert len(queue.records) <= 201
         pass_time(world, BOUND)
         await world.until_logged(201)
     offsets = [row.record_offset for row in world.store.tables.outbox]

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Column, DateTime, MetaData, Table
 
 from tests.support.slices import DAY, NOW, brought_to, live, slice_id
-from tidemill.app.archive_tasks import summary
+from tidemill.admin.archive.inspection import summary
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState, SealMode, Source
 from tidemill.retention.planner import ChunkFacts, Facts, LateFacts, plan

@@ -36,7 +36,7 @@ def serve_all(deployment: Deployment) -> int:
 
 def archive_is_off(deployment: Deployment) -> str | None:
     """Return why nothing leaves this deployment's database, None if something may."""
-    if deployment.archive is None:
+    if deployment.catalog.archive is None:
         return "no context declares a retention"
     if deployment.settings.lake.root is None:
         return "TIDEMILL_LAKE_ROOT is not set"
@@ -61,6 +61,6 @@ async def _archive_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[
 
 
 def _probes(deployment: Deployment) -> list[Probe]:
-    parts = deployment.parts if archive_is_off(deployment) else deployment.streams
+    parts = deployment.catalog.contexts if archive_is_off(deployment) else deployment.catalog.streams
     topics = {part.stream.topics.commands: 1 for part in parts.values()}
     return [DatabaseProbe(deployment.settings), KafkaProbe(kafka_connection(deployment.settings), topics)]

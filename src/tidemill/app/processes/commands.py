@@ -11,18 +11,20 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
+from tidemill.admin.lag import LagWatch
+from tidemill.admin.lanes.states import lane_of, streams_as_created
 from tidemill.admin.rows import LaneState
 from tidemill.app import open_files
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
-from tidemill.app.deployment import Deployment, Part, outcome_messages
-from tidemill.app.lag import LagWatch
-from tidemill.app.preparation import demand_migrations
+from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.footprint import footprint_job
-from tidemill.app.startup.lanes import lane_of, parts_with_lanes
-from tidemill.app.startup.structure import TableGate
+from tidemill.app.startup.migrations import demand_migrations, migrations_of
+from tidemill.catalog.streams import ContextStream, StreamCatalog, outcome_messages
+from tidemill.catalog.table_gate import TableGate
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
 from tidemill.commands.handlers import Style, styles_of
@@ -44,6 +46,8 @@ from tidemill.outbox.tail_check import Sent
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.settings import CommandSettings
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.catalog.structure import StructureDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.database.pool import Pool
@@ -51,6 +55,7 @@ from tidemill.storage.database.pool_parts import DividedPool, size_for
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
+from tidemill.transport.kafka.admin.inspection import Inspector
 from tidemill.transport.kafka.client.client import KafkaConnection
 from tidemill.transport.kafka.client.probe import KafkaProbe
 from tidemill.transport.kafka.commands.replies import KafkaReplies, ReplyRecord
@@ -128,7 +133,7 @@ def serve_commands(deployment: Deployment) -> int:
 
 def probes(deployment: Deployment) -> list[Probe]:
     """Return the probes of the servers that a process needs."""
-    topics = {part.stream.topics.commands: 1 for part in deployment.parts.values()}
+    topics = {part.stream.topics.commands: 1 for part in deployment.catalog.contexts.values()}
     return [DatabaseProbe(deployment.settings), KafkaProbe(kafka_connection(deployment.settings), topics)]
 
 
@@ -144,11 +149,11 @@ async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[J
         owner=owner,
         pool=DividedPool(pool),
         relay_pool=await open_pool(shared, settings, name=owner, size=RELAY_CONNECTIONS),
-        workers=Workers(workers, streams=len(deployment.parts)),
+        workers=Workers(workers, streams=len(deployment.catalog.contexts)),
         kafka=kafka_connection(settings, owner.replace(" ", "-")),
     )
     await GenerationStore(pool, common.closed).load_filters()
-    parts = await parts_with_lanes(deployment.parts, pool)
+    parts = await streams_as_created(deployment.catalog.contexts, OperationsDatabase(pool))
     open_files.warn_if_short(sum(len(lanes) for _, lanes in parts.values()))
     jobs = [await stream_job(shared, common, part, lanes) for part, lanes in parts.values()]
     return [*jobs, *_keepers(common)]
@@ -161,8 +166,14 @@ def _keepers(common: Shared) -> list[Job]:
     return [
         Job("generations", lambda: GenerationKeeper(generations, policy)),
         Job("outbox generations", lambda: OutboxKeeper(outbox, SystemClock())),
-        Job("lag", lambda: LagWatch(common.deployment, common.relay_pool, common.kafka)),
+        Job("lag", partial(lag_watch, common.deployment.catalog, common.relay_pool, common.kafka)),
     ]
+
+
+def lag_watch(catalog: StreamCatalog, pool: Pool, kafka: KafkaConnection) -> LagWatch:
+    """Return a new watch of how far every hop is."""
+    database = OperationsDatabase(pool)
+    return LagWatch(catalog, lanes=database, read_models=database, topics=Inspector(lambda: kafka))
 
 
 @dataclass(frozen=True)
@@ -174,7 +185,11 @@ class Fit:
 
 
 async def stream_job(
-    shared: AsyncExitStack, common: Shared, part: Part, lanes: Sequence[LaneState], fit: Fit | None = None
+    shared: AsyncExitStack,
+    common: Shared,
+    part: ContextStream,
+    lanes: Sequence[LaneState],
+    fit: Fit | None = None,
 ) -> Job:
     """Ask the registry once, here: a service that is made anew needs it no more."""
     fit = fit or Fit()
@@ -185,8 +200,9 @@ async def stream_job(
     )
     outcomes = await AvroOutcomeCodec.open(stream.topics, outcome_messages(), clock=clock, registry=registry)
     allowed = re.compile(settings.replies)
-    gate = TableGate(common.deployment, part, common.pool.questions)
-    streams = max(1, len(common.deployment.parts))
+    tables = StructureDatabase(common.pool.questions)
+    gate = TableGate(stream, tables, migrations_of(common.deployment))
+    streams = max(1, len(common.deployment.catalog.contexts))
 
     def make() -> StreamService:
         publishers = KafkaPublishers(
@@ -201,7 +217,7 @@ async def stream_job(
             common.kafka,
             ReplyRecords(lanes, outcomes, relays.history),
             allowed=allowed,
-            forbidden=common.deployment.topics(),
+            forbidden=common.deployment.catalog.topics(),
         )
         store = CommandDatabase(common.pool, common.closed)
         intake = Intake(

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Final
 
+from tidemill.admin.lanes.states import streams_as_created
 from tidemill.app.connections import Opened, kafka_connection, open_pool, open_registry
-from tidemill.app.deployment import Deployment, Part
-from tidemill.app.lag import LagWatch
-from tidemill.app.preparation import demand_migrations
+from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import owner_name, run_process
-from tidemill.app.processes.commands import probes
+from tidemill.app.processes.commands import lag_watch, probes
 from tidemill.app.processes.footprint import footprint_job
-from tidemill.app.startup.lanes import parts_with_lanes
+from tidemill.app.startup.migrations import demand_migrations
+from tidemill.catalog.streams import ContextStream
 from tidemill.projections import halts
 from tidemill.projections.projector import Projector
 from tidemill.projections.status import ProjectionStatus
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
+from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.database.pool_parts import PoolPart
 from tidemill.storage.read_models.rows import ViewDatabase
@@ -92,17 +94,17 @@ async def projection_jobs(shared: AsyncExitStack, deployment: Deployment) -> lis
     owner = owner_name("projections")
     pool = await open_pool(shared, deployment.settings, name=owner, size=_CONNECTIONS)
     kafka = kafka_connection(deployment.settings, owner.replace(" ", "-"))
-    parts = await parts_with_lanes(deployment.parts, pool)
+    parts = await streams_as_created(deployment.catalog.contexts, OperationsDatabase(pool))
     jobs = [
         await _projector_job(shared, deployment, part, pool, kafka)
         for part, _ in parts.values()
         if part.context.projections
     ]
-    return [*jobs, Job("lag of read models", lambda: LagWatch(deployment, pool, kafka))]
+    return [*jobs, Job("lag of read models", partial(lag_watch, deployment.catalog, pool, kafka))]
 
 
 async def _projector_job(
-    shared: AsyncExitStack, deployment: Deployment, part: Part, pool: Pool, kafka: KafkaConnection
+    shared: AsyncExitStack, deployment: Deployment, part: ContextStream, pool: Pool, kafka: KafkaConnection
 ) -> Job:
     stream, clock = part.stream, SystemClock()
     registry = open_registry(shared, deployment.settings)

@@ -6,17 +6,18 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
-from tidemill.app.archive_status import ArchiveWatch
+from tidemill.admin.archive.access import without_quiet
+from tidemill.admin.archive.status import ArchiveWatch
+from tidemill.admin.lanes.states import streams_as_created
 from tidemill.app.archive_stream import ArchiveLane, Store, styles
 from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
-from tidemill.app.deployment import Deployment, Part
-from tidemill.app.preparation import demand_migrations
+from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.commands import Fit, Shared, stream_job
 from tidemill.app.processes.footprint import footprint_job
-from tidemill.app.startup.lanes import parts_with_lanes
+from tidemill.app.startup.migrations import demand_migrations
+from tidemill.catalog.streams import ContextStream
 from tidemill.commands.internal_commands import OrderWriter
 from tidemill.commands.workers import Workers
 from tidemill.domain.archive.policy import Retention
@@ -28,6 +29,8 @@ from tidemill.retention.worker import ArchiveKeeper
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.runtime.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger
+from tidemill.storage.admin.archived_rows import HoldingsDatabase
+from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.generations import GenerationStore
 from tidemill.storage.database.pool import Pool, Timeouts
@@ -129,11 +132,11 @@ def retention_probes(deployment: Deployment) -> list[Probe]:
     ]
 
 
-def archive_of(deployment: Deployment) -> Part:
+def archive_of(deployment: Deployment) -> ContextStream:
     """Return the archive. Raises `UsageError` if no table leaves for it."""
-    if deployment.archive is None:
+    if deployment.catalog.archive is None:
         raise UsageError("no context declares a retention: see docs/archival.md, and Context(retention=...)")
-    return deployment.archive
+    return deployment.catalog.archive
 
 
 async def retention_jobs(
@@ -164,7 +167,8 @@ async def retention_jobs(
         kafka=kafka_connection(settings, owner.replace(" ", "-")),
     )
     await GenerationStore(pool, common.closed).load_filters()
-    ((part, lanes),) = (await parts_with_lanes({archive.stream.aggregate: archive}, pool)).values()
+    created = await streams_as_created({archive.stream.aggregate: archive}, OperationsDatabase(pool))
+    ((part, lanes),) = created.values()
     codec = await StreamCodec.open(
         part.stream, part.messages(), clock=clock, registry=open_registry(shared, settings)
     )
@@ -198,7 +202,8 @@ async def retention_jobs(
         running.service = RetentionService(keeper, every_s=settings.retention.every_s)
         return running.service
 
-    watch = Job("archive's metrics", lambda: ArchiveWatch(deployment, pool))
+    held = HoldingsDatabase(pool)
+    watch = Job("archive's metrics", lambda: ArchiveWatch(deployment.catalog.policies, held, clock=clock))
     working = Working(lane, store, policies, owner, pool)
     return [stream, Job("retention", make), watch, *watching(working)]
 
@@ -206,10 +211,10 @@ async def retention_jobs(
 def policies_of(deployment: Deployment) -> list[Retention]:
     """Return the policies as they hold now: a rehearsal with a time of its own does not wait for quiet."""
     settings = deployment.settings.retention
-    found = [_held_back(each, settings.max_bytes_per_second) for each in deployment.policies.values()]
+    found = [_held_back(each, settings.max_bytes_per_second) for each in deployment.catalog.policies.values()]
     if settings.as_of is None:
         return found
-    return [replace(each, quiet=timedelta(0)) for each in found]
+    return [without_quiet(each) for each in found]
 
 
 def _held_back(policy: Retention, bytes_per_s: int | None) -> Retention:

@@ -47,11 +47,10 @@ def run(
     """
     deployment = session.deployment()
     if not once:
-        from tidemill.app.archive_desk import rehearsal
         from tidemill.app.processes.retention import serve_retention
 
-        raise typer.Exit(serve_retention(rehearsal(deployment, as_of)))
-    from tidemill.app.archive_run import run_once
+        raise typer.Exit(serve_retention(deployment.rehearsed(as_of)))
+    from tidemill.app.processes.retention_once import run_once
 
     with progress("slices") as shown:
         task = shown.add_task("archive", total=None)
@@ -91,12 +90,10 @@ def hold(
     What is on its way stands still. A hold ends by `release --hold`, by nothing else. Without --from and --to it is the
     whole table.
     """
-    from tidemill.app import archive_tasks
-    from tidemill.app.run import run as finish
     from tidemill.domain.errors import UsageError
 
     if listing:
-        found = finish(archive_tasks.holds(session.deployment(), table))
+        found = session.ask(lambda admin: admin.archive.holds(table))
         if as_json:
             print_json(found)
         elif found:
@@ -106,7 +103,8 @@ def hold(
         return
     if table is None:
         raise UsageError("say which TABLE is to be held, or --list what is")
-    held, warnings = finish(archive_tasks.hold(session.deployment(), table, (start, end), reason))
+    named = table
+    held, warnings = session.ask(lambda admin: admin.archive_actions.hold(named, (start, end), reason))
     if as_json:
         print_json({"hold": held.hold, "stopped": _named(held.stopped), "warnings": warnings})
         return
@@ -154,14 +152,12 @@ def release(
     A slice that is given up stays in the database, its late rows go back into the table, and its request is announced
     as failed. The policy takes it up again later: hold it, if that shall not be.
     """
-    from tidemill.app import archive_tasks
-    from tidemill.app.run import run as finish
     from tidemill.domain.errors import UsageError
 
     if lift == (time is not None):
         raise UsageError("say either TIME, to give up a slice, or --hold, to lift holds")
     if time is None:
-        lifted = finish(archive_tasks.lift(session.deployment(), table, (start, end), reason))
+        lifted = session.ask(lambda admin: admin.archive_actions.lift(table, (start, end), reason))
         if as_json:
             print_json(
                 {"holds": lifted.holds, "going_on": _named(lifted.going_on), "still": _named(lifted.still)}
@@ -172,7 +168,7 @@ def release(
             f"{len(lifted.still):,} are still held by others."
         )
         return
-    done = finish(archive_tasks.release(session.deployment(), table, time, generation, reason))
+    done = session.ask(lambda admin: admin.archive_actions.release(table, time, generation, reason))
     if as_json:
         print_json({"slice": done.released.slice.id, "returned": done.released.returned})
         return
@@ -192,10 +188,7 @@ def retry(
     table: Table, time: Time, generation: Generation = None, reason: Reason = "", as_json: AsJson = False
 ) -> None:
     """Have a quarantined slice copied again, under a new seal and a new request that supersedes the first one."""
-    from tidemill.app import archive_tasks
-    from tidemill.app.run import run as finish
-
-    done = finish(archive_tasks.retry(session.deployment(), table, time, generation, reason))
+    done = session.ask(lambda admin: admin.archive_actions.retry(table, time, generation, reason))
     if as_json:
         print_json({"slice": done.id, "state": done.state, "seal": done.seal})
         return

@@ -13,7 +13,8 @@ from tidemill.cli.output import AsJson, examples, note, print_json, print_table,
 from tidemill.cli.retention.options import AnyTable, Table, bytes_text, moment
 
 if TYPE_CHECKING:
-    from tidemill.app.archive_restore import Restored, Scrubbed
+    from tidemill.admin.archive.restore import Restored
+    from tidemill.admin.archive.scrub import Scrubbed
     from tidemill.retention.restore_plan import RangeBack
 
 app = typer.Typer()
@@ -43,11 +44,7 @@ def restore(
     They stay closed: late rows for them are diverted as before. When their days are over they are dropped without a new
     copy, if nobody changed them. Exits 1 if a range cannot come back.
     """
-    from tidemill.app import archive_restore
-    from tidemill.app.run import run as finish
-
-    deployment = session.deployment()
-    found = finish(archive_restore.restorable(deployment, table, start, end))
+    found = session.ask(lambda admin: admin.restore.restorable(table, start, end))
     chosen = [each for each in found if each.refused is None]
     if not as_json:
         _show_ranges(found)
@@ -64,8 +61,8 @@ def restore(
     with progress("rows") as shown:
         task = shown.add_task(f"restore {table}", total=sum(each.row_count for each in chosen))
         keep = timedelta(days=days)
-        done = finish(
-            archive_restore.restore(deployment, chosen, keep, lambda rows: shown.advance(task, rows))
+        done = session.ask(
+            lambda admin: admin.restore.restore(chosen, keep, lambda rows: shown.advance(task, rows))
         )
     if as_json:
         print_json(done)
@@ -122,16 +119,11 @@ def scrub(table: AnyTable = None, as_json: AsJson = False) -> None:
 
     Files by size and sha256, rows by count, times and digest.
     """
-    from tidemill.app import archive_restore
-    from tidemill.app.run import run as finish
-
     with progress("copies") as shown:
         task = shown.add_task("scrub", total=None)
-        done = finish(
-            archive_restore.scrub(
-                session.deployment(),
-                table,
-                lambda count, total: shown.update(task, completed=count, total=total),
+        done = session.ask(
+            lambda admin: admin.scrub.scrub(
+                table, lambda count, total: shown.update(task, completed=count, total=total)
             )
         )
     wrong = [each for each in done if each.wrong]

@@ -13,7 +13,7 @@ from tidemill.cli.output import AsJson, examples, note, print_json, print_table,
 from tidemill.cli.retention.options import AnyTable, AsOf, bytes_text, moment
 
 if TYPE_CHECKING:
-    from tidemill.app.archive_tasks import TablePlan, TableStatus
+    from tidemill.admin.archive.inspection import TablePlan, TableStatus
     from tidemill.retention.slices import Hold
 
 app = typer.Typer()
@@ -38,10 +38,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what would leave, how much the lake needs for it, when the rest leaves, and why not now. Changes nothing."""
-    from tidemill.app import archive_tasks
-    from tidemill.app.run import run
-
-    found = run(archive_tasks.plans(session.deployment(), table, as_of))
+    found = session.ask(lambda admin: admin.archive.plans(table, as_of))
     if as_json:
         print_json([_plan_json(each) for each in found])
         return
@@ -108,10 +105,7 @@ def status(table: AnyTable = None, as_json: AsJson = False) -> None:
 
     Exits 1 if a copy is quarantined.
     """
-    from tidemill.app import archive_tasks
-    from tidemill.app.run import run
-
-    found = run(archive_tasks.statuses(session.deployment(), table))
+    found = session.ask(lambda admin: admin.archive.statuses(table))
     if as_json:
         print_json(found)
     else:
@@ -161,10 +155,7 @@ def why_not_dropped(
     as_json: AsJson = False,
 ) -> None:
     """Say in one sentence why a chunk is still in the database, and show what was done to it so far."""
-    from tidemill.app import archive_tasks
-    from tidemill.app.run import run
-
-    found = run(archive_tasks.why(session.deployment(), named, time))
+    found = session.ask(lambda admin: admin.archive.why(named, time))
     if as_json:
         print_json(found)
         return

@@ -1,6 +1,7 @@
 """Connector profiles: how a service reaches a source; each has an id for ever, and a name while it is active."""
 
-from tidemill.contexts.connector_profiles import rules, tables
+from tidemill.api import Context, State, Unique, decide
+from tidemill.contexts.connector_profiles import rules
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,
     ConnectorProfileRegistered,
@@ -10,8 +11,7 @@ from tidemill.contexts.connector_profiles.messages import (
     UpdateConnectorProfile,
 )
 from tidemill.contexts.connector_profiles.read_models import connector_directory
-from tidemill.contexts.connector_profiles.state import ConnectorProfile, evolve, held_name
-from tidemill.domain.context import Context, State, Unique, decide
+from tidemill.contexts.connector_profiles.state import ConnectorProfile, connector_profiles, evolve, held_name
 
 context = Context(
     aggregate="connector-profiles",
@@ -23,7 +23,7 @@ context = Context(
     ),
     state=State(
         model=ConnectorProfile,
-        table=tables.connector_profiles,
+        table=connector_profiles,
         key="id",
         evolve=evolve,
         events=(ConnectorProfileRegistered, ConnectorProfileUpdated, ConnectorProfileDeactivated),
@@ -33,7 +33,7 @@ context = Context(
                 of=held_name,
                 code="NAME_TAKEN",
                 constraint="connector_profiles_active_name",
-                where=tables.connector_profiles.c.active,
+                where=connector_profiles.c.active,
             ),
         ),
     ),

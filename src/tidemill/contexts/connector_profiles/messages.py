@@ -6,8 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from tidemill.api import CommandBase, EventBase, Label
 from tidemill.contexts.connector_profiles.profile_data import checked
-from tidemill.domain.messages import CommandBase, EventBase, Label
 
 ProfileData = Annotated[str, AfterValidator(checked)]
 """The text of a JSON object that PostgreSQL can keep as jsonb; see `profile_data`."""

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tidemill.contexts.connector_profiles import tables
+from tidemill.api import ContractError, Projection, ReadModelBase, Recorded, row_table
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,
     ConnectorProfileRegistered,
     ConnectorProfileUpdated,
 )
 from tidemill.contexts.connector_profiles.profile_data import type_of
-from tidemill.domain.errors import ContractError
-from tidemill.domain.messages import ReadModelBase
-from tidemill.domain.projection import Projection, Recorded
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,7 +68,7 @@ def _known(row: ConnectorEntry | None, profile_id: str) -> ConnectorEntry:
 connector_directory = Projection(
     name="connector-directory",
     row=ConnectorEntry,
-    table=tables.connector_directory,
+    table=row_table("connector_directory", ConnectorEntry, key="profile_id"),
     key=lambda event: (event.profile_id,),
     folds={
         ConnectorProfileRegistered: enter,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from tidemill.api import Decision, Rejected, accepted, rejected
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,
     ConnectorProfileRegistered,
@@ -17,7 +18,6 @@ from tidemill.contexts.connector_profiles.messages import (
     UpdateConnectorProfile,
 )
 from tidemill.contexts.connector_profiles.state import ConnectorProfile
-from tidemill.domain.decision import Decision, Rejected, accepted, rejected
 
 CODES: Final[Mapping[str, str]] = {
     "ALREADY_EXISTS": "an id is used once, also after deactivation: choose another profile_id",

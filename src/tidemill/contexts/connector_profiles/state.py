@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Annotated
 
+from sqlalchemy.dialects.postgresql import JSONB
+
+from tidemill.api import EventBase, row_table
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,
     ConnectorProfileRegistered,
     ConnectorProfileUpdated,
 )
-from tidemill.domain.messages import EventBase
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -22,11 +25,14 @@ class ConnectorProfile:
     id: str
     name: str
     service_name: str
-    profile_data: str
+    profile_data: Annotated[str, JSONB()]
     active: bool
     version: int = 0
     created_at: datetime = _NEVER
     updated_at: datetime = _NEVER
+
+
+connector_profiles = row_table("connector_profiles", ConnectorProfile, key="id")
 
 
 def evolve(profile: ConnectorProfile | None, event: EventBase) -> ConnectorProfile:

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from tidemill.domain.messages import CommandBase, EventBase, Label
+from tidemill.api import CommandBase, EventBase, Label
 
 Symbol = Annotated[
     str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Z0-9^][A-Z0-9.:/=^_-]*$")

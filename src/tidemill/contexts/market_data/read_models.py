@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Context as Arithmetic
 from decimal import Decimal
-from typing import Final
+from typing import Annotated, Final
 
-from tidemill.contexts.market_data import tables
+from sqlalchemy import Integer
+
+from tidemill.api import Projection, ReadModelBase, Recorded, row_table
 from tidemill.contexts.market_data.messages import MarketDataRecorded
-from tidemill.domain.messages import ReadModelBase
-from tidemill.domain.projection import Projection, Recorded
+
+Lane = Annotated[int, Integer()]
+"""The number of a lane: four bytes in the table."""
 
 _NOTHING: Final = Decimal("0e-9")
 _EXACT: Final = Arithmetic(prec=60)  # 1e15 to nine decimals are 25 digits: room for 1e35 ticks a day
@@ -33,7 +36,7 @@ class LatestQuote(ReadModelBase):
     low: float | None
     volume: float | None
     source: str
-    lane: int
+    lane: Lane
     sequence: int
 
 
@@ -50,10 +53,10 @@ class DailyBar(ReadModelBase):
     volume: Decimal
     ticks: int
     open_time: datetime
-    open_lane: int
+    open_lane: Lane
     open_sequence: int
     close_time: datetime
-    close_lane: int
+    close_lane: Lane
     close_sequence: int
 
 
@@ -157,7 +160,7 @@ def _day(time: datetime) -> date:
 latest_quotes = Projection(
     name="latest-quotes",
     row=LatestQuote,
-    table=tables.latest_quotes,
+    table=row_table("latest_quotes", LatestQuote, key="symbol"),
     key=lambda event: (event.symbol,),
     folds={MarketDataRecorded: remember_latest},
 )
@@ -165,7 +168,7 @@ latest_quotes = Projection(
 daily_bars = Projection(
     name="daily-bars",
     row=DailyBar,
-    table=tables.daily_bars,
+    table=row_table("daily_bars", DailyBar, key=("symbol", "day")),
     key=lambda event: (event.symbol, _day(event.time)),
     folds={MarketDataRecorded: add_to_bar},
 )

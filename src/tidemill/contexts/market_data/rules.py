@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from tidemill.api import Rejected
 from tidemill.contexts.market_data.messages import RecordMarketData
-from tidemill.domain.decision import Rejected
 
 
 @dataclass(frozen=True, slots=True)

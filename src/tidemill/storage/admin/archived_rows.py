@@ -1,4 +1,7 @@
-"""Where the rows of archived tables are, as operators, metrics and the audit count them. Reads only."""
+"""Where the rows of archived tables are, as operators, metrics and the audit count them: `admin.ports.HoldingsReader`.
+
+Reads only.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tidemill.admin.rows import Holdings, SliceCount, TableRows
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import TableMisfit
 from tidemill.storage.database.errors import on_tables
-from tidemill.storage.database.pool import Connection, Pool, connection
+from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.database.table_sql import table_name
 
@@ -22,14 +25,13 @@ _S: Final = ArchiveState
 
 
 class HoldingsDatabase:
-    """The database as somebody sees it who asks what is where."""
+    """The database as it is asked what is where."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Lender) -> None:
         """`pool`: of any login of the service."""
         self._pool = pool
 
-    async def of(self, tables: Sequence[str]) -> list[Holdings]:
-        """Return what is where of these tables (`schema.table`), as of one moment."""
+    async def holdings(self, tables: Sequence[str]) -> list[Holdings]:
         async with (
             connection(self._pool) as borrowed,
             borrowed.transaction(isolation="repeatable_read", readonly=True),

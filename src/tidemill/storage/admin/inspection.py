@@ -1,6 +1,6 @@
 """What an operator asks the database: lanes and ledgers, commands, dead letters, projections, the audit's books.
 
-Reads only; `lanes` holds what an operator may change.
+Reads only; `lane_changes` holds what an operator may change. Ports: `admin.ports`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tidemill.admin.rows import (
 )
 from tidemill.domain.parked import headers_of
 from tidemill.storage.admin.archived_rows import count_rows, hold_chunks
-from tidemill.storage.database.pool import Pool, connection
+from tidemill.storage.database.pool import Lender, connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.database.table_sql import table_name
 
@@ -52,54 +52,44 @@ _BOOKS: Final = (
 class OperationsDatabase:
     """The database as an operator sees it. Every call may raise what `pool.connection` raises."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Lender) -> None:
         self._pool = pool
 
     async def lanes(self, aggregate: str | None = None, lane: int | None = None) -> list[LaneState]:
-        """Return lanes by aggregate and partition; all of them, those of an aggregate, or one."""
         return [LaneState._make(row) for row in await self._fetch("lanes", aggregate, lane)]
 
     async def lane_of(self, aggregate: str, partition: int) -> int | None:
-        """Return the id of a lane that is named by its partition."""
         rows = await self._fetch("lane_of_partition", aggregate, partition)
         return rows[0]["lane"] if rows else None
 
     async def ledger(self, lane: int, limit: int) -> list[LedgerEntry]:
-        """Return the newest entries of a lane's ledger, newest first."""
         return [LedgerEntry._make(row) for row in await self._fetch("lane_ledger", lane, limit)]
 
     async def command(self, command_id: UUID) -> list[CommandEntry]:
-        """Return the log's rows of a command: none or one, unless a restored database holds two histories."""
         return [CommandEntry._make(row) for row in await self._fetch("commands_logged", command_id)]
 
     async def repeats(self, command_id: UUID, limit: int) -> list[RepeatEntry]:
-        """Return the records that repeated a command's id. Reads the whole log."""
         async with connection(self._pool) as borrowed, borrowed.transaction(readonly=True):
             await borrowed.execute("set local statement_timeout = 0")
             rows = await borrowed.fetch(_SQL["repeats_logged"], command_id, limit, timeout=_AUDIT_TIMEOUT_S)
         return [RepeatEntry._make(row) for row in rows]
 
     async def sent(self, lane: int, position: int) -> list[SentEntry]:
-        """Return what the outbox holds of a position; nothing once its generation has left."""
         return [SentEntry._make(row) for row in await self._fetch("sent", lane, position)]
 
     async def dead_letters(
         self, *, aggregate: str | None, code: str | None, limit: int
     ) -> list[DeadLetterEntry]:
-        """Return parked records, newest first."""
         rows = await self._fetch("dead_letters", aggregate, code, limit)
         return [DeadLetterEntry._make(row) for row in rows]
 
     async def dead_letter(self, lane: int, position: int) -> DeadLetter | None:
-        """Return the record that a lane parked at a position, with its content."""
         return _dead_letter(await self._fetch("dead_letter", lane, position))
 
     async def dead_letter_of(self, topic: str, partition: int, offset: int) -> DeadLetter | None:
-        """Return a parked record by where it came from; the newest, if a topic that was made anew had two such."""
         return _dead_letter(await self._fetch("dead_letter_of", topic, partition, offset))
 
     async def projections(self) -> list[ProjectionState]:
-        """Return every projection that was ever started, with its live checkpoints and its halts."""
         sequences: dict[str, dict[int, int]] = defaultdict(dict)
         for row in await self._fetch("checkpoints"):
             sequences[row["projection"]][row["partition"]] = row["sequence"]
@@ -112,11 +102,9 @@ class OperationsDatabase:
         ]
 
     async def foreign_records(self) -> list[ForeignRecords]:
-        """Return what others wrote into the lanes' topics, as far as anybody has met it."""
         return [ForeignRecords._make(row) for row in await self._fetch("foreign_records")]
 
     async def books(self, tables: Sequence[Table]) -> Books:
-        """Return what the audit adds up, as of one moment; `tables` are those whose rows are counted."""
         async with (
             connection(self._pool) as borrowed,
             borrowed.transaction(isolation="repeatable_read", readonly=True),

@@ -18,7 +18,7 @@ from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.outbox.common_history import Agreement, Point
 from tidemill.outbox.ports import Published, Tail, Tails
-from tidemill.storage.database.pool import Connection, Pool, connection
+from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("operations.sql"))
@@ -26,20 +26,13 @@ _SQL = load_statements(Path(__file__).with_name("operations.sql"))
 _NOTHING: Final = Tail(0, 0, None)
 
 
-class LaneAdministration:
-    """Lanes as an operator changes them. Every call may raise what `pool.connection` raises."""
+class LaneDatabase:
+    """Lanes as an operator changes them: `admin.lanes.ports.LaneStore`."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Lender) -> None:
         self._pool = pool
 
     async def create(self, aggregate: str, topics: StreamTopics, first_offsets: Mapping[int, int]) -> int:
-        """Record the lanes of a stream, one per partition of its topics; return how many are new (all or none).
-
-        `first_offsets`: partition -> first offset of its command topic, for every partition.
-
-        Raises:
-            ContractError: they were created with other topics or another number of partitions.
-        """
         partitions = len(first_offsets)
         async with connection(self._pool) as borrowed, borrowed.transaction():
             gen = await borrowed.fetchval(_SQL["hold_generation"])
@@ -55,21 +48,15 @@ class LaneAdministration:
         return len(lanes)
 
     async def created(self, aggregate: str) -> int:
-        """Return how many lanes a stream was created with, 0 if it was not."""
         async with connection(self._pool) as borrowed:
             return len(await borrowed.fetch(_SQL["lanes_created"], aggregate))
 
     async def resume(self, lane: int) -> Cleared | None:
-        """Lift a lane's halt; None if there is none. Whoever owns the lane claims it again, and looks again."""
         async with self._locked(lane) as (borrowed, _):
             row = await borrowed.fetchrow(_SQL["clear_halt"], lane)
             return Cleared(row["code"], row["detail"]) if row else None
 
     async def park(self, lane: int, reason: str) -> Parked | None:
-        """End a lane's wait for a newer version, and keep the reason; None if it does not wait.
-
-        Whoever owns the lane parks what it stands before; the epoch stays, since nothing that he knows has changed.
-        """
         async with self._locked(lane) as (borrowed, gen):
             row = await borrowed.fetchrow(_SQL["end_wait"], lane, gen, reason)
             if row is None:
@@ -80,10 +67,6 @@ class LaneAdministration:
             return Parked(*row)
 
     async def skip(self, lane: int, to_offset: int, reason: str, *, seen: Seen) -> Skipped:
-        """Let a halted lane read on at `to_offset`, whatever stands before it.
-
-        `seen`: what `to_offset` was allowed by. `UsageError` if the lane is not halted, or was changed since.
-        """
         async with self._locked(lane) as (borrowed, gen):
             await _demand_halt(borrowed, lane)
             await _demand_unchanged(borrowed, lane, seen)
@@ -93,10 +76,6 @@ class LaneAdministration:
             return Skipped(row["from_offset"], row["to_offset"])
 
     async def accept(self, lane: int, offsets: Mapping[str, int], reason: str, *, seen: Seen) -> Cleared:
-        """Lift a halt, and know from now on records of somebody else in the lane's topics: topic -> up to which offset.
-
-        `seen`: when they were found. `UsageError` if the lane is not halted, or was changed since.
-        """
         async with self._locked(lane) as (borrowed, gen):
             halt = await _demand_halt(borrowed, lane)
             await _demand_unchanged(borrowed, lane, seen)
@@ -110,7 +89,6 @@ class LaneAdministration:
             return halt
 
     async def points(self, lane: int) -> list[Point]:
-        """Return what the log remembers of a lane's history, ascending, its end last."""
         async with connection(self._pool) as borrowed:
             rows = await borrowed.fetch(_SQL["points_of_lane"], lane)
         return list({row["sequence"]: Point._make(row) for row in rows}.values())
@@ -118,12 +96,6 @@ class LaneAdministration:
     async def reconcile(
         self, lane: int, topics: TopicsEnd, agreed: Agreement, reason: str, *, seen: Seen
     ) -> Reconciled:
-        """Let a halted lane's history go on behind what its topics hold, on a raised timeline.
-
-        `agreed`: up to where topics and log tell the same. What the topics hold behind it is withdrawn; what the log
-        has behind it is sent with numbers behind the topics', or with its own if nothing was withdrawn. That was found
-        out before the lane was locked: `seen`. `UsageError` if the lane is not halted, or was changed since.
-        """
         async with self._locked(lane) as (borrowed, gen):
             await _demand_halt(borrowed, lane)
             await _demand_unchanged(borrowed, lane, seen)

@@ -1,4 +1,7 @@
-"""The processes that serve, as they tell of themselves and as the database sees their connections."""
+"""The processes that serve, as they tell of themselves and as the database sees their connections.
+
+`admin.ports.ProcessReader`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 
 from tidemill import __version__
 from tidemill.admin.rows import ProcessState
-from tidemill.storage.database.pool import Pool, connection
+from tidemill.storage.database.pool import Lender, connection
 from tidemill.storage.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("processes.sql"))
@@ -16,7 +19,7 @@ _SQL = load_statements(Path(__file__).with_name("processes.sql"))
 class ProcessDatabase:
     """The rows of processes. Every call may raise what `pool.connection` raises."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Lender) -> None:
         self._pool = pool
 
     async def note(
@@ -33,7 +36,6 @@ class ProcessDatabase:
         async with connection(self._pool) as borrowed:
             await borrowed.execute(_SQL["forget_process"], process)
 
-    async def all(self) -> list[ProcessState]:
-        """Return the processes that serve now, by name."""
+    async def processes(self) -> list[ProcessState]:
         async with connection(self._pool) as borrowed:
             return [ProcessState._make(row) for row in await borrowed.fetch(_SQL["processes"])]

@@ -107,6 +107,19 @@ def _nullable(model: type[Any], names: frozenset[str]) -> frozenset[str]:
     return frozenset(name for name in names if name not in hints or NoneType in get_args(hints[name]))
 
 
+class StructureDatabase:
+    """`catalog.ports.DeclaredTables`, as the login of `pool` meets the tables."""
+
+    def __init__(self, pool: Lender) -> None:
+        self._pool = pool
+
+    async def stream_differences(self, stream: Stream) -> list[Difference]:
+        return await differences(self._pool, uses_of_stream(stream))
+
+    async def projection_differences(self, projection: Projection) -> list[Difference]:
+        return await differences(self._pool, [use_of_projection(projection)])
+
+
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 

@@ -13,11 +13,10 @@ import asyncio
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import alembic.command
 from alembic import op
@@ -25,12 +24,16 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationInfo as AlembicStep
 from sqlalchemy import Connection, text
 
+from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
 from tidemill.domain.errors import TidemillError, UsageError
 from tidemill.storage.migrations.revisions import (
     VERSION_TABLE,
+    Contexts,
     alembic_config,
     branch_of,
     described,
+    is_needed,
+    needed_heads,
     own_revisions,
     script_directory,
 )
@@ -55,6 +58,9 @@ _UNDONE = text("delete from public.tidemill_migration where revision = :id")
 _HISTORY = "select revision, applied_at from public.tidemill_migration"
 _TIMESCALEDB = "select extversion from pg_extension where extname = 'timescaledb'"
 
+HEADS: Final = "heads"
+"""The target of an upgrade that is not told any: the newest revision of every branch that is needed."""
+
 OLDEST_TIMESCALEDB: Final = (2, 19)
 BROKEN_TIMESCALEDB: Final = (
     "2.30.0"  # its prepared statements, which asyncpg's all are, go wrong at the sixth call
@@ -70,32 +76,6 @@ select concat_ws(', ', 'public', (
 _HAS_HISTORY = "select to_regclass('public.tidemill_migration') is not null"
 
 
-@dataclass(frozen=True, slots=True)
-class MigrationInfo:
-    """A revision that this version knows.
-
-    `service_name` is its branch, `is_current` tells the newest applied one of that branch.
-    """
-
-    revision: str
-    service_name: str
-    description: str
-    applied_at: datetime | None
-    is_current: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A revision that was just applied or undone."""
-
-    revision: str
-    description: str
-    direction: Literal["up", "down"]
-
-
-OnStep = Callable[[Step], None]
-
-
 class NotMigrated(UsageError):
     """The database lacks revisions that this version needs. `missing` names them."""
 
@@ -108,58 +88,60 @@ class NotMigrated(UsageError):
 async def upgrade(
     url: str,
     *,
-    targets: Sequence[str] = ("heads",),
-    locations: Iterable[Path] = (),
+    targets: Sequence[str] = (HEADS,),
+    contexts: Contexts = None,
     on_step: OnStep | None = None,
     tls: Tls = None,
     limits: Limits | None = None,
-) -> list[Step]:
+) -> list[MigrationStep]:
     """Apply revisions until every target is reached, and return what was done.
 
     `url`: of a login that may create tables and roles, straight to the server (a pooler would break the lock).
-    `targets`: Alembic's words, such as `heads`, `market_data@head`. `locations`: the folders of plug-ins.
+    `targets`: Alembic's words, such as `heads`, `market_data@head`; `heads` are those that `contexts` need.
 
     Raises:
         MigrationBlocked: somebody held a lock for too long, or another migrator did not end in time.
         MigrationFailed: the database refused a revision.
         UsageError, ContractError, Unavailable: a wrong target; revisions that do not fit; no server.
     """
-    run = _Run(alembic.command.upgrade, targets, locations, on_step)
+    run = _Run(alembic.command.upgrade, targets, contexts, on_step)
     return await run.on(url, tls, limits or Limits())
 
 
-def upgrade_sql(locations: Iterable[Path] = ()) -> str:
+def upgrade_sql(contexts: Contexts = None) -> str:
     """Return the SQL that `upgrade` would run on a database without any revision. Nothing is connected to.
 
     Raises: `ContractError` for revisions that do not fit.
     """
-    return _Run(alembic.command.upgrade, ["heads"], locations, None).written()
+    return _Run(alembic.command.upgrade, [HEADS], contexts, None).written()
 
 
 async def downgrade(
     url: str,
     *,
     targets: Sequence[str],
-    locations: Iterable[Path] = (),
+    contexts: Contexts = None,
     on_step: OnStep | None = None,
     tls: Tls = None,
     limits: Limits | None = None,
-) -> list[Step]:
+) -> list[MigrationStep]:
     """Undo revisions, **with all that their tables hold**, down to each target (`base`, `market_data@base`).
 
     Raises: what `upgrade` raises.
     """
-    run = _Run(alembic.command.downgrade, targets, locations, on_step)
+    run = _Run(alembic.command.downgrade, targets, contexts, on_step)
     return await run.on(url, tls, limits or Limits())
 
 
 async def status(
-    url: str, *, locations: Iterable[Path] = (), tls: Tls = None, limits: Limits | None = None
+    url: str, *, contexts: Contexts = None, tls: Tls = None, limits: Limits | None = None
 ) -> list[MigrationInfo]:
-    """Return every revision that this version knows, core first, parents first, and when it was applied."""
-    known = list(own_revisions(script_directory(alembic_config(locations))))
+    """Return every revision that is needed or applied, core first, parents first, and when it was applied."""
+    config = alembic_config(contexts)
+    own = list(own_revisions(script_directory(config)))
     async with connected(url, tls, limits or Limits(), writes=False) as connection:
         applied = await _applied(connection)
+    known = [each for each in own if is_needed(each, config) or each.revision in applied]
     newest = {branch_of(each): each.revision for each in known if each.revision in applied}
     return [
         MigrationInfo(
@@ -176,12 +158,12 @@ async def status(
 async def check(
     url: str,
     *,
-    locations: Iterable[Path] = (),
+    contexts: Contexts = None,
     tls: Tls = None,
     limits: Limits | None = None,
     writes: bool = True,
 ) -> None:
-    """Return if the database has every revision that this version knows; it may have newer ones.
+    """Return if the database has every revision that `contexts` need; it may have newer ones, and others.
 
     `writes`: a server that takes no writes will not do, for a standby may be behind.
 
@@ -190,7 +172,8 @@ async def check(
         UsageError: its encoding or TimescaleDB is one that we must not use; or a wrong address or login.
         Unavailable: no server.
     """
-    known = own_revisions(script_directory(alembic_config(locations)))
+    config = alembic_config(contexts)
+    known = [each for each in own_revisions(script_directory(config)) if is_needed(each, config)]
     async with connected(url, tls, limits or Limits(), writes=writes) as connection:
         check_encoding(connection.get_settings().server_encoding)
         applied = await _applied(connection)
@@ -242,17 +225,17 @@ class _Run:
         self,
         command: Callable[[Config, str], None],
         targets: Sequence[str],
-        locations: Iterable[Path],
+        contexts: Contexts,
         on_step: OnStep | None,
     ) -> None:
         self._command = command
-        self._targets = targets
-        self._config = alembic_config(locations)
+        self._config = alembic_config(contexts)
+        needed: Any = needed_heads(self._config)
+        self._targets = [needed if target == HEADS else target for target in targets]
         self._on_step = on_step
-        self._steps: list[Step] = []
-        script_directory(self._config)
+        self._steps: list[MigrationStep] = []
 
-    async def on(self, url: str, tls: Tls, limits: Limits) -> list[Step]:
+    async def on(self, url: str, tls: Tls, limits: Limits) -> list[MigrationStep]:
         async with our_turn(url, tls, limits) as guard:
             check_encoding(guard.get_settings().server_encoding)
             found = replace(limits, search_path=await guard.fetchval(_SEARCH_PATH))
@@ -283,13 +266,13 @@ class _Run:
             op.execute(_APPLIED.bindparams(**what))
         else:
             op.execute(_UNDONE.bindparams(id=revision.revision))
-        done = Step(revision.revision, described(revision), "up" if step.is_upgrade else "down")
+        done = MigrationStep(revision.revision, described(revision), "up" if step.is_upgrade else "down")
         self._steps.append(done)
         if self._on_step is not None:
             self._on_step(done)
 
 
-def _say(step: Step) -> None:
+def _say(step: MigrationStep) -> None:
     sys.stdout.write(f"{step.direction:<4} {step.revision}  {step.description}\n")
 
 

@@ -1,4 +1,4 @@
-"""The revisions: where they lie, which of them are heads, how a new one is begun, and how one runs its SQL.
+"""The revisions: where they lie, which of them are heads, and how a new one is begun.
 
 Every folder is a branch of its own: `core`, one per context, one per plug-in. A revision is named after its branch,
 `market_data_0002`, and its file after its number, `0002_add_spread.py`.
@@ -9,16 +9,14 @@ from __future__ import annotations
 import io
 import re
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import alembic.command
-from alembic import op
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import text
 
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.runtime.resources import migrations_dir
@@ -31,27 +29,53 @@ CORE: Final = "core"
 _BRANCH = re.compile(r"[a-z][a-z0-9_]*")
 
 
-def alembic_config(locations: Iterable[Path] = ()) -> Config:
-    """Return Alembic's configuration: our own folders, and those of plug-ins in `locations`. No file is read.
+Contexts = Mapping[str, Path | None] | None
+"""What a deployment needs beside `core`: folder by context, None for the built-in folder of that name, if there is one.
+
+None as a whole: every built-in context.
+"""
+
+_NEEDED: Final = "needed"
+
+
+def alembic_config(contexts: Contexts = None) -> Config:
+    """Return Alembic's configuration: the folders that are needed, and all others of ours. No file is read.
+
+    The others are there because a database may hold revisions of a context that was chosen before.
 
     Raises:
-        ContractError: a folder of `locations` does not exist.
+        ContractError: a folder of `contexts` does not exist.
     """
     root = migrations_dir()
-    folders = [*_own_folders(root), *dict.fromkeys(path.resolve() for path in locations)]
-    for folder in folders:
+    ours = {folder.name: folder for folder in _own_folders(root)}
+    brought = {name: path.resolve() for name, path in (contexts or {}).items() if path is not None}
+    for folder in brought.values():
         if not folder.is_dir():
             raise ContractError(
                 f"no folder of migrations at {folder}: `tidemill migrate --new` begins one; or correct the context"
             )
+    folders = ours | brought
+    needed = folders.keys() if contexts is None else {CORE, *contexts}
     config = Config(stdout=io.StringIO(), cmd_opts=Namespace(quiet=True))
+    config.attributes[_NEEDED] = {folder for name, folder in folders.items() if name in needed}
     for option, value in {
         "script_location": str(root),
         "path_separator": "newline",  # the only character that no sane path holds
-        "version_locations": "\n".join(map(str, folders)),
+        "version_locations": "\n".join(map(str, folders.values())),
     }.items():
         config.set_main_option(option, value.replace("%", "%%"))
     return config
+
+
+def is_needed(revision: Script, config: Config) -> bool:
+    """Return whether the deployment needs a revision: it is one of the core, or of a context that was chosen."""
+    return Path(revision.path).parent in config.attributes[_NEEDED]
+
+
+def needed_heads(config: Config) -> tuple[str, ...]:
+    """Return the newest revisions that the deployment needs. Raises what `script_directory` raises."""
+    script = script_directory(config)
+    return tuple(head for head in script.get_heads() if is_needed(script.get_revision(head), config))
 
 
 def script_directory(config: Config) -> ScriptDirectory:
@@ -84,25 +108,6 @@ def own_revisions(script: ScriptDirectory) -> Iterator[Script]:
     yield from sorted(found, key=lambda revision: (branch_of(revision) != CORE, branch_of(revision)))
 
 
-def run_script(sql: str) -> None:
-    """Run SQL inside a revision, any number of statements at once, in the revision's transaction.
-
-    `op.execute` cannot: the driver prepares what it is given, and a prepared statement is one statement.
-    """
-    if op.get_context().as_sql:
-        whole = sql.strip()
-        op.get_context().impl.static_output(whole if whole.endswith(";") else f"{whole};")
-        return
-    connection = op.get_bind()
-    connection.execute(
-        text("select 1")
-    )  # the adapter begins its transaction with the first statement it sees
-    adapted: Any = connection.connection.dbapi_connection
-    adapted.run_async(
-        lambda driver: driver.execute(f"{sql}\n; select 1")
-    )  # asyncpg fails on nothing but comments
-
-
 def draft(branch: str, what: str, *, folder: Path | None = None) -> Path:
     """Begin a revision at the end of `branch` and return its file, which carries the rules to keep.
 
@@ -117,7 +122,7 @@ def draft(branch: str, what: str, *, folder: Path | None = None) -> Path:
         )
     place = folder or migrations_dir() / branch
     place.mkdir(parents=True, exist_ok=True)
-    config = alembic_config([] if place.parent == migrations_dir() else [place])
+    config = alembic_config({branch: folder})
     number = 1 + sum(branch_of(revision) == branch for revision in own_revisions(script_directory(config)))
     config.set_main_option("file_template", f"{number:04d}_%%(slug)s")
     made = alembic.command.revision(

@@ -204,8 +204,8 @@ async def _watch(guard: Driver, pid: int, seen: list[str]) -> None:
 def _raise_meaning(error: BaseException, limits: Limits, seen: Sequence[str]) -> NoReturn:
     if isinstance(error, CommandError):
         raise UsageError(
-            f"{error}. If the database holds revisions of a context that is not installed here, install it; "
-            "if they are newer than this version, migrate with the newer one."
+            f"{error}. If the database holds revisions of a context that is not installed here, install it, or "
+            "choose it in TIDEMILL_CONTEXTS; if they are newer than this version, migrate with the newer one."
         ) from error
     cause: Any = error.driver_exception if isinstance(error, DBAPIError) else error
     if getattr(cause, "sqlstate", None) == _LOCK_NOT_AVAILABLE:

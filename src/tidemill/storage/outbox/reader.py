@@ -1,4 +1,4 @@
-"""The outbox on TimescaleDB: `outbox.ports.OutboxReader` and `OutboxGenerations`."""
+"""The outbox on TimescaleDB: `outbox.ports.OutboxReader` and `OutboxGenerations`, `admin.ports.OutboxHistory`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
 from tidemill.domain.parked import headers_of
 from tidemill.outbox.ports import NOTHING_PUBLISHED, Fork, LaneEnd, OutboxItem, ParkedRecord, Published
-from tidemill.storage.database.pool import Pool, connection
+from tidemill.storage.database.pool import Lender, connection
 from tidemill.storage.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("outbox.sql"))
@@ -23,7 +23,7 @@ _SQL = load_statements(Path(__file__).with_name("outbox.sql"))
 class OutboxDatabase:
     """The database as the way out sees it."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Lender) -> None:
         self._pool = pool
 
     async def read(self, lane: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
@@ -58,7 +58,6 @@ class OutboxDatabase:
         return await self.end_with_history(claim.lane.lane, LaneEnd(*tuple(rows[0])[1:]))
 
     async def end_with_history(self, lane: int, end: LaneEnd) -> LaneEnd:
-        """Return `end` with the lane's forks, and what an operator has accepted."""
         forks = await self._fetch("forks", lane) if end.timeline > 1 else ()
         accepted = await self._fetch("accepted_records", lane)
         return end._replace(

@@ -11,7 +11,7 @@ from tidemill.domain.errors import TableMisfit, UsageError
 from tidemill.domain.projection import Projection
 from tidemill.storage.database import table_sql
 from tidemill.storage.database.errors import on_tables
-from tidemill.storage.database.pool import Pool, connection
+from tidemill.storage.database.pool import Lender, connection
 
 QUERY_TIMEOUT_MS: Final = 5_000
 
@@ -19,7 +19,7 @@ QUERY_TIMEOUT_MS: Final = 5_000
 class ReadModelDatabase:
     """Reads in transactions that cannot write, within a time-out, by a login that needs no more than SELECT."""
 
-    def __init__(self, pool: Pool, *, timeout_ms: int = QUERY_TIMEOUT_MS) -> None:
+    def __init__(self, pool: Lender, *, timeout_ms: int = QUERY_TIMEOUT_MS) -> None:
         """`timeout_ms`: how long one answer may take the server."""
         self._pool = pool
         self._timeout_ms = timeout_ms

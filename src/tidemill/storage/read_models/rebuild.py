@@ -19,7 +19,7 @@ from tidemill.domain.projection import Projection
 from tidemill.projections.ports import Checkpoint, Comparison, Difference, View, WorkshopLost
 from tidemill.storage.database import table_sql
 from tidemill.storage.database.errors import DRIVER_ERRORS, translated
-from tidemill.storage.database.pool import Connection, Pool, connection
+from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.read_models.rows import read_checkpoints, recorded
 
@@ -137,7 +137,7 @@ class TableWorkshop:
 class DatabaseWorkshops:
     """Opens workshops, each on a connection of its own."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Lender) -> None:
         """A workshop holds one connection of `pool` for as long as it is open."""
         self._pool = pool
 

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing, Place
+from tidemill.transport.kafka.admin.producer import KeyedProducer
 from tidemill.transport.kafka.admin.reader import TopicReader
-from tidemill.transport.kafka.catalog.topics import (
-    Finding,
-    TopicPlan,
-    Topics,
-    TopicSettings,
-    TopicState,
-    plan_topics,
-)
+from tidemill.transport.kafka.catalog.topics import Topics
 from tidemill.transport.kafka.client.client import KafkaConnection
 from tidemill.transport.kafka.client.logs import limit_client_logs
 from tidemill.transport.kafka.client.probe import KafkaProbe
@@ -21,7 +14,6 @@ from tidemill.transport.kafka.outbox.publisher import KafkaLanePublisher, KafkaP
 from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 __all__ = [
-    "Finding",
     "KafkaCommandSource",
     "KafkaConnection",
     "KafkaEventSource",
@@ -30,14 +22,8 @@ __all__ = [
     "KafkaPublishers",
     "KafkaReplies",
     "KeyedProducer",
-    "Outgoing",
-    "Place",
     "ReplyRecord",
-    "TopicPlan",
     "TopicReader",
-    "TopicSettings",
-    "TopicState",
     "Topics",
     "limit_client_logs",
-    "plan_topics",
 ]

@@ -8,7 +8,7 @@ from tests.conformance.kafka.test_lane_publisher import record
 from tests.support.kafka import KafkaWorld, lane_of
 from tidemill.outbox.ports import ForeignTail, OutboundRecord, Tail, Tails
 from tidemill.transport.kafka.admin.inspection import Inspector
-from tidemill.transport.kafka.outbox.history import LaneHistory
+from tidemill.transport.kafka.outbox.history import KafkaTopicHistory
 
 
 async def test_what_cannot_be_unpacked_at_a_tail_can_be_accepted(world: KafkaWorld) -> None:
@@ -20,13 +20,13 @@ async def test_what_cannot_be_unpacked_at_a_tail_can_be_accepted(world: KafkaWor
     bad = await world.poison(topics.events, 0, 20) + 19
     await world.write(topics.outcomes, 0, OutboundRecord(b"k", b"theirs", ()))
     ours = Tails(Tail(1, 1, "event-1"), Tail(1, 1, "event-1"), None)
-    async with LaneHistory(world.connection, lane, {}) as history:
+    async with KafkaTopicHistory(world.connection, lane, {}) as history:
         with pytest.raises(ForeignTail, match=f"offset {bad} "):
-            await history.told()
+            await history.ends()
         found = await history.foreign()
         assert found == {topics.events: bad, topics.outcomes: 2}
-    async with LaneHistory(world.connection, lane, found) as history:
-        assert (await history.told()).tails == ours
-    inspector = Inspector(world.connection)
+    async with KafkaTopicHistory(world.connection, lane, found) as history:
+        assert (await history.ends()).tails == ours
+    inspector = Inspector(lambda: world.connection)
     assert await inspector.tails([lane]) == {lane.lane: ours}
     await inspector.close()

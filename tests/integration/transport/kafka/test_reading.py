@@ -13,6 +13,8 @@ from aiokafka.errors import OffsetOutOfRangeError
 from tests.support.counting import calls_of
 from tests.support.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
 from tests.support.waiting import HANGING_S, eventually
+from tidemill.admin.records.outgoing import Outgoing
+from tidemill.catalog.topics import STOCK_BATCH_BYTES, TopicSettings, plan_topics
 from tidemill.commands.ports import PartitionError
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.partitioner import partition_of
@@ -23,13 +25,9 @@ from tidemill.transport.kafka import (
     KafkaEventSource,
     KafkaPublishers,
     KeyedProducer,
-    Outgoing,
     TopicReader,
     Topics,
-    TopicSettings,
-    plan_topics,
 )
-from tidemill.transport.kafka.catalog.topics import STOCK_BATCH_BYTES
 from tidemill.transport.kafka.client.fetch_buffer import Fault
 from tidemill.transport.kafka.client.lookup import Lookup
 from tidemill.transport.kafka.outbox import tail

@@ -11,10 +11,12 @@ import pytest
 from tests.support.clients import Client
 from tests.support.kafka import KafkaWorld
 from tests.support.waiting import eventually
+from tidemill.admin.records.outgoing import Outgoing, RecordPlace
+from tidemill.catalog.topics import TopicSettings, plan_topics
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics
-from tidemill.transport.kafka import KafkaConnection, Topics, TopicSettings, plan_topics
-from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing, Place
+from tidemill.transport.kafka import KafkaConnection, Topics
+from tidemill.transport.kafka.admin.producer import KeyedProducer
 
 
 async def test_what_is_created_is_as_planned_and_a_second_time_changes_nothing(
@@ -89,7 +91,7 @@ async def test_a_batch_as_stock_producers_fill_it_is_taken(
     async with KeyedProducer(connection, name.commands, batch_bytes=1 << 20) as producer:
         await producer.open()
         whole = (1 << 20) - 100  # with Kafka's bytes around it one batch of a MiB
-        assert await producer.send([Outgoing(b"k", bytes(whole))]) == [Place(0, 0)]
+        assert await producer.send([Outgoing(b"k", bytes(whole))]) == [RecordPlace(0, 0)]
     await topics.delete([plan.name for plan in plans])
 
 

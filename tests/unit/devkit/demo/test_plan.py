@@ -14,7 +14,9 @@ import pytest
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import HORIZON, FakeRecord, Harness
 from tests.support.streams import CONTEXTS, messages_of
-from tidemill.app.operations import Status, StreamStatus, ViewStatus
+from tidemill.admin.progress import ReadModelStatus, StreamStatus
+from tidemill.admin.records.outgoing import RecordPlace
+from tidemill.admin.status import Status
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import styles_of
 from tidemill.commands.validation import Screen
@@ -23,7 +25,6 @@ from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.settings import Settings
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.kafka.admin.producer import Place
 from tidemill_devkit.demo import proof
 from tidemill_devkit.demo.feed import Sent, outgoing
 from tidemill_devkit.demo.place import settings_of
@@ -176,7 +177,7 @@ def answers_to(sent: Sequence[Sent]) -> dict[tuple[str, int, int], list[dict[str
     }
 
 
-SENT = [Sent(planned, Place(0, offset)) for offset, planned in enumerate(SMALL.records)]
+SENT = [Sent(planned, RecordPlace(0, offset)) for offset, planned in enumerate(SMALL.records)]
 
 
 def test_planned_outcomes_are_accepted() -> None:
@@ -272,7 +273,7 @@ def status(lag: int = 0, events: int = 0) -> Status:
     streams = [
         StreamStatus(name, LANES, 0, 0, lag, 0, SMALL.events_of(name) + events) for name in (MARKET, PROFILES)
     ]
-    return Status(streams, [ViewStatus("latest-quotes", MARKET, started=True, lag=0, halted=0)], [])
+    return Status(streams, [ReadModelStatus("latest-quotes", MARKET, started=True, lag=0, halted=0)], [])
 
 
 def test_lag_and_events_are_checked() -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from sqlalchemy import TIMESTAMP, BigInteger, Column, Date, DateTime, MetaData, Table, Text, Time
 from sqlalchemy.types import TypeEngine
 
-from tidemill.contexts.market_data import context, tables
+from tidemill.contexts.market_data import context, ticks
 from tidemill.domain.archive.policy import LateRule, QuietHours, Retention, RetentionPolicy
 from tidemill.domain.context import Context
 from tidemill.domain.errors import ContractError
@@ -109,7 +109,7 @@ def test_a_policy_from_outside_is_checked(wrong: dict[str, int]) -> None:
 
 def test_market_data_leaves_after_two_years() -> None:
     assert context.retention is not None
-    assert (context.retention.table, context.retention.after) == (tables.market_data, 730 * DAY)
+    assert (context.retention.table, context.retention.after) == (ticks, 730 * DAY)
 
 
 def test_only_appended_tables_leave() -> None:

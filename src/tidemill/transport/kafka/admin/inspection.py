@@ -1,9 +1,10 @@
-"""What an operator asks Kafka about lanes: how far their topics go. Disturbs nobody: no group, no producer."""
+"""What an operator asks Kafka about lanes: how far their topics go. Without a group and without a producer."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 from aiokafka import ConsumerRecord, TopicPartition
 
@@ -15,18 +16,24 @@ from tidemill.transport.kafka.outbox.tail import TailReader, tail_of
 
 
 class Inspector:
-    """Asks about topics. Every question raises `Unavailable` after the connection's deadline. Close it at the end."""
+    """`admin.ports.TopicInspector`. Every question raises `Unavailable` after the connection's deadline."""
 
-    def __init__(self, connection: KafkaConnection) -> None:
-        self._lookup = Lookup(connection)
-        self._tails = TailReader(connection)
+    def __init__(self, connect: Callable[[], KafkaConnection]) -> None:
+        """`connect`: says where Kafka is, when the first question comes. May raise `UsageError`."""
+        self._connect = connect
+
+    @cached_property
+    def _lookup(self) -> Lookup:
+        return Lookup(self._connect())
+
+    @cached_property
+    def _tails(self) -> TailReader:
+        return TailReader(self._connect())
 
     async def partitions(self, topic: str) -> int:
-        """Return how many partitions a topic has."""
         return await self._lookup.partitions(topic)
 
     async def bounds(self, topics: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
-        """Return topic -> (first offset, last stable offset) of each partition; `topics`: name -> partitions."""
         wanted = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
         found = await self._lookup.bounds(wanted)
         return {
@@ -35,10 +42,7 @@ class Inspector:
         }
 
     async def unread(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], int]:
-        """Return how many records stand in each span; `spans`: (topic, partition) -> (first, end) offset.
-
-        Offsets are no count: every transaction ends with one that is no record. Reads them all: ask for short spans.
-        """
+        # offsets are no count: every transaction ends with one that is no record
         starts = {TopicPartition(*place): first for place, (first, _) in spans.items()}
         counts = dict.fromkeys(spans, 0)
         async with self._lookup.asking("counting records") as consumer:
@@ -70,9 +74,9 @@ class Inspector:
         return {lane: Tails(*(_tail(found[place]) for place in three)) for lane, three in places.items()}
 
     async def close(self) -> None:
-        """End within a deadline."""
-        await self._lookup.close()
-        await self._tails.close()
+        for name in ("_lookup", "_tails"):
+            if (asked := self.__dict__.pop(name, None)) is not None:
+                await asked.close()
 
 
 def _places(lane: Lane) -> tuple[TopicPartition, TopicPartition, TopicPartition]:

@@ -1,13 +1,14 @@
-"""A producer for hands: records with a key, sent in order, each acknowledged with its place."""
+"""A producer for hands: `admin.records.ports.RecordSender` and `RecordSenders`."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 from aiokafka.errors import MessageSizeTooLargeError
 
+from tidemill.admin.records.outgoing import Outgoing, RecordPlace
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.partitioner import partition_of
 from tidemill.transport.kafka.client.client import KafkaConnection, idempotent_producer
@@ -18,22 +19,6 @@ from tidemill.transport.kafka.client.start import start
 
 _BATCH_BYTES: Final = 256 << 10
 _LINGER_MS: Final = 5
-
-
-class Outgoing(NamedTuple):
-    """A record to send. `partition` None: that of the key, as murmur2 has it."""
-
-    key: bytes
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]] = ()
-    partition: int | None = None
-
-
-class Place(NamedTuple):
-    """Where a record stands."""
-
-    partition: int
-    offset: int
 
 
 class KeyedProducer:
@@ -71,7 +56,7 @@ class KeyedProducer:
         async with answering("starting a producer", self._connection.call_timeout_s):
             await start(self._producer)
 
-    async def send(self, records: Sequence[Outgoing]) -> list[Place]:
+    async def send(self, records: Sequence[Outgoing]) -> list[RecordPlace]:
         """Send records in order and return the place of each when all are acknowledged.
 
         Raises `Unavailable` (some of them may have arrived), `UsageError` for a record that is too large.
@@ -81,7 +66,9 @@ class KeyedProducer:
         try:
             async with answering(f"publishing to {self._topic}", self._connection.call_timeout_s):
                 answers = [await self._submit(record) for record in records]
-                return [Place(done.partition, done.offset) for done in [await answer for answer in answers]]
+                return [
+                    RecordPlace(done.partition, done.offset) for done in [await answer for answer in answers]
+                ]
         except BaseException as error:
             self._failed = True
             if isinstance(error.__cause__, MessageSizeTooLargeError):
@@ -112,3 +99,15 @@ class KeyedProducer:
             self._topic, record.value, key=record.key, partition=partition, headers=list(record.headers)
         )
         return answer
+
+
+class KafkaSenders:
+    """Makes producers."""
+
+    def __init__(self, connect: Callable[[], KafkaConnection], *, batch_bytes: int) -> None:
+        """`connect`: says where Kafka is, when a producer is made. `batch_bytes`: as `KeyedProducer` has it."""
+        self._connect = connect
+        self._batch_bytes = batch_bytes
+
+    def sender(self, topic: str) -> KeyedProducer:
+        return KeyedProducer(self._connect(), topic, batch_bytes=self._batch_bytes)

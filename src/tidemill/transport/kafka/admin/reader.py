@@ -1,9 +1,12 @@
-"""A plain reader for people: a topic from its start, its last records, or what comes from now on."""
+"""A plain reader for people: a topic from its start, its last records, or what comes from now on.
+
+`admin.ports.RecordReader` and `TopicReaders`.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -115,3 +118,14 @@ class TopicReader:
             f"{self._topic}/{fault.partition.partition} cannot be read at offset {fault.offset}: {fault.cause!r}; "
             "other partitions can be read on their own"
         )
+
+
+class KafkaTopicReaders:
+    """Makes readers."""
+
+    def __init__(self, connect: Callable[[], KafkaConnection]) -> None:
+        """`connect`: says where Kafka is, when a reader is made. May raise `UsageError`."""
+        self._connect = connect
+
+    def reader(self, topic: str, *, partition: int | None = None) -> TopicReader:
+        return TopicReader(self._connect(), topic, partition=partition)

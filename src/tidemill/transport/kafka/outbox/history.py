@@ -1,12 +1,13 @@
-"""What the topics of one lane tell of its history, for whoever decides how it goes on. Disturbs nobody."""
+"""What the topics of one lane tell of its history, for an operator who decides how it goes on. Only reads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from aiokafka import ConsumerRecord, TopicPartition
 
+from tidemill.admin.lane_results import TopicsEnd
 from tidemill.domain.lane import Lane
 from tidemill.outbox.ports import Tails
 from tidemill.transport.kafka.client.client import KafkaConnection
@@ -14,20 +15,8 @@ from tidemill.transport.kafka.client.lookup import Lookup, assign
 from tidemill.transport.kafka.outbox.tail import TailReader, is_ours, tail_of
 
 
-class Told(NamedTuple):
-    """How a lane's topics end. `timeline`: the highest one that a tail carries; `first_offset`: of its events.
-
-    `hidden`: more stands behind a tail, in a transaction that is not ended.
-    """
-
-    tails: Tails
-    timeline: int
-    first_offset: int
-    hidden: bool
-
-
-class LaneHistory:
-    """Reads the outbound partitions of one lane. Every call raises `Unavailable` in the end. Use it with `async with`.
+class KafkaTopicHistory:
+    """`admin.lanes.ports.TopicHistory`: reads the outbound partitions of one lane. Use it with `async with`.
 
     `accepted`: topic -> the offset up to which records of somebody else do not count.
     """
@@ -46,23 +35,21 @@ class LaneHistory:
         await self._lookup.close()
         await self._tails.close()
 
-    async def told(self) -> Told:
-        """Return how the topics end. Raises `ForeignTail`."""
+    async def ends(self) -> TopicsEnd:
         looks = await self._tails.look(self._places)
         ends = [await self._tails.ours(place, looks[place], self._accepted) for place in self._places]
         tails = Tails(*(None if end is None else tail_of(end) for end in ends))
         timelines = [_number(end, "tm_timeline") or 1 for end in ends if end is not None]
         bounds = await self._lookup.bounds(self._places[:1])
         hidden = any(look.hidden for look in looks.values())
-        return Told(tails, max(timelines, default=1), bounds[self._places[0]][0], hidden)
+        return TopicsEnd(tails, max(timelines, default=1), bounds[self._places[0]][0], hidden)
 
     async def foreign(self) -> dict[str, int]:
-        """Return topic -> the offset of what is last in it, for those where that is not ours."""
         looks = await self._tails.look(self._places)
         return {place.topic: look.end for place, look in looks.items() if not look.is_ours}
 
     async def chain_at(self, sequence: int) -> int | None:
-        """Return what `tm_chain` says of the event with this number; None if there is none. Looks by halving."""
+        # by halving
         place = self._places[0]
         low, high = (await self._lookup.bounds([place]))[place]
         async with self._lookup.asking("looking for an event") as consumer:

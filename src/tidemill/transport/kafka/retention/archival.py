@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 
+from tidemill.admin.records.outgoing import Outgoing
 from tidemill.archiver.ports import Incoming
 from tidemill.domain.archive.messages import ArchivalConfirmation
 from tidemill.domain.errors import Unavailable, Unreadable
 from tidemill.domain.rejections import ParkingCode
 from tidemill.runtime.telemetry import Log, logger
 from tidemill.transport.avro.archival import ArchivalCodec
-from tidemill.transport.kafka.admin.producer import KeyedProducer, Outgoing
+from tidemill.transport.kafka.admin.producer import KeyedProducer
 from tidemill.transport.kafka.client.client import KafkaConnection, group_consumer
 from tidemill.transport.kafka.client.close import hard_close
 from tidemill.transport.kafka.client.errors import answering

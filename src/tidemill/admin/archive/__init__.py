@@ -1,0 +1,1 @@
+"""The archive as operators ask about it and decide."""

@@ -1,0 +1,89 @@
+"""What an operator of the archive needs from the outside, beside what retention itself needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any, Protocol
+
+from tidemill.domain.archive.slices import CopyPart, LakeColumn, Measured, SliceId
+from tidemill.domain.lane import Claim
+from tidemill.retention.planner import ChunkFacts
+from tidemill.retention.ports import ArchiveStore, CopyReader, Wanted
+from tidemill.retention.slices import Copy, Slice
+from tidemill.retention.transition_table import Step
+
+
+class ArchiveInspector(ArchiveStore, Protocol):
+    """The database as an operator sees the archive in it. Every call may raise `TransientError`."""
+
+    async def trail(self, which: SliceId) -> list[dict[str, Any]]:
+        """Return what was done to a slice, oldest first."""
+        ...
+
+    async def is_connected(self, application_name: str) -> bool:
+        """Return whether a process of that name has a connection to this database."""
+        ...
+
+
+class RestoreWork(Protocol):
+    """One transaction in which a range comes back. What raises inside rolls all of it back."""
+
+    async def of_range(self, table: str, start: datetime) -> list[Slice]:
+        """Return all generations of a range."""
+        ...
+
+    async def chunks_of(self, which: SliceId) -> list[ChunkFacts]:
+        """Return the chunks that share time with a slice's range, as this transaction sees them."""
+        ...
+
+    async def copy_in(
+        self, table: str, columns: Sequence[LakeColumn], parts: Iterator[CopyPart], *, read_timeout_s: float
+    ) -> None:
+        """COPY `parts` into a table; `read_timeout_s` is for each part.
+
+        Raises:
+            Unavailable: the lake did not give a part in time. ContractError, DataError: the table refuses a row.
+        """
+        ...
+
+    async def measure(self, which: Slice, time_column: str) -> Measured:
+        """Measure the slice's rows as this transaction sees them."""
+        ...
+
+    async def lock(self, claim: Claim) -> datetime:
+        """Hold the archive's lane until the end; return the server's time. Raises `Fenced`."""
+        ...
+
+    async def store(self, step: Step) -> None:
+        """Store a step and its row of the trail. Raises `Overtaken` if the slice is not what it was."""
+        ...
+
+
+class RestoreStore(Protocol):
+    """The database as a range comes back to it. Every call may raise `TransientError`."""
+
+    async def column_types(self, table: str) -> Mapping[str, str]:
+        """Return the type of each column of `schema.table`. Raises `ContractError` if there is no such table."""
+        ...
+
+    def work(self) -> AbstractAsyncContextManager[RestoreWork]:
+        """Open a transaction, which holds no lane yet."""
+        ...
+
+
+class ArchivedCopies(CopyReader, Protocol):
+    """Copies in the lake, read by our own credentials. Synchronous: call it from a thread."""
+
+    def damaged(self, copy: Copy) -> list[str]:
+        """Return what is wrong with the files of a copy, empty if they are as they were confirmed."""
+        ...
+
+    def parts(self, wanted: Wanted, time_column: str) -> Iterator[CopyPart]:
+        """Yield the rows of a slice's copy as COPY takes them. Raises as `measure`, from the first part on."""
+        ...
+
+
+OnRows = Callable[[int], None]
+"""Told, from another thread, of so many rows more."""

@@ -1,0 +1,168 @@
+"""`retention run --once`: how far a run is, and whether it is at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from tidemill.admin.archive.inspection import TableStatus, summary
+from tidemill.admin.archive.ports import ArchiveInspector
+from tidemill.admin.ports import LaneReader
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.archive.slices import ArchiveState
+from tidemill.domain.errors import LaneHalted, UsageError
+from tidemill.domain.lane import Claim
+from tidemill.retention.planner import UNSEEN, Facts, plan
+from tidemill.retention.slices import AWAITED
+from tidemill.runtime.clock import Clock
+from tidemill.runtime.service import Health
+
+LOOK_EVERY_S: Final = 0.5
+OWNED_ELSEWHERE_S: Final = 10.0
+"""How long a lane that another process works is waited for."""
+
+_S = ArchiveState
+
+OnProgress = Callable[[int, int, str], None]
+"""Told how many slices are settled, of how many, and what the others wait for."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended. `finished`: nothing was due any more. `moved`: slices that left in this run."""
+
+    finished: bool
+    moved: int
+    tables: tuple[TableStatus, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Return whether all that was asked for is gone, or held on purpose."""
+        bad = {_S.QUARANTINED, _S.ABORTED}
+        return self.finished and not any(note.state in bad for each in self.tables for note in each.notes)
+
+
+class RunProgress:
+    """What outlives the services of a run: how far they have come."""
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        """Nothing has happened yet."""
+        self.on_progress = on_progress
+        self.stop: Callable[[], None] = lambda: None
+        self.finished = False
+        self.gone_before: int | None = None
+        self.moved = 0
+        self.tables: tuple[TableStatus, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunWork:
+    """What a run looks at. `claim`: the archive's, None while this process does not have it. `owner`: this process."""
+
+    claim: Callable[[], Claim | None]
+    lanes: LaneReader
+    store: ArchiveInspector
+    policies: Sequence[Retention]
+    owner: str
+
+
+class RunWatch:
+    """A `Service`: looks how far it is, and ends the process when nothing is due."""
+
+    def __init__(
+        self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, patience_s: float, clock: Clock
+    ) -> None:
+        """`patience_s`: how long a lane is waited for that nobody works."""
+        self._as_of = as_of
+        self._patience_s = patience_s
+        self._work = work
+        self._progress = progress
+        self._clock = clock
+        self._stopping = asyncio.Event()
+
+    async def start(self) -> None:
+        """Nothing to make ready."""
+
+    async def run(self) -> None:
+        """Look until `stop`."""
+        had_s = self._clock.monotonic_s()
+        while not self._stopping.is_set():
+            if self._work.claim() is None:
+                await self._demand_lane(self._clock.monotonic_s() - had_s)
+                continue
+            had_s = self._clock.monotonic_s()
+            if await self._look():
+                self._progress.finished = True
+                self._progress.stop()
+                await self._stopping.wait()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), LOOK_EVERY_S)
+
+    async def _demand_lane(self, waited_s: float) -> None:
+        self._progress.on_progress(
+            self._progress.moved, self._progress.moved + 1, "waiting for the archive's lane"
+        )
+        await self._pause()
+        if waited_s < OWNED_ELSEWHERE_S:
+            return
+        (lane,) = await self._work.lanes.lanes("archival")
+        if lane.halt_code is not None:
+            raise LaneHalted(lane.lane, lane.halt_code, lane.halt_detail or "")
+        owner = lane.owner if lane.owner != self._work.owner else None
+        if owner is not None and await self._work.store.is_connected(owner):
+            raise UsageError(
+                f"the archive's lane is worked by {owner!r}, which does by itself what is due: watch it by "
+                "`tidemill retention status`, or stop it and run again"
+            )
+        if waited_s > self._patience_s:
+            raise UsageError(
+                f"this process was not given the archive's lane in {waited_s:.0f} s: who else is in the consumer group "
+                f"{lane.command_topic}? See `tidemill lanes show {lane.name}`"
+            )
+
+    async def _look(self) -> bool:
+        """Note how far it is; return whether nothing is due."""
+        now, waits, gone, tables = self._clock.now(), Counter[str](), 0, []
+        mode = await self._work.store.seal_mode()
+        for policy in self._work.policies:
+            facts = await self._work.store.facts(policy.table_name)
+            waits += due(policy, facts, as_of=self._as_of or now, now=now)
+            gone += sum(1 for each in facts.slices if each.state is _S.DROPPED)
+            tables.append(summary(facts, now, mode, enabled=policy.enabled))
+        if self._progress.gone_before is None:
+            self._progress.gone_before = gone
+        self._progress.moved = max(gone - self._progress.gone_before, 0)
+        self._progress.tables = tuple(tables)
+        words = ", ".join(f"{count} {what}" for what, count in waits.items())
+        self._progress.on_progress(self._progress.moved, self._progress.moved + waits.total(), words)
+        return not waits
+
+    async def stop(self) -> None:
+        """Let `run` end."""
+        self._stopping.set()
+
+    def health(self) -> Health:
+        """Return that it watches."""
+        return Health(ok=True)
+
+
+def due(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> Counter[str]:
+    """Return what a run still waits for: how many slices are in which state, or are still to be sealed. Pure."""
+    found = Counter(each.state.value for each in facts.slices if each.state in {*AWAITED, _S.ELIGIBLE})
+    found["expired"] = sum(
+        1
+        for each in facts.slices
+        if each.state is _S.RESTORED and each.restore_until is not None and each.restore_until <= now
+    )
+    intended = plan(policy, facts, as_of=as_of, now=now)
+    found["to seal"] = len(intended.seal) + (0 if intended.quiet_until else len(intended.queued))
+    found["to look at"] = sum(1 for each in intended.waiting if each.code == UNSEEN)
+    return +found

@@ -1,0 +1,107 @@
+"""The audit: reads the books of one moment, waits for what was written by then to come through, and balances.
+
+Under traffic the hops are never equal at one instant. So the books come first, from one snapshot; the topics and the
+checkpoints must then reach them within a time; and a last look makes sure that they are not ahead of the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tidemill.admin.audit.balance import Appended, Audit, Finding, Outside, ahead, audit
+from tidemill.admin.lanes.states import lane_of
+from tidemill.admin.ports import BookReader, LaneReader, ReadModelStates, TopicInspector
+from tidemill.admin.read_models import TableName
+from tidemill.admin.rows import Books, LaneState
+from tidemill.catalog.misfits import CODE, Misfit, MisfitReader
+from tidemill.catalog.streams import StreamCatalog
+from tidemill.domain.context import AppendSpec
+from tidemill.runtime.clock import Clock
+
+_POLL_S: Final = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auditor:
+    """Balances every hop of a deployment."""
+
+    catalog: StreamCatalog
+    books: BookReader
+    lanes: LaneReader
+    read_models: ReadModelStates
+    misfits: MisfitReader
+    topics: TopicInspector
+    table_name: TableName
+    clock: Clock
+
+    async def run(self, *, wait_s: float) -> Audit:
+        """Balance every hop. `wait_s`: how long what is on its way may take. Raises `Unavailable`."""
+        appended = appended_tables(self.catalog, self.table_name)
+        books = await self.books.books(list(_tables(self.catalog)))
+        unfit = unfit_tables(books, await self.misfits.of(self.catalog))
+        wanted = {
+            aggregate: [projection.name for projection in part.context.projections]
+            for aggregate, part in self.catalog.streams.items()
+        }
+        deadline_s = self.clock.monotonic_s() + wait_s
+        while True:
+            outside = await self._look(books.lanes, wanted)
+            result = audit(books, outside, appended)
+            if not _behind(result) or self.clock.monotonic_s() > deadline_s:
+                break
+            await asyncio.sleep(_POLL_S)
+        findings = [*unfit, *result.findings, *ahead(await self.lanes.lanes(), outside)]
+        return replace(result, findings=findings)
+
+    async def _look(self, lanes: Sequence[LaneState], wanted: Mapping[str, Sequence[str]]) -> Outside:
+        tails = await self.topics.tails([lane_of(state) for state in lanes])
+        projections = {projection.name: projection for projection in await self.read_models.projections()}
+        return Outside(tails, projections, wanted)
+
+
+def unfit_tables(books: Books, misfits: Sequence[Misfit]) -> list[Finding]:
+    """Name the tables that are not as declared, and those whose rows cannot be counted for any other reason."""
+    found = {
+        str(each): Finding("table", each.table, None, None, f"{misfit.code}: {each.what}; {misfit.advice}")
+        for misfit in misfits
+        for each in misfit.differences
+    }
+    named = {finding.place for finding in found.values()}
+    unread = [
+        Finding("rows", table, None, None, f"{CODE}: its rows cannot be counted: {why_not}")
+        for table, why_not in books.unread.items()
+        if table not in named
+    ]
+    return [*found.values(), *unread]
+
+
+def _behind(result: Audit) -> bool:
+    """Whether something may still be on its way."""
+    return any(finding.hop.startswith(("published", "outcomes", "projected")) for finding in result.findings)
+
+
+def appended_tables(catalog: StreamCatalog, table_name: TableName) -> list[Appended]:
+    """Return the tables that commands append to, and which commands of which aggregate do."""
+    found = []
+    for aggregate, part in catalog.contexts.items():
+        types: dict[str, set[str]] = {}
+        for name, spec in part.stream.commands.items():
+            if isinstance(spec, AppendSpec):
+                types.setdefault(table_name(spec.table), set()).add(name)
+        for table, names in types.items():
+            all_of_them = names == set(part.stream.commands)
+            found.append(Appended(table, aggregate, None if all_of_them else frozenset(names)))
+    return found
+
+
+def _tables(catalog: StreamCatalog) -> dict[Any, None]:
+    """Return the declared tables that commands append to, each once."""
+    return dict.fromkeys(spec.table for spec in _append_specs(catalog))
+
+
+def _append_specs(catalog: StreamCatalog) -> Iterator[AppendSpec]:
+    for part in catalog.contexts.values():
+        yield from (spec for spec in part.context.commands if isinstance(spec, AppendSpec))

@@ -1,0 +1,114 @@
+"""What became of a command: its outcome, its events, its repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from tidemill.admin.ports import CommandLog, LaneReader
+from tidemill.admin.records.ports import RecordDecoder, RecordDecoders
+from tidemill.admin.rows import CommandEntry, RepeatEntry, SentEntry
+from tidemill.catalog.streams import StreamCatalog
+from tidemill.domain.errors import Unreadable, UsageError
+from tidemill.domain.identity import event_id, identify
+from tidemill.domain.lane import TopicRole
+from tidemill.domain.messages import Outcome
+
+
+@dataclass(frozen=True)
+class EventShown:
+    """An event of a command; `fields` is None once the outbox has let it go, or if it cannot be read."""
+
+    event_id: str
+    type: str
+    sequence: int
+    fields: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class CommandShown:
+    """What became of a command."""
+
+    command_id: str
+    outcome: Outcome
+    entry: CommandEntry
+    record_offset: int | None = None
+    key: bytes | None = None
+    correlation: str | None = None
+    published: bool = False
+    events: Sequence[EventShown] = ()
+    repeats: Sequence[RepeatEntry] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandLookup:
+    """Looks commands up in the log."""
+
+    catalog: StreamCatalog
+    log: CommandLog
+    lanes: LaneReader
+    decoders: RecordDecoders
+
+    async def show(self, command_id: str, service: str | None, *, repeats: int) -> list[CommandShown]:
+        """Return what became of a command; nothing if the log does not know it.
+
+        `repeats`: at most so many of them, 0 for none.
+
+        Raises:
+            UsageError: the id is no UUID, and its service is not given.
+        """
+        identity = identity_of(command_id, service)
+        lanes = {lane.lane: lane for lane in await self.lanes.lanes()}
+        shown = []
+        for entry in await self.log.command(identity):
+            sent = await self.log.sent(entry.lane, entry.position)
+            head = sent[0] if sent else None
+            shown.append(
+                CommandShown(
+                    command_id=command_id,
+                    outcome=Outcome.of_letter(entry.outcome),
+                    entry=entry,
+                    record_offset=head.record_offset if head else None,
+                    key=head.key if head else None,
+                    correlation=head.correlation if head else None,
+                    published=(lanes[entry.lane].published_position or 0) >= entry.position,
+                    events=await self._events(entry, sent),
+                    repeats=await self.log.repeats(identity, repeats) if repeats else (),
+                )
+            )
+        return shown
+
+    async def _events(self, entry: CommandEntry, sent: Sequence[SentEntry]) -> list[EventShown]:
+        rows = [(row, row.payload) for row in sent if row.payload is not None]
+        if not rows or entry.aggregate not in self.catalog.streams:
+            return []
+        part = self.catalog.of(entry.aggregate)
+        decoder = await self.decoders.decoder(part, TopicRole.EVENTS)
+        return [
+            EventShown(
+                event_id=event_id(str(entry.command_id), row.item + 1),
+                type=row.event_type or "",
+                sequence=row.sequence,
+                fields=await _fields(decoder, payload),
+            )
+            for row, payload in rows
+        ]
+
+
+async def _fields(decoder: RecordDecoder, payload: bytes) -> Mapping[str, Any] | None:
+    try:
+        return (await decoder.fields_of(payload))[1]
+    except Unreadable:
+        return None
+
+
+def identity_of(command_id: str, service: str | None) -> UUID:
+    """Return the id under which the log has a command. Raises `UsageError` if its service must be named too."""
+    named = identify(command_id, service or "")
+    if service is None and named != command_id.lower():
+        raise UsageError(
+            f"{command_id!r} is no UUID, so it is only unique within its service: add --service NAME"
+        )
+    return UUID(named)

@@ -1,0 +1,1 @@
+"""Lanes, shown and decided about when they stand."""

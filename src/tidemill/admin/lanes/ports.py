@@ -1,0 +1,107 @@
+"""What deciding about lanes needs from the outside. Every call may raise `Unavailable`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from tidemill.admin.lane_results import Cleared, Parked, Reconciled, Seen, Skipped, TopicsEnd
+from tidemill.commands.ports import CommandSource
+from tidemill.domain.lane import Lane
+from tidemill.outbox.common_history import Agreement, Point
+from tidemill.outbox.ports import LaneEnd, Published
+
+
+class LaneStore(Protocol):
+    """What an operator changes about a lane: each call is one transaction under the lane's lock.
+
+    It keeps the reason in the ledger, and fences a process that still works with the old state.
+    """
+
+    async def resume(self, lane: int) -> Cleared | None:
+        """Lift a lane's halt; None if there is none. Whoever owns the lane claims it again, and looks again."""
+        ...
+
+    async def park(self, lane: int, reason: str) -> Parked | None:
+        """End a lane's wait for a newer version, and keep the reason; None if it does not wait.
+
+        Whoever owns the lane parks what it stands before; the epoch stays, since nothing that he knows has changed.
+        """
+        ...
+
+    async def skip(self, lane: int, to_offset: int, reason: str, *, seen: Seen) -> Skipped:
+        """Let a halted lane read on at `to_offset`, whatever stands before it.
+
+        `seen`: what `to_offset` was allowed by. `UsageError` if the lane is not halted, or was changed since.
+        """
+        ...
+
+    async def accept(self, lane: int, offsets: Mapping[str, int], reason: str, *, seen: Seen) -> Cleared:
+        """Lift a halt, and know from now on records of somebody else in the lane's topics: topic -> up to which offset.
+
+        `seen`: when they were found. `UsageError` if the lane is not halted, or was changed since.
+        """
+        ...
+
+    async def points(self, lane: int) -> list[Point]:
+        """Return what the log remembers of a lane's history, ascending, its end last."""
+        ...
+
+    async def reconcile(
+        self, lane: int, topics: TopicsEnd, agreed: Agreement, reason: str, *, seen: Seen
+    ) -> Reconciled:
+        """Let a halted lane's history go on behind what its topics hold, on a raised timeline.
+
+        `agreed`: up to where topics and log tell the same. What the topics hold behind it is withdrawn; what the log
+        has behind it is sent with numbers behind the topics', or with its own if nothing was withdrawn. That was found
+        out before the lane was locked: `seen`. `UsageError` if the lane is not halted, or was changed since.
+        """
+        ...
+
+
+class OutboxHistory(Protocol):
+    """How far the outbox was published, and what it remembers."""
+
+    async def published(self, lane: int) -> Published:
+        """Return the stored hint of how far the lane was published."""
+        ...
+
+    async def events_at(self, lane: int, position: int) -> dict[int, str] | None:
+        """Return sequence -> event id of the events at `position`; None if the outbox does not hold it (any more)."""
+        ...
+
+    async def end_with_history(self, lane: int, end: LaneEnd) -> LaneEnd:
+        """Return `end` with the lane's forks, and what an operator has accepted."""
+        ...
+
+
+class TopicHistory(Protocol):
+    """What the topics of one lane tell of its history."""
+
+    async def ends(self) -> TopicsEnd:
+        """Return how the topics end. Raises `ForeignTail`."""
+        ...
+
+    async def foreign(self) -> dict[str, int]:
+        """Return topic -> the offset of what is last in it, for those where that is not ours."""
+        ...
+
+    async def chain_at(self, sequence: int) -> int | None:
+        """Return what `tm_chain` says of the event with this number; None if there is none."""
+        ...
+
+
+class LaneTopics(Protocol):
+    """Opens the topics of single lanes. May raise `UsageError`: Kafka's address is not set."""
+
+    def commands(self, topic: str) -> CommandSource:
+        """Return a source of a command topic, not started: to be asked, and closed."""
+        ...
+
+    def history(self, lane: Lane, accepted: Mapping[str, int]) -> AbstractAsyncContextManager[TopicHistory]:
+        """Open what a lane's outbound topics tell.
+
+        `accepted`: topic -> the offset up to which records of somebody else do not count.
+        """
+        ...

@@ -1,0 +1,142 @@
+"""What an operator's questions and decisions need from the outside. Every call may raise `Unavailable`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+from tidemill.admin.rows import (
+    Books,
+    CommandEntry,
+    DeadLetter,
+    DeadLetterEntry,
+    ForeignRecords,
+    Holdings,
+    LaneState,
+    LedgerEntry,
+    ProcessState,
+    ProjectionState,
+    RepeatEntry,
+    SentEntry,
+)
+from tidemill.domain.lane import Lane
+from tidemill.outbox.ports import Tails
+
+# --- the database ----------------------------------------------------------------------------------------------------
+
+
+class LaneReader(Protocol):
+    """Lanes and their ledgers."""
+
+    async def lanes(self, aggregate: str | None = None, lane: int | None = None) -> list[LaneState]:
+        """Return lanes by aggregate and partition; all of them, those of an aggregate, or one."""
+        ...
+
+    async def lane_of(self, aggregate: str, partition: int) -> int | None:
+        """Return the id of a lane that is named by its partition."""
+        ...
+
+    async def ledger(self, lane: int, limit: int) -> list[LedgerEntry]:
+        """Return the newest entries of a lane's ledger, newest first."""
+        ...
+
+
+class ReadModelStates(Protocol):
+    """How far read models are."""
+
+    async def projections(self) -> list[ProjectionState]:
+        """Return every projection that was ever started, with its live checkpoints and its halts."""
+        ...
+
+    async def foreign_records(self) -> list[ForeignRecords]:
+        """Return what others wrote into the lanes' topics, as far as it was met."""
+        ...
+
+
+class CommandLog(Protocol):
+    """What became of commands."""
+
+    async def command(self, command_id: UUID) -> list[CommandEntry]:
+        """Return the log's rows of a command: none or one, unless a restored database holds two histories."""
+        ...
+
+    async def repeats(self, command_id: UUID, limit: int) -> list[RepeatEntry]:
+        """Return the records that repeated a command's id. Reads the whole log."""
+        ...
+
+    async def sent(self, lane: int, position: int) -> list[SentEntry]:
+        """Return what the outbox holds of a position; nothing once its generation has left."""
+        ...
+
+
+class DeadLetterReader(Protocol):
+    """Records that were parked."""
+
+    async def dead_letters(
+        self, *, aggregate: str | None, code: str | None, limit: int
+    ) -> list[DeadLetterEntry]:
+        """Return parked records, newest first."""
+        ...
+
+    async def dead_letter(self, lane: int, position: int) -> DeadLetter | None:
+        """Return the record that a lane parked at a position, with its content."""
+        ...
+
+    async def dead_letter_of(self, topic: str, partition: int, offset: int) -> DeadLetter | None:
+        """Return a parked record by where it came from; the newest, if a topic that was made anew had two such."""
+        ...
+
+
+class BookReader(Protocol):
+    """What the audit adds up."""
+
+    async def books(self, tables: Sequence[Any]) -> Books:
+        """Return the books as of one moment; `tables`: the declared ones whose rows are counted."""
+        ...
+
+
+class HoldingsReader(Protocol):
+    """Where the rows of archived tables are."""
+
+    async def holdings(self, tables: Sequence[str]) -> list[Holdings]:
+        """Return what is where of these tables (`schema.table`), as of one moment."""
+        ...
+
+
+class ProcessReader(Protocol):
+    """The processes that serve."""
+
+    async def processes(self) -> list[ProcessState]:
+        """Return the processes that serve now, by name."""
+        ...
+
+
+# --- Kafka -----------------------------------------------------------------------------------------------------------
+
+
+class TopicInspector(Protocol):
+    """How far the topics of lanes go. Connects when it is first asked, without a group and without a producer."""
+
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
+        ...
+
+    async def bounds(self, topics: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
+        """Return topic -> (first offset, last stable offset) of each partition; `topics`: name -> partitions."""
+        ...
+
+    async def unread(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], int]:
+        """Return how many records are in each span; `spans`: (topic, partition) -> (first, end) offset.
+
+        Reads them all: ask for short spans.
+        """
+        ...
+
+    async def tails(self, lanes: Sequence[Lane]) -> dict[int, Tails]:
+        """Return lane (id) -> where the relay's records in its three outbound partitions end."""
+        ...
+
+    async def close(self) -> None:
+        """End within a deadline."""
+        ...

@@ -1,0 +1,120 @@
+"""Read models as an operator looks after them: how far each is, built again, compared with its events."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tidemill.admin.lanes.states import streams_as_created
+from tidemill.admin.ports import LaneReader, ReadModelStates
+from tidemill.admin.rows import LaneState, ProjectionState
+from tidemill.catalog.streams import ContextStream, StreamCatalog
+from tidemill.domain.errors import UsageError
+from tidemill.domain.projection import Projection
+from tidemill.projections.ports import Comparison
+from tidemill.projections.rebuild import rebuild
+from tidemill.projections.replay import OnProgress, Parts
+from tidemill.projections.verify import verify
+
+TableName = Callable[[Any], str]
+"""Returns the name of a declared table as SQL has it, with its schema."""
+
+OpenReplay = Callable[[ContextStream, bool], Awaitable[Parts]]
+"""Opens what a replay of a stream's events works with: for a read model; or, if so told, for the stream's state."""
+
+
+@dataclass(frozen=True)
+class ReadModelShown:
+    """A read model: `events` folded, `lag` still to fold; times are None if it never happened."""
+
+    name: str
+    aggregate: str
+    table: str
+    events: int
+    lag: int
+    halted: int
+    rebuilt_at: datetime | None
+    verified_at: datetime | None
+
+
+def read_models(
+    catalog: StreamCatalog,
+    lanes: Sequence[LaneState],
+    projections: Sequence[ProjectionState],
+    table_name: TableName,
+) -> list[ReadModelShown]:
+    """Return every read model of a deployment; a state is one that is never behind."""
+    known = {state.name: state for state in projections}
+    shown = []
+    for name, (part, projection) in catalog.projections().items():
+        state, aggregate = known.get(name), part.stream.aggregate
+        events = sum(state.sequences.values()) if state else 0
+        shown.append(
+            ReadModelShown(
+                name=name,
+                aggregate=aggregate,
+                table=state.read_table if state else table_name(projection.table),
+                events=events,
+                lag=max(0, _written(lanes, aggregate) - events),
+                halted=len(state.halts) if state else 0,
+                rebuilt_at=state.rebuilt_at if state else None,
+                verified_at=state.verified_at if state else None,
+            )
+        )
+    for name, (part, projection) in catalog.states().items():
+        events, table = _written(lanes, part.stream.aggregate), table_name(projection.table)
+        shown.append(ReadModelShown(name, part.stream.aggregate, table, events, 0, 0, None, None))
+    return shown
+
+
+def _written(lanes: Sequence[LaneState], aggregate: str) -> int:
+    return sum(lane.sequence for lane in lanes if lane.aggregate == aggregate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadModelOverview:
+    """Shows read models."""
+
+    catalog: StreamCatalog
+    lanes: LaneReader
+    states: ReadModelStates
+    table_name: TableName
+
+    async def every(self) -> list[ReadModelShown]:
+        """Return every read model of this deployment."""
+        lanes = await self.lanes.lanes()
+        return read_models(self.catalog, lanes, await self.states.projections(), self.table_name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadModelRepair:
+    """Folds the events of read models once more. Needs the login that owns their tables."""
+
+    catalog: StreamCatalog
+    lanes: LaneReader
+    open_replay: OpenReplay
+
+    async def rebuild(self, name: str, on_progress: OnProgress) -> int:
+        """Build a read model again and swap it in; return how many events it took. Raises `UsageError` for a state."""
+        if name in self.catalog.states():
+            raise UsageError(
+                f"{name} is what commands are decided by, and is not built again under them: `tidemill projections "
+                f"verify {name}` shows which cells were changed; put them back by hand, with `serve commands` stopped, "
+                "or restore a backup"
+            )
+        part, projection, parts = await self._opened(name)
+        return await rebuild(part.stream, projection, parts, on_progress)
+
+    async def verify(self, name: str, on_progress: OnProgress) -> Comparison:
+        """Compare a read model, or a state, with what its events make."""
+        part, projection, parts = await self._opened(name)
+        return await verify(part.stream, projection, parts, on_progress)
+
+    async def _opened(self, name: str) -> tuple[ContextStream, Projection, Parts]:
+        states = self.catalog.states()
+        part, projection = states[name] if name in states else self.catalog.projection(name)
+        created = await streams_as_created(self.catalog.contexts, self.lanes)
+        part, _ = created[part.stream.aggregate]
+        return part, projection, await self.open_replay(part, name in states)

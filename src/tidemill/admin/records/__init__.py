@@ -1,0 +1,1 @@
+"""Records of topics, sent by hand and read by people."""

@@ -1,0 +1,102 @@
+"""Lines of JSON become commands.
+
+A line's command_id, if it has none, is made from the line itself: the same file sent again repeats the same commands,
+and each of them is applied once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID, uuid5
+
+from pydantic import ValidationError
+
+from tidemill.domain.errors import UsageError
+from tidemill.domain.messages import BASE_FIELDS, CommandBase
+
+LINES: Final = UUID("a9d0f2c8-66b1-5d36-9f3a-3a52d9c0c1f4")
+"""Namespace of command ids that are made from lines."""
+
+_MOST_MISTAKES: Final = 10
+
+
+@dataclass(frozen=True)
+class Line:
+    """A command that was read from a line; `number` counts from 1."""
+
+    number: int
+    command: CommandBase
+
+
+class LineReader:
+    """Makes commands of one kind from lines of JSON."""
+
+    def __init__(self, model: type[CommandBase], *, service: str, now: Callable[[], datetime]) -> None:
+        """`service`, `now`: what a line that does not say gets."""
+        self._model = model
+        self._service = service
+        self._now = now
+        self._seen: Counter[str] = Counter()
+
+    def fresh(self) -> LineReader:
+        """Return a reader that has not seen any line."""
+        return LineReader(self._model, service=self._service, now=self._now)
+
+    def read(self, lines: Iterable[str], name: str) -> Iterator[Line]:
+        """Return the command of each line that is not blank; `name` is the file's, for messages.
+
+        Raises:
+            UsageError: lines are no commands; one message each for the first ten.
+        """
+        mistakes: list[str] = []
+        for number, text in enumerate(lines, start=1):
+            if not text.strip():
+                continue
+            try:
+                command = self._command(text)
+            except (ValueError, ValidationError) as error:
+                mistakes += [f"{name}:{number}: {mistake}" for mistake in _mistakes(error)]
+                if len(mistakes) >= _MOST_MISTAKES:
+                    break
+                continue
+            if not mistakes:
+                yield Line(number, command)
+        if mistakes:
+            raise UsageError(
+                "\n".join([*mistakes[:_MOST_MISTAKES], "nothing that follows was sent: correct the lines"])
+            )
+
+    def _command(self, text: str) -> CommandBase:
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError("expected an object, {...}")  # noqa: TRY004  it is the line's value that is wrong
+        filled = {
+            "command_id": self._id(fields),
+            "service_name": self._service,
+            "timestamp": self._now().isoformat(),
+        }
+        return self._model.model_validate_json(json.dumps(filled | fields))
+
+    def _id(self, fields: Mapping[str, Any]) -> str:
+        """Name a line by its content, and by how many equal ones stand before it."""
+        content = {name: value for name, value in fields.items() if name not in BASE_FIELDS}
+        text = f"{self._model.__name__} {json.dumps(content, sort_keys=True)}"
+        self._seen[text] += 1
+        return str(uuid5(LINES, f"{text} {self._seen[text]}"))
+
+
+def _mistakes(error: ValueError | ValidationError) -> Iterator[str]:
+    if isinstance(error, json.JSONDecodeError):
+        yield f"no JSON: {error.msg} at column {error.colno}"
+    elif isinstance(error, ValidationError):
+        for mistake in error.errors(include_url=False):
+            where = ".".join(str(part) for part in mistake["loc"])
+            said = mistake["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+            yield f"{where}: {said}" if where else said
+    else:
+        yield str(error)

@@ -1,0 +1,1 @@
+"""What prepares a deployment: migrations, topics with their lanes, schemas."""

@@ -1,0 +1,60 @@
+"""What preparing a deployment needs from the outside. Every call may raise `Unavailable`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
+from tidemill.domain.lane import StreamTopics
+
+
+class LaneRegistry(Protocol):
+    """The lanes of streams, as they are created."""
+
+    async def create(self, aggregate: str, topics: StreamTopics, first_offsets: Mapping[int, int]) -> int:
+        """Record the lanes of a stream, one per partition of its topics; return how many are new (all or none).
+
+        `first_offsets`: partition -> first offset of its command topic, for every partition.
+
+        Raises:
+            ContractError: they were created with other topics or another number of partitions.
+        """
+        ...
+
+    async def created(self, aggregate: str) -> int:
+        """Return how many lanes a stream was created with, 0 if it was not."""
+        ...
+
+
+class Migrations(Protocol):
+    """The revisions of a deployment, applied and not. Targets are Alembic's words: `heads`, `market_data@head`."""
+
+    async def upgrade(self, targets: Sequence[str], on_step: OnStep) -> list[MigrationStep]:
+        """Apply revisions up to targets; return what was done."""
+        ...
+
+    async def downgrade(self, targets: Sequence[str], on_step: OnStep) -> list[MigrationStep]:
+        """Undo revisions, with all that their tables hold, down to targets; return what was done."""
+        ...
+
+    async def status(self) -> list[MigrationInfo]:
+        """Return every revision that this version knows, and when it was applied."""
+        ...
+
+    async def check(self, *, writes: bool = True) -> None:
+        """Return if the database has what this version needs.
+
+        `writes`: a server that takes no writes is not asked, for a standby may lack what was applied since.
+        Raises `UsageError`.
+        """
+        ...
+
+    def sql(self) -> str:
+        """Return the SQL that is run on an empty database; nothing is connected to."""
+        ...
+
+    def draft(self, branch: str, about: str, *, folder: Path | None) -> Path:
+        """Begin a revision at the end of a branch; return its file. Raises `UsageError` for no good name."""
+        ...

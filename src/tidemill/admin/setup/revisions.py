@@ -1,0 +1,34 @@
+"""Revisions of the database, as an operator sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationInfo:
+    """A revision that this version knows.
+
+    `service_name` is its branch, `is_current` tells the newest applied one of that branch.
+    """
+
+    revision: str
+    service_name: str
+    description: str
+    applied_at: datetime | None
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationStep:
+    """A revision that was just applied or undone."""
+
+    revision: str
+    description: str
+    direction: Literal["up", "down"]
+
+
+OnStep = Callable[[MigrationStep], None]

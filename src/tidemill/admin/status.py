@@ -1,0 +1,178 @@
+"""How far every hop is, what stands still and why: what an operator asks first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tidemill.admin.archive.status import ArchiveStatus, archive_status
+from tidemill.admin.ports import HoldingsReader, LaneReader, ProcessReader, ReadModelStates, TopicInspector
+from tidemill.admin.progress import (
+    ReadModelStatus,
+    StreamStatus,
+    command_lags,
+    read_model_status,
+    stream_status,
+)
+from tidemill.admin.rows import ForeignRecords, LaneState, ProcessState, ProjectionState
+from tidemill.catalog.misfits import Misfit, MisfitReader
+from tidemill.catalog.streams import StreamCatalog
+from tidemill.domain.errors import Unavailable
+from tidemill.domain.lane import MOST_AHEAD, spans
+from tidemill.domain.rejections import HALTED
+from tidemill.projections.halts import HALTS
+from tidemill.runtime.clock import Clock
+
+
+@dataclass(frozen=True)
+class HaltStatus:
+    """Something that stands still: a lane, or a projection in a lane; `advice` says what the code means."""
+
+    what: str
+    code: str
+    detail: str
+    since: datetime
+    advice: str
+
+
+@dataclass(frozen=True)
+class WaitStatus:
+    """A lane that waits before a command for a process that knows all of it; `until`: then the command is parked."""
+
+    lane: str
+    offset: int
+    schema: str
+    type: str
+    service: str | None
+    detail: str
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Status:
+    """Every hop. `waiting`: lanes that go on by themselves, at the latest when their time is over.
+
+    `foreign`: what others wrote into our topics. `trouble`: why something could not be asked. `archive`: by table;
+    slices that are set aside wait for a person, and nothing else waits for them. `clock`: which lanes are ahead of the
+    time, if any. `misfits`: whose tables are not as this version declares them. `processes`: those that
+    serve.
+    """
+
+    streams: Sequence[StreamStatus]
+    views: Sequence[ReadModelStatus]
+    halts: Sequence[HaltStatus]
+    waiting: Sequence[WaitStatus] = ()
+    foreign: Sequence[ForeignRecords] = ()
+    archive: Sequence[ArchiveStatus] = ()
+    misfits: Sequence[Misfit] = ()
+    processes: Sequence[ProcessState] = ()
+    trouble: str | None = None
+    clock: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Return whether everything could be asked and nothing stands still."""
+        return not self.halts and not self.misfits and self.trouble is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusReader:
+    """Reads how far every hop is."""
+
+    catalog: StreamCatalog
+    lanes: LaneReader
+    read_models: ReadModelStates
+    archive: HoldingsReader
+    misfits: MisfitReader
+    processes: ProcessReader
+    topics: TopicInspector
+    clock: Clock
+
+    async def read(self) -> Status:
+        """Return the status. Raises `Unavailable` if the database is; Kafka's absence is reported."""
+        lanes, projections = await self.lanes.lanes(), await self.read_models.projections()
+        foreign = await self.read_models.foreign_records()
+        policies = self.catalog.policies
+        held = await self.archive.holdings(list(policies))
+        misfits = await self.misfits.of(self.catalog)
+        processes = await self.processes.processes()
+        lags, trouble = await self._lags(lanes)
+        now = self.clock.now()
+        return Status(
+            streams=stream_status(lanes, lags),
+            views=read_model_status(self.catalog, lanes, projections),
+            halts=[*_lane_halts(lanes), *_projection_halts(projections)],
+            waiting=[_wait(lane) for lane in lanes if lane.waits_since is not None],
+            foreign=foreign,
+            archive=archive_status(policies, held, now),
+            misfits=misfits,
+            processes=processes,
+            trouble=trouble,
+            clock=ahead_of(lanes, now),
+        )
+
+    async def _lags(self, lanes: Sequence[LaneState]) -> tuple[Mapping[int, int], str | None]:
+        if not lanes:
+            return {}, "there are no lanes yet: run `tidemill topics create`"
+        try:
+            return await command_lags(self.topics, lanes), None
+        except Unavailable as error:
+            return {}, str(error)
+
+
+def ahead_of(lanes: Sequence[LaneState], now: datetime) -> str | None:
+    """Return which lanes' last batch is ahead of `now`, and by how much: a clock is wrong, or was; None if none is."""
+    ahead = {lane.lane: lane.at - now for lane in lanes if lane.at > now + MOST_AHEAD}
+    if not ahead:
+        return None
+    by = timedelta(seconds=round(max(ahead.values()).total_seconds()))
+    return (
+        f"the last batch of lanes {spans(ahead)} is up to {by} ahead of this machine's clock: that, or the "
+        "database's, is wrong, or was; with their next batch lanes go on with the time that the database's shows then"
+    )
+
+
+def _lane_halts(lanes: Sequence[LaneState]) -> list[HaltStatus]:
+    return [
+        HaltStatus(
+            what=f"lane {lane.lane} ({lane.name})",
+            code=lane.halt_code,
+            detail=lane.halt_detail or "",
+            since=lane.halted_since or lane.at,
+            advice=f"{HALTED.get(lane.halt_code, '')}; see `tidemill lanes show {lane.name}`",
+        )
+        for lane in lanes
+        if lane.halt_code is not None
+    ]
+
+
+def _wait(lane: LaneState) -> WaitStatus:
+    assert lane.waits_before is not None
+    assert lane.waits_since is not None
+    assert lane.waits_until is not None
+    return WaitStatus(
+        lane=lane.name,
+        offset=lane.waits_before,
+        schema=lane.waits_schema or "",
+        type=lane.waits_type or "",
+        service=lane.waits_service,
+        detail=lane.waits_detail or "",
+        since=lane.waits_since,
+        until=lane.waits_until,
+    )
+
+
+def _projection_halts(projections: Sequence[ProjectionState]) -> list[HaltStatus]:
+    return [
+        HaltStatus(
+            what=f"{projection.name}, lane {projection.aggregate}/{halt.partition}",
+            code=halt.code,
+            detail=halt.detail,
+            since=halt.since,
+            advice=HALTS.get(halt.code, ""),
+        )
+        for projection in projections
+        for halt in projection.halts
+    ]

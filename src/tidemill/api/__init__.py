@@ -1,0 +1,79 @@
+"""The public surface: what a context, its tests and the documents import. Only migrations need `tidemill.migration`.
+
+A context is one value of `Context`. It names what comes in, what goes out and what is remembered:
+
+    class RecordReading(CommandBase): ...            a command is an instruction
+    class ReadingRecorded(EventBase): ...            an event is a fact
+
+    context = Context(
+        aggregate="sensor-reading",                  names the topics
+        key=lambda command: command.sensor,          what a command is about; commands with one key keep their order
+        commands=(append(RecordReading, into=fact_table("sensor_reading", RecordReading), event=ReadingRecorded),),
+        projections=(latest_readings,),
+    )
+
+- `append` makes of each command one row and one event. `decide` asks a rule of yours, `rule(state, command)`, which
+  answers `accepted(*events)` or `rejected(code, message)`; `State` says how events change the state, `Unique` which of
+  its values only one aggregate may have.
+- A `Projection` folds events into the rows of a read model, each a dataclass based on `ReadModelBase`.
+- `fact_table` and `row_table` make the tables from the classes whose values they hold.
+- `Retention` says which appended rows leave for the archive, and when.
+- What a context declares wrongly is a `ContractError` at start, before anything is consumed.
+
+Names that stand here change only with a note in the changelog, and their old form works for one version more. All other
+modules of `tidemill` may change at any time. `docs/contexts.md` explains each part, with its unit tests.
+"""
+
+from __future__ import annotations
+
+from tidemill.api.tables import fact_table, row_table
+from tidemill.domain.archive.policy import LateRule, QuietHours, Retention, RetentionPolicy
+from tidemill.domain.context import (
+    AppendSpec,
+    CommandSpec,
+    Context,
+    DecideSpec,
+    State,
+    Unique,
+    append,
+    decide,
+)
+from tidemill.domain.decision import Accepted, Decision, Rejected, accepted, rejected
+from tidemill.domain.errors import ContractError, TidemillError
+from tidemill.domain.messages import CommandBase, EventBase, Label, Message, ReadModelBase
+from tidemill.domain.partitioner import partition_of
+from tidemill.domain.projection import Fold, Key, Projection, Recorded
+
+__all__ = [
+    "Accepted",
+    "AppendSpec",
+    "CommandBase",
+    "CommandSpec",
+    "Context",
+    "ContractError",
+    "DecideSpec",
+    "Decision",
+    "EventBase",
+    "Fold",
+    "Key",
+    "Label",
+    "LateRule",
+    "Message",
+    "Projection",
+    "QuietHours",
+    "ReadModelBase",
+    "Recorded",
+    "Rejected",
+    "Retention",
+    "RetentionPolicy",
+    "State",
+    "TidemillError",
+    "Unique",
+    "accepted",
+    "append",
+    "decide",
+    "fact_table",
+    "partition_of",
+    "rejected",
+    "row_table",
+]

@@ -1,0 +1,114 @@
+"""Tables of a context, made from the classes whose values they hold; the migrations make them in the database.
+
+A class and its table that are written separately drift apart, so each field is declared once. A field whose
+column is not of the usual type names its type: `Annotated[str, JSONB()]`, `Annotated[int, Integer()]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from datetime import date, datetime
+from decimal import Decimal
+from types import NoneType
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    Uuid,
+)
+from sqlalchemy.types import TypeEngine
+
+from tidemill.domain.errors import ContractError
+from tidemill.domain.messages import BASE_FIELDS, CommandBase, ReadModelBase
+
+_TYPES: Final[Mapping[type, TypeEngine[Any]]] = {
+    str: Text(),
+    int: BigInteger(),
+    float: Double(),
+    bool: Boolean(),
+    datetime: DateTime(timezone=True),
+    date: Date(),
+    Decimal: Numeric(),
+    UUID: Uuid(),
+}
+
+_FILLED_BY_THE_ENGINE: Final = frozenset(field.name for field in fields(ReadModelBase))
+"""Columns that people look at last."""
+
+
+def fact_table(
+    name: str, command: type[CommandBase], *, first: str | tuple[str, ...] = (), schema: str = "public"
+) -> Table:
+    """Return the table that `append` fills: a column per field of the command's own, and its id as `command_id`.
+
+    `first`: the field, or fields, whose columns come before the others, such as the time of a hypertable.
+
+    Raises:
+        ContractError: a field has a type that no column is known for, or there is no field of `first`.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    own = [field for field in command.model_fields if field not in BASE_FIELDS]
+    ahead = _named(first, own, f"{command.__name__} has no {{}} to be the first column")
+    ordered = [*ahead, *(field for field in own if field not in ahead)]
+    columns = [_column(command, field, hints[field]) for field in ordered]
+    return Table(name, MetaData(), *columns, Column("command_id", Uuid, nullable=False), schema=schema)
+
+
+def row_table(name: str, row: type[Any], *, key: str | tuple[str, ...], schema: str = "public") -> Table:
+    """Return the table of a read model or of an aggregate's state: a column per field of the dataclass `row`.
+
+    `key`: the field, or fields, that tell the rows apart.
+
+    Raises:
+        ContractError: a field has a type that no column is known for, or there is no field `key`.
+    """
+    hints = get_type_hints(row, include_extras=True)
+    declared = [field.name for field in fields(row)]
+    keys = _named(key, declared, f"{row.__name__} has no {{}} to be the key")
+    last = _FILLED_BY_THE_ENGINE.difference(keys)
+    names = sorted(declared, key=last.__contains__)
+    columns = [_column(row, field, hints[field], key=field in keys) for field in names]
+    return Table(name, MetaData(), *columns, schema=schema)
+
+
+def _named(names: str | tuple[str, ...], declared: Collection[str], refusal: str) -> tuple[str, ...]:
+    """Return the names as a tuple. Raises `ContractError` if one is not declared."""
+    chosen = (names,) if isinstance(names, str) else names
+    if unknown := set(chosen).difference(declared):
+        raise ContractError(refusal.format(" and ".join(sorted(unknown))))
+    return chosen
+
+
+def _column(owner: type, field: str, hint: Any, *, key: bool = False) -> Column[Any]:
+    plain, nullable, kind = _understood(hint)
+    if kind is None:
+        known = ", ".join(each.__name__ for each in _TYPES)
+        raise ContractError(
+            f"{owner.__name__}.{field}: no column for {plain}: use {known}, or give SQLAlchemy's type as Annotated[...]"
+        )
+    return Column(field, kind, primary_key=key, nullable=nullable)
+
+
+def _understood(hint: Any) -> tuple[Any, bool, TypeEngine[Any] | None]:
+    """Return the plain type of a hint, whether it may be None, and the type of its column, if there is one."""
+    if get_origin(hint) is Annotated:
+        inner, *extras = get_args(hint)
+        plain, nullable, usual = _understood(inner)
+        own = next((extra for extra in extras if isinstance(extra, TypeEngine)), None)
+        return plain, nullable, own or usual
+    branches = get_args(hint)
+    if NoneType in branches and len(branches) == 2:
+        plain, _, kind = _understood(next(branch for branch in branches if branch is not NoneType))
+        return plain, True, kind
+    return hint, False, _TYPES.get(hint)

@@ -1,0 +1,335 @@
+"""What an operator asks and decides, over the adapters of one process; each is opened when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import cached_property, partial
+from typing import Self, TypeVar
+
+import uvloop
+
+from tidemill.admin.archive.access import OpenAccess
+from tidemill.admin.archive.actions import ArchiveActions
+from tidemill.admin.archive.inspection import ArchiveInspection
+from tidemill.admin.archive.restore import ArchiveRestore, OpenCopies
+from tidemill.admin.archive.scrub import CopyScrub
+from tidemill.admin.audit.run import Auditor
+from tidemill.admin.command_lookup import CommandLookup
+from tidemill.admin.dead_letters import DeadLetters
+from tidemill.admin.lanes.comparison import LaneComparison
+from tidemill.admin.lanes.decisions import LaneDecisions
+from tidemill.admin.lanes.overview import LaneOverview
+from tidemill.admin.read_models import ReadModelOverview, ReadModelRepair
+from tidemill.admin.records.publish import CommandPublisher
+from tidemill.admin.records.topic_tail import TopicTail
+from tidemill.admin.setup.migrations import MigrationSetup
+from tidemill.admin.setup.schemas import SchemaSetup
+from tidemill.admin.setup.topics import TopicSetup
+from tidemill.admin.status import StatusReader
+from tidemill.app.archive_access import TIMEOUTS, open_access, open_copies
+from tidemill.app.connections import Login, kafka_connection, open_pool, open_registry
+from tidemill.app.deployment import Deployment
+from tidemill.app.startup.migrations import migrations_of
+from tidemill.catalog.misfits import MisfitReader
+from tidemill.catalog.ports import SchemaRegistry
+from tidemill.catalog.streams import ContextStream
+from tidemill.catalog.topics import TopicSettings
+from tidemill.projections.replay import Parts
+from tidemill.queries.read_models import ReadModels
+from tidemill.runtime.clock import SystemClock
+from tidemill.settings import TopicSettings as TopicsChosen
+from tidemill.storage.admin.archived_rows import HoldingsDatabase
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.admin.lane_changes import LaneDatabase
+from tidemill.storage.admin.processes import ProcessDatabase
+from tidemill.storage.catalog.structure import StructureDatabase
+from tidemill.storage.database.lazy_pool import LazyPool
+from tidemill.storage.database.pool import Timeouts
+from tidemill.storage.database.table_sql import table_name
+from tidemill.storage.outbox.reader import OutboxDatabase
+from tidemill.storage.read_models.pages import ReadModelDatabase
+from tidemill.storage.read_models.rebuild import DatabaseWorkshops
+from tidemill.storage.read_models.rows import ViewDatabase
+from tidemill.storage.read_models.state_rebuild import StateDatabase, StateWorkshops
+from tidemill.transport.avro.events import AvroEventCodec
+from tidemill.transport.avro.inspection import AvroCommandEncoders, AvroRecordDecoders
+from tidemill.transport.kafka.admin.inspection import Inspector
+from tidemill.transport.kafka.admin.lane_topics import KafkaLaneTopics
+from tidemill.transport.kafka.admin.producer import KafkaSenders
+from tidemill.transport.kafka.admin.reader import KafkaTopicReaders
+from tidemill.transport.kafka.catalog.topics import Topics
+from tidemill.transport.kafka.projections.event_source import KafkaEventSource
+
+T = TypeVar("T")
+
+
+class Admin:
+    """The use-cases of a deployment. Use it with `async with`, once for each process: what was opened stays open."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        """Nothing is opened."""
+        self._deployment = deployment
+        self._catalog = deployment.catalog
+        self._settings = deployment.settings
+        self._clock = SystemClock()
+        self._shared = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open nothing yet."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close what was opened."""
+        await self._shared.aclose()
+
+    # --- use-cases ---------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> StatusReader:
+        """How far every hop is."""
+        return StatusReader(
+            catalog=self._catalog,
+            lanes=self.operations,
+            read_models=self.operations,
+            archive=HoldingsDatabase(self._pool),
+            misfits=self._misfits,
+            processes=ProcessDatabase(self._pool),
+            topics=self.topics,
+            clock=self._clock,
+        )
+
+    @property
+    def commands(self) -> CommandLookup:
+        """What became of a command."""
+        return CommandLookup(
+            catalog=self._catalog, log=self.operations, lanes=self.operations, decoders=self._decoders
+        )
+
+    @property
+    def lanes(self) -> LaneOverview:
+        """Lanes, to be looked at."""
+        return LaneOverview(catalog=self._catalog, lanes=self.operations)
+
+    @property
+    def lane_decisions(self) -> LaneDecisions:
+        """Lanes, to be decided about."""
+        topics = KafkaLaneTopics(partial(kafka_connection, self._settings))
+        outbox = OutboxDatabase(self._pool)
+        return LaneDecisions(
+            lanes=self.operations,
+            store=LaneDatabase(self._pool),
+            comparison=LaneComparison(lanes=self.operations, outbox=outbox, topics=topics),
+            topics=self.topics,
+            lane_topics=topics,
+        )
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Records that were parked."""
+        return DeadLetters(catalog=self._catalog, parked=self.operations, lanes=self.operations)
+
+    @property
+    def read_models(self) -> ReadModelOverview:
+        """Read models, to be looked at."""
+        database = self.operations
+        return ReadModelOverview(
+            catalog=self._catalog, lanes=database, states=database, table_name=table_name
+        )
+
+    @cached_property
+    def read_model_repair(self) -> ReadModelRepair:
+        """Read models, to be built again or verified."""
+        pool = self._lazy_pool("tidemill projections", 4, "migration")
+
+        async def open_replay(part: ContextStream, of_state: bool) -> Parts:  # noqa: FBT001  as `OpenReplay` has it
+            stream, kafka = part.stream, kafka_connection(self._settings)
+            return Parts(
+                source=lambda: KafkaEventSource(
+                    kafka, topic=stream.topics.events, partitions=stream.partitions
+                ),
+                codec=await AvroEventCodec.open(
+                    stream, part.messages(), clock=self._clock, registry=self._registry
+                ),
+                store=StateDatabase(pool) if of_state else ViewDatabase(pool),
+                workshops=StateWorkshops(pool) if of_state else DatabaseWorkshops(pool),
+            )
+
+        return ReadModelRepair(catalog=self._catalog, lanes=OperationsDatabase(pool), open_replay=open_replay)
+
+    @cached_property
+    def queries(self) -> ReadModels:
+        """Rows of read models, as the login sees them that may do nothing else."""
+        pool = self._lazy_pool("tidemill query", 1, "reader", writes=False)
+        projections = [projection for _, projection in self._catalog.projections().values()]
+        return ReadModels(projections, ReadModelDatabase(pool))
+
+    @property
+    def topic_tail(self) -> TopicTail:
+        """Records of topics."""
+        readers = KafkaTopicReaders(partial(kafka_connection, self._settings))
+        return TopicTail(catalog=self._catalog, readers=readers, decoders=self._decoders)
+
+    @property
+    def audit(self) -> Auditor:
+        """Whether every hop balances."""
+        database = self.operations
+        return Auditor(
+            catalog=self._catalog,
+            books=database,
+            lanes=database,
+            read_models=database,
+            misfits=self._misfits,
+            topics=self.topics,
+            table_name=table_name,
+            clock=self._clock,
+        )
+
+    @property
+    def publisher(self) -> CommandPublisher:
+        """Commands, to be published by hand."""
+        kafka = partial(kafka_connection, self._settings)
+        return CommandPublisher(
+            catalog=self._catalog,
+            encoders=AvroCommandEncoders(lambda: self._registry, self._clock),
+            decoders=self._decoders,
+            readers=KafkaTopicReaders(kafka),
+            senders=KafkaSenders(kafka, batch_bytes=self._settings.topics.max_command_bytes),
+            clock=self._clock,
+        )
+
+    @property
+    def migrations(self) -> MigrationSetup:
+        """The revisions of the database."""
+        return MigrationSetup(self._catalog, migrations_of(self._deployment))
+
+    @cached_property
+    def topic_setup(self) -> TopicSetup:
+        """The topics with their lanes, to be made by the login that owns tables."""
+        return self._topic_setup(self._lazy_pool("tidemill topics", 1, "migration"))
+
+    @cached_property
+    def topic_check(self) -> TopicSetup:
+        """The topics, to be looked at by any login."""
+        return self._topic_setup(self._lazy_pool("tidemill topics", 1, writes=False))
+
+    def _topic_setup(self, pool: LazyPool) -> TopicSetup:
+        return TopicSetup(
+            catalog=self._catalog,
+            settings=partial(topic_settings, self._settings.topics),
+            partitions=self._settings.topics.partitions,
+            migrations=migrations_of(self._deployment),
+            lanes=LaneDatabase(pool),
+            topics=lambda: Topics(kafka_connection(self._settings)),
+            inspector=self.topics,
+        )
+
+    @property
+    def schemas(self) -> SchemaSetup:
+        """The schemas, to be put into the registry."""
+        return SchemaSetup(self._catalog, lambda: self._registry)
+
+    @property
+    def archive(self) -> ArchiveInspection:
+        """What leaves for the archive, and what left."""
+        return ArchiveInspection(self._open_access, self._clock)
+
+    @property
+    def archive_actions(self) -> ArchiveActions:
+        """The archive, to be decided about."""
+        return ArchiveActions(self._open_access)
+
+    @property
+    def restore(self) -> ArchiveRestore:
+        """The way back from the lake."""
+        return ArchiveRestore(self._open_access, self._open_copies, self._settings.lake.timeout_s)
+
+    @property
+    def scrub(self) -> CopyScrub:
+        """The copies in the lake, to be read again."""
+        return CopyScrub(self._open_access, self._open_copies, self._settings.lake.timeout_s)
+
+    # --- adapters ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _pool(self) -> LazyPool:
+        return self._lazy_pool("tidemill operations", 2, writes=False)
+
+    @cached_property
+    def operations(self) -> OperationsDatabase:
+        """What the database says, as it is."""
+        return OperationsDatabase(self._pool)
+
+    @cached_property
+    def _misfits(self) -> MisfitReader:
+        return MisfitReader(StructureDatabase(self._pool), migrations_of(self._deployment))
+
+    @cached_property
+    def topics(self) -> Inspector:
+        """How far the topics of lanes go."""
+        inspector = Inspector(partial(kafka_connection, self._settings))
+        self._shared.push_async_callback(inspector.close)
+        return inspector
+
+    @cached_property
+    def _open_access(self) -> OpenAccess:
+        pool = self._lazy_pool("tidemill operations", 3, "retention", TIMEOUTS, writes=False)
+        return partial(open_access, self._deployment, pool.opened, lambda: self._registry)
+
+    @property
+    def _open_copies(self) -> OpenCopies:
+        return partial(open_copies, self._settings)
+
+    @cached_property
+    def _decoders(self) -> AvroRecordDecoders:
+        return AvroRecordDecoders(lambda: self._registry, self._clock)
+
+    @cached_property
+    def _registry(self) -> SchemaRegistry | None:
+        return open_registry(self._shared, self._settings)
+
+    def _lazy_pool(
+        self,
+        name: str,
+        size: int,
+        login: Login = "service",
+        timeouts: Timeouts | None = None,
+        *,
+        writes: bool = True,
+    ) -> LazyPool:
+        """`writes`: a server that takes no writes will not do, as it will for a question."""
+        opening = partial(
+            open_pool,
+            self._shared,
+            self._settings,
+            name=name,
+            size=size,
+            login=login,
+            timeouts=timeouts,
+            writes=writes,
+        )
+        return LazyPool(opening)
+
+
+async def ask(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:
+    """Open what one question needs, and close it again."""
+    async with Admin(deployment) as admin:
+        return await question(admin)
+
+
+def run_question(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:
+    """Ask in an event loop of its own, as a verb does."""
+    return uvloop.run(ask(deployment, question))
+
+
+def topic_settings(chosen: TopicsChosen) -> TopicSettings:
+    """Return what an installation has decided about its topics. Raises `UsageError`."""
+    return TopicSettings(
+        replication=chosen.replication,
+        command_retention=timedelta(days=chosen.command_days),
+        outcome_retention=timedelta(days=chosen.outcome_days),
+        dead_letter_retention=timedelta(days=chosen.dead_letter_days),
+        max_command_bytes=chosen.max_command_bytes,
+        max_event_bytes=chosen.max_event_bytes,
+    )

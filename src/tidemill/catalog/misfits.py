@@ -1,0 +1,67 @@
+"""Tables that are not as contexts declare them: whose they are, and what would put them right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tidemill.catalog.ports import DeclaredTables, PendingMigrations
+from tidemill.catalog.streams import ContextStream, StreamCatalog
+from tidemill.catalog.structure import Difference
+
+CODE: Final = "TABLE_MISFIT"
+
+SHOWN: Final = 10
+"""How many differences a message names at most."""
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """What of a stream, or of one of its read models, cannot work: the differences, and what would mend them."""
+
+    aggregate: str
+    projection: str | None
+    differences: Sequence[Difference]
+    advice: str
+    code: str = CODE
+
+
+@dataclass(frozen=True)
+class MisfitReader:
+    """Compares the tables of a deployment with what its contexts declare."""
+
+    tables: DeclaredTables
+    migrations: PendingMigrations
+
+    async def of(self, catalog: StreamCatalog) -> list[Misfit]:
+        """Return what of the deployment cannot work as its tables are. Raises `UsageError`, `Unavailable`."""
+        found = []
+        for part in catalog.contexts.values():
+            for projection, differences in await self._by_worker(part):
+                if broken := breaking(differences):
+                    advice = advice_on(broken, await self.migrations.missing())
+                    found.append(Misfit(part.stream.aggregate, projection, broken, advice))
+        return found
+
+    async def _by_worker(self, part: ContextStream) -> list[tuple[str | None, list[Difference]]]:
+        """Return what each that works with tables of a context meets: its intake, and each projection by name."""
+        projections = [
+            (each.name, await self.tables.projection_differences(each)) for each in part.context.projections
+        ]
+        return [(None, await self.tables.stream_differences(part.stream)), *projections]
+
+
+def breaking(differences: Iterable[Difference]) -> list[Difference]:
+    """Return the differences that keep a promise from being kept."""
+    return [difference for difference in differences if difference.breaks]
+
+
+def advice_on(differences: Sequence[Difference], missing: Sequence[str]) -> str:
+    """Say what would put tables right: `tidemill migrate` only where revisions are `missing`."""
+    if missing:
+        return f"run `tidemill migrate`: {', '.join(missing)} are not applied"
+    drafts = [difference.sql for difference in differences if difference.sql is not None]
+    if not drafts:
+        return "make it as it is declared, or deploy a version that declares it as it is"
+    return f"no migration is pending; this would mend it: {'; '.join(drafts[:SHOWN])}"

@@ -1,0 +1,111 @@
+"""The streams of a deployment: each context with its stream, found by the names that people give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from tidemill.catalog.schemas import Message, load_messages
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.context import Context
+from tidemill.domain.errors import UsageError
+from tidemill.domain.lane import TopicRole
+from tidemill.domain.projection import Projection
+from tidemill.domain.stream import Stream
+from tidemill.runtime.resources import schemas_dir
+
+_OUTCOME: Final = "outcome"
+
+
+@dataclass(frozen=True)
+class ContextStream:
+    """A context and its stream."""
+
+    context: Context
+    stream: Stream
+
+    @property
+    def schemas(self) -> Path:
+        """Return the folder with the context's schemas."""
+        return self.context.schemas or schemas_dir()
+
+    def messages(self) -> dict[str, Message]:
+        """Return the schemas of the context's commands and events, by full name. Raises `ContractError`."""
+        return load_messages(self.schemas, self.context.name)
+
+    def with_lanes(self, partitions: int) -> ContextStream:
+        """Return it with the number of lanes that it was created with."""
+        return replace(self, stream=replace(self.stream, partitions=partitions))
+
+
+@dataclass(frozen=True)
+class StreamCatalog:
+    """The streams of a deployment. `contexts`: by aggregate. `archive`: None if no table leaves for it."""
+
+    contexts: Mapping[str, ContextStream]
+    archive: ContextStream | None = None
+
+    @property
+    def policies(self) -> dict[str, Retention]:
+        """Return what leaves for the archive, by table (`schema.table`)."""
+        declared = (part.context.retention for part in self.contexts.values())
+        return {policy.table_name: policy for policy in declared if policy is not None}
+
+    @property
+    def streams(self) -> dict[str, ContextStream]:
+        """Return every stream by aggregate: those of the contexts, and the archive's."""
+        archive = {self.archive.stream.aggregate: self.archive} if self.archive else {}
+        return {**self.contexts, **archive}
+
+    def of(self, aggregate: str) -> ContextStream:
+        """Return the stream of an aggregate, which may be written like its context. Raises `UsageError`."""
+        streams = self.streams
+        found = streams.get(aggregate.replace("_", "-"))
+        if found is None:
+            raise UsageError(f"there is no aggregate {aggregate!r}: choose one of {', '.join(streams)}")
+        return found
+
+    def aggregate(self, name: str | None) -> str | None:
+        """Return the aggregate that a person names, None for none. Raises `UsageError`."""
+        return self.of(name).stream.aggregate if name else None
+
+    def projection(self, name: str) -> tuple[ContextStream, Projection]:
+        """Return a projection and the stream that it folds. Raises `UsageError`."""
+        found = self.projections()
+        if name not in found:
+            raise UsageError(f"there is no read model {name!r}: choose one of {', '.join(found)}")
+        return found[name]
+
+    def projections(self) -> dict[str, tuple[ContextStream, Projection]]:
+        """Return every projection by name."""
+        return {
+            projection.name: (part, projection)
+            for part in self.contexts.values()
+            for projection in part.context.projections
+        }
+
+    def states(self) -> dict[str, tuple[ContextStream, Projection]]:
+        """Return the state of every aggregate that is decided, by name, as a read model of its events."""
+        found = ((f"{name}/state", part, part.context.state) for name, part in self.contexts.items())
+        return {name: (part, state.as_projection(name)) for name, part, state in found if state is not None}
+
+    def owner_of(self, topic: str) -> tuple[ContextStream, TopicRole] | None:
+        """Return the stream that a topic belongs to, and in which role; None for a topic that is not ours."""
+        for part in self.streams.values():
+            for role, name in part.stream.topics.named().items():
+                if name == topic:
+                    return part, role
+        return None
+
+    def topics(self) -> frozenset[str]:
+        """Return the names of all topics that are ours."""
+        return frozenset(
+            name for part in self.streams.values() for name in part.stream.topics.named().values()
+        )
+
+
+def outcome_messages() -> dict[str, Message]:
+    """Return the schemas of outcomes, which all contexts share."""
+    return load_messages(schemas_dir(), _OUTCOME)

@@ -1,0 +1,68 @@
+"""The gate before a stream whose tables may not be as declared.
+
+A stream whose tables misfit does not join its consumer group: another process, of a version that they fit, may take its
+lanes. It is looked again every few seconds, so that it goes on by itself once they are mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tidemill.catalog.misfits import CODE, SHOWN, advice_on, breaking
+from tidemill.catalog.ports import DeclaredTables, PendingMigrations
+from tidemill.catalog.structure import Difference
+from tidemill.domain.errors import TableMisfit
+from tidemill.domain.stream import Stream
+from tidemill.runtime.telemetry import TABLE_MISFITS, Log, logger
+
+_log = logger(__name__)
+
+
+class TableGate:
+    """A `Gate`: open while the tables that a stream's commands work with are as declared."""
+
+    def __init__(self, stream: Stream, tables: DeclaredTables, migrations: PendingMigrations) -> None:
+        """`tables`: as the login that writes meets them."""
+        self._stream = stream
+        self._tables = tables
+        self._migrations = migrations
+        self._told: Sequence[Difference] = ()
+        self._reason = ""
+        self._advice = ""
+
+    async def look(self) -> bool:
+        """See `Gate`."""
+        told = breaking(await self._tables.stream_differences(self._stream))
+        if told and told != self._told:
+            self._advice = advice_on(told, await self._migrations.missing())
+            self._say("; ".join(map(str, told[:SHOWN])))
+        elif self._told and not told:
+            _log.warning(Log.TABLE_FITS, aggregate=self._stream.aggregate)
+        self._told = told
+        TABLE_MISFITS.labels(self._stream.aggregate).set(len(told))
+        return not told
+
+    async def demand(self) -> None:
+        """Return if the tables are as declared. Raises `TableMisfit`, and what `look` raises."""
+        if not await self.look():
+            raise TableMisfit("; ".join(map(str, self._told[:SHOWN])))
+
+    def blame(self, error: BaseException) -> bool:
+        """See `Gate`."""
+        if not isinstance(error, TableMisfit):
+            return False
+        if not self._told:
+            self._reason = error.detail
+            self._advice = "mend what the database said; it is tried again by itself, ever more rarely"
+            self._say(error.detail)
+            TABLE_MISFITS.labels(self._stream.aggregate).set(1)
+        return True
+
+    def standing(self) -> Mapping[str, Any]:
+        """See `Gate`."""
+        told = [str(each) for each in self._told[:SHOWN]] or [self._reason]
+        return {"code": CODE, "differences": told, "next": self._advice}
+
+    def _say(self, reason: str) -> None:
+        _log.error(Log.TABLE_MISFIT, aggregate=self._stream.aggregate, reason=reason, next=self._advice)

@@ -1,0 +1,172 @@
+"""The topics of a stream: how each must be set up, and what differs from that.
+
+Everything that matters is set explicitly, because a broker's defaults are somebody else's decision. Time is the
+broker's (`LogAppendTime`): by the client's, a wrong clock would have a command deleted before it was read, or refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from tidemill.domain.errors import UsageError
+from tidemill.domain.lane import StreamTopics, TopicRole
+
+STOCK_BATCH_BYTES: Final = 1_048_588
+"""What a broker takes as one batch by default, and so what every producer keeps to, compressed or not: librdkafka fills
+batches up to 1,000,000 bytes, Java's client up to 1 MiB."""
+
+_RECORD_ROOM_BYTES: Final = 128 << 10
+"""What a command's key and headers, and Kafka's framing, may add to its value."""
+
+SIZE_LIMIT: Final = "max.message.bytes"
+_FOR_EVER: Final = "-1"
+_VITAL: Final = frozenset({"partitions", SIZE_LIMIT, "cleanup.policy", "retention.bytes", "retention.ms"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSettings:
+    """What an installation decides about its topics. Raises `UsageError` unless a command is smaller than an event.
+
+    `max_command_bytes`: the largest value of a command, which intake holds it to: Kafka bounds batches, and those of
+    commands are their producers'. `max_event_bytes`: the largest batch of what the relay sends. Events are kept for
+    ever.
+    """
+
+    replication: int = 1
+    command_retention: timedelta = timedelta(days=7)
+    outcome_retention: timedelta = timedelta(days=7)
+    dead_letter_retention: timedelta = timedelta(days=30)
+    max_command_bytes: int = 256 << 10
+    max_event_bytes: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        """An event may carry the whole of its command."""
+        if self.max_command_bytes >= self.max_event_bytes:
+            raise UsageError(
+                f"commands of up to {self.max_command_bytes} bytes need events that may be larger than that, not "
+                f"{self.max_event_bytes} bytes: raise the limit of events"
+            )
+
+    @property
+    def command_batch_bytes(self) -> int:
+        """Return the largest batch of commands that their topic takes: any stock producer's, and the largest record."""
+        return max(STOCK_BATCH_BYTES, self.max_command_bytes + _RECORD_ROOM_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """A topic as it must be. `configs`: Kafka's names and values; `max.message.bytes` may be larger."""
+
+    name: str
+    role: TopicRole
+    partitions: int
+    replication: int
+    configs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it is."""
+
+    name: str
+    partitions: int
+    replication: int
+    configs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFinding:
+    """A difference. `vital`: records can be lost or lanes cannot work; anything else can wait.
+
+    `found` is None if the topic does not exist.
+    """
+
+    topic: str
+    setting: str
+    wanted: str
+    found: str | None
+    vital: bool
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"{self.topic} does not exist: run `tidemill topics create`"
+        if self.setting == "partitions":
+            return (
+                f"{self.topic} has {self.found} partitions instead of {self.wanted}: the count of a topic never "
+                "changes; set the number it was created with"
+            )
+        if self.setting == SIZE_LIMIT:
+            return (
+                f"{self.topic}: {self.setting} is {self.found}, at least {self.wanted} is needed: run "
+                "`tidemill topics create`, which raises it"
+            )
+        return f"{self.topic}: {self.setting} is {self.found} instead of {self.wanted}: alter the topic"
+
+
+def plan_topics(topics: StreamTopics, partitions: int, settings: TopicSettings) -> list[TopicPlan]:
+    """Return the plans of a stream's four topics."""
+    return [
+        TopicPlan(name, role, partitions, settings.replication, _configs(role, settings))
+        for role, name in topics.named().items()
+    ]
+
+
+def _configs(role: TopicRole, settings: TopicSettings) -> dict[str, str]:
+    retention = {
+        TopicRole.COMMANDS: _ms(settings.command_retention),
+        TopicRole.EVENTS: _FOR_EVER,
+        TopicRole.OUTCOMES: _ms(settings.outcome_retention),
+        TopicRole.DEAD_LETTERS: _ms(settings.dead_letter_retention),
+    }
+    # a dead letter is a command with headers of ours, and the relay packs all it sends alike
+    largest = settings.command_batch_bytes if role is TopicRole.COMMANDS else settings.max_event_bytes
+    return {
+        "cleanup.policy": "delete",
+        "compression.type": "producer",
+        SIZE_LIMIT: str(largest),
+        "message.timestamp.type": "LogAppendTime",
+        "min.insync.replicas": str(min(2, settings.replication)),
+        "retention.bytes": "-1",
+        "retention.ms": retention[role],
+        "unclean.leader.election.enable": "false",
+    }
+
+
+def _ms(period: timedelta) -> str:
+    return str(period // timedelta(milliseconds=1))
+
+
+def compare_topics(plans: Sequence[TopicPlan], states: Mapping[str, TopicState | None]) -> list[TopicFinding]:
+    """Return the differences between what must be and what is, in the order of `plans`."""
+    return [finding for plan in plans for finding in _differences(plan, states.get(plan.name))]
+
+
+def _differences(plan: TopicPlan, state: TopicState | None) -> list[TopicFinding]:
+    if state is None:
+        return [TopicFinding(plan.name, "topic", "exists", None, vital=True)]
+    wanted = {
+        "partitions": str(plan.partitions),
+        "replication": str(plan.replication),
+        **plan.configs,
+    }
+    found = {"partitions": str(state.partitions), "replication": str(state.replication), **state.configs}
+    return [
+        TopicFinding(plan.name, name, value, found.get(name, "not set"), vital=_is_vital(plan.role, name))
+        for name, value in wanted.items()
+        if not _suits(name, found.get(name), value)
+    ]
+
+
+def _suits(setting: str, found: str | None, wanted: str) -> bool:
+    """A topic may take more at once than it must: what a record may be is bounded by who reads and writes it."""
+    if setting == SIZE_LIMIT and found is not None:
+        return int(found) >= int(wanted)
+    return found == wanted
+
+
+def _is_vital(role: TopicRole, setting: str) -> bool:
+    """Events must stay; other topics may be kept for another time than planned."""
+    return setting in _VITAL and (role is TopicRole.EVENTS or setting != "retention.ms")

@@ -1,0 +1,58 @@
+"""The migrations of a deployment's database: `admin.setup.ports.Migrations` and `catalog.ports.PendingMigrations`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
+from tidemill.storage.migrations import migrate, revisions
+from tidemill.storage.migrations.migrate import NotMigrated
+from tidemill.storage.migrations.session import Tls
+
+Server = Callable[[], tuple[str, Tls]]
+"""Returns a URL and how to encrypt. May raise `UsageError`: they are asked for only when the server is."""
+
+
+class MigrationDatabase:
+    """What is applied to a database, and what is not."""
+
+    def __init__(self, *, owner: Server, service: Server, contexts: Mapping[str, Path | None]) -> None:
+        """`owner`: of a login that may create tables and roles. `service`: of one that may read the history.
+
+        `contexts`: the name of each chosen context -> the folder of its revisions, None for a built-in one.
+        """
+        self._owner = owner
+        self._service = service
+        self._contexts = contexts
+
+    async def upgrade(self, targets: Sequence[str], on_step: OnStep) -> list[MigrationStep]:
+        url, tls = self._owner()
+        return await migrate.upgrade(url, targets=targets, contexts=self._contexts, on_step=on_step, tls=tls)
+
+    async def downgrade(self, targets: Sequence[str], on_step: OnStep) -> list[MigrationStep]:
+        url, tls = self._owner()
+        return await migrate.downgrade(
+            url, targets=targets, contexts=self._contexts, on_step=on_step, tls=tls
+        )
+
+    async def status(self) -> list[MigrationInfo]:
+        url, tls = self._owner()
+        return await migrate.status(url, contexts=self._contexts, tls=tls)
+
+    async def check(self, *, writes: bool = True) -> None:
+        url, tls = self._service()
+        await migrate.check(url, contexts=self._contexts, tls=tls, writes=writes)
+
+    async def missing(self) -> Sequence[str]:
+        try:
+            await self.check()
+        except NotMigrated as pending:
+            return pending.missing
+        return ()
+
+    def sql(self) -> str:
+        return migrate.upgrade_sql(self._contexts)
+
+    def draft(self, branch: str, about: str, *, folder: Path | None) -> Path:
+        return revisions.draft(branch, about, folder=folder)

@@ -1,0 +1,87 @@
+"""Lines of JSON become commands; a wrong one is found before anything is sent."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from tidemill.admin.records.command_lines import LineReader
+from tidemill.domain.errors import UsageError
+from tidemill.domain.messages import CommandBase
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Move(CommandBase):
+    piece: str
+    to: datetime
+
+
+def reader(service: str = "cli") -> LineReader:
+    return LineReader(Move, service=service, now=lambda: NOW)
+
+
+def commands(*lines: str) -> list[CommandBase]:
+    return [line.command for line in reader().read(lines, "moves.jsonl")]
+
+
+LINE = '{"piece": "rook", "to": "2020-01-01T00:00:00Z"}'
+
+
+def test_what_a_line_does_not_say_is_filled_in() -> None:
+    (move,) = commands(LINE)
+    assert isinstance(move, Move)
+    assert (move.service_name, move.timestamp, move.correlation_id) == ("cli", NOW, None)
+    assert move.to == datetime(2020, 1, 1, tzinfo=UTC)
+    assert UUID(move.command_id).version == 5
+
+
+def test_what_a_line_says_is_kept() -> None:
+    (move,) = commands('{"command_id": "x-1", "service_name": "chess", ' + LINE[1:])
+    assert (move.command_id, move.service_name) == ("x-1", "chess")
+
+
+def test_the_same_file_gives_the_same_ids() -> None:
+    lines = [LINE, LINE.replace("rook", "king"), LINE]
+    first, again = commands(*lines), commands(*lines)
+    assert [move.command_id for move in first] == [move.command_id for move in again]
+    assert len({move.command_id for move in first}) == 3, "equal lines are commands of their own"
+
+
+def test_an_id_does_not_depend_on_the_order_of_fields_nor_on_the_place_of_other_lines() -> None:
+    swapped = '{"to": "2020-01-01T00:00:00Z", "piece": "rook"}'
+    assert commands(swapped)[0].command_id == commands(LINE)[0].command_id
+    assert commands(LINE.replace("rook", "king"), LINE)[1].command_id == commands(LINE)[0].command_id
+
+
+def test_blank_lines_are_skipped_and_counted() -> None:
+    lines = list(reader().read(["\n", LINE, "  \n", LINE], "moves.jsonl"))
+    assert [line.number for line in lines] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "moves.jsonl:2: no JSON: Expecting property name enclosed in double quotes at column 2"),
+        ("[1]", "moves.jsonl:2: expected an object, {...}"),
+        ('{"piece": "rook"}', "moves.jsonl:2: to: Field required"),
+        ('{"piece": 7, "to": "2020-01-01T00:00:00Z"}', "moves.jsonl:2: piece: expected a valid string"),
+        (LINE[:-1] + ', "form": 1}', "moves.jsonl:2: form: Extra inputs are not permitted"),
+        (
+            LINE[:-1] + ', "command_id": ""}',
+            "moves.jsonl:2: command_id: String should have at least 1 character",
+        ),
+    ],
+)
+def test_a_wrong_line_is_named(line: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        commands(LINE, line, LINE)
+    assert str(caught.value).splitlines()[0] == said
+
+
+def test_many_mistakes_are_told_up_to_ten() -> None:
+    with pytest.raises(UsageError) as caught:
+        commands(*["{"] * 50)
+    told = str(caught.value).splitlines()
+    assert len(told) == 11
+    assert told[-1].startswith("nothing that follows was sent")

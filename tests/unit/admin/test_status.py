@@ -1,0 +1,145 @@
+"""How far every hop is, from rows and offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from tests.unit.admin.audit.test_balance import lane_state
+from tidemill.admin.command_lookup import identity_of
+from tidemill.admin.ports import HoldingsReader, LaneReader, ProcessReader, ReadModelStates, TopicInspector
+from tidemill.admin.progress import command_lags, read_model_status, stream_status
+from tidemill.admin.rows import LaneState, ProjectionHalt, ProjectionState
+from tidemill.admin.status import Status, StatusReader
+from tidemill.catalog.misfits import MisfitReader
+from tidemill.catalog.ports import DeclaredTables, PendingMigrations
+from tidemill.catalog.streams import ContextStream, StreamCatalog
+from tidemill.contexts.market_data import context
+from tidemill.domain.errors import Unavailable, UsageError
+from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+CATALOG = StreamCatalog({context.aggregate: ContextStream(context, Stream.of(context))})
+
+
+class Topics:
+    """Topics that end there; of a short span every second offset is a record."""
+
+    def __init__(self, *spans: tuple[int, int]) -> None:
+        self.spans = spans
+        self.asked: list[tuple[str, int]] = []
+
+    async def bounds(self, topics: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
+        return {topic: list(self.spans) for topic in topics}
+
+    async def unread(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], int]:
+        self.asked += spans
+        return {place: (end - first) // 2 for place, (first, end) in spans.items()}
+
+
+class Away(Topics):
+    """Kafka, while it is unavailable."""
+
+    async def bounds(self, topics: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
+        raise Unavailable("kafka", "no broker answers")
+
+
+class Database:
+    """Rows of lanes and projections, and nothing else."""
+
+    def __init__(self, lanes: Sequence[LaneState], projections: Sequence[ProjectionState] = ()) -> None:
+        self._lanes, self._projections = list(lanes), list(projections)
+
+    async def lanes(self) -> list[LaneState]:
+        return self._lanes
+
+    async def projections(self) -> list[ProjectionState]:
+        return self._projections
+
+    async def nothing(self, *_: object) -> list[Any]:
+        return []
+
+    foreign_records = processes = holdings = missing = nothing
+    stream_differences = projection_differences = nothing
+
+
+async def read(database: Database, topics: Topics) -> Status:
+    tables = MisfitReader(cast("DeclaredTables", database), cast("PendingMigrations", database))
+    return await StatusReader(
+        catalog=CATALOG,
+        lanes=cast("LaneReader", database),
+        read_models=cast("ReadModelStates", database),
+        archive=cast("HoldingsReader", database),
+        misfits=tables,
+        processes=cast("ProcessReader", database),
+        topics=cast("TopicInspector", topics),
+        clock=SystemClock(),
+    ).read()
+
+
+def lanes(**changed: Any) -> list[LaneState]:
+    return [lane_state(1, position=10, sequence=8, **changed), lane_state(2, position=300, sequence=2)]
+
+
+async def test_a_short_distance_is_counted_and_a_long_one_taken_as_it_is() -> None:
+    topics = Topics((0, 30), (0, 1_000))
+    assert await command_lags(cast("TopicInspector", topics), lanes()) == {1: 10, 2: 700}
+    assert topics.asked == [("c", 0)]
+
+
+async def test_what_was_deleted_before_it_was_read_is_not_counted() -> None:
+    topics = Topics((20, 30), (0, 300))
+    assert await command_lags(cast("TopicInspector", topics), lanes()) == {1: 20, 2: 0}
+    assert topics.asked == []
+
+
+def test_a_stream_is_the_sum_of_its_lanes() -> None:
+    (found,) = stream_status(lanes(owner="me", halt_code="OFFSET_LOST"), {1: 3, 2: 4})
+    assert (found.lanes, found.owned, found.halted, found.command_lag, found.events) == (2, 1, 1, 7, 10)
+    (found,) = stream_status(lanes(), {})
+    assert found.command_lag is None, "nobody could be asked"
+
+
+def test_a_read_model_lags_by_the_events_of_its_stream_that_it_has_not_folded() -> None:
+    started = ProjectionState("latest-quotes", context.aggregate, 1, "t", None, None, {0: 5, 1: 2}, [])
+    found = {each.projection: each for each in read_model_status(CATALOG, lanes(), [started])}
+    assert (found["latest-quotes"].started, found["latest-quotes"].lag) == (True, 3)
+    assert (found["daily-bars"].started, found["daily-bars"].lag) == (False, 10)
+
+
+async def test_kafka_that_is_unavailable_is_reported_beside_what_the_database_says() -> None:
+    found = await read(Database(lanes()), Away())
+    assert found.trouble is not None
+    assert "no broker answers" in found.trouble
+    assert not found.ok
+    assert [stream.command_lag for stream in found.streams] == [None]
+
+
+async def test_without_lanes_it_says_what_to_run() -> None:
+    found = await read(Database([]), Away())
+    assert found.trouble == "there are no lanes yet: run `tidemill topics create`"
+
+
+async def test_what_stands_still_is_named_with_an_advice() -> None:
+    halt = ProjectionHalt("latest-quotes", 1, "GAP", 3, 5, "events 3 and 4", AT)
+    stuck = ProjectionState("latest-quotes", context.aggregate, 1, "t", None, None, {}, [halt])
+    halted = lanes(halt_code="OFFSET_LOST", halt_detail="gone", halted_since=AT)
+    found = await read(Database(halted, [stuck]), Topics((0, 10), (0, 300)))
+    assert [each.what for each in found.halts] == [
+        "lane 1 (market-data/0)",
+        "latest-quotes, lane market-data/1",
+    ]
+    assert all(each.advice for each in found.halts)
+    assert not found.ok
+    assert (await read(Database(lanes()), Topics((0, 10), (0, 300)))).ok
+
+
+def test_an_id_that_is_unique_only_within_its_service_needs_the_service() -> None:
+    with pytest.raises(UsageError, match=r"'order-17' is no UUID.*--service NAME"):
+        identity_of("order-17", None)
+    assert identity_of("order-17", "shop") != identity_of("order-17", "till")
+    assert str(identity_of("5C0A2F6E-0000-4000-8000-000000000001", None)).startswith("5c0a2f6e")

@@ -1,0 +1,79 @@
+"""Which revisions a deployment needs: the core's, and those of its contexts."""
+
+from pathlib import Path
+
+import pytest
+
+from tidemill.domain.errors import ContractError
+from tidemill.storage.migrations.migrate import upgrade_sql
+from tidemill.storage.migrations.revisions import (
+    Contexts,
+    alembic_config,
+    branch_of,
+    is_needed,
+    needed_heads,
+    own_revisions,
+    script_directory,
+)
+
+EVERY = {"core", "market_data", "connector_profiles"}
+
+
+def plug_in(folder: Path, branch: str) -> Path:
+    """Write the first revision of a plug-in."""
+    folder.mkdir()
+    (folder / "0001_it.py").write_text(
+        f'"""It."""\nrevision, down_revision, branch_labels = "{branch}_0001", None, ("{branch}",)\n'
+        'depends_on = "core_0001"\n\ndef upgrade():\n    pass\n'
+    )
+    return folder
+
+
+def needed(contexts: Contexts) -> set[str]:
+    config = alembic_config(contexts)
+    return {branch_of(each) for each in own_revisions(script_directory(config)) if is_needed(each, config)}
+
+
+def known(contexts: Contexts) -> set[str]:
+    return {branch_of(each) for each in own_revisions(script_directory(alembic_config(contexts)))}
+
+
+def test_by_default_every_built_in_context_is_needed() -> None:
+    assert needed(None) == EVERY
+
+
+def test_what_is_not_chosen_is_known_and_not_needed() -> None:
+    """A database may have it from before."""
+    assert needed({"market_data": None}) == {"core", "market_data"}
+    assert needed({}) == {"core"}
+    assert known({}) == EVERY
+
+
+def test_a_plug_in_brings_its_folder_whatever_its_branch_is_called(tmp_path: Path) -> None:
+    folder = plug_in(tmp_path / "it", "its_own")
+    assert needed({"tide_gauge": folder}) == {"core", "its_own"}
+    assert "its_own_0001" in needed_heads(alembic_config({"tide_gauge": folder}))
+
+
+def test_a_plug_in_takes_the_place_of_a_built_in_context_of_its_name(tmp_path: Path) -> None:
+    folder = plug_in(tmp_path / "it", "market_data")
+    assert needed({"market_data": folder}) == {"core", "market_data"}
+    assert known({"market_data": folder}) == EVERY
+    heads = needed_heads(alembic_config({"market_data": folder}))
+    assert {head for head in heads if head.startswith("market")} == {"market_data_0001"}
+
+
+def test_a_context_without_migrations_needs_the_core_alone() -> None:
+    assert needed({"fuse": None}) == {"core"}
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=f"no folder of migrations at {tmp_path / 'x'}"):
+        alembic_config({"x": tmp_path / "x"})
+
+
+def test_the_sql_is_that_of_the_chosen_contexts() -> None:
+    sql = upgrade_sql({"connector_profiles": None})
+    assert "create table public.connector_profiles" in sql
+    assert "public.market_data" not in sql
+    assert "create table public.market_data" in upgrade_sql()
