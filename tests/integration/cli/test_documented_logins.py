@@ -40,9 +40,12 @@ def _statements(sql: str) -> list[str]:
 
 @pytest.fixture
 def documented(
-    stack: Stack, topic_prefix: str, unique_name: Callable[[str], str], tmp_path: Path
+    stack: Stack, database: str, topic_prefix: str, unique_name: Callable[[str], str], tmp_path: Path
 ) -> Iterator[Installation]:
-    """An empty database of the page's owner, and the variables of the page; no superuser is among them."""
+    """An empty database of the page's owner, and the variables of the page; no superuser is among them.
+
+    `database`: another one of the same server, whose migrations have made the roles that all share.
+    """
     ending = unique_name("").replace("-", "_")
 
     def renamed(text: str) -> str:
