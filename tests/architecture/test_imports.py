@@ -162,5 +162,9 @@ def test_every_layer_but_the_adapters_is_kept_from_drivers() -> None:
 
 
 def test_retries_exist_once() -> None:
-    users = {path for path in tree.python_files("src") if "tenacity" in tree.text(path).split("\n\n\n")[0]}
+    users = {
+        path
+        for path in tree.python_files("src")
+        if any(name.startswith("tenacity.") for name, _ in tree.dotted_names(path))
+    }
     assert users == {Path("src/tidemill/runtime/retry.py")}

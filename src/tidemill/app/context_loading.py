@@ -18,7 +18,6 @@ from tidemill.domain.errors import ContractError, UsageError
 
 GROUP: Final = "tidemill.contexts"
 
-
 USUAL: Final = frozenset({"market_data", "connector_profiles"})
 """The built-in contexts of a deployment that chooses none: those that stay, so that an upgrade adds nothing."""
 

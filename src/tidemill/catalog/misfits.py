@@ -36,13 +36,17 @@ class MisfitReader:
 
     async def of(self, catalog: StreamCatalog) -> list[Misfit]:
         """Return what of the deployment cannot work as its tables are. Raises `UsageError`, `Unavailable`."""
-        found = []
-        for part in catalog.contexts.values():
-            for projection, differences in await self._by_worker(part):
-                if broken := breaking(differences):
-                    advice = advice_on(broken, await self.migrations.missing())
-                    found.append(Misfit(part.stream.aggregate, projection, broken, advice))
-        return found
+        broken = [
+            (part.stream.aggregate, projection, breaks)
+            for part in catalog.contexts.values()
+            for projection, differences in await self._by_worker(part)
+            if (breaks := breaking(differences))
+        ]
+        missing = await self.migrations.missing() if broken else ()
+        return [
+            Misfit(aggregate, projection, breaks, advice_on(breaks, missing))
+            for aggregate, projection, breaks in broken
+        ]
 
     async def _by_worker(self, part: ContextStream) -> list[tuple[str | None, list[Difference]]]:
         """Return what each that works with tables of a context meets: its intake, and each projection by name."""

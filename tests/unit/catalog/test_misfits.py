@@ -31,6 +31,7 @@ class Tables:
         lacks: Sequence[str] = (),
     ) -> None:
         self.stream, self.read_model, self.lacks = list(stream), list(read_model), lacks
+        self.asked = 0
 
     async def stream_differences(self, stream: Stream) -> list[Difference]:
         return self.stream
@@ -39,11 +40,19 @@ class Tables:
         return self.read_model if projection.name == "latest-quotes" else []
 
     async def missing(self) -> Sequence[str]:
+        self.asked += 1
         return self.lacks
 
 
 async def misfits(tables: Tables) -> list[Misfit]:
     return await MisfitReader(tables, tables).of(CATALOG)
+
+
+async def test_revisions_are_looked_up_once_however_many_misfits_there_are() -> None:
+    tables, fitting = Tables([LACKS], [LACKS]), Tables([EXTRA])
+    assert len(await misfits(tables)) == 2
+    assert await misfits(fitting) == []
+    assert (tables.asked, fitting.asked) == (1, 0)
 
 
 async def test_only_what_breaks_a_promise_is_a_misfit() -> None:
