@@ -335,13 +335,17 @@ def test_read_models_are_listed_verified_and_built_again(
     assert "rebuilt" in served("projections", "list").out
 
 
-def test_a_column_that_is_made_wider_by_hand_stops_nobody(served: Installation) -> None:
-    """Plans and COPYs that running processes have made for the column before are made anew."""
-    for name, width in (("one", 402), ("two", 404), ("three", 406)):
-        profile = {"profile_id": f"wider-{name}", "name": name, "profile_data": "{}"}
-        told = served("publish", "RegisterConnectorProfile", "-", "--wait", stdin=json.dumps(profile))
+def test_a_column_that_is_made_wider_by_hand_stops_nobody(served: Installation, symbol: str) -> None:
+    """Plans and COPYs that running processes have made for the column before are made anew.
+
+    Wider than declared each time: a column that is narrower stops the stream as soon as somebody looks.
+    """
+    for price, column in ((10.5, "numeric"), (11.5, "double precision"), (12.5, "numeric")):
+        told = served("publish", "RecordMarketData", "-", "--wait", stdin=tick(symbol, price=price))
         assert told.out.count("  applied  ") == 1
-        served.execute(f"alter table public.connector_profiles alter column name type varchar({width})")
+        served.execute(f"alter table public.market_data alter column price type {column}")
+    rows = served.fetch("select price from public.market_data where symbol = $1 order by price", symbol)
+    assert [float(row["price"]) for row in rows] == [10.5, 11.5, 12.5]
 
 
 def test_a_state_that_was_changed_by_hand_is_found(served: Installation) -> None:
