@@ -23,7 +23,7 @@ from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import styles_of
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.ports import Reply
-from tidemill.commands.validation import Screen
+from tidemill.commands.validation import Validator
 from tidemill.contexts.market_data import context
 from tidemill.domain.lane import Claim
 from tidemill.outbox.lanes import LaneRelays
@@ -135,7 +135,7 @@ async def work(where: Arena, count: int) -> Reading:
             stream=stream,
             source=KafkaCommandSource(bench.kafka, topic=stream.topics.commands, group=where.name),
             store=store,
-            screen=Screen(stream, codec),
+            screen=Validator(stream, codec),
             writer=BatchWriter(store, styles, SystemClock(), horizon=timedelta(days=8)),
             follower=nobody,
             answers=nobody,

@@ -21,7 +21,7 @@ from benchmarks.meter import Meter, Reading
 from tidemill.app.processes.base import calm_collector
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import styles_of
-from tidemill.commands.validation import Screen
+from tidemill.commands.validation import Validator
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
@@ -107,7 +107,7 @@ class _Side:
         return cls(
             pool=pool,
             claim=claim,
-            screen=Screen(part.stream, codec),
+            screen=Validator(part.stream, codec),
             writer=BatchWriter(store, styles, SystemClock(), horizon=timedelta(days=8)),
             backend=await pool.fetchval("select pg_backend_pid()"),
         )

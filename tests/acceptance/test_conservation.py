@@ -25,7 +25,7 @@ from tests.acceptance.outsider_evidence import ARCHIVAL, LATE, ROLES, TABLES, Ev
 from tests.support.waiting import HANGING_S
 from tidemill.settings import Settings
 from tidemill_devkit.demo.place import Servers, remove_run
-from tidemill_devkit.demo.report import Report
+from tidemill_devkit.demo.report import DemoReport
 from tidemill_devkit.demo.run import run_demo
 from tidemill_devkit.stack import Stack
 
@@ -53,7 +53,7 @@ class Nobody:
 class Run:
     """A run of the demo with one stock, and all that an outsider sees of it."""
 
-    report: Report
+    report: DemoReport
     database: str
     bootstrap: str
     evidence: Evidence

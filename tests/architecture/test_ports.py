@@ -42,7 +42,7 @@ WITHOUT_SUITE = {
     "admin.DeadLetterReader": _READS + "tests/integration/cli/test_speak_and_ask.py",
     "admin.HoldingsReader": _READS + "tests/integration/retention/test_holdings.py",
     "admin.LaneReader": _READS + "tests/integration/storage/test_lanes.py",
-    "admin.setup.LaneRegistry": "no fake: one transaction, and one question: tests/integration/storage/test_lanes.py",
+    "admin.setup.LaneCreation": "no fake: one transaction, and one question: tests/integration/storage/test_lanes.py",
     "admin.lanes.LaneStore": _OF_THE_LANES_VERBS,
     "admin.lanes.LaneTopics": _OF_THE_LANES_VERBS,
     "admin.setup.Migrations": "no fake: it is Alembic on a real database: tests/integration/storage/test_migrations.py",
@@ -59,7 +59,7 @@ WITHOUT_SUITE = {
     "admin.records.TopicReaders": _BY_HAND,
     "admin.records.TopicRecord": "a record as Kafka's client gives it: what is made of it is tried in tests/unit/admin",
     "archiver.Batch": "what a `ChunkReader` yields: test_chunk_reader.py asks for its size",
-    "archiver.Copy": "what a `Lake` returns: test_archiver_lake.py looks at its columns, measures and files",
+    "archiver.WrittenCopy": "what a `Lake` returns: test_archiver_lake.py looks at its columns, measures and files",
     "catalog.DeclaredTables": "both sides are in the words of the server: tests/integration/storage/test_structure.py",
     "catalog.PendingMigrations": "one question to a server: tests/integration/storage/test_migrations.py",
     "catalog.TopicStore": "no fake: what differs is pure; the rest: tests/integration/transport/kafka/test_topics.py",
@@ -145,7 +145,7 @@ def test_there_are_ports_and_fakes_to_look_at() -> None:
         "commands.CommandCodec",
         "commands.UnitOfWork",
         "outbox.Publishers",
-        "projections.Workshop",
+        "projections.RebuildTarget",
     } <= faked().keys()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.architecture import tree
 from tests.support.outsiders import KEYS_AS_JAVA, SERIALIZER
-from tidemill.app.context_loading import load_contexts
+from tidemill.app.context_loader import load_contexts
 from tidemill.domain.archive.messages import archival_topics
 from tidemill.domain.lane import StreamTopics
 from tidemill.domain.rejections import CHOICES, HALTED, PARKED, REJECTED

@@ -1,6 +1,7 @@
 """House rules that no linter knows. They ratchet: what breaks a rule is listed here with its reason, a listed file that
 no longer needs its exception fails, so the lists only shrink."""
 
+import ast
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -152,3 +153,24 @@ def local_links(path: Path) -> Iterable[str]:
 def test_every_local_link_leads_somewhere(path: Path) -> None:
     links = list(local_links(path))
     assert not [link for link in links if not (tree.ROOT / path.parent / link).exists()]
+
+
+MODULES_IN_ING = 5
+"""A module is a noun; more than today's may not become."""
+
+CLASS_NAMES_TWICE = 5
+
+
+def test_modules_are_nouns() -> None:
+    found = [str(path) for path in tree.python_files("src") if path.stem.endswith("ing")]
+    assert len(found) <= MODULES_IN_ING, found
+
+
+def test_a_public_class_name_stands_for_one_thing() -> None:
+    homes: dict[str, set[str]] = {}
+    for path in tree.python_files("src"):
+        for node in tree.syntax(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, set()).add(str(path))
+    twice = {name: sorted(paths) for name, paths in homes.items() if len(paths) > 1}
+    assert len(twice) <= CLASS_NAMES_TWICE, twice

@@ -13,8 +13,8 @@ import pytest
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import Harness, base, codes, create_lanes, outcomes
 from tests.support.streams import messages_of
-from tidemill.commands.decide_fold import Happened
-from tidemill.commands.internal_commands import Order, OrderWriter
+from tidemill.commands.decide_fold import EncodedEvent
+from tidemill.commands.internal_commands import InternalCommand, InternalCommandWriter
 from tidemill.commands.ports import ClosedRange, CommandStore
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
@@ -164,13 +164,13 @@ async def test_a_table_may_refuse_late_rows(subject: Subject) -> None:
     assert (await subject.hot(), await subject.late()) == ([JUNE.end] * 2, [])
 
 
-def order(*events: str) -> Order:
-    happened = [Happened("tidemill.archival.ArchivalEvent", each.encode()) for each in events]
-    return Order("test", str(uuid4()), "tidemill", b"public.market_data", happened)
+def order(*events: str) -> InternalCommand:
+    happened = [EncodedEvent("tidemill.archival.ArchivalEvent", each.encode()) for each in events]
+    return InternalCommand("test", str(uuid4()), "tidemill", b"public.market_data", happened)
 
 
 async def test_an_order_takes_its_place_in_the_lane_and_consumes_nothing(subject: Subject) -> None:
-    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    ticks, writer = Harness(TICKS, subject.store), InternalCommandWriter(subject.store, SystemClock())
     await ticks.claim()
     await ticks.send(tick(JUNE.start))
     (claim,) = ticks.claims.values()
@@ -185,7 +185,7 @@ async def test_an_order_takes_its_place_in_the_lane_and_consumes_nothing(subject
 
 
 async def test_the_first_thing_of_a_lane_may_be_an_order(subject: Subject) -> None:
-    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    ticks, writer = Harness(TICKS, subject.store), InternalCommandWriter(subject.store, SystemClock())
     (claim,) = await ticks.claim()
     async with writer.transaction(claim) as book:
         book.orders.append(order("a"))
@@ -194,7 +194,7 @@ async def test_the_first_thing_of_a_lane_may_be_an_order(subject: Subject) -> No
 
 
 async def test_a_transaction_without_orders_leaves_no_trace_in_the_lane(subject: Subject) -> None:
-    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    ticks, writer = Harness(TICKS, subject.store), InternalCommandWriter(subject.store, SystemClock())
     (claim,) = await ticks.claim()
     async with writer.transaction(claim):
         pass
@@ -203,7 +203,7 @@ async def test_a_transaction_without_orders_leaves_no_trace_in_the_lane(subject:
 
 
 async def test_who_lost_the_lane_gives_no_orders(subject: Subject) -> None:
-    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    ticks, writer = Harness(TICKS, subject.store), InternalCommandWriter(subject.store, SystemClock())
     (stale,) = await ticks.claim()
     await ticks.claim(owner="another")
     with pytest.raises(Fenced):
@@ -211,20 +211,20 @@ async def test_who_lost_the_lane_gives_no_orders(subject: Subject) -> None:
             book.orders.append(order("a"))
 
 
-async def give(writer: OrderWriter, claim: Claim) -> None:
+async def give(writer: InternalCommandWriter, claim: Claim) -> None:
     """Give an order, which must not come to be refused at its end only: what it stands for may take long."""
     async with writer.transaction(claim) as book:
         book.orders.append(order("a"))
 
 
 async def test_a_halted_lane_is_never_written_to_though_it_may_be_held(subject: Subject) -> None:
-    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    ticks, writer = Harness(TICKS, subject.store), InternalCommandWriter(subject.store, SystemClock())
     (claim,) = await ticks.claim()
     await subject.store.halt(claim, "HISTORY_BEHIND", "by the test")
     with pytest.raises(LaneHalted, match="HISTORY_BEHIND: by the test"):
         async with writer.transaction(claim):
             raise AssertionError("the lane is not ours to write to")
-    async with OrderWriter(subject.store, SystemClock(), silent=True).transaction(claim):
+    async with InternalCommandWriter(subject.store, SystemClock(), silent=True).transaction(claim):
         pass
     (claim,) = await ticks.claim()
     assert claim.progress.batch == 0
@@ -234,7 +234,7 @@ async def test_a_lane_is_not_written_to_before_it_is_compared_under_its_present_
     subject: Subject,
 ) -> None:
     """Its database may be one that was restored: what is written then has numbers that its topics have already."""
-    store, writer = subject.store, OrderWriter(subject.store, SystemClock())
+    store, writer = subject.store, InternalCommandWriter(subject.store, SystemClock())
     (first,) = await store.claim(TICKS.aggregate, [0], "one")
     with pytest.raises(NotCompared, match="not compared with its topics since"):
         await give(writer, first)
@@ -249,7 +249,7 @@ async def test_a_lane_is_not_written_to_before_it_is_compared_under_its_present_
 
 
 async def test_a_lane_that_was_set_back_under_its_owner_is_not_written_to(subject: Subject) -> None:
-    ticks, writer = Harness(TICKS, subject.store), OrderWriter(subject.store, SystemClock())
+    ticks, writer = Harness(TICKS, subject.store), InternalCommandWriter(subject.store, SystemClock())
     (claim,) = await ticks.claim()
     ahead = replace(claim, progress=replace(claim.progress, position=1))
     with pytest.raises(NotCompared, match="since the database was set back"):
@@ -265,7 +265,7 @@ async def test_an_order_that_meets_a_roll_of_the_log_may_be_given_again(database
     pool = await create_pool(database, application_name="tidemill-tests", size=4)
     async with pool.acquire() as connection:
         await create_lanes(connection, TICKS)
-    writer = OrderWriter(CommandDatabase(pool), SystemClock())
+    writer = InternalCommandWriter(CommandDatabase(pool), SystemClock())
     (claim,) = await Harness(TICKS, CommandDatabase(pool)).claim()
     async with writer.transaction(claim) as book:  # an empty generation is not closed
         book.orders.append(order("a"))
@@ -288,7 +288,7 @@ async def test_an_order_has_no_offset_that_a_record_may_have(database: str) -> N
     pool = await create_pool(database, application_name="tidemill-tests", size=4)
     async with pool.acquire() as connection:
         await create_lanes(connection, TICKS)
-    writer = OrderWriter(CommandDatabase(pool), SystemClock())
+    writer = InternalCommandWriter(CommandDatabase(pool), SystemClock())
     (claim,) = await Harness(TICKS, CommandDatabase(pool)).claim()
     async with writer.transaction(claim) as book:
         book.orders.append(order("a", "b"))

@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
-from tidemill.commands.numbering import Books, LaneBook
+from tidemill.commands.numbering import BatchRows, LaneNumbering
 from tidemill.commands.ports import CommandStore, Newer
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
@@ -122,9 +122,9 @@ async def leave_a_row(store: CommandStore, claim: Claim, record: FakeRecord | No
     async with store.unit_of_work() as work:
         locked = await work.lock([claim])
         before = locked.progress[claim.lane.lane]
-        books = Books()
+        books = BatchRows()
         at = locked.at(claim.lane.lane)
-        LaneBook(books, claim, before, locked.gen, at, 0.0).close(record, reason="ordered: a test")
+        LaneNumbering(books, claim, before, locked.gen, at, 0.0).close(record, reason="ordered: a test")
         await work.close_books(books.ledger)
 
 
@@ -250,9 +250,9 @@ async def _fail_after_writing(store: CommandStore, ticks: Harness) -> None:
     async with store.unit_of_work() as work:
         locked = await work.lock([claim])
         before = locked.progress[claim.lane.lane]
-        books = Books()
+        books = BatchRows()
         at = locked.at(claim.lane.lane)
-        LaneBook(books, claim, before, locked.gen, at, 0.0).close(FakeRecord(0, 0, b"k", b"v"))
+        LaneNumbering(books, claim, before, locked.gen, at, 0.0).close(FakeRecord(0, 0, b"k", b"v"))
         await work.close_books(books.ledger)
         raise ZeroDivisionError
 

@@ -13,7 +13,7 @@ from tests.fakes.read_models import MemoryReadModels
 from tests.fakes.views import MemoryViews
 from tests.support.projections import Day, create_tables, days
 from tidemill.domain.errors import UsageError
-from tidemill.projections.ports import Step, ViewStore
+from tidemill.projections.ports import CheckpointMove, ViewStore
 from tidemill.queries.ports import ReadModelReader
 from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill.storage.read_models.pages import ReadModelDatabase
@@ -53,7 +53,7 @@ async def fill(store: ViewStore) -> None:
         for good, day in [("tea", 2), ("rum", 1), ("tea", 1), ("rum", 3)]
     ]
     async with store.transaction(view) as transaction:
-        await transaction.advance({0: Step(0, 4, 4)})
+        await transaction.advance({0: CheckpointMove(0, 4, 4)})
         await transaction.write(rows, [], [])
 
 

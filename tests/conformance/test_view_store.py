@@ -1,4 +1,4 @@
-"""What `ViewStore` and `ViewTransaction`, `Workshops` and `Workshop` promise, asked of fakes and real ones alike."""
+"""What `ViewStore`, `ViewTransaction`, `RebuildTargets` and `RebuildTarget` promise, on fakes and real ones alike."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from tidemill.domain.messages import ReadModelBase
 from tidemill.domain.projection import Key
 from tidemill.projections.ports import (
     Checkpoint,
+    CheckpointMove,
     CheckpointMoved,
-    Difference,
-    Halt,
-    Step,
+    FoldHalt,
+    RebuildTargets,
+    RowDifference,
     View,
     ViewStore,
-    Workshops,
 )
 from tidemill.storage.database.pool import close_pool, create_pool
-from tidemill.storage.read_models.rebuild import DatabaseWorkshops
+from tidemill.storage.read_models.rebuild import RebuildDatabase
 from tidemill.storage.read_models.rows import ViewDatabase
 
-GAP = Halt("GAP", 3, 4, "expected 3, got 4")
+GAP = FoldHalt("GAP", 3, 4, "expected 3, got 4")
 ZERO = Checkpoint(0, 0)
 
 
 @dataclass
 class Subject:
     store: ViewStore
-    workshops: Workshops
+    workshops: RebuildTargets
     spoil: Callable[[], None]
     mend: Callable[[], None]
 
@@ -49,7 +49,7 @@ class Subject:
     async def checkpoints(self) -> dict[int, Checkpoint]:
         return dict((await self.store.open(stocks, "goods", 2)).checkpoints)
 
-    async def write(self, view: View, step: Step, *rows: ReadModelBase) -> None:
+    async def write(self, view: View, step: CheckpointMove, *rows: ReadModelBase) -> None:
         """One batch of lane 0 that inserts rows."""
         async with self.store.transaction(view) as transaction:
             await transaction.advance({0: step})
@@ -73,7 +73,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     pool = await create_pool(url, application_name="tidemill-tests", size=5)
     yield Subject(
         ViewDatabase(pool),
-        DatabaseWorkshops(pool),
+        RebuildDatabase(pool),
         partial(execute, url, "alter table stocks rename to elsewhere"),
         partial(execute, url, "alter table elsewhere rename to stocks"),
     )
@@ -102,7 +102,7 @@ async def test_a_new_projection_stands_at_zero(subject: Subject) -> None:
 
 
 async def test_lanes_that_were_added_stand_at_zero(subject: Subject) -> None:
-    await subject.write(await subject.view(), Step(0, 3, 9))
+    await subject.write(await subject.view(), CheckpointMove(0, 3, 9))
     standing = await subject.store.open(stocks, "goods", 3)
     assert standing.checkpoints == {0: Checkpoint(3, 9), 1: ZERO, 2: ZERO}
 
@@ -115,7 +115,7 @@ async def test_one_name_is_one_stream(subject: Subject) -> None:
 
 async def test_rows_and_checkpoints_are_there_after_the_commit(subject: Subject) -> None:
     view = await subject.view()
-    await subject.write(view, Step(0, 2, 5), stock("tea"), stock("rum"))
+    await subject.write(view, CheckpointMove(0, 2, 5), stock("tea"), stock("rum"))
     assert await subject.checkpoints() == {0: Checkpoint(2, 5), 1: ZERO}
     assert await subject.rows(("tea",), ("rum",), ("tin",)) == {
         ("tea",): stock("tea"),
@@ -125,9 +125,9 @@ async def test_rows_and_checkpoints_are_there_after_the_commit(subject: Subject)
 
 async def test_rows_are_changed_and_removed(subject: Subject) -> None:
     view = await subject.view()
-    await subject.write(view, Step(0, 2, 5), stock("tea"), stock("rum"))
+    await subject.write(view, CheckpointMove(0, 2, 5), stock("tea"), stock("rum"))
     async with subject.store.transaction(view) as transaction:
-        await transaction.advance({0: Step(2, 4, 7)})
+        await transaction.advance({0: CheckpointMove(2, 4, 7)})
         await transaction.write([stock("tin")], [stock("tea", 9)], [("rum",)])
     found = await subject.rows(("tea",), ("rum",), ("tin",))
     assert found == {("tea",): stock("tea", 9), ("tin",): stock("tin")}
@@ -140,9 +140,9 @@ async def test_keys_of_two_columns(subject: Subject) -> None:
         for good in ("tea", "rum")
         for day in (1, 2)
     ]
-    await subject.write(view, Step(0, 4, 4), *rows)
+    await subject.write(view, CheckpointMove(0, 4, 4), *rows)
     async with subject.store.transaction(view) as transaction:
-        await transaction.advance({0: Step(4, 5, 5)})
+        await transaction.advance({0: CheckpointMove(4, 5, 5)})
         await transaction.write([], [replace(rows[0], amount=7)], [("rum", date(2026, 1, 2))])
     keys: list[Key] = [(row.good, row.day) for row in rows]
     found = await subject.rows(*keys, ("tin", date(2026, 1, 1)), view=view)
@@ -154,7 +154,7 @@ async def test_an_exception_rolls_everything_back(subject: Subject) -> None:
 
     async def fail() -> None:
         async with subject.store.transaction(view) as transaction:
-            await transaction.advance({0: Step(0, 2, 5)})
+            await transaction.advance({0: CheckpointMove(0, 2, 5)})
             await transaction.write([stock("tea")], [], [])
             raise ZeroDivisionError
 
@@ -164,9 +164,11 @@ async def test_an_exception_rolls_everything_back(subject: Subject) -> None:
     assert await subject.rows(("tea",)) == {}
 
 
-@pytest.mark.parametrize("steps", [{0: Step(1, 3, 3)}, {0: Step(0, 3, 3), 1: Step(2, 3, 3)}])
+@pytest.mark.parametrize(
+    "steps", [{0: CheckpointMove(1, 3, 3)}, {0: CheckpointMove(0, 3, 3), 1: CheckpointMove(2, 3, 3)}]
+)
 async def test_a_checkpoint_that_stands_elsewhere_does_not_move(
-    subject: Subject, steps: dict[int, Step]
+    subject: Subject, steps: dict[int, CheckpointMove]
 ) -> None:
     view = await subject.view()
     with pytest.raises(CheckpointMoved):
@@ -177,7 +179,7 @@ async def test_a_checkpoint_that_stands_elsewhere_does_not_move(
 
 async def test_of_two_at_once_one_moves_the_checkpoint(subject: Subject) -> None:
     view = await subject.view()
-    step = Step(0, 1, 1)
+    step = CheckpointMove(0, 1, 1)
     outcomes = await asyncio.gather(
         subject.write(view, step, stock("tea")),
         subject.write(view, step, stock("tea")),
@@ -188,33 +190,33 @@ async def test_of_two_at_once_one_moves_the_checkpoint(subject: Subject) -> None
 
 async def test_a_key_that_is_taken_is_no_error_of_the_row(subject: Subject) -> None:
     view = await subject.view()
-    await subject.write(view, Step(0, 1, 1), stock("tea"))
+    await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
     with pytest.raises(TransientError, match="somebody else inserted"):
-        await subject.write(view, Step(1, 2, 2), stock("tea"))
+        await subject.write(view, CheckpointMove(1, 2, 2), stock("tea"))
 
 
 async def test_halts_are_on_record_until_they_are_cleared(subject: Subject) -> None:
     view = await subject.view()
     await subject.store.halt(view, 0, GAP)
     await subject.store.halt(view, 0, GAP)
-    await subject.store.halt(view, 1, Halt("STOPPED", 1, 1, "a bug"))
-    await subject.store.halt(view, 1, Halt("GAP", 1, 2, "expected 1, got 2"))
+    await subject.store.halt(view, 1, FoldHalt("STOPPED", 1, 1, "a bug"))
+    await subject.store.halt(view, 1, FoldHalt("GAP", 1, 2, "expected 1, got 2"))
     standing = await subject.store.open(stocks, "goods", 2)
-    assert standing.halts == {0: GAP, 1: Halt("GAP", 1, 2, "expected 1, got 2")}
+    assert standing.halts == {0: GAP, 1: FoldHalt("GAP", 1, 2, "expected 1, got 2")}
     async with subject.store.transaction(view) as transaction:
-        await transaction.advance({0: Step(0, 1, 1)})
+        await transaction.advance({0: CheckpointMove(0, 1, 1)})
         await transaction.clear_halts(frozenset({0}))
     assert (await subject.store.open(stocks, "goods", 2)).halts.keys() == {1}
 
 
 async def test_a_table_that_is_not_as_declared_is_named(subject: Subject) -> None:
     view = await subject.view()
-    await subject.write(view, Step(0, 1, 1), stock("tea"))
+    await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
     subject.spoil()
     with pytest.raises(TableMisfit, match=r"public\.stocks: the table is missing"):
         await subject.view()
     with pytest.raises(TableMisfit, match="TABLE_MISFIT"):
-        await subject.write(view, Step(1, 2, 2), stock("rum"))
+        await subject.write(view, CheckpointMove(1, 2, 2), stock("rum"))
     with pytest.raises(TableMisfit, match="TABLE_MISFIT"):
         await subject.rows(("tea",), view=view)
     await subject.store.halt(view, 0, GAP)
@@ -228,23 +230,23 @@ async def test_a_table_that_is_not_as_declared_is_named(subject: Subject) -> Non
 
 async def test_rows_are_built_beside_the_live_ones(subject: Subject) -> None:
     view = await subject.view()
-    await subject.write(view, Step(0, 1, 1), stock("tea"))
+    await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
     async with subject.workshops.open(stocks, "goods", 2, lasting=True) as workshop:
         assert await workshop.live() == {0: Checkpoint(1, 1), 1: ZERO}
-        await subject.write(workshop.view, Step(0, 2, 2), stock("tea", 7))
+        await subject.write(workshop.view, CheckpointMove(0, 2, 2), stock("tea", 7))
         assert await subject.rows(("tea",), view=workshop.view) == {("tea",): stock("tea", 7)}
         assert await subject.rows(("tea",)) == {("tea",): stock("tea")}
     assert await subject.checkpoints() == {0: Checkpoint(1, 1), 1: ZERO}
     with pytest.raises(CheckpointMoved):  # what is left of it is gone
-        await subject.write(workshop.view, Step(2, 3, 3))
+        await subject.write(workshop.view, CheckpointMove(2, 3, 3))
 
 
 async def test_a_swap_puts_the_new_rows_in_place(subject: Subject) -> None:
     old = await subject.view()
-    await subject.write(old, Step(0, 1, 1), stock("tea"))
+    await subject.write(old, CheckpointMove(0, 1, 1), stock("tea"))
     await subject.store.halt(old, 1, GAP)
     async with subject.workshops.open(stocks, "goods", 2, lasting=True) as workshop:
-        await subject.write(workshop.view, Step(0, 2, 2), stock("rum"))
+        await subject.write(workshop.view, CheckpointMove(0, 2, 2), stock("rum"))
         async with workshop.swap() as live:
             assert live == {0: Checkpoint(1, 1), 1: ZERO}
     standing = await subject.store.open(stocks, "goods", 2)
@@ -254,28 +256,28 @@ async def test_a_swap_puts_the_new_rows_in_place(subject: Subject) -> None:
     assert standing.halts == {}
     assert await subject.rows(("tea",), ("rum",)) == {("rum",): stock("rum")}
     with pytest.raises(CheckpointMoved):
-        await subject.write(old, Step(1, 2, 2))
+        await subject.write(old, CheckpointMove(1, 2, 2))
     await subject.store.halt(old, 0, GAP)  # it comes too late
     assert (await subject.store.open(stocks, "goods", 2)).halts == {}
 
 
 async def test_a_swap_that_fails_leaves_the_live_rows(subject: Subject) -> None:
     view = await subject.view()
-    await subject.write(view, Step(0, 1, 1), stock("tea"))
+    await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
     with pytest.raises(ZeroDivisionError):
         async with subject.workshops.open(stocks, "goods", 2, lasting=True) as workshop, workshop.swap():
             raise ZeroDivisionError
     assert await subject.rows(("tea",)) == {("tea",): stock("tea")}
-    await subject.write(view, Step(1, 2, 2), stock("rum"))
+    await subject.write(view, CheckpointMove(1, 2, 2), stock("rum"))
 
 
 async def test_a_swap_holds_the_projector_back(subject: Subject) -> None:
     view = await subject.view()
-    await subject.write(view, Step(0, 1, 1), stock("tea"))
+    await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
     async with subject.workshops.open(stocks, "goods", 2, lasting=True) as workshop:
-        await subject.write(workshop.view, Step(0, 1, 1), stock("tea"))
+        await subject.write(workshop.view, CheckpointMove(0, 1, 1), stock("tea"))
         async with workshop.swap():
-            waiting = asyncio.create_task(subject.write(view, Step(1, 2, 2), stock("rum")))
+            waiting = asyncio.create_task(subject.write(view, CheckpointMove(1, 2, 2), stock("rum")))
             done, _ = await asyncio.wait({waiting}, timeout=0.2)
             assert not done
         with pytest.raises(CheckpointMoved):
@@ -295,26 +297,26 @@ async def test_one_workshop_at_a_time(subject: Subject) -> None:
 
 async def test_a_photograph_is_of_one_moment(subject: Subject) -> None:
     view = await subject.view()
-    await subject.write(view, Step(0, 1, 1), stock("tea"))
+    await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
     async with subject.workshops.open(stocks, "goods", 2, lasting=False) as workshop:
         assert await workshop.photograph() == {0: Checkpoint(1, 1), 1: ZERO}
-        await subject.write(view, Step(1, 2, 2), stock("rum"))
-        await subject.write(workshop.view, Step(0, 1, 1), stock("tea"))
+        await subject.write(view, CheckpointMove(1, 2, 2), stock("rum"))
+        await subject.write(workshop.view, CheckpointMove(0, 1, 1), stock("tea"))
         comparison = await workshop.compare(5)
         assert (comparison.rows, comparison.differing, comparison.examples) == (1, 0, [])
 
 
 async def test_differences_are_counted_and_shown(subject: Subject) -> None:
     view = await subject.view()
-    await subject.write(view, Step(0, 4, 4), *map(stock, ("gin", "rum", "tea", "tin")))
+    await subject.write(view, CheckpointMove(0, 4, 4), *map(stock, ("gin", "rum", "tea", "tin")))
     async with subject.workshops.open(stocks, "goods", 2, lasting=False) as workshop:
         await workshop.photograph()
         rebuilt = [stock("gin"), stock("oil"), stock("rum", 7), stock("tea", 2)]
-        await subject.write(workshop.view, Step(0, 4, 4), *rebuilt)
+        await subject.write(workshop.view, CheckpointMove(0, 4, 4), *rebuilt)
         comparison = await workshop.compare(3)
     assert (comparison.rows, comparison.differing) == (5, 4)
     assert list(comparison.examples) == [
-        Difference(("oil",), {}, "rebuilt"),
-        Difference(("rum",), {"amount": ("1", "7")}, None),
-        Difference(("tea",), {"amount": ("1", "2")}, None),
+        RowDifference(("oil",), {}, "rebuilt"),
+        RowDifference(("rum",), {"amount": ("1", "7")}, None),
+        RowDifference(("tea",), {"amount": ("1", "2")}, None),
     ]

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.support.waiting import HANGING_S
-from tidemill.archiver.ports import Copy, Incoming
+from tidemill.archiver.ports import Incoming, WrittenCopy
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.archive.slices import LakeColumn, LakeFile, LakePlace, Measured, SliceId
 from tidemill.domain.errors import ContractError, CopyStands, Unavailable, Unreadable, UsageError
@@ -196,7 +196,7 @@ class MemoryLake:
         return standing
 
     def publish(
-        self, table: str, event_id: str, copies: Mapping[SliceId, Copy], superseded: Sequence[str]
+        self, table: str, event_id: str, copies: Mapping[SliceId, WrittenCopy], superseded: Sequence[str]
     ) -> LakePlace:
         self._ask()
         if self.publishing is not None:

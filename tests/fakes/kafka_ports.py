@@ -18,7 +18,7 @@ from tidemill.outbox.ports import (
     ForeignTail,
     OutboundRecord,
     PublisherFenced,
-    Refused,
+    RecordRefused,
     Tail,
     Tails,
 )
@@ -289,7 +289,7 @@ class MemoryLanePublisher:
             for record in records:
                 if _size(record) > self._broker.limits.get(topic, 1 << 20):
                     self._broker.settle(self._writer, "aborted")
-                    raise Refused(f"a record is larger than {topic} allows")
+                    raise RecordRefused(f"a record is larger than {topic} allows")
                 log.append(record, "open" if self._transactional else "committed", self._writer)
 
 

@@ -17,13 +17,13 @@ from tidemill.domain.projection import Key, Projection
 from tidemill.projections.history import LaneHistory
 from tidemill.projections.ports import (
     Checkpoint,
+    CheckpointMove,
     CheckpointMoved,
     Comparison,
-    Difference,
+    FoldHalt,
     ForeignRecord,
-    Halt,
+    RowDifference,
     Standing,
-    Step,
     View,
 )
 
@@ -39,13 +39,13 @@ class Shelf:
     newest: int = 1
     rows: dict[int, Rows] = field(default_factory=lambda: {1: {}})
     checkpoints: dict[int, dict[int, Checkpoint]] = field(default_factory=lambda: {1: {}})
-    halts: dict[int, Halt] = field(default_factory=dict)
+    halts: dict[int, FoldHalt] = field(default_factory=dict)
     locks: dict[int, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     busy: bool = False
 
 
 class MemoryViews:
-    """`ViewStore` and `Workshops` on dictionaries.
+    """`ViewStore` and `RebuildTargets` on dictionaries.
 
     `troubles`: raised by the next calls that reach the store, one each. `lost_answers`: raised by the next commits,
     after they have taken effect. `lanes`: what the log says of them. `foreign`: places of records that were noted.
@@ -86,7 +86,7 @@ class MemoryViews:
     async def note_foreign(self, aggregate: str, found: Sequence[ForeignRecord]) -> None:
         self.foreign |= {(record.partition, record.offset) for record in found}
 
-    async def halt(self, view: View, partition: int, halt: Halt) -> None:
+    async def halt(self, view: View, partition: int, halt: FoldHalt) -> None:
         self.meet_trouble()
         shelf = self.shelves[view.projection.name]
         if view.incarnation == shelf.live:
@@ -131,7 +131,7 @@ class MemoryTransaction:
         self._checkpoints: dict[int, Checkpoint] = {}
         self._cleared: frozenset[int] = frozenset()
 
-    async def advance(self, steps: Mapping[int, Step]) -> None:
+    async def advance(self, steps: Mapping[int, CheckpointMove]) -> None:
         await self._shelf.locks[self._view.incarnation].acquire()
         self._locked = True
         held = self._shelf.checkpoints.get(self._view.incarnation, {})
@@ -176,7 +176,7 @@ class MemoryTransaction:
 
 
 class MemoryWorkshops:
-    """`Workshops` beside `MemoryViews`."""
+    """`RebuildTargets` beside `MemoryViews`."""
 
     def __init__(self, views: MemoryViews) -> None:
         self._views = views
@@ -240,13 +240,13 @@ def key_of(projection: Projection, row: ReadModelBase) -> Key:
     return tuple(attrgetter(name)(row) for name in projection.key_columns)
 
 
-def _difference(key: Key, live: Any, built: Any) -> Difference | None:
+def _difference(key: Key, live: Any, built: Any) -> RowDifference | None:
     text = tuple(map(str, key))
     if live is None or built is None:
-        return Difference(text, {}, "rebuilt" if live is None else "live")
+        return RowDifference(text, {}, "rebuilt" if live is None else "live")
     columns = {
         item.name: (str(getattr(live, item.name)), str(getattr(built, item.name)))
         for item in fields(live)
         if getattr(live, item.name) != getattr(built, item.name)
     }
-    return Difference(text, columns, None) if columns else None
+    return RowDifference(text, columns, None) if columns else None

@@ -40,8 +40,8 @@ from tidemill.domain.archive.messages import ArchivalConfirmation
 from tidemill.domain.archive.slices import ArchiveState, Source
 from tidemill.retention.eviction import Leaving
 from tidemill.retention.planner import Candidate, ChunkFacts, Facts, LateFacts
-from tidemill.retention.slices import Copy, Limits, Slice
-from tidemill.retention.transition_table import Action, Step
+from tidemill.retention.slices import AnswerLimits, CopyLocation, Slice
+from tidemill.retention.transition_table import Action, Transition
 from tidemill.retention.transitions import READABLE
 
 _S = ArchiveState
@@ -57,7 +57,7 @@ class RangeModel:
     def __init__(self, rules: RangeRules | None = None, bounds: RangeBounds | None = None) -> None:
         self.rules = rules or RangeRules()
         self.bounds = bounds or RangeBounds()
-        self.limits = Limits(max_attempts=self.bounds.attempts)
+        self.limits = AnswerLimits(max_attempts=self.bounds.attempts)
         self.slices: list[Slice] = []
         self._numbers: dict[Slice, int] = {}
         self._known: dict[tuple[int, ...], Known] = {}
@@ -151,11 +151,11 @@ class RangeModel:
                 continue
             place = candidate.id.generation - 1
             chosen = self.rules.choose(candidate.slice(NOW), NOW)
-            assert isinstance(chosen, Step)
+            assert isinstance(chosen, Transition)
             sealed = self.rules.seal(chosen.after, NOW, columns=(), holds=())
             refused = self.rules.refuse(chosen.after, NOW, why="infinity in price")
-            assert isinstance(sealed, Step)
-            assert isinstance(refused, Step)
+            assert isinstance(sealed, Transition)
+            assert isinstance(refused, Transition)
             yield "seal", place, self._named(sealed.after), self.rules.adopts(sealed.after)
             yield "refuse", place, self._named(refused.after), False
 
@@ -179,7 +179,7 @@ class RangeModel:
     def _decisions(self, known: Known) -> Iterator[tuple[str, int, int, bool]]:
         for place, which in known:
             for name, moved in self._moves(place, which, [other for _, other in known]):
-                if isinstance(moved, Step):
+                if isinstance(moved, Transition):
                     yield name, place, self.number(moved.after), self.rules.opens(moved)
             if which.state in {_S.VERIFIED, _S.RESTORED} and which.verified is not None:
                 doubtful = replace(which, verified=replace(which.verified, at=LONG_AGO))
@@ -271,10 +271,10 @@ class RangeModel:
                 yield from self._try("verify", world, place, number, read=which.copy, rows=rows)
                 continue
             step = self.rules.quarantine(which, NOW, read=which.copy, why="no file of its own")
-            if isinstance(step, Step):
+            if isinstance(step, Transition):
                 yield Edge("no file", self._stored(world, place, self.number(step.after), opens=False))
 
-    def _is_foreign(self, which: Slice, copy: Copy) -> bool:
+    def _is_foreign(self, which: Slice, copy: CopyLocation) -> bool:
         return self.rules.why_not_own(which, copy.location, which.left_at) is not None
 
     def _try(
@@ -284,7 +284,7 @@ class RangeModel:
 
         def make() -> tuple[int, bool] | None:
             step = getattr(self.rules, name)(self.slices[number], NOW, found=measured(rows), **told)
-            return (self.number(step.after), self.rules.opens(step)) if isinstance(step, Step) else None
+            return (self.number(step.after), self.rules.opens(step)) if isinstance(step, Transition) else None
 
         done = self._keep((name, number, rows), make)
         if done is not None and done[0] != number:
@@ -332,7 +332,7 @@ class RangeModel:
             step = self.rules.restore(
                 each, NOW, found=measured(rows), until=SOON, chunk=CHUNK, who="ada", beside=beside
             )
-            if not isinstance(step, Step):
+            if not isinstance(step, Transition):
                 return None
             done.append((each.id.generation - 1, self.number(step.after)))
         return done
@@ -350,7 +350,7 @@ class RangeModel:
         )
         after, evicted = world, False
         for moved in leaving.moves:
-            if isinstance(moved, Step):
+            if isinstance(moved, Transition):
                 place = moved.after.id.generation - 1
                 after = self._stored(after, place, self.number(moved.after), opens=self.rules.opens(moved))
                 evicted = evicted or moved.action is Action.EVICT

@@ -21,8 +21,8 @@ from tests.support.archive_rules import Rules
 from tests.support.archive_walk import Edge
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalResult, ArchivalStatus
 from tidemill.domain.archive.slices import ArchiveState, Measured, SliceId, Source
-from tidemill.retention.slices import Copy, Hold, Limits, Slice
-from tidemill.retention.transition_table import HOLDABLE, Step
+from tidemill.retention.slices import AnswerLimits, CopyLocation, Hold, Slice
+from tidemill.retention.transition_table import HOLDABLE, Transition
 from tidemill.retention.transitions import READABLE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,9 +91,9 @@ class Model:
     def __init__(self, rules: Rules | None = None, bounds: Bounds | None = None) -> None:
         self.rules = rules or Rules()
         self.bounds = bounds or Bounds()
-        self.limits = Limits(max_attempts=2)
+        self.limits = AnswerLimits(max_attempts=2)
         self.slices: list[Slice] = []
-        self.copies: list[Copy] = []
+        self.copies: list[CopyLocation] = []
         self._numbers: dict[Any, int] = {}
         self._alone: dict[int, list[tuple[str, int, bool]]] = {}
         self._answers: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
@@ -189,7 +189,7 @@ class Model:
             moves.append(("retry", rules.retry(which, NOW, who="ada", why="mended")))
         if which.copy is not None:
             moves.append(("quarantine", rules.quarantine(which, NOW, read=which.copy, why="not Parquet")))
-        steps = [(name, step) for name, step in moves if isinstance(step, Step)]
+        steps = [(name, step) for name, step in moves if isinstance(step, Transition)]
         return [(name, self.number(step.after), self.rules.opens(step)) for name, step in steps]
 
     def _moved(self, world: World, place: int, cell: Cell, number: int, *, opens: bool) -> World:
@@ -204,7 +204,7 @@ class Model:
         if key not in self._cache:
             which = self.slices[number]
             step = getattr(self.rules, name)(which, *args, **told)
-            done = (self.number(step.after), self.rules.opens(step)) if isinstance(step, Step) else None
+            done = (self.number(step.after), self.rules.opens(step)) if isinstance(step, Transition) else None
             self._cache[key] = done
         return self._cache[key]
 

@@ -17,8 +17,8 @@ from tidemill.domain.archive.slices import Source
 from tidemill.retention.copy_ownership import why_not_own
 from tidemill.retention.eviction import Leaving, leave
 from tidemill.retention.explanations import in_the_way
-from tidemill.retention.planner import Plan, plan
-from tidemill.retention.restore_plan import RangeBack, ranges_back
+from tidemill.retention.planner import RetentionPlan, plan
+from tidemill.retention.restore_plan import RestorableRange, ranges_back
 from tidemill.retention.slices import Slice
 
 LONG_AGO = NOW - timedelta(days=1)
@@ -38,8 +38,8 @@ GONE = "_timescaledb_internal.gone"
 class RangeRules(Rules):
     """What decides about a range, besides what decides about a slice; `adopts` and `keeps_late` are the database's."""
 
-    plan: Callable[..., Plan] = plan
-    ranges_back: Callable[..., list[RangeBack]] = ranges_back
+    plan: Callable[..., RetentionPlan] = plan
+    ranges_back: Callable[..., list[RestorableRange]] = ranges_back
     leave: Callable[..., Leaving] = leave
     in_the_way: Callable[..., str | None] = in_the_way
     adopts: Callable[[Slice], bool] = lambda which: which.source is Source.LATE

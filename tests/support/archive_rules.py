@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidemill.retention import confirmations, operator_transitions, transitions
-from tidemill.retention.transition_table import Step
+from tidemill.retention.transition_table import Transition
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,4 @@ class Rules:
     evict: Callable[..., Any] = operator_transitions.evict
     spoil: Callable[..., Any] = operator_transitions.spoil
     fold: Callable[..., Any] = confirmations.fold
-    opens: Callable[[Step], bool] = lambda step: step.opens
+    opens: Callable[[Transition], bool] = lambda step: step.opens

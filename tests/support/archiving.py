@@ -12,8 +12,8 @@ from typing import Any
 from tests.support.commands import create_lanes
 from tidemill.app.archive_stream import EVENT, Store, archive_stream
 from tidemill.app.lake_copies import LakeCopies
-from tidemill.archiver.copy_plan import Plan, plan
-from tidemill.commands.internal_commands import OrderWriter
+from tidemill.archiver.copy_plan import CopyPlan, plan
+from tidemill.commands.internal_commands import InternalCommandWriter
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.archive.messages import (
     ArchivalConfirmation,
@@ -26,10 +26,10 @@ from tidemill.domain.archive.policy import Retention
 from tidemill.domain.lane import Claim
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reader import LakeReader
-from tidemill.retention.confirmations import Folded, fold
+from tidemill.retention.confirmations import ConfirmationEffect, fold
 from tidemill.retention.grouping import Round
-from tidemill.retention.slices import Limits, Slice
-from tidemill.retention.worker import READ_TIMEOUT_S, ArchiveKeeper
+from tidemill.retention.slices import AnswerLimits, Slice
+from tidemill.retention.worker import READ_TIMEOUT_S, ArchiveWorker
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
@@ -71,14 +71,14 @@ class Archive:
     @property
     def store(self) -> Store:
         """The database as the keeper sees it."""
-        writer = OrderWriter(CommandDatabase(self.pool), SystemClock())
+        writer = InternalCommandWriter(CommandDatabase(self.pool), SystemClock())
         return Store(self.pool, writer, PlainEvents(), committed=lambda _: None)  # type: ignore[arg-type]  # events only
 
     @property
-    def keeper(self) -> ArchiveKeeper:
+    def keeper(self) -> ArchiveWorker:
         """A keeper that has just been made: nothing is remembered between rounds."""
         copies = LakeCopies(LakeReader([str(self.lake)]))
-        return ArchiveKeeper(
+        return ArchiveWorker(
             [self.policy],
             store=self.store,
             copies=copies,
@@ -168,7 +168,7 @@ class Archive:
             chunks=tuple(self._copy_one(asked, number) for number in range(len(asked.tasks))),
         )
 
-    def _copy_one(self, asked: Plan, number: int) -> ArchivalResult:
+    def _copy_one(self, asked: CopyPlan, number: int) -> ArchivalResult:
         task = asked.tasks[number]
         batches = read(self.database, task.chunk.read_sql or "")
         manifest = LakeWriter(str(self.lake)).write(
@@ -189,12 +189,12 @@ class Archive:
             files=files,
         )
 
-    async def confirm(self, confirmation: ArchivalConfirmation) -> Folded:
+    async def confirm(self, confirmation: ArchivalConfirmation) -> ConfirmationEffect:
         """Hand a confirmation to the archive, as its stream does."""
         assert self.claim is not None
         async with self.store.transaction(self.claim) as work:
             slices = await work.of_event(confirmation.event_id)
-            folded = fold(confirmation, slices, work.at, Limits.of(self.policy))
+            folded = fold(confirmation, slices, work.at, AnswerLimits.of(self.policy))
             for step in folded.steps:
                 await work.store(step)
         return folded

@@ -13,7 +13,7 @@ from fastavro import parse_schema, schemaless_writer
 from tests.fakes.registry import MemoryRegistry
 from tests.support.streams import MARKET_DATA, messages_of
 from tidemill.catalog.registration import register_schemas
-from tidemill.catalog.schemas import Message, Schema
+from tidemill.catalog.schemas import MessageSchema, Schema
 from tidemill.commands.ports import Decoded
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.stream import Stream
@@ -54,13 +54,13 @@ class HandClock:
 
 
 async def market_codec(
-    registry: MemoryRegistry | None = None, messages: Mapping[str, Message] = MARKET, **options: Any
+    registry: MemoryRegistry | None = None, messages: Mapping[str, MessageSchema] = MARKET, **options: Any
 ) -> StreamCodec:
     return await StreamCodec.open(MARKET_DATA, messages, clock=HandClock(), registry=registry, **options)
 
 
 async def registered(
-    messages: Mapping[str, Message] = MARKET, stream: Stream = MARKET_DATA
+    messages: Mapping[str, MessageSchema] = MARKET, stream: Stream = MARKET_DATA
 ) -> MemoryRegistry:
     registry = MemoryRegistry()
     await register_schemas(registry, stream.topics, messages)

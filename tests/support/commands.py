@@ -12,7 +12,7 @@ from tests.fakes.codecs import JsonCodec, encode
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import styles_of
 from tidemill.commands.ports import CommandStore
-from tidemill.commands.validation import Screen
+from tidemill.commands.validation import Validator
 from tidemill.domain.lane import Claim
 from tidemill.domain.messages import CommandBase
 from tidemill.domain.partitioner import partition_of
@@ -104,7 +104,7 @@ class Harness:
         self.store = store
         self.topic = Topic(stream)
         codec = JsonCodec(stream)
-        self.screen = Screen(stream, codec)
+        self.screen = Validator(stream, codec)
         self.writer = BatchWriter(
             store,
             styles_of(stream, codec, max_event_bytes),

@@ -21,7 +21,7 @@ from tests.architecture.tree import ROOT
 from tests.support.waiting import eventually_blocking
 from tidemill_devkit.stack import ServerFailedError, docker
 from tidemill_devkit.stack.processes import Life
-from tidemill_devkit.stack.progress import Progress
+from tidemill_devkit.stack.progress import StackProgress
 from tidemill_devkit.stack.server import START_TIMEOUT_S, STOP_GRACE_S
 from tidemill_devkit.stack.shell import log_tail
 from tidemill_devkit.stack.state import StackState
@@ -147,7 +147,7 @@ def servers(state: StackState, folder: Path) -> Mapping[str, ContainerServer]:
     }
 
 
-def up(state: StackState, folder: Path, says: Progress) -> None:
+def up(state: StackState, folder: Path, says: StackProgress) -> None:
     """Start what is not running, one after the other; on failure stop them again."""
     try:
         _make_network(project(state))
@@ -163,7 +163,7 @@ def up(state: StackState, folder: Path, says: Progress) -> None:
         raise
 
 
-def down(state: StackState, folder: Path, says: Progress, *, purge: bool) -> list[str]:
+def down(state: StackState, folder: Path, says: StackProgress, *, purge: bool) -> list[str]:
     """Remove the containers; the volumes stay unless `purge`. Returns the names of what was running."""
     handles = servers(state, folder)
     running = [name for name, server in handles.items() if server.life() != "gone"]

@@ -34,7 +34,7 @@ from tidemill_devkit.stack.cache import cache_folder, locked
 from tidemill_devkit.stack.install import install, require_prerequisites
 from tidemill_devkit.stack.plan import PORTS, ServerPlan
 from tidemill_devkit.stack.ports import free_ports
-from tidemill_devkit.stack.progress import Silent
+from tidemill_devkit.stack.progress import SilentProgress
 from tidemill_devkit.stack.server import NativeServer
 
 HOST = "localhost"
@@ -220,7 +220,7 @@ def _start(known: state.StackState, made: EncryptedServers) -> None:
 
 
 def _install_and_start(server: NativeServer) -> None:
-    install(server.name, cache_folder(), Silent())
+    install(server.name, cache_folder(), SilentProgress())
     server.start()
 
 

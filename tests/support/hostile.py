@@ -24,7 +24,7 @@ from tidemill.api import CommandBase, EventBase, Label
 from tidemill.catalog.avro import parse
 from tidemill.catalog.drafts import draft_schema
 from tidemill.catalog.fingerprints import fingerprint
-from tidemill.catalog.schemas import Message, Schema
+from tidemill.catalog.schemas import MessageSchema, Schema
 from tidemill.transport.avro.wire import prefix_of_fingerprint
 
 CONTEXT = "probes"
@@ -63,12 +63,12 @@ class ProbeSent(EventBase):
     text: str
 
 
-def messages() -> dict[str, Message]:
+def messages() -> dict[str, MessageSchema]:
     """Full name -> message, as `load_messages` would give them."""
     found = {}
     for model, role in ((SendProbe, "command"), (ProbeSent, "event")):
         schema = Schema.of(json.dumps(draft_schema(model, NAMESPACE)))
-        found[schema.name] = Message(CONTEXT, role, schema, ())  # type: ignore[arg-type]  # a literal in a tuple
+        found[schema.name] = MessageSchema(CONTEXT, role, schema, ())  # type: ignore[arg-type]  # a literal in a tuple
     return found
 
 

@@ -19,7 +19,7 @@ from tests.support.waiting import HANGING_S, eventually
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import styles_of
 from tidemill.commands.intake import Intake, IntakeOptions
-from tidemill.commands.validation import Screen
+from tidemill.commands.validation import Validator
 from tidemill.commands.workers import Workers
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
@@ -68,7 +68,7 @@ class World:
             stream=self.stream,
             source=MemoryCommandSource(self.broker, topic=TOPIC, group="g"),
             store=self.store,
-            screen=Screen(self.stream, codec),
+            screen=Validator(self.stream, codec),
             writer=BatchWriter(
                 self.store, styles_of(self.stream, codec, 10_000), SystemClock(), horizon=HORIZON
             ),

@@ -18,10 +18,10 @@ from tidemill.contexts.market_data.messages import MarketDataRecorded
 from tidemill.domain.projection import Projection, Recorded
 from tidemill.domain.stream import Stream
 from tidemill.projections.projector import Projector
-from tidemill.projections.replay import Parts
+from tidemill.projections.replay import ReplayParts
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
-from tidemill.storage.read_models.rebuild import DatabaseWorkshops
+from tidemill.storage.read_models.rebuild import RebuildDatabase
 from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.events import AvroEventCodec
@@ -88,9 +88,9 @@ class Market:
         )
         return Running(projector)
 
-    def parts(self, stall_s: float = 5.0) -> Parts:
+    def parts(self, stall_s: float = 5.0) -> ReplayParts:
         """What rebuild and verify work with."""
-        return Parts(self.source, self.reader, self.store, DatabaseWorkshops(self.pool), stall_s)
+        return ReplayParts(self.source, self.reader, self.store, RebuildDatabase(self.pool), stall_s)
 
     async def tell(self, lane: int, *ticks: MarketDataRecorded) -> None:
         """Publish ticks in a lane, numbered on."""

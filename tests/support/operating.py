@@ -11,7 +11,7 @@ from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.lane import Claim
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.operator_actions import Operator
-from tidemill.retention.restore_plan import RangeBack, ranges_back
+from tidemill.retention.restore_plan import RestorableRange, ranges_back
 from tidemill.retention.slices import Slice
 from tidemill.storage.retention.restore_work import RestoreDatabase
 
@@ -47,11 +47,11 @@ async def around(world: Archive) -> None:
     await world.settle()
 
 
-async def ranges(world: Archive) -> list[RangeBack]:
+async def ranges(world: Archive) -> list[RestorableRange]:
     return ranges_back(await world.store.facts(TABLE), BEGINNING, END)
 
 
-async def bring(world: Archive, back: RangeBack, heard: list[int] | None = None) -> Restored:
+async def bring(world: Archive, back: RestorableRange, heard: list[int] | None = None) -> Restored:
     async def claim() -> Claim:
         return owned(world)
 

@@ -23,7 +23,7 @@ from tidemill.domain.lane import StreamTopics
 from tidemill.domain.messages import EventBase, ReadModelBase
 from tidemill.domain.projection import Projection, Recorded
 from tidemill.domain.stream import Stream
-from tidemill.projections.ports import EventRecord, Halt, ViewStore
+from tidemill.projections.ports import EventRecord, FoldHalt, ViewStore
 from tidemill.projections.projector import Projector
 from tidemill.projections.status import ProjectionStatus
 from tidemill.runtime.clock import SystemClock
@@ -213,7 +213,7 @@ class Running:
     async def halts(self, code: str, partition: int = 0, name: str = "stocks") -> str:
         """Wait until a lane stands still for this reason; return the detail."""
 
-        def found() -> Halt | None:
+        def found() -> FoldHalt | None:
             halts = {lane.partition: lane.halt for lane in self.status(name).lanes}
             halt = halts.get(partition)
             return halt if halt is not None and halt.code == code else None

@@ -22,7 +22,7 @@ from tidemill.outbox.common_history import agreement
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import Publishers
 from tidemill.outbox.relay import RelayState
-from tidemill.runtime.service import Backoff
+from tidemill.runtime.retry import Backoff
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.admin.lane_changes import LaneDatabase
 from tidemill.storage.database.pool import Pool

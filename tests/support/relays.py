@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 from tidemill.domain.lane import Lane
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.relay import RelayState
-from tidemill.runtime.service import Backoff
+from tidemill.runtime.retry import Backoff
 
 QUICK = Backoff(first_s=0.001, longest_s=0.005)
 LANE = lane_of()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tidemill.catalog.schemas import Message, Schema
+from tidemill.catalog.schemas import MessageSchema, Schema
 
 
 def with_fields(schema: Schema, *more: dict[str, Any]) -> Schema:
@@ -31,6 +31,6 @@ def with_field(schema: Schema, name: str, **changes: Any) -> Schema:
     return Schema.of(json.dumps(document))
 
 
-def grown(message: Message, *versions: Schema) -> Message:
+def grown(message: MessageSchema, *versions: Schema) -> MessageSchema:
     """A message whose current version is the last of `versions`; the others were released before it."""
-    return Message(message.context, message.role, versions[-1], versions[:-1])
+    return MessageSchema(message.context, message.role, versions[-1], versions[:-1])

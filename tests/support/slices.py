@@ -16,11 +16,11 @@ from tidemill.domain.archive.slices import (
     Source,
 )
 from tidemill.retention import operator_transitions, transitions
-from tidemill.retention.slices import Copy, Hold, Limits, Slice, late_name
-from tidemill.retention.transition_table import Moved, Step
+from tidemill.retention.slices import AnswerLimits, CopyLocation, Hold, Slice, late_name
+from tidemill.retention.transition_table import Moved, Transition
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-LIMITS = Limits()
+LIMITS = AnswerLimits()
 COLUMNS = (LakeColumn("time", "timestamp with time zone", LakeType.INSTANT, nullable=False),)
 ROWS = Measured(2, f"v1:{7:016x}:{9:016x}", NOW - timedelta(days=900), NOW - timedelta(days=899))
 OTHER_ROWS = ROWS._replace(row_count=3)
@@ -45,14 +45,14 @@ def live(which: SliceId | None = None, source: Source = Source.CHUNK) -> Slice:
 
 
 def moved(step: Moved) -> Slice:
-    assert isinstance(step, Step), step
+    assert isinstance(step, Transition), step
     return step.after
 
 
-def copy_of(which: Slice, **told: object) -> Copy:
+def copy_of(which: Slice, **told: object) -> CopyLocation:
     assert which.event_id is not None
     words: dict[str, object] = {"location": "/lake/ticks", "files": (FILE,), **told}
-    return Copy(event_id=which.event_id, attempt=which.attempt, **words)  # type: ignore[arg-type]
+    return CopyLocation(event_id=which.event_id, attempt=which.attempt, **words)  # type: ignore[arg-type]
 
 
 _WAY: tuple[Callable[[Slice], Moved], ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidemill.catalog.schemas import Message, load_messages
+from tidemill.catalog.schemas import MessageSchema, load_messages
 from tidemill.contexts import connector_profiles, market_data
 from tidemill.domain.context import Context
 from tidemill.domain.stream import Stream
@@ -14,6 +14,6 @@ MARKET_DATA = Stream.of(market_data.context)
 CONNECTOR_PROFILES = Stream.of(connector_profiles.context)
 
 
-def messages_of(context: str) -> dict[str, Message]:
+def messages_of(context: str) -> dict[str, MessageSchema]:
     """The schemas of a built-in context, or of `outcome`."""
     return load_messages(schemas_dir(), context)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from tidemill.admin.rows import (
-    Books,
+    AuditRows,
     CommandEntry,
     DeadLetter,
     DeadLetterEntry,
@@ -91,7 +91,7 @@ class DeadLetterReader(Protocol):
 class BookReader(Protocol):
     """What the audit adds up."""
 
-    async def books(self, tables: Sequence[Any]) -> Books:
+    async def books(self, tables: Sequence[Any]) -> AuditRows:
         """Return the books as of one moment; `tables`: the declared ones whose rows are counted."""
         ...
 

@@ -15,13 +15,13 @@ from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections.ports import Comparison
 from tidemill.projections.rebuild import rebuild
-from tidemill.projections.replay import OnProgress, Parts
+from tidemill.projections.replay import OnProgress, ReplayParts
 from tidemill.projections.verify import verify
 
 TableName = Callable[[Any], str]
 """Returns the name of a declared table as SQL has it, with its schema."""
 
-OpenReplay = Callable[[ContextStream, bool], Awaitable[Parts]]
+OpenReplay = Callable[[ContextStream, bool], Awaitable[ReplayParts]]
 """Opens what a replay of a stream's events works with: for a read model; or, if so told, for the stream's state."""
 
 
@@ -112,7 +112,7 @@ class ReadModelRepair:
         part, projection, parts = await self._opened(name)
         return await verify(part.stream, projection, parts, on_progress)
 
-    async def _opened(self, name: str) -> tuple[ContextStream, Projection, Parts]:
+    async def _opened(self, name: str) -> tuple[ContextStream, Projection, ReplayParts]:
         states = self.catalog.states()
         part, projection = states[name] if name in states else self.catalog.projection(name)
         created = await streams_as_created(self.catalog.contexts, self.lanes)

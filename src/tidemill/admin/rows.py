@@ -268,7 +268,7 @@ class ForeignRecords(NamedTuple):
     reason: str | None
 
 
-class Books(NamedTuple):
+class AuditRows(NamedTuple):
     """Everything the audit adds up, of one moment. Rows as the statements of the same name give them."""
 
     lanes: Sequence[LaneState]

@@ -36,7 +36,7 @@ from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.streams import ContextStream
 from tidemill.catalog.topics import TopicSettings
-from tidemill.projections.replay import Parts
+from tidemill.projections.replay import ReplayParts
 from tidemill.queries.read_models import ReadModels
 from tidemill.runtime.clock import SystemClock
 from tidemill.settings import TopicSettings as TopicsChosen
@@ -50,9 +50,9 @@ from tidemill.storage.database.pool import Timeouts
 from tidemill.storage.database.table_sql import table_name
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.storage.read_models.pages import ReadModelDatabase
-from tidemill.storage.read_models.rebuild import DatabaseWorkshops
+from tidemill.storage.read_models.rebuild import RebuildDatabase
 from tidemill.storage.read_models.rows import ViewDatabase
-from tidemill.storage.read_models.state_rebuild import StateDatabase, StateWorkshops
+from tidemill.storage.read_models.state_rebuild import StateDatabase, StateRebuildDatabase
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.avro.inspection import AvroCommandEncoders, AvroRecordDecoders
 from tidemill.transport.kafka.admin.inspection import Inspector
@@ -143,9 +143,9 @@ class Admin:
         """Read models, to be built again or verified."""
         pool = self._lazy_pool("tidemill projections", 4, "migration")
 
-        async def open_replay(part: ContextStream, of_state: bool) -> Parts:  # noqa: FBT001  as `OpenReplay` has it
+        async def open_replay(part: ContextStream, of_state: bool) -> ReplayParts:  # noqa: FBT001  as `OpenReplay` has it
             stream, kafka = part.stream, kafka_connection(self._settings)
-            return Parts(
+            return ReplayParts(
                 source=lambda: KafkaEventSource(
                     kafka, topic=stream.topics.events, partitions=stream.partitions
                 ),
@@ -153,7 +153,7 @@ class Admin:
                     stream, part.messages(), clock=self._clock, registry=self._registry
                 ),
                 store=StateDatabase(pool) if of_state else ViewDatabase(pool),
-                workshops=StateWorkshops(pool) if of_state else DatabaseWorkshops(pool),
+                workshops=StateRebuildDatabase(pool) if of_state else RebuildDatabase(pool),
             )
 
         return ReadModelRepair(catalog=self._catalog, lanes=OperationsDatabase(pool), open_replay=open_replay)

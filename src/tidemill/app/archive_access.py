@@ -16,7 +16,7 @@ from tidemill.app.deployment import Deployment
 from tidemill.app.processes.retention import archive_of, policies_of
 from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.ports import SchemaRegistry
-from tidemill.commands.internal_commands import OrderWriter
+from tidemill.commands.internal_commands import InternalCommandWriter
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.threads import in_thread
 from tidemill.settings import Settings
@@ -58,7 +58,7 @@ async def open_access(
     if announcing:
         codec = await StreamCodec.open(archive.stream, archive.messages(), clock=clock, registry=registry())
     commands, operations = CommandDatabase(pool), OperationsDatabase(pool)
-    writer = OrderWriter(commands, clock, silent=not announcing)
+    writer = InternalCommandWriter(commands, clock, silent=not announcing)
     topics = KafkaLaneTopics(partial(kafka_connection, settings))
     yield ArchiveAccess(
         policies={each.table_name: each for each in policies_of(deployment)},

@@ -11,11 +11,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, cast
 
-from tidemill.commands.decide_fold import Happened, Result
-from tidemill.commands.handlers import Style
-from tidemill.commands.internal_commands import Order, OrderBook, OrderWriter
+from tidemill.commands.decide_fold import EncodedEvent, Result
+from tidemill.commands.handlers import Handler
+from tidemill.commands.internal_commands import (
+    InternalCommand,
+    InternalCommandNumbering,
+    InternalCommandWriter,
+)
 from tidemill.commands.ports import CommandCodec, LaneFollower, Locked, UnitOfWork
-from tidemill.commands.validation import Arrival
+from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, archival_topics
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import CommandSpec, Context
@@ -24,7 +28,7 @@ from tidemill.domain.lane import Claim
 from tidemill.domain.stream import Stream
 from tidemill.retention import requests
 from tidemill.retention.confirmations import CODES, fold
-from tidemill.retention.slices import Limits
+from tidemill.retention.slices import AnswerLimits
 from tidemill.storage.commands.unit_of_work import BatchTransaction
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.retention.archive import ArchiveDatabase, Registry, SliceRows
@@ -59,7 +63,9 @@ class ConfirmationStyle:
         """`policies`: by `schema.table`."""
         self._policies = policies
 
-    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], locked: Locked) -> list[Result]:
+    async def apply(
+        self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
+    ) -> list[Result]:
         """Store what each confirmation does, one after the other: the later ones see the earlier ones' steps."""
         registry = Registry(cast("BatchTransaction", work).connection)
         return [
@@ -70,7 +76,7 @@ class ConfirmationStyle:
     async def _one(self, registry: Registry, confirmation: ArchivalConfirmation, at: datetime) -> Result:
         slices = await registry.of_event(confirmation.event_id)
         policy = self._policies.get(slices[0].id.table) if slices else None
-        folded = fold(confirmation, slices, at, Limits.of(policy) if policy else Limits())
+        folded = fold(confirmation, slices, at, AnswerLimits.of(policy) if policy else AnswerLimits())
         for step in folded.steps:
             await registry.store(step)
         rejected: Rejected | None = folded.rejected
@@ -79,7 +85,7 @@ class ConfirmationStyle:
 
 def styles(
     policies: Mapping[str, Retention],
-) -> Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Style]]:
+) -> Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Handler]]:
     """Return what makes the archive's only style."""
     return lambda _stream, _codec, _largest: {CommandSpec: ConfirmationStyle(policies)}
 
@@ -140,7 +146,9 @@ class ArchiveLane:
 class Work(SliceRows):
     """`retention.ports.ArchiveWork`: the registry and the rows, and events that go with the commit."""
 
-    def __init__(self, book: OrderBook, encode: Callable[[ArchivalEvent], bytes], database: str) -> None:
+    def __init__(
+        self, book: InternalCommandNumbering, encode: Callable[[ArchivalEvent], bytes], database: str
+    ) -> None:
         """`book`: of a transaction that holds the lane. `database`: what events call it."""
         super().__init__(cast("BatchTransaction", book.work).connection)
         self._book = book
@@ -156,12 +164,12 @@ class Work(SliceRows):
         """Publish an event if and only if the transaction commits."""
         told = event.model_copy(update={"database": self._database})
         self._book.orders.append(
-            Order(
+            InternalCommand(
                 name=EVENT,
                 command_id=requests.order_id(event),
                 service=_SERVICE,
                 key=event.table_name.encode(),
-                events=[Happened(EVENT, self._encode(told))],
+                events=[EncodedEvent(EVENT, self._encode(told))],
             )
         )
 
@@ -170,7 +178,11 @@ class Store(ArchiveDatabase):
     """`retention.ports.ArchiveStore`: transactions under the lane, and questions beside it."""
 
     def __init__(
-        self, pool: Pool, writer: OrderWriter, codec: CommandCodec, committed: Callable[[Claim], None]
+        self,
+        pool: Pool,
+        writer: InternalCommandWriter,
+        codec: CommandCodec,
+        committed: Callable[[Claim], None],
     ) -> None:
         """`committed` is told after every transaction that announced something."""
         super().__init__(pool)

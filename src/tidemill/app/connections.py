@@ -27,7 +27,7 @@ Tls = ssl.SSLContext | Literal[False] | None
 _PROBE_TIMEOUTS: Final = Timeouts(connect_s=2.0, statement_ms=2_000, command_s=2.0)
 
 
-class Opened(AsyncExitStack):
+class SharedResources(AsyncExitStack):
     """What the services of one process share.
 
     `cutoff`: what ends their waits for the database. `names`: under which they connect to it.
@@ -95,11 +95,11 @@ async def open_pool(
         size=size,
         timeouts=timeouts,
         tls=database_tls(settings.database),
-        cutoff=shared.cutoff if isinstance(shared, Opened) else None,
+        cutoff=shared.cutoff if isinstance(shared, SharedResources) else None,
         writes=writes,
     )
     shared.push_async_callback(close_pool, pool)
-    if isinstance(shared, Opened):
+    if isinstance(shared, SharedResources):
         shared.names.add(name)
     return pool
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from tidemill.app import archive_stream
-from tidemill.app.context_loading import load_contexts
+from tidemill.app.context_loader import load_contexts
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.domain.context import Context
 from tidemill.domain.errors import UsageError

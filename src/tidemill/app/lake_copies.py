@@ -13,8 +13,8 @@ from tidemill.domain.archive.slices import CopyPart, LakeColumn, Measured, Slice
 from tidemill.domain.errors import CopyError, UsageError
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.copy_ownership import why_not_own
-from tidemill.retention.ports import Wanted
-from tidemill.retention.slices import Copy, Slice
+from tidemill.retention.ports import CopyToVerify
+from tidemill.retention.slices import CopyLocation, Slice
 from tidemill.settings import LakeSettings, Settings
 
 _NOTHING: Final = Measured(0, f"{DIGEST_VERSION}:{0:016x}:{0:016x}", None, None)
@@ -33,7 +33,7 @@ class LakeCopies:
         self._strays = strays
 
     def measure(
-        self, wanted: Sequence[Wanted], time_column: str, bytes_per_s: int | None = None
+        self, wanted: Sequence[CopyToVerify], time_column: str, bytes_per_s: int | None = None
     ) -> Mapping[SliceId, Measured]:
         """See `CopyReader`."""
         if bytes_per_s is not None:
@@ -49,13 +49,13 @@ class LakeCopies:
             self._demand_own(each.slice, files)
         return {each.slice.id: found for each, found in zip(wanted, split.measured, strict=True)}
 
-    def damaged(self, copy: Copy) -> list[str]:
+    def damaged(self, copy: CopyLocation) -> list[str]:
         """Return what is wrong with the files of a copy, empty if they are as they were confirmed."""
         named = [file._replace(path=path) for file, path in zip(copy.files, copy.paths, strict=True)]
         found = [(file.path, self._reader.damaged(file)) for file in named]
         return [f"{path}: {what}" for path, what in found if what is not None]
 
-    def parts(self, wanted: Wanted, time_column: str) -> Iterator[CopyPart]:
+    def parts(self, wanted: CopyToVerify, time_column: str) -> Iterator[CopyPart]:
         """Yield the rows of a slice's copy as COPY takes them. Raises as `measure`, from the first part on."""
         copy, which = wanted.copy, wanted.slice
         if copy.files:
@@ -66,7 +66,7 @@ class LakeCopies:
         files = self._reader.files_below(copy.location)
         return self._reader.copy_parts(files, which.columns, time_column, bounds)
 
-    def _files(self, wanted: Wanted, columns: Sequence[LakeColumn], time_column: str) -> Measured:
+    def _files(self, wanted: CopyToVerify, columns: Sequence[LakeColumn], time_column: str) -> Measured:
         copy = wanted.copy
         if not copy.files:
             return _NOTHING
@@ -84,7 +84,7 @@ class LakeCopies:
             if why is not None:
                 raise CopyError(file, why)
 
-    def _outside(self, wanted: Wanted, paths: Sequence[str]) -> list[str]:
+    def _outside(self, wanted: CopyToVerify, paths: Sequence[str]) -> list[str]:
         if wanted.copy.lake_format != "iceberg" or self._strays is None:
             return []
         return [f"{path}: the table does not have it" for path in self._strays(wanted.slice.id.table, paths)]

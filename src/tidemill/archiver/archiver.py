@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from tidemill.archiver.copier import Carried, Copier, Failure, result_of
-from tidemill.archiver.copy_plan import Plan, Refused, plan
+from tidemill.archiver.copy_plan import CopyPlan, CopyRefused, plan
 from tidemill.archiver.ports import Confirmations, Incoming, Requests
 from tidemill.archiver.read_pace import Interrupted, Pace
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
@@ -33,7 +33,7 @@ _log = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ArchiverTimeouts:
     """`heartbeat_s`: how often we say that we work. `stall_s`: how long a copy may make no progress."""
 
     heartbeat_s: float = 300.0
@@ -52,7 +52,7 @@ class Archiver:
         *,
         archiver_id: str,
         max_bytes_per_second: int | None = None,
-        patience: Patience | None = None,
+        patience: ArchiverTimeouts | None = None,
     ) -> None:
         """`max_bytes_per_second`: our own bound beside the request's."""
         self._requests = requests
@@ -61,7 +61,7 @@ class Archiver:
         self._clock = clock
         self._archiver_id = archiver_id
         self._max_bytes_per_second = max_bytes_per_second
-        self._patience = patience or Patience()
+        self._patience = patience or ArchiverTimeouts()
         self._answered: OrderedDict[str, int] = OrderedDict()  # event -> the last attempt that was answered
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -136,7 +136,7 @@ class Archiver:
     async def _serve(self, incoming: Incoming, event: ArchivalEvent) -> None:
         try:
             planned = plan(event)
-        except Refused as fault:
+        except CopyRefused as fault:
             answer = self._failed(event, Failure.of(fault))
         else:
             await self._replies.send(self._said(event, ArchivalStatus.IN_PROGRESS))
@@ -167,7 +167,7 @@ class Archiver:
             code=answer.error_code,
         )
 
-    async def _carried(self, incoming: Incoming, planned: Plan) -> Carried:
+    async def _carried(self, incoming: Incoming, planned: CopyPlan) -> Carried:
         """Have the request carried out in a thread; meanwhile say now and then that it goes on.
 
         Raises:

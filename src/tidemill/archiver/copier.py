@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from tidemill.archiver.copy_plan import Plan, Refused, Task, difference
-from tidemill.archiver.ports import ChunkReader, Copy, Lake
+from tidemill.archiver.copy_plan import CopyPlan, CopyRefused, Task, difference
+from tidemill.archiver.ports import ChunkReader, Lake, WrittenCopy
 from tidemill.archiver.read_pace import Interrupted, Pace
 from tidemill.domain.archive.messages import ArchivalChunk, ArchivalFile, ArchivalResult, ArchivalStatus
 from tidemill.domain.archive.slices import LakePlace, Measured, SliceId
@@ -33,7 +33,7 @@ class Failure:
         """Return what a fault means for who asked."""
         reason = str(fault)[:MAX_REASON_CHARACTERS] or type(fault).__name__
         match fault:
-            case Refused(code=code, reason=why):
+            case CopyRefused(code=code, reason=why):
                 return cls(code, why, retryable=False)
             case CopyStands():
                 return cls("COPY_STANDS", reason, retryable=False)
@@ -50,11 +50,11 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CopyResult:
     """What became of one chunk: a copy (`found`: it was there before), or a failure."""
 
     chunk: ArchivalChunk
-    copy: Copy | None = None
+    copy: WrittenCopy | None = None
     found: bool = False
     failure: Failure | None = None
 
@@ -63,7 +63,7 @@ class Done:
 class Carried:
     """What became of a request. `place` None: nothing was published, as `failure` or the chunks say."""
 
-    chunks: tuple[Done, ...]
+    chunks: tuple[CopyResult, ...]
     place: LakePlace | None = None
     failure: Failure | None = None
 
@@ -85,14 +85,16 @@ class Copier:
     reader: ChunkReader
     lake: Lake
 
-    def carry_out(self, plan: Plan, pace: Pace) -> Carried:
+    def carry_out(self, plan: CopyPlan, pace: Pace) -> Carried:
         """Copy what can be copied, then publish it. Raises `Interrupted`; all other faults are in what it returns."""
-        done = [Done(chunk, failure=Failure.of(fault)) for chunk, fault in plan.refused]
-        copies: dict[SliceId, Copy] = {}
+        done = [CopyResult(chunk, failure=Failure.of(fault)) for chunk, fault in plan.refused]
+        copies: dict[SliceId, WrittenCopy] = {}
         away: Failure | None = None
         for task in plan.tasks:
             pace.check()
-            each = Done(task.chunk, failure=away) if away is not None else self._copied(plan, task, pace)
+            each = (
+                CopyResult(task.chunk, failure=away) if away is not None else self._copied(plan, task, pace)
+            )
             if each.copy is not None:
                 copies[task.slice] = each.copy
             elif each.failure is not None and each.failure.code.endswith("_AWAY"):
@@ -103,12 +105,12 @@ class Copier:
             return Carried(tuple(done), failure=_gravest(done))
         return self._published(plan, tuple(done), copies)
 
-    def _copied(self, plan: Plan, task: Task, pace: Pace) -> Done:
+    def _copied(self, plan: CopyPlan, task: Task, pace: Pace) -> CopyResult:
         try:
             found = self._found(plan, task)
             if found is not None:
-                return Done(task.chunk, found, found=True)
-            return Done(task.chunk, self._copy(plan, task, pace))
+                return CopyResult(task.chunk, found, found=True)
+            return CopyResult(task.chunk, self._copy(plan, task, pace))
         except Interrupted:
             raise
         except Exception as fault:  # noqa: BLE001  whatever it is, it is this chunk's: the others go on
@@ -121,9 +123,9 @@ class Copier:
                 error=failure.reason,
                 exc_info=fault if failure.code == "CRASHED" else None,
             )
-            return Done(task.chunk, failure=failure)
+            return CopyResult(task.chunk, failure=failure)
 
-    def _found(self, plan: Plan, task: Task) -> Copy | None:
+    def _found(self, plan: CopyPlan, task: Task) -> WrittenCopy | None:
         """Return the copy that is there. Raises `CopyStands` if it has other rows: it may be the only one of them."""
         try:
             found = self.lake.find(task.slice, plan.event.event_id)
@@ -135,7 +137,7 @@ class Copier:
             raise CopyStands(path, task.slice, plan.event.event_id, differs)
         return found
 
-    def _copy(self, plan: Plan, task: Task, pace: Pace) -> Copy:
+    def _copy(self, plan: CopyPlan, task: Task, pace: Pace) -> WrittenCopy:
         before = pace.bytes_passed
         with closing(self.reader.read(task.read_sql, pace.piece_bytes)) as batches:
             copy = self.lake.write(
@@ -150,7 +152,9 @@ class Copier:
         ARCHIVER_READ_BYTES.inc(pace.bytes_passed - before)
         return copy
 
-    def _published(self, plan: Plan, done: tuple[Done, ...], copies: dict[SliceId, Copy]) -> Carried:
+    def _published(
+        self, plan: CopyPlan, done: tuple[CopyResult, ...], copies: dict[SliceId, WrittenCopy]
+    ) -> Carried:
         event = plan.event
         try:
             place = self.lake.publish(event.table_name, event.event_id, copies, event.supersedes)
@@ -160,7 +164,8 @@ class Copier:
                 Log.ARCHIVAL_CHUNK_FAILED, event_id=event.event_id, code=failure.code, error=failure.reason
             )
             return Carried(
-                tuple(Done(each.chunk, failure=each.failure or failure) for each in done), failure=failure
+                tuple(CopyResult(each.chunk, failure=each.failure or failure) for each in done),
+                failure=failure,
             )
         return Carried(done, place)
 
@@ -169,10 +174,10 @@ def _demand_sealed(chunk: ArchivalChunk, measured: Measured) -> None:
     """Refuse rows that are not those that were sealed, before anything of them has a name in the lake."""
     differs = difference(chunk, measured)
     if differs is not None:
-        raise Refused("DIGEST_DIFFERS", f"what was read is not what was sealed: {differs}")
+        raise CopyRefused("DIGEST_DIFFERS", f"what was read is not what was sealed: {differs}")
 
 
-def result_of(done: Done) -> ArchivalResult:
+def result_of(done: CopyResult) -> ArchivalResult:
     """Return what a confirmation says of one chunk."""
     chunk, copy, failure = done.chunk, done.copy, done.failure
     if copy is None:
@@ -193,13 +198,13 @@ def result_of(done: Done) -> ArchivalResult:
     )
 
 
-def _count(done: list[Done]) -> None:
+def _count(done: list[CopyResult]) -> None:
     for each in done:
         result = "failed" if each.copy is None else "found" if each.found else "copied"
         ARCHIVER_CHUNKS.labels(result).inc()
 
 
-def _gravest(done: list[Done]) -> Failure | None:
+def _gravest(done: list[CopyResult]) -> Failure | None:
     """Return the failure that says most about a request of which nothing was copied: one that may pass, if any."""
     failures = [each.failure for each in done if each.failure is not None]
     return next((failure for failure in failures if failure.retryable), next(iter(failures), None))

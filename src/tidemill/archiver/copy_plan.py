@@ -16,7 +16,7 @@ _TABLE = re.compile(rf"{_NAME}\.{_NAME}")
 _EVENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-class Refused(Exception):
+class CopyRefused(Exception):
     """A request, or one of its chunks, that no try will ever copy. `code` is for programs."""
 
     def __init__(self, code: str, reason: str) -> None:
@@ -36,41 +36,43 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CopyPlan:
     """A request to carry out. `refused`: chunks that cannot be copied, each with why."""
 
     event: ArchivalEvent
     columns: tuple[LakeColumn, ...]
     time_column: str
     tasks: tuple[Task, ...]
-    refused: tuple[tuple[ArchivalChunk, Refused], ...]
+    refused: tuple[tuple[ArchivalChunk, CopyRefused], ...]
 
 
-def plan(event: ArchivalEvent) -> Plan:
-    """Return how to carry a request out. Raises `Refused` if nothing of it can be."""
+def plan(event: ArchivalEvent) -> CopyPlan:
+    """Return how to carry a request out. Raises `CopyRefused` if nothing of it can be."""
     _demand_names(event)
     if len(event.chunks) > MAX_CHUNKS:
-        raise Refused("TOO_MANY_CHUNKS", f"{len(event.chunks)} chunks, at most {MAX_CHUNKS} are taken")
+        raise CopyRefused("TOO_MANY_CHUNKS", f"{len(event.chunks)} chunks, at most {MAX_CHUNKS} are taken")
     if event.digest_version not in (None, DIGEST_VERSION):
-        raise Refused(
+        raise CopyRefused(
             "UNKNOWN_DIGEST", f"digests of {event.digest_version}; this archiver knows {DIGEST_VERSION}"
         )
     columns = tuple(_column(column) for column in event.columns)
     if event.time_column is None or event.time_column not in {column.name for column in columns}:
-        raise Refused("NO_COLUMNS", "the request does not say its columns, and which of them is the time")
+        raise CopyRefused("NO_COLUMNS", "the request does not say its columns, and which of them is the time")
     tasks: dict[SliceId, Task] = {}
-    refused: list[tuple[ArchivalChunk, Refused]] = []
+    refused: list[tuple[ArchivalChunk, CopyRefused]] = []
     for chunk in event.chunks:
         wanted = SliceId(event.table_name, chunk.range_start, chunk.range_end, chunk.generation)
         if chunk.read_sql is None:
-            refused.append((chunk, Refused("NO_READ_SQL", "the request does not say how to read the chunk")))
+            refused.append(
+                (chunk, CopyRefused("NO_READ_SQL", "the request does not say how to read the chunk"))
+            )
         elif wanted in tasks:
             refused.append(
-                (chunk, Refused("REPEATED_SLICE", f"another chunk of the request is {wanted} too"))
+                (chunk, CopyRefused("REPEATED_SLICE", f"another chunk of the request is {wanted} too"))
             )
         else:
             tasks[wanted] = Task(chunk, wanted, chunk.read_sql)
-    return Plan(event, columns, event.time_column, tuple(tasks.values()), tuple(refused))
+    return CopyPlan(event, columns, event.time_column, tuple(tasks.values()), tuple(refused))
 
 
 def difference(chunk: ArchivalChunk, measured: Measured) -> str | None:
@@ -85,17 +87,17 @@ def difference(chunk: ArchivalChunk, measured: Measured) -> str | None:
 def _demand_names(event: ArchivalEvent) -> None:
     """Names become names of files: nothing in them may lead elsewhere."""
     if not _TABLE.fullmatch(event.table_name):
-        raise Refused("UNKNOWN_TABLE", f"table_name {event.table_name!r} is not schema.table")
+        raise CopyRefused("UNKNOWN_TABLE", f"table_name {event.table_name!r} is not schema.table")
     for event_id in (event.event_id, *event.supersedes):
         if not _EVENT_ID.fullmatch(event_id):
-            raise Refused("BAD_EVENT_ID", f"{event_id!r}: letters, digits, dots and hyphens, at most 100")
+            raise CopyRefused("BAD_EVENT_ID", f"{event_id!r}: letters, digits, dots and hyphens, at most 100")
 
 
 def _column(column: ArchivalColumn) -> LakeColumn:
     try:
         kind = LakeType(column.lake_type)
     except ValueError:
-        raise Refused(
+        raise CopyRefused(
             "UNKNOWN_TYPE", f"column {column.name}: this archiver does not know {column.lake_type!r}"
         ) from None
     return LakeColumn(

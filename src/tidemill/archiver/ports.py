@@ -93,7 +93,7 @@ class ChunkReader(Protocol):
         ...
 
 
-class Copy(Protocol):
+class WrittenCopy(Protocol):
     """A complete copy of one slice."""
 
     @property
@@ -118,7 +118,7 @@ class Lake(Protocol):
     Every call may raise `Unavailable`; then nothing is known about what it did.
     """
 
-    def find(self, slice_: SliceId, event_id: str) -> Copy | None:
+    def find(self, slice_: SliceId, event_id: str) -> WrittenCopy | None:
         """Return the complete copy that there is for this event, whatever rows it has.
 
         Raises `CopyError` if what there is cannot be made out: `write` replaces it.
@@ -133,7 +133,7 @@ class Lake(Protocol):
         time_column: str,
         batches: Iterable[Batch],
         demand: Callable[[Measured], None] | None = None,
-    ) -> Copy:
+    ) -> WrittenCopy:
         """Write one copy, or return the complete one of the same rows that is there. Replaces what a try left in part.
 
         `demand` is asked before anything is in place: what it raises, and what raises inside `batches`, leaves all as
@@ -146,7 +146,7 @@ class Lake(Protocol):
         ...
 
     def publish(
-        self, table: str, event_id: str, copies: Mapping[SliceId, Copy], superseded: Sequence[str]
+        self, table: str, event_id: str, copies: Mapping[SliceId, WrittenCopy], superseded: Sequence[str]
     ) -> LakePlace:
         """Make complete copies what readers of the table see; repeating it changes nothing.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tidemill.catalog.ports import Compatibility, SchemaRegistry
-from tidemill.catalog.schemas import Message
+from tidemill.catalog.schemas import MessageSchema
 from tidemill.domain.lane import StreamTopics
 
 
@@ -25,7 +25,7 @@ def subject_of(topic: str, name: str) -> str:
 
 
 async def register_schemas(
-    registry: SchemaRegistry, topics: StreamTopics, messages: Mapping[str, Message]
+    registry: SchemaRegistry, topics: StreamTopics, messages: Mapping[str, MessageSchema]
 ) -> list[Registration]:
     """Register every version of every message under its topic, oldest first, and have the registry guard them.
 
@@ -42,7 +42,9 @@ async def register_schemas(
     ]
 
 
-async def _register(registry: SchemaRegistry, topics: StreamTopics, message: Message) -> list[Registration]:
+async def _register(
+    registry: SchemaRegistry, topics: StreamTopics, message: MessageSchema
+) -> list[Registration]:
     topic = {"command": topics.commands, "event": topics.events, "outcome": topics.outcomes}[message.role]
     level: Compatibility = "BACKWARD_TRANSITIVE" if message.role == "command" else "FULL_TRANSITIVE"
     subject = subject_of(topic, message.name)

@@ -64,7 +64,7 @@ class Schema:
 
 
 @dataclass(frozen=True)
-class Message:
+class MessageSchema:
     """One message of the contract: what it is now, and every version that others may be using, oldest first."""
 
     context: str
@@ -101,7 +101,7 @@ class Finding:
         return f"{self.path}: {self.code}: {self.message}"
 
 
-def load_messages(folder: Path, context: str) -> dict[str, Message]:
+def load_messages(folder: Path, context: str) -> dict[str, MessageSchema]:
     """Return full name -> message of a context (`market_data`), or of `outcome` or `archival`.
 
     Raises:
@@ -156,9 +156,9 @@ def _version(stem: str) -> int:
     return int(stem[1:])
 
 
-def _load(folder: Path, context: str, role: Role, path: Path) -> Message:
+def _load(folder: Path, context: str, role: Role, path: Path) -> MessageSchema:
     released = tuple(_read(file) for file in _released_files(folder, context, path.stem))
-    return Message(context, role, _read(path), released)
+    return MessageSchema(context, role, _read(path), released)
 
 
 def _read(path: Path) -> Schema:
@@ -198,7 +198,7 @@ def _alias_faults(schema: Schema) -> Iterator[tuple[str, str]]:
         yield "ALIASES", f"{schema.name}: aliases let one name be read as another; add a message instead"
 
 
-def history_faults(message: Message) -> Iterator[tuple[str, str]]:
+def history_faults(message: MessageSchema) -> Iterator[tuple[str, str]]:
     """Yield what is wrong between the current version of a message and its released ones."""
     for number, old in enumerate(message.released, start=1):
         new = message.current

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from tidemill.catalog.schemas import Message, load_messages
+from tidemill.catalog.schemas import MessageSchema, load_messages
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import Context
 from tidemill.domain.errors import UsageError
@@ -31,7 +31,7 @@ class ContextStream:
         """Return the folder with the context's schemas."""
         return self.context.schemas or schemas_dir()
 
-    def messages(self) -> dict[str, Message]:
+    def messages(self) -> dict[str, MessageSchema]:
         """Return the schemas of the context's commands and events, by full name. Raises `ContractError`."""
         return load_messages(self.schemas, self.context.name)
 
@@ -106,6 +106,6 @@ class StreamCatalog:
         )
 
 
-def outcome_messages() -> dict[str, Message]:
+def outcome_messages() -> dict[str, MessageSchema]:
     """Return the schemas of outcomes, which all contexts share."""
     return load_messages(schemas_dir(), _OUTCOME)

@@ -121,7 +121,7 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundTable:
     """A table as a database has it. `kind`: `table`, or what else has its name. `rights`: of whom asked."""
 
     columns: tuple[Column, ...] = ()
@@ -130,7 +130,7 @@ class Found:
     kind: str = "table"
 
 
-def compare(declared: Declared, found: Found | None) -> list[Difference]:
+def compare(declared: Declared, found: FoundTable | None) -> list[Difference]:
     """Return how the table differs, what is missing first; `found` is None if there is none of that name."""
     if found is None:
         return [_missing_table(declared)]
@@ -164,7 +164,7 @@ def _missing_table(declared: Declared) -> Difference:
     return Difference(declared.name, "the table is missing", Kind.MISSING, "; ".join(drafts))
 
 
-def _columns(declared: Declared, found: Found) -> Iterator[Difference]:
+def _columns(declared: Declared, found: FoundTable) -> Iterator[Difference]:
     there = {each.name: each for each in found.columns}
     for wanted in declared.columns:
         alter = f"alter table {declared.name} alter column {wanted.name}"
@@ -199,7 +199,7 @@ def _other_type(declared: Declared, column: str, wanted: ColumnType, has: Column
     return Difference(declared.name, f"column {column} is {has}, not {wanted}", Kind.DIFFERS)
 
 
-def _others(declared: Declared, found: Found) -> Iterator[Difference]:
+def _others(declared: Declared, found: FoundTable) -> Iterator[Difference]:
     known = {each.name for each in declared.columns}
     for has in found.columns:
         if has.name not in known:
@@ -295,7 +295,7 @@ def _rows(index: Index) -> str:
 # --- rights ----------------------------------------------------------------------------------------------------------
 
 
-def _rights(declared: Declared, found: Found) -> Iterator[Difference]:
+def _rights(declared: Declared, found: FoundTable) -> Iterator[Difference]:
     lacking = {right for right in declared.rights if not _may(right, declared, found)}
     if "usage" in lacking:
         sql = f"grant usage on schema {declared.schema} to {SERVICE_ROLE}"
@@ -310,7 +310,7 @@ def _grant(declared: Declared, rights: Collection[str]) -> str:
     return f"grant {', '.join(sorted(rights))} on {declared.name} to {SERVICE_ROLE}"
 
 
-def _may(right: str, declared: Declared, found: Found) -> bool:
+def _may(right: str, declared: Declared, found: FoundTable) -> bool:
     """Tell whether a right is held: on the table, or on every column that it is needed for."""
     if right in found.rights:
         return True

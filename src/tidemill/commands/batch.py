@@ -25,12 +25,12 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from tidemill.commands.decide_fold import Result
-from tidemill.commands.handlers import Entangled, Style
-from tidemill.commands.numbering import Books, Fate, LaneBook, Repeat, clean
+from tidemill.commands.handlers import Handler, TooManyFoldPasses
+from tidemill.commands.numbering import BatchRows, Fate, LaneNumbering, Repeat, clean
 from tidemill.commands.parked_headers import unwritten, write_headers
 from tidemill.commands.ports import CommandStore, Locked, UnitOfWork, Wait
 from tidemill.commands.rows import LoggedCommand, OutboxRow
-from tidemill.commands.validation import Arrival
+from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import (
@@ -56,7 +56,7 @@ _LOOK_AHEAD_BATCHES = 32
 class _DecideAnew(TidemillError):
     """`arrival` repeats a record of its batch that has to be parked, which answers nothing: cut before it."""
 
-    def __init__(self, arrival: Arrival) -> None:
+    def __init__(self, arrival: IncomingCommand) -> None:
         super().__init__(f"offset {arrival.record.offset} repeats a record that is parked")
         self.arrival = arrival
 
@@ -64,13 +64,13 @@ class _DecideAnew(TidemillError):
 class _HeadersUnwritten(TidemillError):
     """`arrivals` are to be parked, and nobody knew before: write their headers while no lane is locked."""
 
-    def __init__(self, arrivals: Sequence[Arrival]) -> None:
+    def __init__(self, arrivals: Sequence[IncomingCommand]) -> None:
         super().__init__(f"{len(arrivals)} records are to be parked")
         self.arrivals = arrivals
 
 
 @dataclass
-class Done:
+class BatchResult:
     """What a batch left behind, over all of its transactions.
 
     `fenced`: the lanes that somebody else claimed. `halted`: lane id -> code and evidence, of those that stand before a
@@ -80,12 +80,12 @@ class Done:
 
     counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     events: int = 0
-    outcomes: list[tuple[Arrival, OutboxRow]] = field(default_factory=list)
+    outcomes: list[tuple[IncomingCommand, OutboxRow]] = field(default_factory=list)
     fenced: frozenset[int] = frozenset()
     halted: dict[int, tuple[str, str]] = field(default_factory=dict)
     waits: dict[int, Wait] = field(default_factory=dict)
 
-    def goes_on(self, arrival: Arrival) -> bool:
+    def goes_on(self, arrival: IncomingCommand) -> bool:
         """Tell whether its lane may be worked further."""
         return arrival.lane not in self.fenced and arrival.lane not in self.halted
 
@@ -96,7 +96,7 @@ class BatchWriter:
     def __init__(
         self,
         store: CommandStore,
-        styles: Mapping[type[CommandSpec], Style],
+        styles: Mapping[type[CommandSpec], Handler],
         clock: Clock,
         *,
         horizon: timedelta,
@@ -115,16 +115,18 @@ class BatchWriter:
         self._look_ahead = 0
         self._reached: dict[int, tuple[int, int]] = {}
 
-    async def apply(self, claims: Mapping[int, Claim], arrivals: Sequence[Arrival]) -> Done:
+    async def apply(self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand]) -> BatchResult:
         """Apply `arrivals` (by lane ascending, then offset) under `claims` (lane id -> claim).
 
         Raises `TransientError` with nothing but whole parts committed: call again with the same records.
         """
-        done = Done()
+        done = BatchResult()
         await self._part(dict(claims), list(arrivals), done)
         return done
 
-    async def _part(self, claims: dict[int, Claim], arrivals: list[Arrival], done: Done) -> None:
+    async def _part(
+        self, claims: dict[int, Claim], arrivals: list[IncomingCommand], done: BatchResult
+    ) -> None:
         while arrivals:
             held = {each.lane: claims[each.lane] for each in arrivals}
             await write_headers([each for each in arrivals if isinstance(each.verdict, Unreadable)])
@@ -140,7 +142,7 @@ class BatchWriter:
                 await write_headers(parked.arrivals)
             except GenerationClosed:
                 continue
-            except (DataError, Entangled, _DecideAnew) as refused:
+            except (DataError, TooManyFoldPasses, _DecideAnew) as refused:
                 await write_headers(arrivals)  # of all: smaller parts show what is to be parked
                 if len(arrivals) > 1:
                     middle = _cut(arrivals, refused)
@@ -153,14 +155,14 @@ class BatchWriter:
                     )
                     return
 
-    async def _blamed(self, arrival: Arrival, refused: TidemillError) -> bool:
+    async def _blamed(self, arrival: IncomingCommand, refused: TidemillError) -> bool:
         """See `_blamed`; a table that is not as declared refuses values that are none the worse for it."""
         if isinstance(refused, DataError) and self._demand_tables is not None:
             await self._demand_tables()
         return _blamed(arrival, refused)
 
     async def _transaction(
-        self, claims: Mapping[int, Claim], arrivals: Sequence[Arrival], done: Done
+        self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand], done: BatchResult
     ) -> None:
         started_s = self._clock.monotonic_s()
         async with self._store.unit_of_work() as work:
@@ -205,7 +207,7 @@ class BatchWriter:
             raise Fenced(behind)
 
     async def _fates(
-        self, work: UnitOfWork, fresh: Sequence[Arrival], locked: Locked, *, open_too: bool
+        self, work: UnitOfWork, fresh: Sequence[IncomingCommand], locked: Locked, *, open_too: bool
     ) -> list[Fate]:
         """Return what becomes of each record, in order, with its effects written."""
         ids = [each.command_id for each in fresh if each.command_id is not None]
@@ -223,7 +225,11 @@ class _Plan:
     """Which records of a batch are new, and what the others repeat."""
 
     def __init__(
-        self, fresh: Sequence[Arrival], known: Mapping[str, LoggedCommand], now: datetime, horizon: timedelta
+        self,
+        fresh: Sequence[IncomingCommand],
+        known: Mapping[str, LoggedCommand],
+        now: datetime,
+        horizon: timedelta,
     ) -> None:
         self._fresh = fresh
         self._fates: dict[int, Fate] = {}
@@ -281,7 +287,7 @@ class _Plan:
         return Repeat(logged, reused=original.digest != again.digest)
 
 
-def _positions(fresh: Sequence[Arrival], locked: Locked) -> list[int]:
+def _positions(fresh: Sequence[IncomingCommand], locked: Locked) -> list[int]:
     """Return the position that each record is about to get."""
     last = {lane: progress.position for lane, progress in locked.progress.items()}
     positions = []
@@ -294,23 +300,23 @@ def _positions(fresh: Sequence[Arrival], locked: Locked) -> list[int]:
 def _enter(
     claims: Mapping[int, Claim],
     locked: Locked,
-    fresh: Sequence[Arrival],
+    fresh: Sequence[IncomingCommand],
     fates: Sequence[Fate],
     seconds: float,
-) -> tuple[Books, list[tuple[Arrival, OutboxRow]]]:
-    books = Books()
+) -> tuple[BatchRows, list[tuple[IncomingCommand, OutboxRow]]]:
+    books = BatchRows()
     outcomes = []
-    by_lane: dict[int, list[tuple[Arrival, Fate]]] = defaultdict(list)
+    by_lane: dict[int, list[tuple[IncomingCommand, Fate]]] = defaultdict(list)
     for arrival, fate in zip(fresh, fates, strict=True):
         by_lane[arrival.lane].append((arrival, fate))
     for lane, entries in by_lane.items():
-        book = LaneBook(books, claims[lane], locked.progress[lane], locked.gen, locked.at(lane), seconds)
+        book = LaneNumbering(books, claims[lane], locked.progress[lane], locked.gen, locked.at(lane), seconds)
         outcomes += [(arrival, book.enter(arrival, fate)) for arrival, fate in entries]
         book.close(entries[-1][0].record)
     return books, outcomes
 
 
-def _sum_up(done: Done, books: Books, outcomes: list[tuple[Arrival, OutboxRow]]) -> None:
+def _sum_up(done: BatchResult, books: BatchRows, outcomes: list[tuple[IncomingCommand, OutboxRow]]) -> None:
     for outcome, count in books.counts.items():
         done.counts[outcome] += count
     done.events += sum(row.events for row in books.ledger)
@@ -344,7 +350,7 @@ def _stale(command_id: str | None, oldest: datetime) -> Rejected | None:
     )
 
 
-def _any_named(fresh: Sequence[Arrival], fates: Sequence[Fate]) -> bool:
+def _any_named(fresh: Sequence[IncomingCommand], fates: Sequence[Fate]) -> bool:
     """Tell whether a record that has an id is to be parked: parked rows have none, so no index finds a repeat."""
     return any(
         isinstance(fate, Unreadable) and arrival.command_id is not None
@@ -352,21 +358,21 @@ def _any_named(fresh: Sequence[Arrival], fates: Sequence[Fate]) -> bool:
     )
 
 
-def _cut(arrivals: Sequence[Arrival], refused: TidemillError) -> int:
+def _cut(arrivals: Sequence[IncomingCommand], refused: TidemillError) -> int:
     """Return where to cut a batch: in the middle, or, of several repeats to be decided anew, before the middle one."""
     if isinstance(refused, _DecideAnew):
         return next(index for index, each in enumerate(arrivals) if each is refused.arrival)
     return len(arrivals) // 2
 
 
-def _blamed(arrival: Arrival, refused: TidemillError) -> bool:
+def _blamed(arrival: IncomingCommand, refused: TidemillError) -> bool:
     """Refuse the one record that is at fault; if even the refusal cannot be written, park it as it came.
 
     Returns False if it was to be parked already.
     """
     if isinstance(arrival.verdict, Unreadable):
         return False
-    if isinstance(refused, Entangled):
+    if isinstance(refused, TooManyFoldPasses):
         arrival.verdict = Unreadable(ParkingCode.CRASHED, "its rule takes other values each time it is asked")
     elif arrival.verdict is None:
         arrival.verdict = Rejected(RejectionCode.INVALID, _reason(refused))
@@ -381,6 +387,6 @@ def _reason(refused: TidemillError) -> str:
     return f"the database refused a value ({refused.sqlstate}): {refused.detail}"
 
 
-def _evidence(arrival: Arrival, refused: TidemillError) -> str:
+def _evidence(arrival: IncomingCommand, refused: TidemillError) -> str:
     record = arrival.record
     return clean(f"partition {record.partition}, offset {record.offset}: {_reason(refused)}")

@@ -25,19 +25,19 @@ Holders = Mapping[int, Mapping[Value, str | None]]
 """Index of the `Unique` in `State.unique` -> value -> key of its holder, None where nobody holds it."""
 
 
-class Happened(NamedTuple):
+class EncodedEvent(NamedTuple):
     """An event as it will be published: its Avro full name and its framed value."""
 
     type: str
     payload: bytes
 
 
-Result = list[Happened] | Rejected | Unreadable
+Result = list[EncodedEvent] | Rejected | Unreadable
 """The events of an applied command (maybe none), why it was refused, or that its rule failed and it must be parked."""
 
 
 @dataclass
-class Folded:
+class FoldResult:
     """What a fold gives: a result per command, the states after it, and the values whose holder must be loaded."""
 
     results: list[Result] = field(default_factory=list)
@@ -53,14 +53,14 @@ class Fold:
         state: State,
         loaded: Mapping[str, Any],
         holders: Holders,
-        encode: Callable[[Accepted], list[Happened] | Rejected],
+        encode: Callable[[Accepted], list[EncodedEvent] | Rejected],
     ) -> None:
         """`loaded`: key -> state before the batch. `encode` refuses a decision whose events are too large to send."""
         self._state = state
         self._encode = encode
         self._states = dict(loaded)
         self._holders = [dict(holders.get(index, {})) for index in range(len(state.unique))]
-        self.result = Folded()
+        self.result = FoldResult()
         for key, held in loaded.items():
             self._take_all(key, held)
 
@@ -135,9 +135,9 @@ def fold_all(
     state: State,
     loaded: Mapping[str, Any],
     holders: Holders,
-    encode: Callable[[Accepted], list[Happened] | Rejected],
+    encode: Callable[[Accepted], list[EncodedEvent] | Rejected],
     commands: Sequence[tuple[str, DecideSpec, CommandBase, datetime]],
-) -> Folded:
+) -> FoldResult:
     """Fold (key, spec, command, time of its event) in order."""
     fold = Fold(state, loaded, holders, encode)
     for key, spec, command, at in commands:

@@ -28,7 +28,7 @@ class GenerationPolicy:
     every: timedelta = timedelta(seconds=30)
 
 
-class GenerationKeeper:
+class GenerationRoller:
     """A `Service`. Several may run: a roll that another one did first is no error."""
 
     def __init__(self, generations: Generations, policy: GenerationPolicy) -> None:

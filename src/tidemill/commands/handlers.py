@@ -12,10 +12,10 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Protocol
 
-from tidemill.commands.decide_fold import Folded, Happened, Result, Value, fold_all
+from tidemill.commands.decide_fold import EncodedEvent, FoldResult, Result, Value, fold_all
 from tidemill.commands.late_rows import range_closed, split
 from tidemill.commands.ports import CommandCodec, Locked, UnitOfWork
-from tidemill.commands.validation import Arrival, crashed
+from tidemill.commands.validation import IncomingCommand, crashed
 from tidemill.domain.archive.policy import LateRule, Retention
 from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
@@ -28,14 +28,16 @@ _MOST_PASSES = 16
 """How often a batch is folded before it is cut in half: commands that reveal a value each would take one pass each."""
 
 
-class Entangled(TidemillError):
+class TooManyFoldPasses(TidemillError):
     """The commands of a batch depend on each other too deeply to be folded at once: fold fewer."""
 
 
-class Style(Protocol):
+class Handler(Protocol):
     """How the commands of one kind of spec are decided and their effects written."""
 
-    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], locked: Locked) -> list[Result]:
+    async def apply(
+        self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
+    ) -> list[Result]:
         """Return a result per arrival, in order, after writing what they change."""
         ...
 
@@ -56,7 +58,7 @@ class _AppendPlan:
     rejects_late: bool
 
 
-class AppendStyle:
+class AppendHandler:
     """Facts into a table: one COPY per table and batch."""
 
     def __init__(self, stream: Stream, codec: CommandCodec, max_event_bytes: int) -> None:
@@ -67,7 +69,9 @@ class AppendStyle:
         specs = [spec for spec in stream.commands.values() if isinstance(spec, AppendSpec)]
         self._plans = {spec.model: _plan(spec, names[spec.event], stream.retention) for spec in specs}
 
-    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], locked: Locked) -> list[Result]:
+    async def apply(
+        self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
+    ) -> list[Result]:
         """Check, encode and append; the row and the event of a refused command are never made."""
         rows: dict[type, list[tuple[Any, ...]]] = {}
         results = [self._one(arrival, locked.now, rows) for arrival in arrivals]
@@ -84,7 +88,7 @@ class AppendStyle:
                 await work.append(plan.spec.table, plan.columns, on_time)
         return results
 
-    def _one(self, arrival: Arrival, at: datetime, rows: dict[type, list[tuple[Any, ...]]]) -> Result:
+    def _one(self, arrival: IncomingCommand, at: datetime, rows: dict[type, list[tuple[Any, ...]]]) -> Result:
         command = arrival.command
         assert command is not None
         assert arrival.decoded is not None
@@ -100,10 +104,10 @@ class AppendStyle:
             return too_large(len(payload), self._max_event_bytes)
         values = plan.values(command)
         rows.setdefault(type(command), []).append((*values, arrival.command_id) if plan.with_id else values)
-        return [Happened(plan.event_name, payload)]
+        return [EncodedEvent(plan.event_name, payload)]
 
 
-class DecideStyle:
+class DecideHandler:
     """Aggregates: load the rows of all keys once, fold, write the rows that changed."""
 
     def __init__(self, stream: Stream, codec: CommandCodec, max_event_bytes: int) -> None:
@@ -115,7 +119,9 @@ class DecideStyle:
         self._max_event_bytes = max_event_bytes
         self._names = {event: name for name, event in stream.events.items()}
 
-    async def apply(self, work: UnitOfWork, arrivals: Sequence[Arrival], locked: Locked) -> list[Result]:
+    async def apply(
+        self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
+    ) -> list[Result]:
         """Fold until every unique value's holder is known, then write the changed rows."""
         at = {lane: locked.at(lane) for lane in locked.progress}
         commands = [(self._key(each.command), each.spec, each.command, at[each.lane]) for each in arrivals]
@@ -127,7 +133,7 @@ class DecideStyle:
             await work.replace(self._state, old, list(folded.states.values()))
         return folded.results
 
-    async def _fold(self, work: UnitOfWork, loaded: dict[str, Any], commands: Any) -> Folded:
+    async def _fold(self, work: UnitOfWork, loaded: dict[str, Any], commands: Any) -> FoldResult:
         holders: dict[int, dict[Value, str | None]] = {}
         for _ in range(_MOST_PASSES):
             folded = fold_all(self._state, loaded, holders, self._encode, commands)
@@ -137,25 +143,25 @@ class DecideStyle:
                 wanted = sorted(values)
                 found = await work.owners(self._state, self._state.unique[index], wanted)
                 holders.setdefault(index, {}).update({value: found.get(value) for value in wanted})
-        raise Entangled(f"{len(commands)} commands reveal the unique values they take one by one")
+        raise TooManyFoldPasses(f"{len(commands)} commands reveal the unique values they take one by one")
 
-    def _encode(self, decision: Accepted) -> list[Happened] | Rejected:
+    def _encode(self, decision: Accepted) -> list[EncodedEvent] | Rejected:
         happened = [self._happened(event) for event in decision.events]
         largest = max(len(event.payload) for event in happened)
         return too_large(largest, self._max_event_bytes) if largest > self._max_event_bytes else happened
 
-    def _happened(self, event: EventBase) -> Happened:
-        return Happened(self._names[type(event)], self._codec.encode_event(event))
+    def _happened(self, event: EventBase) -> EncodedEvent:
+        return EncodedEvent(self._names[type(event)], self._codec.encode_event(event))
 
 
-def styles_of(stream: Stream, codec: CommandCodec, max_event_bytes: int) -> dict[type[CommandSpec], Style]:
+def styles_of(stream: Stream, codec: CommandCodec, max_event_bytes: int) -> dict[type[CommandSpec], Handler]:
     """Return the built-in styles that the stream's commands need."""
     kinds = {type(spec) for spec in stream.commands.values()}
-    styles: dict[type[CommandSpec], Style] = {}
+    styles: dict[type[CommandSpec], Handler] = {}
     if AppendSpec in kinds:
-        styles[AppendSpec] = AppendStyle(stream, codec, max_event_bytes)
+        styles[AppendSpec] = AppendHandler(stream, codec, max_event_bytes)
     if DecideSpec in kinds:
-        styles[DecideSpec] = DecideStyle(stream, codec, max_event_bytes)
+        styles[DecideSpec] = DecideHandler(stream, codec, max_event_bytes)
     return styles
 
 
@@ -168,7 +174,7 @@ def too_large(size: int, limit: int) -> Rejected:
 
 
 def _refuse(
-    late: Mapping[int, datetime], model: type, arrivals: Sequence[Arrival], results: list[Result]
+    late: Mapping[int, datetime], model: type, arrivals: Sequence[IncomingCommand], results: list[Result]
 ) -> None:
     """Refuse the commands of late rows; rows were made in the order of the commands that were not refused before."""
     made = [

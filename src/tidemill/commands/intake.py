@@ -17,13 +17,13 @@ from datetime import timedelta
 from typing import Final
 
 from tidemill.commands import replies
-from tidemill.commands.batch import BatchWriter, Done
-from tidemill.commands.isolation import Solitude
+from tidemill.commands.batch import BatchResult, BatchWriter
+from tidemill.commands.isolation import IsolationGate
 from tidemill.commands.lane_lifecycle import Ownership, still_ours
-from tidemill.commands.lane_queues import WAITING_BYTES, LaneQueue, LargeRecords, Queues, Share
+from tidemill.commands.lane_queues import WAITING_BYTES, BatchInput, LaneQueue, LargeRecords, Queues
 from tidemill.commands.ports import CommandSource, CommandStore, LaneFollower, PartitionError, Replies
 from tidemill.commands.retry import BatchRetries
-from tidemill.commands.validation import Arrival, Screen
+from tidemill.commands.validation import IncomingCommand, Validator
 from tidemill.commands.version_wait import Waits
 from tidemill.commands.workers import Turn, Workers
 from tidemill.domain.errors import Fenced, Unreadable
@@ -72,12 +72,12 @@ class Intake:
         stream: Stream,
         source: CommandSource,
         store: CommandStore,
-        screen: Screen,
+        screen: Validator,
         writer: BatchWriter,
         follower: LaneFollower,
         answers: Replies,
         options: IntakeOptions,
-        solitude: Solitude | None = None,
+        solitude: IsolationGate | None = None,
         workers: Workers | None = None,
         room: LargeRecords | None = None,
     ) -> None:
@@ -90,7 +90,7 @@ class Intake:
         self._follower = follower
         self._answers = answers
         self._reply_topics = options.reply_topics
-        self._solitude = solitude or Solitude()
+        self._solitude = solitude or IsolationGate()
         self._most_batches = options.workers
         self._team = (workers or Workers(options.workers)).team()
         self._queues = Queues(
@@ -221,7 +221,7 @@ class Intake:
     def _wake(self) -> None:
         self._work_wanted.set()
 
-    async def _work(self, share: Share, turn: Turn) -> None:
+    async def _work(self, share: BatchInput, turn: Turn) -> None:
         try:
             done = await self._retrier.until_done(lambda: self._try(share, turn))
         finally:
@@ -232,20 +232,20 @@ class Intake:
             lanes = [queue.lane for queue in share.queues]
             _log.warning(Log.BATCH_LEFT, aggregate=self._aggregate, lanes=lanes, records=len(share.records))
 
-    async def _try(self, share: Share, turn: Turn) -> Done:
+    async def _try(self, share: BatchInput, turn: Turn) -> BatchResult:
         suspect = share.queues[0].solo > 0
         async with turn, self._solitude.alone() if suspect else self._solitude.together():
             return await self._apply(share)
 
-    async def _apply(self, share: Share) -> Done:
+    async def _apply(self, share: BatchInput) -> BatchResult:
         claims = {queue.lane: queue.claim for queue in share.queues if still_ours(self._queues, queue)}
         records = [(lane, record) for lane, record in share.records if lane in claims]
         if not records:
-            return Done()
+            return BatchResult()
         try:
             arrivals = await self._trial(share) or await self._screen.screen(records)
         except Fenced as fenced:
-            return Done(fenced=fenced.lanes)
+            return BatchResult(fenced=fenced.lanes)
         held = await self._waits.hold_back(claims, arrivals)
         with BATCH_SECONDS.labels(self._aggregate).time():
             done = await self._writer.apply(claims, held.arrivals)
@@ -254,7 +254,7 @@ class Intake:
             await self._store.halt(claims[lane], *finding)
         return done
 
-    async def _trial(self, share: Share) -> list[Arrival] | None:
+    async def _trial(self, share: BatchInput) -> list[IncomingCommand] | None:
         """Before a suspect is touched, count the attempt; the one that ended two processes alone is parked unread."""
         queue = share.queues[0]
         if not queue.solo:
@@ -266,9 +266,9 @@ class Intake:
         if queue.trials <= _TRIALS_BEFORE_PARKING:
             return None
         reason = f"the process ended {queue.trials - 1} times while it worked on this record alone"
-        return [Arrival(lane, record, verdict=Unreadable(ParkingCode.CRASHED, reason))]
+        return [IncomingCommand(lane, record, verdict=Unreadable(ParkingCode.CRASHED, reason))]
 
-    def _after(self, share: Share, done: Done) -> None:
+    def _after(self, share: BatchInput, done: BatchResult) -> None:
         for outcome, count in done.counts.items():
             if count:
                 RECORDS.labels(self._aggregate, outcome.value).inc(count)
@@ -288,7 +288,7 @@ class Intake:
             self._answers.send(asked)
         self._follower.wake([queue.lane for queue in share.queues])
 
-    def _let_flow(self, share: Share, done: Done) -> None:
+    def _let_flow(self, share: BatchInput, done: BatchResult) -> None:
         following = {lane: record.offset + 1 for lane, record in share.records}
         following |= {lane: wait.newer.offset for lane, wait in done.waits.items()}
         for queue in share.queues:

@@ -12,36 +12,36 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tidemill.commands.decide_fold import Happened
-from tidemill.commands.numbering import Books, LaneBook
+from tidemill.commands.decide_fold import EncodedEvent
+from tidemill.commands.numbering import BatchRows, LaneNumbering
 from tidemill.commands.ports import CommandStore, Decoded, UnitOfWork
-from tidemill.commands.validation import Arrival
+from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.errors import GenerationClosed, NotCompared, TransientError
 from tidemill.domain.lane import NO_OFFSET, Claim, Progress
 from tidemill.runtime.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class InternalCommand:
     """One decision. `name`: what the log calls it. `command_id`: a canonical UUID text that no other order has."""
 
     name: str
     command_id: str
     service: str
     key: bytes | None
-    events: Sequence[Happened]
+    events: Sequence[EncodedEvent]
 
 
 @dataclass
-class OrderBook:
+class InternalCommandNumbering:
     """The orders of one transaction. `work` is that transaction, `at` the server's clock in it."""
 
     work: UnitOfWork
     at: datetime
-    orders: list[Order] = field(default_factory=list)
+    orders: list[InternalCommand] = field(default_factory=list)
 
 
-class OrderWriter:
+class InternalCommandWriter:
     """Writes orders to lanes."""
 
     def __init__(self, store: CommandStore, clock: Clock, *, silent: bool = False) -> None:
@@ -55,7 +55,7 @@ class OrderWriter:
         self._reached: dict[int, int] = {}
 
     @asynccontextmanager
-    async def transaction(self, claim: Claim) -> AsyncIterator[OrderBook]:
+    async def transaction(self, claim: Claim) -> AsyncIterator[InternalCommandNumbering]:
         """Open a transaction that holds the lane; what is in the book's `orders` at its end is written to the lane.
 
         Raises:
@@ -73,7 +73,7 @@ class OrderWriter:
             raise TransientError(f"{rolled}: give the order again") from rolled
 
     @asynccontextmanager
-    async def _transaction(self, claim: Claim) -> AsyncIterator[OrderBook]:
+    async def _transaction(self, claim: Claim) -> AsyncIterator[InternalCommandNumbering]:
         started_s = self._clock.monotonic_s()
         async with self._store.unit_of_work() as work:
             locked = await work.lock([claim])
@@ -81,12 +81,12 @@ class OrderWriter:
             if not self._silent:
                 self._check_not_set_back(claim, progress)
                 await work.demand_going(claim)
-            book, books = OrderBook(work, locked.now), Books()
+            book, books = InternalCommandNumbering(work, locked.now), BatchRows()
             yield book
             if book.orders:
                 assert not self._silent, "it was not made sure that the lane may be written to"
                 seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.lane)
-                lane = LaneBook(books, claim, progress, locked.gen, at, seconds)
+                lane = LaneNumbering(books, claim, progress, locked.gen, at, seconds)
                 for order in book.orders:
                     lane.enter(_arrival(claim, order), list(order.events))
                 lane.close(None, reason=f"ordered: {', '.join(sorted({each.name for each in book.orders}))}")
@@ -102,7 +102,7 @@ class OrderWriter:
             raise NotCompared(lane, "since the database was set back")
 
 
-def _arrival(claim: Claim, order: Order) -> Arrival:
+def _arrival(claim: Claim, order: InternalCommand) -> IncomingCommand:
     """Return the order as a record would have arrived, but from no place in the topic.
 
     Any offset could be taken for that of a record, whose sender would take this outcome for its own.
@@ -110,7 +110,7 @@ def _arrival(claim: Claim, order: Order) -> Arrival:
     record = _Own(claim.lane.partition, NO_OFFSET, order.key)
     fields = {"command_id": order.command_id, "service_name": order.service}
     decoded = Decoded(order.name, fields, b"", None)
-    return Arrival(claim.lane.lane, record, decoded=decoded, command_id=order.command_id)
+    return IncomingCommand(claim.lane.lane, record, decoded=decoded, command_id=order.command_id)
 
 
 @dataclass(frozen=True, slots=True)

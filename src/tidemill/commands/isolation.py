@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Solitude:
+class IsolationGate:
     """What all intakes of a process share: many batches together, or one suspect alone, as they come."""
 
     def __init__(self) -> None:

@@ -129,7 +129,7 @@ class LaneQueue:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class BatchInput:
     """What one batch takes: lanes ascending, each with consecutive records."""
 
     queues: Sequence[LaneQueue]
@@ -232,7 +232,7 @@ class Queues:
         """Return the lanes from which a batch can be taken."""
         return [queue for queue in self._by_partition.values() if queue.ready]
 
-    def take(self, free: int) -> Share | None:
+    def take(self, free: int) -> BatchInput | None:
         """Take the next batch, one of `free` (at least 1) that may be begun now; None if nothing is ready.
 
         The ready lanes are shared among the free workers, so that lanes with backlog run side by side and many lanes
@@ -247,7 +247,7 @@ class Queues:
         chosen = sorted(ready[: -(-len(ready) // free)], key=lambda queue: queue.lane)
         return self._share(chosen, self._batch_records)
 
-    def _share(self, chosen: list[LaneQueue], most: int) -> Share:
+    def _share(self, chosen: list[LaneQueue], most: int) -> BatchInput:
         """Take about as many records of each lane; what the shorter ones leave is for the longer ones."""
         taken: dict[int, list[InboundRecord]] = {}
         each_bytes, waiting = self._batch_bytes // len(chosen), len(chosen)
@@ -256,9 +256,9 @@ class Queues:
             taken[queue.lane] = list(queue.take(max(1, most // waiting), each_bytes))
             most -= len(taken[queue.lane])
             waiting -= 1
-        return Share(chosen, [(queue.lane, record) for queue in chosen for record in taken[queue.lane]])
+        return BatchInput(chosen, [(queue.lane, record) for queue in chosen for record in taken[queue.lane]])
 
-    def done(self, share: Share) -> None:
+    def done(self, share: BatchInput) -> None:
         """Free the lanes of a batch; a lane that was tried record by record is trusted again after enough of them."""
         for queue in share.queues:
             queue.idle.set()

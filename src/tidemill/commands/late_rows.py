@@ -18,7 +18,7 @@ from tidemill.domain.rejections import RejectionCode
 Row = tuple[Any, ...]
 
 
-class Split(NamedTuple):
+class SplitRows(NamedTuple):
     """Rows of a table by where they go. `late`: index in the rows -> start of the closed range it is for.
 
     Of several that contain it, for closed ranges may overlap, that is the one that begins last.
@@ -28,16 +28,16 @@ class Split(NamedTuple):
     late: dict[int, datetime]
 
 
-async def split(ranges: ClosedRanges, table: Any, rows: Sequence[Row], time_at: int) -> Split:
+async def split(ranges: ClosedRanges, table: Any, rows: Sequence[Row], time_at: int) -> SplitRows:
     """Ask which of `rows` (at least one) are too late, by their column number `time_at`."""
     times = [row[time_at] for row in rows]
     closed = await ranges.closed_ranges(table, min(times), max(times))
     if not closed:
-        return Split(list(rows), {})
+        return SplitRows(list(rows), {})
     spans = Ranges((each.start, each.end, each.start) for each in closed)
     found = {index: next(spans.at(time), None) for index, time in enumerate(times)}
     late = {index: start for index, start in found.items() if start is not None}
-    return Split([row for index, row in enumerate(rows) if index not in late], late)
+    return SplitRows([row for index, row in enumerate(rows) if index not in late], late)
 
 
 def range_closed(start: datetime) -> Rejected:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tidemill.commands.decide_fold import Happened, Result
+from tidemill.commands.decide_fold import EncodedEvent, Result
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
-from tidemill.commands.validation import MAX_KEY_BYTES, Arrival
+from tidemill.commands.validation import MAX_KEY_BYTES, IncomingCommand
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.identity import chain, event_id
@@ -41,7 +41,7 @@ Fate = Result | Repeat
 
 
 @dataclass
-class Books:
+class BatchRows:
     """The rows of one batch, over all of its lanes."""
 
     log: list[LogRow] = field(default_factory=list)
@@ -51,11 +51,11 @@ class Books:
     counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
 
 
-class LaneBook:
+class LaneNumbering:
     """Numbers the records of one lane within one batch."""
 
     def __init__(
-        self, books: Books, claim: Claim, progress: Progress, gen: int, at: datetime, seconds: float
+        self, books: BatchRows, claim: Claim, progress: Progress, gen: int, at: datetime, seconds: float
     ) -> None:
         """`seconds`: how long the batch has taken so far, which its outcomes report as execution time."""
         self._books = books
@@ -70,7 +70,7 @@ class LaneBook:
         self._chain = progress.chain
         self._counts = dict.fromkeys((_APPLIED, _REJECTED, _DUPLICATE, _PARKED), 0)
 
-    def enter(self, arrival: Arrival, fate: Fate) -> OutboxRow:
+    def enter(self, arrival: IncomingCommand, fate: Fate) -> OutboxRow:
         """Give the record its position and its rows; return the row that carries its outcome."""
         self._position += 1
         if isinstance(fate, list):
@@ -116,7 +116,7 @@ class LaneBook:
             )
         )
 
-    def _applied(self, arrival: Arrival, events: Sequence[Happened]) -> OutboxRow:
+    def _applied(self, arrival: IncomingCommand, events: Sequence[EncodedEvent]) -> OutboxRow:
         command_id = arrival.command_id
         assert command_id is not None
         self._log(arrival, _APPLIED, command_id, events=len(events))
@@ -127,13 +127,15 @@ class LaneBook:
             self._send(arrival, None, command_id, happened=happened, item=item)
         return first
 
-    def _refused(self, arrival: Arrival, code: str, message: str, *, repeats: str | None = None) -> OutboxRow:
+    def _refused(
+        self, arrival: IncomingCommand, code: str, message: str, *, repeats: str | None = None
+    ) -> OutboxRow:
         detail = clean(message)
         own_id = None if repeats is not None else arrival.command_id
         self._log(arrival, _REJECTED, own_id, code=code, detail=detail, repeats=repeats)
         return self._send(arrival, _REJECTED, arrival.command_id, code=code, detail=detail)
 
-    def _unreadable(self, arrival: Arrival, fate: Unreadable) -> OutboxRow:
+    def _unreadable(self, arrival: IncomingCommand, fate: Unreadable) -> OutboxRow:
         record, detail = arrival.record, clean(fate.detail)
         assert arrival.headers_text is not None, "made before the lanes were locked"
         self._books.parked.append(
@@ -154,7 +156,7 @@ class LaneBook:
         self._log(arrival, _PARKED, None, code=fate.code, detail=detail)
         return self._send(arrival, _PARKED, None, code=fate.code, detail=detail)
 
-    def _repeated(self, arrival: Arrival, first: LoggedCommand) -> OutboxRow:
+    def _repeated(self, arrival: IncomingCommand, first: LoggedCommand) -> OutboxRow:
         self._log(arrival, _DUPLICATE, None, code=first.code, detail=first.detail, repeats=first.command_id)
         return self._send(
             arrival,
@@ -167,7 +169,7 @@ class LaneBook:
 
     def _log(
         self,
-        arrival: Arrival,
+        arrival: IncomingCommand,
         outcome: bytes,
         command_id: str | None,
         *,
@@ -199,11 +201,11 @@ class LaneBook:
 
     def _send(  # noqa: PLR0913  a row has as many columns
         self,
-        arrival: Arrival,
+        arrival: IncomingCommand,
         outcome: bytes | None,
         command_id: str | None,
         *,
-        happened: Happened | None = None,
+        happened: EncodedEvent | None = None,
         item: int = 0,
         original: bytes | None = None,
         code: str | None = None,
@@ -273,7 +275,7 @@ def trace_of(record: InboundRecord) -> str | None:
     return trace if trace is not None and len(trace) <= _MAX_TRACE_CHARACTERS else None
 
 
-def service_of(arrival: Arrival) -> str | None:
+def service_of(arrival: IncomingCommand) -> str | None:
     """Return the service that sent the command, None where it could not be read or stored."""
     if arrival.command is not None:
         return arrival.command.service_name
@@ -283,7 +285,7 @@ def service_of(arrival: Arrival) -> str | None:
     return clean(name) if isinstance(name, str) else None
 
 
-def client_id(arrival: Arrival, command_id: str | None) -> str | None:
+def client_id(arrival: IncomingCommand, command_id: str | None) -> str | None:
     """Return the id as the client wrote it, None where that is the text of `command_id` or could not be read."""
     if arrival.decoded is None:
         return None

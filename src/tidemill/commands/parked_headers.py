@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from tidemill.commands.numbering import Fate
-from tidemill.commands.validation import Arrival
+from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.parked import headers_text
 
 _AT_A_STRETCH: Final = 1_000  # headers, written in some 2 ms
 
 
-def unwritten(fresh: Sequence[Arrival], fates: Sequence[Fate]) -> list[Arrival]:
+def unwritten(fresh: Sequence[IncomingCommand], fates: Sequence[Fate]) -> list[IncomingCommand]:
     """Return the records that are to be parked without the text of their headers."""
     return [
         arrival
@@ -27,7 +27,7 @@ def unwritten(fresh: Sequence[Arrival], fates: Sequence[Fate]) -> list[Arrival]:
     ]
 
 
-async def write_headers(parked: Sequence[Arrival]) -> None:
+async def write_headers(parked: Sequence[IncomingCommand]) -> None:
     """Make the text of the headers, of some records at a stretch: whatever else runs gets its turns in between."""
     written = 0
     for arrival in parked:

@@ -12,16 +12,16 @@ from collections.abc import Iterable
 
 from tidemill.commands.ports import Reply
 from tidemill.commands.rows import OutboxRow
-from tidemill.commands.validation import Arrival
+from tidemill.commands.validation import IncomingCommand
 
 
-def wanted(outcomes: Iterable[tuple[Arrival, OutboxRow]], allowed: re.Pattern[str]) -> list[Reply]:
+def wanted(outcomes: Iterable[tuple[IncomingCommand, OutboxRow]], allowed: re.Pattern[str]) -> list[Reply]:
     """Return the replies that were asked for, to topics that `allowed` matches whole; others are left out."""
     replies = [_reply(arrival, row) for arrival, row in outcomes if arrival.record.headers]
     return [reply for reply in replies if reply is not None and allowed.fullmatch(reply.topic)]
 
 
-def _reply(arrival: Arrival, row: OutboxRow) -> Reply | None:
+def _reply(arrival: IncomingCommand, row: OutboxRow) -> Reply | None:
     topic: str | None = None
     correlation: bytes | None = None
     partition: int | None = None

@@ -32,7 +32,7 @@ _MAX_MESSAGE_CHARACTERS = 500
 
 
 @dataclass(slots=True)
-class Arrival:
+class IncomingCommand:
     """A record on its way through a batch.
 
     `verdict` is what is certain before the transaction: unreadable, rejected, or None (it is for the rules to decide).
@@ -53,7 +53,7 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class Screen:
+class Validator:
     """Screens the records of one stream."""
 
     stream: Stream
@@ -65,7 +65,7 @@ class Screen:
         for name, spec in self.stream.commands.items():
             self.adapters[name] = TypeAdapter(list[spec.model])  # type: ignore[name-defined]  # a class of a value
 
-    async def screen(self, lane_records: Sequence[tuple[int, InboundRecord]]) -> list[Arrival]:
+    async def screen(self, lane_records: Sequence[tuple[int, InboundRecord]]) -> list[IncomingCommand]:
         """Return an arrival for every (lane id, record), in order. Raises `Unavailable` if the registry is away."""
         values = [record.value for _, record in lane_records]
         await self.codec.prepare(values)
@@ -75,9 +75,9 @@ class Screen:
         return arrivals
 
     def _decode(
-        self, arrivals: Sequence[Arrival], values: Sequence[bytes | None]
-    ) -> dict[str, list[Arrival]]:
-        by_name: dict[str, list[Arrival]] = defaultdict(list)
+        self, arrivals: Sequence[IncomingCommand], values: Sequence[bytes | None]
+    ) -> dict[str, list[IncomingCommand]]:
+        by_name: dict[str, list[IncomingCommand]] = defaultdict(list)
         for arrival, decoded in zip(arrivals, self.codec.decode(values), strict=True):
             if arrival.verdict is not None:
                 continue
@@ -88,7 +88,7 @@ class Screen:
                 by_name[decoded.name].append(arrival)
         return by_name
 
-    def _validate(self, name: str, arrivals: list[Arrival]) -> None:
+    def _validate(self, name: str, arrivals: list[IncomingCommand]) -> None:
         spec = self.stream.commands[name]
         seed = zlib.crc32(name.encode())
         self._read_fields(name, arrivals)
@@ -104,7 +104,7 @@ class Screen:
             else:
                 arrival.command_id = _identity_of_invalid(decoded.fields)
 
-    def _read_fields(self, name: str, arrivals: list[Arrival]) -> None:
+    def _read_fields(self, name: str, arrivals: list[IncomingCommand]) -> None:
         """Make the command objects; on a refusal validate the others again, in one more pass."""
         adapter = self.adapters[name]
         candidates = arrivals
@@ -129,7 +129,7 @@ class Screen:
                     arrival.command = command
                 return
 
-    def _check_lane(self, arrival: Arrival, command: CommandBase) -> None:
+    def _check_lane(self, arrival: IncomingCommand, command: CommandBase) -> None:
         """A key belongs to one lane: otherwise two lanes would decide about the same aggregate."""
         if not self.stream.keyed:
             return
@@ -154,16 +154,16 @@ class Screen:
             )
 
 
-def _arrival(lane: int, record: InboundRecord) -> Arrival:
+def _arrival(lane: int, record: InboundRecord) -> IncomingCommand:
     """Begin a record's way. A key goes back out with every outcome, so it must fit there."""
     key, headers = record.key, record.headers
     if key is not None and len(key) > MAX_KEY_BYTES:
         detail = f"a key of {len(key)} bytes, at most {MAX_KEY_BYTES}"
-        return Arrival(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
+        return IncomingCommand(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
     if headers and (cut := cut_headers(headers)) is not None:
         detail = f"{cut}, at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes are read"
-        return Arrival(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
-    return Arrival(lane, record)
+        return IncomingCommand(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
+    return IncomingCommand(lane, record)
 
 
 def crashed(fault: Exception) -> Unreadable:

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from tidemill.commands.batch import Done
-from tidemill.commands.lane_queues import LaneQueue, Queues, Share
+from tidemill.commands.batch import BatchResult
+from tidemill.commands.lane_queues import BatchInput, LaneQueue, Queues
 from tidemill.commands.numbering import clean
 from tidemill.commands.ports import CommandStore, Newer, Wait
-from tidemill.commands.validation import Arrival
+from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.errors import Fenced, NewerSchema, Unreadable
 from tidemill.domain.lane import Claim
 from tidemill.runtime.telemetry import LANES_WAITING, Log, logger
@@ -51,7 +51,7 @@ def next_wait(before: Wait | None, newer: Newer, now: datetime, at_most: timedel
 class HeldBack:
     """What of a batch goes on. `waits`: lane id -> the wait that it begins; `fenced`: lanes that others claimed."""
 
-    arrivals: Sequence[Arrival]
+    arrivals: Sequence[IncomingCommand]
     waits: dict[int, Wait] = field(default_factory=dict)
     fenced: set[int] = field(default_factory=set)
 
@@ -76,9 +76,9 @@ class Waits:
         self._wake = wake
         self._measured: set[tuple[str, str]] = set()
 
-    async def hold_back(self, claims: Mapping[int, Claim], arrivals: Sequence[Arrival]) -> HeldBack:
+    async def hold_back(self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand]) -> HeldBack:
         """Take out what has to wait: of each lane the first command that is newer than we are, and all behind it."""
-        first: dict[int, Arrival] = {}
+        first: dict[int, IncomingCommand] = {}
         for arrival in arrivals:
             if arrival.verdict is not None and isinstance(arrival.verdict, NewerSchema):
                 first.setdefault(arrival.lane, arrival)
@@ -103,7 +103,7 @@ class Waits:
         ]
         return held
 
-    def begin(self, share: Share, done: Done) -> None:
+    def begin(self, share: BatchInput, done: BatchResult) -> None:
         """Put back what a batch has held back; its lanes are taken from again when their wait is over."""
         for queue in share.queues:
             wait = done.waits.get(queue.lane)
@@ -156,7 +156,7 @@ class Waits:
         self._measured = set(counted)
 
 
-def newer_of(arrival: Arrival) -> Newer:
+def newer_of(arrival: IncomingCommand) -> Newer:
     """Return what is kept of a command that is newer than we are, while its lane waits before it."""
     verdict = arrival.verdict
     assert isinstance(verdict, NewerSchema)
@@ -180,7 +180,7 @@ def why_over(wait: Wait, newer: Newer) -> str:
     return f"the lane waited for {waited_s:.0f} s, and no process that knows it took it over"
 
 
-def _explain(arrivals: Sequence[Arrival], lane: int, why: str) -> None:
+def _explain(arrivals: Sequence[IncomingCommand], lane: int, why: str) -> None:
     """Let the records of a lane that are parked now say why they do not wait."""
     for arrival in arrivals:
         verdict = arrival.verdict

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from tidemill.domain.archive.slices import LakeColumn, LakeFile, LakeType, Measured, SliceId
 from tidemill.domain.errors import CopyError
-from tidemill.lakehouse.locations import Place
+from tidemill.lakehouse.locations import LakeLocation
 
 VERSION: Final = 1
 _MANIFEST: Final = ".manifest.json"
@@ -41,26 +41,26 @@ class Manifest:
 class Names:
     """The names of one copy's files."""
 
-    folder: Place
+    folder: LakeLocation
     stem: str
 
     @classmethod
-    def of(cls, root: Place, slice_: SliceId, event_id: str) -> Names:
+    def of(cls, root: LakeLocation, slice_: SliceId, event_id: str) -> Names:
         """Return the names of a slice's copy for an event."""
         start = slice_.start.astimezone(UTC)
         folder = root.below(table_folder(slice_.table), f"year={start.year:04d}", f"month={start.month:02d}")
         return cls(folder, f"{_compact(start)}-g{slice_.generation}-{_plain(event_id)}")
 
-    def file(self, number: int) -> Place:
+    def file(self, number: int) -> LakeLocation:
         """Return where the file of this number goes."""
         return self.folder.below(f"{self.stem}-{number}.parquet")
 
     @property
-    def manifest(self) -> Place:
+    def manifest(self) -> LakeLocation:
         """Where the manifest goes."""
         return self.folder.below(self.stem + _MANIFEST)
 
-    def existing(self) -> list[Place]:
+    def existing(self) -> list[LakeLocation]:
         """Return all there is of the copy, complete or not: the manifest first, so that it goes first."""
         ours = re.compile(rf"\.?{re.escape(self.stem)}(-\d+\.parquet|{re.escape(_MANIFEST)})(\.\w+\.tmp)?")
         found = [name for name in self.folder.names() if ours.fullmatch(name)]
@@ -84,7 +84,7 @@ def to_json(manifest: Manifest) -> bytes:
     )
 
 
-def from_json(text: bytes, place: Place) -> Manifest:
+def from_json(text: bytes, place: LakeLocation) -> Manifest:
     """Return the manifest that is stored at `place`.
 
     Raises:
@@ -99,7 +99,7 @@ def from_json(text: bytes, place: Place) -> Manifest:
         raise CopyError(place.url, f"this is no manifest: {error!r}") from error
 
 
-def stored_manifests(folder: Place) -> Iterator[Place]:
+def stored_manifests(folder: LakeLocation) -> Iterator[LakeLocation]:
     """Yield where the manifests below a folder are."""
     return (place for place in folder.files() if place.path.endswith(_MANIFEST))
 

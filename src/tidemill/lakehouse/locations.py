@@ -24,7 +24,7 @@ _LOCAL: Final = ("file", "local")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LakeLocation:
     """A file or folder: the storage it is in, and its path there, without a trailing slash.
 
     `root`: below which it was allowed. Calls raise `Unavailable` where the storage does not answer, or refuses to:
@@ -33,10 +33,10 @@ class Place:
 
     storage: Any
     path: str
-    root: Place | None = field(default=None, compare=False, repr=False)
+    root: LakeLocation | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def of_root(cls, url: str, options: Mapping[str, Any] | None = None) -> Place:
+    def of_root(cls, url: str, options: Mapping[str, Any] | None = None) -> LakeLocation:
         """Return a root as an operator writes it; `options` are fsspec's, for a root that is no local folder.
 
         Raises:
@@ -64,7 +64,7 @@ class Place:
         """Return what names the place in a message: a path if it is local, else a URL."""
         return self.path if self.is_local else str(self.storage.unstrip_protocol(self.path))
 
-    def below(self, *parts: str) -> Place:
+    def below(self, *parts: str) -> LakeLocation:
         """Return a place further down."""
         return replace(self, path=posixpath.join(self.path, *parts))
 
@@ -77,7 +77,7 @@ class Place:
             return []
         return sorted(posixpath.basename(path.rstrip("/")) for path in found)
 
-    def files(self) -> list[Place]:
+    def files(self) -> list[LakeLocation]:
         """Return the place itself if it is a file, else all files below it."""
         with _asking(self):
             self.storage.invalidate_cache()
@@ -101,12 +101,12 @@ class Place:
             opened: IO[bytes] = self.storage.open(self.path, "rb")
         return opened if self.is_local else cast("IO[bytes]", _Asked(self, opened))
 
-    def contains(self, other: Place) -> bool:
+    def contains(self, other: LakeLocation) -> bool:
         """Tell whether the other place is this one, or below it."""
         return other.path == self.path or other.path.startswith(self.path.rstrip("/") + "/")
 
 
-def allowed(path: str, roots: Sequence[Place]) -> Place:
+def allowed(path: str, roots: Sequence[LakeLocation]) -> LakeLocation:
     """Return the place that a message's `path` names, resolved, if it is below one of the roots.
 
     Raises:
@@ -127,7 +127,7 @@ _UNANSWERED: Final = (PermissionError, TimeoutError, ConnectionError)
 
 
 @contextmanager
-def reading(place: Place) -> Iterator[None]:
+def reading(place: LakeLocation) -> Iterator[None]:
     """Tell apart, inside the block, what is wrong with a copy from what is wrong with the way to it."""
     try:
         yield
@@ -142,7 +142,7 @@ def reading(place: Place) -> Iterator[None]:
         raise CopyError(place.url, str(error)) from error
 
 
-def absent(place: Place, what: str) -> CopyError | Unavailable:
+def absent(place: LakeLocation, what: str) -> CopyError | Unavailable:
     """Return what to raise for a file that is not there; in a root without anything it is the lake that is not."""
     if place.root is not None and not place.root.names():
         return Unavailable(
@@ -152,7 +152,7 @@ def absent(place: Place, what: str) -> CopyError | Unavailable:
 
 
 @contextmanager
-def _asking(place: Place) -> Iterator[None]:
+def _asking(place: LakeLocation) -> Iterator[None]:
     """Raise what a storage raises inside the block as `Unavailable`, unless it says that there is no such file."""
     try:
         yield
@@ -165,7 +165,7 @@ def _asking(place: Place) -> Iterator[None]:
 class _Asked:
     """A file that is open in a storage: Arrow's mistakes and the storage's are both OSErrors without a number."""
 
-    def __init__(self, place: Place, opened: IO[bytes]) -> None:
+    def __init__(self, place: LakeLocation, opened: IO[bytes]) -> None:
         self._place = place
         self._opened = opened
 
@@ -192,16 +192,16 @@ def writing(place: str) -> Iterator[None]:
         raise Unavailable("lake", f"{place}: {error}") from error
 
 
-def _in_storage_of(root: Place, path: str) -> Place | None:
+def _in_storage_of(root: LakeLocation, path: str) -> LakeLocation | None:
     """Return a message's path as a place in a root's storage; None if it is of another kind."""
     if root.is_local:
         if not _is_local(path) or not _local_path(path).startswith("/"):
             return None
-        return Place(root.storage, os.path.realpath(_local_path(path)))
+        return LakeLocation(root.storage, os.path.realpath(_local_path(path)))
     scheme, separator, _ = path.partition("://")
     if not separator or scheme not in _protocols(root.storage):
         return None
-    return Place(root.storage, str(root.storage._strip_protocol(path)).rstrip("/"))  # noqa: SLF001  fsspec offers no other
+    return LakeLocation(root.storage, str(root.storage._strip_protocol(path)).rstrip("/"))  # noqa: SLF001  fsspec offers no other
 
 
 def _protocols(storage: Any) -> tuple[str, ...]:

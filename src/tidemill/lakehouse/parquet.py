@@ -16,7 +16,7 @@ from tidemill.domain.errors import CopyError, CopyStands
 from tidemill.lakehouse.arrow import conform, schema_of
 from tidemill.lakehouse.digest import Digest
 from tidemill.lakehouse.layout import Manifest, Names, from_json, table_folder, to_json
-from tidemill.lakehouse.locations import Place, reading, writing
+from tidemill.lakehouse.locations import LakeLocation, reading, writing
 from tidemill.lakehouse.uncommitted_files import PendingFile, alone
 
 FILE_BYTES: Final = 256 << 20
@@ -44,7 +44,7 @@ class LakeWriter:
         self, root: str, options: Mapping[str, Any] | None = None, *, file_bytes: int = FILE_BYTES
     ) -> None:
         """`options` are fsspec's for the root's kind of storage. A file ends when it has passed `file_bytes`."""
-        self._root = Place.of_root(root, options)
+        self._root = LakeLocation.of_root(root, options)
         self._file_bytes = file_bytes
 
     def find(self, slice_: SliceId, event_id: str) -> Manifest | None:

@@ -18,7 +18,7 @@ from tidemill.lakehouse.arrow import check_schema, conform
 from tidemill.lakehouse.copy_input import copy_parts
 from tidemill.lakehouse.digest import Digest
 from tidemill.lakehouse.layout import Manifest, from_json, stored_manifests, table_folder
-from tidemill.lakehouse.locations import Place, absent, allowed, reading
+from tidemill.lakehouse.locations import LakeLocation, absent, allowed, reading
 from tidemill.lakehouse.spans import Bounds, Spans
 
 _BATCH_ROWS: Final = 65_536
@@ -53,7 +53,7 @@ class Brake(Protocol):
         ...
 
 
-class Split(NamedTuple):
+class MeasuredSpans(NamedTuple):
     """All rows below a path: one measurement per span asked for, and the number of rows in none of them.
 
     `files`: for each span those that have rows of it.
@@ -69,7 +69,7 @@ class LakeReader:
 
     def __init__(self, roots: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
         """`options` are fsspec's; they go with every root that is no folder of this machine."""
-        self._roots = tuple(Place.of_root(root, options) for root in roots)
+        self._roots = tuple(LakeLocation.of_root(root, options) for root in roots)
         self._brake: Brake | None = None
 
     def held_back(self, brake: Brake) -> LakeReader:
@@ -99,7 +99,7 @@ class LakeReader:
 
     def split_by_bounds(
         self, path: str, columns: Sequence[LakeColumn], time_column: str, bounds: Sequence[Bounds]
-    ) -> Split:
+    ) -> MeasuredSpans:
         """Measure all Parquet files below `path` (or the one it names) by disjoint spans, in one pass.
 
         Raises:
@@ -118,7 +118,7 @@ class LakeReader:
                         digests[number].add(rows)
                         files[number][place.url] = None
         measured = tuple(digest.measured() for digest in digests)
-        return Split(measured, outside, tuple(tuple(each) for each in files))
+        return MeasuredSpans(measured, outside, tuple(tuple(each) for each in files))
 
     def batches(
         self,
@@ -152,7 +152,7 @@ class LakeReader:
         return [place.url for place in self._parquet_files(path)]
 
     def resolved(self, paths: Sequence[str]) -> list[str]:
-        """Return the paths as `Split.files` spells them, without those that are not below an allowed root."""
+        """Return the paths as `MeasuredSpans.files` spells them, without those that are not below an allowed root."""
         found = []
         for path in paths:
             with suppress(PathRefused):
@@ -189,7 +189,7 @@ class LakeReader:
             with reading(place), place.open() as opened:
                 yield from_json(opened.read(), place)
 
-    def _parquet_files(self, path: str) -> list[Place]:
+    def _parquet_files(self, path: str) -> list[LakeLocation]:
         top = allowed(path, self._roots)
         with reading(top):
             found = [
@@ -217,7 +217,9 @@ def _braked(read: Iterator[T], brake: Brake | None) -> Iterator[T]:
     return read if brake is None else brake.through(read)
 
 
-def _batches(place: Place, columns: Sequence[LakeColumn], brake: Brake | None) -> Iterator[pa.RecordBatch]:
+def _batches(
+    place: LakeLocation, columns: Sequence[LakeColumn], brake: Brake | None
+) -> Iterator[pa.RecordBatch]:
     """Yield a file's rows; its pages' checksums are verified where it has any."""
     slow = brake is not None and brake.piece_bytes is not None
     with reading(place), _opened(place) as source:
@@ -235,20 +237,20 @@ def _batches(place: Place, columns: Sequence[LakeColumn], brake: Brake | None) -
             yield batch
 
 
-def _demand_parquet(place: Place) -> None:
+def _demand_parquet(place: LakeLocation) -> None:
     with _opened(place) as source:
         pq.read_metadata(source)
 
 
 @contextmanager
-def _opened(place: Place) -> Iterator[Any]:
+def _opened(place: LakeLocation) -> Iterator[Any]:
     place.size_bytes()
     with pa.OSFile(place.path) if place.is_local else place.open() as source:
         yield source
 
 
 @contextmanager
-def _as_copy_error(place: Place) -> Iterator[None]:
+def _as_copy_error(place: LakeLocation) -> Iterator[None]:
     try:
         yield
     except pa.ArrowException:

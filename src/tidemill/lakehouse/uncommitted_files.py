@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from uuid import uuid4
 
-from tidemill.lakehouse.locations import Place
+from tidemill.lakehouse.locations import LakeLocation
 
 _COMPLETING: Final = frozenset({"s3", "s3a", "gs", "gcs"})
 """Storage whose files are seen when they are committed; other kinds of fsspec's may not heed `autocommit=False`."""
@@ -27,7 +27,7 @@ _UNSYNCED_BYTES: Final = 16 << 20
 class PendingFile:
     """A file being written: `close` it, then `commit` or `discard` it. Its sha256 is taken on the way."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: LakeLocation) -> None:
         """Begin it; what was at `place` before stays until `commit`."""
         self.place = place
         self.size_bytes = 0
@@ -35,7 +35,7 @@ class PendingFile:
         self._hash = hashlib.sha256()
         path = PurePosixPath(place.path)
         self._temporary = Path(path.with_name(_hidden(path.name))) if place.is_local else None
-        self._staged: Place | None = None
+        self._staged: LakeLocation | None = None
         self._file: Any  # a file, or fsspec's, which can also be committed
         if self._temporary is not None:
             self._temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ class PendingFile:
         elif place.is_of(_COMPLETING):
             self._file = place.storage.open(place.path, "wb", autocommit=False)
         else:
-            self._staged = Place(place.storage, str(path.with_name(_hidden(path.name))))
+            self._staged = LakeLocation(place.storage, str(path.with_name(_hidden(path.name))))
             self._file = place.storage.open(self._staged.path, "wb")
 
     @property
@@ -112,7 +112,7 @@ class PendingFile:
 
 
 @contextmanager
-def alone(folder: Place) -> Iterator[None]:
+def alone(folder: LakeLocation) -> Iterator[None]:
     """Keep other processes of this machine from putting files in place here meanwhile; other storage has no such lock.
 
     Raises:
@@ -130,7 +130,7 @@ def alone(folder: Place) -> Iterator[None]:
         os.close(handle)  # which lets go of the lock
 
 
-def _lock(handle: int, folder: Place) -> None:
+def _lock(handle: int, folder: LakeLocation) -> None:
     for _ in range(_LOCK_TRIES):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

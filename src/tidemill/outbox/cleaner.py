@@ -22,7 +22,7 @@ EVERY_S: Final = 3600.0
 _log = logger(__name__)
 
 
-class OutboxKeeper:
+class OutboxCleaner:
     """A `Service` that looks every hour. Several may run: a generation leaves once."""
 
     def __init__(

@@ -42,7 +42,7 @@ class _Recovered:
     after_s: float = 0.0
 
 
-class Troubles:
+class IncidentLog:
     """The troubles of lanes (ids) that end in the same way. `began`: what a line calls them."""
 
     def __init__(self, began: Log) -> None:

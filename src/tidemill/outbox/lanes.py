@@ -18,8 +18,9 @@ from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim, spans
 from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers
 from tidemill.outbox.relay import LaneRelay, RelayState
-from tidemill.outbox.send_loop import Pace, Parts
-from tidemill.runtime.service import Backoff, Health
+from tidemill.outbox.send_loop import RelayParts, SendPace
+from tidemill.runtime.retry import Backoff
+from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry import UNPUBLISHED, Log, logger
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ class LaneRelays:
     ) -> None:
         self._settings = settings or RelaySettings()
         self._reader = reader
-        self._parts = Parts(reader, publishers, outcomes, self._settings.backoff)
+        self._parts = RelayParts(reader, publishers, outcomes, self._settings.backoff)
         self._relays: dict[int, LaneRelay] = {}
         self._marked: dict[int, Published] = {}
         self._changing = asyncio.Lock()
@@ -144,8 +145,8 @@ class LaneRelays:
 
     # --- housekeeping ---
 
-    def _pace(self) -> Pace:
-        return Pace(self._share, self._share_of_bytes, self._settings.max_letter_bytes)
+    def _pace(self) -> SendPace:
+        return SendPace(self._share, self._share_of_bytes, self._settings.max_letter_bytes)
 
     def _share(self) -> int:
         """Return how many positions a lane may publish at once, with as many lanes as there are."""

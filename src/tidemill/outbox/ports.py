@@ -254,7 +254,7 @@ class LanePublisher(Protocol):
     async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
         """Send topic -> records, in order; returns when the broker has acknowledged all of it.
 
-        Raises `Unavailable` (outcome unknown), `Refused` (the broker will never take a record), `PublisherFenced`.
+        Raises `Unavailable` (outcome unknown), `RecordRefused` (the broker never takes a record), `PublisherFenced`.
         """
         ...
 
@@ -263,7 +263,7 @@ class LanePublisher(Protocol):
         ...
 
 
-class Refused(Exception):
+class RecordRefused(Exception):
     """The broker will never take one of the records: it is larger than the topic allows, for one."""
 
 

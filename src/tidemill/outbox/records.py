@@ -31,7 +31,7 @@ from tidemill.domain.rejections import ParkingCode
 from tidemill.domain.varint import VARINT
 from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
 from tidemill.outbox.record_format import Header, encode_field, encode_header
-from tidemill.outbox.tail_check import Sent
+from tidemill.outbox.tail_check import SentPositions
 
 OUTCOME_TYPE: Final = "tidemill.outcome.CommandOutcome"
 
@@ -95,7 +95,7 @@ class RecordBuilder:
         self._timed = b""
 
     def events_and_outcomes(
-        self, items: Iterable[OutboxItem], outcomes: Iterable[tuple[OutboxItem, bytes]], sent: Sent
+        self, items: Iterable[OutboxItem], outcomes: Iterable[tuple[OutboxItem, bytes]], sent: SentPositions
     ) -> tuple[list[OutboundRecord], list[OutboundRecord]]:
         """Return what of `items` the topics do not hold yet, as `sent` says.
 

@@ -22,10 +22,10 @@ from tidemill.outbox.ports import (
     LanePublisher,
     Published,
     PublisherFenced,
-    Refused,
+    RecordRefused,
 )
-from tidemill.outbox.send_loop import Pace, Parts, Sending
-from tidemill.outbox.tail_check import Place, find_place
+from tidemill.outbox.send_loop import RelayParts, Sending, SendPace
+from tidemill.outbox.tail_check import ResumePoint, find_place
 from tidemill.runtime.telemetry import PUBLISHERS_STARTED, Log, logger
 
 CLOSE_WITHIN_S: Final = 6.0
@@ -50,7 +50,7 @@ class LaneRelay:
     `history`: the lane's end in the database when it was last compared, None before.
     """
 
-    def __init__(self, claim: Claim, parts: Parts, pace: Pace) -> None:
+    def __init__(self, claim: Claim, parts: RelayParts, pace: SendPace) -> None:
         self.claim = claim
         self.state = RelayState.STARTING
         self.failures = 0
@@ -121,7 +121,7 @@ class LaneRelay:
             await self._stand_still(halt)
         except ForeignTail as found:
             await self._stand_still(LaneHalted(self.lane, HaltCode.FOREIGN_TAIL, str(found)))
-        except Refused as refused:
+        except RecordRefused as refused:
             self._note(refused)  # and at once again, with fewer records
         except (TransientError, PublisherFenced) as error:
             self._note(error)
@@ -153,7 +153,7 @@ class LaneRelay:
             self._sending = None
             await _close(publisher)
 
-    async def _start(self, publisher: LanePublisher) -> Place:
+    async def _start(self, publisher: LanePublisher) -> ResumePoint:
         tails = await publisher.start()
         place = await self._parts.patiently(
             self.lane, lambda: find_place(self._parts.reader, self.claim, tails)

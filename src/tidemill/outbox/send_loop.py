@@ -13,7 +13,7 @@ from tidemill.domain.lane import Lane, TopicRole
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.dead_letter_size import fitted, size_of
-from tidemill.outbox.incident_log import Troubles
+from tidemill.outbox.incident_log import IncidentLog
 from tidemill.outbox.ports import (
     LanePublisher,
     OutboundRecord,
@@ -22,12 +22,12 @@ from tidemill.outbox.ports import (
     OutcomeCodec,
     Published,
     Publishers,
-    Refused,
+    RecordRefused,
 )
 from tidemill.outbox.position_range import Chunk, chunk_of
 from tidemill.outbox.records import RecordBuilder
-from tidemill.outbox.tail_check import Place
-from tidemill.runtime.service import Backoff
+from tidemill.outbox.tail_check import ResumePoint
+from tidemill.runtime.retry import Backoff
 from tidemill.runtime.telemetry import PUBLISH_SECONDS, PUBLISHED, Log
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ _PARKED: Final = Outcome.PARKED.letter
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class RelayParts:
     """What every relay of a process works with. `backoff`: pauses between attempts at a server that is away.
 
     `restarts`: lanes whose publisher keeps failing; `waits`: those that wait for the database.
@@ -50,8 +50,8 @@ class Parts:
     publishers: Publishers
     outcomes: OutcomeCodec
     backoff: Backoff
-    restarts: Troubles = field(default_factory=lambda: Troubles(Log.RELAY_RESTARTED))
-    waits: Troubles = field(default_factory=lambda: Troubles(Log.RELAY_WAITS))
+    restarts: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_RESTARTED))
+    waits: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_WAITS))
 
     async def patiently(self, lane: int, ask: Callable[[], Awaitable[T]]) -> T:
         """Return what the database answers, waiting for it as long as it takes."""
@@ -78,7 +78,7 @@ class Parts:
         self.waits.tell()
 
 
-class Pace:
+class SendPace:
     """How much one publication of a lane may hold: `most()` positions and `most_bytes()` of payload just now.
 
     Behind a refusal it halves what is left of the refused positions until the record that was refused stands alone.
@@ -118,11 +118,11 @@ class Sending:
     def __init__(
         self,
         lane: Lane,
-        place: Place,
+        place: ResumePoint,
         publisher: LanePublisher,
         *,
-        parts: Parts,
-        pace: Pace,
+        parts: RelayParts,
+        pace: SendPace,
         news: asyncio.Event,
         progressed: Callable[[Published], None],
     ) -> None:
@@ -213,7 +213,7 @@ class Sending:
         self.publishing = True
         try:
             await self._publisher.publish({topic: records for _, topic, records in batches})
-        except Refused as refused:
+        except RecordRefused as refused:
             self._pace.refused(chunk)
             letters = [records for role, _, records in batches if role is TopicRole.DEAD_LETTERS]
             if chunk.positions == 1 and not (letters and self._pace.sheds(size_of(letters[0][0]))):
@@ -263,7 +263,7 @@ class Sending:
         letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
         return [fitted(letter, record, lane, most) for letter, record in letters]
 
-    def _hopeless(self, chunk: Chunk, batches: Sequence[Batch], refused: Refused) -> LaneHalted:
+    def _hopeless(self, chunk: Chunk, batches: Sequence[Batch], refused: RecordRefused) -> LaneHalted:
         size, topic = max((size_of(record), topic) for _, topic, records in batches for record in records)
         return LaneHalted(
             self._lane.lane,

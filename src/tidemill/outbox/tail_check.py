@@ -20,7 +20,7 @@ from tidemill.outbox.ports import LaneEnd, OutboxReader, Published, Tail, Tails
 _EMPTY = Tail(0, 0, None)
 
 
-class Sent(NamedTuple):
+class SentPositions(NamedTuple):
     """What the topics hold already: events up to `sequence`, outcomes and dead letters up to a position each."""
 
     sequence: int
@@ -28,15 +28,15 @@ class Sent(NamedTuple):
     dead_letters: int
 
 
-class Place(NamedTuple):
+class ResumePoint(NamedTuple):
     """Where a relay goes on: behind `published`, leaving out what is `sent`. `end`: how far the database was."""
 
     published: Published
-    sent: Sent
+    sent: SentPositions
     end: LaneEnd
 
 
-async def find_place(reader: OutboxReader, claim: Claim, tails: Tails) -> Place:
+async def find_place(reader: OutboxReader, claim: Claim, tails: Tails) -> ResumePoint:
     """Compare `tails` with the database and return where to go on.
 
     The tails must have been read before: the lane's owner goes on committing meanwhile.
@@ -52,7 +52,7 @@ async def find_place(reader: OutboxReader, claim: Claim, tails: Tails) -> Place:
     if tails.events is not None:
         known = await reader.events_at(claim.lane.lane, tails.events.position)
     compare_tails(claim.lane, tails, end, published, known)
-    return Place(published, _sent(tails, published), end)
+    return ResumePoint(published, _sent(tails, published), end)
 
 
 def compare_tails(
@@ -141,8 +141,8 @@ def _tails(lane: Lane, tails: Tails) -> tuple[tuple[str, Tail | None], ...]:
     )
 
 
-def _sent(tails: Tails, published: Published) -> Sent:
-    return Sent(
+def _sent(tails: Tails, published: Published) -> SentPositions:
+    return SentPositions(
         sequence=(tails.events or _EMPTY).sequence,
         outcomes=max((tails.outcomes or _EMPTY).position, published.position),
         dead_letters=max((tails.dead_letters or _EMPTY).position, published.position),

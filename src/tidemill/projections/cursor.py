@@ -17,7 +17,7 @@ from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
 from tidemill.projections import halts
 from tidemill.projections.history import PLAIN, LaneHistory
-from tidemill.projections.ports import Checkpoint, EventRecord, Halt, Step
+from tidemill.projections.ports import Checkpoint, CheckpointMove, EventRecord, FoldHalt
 
 Decoded = Recorded[EventBase] | ContractError
 """An event, or why this version cannot read it."""
@@ -104,7 +104,7 @@ class Taken(NamedTuple):
     events: Sequence[Recorded[EventBase]]
     checkpoint: Checkpoint
     proven: bool
-    halt: Halt | None
+    halt: FoldHalt | None
 
 
 @dataclass(slots=True)
@@ -117,9 +117,9 @@ class Cursor:
     """
 
     checkpoint: Checkpoint
-    recorded: Halt | None = None
+    recorded: FoldHalt | None = None
     until: int | None = None
-    halt: Halt | None = None
+    halt: FoldHalt | None = None
     history: LaneHistory = PLAIN
     proven: bool = field(init=False)
 
@@ -167,31 +167,31 @@ class Cursor:
         """Stand where `taken` says: it is folded and committed."""
         self.checkpoint, self.proven, self.halt = taken.checkpoint, taken.proven, taken.halt
 
-    def step(self, taken: Taken) -> Step:
+    def step(self, taken: Taken) -> CheckpointMove:
         """Return the checkpoint's move that `taken` makes."""
-        return Step(self.checkpoint.sequence, *taken.checkpoint)
+        return CheckpointMove(self.checkpoint.sequence, *taken.checkpoint)
 
     def hold(self, code: str, detail: str) -> None:
         """Go no further: what stands at the expected sequence is out of reach."""
-        self.halt = Halt(code, self.expected, self.expected, detail)
+        self.halt = FoldHalt(code, self.expected, self.expected, detail)
 
     def waive_proof(self) -> bool:
         """Go on without the proof, whose record may have been trimmed; False if it was not asked for."""
         waived, self.proven = not self.proven, True
         return waived
 
-    def _changed(self, found: Checkpoint) -> Halt:
+    def _changed(self, found: Checkpoint) -> FoldHalt:
         sequence, next_offset = self.checkpoint
         detail = (
             f"event {sequence} was folded from offset {next_offset - 1}; "
             f"the topic now has event {found.sequence} at offset {found.next_offset - 1}"
         )
-        return Halt(halts.TOPIC_CHANGED, self.expected, found.sequence, detail)
+        return FoldHalt(halts.TOPIC_CHANGED, self.expected, found.sequence, detail)
 
-    def _withdrawn(self, before: int, last: int) -> Halt:
+    def _withdrawn(self, before: int, last: int) -> FoldHalt:
         folded = self.checkpoint.sequence
         detail = f"events {before + 1} to {last} were withdrawn, and it has folded up to {folded}"
-        return Halt(halts.WITHDRAWN, before + 1, folded, detail)
+        return FoldHalt(halts.WITHDRAWN, before + 1, folded, detail)
 
     def _places(self, lane: LaneBatch, begin: int) -> _Places:
         """Return which records come next, and what stands behind them."""
@@ -231,7 +231,7 @@ class Cursor:
         events, unreadable = lane.readable(found.places)
         if unreadable is not None:
             sequence = lane.sequences[found.places[len(events)]]
-            halt: Halt | None = Halt(halts.UNREADABLE, sequence, sequence, str(unreadable))
+            halt: FoldHalt | None = FoldHalt(halts.UNREADABLE, sequence, sequence, str(unreadable))
         elif found.ahead is not None:
             halt = self._ahead(found)
         else:
@@ -240,17 +240,17 @@ class Cursor:
             return None
         return Taken(events, self._behind(lane, found.places, len(events)), proven=True, halt=halt)
 
-    def _ahead(self, found: _Places) -> Halt:
+    def _ahead(self, found: _Places) -> FoldHalt:
         detail = f"the log ends with event {self.history.end}, the topic has event {found.ahead}"
-        return Halt(halts.AHEAD, found.expected, found.ahead or 0, detail)
+        return FoldHalt(halts.AHEAD, found.expected, found.ahead or 0, detail)
 
-    def _gap(self, found: _Places, *, fresh: bool) -> Halt | None:
+    def _gap(self, found: _Places, *, fresh: bool) -> FoldHalt | None:
         if not fresh and self.halt is not None:
             return self.halt  # still the same gap, whatever else came by
         expected, got = found.expected, found.gap
         if got is None or (self.until is not None and expected > self.until):
             return None
-        return Halt(halts.GAP, expected, got, f"expected {expected}, got {got}")
+        return FoldHalt(halts.GAP, expected, got, f"expected {expected}, got {got}")
 
     def _behind(self, lane: LaneBatch, places: Sequence[int], count: int) -> Checkpoint:
         if not count:

@@ -121,7 +121,7 @@ class Checkpoint(NamedTuple):
     next_offset: int
 
 
-class Step(NamedTuple):
+class CheckpointMove(NamedTuple):
     """A checkpoint's move: it must stand at sequence `before`."""
 
     before: int
@@ -129,7 +129,7 @@ class Step(NamedTuple):
     next_offset: int
 
 
-class Halt(NamedTuple):
+class FoldHalt(NamedTuple):
     """Why a view does not go on in a lane: it expects event `expected`. `code` is one of `halts.HALTS`.
 
     `got`: for a gap, the sequence that came instead; else the event that it stands before.
@@ -159,7 +159,7 @@ class Standing(NamedTuple):
 
     view: View
     checkpoints: Mapping[int, Checkpoint]
-    halts: Mapping[int, Halt]
+    halts: Mapping[int, FoldHalt]
 
 
 class ViewTransaction(Protocol):
@@ -168,7 +168,7 @@ class ViewTransaction(Protocol):
     Those about rows raise `TableMisfit` if their table is not what is declared.
     """
 
-    async def advance(self, steps: Mapping[int, Step]) -> None:
+    async def advance(self, steps: Mapping[int, CheckpointMove]) -> None:
         """Move checkpoints by compare-and-set. Comes first: its locks keep others out. Raises `CheckpointMoved`."""
         ...
 
@@ -212,7 +212,7 @@ class ViewStore(Protocol):
         """Put on record that somebody else wrote into the event topic. The same record is counted once."""
         ...
 
-    async def halt(self, view: View, partition: int, halt: Halt) -> None:
+    async def halt(self, view: View, partition: int, halt: FoldHalt) -> None:
         """Put a halt on record. The time of an equal one that is on record already is kept."""
         ...
 
@@ -220,7 +220,7 @@ class ViewStore(Protocol):
 # --- rows, a second time ---------------------------------------------------------------------------------------------
 
 
-class Difference(NamedTuple):
+class RowDifference(NamedTuple):
     """A row that the live view and its rebuild do not share.
 
     `key`: its key columns as text. `columns`: column -> (live, rebuilt) as text, None for null, of those that differ;
@@ -237,10 +237,10 @@ class Comparison(NamedTuple):
 
     rows: int
     differing: int
-    examples: Sequence[Difference]
+    examples: Sequence[RowDifference]
 
 
-class WorkshopLost(TidemillError):
+class RebuildTargetLost(TidemillError):
     """The connection that holds the workshop broke: somebody else may open it, and nothing more is done in this one."""
 
     def __init__(self, projection: Projection, detail: str) -> None:
@@ -251,8 +251,8 @@ class WorkshopLost(TidemillError):
         )
 
 
-class Workshop(Protocol):
-    """A place where one projection's rows are built a second time. Every call may raise `WorkshopLost`."""
+class RebuildTarget(Protocol):
+    """A place where one projection's rows are built a second time. Every call may raise `RebuildTargetLost`."""
 
     @property
     def view(self) -> View:
@@ -279,12 +279,12 @@ class Workshop(Protocol):
         ...
 
 
-class Workshops(Protocol):
+class RebuildTargets(Protocol):
     """Opens workshops."""
 
     def open(
         self, projection: Projection, aggregate: str, partitions: int, *, lasting: bool
-    ) -> AbstractAsyncContextManager[Workshop]:
+    ) -> AbstractAsyncContextManager[RebuildTarget]:
         """Clear away what a crash left, then prepare an empty view beside the live one.
 
         Leaving the block removes what was not swapped. `lasting=False`: the rows need not survive a crash.

@@ -18,7 +18,7 @@ from tidemill.projections.ports import EventCodec, EventSource, PartitionError, 
 from tidemill.projections.read_ahead import MOST_EVENTS, ReadAhead
 from tidemill.projections.retry import projector_retrier
 from tidemill.projections.status import ProjectorStatus
-from tidemill.projections.worker import ProjectionKeeper
+from tidemill.projections.worker import ProjectionWorker
 from tidemill.runtime.clock import Clock
 from tidemill.runtime.telemetry import FOREIGN_RECORDS, Log, logger
 
@@ -56,7 +56,7 @@ class Projector:
         self._retrier = projector_retrier()
         self._reader = ReadAhead(source, codec, self._retrier, most_events=most_events)
         self._keepers = [
-            ProjectionKeeper(projection, stream, store, clock, self._retrier) for projection in projections
+            ProjectionWorker(projection, stream, store, clock, self._retrier) for projection in projections
         ]
 
     async def run(self, stopping: asyncio.Event, *, drain_s: float = DRAIN_S) -> None:

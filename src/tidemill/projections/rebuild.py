@@ -7,9 +7,9 @@ from typing import Final
 
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
-from tidemill.projections.ports import Checkpoint, Workshop
+from tidemill.projections.ports import Checkpoint, RebuildTarget
 from tidemill.projections.read_ahead import MOST_EVENTS
-from tidemill.projections.replay import OnProgress, Parts, Replay
+from tidemill.projections.replay import OnProgress, Replay, ReplayParts
 from tidemill.projections.retry import projector_retrier
 
 _CHASES: Final = 10
@@ -17,7 +17,7 @@ SWAP_S: Final = 60.0
 """How long to try to get the locks of a swap, against readers that hold the table."""
 
 
-async def rebuild(stream: Stream, projection: Projection, parts: Parts, on_progress: OnProgress) -> int:
+async def rebuild(stream: Stream, projection: Projection, parts: ReplayParts, on_progress: OnProgress) -> int:
     """Rebuild a projection; return how many events went into it. Readers and the projector go on meanwhile.
 
     Raises:
@@ -31,7 +31,7 @@ async def rebuild(stream: Stream, projection: Projection, parts: Parts, on_progr
         return await projector_retrier(limit_s=SWAP_S).call(lambda: _swap(replay, workshop, on_progress))
 
 
-async def _chase(replay: Replay, workshop: Workshop, on_progress: OnProgress) -> None:
+async def _chase(replay: Replay, workshop: RebuildTarget, on_progress: OnProgress) -> None:
     """Come within a batch of the live view, which moves on: the projector then waits for a moment only."""
     for _ in range(_CHASES):
         targets = _sequences(await workshop.live())
@@ -40,7 +40,7 @@ async def _chase(replay: Replay, workshop: Workshop, on_progress: OnProgress) ->
         await replay.up_to(targets, on_progress)
 
 
-async def _swap(replay: Replay, workshop: Workshop, on_progress: OnProgress) -> int:
+async def _swap(replay: Replay, workshop: RebuildTarget, on_progress: OnProgress) -> int:
     async with workshop.swap() as live:
         targets = _sequences(live)
         await replay.up_to(targets, on_progress)

@@ -19,10 +19,10 @@ from tidemill.projections.ports import (
     EventCodec,
     EventSource,
     PartitionError,
+    RebuildTargets,
     Standing,
     View,
     ViewStore,
-    Workshops,
 )
 from tidemill.projections.read_ahead import ReadAhead
 from tidemill.projections.retry import projector_retrier
@@ -56,13 +56,13 @@ def _gone(partition: int, before: int, last: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ReplayParts:
     """What a replay works with. `source` makes a new one for every replay."""
 
     source: Callable[[], EventSource]
     codec: EventCodec
     store: ViewStore
-    workshops: Workshops
+    workshops: RebuildTargets
     stall_s: float = STALL_S
 
 
@@ -73,7 +73,7 @@ class Replay:
     """
 
     def __init__(
-        self, stream: Stream, view: View, parts: Parts, until: Mapping[int, int] | None = None
+        self, stream: Stream, view: View, parts: ReplayParts, until: Mapping[int, int] | None = None
     ) -> None:
         """Read nothing yet."""
         empty = {partition: Checkpoint(0, 0) for partition in range(stream.partitions)}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tidemill.projections.cursor import Batch, Cursor, Taken
 from tidemill.projections.fold import fold, keyed
 from tidemill.projections.history import PLAIN, LaneHistory
-from tidemill.projections.ports import Halt, Standing, View, ViewStore
+from tidemill.projections.ports import FoldHalt, Standing, View, ViewStore
 from tidemill.runtime.telemetry import Log, logger
 
 _log = logger(__name__)
@@ -100,7 +100,7 @@ class ViewWriter:
         if cursor.closed:
             self.closed += 1
 
-    def _log(self, event: Log, partition: int, halt: Halt) -> None:
+    def _log(self, event: Log, partition: int, halt: FoldHalt) -> None:
         _log.warning(
             event, projection=self.view.projection.name, lane=partition, code=halt.code, detail=halt.detail
         )

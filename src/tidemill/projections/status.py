@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tidemill.projections.ports import Halt
+from tidemill.projections.ports import FoldHalt
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class LaneStatus:
 
     partition: int
     sequence: int
-    halt: Halt | None
+    halt: FoldHalt | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,18 @@ from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.projections.history import PLAIN
 from tidemill.projections.ports import Comparison
-from tidemill.projections.replay import OnProgress, Parts, Replay
+from tidemill.projections.replay import OnProgress, Replay, ReplayParts
 
 EXAMPLES: Final = 5
 
 
 async def verify(
-    stream: Stream, projection: Projection, parts: Parts, on_progress: OnProgress, *, examples: int = EXAMPLES
+    stream: Stream,
+    projection: Projection,
+    parts: ReplayParts,
+    on_progress: OnProgress,
+    *,
+    examples: int = EXAMPLES,
 ) -> Comparison:
     """Compare a projection with its rebuild up to the very events that its rows, as they stand now, were made of.
 

@@ -14,7 +14,7 @@ from tidemill.projections import halts
 from tidemill.projections.cursor import Batch
 from tidemill.projections.fold import FoldFailed
 from tidemill.projections.history import LaneHistory
-from tidemill.projections.ports import CheckpointMoved, Halt, OffsetOutOfRange, PartitionError, ViewStore
+from tidemill.projections.ports import CheckpointMoved, FoldHalt, OffsetOutOfRange, PartitionError, ViewStore
 from tidemill.projections.row_writer import Applied, ViewWriter
 from tidemill.projections.status import LaneStatus, ProjectionStatus
 from tidemill.runtime.clock import Clock
@@ -35,7 +35,7 @@ _CALM_S: Final = 60.0
 """Without meeting another projector for so long, it is news when there is one again."""
 
 
-class ProjectionKeeper:
+class ProjectionWorker:
     """Keeps one projection up to date; stops it, with the reason in `status`, when it cannot go on.
 
     While its table is not as declared it stands, and is to be opened again now and then.
@@ -177,7 +177,7 @@ class ProjectionKeeper:
         partition = error.lane if isinstance(error, FoldFailed) else min(batch)
         cursor = writer.cursors[partition]
         got = error.sequence if isinstance(error, FoldFailed) else cursor.expected
-        cursor.halt = Halt(code, cursor.expected, got, str(error))
+        cursor.halt = FoldHalt(code, cursor.expected, got, str(error))
         with suppress(
             TidemillError
         ):  # the log and the status have it already; the record is for other processes

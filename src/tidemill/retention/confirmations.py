@@ -11,8 +11,8 @@ from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalResul
 from tidemill.domain.archive.slices import ArchiveState, LakeFile, SliceId
 from tidemill.domain.decision import Rejected
 from tidemill.retention import transitions
-from tidemill.retention.slices import NOT_TOLD, Claim, Copy, Limits, Slice
-from tidemill.retention.transition_table import Refused, Step
+from tidemill.retention.slices import NOT_TOLD, AnswerLimits, CopyLocation, ReportedCopy, Slice
+from tidemill.retention.transition_table import Transition, TransitionRefused
 
 CODES: Final[dict[str, str]] = {
     "UNKNOWN_ARCHIVAL": "no archival has this event_id: send back the event's own, to the topic of the same deployment",
@@ -55,10 +55,10 @@ class Ignored:
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class ConfirmationEffect:
     """What a confirmation does: at most one step per slice, and why it does nothing to the others."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[Transition, ...]
     ignored: tuple[Ignored, ...]
 
     @property
@@ -73,7 +73,9 @@ class Folded:
         return Rejected(first.code, f"{first.message}{more}: {CODES[first.code]}")
 
 
-def fold(confirmation: ArchivalConfirmation, slices: Sequence[Slice], at: datetime, limits: Limits) -> Folded:
+def fold(
+    confirmation: ArchivalConfirmation, slices: Sequence[Slice], at: datetime, limits: AnswerLimits
+) -> ConfirmationEffect:
     """Return what `confirmation` does to `slices`: all that have its event_id, or had it under an earlier seal."""
     event_id = confirmation.event_id
     named = [each for each in slices if event_id == each.event_id or event_id in each.superseded]
@@ -82,19 +84,19 @@ def fold(confirmation: ArchivalConfirmation, slices: Sequence[Slice], at: dateti
     if confirmation.status is ArchivalStatus.PENDING:
         return _nothing("NOT_AN_ANSWER", "status pending is what an event says")
     done = list(_answers(confirmation, named, at, limits))
-    return Folded(
-        tuple(each for each in done if isinstance(each, Step)),
+    return ConfirmationEffect(
+        tuple(each for each in done if isinstance(each, Transition)),
         tuple(each for each in done if isinstance(each, Ignored)),
     )
 
 
-def _nothing(code: str, message: str) -> Folded:
-    return Folded((), (Ignored(None, code, message),))
+def _nothing(code: str, message: str) -> ConfirmationEffect:
+    return ConfirmationEffect((), (Ignored(None, code, message),))
 
 
 def _answers(
-    confirmation: ArchivalConfirmation, named: Sequence[Slice], at: datetime, limits: Limits
-) -> Iterator[Step | Ignored]:
+    confirmation: ArchivalConfirmation, named: Sequence[Slice], at: datetime, limits: AnswerLimits
+) -> Iterator[Transition | Ignored]:
     """Go through what is said of each chunk, then through the chunks of which nothing is said apart."""
     answered: set[SliceId] = set()
     for result in confirmation.chunks:
@@ -129,7 +131,7 @@ class _Answer:
     status: ArchivalStatus
     why: str
     files: tuple[LakeFile, ...] = ()
-    claimed: Claim = NOT_TOLD
+    claimed: ReportedCopy = NOT_TOLD
 
     @classmethod
     def of_event(cls, confirmation: ArchivalConfirmation) -> _Answer:
@@ -140,35 +142,35 @@ class _Answer:
         files = tuple(
             LakeFile(each.path, each.size_bytes, each.row_count, each.sha256) for each in result.files
         )
-        claimed = Claim(result.row_count, result.digest, result.min_time, result.max_time)
+        claimed = ReportedCopy(result.row_count, result.digest, result.min_time, result.max_time)
         return cls(confirmation, result.status, _why(result) or _why(confirmation), files, claimed)
 
-    def to(self, which: Slice, at: datetime, limits: Limits) -> Step | Ignored:
+    def to(self, which: Slice, at: datetime, limits: AnswerLimits) -> Transition | Ignored:
         """Return the step that the answer leads to, or why it is ignored."""
         if which.event_id != self.confirmation.event_id:
             return self._ignored(which, "STALE_ARCHIVAL")
         if which.state in _SETTLED:
             return self._ignored(which, _SETTLED[which.state])
         moved = self._moved(which, at, limits)
-        return self._ignored(which, moved.code) if isinstance(moved, Refused) else moved
+        return self._ignored(which, moved.code) if isinstance(moved, TransitionRefused) else moved
 
-    def _moved(self, which: Slice, at: datetime, limits: Limits) -> Step | Refused:
+    def _moved(self, which: Slice, at: datetime, limits: AnswerLimits) -> Transition | TransitionRefused:
         who = self.confirmation.service_name
         if self.status is ArchivalStatus.IN_PROGRESS:
             return transitions.heartbeat(which, at, limits=limits, who=who)
         if self.status is ArchivalStatus.FAILED:
             if (self.confirmation.attempt or which.attempt) < which.attempt:
-                return Refused("STALE_ARCHIVAL", "a later attempt is under way")
+                return TransitionRefused("STALE_ARCHIVAL", "a later attempt is under way")
             retryable = self.confirmation.retryable is not False
             return transitions.fail(which, at, why=self.why, who=who, limits=limits, retryable=retryable)
         if self.status is ArchivalStatus.COMPLETED:
             copy = self._copy(which)
             if copy is None:
-                return Refused("NO_LOCATION", "neither lakehouse_path nor files")
+                return TransitionRefused("NO_LOCATION", "neither lakehouse_path nor files")
             return transitions.confirm(which, at, copy=copy, who=who)
-        return Refused("NOT_AN_ANSWER", "pending is what an event says")
+        return TransitionRefused("NOT_AN_ANSWER", "pending is what an event says")
 
-    def _copy(self, which: Slice) -> Copy | None:
+    def _copy(self, which: Slice) -> CopyLocation | None:
         """Return where the copy is said to be, None if that is not told."""
         told = self.confirmation
         empty = which.sealed is not None and which.sealed.row_count == 0
@@ -176,7 +178,7 @@ class _Answer:
         location = "" if no_copy else told.lakehouse_path or ""
         if not (location or self.files or empty):
             return None
-        return Copy(
+        return CopyLocation(
             event_id=told.event_id,
             attempt=which.attempt,
             location=location,

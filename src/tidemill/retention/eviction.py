@@ -10,7 +10,7 @@ from tidemill.domain.archive.slices import ArchiveState, Measured, Source
 from tidemill.retention import operator_transitions
 from tidemill.retention.ports import ArchiveWork
 from tidemill.retention.slices import Hold, Slice
-from tidemill.retention.transition_table import Action, Moved, Refused, Step
+from tidemill.retention.transition_table import Action, Moved, Transition, TransitionRefused
 
 _S = ArchiveState
 
@@ -34,10 +34,10 @@ def leave(together: Sequence[Slice], at: datetime, *, found: Measured, holds: It
     """
     held = tuple(holds)
     moves = tuple(_left(each, together, at, found, held) for each in together)
-    refused = tuple(moved for moved in moves if isinstance(moved, Refused))
+    refused = tuple(moved for moved in moves if isinstance(moved, TransitionRefused))
     if refused:
         return Leaving(refused)
-    rows_go = all(isinstance(moved, Step) and moved.action is Action.EVICT for moved in moves)
+    rows_go = all(isinstance(moved, Transition) and moved.action is Action.EVICT for moved in moves)
     chunk = next((each for each in together if each.source is Source.CHUNK), None)
     return Leaving(moves, chunk if rows_go else None)
 
@@ -47,7 +47,7 @@ def _left(
 ) -> Moved:
     beside = [other for other in together if other.id != which.id]
     moved = operator_transitions.evict(which, at, found=found, holds=holds, beside=beside)
-    if isinstance(moved, Refused) and moved.code == "CHANGED":
+    if isinstance(moved, TransitionRefused) and moved.code == "CHANGED":
         return operator_transitions.spoil(which, at, found=found, beside=beside)
     return moved
 

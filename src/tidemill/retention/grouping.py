@@ -9,8 +9,8 @@ from datetime import datetime
 
 from tidemill.domain.archive.messages import MAX_CHUNKS, ArchivalStatus
 from tidemill.domain.archive.slices import ArchiveState, LakeColumn, SliceId
-from tidemill.retention.ports import Wanted
-from tidemill.retention.slices import Limits, Slice
+from tidemill.retention.ports import CopyToVerify
+from tidemill.retention.slices import AnswerLimits, Slice
 from tidemill.retention.transition_table import Action
 
 _S = ArchiveState
@@ -57,7 +57,7 @@ def _apart(group: Iterable[Slice]) -> list[list[Slice]]:
     return groups
 
 
-def due_again(slices: Iterable[Slice], now: datetime, limits: Limits) -> tuple[tuple[Slice, ...], ...]:
+def due_again(slices: Iterable[Slice], now: datetime, limits: AnswerLimits) -> tuple[tuple[Slice, ...], ...]:
     """Return the requests whose deadline passed and that may be sent again, grouped by event and attempt."""
     groups: dict[tuple[str | None, int], list[Slice]] = {}
     for which in sorted(slices, key=lambda each: each.id):
@@ -67,18 +67,18 @@ def due_again(slices: Iterable[Slice], now: datetime, limits: Limits) -> tuple[t
     return tuple(tuple(group) for group in groups.values())
 
 
-def at_one_place(unproven: Sequence[Slice]) -> Iterable[list[Wanted]]:
+def at_one_place(unproven: Sequence[Slice]) -> Iterable[list[CopyToVerify]]:
     """Group slices whose copies are to be read in one pass: those that only an event's common path tells of."""
-    groups: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
-    alone: list[list[Wanted]] = []
+    groups: dict[tuple[str, str], list[CopyToVerify]] = defaultdict(list)
+    alone: list[list[CopyToVerify]] = []
     for which in unproven:
         copy = which.copy
         if copy is None:
             continue
         if copy.files or not copy.location:
-            alone.append([Wanted(which, copy)])
+            alone.append([CopyToVerify(which, copy)])
         else:
-            groups[copy.event_id, copy.location].append(Wanted(which, copy))
+            groups[copy.event_id, copy.location].append(CopyToVerify(which, copy))
     return [*alone, *groups.values()]
 
 

@@ -16,7 +16,7 @@ from tidemill.retention.explanations import in_the_way, moment
 from tidemill.retention.ports import ArchiveStore, ArchiveWork
 from tidemill.retention.settlement import announce_ends
 from tidemill.retention.slices import Hold, Slice
-from tidemill.retention.transition_table import HOLDABLE, Moved, Refused, Step
+from tidemill.retention.transition_table import HOLDABLE, Moved, Transition, TransitionRefused
 
 _S = ArchiveState
 
@@ -99,7 +99,7 @@ async def lift(
             moved = operator_transitions.let_go(
                 which, work.at, who=operator.who, why=operator.why, holds=rest
             )
-            if isinstance(moved, Refused):
+            if isinstance(moved, TransitionRefused):
                 still.append(which)
             else:
                 going_on.append((await _stored(work, moved)).after)
@@ -130,7 +130,7 @@ async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: 
     async with store.transaction(claim) as work:
         which = await _known(work, wanted)
         moved = operator_transitions.release(which, work.at, who=operator.who, why=operator.why)
-        if isinstance(moved, Refused):
+        if isinstance(moved, TransitionRefused):
             raise UsageError(moved.message)
         await work.lock_ranges(which.id.table)
         await work.store(moved)
@@ -151,8 +151,8 @@ async def _known(work: ArchiveWork, wanted: SliceId) -> Slice:
     return which
 
 
-async def _stored(work: ArchiveWork, moved: Moved) -> Step:
-    if isinstance(moved, Refused):
+async def _stored(work: ArchiveWork, moved: Moved) -> Transition:
+    if isinstance(moved, TransitionRefused):
         raise UsageError(moved.message)
     await work.store(moved)
     return moved

@@ -11,7 +11,7 @@ from tidemill.retention.slices import Hold, Party, Slice, late_name, together
 from tidemill.retention.transition_table import (
     Action,
     Moved,
-    Refused,
+    TransitionRefused,
     difference,
     held_back,
     new_seal,
@@ -65,10 +65,10 @@ def restore(
     proofs = [each.verified for each in (which, *beside)]
     copies = [proof.found for proof in proofs if proof is not None]
     if len(copies) != len(proofs):
-        return Refused("CHANGED", f"{which.id}: not all that left its range has a verified copy")
+        return TransitionRefused("CHANGED", f"{which.id}: not all that left its range has a verified copy")
     whole = together(copies) if beside else copies[0]
     if found != whole:
-        return Refused(
+        return TransitionRefused(
             "CHANGED", f"{which.id}: what came back is not what left: {difference(whole, found)}; scrub it"
         )
     is_first = all(which.id < other.id for other in beside)
@@ -98,12 +98,14 @@ def evict(
         return refusal
     until = max((each.restore_until for each in (which, *beside) if each.restore_until), default=at)
     if operator is None and at < until:
-        return Refused("TOO_EARLY", f"{which.id} was restored until {until.isoformat()}")
+        return TransitionRefused("TOO_EARLY", f"{which.id} was restored until {until.isoformat()}")
     changed = _change(which, found, beside)
     if changed is not None:
-        return Refused("CHANGED", f"{which.id} {changed}")
+        return TransitionRefused("CHANGED", f"{which.id} {changed}")
     if which.verified is None or which.verified.is_old(at):
-        return Refused("OLD_PROOF", f"{which.id}: it is long ago that its copy was read; read it again")
+        return TransitionRefused(
+            "OLD_PROOF", f"{which.id}: it is long ago that its copy was read; read it again"
+        )
     by, who = (Party.OPERATOR, operator) if operator else (Party.SERVICE, "service")
     return step(which, Action.EVICT, _S.DROPPED, at, by, who, restore_until=None, reason=None)
 
@@ -112,7 +114,7 @@ def spoil(which: Slice, at: datetime, *, found: Measured, beside: Sequence[Slice
     """Set restored rows aside that somebody changed: an operator decides whether they are archived or stay."""
     changed = _change(which, found, beside)
     if changed is None:
-        return Refused("UNCHANGED", f"{which.id} is as it was restored")
+        return TransitionRefused("UNCHANGED", f"{which.id} is as it was restored")
     return step(which, Action.SPOIL, _S.QUARANTINED, at, why=changed, restore_until=None)
 
 

@@ -12,7 +12,7 @@ from tidemill.domain.archive.ranges import Ranges
 from tidemill.domain.archive.slices import ArchiveState, SliceId, Source
 from tidemill.retention.explanations import lasted, moment, why_not_dropped
 from tidemill.retention.slices import UNVERIFIED, Hold, Slice, held, late_name
-from tidemill.retention.timescale_jobs import DropJob, Refreshes, still_refreshed, why_refreshed
+from tidemill.retention.timescale_jobs import ContinuousAggregate, DropJob, still_refreshed, why_refreshed
 
 FIRST_RATIO: Final = 0.25
 """Bytes in the lake per byte in the database, until an earlier slice of the table tells better."""
@@ -66,7 +66,7 @@ class Facts:
     holds: tuple[Hold, ...] = ()
     registry: str = ""
     late_unfit: str | None = None
-    views: tuple[Refreshes, ...] = ()
+    views: tuple[ContinuousAggregate, ...] = ()
     drop_jobs: tuple[DropJob, ...] = ()
 
 
@@ -103,7 +103,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RetentionPlan:
     """`seal`: to be sealed now, oldest first. `queued`: eligible, for the next rounds. `waiting`: not eligible.
 
     `quiet_until`: the end of the quiet hours, if they are why nothing is sealed now. `ratio`: bytes in the lake per
@@ -136,7 +136,7 @@ class Plan:
         return None
 
 
-def plan(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> Plan:
+def plan(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> RetentionPlan:
     """Return what leaves next. `as_of`: the time that ages are counted to; quiet periods and hours are of `now`."""
     ratio, index = lake_ratio(facts.slices), _Index.of(facts)
     judged = [_judged(policy, index, each, as_of, now) for each in _candidates(index, ratio)]
@@ -144,7 +144,7 @@ def plan(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> 
     quiet_until = policy.quiet_hours.until(now) if policy.quiet_hours else None
     busy = sum(1 for each in facts.slices if each.state in _UNDER_WAY)
     room = 0 if quiet_until else max(policy.most_seals - busy, 0)
-    return Plan(
+    return RetentionPlan(
         seal=tuple(eligible[:room]),
         queued=tuple(eligible[room:]),
         waiting=tuple(each for each in judged if isinstance(each, Waiting)),

@@ -13,9 +13,9 @@ from tidemill.domain.archive.slices import LakeColumn, Measured, Refusal, SealMo
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim
 from tidemill.retention.planner import Facts
-from tidemill.retention.slices import Copy, Hold, Slice
-from tidemill.retention.timescale_jobs import Refreshes
-from tidemill.retention.transition_table import Step
+from tidemill.retention.slices import CopyLocation, Hold, Slice
+from tidemill.retention.timescale_jobs import ContinuousAggregate
+from tidemill.retention.transition_table import Transition
 
 
 class Overtaken(TransientError):
@@ -66,7 +66,7 @@ class ArchiveWork(Protocol):
         """Remove the holds that lie within a span (None: without bound); return them."""
         ...
 
-    async def store(self, step: Step) -> None:
+    async def store(self, step: Transition) -> None:
         """Store a step and its row of the trail; freeze or thaw the chunk with it, where the database can.
 
         Raises:
@@ -117,7 +117,7 @@ class ArchiveWork(Protocol):
         """
         ...
 
-    async def views(self, table: str) -> list[Refreshes]:
+    async def views(self, table: str) -> list[ContinuousAggregate]:
         """Return the continuous aggregates over a table, as they are now."""
         ...
 
@@ -164,18 +164,18 @@ class ArchiveStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CopyToVerify:
     """A slice whose copy is to be read back, and where it is said to be."""
 
     slice: Slice
-    copy: Copy
+    copy: CopyLocation
 
 
 class CopyReader(Protocol):
     """Reads copies with our own credentials, only below allowed roots. Synchronous: call it from a thread."""
 
     def measure(
-        self, wanted: Sequence[Wanted], time_column: str, bytes_per_s: int | None = None
+        self, wanted: Sequence[CopyToVerify], time_column: str, bytes_per_s: int | None = None
     ) -> Mapping[SliceId, Measured]:
         """Measure the copies of slices of one event that are at the same place, read no faster than `bytes_per_s`.
 

@@ -16,7 +16,7 @@ _S = ArchiveState
 
 
 @dataclass(frozen=True, slots=True)
-class RangeBack:
+class RestorableRange:
     """A range that is to come back, with all its generations. `refused`: why it cannot, and what to do."""
 
     table: str
@@ -43,7 +43,7 @@ class RangeBack:
         return sum(len(each.verified.copy.files) for each in self.slices if each.verified)
 
 
-def ranges_back(facts: Facts, first: datetime, last: datetime) -> list[RangeBack]:
+def ranges_back(facts: Facts, first: datetime, last: datetime) -> list[RestorableRange]:
     """Return the archived ranges of a table that share time with `first <= time < last`, oldest first."""
     by_range: dict[tuple[datetime, datetime], list[Slice]] = {}
     for which in sorted(facts.slices, key=lambda each: each.id):
@@ -57,11 +57,11 @@ def ranges_back(facts: Facts, first: datetime, last: datetime) -> list[RangeBack
     ]
 
 
-def _back(facts: Facts, slices: list[Slice], around: Ranges[Slice]) -> RangeBack:
+def _back(facts: Facts, slices: list[Slice], around: Ranges[Slice]) -> RestorableRange:
     which = slices[0].id
     gone = tuple(each for each in slices if each.state is _S.DROPPED)
     others = sorted(around.sharing(which.start, which.end), key=lambda each: each.id)
-    return RangeBack(which.table, which.start, which.end, gone, _obstacle(facts, which, others, gone))
+    return RestorableRange(which.table, which.start, which.end, gone, _obstacle(facts, which, others, gone))
 
 
 def _obstacle(facts: Facts, which: SliceId, slices: list[Slice], gone: tuple[Slice, ...]) -> str | None:

@@ -12,7 +12,7 @@ from tidemill.retention import requests
 from tidemill.retention.grouping import settled
 from tidemill.retention.ports import ArchiveWork
 from tidemill.retention.slices import Slice
-from tidemill.retention.transition_table import Action, Step
+from tidemill.retention.transition_table import Action, Transition
 
 _ENDING: Final = frozenset({Action.DROP, Action.GIVE_UP, Action.RESEAL, Action.RETRY, Action.RELEASE})
 """After these a slice is not under way for its request any more."""
@@ -20,9 +20,9 @@ _ENDING: Final = frozenset({Action.DROP, Action.GIVE_UP, Action.RESEAL, Action.R
 _LONGEST_REASON: Final = 2000
 
 
-async def announce_ends(work: ArchiveWork, steps: Iterable[Step]) -> None:
+async def announce_ends(work: ArchiveWork, steps: Iterable[Transition]) -> None:
     """Announce what became of the requests that these steps have ended; they were stored in this transaction."""
-    ended: dict[str, list[Step]] = defaultdict(list)
+    ended: dict[str, list[Transition]] = defaultdict(list)
     for step in steps:
         if step.action in _ENDING and step.before.event_id is not None:
             ended[step.before.event_id].append(step)

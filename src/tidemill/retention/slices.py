@@ -17,7 +17,7 @@ OPEN: Final = frozenset({ArchiveState.LIVE, ArchiveState.ELIGIBLE, ArchiveState.
 UNVERIFIED: Final = frozenset(
     {ArchiveState.SEALED, ArchiveState.REQUESTED, ArchiveState.COPYING, ArchiveState.CONFIRMED}
 )
-"""Sealed, and no verified copy yet: a slice may not stay there longer than `Limits.longest_seal`."""
+"""Sealed, and no verified copy yet: a slice may not stay there longer than `AnswerLimits.longest_seal`."""
 
 AWAITED: Final = UNVERIFIED | {ArchiveState.VERIFIED}
 """The states in which somebody waits for an answer."""
@@ -32,7 +32,7 @@ class Party(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ReportedCopy:
     """What an archiver says about its copy. It decides nothing; it helps to find out what went wrong."""
 
     row_count: int | None = None
@@ -41,11 +41,11 @@ class Claim:
     max_time: datetime | None = None
 
 
-NOT_TOLD: Final = Claim()
+NOT_TOLD: Final = ReportedCopy()
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class CopyLocation:
     """Where a copy is said to be: the answer to `event_id`; `attempt` is the one under way when it came.
 
     Without `files`, `location` holds all rows of the event, to be split by the slices' bounds; with them, their paths
@@ -58,7 +58,7 @@ class Copy:
     files: tuple[LakeFile, ...] = ()
     lake_format: str = "parquet"
     snapshot_id: int | None = None
-    claimed: Claim = NOT_TOLD
+    claimed: ReportedCopy = NOT_TOLD
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ PROOF_LASTS: Final = timedelta(hours=1)
 class Verification:
     """What the service itself read back from `copy`, and when. `machine.verify` makes it, the registry keeps it."""
 
-    copy: Copy
+    copy: CopyLocation
     found: Measured
     at: datetime
 
@@ -133,7 +133,7 @@ class Slice:
     event_id: str | None = None
     attempt: int = 0
     deadline: datetime | None = None
-    copy: Copy | None = None
+    copy: CopyLocation | None = None
     verified: Verification | None = None
     held_from: ArchiveState | None = None
     restore_until: datetime | None = None
@@ -159,7 +159,7 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AnswerLimits:
     """How long to wait for whom. The same request is sent again with growing patience, then given up."""
 
     first_answer: timedelta = timedelta(minutes=15)
@@ -171,7 +171,7 @@ class Limits:
     bytes_per_s: int | None = None
 
     @classmethod
-    def of(cls, policy: Retention) -> Limits:
+    def of(cls, policy: Retention) -> AnswerLimits:
         """Return the limits of a table's policy."""
         return cls(longest_seal=policy.longest_seal, bytes_per_s=policy.bytes_per_s)
 

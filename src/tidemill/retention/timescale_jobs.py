@@ -12,7 +12,7 @@ from tidemill.retention.slices import Slice
 
 
 @dataclass(frozen=True, slots=True)
-class Refreshes:
+class ContinuousAggregate:
     """A continuous aggregate (`schema.view`) over a table, and how far back its refreshes reach.
 
     `reaches_back`: what a refresh computes anew, counted from when it runs; None: everything, or whatever somebody
@@ -35,13 +35,17 @@ class DropJob:
     after: str | None
 
 
-def still_refreshed(views: Iterable[Refreshes], range_end: datetime, now: datetime) -> Refreshes | None:
+def still_refreshed(
+    views: Iterable[ContinuousAggregate], range_end: datetime, now: datetime
+) -> ContinuousAggregate | None:
     """Return the view whose refreshes reach a range for longest, so that it would forget the rows; None: none does."""
     reached = [view for view in views if (until := view.until(range_end)) is None or until > now]
     return max(reached, key=lambda view: view.reaches_back or timedelta.max, default=None)
 
 
-def why_kept(views: Iterable[Refreshes], which: Slice, after: timedelta, now: datetime) -> str | None:
+def why_kept(
+    views: Iterable[ContinuousAggregate], which: Slice, after: timedelta, now: datetime
+) -> str | None:
     """Return why a slice's rows must not leave the table now, None if no view would lose them.
 
     Late rows were never in the table that views read. `after`: as for `why_refreshed`.
@@ -50,7 +54,7 @@ def why_kept(views: Iterable[Refreshes], which: Slice, after: timedelta, now: da
     return None if view is None else f"VIEW_REFRESHED, {why_refreshed(view, after)}"
 
 
-def why_refreshed(view: Refreshes, after: timedelta) -> str:
+def why_refreshed(view: ContinuousAggregate, after: timedelta) -> str:
     """Return why a chunk waits for a view, and what to do. `after`: the age at which rows leave."""
     loses = f"the continuous aggregate {view.view} would lose it: a refresh computes anew what it reaches, "
     if view.reaches_back is not None:

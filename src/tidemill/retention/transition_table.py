@@ -91,7 +91,7 @@ TRANSITIONS: Final = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class TransitionRefused:
     """Why nothing was done. `message` says what is the matter and, where somebody can act, what to do next."""
 
     code: str
@@ -99,7 +99,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Transition:
     """A transition to be stored with its row of the trail. `who`: the operator, the archiver's id, or `service`."""
 
     action: Action
@@ -123,12 +123,14 @@ class Step:
         return sealed or self.before.keeps_chunk != self.after.keeps_chunk
 
 
-Moved = Step | Refused
+Moved = Transition | TransitionRefused
 
 
-def not_allowed(which: Slice, action: Action) -> Refused:
+def not_allowed(which: Slice, action: Action) -> TransitionRefused:
     """Say that the table has no such transition."""
-    return Refused("NOT_ALLOWED", f"{which.id} is {which.state}: it cannot {action.replace('_', ' ')}")
+    return TransitionRefused(
+        "NOT_ALLOWED", f"{which.id} is {which.state}: it cannot {action.replace('_', ' ')}"
+    )
 
 
 def step(
@@ -148,7 +150,7 @@ def step(
     if why is not None:
         told = {"reason": why, **told}
     since = which.since if to is which.state else at
-    return Step(action, which, replace(which, state=to, since=since, **told), by, who, why)
+    return Transition(action, which, replace(which, state=to, since=since, **told), by, who, why)
 
 
 def new_seal(which: Slice) -> dict[str, Any]:
@@ -161,12 +163,12 @@ def new_seal(which: Slice) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def held_back(which: Slice, holds: Iterable[Hold], verb: str) -> Refused | None:
+def held_back(which: Slice, holds: Iterable[Hold], verb: str) -> TransitionRefused | None:
     """Refuse what a hold forbids; `verb` says what was tried."""
     hold = held(which.id, holds)
     if hold is None:
         return None
-    return Refused(
+    return TransitionRefused(
         "HELD", f"{which.id} must not be {verb}: held by {hold.who} since {hold.since.date()}, {hold.reason}"
     )
 

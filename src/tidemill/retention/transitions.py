@@ -1,7 +1,8 @@
 """The life of a slice: every transition that there is, and one function per action. Pure: times are handed in.
 
-Each function takes the slice as the registry has it now and returns the `Step` to be stored, or `Refused`. A step is
-stored by comparing (state, seal, attempt) with `before`, so two that saw the same slice cannot both be stored.
+Each function takes the slice as the registry has it now and returns the `Transition` to be stored, or
+`TransitionRefused`. It is stored by comparing (state, seal, attempt) with `before`, so that of two which saw the same
+slice one is stored.
 
 Three rules carry the promise that no row leaves before its verified copy exists:
 - only `verify` makes a `Verification`, from what the service itself read, of exactly the copy that is registered;
@@ -18,11 +19,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from tidemill.domain.archive.slices import ArchiveState, LakeColumn, Measured
-from tidemill.retention.slices import UNVERIFIED, Copy, Hold, Limits, Party, Slice, Verification
+from tidemill.retention.slices import UNVERIFIED, AnswerLimits, CopyLocation, Hold, Party, Slice, Verification
 from tidemill.retention.transition_table import (
     Action,
     Moved,
-    Refused,
+    TransitionRefused,
     difference,
     held_back,
     new_seal,
@@ -60,41 +61,47 @@ def measure(
 ) -> Moved:
     """Store what was measured under seal number `seal`, once. `columns`: those of the table then, if it was altered."""
     if seal != which.seal:
-        return Refused(
+        return TransitionRefused(
             "OTHER_SEAL",
             f"{which.id} was measured under seal {seal}, it has seal {which.seal}: measure again",
         )
     if which.sealed is not None:
-        return Refused("MEASURED", f"{which.id} is measured already")
+        return TransitionRefused("MEASURED", f"{which.id} is measured already")
     return step(which, Action.MEASURE, _S.SEALED, at, sealed=found, columns=columns or which.columns)
 
 
-def request(which: Slice, at: datetime, *, event_id: str, limits: Limits) -> Moved:
+def request(which: Slice, at: datetime, *, event_id: str, limits: AnswerLimits) -> Moved:
     """Ask for a copy, with an `event_id` that was never used before."""
     if which.sealed is None:
-        return Refused("NOT_MEASURED", f"{which.id} is not measured yet")
+        return TransitionRefused("NOT_MEASURED", f"{which.id} is not measured yet")
     if event_id in which.superseded:
-        return Refused("EVENT_USED", f"{which.id} was requested as {event_id} under an earlier seal")
+        return TransitionRefused(
+            "EVENT_USED", f"{which.id} was requested as {event_id} under an earlier seal"
+        )
     deadline = at + limits.answer_within(1)
     return step(which, Action.REQUEST, _S.REQUESTED, at, event_id=event_id, attempt=1, deadline=deadline)
 
 
-def heartbeat(which: Slice, at: datetime, *, limits: Limits, who: str) -> Moved:
+def heartbeat(which: Slice, at: datetime, *, limits: AnswerLimits, who: str) -> Moved:
     """Note that somebody works on the copy."""
     deadline = at + limits.silence(which.size_bytes)
     return step(which, Action.HEARTBEAT, _S.COPYING, at, Party.ARCHIVER, who, deadline=deadline)
 
 
-def confirm(which: Slice, at: datetime, *, copy: Copy, who: str) -> Moved:
+def confirm(which: Slice, at: datetime, *, copy: CopyLocation, who: str) -> Moved:
     """Note where a copy is said to be; it counts for nothing until it is read back."""
     if copy.event_id != which.event_id:
-        return Refused("OTHER_EVENT", f"{which.id} is requested as {which.event_id}, not as {copy.event_id}")
+        return TransitionRefused(
+            "OTHER_EVENT", f"{which.id} is requested as {which.event_id}, not as {copy.event_id}"
+        )
     return step(
         which, Action.CONFIRM, _S.CONFIRMED, at, Party.ARCHIVER, who, copy=copy, deadline=None, reason=None
     )
 
 
-def fail(which: Slice, at: datetime, *, why: str, who: str, limits: Limits, retryable: bool = True) -> Moved:
+def fail(
+    which: Slice, at: datetime, *, why: str, who: str, limits: AnswerLimits, retryable: bool = True
+) -> Moved:
     """Note that the archiver failed; the request rests, then goes out again. Not `retryable`: no attempt is left."""
     attempt = which.attempt if retryable else max(which.attempt, limits.max_attempts)
     deadline = at if attempt >= limits.max_attempts else at + limits.backoff(attempt)
@@ -102,12 +109,12 @@ def fail(which: Slice, at: datetime, *, why: str, who: str, limits: Limits, retr
     return step(which, Action.FAIL, _S.REQUESTED, at, Party.ARCHIVER, who, why=why, **told)
 
 
-def request_again(which: Slice, at: datetime, *, limits: Limits) -> Moved:
+def request_again(which: Slice, at: datetime, *, limits: AnswerLimits) -> Moved:
     """Send the same request once more, since its deadline passed."""
     if which.deadline is not None and at < which.deadline:
-        return Refused("TOO_EARLY", f"{which.id} has time until {which.deadline.isoformat()}")
+        return TransitionRefused("TOO_EARLY", f"{which.id} has time until {which.deadline.isoformat()}")
     if which.attempt >= limits.max_attempts:
-        return Refused("SPENT", f"{which.id} was requested {which.attempt} times: give it up")
+        return TransitionRefused("SPENT", f"{which.id} was requested {which.attempt} times: give it up")
     told: dict[str, Any] = {
         "attempt": which.attempt + 1,
         "deadline": at + limits.answer_within(which.attempt + 1),
@@ -115,15 +122,15 @@ def request_again(which: Slice, at: datetime, *, limits: Limits) -> Moved:
     return step(which, Action.REQUEST_AGAIN, _S.REQUESTED, at, **told)
 
 
-def give_up(which: Slice, at: datetime, *, limits: Limits) -> Moved:
+def give_up(which: Slice, at: datetime, *, limits: AnswerLimits) -> Moved:
     """Open the range again: its attempts are spent, or it was sealed for too long without a verified copy."""
     why = overdue(which, at, limits)
     if why is None:
-        return Refused("TOO_EARLY", f"{which.id}: nothing is overdue")
+        return TransitionRefused("TOO_EARLY", f"{which.id}: nothing is overdue")
     return step(which, Action.GIVE_UP, _S.ABORTED, at, why=why, deadline=None, held_from=None)
 
 
-def overdue(which: Slice, at: datetime, limits: Limits) -> str | None:
+def overdue(which: Slice, at: datetime, limits: AnswerLimits) -> str | None:
     """Return why `give_up` is due, None if it is not. A copy that is verified waits for as long as it takes."""
     if which.stage not in UNVERIFIED:
         return None
@@ -135,7 +142,7 @@ def overdue(which: Slice, at: datetime, limits: Limits) -> str | None:
     return None
 
 
-def verify(which: Slice, at: datetime, *, read: Copy, found: Measured) -> Moved:
+def verify(which: Slice, at: datetime, *, read: CopyLocation, found: Measured) -> Moved:
     """Judge what the service itself read from `read`: equal is a proof for now, anything else is QUARANTINED.
 
     What is CONFIRMED becomes VERIFIED by it; what is VERIFIED or RESTORED stays what it is, with a new proof.
@@ -150,7 +157,7 @@ def verify(which: Slice, at: datetime, *, read: Copy, found: Measured) -> Moved:
     return step(which, Action.VERIFY, state, at, verified=proof, reason=None)
 
 
-def quarantine(which: Slice, at: datetime, *, read: Copy, why: str) -> Moved:
+def quarantine(which: Slice, at: datetime, *, read: CopyLocation, why: str) -> Moved:
     """Set a copy aside that cannot be read for good: outside of the allowed roots, absent, or not what it should be."""
     refusal = _other_copy(which, read)
     return refusal or step(which, Action.QUARANTINE, _S.QUARANTINED, at, why=why, restore_until=None)
@@ -161,7 +168,7 @@ def reseal(which: Slice, at: datetime, *, found: Measured) -> Moved:
     if which.sealed is None:
         return not_allowed(which, Action.RESEAL)
     if found == which.sealed:
-        return Refused("UNCHANGED", f"{which.id} is as it was sealed")
+        return TransitionRefused("UNCHANGED", f"{which.id} is as it was sealed")
     why = f"the rows changed under the seal: {difference(which.sealed, found)}"
     return step(which, Action.RESEAL, _S.SEALED, at, why=why, **new_seal(which))
 
@@ -174,20 +181,22 @@ def drop(which: Slice, at: datetime, *, found: Measured, holds: Iterable[Hold]) 
     if which.state is not _S.VERIFIED or proof is None:
         return not_allowed(which, Action.DROP)
     if proof.copy != which.copy or proof.copy.event_id != which.event_id or proof.found != which.sealed:
-        return Refused("OTHER_COPY", f"{which.id}: what was verified is not this copy of this seal")
+        return TransitionRefused("OTHER_COPY", f"{which.id}: what was verified is not this copy of this seal")
     if proof.is_old(at):
-        return Refused("OLD_PROOF", f"{which.id}: the copy was read at {proof.at.isoformat()}; read it again")
+        return TransitionRefused(
+            "OLD_PROOF", f"{which.id}: the copy was read at {proof.at.isoformat()}; read it again"
+        )
     if found != proof.found:
-        return Refused(
+        return TransitionRefused(
             "CHANGED", f"{which.id} changed under its seal: {difference(proof.found, found)}; seal it again"
         )
     return step(which, Action.DROP, _S.DROPPED, at, reason=None)
 
 
-def _other_copy(which: Slice, read: Copy) -> Refused | None:
+def _other_copy(which: Slice, read: CopyLocation) -> TransitionRefused | None:
     if which.state in READABLE and which.copy == read and read.event_id == which.event_id:
         return None
-    return Refused(
+    return TransitionRefused(
         "OTHER_COPY", f"{which.id} is {which.state}; the copy that was read is not the one to verify"
     )
 

@@ -26,24 +26,23 @@ from tidemill.retention.eviction import evict
 from tidemill.retention.explanations import in_the_way
 from tidemill.retention.grouping import Round, at_one_place, batches, due_again
 from tidemill.retention.planner import Facts, needs_late_table, plan
-from tidemill.retention.ports import ArchiveStore, ArchiveWork, CopyReader, Wanted
+from tidemill.retention.ports import ArchiveStore, ArchiveWork, CopyReader, CopyToVerify
 from tidemill.retention.settlement import announce_ends
-from tidemill.retention.slices import Limits, Slice
+from tidemill.retention.slices import AnswerLimits, Slice
 from tidemill.retention.table_obstacles import obstacles
-from tidemill.retention.timescale_jobs import Refreshes, why_kept
-from tidemill.retention.transition_table import Action, Moved, Refused, Step
+from tidemill.retention.timescale_jobs import ContinuousAggregate, why_kept
+from tidemill.retention.transition_table import Action, Moved, Transition, TransitionRefused
 from tidemill.runtime.clock import Clock
 from tidemill.runtime.telemetry import Log, logger
 from tidemill.runtime.threads import in_thread
 
-READ_TIMEOUT_S: Final = 1_800.0
-"""How long one reading of copies may take, where nothing else is set."""
+READ_TIMEOUT_S: Final = 1_800.0  # how long one reading of copies may take, where nothing else is set
 
 _S = ArchiveState
 _log = logger(__name__)
 
 
-class ArchiveKeeper:
+class ArchiveWorker:
     """Moves the slices of some tables. `claim` gives the archive's lane while this process owns it."""
 
     def __init__(
@@ -100,12 +99,14 @@ class ArchiveKeeper:
         """Tell whether the last round did not have it: what lasts is told when it begins, not in every round."""
         return trouble not in self._told
 
-    async def read_back(self, wanted: Sequence[Wanted], policy: Retention) -> Mapping[SliceId, Measured]:
+    async def read_back(
+        self, copies: Sequence[CopyToVerify], policy: Retention
+    ) -> Mapping[SliceId, Measured]:
         """Measure copies in a thread. Raises as `CopyReader.measure`, and `Unavailable` if it takes too long."""
         rate, timeout_s = policy.bytes_per_s, self._read_timeout_s
         if rate is not None:  # as long as what it is held back to takes, and then some
-            timeout_s += 10 * sum(each.slice.size_bytes for each in wanted) / rate
-        read = partial(self._copies.measure, wanted, policy.time_column, rate)
+            timeout_s += 10 * sum(each.slice.size_bytes for each in copies) / rate
+        read = partial(self._copies.measure, copies, policy.time_column, rate)
         return await in_thread(read, server="lake", timeout_s=timeout_s)
 
     def now(self) -> datetime:
@@ -127,13 +128,13 @@ class ArchiveKeeper:
 class _Table:
     """One table in one round."""
 
-    def __init__(self, keeper: ArchiveKeeper, policy: Retention, done: Round) -> None:
+    def __init__(self, keeper: ArchiveWorker, policy: Retention, done: Round) -> None:
         self._keeper = keeper
         self._store = keeper.store
         self._policy = policy
-        self._limits = Limits.of(policy)
+        self._limits = AnswerLimits.of(policy)
         self._done = done
-        self._stored: list[Step] = []
+        self._stored: list[Transition] = []
 
     async def work(self) -> None:
         """Late steps first, so that what is sealed leaves before more is sealed."""
@@ -183,9 +184,9 @@ class _Table:
         self._done.troubles.append(trouble)
         return self._keeper.is_news(trouble)
 
-    async def _store_step(self, work: ArchiveWork, moved: Moved) -> Step | None:
+    async def _store_step(self, work: ArchiveWork, moved: Moved) -> Transition | None:
         """Store a step; a refusal is what another round, or nobody, can change."""
-        if isinstance(moved, Refused):
+        if isinstance(moved, TransitionRefused):
             _log.debug(Log.ARCHIVE_REFUSED, code=moved.code, reason=moved.message)
             return None
         if moved.opens:
@@ -307,7 +308,7 @@ class _Table:
             asked = []
             for each in slices:
                 moved: Moved = transitions.reseal(each, work.at, found=found[each.id])
-                if isinstance(moved, Refused):
+                if isinstance(moved, TransitionRefused):
                     moved = transitions.request_again(each, work.at, limits=self._limits)
                 asked.append(await self._store_step(work, moved))
             again = [step.after for step in asked if step is not None and step.action is Action.REQUEST_AGAIN]
@@ -329,7 +330,7 @@ class _Table:
             async with self._trying(wanted[0].slice):
                 await self._read_back(wanted)
 
-    async def _read_back(self, wanted: Sequence[Wanted]) -> None:
+    async def _read_back(self, wanted: Sequence[CopyToVerify]) -> None:
         try:
             found = await self._keeper.read_back(wanted, self._policy)
         except CopyError as error:
@@ -344,7 +345,7 @@ class _Table:
                 verified = transitions.verify(which, work.at, read=copy, found=found[which.id])
                 await self._store_step(work, verified)
 
-    async def _set_aside(self, wanted: Wanted, why: str) -> None:
+    async def _set_aside(self, wanted: CopyToVerify, why: str) -> None:
         async with self._transaction() as work:
             moved = transitions.quarantine(wanted.slice, work.at, read=wanted.copy, why=why)
             await self._store_step(work, moved)
@@ -359,10 +360,10 @@ class _Table:
             await work.lock_rows(which)
             found = await work.measure(which, self._policy.time_column)
             moved = transitions.drop(which, work.at, found=found, holds=holds)
-            if isinstance(moved, Refused) and moved.code == "CHANGED":
+            if isinstance(moved, TransitionRefused) and moved.code == "CHANGED":
                 await self._store_step(work, transitions.reseal(which, work.at, found=found))
                 return
-            if isinstance(moved, Step):
+            if isinstance(moved, Transition):
                 await self._demand_unseen(work, which)  # again: that took its time
                 await work.let_go(which)
             await self._store_step(work, moved)
@@ -373,7 +374,7 @@ class _Table:
         if kept is not None:
             raise TransientError(kept)
 
-    def _kept(self, views: Iterable[Refreshes], which: Slice) -> str | None:
+    def _kept(self, views: Iterable[ContinuousAggregate], which: Slice) -> str | None:
         return why_kept(views, which, self._policy.after, self._keeper.now())
 
     async def _evict(self, which: Slice) -> None:

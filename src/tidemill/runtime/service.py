@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 
 from tidemill.domain.errors import ContractError, TableMisfit, TidemillError, TransientError, UsageError
 from tidemill.runtime.outages import Outages
+from tidemill.runtime.retry import Backoff
 from tidemill.runtime.telemetry import LOOP_LAG_SECONDS, SERVICE_RESTARTS, Log, logger
 
 DRAIN_S = 8.0
@@ -97,27 +97,7 @@ class Job:
     gate: Gate | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Pauses between starts of a failing service: doubling from `first_s` to `longest_s`, a random part of it cut off.
-
-    A service that worked for `calm_s` begins again with the first pause. A gate is looked at again after `shut_s` while
-    it is shut, after `open_s` while it is open.
-    """
-
-    first_s: float = 0.5
-    longest_s: float = 30.0
-    calm_s: float = 60.0
-    shut_s: float = 3.0
-    open_s: float = 30.0
-
-    def pause_s(self, failures: int) -> float:
-        """Return the pause after the n-th failure in a row (from 1)."""
-        whole = min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 16))
-        return whole * random.uniform(0.5, 1.0)  # noqa: S311  spreads restarts, guards nothing
-
-
-class State(StrEnum):
+class ServiceState(StrEnum):
     """Where a service is in its life."""
 
     STARTING = "starting"
@@ -128,13 +108,13 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-class Keeper:
+class ServiceRunner:
     """Keeps one job going until it is told to stop."""
 
     def __init__(self, job: Job, backoff: Backoff) -> None:
         """Nothing runs before `keep`."""
         self.job = job
-        self.state = State.WAITING
+        self.state = ServiceState.WAITING
         self.failures = 0
         self.last_error = ""
         self._backoff = backoff
@@ -151,19 +131,19 @@ class Keeper:
             if error is None:
                 continue
             if isinstance(error, ContractError | UsageError):
-                self.state = State.FAILED
+                self.state = ServiceState.FAILED
                 raise error
             calm = time.monotonic() - began > self._backoff.calm_s
             await self._pause(error, 1 if calm else self.failures + 1)
-        self.state = State.STOPPED
+        self.state = ServiceState.STOPPED
         _log.info(Log.SERVICE_STOPPED, service=self.job.name)
 
     async def stop(self) -> None:
         """Ask the service to end; returns when it has freed everything."""
         self._stopping.set()
-        if self.state in {State.STARTING, State.STANDING} and self._work is not None:
+        if self.state in {ServiceState.STARTING, ServiceState.STANDING} and self._work is not None:
             self._work.cancel()  # nothing is in flight yet, and a start may wait for a server that is away
-        elif self.state is State.RUNNING and self._service is not None:
+        elif self.state is ServiceState.RUNNING and self._service is not None:
             await self._service.stop()
 
     def health(self) -> Health:
@@ -175,19 +155,23 @@ class Keeper:
         return Health(ok=own.ok, detail=detail)
 
     def _own_health(self) -> Health:
-        if self.state is State.STANDING and self.job.gate is not None:
+        if self.state is ServiceState.STANDING and self.job.gate is not None:
             return Health(ok=True, detail=self.job.gate.standing())  # no restart opens it
-        return self._service.health() if self._service and self.state is State.RUNNING else Health(ok=False)
+        return (
+            self._service.health()
+            if self._service and self.state is ServiceState.RUNNING
+            else Health(ok=False)
+        )
 
     async def _let_in(self) -> bool:
         """Return whether the service may start, once its gate is open; False if a stop came first."""
         while not self._stopping.is_set():
-            if self.state is not State.STANDING:
-                self.state = State.STARTING
+            if self.state is not ServiceState.STANDING:
+                self.state = ServiceState.STARTING
             is_open = await self._look()
             if is_open:
                 return True
-            self.state = State.WAITING if is_open is None else State.STANDING
+            self.state = ServiceState.WAITING if is_open is None else ServiceState.STANDING
             await _first_of(self._stopping.wait(), self._backoff.shut_s)
         return False
 
@@ -227,7 +211,7 @@ class Keeper:
             if not work.done():
                 await self._free(service)  # what is in flight comes to its end
                 await _cancel({work})
-                self.state = State.STANDING
+                self.state = ServiceState.STANDING
                 return None
         finally:
             shut.cancel()
@@ -236,9 +220,9 @@ class Keeper:
         return self._why(work)
 
     async def _live(self, service: Service) -> None:
-        self.state = State.STARTING
+        self.state = ServiceState.STARTING
         await service.start()
-        self.state = State.RUNNING
+        self.state = ServiceState.RUNNING
         if (
             not self._outages
         ):  # else it may fail as before: what is over is told when it has worked for a while
@@ -277,7 +261,7 @@ class Keeper:
 
     async def _pause(self, error: BaseException, failures: int) -> None:
         blamed = self.job.gate is not None and self.job.gate.blame(error)
-        self.state = State.STANDING if blamed else State.WAITING
+        self.state = ServiceState.STANDING if blamed else ServiceState.WAITING
         self.failures, self.last_error = failures, f"{type(error).__name__}: {error}"
         pause_s = self._backoff.pause_s(failures)
         if blamed and await self._look() is False:
@@ -301,7 +285,7 @@ class Supervisor:
         self, jobs: Sequence[Job], *, drain_s: float = DRAIN_S, backoff: Backoff | None = None
     ) -> None:
         """`drain_s`: how long services may take to end by themselves once a stop was requested."""
-        self._keepers = [Keeper(job, backoff or Backoff()) for job in jobs]
+        self._keepers = [ServiceRunner(job, backoff or Backoff()) for job in jobs]
         self._drain_s = drain_s
         self._stop = asyncio.Event()
         self.error: BaseException | None = None

@@ -17,17 +17,17 @@ from tidemill.domain.archive.slices import ArchiveState, Measured, SliceId, Sour
 from tidemill.domain.errors import CopyError
 from tidemill.retention import requests, transitions
 from tidemill.retention.confirmations import CODES, fold
-from tidemill.retention.ports import Wanted
-from tidemill.retention.slices import Limits, Slice, late_name
-from tidemill.retention.transition_table import Moved, Step
+from tidemill.retention.ports import CopyToVerify
+from tidemill.retention.slices import AnswerLimits, Slice, late_name
+from tidemill.retention.transition_table import Moved, Transition
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.threads import in_thread
 from tidemill.storage.retention.archive import ArchiveDatabase
-from tidemill_devkit.archiver_conformance.line import Line
-from tidemill_devkit.archiver_conformance.place import Place
+from tidemill_devkit.archiver_conformance.line import ArchiverLine
+from tidemill_devkit.archiver_conformance.place import ConformanceSite
 from tidemill_devkit.archiver_conformance.samples import TIME_COLUMN
 
-LIMITS: Final = Limits()
+LIMITS: Final = AnswerLimits()
 
 
 class Failed(Exception):
@@ -42,8 +42,8 @@ class NotTried(Exception):
 class Bench:
     """`within_s`: how long each answer may take. `copied`: verified slices by the case that had them copied."""
 
-    place: Place
-    line: Line
+    place: ConformanceSite
+    line: ArchiverLine
     copies: LakeCopies
     within_s: float
     copied: dict[str, list[Slice]] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Bench:
         """Send a request, behind something else if need be; return the slices with their verified copies.
 
         Raises:
-            Failed: the answer or the copy is not what it should be. Silent, Unreadable: see `Line`.
+            Failed: the answer or the copy is not what it should be. Silent, Unreadable: see `ArchiverLine`.
         """
         return (await self.ask_and_hear(requested, *before))[1]
 
@@ -166,7 +166,7 @@ class Bench:
             found += [each.slice for each in together if measured[each.slice.id] == each.slice.sealed]
         return found
 
-    async def _measured(self, together: Sequence[Wanted]) -> Mapping[SliceId, Measured]:
+    async def _measured(self, together: Sequence[CopyToVerify]) -> Mapping[SliceId, Measured]:
         read = partial(self.copies.measure, together, TIME_COLUMN)
         return await in_thread(read, server="lake", timeout_s=self.within_s)
 
@@ -178,15 +178,15 @@ class Bench:
 
 
 def _after(moved: Moved) -> Slice:
-    assert isinstance(moved, Step), moved
+    assert isinstance(moved, Transition), moved
     return moved.after
 
 
-def _at_one_place(slices: Sequence[Slice]) -> list[list[Wanted]]:
+def _at_one_place(slices: Sequence[Slice]) -> list[list[CopyToVerify]]:
     """Group slices whose copies are read in one pass, as retention does: those that only a common path tells of."""
-    wanted = [Wanted(each, each.copy) for each in slices if each.copy is not None]
+    wanted = [CopyToVerify(each, each.copy) for each in slices if each.copy is not None]
     alone = [[each] for each in wanted if each.copy.files or not each.copy.location]
-    shared: dict[str, list[Wanted]] = {}
+    shared: dict[str, list[CopyToVerify]] = {}
     for each in wanted:
         if each.copy.location and not each.copy.files:
             shared.setdefault(each.copy.location, []).append(each)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from tidemill.domain.archive.messages import ArchivalColumn, ArchivalConfirmation, ArchivalStatus
-from tidemill.retention.slices import Copy
+from tidemill.retention.slices import CopyLocation
 from tidemill_devkit.archiver_conformance.bench import Bench, Failed
 
 
@@ -131,11 +131,11 @@ def _claims_a_copy(answer: ArchivalConfirmation, event_id: str) -> bool:
     return not answer.chunks or any(each.status is ArchivalStatus.COMPLETED for each in answer.chunks)
 
 
-def _places(copy: Copy | None) -> object:
+def _places(copy: CopyLocation | None) -> object:
     assert copy is not None
     return {file.path for file in copy.files} or copy.location
 
 
-def _named(copy: Copy | None) -> str:
+def _named(copy: CopyLocation | None) -> str:
     assert copy is not None
     return copy.files[0].path if copy.files else copy.location or "no file"

@@ -19,7 +19,7 @@ from tidemill.runtime.resources import schemas_dir
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.admin.producer import KeyedProducer
 from tidemill.transport.kafka.admin.reader import TopicReader
-from tidemill_devkit.archiver_conformance.place import Place
+from tidemill_devkit.archiver_conformance.place import ConformanceSite
 
 _FINAL: Final = frozenset({ArchivalStatus.COMPLETED, ArchivalStatus.FAILED})
 
@@ -28,7 +28,7 @@ class Silent(Exception):
     """No answer came in time."""
 
 
-class Line:
+class ArchiverLine:
     """Use `open`. What it reads is kept, so that a case can ask whether something was ever answered."""
 
     def __init__(self, codec: StreamCodec, producer: KeyedProducer, reader: TopicReader) -> None:
@@ -39,7 +39,7 @@ class Line:
         self.answers: list[ArchivalConfirmation] = []
 
     @classmethod
-    async def open(cls, shared: AsyncExitStack, place: Place) -> Line:
+    async def open(cls, shared: AsyncExitStack, place: ConformanceSite) -> ArchiverLine:
         """Open the line. Raises `Unavailable`."""
         settings = place.settings
         kafka = kafka_connection(settings, "tidemill-conformance")

@@ -42,7 +42,7 @@ _URLS: Final = ("url", "migration_url", "reader_url", "archiver_url", "retention
 
 
 @dataclass(frozen=True)
-class Place:
+class ConformanceSite:
     """A place that is ready. `settings`: the deployment's, with this database and these topics."""
 
     settings: Settings
@@ -53,7 +53,7 @@ class Place:
 
 
 @asynccontextmanager
-async def scratch_place(deployment: Deployment, prefix: str, now: datetime) -> AsyncIterator[Place]:
+async def scratch_place(deployment: Deployment, prefix: str, now: datetime) -> AsyncIterator[ConformanceSite]:
     """Make the place; whatever happens inside the block, it is gone behind it. Schemas stay in the registry.
 
     Raises:
@@ -75,7 +75,7 @@ async def scratch_place(deployment: Deployment, prefix: str, now: datetime) -> A
                 table = ScratchTable(pool, f"public.conformance_{now:%Y%m%d_%H%M%S}")
                 await table.create()
                 await _open_topics(inside, settings, topics)
-                yield Place(settings, database, topics, pool, table)
+                yield ConformanceSite(settings, database, topics, pool, table)
         finally:
             await _remove_topics(settings, topics)
             await drop_database(server, database)

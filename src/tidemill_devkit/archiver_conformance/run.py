@@ -12,8 +12,8 @@ from tidemill.domain.errors import Unreadable
 from tidemill.runtime.clock import SystemClock
 from tidemill_devkit.archiver_conformance.bench import Bench, Failed, NotTried
 from tidemill_devkit.archiver_conformance.cases import CASES, Case
-from tidemill_devkit.archiver_conformance.line import Line, Silent
-from tidemill_devkit.archiver_conformance.place import Place, scratch_place
+from tidemill_devkit.archiver_conformance.line import ArchiverLine, Silent
+from tidemill_devkit.archiver_conformance.place import ConformanceSite, scratch_place
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Report:
+class ConformanceReport:
     """What became of every case. `archiver`: what it calls itself, None if it does not say."""
 
     archiver: str | None
@@ -60,7 +60,7 @@ async def run_conformance(
     within_s: float,
     on_ready: Callable[[Invitation], None],
     on_verdict: Callable[[Verdict], None],
-) -> Report:
+) -> ConformanceReport:
     """Try the archiver that listens at `prefix`. `within_s`: how long each answer may take.
 
     Raises:
@@ -70,7 +70,7 @@ async def run_conformance(
     copies, clock = open_copies(deployment.settings), SystemClock()
     async with AsyncExitStack() as shared:
         place = await shared.enter_async_context(scratch_place(deployment, prefix, clock.now()))
-        line = await Line.open(shared, place)
+        line = await ArchiverLine.open(shared, place)
         on_ready(_invitation(place))
         bench = Bench(place, line, copies, within_s)
         verdicts: list[Verdict] = []
@@ -84,7 +84,7 @@ async def run_conformance(
             verdicts.append(verdict)
             on_verdict(verdict)
         told = (answer.archiver_id for answer in line.answers if answer.archiver_id)
-        return Report(next(told, None), place.table.name, tuple(verdicts))
+        return ConformanceReport(next(told, None), place.table.name, tuple(verdicts))
 
 
 async def _tried(bench: Bench, case: Case, before: list[Verdict]) -> tuple[str, str | None]:
@@ -101,6 +101,6 @@ async def _tried(bench: Bench, case: Case, before: list[Verdict]) -> tuple[str, 
     return "passed", None
 
 
-def _invitation(place: Place) -> Invitation:
+def _invitation(place: ConformanceSite) -> Invitation:
     topics, prefix = place.topics, place.settings.topics.prefix
     return Invitation(place.database, prefix, topics.events, topics.commands, place.table.name)

@@ -10,7 +10,7 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, err_console, examples, note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from tidemill_devkit.archiver_conformance.run import Invitation, Report, Verdict
+    from tidemill_devkit.archiver_conformance.run import ConformanceReport, Invitation, Verdict
 
 app = typer.Typer()
 
@@ -82,11 +82,11 @@ def _tell(verdict: Verdict) -> None:
     note(text, result=f"{verdict.result:<9}", case=verdict.case, seconds=f"{verdict.seconds:.1f} s")
 
 
-def _plain(report: Report) -> dict[str, object]:
+def _plain(report: ConformanceReport) -> dict[str, object]:
     return {"archiver": report.archiver, "table": report.table, "cases": report.verdicts}
 
 
-def _show(report: Report) -> None:
+def _show(report: ConformanceReport) -> None:
     rows = [
         (
             each.case,

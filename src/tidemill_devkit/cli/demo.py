@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tidemill_devkit.demo.place import Servers
-    from tidemill_devkit.demo.report import ArchivePart, OutcomeLine, Report
+    from tidemill_devkit.demo.report import ArchivePart, DemoReport, OutcomeLine
     from tidemill_devkit.demo.watch import Hop
 
 EXAMPLES = examples(
@@ -69,14 +69,14 @@ def demo(
         raise typer.Exit(1)
 
 
-def _run() -> Report:
+def _run() -> DemoReport:
     from tidemill.app.run import run
     from tidemill_devkit.demo.lake import demand_packages
     from tidemill_devkit.demo.run import run_demo
 
     demand_packages()
     found = _servers()
-    audience = LiveAudience() if sys.stderr.isatty() else PlainAudience()
+    audience = LiveListener() if sys.stderr.isatty() else PlainListener()
     try:
         return run(run_demo(found, audience))
     except BaseException:
@@ -112,7 +112,7 @@ def _servers() -> Servers:
 # --- progress --------------------------------------------------------------------------------------------------------
 
 
-class PlainAudience:
+class PlainListener:
     """A line for each step, and for the hops every two seconds."""
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ class PlainAudience:
         typer.echo(f"{monotonic() - self._began_s:6.1f} s  {text}", err=True)
 
 
-class LiveAudience(PlainAudience):
+class LiveListener(PlainListener):
     """A spinner for each step, and a bar for each hop."""
 
     def __init__(self) -> None:
@@ -205,7 +205,7 @@ def _bars(where: Console) -> Progress:
 # --- the summary -----------------------------------------------------------------------------------------------------
 
 
-def _show(report: Report) -> None:
+def _show(report: DemoReport) -> None:
     seconds = ", ".join(f"{step} {taken:.1f}" for step, taken in report.seconds.items())
     total = f"{sum(report.seconds.values()):.1f} s"
     say("")
@@ -246,14 +246,14 @@ def _outcomes(lines: Sequence[OutcomeLine]) -> Table:
     return table
 
 
-def _latest(report: Report) -> Table:
+def _latest(report: DemoReport) -> Table:
     table = _grid("left", "right", "left", "left")
     for quote in report.latest:
         table.add_row(quote.symbol, f"{quote.price:.2f}", f"on {quote.day}", f"of {quote.bars:,} daily bars")
     return table
 
 
-def _years(report: Report) -> Table:
+def _years(report: DemoReport) -> Table:
     symbols = sorted({year.symbol for year in report.years})
     found = {(year.year, year.symbol): f"{year.high:.2f} {year.low:.2f}" for year in report.years}
     table = _grid("left", *("right" for _ in symbols))
@@ -278,7 +278,7 @@ def _archive(archive: ArchivePart) -> Table:
     return table
 
 
-def _checks(report: Report) -> Table:
+def _checks(report: DemoReport) -> Table:
     table = _grid("left", "left")
     for check in report.checks:
         mark = "[green]✓[/green]" if check.ok else "[bold red]✗[/bold red]"
@@ -287,7 +287,7 @@ def _checks(report: Report) -> Table:
     return table
 
 
-def _show_next(report: Report) -> None:
+def _show_next(report: DemoReport) -> None:
     """Print commands as they are to be typed: folded lines could not be copied."""
     program = _program()
     groups = (

@@ -22,9 +22,9 @@ from tidemill.storage.database.pool import Pool
 from tidemill.storage.retention.archive import ArchiveDatabase
 from tidemill_devkit.demo.forgery import send_forgery
 from tidemill_devkit.demo.lake import LakeLine, read_lake
-from tidemill_devkit.demo.place import AS_OF, Place
+from tidemill_devkit.demo.place import AS_OF, DemoSite
 from tidemill_devkit.demo.plan import MARKET_DATA
-from tidemill_devkit.demo.serving import Serving
+from tidemill_devkit.demo.processes import Serving
 from tidemill_devkit.demo.watch import PATIENCE_S, Hop, StandsStill
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Archived:
 
 
 async def archive(
-    place: Place,
+    place: DemoSite,
     processes: Serving,
     on_hops: Callable[[Sequence[Hop]], None],
     on_step: Callable[[str, str], None],
@@ -110,7 +110,7 @@ async def archive(
 class _Archive:
     def __init__(
         self,
-        place: Place,
+        place: DemoSite,
         processes: Serving,
         pool: Pool,
         on_hops: Callable[[Sequence[Hop]], None],

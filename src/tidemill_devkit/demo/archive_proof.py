@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill_devkit.demo.archive import Archived
-from tidemill_devkit.demo.plan import Plan
-from tidemill_devkit.demo.proof import Check, differences, named
+from tidemill_devkit.demo.plan import DemoPlan
+from tidemill_devkit.demo.proof import DemoCheck, differences, named
 from tidemill_devkit.demo.quotes import SYMBOLS, Quote
 
 
@@ -25,14 +25,14 @@ KNOWN: Final = Known(ranges=10, rows=8_750, back=1_012)
 """Chunks of 365 days: the tenth of them ends on 22 December 2009, and the one with June 2005 in it begins in 2004."""
 
 
-def proof_of_archive(plan: Plan, archived: Archived) -> Iterator[Check]:
+def proof_of_archive(plan: DemoPlan, archived: Archived) -> Iterator[DemoCheck]:
     """Yield what must be so."""
     yield _check_gone(plan, archived)
     yield _check_forgery(archived)
     yield _check_lake(plan, archived)
 
 
-def _check_gone(plan: Plan, archived: Archived) -> Check:
+def _check_gone(plan: DemoPlan, archived: Archived) -> DemoCheck:
     """Exactly the ranges that were due left, with exactly their rows; one came back."""
     old = [quote for quote in plan.quotes if quote.time < archived.before]
     back = [quote for quote in old if archived.back.start <= quote.time < archived.back.end]
@@ -43,22 +43,22 @@ def _check_gone(plan: Plan, archived: Archived) -> Check:
     if (states.count(ArchiveState.RESTORED), states.count(ArchiveState.DROPPED)) != (1, len(states) - 1):
         wrong.append(f"one range is restored and all others are dropped: they are {', '.join(states)}")
     detail = f"{found.ranges} ranges, {found.rows:,} rows, {found.back:,} of them back until they expire"
-    return Check(
+    return DemoCheck(
         "what was old left the database, and nothing else", ok=not wrong, detail=named(wrong) or detail
     )
 
 
-def _check_forgery(archived: Archived) -> Check:
+def _check_forgery(archived: Archived) -> DemoCheck:
     forged = archived.forged
     ok = forged.state == ArchiveState.QUARANTINED and forged.kept and "digest" in forged.reason
-    return Check(
+    return DemoCheck(
         "a forged confirmation was found out, and nothing was dropped for it",
         ok=ok,
         detail=f"{forged.state}: {forged.reason}; the rows are {'still there' if forged.kept else 'gone'}",
     )
 
 
-def _check_lake(plan: Plan, archived: Archived) -> Check:
+def _check_lake(plan: DemoPlan, archived: Archived) -> DemoCheck:
     """The lake has the old quotes, as the file has them."""
     old = [quote for quote in plan.quotes if quote.time < archived.before]
     by_year: dict[tuple[str, int], list[Quote]] = defaultdict(list)
@@ -68,7 +68,9 @@ def _check_lake(plan: Plan, archived: Archived) -> Check:
     found = {(line.symbol, line.year): (line.quotes, line.high, line.low) for line in archived.lake}
     wrong = differences(expected, found)
     detail = f"{sum(line.quotes for line in archived.lake):,} rows, {len(found)} yearly highs and lows"
-    return Check("DuckDB finds in the lake what the file has", ok=not wrong, detail=named(wrong) or detail)
+    return DemoCheck(
+        "DuckDB finds in the lake what the file has", ok=not wrong, detail=named(wrong) or detail
+    )
 
 
 def _summed(quotes: Sequence[Quote]) -> tuple[int, float, float]:

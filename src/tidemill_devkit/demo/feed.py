@@ -17,21 +17,23 @@ from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.admin.producer import KeyedProducer
-from tidemill_devkit.demo.plan import Plan
+from tidemill_devkit.demo.plan import DemoPlan
 from tidemill_devkit.demo.records import Planned
 
 _CHUNK: Final = 500
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentRecord:
     """A record that Kafka has acknowledged, and where it stands."""
 
     planned: Planned
     place: RecordPlace
 
 
-async def publish_plan(deployment: Deployment, plan: Plan, on_progress: Callable[[int], None]) -> list[Sent]:
+async def publish_plan(
+    deployment: Deployment, plan: DemoPlan, on_progress: Callable[[int], None]
+) -> list[SentRecord]:
     """Publish every record in order; return them with their places. `on_progress`: how many are acknowledged.
 
     Raises `Unavailable`.
@@ -42,11 +44,11 @@ async def publish_plan(deployment: Deployment, plan: Plan, on_progress: Callable
             for aggregate, part in deployment.catalog.contexts.items()
         }
         by_class = {model: feed for feed in feeds.values() for model in feed.models}
-        sent: list[Sent] = []
+        sent: list[SentRecord] = []
         for sent_to, records in _runs(plan.records):
             values = [await by_class[type(record.command)].encode(record.command) for record in records]
             places = await feeds[sent_to].send(records, values)
-            sent += [Sent(record, place) for record, place in zip(records, places, strict=True)]
+            sent += [SentRecord(record, place) for record, place in zip(records, places, strict=True)]
             on_progress(len(sent))
         return sent
 

@@ -21,12 +21,12 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.retention.archival import KafkaConfirmations
-from tidemill_devkit.demo.place import Place
+from tidemill_devkit.demo.place import DemoSite
 
 FORGER: Final = "forger"
 
 
-async def send_forgery(place: Place, asked: Slice, time_column: str, read_sql: str) -> int:
+async def send_forgery(place: DemoSite, asked: Slice, time_column: str, read_sql: str) -> int:
     """Answer the request of one slice with a copy that has a row twice and lacks another; return how many rows it has.
 
     Raises `Unavailable`.
@@ -57,7 +57,7 @@ async def send_forgery(place: Place, asked: Slice, time_column: str, read_sql: s
     return sum(file.row_count for file in files)
 
 
-def _write_forgery(place: Place, asked: Slice, time_column: str, read_sql: str) -> tuple[LakeFile, ...]:
+def _write_forgery(place: DemoSite, asked: Slice, time_column: str, read_sql: str) -> tuple[LakeFile, ...]:
     from tidemill.lakehouse.parquet import LakeWriter  # noqa: PLC0415  pyarrow takes half a second
     from tidemill.storage.retention.chunk_reader import DatabaseChunks  # noqa: PLC0415  as above
 
@@ -67,11 +67,11 @@ def _write_forgery(place: Place, asked: Slice, time_column: str, read_sql: str) 
     return writer.write(asked.id, asked.event_id or "", asked.columns, time_column, wrong).files
 
 
-def _forged_root(place: Place) -> str:
+def _forged_root(place: DemoSite) -> str:
     return str(place.lake / FORGER)
 
 
-async def _send(place: Place, confirmation: ArchivalConfirmation) -> None:
+async def _send(place: DemoSite, confirmation: ArchivalConfirmation) -> None:
     settings, topics = place.settings, archival_topics(prefix=place.settings.topics.prefix)
     async with AsyncExitStack() as shared:
         codec = await ArchivalCodec.open(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tidemill.domain.errors import TidemillError, UsageError
-from tidemill_devkit.demo.place import Place
+from tidemill_devkit.demo.place import DemoSite
 
 _PROGRAM: Final = "import duckdb, json, sys; print(json.dumps(duckdb.sql(sys.argv[1]).fetchall()))"
 
@@ -49,7 +49,7 @@ def files_of(lake: Path, table: str) -> str:
     return f"{lake}/{table}/*/*/*.parquet"
 
 
-async def read_lake(place: Place, table: str) -> list[LakeLine]:
+async def read_lake(place: DemoSite, table: str) -> list[LakeLine]:
     """Ask DuckDB. Raises `TidemillError` if it cannot read the lake."""
     query = _QUERY.format(files=files_of(place.lake, table).replace("'", "''"))
     child = await asyncio.create_subprocess_exec(

@@ -26,7 +26,7 @@ from tidemill.transport.kafka.catalog.topics import Topics
 from tidemill_devkit import stack as devstack
 from tidemill_devkit.databases import create_database, databases_beginning, drop_database
 from tidemill_devkit.stack.cache import cache_folder
-from tidemill_devkit.stack.progress import Progress
+from tidemill_devkit.stack.progress import StackProgress
 
 DATABASE_PREFIX: Final = "tidemill_demo_"
 TOPIC_PREFIX: Final = "tidemill-demo-"
@@ -53,7 +53,7 @@ class Servers:
 
 
 @dataclass(frozen=True)
-class Place:
+class DemoSite:
     """A run's place: `settings` are those of `servers`, with its own database, topics and lake."""
 
     run: str
@@ -112,7 +112,7 @@ def database_of(run: str) -> str:
     return DATABASE_PREFIX + run.replace("-", "_")
 
 
-def servers(env_file: Path | None, progress: Progress) -> Servers:
+def servers(env_file: Path | None, progress: StackProgress) -> Servers:
     """Return the servers that are given, else those of `dev up`, started if need be.
 
     Raises:
@@ -139,7 +139,7 @@ def servers(env_file: Path | None, progress: Progress) -> Servers:
     return Servers(load(env_file, **groups), owned=True, seconds=seconds, env_file=env_file)
 
 
-async def take_place(given: Servers, *, now: datetime, lanes: int) -> Place:
+async def take_place(given: Servers, *, now: datetime, lanes: int) -> DemoSite:
     """Make a database for a new run, named after the time, and return its place."""
     settings = given.settings
     async with AsyncExitStack() as shared:
@@ -149,7 +149,7 @@ async def take_place(given: Servers, *, now: datetime, lanes: int) -> Place:
         while not await create_database(pool, database_of(run)):
             number += 1
             run = f"{stamp}-{number}"
-    return Place(run, settings_of(settings, run, lanes), given)
+    return DemoSite(run, settings_of(settings, run, lanes), given)
 
 
 def settings_of(settings: Settings, run: str, lanes: int) -> Settings:

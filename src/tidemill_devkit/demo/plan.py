@@ -18,7 +18,7 @@ from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill_devkit.demo.profiles import PROFILES, profile_records
 from tidemill_devkit.demo.quotes import SYMBOLS, Quote, quotes
 from tidemill_devkit.demo.records import (
-    Fate,
+    ExpectedOutcome,
     Planned,
     Spoil,
     applied,
@@ -43,7 +43,7 @@ REPLAYED: Final = 25
 
 
 @dataclass(frozen=True)
-class Plan:
+class DemoPlan:
     """What is sent and exactly what must come out."""
 
     symbols: tuple[str, ...]
@@ -51,7 +51,7 @@ class Plan:
     records: Sequence[Planned]
     lanes: int = LANES
 
-    def fates(self) -> Counter[Fate]:
+    def fates(self) -> Counter[ExpectedOutcome]:
         """Return how many records have which fate."""
         return Counter(record.fate for record in self.records)
 
@@ -68,12 +68,12 @@ class Plan:
         return sum(record.events for record in self.records)
 
 
-def make_plan(now: datetime, symbols: tuple[str, ...] = SYMBOLS) -> Plan:
+def make_plan(now: datetime, symbols: tuple[str, ...] = SYMBOLS) -> DemoPlan:
     """Return the plan. `now`: what commands say of when they were made; `symbols`: fewer stocks make a smaller demo."""
     real = quotes(symbols)
     clients = Clients(now)
     market = _woven([applied(MARKET_DATA, clients.quote(quote)) for quote in real], clients, real)
-    return Plan(symbols, real, [*market, *profile_records(now, LANES)])
+    return DemoPlan(symbols, real, [*market, *profile_records(now, LANES)])
 
 
 def _woven(good: Sequence[Planned], clients: Clients, real: Sequence[Quote]) -> list[Planned]:

@@ -20,18 +20,18 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.admin.reader import TopicReader
 from tidemill_devkit.demo import quotes
-from tidemill_devkit.demo.feed import Sent
-from tidemill_devkit.demo.plan import AGGREGATES, Plan
+from tidemill_devkit.demo.feed import SentRecord
+from tidemill_devkit.demo.plan import AGGREGATES, DemoPlan
 from tidemill_devkit.demo.profiles import DIRECTORY
 from tidemill_devkit.demo.quotes import KNOWN, Extremes
-from tidemill_devkit.demo.records import Fate
+from tidemill_devkit.demo.records import ExpectedOutcome
 
 _MOST_NAMED: Final = 5
 _ORDER: Final = (Outcome.APPLIED, Outcome.DUPLICATE, Outcome.REJECTED, Outcome.PARKED)
 
 
 @dataclass(frozen=True)
-class Check:
+class DemoCheck:
     """Something that must be so. `detail`: the evidence, or what differs."""
 
     name: str
@@ -52,7 +52,7 @@ class Example:
 class Tally:
     """How many records had one fate."""
 
-    fate: Fate
+    fate: ExpectedOutcome
     planned: int
     found: int
     example: Example | None
@@ -93,10 +93,10 @@ async def _outcomes_of(deployment: Deployment, part: ContextStream) -> list[Mapp
         return [codec.decode(record.value) async for record in reader.records()]
 
 
-def tallies(plan: Plan, sent: Sequence[Sent], answers: Answers) -> list[Tally]:
+def tallies(plan: DemoPlan, sent: Sequence[SentRecord], answers: Answers) -> list[Tally]:
     """Return planned and found numbers of every fate, each with the first example in the order of publication."""
     planned = plan.fates()
-    examples: dict[Fate, Example] = {}
+    examples: dict[ExpectedOutcome, Example] = {}
     for each in sent:
         for answer in _answers_to(each, answers):
             examples.setdefault(fate_of(answer), _example(answer))
@@ -105,23 +105,23 @@ def tallies(plan: Plan, sent: Sequence[Sent], answers: Answers) -> list[Tally]:
     return [Tally(fate, planned[fate], found[fate], examples.get(fate)) for fate in ordered]
 
 
-def _rank(fate: Fate) -> tuple[int, str]:
+def _rank(fate: ExpectedOutcome) -> tuple[int, str]:
     return (_ORDER.index(fate.outcome), fate.code or "")
 
 
-def _key(sent: Sent) -> tuple[str, int, int]:
+def _key(sent: SentRecord) -> tuple[str, int, int]:
     return (sent.planned.sent_to, sent.place.partition, sent.place.offset)
 
 
-def _answers_to(sent: Sent, answers: Answers) -> list[Mapping[str, Any]]:
+def _answers_to(sent: SentRecord, answers: Answers) -> list[Mapping[str, Any]]:
     """Return the outcomes of a record: at its place, and of its command; one that cannot be read names none."""
     ids = {sent.planned.command.command_id, None}
     return [answer for answer in answers.get(_key(sent), ()) if answer["command_id"] in ids]
 
 
-def fate_of(answer: Mapping[str, Any]) -> Fate:
+def fate_of(answer: Mapping[str, Any]) -> ExpectedOutcome:
     """Return what an outcome message says."""
-    return Fate(Outcome(answer["outcome"]), answer["code"])
+    return ExpectedOutcome(Outcome(answer["outcome"]), answer["code"])
 
 
 def _example(answer: Mapping[str, Any]) -> Example:
@@ -129,7 +129,7 @@ def _example(answer: Mapping[str, Any]) -> Example:
     return Example(answer["command_id"], place, answer["error_message"])
 
 
-def check_outcomes(sent: Sequence[Sent], answers: Answers) -> Check:
+def check_outcomes(sent: Sequence[SentRecord], answers: Answers) -> DemoCheck:
     """Every record has one outcome, the planned one."""
     wrong, strangers = [], sum(len(every) for every in answers.values())
     for each in sent:
@@ -143,14 +143,14 @@ def check_outcomes(sent: Sequence[Sent], answers: Answers) -> Check:
             )
     if not wrong and strangers:
         wrong.append(f"{strangers} outcomes of records that nobody published")
-    return Check(
+    return DemoCheck(
         "each record has one outcome, the planned one",
         ok=not wrong,
         detail=named(wrong) or f"{len(sent):,} records",
     )
 
 
-def _said(fate: Fate) -> str:
+def _said(fate: ExpectedOutcome) -> str:
     return fate.outcome if fate.code is None else f"{fate.outcome} {fate.code}"
 
 
@@ -167,7 +167,7 @@ class Views:
     connectors: Mapping[str, bool]
 
 
-async def read_views(deployment: Deployment, plan: Plan) -> Views:
+async def read_views(deployment: Deployment, plan: DemoPlan) -> Views:
     """Read all three as their readers do; the bars by symbol, since a page has an end."""
     async with Admin(deployment) as admin:
         read_models = admin.queries
@@ -197,27 +197,29 @@ def extremes(bars: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Extreme
     return found
 
 
-def check_known(plan: Plan, views: Views) -> Check:
+def check_known(plan: DemoPlan, views: Views) -> DemoCheck:
     """The extremes that anybody can look up."""
     known = {year: value for year, value in KNOWN.items() if year[0] in plan.symbols}
     shown = "; ".join(
         f"{symbol} {year}: {high:.2f}, {low:.2f}" for (symbol, year), (high, low) in known.items()
     )
     wrong = differences(known, {year: views.years.get(year) for year in known})
-    return Check(f"{len(known)} known highs and lows are found", ok=not wrong, detail=named(wrong) or shown)
+    return DemoCheck(
+        f"{len(known)} known highs and lows are found", ok=not wrong, detail=named(wrong) or shown
+    )
 
 
-def check_extremes(plan: Plan, views: Views) -> Check:
+def check_extremes(plan: DemoPlan, views: Views) -> DemoCheck:
     """All years of all stocks, as pandas computes them from the file."""
     expected = quotes.by_pandas(plan.symbols)
     wrong = differences(expected, views.years)
     detail = named(wrong) or f"{len(expected)} years of {len(plan.symbols)} stocks"
-    return Check(
+    return DemoCheck(
         "yearly highs and lows are those that pandas computes from the file", ok=not wrong, detail=detail
     )
 
 
-def check_views(plan: Plan, views: Views) -> Check:
+def check_views(plan: DemoPlan, views: Views) -> DemoCheck:
     """Latest quotes and number of bars as in the file; the directory as the story ends."""
     newest = {quote.symbol: quote for quote in plan.quotes}  # they stand by day
     prices = {symbol: (quote.time, quote.close) for symbol, quote in newest.items()}
@@ -228,10 +230,10 @@ def check_views(plan: Plan, views: Views) -> Check:
         *differences(DIRECTORY, views.connectors),
     ]
     detail = f"{len(latest)} latest quotes, {sum(views.days.values()):,} daily bars, {len(views.connectors)} connectors"
-    return Check("read models hold what was sent", ok=not wrong, detail=named(wrong) or detail)
+    return DemoCheck("read models hold what was sent", ok=not wrong, detail=named(wrong) or detail)
 
 
-def check_lag(status: Status) -> Check:
+def check_lag(status: Status) -> DemoCheck:
     """Nothing is on its way, nothing stands still."""
     behind = [
         *(
@@ -244,16 +246,18 @@ def check_lag(status: Status) -> Check:
         *(f"{halt.what}: {halt.code}" for halt in status.halts),
         *([status.trouble] if status.trouble else []),
     ]
-    return Check("lag is zero at every hop", ok=not behind, detail=named(behind) or "nothing is on its way")
+    return DemoCheck(
+        "lag is zero at every hop", ok=not behind, detail=named(behind) or "nothing is on its way"
+    )
 
 
-def check_events(plan: Plan, status: Status) -> Check:
+def check_events(plan: DemoPlan, status: Status) -> DemoCheck:
     """As many events as planned."""
     ours = [each for each in status.streams if each.aggregate in AGGREGATES]
     wrong = differences(
         {name: plan.events_of(name) for name in AGGREGATES}, {each.aggregate: each.events for each in ours}
     )
-    return Check(
+    return DemoCheck(
         "as many events as planned", ok=not wrong, detail=named(wrong) or f"{plan.events():,} events"
     )
 

@@ -13,15 +13,15 @@ Spoil = Callable[[bytes], bytes | None]
 """What a broken producer makes of a record's value."""
 
 
-class Fate(NamedTuple):
+class ExpectedOutcome(NamedTuple):
     """What becomes of a record. `code`: of a rejected or parked one, or of the first that a duplicate repeats."""
 
     outcome: Outcome
     code: str | None = None
 
 
-APPLIED = Fate(Outcome.APPLIED)
-DUPLICATE = Fate(Outcome.DUPLICATE)
+APPLIED = ExpectedOutcome(Outcome.APPLIED)
+DUPLICATE = ExpectedOutcome(Outcome.DUPLICATE)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Planned:
 
     sent_to: str
     command: CommandBase
-    fate: Fate
+    fate: ExpectedOutcome
     events: int = 0
     key: str | None = None
     partitions_off: int = 0
@@ -43,7 +43,7 @@ class Planned:
     def again(self) -> Planned:
         """Return the record of a producer that sends the same command once more."""
         first = None if self.fate.outcome is Outcome.APPLIED else self.fate.code
-        return replace(self, fate=Fate(Outcome.DUPLICATE, first), events=0)
+        return replace(self, fate=ExpectedOutcome(Outcome.DUPLICATE, first), events=0)
 
 
 def applied(sent_to: str, command: CommandBase) -> Planned:
@@ -53,12 +53,12 @@ def applied(sent_to: str, command: CommandBase) -> Planned:
 
 def rejected(sent_to: str, command: CommandBase, code: str) -> Planned:
     """Return a record that is refused."""
-    return Planned(sent_to, command, Fate(Outcome.REJECTED, code))
+    return Planned(sent_to, command, ExpectedOutcome(Outcome.REJECTED, code))
 
 
 def parked(sent_to: str, command: CommandBase, code: str, spoil: Spoil | None = None) -> Planned:
     """Return a record that nobody can read."""
-    return Planned(sent_to, command, Fate(Outcome.PARKED, code), spoil=spoil)
+    return Planned(sent_to, command, ExpectedOutcome(Outcome.PARKED, code), spoil=spoil)
 
 
 def cut_short(value: bytes) -> bytes:

@@ -13,9 +13,9 @@ from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import PARKED, REJECTED
 from tidemill_devkit.demo.archive import Archived, Back, Forgery, policy_of
 from tidemill_devkit.demo.lake import files_of
-from tidemill_devkit.demo.place import Place
-from tidemill_devkit.demo.plan import SERVICE, Plan
-from tidemill_devkit.demo.proof import Check, Example, Tally, Views
+from tidemill_devkit.demo.place import DemoSite
+from tidemill_devkit.demo.plan import SERVICE, DemoPlan
+from tidemill_devkit.demo.proof import DemoCheck, Example, Tally, Views
 
 _MEANING: Final = {
     Outcome.APPLIED: "in effect, with its event",
@@ -36,7 +36,7 @@ class OutcomeLine:
 
 
 @dataclass(frozen=True)
-class LatestQuote:
+class ShownQuote:
     """The newest quote of a stock, from its read model."""
 
     symbol: str
@@ -80,7 +80,7 @@ class ArchivePart:
 
 
 @dataclass(frozen=True)
-class Found:
+class DemoFindings:
     """What came out, to be reported."""
 
     tallies: Sequence[Tally]
@@ -89,7 +89,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Report:
+class DemoReport:
     """What a run was and what came of it.
 
     `seconds`: step -> how long it took. `env_file`: the variables that make every verb work on this run.
@@ -104,10 +104,10 @@ class Report:
     events: int
     seconds: Mapping[str, float]
     outcomes: Sequence[OutcomeLine]
-    latest: Sequence[LatestQuote]
+    latest: Sequence[ShownQuote]
     years: Sequence[YearLine]
     archive: ArchivePart
-    checks: Sequence[Check]
+    checks: Sequence[DemoCheck]
     env_file: str
     look: Sequence[str]
     go_on: Sequence[str]
@@ -115,16 +115,16 @@ class Report:
 
 
 def make_report(
-    place: Place,
-    plan: Plan,
-    found: Found,
-    checks: Sequence[Check],
+    place: DemoSite,
+    plan: DemoPlan,
+    found: DemoFindings,
+    checks: Sequence[DemoCheck],
     seconds: Mapping[str, float],
-) -> Report:
+) -> DemoReport:
     """Return the report; all is well if every check is, and every number the planned one."""
     tallies, views = found.tallies, found.views
     advice = _advice(place.deployment)
-    return Report(
+    return DemoReport(
         ok=all(check.ok for check in checks) and all(tally.planned == tally.found for tally in tallies),
         run=place.run,
         database=place.database,
@@ -134,7 +134,7 @@ def make_report(
         seconds={step: round(taken, 1) for step, taken in seconds.items()},
         outcomes=[_line(tally, advice) for tally in tallies],
         latest=[
-            LatestQuote(symbol, row["time"].date(), row["price"], views.days.get(symbol, 0))
+            ShownQuote(symbol, row["time"].date(), row["price"], views.days.get(symbol, 0))
             for symbol, row in sorted(views.latest.items())
         ],
         years=[YearLine(*year, *extremes) for year, extremes in sorted(views.years.items())],
@@ -147,7 +147,7 @@ def make_report(
     )
 
 
-def _archive(place: Place, archived: Archived) -> ArchivePart:
+def _archive(place: DemoSite, archived: Archived) -> ArchivePart:
     table = policy_of(place.deployment).table_name
     files = files_of(place.lake, table)
     return ArchivePart(
@@ -181,7 +181,7 @@ def _advice(deployment: Deployment) -> dict[str, str]:
     return {code: text for codes in (REJECTED, PARKED, *contexts) for code, text in codes.items()}
 
 
-def _look(plan: Plan) -> list[str]:
+def _look(plan: DemoPlan) -> list[str]:
     """Return what shows the run; no process is needed."""
     quote = plan.quotes[-1]
     return [
@@ -197,7 +197,7 @@ def _look(plan: Plan) -> list[str]:
     ]
 
 
-def _go_on(plan: Plan) -> list[str]:
+def _go_on(plan: DemoPlan) -> list[str]:
     """Return what takes the run further: a process, and a command for it."""
     quote = plan.quotes[-1]
     time = f"{quote.time:%Y-%m-%dT22:00:00Z}"
@@ -205,6 +205,6 @@ def _go_on(plan: Plan) -> list[str]:
     return ["serve all", f"publish RecordMarketData --wait - <<< '{json.dumps(command)}'"]
 
 
-def clean_up(place: Place) -> list[str]:
+def clean_up(place: DemoSite) -> list[str]:
     """Return what removes all traces; servers that were given are not ours to take down."""
     return [f"demo --remove {place.run}", *(["dev down"] if place.servers.owned else [])]

@@ -16,19 +16,19 @@ from tidemill.runtime.service import Exit
 from tidemill_devkit.demo import proof
 from tidemill_devkit.demo.archive import archive
 from tidemill_devkit.demo.archive_proof import proof_of_archive
-from tidemill_devkit.demo.feed import Sent, publish_plan
-from tidemill_devkit.demo.place import Place, Servers, take_place
-from tidemill_devkit.demo.plan import Plan, make_plan
-from tidemill_devkit.demo.proof import Check
+from tidemill_devkit.demo.feed import SentRecord, publish_plan
+from tidemill_devkit.demo.place import DemoSite, Servers, take_place
+from tidemill_devkit.demo.plan import DemoPlan, make_plan
+from tidemill_devkit.demo.processes import Ending, Serving, serving
+from tidemill_devkit.demo.proof import DemoCheck
 from tidemill_devkit.demo.quotes import SYMBOLS
-from tidemill_devkit.demo.report import Found, Report, make_report
-from tidemill_devkit.demo.serving import Ending, Serving, serving
-from tidemill_devkit.demo.watch import Hop, Watch
+from tidemill_devkit.demo.report import DemoFindings, DemoReport, make_report
+from tidemill_devkit.demo.watch import DemoWatch, Hop
 
 _AUDIT_WAIT_S = 10.0
 
 
-class Audience(Protocol):
+class DemoListener(Protocol):
     """Who watches a run."""
 
     def began(self, run: str) -> None:
@@ -48,7 +48,9 @@ class Audience(Protocol):
         ...
 
 
-async def run_demo(servers: Servers, audience: Audience, symbols: tuple[str, ...] = SYMBOLS) -> Report:
+async def run_demo(
+    servers: Servers, audience: DemoListener, symbols: tuple[str, ...] = SYMBOLS
+) -> DemoReport:
     """Run the demo on servers that answer. `symbols`: fewer stocks make a smaller demo.
 
     Raises:
@@ -61,13 +63,13 @@ async def run_demo(servers: Servers, audience: Audience, symbols: tuple[str, ...
 
 
 class _Run:
-    def __init__(self, servers: Servers, audience: Audience) -> None:
+    def __init__(self, servers: Servers, audience: DemoListener) -> None:
         self._servers = servers
         self._audience = audience
         self._clock = SystemClock()
         self._seconds: dict[str, float] = {"servers": servers.seconds}
 
-    async def run(self, symbols: tuple[str, ...]) -> Report:
+    async def run(self, symbols: tuple[str, ...]) -> DemoReport:
         now = self._clock.now()
         plan = make_plan(now, symbols)
         with self._timed("prepare"):
@@ -98,13 +100,13 @@ class _Run:
         good = sum(check.ok for check in checks)
         self._audience.done("proof", f"{good} of {len(checks)} checks hold")
         tallies = proof.tallies(plan, sent, answers)
-        return make_report(place, plan, Found(tallies, views, archived), checks, self._seconds)
+        return make_report(place, plan, DemoFindings(tallies, views, archived), checks, self._seconds)
 
-    async def _prepare(self, place: Place) -> None:
+    async def _prepare(self, place: DemoSite) -> None:
         async with Admin(place.deployment) as admin:
             await self._prepare_by(admin, place)
 
-    async def _prepare_by(self, admin: Admin, place: Place) -> None:
+    async def _prepare_by(self, admin: Admin, place: DemoSite) -> None:
         audience = self._audience
         steps = await admin.migrations.apply(["heads"], lambda _: None)
         audience.done("database", f"{place.database}: {len(steps)} migrations")
@@ -120,10 +122,10 @@ class _Run:
             registered = await admin.schemas.register()
             audience.done("schemas", f"{len(registered)} registered")
 
-    async def _through(self, place: Place, plan: Plan, processes: Serving) -> list[Sent]:
+    async def _through(self, place: DemoSite, plan: DemoPlan, processes: Serving) -> list[SentRecord]:
         """Publish while the processes work, and return when all of it has come through."""
         deployment = place.deployment
-        watch = Watch(deployment, plan, self._audience.hops)
+        watch = DemoWatch(deployment, plan, self._audience.hops)
         feeding = asyncio.create_task(publish_plan(deployment, plan, watch.published))
         watching = asyncio.create_task(watch.until_done(processes))
         tasks = (feeding, watching)
@@ -138,8 +140,13 @@ class _Run:
         return await feeding
 
     async def _checks(
-        self, place: Place, plan: Plan, sent: Sequence[Sent], answers: proof.Answers, views: proof.Views
-    ) -> list[Check]:
+        self,
+        place: DemoSite,
+        plan: DemoPlan,
+        sent: Sequence[SentRecord],
+        answers: proof.Answers,
+        views: proof.Views,
+    ) -> list[DemoCheck]:
         async with Admin(place.deployment) as admin:
             at_rest = await admin.status.read()
             balance = await admin.audit.run(wait_s=_AUDIT_WAIT_S)
@@ -160,7 +167,7 @@ class _Run:
         self._seconds[step] = monotonic() - began_s
 
 
-def _check_audit(balance: Audit) -> Check:
+def _check_audit(balance: Audit) -> DemoCheck:
     records = sum(lane.records for lane in balance.lanes)
     events = sum(lane.events for lane in balance.lanes)
     wrong = "; ".join(str(finding) for finding in balance.findings[:5])
@@ -169,16 +176,16 @@ def _check_audit(balance: Audit) -> Check:
         for table in balance.tables
         if table.archived
     )
-    return Check(
+    return DemoCheck(
         "the audit balances",
         ok=not balance.findings and bool(rows),
         detail=wrong or f"{records:,} records, {events:,} events; {rows}",
     )
 
 
-def _check_endings(endings: Sequence[Ending]) -> Check:
+def _check_endings(endings: Sequence[Ending]) -> DemoCheck:
     ok = all(ending.exit_code == Exit.DRAINED for ending in endings) and len(endings) == 4
-    return Check("all four processes drained after SIGTERM", ok=ok, detail=_ended(endings))
+    return DemoCheck("all four processes drained after SIGTERM", ok=ok, detail=_ended(endings))
 
 
 def _ended(endings: Sequence[Ending]) -> str:

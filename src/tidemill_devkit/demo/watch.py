@@ -14,8 +14,8 @@ from tidemill.admin.rows import LaneState, ProjectionState
 from tidemill.app.admin import Admin
 from tidemill.app.deployment import Deployment
 from tidemill.domain.errors import TidemillError
-from tidemill_devkit.demo.plan import Plan
-from tidemill_devkit.demo.serving import Serving
+from tidemill_devkit.demo.plan import DemoPlan
+from tidemill_devkit.demo.processes import Serving
 
 _POLL_S: Final = 0.2
 PATIENCE_S: Final = 180.0
@@ -41,10 +41,12 @@ class Hop:
         return self.done >= self.total
 
 
-class Watch:
+class DemoWatch:
     """Looks at all hops until nothing is on its way any more."""
 
-    def __init__(self, deployment: Deployment, plan: Plan, on_hops: Callable[[Sequence[Hop]], None]) -> None:
+    def __init__(
+        self, deployment: Deployment, plan: DemoPlan, on_hops: Callable[[Sequence[Hop]], None]
+    ) -> None:
         """`on_hops`: told how far all hops are, again and again."""
         self._deployment = deployment
         self._plan = plan

@@ -13,7 +13,7 @@ from tidemill_devkit.stack.errors import DevstackError
 from tidemill_devkit.stack.plan import SERVERS
 from tidemill_devkit.stack.probes import http_answers, kafka_answers, postgres_answers
 from tidemill_devkit.stack.processes import Life
-from tidemill_devkit.stack.progress import Progress
+from tidemill_devkit.stack.progress import StackProgress
 from tidemill_devkit.stack.registry import API_PATH
 from tidemill_devkit.stack.shell import output, run
 from tidemill_devkit.stack.state import StackState, checkout_folder
@@ -132,7 +132,7 @@ def servers(state: StackState, folder: Path) -> dict[str, DockerServer]:
     return {name: DockerServer(name, address, compose) for name, address in addresses(state).items()}
 
 
-def up(state: StackState, folder: Path, says: Progress) -> None:
+def up(state: StackState, folder: Path, says: StackProgress) -> None:
     """Start the three containers and wait until they are healthy; on failure stop them again."""
     compose = project(state, folder)
     wanted: Sequence[str] = tuple(SERVICES.values())
@@ -145,7 +145,7 @@ def up(state: StackState, folder: Path, says: Progress) -> None:
     says.done("docker", "containers are healthy")
 
 
-def down(state: StackState, folder: Path, says: Progress, *, purge: bool) -> list[str]:
+def down(state: StackState, folder: Path, says: StackProgress, *, purge: bool) -> list[str]:
     """Remove the containers; the volumes stay unless `purge`. Returns what was running."""
     running = [name for name, server in servers(state, folder).items() if server.life() != "gone"]
     says.step("docker", "removing containers")

@@ -18,7 +18,7 @@ class GivenServers:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ServerProbe:
     """Whether one of the given servers answered; `setting` is the end of the variable that names it."""
 
     server: str
@@ -43,18 +43,18 @@ def given_servers(environ: Mapping[str, str], prefix: str) -> GivenServers | Non
     return None
 
 
-def probe(given: GivenServers) -> list[Probe]:
+def probe(given: GivenServers) -> list[ServerProbe]:
     """Ask each server; since it may want TLS or a password that we do not know, an open port must do."""
     database = _addresses(urlsplit(given.database_url).netloc.rpartition("@")[2], default_port=5432)
     brokers = _addresses(given.kafka_bootstrap, default_port=9092)
     found = [_probe("postgres", database, "DATABASE_URL"), _probe("kafka", brokers, "KAFKA_BOOTSTRAP")]
     if given.registry_url is not None:
         answers = http_answers(f"{given.registry_url.rstrip('/')}/subjects")
-        found.append(Probe("registry", given.registry_url, answers, "REGISTRY_URL"))
+        found.append(ServerProbe("registry", given.registry_url, answers, "REGISTRY_URL"))
     return found
 
 
-def silence(probed: Iterable[Probe], prefix: str) -> str | None:
+def silence(probed: Iterable[ServerProbe], prefix: str) -> str | None:
     """What to say and to do of servers that do not answer, None if all do; `prefix` begins the variables' names."""
     silent = [each for each in probed if not each.answers]
     if not silent:
@@ -74,9 +74,9 @@ def require_answers(given: GivenServers, prefix: str) -> None:
         raise DevstackError(silent)
 
 
-def _probe(server: str, addresses: list[tuple[str, int]], setting: str) -> Probe:
+def _probe(server: str, addresses: list[tuple[str, int]], setting: str) -> ServerProbe:
     shown = ",".join(f"{host}:{port}" for host, port in addresses)
-    return Probe(server, shown, any(tcp_answers(host, port) for host, port in addresses), setting)
+    return ServerProbe(server, shown, any(tcp_answers(host, port) for host, port in addresses), setting)
 
 
 def _addresses(listed: str, *, default_port: int) -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tidemill_devkit.stack import classes, debian, java, kafka, postgres, registry
 from tidemill_devkit.stack.cache import Part, ensure
 from tidemill_devkit.stack.errors import MissingPrerequisiteError
-from tidemill_devkit.stack.progress import Progress
+from tidemill_devkit.stack.progress import StackProgress
 
 Build = Callable[[Path], None]
 
@@ -41,7 +41,7 @@ def require_prerequisites(cache: Path) -> None:
         raise MissingPrerequisiteError(lacking, CHOICES)
 
 
-def install(server: str, cache: Path, says: Progress) -> None:
+def install(server: str, cache: Path, says: StackProgress) -> None:
     """Put the programs of `server` into the cache unless they are there."""
     if server == "postgres":
         if postgres.from_host(cache) is None:
@@ -62,7 +62,7 @@ def _fetch(
     build: Callable[[Path, Path, Callable[[str], None]], None],
     text: str,
     cache: Path,
-    says: Progress,
+    says: StackProgress,
 ) -> None:
     log = cache / "logs" / f"install-{part.name}.log"
 
@@ -72,14 +72,14 @@ def _fetch(
     _ensure(server, part, fetch, text, cache, says)
 
 
-def _record(server: str, part: Part, plan: classes.PlanMaker, cache: Path, says: Progress) -> None:
+def _record(server: str, part: Part, plan: classes.PlanMaker, cache: Path, says: StackProgress) -> None:
     def record(folder: Path) -> None:
         classes.record(server, plan, part.folder(cache), folder)
 
     _ensure(server, classes.part(part), record, "recording a class archive (once)", cache, says)
 
 
-def _ensure(server: str, part: Part, build: Build, text: str, cache: Path, says: Progress) -> None:
+def _ensure(server: str, part: Part, build: Build, text: str, cache: Path, says: StackProgress) -> None:
     def build_and_tell(folder: Path) -> None:
         says.step(server, text)
         build(folder)

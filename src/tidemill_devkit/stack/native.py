@@ -6,7 +6,7 @@ from pathlib import Path
 from tidemill_devkit.stack import classes, debian, java, kafka, postgres, registry
 from tidemill_devkit.stack.cache import remove_tree
 from tidemill_devkit.stack.install import install
-from tidemill_devkit.stack.progress import Progress
+from tidemill_devkit.stack.progress import StackProgress
 from tidemill_devkit.stack.server import NativeServer
 from tidemill_devkit.stack.state import StackState, save, stack_folder
 
@@ -43,7 +43,7 @@ def has_data_of(server: NativeServer, generation: str) -> bool:
         return False
 
 
-def up(state: StackState, cache: Path, says: Progress) -> StackState:
+def up(state: StackState, cache: Path, says: StackProgress) -> StackState:
     """Install, initialise and start what is not running; on failure stop what this call started.
 
     Returns the state, of a new generation if the data had to be made anew: the data of the three
@@ -68,7 +68,7 @@ def up(state: StackState, cache: Path, says: Progress) -> StackState:
     return state
 
 
-def down(state: StackState, cache: Path, says: Progress, *, purge: bool) -> list[str]:
+def down(state: StackState, cache: Path, says: StackProgress, *, purge: bool) -> list[str]:
     """Stop what runs (at once if its data are dropped anyway); returns the names of what ran."""
     handles = servers(state, cache)
     running = [name for name, server in handles.items() if server.life() != "gone"]
@@ -90,7 +90,7 @@ def down(state: StackState, cache: Path, says: Progress, *, purge: bool) -> list
 
 
 def _drop_all_data(
-    state: StackState, handles: dict[str, NativeServer], cache: Path, says: Progress
+    state: StackState, handles: dict[str, NativeServer], cache: Path, says: StackProgress
 ) -> StackState:
     if any(server.plan.home.exists() for server in handles.values()):
         says.step("stack", "the data of a server are missing or unfinished: all three start empty")
@@ -102,7 +102,7 @@ def _drop_all_data(
     return renewed
 
 
-def _bring_up(server: NativeServer, generation: str, cache: Path, says: Progress) -> None:
+def _bring_up(server: NativeServer, generation: str, cache: Path, says: StackProgress) -> None:
     if server.life() == "running" and server.answers():
         says.done(server.name, f"is up on {server.address}")
         return

@@ -11,7 +11,7 @@ from rich.progress import Progress as RichProgress
 from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 
-class Progress(Protocol):
+class StackProgress(Protocol):
     """Called from several threads at once, one per server."""
 
     def step(self, server: str, text: str) -> None:
@@ -24,7 +24,7 @@ class Progress(Protocol):
         """`server` is where it should be."""
 
 
-class Silent:
+class SilentProgress:
     """Says nothing."""
 
     def step(self, server: str, text: str) -> None: ...
@@ -79,7 +79,7 @@ class LiveRows:
 
 
 @contextmanager
-def shown(out: TextIO | None = None) -> Iterator[Progress]:
+def shown(out: TextIO | None = None) -> Iterator[StackProgress]:
     """Progress on `out` (stderr by default, so that stdout stays for results)."""
     stream = sys.stderr if out is None else out
     console = Console(file=stream)

@@ -16,7 +16,7 @@ from tidemill_devkit.stack.install import require_prerequisites
 from tidemill_devkit.stack.locate import Location, locate
 from tidemill_devkit.stack.plan import PORTS, Server
 from tidemill_devkit.stack.ports import free_ports, is_free
-from tidemill_devkit.stack.progress import Progress, Silent
+from tidemill_devkit.stack.progress import SilentProgress, StackProgress
 from tidemill_devkit.stack.state import Origin, StackState
 
 
@@ -77,17 +77,17 @@ class Containers(Protocol):
     def servers(self, state: StackState, folder: Path) -> Mapping[str, Server]:
         """The handles of the stack's containers, which need not exist."""
 
-    def up(self, state: StackState, folder: Path, says: Progress) -> None:
+    def up(self, state: StackState, folder: Path, says: StackProgress) -> None:
         """Start what is not running and wait until all answer; on failure stop them again."""
 
-    def down(self, state: StackState, folder: Path, says: Progress, *, purge: bool) -> list[str]:
+    def down(self, state: StackState, folder: Path, says: StackProgress, *, purge: bool) -> list[str]:
         """End them; the data stay unless `purge`. Returns the names of what ran."""
 
 
 def up(
     name: str | None = None,
     *,
-    progress: Progress | None = None,
+    progress: StackProgress | None = None,
     prefix: str | None = "TIDEMILL_",
     containers: Containers = docker,
     brief: bool = False,
@@ -99,7 +99,7 @@ def up(
     best and not durable, for a new stack that lives for minutes. Raises DevstackError; whatever the failed
     call had started has been stopped then.
     """
-    says = progress or Silent()
+    says = progress or SilentProgress()
     cache = cache_folder()
     chosen = name or state.default_name()
     folder = state.stack_folder(chosen, cache)
@@ -125,11 +125,11 @@ def down(
     name: str | None = None,
     *,
     purge: bool = False,
-    progress: Progress | None = None,
+    progress: StackProgress | None = None,
     containers: Containers = docker,
 ) -> TakenDown:
     """Stop the stack's servers; their data stay unless `purge`."""
-    says = progress or Silent()
+    says = progress or SilentProgress()
     cache = cache_folder()
     chosen = name or state.default_name()
     folder = state.stack_folder(chosen, cache)
@@ -186,7 +186,7 @@ def owned_stack(known: StackState, reason: str, cache: Path, containers: Contain
     )
 
 
-def _working_on(name: str, cache: Path, says: Progress) -> AbstractContextManager[None]:
+def _working_on(name: str, cache: Path, says: StackProgress) -> AbstractContextManager[None]:
     def on_wait() -> None:
         says.step("stack", f"waiting for another run that works on {name}")
 
@@ -205,7 +205,7 @@ def _new_state(name: str, origin: Origin, *, brief: bool) -> StackState:
     )
 
 
-def _with_ports(known: StackState, cache: Path, says: Progress, containers: Containers) -> StackState:
+def _with_ports(known: StackState, cache: Path, says: StackProgress, containers: Containers) -> StackState:
     """The state with a port for every server: those it had, unless a stranger took one meanwhile."""
     folder = state.stack_folder(known.name, cache)
     # two stacks that choose at once must see each other's choice

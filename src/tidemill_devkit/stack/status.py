@@ -6,7 +6,7 @@ from typing import Literal
 
 from tidemill_devkit.stack import state
 from tidemill_devkit.stack.cache import cache_folder
-from tidemill_devkit.stack.given import Probe, probe, silence
+from tidemill_devkit.stack.given import ServerProbe, probe, silence
 from tidemill_devkit.stack.plan import SERVERS, Server
 from tidemill_devkit.stack.stack import Stack, given_stack, locate_stack, owned_stack
 from tidemill_devkit.stack.state import Origin
@@ -76,5 +76,5 @@ def _owned(server: Server) -> ServerStatus:
     return ServerStatus(server.name, condition, server.address, str(server.log))
 
 
-def _given(probed: Probe) -> ServerStatus:
+def _given(probed: ServerProbe) -> ServerStatus:
     return ServerStatus(probed.server, "up" if probed.answers else "not answering", probed.address)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.kafka import MAX_EVENT_BYTES, World, lane_of
 from tidemill.domain.errors import Unavailable
-from tidemill.outbox.ports import ForeignTail, OutboundRecord, PublisherFenced, Refused, Tail, Tails
+from tidemill.outbox.ports import ForeignTail, OutboundRecord, PublisherFenced, RecordRefused, Tail, Tails
 
 
 def record(number: int, value: bytes | None = b"v", *, sequence: int | None = None) -> OutboundRecord:
@@ -126,7 +126,7 @@ async def test_a_refused_record_takes_its_publication_with_it(world: World) -> N
     await first.start()
     await first.publish({world.topics.events: [record(1)], world.topics.outcomes: [record(1)]})
     huge = record(3, b"x" * (MAX_EVENT_BYTES + 1))
-    with pytest.raises(Refused):
+    with pytest.raises(RecordRefused):
         await first.publish(
             {world.topics.outcomes: [record(2), record(3)], world.topics.events: [record(2), huge, record(4)]}
         )

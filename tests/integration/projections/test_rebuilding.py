@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
 from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
-from tidemill.projections.ports import Comparison, WorkshopLost
+from tidemill.projections.ports import Comparison, RebuildTargetLost
 from tidemill.projections.rebuild import rebuild
 from tidemill.projections.replay import ReplayFailed
 from tidemill.projections.verify import verify
@@ -226,7 +226,7 @@ async def test_a_crash_leaves_the_live_rows_and_the_next_run_cleans_up(
             execute(database, statement)
 
     operation = rebuild if act is rebuilt else verify
-    with pytest.raises(WorkshopLost, match="run it again"):
+    with pytest.raises(RebuildTargetLost, match="run it again"):
         await operation(market.stream, daily_bars, market.parts(), crash)
     assert await leftovers(market) != []
     assert await market.rows("daily_bars order by id") == before

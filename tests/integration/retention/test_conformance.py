@@ -37,7 +37,7 @@ from tidemill.storage.retention.chunk_reader import DatabaseChunks
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.catalog.topics import Topics
 from tidemill.transport.kafka.retention.archival import KafkaConfirmations, KafkaRequests
-from tidemill_devkit.archiver_conformance.run import Invitation, Report, run_conformance
+from tidemill_devkit.archiver_conformance.run import ConformanceReport, Invitation, run_conformance
 from tidemill_devkit.stack import Stack
 
 CASES = ["plain", "again", "several", "empty", "late", "changed", "gone", "unknown", "noise"]
@@ -76,7 +76,7 @@ async def topics_left(installation: Installation, prefix: str) -> list[str]:
 
 async def tried(
     installation: Installation, prefix: str, on_ready: Callable[[Invitation], None], within_s: float
-) -> Report:
+) -> ConformanceReport:
     return await run_conformance(
         Deployment.of(installation.settings()),
         prefix=prefix,
@@ -215,7 +215,7 @@ async def tried_with(
     installation: Installation,
     prefix: str,
     retold: Callable[[ArchivalConfirmation], ArchivalConfirmation],
-) -> Report:
+) -> ConformanceReport:
     """Try the reference archiver, whose answers are retold."""
     running: list[asyncio.Task[None]] = []
 

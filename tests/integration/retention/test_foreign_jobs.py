@@ -14,7 +14,7 @@ from tests.support.archiving import TABLE, Archive
 from tests.support.operating import around
 from tidemill.app.archive_stream import Work
 from tidemill.retention.planner import plan
-from tidemill.retention.timescale_jobs import DropJob, Refreshes
+from tidemill.retention.timescale_jobs import ContinuousAggregate, DropJob
 
 NO_JOB = """
 create table public.by_hour_rows (bucket timestamptz not null, n bigint);
@@ -53,7 +53,7 @@ async def plant(world: Archive, name: str, table: str, config: str) -> None:
     await world.pool.execute(JOB, name, table, config)
 
 
-async def views(world: Archive) -> tuple[Refreshes, ...]:
+async def views(world: Archive) -> tuple[ContinuousAggregate, ...]:
     return (await world.store.facts(TABLE)).views
 
 
@@ -66,12 +66,12 @@ async def test_a_table_without_views_and_jobs_has_none(world: Archive) -> None:
 async def test_a_view_keeps_chunks_until_a_policy_bounds_its_refreshes(world: Archive) -> None:
     await world.fill(2010)
     await world.pool.execute(NO_JOB)
-    assert await views(world) == (Refreshes("public.by_hour", None),)
+    assert await views(world) == (ContinuousAggregate("public.by_hour", None),)
     found = await world.round()
     assert not found.moved
     assert "public.by_hour" in found.troubles[0]
     await plant(world, REFRESH, "by_hour_rows", '{"start_offset": "30 days", "end_offset": "1 hour"}')
-    assert await views(world) == (Refreshes("public.by_hour", timedelta(days=30)),)
+    assert await views(world) == (ContinuousAggregate("public.by_hour", timedelta(days=30)),)
     await around(world)
     assert await world.states() == ["dropped"]
 
@@ -131,9 +131,9 @@ async def test_one_policy_of_several_without_a_start_leaves_a_view_unbounded(wor
     await world.pool.execute(NO_JOB)
     await plant(world, REFRESH, "by_hour_rows", '{"start_offset": "1 day"}')
     await plant(world, REFRESH, "by_hour_rows", '{"start_offset": "2 days"}')
-    assert await views(world) == (Refreshes("public.by_hour", timedelta(days=2)),)
+    assert await views(world) == (ContinuousAggregate("public.by_hour", timedelta(days=2)),)
     await plant(world, REFRESH, "by_hour_rows", '{"start_offset": null}')
-    assert await views(world) == (Refreshes("public.by_hour", None),)
+    assert await views(world) == (ContinuousAggregate("public.by_hour", None),)
 
 
 @pytest.mark.usefixtures("_by_hand")
@@ -159,9 +159,9 @@ async def test_a_true_view_that_is_made_behind_the_seal_puts_the_drop_off(world:
 @pytest.mark.community
 async def test_the_edition_that_makes_them_tells_the_same(world: Archive) -> None:
     await world.pool.execute(VIEW)
-    assert await views(world) == (Refreshes("public.by_hour", None),)
+    assert await views(world) == (ContinuousAggregate("public.by_hour", None),)
     await world.pool.execute(BOUND)
-    assert await views(world) == (Refreshes("public.by_hour", timedelta(days=30)),)
+    assert await views(world) == (ContinuousAggregate("public.by_hour", timedelta(days=30)),)
     await world.pool.execute("""
         select add_retention_policy('public.market_data', interval '30 days',
           initial_start => now() + interval '1 year')

@@ -23,7 +23,7 @@ from tidemill.retention import operator_actions, transitions
 from tidemill.retention.operator_actions import Operator
 from tidemill.retention.planner import plan
 from tidemill.retention.restore_plan import ranges_back
-from tidemill.retention.transition_table import Moved, Step
+from tidemill.retention.transition_table import Moved, Transition
 from tidemill.storage.migrations.migrate import downgrade, upgrade
 from tidemill.storage.retention.restore_work import RestoreDatabase
 
@@ -154,8 +154,8 @@ async def test_a_stranger_who_waits_for_the_seal_comes_too_late(
     assert await world.hot() == 21
 
 
-def step_of(moved: Moved) -> Step:
-    assert isinstance(moved, Step), moved
+def step_of(moved: Moved) -> Transition:
+    assert isinstance(moved, Transition), moved
     return moved
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 from tests.support.databases import Databases, execute, fetch
 from tests.support.waiting import eventually
 from tidemill.admin.setup.revisions import MigrationStep
-from tidemill.app.context_loading import load_contexts
+from tidemill.app.context_loader import load_contexts
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, Unavailable, UsageError
 from tidemill.storage.migrations import migrate
@@ -27,7 +27,7 @@ from tidemill.storage.migrations.migrate import (
     upgrade_sql,
 )
 from tidemill.storage.migrations.revisions import draft
-from tidemill.storage.migrations.session import Limits, MigrationBlocked, MigrationFailed
+from tidemill.storage.migrations.session import MigrationBlocked, MigrationFailed, MigrationLimits
 
 MARKET_DATA = ["market_data_0001", "market_data_0002"]
 HEADS = {"core_0006", "market_data_0002", "connector_profiles_0001"}
@@ -215,7 +215,7 @@ async def test_one_process_may_migrate_two_databases_at_once(database: str, empt
 async def test_who_waits_in_vain_for_his_turn_is_told_whose_it_is(empty_database: str) -> None:
     async with holding(empty_database, "select pg_advisory_lock(7018643070)"):
         with pytest.raises(MigrationBlocked, match=r"its turn.*busybody"):
-            await upgrade(empty_database, limits=Limits(turn_s=0.5))
+            await upgrade(empty_database, limits=MigrationLimits(turn_s=0.5))
     await upgrade(empty_database)
 
 
@@ -224,7 +224,9 @@ async def test_a_lock_that_is_held_too_long_is_reported_with_its_holder(database
         with pytest.raises(
             MigrationBlocked, match=r"revision connector_profiles_0001.*busybody.*directory"
         ) as blocked:
-            await downgrade(database, targets=["market_data@base", "core@base"], limits=Limits(lock_s=0.6))
+            await downgrade(
+                database, targets=["market_data@base", "core@base"], limits=MigrationLimits(lock_s=0.6)
+            )
         assert len(blocked.value.holders) == 1
     applied = {info.revision for info in await status(database) if info.applied_at}
     assert applied == BUILT_IN - {*MARKET_DATA}, "what was undone before stays undone, the rest stays"
@@ -278,7 +280,9 @@ async def test_a_refused_revision_is_undone_whole_and_those_before_it_stay(
 async def test_a_statement_that_takes_too_long_ends(database: str, tmp_path: Path) -> None:
     revision(tmp_path, 1, "select pg_sleep(30)")
     with pytest.raises(MigrationFailed, match="statement timeout"):
-        await upgrade(database, contexts={"sensor_reading": tmp_path}, limits=Limits(statement_s=0.3))
+        await upgrade(
+            database, contexts={"sensor_reading": tmp_path}, limits=MigrationLimits(statement_s=0.3)
+        )
 
 
 async def test_a_draft_runs_and_carries_the_rules(database: str, tmp_path: Path) -> None:

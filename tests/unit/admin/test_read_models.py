@@ -15,7 +15,7 @@ from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.errors import UsageError
 from tidemill.domain.stream import Stream
-from tidemill.projections.replay import Parts
+from tidemill.projections.replay import ReplayParts
 
 CATALOG = StreamCatalog(
     {
@@ -49,7 +49,7 @@ def test_a_state_is_never_behind() -> None:
 
 
 def repair() -> ReadModelRepair:
-    async def nothing_is_opened(_part: ContextStream, _of_state: bool) -> Parts:
+    async def nothing_is_opened(_part: ContextStream, _of_state: bool) -> ReplayParts:
         return unreachable()
 
     lanes = cast("LaneReader", object())

@@ -13,7 +13,7 @@ from tidemill.domain.archive.slices import ArchiveState, LakeColumn, LakeFile, M
 from tidemill.domain.errors import CopyError
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.lakehouse.spans import Bounds
-from tidemill.retention.ports import Wanted
+from tidemill.retention.ports import CopyToVerify
 
 
 class Sound(LakeReader):
@@ -38,7 +38,7 @@ class Sound(LakeReader):
 def measured(lake_format: str, strays: Sequence[str] | None) -> Mapping[Any, Measured]:
     which = brought_to(ArchiveState.CONFIRMED)
     copies = LakeCopies(Sound(), None if strays is None else lambda _table, _paths: list(strays))
-    return copies.measure([Wanted(which, copy_of(which, lake_format=lake_format))], "time")
+    return copies.measure([CopyToVerify(which, copy_of(which, lake_format=lake_format))], "time")
 
 
 def test_a_file_that_the_table_does_not_have_is_no_copy() -> None:
@@ -60,6 +60,6 @@ def test_a_link_to_where_an_earlier_copy_was_said_to_be_is_that_place(tmp_path: 
     copies = LakeCopies(Sound(str(tmp_path)))
     copy = copy_of(which, location=f"{tmp_path}/link")
     with pytest.raises(CopyError, match="a copy for an earlier request"):
-        copies.measure([Wanted(which, copy)], "time")
+        copies.measure([CopyToVerify(which, copy)], "time")
     copy = copy_of(which, location=f"{tmp_path}/new")
-    assert list(copies.measure([Wanted(which, copy)], "time").values()) == [ROWS]
+    assert list(copies.measure([CopyToVerify(which, copy)], "time").values()) == [ROWS]

@@ -11,7 +11,7 @@ from tests.fakes.archiver import Rows, measure
 from tests.support.archival import DAY, START, TABLE, chunk, request
 from tests.support.archiver_scenes import Scene, SlowReader
 from tests.support.waiting import HANGING_S, eventually
-from tidemill.archiver.archiver import Patience
+from tidemill.archiver.archiver import ArchiverTimeouts
 from tidemill.domain.archive.messages import ArchivalStatus
 from tidemill.domain.errors import Unavailable, Unreadable
 
@@ -266,7 +266,7 @@ async def test_an_answer_that_no_topic_takes_is_a_failure(scene: Scene) -> None:
 
 
 async def test_it_says_now_and_then_that_it_works(scene: Scene) -> None:
-    scene.reader, scene.options = SlowReader(), {"patience": Patience(heartbeat_s=0.02)}
+    scene.reader, scene.options = SlowReader(), {"patience": ArchiverTimeouts(heartbeat_s=0.02)}
     scene.requests.add(request(scene.day(1)))
     async with scene.running():
         await scene.replies.until(4)
@@ -302,7 +302,7 @@ async def test_a_drain_does_not_wait_for_the_pace(scene: Scene) -> None:
 
 
 async def test_what_was_given_to_somebody_else_is_let_go(scene: Scene) -> None:
-    scene.reader, scene.options = SlowReader(), {"patience": Patience(heartbeat_s=0.02)}
+    scene.reader, scene.options = SlowReader(), {"patience": ArchiverTimeouts(heartbeat_s=0.02)}
     scene.requests.add(request(scene.day(1)))
     async with scene.running():
         await asyncio.to_thread(scene.reader.reading.wait, 5)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tidemill.catalog.column_types import ColumnType
-from tidemill.catalog.structure import Column, Declared, Difference, Found, Index, Kind, compare
+from tidemill.catalog.structure import Column, Declared, Difference, FoundTable, Index, Kind, compare
 
 TEXT, INTEGER, BIGINT = ColumnType("text"), ColumnType("integer"), ColumnType("bigint")
 RIGHTS = frozenset({"usage", "select", "insert"})
@@ -21,14 +21,14 @@ DECLARED = Declared(
     filled=frozenset({"id", "name", "size"}),
     rights=RIGHTS,
 )
-FOUND = Found(
+FOUND = FoundTable(
     columns=DECLARED.columns,
     indexes=(Index("things_pkey", ("id",), unique=True), GUARD),
     rights=RIGHTS,
 )
 
 
-def column(name: str, **changes: object) -> Found:
+def column(name: str, **changes: object) -> FoundTable:
     """The table with one column that is otherwise."""
     return replace(
         FOUND,
@@ -39,16 +39,16 @@ def column(name: str, **changes: object) -> Found:
     )
 
 
-def guard(*indexes: Index) -> Found:
+def guard(*indexes: Index) -> FoundTable:
     """The table with other indexes beside its key."""
     return replace(FOUND, indexes=(FOUND.indexes[0], *indexes))
 
 
-def more(added: Column) -> Found:
+def more(added: Column) -> FoundTable:
     return replace(FOUND, columns=(*FOUND.columns, added))
 
 
-def told(found: Found | None, declared: Declared = DECLARED) -> list[tuple[str, Kind]]:
+def told(found: FoundTable | None, declared: Declared = DECLARED) -> list[tuple[str, Kind]]:
     return [(each.what, each.kind) for each in compare(declared, found)]
 
 
@@ -148,7 +148,7 @@ BREAKS = {
         "this login may not use schema public",
         "grant usage on schema public to tidemill_service",
     ),
-    "no table": (Found(kind="view"), "it is a view, not a table", None),
+    "no table": (FoundTable(kind="view"), "it is a view, not a table", None),
 }
 
 

@@ -13,7 +13,7 @@ from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.generations import MemoryGenerations
 from tests.support.commands import Harness, base, outcomes
 from tests.support.waiting import HANGING_S, eventually
-from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
+from tidemill.commands.generations import GenerationPolicy, GenerationRoller
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import GenerationClosed, Unavailable
@@ -32,8 +32,8 @@ def scripted(*faults: Exception) -> MemoryGenerations:
     return MemoryGenerations(MemoryCommandStore(), faults)
 
 
-def keeper(generations: MemoryGenerations) -> GenerationKeeper:
-    return GenerationKeeper(generations, GenerationPolicy(every=timedelta(milliseconds=5)))
+def keeper(generations: MemoryGenerations) -> GenerationRoller:
+    return GenerationRoller(generations, GenerationPolicy(every=timedelta(milliseconds=5)))
 
 
 async def test_it_rolls_builds_and_drops_until_it_is_stopped() -> None:
@@ -53,7 +53,7 @@ async def test_it_rolls_what_is_full_and_drops_what_is_beyond_the_horizon() -> N
     ticks = Harness(STREAM, MemoryCommandStore(STREAM))
     await ticks.claim()
     generations = MemoryGenerations(ticks.store)  # type: ignore[arg-type]  # it is that fake
-    kept = GenerationKeeper(generations, GenerationPolicy(horizon=timedelta(0), max_ids=1))
+    kept = GenerationRoller(generations, GenerationPolicy(horizon=timedelta(0), max_ids=1))
     command = tick()
     assert outcomes(await ticks.send(command)) == {"applied": 1}
     await kept.keep()

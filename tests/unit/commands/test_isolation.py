@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 
 from tests.support.waiting import eventually
-from tidemill.commands.isolation import Solitude
+from tidemill.commands.isolation import IsolationGate
 
 
 class Company:
@@ -36,7 +36,7 @@ class Company:
 
 
 async def test_a_suspect_waits_for_those_in_flight_and_keeps_the_later_ones_waiting() -> None:
-    solitude, company = Solitude(), Company()
+    solitude, company = IsolationGate(), Company()
     company.invite("one", solitude.together())
     company.invite("two", solitude.together())
     await company.until("one", "two")
@@ -53,7 +53,7 @@ async def test_a_suspect_waits_for_those_in_flight_and_keeps_the_later_ones_wait
 
 
 async def test_suspects_are_alone_from_each_other() -> None:
-    solitude, company = Solitude(), Company()
+    solitude, company = IsolationGate(), Company()
     for name in ("first", "second"):
         company.invite(name, solitude.alone())
     await company.until("first")
@@ -64,7 +64,7 @@ async def test_suspects_are_alone_from_each_other() -> None:
 
 
 async def test_who_gives_up_waiting_is_not_waited_for() -> None:
-    solitude, company = Solitude(), Company()
+    solitude, company = IsolationGate(), Company()
     company.invite("one", solitude.together())
     await company.until("one")
     suspect = asyncio.create_task(solitude.alone().__aenter__())

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.fakes.codecs import JsonCodec, encode
 from tests.support.commands import FakeRecord, Topic, base
-from tidemill.commands.validation import Arrival, Screen
+from tidemill.commands.validation import IncomingCommand, Validator
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.decision import Rejected
@@ -37,11 +37,11 @@ def record(at: int = 0, **fields: Any) -> FakeRecord:
     return FakeRecord(partition_of(key, 4), at, key, encode(STREAM, made))
 
 
-async def screened(*records: FakeRecord, stream: Stream = STREAM) -> list[Arrival]:
-    return await Screen(stream, JsonCodec(stream)).screen([(1, each) for each in records])
+async def screened(*records: FakeRecord, stream: Stream = STREAM) -> list[IncomingCommand]:
+    return await Validator(stream, JsonCodec(stream)).screen([(1, each) for each in records])
 
 
-def reason(arrival: Arrival) -> str:
+def reason(arrival: IncomingCommand) -> str:
     assert isinstance(arrival.verdict, Rejected)
     return f"{arrival.verdict.code}: {arrival.verdict.message}"
 

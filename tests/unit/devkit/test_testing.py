@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tidemill import api
 from tidemill.api import Accepted, CommandBase, Context, ContractError, EventBase, Rejected
-from tidemill.commands.decide_fold import Happened, fold_all
+from tidemill.commands.decide_fold import EncodedEvent, fold_all
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileRegistered,
@@ -56,8 +56,8 @@ def decided_by_the_engine(commands: list[CommandBase]) -> tuple[list[Any], dict[
     return folded.results, folded.states
 
 
-def of_events(accepted: Accepted) -> list[Happened]:
-    return [Happened(type(event).__name__, b"") for event in accepted.events]
+def of_events(accepted: Accepted) -> list[EncodedEvent]:
+    return [EncodedEvent(type(event).__name__, b"") for event in accepted.events]
 
 
 @given(commands=COMMANDS)

@@ -17,7 +17,7 @@ from tidemill.domain.archive.slices import LakeColumn, LakeType, Measured, Slice
 from tidemill.domain.errors import CopyError, CopyStands, Unavailable
 from tidemill.lakehouse.arrow import schema_of
 from tidemill.lakehouse.layout import Names, from_json, table_folder
-from tidemill.lakehouse.locations import Place
+from tidemill.lakehouse.locations import LakeLocation
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.lakehouse.uncommitted_files import alone
@@ -52,7 +52,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def listed(root: str) -> list[str]:
-    place = Place.of_root(root)
+    place = LakeLocation.of_root(root)
     return [file.path.removeprefix(place.path + "/") for file in place.files()]
 
 
@@ -70,7 +70,7 @@ def test_a_copy_is_files_and_a_manifest_under_names_that_follow_from_slice_and_e
 
 def test_a_second_try_replaces_what_the_first_left_in_part_and_leaves_nothing_over(root: str) -> None:
     LakeWriter(root, file_bytes=1).write(MARCH, "event-1", COLUMNS, "at", large())
-    manifest = Place.of_root(root).below(f"{STEM}.manifest.json")
+    manifest = LakeLocation.of_root(root).below(f"{STEM}.manifest.json")
     manifest.storage.rm_file(manifest.path)
     assert len(listed(root)) > 1
     made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
@@ -79,7 +79,7 @@ def test_a_second_try_replaces_what_the_first_left_in_part_and_leaves_nothing_ov
 
 
 def contents(root: str) -> dict[str, bytes]:
-    place = Place.of_root(root)
+    place = LakeLocation.of_root(root)
     return {name: place.storage.cat_file(place.below(name).path) for name in listed(root)}
 
 
@@ -87,12 +87,12 @@ def contents(root: str) -> dict[str, bytes]:
 def test_a_copy_of_other_rows_is_never_replaced(root: str, whole: bool) -> None:
     LakeWriter(root, file_bytes=1).write(MARCH, "event-1", COLUMNS, "at", large())
     if not whole:
-        missing = Place.of_root(root).below(f"{STEM}-1.parquet")
+        missing = LakeLocation.of_root(root).below(f"{STEM}-1.parquet")
         missing.storage.rm_file(missing.path)
     before = contents(root)
     with pytest.raises(CopyStands, match=r"another copy of public\.ticks .* left as it is") as refused:
         LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
-    assert refused.value.path == Place.of_root(root).below(f"{STEM}.manifest.json").url
+    assert refused.value.path == LakeLocation.of_root(root).below(f"{STEM}.manifest.json").url
     assert contents(root) == before
 
 
@@ -121,7 +121,7 @@ def test_what_is_not_what_was_demanded_is_never_put_in_place(root: str, before: 
 
 
 def test_whoever_puts_a_copy_in_place_waits_for_another_process(tmp_path: Path) -> None:
-    folder = Place.of_root(str(tmp_path)).below("public.ticks", "year=2026", "month=03")
+    folder = LakeLocation.of_root(str(tmp_path)).below("public.ticks", "year=2026", "month=03")
     with ThreadPoolExecutor(1) as pool:
         with alone(folder):
             work = pool.submit(LakeWriter(str(tmp_path)).write, MARCH, "event-1", COLUMNS, "at", batches())
@@ -176,7 +176,7 @@ def test_a_slice_without_rows_has_a_manifest_and_no_file(root: str) -> None:
 
 def test_a_copy_without_all_of_its_files_is_none(root: str) -> None:
     made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
-    place = Place.of_root(root).below(f"{STEM}-0.parquet")
+    place = LakeLocation.of_root(root).below(f"{STEM}-0.parquet")
     place.storage.rm_file(place.path)
     assert LakeWriter(root).find(MARCH, "event-1") is None
     assert "no such file" in (LakeReader([root]).damaged(made.files[0]) or "")
@@ -184,7 +184,7 @@ def test_a_copy_without_all_of_its_files_is_none(root: str) -> None:
 
 def test_a_copy_whose_manifest_cannot_be_read_is_made_again(root: str) -> None:
     made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
-    place = Place.of_root(root).below(f"{STEM}.manifest.json")
+    place = LakeLocation.of_root(root).below(f"{STEM}.manifest.json")
     place.storage.pipe_file(place.path, b"{")
     assert LakeWriter(root).find(MARCH, "event-1") is None
     assert LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches()) == made
@@ -279,7 +279,7 @@ def test_a_flipped_bit_in_a_page_is_an_error(tmp_path: Path, share: float) -> No
 @pytest.mark.parametrize("kept", [0, 4, 0.5, 0.99])
 def test_a_file_that_is_cut_off_is_an_error(root: str, kept: float) -> None:
     made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches(1, 5000))
-    place = Place.of_root(root).below(f"{STEM}-0.parquet")
+    place = LakeLocation.of_root(root).below(f"{STEM}-0.parquet")
     whole = place.storage.cat_file(place.path)
     place.storage.pipe_file(place.path, whole[: int(len(whole) * kept) if kept < 1 else int(kept)])
     reader = LakeReader([root])
@@ -290,7 +290,7 @@ def test_a_file_that_is_cut_off_is_an_error(root: str, kept: float) -> None:
 
 def test_a_file_that_is_not_there_is_an_error(root: str) -> None:
     LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
-    missing = Place.of_root(root).below("nothing.parquet").url
+    missing = LakeLocation.of_root(root).below("nothing.parquet").url
     with pytest.raises(CopyError, match="no such file"):
         LakeReader([root]).read_back([missing], COLUMNS, "at")
 
@@ -302,7 +302,7 @@ def test_a_file_that_is_not_there_is_an_error(root: str) -> None:
 )
 def test_a_manifest_that_is_none_says_so(text: bytes) -> None:
     with pytest.raises(CopyError):
-        from_json(text, Place.of_root("memory://lake").below("x.manifest.json"))
+        from_json(text, LakeLocation.of_root("memory://lake").below("x.manifest.json"))
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_table_is_one_folder_whatever_its_name(table: str, folder: str) -> Non
 
 
 def test_an_event_cannot_lead_out_of_the_folder() -> None:
-    names = Names.of(Place.of_root("memory://lake"), MARCH, "../../../x")
+    names = Names.of(LakeLocation.of_root("memory://lake"), MARCH, "../../../x")
     assert (
         names.file(0).path
         == "/lake/public.ticks/year=2026/month=03/20260301T000000Z-g1-%2F..%2F..%2Fx-0.parquet"

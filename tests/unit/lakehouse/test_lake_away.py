@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from tests.unit.lakehouse.test_copies import COLUMNS, MARCH, STEM, batches, contents
 from tidemill.domain.errors import CopyError, Unavailable
 from tidemill.lakehouse.layout import Manifest
-from tidemill.lakehouse.locations import Place
+from tidemill.lakehouse.locations import LakeLocation
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reader import LakeReader
 
@@ -112,7 +112,7 @@ def test_a_root_without_anything_is_a_lake_that_is_not_mounted(tmp_path: Path, i
 
 def test_what_the_storage_reads_well_and_arrow_does_not_is_the_copys_fault(root: str) -> None:
     made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
-    place = Place.of_root(root).below(f"{STEM}-0.parquet")
+    place = LakeLocation.of_root(root).below(f"{STEM}-0.parquet")
     place.storage.pipe_file(place.path, b"PAR1" + bytes(range(256)) + b"PAR1")
     with pytest.raises(CopyError):
         LakeReader([root]).read_back([made.files[0].path], COLUMNS, "at")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.lakehouse.test_copies import COLUMNS, MARCH, batches
 from tidemill.domain.errors import PathRefused, UsageError
-from tidemill.lakehouse.locations import Place, allowed
+from tidemill.lakehouse.locations import LakeLocation, allowed
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reader import LakeReader
 
@@ -48,14 +48,14 @@ def lake(tmp_path: Path) -> Path:
 )
 def test_a_local_root_refuses(lake: Path, path: str) -> None:
     with pytest.raises(PathRefused):
-        allowed(path.replace("{root}", str(lake)), [Place.of_root(str(lake))])
+        allowed(path.replace("{root}", str(lake)), [LakeLocation.of_root(str(lake))])
 
 
 @pytest.mark.parametrize(
     "path", ["{root}", "{root}/x.parquet", "file://{root}/a/x", "{root}//a/./x", "{root}/within/x"]
 )
 def test_a_local_root_allows_what_is_below(lake: Path, path: str) -> None:
-    place = allowed(path.replace("{root}", str(lake)), [Place.of_root(f"file://{lake}/")])
+    place = allowed(path.replace("{root}", str(lake)), [LakeLocation.of_root(f"file://{lake}/")])
     assert Path(place.path).is_relative_to(lake)
 
 
@@ -73,11 +73,14 @@ def test_a_local_root_allows_what_is_below(lake: Path, path: str) -> None:
 )
 def test_a_store_refuses(path: str) -> None:
     with pytest.raises(PathRefused):
-        allowed(path, [Place.of_root("memory://lake")])
+        allowed(path, [LakeLocation.of_root("memory://lake")])
 
 
 def test_a_store_allows_what_is_below() -> None:
-    assert allowed("memory://lake/a/x.parquet", [Place.of_root("memory://lake/")]).path == "/lake/a/x.parquet"
+    assert (
+        allowed("memory://lake/a/x.parquet", [LakeLocation.of_root("memory://lake/")]).path
+        == "/lake/a/x.parquet"
+    )
 
 
 def test_without_roots_nothing_is_allowed(lake: Path) -> None:
@@ -106,5 +109,5 @@ def test_every_way_to_read_asks_first(lake: Path) -> None:
 
 def test_a_storage_that_is_not_installed_is_said_so() -> None:
     with pytest.raises(UsageError, match="nosuch://lake cannot be opened"):
-        Place.of_root("nosuch://lake")
+        LakeLocation.of_root("nosuch://lake")
     assert "memory" in fsspec.available_protocols()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from tests.fakes.outbox import MemoryOutbox
 from tests.support.outbox import Scribe, lane_of
 from tests.support.waiting import eventually
-from tidemill.outbox.cleaner import OutboxKeeper
+from tidemill.outbox.cleaner import OutboxCleaner
 from tidemill.outbox.ports import Published
 
 LANE = lane_of()
@@ -37,7 +37,7 @@ def two_generations() -> MemoryOutbox:
 
 async def test_it_waits_for_the_publication_and_then_for_three_days() -> None:
     outbox = two_generations()
-    keeper = OutboxKeeper(outbox, Hands(outbox))
+    keeper = OutboxCleaner(outbox, Hands(outbox))
     outbox.hints[LANE.lane] = Published(2, 2, None)
     assert await keeper.tidy() == []
     outbox.now += timedelta(days=30)
@@ -53,7 +53,7 @@ async def test_it_waits_for_the_publication_and_then_for_three_days() -> None:
 
 async def test_the_open_generation_never_leaves() -> None:
     outbox = two_generations()
-    keeper = OutboxKeeper(outbox, Hands(outbox), keep=timedelta(0))
+    keeper = OutboxCleaner(outbox, Hands(outbox), keep=timedelta(0))
     outbox.hints[LANE.lane] = Published(5, 5, None)
     assert await keeper.tidy() == [1]
     outbox.now += timedelta(days=365)
@@ -63,7 +63,7 @@ async def test_the_open_generation_never_leaves() -> None:
 async def test_it_looks_again_after_trouble_and_ends_when_asked() -> None:
     outbox = two_generations()
     outbox.hints[LANE.lane] = Published(5, 5, None)
-    keeper = OutboxKeeper(outbox, Hands(outbox), keep=timedelta(0), every_s=0.001)
+    keeper = OutboxCleaner(outbox, Hands(outbox), keep=timedelta(0), every_s=0.001)
     outbox.away = True
     await keeper.start()
     running = asyncio.create_task(keeper.run())

@@ -13,7 +13,7 @@ from tests.support.outbox import lane_of
 from tests.support.relays import World
 from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
-from tidemill.outbox.incident_log import Troubles
+from tidemill.outbox.incident_log import IncidentLog
 from tidemill.runtime.telemetry import Log
 
 AWAY = Unavailable("kafka", "lane 7 cannot connect")
@@ -33,7 +33,7 @@ def events(told: Told) -> list[str]:
 
 
 def test_a_kind_is_told_once_with_all_the_lanes_that_it_struck(told: Told) -> None:
-    troubles = Troubles(Log.RELAY_RESTARTED)
+    troubles = IncidentLog(Log.RELAY_RESTARTED)
     for lane in (1, 2, 3, 9) * 50:
         troubles.failed(lane, Unavailable("kafka", f"lane {lane} cannot connect"))
     troubles.tell()
@@ -46,7 +46,7 @@ def test_a_kind_is_told_once_with_all_the_lanes_that_it_struck(told: Told) -> No
 
 
 def test_lanes_that_are_struck_later_are_told_then(told: Told) -> None:
-    troubles = Troubles(Log.RELAY_RESTARTED)
+    troubles = IncidentLog(Log.RELAY_RESTARTED)
     troubles.failed(1, AWAY)
     troubles.tell()
     troubles.failed(1, AWAY)
@@ -56,7 +56,7 @@ def test_lanes_that_are_struck_later_are_told_then(told: Told) -> None:
 
 
 def test_another_kind_is_told_beside_it_and_once_however_they_take_turns(told: Told) -> None:
-    troubles = Troubles(Log.RELAY_RESTARTED)
+    troubles = IncidentLog(Log.RELAY_RESTARTED)
     for _ in range(9):
         for error in (AWAY, Unavailable("database", "away"), ZeroDivisionError("a mistake")):
             troubles.failed(1, error)
@@ -69,7 +69,7 @@ def test_another_kind_is_told_beside_it_and_once_however_they_take_turns(told: T
 
 
 def test_what_is_over_is_told_with_what_it_cost_and_can_begin_anew(told: Told) -> None:
-    troubles = Troubles(Log.RELAY_RESTARTED)
+    troubles = IncidentLog(Log.RELAY_RESTARTED)
     for lane in (1, 2, 2):
         troubles.failed(lane, AWAY)
     for lane in (1, 2, 3):
@@ -88,7 +88,7 @@ def test_what_is_over_is_told_with_what_it_cost_and_can_begin_anew(told: Told) -
 
 
 def test_a_lane_that_was_let_go_did_not_recover(told: Told) -> None:
-    troubles = Troubles(Log.RELAY_RESTARTED)
+    troubles = IncidentLog(Log.RELAY_RESTARTED)
     troubles.failed(1, AWAY)
     troubles.forget(1)
     troubles.over(1)

@@ -15,12 +15,12 @@ from tidemill.domain.parked import CUT_HEADERS, CutHeaders
 from tidemill.outbox.dead_letter_size import fitted
 from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
 from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
-from tidemill.outbox.tail_check import Sent
+from tidemill.outbox.tail_check import SentPositions
 from tidemill.transport.kafka.outbox.record_batch import pack
 
 LANE = lane_of(7, partition=3)
 COMMAND = "0192f0c1-2b3c-7def-8123-456789abcdef"
-NOTHING = Sent(0, 0, 0)
+NOTHING = SentPositions(0, 0, 0)
 
 
 def item(**fields: Any) -> OutboxItem:
@@ -29,7 +29,7 @@ def item(**fields: Any) -> OutboxItem:
 
 
 def records(
-    *items: OutboxItem, sent: Sent = NOTHING, timeline: int = 1
+    *items: OutboxItem, sent: SentPositions = NOTHING, timeline: int = 1
 ) -> tuple[list[OutboundRecord], list[OutboundRecord]]:
     heads = [(each, b"outcome") for each in items if each.item == 0 and each.position > sent.outcomes]
     return RecordBuilder(LANE, timeline).events_and_outcomes(items, heads, sent)
@@ -137,7 +137,7 @@ def test_further_events_of_a_command_count_on() -> None:
 
 def test_what_the_topics_hold_is_left_out() -> None:
     rows = Scribe(LANE).applied(2, events=2).rejected().batch().items()
-    events, outcomes = records(*rows, sent=Sent(sequence=3, outcomes=1, dead_letters=0))
+    events, outcomes = records(*rows, sent=SentPositions(sequence=3, outcomes=1, dead_letters=0))
     assert [dict(event.headers)["tm_sequence"] for event in events] == [b"4"]
     assert [dict(outcome.headers)["tm_position"] for outcome in outcomes] == [b"2", b"3"]
 
@@ -155,7 +155,7 @@ def test_each_batch_keeps_its_own_time() -> None:
 def test_many_keys_do_not_pile_up() -> None:
     builder = RecordBuilder(LANE, 1)
     rows = [item(key=b"key %d" % number, position=number, sequence=number) for number in range(1, 5001)]
-    events, _ = builder.events_and_outcomes(rows, [], Sent(0, 5001, 0))
+    events, _ = builder.events_and_outcomes(rows, [], SentPositions(0, 5001, 0))
     assert [dict(event.headers)["ce_subject"] for event in events] == [row.key for row in rows]
     assert len(builder._keys) <= 4096
 
@@ -165,7 +165,7 @@ def test_long_keys_are_not_kept() -> None:
     rows = [
         item(key=b"%d" % number + b"k" * 4_000, position=number, sequence=number) for number in range(1, 501)
     ]
-    builder.events_and_outcomes(rows, [], Sent(0, 501, 0))
+    builder.events_and_outcomes(rows, [], SentPositions(0, 501, 0))
     assert sum(len(key or b"") for key in builder._keys) < 1_000
 
 
@@ -206,6 +206,8 @@ def test_every_header_is_documented() -> None:
     documented = set(re.findall(r"^\| `([\w.-]+)` \|", text, re.MULTILINE))
     bare = fitted(letter, parked, 1, 0)
     after_a_restore = RecordBuilder(LANE, 2, ((3, 4),))
-    (forked,), _ = after_a_restore.events_and_outcomes([item()], [(item(), b"outcome")], Sent(0, 0, 0))
+    (forked,), _ = after_a_restore.events_and_outcomes(
+        [item()], [(item(), b"outcome")], SentPositions(0, 0, 0)
+    )
     sent = {name for record in (event, outcome, letter, bare, forked) for name, _ in record.headers}
     assert sent == documented

@@ -9,7 +9,7 @@ from tests.support.outbox import Scribe, claim_of, lane_of
 from tidemill.domain.errors import Fenced, LaneHalted
 from tidemill.domain.rejections import HALTED
 from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, Published, Tail, Tails
-from tidemill.outbox.tail_check import Sent, compare_tails, find_place
+from tidemill.outbox.tail_check import SentPositions, compare_tails, find_place
 
 LANE = lane_of()
 EMPTY = Tails(None, None, None)
@@ -93,7 +93,7 @@ async def test_the_place_is_behind_the_hint_and_leaves_out_what_is_sent() -> Non
     tail = Tail(4, 4, f"{written.outbox[3].command_id}:1")
     place = await find_place(outbox, claim_of(LANE), Tails(tail, Tail(3, 3, None), None))
     assert place.published == Published(2, 2, "h:1")
-    assert place.sent == Sent(sequence=4, outcomes=3, dead_letters=2)
+    assert place.sent == SentPositions(sequence=4, outcomes=3, dead_letters=2)
     assert place.end == LaneEnd(6, 6, 1)
 
 
@@ -101,7 +101,7 @@ async def test_an_empty_lane_has_a_place_too() -> None:
     outbox = MemoryOutbox()
     outbox.create(LANE.lane)
     place = await find_place(outbox, claim_of(LANE), EMPTY)
-    assert (place.published, place.sent) == (NOTHING_PUBLISHED, Sent(0, 0, 0))
+    assert (place.published, place.sent) == (NOTHING_PUBLISHED, SentPositions(0, 0, 0))
 
 
 async def test_who_lost_the_claim_learns_it() -> None:

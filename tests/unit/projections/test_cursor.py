@@ -14,7 +14,7 @@ from tidemill.domain.errors import ContractError
 from tidemill.domain.projection import Recorded
 from tidemill.projections import halts
 from tidemill.projections.cursor import Cursor, Decoded, LaneBatch
-from tidemill.projections.ports import Checkpoint, EventRecord, Halt
+from tidemill.projections.ports import Checkpoint, EventRecord, FoldHalt
 
 
 def lane(*sequences: int, offset: int = 0, unreadable: Sequence[int] = ()) -> LaneBatch:
@@ -40,7 +40,7 @@ def taken(cursor: Cursor, batch: LaneBatch) -> list[int]:
     return [event.sequence for event in part.events]
 
 
-def halt_of(cursor: Cursor) -> Halt | None:
+def halt_of(cursor: Cursor) -> FoldHalt | None:
     return cursor.halt
 
 
@@ -65,7 +65,7 @@ def test_old_records_are_dropped() -> None:
 def test_a_repeat_is_dropped_and_a_gap_halts_until_it_is_filled() -> None:
     cursor = at(0)
     assert taken(cursor, lane(1, 2, 1, 4)) == [1, 2]
-    assert halt_of(cursor) == Halt(halts.GAP, 3, 4, "expected 3, got 4")
+    assert halt_of(cursor) == FoldHalt(halts.GAP, 3, 4, "expected 3, got 4")
     assert cursor.checkpoint == Checkpoint(2, 2)  # where to read again, before what was skipped
     assert taken(cursor, lane(3, 4, offset=4)) == [3, 4]
     assert halt_of(cursor) is None
@@ -77,7 +77,7 @@ def test_a_gap_stays_the_gap_it_was(later: tuple[int, ...]) -> None:
     cursor = at(2)
     assert taken(cursor, lane(4)) == []
     assert taken(cursor, lane(*later, offset=1)) == []
-    assert halt_of(cursor) == Halt(halts.GAP, 3, 4, "expected 3, got 4")
+    assert halt_of(cursor) == FoldHalt(halts.GAP, 3, 4, "expected 3, got 4")
 
 
 def test_a_gap_that_closes_within_a_batch_is_none() -> None:
@@ -90,13 +90,13 @@ def test_a_second_gap_is_another_halt() -> None:
     cursor = at(2)
     taken(cursor, lane(4))
     assert taken(cursor, lane(3, 6, offset=1)) == [3]
-    assert halt_of(cursor) == Halt(halts.GAP, 4, 6, "expected 4, got 6")
+    assert halt_of(cursor) == FoldHalt(halts.GAP, 4, 6, "expected 4, got 6")
 
 
 def test_events_before_an_unreadable_one_are_taken() -> None:
     cursor = at(0)
     assert taken(cursor, lane(1, 2, 3, 4, unreadable=[3])) == [1, 2]
-    assert halt_of(cursor) == Halt(halts.UNREADABLE, 3, 3, "cannot read 3")
+    assert halt_of(cursor) == FoldHalt(halts.UNREADABLE, 3, 3, "cannot read 3")
     assert cursor.closed
     assert taken(cursor, lane(3, 4)) == []
 
@@ -165,7 +165,7 @@ def test_what_is_held_takes_nothing() -> None:
     cursor = at(2)
     cursor.hold(halts.OFFSET_LOST, "gone")
     assert taken(cursor, lane(3)) == []
-    assert halt_of(cursor) == Halt(halts.OFFSET_LOST, 3, 3, "gone")
+    assert halt_of(cursor) == FoldHalt(halts.OFFSET_LOST, 3, 3, "gone")
 
 
 @pytest.mark.parametrize(("batch", "before"), [(lane(1, 2, 3), 2), (lane(4, 5), 0), (lane(1, 2, 1, 9), 3)])

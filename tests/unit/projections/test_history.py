@@ -13,7 +13,7 @@ from tidemill.projections import projector
 from tidemill.projections.history import LaneHistory
 from tidemill.projections.ports import ForeignRecord
 from tidemill.projections.rebuild import rebuild
-from tidemill.projections.replay import Parts, ReplayFailed
+from tidemill.projections.replay import ReplayFailed, ReplayParts
 from tidemill.projections.verify import verify
 
 SET_BACK = LaneHistory(end=3)
@@ -31,8 +31,8 @@ def amount(views: MemoryViews) -> int:
     return int(row.amount)  # type: ignore[attr-defined]
 
 
-def parts(views: MemoryViews, topic: MemoryTopic) -> Parts:
-    return Parts(
+def parts(views: MemoryViews, topic: MemoryTopic) -> ReplayParts:
+    return ReplayParts(
         source=lambda: MemoryEvents(topic, partitions=1),
         codec=MemoryCodec(*EVENTS),
         store=views,

@@ -24,7 +24,7 @@ from tests.support.projections import (
 from tests.support.waiting import HANGING_S
 from tidemill.domain.errors import ContractError, DataError, TableMisfit, Unavailable
 from tidemill.projections import halts, projector
-from tidemill.projections.ports import Checkpoint, Halt, Unfetchable
+from tidemill.projections.ports import Checkpoint, FoldHalt, Unfetchable
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def test_a_repeat_is_dropped_a_gap_halts_and_heals(views: MemoryViews) -> 
         assert await bench.halts(halts.GAP) == "expected 3, got 4"
         await bench.reaches({0: 2, 1: 1})
         assert views.checkpoints(stocks)[0] == Checkpoint(2, 2)
-        assert views.shelves["stocks"].halts[0] == Halt(halts.GAP, 3, 4, "expected 3, got 4")
+        assert views.shelves["stocks"].halts[0] == FoldHalt(halts.GAP, 3, 4, "expected 3, got 4")
         assert not bench.projector.status().healthy
         bench.store(1, 2)  # other lanes go on
         await bench.reaches({1: 2})

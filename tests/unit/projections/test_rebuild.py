@@ -18,9 +18,9 @@ from tidemill.domain.errors import TransientError, Unavailable, UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections import rebuild as rebuilding
 from tidemill.projections.fold import FoldFailed
-from tidemill.projections.ports import Comparison, Step, Unfetchable
+from tidemill.projections.ports import CheckpointMove, Comparison, Unfetchable
 from tidemill.projections.rebuild import rebuild
-from tidemill.projections.replay import Parts, ReplayFailed
+from tidemill.projections.replay import ReplayFailed, ReplayParts
 from tidemill.projections.verify import verify
 
 
@@ -39,8 +39,8 @@ class Yard:
     def bench(self, *projections: Projection) -> Bench:
         return Bench(self.views, projections or (stocks,), topic=self.topic)
 
-    def parts(self) -> Parts:
-        return Parts(self.source, self.codec, self.views, MemoryWorkshops(self.views), self.stall_s)
+    def parts(self) -> ReplayParts:
+        return ReplayParts(self.source, self.codec, self.views, MemoryWorkshops(self.views), self.stall_s)
 
     def source(self) -> MemoryEvents:
         source = MemoryEvents(self.topic, partitions=2, most_records=100)
@@ -308,4 +308,4 @@ async def test_the_store_refuses_a_step_of_an_old_workshop(yard: Yard) -> None:
         view = workshop.view
     with pytest.raises(TransientError):
         async with yard.views.transaction(view) as transaction:
-            await transaction.advance({0: Step(0, 1, 1)})
+            await transaction.advance({0: CheckpointMove(0, 1, 1)})

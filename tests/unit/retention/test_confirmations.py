@@ -26,7 +26,7 @@ from tidemill.domain.archive.messages import (
 )
 from tidemill.domain.archive.slices import ArchiveState, Source
 from tidemill.retention import transitions
-from tidemill.retention.confirmations import CODES, Folded, fold
+from tidemill.retention.confirmations import CODES, ConfirmationEffect, fold
 from tidemill.retention.slices import Slice
 from tidemill.retention.transition_table import Action
 
@@ -54,7 +54,7 @@ def three(state: ArchiveState = S.REQUESTED) -> list[Slice]:
     return [brought_to(state, slice_id(day)) for day in range(3)]
 
 
-def folded(confirmation: ArchivalConfirmation, *slices: Slice) -> Folded:
+def folded(confirmation: ArchivalConfirmation, *slices: Slice) -> ConfirmationEffect:
     return fold(confirmation, slices, NOW, LIMITS)
 
 

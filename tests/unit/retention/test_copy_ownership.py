@@ -9,7 +9,7 @@ from tests.support.slices import FILE, LIMITS, NOW, brought_to, copy_of, measure
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.retention import operator_transitions, requests, transitions
 from tidemill.retention.copy_ownership import why_not_own
-from tidemill.retention.slices import Copy, Slice
+from tidemill.retention.slices import CopyLocation, Slice
 
 OWN, OTHER, FOREIGN = (
     requests.request_id(registry, [measured_slice(slice_id(day))])
@@ -55,7 +55,7 @@ def test_the_next_seal_knows_where_the_copies_of_all_earlier_ones_were_said_to_b
         event_id="e2",
         limits=LIMITS,
     )
-    told = Copy("e2", 1, "/lake/e2")
+    told = CopyLocation("e2", 1, "/lake/e2")
     there = moved(transitions.confirm(moved(copied), NOW, copy=told, who="ada"))
     assert retried(there).left_at == ("/lake/ticks/part-0.parquet", "/lake/e2")
 
@@ -69,4 +69,4 @@ def test_what_is_told_below_a_folder_has_its_whole_path() -> None:
     files = tuple(FILE._replace(path=path) for path in ("a.parquet", "/b.parquet", "s3://c/d.parquet"))
     copy = copy_of(WHICH, location="/lake/ticks/", files=files)
     assert copy.places == ("/lake/ticks/a.parquet", "/b.parquet", "s3://c/d.parquet")
-    assert Copy("e", 1, "").places == ()
+    assert CopyLocation("e", 1, "").places == ()

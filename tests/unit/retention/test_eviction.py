@@ -11,7 +11,7 @@ from tidemill.retention import transitions
 from tidemill.retention.eviction import leave
 from tidemill.retention.explanations import in_the_way
 from tidemill.retention.slices import PROOF_LASTS, Slice, late_name, together
-from tidemill.retention.transition_table import Refused, Step
+from tidemill.retention.transition_table import Transition, TransitionRefused
 
 S = ArchiveState
 EXPIRED = NOW + DAY
@@ -42,14 +42,16 @@ def test_what_was_changed_stays_all_of_it() -> None:
 def test_one_old_proof_keeps_all_of_them() -> None:
     both = (generation(1), generation(2, DAY - PROOF_LASTS - timedelta(seconds=1)))
     leaving = leave(both, EXPIRED, found=WHOLE, holds=())
-    assert [each.code for each in leaving.moves if isinstance(each, Refused)] == ["OLD_PROOF"]
-    assert not [each for each in leaving.moves if isinstance(each, Step)], "the other one would go alone"
+    assert [each.code for each in leaving.moves if isinstance(each, TransitionRefused)] == ["OLD_PROOF"]
+    assert not [each for each in leaving.moves if isinstance(each, Transition)], (
+        "the other one would go alone"
+    )
     assert leaving.chunk is None
 
 
 def test_a_hold_keeps_all_of_them() -> None:
     leaving = leave((generation(1), generation(2)), EXPIRED, found=WHOLE, holds=iter([HOLD]))
-    assert [each.code for each in leaving.moves if isinstance(each, Refused)] == ["HELD", "HELD"]
+    assert [each.code for each in leaving.moves if isinstance(each, TransitionRefused)] == ["HELD", "HELD"]
 
 
 def test_late_rows_that_came_back_without_their_chunk_have_nothing_to_drop() -> None:

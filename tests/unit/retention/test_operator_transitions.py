@@ -21,14 +21,14 @@ from tidemill.domain.archive.slices import ArchiveState
 from tidemill.retention import transitions
 from tidemill.retention.operator_transitions import evict, hold, let_go, release, restore, retry, spoil
 from tidemill.retention.slices import Party, Slice, together
-from tidemill.retention.transition_table import HOLDABLE, Moved, Refused, Step
+from tidemill.retention.transition_table import HOLDABLE, Moved, Transition, TransitionRefused
 
 S = ArchiveState
 EXPIRED = NOW + DAY
 
 
 def refusal(step: Moved) -> str:
-    assert isinstance(step, Refused), step
+    assert isinstance(step, TransitionRefused), step
     return step.code
 
 
@@ -68,7 +68,7 @@ def test_a_retry_is_a_new_seal_that_supersedes() -> None:
 @pytest.mark.parametrize("state", [S.SEALED, S.REQUESTED, S.COPYING, S.CONFIRMED, S.VERIFIED, S.QUARANTINED])
 def test_a_release_opens_the_range(state: ArchiveState) -> None:
     step = release(brought_to(state), NOW, who="ada", why="needed")
-    assert isinstance(step, Step)
+    assert isinstance(step, Transition)
     assert step.opens
     assert (step.by, step.who, step.after.reason, step.after.deadline) == (
         Party.OPERATOR,
@@ -101,10 +101,10 @@ def test_restored_rows_leave_again_when_they_expire() -> None:
     early = EXPIRED - timedelta(seconds=1)
     assert refusal(evict(back, early, found=ROWS, holds=())) == "TOO_EARLY"
     step = evict(back, EXPIRED, found=ROWS, holds=())
-    assert isinstance(step, Step)
+    assert isinstance(step, Transition)
     assert (step.after.state, step.after.restore_until, step.by) == (S.DROPPED, None, Party.SERVICE)
     by_hand = evict(back, early, found=ROWS, holds=(), operator="ada")
-    assert isinstance(by_hand, Step)
+    assert isinstance(by_hand, Transition)
     assert (by_hand.by, by_hand.who) == (Party.OPERATOR, "ada")
 
 

@@ -21,7 +21,7 @@ from tidemill.domain.archive.slices import ArchiveState, SliceId, Source
 from tidemill.retention import transitions
 from tidemill.retention.explanations import lasted, moment, why_not_dropped
 from tidemill.retention.operator_transitions import hold
-from tidemill.retention.planner import ChunkFacts, Facts, LateFacts, Plan, plan
+from tidemill.retention.planner import ChunkFacts, Facts, LateFacts, RetentionPlan, plan
 from tidemill.retention.slices import Hold
 from tidemill.retention.table_obstacles import obstacles
 
@@ -49,7 +49,7 @@ def late(day: int = 0, **told: object) -> LateFacts:
     return LateFacts(**(words | told))  # type: ignore[arg-type]
 
 
-def planned(policy: Retention = POLICY, **facts: object) -> Plan:
+def planned(policy: Retention = POLICY, **facts: object) -> RetentionPlan:
     return plan(policy, Facts("public.ticks", **facts), as_of=NOW, now=NOW)  # type: ignore[arg-type]
 
 

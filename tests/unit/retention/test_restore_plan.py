@@ -9,7 +9,7 @@ from tests.support.slices import COLUMNS, DAY, HOLD, NOW, ROWS, brought_to, move
 from tidemill.domain.archive.slices import ArchiveState, LakeColumn, LakeType, Measured, Source
 from tidemill.retention import operator_transitions
 from tidemill.retention.planner import ChunkFacts, Facts
-from tidemill.retention.restore_plan import Alterations, RangeBack, ranges_back
+from tidemill.retention.restore_plan import Alterations, RestorableRange, ranges_back
 from tidemill.retention.slices import Slice, Verification, together
 
 S = ArchiveState
@@ -18,7 +18,7 @@ SECOND = slice_id(generation=2)
 EMPTY = Measured(0, f"v1:{0:016x}:{0:016x}", None, None)
 
 
-def back(*slices: Slice, chunks: tuple[ChunkFacts, ...] = ()) -> list[RangeBack]:
+def back(*slices: Slice, chunks: tuple[ChunkFacts, ...] = ()) -> list[RestorableRange]:
     facts = Facts("public.ticks", chunks=chunks, slices=slices)
     return ranges_back(facts, FIRST.start, FIRST.end)
 

@@ -14,29 +14,29 @@ from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState, SealMode, Source
 from tidemill.retention.planner import ChunkFacts, Facts, LateFacts, plan
 from tidemill.retention.table_obstacles import obstacles, warnings
-from tidemill.retention.timescale_jobs import DropJob, Refreshes, still_refreshed, why_kept
+from tidemill.retention.timescale_jobs import ContinuousAggregate, DropJob, still_refreshed, why_kept
 
 TICKS = Table("ticks", MetaData(schema="public"), Column("time", DateTime(timezone=True)))
 POLICY = Retention(table=TICKS, after=730 * DAY)
 RANGE = slice_id()
 AGE = NOW - RANGE.end
 CHUNK = ChunkFacts(live(RANGE).chunk, RANGE.start, RANGE.end, 1000, last_write=NOW - DAY)
-UNBOUNDED = Refreshes("public.by_hour", None)
+UNBOUNDED = ContinuousAggregate("public.by_hour", None)
 
 
-def seen(*views: Refreshes) -> Facts:
+def seen(*views: ContinuousAggregate) -> Facts:
     return Facts("public.ticks", chunks=(CHUNK,), views=views)
 
 
 def test_a_chunk_leaves_when_no_refresh_of_a_view_reaches_it() -> None:
-    found = plan(POLICY, seen(Refreshes("public.by_hour", AGE)), as_of=NOW, now=NOW)
+    found = plan(POLICY, seen(ContinuousAggregate("public.by_hour", AGE)), as_of=NOW, now=NOW)
     assert [each.chunk for each in found.seal] == [CHUNK.chunk]
     assert not found.waiting
 
 
 def test_a_chunk_that_a_refresh_still_reaches_waits_until_it_does_not() -> None:
-    view = Refreshes("public.by_hour", AGE + DAY)
-    found = plan(POLICY, seen(Refreshes("public.by_day", DAY), view), as_of=NOW, now=NOW)
+    view = ContinuousAggregate("public.by_hour", AGE + DAY)
+    found = plan(POLICY, seen(ContinuousAggregate("public.by_day", DAY), view), as_of=NOW, now=NOW)
     assert not found.seal
     (waits,) = found.waiting
     assert (waits.code, waits.until) == ("VIEW_REFRESHED", NOW + DAY)
@@ -45,7 +45,7 @@ def test_a_chunk_that_a_refresh_still_reaches_waits_until_it_does_not() -> None:
 
 
 def test_a_view_that_no_policy_bounds_keeps_every_chunk_and_says_what_to_do() -> None:
-    found = plan(POLICY, seen(UNBOUNDED, Refreshes("public.by_day", DAY)), as_of=NOW, now=NOW)
+    found = plan(POLICY, seen(UNBOUNDED, ContinuousAggregate("public.by_day", DAY)), as_of=NOW, now=NOW)
     assert not found.seal
     (waits,) = found.waiting
     assert (waits.code, waits.until) == ("VIEW_REFRESHED", None)
@@ -58,13 +58,16 @@ def test_a_view_that_no_policy_bounds_keeps_every_chunk_and_says_what_to_do() ->
 
 
 def test_bounded_views_are_no_obstacle_of_the_whole_table() -> None:
-    assert not list(obstacles(POLICY, seen(Refreshes("public.by_hour", AGE + DAY))))
+    assert not list(obstacles(POLICY, seen(ContinuousAggregate("public.by_hour", AGE + DAY))))
 
 
 def test_ages_of_a_rehearsal_do_not_move_the_refreshes() -> None:
     """They run at the true time, so that is what counts."""
     found = plan(
-        POLICY, seen(Refreshes("public.by_hour", AGE + DAY)), as_of=NOW + timedelta(days=3650), now=NOW
+        POLICY,
+        seen(ContinuousAggregate("public.by_hour", AGE + DAY)),
+        as_of=NOW + timedelta(days=3650),
+        now=NOW,
     )
     assert [each.code for each in found.waiting] == ["VIEW_REFRESHED"]
 
@@ -86,12 +89,12 @@ def test_what_is_verified_says_that_a_view_puts_its_drop_off() -> None:
 
 def test_rows_of_the_table_are_kept_for_a_view_and_late_ones_are_not() -> None:
     assert "VIEW_REFRESHED" in (why_kept([UNBOUNDED], live(RANGE), POLICY.after, NOW) or "")
-    assert why_kept([Refreshes("public.by_hour", AGE)], live(RANGE), POLICY.after, NOW) is None
+    assert why_kept([ContinuousAggregate("public.by_hour", AGE)], live(RANGE), POLICY.after, NOW) is None
     assert why_kept([UNBOUNDED], live(RANGE, Source.LATE), POLICY.after, NOW) is None
 
 
 def test_of_several_views_the_one_that_reaches_furthest_is_named() -> None:
-    views = (Refreshes("public.a", AGE + DAY), Refreshes("public.b", AGE + 2 * DAY))
+    views = (ContinuousAggregate("public.a", AGE + DAY), ContinuousAggregate("public.b", AGE + 2 * DAY))
     assert still_refreshed(views, RANGE.end, NOW) == views[1]
 
 

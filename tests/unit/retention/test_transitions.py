@@ -25,15 +25,15 @@ from tests.support.slices import (
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState, SliceId, Source
 from tidemill.retention import operator_transitions, transitions
-from tidemill.retention.slices import PROOF_LASTS, Hold, Limits, Party, held, late_name, together
-from tidemill.retention.transition_table import TRANSITIONS, Action, Moved, Refused, Step
+from tidemill.retention.slices import PROOF_LASTS, AnswerLimits, Hold, Party, held, late_name, together
+from tidemill.retention.transition_table import TRANSITIONS, Action, Moved, Transition, TransitionRefused
 
 S = ArchiveState
 LATER = NOW + timedelta(days=30)
 
 
 def refusal(step: Moved) -> str:
-    assert isinstance(step, Refused), step
+    assert isinstance(step, TransitionRefused), step
     return step.code
 
 
@@ -74,7 +74,7 @@ def test_a_seal_closes_the_range_and_starts_a_count() -> None:
 
 def test_a_hold_refuses_the_seal_and_names_who() -> None:
     step = transitions.seal(brought_to(S.ELIGIBLE), NOW, columns=COLUMNS, holds=[HOLD])
-    assert isinstance(step, Refused)
+    assert isinstance(step, TransitionRefused)
     assert step.code == "HELD"
     assert "ada" in step.message
 
@@ -128,11 +128,11 @@ def test_a_request_is_sent_again_when_its_deadline_passed_with_growing_patience(
 
 def test_no_request_is_sent_a_ninth_time() -> None:
     one, sent = brought_to(S.REQUESTED), 1
-    while isinstance(step := transitions.request_again(one, one.deadline or NOW, limits=LIMITS), Step):
+    while isinstance(step := transitions.request_again(one, one.deadline or NOW, limits=LIMITS), Transition):
         one, sent = step.after, sent + 1
     assert sent == 8
     assert step.code == "SPENT"
-    limits = Limits(longest_seal=365 * DAY)
+    limits = AnswerLimits(longest_seal=365 * DAY)
     assert one.deadline is not None
     assert (
         refusal(transitions.give_up(one, one.deadline - timedelta(seconds=1), limits=limits)) == "TOO_EARLY"
@@ -143,7 +143,7 @@ def test_no_request_is_sent_a_ninth_time() -> None:
 
 
 def test_silence_is_measured_at_the_agreed_rate() -> None:
-    slow = Limits(bytes_per_s=1)
+    slow = AnswerLimits(bytes_per_s=1)
     one = moved(transitions.heartbeat(brought_to(S.REQUESTED), NOW, limits=slow, who="archiver"))
     assert one.deadline == NOW + timedelta(seconds=10_000)
     one = moved(transitions.heartbeat(one, NOW, limits=LIMITS, who="archiver"))
@@ -180,7 +180,7 @@ def test_no_seal_lasts_longer_than_a_day_without_a_verified_copy(state: ArchiveS
     short = timedelta(minutes=5)
     assert refusal(transitions.give_up(one, NOW + short, limits=LIMITS)) == "TOO_EARLY"
     step = transitions.give_up(one, NOW + DAY, limits=LIMITS)
-    assert isinstance(step, Step)
+    assert isinstance(step, Transition)
     assert step.after.state is S.ABORTED
     assert step.opens
 
@@ -224,7 +224,7 @@ def test_a_step_tells_when_the_chunk_is_to_be_frozen_or_thawed(
 ) -> None:
     one = replace(live(), state=before, source=source, seal=1)
     other = replace(one, state=after, seal=2 if new_seal else 1)
-    assert Step(action, one, other, Party.SERVICE, "service").freezes is freezes
+    assert Transition(action, one, other, Party.SERVICE, "service").freezes is freezes
 
 
 # Verification and drop.
@@ -256,7 +256,7 @@ def test_a_reading_of_another_copy_is_void() -> None:
 def test_a_proof_that_has_become_old_lets_nothing_go() -> None:
     one = brought_to(S.VERIFIED)
     later = NOW + PROOF_LASTS
-    assert isinstance(transitions.drop(one, later, found=ROWS, holds=()), Step)
+    assert isinstance(transitions.drop(one, later, found=ROWS, holds=()), Transition)
     later += timedelta(microseconds=1)
     assert refusal(transitions.drop(one, later, found=ROWS, holds=())) == "OLD_PROOF"
     again = moved(transitions.verify(one, later, read=copy_of(one), found=ROWS))
@@ -335,8 +335,8 @@ def test_the_union_of_measurements() -> None:
 
 def test_a_policy_sets_the_limits() -> None:
     ticks = Table("ticks", MetaData(), Column("time", DateTime(timezone=True)))
-    limits = Limits.of(Retention(table=ticks, after=DAY, longest_seal=DAY / 2, bytes_per_s=5))
-    assert limits == Limits(longest_seal=DAY / 2, bytes_per_s=5)
+    limits = AnswerLimits.of(Retention(table=ticks, after=DAY, longest_seal=DAY / 2, bytes_per_s=5))
+    assert limits == AnswerLimits(longest_seal=DAY / 2, bytes_per_s=5)
 
 
 def test_late_rows_are_named_by_their_range() -> None:

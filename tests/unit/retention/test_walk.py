@@ -18,7 +18,7 @@ from tests.support.archive_walk import histories, walk
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.retention import confirmations, operator_transitions, transitions
 from tidemill.retention.slices import Party, Slice
-from tidemill.retention.transition_table import Action, Refused, Step
+from tidemill.retention.transition_table import Action, Transition, TransitionRefused
 
 HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "1500"))
 STEPS = 150
@@ -72,7 +72,7 @@ def test_every_state_leads_to_a_drop_if_all_work_again() -> None:
 
 
 def test_a_dead_end_is_found() -> None:
-    stuck = Rules(let_go=lambda *args, **told: Refused("NEVER", "what is held stays held"))
+    stuck = Rules(let_go=lambda *args, **told: TransitionRefused("NEVER", "what is held stays held"))
     assert walk(WatchedModel(stuck, Bounds(seals=3, writes=0, memory=False)), ends=True).dead
 
 
@@ -82,7 +82,7 @@ def test_a_dead_end_is_found() -> None:
 def drops_confirmed(which: Slice, *args: Any, **told: Any) -> Any:
     if which.state is ArchiveState.CONFIRMED:
         after = replace(which, state=ArchiveState.DROPPED)
-        return Step(Action.DROP, which, after, Party.SERVICE, "service")
+        return Transition(Action.DROP, which, after, Party.SERVICE, "service")
     return transitions.drop(which, *args, **told)
 
 
@@ -102,7 +102,7 @@ def drops_on_time_out(which: Slice, *args: Any, **told: Any) -> Any:
     step = transitions.give_up(which, *args, **told)
     return (
         replace(step, after=replace(step.after, state=ArchiveState.DROPPED))
-        if isinstance(step, Step)
+        if isinstance(step, Transition)
         else step
     )
 

@@ -26,7 +26,7 @@ from tidemill.retention import (
 )
 from tidemill.retention.eviction import Leaving
 from tidemill.retention.slices import Slice, together
-from tidemill.retention.transition_table import Refused, Step
+from tidemill.retention.transition_table import Transition, TransitionRefused
 
 HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "1500"))
 STEPS = 150
@@ -107,7 +107,7 @@ def drops_rows_that_were_changed(slices: Any, *args: Any, **told: Any) -> Leavin
 
 def evicts_without_the_others(slices: Any, at: datetime, **told: Any) -> Leaving:
     moves = tuple(operator_transitions.evict(each, at, **told) for each in slices)
-    refused = tuple(moved for moved in moves if isinstance(moved, Refused))
+    refused = tuple(moved for moved in moves if isinstance(moved, TransitionRefused))
     return Leaving(refused) if refused else eviction.leave(slices, at, **told)
 
 
@@ -148,7 +148,7 @@ def supersedes_itself(*args: Any, event_id: str, **told: Any) -> Any:
     step = transitions.request(*args, event_id=event_id, **told)
     return (
         replace(step, after=replace(step.after, superseded=(*step.after.superseded, event_id)))
-        if isinstance(step, Step)
+        if isinstance(step, Transition)
         else step
     )
 
@@ -204,7 +204,7 @@ DEAD_ENDS: dict[str, RangeRules] = {
         plan=lambda policy, facts, **told: planner.plan(policy, replace(facts, late=()), **told)
     ),
     "never seals again": RangeRules(
-        reseal=lambda *args, **told: Refused("NEVER", "what is sealed stays sealed")
+        reseal=lambda *args, **told: TransitionRefused("NEVER", "what is sealed stays sealed")
     ),
 }
 

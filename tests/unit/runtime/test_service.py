@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import ContractError, TableMisfit, Unavailable, UsageError
-from tidemill.runtime.service import Backoff, Exit, Health, Job, Supervisor
+from tidemill.runtime.retry import Backoff
+from tidemill.runtime.service import Exit, Health, Job, Supervisor
 
 QUICK = Backoff(first_s=0.001, longest_s=0.002, shut_s=0.001, open_s=0.001)
 NEVER_S = 3_600

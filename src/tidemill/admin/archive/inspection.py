@@ -12,7 +12,7 @@ from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState, SealMode, Source
 from tidemill.domain.errors import UsageError
 from tidemill.retention.explanations import why_not_dropped
-from tidemill.retention.planner import Facts, Plan, plan
+from tidemill.retention.planner import Facts, RetentionPlan, plan
 from tidemill.retention.slices import AWAITED, Hold, Slice
 from tidemill.retention.table_obstacles import warnings
 from tidemill.runtime.clock import Clock
@@ -31,7 +31,7 @@ class TablePlan:
 
     table: str
     as_of: datetime
-    plan: Plan
+    plan: RetentionPlan
     seal_mode: SealMode
     warnings: tuple[str, ...] = ()
 

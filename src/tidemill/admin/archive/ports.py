@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from tidemill.domain.archive.slices import CopyPart, LakeColumn, Measured, SliceId
 from tidemill.domain.lane import Claim
 from tidemill.retention.planner import ChunkFacts
-from tidemill.retention.ports import ArchiveStore, CopyReader, Wanted
-from tidemill.retention.slices import Copy, Slice
-from tidemill.retention.transition_table import Step
+from tidemill.retention.ports import ArchiveStore, CopyReader, CopyToVerify
+from tidemill.retention.slices import CopyLocation, Slice
+from tidemill.retention.transition_table import Transition
 
 
 class ArchiveInspector(ArchiveStore, Protocol):
@@ -56,7 +56,7 @@ class RestoreWork(Protocol):
         """Hold the archive's lane until the end; return the server's time. Raises `Fenced`."""
         ...
 
-    async def store(self, step: Step) -> None:
+    async def store(self, step: Transition) -> None:
         """Store a step and its row of the trail. Raises `Overtaken` if the slice is not what it was."""
         ...
 
@@ -76,11 +76,11 @@ class RestoreStore(Protocol):
 class ArchivedCopies(CopyReader, Protocol):
     """Copies in the lake, read by our own credentials. Synchronous: call it from a thread."""
 
-    def damaged(self, copy: Copy) -> list[str]:
+    def damaged(self, copy: CopyLocation) -> list[str]:
         """Return what is wrong with the files of a copy, empty if they are as they were confirmed."""
         ...
 
-    def parts(self, wanted: Wanted, time_column: str) -> Iterator[CopyPart]:
+    def parts(self, wanted: CopyToVerify, time_column: str) -> Iterator[CopyPart]:
         """Yield the rows of a slice's copy as COPY takes them. Raises as `measure`, from the first part on."""
         ...
 

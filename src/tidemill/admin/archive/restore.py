@@ -15,10 +15,10 @@ from tidemill.domain.archive.slices import ArchiveState, CopyPart, Source
 from tidemill.domain.errors import ContractError, CopyError, DataError, TidemillError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.retention import operator_transitions
-from tidemill.retention.ports import Overtaken, Wanted
-from tidemill.retention.restore_plan import Alterations, RangeBack, ranges_back
+from tidemill.retention.ports import CopyToVerify, Overtaken
+from tidemill.retention.restore_plan import Alterations, RestorableRange, ranges_back
 from tidemill.retention.slices import Slice
-from tidemill.retention.transition_table import Refused
+from tidemill.retention.transition_table import TransitionRefused
 from tidemill.retention.worker import READ_TIMEOUT_S
 from tidemill.runtime.threads import in_thread
 
@@ -49,7 +49,7 @@ class ArchiveRestore:
     open_copies: OpenCopies
     read_timeout_s: float
 
-    async def restorable(self, table: str, first: datetime, last: datetime) -> list[RangeBack]:
+    async def restorable(self, table: str, first: datetime, last: datetime) -> list[RestorableRange]:
         """Return what a restore of that span would do.
 
         Raises:
@@ -66,7 +66,9 @@ class ArchiveRestore:
             )
         return found
 
-    async def restore(self, ranges: Sequence[RangeBack], keep: timedelta, on_rows: OnRows) -> list[Restored]:
+    async def restore(
+        self, ranges: Sequence[RestorableRange], keep: timedelta, on_rows: OnRows
+    ) -> list[Restored]:
         """Bring ranges back one by one, each in a transaction of its own; one that fails does not stop the others."""
         copies, who = await self.open_copies(), operator("restore").who
         async with self.open_access() as access:
@@ -104,7 +106,9 @@ class Restorer:
         self._who = who
         self._read_timeout_s = read_timeout_s
 
-    async def bring(self, policy: Retention, back: RangeBack, keep: timedelta, on_rows: OnRows) -> Restored:
+    async def bring(
+        self, policy: Retention, back: RestorableRange, keep: timedelta, on_rows: OnRows
+    ) -> Restored:
         """COPY a range's rows into the table, prove that they are what left, and mark them, in one transaction.
 
         Batches divert rows of the range before, meanwhile and after, so they need not be kept out.
@@ -117,7 +121,7 @@ class Restorer:
         """
         if back.refused is not None:
             raise UsageError(back.refused)
-        wanted = [Wanted(each, each.verified.copy) for each in back.slices if each.verified is not None]
+        wanted = [CopyToVerify(each, each.verified.copy) for each in back.slices if each.verified is not None]
         now = await self._store.column_types(back.table)
         altered = Alterations.between(wanted[0].slice.columns, now)
         if altered.gone:
@@ -133,8 +137,8 @@ class Restorer:
     async def _brought(
         self,
         policy: Retention,
-        back: RangeBack,
-        wanted: Sequence[Wanted],
+        back: RestorableRange,
+        wanted: Sequence[CopyToVerify],
         keep: timedelta,
         on_rows: OnRows,
     ) -> Restored:
@@ -155,12 +159,12 @@ class Restorer:
                 moved = operator_transitions.restore(
                     which, now, found=found, until=until, chunk=chunk, who=self._who, beside=beside
                 )
-                if isinstance(moved, Refused):
+                if isinstance(moved, TransitionRefused):
                     raise _NotWhatLeft(f"{moved.message}; nothing was changed")
                 await rows.store(moved)
         return Restored(back.table, back.start, back.end, found.row_count, chunk, until)
 
-    async def _demand_whole(self, wanted: Sequence[Wanted]) -> None:
+    async def _demand_whole(self, wanted: Sequence[CopyToVerify]) -> None:
         """Look at every file before the first row moves."""
         for each in wanted:
             wrong = await self._read(partial(self._copies.damaged, each.copy))
@@ -177,7 +181,7 @@ def _counted(parts: Iterator[CopyPart], on_rows: OnRows) -> Iterator[CopyPart]:
         on_rows(part.row_count)
 
 
-async def _demand_room(rows: RestoreWork, back: RangeBack) -> None:
+async def _demand_room(rows: RestoreWork, back: RestorableRange) -> None:
     """Refuse if rows of the range would go into another range's chunk, which may be sealed, and frozen."""
     which = back.slices[0].id
     others = [
@@ -192,7 +196,7 @@ async def _demand_room(rows: RestoreWork, back: RangeBack) -> None:
         )
 
 
-async def _only_chunk(rows: RestoreWork, back: RangeBack) -> str:
+async def _only_chunk(rows: RestoreWork, back: RestorableRange) -> str:
     """Return the chunk that the rows have made, which must be the range: it leaves as a whole again."""
     which = back.slices[0].id
     chunks = await rows.chunks_of(which)
@@ -212,7 +216,7 @@ async def _only_chunk(rows: RestoreWork, back: RangeBack) -> str:
     )
 
 
-async def _unchanged(rows: RestoreWork, back: RangeBack) -> list[Slice]:
+async def _unchanged(rows: RestoreWork, back: RestorableRange) -> list[Slice]:
     """Return the range's slices as they are now. Raises `Overtaken` if they are not what was planned for."""
     now = [each for each in await rows.of_range(back.table, back.start) if each.id.end == back.end]
     gone = [each for each in now if each.state is ArchiveState.DROPPED]

@@ -12,7 +12,7 @@ from tidemill.admin.archive.restore import OpenCopies
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState, SliceId
 from tidemill.domain.errors import CopyError
-from tidemill.retention.ports import Wanted
+from tidemill.retention.ports import CopyToVerify
 from tidemill.retention.slices import Slice
 from tidemill.retention.transition_table import difference
 from tidemill.runtime.threads import in_thread
@@ -72,7 +72,7 @@ def scrub_one(copies: ArchivedCopies, which: Slice, time_column: str) -> Scrubbe
     try:
         wrong = copies.damaged(copy)
         if not wrong:
-            found = copies.measure([Wanted(which, copy)], time_column)[which.id]
+            found = copies.measure([CopyToVerify(which, copy)], time_column)[which.id]
             if found != expected:
                 wrong = [difference(expected, found)]
     except CopyError as error:

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tidemill.admin.rows import Books, LaneState, ProjectionState
+from tidemill.admin.rows import AuditRows, LaneState, ProjectionState
 from tidemill.outbox.ports import Tails
 
 OUTCOMES: Final = {"applied": b"a", "rejected": b"r", "duplicate": b"d", "parked": b"p"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class Imbalance:
     """A hop that does not balance. `place`: the lane (`market-data/3`) or the table.
 
     `expected` and `found` are None of what cannot be counted.
@@ -91,7 +91,7 @@ class Audit:
 
     lanes: Sequence[LaneBalance]
     tables: Sequence[TableBalance]
-    findings: Sequence[Finding]
+    findings: Sequence[Imbalance]
     notes: Sequence[str]
 
 
@@ -125,7 +125,7 @@ class _LaneBooks:
 _NO_TOTALS: Final = dict.fromkeys(("records", "applied", "rejected", "duplicate", "parked", "events"), 0)
 
 
-def audit(books: Books, outside: Outside, appended: Sequence[Appended]) -> Audit:
+def audit(books: AuditRows, outside: Outside, appended: Sequence[Appended]) -> Audit:
     """Balance every hop."""
     lanes = _by_lane(books)
     tables, notes = _tables(books, lanes, appended)
@@ -139,14 +139,14 @@ def audit(books: Books, outside: Outside, appended: Sequence[Appended]) -> Audit
     for lane, balance in zip(lanes, balances, strict=True):
         findings += _outside(lane, balance, outside)
     findings += [
-        Finding("rows", table.table, table.applied, table.rows, _where(table))
+        Imbalance("rows", table.table, table.applied, table.rows, _where(table))
         for table in tables
         if table.applied is not None and table.applied != table.rows
     ]
     return Audit(balances, tables, findings, [*_left(books), *notes])
 
 
-def _by_lane(books: Books) -> list[_LaneBooks]:
+def _by_lane(books: AuditRows) -> list[_LaneBooks]:
     ledgers = {row["lane"]: row for row in books.ledger_books}
     totals = {row["lane"]: row for row in books.ledger_totals}
     found = {
@@ -170,7 +170,7 @@ def _by_lane(books: Books) -> list[_LaneBooks]:
 # --- the database ----------------------------------------------------------------------------------------------------
 
 
-def _ledger(lane: _LaneBooks, books: Books) -> Iterator[Finding]:
+def _ledger(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
     """The chain of offsets, and numbers that advance by what was counted."""
     del books
     name, ledger = lane.state.name, lane.ledger
@@ -179,17 +179,17 @@ def _ledger(lane: _LaneBooks, books: Books) -> Iterator[Finding]:
         ("miscounted_at", "a batch's position or sequence does not advance by its counts; the batch"),
     ):
         if ledger[column] is not None:
-            yield Finding("ledger", name, ledger[column] - 1, ledger[column], what)
+            yield Imbalance("ledger", name, ledger[column] - 1, ledger[column], what)
     if lane.state.timeline == 1:  # a reconciliation may leap, and its row may have left
         for column, counted, what in (
             ("base_position", "records", "records of ledgers that have left"),
             ("base_sequence", "events", "events of ledgers that have left"),
         ):
             if ledger[column] != lane.totals[counted]:
-                yield Finding("ledger", name, ledger[column], lane.totals[counted], what)
+                yield Imbalance("ledger", name, ledger[column], lane.totals[counted], what)
 
 
-def _log(lane: _LaneBooks, books: Books) -> Iterator[Finding]:
+def _log(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
     """One row per record, by outcome, in every generation that is still there."""
     for gen, ledger in lane.by_generation.items():
         if gen in _kept(books, "has_log"):
@@ -197,10 +197,10 @@ def _log(lane: _LaneBooks, books: Books) -> Iterator[Finding]:
                 found = lane.log[gen][counted]
                 if found != ledger[counted]:
                     what = f"{counted} in generation {gen} of the log"
-                    yield Finding("log", lane.state.name, ledger[counted], found, what)
+                    yield Imbalance("log", lane.state.name, ledger[counted], found, what)
 
 
-def _outbox(lane: _LaneBooks, books: Books) -> Iterator[Finding]:
+def _outbox(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
     """One outcome per record and every event, in every generation that has not left."""
     for gen, ledger in lane.by_generation.items():
         if gen in _kept(books, "has_outbox"):
@@ -209,21 +209,21 @@ def _outbox(lane: _LaneBooks, books: Books) -> Iterator[Finding]:
             for counted, expected in wanted.items():
                 if row[counted] != expected:
                     what = f"{counted} in generation {gen} of the outbox"
-                    yield Finding("outbox", lane.state.name, expected, row[counted], what)
+                    yield Imbalance("outbox", lane.state.name, expected, row[counted], what)
 
 
-def _parked(lane: _LaneBooks, books: Books) -> Iterator[Finding]:
+def _parked(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
     del books
     expected = lane.total("parked")
     if lane.parked != expected:
-        yield Finding("parked", lane.state.name, expected, lane.parked, "records that were parked")
+        yield Imbalance("parked", lane.state.name, expected, lane.parked, "records that were parked")
 
 
-def _kept(books: Books, part: str) -> set[int]:
+def _kept(books: AuditRows, part: str) -> set[int]:
     return {row["gen"] for row in books.generations_kept if row[part]}
 
 
-def _left(books: Books) -> Iterator[str]:
+def _left(books: AuditRows) -> Iterator[str]:
     """What cannot be compared row by row any more."""
     kept = {row["gen"] for row in books.ledger_by_generation}
     for part, what in (("has_log", "log"), ("has_outbox", "outbox")):
@@ -259,21 +259,21 @@ def _balance(lane: _LaneBooks, outside: Outside) -> LaneBalance:
     )
 
 
-def _outside(lane: _LaneBooks, balance: LaneBalance, outside: Outside) -> Iterator[Finding]:
+def _outside(lane: _LaneBooks, balance: LaneBalance, outside: Outside) -> Iterator[Imbalance]:
     """Everything written must have arrived; what arrived since is no matter."""
     name, written = balance.name, balance.events
     if balance.published is not None and balance.published < written:
-        yield Finding("published", name, written, balance.published, "the last event in the topic")
+        yield Imbalance("published", name, written, balance.published, "the last event in the topic")
     tails = outside.tails.get(lane.state.lane)
     if tails is not None and tails.outcomes is not None and tails.outcomes.position < lane.state.position:
         what = "the last position in the outcome topic"
-        yield Finding("outcomes", name, lane.state.position, tails.outcomes.position, what)
+        yield Imbalance("outcomes", name, lane.state.position, tails.outcomes.position, what)
     for projection, folded in balance.projected.items():
         if folded < written:
-            yield Finding(f"projected {projection}", name, written, folded, "the last event folded")
+            yield Imbalance(f"projected {projection}", name, written, folded, "the last event folded")
 
 
-def ahead(lanes: Sequence[LaneState], outside: Outside) -> list[Finding]:
+def ahead(lanes: Sequence[LaneState], outside: Outside) -> list[Imbalance]:
     """Return where topics or projections hold more than the database ever wrote.
 
     `lanes` must have been read after `outside`.
@@ -284,13 +284,13 @@ def ahead(lanes: Sequence[LaneState], outside: Outside) -> list[Finding]:
         last = tails.events.sequence if tails is not None and tails.events is not None else 0
         if last > state.sequence:
             what = "the last event in the topic is ahead of the database"
-            findings.append(Finding("published", state.name, state.sequence, last, what))
+            findings.append(Imbalance("published", state.name, state.sequence, last, what))
         for name in outside.wanted.get(state.aggregate, ()):
             projection = outside.projections.get(name)
             folded = projection.sequences.get(state.partition, 0) if projection else 0
             if folded > state.sequence:
                 what = "the last event folded is ahead of the database"
-                findings.append(Finding(f"projected {name}", state.name, state.sequence, folded, what))
+                findings.append(Imbalance(f"projected {name}", state.name, state.sequence, folded, what))
     return findings
 
 
@@ -298,7 +298,7 @@ def ahead(lanes: Sequence[LaneState], outside: Outside) -> list[Finding]:
 
 
 def _tables(
-    books: Books, lanes: Sequence[_LaneBooks], appended: Sequence[Appended]
+    books: AuditRows, lanes: Sequence[_LaneBooks], appended: Sequence[Appended]
 ) -> tuple[list[TableBalance], list[str]]:
     tables, notes = [], []
     for each in appended:
@@ -326,7 +326,7 @@ def _where(table: TableBalance) -> str:
     return f"commands applied and rows ({parts}{back})"
 
 
-def _applied(books: Books, lanes: Sequence[_LaneBooks], appended: Appended) -> int | None:
+def _applied(books: AuditRows, lanes: Sequence[_LaneBooks], appended: Appended) -> int | None:
     """Return how many commands were appended to a table; None if that is not known any more."""
     if appended.types is None:
         return sum(lane.total("applied") for lane in lanes)

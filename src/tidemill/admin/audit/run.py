@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tidemill.admin.audit.balance import Appended, Audit, Finding, Outside, ahead, audit
+from tidemill.admin.audit.balance import Appended, Audit, Imbalance, Outside, ahead, audit
 from tidemill.admin.lanes.states import lane_of
 from tidemill.admin.ports import BookReader, LaneReader, ReadModelStates, TopicInspector
 from tidemill.admin.read_models import TableName
-from tidemill.admin.rows import Books, LaneState
+from tidemill.admin.rows import AuditRows, LaneState
 from tidemill.catalog.misfits import CODE, Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.domain.context import AppendSpec
@@ -62,16 +62,16 @@ class Auditor:
         return Outside(tails, projections, wanted)
 
 
-def unfit_tables(books: Books, misfits: Sequence[Misfit]) -> list[Finding]:
+def unfit_tables(books: AuditRows, misfits: Sequence[Misfit]) -> list[Imbalance]:
     """Name the tables that are not as declared, and those whose rows cannot be counted for any other reason."""
     found = {
-        str(each): Finding("table", each.table, None, None, f"{misfit.code}: {each.what}; {misfit.advice}")
+        str(each): Imbalance("table", each.table, None, None, f"{misfit.code}: {each.what}; {misfit.advice}")
         for misfit in misfits
         for each in misfit.differences
     }
     named = {finding.place for finding in found.values()}
     unread = [
-        Finding("rows", table, None, None, f"{CODE}: its rows cannot be counted: {why_not}")
+        Imbalance("rows", table, None, None, f"{CODE}: its rows cannot be counted: {why_not}")
         for table, why_not in books.unread.items()
         if table not in named
     ]

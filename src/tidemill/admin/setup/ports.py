@@ -10,7 +10,7 @@ from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
 from tidemill.domain.lane import StreamTopics
 
 
-class LaneRegistry(Protocol):
+class LaneCreation(Protocol):
     """The lanes of streams, as they are created."""
 
     async def create(self, aggregate: str, topics: StreamTopics, first_offsets: Mapping[int, int]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection
+from tidemill.app.connections import DatabaseProbe, SharedResources, kafka_connection
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import run_process
 from tidemill.app.processes.commands import command_jobs
@@ -23,7 +23,7 @@ _log = logger(__name__)
 def serve_all(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can mend."""
 
-    async def assemble(shared: Opened) -> Sequence[Job]:
+    async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [
             *await command_jobs(shared, deployment),
             *await projection_jobs(shared, deployment),

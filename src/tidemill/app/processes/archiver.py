@@ -9,11 +9,17 @@ import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, libpq_url, open_registry
+from tidemill.app.connections import (
+    DatabaseProbe,
+    SharedResources,
+    kafka_connection,
+    libpq_url,
+    open_registry,
+)
 from tidemill.app.deployment import Deployment
 from tidemill.app.lake import open_lake
 from tidemill.app.processes.base import owner_name, run_process, step_back
-from tidemill.archiver.archiver import Archiver, Patience
+from tidemill.archiver.archiver import Archiver, ArchiverTimeouts
 from tidemill.archiver.copier import Copier
 from tidemill.catalog.schemas import load_messages
 from tidemill.domain.archive.messages import archival_topics
@@ -62,7 +68,7 @@ async def archiver_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[
         clock=clock,
         registry=open_registry(shared, settings),
     )
-    if isinstance(shared, Opened):
+    if isinstance(shared, SharedResources):
         shared.names.add(name)
     reader = DatabaseChunks(libpq_url(settings.database, "archiver"), application_name=name)
     copier = Copier(reader, await open_lake(settings))
@@ -77,7 +83,7 @@ async def archiver_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[
             clock,
             archiver_id=archiver_id(settings),
             max_bytes_per_second=settings.archiver.max_bytes_per_second,
-            patience=Patience(stall_s=settings.archiver.stall_s),
+            patience=ArchiverTimeouts(stall_s=settings.archiver.stall_s),
         )
 
     return [Job("archiver", make)]

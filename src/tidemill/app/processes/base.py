@@ -29,18 +29,19 @@ import uvloop
 
 from tidemill import __version__
 from tidemill.app import open_files
-from tidemill.app.connections import DatabaseProbe, Opened
+from tidemill.app.connections import DatabaseProbe, SharedResources
 from tidemill.domain.errors import TransientError
 from tidemill.http.health import Dependencies, Probe, serving
 from tidemill.runtime.outages import Outages
-from tidemill.runtime.service import DRAIN_S, EXIT_AFTER_S, Backoff, Exit, Health, Job, Supervisor, exit_after
+from tidemill.runtime.retry import Backoff
+from tidemill.runtime.service import DRAIN_S, EXIT_AFTER_S, Exit, Health, Job, Supervisor, exit_after
 from tidemill.runtime.stop_signals import run_beside_signals
 from tidemill.runtime.telemetry import BUILD, Log, Redactor, configure_logging, logger
 from tidemill.settings import Settings
 from tidemill.storage.database.pool import quiet_driver
 from tidemill.transport.kafka.client.logs import limit_client_logs
 
-Assemble = Callable[[Opened], Awaitable[Sequence[Job]]]
+Assemble = Callable[[SharedResources], Awaitable[Sequence[Job]]]
 """Opens what the services share (the stack closes it again) and returns the jobs. May raise `TransientError`."""
 
 CUT_OFF_S: Final = 3.0
@@ -184,7 +185,7 @@ class Process:
         _log.info(Log.STOP_REQUESTED, signal=number.name)
 
     async def _serve(self) -> Exit:
-        shared = Opened()
+        shared = SharedResources()
         cutting = asyncio.create_task(self._cut_off(shared), name="cut off")
         try:
             async with shared:
@@ -200,7 +201,7 @@ class Process:
         finally:
             cutting.cancel()
 
-    async def _cut_off(self, shared: Opened) -> None:
+    async def _cut_off(self, shared: SharedResources) -> None:
         """Cut the database off when a drain has waited for it for long enough."""
         await self._stopping.wait()
         asked_s = time.monotonic()
@@ -216,7 +217,7 @@ class Process:
         )
         shared.cutoff.cut()
 
-    async def _assembled(self, shared: Opened) -> Sequence[Job] | None:
+    async def _assembled(self, shared: SharedResources) -> Sequence[Job] | None:
         """Open what is shared, waiting for servers that are away; None if a stop came first."""
         failures = 0
         while not self._stopping.is_set():

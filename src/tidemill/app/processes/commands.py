@@ -18,7 +18,13 @@ from tidemill.admin.lag import LagWatch
 from tidemill.admin.lanes.states import lane_of, streams_as_created
 from tidemill.admin.rows import LaneState
 from tidemill.app import open_files
-from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
+from tidemill.app.connections import (
+    DatabaseProbe,
+    SharedResources,
+    kafka_connection,
+    open_pool,
+    open_registry,
+)
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.footprint import footprint_job
@@ -26,23 +32,23 @@ from tidemill.app.startup.migrations import demand_migrations, migrations_of
 from tidemill.catalog.streams import ContextStream, StreamCatalog, outcome_messages
 from tidemill.catalog.table_gate import TableGate
 from tidemill.commands.batch import BatchWriter
-from tidemill.commands.generations import GenerationKeeper, GenerationPolicy
-from tidemill.commands.handlers import Style, styles_of
+from tidemill.commands.generations import GenerationPolicy, GenerationRoller
+from tidemill.commands.handlers import Handler, styles_of
 from tidemill.commands.intake import Intake, IntakeOptions
-from tidemill.commands.isolation import Solitude
+from tidemill.commands.isolation import IsolationGate
 from tidemill.commands.lane_queues import WAITING_BYTES, LargeRecords
 from tidemill.commands.ports import CommandCodec, LaneFollower, Reply
-from tidemill.commands.validation import Screen
+from tidemill.commands.validation import Validator
 from tidemill.commands.workers import Workers
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
 from tidemill.http.health import Probe
-from tidemill.outbox.cleaner import OutboxKeeper
+from tidemill.outbox.cleaner import OutboxCleaner
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import LaneEnd, OutboxItem, OutcomeCodec
 from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
-from tidemill.outbox.tail_check import Sent
+from tidemill.outbox.tail_check import SentPositions
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.settings import CommandSettings
@@ -114,7 +120,7 @@ class Shared:
     relay_pool: Pool
     workers: Workers
     kafka: KafkaConnection
-    solitude: Solitude = field(default_factory=Solitude)
+    solitude: IsolationGate = field(default_factory=IsolationGate)
     room: LargeRecords = field(default_factory=LargeRecords)
     closed: ClosedGenerations = field(default_factory=ClosedGenerations)
 
@@ -122,7 +128,7 @@ class Shared:
 def serve_commands(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can mend."""
 
-    async def assemble(shared: Opened) -> Sequence[Job]:
+    async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [
             *await command_jobs(shared, deployment),
             await footprint_job(shared, deployment.settings, "commands"),
@@ -164,8 +170,8 @@ def _keepers(common: Shared) -> list[Job]:
     policy = GenerationPolicy(horizon=timedelta(days=common.deployment.settings.commands.horizon_days))
     outbox = OutboxDatabase(common.relay_pool)
     return [
-        Job("generations", lambda: GenerationKeeper(generations, policy)),
-        Job("outbox generations", lambda: OutboxKeeper(outbox, SystemClock())),
+        Job("generations", lambda: GenerationRoller(generations, policy)),
+        Job("outbox generations", lambda: OutboxCleaner(outbox, SystemClock())),
         Job("lag", partial(lag_watch, common.deployment.catalog, common.relay_pool, common.kafka)),
     ]
 
@@ -177,10 +183,10 @@ def lag_watch(catalog: StreamCatalog, pool: Pool, kafka: KafkaConnection) -> Lag
 
 
 @dataclass(frozen=True)
-class Fit:
+class StreamOverrides:
     """What is a stream's own: how its commands are decided, and who follows its lanes, relays behind them."""
 
-    styles: Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Style]] = styles_of
+    styles: Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Handler]] = styles_of
     follower: Callable[[LaneRelays], LaneFollower] = lambda relays: relays
 
 
@@ -189,10 +195,10 @@ async def stream_job(
     common: Shared,
     part: ContextStream,
     lanes: Sequence[LaneState],
-    fit: Fit | None = None,
+    fit: StreamOverrides | None = None,
 ) -> Job:
     """Ask the registry once, here: a service that is made anew needs it no more."""
-    fit = fit or Fit()
+    fit = fit or StreamOverrides()
     stream, settings, clock = part.stream, common.deployment.settings, SystemClock()
     registry = open_registry(shared, settings)
     codec = await StreamCodec.open(
@@ -226,7 +232,7 @@ async def stream_job(
                 common.kafka, topic=stream.topics.commands, group=group_of(stream.topics.commands)
             ),
             store=store,
-            screen=Screen(stream, codec),
+            screen=Validator(stream, codec),
             writer=BatchWriter(
                 store,
                 fit.styles(stream, codec, largest),
@@ -280,7 +286,7 @@ class ReplyRecords:
         """Return the record of a reply."""
         lane = self._lanes[reply.row.lane]
         item = OutboxItem._make(reply.row[2:])  # without lane and generation
-        all_but_outcomes = Sent(sequence=item.sequence, outcomes=0, dead_letters=item.position)
+        all_but_outcomes = SentPositions(sequence=item.sequence, outcomes=0, dead_letters=item.position)
         (value,) = self._outcomes.encode(lane, [item])
         builder = self._builder(lane)
         _, (made,) = builder.events_and_outcomes([item], [(item, value)], all_but_outcomes)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from tidemill.app import open_files
-from tidemill.app.connections import Login, Opened, open_pool
+from tidemill.app.connections import Login, SharedResources, open_pool
 from tidemill.app.processes.base import owner_name
 from tidemill.domain.errors import TransientError
 from tidemill.runtime.periodic import Watch
@@ -47,7 +47,9 @@ class Footprint(Watch):
                 await self._database.forget(self._process)
 
 
-async def footprint_job(shared: Opened, settings: Settings, process: str, *, login: Login = "service") -> Job:
+async def footprint_job(
+    shared: SharedResources, settings: Settings, process: str, *, login: Login = "service"
+) -> Job:
     """Open a connection of its own, so that it waits for nobody's, and return the job."""
     name = owner_name(process)
     database = ProcessDatabase(await open_pool(shared, settings, name=name, size=1, login=login))

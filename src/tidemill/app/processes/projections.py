@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from tidemill.admin.lanes.states import streams_as_created
-from tidemill.app.connections import Opened, kafka_connection, open_pool, open_registry
+from tidemill.app.connections import SharedResources, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import owner_name, run_process
 from tidemill.app.processes.commands import lag_watch, probes
@@ -79,7 +79,7 @@ def _shown(projection: ProjectionStatus) -> dict[str, Any]:
 def serve_projections(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can mend."""
 
-    async def assemble(shared: Opened) -> Sequence[Job]:
+    async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [
             *await projection_jobs(shared, deployment),
             await footprint_job(shared, deployment.settings, "projections"),

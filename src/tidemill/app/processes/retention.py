@@ -11,21 +11,27 @@ from tidemill.admin.archive.access import without_quiet
 from tidemill.admin.archive.status import ArchiveWatch
 from tidemill.admin.lanes.states import streams_as_created
 from tidemill.app.archive_stream import ArchiveLane, Store, styles
-from tidemill.app.connections import DatabaseProbe, Opened, kafka_connection, open_pool, open_registry
+from tidemill.app.connections import (
+    DatabaseProbe,
+    SharedResources,
+    kafka_connection,
+    open_pool,
+    open_registry,
+)
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import owner_name, run_process
-from tidemill.app.processes.commands import Fit, Shared, stream_job
+from tidemill.app.processes.commands import Shared, StreamOverrides, stream_job
 from tidemill.app.processes.footprint import footprint_job
 from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.streams import ContextStream
-from tidemill.commands.internal_commands import OrderWriter
+from tidemill.commands.internal_commands import InternalCommandWriter
 from tidemill.commands.workers import Workers
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.http.health import Probe
 from tidemill.retention.grouping import Round
-from tidemill.retention.worker import ArchiveKeeper
+from tidemill.retention.worker import ArchiveWorker
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.runtime.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger
@@ -62,7 +68,7 @@ Watching = Callable[[Working], Sequence[Job]]
 class RetentionService:
     """A `Service`: round after round, at once while there is something to do, else after a pause or a wake."""
 
-    def __init__(self, keeper: ArchiveKeeper, *, every_s: float) -> None:
+    def __init__(self, keeper: ArchiveWorker, *, every_s: float) -> None:
         """Nothing happens before `run`."""
         self._keeper = keeper
         self._every_s = every_s
@@ -113,7 +119,7 @@ class RetentionService:
 def serve_retention(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can mend."""
 
-    async def assemble(shared: Opened) -> Sequence[Job]:
+    async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [
             *await retention_jobs(shared, deployment),
             await footprint_job(shared, deployment.settings, "retention", login="retention"),
@@ -177,20 +183,20 @@ async def retention_jobs(
     policies = policies_of(deployment)
     store = Store(
         pool,
-        OrderWriter(CommandDatabase(pool, common.closed), clock),
+        InternalCommandWriter(CommandDatabase(pool, common.closed), clock),
         codec,
         committed=lambda claim: lane.wake([claim.lane.lane]),
     )
     await store.check_vectors()
     _log.info(Log.ARCHIVE_SEALS, mode=(await store.seal_mode()).value)
-    fit = Fit(styles({each.table_name: each for each in policies}), lane.before)
+    fit = StreamOverrides(styles({each.table_name: each for each in policies}), lane.before)
     stream = await stream_job(shared, common, part, lanes, fit)
 
     def claim() -> Claim | None:
         return lane.claim
 
     def make() -> RetentionService:
-        keeper = ArchiveKeeper(
+        keeper = ArchiveWorker(
             policies,
             store=store,
             copies=copies,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tidemill.app.connections import Login, Tls, database_tls
-from tidemill.app.context_loading import migration_folders
+from tidemill.app.context_loader import migration_folders
 from tidemill.app.deployment import Deployment
 from tidemill.settings import DatabaseSettings
 from tidemill.storage.migrations.database import MigrationDatabase

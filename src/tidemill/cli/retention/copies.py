@@ -15,7 +15,7 @@ from tidemill.cli.retention.options import AnyTable, Table, bytes_text, moment
 if TYPE_CHECKING:
     from tidemill.admin.archive.restore import Restored
     from tidemill.admin.archive.scrub import Scrubbed
-    from tidemill.retention.restore_plan import RangeBack
+    from tidemill.retention.restore_plan import RestorableRange
 
 app = typer.Typer()
 
@@ -72,7 +72,7 @@ def restore(
         raise typer.Exit(1)
 
 
-def _range_json(each: RangeBack) -> dict[str, object]:
+def _range_json(each: RestorableRange) -> dict[str, object]:
     return {
         "start": each.start,
         "end": each.end,
@@ -84,7 +84,7 @@ def _range_json(each: RangeBack) -> dict[str, object]:
     }
 
 
-def _show_ranges(found: Sequence[RangeBack]) -> None:
+def _show_ranges(found: Sequence[RestorableRange]) -> None:
     rows = [
         (each.start, each.end, len(each.slices), each.row_count, bytes_text(each.size_bytes), each.files,
          each.refused or "can come back")

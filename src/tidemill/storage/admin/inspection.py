@@ -15,7 +15,7 @@ import asyncpg
 from sqlalchemy import Table
 
 from tidemill.admin.rows import (
-    Books,
+    AuditRows,
     CommandEntry,
     DeadLetter,
     DeadLetterEntry,
@@ -104,7 +104,7 @@ class OperationsDatabase:
     async def foreign_records(self) -> list[ForeignRecords]:
         return [ForeignRecords._make(row) for row in await self._fetch("foreign_records")]
 
-    async def books(self, tables: Sequence[Table]) -> Books:
+    async def books(self, tables: Sequence[Table]) -> AuditRows:
         async with (
             connection(self._pool) as borrowed,
             borrowed.transaction(isolation="repeatable_read", readonly=True),
@@ -118,7 +118,7 @@ class OperationsDatabase:
             readable = [table for table, why_not in held.items() if why_not is None]
             rows = await count_rows(borrowed, readable, timeout_s=_AUDIT_TIMEOUT_S)
         unread = {table_name(table): why_not for table, why_not in held.items() if why_not is not None}
-        return Books(lanes=[LaneState._make(row) for row in lanes], rows=rows, unread=unread, **found)
+        return AuditRows(lanes=[LaneState._make(row) for row in lanes], rows=rows, unread=unread, **found)
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         async with connection(self._pool) as borrowed:

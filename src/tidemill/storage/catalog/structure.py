@@ -22,7 +22,7 @@ from sqlalchemy import Table, UniqueConstraint
 from sqlalchemy.exc import CompileError
 
 from tidemill.catalog.column_types import ColumnType
-from tidemill.catalog.structure import Column, Declared, Difference, Found, Index, compare
+from tidemill.catalog.structure import Column, Declared, Difference, FoundTable, Index, compare
 from tidemill.domain.context import AppendSpec, State
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
@@ -195,11 +195,11 @@ def _own_index(index: DeclaredIndex) -> Index:
 
 def _found(
     table: asyncpg.Record, columns: Sequence[asyncpg.Record], indexes: Sequence[asyncpg.Record]
-) -> Found:
+) -> FoundTable:
     kind = table["kind"].decode()
     if kind not in _TABLE_KINDS:
-        return Found(kind=_KINDS.get(kind, "thing of another kind"))
-    return Found(
+        return FoundTable(kind=_KINDS.get(kind, "thing of another kind"))
+    return FoundTable(
         columns=tuple(
             Column(
                 quoted(row["name"]),
@@ -248,7 +248,7 @@ def _type(name: str, lengths: str | None) -> ColumnType:
     return ColumnType(name, tuple(int(each) for each in lengths.split(",")) if lengths else ())
 
 
-async def _alike(borrowed: Connection, declared: Declared, found: Found) -> tuple[Declared, Found]:
+async def _alike(borrowed: Connection, declared: Declared, found: FoundTable) -> tuple[Declared, FoundTable]:
     """Return both with the conditions of their indexes as a plan shows them.
 
     A condition that the table refuses leaves out those of both: what it lacks for it is found by itself.

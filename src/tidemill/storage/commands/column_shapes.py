@@ -18,7 +18,7 @@ from tidemill.storage.database.statements import load_statements
 _SQL = load_statements(Path(__file__).with_name("commands.sql"))
 
 
-class Shape(NamedTuple):
+class PreparedShape(NamedTuple):
     """A table and the types of its columns, as PostgreSQL numbers them; a dropped column has none (0)."""
 
     table: int
@@ -43,7 +43,9 @@ class Shapes:
         """Say that rows are copied into `table` next; how it is then, its session will remember."""
         if table not in self._known:
             await self._borrowed.execute(f"lock table only {table} in row exclusive mode")
-            self._known[table] = Shape(*await self._borrowed.fetchrow(_SQL["shape"], table) or (0, ()))
+            self._known[table] = PreparedShape(
+                *await self._borrowed.fetchrow(_SQL["shape"], table) or (0, ())
+            )
         self._copied.add(table)
 
     async def demand_unchanged(self) -> None:

@@ -39,7 +39,7 @@ from tidemill.storage.migrations.revisions import (
 )
 from tidemill.storage.migrations.session import (
     Driver,
-    Limits,
+    MigrationLimits,
     Tls,
     connected,
     our_turn,
@@ -92,7 +92,7 @@ async def upgrade(
     contexts: Contexts = None,
     on_step: OnStep | None = None,
     tls: Tls = None,
-    limits: Limits | None = None,
+    limits: MigrationLimits | None = None,
 ) -> list[MigrationStep]:
     """Apply revisions until every target is reached, and return what was done.
 
@@ -105,7 +105,7 @@ async def upgrade(
         UsageError, ContractError, Unavailable: a wrong target; revisions that do not fit; no server.
     """
     run = _Run(alembic.command.upgrade, targets, contexts, on_step)
-    return await run.on(url, tls, limits or Limits())
+    return await run.on(url, tls, limits or MigrationLimits())
 
 
 def upgrade_sql(contexts: Contexts = None) -> str:
@@ -123,23 +123,23 @@ async def downgrade(
     contexts: Contexts = None,
     on_step: OnStep | None = None,
     tls: Tls = None,
-    limits: Limits | None = None,
+    limits: MigrationLimits | None = None,
 ) -> list[MigrationStep]:
     """Undo revisions, **with all that their tables hold**, down to each target (`base`, `market_data@base`).
 
     Raises: what `upgrade` raises.
     """
     run = _Run(alembic.command.downgrade, targets, contexts, on_step)
-    return await run.on(url, tls, limits or Limits())
+    return await run.on(url, tls, limits or MigrationLimits())
 
 
 async def status(
-    url: str, *, contexts: Contexts = None, tls: Tls = None, limits: Limits | None = None
+    url: str, *, contexts: Contexts = None, tls: Tls = None, limits: MigrationLimits | None = None
 ) -> list[MigrationInfo]:
     """Return every revision that is needed or applied, core first, parents first, and when it was applied."""
     config = alembic_config(contexts)
     own = list(own_revisions(script_directory(config)))
-    async with connected(url, tls, limits or Limits(), writes=False) as connection:
+    async with connected(url, tls, limits or MigrationLimits(), writes=False) as connection:
         applied = await _applied(connection)
     known = [each for each in own if is_needed(each, config) or each.revision in applied]
     newest = {branch_of(each): each.revision for each in known if each.revision in applied}
@@ -160,7 +160,7 @@ async def check(
     *,
     contexts: Contexts = None,
     tls: Tls = None,
-    limits: Limits | None = None,
+    limits: MigrationLimits | None = None,
     writes: bool = True,
 ) -> None:
     """Return if the database has every revision that `contexts` need; it may have newer ones, and others.
@@ -174,7 +174,7 @@ async def check(
     """
     config = alembic_config(contexts)
     known = [each for each in own_revisions(script_directory(config)) if is_needed(each, config)]
-    async with connected(url, tls, limits or Limits(), writes=writes) as connection:
+    async with connected(url, tls, limits or MigrationLimits(), writes=writes) as connection:
         check_encoding(connection.get_settings().server_encoding)
         applied = await _applied(connection)
         timescaledb = await connection.fetchval(_TIMESCALEDB)
@@ -235,7 +235,7 @@ class _Run:
         self._on_step = on_step
         self._steps: list[MigrationStep] = []
 
-    async def on(self, url: str, tls: Tls, limits: Limits) -> list[MigrationStep]:
+    async def on(self, url: str, tls: Tls, limits: MigrationLimits) -> list[MigrationStep]:
         async with our_turn(url, tls, limits) as guard:
             check_encoding(guard.get_settings().server_encoding)
             found = replace(limits, search_path=await guard.fetchval(_SEARCH_PATH))

@@ -54,7 +54,7 @@ where pid in (select pid from pg_locks where locktype = 'advisory' and granted a
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MigrationLimits:
     """How long a migrator waits, in seconds: to connect, for its turn, for a lock, and for one statement.
 
     `search_path`: where the names in revisions are looked up.
@@ -96,7 +96,7 @@ class MigrationFailed(TidemillError):
     """The database refused a revision, which was undone; those before it stay."""
 
 
-async def connect(url: str, tls: Tls, limits: Limits, *, writes: bool = True) -> Driver:
+async def connect(url: str, tls: Tls, limits: MigrationLimits, *, writes: bool = True) -> Driver:
     """Return a connection with the session's limits; `writes`: to a server that takes writes.
 
     Raises:
@@ -114,7 +114,9 @@ async def connect(url: str, tls: Tls, limits: Limits, *, writes: bool = True) ->
 
 
 @asynccontextmanager
-async def connected(url: str, tls: Tls, limits: Limits, *, writes: bool = True) -> AsyncIterator[Driver]:
+async def connected(
+    url: str, tls: Tls, limits: MigrationLimits, *, writes: bool = True
+) -> AsyncIterator[Driver]:
     """Lend a connection of its own; a driver's exception inside the block becomes one of the domain's."""
     connection = await connect(url, tls, limits, writes=writes)
     try:
@@ -126,7 +128,7 @@ async def connected(url: str, tls: Tls, limits: Limits, *, writes: bool = True) 
 
 
 @asynccontextmanager
-async def our_turn(url: str, tls: Tls, limits: Limits) -> AsyncIterator[Driver]:
+async def our_turn(url: str, tls: Tls, limits: MigrationLimits) -> AsyncIterator[Driver]:
     """Wait until no other migrator works on this database, and lend the connection whose end ends the turn.
 
     Raises:
@@ -161,7 +163,7 @@ async def _within(limit_s: float, granted: Callable[[], Awaitable[bool]]) -> boo
     return False
 
 
-async def run_migrations(url: str, tls: Tls, limits: Limits, guard: Driver, work: Work) -> None:
+async def run_migrations(url: str, tls: Tls, limits: MigrationLimits, guard: Driver, work: Work) -> None:
     """Run `work` on a connection as Alembic wants it, observed from `guard`.
 
     Raises:
@@ -201,7 +203,7 @@ async def _watch(guard: Driver, pid: int, seen: list[str]) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-def _raise_meaning(error: BaseException, limits: Limits, seen: Sequence[str]) -> NoReturn:
+def _raise_meaning(error: BaseException, limits: MigrationLimits, seen: Sequence[str]) -> NoReturn:
     if isinstance(error, CommandError):
         raise UsageError(
             f"{error}. If the database holds revisions of a context that is not installed here, install it, or "

@@ -16,7 +16,7 @@ import asyncpg
 
 from tidemill.domain.errors import TidemillError, TransientError, UsageError
 from tidemill.domain.projection import Projection
-from tidemill.projections.ports import Checkpoint, Comparison, Difference, View, WorkshopLost
+from tidemill.projections.ports import Checkpoint, Comparison, RebuildTargetLost, RowDifference, View
 from tidemill.storage.database import table_sql
 from tidemill.storage.database.errors import DRIVER_ERRORS, translated
 from tidemill.storage.database.pool import Connection, Lender, connection
@@ -35,7 +35,7 @@ HOLD_TIMEOUT_S: Final = 60
 """How long a swap may hold the checkpoints while the last events are folded."""
 
 
-class TableWorkshop:
+class TableRebuildTarget:
     """The place where one projection's table is built a second time; lives as long as its connection's lock."""
 
     def __init__(self, borrowed: Connection, projection: Projection, live: int, view: View) -> None:
@@ -118,7 +118,7 @@ class TableWorkshop:
                 yield
         except TransientError as error:
             if _is_lost(self._borrowed):
-                raise WorkshopLost(self._projection, str(error)) from error
+                raise RebuildTargetLost(self._projection, str(error)) from error
             raise
 
     async def _check_caught_up(self, live: Mapping[int, Checkpoint]) -> None:
@@ -134,7 +134,7 @@ class TableWorkshop:
             raise TransientError(f"the rebuilt rows are behind the live ones in lanes {sorted(behind)}")
 
 
-class DatabaseWorkshops:
+class RebuildDatabase:
     """Opens workshops, each on a connection of its own."""
 
     def __init__(self, pool: Lender) -> None:
@@ -144,7 +144,7 @@ class DatabaseWorkshops:
     @asynccontextmanager
     async def open(
         self, projection: Projection, aggregate: str, partitions: int, *, lasting: bool
-    ) -> AsyncIterator[TableWorkshop]:
+    ) -> AsyncIterator[TableRebuildTarget]:
         async with connection(self._pool) as borrowed, _alone(borrowed, projection):
             await _clear(borrowed, projection)
             workshop = await self._prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
@@ -159,7 +159,7 @@ class DatabaseWorkshops:
 
     async def _prepare(
         self, borrowed: Connection, projection: Projection, aggregate: str, partitions: int, *, lasting: bool
-    ) -> TableWorkshop:
+    ) -> TableRebuildTarget:
         return await _prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
 
 
@@ -185,7 +185,7 @@ async def _alone(borrowed: Connection, projection: Projection) -> AsyncIterator[
 
 async def _prepare(
     borrowed: Connection, projection: Projection, aggregate: str, partitions: int, *, lasting: bool
-) -> TableWorkshop:
+) -> TableRebuildTarget:
     table = table_sql.table_name(projection.table)
     shadow = table_sql.view_name(projection.table, live=False)
     async with borrowed.transaction():
@@ -199,7 +199,7 @@ async def _prepare(
         await borrowed.execute(f"create {kind} {shadow} (like {table} including all excluding indexes)")
         for row in await borrowed.fetch(_SQL["shadow_definition"], table):
             await borrowed.execute(row["statement"])
-    return TableWorkshop(borrowed, projection, live, View(projection, incarnation, live=False))
+    return TableRebuildTarget(borrowed, projection, live, View(projection, incarnation, live=False))
 
 
 async def _check_replaceable(borrowed: Connection, projection: Projection, table: str) -> None:
@@ -229,8 +229,8 @@ def _is_lost(borrowed: Connection) -> bool:
         return True
 
 
-def _difference(row: asyncpg.Record, names: list[str]) -> Difference:
+def _difference(row: asyncpg.Record, names: list[str]) -> RowDifference:
     side = "rebuilt" if row["only_rebuilt"] else "live" if row["only_live"] else None
     pairs = zip(names, row["live"], row["rebuilt"], strict=True)
     columns = {} if side else {name: (live, rebuilt) for name, live, rebuilt in pairs if live != rebuilt}
-    return Difference(tuple(row["key"]), columns, side)
+    return RowDifference(tuple(row["key"]), columns, side)

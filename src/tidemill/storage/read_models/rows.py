@@ -20,11 +20,11 @@ from tidemill.domain.projection import Key, Projection
 from tidemill.projections.history import LaneHistory
 from tidemill.projections.ports import (
     Checkpoint,
+    CheckpointMove,
     CheckpointMoved,
+    FoldHalt,
     ForeignRecord,
-    Halt,
     Standing,
-    Step,
     View,
 )
 from tidemill.storage.catalog.structure import look, use_of_projection
@@ -45,7 +45,7 @@ class ViewRows:
         self._view = view
         self._table = view.projection.table
 
-    async def advance(self, steps: Mapping[int, Step]) -> None:
+    async def advance(self, steps: Mapping[int, CheckpointMove]) -> None:
         partitions = sorted(steps)
         moves = [steps[partition] for partition in partitions]
         tag = await self._borrowed.execute(
@@ -118,7 +118,7 @@ class ViewDatabase:
                 checkpoints = await read_checkpoints(borrowed, projection, incarnation)
                 halts = await borrowed.fetch(_SQL["read_halts"], projection.name)
         return Standing(
-            View(projection, incarnation), checkpoints, {row[0]: Halt(*tuple(row)[1:]) for row in halts}
+            View(projection, incarnation), checkpoints, {row[0]: FoldHalt(*tuple(row)[1:]) for row in halts}
         )
 
     @asynccontextmanager
@@ -144,7 +144,7 @@ class ViewDatabase:
         async with connection(self._pool) as borrowed:
             await borrowed.execute(_SQL["note_foreign"], aggregate, partitions, offsets)
 
-    async def halt(self, view: View, partition: int, halt: Halt) -> None:
+    async def halt(self, view: View, partition: int, halt: FoldHalt) -> None:
         async with connection(self._pool) as borrowed:
             await borrowed.execute(_SQL["halt"], view.projection.name, view.incarnation, partition, *halt)
 

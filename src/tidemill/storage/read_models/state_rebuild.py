@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tidemill.domain.projection import Projection
-from tidemill.projections.ports import Checkpoint, Halt, Step, View
+from tidemill.projections.ports import Checkpoint, CheckpointMove, FoldHalt, View
 from tidemill.storage.database import table_sql
 from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
-from tidemill.storage.read_models.rebuild import DatabaseWorkshops, TableWorkshop
+from tidemill.storage.read_models.rebuild import RebuildDatabase, TableRebuildTarget
 from tidemill.storage.read_models.rows import ViewDatabase, ViewRows
 
 _SQL = load_statements(Path(__file__).with_name("projections.sql"))
@@ -25,7 +25,7 @@ _SQL = load_statements(Path(__file__).with_name("projections.sql"))
 class StateRows(ViewRows):
     """One transaction over the rows of a state that is folded again."""
 
-    async def advance(self, steps: Mapping[int, Step]) -> None:
+    async def advance(self, steps: Mapping[int, CheckpointMove]) -> None:
         """Move nothing, since the lock on the workshop keeps others out; rows are found by their key, as ever."""
         del steps
         await self._borrowed.execute("set local enable_seqscan = off")
@@ -44,11 +44,11 @@ class StateDatabase(ViewDatabase):
         async with connection(self._lender) as borrowed, borrowed.transaction():
             yield StateRows(borrowed, view)
 
-    async def halt(self, view: View, partition: int, halt: Halt) -> None:
+    async def halt(self, view: View, partition: int, halt: FoldHalt) -> None:
         """Put nothing on record: the replay itself says why it ends."""
 
 
-class StateWorkshop(TableWorkshop):
+class StateRebuildTarget(TableRebuildTarget):
     """The place where the rows of a state are built a second time. Nothing is swapped."""
 
     def __init__(self, borrowed: Connection, projection: Projection, aggregate: str) -> None:
@@ -61,12 +61,12 @@ class StateWorkshop(TableWorkshop):
         return {partition: Checkpoint(sequence, 0) for partition, sequence in rows}
 
 
-class StateWorkshops(DatabaseWorkshops):
+class StateRebuildDatabase(RebuildDatabase):
     """Opens workshops of states."""
 
     async def _prepare(
         self, borrowed: Connection, projection: Projection, aggregate: str, partitions: int, *, lasting: bool
-    ) -> TableWorkshop:
+    ) -> TableRebuildTarget:
         del partitions, lasting
         table = projection.table
         shadow = table_sql.view_name(table, live=False)
@@ -75,4 +75,4 @@ class StateWorkshops(DatabaseWorkshops):
             f"create unlogged table {shadow} (like {table_sql.table_name(table)} including all excluding indexes, "
             f"primary key ({key}))"
         )
-        return StateWorkshop(borrowed, projection, aggregate)
+        return StateRebuildTarget(borrowed, projection, aggregate)

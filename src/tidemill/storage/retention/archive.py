@@ -23,8 +23,8 @@ from tidemill.domain.errors import DataError
 from tidemill.retention.planner import ChunkFacts, Facts, LateFacts
 from tidemill.retention.ports import Busy, Gone, Overtaken
 from tidemill.retention.slices import Hold, Slice
-from tidemill.retention.timescale_jobs import DropJob, Refreshes
-from tidemill.retention.transition_table import Step
+from tidemill.retention.timescale_jobs import ContinuousAggregate, DropJob
+from tidemill.retention.transition_table import Transition
 from tidemill.runtime.telemetry import Log, logger
 from tidemill.storage.database.errors import on_tables, translate
 from tidemill.storage.database.pool import Connection, Pool, connection
@@ -86,9 +86,9 @@ class Registry:
         """See `ArchiveWork`."""
         return [Hold(*row) for row in await self._fetch("remove_holds", table, start, end)]
 
-    async def views(self, table: str) -> list[Refreshes]:
+    async def views(self, table: str) -> list[ContinuousAggregate]:
         """See `ArchiveWork`."""
-        return [Refreshes(*row) for row in await self._fetch("views", table)]
+        return [ContinuousAggregate(*row) for row in await self._fetch("views", table)]
 
     async def late_unfit(self, table: str) -> str | None:
         """See `ArchiveWork`."""
@@ -100,7 +100,7 @@ class Registry:
         rows = await self._fetch("trail_of", which.table, which.start, which.generation)
         return [dict(row) for row in rows]
 
-    async def store(self, step: Step) -> None:
+    async def store(self, step: Transition) -> None:
         """See `ArchiveWork`."""
         before, after = step.before, step.after
         stored = await self._fetch("store", *row_of(after), before.state, before.seal, before.attempt)
@@ -119,7 +119,7 @@ class Registry:
 class SliceRows(Registry):
     """The registry, and the rows that it speaks of."""
 
-    async def store(self, step: Step) -> None:
+    async def store(self, step: Transition) -> None:
         """See `ArchiveWork`."""
         await super().store(step)
         if step.freezes:

@@ -8,10 +8,10 @@ import asyncpg
 from pydantic import TypeAdapter
 
 from tidemill.domain.archive.slices import ArchiveState, LakeColumn, Measured, SliceId, Source
-from tidemill.retention.slices import Copy, Slice, Verification
+from tidemill.retention.slices import CopyLocation, Slice, Verification
 
 _COLUMNS: Final = TypeAdapter(tuple[LakeColumn, ...])
-_COPY: Final = TypeAdapter(Copy)
+_COPY: Final = TypeAdapter(CopyLocation)
 _VERIFICATION: Final = TypeAdapter(Verification)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from tidemill.catalog.ports import SchemaRegistry
-from tidemill.catalog.schemas import Message
+from tidemill.catalog.schemas import MessageSchema
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import StreamTopics
@@ -35,7 +35,7 @@ class ArchivalCodec:
     async def open(
         cls,
         topics: StreamTopics,
-        messages: dict[str, Message],
+        messages: dict[str, MessageSchema],
         *,
         clock: Clock,
         registry: SchemaRegistry | None = None,

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from tidemill.catalog.drafts import out_of_step
 from tidemill.catalog.lint import Role
 from tidemill.catalog.ports import SchemaRegistry
-from tidemill.catalog.schemas import Message
+from tidemill.catalog.schemas import MessageSchema
 from tidemill.commands.ports import Decoded
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, NewerSchema, Unreadable, UsageError
@@ -49,7 +49,7 @@ class StreamCodec:
     async def open(
         cls,
         stream: Stream,
-        messages: Mapping[str, Message],
+        messages: Mapping[str, MessageSchema],
         *,
         clock: Clock,
         registry: SchemaRegistry | None = None,
@@ -167,7 +167,7 @@ def known_messages(
     topic: str,
     role: Role,
     models: Mapping[str, type[BaseModel]],
-    messages: Mapping[str, Message],
+    messages: Mapping[str, MessageSchema],
     clock: Clock,
     registry: SchemaRegistry | None,
     *,
@@ -177,7 +177,7 @@ def known_messages(
 
     `whole`: what a newer version wrote is taken whole or not at all.
     """
-    chosen: dict[str, Message] = {}
+    chosen: dict[str, MessageSchema] = {}
     for name, model in models.items():
         message = messages.get(name)
         if message is None or message.role != role:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from tidemill.catalog.ports import SchemaRegistry
-from tidemill.catalog.schemas import Message
+from tidemill.catalog.schemas import MessageSchema
 from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
@@ -35,7 +35,7 @@ class AvroEventCodec:
     async def open(
         cls,
         stream: Stream,
-        messages: Mapping[str, Message],
+        messages: Mapping[str, MessageSchema],
         *,
         clock: Clock,
         registry: SchemaRegistry | None = None,

@@ -15,7 +15,7 @@ from tidemill.catalog.compatibility import obstacles
 from tidemill.catalog.lint import dangers
 from tidemill.catalog.ports import Registered, SchemaRegistry
 from tidemill.catalog.registration import subject_of
-from tidemill.catalog.schemas import Message, Schema, find_clashes
+from tidemill.catalog.schemas import MessageSchema, Schema, find_clashes
 from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.domain.rejections import ParkingCode
 from tidemill.runtime.clock import Clock
@@ -34,7 +34,7 @@ class KnownSchemas:
     def __init__(
         self,
         topic: str,
-        messages: Mapping[str, Message],
+        messages: Mapping[str, MessageSchema],
         clock: Clock,
         *,
         registry: SchemaRegistry | None = None,

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from tidemill.catalog.ports import SchemaRegistry
-from tidemill.catalog.schemas import Message
+from tidemill.catalog.schemas import MessageSchema
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.domain.messages import Outcome
@@ -64,7 +64,7 @@ class AvroOutcomeCodec:
     async def open(
         cls,
         topics: StreamTopics,
-        messages: Mapping[str, Message],
+        messages: Mapping[str, MessageSchema],
         *,
         clock: Clock,
         registry: SchemaRegistry | None = None,

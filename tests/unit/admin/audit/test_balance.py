@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tidemill.admin.audit.balance import Appended, Audit, Outside, ahead, audit
-from tidemill.admin.rows import Books, LaneState, ProjectionState, TableRows
+from tidemill.admin.rows import AuditRows, LaneState, ProjectionState, TableRows
 from tidemill.outbox.ports import Tail, Tails
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -93,8 +93,8 @@ class World:
             for place, row in self.ledger.items()
         }
 
-    def books(self) -> Books:
-        return Books(
+    def books(self) -> AuditRows:
+        return AuditRows(
             lanes=self.lanes,
             ledger_books=[self._summed(state.lane) for state in self.lanes],
             ledger_by_generation=[

@@ -12,7 +12,7 @@ from tests.unit.admin.audit.test_balance import TABLE, World
 from tidemill.admin.audit.balance import Audit
 from tidemill.admin.audit.run import Auditor, appended_tables, unfit_tables
 from tidemill.admin.ports import BookReader, LaneReader, ReadModelStates, TopicInspector
-from tidemill.admin.rows import Books, LaneState, ProjectionState
+from tidemill.admin.rows import AuditRows, LaneState, ProjectionState
 from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.ports import DeclaredTables, PendingMigrations
 from tidemill.catalog.streams import ContextStream, StreamCatalog
@@ -55,7 +55,7 @@ class Servers:
     def __init__(self, arrives: int) -> None:
         self.world, self.looks, self.arrives = World(), 0, arrives
 
-    async def books(self, tables: Sequence[Any]) -> Books:
+    async def books(self, tables: Sequence[Any]) -> AuditRows:
         return self.world.books()
 
     async def lanes(self) -> list[LaneState]:

@@ -11,11 +11,11 @@ import typer
 
 from tidemill_devkit.cli import demo
 from tidemill_devkit.demo.archive import Back, Forgery
-from tidemill_devkit.demo.proof import Check, Example
-from tidemill_devkit.demo.report import ArchiveLine, ArchivePart, OutcomeLine, Report, YearLine
+from tidemill_devkit.demo.proof import DemoCheck, Example
+from tidemill_devkit.demo.report import ArchiveLine, ArchivePart, DemoReport, OutcomeLine, YearLine
 from tidemill_devkit.demo.watch import Hop
 
-GOOD = Report(
+GOOD = DemoReport(
     ok=True,
     run="20261121-093000",
     database="tidemill_demo_20261121_093000",
@@ -40,7 +40,7 @@ GOOD = Report(
         lake="run.lake",
         read="-c 'import duckdb'",
     ),
-    checks=[Check("the audit balances", ok=True, detail="3 records")],
+    checks=[DemoCheck("the audit balances", ok=True, detail="3 records")],
     env_file="run.env",
     look=["query latest-quotes"],
     go_on=["serve all"],
@@ -50,19 +50,21 @@ BAD = replace(
     GOOD,
     ok=False,
     outcomes=[replace(GOOD.outcomes[0], found=1), GOOD.outcomes[1]],
-    checks=[Check("the audit balances", ok=False, detail="published, market-data/1: expected 2, found 1")],
+    checks=[
+        DemoCheck("the audit balances", ok=False, detail="published, market-data/1: expected 2, found 1")
+    ],
 )
 
 
 @pytest.fixture
-def report(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Report:
-    found: Report = request.param
+def report(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> DemoReport:
+    found: DemoReport = request.param
     monkeypatch.setattr(demo, "_run", lambda: found)
     return found
 
 
 @pytest.mark.parametrize("report", [GOOD], indirect=True)
-def test_a_good_run_is_shown_with_examples(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_good_run_is_shown_with_examples(report: DemoReport, capsys: pytest.CaptureFixture[str]) -> None:
     demo.demo()
     said = capsys.readouterr().out
     assert "Everything came out as planned, in 3.5 s (prepare 1.0, process 2.5)." in said
@@ -75,7 +77,9 @@ def test_a_good_run_is_shown_with_examples(report: Report, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("report", [BAD], indirect=True)
-def test_a_bad_run_exits_1_and_says_what_differs(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_run_exits_1_and_says_what_differs(
+    report: DemoReport, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(typer.Exit) as ended:
         demo.demo()
     said = capsys.readouterr().out
@@ -89,7 +93,7 @@ def test_a_bad_run_exits_1_and_says_what_differs(report: Report, capsys: pytest.
 
 @pytest.mark.parametrize("report", [BAD], indirect=True)
 def test_json_is_the_report_and_the_exit_code_is_the_same(
-    report: Report, capsys: pytest.CaptureFixture[str]
+    report: DemoReport, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(typer.Exit) as ended:
         demo.demo(as_json=True)
@@ -104,7 +108,7 @@ def test_plain_progress_is_printed_now_and_then_and_when_all_is_done(
 ) -> None:
     at_s = [100.0]
     monkeypatch.setattr(demo, "monotonic", lambda: at_s[0])
-    audience = demo.PlainAudience()
+    audience = demo.PlainListener()
     for done in (0, 1, 2, 3, 4, 4):
         audience.hops([Hop("applied", done, 4, "")])
         at_s[0] += 0.9

@@ -12,7 +12,7 @@ from tidemill_devkit.demo import lake
 from tidemill_devkit.demo.archive import Archived, Back, Forgery, RangeLine
 from tidemill_devkit.demo.archive_proof import KNOWN, proof_of_archive
 from tidemill_devkit.demo.lake import LakeLine
-from tidemill_devkit.demo.plan import Plan, make_plan
+from tidemill_devkit.demo.plan import DemoPlan, make_plan
 from tidemill_devkit.demo.quotes import SYMBOLS
 
 CHUNK = timedelta(days=365)
@@ -22,7 +22,7 @@ END = datetime(2009, 12, 22, tzinfo=UTC)
 PLAN = make_plan(datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def archived(plan: Plan) -> Archived:
+def archived(plan: DemoPlan) -> Archived:
     """What must come out, computed from the file in another way than the proof does it."""
     old = [quote for quote in plan.quotes if quote.time < END]
     ranges = []
@@ -52,7 +52,7 @@ def archived(plan: Plan) -> Archived:
 GOOD = archived(PLAN)
 
 
-def failed(found: Archived, plan: Plan = PLAN) -> list[int]:
+def failed(found: Archived, plan: DemoPlan = PLAN) -> list[int]:
     return [number for number, check in enumerate(proof_of_archive(plan, found)) if not check.ok]
 
 

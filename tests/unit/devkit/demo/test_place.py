@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.devkit.demo.test_serving import PLACE
-from tidemill_devkit.demo.place import Place
+from tests.unit.devkit.demo.test_processes import PLACE
+from tidemill_devkit.demo.place import DemoSite
 from tidemill_devkit.demo.report import clean_up
 
 
@@ -21,7 +21,7 @@ def test_the_variables_with_their_passwords_are_for_the_owner_only(
 ) -> None:
     file = tmp_path / "run.env"
     file.touch(mode=0o644)
-    monkeypatch.setattr(Place, "env_file", property(lambda _: file))
+    monkeypatch.setattr(DemoSite, "env_file", property(lambda _: file))
     PLACE.write_env_file()
     assert file.stat().st_mode & 0o777 == 0o600
     assert "TIDEMILL_DATABASE_URL=postgresql://a:b@" in file.read_text()

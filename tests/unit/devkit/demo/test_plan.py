@@ -19,19 +19,19 @@ from tidemill.admin.records.outgoing import RecordPlace
 from tidemill.admin.status import Status
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import styles_of
-from tidemill.commands.validation import Screen
+from tidemill.commands.validation import Validator
 from tidemill.domain.messages import Outcome
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.settings import Settings
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill_devkit.demo import proof
-from tidemill_devkit.demo.feed import Sent, outgoing
+from tidemill_devkit.demo.feed import SentRecord, outgoing
 from tidemill_devkit.demo.place import settings_of
-from tidemill_devkit.demo.plan import LANES, Plan, make_plan
+from tidemill_devkit.demo.plan import LANES, DemoPlan, make_plan
 from tidemill_devkit.demo.profiles import DIRECTORY
 from tidemill_devkit.demo.quotes import KNOWN, ROWS, SYMBOLS, Extremes, by_pandas, quotes
-from tidemill_devkit.demo.records import Fate, of_another_schema
+from tidemill_devkit.demo.records import ExpectedOutcome, of_another_schema
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 STREAMS = {context.aggregate: replace(Stream.of(context), partitions=LANES) for context in CONTEXTS}
@@ -61,20 +61,20 @@ def test_the_known_highs_and_lows_are_those_of_pandas() -> None:
 def test_the_numbers_of_the_plan() -> None:
     fates = make_plan(NOW).fates()
     assert fates == {
-        Fate(Outcome.APPLIED): ROWS + 8,
-        Fate(Outcome.DUPLICATE): 126,
-        Fate(Outcome.DUPLICATE, "INVALID"): 2,
-        Fate(Outcome.REJECTED, "ID_REUSE"): 11,
-        Fate(Outcome.REJECTED, "INVALID"): 16,
-        Fate(Outcome.REJECTED, "WRONG_KEY"): 7,
-        Fate(Outcome.REJECTED, "WRONG_PARTITION"): 8,
-        Fate(Outcome.REJECTED, "STALE"): 2,
-        Fate(Outcome.REJECTED, "ALREADY_EXISTS"): 1,
-        Fate(Outcome.REJECTED, "NAME_TAKEN"): 1,
-        Fate(Outcome.REJECTED, "NOT_FOUND"): 2,
-        Fate(Outcome.REJECTED, "VERSION_CONFLICT"): 1,
-        Fate(Outcome.PARKED, "MALFORMED"): 10,
-        Fate(Outcome.PARKED, "UNKNOWN_SCHEMA"): 8,
+        ExpectedOutcome(Outcome.APPLIED): ROWS + 8,
+        ExpectedOutcome(Outcome.DUPLICATE): 126,
+        ExpectedOutcome(Outcome.DUPLICATE, "INVALID"): 2,
+        ExpectedOutcome(Outcome.REJECTED, "ID_REUSE"): 11,
+        ExpectedOutcome(Outcome.REJECTED, "INVALID"): 16,
+        ExpectedOutcome(Outcome.REJECTED, "WRONG_KEY"): 7,
+        ExpectedOutcome(Outcome.REJECTED, "WRONG_PARTITION"): 8,
+        ExpectedOutcome(Outcome.REJECTED, "STALE"): 2,
+        ExpectedOutcome(Outcome.REJECTED, "ALREADY_EXISTS"): 1,
+        ExpectedOutcome(Outcome.REJECTED, "NAME_TAKEN"): 1,
+        ExpectedOutcome(Outcome.REJECTED, "NOT_FOUND"): 2,
+        ExpectedOutcome(Outcome.REJECTED, "VERSION_CONFLICT"): 1,
+        ExpectedOutcome(Outcome.PARKED, "MALFORMED"): 10,
+        ExpectedOutcome(Outcome.PARKED, "UNKNOWN_SCHEMA"): 8,
     }
 
 
@@ -83,7 +83,7 @@ async def codec_of(aggregate: str) -> StreamCodec:
     return await StreamCodec.open(STREAMS[aggregate], messages_of(context), clock=SystemClock())
 
 
-async def published(plan: Plan, aggregate: str) -> list[tuple[FakeRecord, Fate]]:
+async def published(plan: DemoPlan, aggregate: str) -> list[tuple[FakeRecord, ExpectedOutcome]]:
     """Return the records of one command topic, as the feed would send them, and what must become of each."""
     codecs = {
         model: await codec_of(name)
@@ -104,11 +104,13 @@ async def published(plan: Plan, aggregate: str) -> list[tuple[FakeRecord, Fate]]
     return found
 
 
-async def fates_of(aggregate: str, batches: Sequence[Sequence[FakeRecord]]) -> dict[tuple[int, int], Fate]:
+async def fates_of(
+    aggregate: str, batches: Sequence[Sequence[FakeRecord]]
+) -> dict[tuple[int, int], ExpectedOutcome]:
     """Return what the real rules make of the records."""
     stream = STREAMS[aggregate]
     harness, codec = Harness(stream, MemoryCommandStore(stream)), await codec_of(aggregate)
-    harness.screen = Screen(stream, codec)
+    harness.screen = Validator(stream, codec)
     styles = styles_of(stream, codec, 1_000_000)
     harness.writer = BatchWriter(harness.store, styles, SystemClock(), horizon=HORIZON)
     await harness.claim()
@@ -117,7 +119,7 @@ async def fates_of(aggregate: str, batches: Sequence[Sequence[FakeRecord]]) -> d
         done = await harness.apply(*batch)
         for arrival, row in done.outcomes:
             place = (arrival.record.partition, arrival.record.offset)
-            found[place] = Fate(Outcome.of_letter(row.outcome), row.code)
+            found[place] = ExpectedOutcome(Outcome.of_letter(row.outcome), row.code)
     return found
 
 
@@ -160,7 +162,7 @@ def test_another_schema_is_named_in_the_framing_of_the_first(value: bytes) -> No
 # --- the checks ------------------------------------------------------------------------------------------------------
 
 
-def answers_to(sent: Sequence[Sent]) -> dict[tuple[str, int, int], list[dict[str, Any]]]:
+def answers_to(sent: Sequence[SentRecord]) -> dict[tuple[str, int, int], list[dict[str, Any]]]:
     return {
         (each.planned.sent_to, each.place.partition, each.place.offset): [
             {
@@ -177,7 +179,7 @@ def answers_to(sent: Sequence[Sent]) -> dict[tuple[str, int, int], list[dict[str
     }
 
 
-SENT = [Sent(planned, RecordPlace(0, offset)) for offset, planned in enumerate(SMALL.records)]
+SENT = [SentRecord(planned, RecordPlace(0, offset)) for offset, planned in enumerate(SMALL.records)]
 
 
 def test_planned_outcomes_are_accepted() -> None:
@@ -230,7 +232,7 @@ def test_an_outcome_of_a_record_that_nobody_published_is_noticed() -> None:
     assert check.detail == "1 outcomes of records that nobody published"
 
 
-def views(plan: Plan = SMALL) -> proof.Views:
+def views(plan: DemoPlan = SMALL) -> proof.Views:
     bars = [{"symbol": q.symbol, "day": q.day, "high": q.high, "low": q.low} for q in plan.quotes]
     return proof.Views(
         latest={q.symbol: {"time": q.time, "price": q.close} for q in plan.quotes},

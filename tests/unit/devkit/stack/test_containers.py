@@ -10,7 +10,7 @@ from tests.support import containers
 from tests.support.engine import Engine, serving
 from tidemill_devkit import stack as devstack
 from tidemill_devkit.stack import docker, native, stack
-from tidemill_devkit.stack.progress import Silent
+from tidemill_devkit.stack.progress import SilentProgress
 from tidemill_devkit.stack.state import StackState
 
 PORTS = {"postgres": 20001, "kafka": 20002, "registry": 20003, "controller": 20004}
@@ -34,7 +34,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 @pytest.fixture
 def up(engine: Engine, tmp_path: Path) -> dict[str, containers.ContainerServer]:
-    containers.up(STATE, tmp_path, Silent())
+    containers.up(STATE, tmp_path, SilentProgress())
     return dict(containers.servers(STATE, tmp_path))
 
 
@@ -101,7 +101,7 @@ def test_a_test_may_break_one_server(up: dict[str, containers.ContainerServer], 
 
 def test_a_second_up_finds_the_servers(up: object, engine: Engine, tmp_path: Path) -> None:
     before = [*engine.asked]
-    containers.up(STATE, tmp_path, Silent())
+    containers.up(STATE, tmp_path, SilentProgress())
     assert engine.asked == before
 
 
@@ -112,7 +112,7 @@ def test_up_makes_a_dead_server_anew_since_its_port_may_be_another(
     moved = STATE.with_ports(PORTS | {"kafka": 20009})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(docker, "answers", lambda *_: True)
-        containers.up(moved, tmp_path, Silent())
+        containers.up(moved, tmp_path, SilentProgress())
     (bound,) = engine.made[NAMES["kafka"]]["HostConfig"]["PortBindings"][INSIDE["kafka"]]
     assert bound["HostPort"] == "20009"
     assert engine.asked[-2:] == [f"kill {NAMES['kafka']}", f"start {NAMES['kafka']}"]
@@ -122,10 +122,10 @@ def test_down_keeps_the_data_unless_told_otherwise(up: object, engine: Engine, t
     other = "tidemill-test-1-gw0_database"
     kept = {*engine.volumes}
     engine.volumes.add(other)
-    assert containers.down(STATE, tmp_path, Silent(), purge=False) == [*NAMES]
+    assert containers.down(STATE, tmp_path, SilentProgress(), purge=False) == [*NAMES]
     assert (engine.states, engine.networks, engine.volumes) == ({}, set(), kept | {other})
-    containers.up(STATE, tmp_path, Silent())
-    containers.down(STATE, tmp_path, Silent(), purge=True)
+    containers.up(STATE, tmp_path, SilentProgress())
+    containers.down(STATE, tmp_path, SilentProgress(), purge=True)
     assert (engine.states, engine.volumes) == ({}, {other})
 
 
@@ -135,7 +135,7 @@ def test_a_server_that_does_not_answer_shows_its_log_and_nothing_is_left(
     monkeypatch.setattr(containers, "START_TIMEOUT_S", 0.05)
     monkeypatch.setattr(docker, "answers", lambda *_: False)
     with pytest.raises(devstack.ServerFailedError, match="no space left"):
-        containers.up(STATE, tmp_path, Silent())
+        containers.up(STATE, tmp_path, SilentProgress())
     assert (engine.states, engine.networks) == ({}, set())
 
 

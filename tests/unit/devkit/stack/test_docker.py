@@ -6,7 +6,7 @@ import pytest
 
 from tidemill_devkit.stack import docker
 from tidemill_devkit.stack.errors import CommandFailedError
-from tidemill_devkit.stack.progress import Silent
+from tidemill_devkit.stack.progress import SilentProgress
 from tidemill_devkit.stack.state import StackState
 
 PORTS = {"postgres": 20001, "kafka": 20002, "registry": 20003, "controller": 20004}
@@ -33,7 +33,7 @@ def verbs(calls: Path) -> list[str]:
 
 
 def test_up_starts_the_three_servers_and_waits(calls: Path, tmp_path: Path) -> None:
-    docker.up(STATE, tmp_path / "dev-1", Silent())
+    docker.up(STATE, tmp_path / "dev-1", SilentProgress())
     assert verbs(calls) == ["up --detach --wait timescaledb kafka registry"]
     assert "--project-name tidemill-dev-1 " in calls.read_text()
 
@@ -41,7 +41,7 @@ def test_up_starts_the_three_servers_and_waits(calls: Path, tmp_path: Path) -> N
 def test_a_failed_up_stops_what_it_started(calls: Path, tmp_path: Path) -> None:
     (tmp_path / "fail").touch()
     with pytest.raises(CommandFailedError, match="docker compose up"):
-        docker.up(STATE, tmp_path / "dev-1", Silent())
+        docker.up(STATE, tmp_path / "dev-1", SilentProgress())
     assert verbs(calls)[1:] == ["stop timescaledb kafka registry"]
 
 
@@ -50,7 +50,11 @@ def test_down_keeps_the_volumes_unless_told_otherwise(
     calls: Path, tmp_path: Path, purge: bool, verb: str
 ) -> None:
     (tmp_path / "state").write_text("running\n")
-    assert docker.down(STATE, tmp_path / "dev-1", Silent(), purge=purge) == ["postgres", "kafka", "registry"]
+    assert docker.down(STATE, tmp_path / "dev-1", SilentProgress(), purge=purge) == [
+        "postgres",
+        "kafka",
+        "registry",
+    ]
     assert verbs(calls)[-1] == verb
 
 

@@ -10,7 +10,7 @@ from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
 from tidemill.projections.ports import Unfetchable
 from tidemill.transport.kafka.client.client import KafkaConnection
-from tidemill.transport.kafka.client.fetch_buffer import Fault, Harvest
+from tidemill.transport.kafka.client.fetch_buffer import Fault, FetchedRecords
 from tidemill.transport.kafka.patches.decompression_limit import UnpacksTooLarge
 from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
@@ -21,11 +21,11 @@ class Fetched:
     """Gives one fault, and notes where it is sent."""
 
     def __init__(self, cause: Exception) -> None:
-        self._harvests = [Harvest({}, [Fault(PARTITION, 7, cause)])]
+        self._harvests = [FetchedRecords({}, [Fault(PARTITION, 7, cause)])]
         self.sought: list[int] = []
         self.held: list[TopicPartition] = []
 
-    async def harvest(self, _: Collection[TopicPartition]) -> Harvest:
+    async def harvest(self, _: Collection[TopicPartition]) -> FetchedRecords:
         return self._harvests.pop()
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:

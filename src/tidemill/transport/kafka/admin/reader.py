@@ -17,7 +17,7 @@ from tidemill.domain.errors import UsageError
 from tidemill.transport.kafka.client.client import KafkaConnection, manual_consumer
 from tidemill.transport.kafka.client.close import hard_close
 from tidemill.transport.kafka.client.errors import answering
-from tidemill.transport.kafka.client.fetch_buffer import Fault, Harvest
+from tidemill.transport.kafka.client.fetch_buffer import Fault, FetchedRecords
 from tidemill.transport.kafka.client.lookup import assign, bounds_of, partitions_of
 from tidemill.transport.kafka.client.start import start
 
@@ -108,7 +108,7 @@ class TopicReader:
             for record in kept[partition]:
                 yield record
 
-    def _of(self, harvest: Harvest) -> Sequence[ConsumerRecord]:
+    def _of(self, harvest: FetchedRecords) -> Sequence[ConsumerRecord]:
         for fault in harvest.faults:
             raise UsageError(self._complaint(fault))
         return [record for records in harvest.records.values() for record in records]

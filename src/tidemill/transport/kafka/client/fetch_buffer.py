@@ -68,14 +68,14 @@ class Fault(NamedTuple):
         return range(self.offset, self.offset + 1)
 
 
-class Harvest(NamedTuple):
+class FetchedRecords(NamedTuple):
     """Records by partition, and faults of partitions that must be held back until somebody seeks."""
 
     records: Records
     faults: list[Fault]
 
 
-_NOTHING: Final = Harvest({}, [])
+_NOTHING: Final = FetchedRecords({}, [])
 
 
 class _Room:
@@ -144,7 +144,7 @@ class Fetching:
         self._wait_s = wait_s
         self._stepping: set[TopicPartition] = set()
 
-    async def harvest(self, flowing: Collection[TopicPartition]) -> Harvest:
+    async def harvest(self, flowing: Collection[TopicPartition]) -> FetchedRecords:
         """Return what arrived for the partitions in `flowing`, waiting a moment if nothing did.
 
         Raises `Unavailable` if the client is broken for good or lacks a right: close it, make a new one.
@@ -197,7 +197,7 @@ class Fetching:
         else:
             arrival.cancel()
 
-    async def _take(self, flowing: Collection[TopicPartition]) -> Harvest:
+    async def _take(self, flowing: Collection[TopicPartition]) -> FetchedRecords:
         """Nothing in here really waits: the answers are in the buffer, or there are none."""
         if self._consumer._subscription.reassignment_in_progress:  # it began while we waited
             return _NOTHING
@@ -214,7 +214,7 @@ class Fetching:
                 faults.append(fault)
             if left.full:
                 break
-        return Harvest(records, faults)
+        return FetchedRecords(records, faults)
 
     async def _take_from(
         self, partition: TopicPartition, room: _Room

@@ -27,7 +27,7 @@ from aiokafka.errors import (
 
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
-from tidemill.outbox.ports import NOTHING_ACCEPTED, OutboundRecord, PublisherFenced, Refused, Tails
+from tidemill.outbox.ports import NOTHING_ACCEPTED, OutboundRecord, PublisherFenced, RecordRefused, Tails
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.kafka.client.client import (
     KafkaConnection,
@@ -239,7 +239,7 @@ class KafkaLanePublisher:
                     f"a later publisher of {self._name} was started, or a transaction took too long"
                 ) from cause
             if isinstance(cause, MessageSizeTooLargeError | RecordListTooLargeError):
-                raise Refused(
+                raise RecordRefused(
                     f"{self._name}: a record is larger than its topic allows ({cause!r})"
                 ) from cause
             raise

@@ -18,7 +18,7 @@ from typing import Final
 
 from tidemill.domain.errors import TidemillError
 from tidemill.runtime.service import EXIT_AFTER_S, Exit
-from tidemill_devkit.demo.place import Place
+from tidemill_devkit.demo.place import DemoSite
 
 PROCESSES: Final = ("commands", "projections")
 """What runs from the start."""
@@ -53,7 +53,7 @@ class Ending:
 class Serving:
     """The processes while they run."""
 
-    def __init__(self, place: Place, logs: Path) -> None:
+    def __init__(self, place: DemoSite, logs: Path) -> None:
         """Use `serving`."""
         self._place = place
         self._children: dict[str, asyncio.subprocess.Process] = {}
@@ -97,7 +97,7 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(place: Place) -> AsyncIterator[Serving]:
+async def serving(place: DemoSite) -> AsyncIterator[Serving]:
     """Start the first two processes; whatever happens inside the block, all are gone behind it.
 
     Their logs stay if they show what went wrong, and are removed if nothing did.
@@ -119,7 +119,7 @@ async def serving(place: Place) -> AsyncIterator[Serving]:
             shutil.rmtree(logs)
 
 
-async def _start(name: str, place: Place, log: Path) -> asyncio.subprocess.Process:
+async def _start(name: str, place: DemoSite, log: Path) -> asyncio.subprocess.Process:
     own = {
         "TIDEMILL_LOG_FORMAT": "json",
         "TIDEMILL_LOG_LEVEL": "INFO",

@@ -10,13 +10,13 @@ import pytest
 from tests.support.waiting import eventually
 from tidemill.runtime.service import Exit
 from tidemill.settings import Settings
-from tidemill_devkit.demo.place import Place, Servers, settings_of
-from tidemill_devkit.demo.serving import PROCESSES, ProcessEnded, serving
+from tidemill_devkit.demo.place import DemoSite, Servers, settings_of
+from tidemill_devkit.demo.processes import PROCESSES, ProcessEnded, serving
 
 AWAY = Settings.model_validate(
     {"database": {"url": "postgresql://a:b@127.0.0.1:1/c"}, "kafka": {"bootstrap": "127.0.0.1:1"}}
 )
-PLACE = Place(
+PLACE = DemoSite(
     "20261121-093000", settings_of(AWAY, "20261121-093000", 8), Servers(AWAY, owned=False, seconds=0.0)
 )
 
