@@ -16,7 +16,7 @@ from tidemill.domain.lane import StreamTopics
 from tidemill.domain.rejections import CHOICES, HALTED, PARKED, REJECTED
 from tidemill.projections.halts import HALTS
 from tidemill.retention.confirmations import CODES
-from tidemill.runtime.telemetry import REGISTRY
+from tidemill.runtime.telemetry.metrics import REGISTRY
 from tidemill.settings import variables
 
 README = Path("README.md")

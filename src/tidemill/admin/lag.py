@@ -6,7 +6,7 @@ from tidemill.admin.ports import LaneReader, ReadModelStates, TopicInspector
 from tidemill.admin.progress import command_lags, read_model_status, stream_status
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.runtime.periodic import EVERY_S, Watch
-from tidemill.runtime.telemetry import COMMAND_LAG, PROJECTION_LAG
+from tidemill.runtime.telemetry.metrics import COMMAND_LAG, PROJECTION_LAG
 
 
 class LagWatch(Watch):

@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 
 FILES_OF_A_LANE: Final = 6
 FILES_BESIDE: Final = 100

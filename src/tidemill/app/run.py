@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from tidemill.app.deployment import Deployment
-from tidemill.runtime.telemetry import Redactor, configure_logging
+from tidemill.runtime.telemetry.logging import Redactor, configure_logging
 from tidemill.settings import Settings
 
 T = TypeVar("T")

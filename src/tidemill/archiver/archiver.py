@@ -23,7 +23,9 @@ from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.errors import Unavailable, Unreadable, UsageError
 from tidemill.runtime.clock import Clock
 from tidemill.runtime.service import Health
-from tidemill.runtime.telemetry import ARCHIVER_REQUESTS, ARCHIVER_SECONDS, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import ARCHIVER_REQUESTS, ARCHIVER_SECONDS
 from tidemill.runtime.threads import in_thread
 
 _LOOK_S: Final = 2.0

@@ -13,7 +13,9 @@ from tidemill.archiver.read_pace import Interrupted, Pace
 from tidemill.domain.archive.messages import ArchivalChunk, ArchivalFile, ArchivalResult, ArchivalStatus
 from tidemill.domain.archive.slices import LakePlace, Measured, SliceId
 from tidemill.domain.errors import CopyError, CopyStands, TidemillError, TransientError, Unavailable
-from tidemill.runtime.telemetry import ARCHIVER_CHUNKS, ARCHIVER_READ_BYTES, ARCHIVER_ROWS, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import ARCHIVER_CHUNKS, ARCHIVER_READ_BYTES, ARCHIVER_ROWS
 
 _log = logger(__name__)
 

@@ -14,7 +14,9 @@ from tidemill.catalog.ports import DeclaredTables, PendingMigrations
 from tidemill.catalog.structure import Difference
 from tidemill.domain.errors import TableMisfit
 from tidemill.domain.stream import Stream
-from tidemill.runtime.telemetry import TABLE_MISFITS, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import TABLE_MISFITS
 
 _log = logger(__name__)
 

@@ -45,7 +45,9 @@ from tidemill.domain.lane import Claim, spans
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import HaltCode, ParkingCode, RejectionCode
 from tidemill.runtime.clock import Clock
-from tidemill.runtime.telemetry import TIMES_AHEAD, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import TIMES_AHEAD
 
 _log = logger(__name__)
 

@@ -9,7 +9,9 @@ from datetime import timedelta
 from tidemill.commands.ports import Generations
 from tidemill.domain.errors import GenerationClosed, TransientError
 from tidemill.runtime.service import Health
-from tidemill.runtime.telemetry import GENERATIONS, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import GENERATIONS
 
 _log = logger(__name__)
 

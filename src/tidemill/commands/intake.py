@@ -33,7 +33,9 @@ from tidemill.domain.rejections import ParkingCode
 from tidemill.domain.stream import Stream
 from tidemill.runtime.retry import Retrier
 from tidemill.runtime.service import Health
-from tidemill.runtime.telemetry import BATCH_RECORDS, BATCH_SECONDS, RECORDS, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import BATCH_RECORDS, BATCH_SECONDS, RECORDS
 
 _log = logger(__name__)
 

@@ -37,7 +37,9 @@ from tidemill.domain.lane import Claim, spans
 from tidemill.domain.rejections import HaltCode
 from tidemill.domain.stream import Stream
 from tidemill.runtime.retry import Retrier
-from tidemill.runtime.telemetry import CLAIMS, LANES_HALTED, LANES_OWNED, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import CLAIMS, LANES_HALTED, LANES_OWNED
 
 _log = logger(__name__)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tidemill.runtime.outages import Over
-from tidemill.runtime.telemetry import BATCH_RETRIES, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import BATCH_RETRIES
 
 _log = logger(__name__)
 

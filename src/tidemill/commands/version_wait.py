@@ -23,7 +23,9 @@ from tidemill.commands.ports import CommandStore, Newer, Wait
 from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.errors import Fenced, NewerSchema, Unreadable
 from tidemill.domain.lane import Claim
-from tidemill.runtime.telemetry import LANES_WAITING, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import LANES_WAITING
 
 _log = logger(__name__)
 

@@ -23,7 +23,9 @@ from starlette.routing import Route
 
 from tidemill.domain.errors import TidemillError, UsageError
 from tidemill.runtime.service import Health
-from tidemill.runtime.telemetry import DEPENDENCY_UP, REGISTRY, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import DEPENDENCY_UP, REGISTRY
 
 PROBE_EVERY_S: Final = 2.0
 PROBE_TIMEOUT_S: Final = 2.0

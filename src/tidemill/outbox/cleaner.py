@@ -14,7 +14,8 @@ from tidemill.domain.errors import TransientError
 from tidemill.outbox.ports import OutboxGenerations
 from tidemill.runtime.clock import Clock
 from tidemill.runtime.service import Health
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 
 KEEP: Final = timedelta(hours=72)
 EVERY_S: Final = 3600.0

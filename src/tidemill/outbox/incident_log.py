@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import spans
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 
 _log = logger(__name__)
 

@@ -21,7 +21,9 @@ from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.send_loop import RelayParts, SendPace
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.service import Health
-from tidemill.runtime.telemetry import UNPUBLISHED, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import UNPUBLISHED
 
 T = TypeVar("T")
 

@@ -26,7 +26,9 @@ from tidemill.outbox.ports import (
 )
 from tidemill.outbox.send_loop import RelayParts, Sending, SendPace
 from tidemill.outbox.tail_check import ResumePoint, find_place
-from tidemill.runtime.telemetry import PUBLISHERS_STARTED, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import PUBLISHERS_STARTED
 
 CLOSE_WITHIN_S: Final = 6.0
 """How long `stop` waits for the publisher to close; what hangs then is fenced by the lane's next owner."""

@@ -28,7 +28,8 @@ from tidemill.outbox.position_range import Chunk, chunk_of
 from tidemill.outbox.records import RecordBuilder
 from tidemill.outbox.tail_check import ResumePoint
 from tidemill.runtime.retry import Backoff
-from tidemill.runtime.telemetry import PUBLISH_SECONDS, PUBLISHED, Log
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.metrics import PUBLISH_SECONDS, PUBLISHED
 
 T = TypeVar("T")
 Batch = tuple[TopicRole, str, list[OutboundRecord]]

@@ -20,7 +20,9 @@ from tidemill.projections.retry import projector_retrier
 from tidemill.projections.status import ProjectorStatus
 from tidemill.projections.worker import ProjectionWorker
 from tidemill.runtime.clock import Clock
-from tidemill.runtime.telemetry import FOREIGN_RECORDS, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import FOREIGN_RECORDS
 
 _log = logger(__name__)
 

@@ -6,7 +6,8 @@ from tidemill.domain.errors import TransientError
 from tidemill.projections.ports import CheckpointMoved
 from tidemill.runtime.outages import Over
 from tidemill.runtime.retry import Retrier
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 
 _log = logger(__name__)
 

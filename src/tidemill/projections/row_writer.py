@@ -9,7 +9,8 @@ from tidemill.projections.cursor import Batch, Cursor, Taken
 from tidemill.projections.fold import fold, keyed
 from tidemill.projections.history import PLAIN, LaneHistory
 from tidemill.projections.ports import FoldHalt, Standing, View, ViewStore
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 
 _log = logger(__name__)
 

@@ -19,14 +19,14 @@ from tidemill.projections.row_writer import Applied, ViewWriter
 from tidemill.projections.status import LaneStatus, ProjectionStatus
 from tidemill.runtime.clock import Clock
 from tidemill.runtime.retry import Retrier
-from tidemill.runtime.telemetry import (
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import (
     PROJECTED,
     PROJECTION_HALTED,
     PROJECTION_MISFIT,
     PROJECTION_SECONDS,
     REPEATED,
-    Log,
-    logger,
 )
 
 _log = logger(__name__)

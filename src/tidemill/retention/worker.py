@@ -33,7 +33,8 @@ from tidemill.retention.table_obstacles import obstacles
 from tidemill.retention.timescale_jobs import ContinuousAggregate, why_kept
 from tidemill.retention.transition_table import Action, Moved, Transition, TransitionRefused
 from tidemill.runtime.clock import Clock
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 from tidemill.runtime.threads import in_thread
 
 READ_TIMEOUT_S: Final = 1_800.0  # how long one reading of copies may take, where nothing else is set
@@ -58,7 +59,7 @@ class ArchiveWorker:
     ) -> None:
         """`as_of`: the time that ages are counted to, if it is not now. `read_timeout_s`: for one reading of copies."""
         self._policies = policies
-        self._store = store
+        self.store = store
         self._copies = copies
         self._claim = claim
         self._clock = clock
@@ -89,11 +90,6 @@ class ArchiveWorker:
                 _log.error(Log.TABLE_MISFIT, table=policy.table_name, reason=misfit.detail)
 
     # --- for `_Table` ---
-
-    @property
-    def store(self) -> ArchiveStore:
-        """The database."""
-        return self._store
 
     def is_news(self, trouble: str) -> bool:
         """Tell whether the last round did not have it: what lasts is told when it begins, not in every round."""

@@ -22,7 +22,9 @@ from typing import Any, Protocol
 from tidemill.domain.errors import ContractError, TableMisfit, TidemillError, TransientError, UsageError
 from tidemill.runtime.outages import Outages
 from tidemill.runtime.retry import Backoff
-from tidemill.runtime.telemetry import LOOP_LAG_SECONDS, SERVICE_RESTARTS, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import LOOP_LAG_SECONDS, SERVICE_RESTARTS
 
 DRAIN_S = 8.0
 """How long services may take to end by themselves; then they are cancelled."""

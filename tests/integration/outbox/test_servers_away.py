@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from tests.support.kafka import KafkaWorld
 from tests.support.real_relays import RealWorld
 from tests.support.waiting import eventually
-from tidemill.runtime.telemetry import Log
+from tidemill.runtime.telemetry.log_events import Log
 from tidemill.storage.database.pool import Timeouts, close_pool, create_pool
 from tidemill.transport.kafka import KafkaConnection
 from tidemill_devkit.stack import Stack

@@ -30,7 +30,7 @@ from tidemill.commands.ports import Unfetchable
 from tidemill.commands.retry import BatchRetries
 from tidemill.domain.lane import Claim
 from tidemill.runtime.retry import Retrier
-from tidemill.runtime.telemetry import LANES_HALTED, LANES_OWNED
+from tidemill.runtime.telemetry.metrics import LANES_HALTED, LANES_OWNED
 
 ALL = frozenset(LanePhase)
 PARTITIONS = range(STREAM.partitions)

@@ -19,7 +19,7 @@ from tidemill.commands.version_wait import REST, next_wait
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim
 from tidemill.domain.partitioner import partition_of
-from tidemill.runtime.telemetry import REGISTRY
+from tidemill.runtime.telemetry.metrics import REGISTRY
 
 KEYS = {partition_of(f"p{number}".encode(), 3): f"p{number}" for number in range(12)}
 """Partition -> a key that belongs there; its lane is the next number."""

@@ -12,7 +12,7 @@ from tests.support.outbox import Scribe, claim_of
 from tests.support.relays import LANE, World
 from tests.support.waiting import eventually
 from tidemill.outbox.relay import RelayState
-from tidemill.runtime.telemetry import Log
+from tidemill.runtime.telemetry.log_events import Log
 
 EVENTS, OUTCOMES, LETTERS = LANE.topics.events, LANE.topics.outcomes, LANE.topics.dead_letters
 

@@ -14,7 +14,7 @@ from tests.support.relays import World
 from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.outbox.incident_log import IncidentLog
-from tidemill.runtime.telemetry import Log
+from tidemill.runtime.telemetry.log_events import Log
 
 AWAY = Unavailable("kafka", "lane 7 cannot connect")
 LANES = [lane_of(number, number - 1, partitions=64) for number in range(1, 65)]

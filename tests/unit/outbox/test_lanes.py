@@ -15,7 +15,7 @@ from tests.support.relays import LANE, World
 from tests.support.waiting import eventually, next_turn
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import Published
-from tidemill.runtime.telemetry import REGISTRY
+from tidemill.runtime.telemetry.metrics import REGISTRY
 
 
 @asynccontextmanager

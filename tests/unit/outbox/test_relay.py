@@ -17,7 +17,7 @@ from tidemill.domain.identity import event_id
 from tidemill.outbox.ports import Published
 from tidemill.outbox.relay import RelayState
 from tidemill.outbox.send_loop import SLICE
-from tidemill.runtime.telemetry import Log
+from tidemill.runtime.telemetry.log_events import Log
 
 EVENTS, OUTCOMES, LETTERS = LANE.topics.events, LANE.topics.outcomes, LANE.topics.dead_letters
 

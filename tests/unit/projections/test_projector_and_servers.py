@@ -20,7 +20,7 @@ from tests.support.projections import (
 from tests.support.waiting import eventually
 from tidemill.domain.errors import TransientError, Unavailable
 from tidemill.projections.ports import View
-from tidemill.runtime.telemetry import Log
+from tidemill.runtime.telemetry.log_events import Log
 
 
 @pytest.fixture

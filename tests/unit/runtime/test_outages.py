@@ -12,7 +12,7 @@ from tidemill.domain.errors import TransientError, Unavailable
 from tidemill.projections.retry import projector_retrier
 from tidemill.runtime.outages import Outages
 from tidemill.runtime.retry import Retrier
-from tidemill.runtime.telemetry import Log
+from tidemill.runtime.telemetry.log_events import Log
 
 
 def test_what_fails_again_begins_nothing_and_the_last_to_recover_ends_it() -> None:

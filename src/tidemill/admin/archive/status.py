@@ -14,7 +14,7 @@ from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.runtime.clock import Clock
 from tidemill.runtime.periodic import EVERY_S, Watch
-from tidemill.runtime.telemetry import (
+from tidemill.runtime.telemetry.metrics import (
     ARCHIVE_BYTES,
     ARCHIVE_DIVERTED,
     ARCHIVE_MISMATCHES,

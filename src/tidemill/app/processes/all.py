@@ -14,7 +14,8 @@ from tidemill.app.processes.projections import projection_jobs
 from tidemill.domain.errors import UsageError
 from tidemill.http.health import Probe
 from tidemill.runtime.service import Job
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 from tidemill.transport.kafka.client.probe import KafkaProbe
 
 _log = logger(__name__)

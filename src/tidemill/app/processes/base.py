@@ -36,7 +36,9 @@ from tidemill.runtime.outages import Outages
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.service import DRAIN_S, EXIT_AFTER_S, Exit, Health, Job, Supervisor, exit_after
 from tidemill.runtime.stop_signals import run_beside_signals
-from tidemill.runtime.telemetry import BUILD, Log, Redactor, configure_logging, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import Redactor, configure_logging, logger
+from tidemill.runtime.telemetry.metrics import BUILD
 from tidemill.settings import Settings
 from tidemill.storage.database.pool import quiet_driver
 from tidemill.transport.kafka.client.logs import limit_client_logs

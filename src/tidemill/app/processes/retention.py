@@ -34,7 +34,9 @@ from tidemill.retention.grouping import Round
 from tidemill.retention.worker import ArchiveWorker
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
-from tidemill.runtime.telemetry import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.commands.command_store import CommandDatabase

@@ -25,7 +25,8 @@ from tidemill.retention.ports import Busy, Gone, Overtaken
 from tidemill.retention.slices import Hold, Slice
 from tidemill.retention.timescale_jobs import ContinuousAggregate, DropJob
 from tidemill.retention.transition_table import Transition
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 from tidemill.storage.database.errors import on_tables, translate
 from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.statements import load_statements

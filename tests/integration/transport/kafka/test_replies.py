@@ -12,7 +12,7 @@ import pytest
 from tests.support.kafka import KafkaWorld
 from tests.support.waiting import eventually
 from tidemill.commands.ports import Reply
-from tidemill.runtime.telemetry import REPLIES
+from tidemill.runtime.telemetry.metrics import REPLIES
 from tidemill.transport.kafka import KafkaConnection, KafkaReplies, ReplyRecord, Topics
 from tidemill.transport.kafka.commands import replies as adapter
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from aiokafka.errors import ProducerClosed
 
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 
 _log = logger(__name__)
 

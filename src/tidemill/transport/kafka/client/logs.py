@@ -7,7 +7,7 @@ from typing import Final
 
 import aiokafka.admin  # noqa: F401  its loggers must exist before they are limited
 
-from tidemill.runtime.telemetry import Log
+from tidemill.runtime.telemetry.log_events import Log
 from tidemill.transport.kafka.client import close
 
 _CLIENT: Final = "aiokafka"

@@ -18,7 +18,9 @@ from typing import Any, Final, NamedTuple
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from tidemill.commands.ports import Reply
-from tidemill.runtime.telemetry import REPLIES, Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import REPLIES
 from tidemill.transport.kafka.client.client import KafkaConnection, expiring_producer
 from tidemill.transport.kafka.client.close import hard_close, kill
 from tidemill.transport.kafka.client.errors import CLIENT_ERRORS

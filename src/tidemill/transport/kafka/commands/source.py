@@ -16,7 +16,8 @@ from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 
 from tidemill.commands.ports import Assignee, OffsetOutOfRange, PartitionError, Unfetchable
 from tidemill.domain.lane import InboundRecord
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 from tidemill.transport.kafka.client.client import KafkaConnection, group_consumer
 from tidemill.transport.kafka.client.close import hard_close
 from tidemill.transport.kafka.client.errors import CLIENT_ERRORS, answering

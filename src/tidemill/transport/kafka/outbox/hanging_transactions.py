@@ -19,7 +19,8 @@ from typing import Any, Final, Protocol
 from aiokafka import TopicPartition
 
 from tidemill.domain.errors import Unavailable
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 from tidemill.transport.kafka.outbox.tail import TailReader
 
 _log = logger(__name__)

@@ -17,7 +17,8 @@ from tidemill.archiver.ports import Incoming
 from tidemill.domain.archive.messages import ArchivalConfirmation
 from tidemill.domain.errors import Unavailable, Unreadable
 from tidemill.domain.rejections import ParkingCode
-from tidemill.runtime.telemetry import Log, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.admin.producer import KeyedProducer
 from tidemill.transport.kafka.client.client import KafkaConnection, group_consumer

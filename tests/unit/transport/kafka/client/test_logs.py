@@ -11,7 +11,8 @@ import pytest
 import structlog
 
 from tests.support.waiting import eventually_blocking
-from tidemill.runtime.telemetry import Log, configure_logging, logger
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import configure_logging, logger
 from tidemill.transport.kafka.client import close
 from tidemill.transport.kafka.client.logs import Limiter, limit_client_logs
 

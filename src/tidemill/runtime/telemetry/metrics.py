@@ -1,0 +1,142 @@
+"""Every metric of a process, in one list.
+
+They are Prometheus's: base units, few labels, never an id, key, lane or offset as a label (but that of a schema that
+lanes wait for: each goes with its wait, and there are no more of them than lanes).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+# A second line for each counter, of which Prometheus makes nothing.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
+
+REGISTRY: Final = CollectorRegistry(auto_describe=True)
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LONG_SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)
+_SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
+
+
+def _counter(name: str, meaning: str, *labels: str) -> Counter:
+    return Counter(f"tidemill_{name}", meaning, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, meaning: str, *labels: str) -> Gauge:
+    return Gauge(f"tidemill_{name}", meaning, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, meaning: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+    return Histogram(f"tidemill_{name}", meaning, labels, registry=REGISTRY, buckets=buckets)
+
+
+# --- in --------------------------------------------------------------------------------------------------------------
+RECORDS = _counter("records_total", "records by what became of them", "aggregate", "outcome")
+BATCH_SECONDS = _histogram("batch_seconds", "one batch, with what was tried again", "aggregate")
+BATCH_RECORDS = _histogram("batch_records", "records of one batch transaction", "aggregate", buckets=_SIZES)
+BATCH_RETRIES = _counter(
+    "batch_retries_total", "batches tried again, by the error's class", "aggregate", "error"
+)
+CLAIMS = _counter("claims_total", "lanes claimed", "aggregate")
+TIMES_AHEAD = _counter(
+    "times_ahead_total", "lanes whose last batch was minutes ahead of the database's clock", "aggregate"
+)
+LANES_OWNED = _gauge("lanes_owned", "lanes that this process works", "aggregate")
+LANES_HALTED = _gauge("lanes_halted", "lanes of this process that wait for an operator", "aggregate")
+TABLE_MISFITS = _gauge(
+    "table_misfits",
+    "what of a stream's tables is not as declared; its lanes stay unclaimed meanwhile",
+    "aggregate",
+)
+COMMAND_LAG = _gauge(
+    "command_lag_records",
+    "records in the topic that are not consumed, the same in each process: max by (aggregate), not sum",
+    "aggregate",
+)
+LANES_WAITING = _gauge(
+    "lanes_waiting",
+    "lanes of this process that wait for a version that knows a schema, by its id and its sender",
+    "aggregate",
+    "schema",
+    "service",
+)
+REPLIES = _counter("replies_total", "answers to those who asked: sent, refused, dropped or failed", "result")
+
+# --- out -------------------------------------------------------------------------------------------------------------
+PUBLISHED = _counter(
+    "published_records_total", "records acknowledged, by role of the topic", "aggregate", "role"
+)
+PUBLISH_SECONDS = _histogram("publish_seconds", "one publication, from send to acknowledgement", "aggregate")
+PUBLISHERS_STARTED = _counter(
+    "publishers_started_total", "publishers made, after a claim or a fault", "aggregate"
+)
+UNPUBLISHED = _gauge("unpublished_positions", "committed and not yet acknowledged, of our lanes", "aggregate")
+
+# --- remember --------------------------------------------------------------------------------------------------------
+PROJECTED = _counter("projected_events_total", "events folded into a read model", "projection")
+REPEATED = _counter(
+    "repeated_events_total", "events dropped because their sequence was folded before", "projection"
+)
+FOREIGN_RECORDS = _counter(
+    "foreign_records_total", "records in an event topic that are no events, left out", "aggregate"
+)
+PROJECTION_SECONDS = _histogram("projection_seconds", "one transaction of a projector", "projection")
+PROJECTION_LAG = _gauge(
+    "projection_lag_events",
+    "published and not yet folded, the same in each process: max by (projection), not sum",
+    "projection",
+)
+PROJECTION_HALTED = _gauge("projection_halted_lanes", "lanes whose events have a gap", "projection")
+PROJECTION_MISFIT = _gauge(
+    "projection_misfit", "1 while a read model stands, its table not as declared", "projection"
+)
+
+# --- let go ----------------------------------------------------------------------------------------------------------
+ARCHIVE_SLICES = _gauge("archive_slices", "slices of a table, by state", "table", "state")
+ARCHIVE_SEAL_AGE = _gauge(
+    "archive_seal_age_seconds", "since when a range is closed whose rows have not left, 0 if none is", "table"
+)
+ARCHIVE_OVERDUE = _gauge(
+    "archive_oldest_undropped_seconds", "since when the oldest chunk that is there might have left", "table"
+)
+ARCHIVE_BYTES = _gauge("archive_bytes", "bytes of a table by tier: hot, late or lake", "table", "tier")
+ARCHIVE_DIVERTED = _gauge("archive_diverted_rows", "rows that came too late and wait to be archived", "table")
+ARCHIVE_MISMATCHES = _gauge(
+    "archive_mismatches", "how often a slice was set aside, as its copy was not what was asked for", "table"
+)
+ARCHIVE_ROUNDS = _counter("archive_rounds_total", "rounds of the keeper: moved, idle or troubled", "result")
+ARCHIVE_TROUBLES = _gauge(
+    "archive_troubles", "what could not be done in the last round, and will be tried again"
+)
+ARCHIVER_REQUESTS = _counter(
+    "archiver_requests_total",
+    "records of the archive's event topic: completed, partial, failed, ignored, unreadable or interrupted",
+    "result",
+)
+ARCHIVER_CHUNKS = _counter(
+    "archiver_chunks_total", "chunks: copied, found (copied before) or failed", "result"
+)
+ARCHIVER_ROWS = _counter("archiver_rows_total", "rows copied to the lake")
+ARCHIVER_READ_BYTES = _counter("archiver_read_bytes_total", "bytes of rows read to be copied, as in memory")
+ARCHIVER_SECONDS = _histogram(
+    "archiver_request_seconds", "one request, from taking it to its answer", buckets=_LONG_SECONDS
+)
+
+# --- the process -----------------------------------------------------------------------------------------------------
+GENERATIONS = _counter("generations_opened_total", "rolls of the log to a new generation")
+DEPENDENCY_UP = _gauge("dependency_up", "1 if the last probe of a server answered in time", "dependency")
+SERVICE_RESTARTS = _counter("service_restarts_total", "restarts of a service that failed", "service")
+LOOP_LAG_SECONDS = _histogram("loop_lag_seconds", "how late the event loop runs what is due")
+BUILD = _gauge("build_info", "always 1; the version is the label", "version", "process")
