@@ -12,9 +12,9 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.databases import Databases, fetch
-from tests.support.nursery import KEEPS_DEADLINES
-from tests.support.stack import Run
+from tests.support.servers.databases import Databases, fetch
+from tests.support.servers.nursery import KEEPS_DEADLINES
+from tests.support.servers.stack import Run
 from tidemill_devkit.stack import Stack
 from tidemill_devkit.stack.locate import docker_answers
 

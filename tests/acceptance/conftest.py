@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installation import Installation, installation_on
-from tests.support.journeys import SESSION_S, Deployment
+from tests.support.clients.journeys import SESSION_S, Deployment
+from tests.support.servers.installation import Installation, installation_on
 from tidemill_devkit.stack import Stack
 
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.support.installation import Installation
+from tests.support.servers.installation import Installation
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.runtime.service import Exit
 from tidemill_devkit.demo.archive_proof import KNOWN as KNOWN_ARCHIVE

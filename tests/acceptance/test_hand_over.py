@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.clients import Feed
-from tests.support.journeys import Deployment, Worker
+from tests.support.clients.clients import Feed
+from tests.support.clients.journeys import Deployment, Worker
 from tests.support.waiting import HANGING_S, eventually_blocking
 
 BIG_BATCH = 5_000

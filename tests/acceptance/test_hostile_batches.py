@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.besieged import (
+from tests.support.clients.crowds import crowd, record
+from tests.support.faults.besieged import (
     LANES,
     MEBIBYTE,
     besieged_installation,
@@ -16,8 +17,7 @@ from tests.support.besieged import (
     send_batches,
     wait_for_parked,
 )
-from tests.support.crowds import crowd, record
-from tests.support.installation import Installation
+from tests.support.servers.installation import Installation
 from tidemill.domain.parked import MAX_HEADERS
 from tidemill_devkit.stack import Stack
 

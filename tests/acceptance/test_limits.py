@@ -8,10 +8,10 @@ from uuid import uuid4
 
 from fastavro import parse_schema, schemaless_writer
 
-from tests.support.clients import Outgoing
-from tests.support.codecs import NOON
-from tests.support.journeys import Deployment, Tick, assert_dense, decoded
-from tests.support.streams import messages_of
+from tests.support.clients.clients import Outgoing
+from tests.support.clients.journeys import Deployment, Tick, assert_dense, decoded
+from tests.support.engine.codecs import NOON
+from tests.support.engine.streams import messages_of
 from tests.support.waiting import eventually_blocking
 from tidemill.domain.lane import StreamTopics
 from tidemill.transport.avro.wire import prefix_of_fingerprint

@@ -10,8 +10,8 @@ from functools import partial
 
 import pytest
 
-from tests.support.clients import Feed
-from tests.support.journeys import Deployment, Worker
+from tests.support.clients.clients import Feed
+from tests.support.clients.journeys import Deployment, Worker
 from tests.support.waiting import eventually_blocking
 from tidemill.runtime.service import Exit
 from tidemill_devkit.stack import Stack

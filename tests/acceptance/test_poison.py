@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support import fuse
-from tests.support.clients import Outgoing, Seen
-from tests.support.journeys import Deployment, Worker, decoded
-from tests.support.kafka import KafkaWorld
+from tests.support.clients.clients import Outgoing, Seen
+from tests.support.clients.journeys import Deployment, Worker, decoded
+from tests.support.engine.kafka import KafkaWorld
+from tests.support.plug_ins import fuse
 from tests.support.waiting import eventually_blocking
 from tidemill.domain.lane import StreamTopics
 from tidemill.outbox.ports import OutboundRecord

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.clients import Client
-from tests.support.installation import Installation, installation_on
-from tests.support.journeys import SESSION_S, Deployment, Worker
-from tests.support.plugins import with_plugins
-from tests.support.rolling import AGGREGATE, Clients, Sent, write_version
-from tests.support.versions import beside, with_version
+from tests.support.clients.clients import Client
+from tests.support.clients.journeys import SESSION_S, Deployment, Worker
+from tests.support.plug_ins.installed import with_plugins
+from tests.support.plug_ins.rolling import AGGREGATE, Clients, Sent, write_version
+from tests.support.plug_ins.versions import beside, with_version
+from tests.support.servers.installation import Installation, installation_on
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill_devkit.stack import Stack
 

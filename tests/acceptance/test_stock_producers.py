@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from tests.support.journeys import Deployment, Tick
+from tests.support.clients.journeys import Deployment, Tick
 from tests.support.waiting import HANGING_S, eventually_blocking
 
 READINGS = 100_000

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from tests.support.besieged import MEBIBYTE, send_batches
-from tests.support.clients import Outgoing
-from tests.support.crowds import record
-from tests.support.journeys import Deployment, assert_dense
-from tests.support.restoring import backup
+from tests.support.archive.restores import backup
+from tests.support.clients.clients import Outgoing
+from tests.support.clients.crowds import record
+from tests.support.clients.journeys import Deployment, assert_dense
+from tests.support.faults.besieged import MEBIBYTE, send_batches
 from tests.support.waiting import eventually_blocking
 from tidemill.domain.partitioner import partition_of
 

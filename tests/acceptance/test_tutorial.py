@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import database_of, drop, execute
-from tests.support.stack import Run
+from tests.support.clients.walkthrough import File, Shell, agrees, steps
+from tests.support.servers.databases import database_of, drop, execute
+from tests.support.servers.stack import Run
 from tests.support.waiting import HANGING_S
-from tests.support.walkthrough import File, Shell, agrees, steps
 from tidemill_devkit.stack import Stack
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")

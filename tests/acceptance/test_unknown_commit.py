@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.journeys import Deployment
-from tests.support.proxy import Cut, proxied
+from tests.support.clients.journeys import Deployment
+from tests.support.faults.proxy import Cut, proxied
 from tests.support.waiting import eventually_blocking
 
 

@@ -18,11 +18,11 @@ import pytest
 
 from tests.acceptance.conftest import plain_installation
 from tests.acceptance.test_hand_over import await_shared
-from tests.support.clients import Feed
-from tests.support.databases import Databases
-from tests.support.installation import Installation
-from tests.support.journeys import Deployment, Worker
-from tests.support.versions import WHEELS, unpacked, with_version
+from tests.support.clients.clients import Feed
+from tests.support.clients.journeys import Deployment, Worker
+from tests.support.plug_ins.versions import WHEELS, unpacked, with_version
+from tests.support.servers.databases import Databases
+from tests.support.servers.installation import Installation
 from tests.support.waiting import HANGING_S
 from tidemill_devkit.stack import Stack
 

@@ -12,7 +12,7 @@ import pytest
 from tests.architecture.tree import ROOT
 
 FAKES = sorted((ROOT / "tests" / "fakes").glob("*.py"))
-SUPPORT = sorted((ROOT / "tests" / "support").glob("*.py"))
+SUPPORT = sorted((ROOT / "tests" / "support").rglob("*.py"))
 SUITES = sorted((ROOT / "tests" / "conformance").rglob("test_*.py"))
 _ON_THE_DATABASE = (
     "no fake: what decides is pure and tried in tests/unit/retention, and what these do is transactions and locks of "

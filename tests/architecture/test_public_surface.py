@@ -59,7 +59,11 @@ def test_documents_import_the_public_surface_alone() -> None:
 
 def test_the_plug_ins_of_the_tests_do_too() -> None:
     found = {place.partition(":")[0] for place, source in plug_ins() if imported(source)}
-    assert {"tests/support/fuse.py", "tests/support/many_contexts.py", "tests/support/rolling.py"} <= found
+    assert {
+        "tests/support/plug_ins/fuse.py",
+        "tests/support/plug_ins/many_contexts.py",
+        "tests/support/plug_ins/rolling.py",
+    } <= found
     assert offences(plug_ins(), PUBLIC) == []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.architecture import tree
-from tests.support.outsiders import KEYS_AS_JAVA, SERIALIZER
+from tests.support.clients.outsiders import KEYS_AS_JAVA, SERIALIZER
 from tidemill.app.context_loader import load_contexts
 from tidemill.domain.archive.messages import archival_topics
 from tidemill.domain.lane import StreamTopics

@@ -40,8 +40,8 @@ LONG_FUNCTIONS: dict[str, str] = {}
 CLOCKS: dict[str, str] = {"src/tidemill/runtime/clock.py": "it is the clock"}
 STOPWATCHES: dict[str, str] = {
     "tests/support/waiting.py": "the guard against hanging",
-    "tests/support/outsiders.py": "a guard against hanging",
-    "tests/support/walkthrough.py": "a guard against hanging",
+    "tests/support/clients/outsiders.py": "a guard against hanging",
+    "tests/support/clients/walkthrough.py": "a guard against hanging",
     "tests/support/durations.py": "says how long tests took, and decides nothing",
     "tests/trials/test_kills.py": "says how long it took to mend, and decides nothing",
     "tests/trials/test_hostile_inputs.py": "says how long others waited, and decides nothing",

@@ -11,8 +11,8 @@ from uuid import uuid4
 import pytest
 
 from tests.fakes.commands import MemoryCommandStore
-from tests.support.commands import Harness, base, codes, create_lanes, outcomes
-from tests.support.streams import messages_of
+from tests.support.engine.commands import Harness, base, codes, create_lanes, outcomes
+from tests.support.engine.streams import messages_of
 from tidemill.commands.decide_fold import EncodedEvent
 from tidemill.commands.internal_commands import InternalCommand, InternalCommandWriter
 from tidemill.commands.ports import ClosedRange, CommandStore

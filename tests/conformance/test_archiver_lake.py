@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from tests.fakes.archiver import MemoryLake, Row, Rows
-from tests.support.archival import DAY, START, TABLE
-from tests.support.databases import execute
+from tests.support.archive.archival import DAY, START, TABLE
+from tests.support.servers.databases import execute
 from tidemill.archiver.ports import Lake
 from tidemill.domain.archive.slices import LakeColumn, LakeType, Measured, SliceId
 from tidemill.domain.errors import CopyStands

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.fakes.archiver import MemoryReader, Rows
-from tests.support.databases import execute
+from tests.support.servers.databases import execute
 from tidemill.archiver.ports import ChunkReader
 from tidemill.domain.errors import TidemillError, Unavailable
 from tidemill.storage.retention.chunk_reader import DatabaseChunks

@@ -12,8 +12,8 @@ import pytest
 from tests.fakes.codecs import JsonCodec, encode
 from tests.fakes.events import MemoryCodec
 from tests.fakes.publishers import PlainOutcomes
-from tests.support.outbox import Scribe, lane_of
-from tests.support.streams import CONNECTOR_PROFILES, MARKET_DATA, messages_of
+from tests.support.engine.outbox import Scribe, lane_of
+from tests.support.engine.streams import CONNECTOR_PROFILES, MARKET_DATA, messages_of
 from tidemill.commands.ports import CommandCodec, Decoded
 from tidemill.contexts.connector_profiles.messages import ConnectorProfileRegistered, RegisterConnectorProfile
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.fakes.commands import MemoryCommandStore
-from tests.support.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
+from tests.support.engine.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
 from tidemill.commands.numbering import BatchRows, LaneNumbering
 from tidemill.commands.ports import CommandStore, Newer
 from tidemill.contexts.connector_profiles import context as connector_profiles

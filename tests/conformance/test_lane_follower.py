@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable
 import pytest
 
 from tests.fakes.followers import MemoryFollower
-from tests.support.outbox import Scribe, claim_of, lane_of
-from tests.support.relays import World
+from tests.support.engine.outbox import Scribe, claim_of, lane_of
+from tests.support.engine.relays import World
 from tests.support.waiting import HANGING_S
 from tidemill.commands.ports import LaneFollower
 from tidemill.domain.lane import Claim

@@ -9,8 +9,8 @@ from typing import Protocol
 import pytest
 
 from tests.fakes.outbox import MemoryOutbox
-from tests.support.commands import create_lanes
-from tests.support.outbox import AGGREGATE, Scribe, Written, claim_of, lane_of, store
+from tests.support.engine.commands import create_lanes
+from tests.support.engine.outbox import AGGREGATE, Scribe, Written, claim_of, lane_of, store
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.errors import ContractError, Fenced
 from tidemill.domain.identity import event_id

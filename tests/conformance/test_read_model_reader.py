@@ -11,7 +11,7 @@ import pytest
 from tests.fakes.events import START
 from tests.fakes.read_models import MemoryReadModels
 from tests.fakes.views import MemoryViews
-from tests.support.projections import Day, create_tables, days
+from tests.support.engine.projections import Day, create_tables, days
 from tidemill.domain.errors import UsageError
 from tidemill.projections.ports import CheckpointMove, ViewStore
 from tidemill.queries.ports import ReadModelReader

@@ -12,8 +12,8 @@ import pytest
 
 from tests.fakes.events import START
 from tests.fakes.views import MemoryViews, MemoryWorkshops
-from tests.support.databases import execute
-from tests.support.projections import Day, Stock, create_tables, days, stocks
+from tests.support.engine.projections import Day, Stock, create_tables, days, stocks
+from tests.support.servers.databases import execute
 from tidemill.domain.errors import ContractError, TableMisfit, TransientError, UsageError
 from tidemill.domain.identity import row_id, row_uuid
 from tidemill.domain.messages import ReadModelBase

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from tests.support.outbox import Written, item_of
+from tests.support.engine.outbox import Written, item_of
 from tidemill.commands.rows import OutboxRow
 from tidemill.domain.errors import ContractError, Fenced, Unavailable
 from tidemill.domain.identity import event_id

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archiving import Archive, archive
+from tests.support.archive.site import Archive, archive
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.besieged import (
+from tests.support.clients.crowds import crowd, empty_records, record
+from tests.support.engine.codecs import MARKET, RECORD
+from tests.support.faults.besieged import (
     GOOD_SYMBOLS,
     LANES,
     MEBIBYTE,
@@ -28,9 +30,7 @@ from tests.support.besieged import (
     publish_good_ones,
     send_batches,
 )
-from tests.support.codecs import MARKET, RECORD
-from tests.support.crowds import crowd, empty_records, record
-from tests.support.installation import Installation
+from tests.support.servers.installation import Installation
 from tests.support.waiting import eventually_blocking
 from tidemill.catalog.registration import subject_of
 from tidemill.domain.partitioner import partition_of

@@ -21,11 +21,11 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import make_deployment
-from tests.support.archiving import THAW
-from tests.support.doomed import ROWS, STEPS, Doomed
-from tests.support.journeys import assert_dense
-from tests.support.operating import flip
-from tests.support.siege import account
+from tests.support.archive.operator import flip
+from tests.support.archive.site import THAW
+from tests.support.clients.journeys import assert_dense
+from tests.support.faults.doomed import ROWS, STEPS, Doomed
+from tests.support.faults.siege import account
 from tidemill.domain.archive.messages import archival_topics
 from tidemill.retention.transition_table import TRANSITIONS, Action
 from tidemill_devkit.stack import Stack

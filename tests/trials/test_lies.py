@@ -6,32 +6,32 @@ import re
 import shutil
 from datetime import timedelta
 
-from tests.support import lying
-from tests.support.archiving import TABLE, Archive
-from tests.support.lying import PAIRS, Once, copied, fill
+from tests.support.archive import lies
+from tests.support.archive.lies import PAIRS, Once, copied, fill
+from tests.support.archive.site import TABLE, Archive
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalStatus
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.decision import Rejected
 
 DIFFERENT = r"digest|rows|row_count"
 LIES = {
-    lying.no_file: "no such file",
-    lying.truncated: "arquet",
-    lying.rotten: "sha256",  # a bit
-    lying.flipped: r"checksum|CRC|ZSTD|corrupt",  # a bit, in a page with a checksum
-    lying.flipped_value: DIFFERENT,  # a bit of it
-    lying.columns_swapped: DIFFERENT,
-    lying.row_doubled: DIFFERENT,
-    lying.row_doubled_for_another: DIFFERENT,
-    lying.wrong_value: DIFFERENT,  # under the right count and digest
-    lying.rows_swapped: DIFFERENT,  # their values in one column
-    lying.value_lost: DIFFERENT,
-    lying.column_left_out: "column",
+    lies.no_file: "no such file",
+    lies.truncated: "arquet",
+    lies.rotten: "sha256",  # a bit
+    lies.flipped: r"checksum|CRC|ZSTD|corrupt",  # a bit, in a page with a checksum
+    lies.flipped_value: DIFFERENT,  # a bit of it
+    lies.columns_swapped: DIFFERENT,
+    lies.row_doubled: DIFFERENT,
+    lies.row_doubled_for_another: DIFFERENT,
+    lies.wrong_value: DIFFERENT,  # under the right count and digest
+    lies.rows_swapped: DIFFERENT,  # their values in one column
+    lies.value_lost: DIFFERENT,
+    lies.column_left_out: "column",
 }
 """Lie -> what the reason says."""
 
 
-async def requested(world: Archive) -> tuple[ArchivalConfirmation, list[lying.Copied], int]:
+async def requested(world: Archive) -> tuple[ArchivalConfirmation, list[lies.Copied], int]:
     """An honest copy of a request for a chunk per type, before anything was said of it."""
     await fill(world)
     await world.settle()
@@ -76,7 +76,7 @@ async def test_a_lie_in_five_fields_drops_nothing(world: Archive) -> None:
     once = Once(world)
     await once.keep()
     plain = {"event_id", "status", "completed_at", "lakehouse_path"}
-    for lie in LIES.keys() - {lying.no_file, lying.rotten}:  # nobody told of single files, or their hashes
+    for lie in LIES.keys() - {lies.no_file, lies.rotten}:  # nobody told of single files, or their hashes
         await once.come_back()
         for copy in copies:
             lie(copy)
@@ -86,7 +86,7 @@ async def test_a_lie_in_five_fields_drops_nothing(world: Archive) -> None:
 
 async def test_one_lie_among_honest_copies_stays_alone(world: Archive) -> None:
     honest, copies, rows = await requested(world)
-    lied = (lying.wrong_value(copies[0]), *honest.chunks[1:])
+    lied = (lies.wrong_value(copies[0]), *honest.chunks[1:])
     await world.confirm(honest.model_copy(update={"chunks": lied}))
     await world.settle()
     assert await world.states() == ["quarantined", *["dropped"] * (len(copies) - 1)]
@@ -96,12 +96,12 @@ async def test_one_lie_among_honest_copies_stays_alone(world: Archive) -> None:
 async def test_the_files_of_another_event_are_no_copy(world: Archive) -> None:
     """Each chunk is said to be where another chunk's true copy is, of the same request and of one before."""
     await world.fill(1999)
-    await world.pool.execute(lying.MORE_COLUMNS)
+    await world.pool.execute(lies.MORE_COLUMNS)
     await world.settle()
     earlier = world.copy((await world.requests())[-1])
     await world.confirm(earlier)
     await world.settle()
-    await world.pool.execute(lying.MORE_COLUMNS.replace("add column", "add column if not exists"))
+    await world.pool.execute(lies.MORE_COLUMNS.replace("add column", "add column if not exists"))
     await world.fill(*PAIRS)
     rows = await world.hot()
     await world.settle()
@@ -233,7 +233,7 @@ async def test_a_copy_that_changes_behind_its_confirmation_is_no_copy(world: Arc
     honest, copies, rows = await requested(world)
     await world.confirm(honest)
     for copy in copies:
-        lying.flipped_value(copy)
+        lies.flipped_value(copy)
     await assert_all_set_aside(world, rows, "bytes|sha256")
 
 
@@ -243,7 +243,7 @@ async def test_what_is_set_aside_is_asked_for_again_by_an_operator_alone(world: 
     saved = world.lake.with_name("saved")
     shutil.copytree(world.lake, saved)
     await world.confirm(
-        honest.model_copy(update={"chunks": tuple(lying.wrong_value(copy) for copy in copies)})
+        honest.model_copy(update={"chunks": tuple(lies.wrong_value(copy) for copy in copies)})
     )
     await world.settle()
     shutil.copytree(saved, world.lake, dirs_exist_ok=True)

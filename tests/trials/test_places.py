@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archiving import Archive
-from tests.support.lying import Copied, Pair
+from tests.support.archive.lies import Copied, Pair
+from tests.support.archive.site import Archive
 from tests.support.waiting import HANGING_S
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalResult
 from tidemill.domain.archive.slices import ArchiveState

@@ -11,8 +11,8 @@ from collections import Counter
 
 import pytest
 
-from tests.support.archiving import Archive
-from tests.support.siege import Siege, account, siege
+from tests.support.archive.site import Archive
+from tests.support.faults.siege import Siege, account, siege
 from tidemill.domain.archive.slices import ArchiveState
 
 CYCLES = int(os.environ.get("TIDEMILL_ARCHIVE_CYCLES", "8"))

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.against import Comparison, Turn, tables
 from benchmarks.data import PARTITIONS, market_data
 from benchmarks.outside import HOPS, Cost
-from tests.support.streams import MARKET_DATA, messages_of
+from tests.support.engine.streams import MARKET_DATA, messages_of
 from tidemill.commands.ports import Decoded
 from tidemill.domain.partitioner import partition_of
 from tidemill.runtime.clock import SystemClock

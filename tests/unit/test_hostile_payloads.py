@@ -8,8 +8,8 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from tests.support import hostile
-from tests.support.hostile import Hostile, SendProbe
+from tests.support.faults import hostile
+from tests.support.faults.hostile import Hostile, SendProbe
 from tidemill.commands.ports import Decoded
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import Unreadable

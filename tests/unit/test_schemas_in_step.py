@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.streams import CONTEXTS
+from tests.support.engine.streams import CONTEXTS
 from tidemill.catalog.drafts import out_of_step
 from tidemill.catalog.schemas import check_schemas, contexts_in, load_messages
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent

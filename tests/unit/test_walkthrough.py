@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.walkthrough import Command, File, Shell, agrees, steps
+from tests.support.clients.walkthrough import Command, File, Shell, agrees, steps
 
 PAGE = """
 # A page

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.support.installation import Installation, Serving, installation_on
-from tests.support.outsiders import Outsider
+from tests.support.clients.outsiders import Outsider
+from tests.support.servers.installation import Installation, Serving, installation_on
 from tidemill_devkit.stack import Stack
 
 

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.installation import Serving
-from tests.support.outsiders import Fields, Outsider, Sending, single_object
+from tests.support.clients.outsiders import Fields, Outsider, Sending, single_object
+from tests.support.servers.installation import Serving
 from tidemill.runtime.resources import schemas_dir
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)

@@ -20,9 +20,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from tests.architecture import tree
-from tests.support.clients import Client
-from tests.support.installation import Installation
-from tests.support.outsiders import Outsider, Sending, single_object
+from tests.support.clients.clients import Client
+from tests.support.clients.outsiders import Outsider, Sending, single_object
+from tests.support.servers.installation import Installation
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.domain.partitioner import partition_of
 from tidemill.runtime.resources import schemas_dir

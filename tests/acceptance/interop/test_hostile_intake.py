@@ -17,11 +17,11 @@ import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from fastavro import parse_schema, schemaless_writer
 
-from tests.support import hostile
-from tests.support.hostile import GOOD
-from tests.support.installation import Installation, Serving, installation_on
-from tests.support.outsiders import Outsider, Place, Sending, text_headers
-from tests.support.plugins import with_plugins, write_plugin
+from tests.support.clients.outsiders import Outsider, Place, Sending, text_headers
+from tests.support.faults import hostile
+from tests.support.faults.hostile import GOOD
+from tests.support.plug_ins.installed import with_plugins, write_plugin
+from tests.support.servers.installation import Installation, Serving, installation_on
 from tidemill_devkit.stack import Stack
 
 MEBIBYTE = 1024 * 1024
@@ -43,7 +43,7 @@ from pathlib import Path
 
 from sqlalchemy import Column, MetaData, Table, Text, Uuid
 
-from tests.support.hostile import ProbeSent, SendProbe
+from tests.support.faults.hostile import ProbeSent, SendProbe
 from tidemill.api import Context, append
 
 probes = Table("probes", MetaData(schema="public"), Column("text", Text), Column("command_id", Uuid))

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.installation import Installation
-from tests.support.outsiders import Fields, Outsider, Place, Sending, single_object
+from tests.support.clients.outsiders import Fields, Outsider, Place, Sending, single_object
+from tests.support.servers.installation import Installation
 from tests.support.waiting import HANGING_S
 from tidemill.runtime.resources import schemas_dir
 from tidemill_devkit.stack import MissingPrerequisiteError, console_consumer_command, kcat_command

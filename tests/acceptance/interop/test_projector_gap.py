@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.installation import Installation, Serving, installation_on
-from tests.support.outsiders import Outsider, Sending, single_object
+from tests.support.clients.outsiders import Outsider, Sending, single_object
+from tests.support.servers.installation import Installation, Serving, installation_on
 from tests.support.waiting import eventually_blocking
 from tidemill.runtime.resources import schemas_dir
 from tidemill_devkit.stack import Stack

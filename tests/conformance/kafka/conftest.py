@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.support.kafka import KafkaWorld, MemoryWorld, World, unhurried
+from tests.support.engine.kafka import KafkaWorld, MemoryWorld, World, unhurried
 
 PARTITIONS = 4
 

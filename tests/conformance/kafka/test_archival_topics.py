@@ -10,8 +10,8 @@ from typing import Protocol
 import pytest
 
 from tests.fakes.archiver import MemoryConfirmations, MemoryRequests
-from tests.support.archival import MESSAGES, STREAM, confirmation, request
-from tests.support.kafka import KafkaWorld
+from tests.support.archive.archival import MESSAGES, STREAM, confirmation, request
+from tests.support.engine.kafka import KafkaWorld
 from tests.support.waiting import eventually
 from tidemill.archiver.ports import Confirmations, Incoming, Requests
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent

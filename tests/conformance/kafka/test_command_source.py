@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.kafka import World
+from tests.support.engine.kafka import World
 from tests.support.waiting import eventually
 from tidemill.commands.ports import CommandSource, OffsetOutOfRange, PartitionError, Unfetchable
 from tidemill.domain.lane import InboundRecord

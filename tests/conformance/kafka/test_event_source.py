@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.support.kafka import World
+from tests.support.engine.kafka import World
 from tests.support.waiting import eventually
 from tidemill.outbox.ports import OutboundRecord
 from tidemill.projections.ports import (

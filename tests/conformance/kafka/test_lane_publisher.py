@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.support.kafka import MAX_EVENT_BYTES, World, lane_of
+from tests.support.engine.kafka import MAX_EVENT_BYTES, World, lane_of
 from tidemill.domain.errors import Unavailable
 from tidemill.outbox.ports import ForeignTail, OutboundRecord, PublisherFenced, RecordRefused, Tail, Tails
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.codecs import Answers
-from tests.support.kafka import KafkaWorld, World
+from tests.support.engine.kafka import KafkaWorld, World
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.commands.ports import Replies, Reply
 from tidemill.transport.kafka import KafkaConnection, KafkaReplies, ReplyRecord

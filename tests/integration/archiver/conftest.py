@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from tests.support.archivers import Desk, desk_at
-from tests.support.databases import execute
+from tests.support.archive.archivers import Desk, desk_at
+from tests.support.servers.databases import execute
 from tidemill.storage.database.pool import Connection, close_pool, connection, create_pool
 from tidemill_devkit.stack import Stack
 

@@ -12,10 +12,10 @@ import duckdb
 import pyarrow.dataset as ds
 import pytest
 
-from tests.support import fidelity
-from tests.support.archival import MESSAGES
-from tests.support.archivers import Desk, request_for
-from tests.support.databases import execute
+from tests.support.archive import fidelity
+from tests.support.archive.archival import MESSAGES
+from tests.support.archive.archivers import Desk, request_for
+from tests.support.servers.databases import execute
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Archiver, ArchiverTimeouts
 from tidemill.archiver.copier import Copier

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.archivers import Desk, request_for
-from tests.support.installation import Installation, Serving
+from tests.support.archive.archivers import Desk, request_for
+from tests.support.servers.installation import Installation, Serving
 from tests.support.waiting import HANGING_S, eventually, eventually_blocking
 from tidemill.app.processes.base import NICENESS
 from tidemill.domain.archive.messages import ArchivalStatus

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installation import Installation, installation_on
+from tests.support.servers.installation import Installation, installation_on
 from tidemill_devkit.stack import Stack
 
 

@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.support.installation import Installation, Serving
+from tests.support.servers.installation import Installation, Serving
 from tests.support.waiting import HANGING_S, eventually_blocking
 
 TABLE = "public.market_data"

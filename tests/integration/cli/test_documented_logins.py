@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.databases import drop, execute, fetch
-from tests.support.installation import Installation, installation_on
+from tests.support.servers.databases import drop, execute, fetch
+from tests.support.servers.installation import Installation, installation_on
 from tests.support.waiting import eventually_blocking
 from tidemill_devkit.stack import Stack
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.support.installation import Installation, Serving
+from tests.support.servers.installation import Installation, Serving
 from tests.support.waiting import eventually_blocking
 
 TIME = "2013-02-01T00:00:00Z"

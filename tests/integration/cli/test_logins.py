@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.support.databases import execute
-from tests.support.installation import Installation
+from tests.support.servers.databases import execute
+from tests.support.servers.installation import Installation
 from tests.support.waiting import eventually_blocking
 
 PASSWORD = "l0gin-s3cr3t"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 
-from tests.support.clients import Client
-from tests.support.installation import Installation, installation_on
+from tests.support.clients.clients import Client
+from tests.support.servers.installation import Installation, installation_on
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill_devkit.stack import Stack
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archiving import THAW
-from tests.support.installation import Installation, installation_on
+from tests.support.archive.site import THAW
+from tests.support.servers.installation import Installation, installation_on
 from tests.support.waiting import eventually_blocking
 from tidemill_devkit.stack import Stack
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.installation import Installation
+from tests.support.servers.installation import Installation
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.admin.records.outgoing import Outgoing
 from tidemill.app.connections import kafka_connection

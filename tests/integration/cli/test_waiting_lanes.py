@@ -8,10 +8,10 @@ from contextlib import suppress
 
 import pytest
 
-from tests.support.clients import Client, Outgoing
-from tests.support.codecs import MARKET, RECORD, TICK, body
-from tests.support.installation import Installation, Serving
-from tests.support.schema_versions import with_fields
+from tests.support.clients.clients import Client, Outgoing
+from tests.support.engine.codecs import MARKET, RECORD, TICK, body
+from tests.support.engine.schema_versions import with_fields
+from tests.support.servers.installation import Installation, Serving
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.catalog.registration import subject_of
 from tidemill.catalog.schemas import Schema

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import BigInteger, Column, MetaData, Table
 
-from tests.support.commands import Harness, base, create_lanes, outcomes
+from tests.support.engine.commands import Harness, base, create_lanes, outcomes
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.contexts.market_data import context as market_data

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.commands import FakeRecord, Harness, base, create_lanes
-from tests.support.profile_streams import STREAM, contests, cut, groupings, play, sizes, streams
+from tests.support.engine.commands import FakeRecord, Harness, base, create_lanes
+from tests.support.engine.profile_streams import STREAM, contests, cut, groupings, play, sizes, streams
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.domain.errors import TransientError
 from tidemill.storage.commands.command_store import CommandDatabase

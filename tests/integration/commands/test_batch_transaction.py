@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import Harness, base, codes, create_lanes, outcomes, uuid7
-from tests.support.databases import execute
+from tests.support.engine.commands import Harness, base, codes, create_lanes, outcomes, uuid7
+from tests.support.servers.databases import execute
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import (
     DeactivateConnectorProfile,

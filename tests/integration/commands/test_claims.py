@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.support.commands import Harness, base, create_lanes
+from tests.support.engine.commands import Harness, base, create_lanes
 from tests.support.waiting import eventually
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.market_data import context as market_data

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.commands import Harness, base, create_lanes
+from tests.support.engine.commands import Harness, base, create_lanes
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
 from tidemill.domain.stream import Stream

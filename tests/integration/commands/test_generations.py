@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.commands import Harness, base, create_lanes, outcomes
+from tests.support.engine.commands import Harness, base, create_lanes, outcomes
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import GenerationClosed, TransientError

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.databases import execute, fetch
 from tests.support.json_texts import json_objects
+from tests.support.servers.databases import execute, fetch
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.profile_data import MAX_TYPE_CHARACTERS, checked
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support import fidelity
+from tests.support.archive import fidelity
 from tidemill.storage.database.pool import Connection, close_pool, connection, create_pool
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tests.support import fidelity
-from tests.support.fidelity import SAMPLES
+from tests.support.archive import fidelity
+from tests.support.archive.fidelity import SAMPLES
 from tidemill.domain.archive.slices import LakeColumn, Measured
 from tidemill.lakehouse.arrow import conform
 from tidemill.lakehouse.digest import Digest

@@ -12,8 +12,8 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 
-from tests.support.archival import DAY, START, TABLE
-from tests.support.databases import execute
+from tests.support.archive.archival import DAY, START, TABLE
+from tests.support.servers.databases import execute
 from tidemill.domain.archive.slices import LakeColumn, LakeType, SliceId
 from tidemill.domain.errors import CopyStands, Unavailable, UsageError
 from tidemill.lakehouse import iceberg

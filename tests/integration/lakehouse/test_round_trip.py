@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import fidelity
-from tests.support.fidelity import ident
+from tests.support.archive import fidelity
+from tests.support.archive.fidelity import ident
 from tidemill.domain.archive.slices import LakeColumn, Measured, SliceId
 from tidemill.lakehouse.layout import Manifest
 from tidemill.lakehouse.parquet import LakeWriter

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.support.kafka import KafkaWorld, unhurried
-from tests.support.real_relays import RealWorld
+from tests.support.engine.kafka import KafkaWorld, unhurried
+from tests.support.engine.real_relays import RealWorld
 from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill_devkit.stack import Stack
 

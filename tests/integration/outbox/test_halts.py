@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.kafka import MAX_EVENT_BYTES
-from tests.support.outbox import Scribe
-from tests.support.real_relays import SETTINGS, RealWorld, headers, numbers
+from tests.support.engine.kafka import MAX_EVENT_BYTES
+from tests.support.engine.outbox import Scribe
+from tests.support.engine.real_relays import SETTINGS, RealWorld, headers, numbers
 from tests.support.waiting import eventually
 from tidemill.outbox.lanes import LaneRelays
 from tidemill.outbox.ports import OutboundRecord

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from tests.support.outbox import Scribe
-from tests.support.real_relays import RealWorld, numbers
+from tests.support.engine.outbox import Scribe
+from tests.support.engine.real_relays import RealWorld, numbers
 from tests.support.waiting import eventually
 from tidemill.domain.lane import Lane
 from tidemill.outbox.lanes import LaneRelays

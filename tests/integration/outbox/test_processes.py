@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from tests.support.real_relays import RealWorld
+from tests.support.engine.real_relays import RealWorld
 from tests.support.waiting import HANGING_S
 
 Start = Callable[[int], Awaitable[Process]]
@@ -25,7 +25,7 @@ async def start(world: RealWorld, database: str) -> AsyncIterator[Start]:
 
     async def make(epoch: int) -> Process:
         await world.pool.execute("update tm.lane set epoch = $1", epoch)
-        module = ["-m", "tests.support.relay_process"]
+        module = ["-m", "tests.support.engine.relay_process"]
         arguments = [database, world.kafka.connection.bootstrap, str(epoch)]
         environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = await asyncio.create_subprocess_exec(

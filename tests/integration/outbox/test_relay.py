@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.outbox import Scribe
-from tests.support.real_relays import RealWorld, headers, numbers
+from tests.support.engine.outbox import Scribe
+from tests.support.engine.real_relays import RealWorld, headers, numbers
 from tidemill.outbox.ports import Published
 
 

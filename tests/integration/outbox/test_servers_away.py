@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.kafka import KafkaWorld
-from tests.support.real_relays import RealWorld
+from tests.support.engine.kafka import KafkaWorld
+from tests.support.engine.real_relays import RealWorld
 from tests.support.waiting import eventually
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.storage.database.pool import Timeouts, close_pool, create_pool

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.support.market import Market, open_market
+from tests.support.engine.market import Market, open_market
 from tidemill_devkit.stack import Stack
 
 

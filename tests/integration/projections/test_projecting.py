@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.market import LANES, NOON, Market, random_ticks, tick
-from tests.support.projections import Running
+from tests.support.engine.market import LANES, NOON, Market, random_ticks, tick
+from tests.support.engine.projections import Running
 from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
 from tidemill.domain.messages import ReadModelBase
 from tidemill.domain.projection import Key, Projection, Recorded

@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.databases import execute
-from tests.support.market import LANES, Market, random_ticks, tick
+from tests.support.engine.market import LANES, Market, random_ticks, tick
+from tests.support.servers.databases import execute
 from tests.support.waiting import eventually
 from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
 from tidemill.domain.errors import UsageError

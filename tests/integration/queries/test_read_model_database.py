@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from sqlalchemy import Column, Text
 
-from tests.support.projections import create_tables, days, read_model, stocks
+from tests.support.engine.projections import create_tables, days, read_model, stocks
 from tidemill.domain.errors import TableMisfit, UsageError
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 from tidemill.storage.read_models.pages import ReadModelDatabase

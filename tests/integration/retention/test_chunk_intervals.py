@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.support.archiving import Archive
-from tests.support.operating import around, bring, ranges
+from tests.support.archive.operator import around, bring, ranges
+from tests.support.archive.site import Archive
 from tidemill.domain.archive.slices import Source
 from tidemill.domain.errors import UsageError
 

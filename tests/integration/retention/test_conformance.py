@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.databases import execute, fetch
-from tests.support.installation import Installation, installation_on
+from tests.support.servers.databases import execute, fetch
+from tests.support.servers.installation import Installation, installation_on
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.app.connections import kafka_connection, libpq_url, open_registry
 from tidemill.app.deployment import Deployment

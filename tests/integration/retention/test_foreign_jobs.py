@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.archiving import TABLE, Archive
-from tests.support.operating import around
+from tests.support.archive.operator import around
+from tests.support.archive.site import TABLE, Archive
 from tidemill.app.archive_stream import Work
 from tidemill.retention.planner import plan
 from tidemill.retention.timescale_jobs import ContinuousAggregate, DropJob

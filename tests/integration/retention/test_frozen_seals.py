@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from tests.support.archiving import TABLE, Archive
-from tests.support.databases import fetch
+from tests.support.archive.site import TABLE, Archive
+from tests.support.servers.databases import fetch
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.admin.archive.restore import Restorer
 from tidemill.app.lake_copies import LakeCopies

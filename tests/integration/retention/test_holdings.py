@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.archiving import POLICY, TABLE, Archive
+from tests.support.archive.site import POLICY, TABLE, Archive
 from tidemill.admin.archive.status import archive_status
 from tidemill.admin.rows import Holdings, TableRows
 from tidemill.contexts.market_data import ticks

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.support.archiving import TABLE, Archive, archive
-from tests.support.databases import execute
+from tests.support.archive.site import TABLE, Archive, archive
+from tests.support.servers.databases import execute
 from tests.support.waiting import eventually
 from tidemill.storage.database.pool import close_pool, create_pool
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.support.archiving import TABLE, Archive
-from tests.support.operating import ADA, bring, owned, ranges
+from tests.support.archive.operator import ADA, bring, owned, ranges
+from tests.support.archive.site import TABLE, Archive
 from tests.support.waiting import HANGING_S
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalStatus
 from tidemill.domain.archive.slices import ArchiveState, schema_fingerprint

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.support.archiving import TABLE, Archive
-from tests.support.commands import Harness, base, create_lanes, outcomes
-from tests.support.operating import ADA, around, late_row, owned
+from tests.support.archive.operator import ADA, around, late_row, owned
+from tests.support.archive.site import TABLE, Archive
+from tests.support.engine.commands import Harness, base, create_lanes, outcomes
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.archive.policy import LateRule

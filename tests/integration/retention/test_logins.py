@@ -9,8 +9,8 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 import pytest
 
-from tests.support.archiving import TABLE, Archive, archive
-from tests.support.databases import execute
+from tests.support.archive.site import TABLE, Archive, archive
+from tests.support.servers.databases import execute
 from tidemill.domain.errors import TidemillError
 from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill.storage.retention.arrow_reader import read

@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.archiving import TABLE, Archive
-from tests.support.operating import (
+from tests.support.archive.operator import (
     ADA,
     BEGINNING,
     END,
@@ -23,6 +22,7 @@ from tests.support.operating import (
     ranges,
     verified_only,
 )
+from tests.support.archive.site import TABLE, Archive
 from tidemill.domain.archive.messages import ArchivalStatus
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import UsageError

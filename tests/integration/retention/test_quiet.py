@@ -8,8 +8,8 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from tests.support.archiving import TABLE, Archive
-from tests.support.operating import END, MONTH, around
+from tests.support.archive.operator import END, MONTH, around
+from tests.support.archive.site import TABLE, Archive
 from tests.support.waiting import HANGING_S
 from tidemill.retention.planner import plan
 from tidemill.runtime.clock import SystemClock

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.archiving import TABLE, Archive
-from tests.support.operating import (
+from tests.support.archive.operator import (
     ADA,
     CONTENT,
     MONTH,
@@ -21,6 +20,7 @@ from tests.support.operating import (
     owned,
     ranges,
 )
+from tests.support.archive.site import TABLE, Archive
 from tidemill.admin.archive.scrub import scrub_one
 from tidemill.domain.archive.slices import ArchiveState, Source
 from tidemill.domain.errors import CopyError, UsageError

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.support.archiving import Archive
+from tests.support.archive.site import Archive
 from tidemill.admin.archive import run_once
 from tidemill.admin.archive.run_once import RunProgress, RunResult, RunWatch, RunWork
 from tidemill.domain.errors import LaneHalted, UsageError

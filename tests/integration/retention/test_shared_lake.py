@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archiving import Archive, archive
-from tests.support.databases import execute
+from tests.support.archive.site import Archive, archive
+from tests.support.servers.databases import execute
 from tidemill.archiver.copier import Carried, Copier
 from tidemill.archiver.copy_plan import plan
 from tidemill.archiver.read_pace import Pace

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from tests.support.archiving import TABLE, Archive
+from tests.support.archive.site import TABLE, Archive
 from tests.support.waiting import eventually
 from tidemill.admin.archive.restore import Restorer
 from tidemill.app.lake_copies import LakeCopies

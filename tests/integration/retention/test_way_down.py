@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from tests.support.archiving import TABLE, Archive
+from tests.support.archive.site import TABLE, Archive
 from tidemill.storage.migrations.migrate import downgrade, upgrade
 from tidemill.storage.migrations.session import MigrationFailed
 

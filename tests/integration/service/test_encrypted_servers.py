@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.encrypted import (
+from tests.support.servers.encrypted import (
     CREATE,
     DATABASE_PASSWORD,
     DESCRIBE_CONFIGS,
@@ -31,9 +31,9 @@ from tests.support.encrypted import (
     on_topics,
     on_transactions,
 )
-from tests.support.https_registry import https_registry
-from tests.support.installation import Installation, Said
-from tests.support.stack import Run
+from tests.support.servers.https_registry import https_registry
+from tests.support.servers.installation import Installation, Said
+from tests.support.servers.stack import Run
 from tests.support.waiting import eventually_blocking
 from tidemill.app.connections import libpq_url
 from tidemill.domain.archive.messages import archival_topics

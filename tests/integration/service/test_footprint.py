@@ -10,9 +10,9 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from tests.support import many_contexts
-from tests.support.clients import PATIENCE_S, Client
-from tests.support.installation import Installation, Serving, installation_on
+from tests.support.clients.clients import PATIENCE_S, Client
+from tests.support.plug_ins import many_contexts
+from tests.support.servers.installation import Installation, Serving, installation_on
 from tests.support.waiting import eventually_blocking
 from tidemill.domain.lane import StreamTopics
 from tidemill_devkit.stack import Stack

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.installation import Installation, Serving, installation_on
+from tests.support.servers.installation import Installation, Serving, installation_on
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill_devkit.stack import Stack
 

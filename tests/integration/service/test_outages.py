@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.clients import Client
-from tests.support.databases import execute
-from tests.support.holding import HeldCopies
-from tests.support.installation import Installation, Serving
-from tests.support.journeys import SESSION_S
+from tests.support.clients.clients import Client
+from tests.support.clients.journeys import SESSION_S
+from tests.support.faults.held_copies import HeldCopies
+from tests.support.servers.databases import execute
+from tests.support.servers.installation import Installation, Serving
 from tests.support.waiting import HANGING_S, eventually, eventually_blocking
 from tidemill.domain.errors import Unavailable
 from tidemill.runtime.service import Exit

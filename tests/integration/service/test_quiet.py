@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.support.installation import Installation, Serving
+from tests.support.servers.installation import Installation, Serving
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill_devkit.stack import Stack
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.databases import SESSIONS, database_of
-from tests.support.installation import Installation, Serving, installation_on
+from tests.support.servers.databases import SESSIONS, database_of
+from tests.support.servers.installation import Installation, Serving, installation_on
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill_devkit.stack import Stack
 

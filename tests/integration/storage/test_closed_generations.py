@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.commands import Harness, base, create_lanes
+from tests.support.engine.commands import Harness, base, create_lanes
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.stream import Stream

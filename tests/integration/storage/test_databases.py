@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.support.databases import database_of, fetch
+from tests.support.servers.databases import database_of, fetch
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 from tidemill_devkit.databases import create_database, databases_beginning, drop_database
 from tidemill_devkit.stack import Stack

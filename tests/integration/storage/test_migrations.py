@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
-from tests.support.databases import Databases, execute, fetch
+from tests.support.servers.databases import Databases, execute, fetch
 from tests.support.waiting import eventually
 from tidemill.admin.setup.revisions import MigrationStep
 from tidemill.app.context_loader import load_contexts

@@ -9,7 +9,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from tests.support.commands import create_lanes
+from tests.support.engine.commands import create_lanes
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.contexts.market_data import context
 from tidemill.domain.errors import Unavailable

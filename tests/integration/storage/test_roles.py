@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 import pytest
 
-from tests.support.databases import execute
+from tests.support.servers.databases import execute
 from tidemill.domain.errors import UsageError
 from tidemill.storage.migrations.migrate import check, upgrade
 from tidemill.storage.migrations.session import Driver

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 
 import pytest
 
-from tests.support.databases import SESSIONS, database_of
+from tests.support.servers.databases import SESSIONS, database_of
 from tidemill.domain.errors import TidemillError, TransientError, Unavailable
 from tidemill.storage.database.pool import Pool, close_pool, connection, create_pool
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Column, Index, Integer, MetaData, Numeric, String, Table, Text, UniqueConstraint, or_
 from sqlalchemy.dialects.postgresql import ENUM, TIMESTAMP
 
-from tests.support.databases import execute
+from tests.support.servers.databases import execute
 from tidemill.catalog.structure import Difference, Kind
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.market_data import context as market_data

@@ -16,8 +16,9 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from tests.support import archival, hostile
-from tests.support.streams import messages_of
+from tests.support.archive import archival
+from tests.support.engine.streams import messages_of
+from tests.support.faults import hostile
 from tests.support.waiting import HANGING_S
 from tidemill.catalog.registration import register_schemas
 from tidemill.commands.ports import Decoded

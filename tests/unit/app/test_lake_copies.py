@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.slices import ROWS, brought_to, copy_of
+from tests.support.archive.slices import ROWS, brought_to, copy_of
 from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive.slices import ArchiveState, LakeColumn, LakeFile, Measured
 from tidemill.domain.errors import CopyError

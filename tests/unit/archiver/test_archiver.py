@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.archiver import Rows, measure
-from tests.support.archival import DAY, START, TABLE, chunk, request
-from tests.support.archiver_scenes import Scene, SlowReader
+from tests.support.archive.archival import DAY, START, TABLE, chunk, request
+from tests.support.archive.archiver_scenes import Scene, SlowReader
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import ArchiverTimeouts
 from tidemill.domain.archive.messages import ArchivalStatus

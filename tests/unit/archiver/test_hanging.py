@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.archival import request
-from tests.support.archiver_scenes import Scene, SlowReader
+from tests.support.archive.archival import request
+from tests.support.archive.archiver_scenes import Scene, SlowReader
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import ArchiverTimeouts
 from tidemill.domain.archive.messages import ArchivalStatus

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fakes.archiver import MemoryLake, MemoryReader, Rows, measure
-from tests.support.archival import START, chunk, request
+from tests.support.archive.archival import START, chunk, request
 from tidemill.archiver.copier import Copier
 from tidemill.archiver.copy_plan import plan
 from tidemill.archiver.read_pace import Pace

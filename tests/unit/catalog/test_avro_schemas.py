@@ -10,7 +10,7 @@ import pytest
 from fastavro.schema import fingerprint as fastavro_fingerprint
 from fastavro.schema import to_parsing_canonical_form
 
-from tests.support import hostile
+from tests.support.faults import hostile
 from tidemill.catalog.avro import Enumeration, Primitive, Record, Union, parse, parse_record
 from tidemill.catalog.drafts import draft_schema
 from tidemill.catalog.fingerprints import canonical_form, fingerprint, layout, meaning

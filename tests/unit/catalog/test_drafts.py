@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field, create_model
 
-from tests.support.streams import CONTEXTS, messages_of
+from tests.support.engine.streams import CONTEXTS, messages_of
 from tidemill.catalog.avro import Record, parse
 from tidemill.catalog.drafts import draft_schema, out_of_step, schema_text
 from tidemill.catalog.fingerprints import layout

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.registry import MemoryRegistry
-from tests.support.schema_versions import grown, with_field, with_fields
-from tests.support.streams import MARKET_DATA, messages_of
+from tests.support.engine.schema_versions import grown, with_field, with_fields
+from tests.support.engine.streams import MARKET_DATA, messages_of
 from tidemill.catalog.registration import Registration, register_schemas
 from tidemill.domain.errors import ContractError, Unavailable
 

@@ -10,8 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.commands import MemoryCommandStore
-from tests.support.commands import FakeRecord, Harness
-from tests.support.profile_streams import STREAM, WANTED, contests, cut, groupings, play, sizes, streams
+from tests.support.engine.commands import FakeRecord, Harness
+from tests.support.engine.profile_streams import (
+    STREAM,
+    WANTED,
+    contests,
+    cut,
+    groupings,
+    play,
+    sizes,
+    streams,
+)
 from tidemill.domain.identity import event_id
 
 Seen = dict[tuple[int, int], Any]

@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from tests.fakes.commands import MemoryCommandStore, MemoryWork
-from tests.support.commands import Harness, base, codes, outcomes, uuid7
+from tests.support.engine.commands import Harness, base, codes, outcomes, uuid7
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.contexts.market_data import context as market_data

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.commands import MemoryCommandStore, MemoryWork
-from tests.support.commands import FakeRecord, Harness, base, codes
-from tests.support.profile_streams import KEYLESS, STREAM
+from tests.support.engine.commands import FakeRecord, Harness, base, codes
+from tests.support.engine.profile_streams import KEYLESS, STREAM
 from tidemill.commands.rows import LoggedCommand
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
 from tidemill.domain.messages import CommandBase, Outcome

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.kafka import MemoryLog
-from tests.support.intakes import STREAM, TOPIC, World
+from tests.support.engine.intakes import STREAM, TOPIC, World
 from tests.support.waiting import eventually, next_turn
 from tidemill.commands import lane_lifecycle
 from tidemill.domain.lane import Claim

@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.generations import MemoryGenerations
-from tests.support.commands import Harness, base, outcomes
+from tests.support.engine.commands import Harness, base, outcomes
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.commands.generations import GenerationPolicy, GenerationRoller
 from tidemill.contexts.market_data import context

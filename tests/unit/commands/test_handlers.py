@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes.codecs import JsonCodec
 from tests.fakes.commands import MemoryCommandStore
-from tests.support.commands import Harness, base, codes, outcomes
+from tests.support.engine.commands import Harness, base, codes, outcomes
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.domain.messages import EventBase

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from tests.fakes.codecs import encode
 from tests.fakes.kafka_ports import MemoryCommandSource
-from tests.support.commands import base
-from tests.support.intakes import STREAM, TOPIC, World
+from tests.support.engine.commands import base
+from tests.support.engine.intakes import STREAM, TOPIC, World
 from tests.support.waiting import eventually
 from tidemill.commands import lane_lifecycle
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile

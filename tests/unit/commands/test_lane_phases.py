@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from tests.fakes.commands import MemoryCommandStore
-from tests.support.intakes import STREAM
+from tests.support.engine.intakes import STREAM
 from tidemill.commands.lane_phases import (
     CLAIMING,
     COUNTED_HALTED,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.events import START
-from tests.support.commands import FakeRecord
+from tests.support.engine.commands import FakeRecord
 from tidemill.commands.lane_queues import LargeRecords, Queues
 from tidemill.commands.ports import Newer, Wait
 from tidemill.contexts.market_data import context

@@ -12,7 +12,7 @@ from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.followers import MemoryFollower
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource
-from tests.support.intakes import STREAM, TOPIC
+from tests.support.engine.intakes import STREAM, TOPIC
 from tidemill.commands import lane_lifecycle
 from tidemill.commands.lane_lifecycle import Ownership
 from tidemill.commands.lane_phases import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.commands import FakeRecord
+from tests.support.engine.commands import FakeRecord
 from tidemill.commands.numbering import checksum, clean, header
 from tidemill.commands.replies import wanted
 from tidemill.domain.identity import SERVICES, chain, event_id, identify

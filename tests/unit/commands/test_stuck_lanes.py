@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes.commands import MemoryWork
-from tests.support.intakes import STREAM, TOPIC, World
+from tests.support.engine.intakes import STREAM, TOPIC, World
 from tests.support.waiting import eventually
 from tidemill.commands import lane_lifecycle
 from tidemill.commands.intake import Intake

@@ -9,7 +9,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from tests.fakes.commands import MemoryCommandStore
-from tests.support.commands import Harness, base, outcomes, uuid7
+from tests.support.engine.commands import Harness, base, outcomes, uuid7
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.contexts.market_data import context as market_data

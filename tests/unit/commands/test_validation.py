@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.fakes.codecs import JsonCodec, encode
-from tests.support.commands import FakeRecord, Topic, base
+from tests.support.engine.commands import FakeRecord, Topic, base
 from tidemill.commands.validation import IncomingCommand, Validator
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.intakes import STREAM, World
+from tests.support.engine.intakes import STREAM, World
 from tests.support.waiting import eventually
 from tidemill.commands import intake as intakes
 from tidemill.commands.batch import BatchWriter

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.commands import MemoryCommandStore
-from tests.support.intakes import STREAM, World
+from tests.support.engine.intakes import STREAM, World
 from tests.support.waiting import HANGING_S, eventually, next_turn
 from tidemill.commands.workers import Team, Turn, Workers
 from tidemill.domain.errors import TransientError

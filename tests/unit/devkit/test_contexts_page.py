@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from tests.architecture import tree
+from tests.support.clients.walkthrough import File, steps
 from tests.support.waiting import HANGING_S
-from tests.support.walkthrough import File, steps
 
 PAGE = Path("docs/contexts.md")
 

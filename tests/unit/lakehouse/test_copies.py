@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.batches import batch_of
+from tests.support.engine.batches import batch_of
 from tests.support.waiting import HANGING_S
 from tidemill.domain.archive.slices import LakeColumn, LakeType, Measured, SliceId
 from tidemill.domain.errors import CopyError, CopyStands, Unavailable

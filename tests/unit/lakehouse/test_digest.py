@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.support import lookup3
-from tests.support.batches import batch_of
+from tests.support.archive import lookup3
+from tests.support.engine.batches import batch_of
 from tidemill.domain.archive.slices import LakeColumn, LakeType, Measured
 from tidemill.lakehouse import lookup3 as hashing
 from tidemill.lakehouse.arrow import arrow_type, schema_of

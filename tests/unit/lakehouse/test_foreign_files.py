@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.batches import batch_of
+from tests.support.engine.batches import batch_of
 from tidemill.domain.archive.slices import LakeColumn, LakeType
 from tidemill.domain.errors import CopyError
 from tidemill.lakehouse.arrow import conform

@@ -20,7 +20,7 @@ from pyiceberg.table.metadata import new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.types import NestedField, TimestamptzType
 
-from tests.support.archival import DAY, START, TABLE
+from tests.support.archive.archival import DAY, START, TABLE
 from tidemill.app.lake import catalog_of, open_lake
 from tidemill.domain.archive.slices import LakeColumn, LakeType, SliceId
 from tidemill.domain.errors import Unavailable

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import lookup3
-from tests.support.batches import batch_of
+from tests.support.archive import lookup3
+from tests.support.engine.batches import batch_of
 from tidemill.domain.archive.digest import ROWS_VECTORS, VALUE_VECTORS, RowsVector, ValueVector
 from tidemill.lakehouse.digest import Digest
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.relays import World
+from tests.support.engine.relays import World
 
 
 @pytest.fixture

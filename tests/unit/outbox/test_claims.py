@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.outbox import Scribe, claim_of
-from tests.support.relays import LANE, World
+from tests.support.engine.outbox import Scribe, claim_of
+from tests.support.engine.relays import LANE, World
 from tests.support.waiting import eventually
 from tidemill.outbox.relay import RelayState
 from tidemill.runtime.telemetry.log_events import Log

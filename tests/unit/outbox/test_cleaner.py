@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime, timedelta
 
 from tests.fakes.outbox import MemoryOutbox
-from tests.support.outbox import Scribe, lane_of
+from tests.support.engine.outbox import Scribe, lane_of
 from tests.support.waiting import eventually
 from tidemill.outbox.cleaner import OutboxCleaner
 from tidemill.outbox.ports import Published

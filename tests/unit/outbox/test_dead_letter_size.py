@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.kafka import MemoryRecord
-from tests.support.outbox import Scribe, lane_of
-from tests.support.relays import LANE, World
+from tests.support.engine.outbox import Scribe, lane_of
+from tests.support.engine.relays import LANE, World
 from tidemill.outbox.dead_letter_size import fitted, size_of
 from tidemill.outbox.ports import OutboundRecord, ParkedRecord
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.publishers import number
-from tests.support.outbox import Scribe, lane_of
-from tests.support.relays import LANE, World
+from tests.support.engine.outbox import Scribe, lane_of
+from tests.support.engine.relays import LANE, World
 from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.outbox.ports import ForeignTail

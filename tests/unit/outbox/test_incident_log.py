@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.outbox import lane_of
-from tests.support.relays import World
+from tests.support.engine.outbox import lane_of
+from tests.support.engine.relays import World
 from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.outbox.incident_log import IncidentLog

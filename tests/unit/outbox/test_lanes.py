@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.outbox import Scribe, lane_of
-from tests.support.relays import LANE, World
+from tests.support.engine.outbox import Scribe, lane_of
+from tests.support.engine.relays import LANE, World
 from tests.support.waiting import eventually, next_turn
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import Published

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.outbox import Scribe, lane_of
+from tests.support.engine.outbox import Scribe, lane_of
 from tidemill.domain.errors import LaneHalted
 from tidemill.domain.identity import event_id
 from tidemill.outbox.ports import NOTHING_PUBLISHED, OutboxItem, Published

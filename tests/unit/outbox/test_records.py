@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.outbox import Scribe, lane_of
+from tests.support.engine.outbox import Scribe, lane_of
 from tidemill.commands.validation import MAX_KEY_BYTES
 from tidemill.domain.parked import CUT_HEADERS, CutHeaders
 from tidemill.outbox.dead_letter_size import fitted

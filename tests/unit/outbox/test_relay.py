@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes.publishers import WatchedPublishers
-from tests.support.outbox import Scribe, Written
-from tests.support.relays import LANE, World
+from tests.support.engine.outbox import Scribe, Written
+from tests.support.engine.relays import LANE, World
 from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.identity import event_id

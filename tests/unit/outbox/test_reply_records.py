@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.fakes.publishers import PlainOutcomes
-from tests.support.outbox import Scribe
-from tests.support.relays import LANE, World
+from tests.support.engine.outbox import Scribe
+from tests.support.engine.relays import LANE, World
 from tests.support.waiting import eventually
 from tidemill.admin.rows import LaneState
 from tidemill.app.processes.commands import ReplyRecords

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.outbox import MemoryOutbox
-from tests.support.outbox import Scribe, claim_of, lane_of
+from tests.support.engine.outbox import Scribe, claim_of, lane_of
 from tidemill.domain.errors import Fenced, LaneHalted
 from tidemill.domain.rejections import HALTED
 from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, Published, Tail, Tails

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.events import START
-from tests.support.projections import Stored
+from tests.support.engine.projections import Stored
 from tidemill.domain.errors import ContractError
 from tidemill.domain.projection import Recorded
 from tidemill.projections import halts

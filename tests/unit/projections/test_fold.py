@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.events import START
-from tests.support.projections import (
+from tests.support.engine.projections import (
     Cleared,
     Counted,
     Cursed,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.events import MemoryCodec, MemoryEvents, MemoryTopic
 from tests.fakes.views import MemoryViews, MemoryWorkshops
-from tests.support.projections import EVENTS, Bench, Stored, goods, stocks
+from tests.support.engine.projections import EVENTS, Bench, Stored, goods, stocks
 from tidemill.projections import projector
 from tidemill.projections.history import LaneHistory
 from tidemill.projections.ports import ForeignRecord

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.events import MemoryCodec, MemoryTopic
 from tests.fakes.views import MemoryTransaction, MemoryViews
-from tests.support.projections import (
+from tests.support.engine.projections import (
     EVENTS,
     Bench,
     Cleared,

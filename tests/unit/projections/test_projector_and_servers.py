@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes.views import MemoryTransaction, MemoryViews
-from tests.support.projections import (
+from tests.support.engine.projections import (
     Bench,
     Stock,
     stocks,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 
 from tests.fakes.events import MemoryCodec, MemoryEvents, MemoryTopic
-from tests.support.projections import EVENTS, Stored
+from tests.support.engine.projections import EVENTS, Stored
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.projections.cursor import Batch

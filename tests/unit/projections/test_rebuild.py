@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.events import START, MemoryCodec, MemoryEvents, MemoryTopic
 from tests.fakes.views import MemoryViews, MemoryWorkshops
-from tests.support.projections import EVENTS, Bench, Cursed, Stock, Stored, days, goods, stocks
+from tests.support.engine.projections import EVENTS, Bench, Cursed, Stock, Stored, days, goods, stocks
 from tidemill.domain.errors import TransientError, Unavailable, UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections import rebuild as rebuilding

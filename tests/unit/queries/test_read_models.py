@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes.read_models import MemoryReadModels
 from tests.fakes.views import MemoryViews
-from tests.support.projections import Bench, days, stocks
+from tests.support.engine.projections import Bench, days, stocks
 from tidemill.domain.errors import UsageError
 from tidemill.queries.read_models import ReadModels
 

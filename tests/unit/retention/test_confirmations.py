@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.slices import (
+from tests.support.archive.slices import (
     DAY,
     FILE,
     LIMITS,

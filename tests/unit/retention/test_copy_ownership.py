@@ -5,7 +5,16 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.slices import FILE, LIMITS, NOW, brought_to, copy_of, measured_slice, moved, slice_id
+from tests.support.archive.slices import (
+    FILE,
+    LIMITS,
+    NOW,
+    brought_to,
+    copy_of,
+    measured_slice,
+    moved,
+    slice_id,
+)
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.retention import operator_transitions, requests, transitions
 from tidemill.retention.copy_ownership import why_not_own

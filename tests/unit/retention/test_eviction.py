@@ -5,7 +5,17 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.slices import DAY, HOLD, NOW, OTHER_ROWS, ROWS, brought_to, copy_of, moved, slice_id
+from tests.support.archive.slices import (
+    DAY,
+    HOLD,
+    NOW,
+    OTHER_ROWS,
+    ROWS,
+    brought_to,
+    copy_of,
+    moved,
+    slice_id,
+)
 from tidemill.domain.archive.slices import ArchiveState, Source
 from tidemill.retention import transitions
 from tidemill.retention.eviction import leave

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.slices import (
+from tests.support.archive.slices import (
     COLUMNS,
     DAY,
     LIMITS,

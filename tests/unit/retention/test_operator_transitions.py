@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.slices import (
+from tests.support.archive.slices import (
     DAY,
     HOLD,
     LIMITS,

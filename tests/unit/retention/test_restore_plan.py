@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.support.slices import COLUMNS, DAY, HOLD, NOW, ROWS, brought_to, moved, slice_id
+from tests.support.archive.slices import COLUMNS, DAY, HOLD, NOW, ROWS, brought_to, moved, slice_id
 from tidemill.domain.archive.slices import ArchiveState, LakeColumn, LakeType, Measured, Source
 from tidemill.retention import operator_transitions
 from tidemill.retention.planner import ChunkFacts, Facts

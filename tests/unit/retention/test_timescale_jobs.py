@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Column, DateTime, MetaData, Table
 
-from tests.support.slices import DAY, NOW, brought_to, live, slice_id
+from tests.support.archive.slices import DAY, NOW, brought_to, live, slice_id
 from tidemill.admin.archive.inspection import summary
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState, SealMode, Source

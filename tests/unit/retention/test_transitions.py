@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Column, DateTime, MetaData, Table
 
-from tests.support.slices import (
+from tests.support.archive.slices import (
     COLUMNS,
     DAY,
     FILE,

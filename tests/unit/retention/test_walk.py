@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.archive_model import Bounds
-from tests.support.archive_promises import WatchedModel
-from tests.support.archive_rules import Rules
-from tests.support.archive_walk import histories, walk
+from tests.support.archive.model import Bounds
+from tests.support.archive.promises import WatchedModel
+from tests.support.archive.rules import Rules
+from tests.support.archive.walk import histories, walk
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.retention import confirmations, operator_transitions, transitions
 from tidemill.retention.slices import Party, Slice

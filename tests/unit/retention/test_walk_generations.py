@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.archive_range import RangeBounds, RangeRules
-from tests.support.archive_range_promises import WatchedRange
-from tests.support.archive_walk import histories, walk
+from tests.support.archive.range_model import RangeBounds, RangeRules
+from tests.support.archive.range_promises import WatchedRange
+from tests.support.archive.walk import histories, walk
 from tidemill.domain.archive.slices import ArchiveState, Source
 from tidemill.retention import (
     eviction,

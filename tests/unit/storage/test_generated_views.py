@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import ARRAY, Column, MetaData, Table, Text
 
-from tests.support.projections import DAYS
+from tests.support.engine.projections import DAYS
 from tidemill.domain.errors import ContractError
 from tidemill.storage.database import table_sql
 

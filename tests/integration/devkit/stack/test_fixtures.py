@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.support.databases import Databases, execute, fetch
+from tests.support.servers.databases import Databases, execute, fetch
 from tidemill_devkit.stack import Stack
 from tidemill_devkit.stack.probes import postgres_answers
 

@@ -16,9 +16,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-expor
 from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-from tests.support.databases import execute, fetch
-from tests.support.footprint import mounts_with, processes_of
-from tests.support.stack import Run
+from tests.support.servers.databases import execute, fetch
+from tests.support.servers.footprint import mounts_with, processes_of
+from tests.support.servers.stack import Run
 from tests.support.waiting import HANGING_S
 from tidemill_devkit import stack
 from tidemill_devkit.stack.cache import cache_folder

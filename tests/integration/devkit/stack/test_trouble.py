@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.footprint import mounts_with, processes_of
-from tests.support.stack import Run, sweep_abandoned_stacks
+from tests.support.servers.footprint import mounts_with, processes_of
+from tests.support.servers.stack import Run, sweep_abandoned_stacks
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill_devkit import stack
 from tidemill_devkit.stack import debian, kafka
@@ -113,7 +113,7 @@ def test_the_stack_of_a_killed_run_is_taken_down_by_the_next(run: Run) -> None:
     killed = Run(f"{run.uid}k", run.worker)
     script = (
         "import os, signal\n"
-        "from tests.support.stack import Run\n"
+        "from tests.support.servers.stack import Run\n"
         f"Run({killed.uid!r}, 'main').stack({killed.name!r}, prefix=None)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

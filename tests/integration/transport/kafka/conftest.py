@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.support.kafka import KafkaWorld, unhurried
+from tests.support.engine.kafka import KafkaWorld, unhurried
 from tidemill.transport.kafka import KafkaConnection
 from tidemill.transport.kafka.client.lookup import Lookup
 from tidemill_devkit.stack import Stack

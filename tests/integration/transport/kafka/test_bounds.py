@@ -10,8 +10,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from tests.support.crowds import crowd, empty_records, framed, send_crowd
-from tests.support.kafka import KafkaWorld
+from tests.support.clients.crowds import crowd, empty_records, framed, send_crowd
+from tests.support.engine.kafka import KafkaWorld
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.lane import weight
 from tidemill.domain.parked import MAX_HEADERS

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.transport.kafka.conftest import Broker
-from tests.support.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
+from tests.support.engine.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.outbox.ports import OutboundRecord, PublisherFenced, Tail

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conformance.kafka.test_lane_publisher import record
-from tests.support.kafka import KafkaWorld, lane_of
+from tests.support.engine.kafka import KafkaWorld, lane_of
 from tidemill.outbox.ports import ForeignTail, OutboundRecord, Tail, Tails
 from tidemill.transport.kafka.admin.inspection import Inspector
 from tidemill.transport.kafka.outbox.history import KafkaTopicHistory

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tests.integration.transport.kafka.conftest import Broker
-from tests.support.kafka import KafkaWorld
+from tests.support.engine.kafka import KafkaWorld
 from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.transport.kafka.commands.source import KafkaCommandSource

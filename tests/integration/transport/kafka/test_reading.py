@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from tests.support.counting import calls_of
-from tests.support.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
+from tests.support.engine.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.admin.records.outgoing import Outgoing
 from tidemill.catalog.topics import STOCK_BATCH_BYTES, TopicSettings, plan_topics

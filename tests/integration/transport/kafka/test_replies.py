@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.kafka import KafkaWorld
+from tests.support.engine.kafka import KafkaWorld
 from tests.support.waiting import eventually
 from tidemill.commands.ports import Reply
 from tidemill.runtime.telemetry.metrics import REPLIES

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.clients import Client
-from tests.support.kafka import KafkaWorld
+from tests.support.clients.clients import Client
+from tests.support.engine.kafka import KafkaWorld
 from tests.support.waiting import eventually
 from tidemill.admin.records.outgoing import Outgoing, RecordPlace
 from tidemill.catalog.topics import TopicSettings, plan_topics

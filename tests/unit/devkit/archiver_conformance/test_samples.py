@@ -1,6 +1,6 @@
 """What an archiver is tried on has every type that a copy holds."""
 
-from tests.support import fidelity as edges
+from tests.support.archive import fidelity as edges
 from tidemill.storage.retention import fidelity
 from tidemill_devkit.archiver_conformance import samples
 

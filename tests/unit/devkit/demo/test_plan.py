@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.commands import MemoryCommandStore
-from tests.support.commands import HORIZON, FakeRecord, Harness
-from tests.support.streams import CONTEXTS, messages_of
+from tests.support.engine.commands import HORIZON, FakeRecord, Harness
+from tests.support.engine.streams import CONTEXTS, messages_of
 from tidemill.admin.progress import ReadModelStatus, StreamStatus
 from tidemill.admin.records.outgoing import RecordPlace
 from tidemill.admin.status import Status

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.architecture import compose
-from tests.support import containers
-from tests.support.engine import Engine, serving
+from tests.support.engine.engine import Engine, serving
+from tests.support.servers import containers
 from tidemill_devkit import stack as devstack
 from tidemill_devkit.stack import docker, native, stack
 from tidemill_devkit.stack.progress import SilentProgress

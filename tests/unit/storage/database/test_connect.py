@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.support.certificates import Certificate, new_authority
+from tests.support.servers.certificates import Certificate, new_authority
 from tidemill.storage.database.connect import connect
 
 REFUSAL = b"SFATAL\0C28P01\0Mno such login\0\0"

@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from tests.fakes.registry import MemoryRegistry
-from tests.support.archival import MESSAGES, STREAM, TOPICS, chunk, confirmation, request
-from tests.support.codecs import HandClock, read, refused
+from tests.support.archive.archival import MESSAGES, STREAM, TOPICS, chunk, confirmation, request
+from tests.support.engine.codecs import HandClock, read, refused
 from tidemill.catalog.registration import register_schemas, subject_of
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
 from tidemill.domain.errors import ContractError, Unavailable, Unreadable, UsageError

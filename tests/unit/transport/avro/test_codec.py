@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.registry import MemoryRegistry
-from tests.support import hostile
-from tests.support.codecs import (
+from tests.support.engine.codecs import (
     MARKET,
     NOON,
     RECORD,
@@ -22,8 +21,9 @@ from tests.support.codecs import (
     refused,
     single_object,
 )
-from tests.support.schema_versions import grown, with_field, with_fields, without_field
-from tests.support.streams import CONNECTOR_PROFILES, MARKET_DATA, messages_of
+from tests.support.engine.schema_versions import grown, with_field, with_fields, without_field
+from tests.support.engine.streams import CONNECTOR_PROFILES, MARKET_DATA, messages_of
+from tests.support.faults import hostile
 from tidemill.catalog.schemas import Schema
 from tidemill.commands.ports import Decoded
 from tidemill.contexts.connector_profiles.messages import ConnectorProfileUpdated, UpdateConnectorProfile

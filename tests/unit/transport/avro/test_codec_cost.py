@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
-from tests.support.streams import MARKET_DATA, messages_of
+from tests.support.engine.streams import MARKET_DATA, messages_of
 from tidemill.commands.ports import Decoded
 from tidemill.contexts.market_data.messages import MarketDataRecorded
 from tidemill.runtime.clock import SystemClock

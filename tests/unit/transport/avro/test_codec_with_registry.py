@@ -10,7 +10,7 @@ import pytest
 from fastavro import parse_schema, schemaless_reader
 
 from tests.fakes.registry import MemoryRegistry
-from tests.support.codecs import (
+from tests.support.engine.codecs import (
     MARKET,
     RECORD,
     RECORDED,
@@ -23,8 +23,8 @@ from tests.support.codecs import (
     registered,
     single_object,
 )
-from tests.support.schema_versions import with_fields
-from tests.support.streams import MARKET_DATA
+from tests.support.engine.schema_versions import with_fields
+from tests.support.engine.streams import MARKET_DATA
 from tidemill.catalog.registration import register_schemas, subject_of
 from tidemill.catalog.schemas import Schema
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData

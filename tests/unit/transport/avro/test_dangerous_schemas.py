@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.registry import MemoryRegistry
-from tests.support.codecs import MARKET, RECORD, TICK, body, market_codec, read, refused, single_object
-from tests.support.streams import MARKET_DATA
+from tests.support.engine.codecs import MARKET, RECORD, TICK, body, market_codec, read, refused, single_object
+from tests.support.engine.streams import MARKET_DATA
 from tidemill.catalog import avro
 from tidemill.catalog.avro import MAX_CHARACTERS, MAX_TYPES, MAX_VALUES, Dangerous, parse_record
 from tidemill.catalog.lint import dangers

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.registry import MemoryRegistry
-from tests.support.schema_versions import grown, with_field, with_fields
-from tests.support.streams import CONNECTOR_PROFILES, messages_of
+from tests.support.engine.schema_versions import grown, with_field, with_fields
+from tests.support.engine.streams import CONNECTOR_PROFILES, messages_of
 from tidemill.catalog.registration import register_schemas
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,

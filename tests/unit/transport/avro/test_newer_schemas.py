@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.codecs import (
+from tests.support.engine.codecs import (
     MARKET,
     RECORD,
     RECORDED,
@@ -22,8 +22,8 @@ from tests.support.codecs import (
     refused,
     registered,
 )
-from tests.support.schema_versions import with_field, with_fields, without_field
-from tests.support.streams import MARKET_DATA
+from tests.support.engine.schema_versions import with_field, with_fields, without_field
+from tests.support.engine.streams import MARKET_DATA
 from tidemill.catalog.registration import register_schemas, subject_of
 from tidemill.catalog.schemas import Schema
 from tidemill.domain.errors import NewerSchema, Unreadable

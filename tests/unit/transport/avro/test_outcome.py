@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.fakes.registry import MemoryRegistry
 from tests.support.counting import counted_calls
-from tests.support.schema_versions import without_field
-from tests.support.streams import MARKET_DATA, messages_of
+from tests.support.engine.schema_versions import without_field
+from tests.support.engine.streams import MARKET_DATA, messages_of
 from tidemill.catalog.registration import register_schemas
 from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.domain.lane import Lane

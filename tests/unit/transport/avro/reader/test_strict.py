@@ -14,7 +14,7 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from tests.support.hostile import HOSTILE, NAMESPACE, SendProbe
+from tests.support.faults.hostile import HOSTILE, NAMESPACE, SendProbe
 from tidemill.catalog.avro import Record, parse
 from tidemill.catalog.drafts import draft_schema
 from tidemill.domain.errors import ContractError

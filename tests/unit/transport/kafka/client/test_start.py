@@ -18,7 +18,7 @@ import uvloop
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from tests.support.certificates import Certificate, new_authority
+from tests.support.servers.certificates import Certificate, new_authority
 from tests.support.waiting import HANGING_S, eventually, next_turn
 from tidemill.domain.errors import Unavailable
 from tidemill.transport.kafka.admin.producer import KeyedProducer

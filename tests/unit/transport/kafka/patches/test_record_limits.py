@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.crowds import crowd, empty_records, record, records_batch
+from tests.support.clients.crowds import crowd, empty_records, record, records_batch
 from tidemill.domain.parked import MAX_HEADER_BYTES, MAX_HEADERS, cut_headers
 from tidemill.transport.kafka.patches.decompression_limit import UnpacksTooLarge
 from tidemill.transport.kafka.patches.header_names import AnyNames
