@@ -105,7 +105,7 @@ async def open_pool(
 
 
 def kafka_connection(settings: Settings, client_id: str = "tidemill") -> KafkaConnection:
-    """Return where Kafka is and how to speak to it. Raises `UsageError`."""
+    """Return where Kafka is and how to connect to it. Raises `UsageError`."""
     kafka = settings.kafka
     return KafkaConnection(
         bootstrap=kafka.servers(),

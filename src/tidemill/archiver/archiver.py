@@ -54,7 +54,7 @@ class Archiver:
         *,
         archiver_id: str,
         max_bytes_per_second: int | None = None,
-        patience: ArchiverTimeouts | None = None,
+        timeouts: ArchiverTimeouts | None = None,
     ) -> None:
         """`max_bytes_per_second`: our own bound beside the request's."""
         self._requests = requests
@@ -63,7 +63,7 @@ class Archiver:
         self._clock = clock
         self._archiver_id = archiver_id
         self._max_bytes_per_second = max_bytes_per_second
-        self._patience = patience or ArchiverTimeouts()
+        self._timeouts = timeouts or ArchiverTimeouts()
         self._answered: OrderedDict[str, int] = OrderedDict()  # event -> the last attempt that was answered
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -182,10 +182,10 @@ class Archiver:
         carry_out = partial(self._copier.carry_out, planned, pace)
         work = asyncio.create_task(
             in_thread(
-                carry_out, server="lake or database", timeout_s=self._patience.stall_s, idle_s=pace.idle_s
+                carry_out, server="lake or database", timeout_s=self._timeouts.stall_s, idle_s=pace.idle_s
             )
         )
-        next_beat = time.monotonic() + self._patience.heartbeat_s
+        next_beat = time.monotonic() + self._timeouts.heartbeat_s
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=min(_LOOK_S, max(0.0, next_beat - time.monotonic())))
@@ -193,7 +193,7 @@ class Archiver:
                     pace.interrupt()  # somebody else has it now, and writes to the same names
                 if time.monotonic() >= next_beat and not work.done():
                     await self._beat(planned.event)
-                    next_beat = time.monotonic() + self._patience.heartbeat_s
+                    next_beat = time.monotonic() + self._timeouts.heartbeat_s
             return work.result()
         finally:
             pace.interrupt()

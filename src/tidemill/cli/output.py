@@ -35,7 +35,7 @@ def fail(error: TidemillError) -> int:
     """Print what happened and what to do next; return the exit code."""
     where = None
     if isinstance(error, Unavailable) and not error.advised:
-        where = session.whereabouts(error.server)
+        where = session.address_hint(error.server)
     text = session.without_secrets("\n".join(filter(None, (str(error), where))))
     first, *rest = text.splitlines() or [type(error).__name__]
     err_console().print("[bold red]Error:[/bold red]", end=" ")

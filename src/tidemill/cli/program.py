@@ -31,7 +31,7 @@ from tidemill.cli.retention import verbs
 from tidemill.domain.errors import TidemillError, UsageError
 
 PREPARE = "Prepare"
-SPEAK = "Speak to it by hand"
+SPEAK = "Publish and read"
 SERVE = "Serve"
 ASK = "Ask"
 OPERATE = "Operate"

@@ -52,7 +52,7 @@ def ask(question: Callable[[Admin], Awaitable[T]]) -> T:
     return run_question(deployment(), question)
 
 
-def whereabouts(server: str) -> str | None:
+def address_hint(server: str) -> str | None:
     """Return the next step towards a server that is away: where it is expected, and which variable says so."""
     if _settings is None:
         return None

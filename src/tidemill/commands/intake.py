@@ -79,11 +79,11 @@ class Intake:
         follower: LaneFollower,
         answers: Replies,
         options: IntakeOptions,
-        solitude: IsolationGate | None = None,
+        isolation: IsolationGate | None = None,
         workers: Workers | None = None,
         room: LargeRecords | None = None,
     ) -> None:
-        """Nothing happens before `start`. `solitude`, `workers`, `room`: those of the process, for all its intakes."""
+        """Nothing happens before `start`. `isolation`, `workers`, `room`: those of the process, for all its intakes."""
         self._aggregate = stream.aggregate
         self._source = source
         self._store = store
@@ -92,7 +92,7 @@ class Intake:
         self._follower = follower
         self._answers = answers
         self._reply_topics = options.reply_topics
-        self._solitude = solitude or IsolationGate()
+        self._isolation = isolation or IsolationGate()
         self._most_batches = options.workers
         self._team = (workers or Workers(options.workers)).team()
         self._queues = Queues(
@@ -236,7 +236,7 @@ class Intake:
 
     async def _try(self, share: BatchInput, turn: Turn) -> BatchResult:
         suspect = share.queues[0].solo > 0
-        async with turn, self._solitude.alone() if suspect else self._solitude.together():
+        async with turn, self._isolation.alone() if suspect else self._isolation.together():
             return await self._apply(share)
 
     async def _apply(self, share: BatchInput) -> BatchResult:

@@ -1,4 +1,4 @@
-"""Solitude: a record that may have ended processes is tried while nothing else is in flight in this one.
+"""Isolation: a record that may have ended processes is tried while nothing else is in flight in this one.
 
 A process that dies takes everything with it that it was working on. Were a suspect tried beside others, whoever had
 bad luck with his company a few times would be parked with the culprit.

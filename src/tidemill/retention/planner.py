@@ -393,7 +393,7 @@ def _quiet_waits(policy: Retention, each: Candidate, now: datetime) -> Waiting |
         why += f"it leaves when it was quiet for {lasted(policy.quiet)}"
         return Waiting(each.id, each.chunk, "WRITTEN", why, each.last_write + policy.quiet)
     if each.last_write is None and each.source is Source.CHUNK:
-        why = "nobody looked yet whether it is written to: `tidemill serve retention` does, and lets it leave when it "
+        why = "not measured yet whether it is written to: `tidemill serve retention` does, and lets it leave when it "
         why += f"was quiet for {lasted(policy.quiet)}"
         return Waiting(each.id, each.chunk, UNSEEN, why)
     return None

@@ -160,7 +160,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class AnswerLimits:
-    """How long to wait for whom. The same request is sent again with growing patience, then given up."""
+    """How long to wait for whom. The same request is sent again with growing pauses, then given up."""
 
     first_answer: timedelta = timedelta(minutes=15)
     heartbeat: timedelta = timedelta(hours=1)

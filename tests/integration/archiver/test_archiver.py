@@ -322,7 +322,7 @@ async def test_it_reads_no_faster_than_it_may_and_says_that_it_is_alive(
     await site.desk.announce(asked.model_copy(update={"max_bytes_per_second": 1_000_000}))
     loop = asyncio.get_running_loop()
     began = loop.time()
-    async with site.archiving(patience=ArchiverTimeouts(heartbeat_s=0.3)):
+    async with site.archiving(timeouts=ArchiverTimeouts(heartbeat_s=0.3)):
         [answer] = await site.desk.settled(1)
     elapsed = loop.time() - began
     assert answer.status is COMPLETED

@@ -266,7 +266,7 @@ async def test_an_answer_that_no_topic_takes_is_a_failure(scene: Scene) -> None:
 
 
 async def test_it_says_now_and_then_that_it_works(scene: Scene) -> None:
-    scene.reader, scene.options = SlowReader(), {"patience": ArchiverTimeouts(heartbeat_s=0.02)}
+    scene.reader, scene.options = SlowReader(), {"timeouts": ArchiverTimeouts(heartbeat_s=0.02)}
     scene.requests.add(request(scene.day(1)))
     async with scene.running():
         await scene.replies.until(4)
@@ -302,7 +302,7 @@ async def test_a_drain_does_not_wait_for_the_pace(scene: Scene) -> None:
 
 
 async def test_what_was_given_to_somebody_else_is_let_go(scene: Scene) -> None:
-    scene.reader, scene.options = SlowReader(), {"patience": ArchiverTimeouts(heartbeat_s=0.02)}
+    scene.reader, scene.options = SlowReader(), {"timeouts": ArchiverTimeouts(heartbeat_s=0.02)}
     scene.requests.add(request(scene.day(1)))
     async with scene.running():
         await asyncio.to_thread(scene.reader.reading.wait, 5)

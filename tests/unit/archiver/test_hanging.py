@@ -25,7 +25,7 @@ def scene() -> Scene:
 @pytest.fixture
 def hanging(scene: Scene) -> Iterator[SlowReader]:
     """A database that gives one batch and then nothing, and an archiver that waits a moment for it."""
-    scene.reader, scene.options = SlowReader(), {"patience": ArchiverTimeouts(heartbeat_s=0.02, stall_s=0.2)}
+    scene.reader, scene.options = SlowReader(), {"timeouts": ArchiverTimeouts(heartbeat_s=0.02, stall_s=0.2)}
     yield scene.reader
     scene.reader.on.set()
 
@@ -66,7 +66,7 @@ async def test_a_copy_that_hangs_and_is_somebody_elses_is_not_answered(
 
 async def test_a_slow_copy_that_goes_on_is_none_that_hangs(scene: Scene) -> None:
     """Its pauses are longer than what would be a stall."""
-    scene.options = {"max_bytes_per_second": 500, "patience": ArchiverTimeouts(stall_s=0.1)}
+    scene.options = {"max_bytes_per_second": 500, "timeouts": ArchiverTimeouts(stall_s=0.1)}
     scene.requests.add(request(scene.day(1)))
     async with scene.running():
         await scene.settled()

@@ -36,12 +36,12 @@ class Company:
 
 
 async def test_a_suspect_waits_for_those_in_flight_and_keeps_the_later_ones_waiting() -> None:
-    solitude, company = IsolationGate(), Company()
-    company.invite("one", solitude.together())
-    company.invite("two", solitude.together())
+    isolation, company = IsolationGate(), Company()
+    company.invite("one", isolation.together())
+    company.invite("two", isolation.together())
     await company.until("one", "two")
-    company.invite("suspect", solitude.alone())
-    company.invite("three", solitude.together())
+    company.invite("suspect", isolation.alone())
+    company.invite("three", isolation.together())
     company.send_home("one")
     await company.until("two")
     company.send_home("two")
@@ -53,9 +53,9 @@ async def test_a_suspect_waits_for_those_in_flight_and_keeps_the_later_ones_wait
 
 
 async def test_suspects_are_alone_from_each_other() -> None:
-    solitude, company = IsolationGate(), Company()
+    isolation, company = IsolationGate(), Company()
     for name in ("first", "second"):
-        company.invite(name, solitude.alone())
+        company.invite(name, isolation.alone())
     await company.until("first")
     company.send_home("first")
     await company.until("second")
@@ -64,14 +64,14 @@ async def test_suspects_are_alone_from_each_other() -> None:
 
 
 async def test_who_gives_up_waiting_is_not_waited_for() -> None:
-    solitude, company = IsolationGate(), Company()
-    company.invite("one", solitude.together())
+    isolation, company = IsolationGate(), Company()
+    company.invite("one", isolation.together())
     await company.until("one")
-    suspect = asyncio.create_task(solitude.alone().__aenter__())
-    await eventually(solitude._turn.locked, what="the suspect to wait")
+    suspect = asyncio.create_task(isolation.alone().__aenter__())
+    await eventually(isolation._turn.locked, what="the suspect to wait")
     suspect.cancel()
     await asyncio.wait({suspect})
-    company.invite("two", solitude.together())
+    company.invite("two", isolation.together())
     await company.until("one", "two")
     company.send_home("one", "two")
     await company.until()

@@ -83,7 +83,7 @@ async def archiver_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[
             clock,
             archiver_id=archiver_id(settings),
             max_bytes_per_second=settings.archiver.max_bytes_per_second,
-            patience=ArchiverTimeouts(stall_s=settings.archiver.stall_s),
+            timeouts=ArchiverTimeouts(stall_s=settings.archiver.stall_s),
         )
 
     return [Job("archiver", make)]

@@ -215,7 +215,7 @@ class Process:
         _log.warning(
             Log.DATABASE_CUT_OFF,
             after_s=round(time.monotonic() - asked_s, 1),
-            undone="what was in flight, and giving lanes back: whoever is next goes on from the last commit",
+            undone="what was in flight, and giving lanes back: the next owner resumes after the last commit",
         )
         shared.cutoff.cut()
 

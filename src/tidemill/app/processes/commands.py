@@ -120,7 +120,7 @@ class Shared:
     relay_pool: Pool
     workers: Workers
     kafka: KafkaConnection
-    solitude: IsolationGate = field(default_factory=IsolationGate)
+    isolation: IsolationGate = field(default_factory=IsolationGate)
     room: LargeRecords = field(default_factory=LargeRecords)
     closed: ClosedGenerations = field(default_factory=ClosedGenerations)
 
@@ -250,7 +250,7 @@ async def stream_job(
                 reply_topics=allowed,
                 newer_wait=_newer_wait(settings.commands),
             ),
-            solitude=common.solitude,
+            isolation=common.isolation,
             workers=common.workers,
             room=common.room,
         )

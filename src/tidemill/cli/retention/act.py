@@ -72,7 +72,7 @@ def run(
 
 @app.command(
     epilog=examples(
-        "tidemill retention hold market_data --from 2010-01-01 --to 2011-01-01 --reason 'law suit 17'",
+        "tidemill retention hold market_data --from 2010-01-01 --to 2011-01-01 --reason 'lawsuit 17'",
         "tidemill retention hold market_data --reason 'until the audit is over'",
         "tidemill retention hold --list",
     )

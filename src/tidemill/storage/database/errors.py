@@ -3,7 +3,7 @@
     the server is away, going away or full (class 08, 53, 57P, 58, broken sockets, our own deadlines) -> Unavailable
     somebody was in the way (40001, 40P01, 55P03, 57014, a frozen chunk), or the server is at fault -> TransientError
     a value was refused (class 22, 23, 44, 54, a trigger's P0, the few of class 42 that values cause) -> DataError
-    we do not come to terms about TLS (Python's own errors, none of which is the server's) -> Unavailable
+    TLS cannot be agreed on (Python's own errors, none of which is the server's) -> Unavailable
     the address, login, database or a privilege is wrong (28, 3D, 42501)  -> UsageError
     a table, column or routine is not what this version expects (the rest of 42, 3F, 0A)  -> NotAsExpected
     the driver remembers a table as it was (a plan of before, a COPY in the types of before) -> OutOfDate
@@ -101,7 +101,7 @@ def translate(error: BaseException) -> TidemillError:
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return only_reads()
     if isinstance(error, asyncpg.ClientConfigurationError):
-        return UsageError(f"the database's address is no good: {_text(error)}; see TIDEMILL_DATABASE_URL")
+        return UsageError(f"invalid database URL: {_text(error)}; see TIDEMILL_DATABASE_URL")
     if isinstance(error, ssl.SSLError):  # before ValueError, which a certificate that is not accepted is too
         return no_tls(_text(error))
     if isinstance(error, ConnectionError) and _NO_TLS_THERE in str(error):

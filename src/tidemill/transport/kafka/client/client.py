@@ -44,7 +44,7 @@ _SAFE_CONSUMER: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaConnection:
-    """Where Kafka is and how to speak to it. Raises `UsageError` for settings that contradict each other.
+    """Where Kafka is and how to connect to it. Raises `UsageError` for settings that contradict each other.
 
     `bootstrap`: `HOST:PORT[,HOST:PORT...]`. `request_timeout_ms`: one try of one request. `call_timeout_s`: a whole
     call of ours, tries included. `close_timeout_s`: how long a client may take to end in peace. `session_s`: how long a

@@ -1,4 +1,4 @@
-"""Why a broker and we do not come to terms: TLS, login, protocol, and the variable to look at.
+"""Why a connection to a broker fails: TLS, login, protocol, and the variable to look at.
 
 The client writes to its log why it could not connect, and raises only that nobody was there. So what each connection
 failed of is noted here, for whoever then gets no answer. It is kept for the whole process, which knows one Kafka.
