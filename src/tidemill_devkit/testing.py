@@ -6,7 +6,7 @@ context in memory runs them together, as the service does, and tells of mistakes
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from copy import copy
 from datetime import UTC, datetime
 from itertools import count
@@ -27,9 +27,18 @@ from tidemill.api import (
     Projection,
     Recorded,
     Rejected,
-    State,
 )
-from tidemill.commands.decide_fold import taken
+from tidemill.commands.decide_fold import (
+    DecideCommand,
+    EncodedEvent,
+    Fold,
+    FoldPlan,
+    HolderOf,
+    InForce,
+    Question,
+    ReferredTo,
+    RowOf,
+)
 from tidemill.projections.fold import fold, keyed
 
 __all__ = ["NOW", "ContextInMemory", "recorded", "rows_of", "sample"]
@@ -71,14 +80,23 @@ class ContextInMemory:
     """A context that takes commands one after the other and remembers what they caused.
 
     `now`: the server's time, which a test may change. `events`: all that was published. The lane is always 0.
+    `in_force`: name of a collection of another context -> the keys that are in force there, which a test may change.
     """
 
-    def __init__(self, context: Context, *, now: datetime = NOW) -> None:
+    def __init__(
+        self,
+        context: Context,
+        *,
+        now: datetime = NOW,
+        in_force: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
         self.now = now
         self.events: list[EventBase] = []
+        self.in_force = dict(in_force or {})
         self._context = context
         self._specs = {spec.model: spec for spec in context.commands}
-        self._states: dict[str, Any] = {}
+        self._plan = FoldPlan.of(context.states)
+        self._states: list[dict[str, Any]] = [{} for _ in context.states]
         self._rows: dict[str, dict[Key, Any]] = {each.name: {} for each in context.projections}
         self._sequences = count(1)
 
@@ -89,17 +107,16 @@ class ContextInMemory:
             ContractError: the context does not declare the command, or one of the events that it caused.
         """
         key, spec = self._context.key(command), self._spec(command)
-        decision, state = self._decided(spec, key, command)
+        decision = self._decided(spec, key, command)
         if isinstance(decision, Accepted):
-            if state is not None:
-                self._states[key] = state
             for event in decision.events:
                 self._publish(key, event)
         return decision
 
-    def state(self, key: str) -> Any:
-        """Return the state of the aggregate with this key, None if nothing happened to it."""
-        return self._states.get(key)
+    def state(self, key: str, collection: str = "") -> Any:
+        """Return the row with this key, None if nothing happened to it; `collection`: of a family, whose."""
+        names = [state.name for state in self._context.states]
+        return self._states[names.index(collection) if collection else 0].get(key)
 
     def rows(self, projection: str) -> dict[Key, Any]:
         """Return copies of the rows of a read model, by key."""
@@ -111,36 +128,58 @@ class ContextInMemory:
             raise ContractError(f"context {self._context.aggregate} declares no {type(command).__name__}")
         return spec
 
-    def _decided(self, spec: CommandSpec, key: str, command: CommandBase) -> tuple[Decision, Any]:
+    def _decided(self, spec: CommandSpec, key: str, command: CommandBase) -> Decision:
         if isinstance(spec, AppendSpec):
             refusal = spec.check(command, self.now) if spec.check else None
-            return refusal or Accepted((spec.event.of(command),)), None
-        if isinstance(spec, DecideSpec) and self._context.state is not None:
-            return self._ruled(spec, self._context.state, key, command)
+            return refusal or Accepted((spec.event.of(command),))
+        if isinstance(spec, DecideSpec) and self._context.states:
+            return self._ruled(spec, key, command)
         raise ContractError(f"{type(command).__name__} is declared by neither append nor decide")
 
-    def _ruled(self, spec: DecideSpec, state: State, key: str, command: CommandBase) -> tuple[Decision, Any]:
-        before = self._states.get(key)
-        decision = spec.rule(before, command)
-        if not isinstance(decision, Accepted | Rejected):
-            raise ContractError(f"a rule answers accepted(...) or rejected(...), not {decision!r}")
-        if isinstance(decision, Rejected) or not decision.events:
-            return decision, before
-        after = before
-        for event in decision.events:
-            if type(event) not in state.events:
-                raise ContractError(f"{type(event).__name__} is missing in the events of State")
-            after = state.after(after, event, self.now)
-        return self._contested(state, key, after) or decision, after
+    def _ruled(self, spec: DecideSpec, key: str, command: CommandBase) -> Decision:
+        """Fold the command as the engine does, until all that it asks about other rows is answered."""
+        number = self._context.states.index(spec.state) if spec.state else 0
+        own_key = spec.key(command) if spec.key else key
+        made: list[Accepted] = []
 
-    def _contested(self, state: State, key: str, after: Any) -> Rejected | None:
-        """Refuse a value that another aggregate holds."""
-        others = [other for name, other in self._states.items() if name != key]
-        for unique in state.unique:
-            value = unique.of(after)
-            if value is not None and value in map(unique.of, others):
-                return Rejected(unique.code, taken(unique, value))
-        return None
+        def encode(accepted: Accepted) -> list[EncodedEvent]:
+            for event in accepted.events:
+                if type(event) not in self._plan.states[number].events:
+                    raise ContractError(f"{type(event).__name__} is missing in the events of State")
+            made.append(accepted)
+            return []
+
+        answers: dict[Question, dict[Any, Any]] = {
+            RowOf(each): dict(rows) for each, rows in enumerate(self._states)
+        }
+        while True:
+            fold = Fold(self._plan, answers, encode)
+            result = fold.decide_one(DecideCommand(number, own_key, spec, command, self.now))
+            if not fold.result.unknown:
+                break
+            for question, values in fold.result.unknown.items():
+                answers.setdefault(question, {}).update(
+                    {value: self._answer(question, value) for value in values}
+                )
+        for row_key, row in fold.result.states.items():
+            self._states[row_key.state][row_key.key] = row
+        if isinstance(result, Rejected):
+            return result
+        return made[-1] if made else Accepted(())
+
+    def _answer(self, question: Question, value: Any) -> Any:
+        match question:
+            case RowOf(number):
+                return self._states[number].get(value)
+            case HolderOf(number, index):
+                unique = self._plan.states[number].unique[index]
+                return next(
+                    (key for key, row in self._states[number].items() if unique.of(row) == value), None
+                )
+            case InForce(name):
+                return value in self.in_force.get(name, ())
+            case ReferredTo():
+                return False
 
     def _publish(self, key: str, event: EventBase) -> None:
         self.events.append(event)

@@ -11,7 +11,6 @@ from typing import Any
 from tidemill.commands.ports import ClosedRange, Locked, Newer, Wait
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.commands.version_wait import next_wait
-from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import (
     CommitUnknown,
     ContractError,
@@ -24,6 +23,7 @@ from tidemill.domain.errors import (
     Unavailable,
 )
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress
+from tidemill.domain.state import Reference, State, Unique
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 
@@ -253,16 +253,25 @@ class MemoryWork:
         owned = {unique.of(each): key for key, each in held.items()}
         return {value: owned[value] for value in values if value in owned}
 
-    async def replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
+    async def in_force(self, state: State, keys: Sequence[str]) -> set[str]:
+        held = self.tables.states.get(state.table.name, {})
+        return {key for key in keys if state.in_force(held.get(key))}
+
+    async def referred_to(
+        self, state: State, child: State, reference: Reference, keys: Sequence[str]
+    ) -> set[str]:
+        rows = self.tables.states.get(child.table.name, {}).values()
+        return {getattr(row, reference.column) for row in rows if child.in_force(row)} & set(keys)
+
+    async def replace(self, state: State, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         held = self.tables.states.setdefault(state.table.name, {})
-        for key, version in old.items():
-            if key not in held or held.pop(key).version != version:
+        for key, row in before.items():
+            if key not in held or held.pop(key).version != row.version:
                 raise TransientError("rows changed under the batch")
-        for each in new:
-            key = getattr(each, state.key)
+        for key, row in after.items():
             if key in held:
                 raise TransientError("another lane took the key")
-            held[key] = each
+            held[key] = row
         for unique in state.unique:
             values = [value for value in map(unique.of, held.values()) if value is not None]
             if len(set(values)) != len(values):

@@ -9,6 +9,7 @@ from typing import Any
 
 from tidemill.app import archive_stream
 from tidemill.app.context_loader import load_contexts
+from tidemill.catalog.references import with_references
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.domain.context import Context
 from tidemill.domain.errors import UsageError
@@ -29,18 +30,22 @@ class Deployment:
         """Return the deployment with these contexts; by default those that the settings choose.
 
         Raises:
-            ContractError: a context cannot be loaded.
+            ContractError: a context cannot be loaded, or refers to one that is not chosen.
             UsageError: a context is chosen that does not exist, or a policy is set for a table that no context lets
                 leave.
         """
-        parts = {}
+        chosen, streams = {}, {}
         policies = policies_told(settings.retention.policies)
         for declared in load_contexts(settings.contexts) if contexts is None else contexts:
             context = _with_policy(declared, policies)
             stream = Stream.of(context, prefix=settings.topics.prefix)
             partitions = settings.topics.partitions or stream.partitions
-            parts[context.aggregate] = ContextStream(context, replace(stream, partitions=partitions))
-        catalog = StreamCatalog(parts)
+            chosen[context.aggregate] = context
+            streams[context.aggregate] = replace(stream, partitions=partitions)
+        linked = with_references(streams)
+        catalog = StreamCatalog(
+            {name: ContextStream(chosen[name], stream) for name, stream in linked.items()}
+        )
         if unknown := policies.keys() - catalog.policies.keys():
             raise UsageError(
                 f"TIDEMILL_RETENTION_POLICIES: no context declares a retention of {', '.join(sorted(unknown))}; "

@@ -98,6 +98,8 @@ class _Draft:
             drafted["default"] = None
         elif isinstance(info.default, str | int | float):
             drafted["default"] = info.default.value if isinstance(info.default, Enum) else info.default
+        elif isinstance(info.default, list) and not info.default:
+            drafted["default"] = []  # so that the field may be added later
         doc = info.description or (
             _BASE_DOCS.get(name, "") if issubclass(model, CommandBase | EventBase) else ""
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from tidemill.domain.context import Context
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import TopicRole
 from tidemill.domain.projection import Projection
+from tidemill.domain.state import State
 from tidemill.domain.stream import Stream
 from tidemill.runtime.resources import schemas_dir
 
@@ -88,8 +89,11 @@ class StreamCatalog:
 
     def states(self) -> dict[str, tuple[ContextStream, Projection]]:
         """Return the state of every aggregate that is decided, by name, as a read model of its events."""
-        found = ((f"{name}/state", part, part.context.state) for name, part in self.contexts.items())
-        return {name: (part, state.as_projection(name)) for name, part, state in found if state is not None}
+        return {
+            name: (part, state.as_projection(name))
+            for aggregate, part in self.contexts.items()
+            for name, state in _named(aggregate, part.context.states).items()
+        }
 
     def owner_of(self, topic: str) -> tuple[ContextStream, TopicRole] | None:
         """Return the stream that a topic belongs to, and in which role; None for a topic that is not ours."""
@@ -104,6 +108,13 @@ class StreamCatalog:
         return frozenset(
             name for part in self.streams.values() for name in part.stream.topics.named().values()
         )
+
+
+def _named(aggregate: str, states: Sequence[State]) -> dict[str, State]:
+    """Return the states of a stream by the names that people give; a family's have their collection's in them."""
+    if len(states) == 1:
+        return {f"{aggregate}/state": states[0]}
+    return {f"{aggregate}/{state.name}": state for state in states}
 
 
 def outcome_messages() -> dict[str, MessageSchema]:

@@ -1,9 +1,9 @@
-"""The fold of `decide` commands: pure, in order, key by key, with the values that must stay unique across keys.
+"""The fold of `decide` commands: pure, in record order, over all states of a stream.
 
 The result may not depend on where a batch is cut. So a value's holder is followed through the batch as state is: taken
-by the first that is accepted, freed when its holder lets go. Which values matter is only known while folding; a fold
-that meets a value whose holder was not loaded notes it in `unknown` and goes on as if it were free. The caller loads
-the holders and folds again, until nothing is unknown.
+by the first that is accepted, freed when its holder lets go. What matters of other rows is only known while folding: a
+fold that needs an answer that was not looked up notes the question in `unknown` and goes on as if the answer suited.
+The caller looks the answers up and folds again, until nothing is unknown.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from tidemill.commands.validation import crashed
-from tidemill.domain.context import DecideSpec, State, Unique
+from tidemill.domain.context import DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
-from tidemill.domain.errors import Unreadable
+from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.domain.messages import CommandBase
+from tidemill.domain.state import Reference, State, Unique
 
 Value = tuple[Any, ...]
-Holders = Mapping[int, Mapping[Value, str | None]]
-"""Index of the `Unique` in `State.unique` -> value -> key of its holder, None where nobody holds it."""
+Row = Any
+"""A state: an instance of `State.model`."""
 
 
 class EncodedEvent(NamedTuple):
@@ -35,111 +36,254 @@ class EncodedEvent(NamedTuple):
 Result = list[EncodedEvent] | Rejected | Unreadable
 """The events of an applied command (maybe none), why it was refused, or that its rule failed and it must be parked."""
 
+Encode = Callable[[Accepted], "list[EncodedEvent] | Rejected"]
+"""Makes the events of a decision; refuses one whose events are too large to send."""
+
+
+@dataclass(frozen=True, slots=True)
+class HolderOf:
+    """Which key holds a unique value? Answered with the key, or None. `state`, `unique`: by their numbers."""
+
+    state: int
+    unique: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowOf:
+    """What is the row of a key of this stream? Answered with the row, or None."""
+
+    state: int
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Is the row of another stream in force that has this key? Answered with a truth value."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReferredTo:
+    """Does a row of another stream that is in force refer to this key? `child`: its number in `Stream.referring`."""
+
+    state: int
+    child: int
+
+
+Question = HolderOf | RowOf | InForce | ReferredTo
+"""What a fold asks about rows that it does not have; asked for several values at once. No tuples: kinds would be
+equal."""
+
+Answers = Mapping[Question, Mapping[Any, Any]]
+"""Question -> value -> answer."""
+
+
+class DecideCommand(NamedTuple):
+    """A command for a fold. `state`: the number of its state. `key`: of its row. `at`: the time of its events."""
+
+    state: int
+    key: str
+    spec: DecideSpec
+    command: CommandBase
+    at: datetime
+
+
+class RowKey(NamedTuple):
+    """Where a row belongs: the number of its state, and its key."""
+
+    state: int
+    key: str
+
 
 @dataclass
 class FoldResult:
-    """What a fold gives: a result per command, the states after it, and the values whose holder must be loaded."""
+    """What a fold gives: a result per command, the rows after it, and what must be looked up before it counts."""
 
     results: list[Result] = field(default_factory=list)
-    states: dict[str, Any] = field(default_factory=dict)
-    unknown: dict[int, set[Value]] = field(default_factory=lambda: defaultdict(set))
+    states: dict[RowKey, Row] = field(default_factory=dict)
+    unknown: dict[Question, set[Any]] = field(default_factory=lambda: defaultdict(set))
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """The states of a stream, with what their rows refer to and what refers to them.
+
+    `inside`: name of a state of this stream -> its number. `referring`: for each state, what of other streams keeps its
+    rows from being deleted.
+    """
+
+    states: Sequence[State]
+    referring: Sequence[Sequence[tuple[State, Reference]]]
+    inside: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        states: Sequence[State],
+        referring: Mapping[str, Sequence[tuple[State, Reference]]] | None = None,
+    ) -> FoldPlan:
+        """Return the plan of a stream's states; `referring`: see `Stream`."""
+        children = [(referring or {}).get(state.name, ()) for state in states]
+        return cls(states, children, {state.name: number for number, state in enumerate(states)})
 
 
 class Fold:
     """One pass over the commands of a batch, in order."""
 
-    def __init__(
-        self,
-        state: State,
-        loaded: Mapping[str, Any],
-        holders: Holders,
-        encode: Callable[[Accepted], list[EncodedEvent] | Rejected],
-    ) -> None:
-        """`loaded`: key -> state before the batch. `encode` refuses a decision whose events are too large to send."""
-        self._state = state
+    def __init__(self, plan: FoldPlan, answers: Answers, encode: Encode) -> None:
+        """`answers`: to the questions of earlier passes, and the rows of all keys of the commands."""
+        self._plan = plan
         self._encode = encode
-        self._states = dict(loaded)
-        self._holders = [dict(holders.get(index, {})) for index in range(len(state.unique))]
+        self._answers = answers
+        self._rows = [dict(answers.get(RowOf(number), {})) for number in range(len(plan.states))]
+        self._holders = {
+            HolderOf(number, index): dict(answers.get(HolderOf(number, index), {}))
+            for number, state in enumerate(plan.states)
+            for index in range(len(state.unique))
+        }
         self.result = FoldResult()
-        for key, held in loaded.items():
-            self._take_all(key, held)
+        for number, rows in enumerate(self._rows):
+            for key, row in rows.items():
+                if row is not None:
+                    self._take_all(number, key, row)
 
-    def decide(self, key: str, spec: DecideSpec, command: CommandBase, at: datetime) -> None:
-        """Decide one command and, if it is accepted, evolve its aggregate."""
+    def decide(self, decide: DecideCommand) -> None:
+        """Decide one command and, if it is accepted, evolve its row."""
+        result: Result
         try:
-            result = self._decide(key, spec, command, at)
+            result = self.decide_one(decide)
         except Exception as fault:  # noqa: BLE001  a rule's bug must not stop its lane: the record is parked
             result = crashed(fault)
         self.result.results.append(result)
 
-    def _decide(self, key: str, spec: DecideSpec, command: CommandBase, at: datetime) -> Result:
-        before = self._states.get(key)
-        decision = spec.rule(before, command)
+    def decide_one(self, decide: DecideCommand) -> list[EncodedEvent] | Rejected:
+        """Decide one command without noting the result; what the context's code raises passes."""
+        number, key, spec, command, at = decide
+        before = self._rows[number].get(key)
+        decision = spec.rule(before, command, at) if spec.clocked else spec.rule(before, command)
         if isinstance(decision, Rejected):
             return decision
         if not isinstance(decision, Accepted):
-            raise TypeError(f"a rule answers accepted(...) or rejected(...), not {decision!r}")
+            raise ContractError(f"a rule answers accepted(...) or rejected(...), not {decision!r}")
         if not decision.events:
             return []
-        after = self._evolve(before, decision, at)
+        state, after = self._plan.states[number], before
+        for event in decision.events:
+            after = state.after(after, event, at)
         events = self._encode(decision)
         if isinstance(events, Rejected):
             return events
-        if refusal := self._contest(key, before, after):
+        if refusal := self._refusal(number, key, before, after):
             return refusal
-        self._move(key, before, after)
-        self.result.states[key] = after
+        self._move(number, key, before, after)
         return events
 
-    def _evolve(self, before: Any, decision: Accepted, at: datetime) -> Any:
-        state = before
-        for event in decision.events:
-            state = self._state.after(state, event, at)
-        return state
+    # --- what must hold across rows ---
 
-    def _contest(self, key: str, before: Any, after: Any) -> Rejected | None:
-        """Refuse if somebody else holds a value that this aggregate would newly take."""
-        for index, unique in enumerate(self._state.unique):
+    def _refusal(self, number: int, key: str, before: Row, after: Row) -> Rejected | None:
+        state = self._plan.states[number]
+        if state.refers and (refusal := self._dangles(state, before, after)):
+            return refusal
+        if self._plan.referring[number] and (refusal := self._is_needed(number, key, before, after)):
+            return refusal
+        return self._contest(number, key, before, after)
+
+    def _dangles(self, state: State, before: Row, after: Row) -> Rejected | None:
+        """Refuse if the row would begin to refer to what is not in force."""
+        if not state.in_force(after):
+            return None
+        held = state.in_force(before)
+        for reference in state.refers:
+            other = getattr(after, reference.column)
+            began = not held or getattr(before, reference.column) != other
+            if other is None or not (began or reference.always):
+                continue
+            if not self._is_in_force(reference.to, other):
+                return Rejected(reference.code, not_in_force(reference, other))
+        return None
+
+    def _is_in_force(self, name: str, key: str) -> bool:
+        number = self._plan.inside.get(name)
+        if number is None:
+            return bool(self._ask(InForce(name), key, suits=True))
+        if key not in self._rows[number]:
+            self.result.unknown[RowOf(number)].add(key)
+            return True
+        return self._plan.states[number].in_force(self._rows[number][key])
+
+    def _is_needed(self, number: int, key: str, before: Row, after: Row) -> Rejected | None:
+        """Refuse if the row would be deleted while others refer to it."""
+        state = self._plan.states[number]
+        if state.in_force(after) or not state.in_force(before):
+            return None
+        for index, (child, reference) in enumerate(self._plan.referring[number]):
+            if self._ask(ReferredTo(number, index), key, suits=False):
+                return Rejected(reference.restrict_code, referred_to(child, reference, key))
+        return None
+
+    def _ask(self, question: Question, value: Any, *, suits: Any) -> Any:
+        """Return the answer, or `suits` where it is not known yet."""
+        known = self._answers.get(question, {})
+        if value not in known:
+            self.result.unknown[question].add(value)
+            return suits
+        return known[value]
+
+    def _contest(self, number: int, key: str, before: Row, after: Row) -> Rejected | None:
+        """Refuse if another row holds a value that this one would newly take."""
+        for index, unique in enumerate(self._plan.states[number].unique):
             value = unique.of(after)
             if value is None or (before is not None and unique.of(before) == value):
                 continue
-            if value not in self._holders[index]:
-                self.result.unknown[index].add(value)
-            elif self._holders[index][value] not in (None, key):
+            question = HolderOf(number, index)
+            holders = self._holders[question]
+            if value not in holders:
+                self.result.unknown[question].add(value)
+            elif holders[value] not in (None, key):
                 return Rejected(unique.code, taken(unique, value))
         return None
 
-    def _move(self, key: str, before: Any, after: Any) -> None:
-        if before is not None:
-            for index, unique in enumerate(self._state.unique):
-                held = unique.of(before)
-                if held is not None and self._holders[index].get(held) == key:
-                    self._holders[index][held] = None
-        self._states[key] = after
-        self._take_all(key, after)
+    # --- what an accepted command changes ---
 
-    def _take_all(self, key: str, state: Any) -> None:
-        for index, unique in enumerate(self._state.unique):
-            value = unique.of(state)
+    def _move(self, number: int, key: str, before: Row, after: Row) -> None:
+        if before is not None:
+            for index, unique in enumerate(self._plan.states[number].unique):
+                holders, held = self._holders[HolderOf(number, index)], unique.of(before)
+                if held is not None and holders.get(held) == key:
+                    holders[held] = None
+        self._rows[number][key] = after
+        self.result.states[RowKey(number, key)] = after
+        self._take_all(number, key, after)
+
+    def _take_all(self, number: int, key: str, row: Row) -> None:
+        for index, unique in enumerate(self._plan.states[number].unique):
+            value = unique.of(row)
             if value is not None:
-                self._holders[index][value] = key
+                self._holders[HolderOf(number, index)][value] = key
 
 
 def taken(unique: Unique, value: Value) -> str:
     """Return what is said to who would take a value that another aggregate holds."""
-    pairs = ", ".join(f"{column} {part!r}" for column, part in zip(unique.columns, value, strict=True))
+    names = unique.shown or unique.columns
+    pairs = ", ".join(f"{name} {part!r}" for name, part in zip(names, value, strict=True))
     return f"{pairs} is held by another: choose a different one, or free it first"
 
 
+def not_in_force(reference: Reference, key: str) -> str:
+    """Return what the sender of a reference to a missing or deleted row is told."""
+    return f"{reference.column} {key!r}: {reference.to} has no such row in force; create it first"
+
+
+def referred_to(child: State, reference: Reference, key: str) -> str:
+    """Return what is said where a row cannot be deleted."""
+    return f"rows of {child.name} refer to {key!r} by {reference.column}: delete those first"
+
+
 def fold_all(
-    state: State,
-    loaded: Mapping[str, Any],
-    holders: Holders,
-    encode: Callable[[Accepted], list[EncodedEvent] | Rejected],
-    commands: Sequence[tuple[str, DecideSpec, CommandBase, datetime]],
+    plan: FoldPlan, answers: Answers, encode: Encode, commands: Sequence[DecideCommand]
 ) -> FoldResult:
-    """Fold (key, spec, command, time of its event) in order."""
-    fold = Fold(state, loaded, holders, encode)
-    for key, spec, command, at in commands:
-        fold.decide(key, spec, command, at)
+    """Fold commands in order."""
+    fold = Fold(plan, answers, encode)
+    for decide in commands:
+        fold.decide(decide)
     return fold.result

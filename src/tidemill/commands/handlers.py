@@ -6,13 +6,26 @@ that happened, or a rejection. What it writes, it writes through the unit of wor
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Protocol
 
-from tidemill.commands.decide_fold import EncodedEvent, FoldResult, Result, Value, fold_all
+from tidemill.commands.decide_fold import (
+    DecideCommand,
+    EncodedEvent,
+    FoldPlan,
+    FoldResult,
+    HolderOf,
+    InForce,
+    Question,
+    ReferredTo,
+    Result,
+    RowOf,
+    fold_all,
+)
 from tidemill.commands.late_rows import range_closed, split
 from tidemill.commands.ports import CommandCodec, Locked, UnitOfWork
 from tidemill.commands.validation import IncomingCommand, crashed
@@ -111,39 +124,93 @@ class DecideHandler:
     """Aggregates: load the rows of all keys once, fold, write the rows that changed."""
 
     def __init__(self, stream: Stream, codec: CommandCodec, max_event_bytes: int) -> None:
-        """`max_event_bytes`: the largest framed event that its topic takes."""
-        assert stream.state is not None
-        self._state = stream.state
-        self._key = stream.key
+        """`max_event_bytes`: the largest framed event that its topic takes.
+
+        Raises:
+            ContractError: a state refers to one that is not among the stream's own and those of `stream.others`.
+        """
+        self._stream = stream
+        self._plan = FoldPlan.of(stream.states, stream.referring)
         self._codec = codec
         self._max_event_bytes = max_event_bytes
         self._names = {event: name for name, event in stream.events.items()}
+        self._numbers = {id(state): number for number, state in enumerate(stream.states)}
+        for state in stream.states:
+            for reference in state.refers:
+                if reference.to not in self._plan.inside and reference.to not in stream.others:
+                    raise ContractError(f"{state.name} refers to {reference.to}, which is not known here")
 
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
     ) -> list[Result]:
-        """Fold until every unique value's holder is known, then write the changed rows."""
-        at = {lane: locked.at(lane) for lane in locked.progress}
-        commands = [(self._key(each.command), each.spec, each.command, at[each.lane]) for each in arrivals]
-        keys = sorted({key for key, *_ in commands})
-        loaded = await work.load(self._state, keys)
-        folded = await self._fold(work, loaded, commands)
-        if folded.states:
-            old = {key: loaded[key].version for key in folded.states if key in loaded}
-            await work.replace(self._state, old, list(folded.states.values()))
+        """Fold until every question about other rows is answered, then write the changed rows."""
+        commands = self._commands(arrivals, locked)
+        answers: dict[Question, dict[Any, Any]] = {}
+        keys: dict[Question, set[Any]] = defaultdict(set)
+        for each in commands:
+            keys[RowOf(each.state)].add(each.key)
+        await self._answer(work, keys, answers)
+        folded = await self._fold(work, answers, commands)
+        for number, state in enumerate(self._plan.states):
+            after = {key: row for (own, key), row in folded.states.items() if own == number}
+            if after:
+                known = answers[RowOf(number)]
+                before = {key: known[key] for key in after if known[key] is not None}
+                await work.replace(state, before, after)
         return folded.results
 
-    async def _fold(self, work: UnitOfWork, loaded: dict[str, Any], commands: Any) -> FoldResult:
-        holders: dict[int, dict[Value, str | None]] = {}
+    def _commands(self, arrivals: Sequence[IncomingCommand], locked: Locked) -> list[DecideCommand]:
+        at = {lane: locked.at(lane) for lane in locked.progress}
+        stream_key, numbers = self._stream.key, self._numbers
+        commands = []
+        for each in arrivals:
+            spec, command = each.spec, each.command
+            assert isinstance(spec, DecideSpec)
+            assert command is not None
+            number = 0 if spec.state is None else numbers[id(spec.state)]
+            key = stream_key(command) if spec.key is None else spec.key(command)
+            commands.append(DecideCommand(number, key, spec, command, at[each.lane]))
+        return commands
+
+    async def _fold(
+        self,
+        work: UnitOfWork,
+        answers: dict[Question, dict[Any, Any]],
+        commands: Sequence[DecideCommand],
+    ) -> FoldResult:
         for _ in range(_MOST_PASSES):
-            folded = fold_all(self._state, loaded, holders, self._encode, commands)
+            folded = fold_all(self._plan, answers, self._encode, commands)
             if not folded.unknown:
                 return folded
-            for index, values in folded.unknown.items():
-                wanted = sorted(values)
-                found = await work.owners(self._state, self._state.unique[index], wanted)
-                holders.setdefault(index, {}).update({value: found.get(value) for value in wanted})
-        raise TooManyFoldPasses(f"{len(commands)} commands reveal the unique values they take one by one")
+            await self._answer(work, folded.unknown, answers)
+        raise TooManyFoldPasses(f"{len(commands)} commands reveal what they depend on one by one")
+
+    async def _answer(
+        self,
+        work: UnitOfWork,
+        unknown: Mapping[Question, set[Any]],
+        answers: dict[Question, dict[Any, Any]],
+    ) -> None:
+        """Look up what is unknown, a statement or two for each question."""
+        for question, values in unknown.items():
+            answers.setdefault(question, {}).update(await self._looked_up(work, question, sorted(values)))
+
+    async def _looked_up(self, work: UnitOfWork, question: Question, values: Sequence[Any]) -> dict[Any, Any]:
+        match question:
+            case RowOf(number):
+                rows = await work.load(self._plan.states[number], values)
+                return {key: rows.get(key) for key in values}
+            case HolderOf(number, index):
+                state = self._plan.states[number]
+                held = await work.owners(state, state.unique[index], values)
+                return {value: held.get(value) for value in values}
+            case InForce(name):
+                there = await work.in_force(self._stream.others[name], values)
+                return {key: key in there for key in values}
+            case ReferredTo(number, index):
+                child, reference = self._plan.referring[number][index]
+                found = await work.referred_to(self._plan.states[number], child, reference, values)
+                return {key: key in found for key in values}
 
     def _encode(self, decision: Accepted) -> list[EncodedEvent] | Rejected:
         happened = [self._happened(event) for event in decision.events]

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
-from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.lane import MOST_AHEAD, Claim, InboundRecord, Progress
 from tidemill.domain.messages import EventBase
+from tidemill.domain.state import Reference, State, Unique
 
 T = TypeVar("T")
 
@@ -223,8 +223,24 @@ class UnitOfWork(ClosedRanges, Protocol):
         """Return value -> key of the aggregate that holds it, for the values that are held."""
         ...
 
-    async def replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
-        """Write states set-wise: `old` maps key -> version that was loaded; `new` are the states after the batch.
+    async def in_force(self, state: State, keys: Sequence[str]) -> set[str]:
+        """Return those of `keys` whose rows are in force, which nobody deletes until the transaction ends.
+
+        Raises `TransientError` if one was deleted meanwhile: redo the batch.
+        """
+        ...
+
+    async def referred_to(
+        self, state: State, child: State, reference: Reference, keys: Sequence[str]
+    ) -> set[str]:
+        """Return those of `keys` to which a row of `child` in force refers, with the rows of `state` locked.
+
+        So nobody begins to refer to one of them before the transaction ends.
+        """
+        ...
+
+    async def replace(self, state: State, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Write rows set-wise: key -> the row that was loaded, for those that existed; key -> the row after the batch.
 
         Raises `TransientError` if a row changed meanwhile or a unique value was taken by another lane: redo the batch.
         """

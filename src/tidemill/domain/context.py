@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,20 @@ from tidemill.domain.decision import Decision, Rejected
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import DEFAULT_PARTITIONS
 from tidemill.domain.messages import CommandBase, EventBase, Message
-from tidemill.domain.projection import Projection, Recorded
+from tidemill.domain.projection import Projection
+from tidemill.domain.state import Reference, State, Unique
+
+__all__ = [
+    "AppendSpec",
+    "CommandSpec",
+    "Context",
+    "DecideSpec",
+    "Reference",
+    "State",
+    "Unique",
+    "append",
+    "decide",
+]
 
 C = TypeVar("C", bound=CommandBase)
 
@@ -46,9 +59,16 @@ class AppendSpec(CommandSpec):
 
 @dataclass(frozen=True)
 class DecideSpec(CommandSpec):
-    """A command for an aggregate: `rule(state | None, command) -> Decision`, pure."""
+    """A command for an aggregate: `rule(state | None, command) -> Decision`, pure.
 
-    rule: Callable[[Any, Any], Decision]
+    `clocked`: the rule also gets the time of the batch, `rule(state | None, command, at)`. `state`: which of a family's
+    states it decides about; None: the context has one. `key(command)`: the key of its row; None: the context's key.
+    """
+
+    rule: Callable[..., Decision]
+    clocked: bool = False
+    state: State | None = None
+    key: Callable[[Any], str] | None = None
 
 
 def append(
@@ -62,57 +82,19 @@ def append(
     return AppendSpec(model=model, table=into, event=event, check=check)
 
 
-def decide(model: type[C], rule: Callable[[Any, C], Decision]) -> DecideSpec:
-    """Declare that `model` is decided by `rule(state, command)`."""
-    return DecideSpec(model=model, rule=rule)
+def decide(
+    model: type[C],
+    rule: Callable[..., Decision],
+    *,
+    clocked: bool = False,
+    state: State | None = None,
+    key: Callable[[C], str] | None = None,
+) -> DecideSpec:
+    """Declare that `model` is decided by `rule(state, command)`, or, `clocked`, by `rule(state, command, at)`.
 
-
-@dataclass(frozen=True)
-class Unique:
-    """A value that at most one aggregate may hold.
-
-    `of(state)` gives the value as a tuple in the order of `columns`, or None while the aggregate holds none.
-    `where`: a SQLAlchemy condition that is true of rows that hold their value. `constraint` is the database's guard
-    across lanes. A command that would take a held value is rejected with `code`.
+    `at` is the time that the command's events get. `state`, `key`: see `DecideSpec`.
     """
-
-    columns: tuple[str, ...]
-    of: Callable[[Any], tuple[Any, ...] | None]
-    code: str
-    constraint: str
-    where: Any = None
-
-
-@dataclass(frozen=True)
-class State:
-    """The aggregate behind `decide` commands: one row per key.
-
-    `model`: a frozen dataclass whose fields are the table's columns. `key`: the name of the key column (text).
-    `evolve(state | None, event) -> state` is pure. The engine fills the fields `version` (counts events from 1),
-    `created_at` and `updated_at` (time of the first and of the last event) after every `evolve`.
-    """
-
-    model: type[Any]
-    table: Any
-    key: str
-    evolve: Callable[[Any, Any], Any]
-    events: tuple[type[EventBase], ...]
-    unique: tuple[Unique, ...] = ()
-
-    def after(self, before: Any, event: EventBase, at: datetime) -> Any:
-        """Return the state after an event of the time `at`, with what the engine fills."""
-        version = 0 if before is None else before.version
-        created_at = at if before is None else before.created_at
-        return replace(self.evolve(before, event), version=version + 1, created_at=created_at, updated_at=at)
-
-    def as_projection(self, name: str) -> Projection:
-        """Return the state as a read model of its own events, which its rows must equal."""
-
-        def fold(row: Any, recorded: Recorded[EventBase]) -> Any:
-            return self.after(row, recorded.event, recorded.at)
-
-        folds = dict.fromkeys(self.events, fold)
-        return Projection(name, row=self.model, table=self.table, key=None, folds=folds, stamped=False)
+    return DecideSpec(model=model, rule=rule, clocked=clocked, state=state, key=key)
 
 
 @dataclass(frozen=True)
@@ -121,8 +103,9 @@ class Context:
 
     `key(command)` is the key its records must carry. `keyed=False` (append only) accepts any key and partition.
     `schemas` and `migrations` are folders of a plug-in; a built-in context's lie in the top-level folders of that name.
-    `codes`: the context's own rejection codes, each with what the client should do. `retention`: which of its appended
-    rows leave for the archive, and when.
+    `family`: several states in place of `state`; they share the context's key and are folded as one. `codes`: the
+    context's own rejection codes, each with what the client should do. `retention`: which of its appended rows leave
+    for the archive, and when.
     """
 
     aggregate: str
@@ -137,14 +120,19 @@ class Context:
     schemas: Path | None = None
     migrations: Path | None = None
     retention: Retention | None = None
+    family: tuple[State, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what would only fail later, on the first record."""
         if not _AGGREGATE.fullmatch(self.aggregate):
             raise ContractError(f"aggregate {self.aggregate!r}: lower-case words joined by hyphens, please")
-        decided = any(isinstance(spec, DecideSpec) for spec in self.commands)
-        if decided and self.state is None:
+        if self.state is not None and self.family:
+            raise ContractError(f"context {self.aggregate}: give `state` or `family`, not both")
+        decided = [spec for spec in self.commands if isinstance(spec, DecideSpec)]
+        if decided and not self.states:
             raise ContractError(f"context {self.aggregate} has decide commands but no state")
+        for spec in decided:
+            self._check_state(spec)
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.retention is not None and self.retention.table not in self._appended_tables:
@@ -152,9 +140,24 @@ class Context:
                 f"context {self.aggregate}: retention of {self.retention.table_name}, to which no command appends"
             )
 
+    def _check_state(self, spec: DecideSpec) -> None:
+        if spec.state is None and len(self.states) > 1:
+            raise ContractError(
+                f"{spec.model.__name__}: say which state of {self.aggregate} it decides about"
+            )
+        if spec.state is not None and spec.state not in self.states:
+            raise ContractError(
+                f"{spec.model.__name__} decides about a state that {self.aggregate} does not have"
+            )
+
     @property
     def _appended_tables(self) -> list[Any]:
         return [spec.table for spec in self.commands if isinstance(spec, AppendSpec)]
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Return what the commands decide about: none, one, or the states of a family."""
+        return self.family if self.state is None else (self.state,)
 
     @property
     def name(self) -> str:
@@ -170,7 +173,8 @@ class Context:
     def events(self) -> tuple[type[EventBase], ...]:
         """Return every event class that the context publishes."""
         appended = tuple(spec.event for spec in self.commands if isinstance(spec, AppendSpec))
-        return tuple(dict.fromkeys(appended + (self.state.events if self.state else ())))
+        caused = tuple(event for state in self.states for event in state.events)
+        return tuple(dict.fromkeys(appended + caused))
 
     def full_name(self, message: type[Message]) -> str:
         """Return a message's Avro full name (`tidemill.market_data.RecordMarketData`)."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tidemill.domain.archive.policy import Retention
-from tidemill.domain.context import CommandSpec, Context, State
+from tidemill.domain.context import CommandSpec, Context
 from tidemill.domain.lane import StreamTopics
 from tidemill.domain.messages import Message
+from tidemill.domain.state import Reference, State
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,9 @@ class Stream:
     """A family of topics with what decides its commands.
 
     `commands`: Avro full name -> spec. `events`: Avro full name -> class. `key(command)` is the key a record must
-    carry; `keyed=False` accepts any key and partition.
+    carry; `keyed=False` accepts any key and partition. `states`: what its commands decide about. `others`: name ->
+    state of another stream that those refer to. `referring`: name of a state -> what of other streams refers to it and
+    keeps its rows from being deleted.
     """
 
     aggregate: str
@@ -27,8 +30,10 @@ class Stream:
     events: Mapping[str, type[Message]]
     key: Callable[[Any], str]
     keyed: bool = True
-    state: State | None = None
+    states: tuple[State, ...] = ()
     retention: Retention | None = None
+    others: Mapping[str, State] = field(default_factory=dict)
+    referring: Mapping[str, tuple[tuple[State, Reference], ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, context: Context, *, prefix: str = "tidemill") -> Stream:
@@ -41,6 +46,6 @@ class Stream:
             events={context.full_name(event): event for event in context.events},
             key=context.key,
             keyed=context.keyed,
-            state=context.state,
+            states=context.states,
             retention=context.retention,
         )

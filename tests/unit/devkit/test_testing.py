@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tidemill import api
 from tidemill.api import Accepted, CommandBase, Context, ContractError, EventBase, Rejected
-from tidemill.commands.decide_fold import EncodedEvent, fold_all
+from tidemill.commands.decide_fold import DecideCommand, EncodedEvent, FoldPlan, HolderOf, fold_all
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileRegistered,
@@ -47,13 +47,14 @@ def tick(**values: Any) -> RecordMarketData:
 
 def decided_by_the_engine(commands: list[CommandBase]) -> tuple[list[Any], dict[str, Any]]:
     """What the engine's own fold makes of the commands as one batch; events by name."""
-    state = connector_profiles.state
-    assert state is not None
-    specs = {spec.model: spec for spec in connector_profiles.commands}
+    plan = FoldPlan.of(connector_profiles.states)
+    specs: dict[Any, Any] = {spec.model: spec for spec in connector_profiles.commands}
     names = {("tests", name): None for name in ("main", "spare")}
-    batch: Any = [(connector_profiles.key(each), specs[type(each)], each, NOW) for each in commands]
-    folded = fold_all(state, {}, {0: names}, of_events, batch)
-    return folded.results, folded.states
+    batch: Any = [
+        DecideCommand(0, connector_profiles.key(each), specs[type(each)], each, NOW) for each in commands
+    ]
+    folded = fold_all(plan, {HolderOf(0, 0): names}, of_events, batch)
+    return folded.results, {key: row for (_, key), row in folded.states.items()}
 
 
 def of_events(accepted: Accepted) -> list[EncodedEvent]:

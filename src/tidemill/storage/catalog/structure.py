@@ -23,8 +23,9 @@ from sqlalchemy.exc import CompileError
 
 from tidemill.catalog.column_types import ColumnType
 from tidemill.catalog.structure import Column, Declared, Difference, FoundTable, Index, compare
-from tidemill.domain.context import AppendSpec, State
+from tidemill.domain.context import AppendSpec
 from tidemill.domain.projection import Projection
+from tidemill.domain.state import State
 from tidemill.domain.stream import Stream
 from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
@@ -38,8 +39,8 @@ _TABLE_KINDS: Final = frozenset("rpf")
 _KINDS: Final[Mapping[str, str]] = {"v": "view", "m": "materialized view", "S": "sequence", "c": "type"}
 
 _ADDED_TO: Final = frozenset({"usage", "insert"})
-_KEPT: Final = _ADDED_TO | {"select", "delete"}
-_FOLDED: Final = _KEPT | {"update"}
+_KEPT: Final = _ADDED_TO | {"select", "update", "delete"}
+_FOLDED: Final = _KEPT
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def uses_of_stream(stream: Stream) -> list[TableUse]:
         if isinstance(spec, AppendSpec):
             specs[spec.table].append(spec)
     appended = [_appended(table, of_table) for table, of_table in specs.items()]
-    return [*appended, _kept(stream.state)] if stream.state is not None else appended
+    return [*appended, *map(_kept, stream.states)]
 
 
 def use_of_projection(projection: Projection) -> TableUse:

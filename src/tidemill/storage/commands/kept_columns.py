@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tidemill.domain.context import State
+from tidemill.domain.state import State
 from tidemill.storage.database import table_sql
 from tidemill.storage.database.pool import Connection
 

@@ -14,7 +14,6 @@ import asyncpg
 
 from tidemill.commands.ports import ClosedRange, Locked
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
-from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import (
     CommitUnknown,
     ContractError,
@@ -28,6 +27,7 @@ from tidemill.domain.errors import (
     Unavailable,
 )
 from tidemill.domain.lane import Anchor, Claim, Progress
+from tidemill.domain.state import Reference, State, Unique
 from tidemill.storage.commands.column_shapes import Shapes
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.commands.kept_columns import Kept, keep, put_back
@@ -125,10 +125,44 @@ class BatchTransaction:
             rows = await self._borrowed.fetch(table_sql.select_owners(state, unique), *columns)
         return {tuple(row)[1:]: row[0] for row in rows}
 
-    async def replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
-        """Delete and insert: an update in place would meet a unique value on its way from one row to another."""
+    async def in_force(self, state: State, keys: Sequence[str]) -> set[str]:
+        """Ask twice: a locking look finds nothing where a row was replaced, a plain one finds what is being deleted."""
         with on_tables():
-            await self._replace(state, old, new)
+            plain = await self._borrowed.fetch(table_sql.select_in_force(state, locked=False), keys)
+            locked = await self._borrowed.fetch(table_sql.select_in_force(state, locked=True), keys)
+        if plain != locked:
+            raise TransientError(f"rows of {state.name} changed while they were looked up")
+        return {row[0] for row in locked}
+
+    async def referred_to(
+        self, state: State, child: State, reference: Reference, keys: Sequence[str]
+    ) -> set[str]:
+        with on_tables():
+            await self._borrowed.fetch(table_sql.lock_states(state), keys)
+            rows = await self._borrowed.fetch(table_sql.select_referred_to(child, reference.column), keys)
+        return {row[0] for row in rows}
+
+    async def replace(self, state: State, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Update in place what moves no unique value; delete and insert the rest.
+
+        An update in place would meet a unique value on its way from one row to another.
+        """
+        staying = {key: row for key, row in before.items() if not _moves_a_value(state, row, after[key])}
+        moving = {key: row.version for key, row in before.items() if key not in staying}
+        new = [row for key, row in after.items() if key not in staying]
+        with on_tables():
+            if staying:
+                await self._update(state, staying, after)
+            if new:
+                await self._replace(state, moving, new)
+
+    async def _update(self, state: State, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        rows = [after[key] for key in before]
+        columns = [list(map(attrgetter(column.name), rows)) for column in state.table.columns]
+        versions = [row.version for row in before.values()]
+        updated = await self._borrowed.fetch(table_sql.update_states(state), *columns, versions)
+        if len(updated) != len(rows):
+            raise TransientError(f"rows of {state.name} changed under the batch")
 
     async def _replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
         kept = Kept()
@@ -249,6 +283,10 @@ def _progress(row: asyncpg.Record) -> Progress:
         timeline=row["timeline"],
         at=row["at"],
     )
+
+
+def _moves_a_value(state: State, before: Any, after: Any) -> bool:
+    return any(unique.of(before) != unique.of(after) for unique in state.unique)
 
 
 def _qualified(table: Any) -> str:

@@ -14,8 +14,8 @@ from zlib import crc32
 from sqlalchemy import ARRAY, Column, Table
 from sqlalchemy.dialects import postgresql
 
-from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import ContractError
+from tidemill.domain.state import State, Unique
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
@@ -93,6 +93,60 @@ def select_owners(state: State, unique: Unique) -> str:
     return (
         f"select {held}.{quoted(state.key)}, {names_of(columns, 'v')} from {unnested(columns, 'v')} "
         f"join {held} on {equal}{_and(unique.where)}"
+    )
+
+
+@lru_cache(maxsize=256)
+def select_in_force(state: State, *, locked: bool) -> str:
+    """Return the statement that tells which of the keys ($1) have rows in force, in order, locked against deletion."""
+    key = state.table.columns[state.key]
+    lock = " for share of t" if locked else ""
+    return (
+        f"select t.{quoted(key.name)} from {unnested([key], 'k')} join {table_name(state.table)} t "
+        f"on t.{quoted(key.name)} = k.{quoted(key.name)}{_where_in_force(state, 't')} order by 1{lock}"
+    )
+
+
+@lru_cache(maxsize=256)
+def lock_states(state: State) -> str:
+    """Return the statement that locks the rows of keys ($1), in order: nobody begins to refer to them."""
+    key = state.table.columns[state.key]
+    return (
+        f"select from {unnested([key], 'k')} join {table_name(state.table)} t "
+        f"on t.{quoted(key.name)} = k.{quoted(key.name)} order by t.{quoted(key.name)} for update of t"
+    )
+
+
+@lru_cache(maxsize=256)
+def select_referred_to(child: State, column: str) -> str:
+    """Return the statement that tells to which of the keys ($1) a row in force refers by `column`."""
+    by = child.table.columns[column]
+    return (
+        f"select k.{quoted(by.name)} from {unnested([by], 'k')} where exists (select from "
+        f"{table_name(child.table)} t where t.{quoted(by.name)} = k.{quoted(by.name)}{_where_in_force(child, 't')})"
+    )
+
+
+def _where_in_force(state: State, alias: str) -> str:
+    return "" if state.deleted is None else f" and not {alias}.{quoted(state.deleted)}"
+
+
+@lru_cache(maxsize=256)
+def update_states(state: State) -> str:
+    """Return the statement that updates rows in place (an array per column) that still have the versions of the last.
+
+    What the rows hold in columns that are not declared stays.
+    """
+    key, columns = state.table.columns[state.key], _columns(state.table)
+    values = ", ".join(
+        f"{quoted(column.name)} = n.{quoted(column.name)}" for column in columns if column is not key
+    )
+    arrays = ", ".join(f"${at}::{column_type(column)}[]" for at, column in enumerate(columns, start=1))
+    before = f"${len(columns) + 1}::bigint[]"
+    return (
+        f"update {table_name(state.table)} t set {values} "
+        f"from unnest({arrays}, {before}) as n ({names_of(columns)}, tm_before) "
+        f"where t.{quoted(key.name)} = n.{quoted(key.name)} and t.version = n.tm_before returning 1"
     )
 
 

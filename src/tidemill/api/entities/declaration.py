@@ -1,0 +1,172 @@
+"""`entity` and `family`: a context from classes of fields."""
+
+from __future__ import annotations
+
+import re
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any, Final
+
+from sqlalchemy import Table
+
+from tidemill.api.entities.messages import EntityMessages, Naming, messages_of
+from tidemill.api.entities.options import Extra, FieldIndex, Life, Options, Refers, Rule, UniqueFields
+from tidemill.api.entities.rows import references_of, row_class, state_of, table_of
+from tidemill.api.entities.rules import ALREADY_EXISTS, NOT_FOUND, VERSION_CONFLICT, EntityRules
+from tidemill.domain.context import CommandSpec, Context, decide
+from tidemill.domain.errors import ContractError
+from tidemill.domain.messages import Message
+from tidemill.domain.state import State
+
+ENTITY_PARTITIONS: Final = 8
+"""Lanes of an entity, where a deployment does not choose: fewer than of facts, of which there are more."""
+
+_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*")
+
+
+@dataclass(frozen=True)
+class Entity:
+    """An aggregate, or a part of a family, that was declared by a class of fields."""
+
+    naming: Naming
+    plural: str
+    messages: EntityMessages
+    state: State
+    commands: tuple[CommandSpec, ...]
+    codes: Mapping[str, str]
+
+    @property
+    def table(self) -> Table:
+        """Return the table of the rows."""
+        table: Table = self.state.table
+        return table
+
+    def context(self, **of_context: Any) -> Context:
+        """Return the context of this entity alone; `of_context`: further arguments of `Context`."""
+        return family(self.plural.replace("_", "-"), self, **of_context)
+
+
+def entity(  # noqa: PLR0913  an argument for each option
+    model: type[Message],
+    *,
+    plural: str = "",
+    unique: Sequence[UniqueFields] = (),
+    refers: Sequence[Refers] = (),
+    index: Sequence[tuple[str, ...] | FieldIndex] = (),
+    life: Life | None = None,
+    rules: Sequence[Rule] = (),
+    more: Extra | None = None,
+    within: Entity | None = None,
+) -> Entity:
+    """Declare an aggregate by the class of its fields.
+
+    The class `User` gives the commands `CreateUser`, `UpdateUser`, `DeleteUser` with the key `user_id`, the events
+    `UserCreated`, `UserUpdated`, `UserDeleted`, the table `users` and the rules that go with them. An update leaves
+    what is null as it was, and empties what `clear` names; `expected_version` refuses a change of what its sender did
+    not see. A deleted row stays, keeps its key, and frees its unique values.
+
+    Args:
+        model: the fields, each with a description; its docstring says what a row is.
+        plural: name of the table and of the collection; by default that of the class with an s.
+        unique: `unique("username", ignore_case=True)` ...
+        refers: `refers("user_id", to="users", code="NO_USER")` ...
+        index: tuples of fields, `gin("data")`, `member("data", "type")`.
+        life: states in the field `status`, with a command and an event for each step.
+        rules: own rules, asked when those of the entity are content.
+        more: own commands.
+        within: the entity that this one belongs to: it shares its key and its order (`family`).
+
+    Raises:
+        ContractError: a name is taken, a field has two patterns, or an option names a field that there is not.
+    """
+    indexes = [each if isinstance(each, FieldIndex) else FieldIndex(each) for each in index]
+    options = Options(unique, refers, indexes, life, rules, more or Extra())
+    naming = _naming(model, within)
+    _check_options(model, naming, options)
+    messages = messages_of(model, naming, options)
+    name = plural or f"{_snake(model.__name__)}s"
+    row = row_class(model, naming, options)
+    state = state_of(naming, messages, table_of(name, row, indexes), row, options)
+    commands = _commands(naming, messages, state, options)
+    return Entity(naming, name, messages, state, commands, _codes(naming, options))
+
+
+def family(aggregate: str, *entities: Entity, **of_context: Any) -> Context:
+    """Return one context of several entities: they share lanes, and are folded in the order of their records.
+
+    The first is the parent of the others, which were declared `within` it. `of_context`: further arguments of
+    `Context`.
+
+    Raises:
+        ContractError: an entity does not belong to the first one, or two of them share a name or a code.
+    """
+    parent, *children = entities
+    key = attrgetter(parent.naming.key)
+    if foreign := [each.plural for each in children if each.naming.parent_table != parent.plural]:
+        raise ContractError(f"family {aggregate}: declare {', '.join(foreign)} within {parent.plural}")
+    codes = ChainMap(dict(of_context.pop("codes", {})), *(dict(each.codes) for each in entities))
+    states = tuple(each.state for each in entities)
+    return Context(
+        aggregate=aggregate,
+        key=key,
+        commands=tuple(spec for each in entities for spec in each.commands),
+        codes=dict(codes),
+        **{"partitions": ENTITY_PARTITIONS, **of_context},
+        **({"state": states[0]} if len(states) == 1 else {"family": states}),
+    )
+
+
+def _naming(model: type[Message], within: Entity | None) -> Naming:
+    snake = _snake(model.__name__)
+    own = Naming(model.__name__, snake.replace("_", " "), f"{snake}_id")
+    if within is None:
+        return own
+    missing = f"NO_{_snake(within.naming.name).upper()}"
+    return replace(own, parent=within.naming.key, parent_table=within.plural, no_parent=missing)
+
+
+def _snake(name: str) -> str:
+    return "_".join(_WORDS.findall(name)).lower()
+
+
+def _check_options(model: type[Message], naming: Naming, options: Options) -> None:
+    fields = {*model.model_fields, "service_name", naming.parent}
+    named = {name for each in options.unique for name in each.fields}
+    named |= {each.field for each in options.refers} | options.brought
+    named |= {"status"} if options.life else set()
+    if missing := sorted(named - fields):
+        raise ContractError(f"{model.__name__} has no field {', '.join(missing)}, which an option names")
+
+
+def _commands(
+    naming: Naming, messages: EntityMessages, state: State, options: Options
+) -> tuple[CommandSpec, ...]:
+    rules = EntityRules(naming, messages, options)
+    ruled = [
+        (messages.create, rules.create),
+        (messages.update, rules.update),
+        (messages.delete, rules.delete),
+        *((command, rules.step(step, event)) for step, command, event in messages.steps),
+    ]
+    key = attrgetter(naming.key)
+    own = (replace(spec, state=state, key=key) for spec in options.more.commands)
+    return (*(decide(model, rule, clocked=True, state=state, key=key) for model, rule in ruled), *own)
+
+
+def _codes(naming: Naming, options: Options) -> dict[str, str]:
+    noun = naming.noun
+    codes = {
+        ALREADY_EXISTS: f"a key is used once, also after deletion: choose another {naming.key}",
+        NOT_FOUND: f"no {noun} in force has this key: create it, or correct {naming.key}",
+        VERSION_CONFLICT: "the row changed since expected_version: read it again, then decide anew",
+    }
+    for each in options.unique:
+        words = " and ".join(each.fields)
+        codes[each.code] = f"another {noun} in force has this {words}: choose another, or free it first"
+    for other in references_of(naming, options):
+        codes[other.code] = f"no row of {other.to} in force has this key: create it first, or correct the key"
+    if options.life is not None:
+        codes[options.life.code] = "the row is not in a status from which this step leads: read it again"
+    return codes | dict(options.more.codes)

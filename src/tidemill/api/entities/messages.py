@@ -1,0 +1,242 @@
+"""The commands and events of an entity, made from its class of fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import reduce
+from operator import or_
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+from pydantic import AfterValidator, Field, create_model, model_validator
+from pydantic.fields import FieldInfo
+
+from tidemill.api.entities.options import Options, Step
+from tidemill.domain.errors import ContractError
+from tidemill.domain.messages import BASE_FIELDS, CommandBase, EventBase, Label, Message
+
+TAKEN: Final = frozenset(
+    {
+        *BASE_FIELDS,
+        "id",
+        "uuid",
+        "version",
+        "created_at",
+        "updated_at",
+        "deleted",
+        "clear",
+        "expected_version",
+    }
+)
+"""Names that the engine gives a meaning of its own."""
+
+Version = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+_EXPECTED: Final = "Only if nothing happened to it since this version."
+_CLEAR: Final = "The fields that are emptied."
+
+
+@dataclass(frozen=True)
+class EntityMessages:
+    """The classes of an entity. `steps`: of its life, each with its command and its event."""
+
+    create: type[CommandBase]
+    update: type[CommandBase]
+    delete: type[CommandBase]
+    created: type[EventBase]
+    updated: type[EventBase]
+    deleted: type[EventBase]
+    steps: tuple[tuple[Step, type[CommandBase], type[EventBase]], ...]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The words of an entity. `noun`: of texts. `key`: the field with its key.
+
+    `parent`: the field with the key of what it belongs to. `parent_table`: the table of that. `no_parent`: the code of
+    a command for which there is none.
+    """
+
+    name: str
+    noun: str
+    key: str
+    parent: str = ""
+    parent_table: str = ""
+    no_parent: str = ""
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """Return the fields that say which row a command is about."""
+        own = {self.key: (Label, Field(description=f"The {self.noun}."))}
+        if not self.parent:
+            return own
+        belongs = f"What the {self.noun} belongs to."
+        return {self.parent: (Label, Field(description=belongs)), **own}
+
+
+def check_fields(model: type[Message], naming: Naming) -> None:
+    """Raise `ContractError` for a field that cannot be what it says, with the line to change."""
+    for name, info in model.model_fields.items():
+        where = f"{model.__name__}.{name}"
+        if name in TAKEN or name in {naming.key, naming.parent}:
+            raise ContractError(f"{where}: the engine fills {name} itself; give the field another name")
+        patterns = [each for each in info.metadata if getattr(each, "pattern", None) is not None]
+        if len(patterns) > 1:
+            raise ContractError(
+                f"{where}: two patterns, of which only one would count; write the type as one Annotated[str, ...]"
+            )
+
+
+def messages_of(model: type[Message], naming: Naming, options: Options) -> EntityMessages:
+    """Return the classes of an entity. Raises `ContractError` as `check_fields` does."""
+    check_fields(model, naming)
+    life = options.life
+    own = options.brought | {"status"} if life else options.brought
+    fields = {name: info for name, info in model.model_fields.items() if name not in own}
+    make = _Maker(model, naming)
+    created = {name: (_typed(info), _described(info)) for name, info in fields.items()}
+    changed = {name: (_typed(info) | None, _optional(info)) for name, info in fields.items()}
+    clear = _clear(fields)
+    expected = {"expected_version": (Version | None, Field(default=None, description=_EXPECTED))}
+    plain = {name: (_plain(kind), info) for name, (kind, info) in created.items()}
+    plain_changed = {name: (_plain(kind), info) for name, (kind, info) in changed.items()}
+    plain_clear = {name: (list[str], info) for name, (_, info) in clear.items()}
+    return EntityMessages(
+        create=make.command("Create", created),
+        update=make.command("Update", changed | clear | expected, changes=tuple(fields)),
+        delete=make.command("Delete", expected),
+        created=make.event("Created", "was created", plain),
+        updated=make.event("Updated", "changed; what is null stayed as it was", plain_changed | plain_clear),
+        deleted=make.event("Deleted", "was deleted", {}),
+        steps=tuple(make.step(each, model, expected) for each in (life.steps if life else ())),
+    )
+
+
+class _Maker:
+    """Makes the classes of one entity."""
+
+    def __init__(self, model: type[Message], naming: Naming) -> None:
+        self._module = model.__module__
+        self._naming = naming
+
+    def command(
+        self, verb: str, fields: Mapping[str, Any], *, changes: tuple[str, ...] = ()
+    ) -> type[CommandBase]:
+        naming = self._naming
+        return self._made(
+            f"{verb}{naming.name}", CommandBase, f"{verb} a {naming.noun}.", fields, _something(changes)
+        )
+
+    def event(self, participle: str, happened: str, fields: Mapping[str, Any]) -> type[EventBase]:
+        naming = self._naming
+        name = f"{naming.name}{participle}"
+        return self._made(name, EventBase, f"A {naming.noun} {happened}.", fields, {})
+
+    def step(
+        self, step: Step, model: type[Message], expected: Mapping[str, Any]
+    ) -> tuple[Step, type[CommandBase], type[EventBase]]:
+        infos = {name: model.model_fields[name] for name in step.sets}
+        brought = {name: (_required(_typed(info)), _described(info)) for name, info in infos.items()}
+        plain = {name: (_plain(kind), info) for name, (kind, info) in brought.items()}
+        command = self.command(step.verb, brought | dict(expected))
+        return step, command, self.event(step.participle, f"was {step.participle.lower()}", plain)
+
+    def _made(
+        self, name: str, base: type[Any], doc: str, fields: Mapping[str, Any], validators: Mapping[str, Any]
+    ) -> type[Any]:
+        keys = self._naming.keys
+        if issubclass(base, EventBase):
+            keys = {each: (str, info) for each, (_, info) in keys.items()}
+        made: type[Any] = create_model(
+            name,
+            __base__=base,
+            __module__=self._module,
+            __doc__=doc,
+            __validators__=dict(validators),
+            **keys,
+            **fields,
+        )
+        return made
+
+
+def _something(changes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the validator of a command that must change one of these fields."""
+    if not changes:
+        return {}
+
+    def changes_something(command: Any) -> Any:
+        if all(getattr(command, name) is None for name in changes) and not getattr(command, "clear", ()):
+            raise ValueError(f"nothing to change: give {' or '.join(changes)}")
+        both = [name for name in getattr(command, "clear", ()) if getattr(command, name) is not None]
+        if both:
+            raise ValueError(f"{', '.join(both)}: give a value or name it in clear, not both")
+        return command
+
+    return {"changes_something": model_validator(mode="after")(changes_something)}
+
+
+def _clear(fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
+    """Return the field that names what is emptied, if there is a field that can be."""
+    nullable = [name for name, info in fields.items() if _is_nullable(info.annotation)]
+    if not nullable:
+        return {}
+
+    def known(names: list[str]) -> list[str]:
+        if wrong := sorted(set(names).difference(nullable)):
+            raise ValueError(f"{', '.join(wrong)} cannot be emptied, only {', '.join(nullable)}")
+        return names
+
+    kind = Annotated[list[Label], AfterValidator(known), Field(max_length=len(nullable))]
+    return {"clear": (kind, Field(default=[], description=_CLEAR))}
+
+
+# --- types ---
+
+
+def _typed(info: FieldInfo) -> Any:
+    """Return a field's type with its rules."""
+    kind = info.annotation
+    for each in info.metadata:
+        kind = Annotated[kind, each]
+    return kind
+
+
+def _described(info: FieldInfo) -> Any:
+    if info.is_required():
+        return Field(description=info.description)
+    return Field(default=info.default, description=info.description)
+
+
+def _optional(info: FieldInfo) -> Any:
+    return Field(default=None, description=info.description)
+
+
+def _is_nullable(kind: Any) -> bool:
+    if get_origin(kind) is Annotated:
+        return _is_nullable(get_args(kind)[0])
+    return get_origin(kind) in (Union, UnionType) and NoneType in get_args(kind)
+
+
+def _required(kind: Any) -> Any:
+    """Return a type without None, with its rules."""
+    if get_origin(kind) is Annotated:
+        inner, *rules = get_args(kind)
+        kind = _required(inner)
+        for each in rules:
+            kind = Annotated[kind, each]
+        return kind
+    if _is_nullable(kind):
+        return reduce(or_, (each for each in get_args(kind) if each is not NoneType))
+    return kind
+
+
+def _plain(kind: Any) -> Any:
+    """Return a type without rules, as events have it: they may become stricter, and events stay readable."""
+    if get_origin(kind) is Annotated:
+        inner = get_args(kind)[0]
+        return kind if inner is Decimal else _plain(inner)
+    if get_origin(kind) in (Union, UnionType):
+        return reduce(or_, (_plain(each) for each in get_args(kind)))
+    return kind

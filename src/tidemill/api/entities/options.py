@@ -1,0 +1,147 @@
+"""What an entity may declare beside its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tidemill.domain.context import DecideSpec
+from tidemill.domain.decision import Rejected
+from tidemill.domain.messages import EventBase
+
+Rule = Callable[[Any, Any, datetime], Rejected | None]
+"""`(row | None, command, at) -> Rejected | None`: an own rule, asked when those of the entity are content."""
+
+
+@dataclass(frozen=True)
+class UniqueFields:
+    """Fields whose values together only one row in force may have.
+
+    `ignore_case`: texts that differ in case are equal.
+    """
+
+    fields: tuple[str, ...]
+    code: str
+    ignore_case: bool
+
+
+def unique(*fields: str, code: str = "", ignore_case: bool = False) -> UniqueFields:
+    """Declare that only one row in force may have these values; a null value is nobody's.
+
+    `code`: what a command that would take a held value is rejected with; by default `FIELD_TAKEN`, of the last field.
+    """
+    return UniqueFields(fields, code or f"{fields[-1].upper()}_TAKEN", ignore_case)
+
+
+@dataclass(frozen=True)
+class Refers:
+    """A field that holds the key of a row of another entity."""
+
+    field: str
+    to: str
+    code: str
+    restrict: bool
+
+
+def refers(field: str, *, to: str, code: str, restrict: bool = False) -> Refers:
+    """Declare that `field` refers to a row of the collection `to`, which must be in force when the command commits.
+
+    `code`: what a command is rejected with if it is not. `restrict`: the other row cannot be deleted while this one is
+    in force; otherwise it may be, and the reference is left as it is.
+    """
+    return Refers(field, to, code, restrict)
+
+
+@dataclass(frozen=True)
+class FieldIndex:
+    """An index of the table. `method`: PostgreSQL's. `path`: the member of a JSON field that is indexed as text."""
+
+    fields: tuple[str, ...]
+    method: str = "btree"
+    path: str = ""
+
+
+def gin(field: str) -> FieldIndex:
+    """Declare an index over all members of a JSON field."""
+    return FieldIndex((field,), "gin")
+
+
+def member(field: str, path: str) -> FieldIndex:
+    """Declare an index over the text of one member of a JSON field."""
+    return FieldIndex((field,), path=path)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step in the life of an entity; see `step`."""
+
+    verb: str
+    participle: str
+    before: tuple[str, ...]
+    to: str
+    sets: tuple[str, ...]
+    at: str
+
+
+def step(
+    verb: str, participle: str, *, before: tuple[str, ...], to: str, sets: tuple[str, ...] = (), at: str = ""
+) -> Step:
+    """Declare a step of a life: command `Submit...`, event `...Submitted`.
+
+    `before`: the states from which it may be taken; `to`: the state after it. `sets`: fields whose values the command
+    brings. `at`: a field that gets the time of the event.
+    """
+    return Step(verb, participle, before, to, sets, at)
+
+
+@dataclass(frozen=True)
+class Life:
+    """The states of an entity, kept in the field `status`, and the steps between them."""
+
+    start: str
+    steps: tuple[Step, ...]
+    code: str = "WRONG_STATUS"
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Return all states, the first one first."""
+        return tuple(dict.fromkeys((self.start, *(each.to for each in self.steps))))
+
+    @property
+    def brought(self) -> frozenset[str]:
+        """Return the fields that steps fill."""
+        return frozenset(name for each in self.steps for name in (*each.sets, *filter(None, [each.at])))
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Own commands of an entity. `evolve(row, event, at)` gets the `events` that the entity does not know."""
+
+    commands: tuple[DecideSpec, ...] = ()
+    events: tuple[type[EventBase], ...] = ()
+    evolve: Callable[[Any, Any, datetime], Any] | None = None
+    codes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Options:
+    """All that one entity declares beside its fields."""
+
+    unique: Sequence[UniqueFields]
+    refers: Sequence[Refers]
+    index: Sequence[FieldIndex]
+    life: Life | None
+    rules: Sequence[Rule]
+    more: Extra
+
+    @property
+    def brought(self) -> frozenset[str]:
+        """Return the fields that the steps of a life fill."""
+        return self.life.brought if self.life else frozenset()
+
+    @property
+    def ignoring_case(self) -> tuple[str, ...]:
+        """Return the fields that are unique without regard to case."""
+        return tuple(name for each in self.unique if each.ignore_case for name in each.fields)

@@ -1,0 +1,183 @@
+"""The row of an entity, its table, and how its events change it."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, make_dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, get_args, get_origin
+
+from sqlalchemy import Index, Table
+
+from tidemill.api.entities.messages import EntityMessages, Naming
+from tidemill.api.entities.options import FieldIndex, Options, Step, UniqueFields
+from tidemill.api.tables import row_table
+from tidemill.domain.errors import ContractError
+from tidemill.domain.messages import Message
+from tidemill.domain.state import Reference, State, Unique
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_LONGEST_NAME: Final = 63
+"""Bytes of a name that PostgreSQL keeps."""
+
+
+_ENGINE_FIELDS: Final = (
+    ("deleted", bool, field(default=False)),
+    ("version", int, field(default=0)),
+    ("created_at", datetime, field(default=_NEVER)),
+    ("updated_at", datetime, field(default=_NEVER)),
+)
+
+
+def folded(text: str | None) -> str | None:
+    """Return what is equal of texts that differ in case or in how their characters are composed."""
+    return None if text is None else unicodedata.normalize("NFKC", text).casefold()
+
+
+def row_class(model: type[Message], naming: Naming, options: Options) -> type[Any]:
+    """Return the dataclass of a row: key, owner, fields, folded texts, deleted, and what the engine fills."""
+    parent = [(naming.parent, str)] if naming.parent else []
+    own = [(name, _hint(info, nullable=name in options.brought)) for name, info in model.model_fields.items()]
+    texts = [
+        (f"{name}_folded", str if _is_required(model, name) else str | None) for name in options.ignoring_case
+    ]
+    return make_dataclass(
+        f"{naming.name}Row",
+        [("id", str), ("service_name", str), *parent, *own, *texts, *_ENGINE_FIELDS],
+        namespace={"__doc__": f"A row of {naming.noun}.", "__module__": model.__module__},
+        frozen=True,
+        slots=True,
+        kw_only=True,
+    )
+
+
+def _hint(info: Any, *, nullable: bool) -> Any:
+    kind = info.annotation
+    for each in info.metadata:
+        kind = Annotated[kind, each]
+    return kind | None if nullable else kind
+
+
+def _is_required(model: type[Message], name: str) -> bool:
+    kind = model.model_fields[name].annotation
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return type(None) not in get_args(kind)
+
+
+def table_of(plural: str, row: type[Any], indexes: Sequence[FieldIndex]) -> Table:
+    """Return the table of the rows with its indexes. Raises `ContractError` for a field that there is not."""
+    table = row_table(plural, row, key="id")
+    for each in indexes:
+        if missing := [name for name in each.fields if name not in table.columns]:
+            raise ContractError(f"index of {plural}: there is no field {', '.join(missing)}")
+        columns = [table.columns[name] for name in each.fields]
+        parts: list[Any] = [columns[0][each.path].astext] if each.path else list(columns)
+        words = (*each.fields, *filter(None, [each.path]))
+        Index(sql_name(plural, *words), *parts, postgresql_using=each.method)
+    return table
+
+
+def sql_name(*words: str) -> str:
+    """Return a name of several words. Raises `ContractError` if PostgreSQL would cut it."""
+    name = "_".join(words)
+    if len(name.encode()) > _LONGEST_NAME:
+        raise ContractError(f"{name}: longer than the {_LONGEST_NAME} bytes that PostgreSQL keeps of a name")
+    return name
+
+
+def state_of(
+    naming: Naming, messages: EntityMessages, table: Table, row: type[Any], options: Options
+) -> State:
+    """Return the state: how events make and change rows, and what must hold across them."""
+    steps = [event for _, _, event in messages.steps]
+    return State(
+        model=row,
+        table=table,
+        key="id",
+        evolve=_evolution(naming, messages, row, options),
+        clocked=True,
+        events=(messages.created, messages.updated, messages.deleted, *steps, *options.more.events),
+        unique=tuple(_unique(table, each) for each in options.unique),
+        refers=references_of(naming, options),
+        deleted="deleted",
+        key_of=lambda event: str(getattr(event, naming.key)),
+    )
+
+
+def references_of(naming: Naming, options: Options) -> tuple[Reference, ...]:
+    """Return what a row refers to; without what it belongs to it can neither begin nor change."""
+    others = tuple(Reference(each.field, each.to, each.code, each.restrict) for each in options.refers)
+    if not naming.parent:
+        return others
+    return (Reference(naming.parent, naming.parent_table, naming.no_parent, always=True), *others)
+
+
+def _unique(table: Table, declared: UniqueFields) -> Unique:
+    names = folded_names(declared)
+
+    def held(row: Any) -> tuple[Any, ...] | None:
+        if row.deleted:
+            return None
+        value = tuple(getattr(row, name) for name in names)
+        return None if None in value else value
+
+    return Unique(
+        columns=names,
+        of=held,
+        code=declared.code,
+        constraint=sql_name(table.name, *declared.fields, "unique"),
+        where=~table.columns["deleted"],
+        shown=declared.fields,
+    )
+
+
+def folded_names(declared: UniqueFields) -> tuple[str, ...]:
+    """Return the columns whose values are unique together."""
+    return tuple(f"{name}_folded" if declared.ignore_case else name for name in declared.fields)
+
+
+def _evolution(
+    naming: Naming, messages: EntityMessages, row: type[Any], options: Options
+) -> Callable[[Any, Any, datetime], Any]:
+    """Return `evolve(row | None, event, at)`."""
+    fold, more = options.ignoring_case, options.more.evolve
+    created = [name for name in messages.created.model_fields if name in _names(row)]
+    fixed = {"service_name", naming.parent}
+    updated = [name for name in messages.updated.model_fields if name in _names(row) - fixed]
+    start = {"status": options.life.start} if options.life else {}
+    start |= dict.fromkeys(options.brought)
+    steps = {event: step for step, _, event in messages.steps}
+
+    def evolve(before: Any, event: Any, at: datetime) -> Any:
+        kind = type(event)
+        if kind is messages.created and before is None:
+            values = {name: getattr(event, name) for name in created}
+            return row(id=getattr(event, naming.key), **start, **values, **_folded(values, fold))
+        if before is not None and kind is messages.updated:
+            values = {name: value for name in updated if (value := getattr(event, name)) is not None}
+            values |= dict.fromkeys(getattr(event, "clear", ()))
+            return replace(before, **values, **_folded(values, fold))
+        if before is not None and kind is messages.deleted:
+            return replace(before, deleted=True)
+        if before is not None and kind in steps:
+            return replace(before, **_after_step(steps[kind], event, at))
+        if more is not None:
+            return more(before, event, at)
+        raise TypeError(f"{kind.__name__} cannot happen to {before}")
+
+    return evolve
+
+
+def _after_step(step: Step, event: Any, at: datetime) -> dict[str, Any]:
+    values = {name: getattr(event, name) for name in step.sets}
+    return {"status": step.to, **values, **({step.at: at} if step.at else {})}
+
+
+def _folded(values: Mapping[str, Any], fold: Sequence[str]) -> dict[str, Any]:
+    return {f"{name}_folded": folded(values[name]) for name in fold if name in values}
+
+
+def _names(row: type[Any]) -> set[str]:
+    return set(row.__dataclass_fields__) - {"id"}

@@ -1,0 +1,90 @@
+"""The rules that follow from the declaration of an entity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from tidemill.api.entities.messages import EntityMessages, Naming
+from tidemill.api.entities.options import Options, Step
+from tidemill.domain.decision import Decision, Rejected, accepted
+from tidemill.domain.messages import EventBase
+
+ALREADY_EXISTS: Final = "ALREADY_EXISTS"
+NOT_FOUND: Final = "NOT_FOUND"
+VERSION_CONFLICT: Final = "VERSION_CONFLICT"
+
+Decide = Callable[[Any, Any, datetime], Decision]
+
+
+class EntityRules:
+    """What may happen to a row, before own rules are asked."""
+
+    def __init__(self, naming: Naming, messages: EntityMessages, options: Options) -> None:
+        self._naming = naming
+        self._messages = messages
+        self._life = options.life
+        self._own = options.rules
+
+    def create(self, row: Any, command: Any, at: datetime) -> Decision:
+        """Accept a key that was never used; also a deleted row keeps it."""
+        if row is not None:
+            since = f"exists since {row.created_at.isoformat(timespec='seconds')}"
+            return Rejected(ALREADY_EXISTS, f"{self._named(command)} {since}")
+        return self._unless_refused(self._messages.created, row, command, at)
+
+    def update(self, row: Any, command: Any, at: datetime) -> Decision:
+        """Accept a change of a row in force that is still the one its sender saw."""
+        return self._absent(row, command) or self._unless_refused(self._messages.updated, row, command, at)
+
+    def delete(self, row: Any, command: Any, at: datetime) -> Decision:
+        """Accept the end of a row in force that is still the one its sender saw."""
+        return self._absent(row, command) or self._unless_refused(self._messages.deleted, row, command, at)
+
+    def step(self, step: Step, event: type[EventBase]) -> Decide:
+        """Return the rule of a step of the entity's life."""
+
+        def take(row: Any, command: Any, at: datetime) -> Decision:
+            return (
+                self._absent(row, command)
+                or self._out_of_turn(step, row, command)
+                or self._unless_refused(event, row, command, at)
+            )
+
+        return take
+
+    def _unless_refused(self, event: type[EventBase], row: Any, command: Any, at: datetime) -> Decision:
+        for rule in self._own:
+            refusal = rule(row, command, at)
+            if refusal is not None:
+                return refusal
+        return accepted(event.of(command))
+
+    def _absent(self, row: Any, command: Any) -> Rejected | None:
+        """Refuse a command for a row that is not in force, belongs elsewhere, or changed since its sender saw it."""
+        parent = self._naming.parent
+        if row is None or (parent and getattr(row, parent) != getattr(command, parent)):
+            return Rejected(NOT_FOUND, f"there is no {self._named(command)}")
+        if row.deleted:
+            since = row.updated_at.isoformat(timespec="seconds")
+            return Rejected(NOT_FOUND, f"{self._named(command)} was deleted at {since}")
+        if command.expected_version not in (None, row.version):
+            return Rejected(
+                VERSION_CONFLICT,
+                f"{self._named(command)} has version {row.version}, not {command.expected_version}",
+            )
+        return None
+
+    def _out_of_turn(self, step: Step, row: Any, command: Any) -> Rejected | None:
+        if row.status in step.before:
+            return None
+        assert self._life is not None
+        which = " or ".join(step.before)
+        return Rejected(
+            self._life.code,
+            f"{self._named(command)} is {row.status}; {step.verb.lower()} takes one that is {which}",
+        )
+
+    def _named(self, command: Any) -> str:
+        return f"{self._naming.noun} {getattr(command, self._naming.key)!r}"

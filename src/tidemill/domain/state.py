@@ -1,0 +1,98 @@
+"""The rows behind `decide` commands: one per aggregate, made by its events, with what must hold across them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from tidemill.domain.messages import EventBase
+from tidemill.domain.projection import Projection, Recorded
+
+
+@dataclass(frozen=True)
+class Unique:
+    """A value that at most one aggregate may hold.
+
+    `of(state)` gives the value as a tuple in the order of `columns`, or None while the aggregate holds none.
+    `where`: a SQLAlchemy condition that is true of rows that hold their value. `constraint` is the database's guard
+    across lanes. A command that would take a held value is rejected with `code`; `shown`: how it is told, if not by
+    the names of the columns.
+    """
+
+    columns: tuple[str, ...]
+    of: Callable[[Any], tuple[Any, ...] | None]
+    code: str
+    constraint: str
+    where: Any = None
+    shown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A row of another collection that must be in force when a command that begins to refer to it commits.
+
+    `column`: of this state; it holds the other row's key, or None. `to`: the name of the other state's table. A command
+    that would refer to a row that is not in force is rejected with `code`. `restrict`: while a row in force refers to
+    it, the other row cannot be deleted: such a command is rejected with `restrict_code`. `always`: the other row must
+    be in force whenever this one changes.
+    """
+
+    column: str
+    to: str
+    code: str
+    restrict: bool = False
+    restrict_code: str = "STILL_REFERRED_TO"
+    always: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """The aggregate behind `decide` commands: one row per key.
+
+    `model`: a frozen dataclass whose fields are the table's columns. `key`: the name of the key column (text).
+    `evolve(state | None, event) -> state` is pure. The engine fills the fields `version` (counts events from 1),
+    `created_at` and `updated_at` (time of the first and of the last event) after every `evolve`.
+    `deleted`: the boolean column that is true of rows that are not in force any more; None: all rows are in force.
+    `clocked`: `evolve` also gets the time of the event, `evolve(state | None, event, at)`. `key_of(event)`: the key of
+    the row that an event changes; None: it is the key of the event's record.
+    """
+
+    model: type[Any]
+    table: Any
+    key: str
+    evolve: Callable[..., Any]
+    events: tuple[type[EventBase], ...]
+    unique: tuple[Unique, ...] = ()
+    refers: tuple[Reference, ...] = ()
+    deleted: str | None = None
+    clocked: bool = False
+    key_of: Callable[[Any], str] | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the name of the collection, which is that of its table."""
+        return str(self.table.name)
+
+    def in_force(self, row: Any) -> bool:
+        """Tell whether there is a row, and it is not deleted."""
+        return row is not None and (self.deleted is None or not getattr(row, self.deleted))
+
+    def after(self, before: Any, event: EventBase, at: datetime) -> Any:
+        """Return the state after an event of the time `at`, with what the engine fills."""
+        version = 0 if before is None else before.version
+        created_at = at if before is None else before.created_at
+        evolved = self.evolve(before, event, at) if self.clocked else self.evolve(before, event)
+        return replace(evolved, version=version + 1, created_at=created_at, updated_at=at)
+
+    def as_projection(self, name: str) -> Projection:
+        """Return the state as a read model of its own events, which its rows must equal."""
+        key_of = self.key_of
+
+        def fold(row: Any, recorded: Recorded[EventBase]) -> Any:
+            return self.after(row, recorded.event, recorded.at)
+
+        key = None if key_of is None else lambda event: (key_of(event),)
+        folds = dict.fromkeys(self.events, fold)
+        return Projection(name, row=self.model, table=self.table, key=key, folds=folds, stamped=False)

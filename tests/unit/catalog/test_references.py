@@ -1,0 +1,32 @@
+"""Contexts refer to each other by name; a deployment knows whether there is such a one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.support.engine.entity_contexts import ACCOUNTS, FOLDERS, JOBS, accounts, jobs, linked
+from tidemill.api import ContractError
+
+
+def test_both_sides_of_a_reference_know_each_other() -> None:
+    accounts_stream, jobs_stream = linked(ACCOUNTS, JOBS)
+    assert jobs_stream.others == {"accounts": accounts.state}
+    ((child, reference),) = accounts_stream.referring["accounts"]
+    assert (child, reference.column) == (jobs.state, "account_id")
+
+
+def test_a_family_refers_to_its_own_states_without_help() -> None:
+    (stream,) = linked(FOLDERS)
+    assert (stream.others, stream.referring) == ({}, {})
+
+
+def test_a_reference_to_what_is_not_chosen_is_refused() -> None:
+    with pytest.raises(ContractError, match="jobs of jobs refers to accounts, which no context"):
+        linked(JOBS)
+
+
+def test_two_aggregates_with_one_table_are_refused() -> None:
+    with pytest.raises(ContractError, match="two aggregates have a table accounts"):
+        linked(ACCOUNTS, replace(ACCOUNTS, aggregate="others"))
