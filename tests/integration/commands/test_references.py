@@ -88,36 +88,6 @@ async def test_what_moves_no_unique_value_is_updated_in_place(pool: Pool, parent
     assert tuple(row) == ("Ann", "of a newer version", 2)
 
 
-async def test_a_row_that_changed_under_the_batch_is_not_overwritten(pool: Pool, parents: Harness) -> None:
-    await parents.send(account("Create", "a1", username="ann"))
-    state = accounts.state
-    async with CommandDatabase(pool).unit_of_work() as work:
-        loaded = await work.load(state, ["a1"])
-        await pool.execute("update accounts set version = 7")
-        with pytest.raises(TransientError, match="rows of accounts changed under the batch"):
-            await work.replace(state, loaded, loaded)
-
-
-async def test_a_row_that_is_referred_to_cannot_be_deleted(parents: Harness, children: Harness) -> None:
-    await parents.send(account("Create", "a1", username="ann"))
-    await children.send(job("Create", "j1", account_id="a1", name="n"))
-    assert codes(await parents.send(account("Delete", "a1"))) == ["STILL_REFERRED_TO"]
-    await children.send(job("Delete", "j1"))
-    assert outcomes(await parents.send(account("Delete", "a1"))) == {"applied": 1}
-    assert codes(await children.send(job("Create", "j2", account_id="a1", name="n"))) == ["NO_ACCOUNT"]
-
-
-async def test_a_file_finds_the_folder_of_its_own_batch(pool: Pool) -> None:
-    harness = Harness(FOLDERS_STREAM, CommandDatabase(pool))
-    await harness.claim()
-    done = await harness.send(
-        folder("Create", "d1", title="t"), file("Create", "f1", folder_id="d1", filename="a")
-    )
-    assert outcomes(done) == {"applied": 2}
-    again = await harness.send(file("Create", "f2", folder_id="d1", filename="a"))
-    assert codes(again) == ["FILENAME_TAKEN"]
-
-
 async def test_rows_that_change_all_the_time_are_never_missed(parents: Harness, children: Harness) -> None:
     """In place and anew: of a row that is deleted and inserted, a lock alone finds nothing."""
     await parents.send(*(account("Create", f"a{number}", username=f"n{number}") for number in range(4)))

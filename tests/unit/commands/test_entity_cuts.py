@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.engine.any_commands import KEYS, commands_of, cut
-from tests.support.engine.commands import FakeRecord, Harness, Topic, codes, outcomes
+from tests.support.engine.commands import FakeRecord, Harness, Topic
 from tests.support.engine.entity_contexts import (
     ACCOUNTS,
     FOLDERS,
@@ -95,39 +95,3 @@ def test_cutting_a_batch_changes_nothing(aggregate: str, data: st.DataObject, si
     topic = Topic(stream)
     records = [topic.record(command) for command in commands]
     assert run(stream, cut(records, sizes)) == run(stream, [[record] for record in records])
-
-
-# --- references between streams, in a store that both share ---
-
-
-@pytest.fixture
-async def shared() -> tuple[Harness, Harness]:
-    store = MemoryCommandStore(ACCOUNTS_STREAM, JOBS_STREAM)
-    parents, children = Harness(ACCOUNTS_STREAM, store), Harness(JOBS_STREAM, store)
-    await parents.claim()
-    await children.claim()
-    return parents, children
-
-
-async def test_a_row_that_is_referred_to_cannot_be_deleted(shared: tuple[Harness, Harness]) -> None:
-    parents, children = shared
-    await parents.send(account("Create", "a1", username="ann"))
-    await children.send(job("Create", "j1", account_id="a1", name="n"))
-    assert codes(await parents.send(account("Delete", "a1"))) == ["STILL_REFERRED_TO"]
-    await children.send(job("Delete", "j1"))
-    assert outcomes(await parents.send(account("Delete", "a1"))) == {"applied": 1}
-    assert codes(await children.send(job("Create", "j2", account_id="a1", name="n"))) == ["NO_ACCOUNT"]
-
-
-async def test_in_one_batch_a_file_finds_the_folder_before_it_and_not_the_one_behind_it() -> None:
-    store = MemoryCommandStore(FOLDERS_STREAM)
-    harness = Harness(FOLDERS_STREAM, store)
-    await harness.claim()
-    done = await harness.send(
-        file("Create", "f1", folder_id="d1", filename="a"),
-        folder("Create", "d1", title="t"),
-        file("Create", "f1", folder_id="d1", filename="a"),
-        folder("Delete", "d1"),
-        file("Create", "f2", folder_id="d1", filename="b"),
-    )
-    assert codes(done) == ["NO_FOLDER", None, None, None, "NO_FOLDER"]
