@@ -130,8 +130,7 @@ class ContextInMemory:
 
     def _decided(self, spec: CommandSpec, key: str, command: CommandBase) -> Decision:
         if isinstance(spec, AppendSpec):
-            refusal = spec.check(command, self.now) if spec.check else None
-            return refusal or Accepted((spec.event.of(command),))
+            return spec.refusal(command, self.now) or Accepted((spec.event.of(command),))
         if isinstance(spec, DecideSpec) and self._context.states:
             return self._ruled(spec, key, command)
         raise ContractError(f"{type(command).__name__} is declared by neither append nor decide")

@@ -18,6 +18,10 @@ A context is one value of `Context`. It names what comes in, what goes out and w
 - A `Projection` folds events into the rows of a read model, each a dataclass based on `ReadModelBase`.
 - `fact_table` and `row_table` make the tables from the classes whose values they hold.
 - `Retention` says which appended rows leave for the archive, and when.
+- `checks` are declared by a message: `checks.NotBelow("high", "low")`, `checks.Within("time", ...)`.
+- `entity` makes commands, events, rules and table of an aggregate from one class of fields, `family` a context of
+several
+  entities that share a life.
 - What a context declares wrongly is a `ContractError` at start, before anything is consumed.
 
 Names that stand here change only with a note in the changelog, and their old form works for one version more. All other
@@ -26,13 +30,18 @@ modules of `tidemill` may change at any time. `docs/contexts.md` explains each p
 
 from __future__ import annotations
 
+from tidemill.api.entities.declaration import Entity, entity, family
+from tidemill.api.entities.options import Extra, Life, gin, member, refers, step, unique
+from tidemill.api.json_text import Json
 from tidemill.api.tables import fact_table, row_table
+from tidemill.domain import checks
 from tidemill.domain.archive.policy import LateRule, QuietHours, Retention, RetentionPolicy
 from tidemill.domain.context import (
     AppendSpec,
     CommandSpec,
     Context,
     DecideSpec,
+    Reference,
     State,
     Unique,
     append,
@@ -40,6 +49,7 @@ from tidemill.domain.context import (
 )
 from tidemill.domain.decision import Accepted, Decision, Rejected, accepted, rejected
 from tidemill.domain.errors import ContractError, TidemillError
+from tidemill.domain.json_text import json_object
 from tidemill.domain.messages import CommandBase, EventBase, Label, Message, ReadModelBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
@@ -53,16 +63,21 @@ __all__ = [
     "ContractError",
     "DecideSpec",
     "Decision",
+    "Entity",
     "EventBase",
+    "Extra",
     "Fold",
+    "Json",
     "Key",
     "Label",
     "LateRule",
+    "Life",
     "Message",
     "Projection",
     "QuietHours",
     "ReadModelBase",
     "Recorded",
+    "Reference",
     "Rejected",
     "Retention",
     "RetentionPolicy",
@@ -71,9 +86,18 @@ __all__ = [
     "Unique",
     "accepted",
     "append",
+    "checks",
     "decide",
+    "entity",
     "fact_table",
+    "family",
+    "gin",
+    "json_object",
+    "member",
     "partition_of",
+    "refers",
     "rejected",
     "row_table",
+    "step",
+    "unique",
 ]

@@ -25,7 +25,7 @@ from tidemill.catalog.avro import (
 )
 from tidemill.catalog.avro import Union as AvroUnion
 from tidemill.domain.errors import ContractError
-from tidemill.domain.messages import CommandBase, EventBase
+from tidemill.domain.messages import CommandBase, EventBase, Message
 
 _PLAIN: Final[dict[type, Any]] = {
     bool: "boolean",
@@ -103,7 +103,7 @@ class _Draft:
         doc = info.description or (
             _BASE_DOCS.get(name, "") if issubclass(model, CommandBase | EventBase) else ""
         )
-        return {**drafted, "doc": doc}
+        return {**drafted, "doc": " ".join([*filter(None, [doc]), *_words(model, name)])}
 
     def _type(self, annotation: Any, info: FieldInfo | None = None) -> Any:
         origin, arguments = get_origin(annotation), get_args(annotation)
@@ -135,6 +135,12 @@ class _Draft:
         self._named.add(annotation.__name__)
         symbols = [str(symbol.value) for symbol in annotation]
         return {"type": "enum", "name": annotation.__name__, "symbols": symbols, "default": symbols[0]}
+
+
+def _words(model: type[BaseModel], name: str) -> list[str]:
+    """Return what the declared checks of a message say of a field."""
+    checks = model.checks if issubclass(model, Message) else ()
+    return [each.words for each in checks if each.field == name]
 
 
 def _field_lines(field: dict[str, Any]) -> str:

@@ -159,6 +159,8 @@ class Fold:
     def decide_one(self, decide: DecideCommand) -> list[EncodedEvent] | Rejected:
         """Decide one command without noting the result; what the context's code raises passes."""
         number, key, spec, command, at = decide
+        if spec.timed_checks and (refusal := spec.refusal(command, at)):
+            return refusal
         before = self._rows[number].get(key)
         decision = spec.rule(before, command, at) if spec.clocked else spec.rule(before, command)
         if isinstance(decision, Rejected):
@@ -173,14 +175,14 @@ class Fold:
         events = self._encode(decision)
         if isinstance(events, Rejected):
             return events
-        if refusal := self._refusal(number, key, before, after):
-            return refusal
+        if conflict := self._conflict(number, key, before, after):
+            return conflict
         self._move(number, key, before, after)
         return events
 
     # --- what must hold across rows ---
 
-    def _refusal(self, number: int, key: str, before: Row, after: Row) -> Rejected | None:
+    def _conflict(self, number: int, key: str, before: Row, after: Row) -> Rejected | None:
         state = self._plan.states[number]
         if state.refers and (refusal := self._dangles(state, before, after)):
             return refusal

@@ -107,7 +107,7 @@ class AppendHandler:
         assert arrival.decoded is not None
         plan = self._plans[type(command)]
         try:
-            refusal = plan.spec.check(command, at) if plan.spec.check is not None else None
+            refusal = plan.spec.refusal(command, at)
             payload = self._codec.appended_event(arrival.decoded, plan.spec.event)
         except Exception as fault:  # noqa: BLE001  a check's bug must not stop its lane: the record is parked
             return crashed(fault)

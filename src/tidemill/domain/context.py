@@ -6,15 +6,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tidemill.domain.archive.policy import Retention
+from tidemill.domain.checks import TimedCheck
 from tidemill.domain.decision import Decision, Rejected
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import DEFAULT_PARTITIONS
 from tidemill.domain.messages import CommandBase, EventBase, Message
 from tidemill.domain.projection import Projection
+from tidemill.domain.rejections import RejectionCode
 from tidemill.domain.state import Reference, State, Unique
 
 __all__ = [
@@ -43,6 +46,18 @@ class CommandSpec:
 
     model: type[Message]
 
+    @cached_property
+    def timed_checks(self) -> tuple[TimedCheck, ...]:
+        """Return the declared checks that need the time."""
+        return tuple(each for each in self.model.checks if isinstance(each, TimedCheck))
+
+    def refusal(self, command: Any, at: datetime) -> Rejected | None:
+        """Return why a command is refused by what only the clock knows, None if it is not."""
+        for check in self.timed_checks:
+            if fault := check.fault_at(command, at):
+                return Rejected(RejectionCode.INVALID, fault)
+        return None
+
 
 @dataclass(frozen=True)
 class AppendSpec(CommandSpec):
@@ -55,6 +70,11 @@ class AppendSpec(CommandSpec):
     table: Any
     event: type[EventBase]
     check: Callable[[Any, datetime], Rejected | None] | None = None
+
+    def refusal(self, command: Any, at: datetime) -> Rejected | None:
+        """Return why a command is refused by what only the clock knows, None if it is not."""
+        refusal = super().refusal(command, at)
+        return self.check(command, at) if refusal is None and self.check is not None else refusal
 
 
 @dataclass(frozen=True)

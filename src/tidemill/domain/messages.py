@@ -8,19 +8,43 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, StringConstraints
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_after_validator_function
+
+from tidemill.domain.checks import Check, TimedCheck
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A short text without control characters: PostgreSQL refuses NUL, terminals and logs obey the rest."""
 
 
 class Message(BaseModel):
-    """A command or event as Python sees it; its wire form is the `.avsc` of the same name."""
+    """A command or event as Python sees it; its wire form is the `.avsc` of the same name.
+
+    `checks`: what must hold beyond the types of its fields.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    checks: ClassVar[tuple[Check | TimedCheck, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate what is declared in `checks`, too; a class without any costs nothing."""
+        schema = handler(source)
+        untimed = [each for each in cls.checks if isinstance(each, Check)]
+        if not untimed:
+            return schema
+
+        def checked(message: Message) -> Message:
+            for check in untimed:
+                if fault := check.fault(message):
+                    raise ValueError(fault)
+            return message
+
+        return no_info_after_validator_function(checked, schema)
 
 
 class CommandBase(Message):

@@ -192,10 +192,10 @@ def test_an_own_rule_is_asked_when_the_others_are_content() -> None:
 
     context = entity(Account, plural="ruled", rules=(no_admin,)).context()
     memory = ContextInMemory(context)
-    create = context.commands[0].model
+    create: Any = context.commands[0].model
     values = {"command_id": "c", "service_name": "s", "timestamp": NOW, "account_id": "a1"}
-    assert code(memory.send(create(**values, username="admin"))) == "RESERVED"  # type: ignore[arg-type]
-    assert code(memory.send(create(**values, username="ann"))) == "accepted"  # type: ignore[arg-type]
+    assert code(memory.send(create(**values, username="admin"))) == "RESERVED"
+    assert code(memory.send(create(**values, username="ann"))) == "accepted"
 
 
 # --- what a declaration may not say ---

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tidemill.catalog.drafts import draft_schema
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
-from tidemill.contexts.market_data.rules import TimeWindow
+from tidemill.domain import checks
 from tidemill.domain.context import AppendSpec
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -83,8 +84,7 @@ def test_a_time_says_its_zone() -> None:
 def test_the_window_of_times(time: datetime, says: str | None) -> None:
     (spec,) = context.commands
     assert isinstance(spec, AppendSpec)
-    assert spec.check is not None
-    refused = spec.check(record(time=time), NOW)
+    refused = spec.refusal(record(time=time), NOW)
     assert (refused is None) == (says is None)
     if refused is not None and says is not None:
         assert refused.code == "INVALID"
@@ -92,9 +92,15 @@ def test_the_window_of_times(time: datetime, says: str | None) -> None:
 
 
 def test_the_window_is_the_contexts_to_set() -> None:
-    narrow = TimeWindow(since=NOW - timedelta(days=1), ahead=timedelta(0))
-    assert narrow.check(record(time=NOW - timedelta(days=2)), NOW) is not None
-    assert narrow.check(record(time=NOW), NOW) is None
+    narrow = checks.Within("time", since=NOW - timedelta(days=1), ahead=timedelta(0))
+    assert narrow.fault_at(record(time=NOW - timedelta(days=2)), NOW) is not None
+    assert narrow.fault_at(record(time=NOW), NOW) is None
+
+
+def test_what_is_checked_stands_in_the_draft_of_its_schema() -> None:
+    docs = {field["name"]: field["doc"] for field in draft_schema(RecordMarketData, "tests")["fields"]}
+    assert docs["high"] == "Not below low."
+    assert docs["time"] == ("With a time zone. Not before 2000-01-01, at most 300 s ahead of the server.")
 
 
 def test_the_event_repeats_the_command_and_the_table_holds_it() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 
 from tests.support.json_texts import json_objects
-from tidemill.contexts.connector_profiles.profile_data import MAX_BYTES, checked, type_of
+from tidemill.contexts.connector_profiles.profile_data import checked, type_of
+from tidemill.domain.json_text import MAX_BYTES
 
 
 @pytest.mark.parametrize(

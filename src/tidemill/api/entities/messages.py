@@ -197,7 +197,7 @@ def _clear(fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
 
 def _typed(info: FieldInfo) -> Any:
     """Return a field's type with its rules."""
-    kind = info.annotation
+    kind: Any = info.annotation
     for each in info.metadata:
         kind = Annotated[kind, each]
     return kind

@@ -146,7 +146,7 @@ def _evolution(
     created = [name for name in messages.created.model_fields if name in _names(row)]
     fixed = {"service_name", naming.parent}
     updated = [name for name in messages.updated.model_fields if name in _names(row) - fixed]
-    start = {"status": options.life.start} if options.life else {}
+    start: dict[str, Any] = {"status": options.life.start} if options.life else {}
     start |= dict.fromkeys(options.brought)
     steps = {event: step for step, _, event in messages.steps}
 

@@ -5,16 +5,13 @@ from datetime import timedelta
 from tidemill.api import Context, Retention, append, fact_table
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
 from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
-from tidemill.contexts.market_data.rules import TimeWindow
-
-WINDOW = TimeWindow()
 
 ticks = fact_table("market_data", RecordMarketData, first="time")
 
 context = Context(
     aggregate="market-data",
     key=lambda command: command.symbol,
-    commands=(append(RecordMarketData, into=ticks, event=MarketDataRecorded, check=WINDOW.check),),
+    commands=(append(RecordMarketData, into=ticks, event=MarketDataRecorded),),
     projections=(latest_quotes, daily_bars),
     retention=Retention(table=ticks, after=timedelta(days=730)),
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Self
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
-from tidemill.api import CommandBase, EventBase, Label
+from tidemill.api import CommandBase, EventBase, Label, checks
 
 Symbol = Annotated[
     str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Z0-9^][A-Z0-9.:/=^_-]*$")
@@ -22,6 +22,12 @@ Volume = Annotated[float, Field(ge=0, le=1e15)]
 class RecordMarketData(CommandBase):
     """Record what a symbol was worth at a time. Prices may be negative: oil was, in April 2020."""
 
+    checks = (
+        checks.Zoned("time"),
+        checks.NotBelow("high", "low"),
+        checks.Within("time", since=datetime(2000, 1, 1, tzinfo=UTC), ahead=timedelta(minutes=5)),
+    )
+
     symbol: Symbol
     time: datetime
     price: float
@@ -30,14 +36,6 @@ class RecordMarketData(CommandBase):
     low: float | None = None
     volume: Volume | None = None
     source: Label
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if self.time.tzinfo is None:
-            raise ValueError("time has no time zone: say which, or Z")
-        if self.high is not None and self.low is not None and self.high < self.low:
-            raise ValueError(f"high {self.high} is below low {self.low}")
-        return self
 
 
 class MarketDataRecorded(EventBase):

@@ -1,0 +1,101 @@
+"""Declared checks: what must hold of a message beyond the types of its fields.
+
+A message names them once, `checks = (NotBelow("high", "low"), ...)`. From each follow its validation, what the sender
+is told, and the words in the documentation of its field. Checks that need the time run with the time of the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold of a message. `field`: where it is documented."""
+
+    field: str
+
+    @property
+    def words(self) -> str:
+        """Return what the documentation of the field says of it."""
+        raise NotImplementedError
+
+    def fault(self, message: Any) -> str | None:
+        """Return what is wrong with a message whose fields are valid, None for nothing."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Zoned(Check):
+    """A time has a time zone: one without may be hours off."""
+
+    @property
+    def words(self) -> str:
+        return "With a time zone."
+
+    def fault(self, message: Any) -> str | None:
+        if getattr(message, self.field).tzinfo is None:
+            return f"{self.field} has no time zone: say which, or Z"
+        return None
+
+
+@dataclass(frozen=True)
+class NotBelow(Check):
+    """A number is not below another one; null is neither."""
+
+    other: str
+
+    @property
+    def words(self) -> str:
+        return f"Not below {self.other}."
+
+    def fault(self, message: Any) -> str | None:
+        value, other = getattr(message, self.field), getattr(message, self.other)
+        if value is not None and other is not None and value < other:
+            return f"{self.field} {value} is below {self.other} {other}"
+        return None
+
+
+@dataclass(frozen=True)
+class TimedCheck:
+    """Something that only the clock can tell. `field`: where it is documented."""
+
+    field: str
+
+    @property
+    def words(self) -> str:
+        """Return what the documentation of the field says of it."""
+        raise NotImplementedError
+
+    def fault_at(self, message: Any, at: datetime) -> str | None:
+        """Return what is wrong with a message at this time, None for nothing."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Within(TimedCheck):
+    """A time is accepted from `since` on, and at most `ahead` of the server's clock.
+
+    Every year that it reaches back may become a chunk of a hypertable; clocks that are ahead by minutes are wrong.
+    """
+
+    since: datetime
+    ahead: timedelta
+
+    @property
+    def words(self) -> str:
+        return f"Not before {self.since:%Y-%m-%d}, at most {self.ahead.total_seconds():.0f} s ahead of the server."
+
+    def fault_at(self, message: Any, at: datetime) -> str | None:
+        time: datetime = getattr(message, self.field)
+        if time < self.since:
+            return self._lies(time, f"before {self.since.isoformat()}, the earliest time that is accepted")
+        if time > at + self.ahead:
+            seconds = self.ahead.total_seconds()
+            return self._lies(time, f"more than {seconds:.0f} s ahead of the server's {at.isoformat()}")
+        return None
+
+    def _lies(self, time: datetime, where: str) -> str:
+        return f"{self.field} {time.isoformat()} lies {where}"
