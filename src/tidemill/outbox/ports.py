@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError
 from tidemill.domain.lane import Claim, Lane
 from tidemill.outbox.record_format import Header, decode_record, encode_record
@@ -277,10 +278,15 @@ class PublisherFenced(Exception):
 class ForeignTail(TidemillError):
     """The last record of an outbound partition is not ours: somebody else writes to the relay's topics."""
 
+    kind = ErrorCode.FOREIGN_RECORD
+
     def __init__(self, topic: str, partition: int, offset: int) -> None:
         """Name the record, so that an operator can look at it."""
         super().__init__(
-            f"{topic}/{partition} offset {offset} was not written by the relay: find out who did"
+            f"{topic}/{partition} offset {offset} was not written by the relay",
+            topic=topic,
+            partition=partition,
+            offset=offset,
         )
         self.topic = topic
         self.partition = partition

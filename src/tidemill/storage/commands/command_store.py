@@ -13,6 +13,7 @@ import asyncpg
 
 from tidemill.commands.ports import Newer, Wait
 from tidemill.commands.version_wait import next_wait
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, Fenced, TransientError
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
 from tidemill.storage.commands.generations import ClosedGenerations
@@ -56,7 +57,9 @@ class CommandDatabase:
             rows = await self._lock(borrowed, aggregate, list(partitions))
             if len(rows) != len(set(partitions)):
                 raise ContractError(
-                    f"{aggregate} has lanes that were never created: run `tidemill topics create`"
+                    f"{aggregate} has lanes that were never created",
+                    code=ErrorCode.NOT_CREATED,
+                    aggregate=aggregate,
                 )
             lanes = [row["lane"] for row in rows]
             locked = await read_progress(borrowed, lanes)

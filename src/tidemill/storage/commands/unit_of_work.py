@@ -15,6 +15,7 @@ import asyncpg
 from tidemill.commands.ports import ClosedRange, Locked
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.domain.context import State, Unique
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import (
     CommitUnknown,
     ContractError,
@@ -236,7 +237,9 @@ async def _progress_rows(borrowed: Connection, lanes: Sequence[int]) -> list[asy
     rows: list[asyncpg.Record] = await borrowed.fetch(_SQL["lane_progress"], lanes)
     if len(rows) != len(lanes):
         missing = sorted(set(lanes) - {row["lane"] for row in rows})
-        raise ContractError(f"lanes {missing} have no ledger: run `tidemill topics create`")
+        raise ContractError(
+            f"lanes {missing} have no ledger", code=ErrorCode.NOT_CREATED, lanes=tuple(missing)
+        )
     return rows
 
 
