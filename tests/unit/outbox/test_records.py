@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.engine.outbox import Scribe, lane_of
 from tidemill.commands.validation import MAX_KEY_BYTES
-from tidemill.domain.parked import CUT_HEADERS, CutHeaders
+from tidemill.domain.headers import CUT_HEADERS, CutHeaders
 from tidemill.outbox.dead_letter_size import fitted
 from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
 from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder

@@ -26,9 +26,9 @@ from tidemill.admin.rows import (
     RepeatEntry,
     SentEntry,
 )
-from tidemill.domain.parked import headers_of
 from tidemill.domain.table_shape import TableShape
 from tidemill.storage.admin.archived_rows import count_rows, hold_chunks
+from tidemill.storage.database.header_json import headers_of
 from tidemill.storage.database.pool import Lender, connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.database.table_sql import table_name

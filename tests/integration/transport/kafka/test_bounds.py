@@ -13,8 +13,8 @@ from aiokafka.errors import KafkaError
 from tests.support.clients.crowds import crowd, empty_records, framed, send_crowd
 from tests.support.engine.kafka import KafkaWorld
 from tests.support.waiting import HANGING_S, eventually
+from tidemill.domain.headers import MAX_HEADERS
 from tidemill.domain.lane import weight
-from tidemill.domain.parked import MAX_HEADERS
 from tidemill.domain.varint import encode_varint
 from tidemill.transport.kafka import KafkaConnection
 from tidemill.transport.kafka.client import fetch_buffer

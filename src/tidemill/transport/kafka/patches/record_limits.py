@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka.record.default_records import _DefaultRecordPy
 
-from tidemill.domain.parked import CUT_HEADERS, MAX_HEADER_BYTES, MAX_HEADERS, CutHeaders
+from tidemill.domain.headers import CUT_HEADERS, MAX_HEADER_BYTES, MAX_HEADERS, CutHeaders
 from tidemill.domain.varint import decode_varint, encode_varint
 from tidemill.outbox.record_format import decode_field
 
