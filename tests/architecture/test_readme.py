@@ -32,7 +32,7 @@ PAGES = [
 ALL_PAGES = [pytest.param(page, id=str(page)) for page in PAGES]
 
 WRITE_HEADERS = (
-    "src/tidemill/outbox/records.py",
+    "src/tidemill/transport/kafka/outbox/records.py",
     "src/tidemill/outbox/dead_letter_size.py",
     "src/tidemill/commands/replies.py",
     "src/tidemill/domain/headers.py",
