@@ -15,8 +15,8 @@ from tests.support.engine.kafka import KafkaWorld
 from tests.support.plug_ins import fuse
 from tests.support.waiting import eventually_blocking
 from tidemill.domain.lane import StreamTopics
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.transport.kafka import KafkaConnection
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 GARBAGE: dict[str, list[bytes | None]] = {
     "MALFORMED": [b"", None, b"\x00", b"garbage", b"\xc3\x01"],

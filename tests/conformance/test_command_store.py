@@ -92,6 +92,15 @@ def register(profile_id: str, name: str) -> RegisterConnectorProfile:
     return RegisterConnectorProfile(**base(profile_id=profile_id, name=name, profile_data="{}"))
 
 
+async def test_headers_are_kept_as_text_that_tells_them_apart(subject: Subject) -> None:
+    headers = [("a", b"\xff"), ("a", None), ("b\x00", b"")]
+    text = subject.store.headers_text(headers)
+    assert "\x00" not in text
+    assert (
+        len({text, subject.store.headers_text(headers[:2]), subject.store.headers_text(headers[::-1])}) == 3
+    )
+
+
 async def test_progress_is_dense_and_survives_a_claim(ticks: Harness) -> None:
     await ticks.send(tick(), tick(time=datetime(1999, 1, 1, tzinfo=UTC)), tick())
     partition = ticks.topic.record(tick()).partition

@@ -23,9 +23,11 @@ from tidemill.domain.errors import (
     TransientError,
     Unavailable,
 )
+from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
+from tidemill.storage.database.header_json import headers_text
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -87,6 +89,9 @@ class MemoryCommandStore:
                 number = len(self.lanes) + 1
                 lane = Lane(number, stream.aggregate, partition, stream.partitions, stream.topics)
                 self.lanes[number] = Held(lane, Progress(0, 0, None, 0, 0, 0, 1, START))
+
+    def headers_text(self, headers: Headers) -> str:
+        return headers_text(headers)
 
     def check(self) -> None:
         if self.away:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from tidemill.domain.errors import Unavailable
-from tidemill.outbox.ports import OutboundRecord
+from tidemill.outbox.ports import EncodedRecord
 
 IDLE_S = 0.02
 
@@ -69,7 +69,7 @@ class MemoryLog:
         return next(opened, len(self.entries))
 
     def append(
-        self, record: OutboundRecord, fate: Fate = "committed", writer: str | None = None
+        self, record: EncodedRecord, fate: Fate = "committed", writer: str | None = None
     ) -> MemoryRecord:
         """Write one record."""
         stored = MemoryRecord(
@@ -160,7 +160,7 @@ class MemoryBroker:
         except LookupError as error:
             raise Unavailable("kafka", f"there is no {topic}/{partition}") from error
 
-    def write(self, topic: str, partition: int, *records: OutboundRecord, fate: Fate = "committed") -> None:
+    def write(self, topic: str, partition: int, *records: EncodedRecord, fate: Fate = "committed") -> None:
         """Write as a client does: plainly, or (`open`, `aborted`) in a transaction that nobody ends, or ended so."""
         log = self.log(topic, partition)
         for record in records:

@@ -15,8 +15,8 @@ from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import InboundRecord, Lane
 from tidemill.outbox.ports import (
     NOTHING_ACCEPTED,
+    EncodedRecord,
     ForeignTail,
-    OutboundRecord,
     PublisherFenced,
     RecordRefused,
     Tail,
@@ -256,7 +256,7 @@ class MemoryLanePublisher:
         self._generation = generation
         return tails
 
-    async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         generation, self._generation = self._generation, None
         if generation is None:
             raise Unavailable("kafka", "this publisher was not started, or has failed before")
@@ -283,7 +283,7 @@ class MemoryLanePublisher:
     async def close(self) -> None:
         self._generation = None
 
-    def _send(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    def _send(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         for topic, records in batches.items():
             log = self._broker.log(topic, self._lane.partition)
             for record in records:
@@ -293,7 +293,7 @@ class MemoryLanePublisher:
                 log.append(record, "open" if self._transactional else "committed", self._writer)
 
 
-def _size(record: OutboundRecord) -> int:
+def _size(record: EncodedRecord) -> int:
     named: Collection[tuple[bytes, bytes | None]] = [(name.encode(), value) for name, value in record.headers]
     return sum(len(part or b"") for pair in [(record.key, record.value), *named] for part in pair)
 

@@ -11,8 +11,8 @@ from tidemill.commands.rows import OutboxRow
 from tidemill.domain.errors import ContractError, Fenced, Unavailable
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
-from tidemill.domain.parked import headers_of, headers_text
 from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, OutboxItem, ParkedRecord, Published
+from tidemill.storage.database.header_json import headers_of, headers_text
 
 
 @dataclass

@@ -7,6 +7,7 @@ import tracemalloc
 import psutil
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import MetaData, Table
 
 from tests.support.faults import hostile
 from tests.support.faults.hostile import Hostile, SendProbe
@@ -25,7 +26,7 @@ MEBIBYTE = 1024 * 1024
 @pytest.fixture
 async def codec() -> StreamCodec:
     name, event = hostile.messages()
-    spec = AppendSpec(model=SendProbe, table=None, event=hostile.ProbeSent)
+    spec = AppendSpec(model=SendProbe, table=Table("probes", MetaData()), event=hostile.ProbeSent)
     stream = Stream(
         aggregate="probes",
         partitions=1,

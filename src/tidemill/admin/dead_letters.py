@@ -10,6 +10,7 @@ from tidemill.admin.lanes.states import find_lane
 from tidemill.admin.ports import DeadLetterReader, LaneReader
 from tidemill.admin.rows import DeadLetter, DeadLetterEntry
 from tidemill.catalog.streams import StreamCatalog
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.domain.rejections import PARKED
 
@@ -32,7 +33,9 @@ class DeadLetters:
     async def newest(self, *, aggregate: str | None, code: str | None, limit: int) -> list[DeadLetterEntry]:
         """Return parked records, newest first. Raises `UsageError` for an unknown code or aggregate."""
         if code is not None and code not in PARKED:
-            raise UsageError(f"there is no code {code!r}: choose one of {', '.join(PARKED)}")
+            raise UsageError(
+                f"there is no code {code!r}", code=ErrorCode.UNKNOWN_NAME, name=code, choices=tuple(PARKED)
+            )
         chosen = self.catalog.aggregate(aggregate)
         return await self.parked.dead_letters(aggregate=chosen, code=code, limit=limit)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from tidemill.admin.rows import (
@@ -21,6 +21,7 @@ from tidemill.admin.rows import (
     SentEntry,
 )
 from tidemill.domain.lane import Lane
+from tidemill.domain.table_shape import TableShape
 from tidemill.outbox.ports import Tails
 
 # --- the database ----------------------------------------------------------------------------------------------------
@@ -91,7 +92,7 @@ class DeadLetterReader(Protocol):
 class BookReader(Protocol):
     """What the audit adds up."""
 
-    async def books(self, tables: Sequence[Any]) -> AuditRows:
+    async def books(self, tables: Sequence[TableShape]) -> AuditRows:
         """Return the books as of one moment; `tables`: the declared ones whose rows are counted."""
         ...
 

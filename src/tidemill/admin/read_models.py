@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from tidemill.admin.lanes.states import streams_as_created
 from tidemill.admin.ports import LaneReader, ReadModelStates
@@ -13,12 +12,13 @@ from tidemill.admin.rows import LaneState, ProjectionState
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
+from tidemill.domain.table_shape import TableShape
 from tidemill.projections.ports import Comparison
 from tidemill.projections.rebuild import rebuild
 from tidemill.projections.replay import OnProgress, ReplayParts
 from tidemill.projections.verify import verify
 
-TableName = Callable[[Any], str]
+TableName = Callable[[TableShape], str]
 """Returns the name of a declared table as SQL has it, with its schema."""
 
 OpenReplay = Callable[[ContextStream, bool], Awaitable[ReplayParts]]

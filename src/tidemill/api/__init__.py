@@ -43,6 +43,7 @@ from tidemill.domain.errors import ContractError, TidemillError
 from tidemill.domain.messages import CommandBase, EventBase, Label, Message, ReadModelBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
+from tidemill.domain.table_shape import TableShape
 
 __all__ = [
     "Accepted",
@@ -67,6 +68,7 @@ __all__ = [
     "Retention",
     "RetentionPolicy",
     "State",
+    "TableShape",
     "TidemillError",
     "Unique",
     "accepted",

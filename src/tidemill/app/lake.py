@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from tidemill.archiver.ports import Lake
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.runtime.threads import in_thread
@@ -19,7 +20,12 @@ async def open_lake(settings: Settings) -> Lake:
     """Return the lake. Raises `UsageError` for settings that are missing, `Unavailable` if the catalog is away."""
     lake = settings.lake
     if lake.root is None:
-        raise UsageError("TIDEMILL_LAKE_ROOT is not set: set it to the folder or URL that copies go to")
+        raise UsageError(
+            "TIDEMILL_LAKE_ROOT is not set",
+            code=ErrorCode.LAKE_NOT_SET,
+            setting="TIDEMILL_LAKE_ROOT",
+            purpose="that copies go to",
+        )
     if lake.format == "parquet":
         return LakeWriter(lake.root, _options(lake.options))
     return await in_thread(partial(_open_iceberg, lake, lake.root), server="lake", timeout_s=lake.timeout_s)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from tidemill.archiver.read_pace import Pace
 from tidemill.domain.archive.digest import DIGEST_VERSION
 from tidemill.domain.archive.slices import CopyPart, LakeColumn, Measured, SliceId
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import CopyError, UsageError
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.copy_ownership import why_not_own
@@ -95,7 +96,10 @@ def open_copies(settings: Settings) -> LakeCopies:
     roots = settings.retention.roots.split() or ([settings.lake.root] if settings.lake.root else [])
     if not roots:
         raise UsageError(
-            "TIDEMILL_LAKE_ROOT is not set: set it to the folder or URL below which copies may be read back"
+            "TIDEMILL_LAKE_ROOT is not set",
+            code=ErrorCode.LAKE_NOT_SET,
+            setting="TIDEMILL_LAKE_ROOT",
+            purpose="below which copies may be read back",
         )
     options: dict[str, Any] = (
         json.loads(settings.lake.options.get_secret_value()) if settings.lake.options else {}

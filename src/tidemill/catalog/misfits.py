@@ -9,8 +9,9 @@ from typing import Final
 from tidemill.catalog.ports import DeclaredTables, PendingMigrations
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.catalog.structure import Difference
+from tidemill.domain.error_codes import ErrorCode
 
-CODE: Final = "TABLE_MISFIT"
+CODE: Final[str] = ErrorCode.TABLE_MISFIT
 
 SHOWN: Final = 10
 """How many differences a message names at most."""

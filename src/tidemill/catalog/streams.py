@@ -10,6 +10,7 @@ from typing import Final
 from tidemill.catalog.schemas import MessageSchema, load_messages
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import Context
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import TopicRole
 from tidemill.domain.projection import Projection
@@ -64,7 +65,12 @@ class StreamCatalog:
         streams = self.streams
         found = streams.get(aggregate.replace("_", "-"))
         if found is None:
-            raise UsageError(f"there is no aggregate {aggregate!r}: choose one of {', '.join(streams)}")
+            raise UsageError(
+                f"there is no aggregate {aggregate!r}",
+                code=ErrorCode.UNKNOWN_NAME,
+                name=aggregate,
+                choices=tuple(streams),
+            )
         return found
 
     def aggregate(self, name: str | None) -> str | None:
@@ -75,7 +81,12 @@ class StreamCatalog:
         """Return a projection and the stream that it folds. Raises `UsageError`."""
         found = self.projections()
         if name not in found:
-            raise UsageError(f"there is no read model {name!r}: choose one of {', '.join(found)}")
+            raise UsageError(
+                f"there is no read model {name!r}",
+                code=ErrorCode.UNKNOWN_NAME,
+                name=name,
+                choices=tuple(found),
+            )
         return found[name]
 
     def projections(self) -> dict[str, tuple[ContextStream, Projection]]:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON instead of text for people.", callback=session.remember_reader),
+]
 
 FAILED = 1
 USAGE = 2
@@ -42,7 +45,30 @@ def fail(error: TidemillError) -> int:
     err_console().print(first, markup=False)
     for line in rest:
         err_console().print(line, markup=False)
+    if session.read_by_program:
+        told = json.dumps({"error": _without_secrets(problem(error))}, ensure_ascii=False)
+        typer.echo(_whole(told), err=True)
     return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def problem(error: TidemillError) -> dict[str, Any]:
+    """Return what a program reads of an error: nothing of it has to be parsed out of the message."""
+    return {
+        "code": str(error.code),
+        "kind": str(error.kind),
+        "message": str(error),
+        "advice": error.advice,
+        "fields": plain(error.fields),
+    }
+
+
+def _without_secrets(value: Any) -> Any:
+    """Return a value of JSON without the secrets of this call: before it is written, since that may escape them."""
+    if isinstance(value, Mapping):
+        return {name: _without_secrets(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return session.without_secrets(value) if isinstance(value, str) else value
 
 
 def console() -> Console:

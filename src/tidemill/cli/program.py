@@ -28,6 +28,7 @@ from tidemill.cli import (
 )
 from tidemill.cli.output import examples, fail
 from tidemill.cli.retention import verbs
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, UsageError
 
 PREPARE = "Prepare"
@@ -134,6 +135,7 @@ def options(
     from tidemill.cli import session
 
     session.env_file = env_file
+    session.read_by_program = False  # until the verb is found to have `--json`
 
 
 def main() -> None:
@@ -146,7 +148,8 @@ def main() -> None:
         if (extra := EXTRAS.get((error.name or "").partition(".")[0])) is None:
             raise
         extras = "archive,demo" if "demo" in sys.argv[1:2] else extra
-        sys.exit(fail(UsageError(f"this verb needs {error.name}: pip install 'tidemill[{extras}]'")))
+        missing = UsageError(f"this verb needs {error.name}", code=ErrorCode.EXTRA_MISSING, extras=extras)
+        sys.exit(fail(missing))
     except BrokenPipeError:  # `tidemill tail ... | head` has seen enough
         sys.stderr.close()
         sys.exit(0)

@@ -17,6 +17,9 @@ T = TypeVar("T")
 env_file: Path | None = None
 """The file given as `--env-file`; set before any verb runs."""
 
+read_by_program: bool = False
+"""Whether the verb was called with `--json`; its errors are then told as JSON, too."""
+
 _settings: Settings | None = None
 
 
@@ -27,6 +30,13 @@ def settings() -> Settings:
     global _settings  # noqa: PLW0603  read once, and kept so that an error can be printed without its secrets
     _settings = configuration(env_file)
     return _settings
+
+
+def remember_reader(as_json: bool) -> bool:
+    """Take note of the flag `--json` of this call."""
+    global read_by_program  # noqa: PLW0603  it says how this call is answered, to its end
+    read_by_program = as_json
+    return as_json
 
 
 def use(chosen: Settings) -> Deployment:

@@ -131,7 +131,8 @@ class BatchWriter:
     ) -> None:
         while arrivals:
             held = {each.lane: claims[each.lane] for each in arrivals}
-            await write_headers([each for each in arrivals if isinstance(each.verdict, Unreadable)])
+            unreadable = [each for each in arrivals if isinstance(each.verdict, Unreadable)]
+            await write_headers(unreadable, self._store.headers_text)
             try:
                 await self._transaction(held, arrivals, done)
                 return
@@ -141,11 +142,12 @@ class BatchWriter:
             except RepeatedIds:
                 self._look_ahead = _LOOK_AHEAD_BATCHES
             except _HeadersUnwritten as parked:
-                await write_headers(parked.arrivals)
+                await write_headers(parked.arrivals, self._store.headers_text)
             except GenerationClosed:
                 continue
             except (DataError, TooManyFoldPasses, _DecideAnew) as refused:
-                await write_headers(arrivals)  # of all: smaller parts show what is to be parked
+                # of all: smaller parts show what is to be parked
+                await write_headers(arrivals, self._store.headers_text)
                 if len(arrivals) > 1:
                     middle = _cut(arrivals, refused)
                     await self._part(claims, arrivals[:middle], done)

@@ -14,6 +14,7 @@ from tidemill.commands.ports import ClosedRanges
 from tidemill.domain.archive.ranges import Ranges
 from tidemill.domain.decision import Rejected
 from tidemill.domain.rejections import RejectionCode
+from tidemill.domain.table_shape import TableShape
 
 Row = tuple[Any, ...]
 
@@ -28,7 +29,7 @@ class SplitRows(NamedTuple):
     late: dict[int, datetime]
 
 
-async def split(ranges: ClosedRanges, table: Any, rows: Sequence[Row], time_at: int) -> SplitRows:
+async def split(ranges: ClosedRanges, table: TableShape, rows: Sequence[Row], time_at: int) -> SplitRows:
     """Ask which of `rows` (at least one) are too late, by their column number `time_at`."""
     times = [row[time_at] for row in rows]
     closed = await ranges.closed_ranges(table, min(times), max(times))

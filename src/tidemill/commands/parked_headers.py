@@ -7,13 +7,13 @@ nobody else can work these lanes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tidemill.commands.numbering import Fate
 from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.errors import Unreadable
-from tidemill.domain.parked import headers_text
+from tidemill.domain.headers import Headers
 
 _AT_A_STRETCH: Final = 1_000  # headers, written in some 2 ms
 
@@ -27,12 +27,15 @@ def unwritten(fresh: Sequence[IncomingCommand], fates: Sequence[Fate]) -> list[I
     ]
 
 
-async def write_headers(parked: Sequence[IncomingCommand]) -> None:
-    """Make the text of the headers, of some records at a stretch: whatever else runs gets its turns in between."""
+async def write_headers(parked: Sequence[IncomingCommand], text_of: Callable[[Headers], str]) -> None:
+    """Make the text of the headers by `text_of`, of some records at a stretch.
+
+    Whatever else runs gets its turns in between.
+    """
     written = 0
     for arrival in parked:
         if arrival.headers_text is None:
-            arrival.headers_text = headers_text(arrival.record.headers)
+            arrival.headers_text = text_of(arrival.record.headers)
             written += len(arrival.record.headers)
             if written > _AT_A_STRETCH:
                 written = 0

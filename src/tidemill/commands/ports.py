@@ -11,10 +11,13 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import Unreadable
+from tidemill.domain.headers import Headers
 from tidemill.domain.lane import MOST_AHEAD, Claim, InboundRecord, Progress
 from tidemill.domain.messages import EventBase
+from tidemill.domain.table_shape import TableShape
 
 T = TypeVar("T")
+Rows = Sequence[tuple[Any, ...]]
 
 # --- bytes -> commands ---
 
@@ -177,12 +180,12 @@ class ClosedRange(NamedTuple):
 class ClosedRanges(Protocol):
     """What the archive has closed. Nobody opens or closes a range between the question and the end of the batch."""
 
-    async def closed_ranges(self, table: Any, first: datetime, last: datetime) -> Sequence[ClosedRange]:
+    async def closed_ranges(self, table: TableShape, first: datetime, last: datetime) -> list[ClosedRange]:
         """Share the table's lock until the transaction ends; return what is closed of `first`..`last`, ascending."""
         ...
 
     async def divert(
-        self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], starts: Sequence[datetime]
+        self, table: TableShape, columns: Sequence[str], rows: Rows, starts: Sequence[datetime]
     ) -> None:
         """COPY rows that came too late to where they wait for their own archival; `starts`: of each one's range."""
         ...
@@ -209,7 +212,7 @@ class UnitOfWork(ClosedRanges, Protocol):
         """Return what the log holds of `ids`: closed generations always, the open one if `open_too`."""
         ...
 
-    async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    async def append(self, table: TableShape, columns: Sequence[str], rows: Rows) -> None:
         """COPY rows into a table of a context."""
         ...
 
@@ -319,6 +322,10 @@ class CommandStore(Protocol):
 
     async def waiting(self, lanes: Sequence[int]) -> frozenset[int]:
         """Return those of `lanes` whose wait is not over."""
+        ...
+
+    def headers_text(self, headers: Headers) -> str:
+        """Return headers as `ParkedRow` has them. Asks nobody; takes some 2 us a header."""
         ...
 
     def unit_of_work(self) -> AbstractAsyncContextManager[UnitOfWork]:

@@ -74,7 +74,7 @@ class OutboxRow(NamedTuple):
 
 
 class ParkedRow(NamedTuple):
-    """A record as it came; column order of `tm.parked`. `headers`: see `domain.parked`."""
+    """A record as it came; column order of `tm.parked`. `headers`: by `CommandStore.headers_text`."""
 
     lane: int
     position: int

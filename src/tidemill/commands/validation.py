@@ -18,10 +18,10 @@ from tidemill.commands.ports import CommandCodec, Decoded
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import Unreadable
+from tidemill.domain.headers import MAX_HEADER_BYTES, MAX_HEADERS, cut_headers
 from tidemill.domain.identity import identify
 from tidemill.domain.lane import InboundRecord
 from tidemill.domain.messages import CommandBase
-from tidemill.domain.parked import MAX_HEADER_BYTES, MAX_HEADERS, cut_headers
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.rejections import ParkingCode, RejectionCode
 from tidemill.domain.stream import Stream

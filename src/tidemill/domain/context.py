@@ -15,6 +15,7 @@ from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import DEFAULT_PARTITIONS
 from tidemill.domain.messages import CommandBase, EventBase, Message
 from tidemill.domain.projection import Projection, Recorded
+from tidemill.domain.table_shape import TableShape
 
 C = TypeVar("C", bound=CommandBase)
 
@@ -39,7 +40,7 @@ class AppendSpec(CommandSpec):
     command's identity. `check(command, now)` may refuse a command by what only the clock knows.
     """
 
-    table: Any
+    table: TableShape
     event: type[EventBase]
     check: Callable[[Any, datetime], Rejected | None] | None = None
 
@@ -54,7 +55,7 @@ class DecideSpec(CommandSpec):
 def append(
     model: type[C],
     *,
-    into: Any,  # a SQLAlchemy Core table, which the domain must not import
+    into: TableShape,  # a SQLAlchemy Core table, which the domain must not import
     event: type[EventBase],
     check: Callable[[C, datetime], Rejected | None] | None = None,
 ) -> AppendSpec:
@@ -80,7 +81,7 @@ class Unique:
     of: Callable[[Any], tuple[Any, ...] | None]
     code: str
     constraint: str
-    where: Any = None
+    where: object = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class State:
     """
 
     model: type[Any]
-    table: Any
+    table: TableShape
     key: str
     evolve: Callable[[Any, Any], Any]
     events: tuple[type[EventBase], ...]
@@ -153,7 +154,7 @@ class Context:
             )
 
     @property
-    def _appended_tables(self) -> list[Any]:
+    def _appended_tables(self) -> list[TableShape]:
         return [spec.table for spec in self.commands if isinstance(spec, AppendSpec)]
 
     @property

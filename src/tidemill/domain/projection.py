@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import EventBase
+from tidemill.domain.table_shape import TableShape
 
 E = TypeVar("E", bound=EventBase)
 
@@ -56,7 +57,7 @@ class Projection:
 
     name: str
     row: type[Any]
-    table: Any
+    table: TableShape
     key: Callable[[Any], Key] | None
     folds: Mapping[type[EventBase], Fold]
     stamped: bool = True

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, Self
 
 
-class _Code(StrEnum):
+class Code(StrEnum):
     """A code, which is its own text, and its advice."""
 
     advice: str
@@ -23,7 +23,7 @@ class _Code(StrEnum):
         return member
 
 
-class RejectionCode(_Code):
+class RejectionCode(Code):
     """Why a command was rejected, and what its sender should do."""
 
     INVALID = "INVALID", "a field breaks the command's rules: correct it and send a new command"
@@ -44,7 +44,7 @@ class RejectionCode(_Code):
     TOO_LARGE = "TOO_LARGE", "the event would exceed its topic's limit: send less in one command"
 
 
-class ParkingCode(_Code):
+class ParkingCode(Code):
     """Why a record was parked."""
 
     MALFORMED = (
@@ -66,7 +66,7 @@ class ParkingCode(_Code):
     )
 
 
-class HaltCode(_Code):
+class HaltCode(Code):
     """Why a lane waits for an operator."""
 
     TOPIC_CHANGED = (

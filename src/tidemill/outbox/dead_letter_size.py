@@ -12,23 +12,28 @@ headers, and says so in front of our headers:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from tidemill.outbox.ports import OutboundRecord, ParkedRecord
+from tidemill.outbox.ports import EncodedRecord, Header, ParkedRecord
+
+Make = Callable[[bytes | None, bytes | None, Sequence[Header]], EncodedRecord]
 
 _BARE: Final = ("tm_headers", b"omitted")
 
 
-def size_of(record: OutboundRecord) -> int:
+def size_of(record: EncodedRecord) -> int:
     """Return how many bytes key, value and headers have, without Kafka's few bytes around them."""
     headers = sum(len(name) + len(value or b"") for name, value in record.headers)
     return len(record.key or b"") + len(record.value or b"") + headers
 
 
-def fitted(letter: OutboundRecord, record: ParkedRecord, lane: int, max_bytes: int) -> OutboundRecord:
+def fitted(
+    letter: EncodedRecord, record: ParkedRecord, lane: int, max_bytes: int, make: Make
+) -> EncodedRecord:
     """Return the dead letter of `record` with no more left out than `max_bytes` demand.
 
-    The barest form is returned even if that is larger.
+    The barest form is returned even if that is larger. `make`: `LaneRecords.record`.
     """
     if record.whole and size_of(letter) <= max_bytes:
         return letter
@@ -38,7 +43,7 @@ def fitted(letter: OutboundRecord, record: ParkedRecord, lane: int, max_bytes: i
         ("tm_value_bytes", b"%d" % (record.value_bytes or len(record.value or b""))),
         ("tm_kept", f"tidemill dead-letters show {lane} {record.position}".encode()),
     ]
-    without_value = OutboundRecord(record.key, None, [*record.headers, *note, *ours])
+    without_value = make(record.key, None, [*record.headers, *note, *ours])
     if not record.bare and size_of(without_value) <= max_bytes:
         return without_value
-    return OutboundRecord(None, None, [_BARE, *note, *ours])
+    return make(None, None, [_BARE, *note, *ours])

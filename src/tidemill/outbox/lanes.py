@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim, spans
-from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers
+from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers, RecordFormat
 from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.send_loop import RelayParts, SendPace
 from tidemill.runtime.retry import Backoff
@@ -71,11 +71,12 @@ class LaneRelays:
         reader: OutboxReader,
         publishers: Publishers,
         outcomes: OutcomeCodec,
+        records: RecordFormat,
         settings: RelaySettings | None = None,
     ) -> None:
         self._settings = settings or RelaySettings()
         self._reader = reader
-        self._parts = RelayParts(reader, publishers, outcomes, self._settings.backoff)
+        self._parts = RelayParts(reader, publishers, outcomes, records, self._settings.backoff)
         self._relays: dict[int, LaneRelay] = {}
         self._marked: dict[int, Published] = {}
         self._changing = asyncio.Lock()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError
 from tidemill.domain.lane import Claim, Lane
-from tidemill.outbox.record_format import Header, decode_record, encode_record
 
-_new = object.__new__
+Header = tuple[str, bytes | None]
 
 
 class OutboxItem(NamedTuple):
@@ -180,52 +180,66 @@ class OutboxGenerations(Protocol):
         ...
 
 
-class OutboundRecord:
-    """A record for Kafka; its fields can be read, it is kept as `encoded`."""
-
-    __slots__ = ("encoded",)
-
-    encoded: bytes
-
-    def __init__(
-        self, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
-    ) -> None:
-        """Encode it."""
-        self.encoded = encode_record(key, value, headers)
-
-    @staticmethod
-    def of(encoded: bytes) -> OutboundRecord:
-        """Return the record that somebody has encoded."""
-        record = _new(OutboundRecord)
-        record.encoded = encoded
-        return record
+class EncodedRecord(Protocol):
+    """A record for Kafka, as it is sent."""
 
     @property
-    def key(self) -> bytes | None:
-        """Return its key."""
-        return decode_record(self.encoded)[0]
+    def encoded(self) -> bytes:
+        """All of it, but for its place in a batch."""
+        ...
 
     @property
-    def value(self) -> bytes | None:
-        """Return its value."""
-        return decode_record(self.encoded)[1]
+    def key(self) -> bytes | None: ...
 
     @property
-    def headers(self) -> list[Header]:
-        """Return its headers in their order."""
-        return decode_record(self.encoded)[2]
+    def value(self) -> bytes | None: ...
 
-    def __eq__(self, other: object) -> bool:
-        """Return whether `other` is the same record, byte for byte."""
-        return isinstance(other, OutboundRecord) and self.encoded == other.encoded
+    @property
+    def headers(self) -> Sequence[Header]: ...
 
-    def __hash__(self) -> int:
-        """Return a hash for `__eq__`."""
-        return hash(self.encoded)
 
-    def __repr__(self) -> str:
-        """Return what it holds."""
-        return f"OutboundRecord{decode_record(self.encoded)}"
+class SentPositions(NamedTuple):
+    """What the topics hold already: events up to `sequence`, outcomes and dead letters up to a position each."""
+
+    sequence: int
+    outcomes: int
+    dead_letters: int
+
+
+class LaneRecords(Protocol):
+    """Makes the records of one lane, many at a call: it runs for each event and outcome."""
+
+    def events_and_outcomes(
+        self, items: Iterable[OutboxItem], outcomes: Iterable[tuple[OutboxItem, bytes]], sent: SentPositions
+    ) -> tuple[list[EncodedRecord], list[EncodedRecord]]:
+        """Return what of `items` the topics do not hold yet, as `sent` says.
+
+        `outcomes`: every item that carries an outcome to be sent, in order, with its framed message.
+        """
+        ...
+
+    def dead_letters(
+        self, items: Sequence[OutboxItem], parked: Sequence[ParkedRecord]
+    ) -> list[EncodedRecord]:
+        """Return the records behind `items` as they came, with what is wrong with them in Kafka Connect's headers."""
+        ...
+
+    def record(self, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> EncodedRecord:
+        """Return a record of these."""
+        ...
+
+
+class RecordFormat(Protocol):
+    """How records are written."""
+
+    def lane_records(
+        self, lane: Lane, timeline: int, withdrawn: Sequence[tuple[int, int]] = ()
+    ) -> LaneRecords:
+        """Return what makes the records of a lane.
+
+        `withdrawn`: (first, last) of every span of events that are not in force any more.
+        """
+        ...
 
 
 class Tail(NamedTuple):
@@ -251,7 +265,7 @@ class LanePublisher(Protocol):
         """Fence every earlier publisher of the lane, then read the tails. Raises `Unavailable`, `ForeignTail`."""
         ...
 
-    async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         """Send topic -> records, in order; returns when the broker has acknowledged all of it.
 
         Raises `Unavailable` (outcome unknown), `RecordRefused` (the broker never takes a record), `PublisherFenced`.
@@ -277,10 +291,15 @@ class PublisherFenced(Exception):
 class ForeignTail(TidemillError):
     """The last record of an outbound partition is not ours: somebody else writes to the relay's topics."""
 
+    kind = ErrorCode.FOREIGN_RECORD
+
     def __init__(self, topic: str, partition: int, offset: int) -> None:
         """Name the record, so that an operator can look at it."""
         super().__init__(
-            f"{topic}/{partition} offset {offset} was not written by the relay: find out who did"
+            f"{topic}/{partition} offset {offset} was not written by the relay",
+            topic=topic,
+            partition=partition,
+            offset=offset,
         )
         self.topic = topic
         self.partition = partition

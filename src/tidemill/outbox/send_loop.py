@@ -15,24 +15,24 @@ from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.dead_letter_size import fitted, size_of
 from tidemill.outbox.incident_log import IncidentLog
 from tidemill.outbox.ports import (
+    EncodedRecord,
     LanePublisher,
-    OutboundRecord,
     OutboxItem,
     OutboxReader,
     OutcomeCodec,
     Published,
     Publishers,
+    RecordFormat,
     RecordRefused,
 )
 from tidemill.outbox.position_range import Chunk, chunk_of
-from tidemill.outbox.records import RecordBuilder
 from tidemill.outbox.tail_check import ResumePoint
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.metrics import PUBLISH_SECONDS, PUBLISHED
 
 T = TypeVar("T")
-Batch = tuple[TopicRole, str, list[OutboundRecord]]
+Batch = tuple[TopicRole, str, list[EncodedRecord]]
 
 SLICE: Final = 500
 """Rows that are encoded at a stretch, in 3 ms."""
@@ -50,6 +50,7 @@ class RelayParts:
     reader: OutboxReader
     publishers: Publishers
     outcomes: OutcomeCodec
+    records: RecordFormat
     backoff: Backoff
     restarts: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_RESTARTED))
     waits: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_WAITS))
@@ -136,7 +137,7 @@ class Sending:
         self._pace = pace
         self._news = news
         self._progressed = progressed
-        self._records = RecordBuilder(lane, place.end.timeline, place.end.withdrawn)
+        self._records = parts.records.lane_records(lane, place.end.timeline, place.end.withdrawn)
         self._at = place.published
         self._chained: int | None = None
         self._ahead: asyncio.Task[list[OutboxItem]] | None = None
@@ -236,8 +237,8 @@ class Sending:
             (TopicRole.DEAD_LETTERS, topics.dead_letters, await self._dead_letters(chunk)),
         ]
 
-    async def _events_and_outcomes(self, chunk: Chunk) -> tuple[list[OutboundRecord], list[OutboundRecord]]:
-        sent, events, outcomes = self._place.sent, list[OutboundRecord](), list[OutboundRecord]()
+    async def _events_and_outcomes(self, chunk: Chunk) -> tuple[list[EncodedRecord], list[EncodedRecord]]:
+        sent, events, outcomes = self._place.sent, list[EncodedRecord](), list[EncodedRecord]()
         heads, encode = chunk.heads(sent.outcomes), self._parts.outcomes.encode
         values = [value async for part in _slices(heads) for value in encode(self._lane, part)]
         messages = zip(heads, values, strict=True)  # of which every slice takes its own
@@ -247,7 +248,7 @@ class Sending:
             outcomes += more[1]
         return events, outcomes
 
-    async def _dead_letters(self, chunk: Chunk) -> list[OutboundRecord]:
+    async def _dead_letters(self, chunk: Chunk) -> list[EncodedRecord]:
         heads = [item for item in chunk.heads(self._place.sent.dead_letters) if item.outcome == _PARKED]
         if not heads:
             return []
@@ -262,7 +263,7 @@ class Sending:
             )
         parked = [kept[position] for position in positions]
         letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
-        return [fitted(letter, record, lane, most) for letter, record in letters]
+        return [fitted(letter, record, lane, most, self._records.record) for letter, record in letters]
 
     def _hopeless(self, chunk: Chunk, batches: Sequence[Batch], refused: RecordRefused) -> LaneHalted:
         size, topic = max((size_of(record), topic) for _, topic, records in batches for record in records)

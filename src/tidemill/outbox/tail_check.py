@@ -15,17 +15,9 @@ from typing import NamedTuple
 from tidemill.domain.errors import LaneHalted
 from tidemill.domain.lane import Claim, Lane
 from tidemill.domain.rejections import HaltCode
-from tidemill.outbox.ports import LaneEnd, OutboxReader, Published, Tail, Tails
+from tidemill.outbox.ports import LaneEnd, OutboxReader, Published, SentPositions, Tail, Tails
 
 _EMPTY = Tail(0, 0, None)
-
-
-class SentPositions(NamedTuple):
-    """What the topics hold already: events up to `sequence`, outcomes and dead letters up to a position each."""
-
-    sequence: int
-    outcomes: int
-    dead_letters: int
 
 
 class ResumePoint(NamedTuple):

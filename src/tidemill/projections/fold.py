@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError
 from tidemill.domain.identity import row_id, row_uuid
 from tidemill.domain.messages import EventBase, ReadModelBase
@@ -20,12 +21,17 @@ Event = Recorded[EventBase]
 class FoldFailed(TidemillError):
     """A projection's own code raised, on the event `sequence` of `lane`: a bug, which trying again does not mend."""
 
+    kind = ErrorCode.FOLD_FAILED
+
     def __init__(self, projection: str, event: Event, cause: Exception) -> None:
         """The event is named so that the bug can be reproduced from the topic."""
         kind = type(event.event).__name__
         super().__init__(
             f"projection {projection} failed on event {event.sequence} of lane {event.lane} ({kind}): "
-            f"{type(cause).__name__}: {cause}; mend its code, then restart the projector"
+            f"{type(cause).__name__}: {cause}; mend its code, then restart the projector",
+            projection=projection,
+            lane=event.lane,
+            sequence=event.sequence,
         )
         self.lane = event.lane
         self.sequence = event.sequence

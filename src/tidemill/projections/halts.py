@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from tidemill.domain.error_codes import ErrorCode
+
 GAP: Final = "GAP"
 UNREADABLE: Final = "UNREADABLE"
 UNFETCHABLE: Final = "UNFETCHABLE"
 OFFSET_LOST: Final = "OFFSET_LOST"
 TOPIC_CHANGED: Final = "TOPIC_CHANGED"
 STOPPED: Final = "STOPPED"
-TABLE_MISFIT: Final = "TABLE_MISFIT"
+TABLE_MISFIT: Final[str] = ErrorCode.TABLE_MISFIT
 AHEAD: Final = "AHEAD"
 WITHDRAWN: Final = "WITHDRAWN"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, TransientError
 from tidemill.domain.messages import EventBase, ReadModelBase
 from tidemill.domain.projection import Key, Projection, Recorded
@@ -243,11 +244,14 @@ class Comparison(NamedTuple):
 class RebuildTargetLost(TidemillError):
     """The connection that holds the workshop broke: somebody else may open it, and nothing more is done in this one."""
 
+    kind = ErrorCode.REBUILD_LOST
+
     def __init__(self, projection: Projection, detail: str) -> None:
         """Either the rows were swapped whole, or not at all."""
         super().__init__(
-            f"the database connection of the workshop of {projection.name} was lost: {detail}; its rows are whole: "
-            "run it again"
+            f"the database connection of the workshop of {projection.name} was lost: {detail}; its rows are whole",
+            projection=projection.name,
+            detail=detail,
         )
 
 

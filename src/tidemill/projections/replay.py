@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Self
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
@@ -41,10 +42,14 @@ OnProgress = Callable[[int, int], None]
 class ReplayFailed(TidemillError):
     """The events that a projection was made of cannot all be read again."""
 
+    kind = ErrorCode.REPLAY_FAILED
+
     def __init__(self, projection: Projection, detail: str) -> None:
         """The live rows are as they were."""
         super().__init__(
-            f"the events of {projection.name} cannot be replayed: {detail}; its rows are untouched"
+            f"the events of {projection.name} cannot be replayed: {detail}; its rows are untouched",
+            projection=projection.name,
+            detail=detail,
         )
 
 

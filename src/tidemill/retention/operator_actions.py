@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tidemill.domain.archive.slices import ArchiveState, SliceId
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import Claim
 from tidemill.retention import operator_transitions
@@ -142,7 +143,7 @@ async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: 
 async def _known(work: ArchiveWork, wanted: SliceId) -> Slice:
     which = await work.slice(wanted)
     if which is None:
-        raise UsageError(f"the registry has no {wanted}: see `tidemill retention status {wanted.table}`")
+        raise UsageError(f"the registry has no {wanted}", code=ErrorCode.UNKNOWN_SLICE, table=wanted.table)
     if which.state is _S.HELD:
         raise UsageError(
             f"{which.id} is held since {moment(which.since)}: first `tidemill retention release "

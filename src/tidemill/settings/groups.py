@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.settings.database_urls import is_local, travels_in_plain_text
 from tidemill.settings.policies import policy_text
@@ -96,7 +97,7 @@ class DatabaseSettings(Group):
         secret = own or self.url
         if secret is None:
             raise UsageError(
-                "TIDEMILL_DATABASE_URL is not set: set it, or start servers with `tidemill dev up`"
+                "TIDEMILL_DATABASE_URL is not set", code=ErrorCode.NOT_SET, setting="TIDEMILL_DATABASE_URL"
             )
         return secret.get_secret_value()
 
@@ -160,7 +161,9 @@ class KafkaSettings(Group):
         """Return the brokers to ask first. Raises `UsageError` if none is set."""
         if self.bootstrap is None:
             raise UsageError(
-                "TIDEMILL_KAFKA_BOOTSTRAP is not set: set it, or start servers with `tidemill dev up`"
+                "TIDEMILL_KAFKA_BOOTSTRAP is not set",
+                code=ErrorCode.NOT_SET,
+                setting="TIDEMILL_KAFKA_BOOTSTRAP",
             )
         return self.bootstrap
 

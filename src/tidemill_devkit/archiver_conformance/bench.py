@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
-from types import SimpleNamespace
 from typing import Final
 from uuid import uuid4
+
+from sqlalchemy import Column, DateTime, MetaData, Table
 
 from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
@@ -55,8 +55,7 @@ class Bench:
         self._clock = SystemClock()
         self._registry = str(uuid4())  # copies stay when the database is gone
         _, _, name = self.place.table.name.partition(".")
-        instant = SimpleNamespace(type=SimpleNamespace(python_type=datetime, timezone=True))
-        table = SimpleNamespace(schema="public", name=name, c={TIME_COLUMN: instant})
+        table = Table(name, MetaData(), Column(TIME_COLUMN, DateTime(timezone=True)), schema="public")
         age = self._clock.now() - self.place.table.day(0).start
         self._policy = Retention(table=table, after=age, time_column=TIME_COLUMN)
 

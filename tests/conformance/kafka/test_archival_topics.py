@@ -16,11 +16,11 @@ from tests.support.waiting import eventually
 from tidemill.archiver.ports import Confirmations, Incoming, Requests
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.errors import Unreadable, UsageError
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka import KafkaConnection
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.kafka.retention.archival import KafkaConfirmations, KafkaRequests
 
 

@@ -12,7 +12,7 @@ from tests.support.engine.kafka import World
 from tests.support.waiting import eventually
 from tidemill.commands.ports import CommandSource, OffsetOutOfRange, PartitionError, Unfetchable
 from tidemill.domain.lane import InboundRecord
-from tidemill.outbox.ports import OutboundRecord
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 
 class Owner:

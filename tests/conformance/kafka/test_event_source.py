@@ -9,13 +9,13 @@ import pytest
 
 from tests.support.engine.kafka import World
 from tests.support.waiting import eventually
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.projections.ports import (
     EventRecord,
     EventSource,
     OffsetOutOfRange,
     PartitionError,
 )
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 AT = datetime(2026, 11, 21, 7, 30, 0, 250, tzinfo=UTC)
 

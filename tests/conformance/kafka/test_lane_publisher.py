@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.engine.kafka import MAX_EVENT_BYTES, World, lane_of
 from tidemill.domain.errors import Unavailable
-from tidemill.outbox.ports import ForeignTail, OutboundRecord, PublisherFenced, RecordRefused, Tail, Tails
+from tidemill.outbox.ports import ForeignTail, PublisherFenced, RecordRefused, Tail, Tails
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 
 def record(number: int, value: bytes | None = b"v", *, sequence: int | None = None) -> OutboundRecord:

@@ -11,8 +11,8 @@ from tests.support.engine.outbox import Scribe
 from tests.support.engine.real_relays import SETTINGS, RealWorld, headers, numbers
 from tests.support.waiting import eventually
 from tidemill.outbox.lanes import LaneRelays
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.storage.outbox.reader import OutboxDatabase
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 
 async def published(world: RealWorld, count: int, *, hinted: bool = True) -> tuple[Scribe, LaneRelays]:

@@ -251,6 +251,7 @@ async def test_a_table_that_is_missing_is_drafted_with_all_that_belongs_to_it(
 STATE = connector_profiles.state
 assert STATE is not None
 (UNIQUE,) = STATE.unique
+assert isinstance(STATE.table, Table)
 ACTIVE = STATE.table.c.active
 SAME_ROWS = {
     "compared with true": ("where active = true", ACTIVE),

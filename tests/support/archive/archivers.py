@@ -20,12 +20,12 @@ from tidemill.domain.archive.messages import (
 )
 from tidemill.domain.archive.slices import LakeColumn
 from tidemill.domain.errors import Unreadable
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.database.pool import Connection
 from tidemill.storage.retention import digest_sql, measurement
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka import KafkaConnection
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 _CHUNKS = """
 select chunk_schema, chunk_name, range_start, range_end from timescaledb_information.chunks

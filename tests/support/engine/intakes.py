@@ -25,8 +25,8 @@ from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.runtime.clock import SystemClock
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 STREAM = Stream.of(replace(connector_profiles, partitions=3))
 TOPIC = STREAM.topics.commands

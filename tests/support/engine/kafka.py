@@ -16,7 +16,7 @@ from tests.support.waiting import HANGING_S
 from tidemill.catalog.topics import TopicSettings, plan_topics
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.lane import Lane, StreamTopics
-from tidemill.outbox.ports import OutboundRecord, Publishers
+from tidemill.outbox.ports import Publishers
 from tidemill.projections.ports import EventSource
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.kafka import (
@@ -34,6 +34,7 @@ from tidemill.transport.kafka.client.client import (
     transactional_producer,
 )
 from tidemill.transport.kafka.client.close import hard_close, kill
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.kafka.outbox.record_batch import pack
 from tidemill.transport.kafka.patches.decompression_limit import MAX_UNPACKED_BYTES
 

@@ -11,8 +11,8 @@ from uuid import uuid4
 from tidemill.commands.rows import LedgerRow, OutboxRow, ParkedRow
 from tidemill.domain.identity import chain, event_id
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
-from tidemill.domain.parked import headers_text
 from tidemill.outbox.ports import OutboxItem
+from tidemill.storage.database.header_json import headers_text
 
 EVENT_TYPE = "tidemill.market_data.MarketDataRecorded"
 BEGAN = datetime(2026, 11, 21, 7, 30, 0, 250, tzinfo=UTC)

@@ -28,6 +28,7 @@ from tidemill.storage.admin.lane_changes import LaneDatabase
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.kafka.outbox.history import KafkaTopicHistory
+from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 
 SETTINGS = RelaySettings(
     most_positions=200,
@@ -88,7 +89,9 @@ class RealWorld:
     ) -> LaneRelays:
         """Return the relays of another process. Without housekeeping nothing is hinted until a lane is dropped."""
         publishers = publishers or self.kafka.publishers(transactional=transactional)
-        relays = LaneRelays(OutboxDatabase(self.pool), publishers, PlainOutcomes(), settings)
+        relays = LaneRelays(
+            OutboxDatabase(self.pool), publishers, PlainOutcomes(), KafkaRecordFormat(), settings
+        )
         task = asyncio.create_task(relays.run()) if housekeeping else None
         self._running.append((relays, task))
         return relays

@@ -13,6 +13,7 @@ from tidemill.domain.lane import Lane
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.relay import RelayState
 from tidemill.runtime.retry import Backoff
+from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 
 QUICK = Backoff(first_s=0.001, longest_s=0.005)
 LANE = lane_of()
@@ -36,7 +37,9 @@ class World:
             "stop_within_s": 0.05,
             "backoff": QUICK,
         }
-        self.relays = LaneRelays(self.outbox, self.topics, PlainOutcomes(), RelaySettings(**quick | settings))
+        self.relays = LaneRelays(
+            self.outbox, self.topics, PlainOutcomes(), KafkaRecordFormat(), RelaySettings(**quick | settings)
+        )
 
     async def take(self, *lanes: Lane, epoch: int = 1) -> None:
         for lane in lanes:

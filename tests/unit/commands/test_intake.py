@@ -22,7 +22,7 @@ from tidemill.domain.context import DecideSpec
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Anchor, Claim
 from tidemill.domain.partitioner import partition_of
-from tidemill.outbox.ports import OutboundRecord
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from tests.fakes.outbox import MemoryOutbox
 from tests.support.engine.outbox import Scribe, claim_of, lane_of
 from tidemill.domain.errors import Fenced, LaneHalted
 from tidemill.domain.rejections import HALTED
-from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, Published, Tail, Tails
-from tidemill.outbox.tail_check import SentPositions, compare_tails, find_place
+from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, Published, SentPositions, Tail, Tails
+from tidemill.outbox.tail_check import compare_tails, find_place
 
 LANE = lane_of()
 EMPTY = Tails(None, None, None)

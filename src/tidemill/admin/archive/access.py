@@ -19,6 +19,7 @@ from tidemill.admin.rows import LaneState
 from tidemill.catalog.streams import ContextStream
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import SliceId
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.domain.rejections import HaltCode
@@ -58,7 +59,10 @@ class ArchiveAccess:
         named = [name for name in self.policies if table in (name, name.partition(".")[2])]
         if len(named) != 1:
             raise UsageError(
-                f"no table {table!r} leaves for the archive: choose one of {', '.join(self.policies)}"
+                f"no table {table!r} leaves for the archive",
+                code=ErrorCode.UNKNOWN_NAME,
+                name=table,
+                choices=tuple(self.policies),
             )
         return self.policies[named[0]]
 
@@ -149,8 +153,11 @@ def slice_at(facts: Facts, at: datetime, generation: int | None) -> SliceId:
     if not chosen:
         raise UsageError(
             f"the registry has no slice of {facts.table} with {at.isoformat()}"
-            + (f" and generation {generation}" if generation else "")
-            + f": see `tidemill retention status {facts.table}`"
+            + (f" and generation {generation}" if generation else ""),
+            code=ErrorCode.UNKNOWN_SLICE,
+            table=facts.table,
+            time=at.isoformat(),
+            generation=generation,
         )
     if len(chosen) > 1:
         known = ", ".join(

@@ -12,6 +12,7 @@ from tidemill.admin.archive.access import OpenAccess, operator
 from tidemill.admin.archive.ports import ArchivedCopies, OnRows, RestoreStore, RestoreWork
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState, CopyPart, Source
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, CopyError, DataError, TidemillError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.retention import operator_transitions
@@ -62,7 +63,7 @@ class ArchiveRestore:
             found = ranges_back(await access.store.facts(name), first, last)
         if not found:
             raise UsageError(
-                f"nothing of {name} in that span was archived: see `tidemill retention status {name}`"
+                f"nothing of {name} in that span was archived", code=ErrorCode.UNKNOWN_SLICE, table=name
             )
         return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from tidemill.admin.audit.balance import Appended, Audit, Imbalance, Outside, ahead, audit
 from tidemill.admin.lanes.states import lane_of
@@ -19,6 +19,7 @@ from tidemill.admin.rows import AuditRows, LaneState
 from tidemill.catalog.misfits import CODE, Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.domain.context import AppendSpec
+from tidemill.domain.table_shape import TableShape
 from tidemill.runtime.clock import Clock
 
 _POLL_S: Final = 0.25
@@ -97,7 +98,7 @@ def appended_tables(catalog: StreamCatalog, table_name: TableName) -> list[Appen
     return found
 
 
-def _tables(catalog: StreamCatalog) -> dict[Any, None]:
+def _tables(catalog: StreamCatalog) -> dict[TableShape, None]:
     """Return the declared tables that commands append to, each once."""
     return dict.fromkeys(spec.table for spec in _append_specs(catalog))
 

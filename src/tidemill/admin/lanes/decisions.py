@@ -13,6 +13,7 @@ from tidemill.admin.ports import LaneReader, TopicInspector
 from tidemill.admin.reasons import reason_of
 from tidemill.admin.rows import LaneState
 from tidemill.commands import topic_check
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import LaneHalted, UsageError
 from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.common_history import agreement
@@ -80,8 +81,9 @@ class LaneDecisions:
         state = await self._halted(name)
         if state.halt_code not in _OF_THE_TOPICS_OUT:
             raise UsageError(
-                f"lane {state.name} is halted with {state.halt_code}, which is not about its history: "
-                f"see `tidemill lanes show {state.name}`"
+                f"lane {state.name} is halted with {state.halt_code}, which is not about its history",
+                code=ErrorCode.OTHER_HALT,
+                lane=state.name,
             )
         end = await self.comparison.end(state)
         async with self.comparison.history(state, end) as history:

@@ -8,6 +8,7 @@ from typing import Final
 from tidemill.admin.ports import LaneReader
 from tidemill.admin.rows import LaneState
 from tidemill.catalog.streams import ContextStream
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress, StreamTopics
 
@@ -51,7 +52,7 @@ async def find_lane(reader: LaneReader, name: str) -> LaneState:
     lane = await reader.lane_of(aggregate, number) if aggregate else number
     found = await reader.lanes(None, lane) if lane is not None and lane < _MOST_LANES else []
     if not found:
-        raise UsageError(f"there is no lane {name}: see `tidemill lanes list`")
+        raise UsageError(f"there is no lane {name}", code=ErrorCode.UNKNOWN_LANE, lane=name)
     return found[0]
 
 
@@ -68,7 +69,9 @@ async def streams_as_created(
     for aggregate, part in streams.items():
         lanes = [state for state in states if state.aggregate == aggregate]
         if not lanes:
-            raise ContractError(f"{aggregate} has no lanes in this database: run `tidemill topics create`")
+            raise ContractError(
+                f"{aggregate} has no lanes in this database", code=ErrorCode.NOT_CREATED, aggregate=aggregate
+            )
         created, wanted = lane_of(lanes[0]).topics, part.stream.topics
         if created != wanted:
             raise ContractError(

@@ -21,6 +21,7 @@ from tidemill.admin.records.ports import (
     TopicReaders,
 )
 from tidemill.catalog.streams import ContextStream, StreamCatalog
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import TopicRole
 from tidemill.domain.messages import CommandBase
@@ -92,9 +93,9 @@ def find_command(catalog: StreamCatalog, name: str) -> tuple[ContextStream, type
     }
     found = [each for full, each in every.items() if name in {full, full.rpartition(".")[2]}]
     if len(found) != 1:
-        choices = ", ".join(full if found else full.rpartition(".")[2] for full in every)
+        choices = tuple(full if found else full.rpartition(".")[2] for full in every)
         problem = "names several commands" if found else "names no command"
-        raise UsageError(f"{name!r} {problem}: choose one of {choices}")
+        raise UsageError(f"{name!r} {problem}", code=ErrorCode.UNKNOWN_NAME, name=name, choices=choices)
     return found[0]
 
 

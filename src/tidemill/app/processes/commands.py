@@ -46,9 +46,7 @@ from tidemill.domain.stream import Stream
 from tidemill.http.health import Probe
 from tidemill.outbox.cleaner import OutboxCleaner
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
-from tidemill.outbox.ports import LaneEnd, OutboxItem, OutcomeCodec
-from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
-from tidemill.outbox.tail_check import SentPositions
+from tidemill.outbox.ports import LaneEnd, OutboxItem, OutcomeCodec, SentPositions
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.settings import CommandSettings
@@ -67,6 +65,7 @@ from tidemill.transport.kafka.client.probe import KafkaProbe
 from tidemill.transport.kafka.commands.replies import KafkaReplies, ReplyRecord
 from tidemill.transport.kafka.commands.source import KafkaCommandSource
 from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
+from tidemill.transport.kafka.outbox.records import ENVELOPE_BYTES, KafkaRecordFormat, RecordBuilder
 
 RELAY_CONNECTIONS: Final = 8
 """For all relays of a process, whose statements are short and wait for nobody."""
@@ -218,7 +217,9 @@ async def stream_job(
         )
         largest = settings.topics.max_event_bytes - ENVELOPE_BYTES
         means = RelaySettings(max_letter_bytes=largest).shared_by(streams)
-        relays = LaneRelays(OutboxDatabase(common.relay_pool), publishers, outcomes, means)
+        relays = LaneRelays(
+            OutboxDatabase(common.relay_pool), publishers, outcomes, KafkaRecordFormat(), means
+        )
         replies = KafkaReplies(
             common.kafka,
             ReplyRecords(lanes, outcomes, relays.history),

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import Message
+from tidemill.domain.table_shape import TableShape, plain_name
 
 _DAY = timedelta(days=1)
 _LONGEST = 365_000 * _DAY  # a thousand years: what is added to a time must still be one
@@ -63,7 +64,7 @@ class Retention:
     given up rests.
     """
 
-    table: Any
+    table: TableShape
     after: timedelta
     time_column: str = "time"
     quiet: timedelta = timedelta(hours=1)
@@ -85,9 +86,9 @@ class Retention:
             raise ContractError("retention: longest_seal and most_seals must be positive")
         if self.bytes_per_s is not None and self.bytes_per_s < 1:
             raise ContractError("retention: bytes_per_s must be positive, or None for no limit")
-        if self.time_column not in self.table.c:
+        if self.time_column not in self.table.columns:
             raise ContractError(f"retention of {self.table_name}: it has no column {self.time_column!r}")
-        kind = self.table.c[self.time_column].type
+        kind = self.table.columns[self.time_column].type
         if not getattr(kind, "timezone", False) or kind.python_type is not datetime:
             raise ContractError(
                 f"retention of {self.table_name}: {self.time_column} is {kind}, not timestamptz. Ranges are instants: "
@@ -97,7 +98,7 @@ class Retention:
     @property
     def table_name(self) -> str:
         """Return `schema.table`."""
-        return f"{self.table.schema or 'public'}.{self.table.name}"
+        return plain_name(self.table)
 
     def adjusted(self, policy: RetentionPolicy) -> Retention:
         """Return this policy with what a stored or received one says; its None fields leave things as they are."""

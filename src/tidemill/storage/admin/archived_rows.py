@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Table
-
 from tidemill.admin.rows import Holdings, SliceCount, TableRows
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import TableMisfit
+from tidemill.domain.table_shape import TableShape, plain_name
 from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
@@ -61,13 +60,13 @@ class HoldingsDatabase:
 _LEFT: Final = frozenset({_S.DROPPED, _S.RESTORED})
 
 
-async def hold_chunks(borrowed: Connection, tables: Sequence[Table]) -> dict[Table, str | None]:
+async def hold_chunks(borrowed: Connection, tables: Sequence[TableShape]) -> dict[TableShape, str | None]:
     """Let no chunk be dropped until the transaction ends. To be called before the transaction's first query.
 
     Dropping takes the rows away from every snapshot, also from those that still see the slice in the registry; this
     lock, which is a reader's, keeps the two together. Returns the tables; with why, where one cannot be read at all.
     """
-    held: dict[Table, str | None] = dict.fromkeys(tables)
+    held: dict[TableShape, str | None] = dict.fromkeys(tables)
     for table in tables:
         try:
             async with borrowed.transaction():  # a savepoint: that one is not there spoils none of the others
@@ -79,10 +78,10 @@ async def hold_chunks(borrowed: Connection, tables: Sequence[Table]) -> dict[Tab
 
 
 async def count_rows(
-    borrowed: Connection, tables: Sequence[Table], *, timeout_s: float
+    borrowed: Connection, tables: Sequence[TableShape], *, timeout_s: float
 ) -> dict[str, TableRows]:
     """Return where the rows of these tables are, as the transaction sees it, by the table's quoted name."""
-    plain = {f"{table.schema or 'public'}.{table.name}": table_name(table) for table in tables}
+    plain = {plain_name(table): table_name(table) for table in tables}
     counts = await slice_counts(borrowed, list(plain))
     late = await _late_tables(borrowed, list(plain))
     diverted = await _late_rows(borrowed, late, timeout_s=timeout_s)

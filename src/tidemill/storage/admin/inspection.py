@@ -12,7 +12,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Table
 
 from tidemill.admin.rows import (
     AuditRows,
@@ -27,8 +26,9 @@ from tidemill.admin.rows import (
     RepeatEntry,
     SentEntry,
 )
-from tidemill.domain.parked import headers_of
+from tidemill.domain.table_shape import TableShape
 from tidemill.storage.admin.archived_rows import count_rows, hold_chunks
+from tidemill.storage.database.header_json import headers_of
 from tidemill.storage.database.pool import Lender, connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.database.table_sql import table_name
@@ -104,7 +104,7 @@ class OperationsDatabase:
     async def foreign_records(self) -> list[ForeignRecords]:
         return [ForeignRecords._make(row) for row in await self._fetch("foreign_records")]
 
-    async def books(self, tables: Sequence[Table]) -> AuditRows:
+    async def books(self, tables: Sequence[TableShape]) -> AuditRows:
         async with (
             connection(self._pool) as borrowed,
             borrowed.transaction(isolation="repeatable_read", readonly=True),

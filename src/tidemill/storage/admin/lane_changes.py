@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from tidemill.admin.lane_results import Cleared, Parked, Reconciled, Seen, Skipped, TopicsEnd
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.outbox.common_history import Agreement, Point
@@ -127,7 +128,7 @@ class LaneDatabase:
         async with connection(self._pool) as borrowed, borrowed.transaction():
             gen = await borrowed.fetchval(_SQL["hold_generation"])
             if await borrowed.fetchval(_SQL["lock_lane"], lane) is None:
-                raise UsageError(f"there is no lane {lane}: see `tidemill lanes list`")
+                raise UsageError(f"there is no lane {lane}", code=ErrorCode.UNKNOWN_LANE, lane=lane)
             yield borrowed, gen
 
 
@@ -156,7 +157,9 @@ async def _demand_halt(borrowed: Connection, lane: int) -> Cleared:
     row = await borrowed.fetchrow(_SQL["clear_halt"], lane)
     if row is None:
         raise UsageError(
-            f"lane {lane} is not halted, so there is nothing to decide: see `tidemill lanes show {lane}`"
+            f"lane {lane} is not halted, so there is nothing to decide",
+            code=ErrorCode.LANE_NOT_HALTED,
+            lane=lane,
         )
     return Cleared(row["code"], row["detail"])
 

@@ -26,6 +26,7 @@ from tidemill.catalog.structure import Column, Declared, Difference, FoundTable,
 from tidemill.domain.context import AppendSpec, State
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
+from tidemill.domain.table_shape import ColumnShape, TableShape
 from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.database.table_sql import condition, quoted, type_as_written
@@ -49,7 +50,7 @@ class TableUse:
     `may_be_null`: what those may be given null by the classes whose values they hold. `guards`: its unique indexes.
     """
 
-    table: Table
+    table: TableShape
     rights: frozenset[str]
     filled: frozenset[str]
     may_be_null: frozenset[str]
@@ -58,7 +59,7 @@ class TableUse:
 
 def uses_of_stream(stream: Stream) -> list[TableUse]:
     """Return what a stream's commands do with the tables of its context."""
-    specs: dict[Table, list[AppendSpec]] = defaultdict(list)
+    specs: dict[TableShape, list[AppendSpec]] = defaultdict(list)
     for spec in stream.commands.values():
         if isinstance(spec, AppendSpec):
             specs[spec.table].append(spec)
@@ -68,12 +69,12 @@ def uses_of_stream(stream: Stream) -> list[TableUse]:
 
 def use_of_projection(projection: Projection) -> TableUse:
     """Return what a projector does with the table of a read model."""
-    names = frozenset(projection.table.columns.keys())
+    names = _names(projection.table)
     return TableUse(projection.table, _FOLDED, names, _nullable(projection.row, names))
 
 
-def _appended(table: Table, specs: Sequence[AppendSpec]) -> TableUse:
-    names = frozenset(table.columns.keys())
+def _appended(table: TableShape, specs: Sequence[AppendSpec]) -> TableUse:
+    names = _names(table)
     filled = [names & {*spec.model.model_fields, "command_id"} for spec in specs]
     nullable = {
         name
@@ -85,7 +86,7 @@ def _appended(table: Table, specs: Sequence[AppendSpec]) -> TableUse:
 
 
 def _kept(state: State) -> TableUse:
-    names = frozenset(state.table.columns.keys())
+    names = _names(state.table)
     guards = tuple(
         Index(
             quoted(unique.constraint),
@@ -96,6 +97,10 @@ def _kept(state: State) -> TableUse:
         for unique in state.unique
     )
     return TableUse(state.table, _KEPT, names, _nullable(state.model, names), guards)
+
+
+def _names(table: TableShape) -> frozenset[str]:
+    return frozenset(column.name for column in table.columns)
 
 
 def _nullable(model: type[Any], names: frozenset[str]) -> frozenset[str]:
@@ -175,8 +180,10 @@ def _declared(use: TableUse, types: Mapping[str, ColumnType]) -> Declared:
     )
 
 
-def _own_indexes(table: Table) -> Iterable[Index]:
+def _own_indexes(table: TableShape) -> Iterable[Index]:
     """Yield what SQLAlchemy's own `Index` and `UniqueConstraint` declare over plain columns, under a name."""
+    if not isinstance(table, Table):
+        return
     for constraint in table.constraints:
         if isinstance(constraint, UniqueConstraint) and constraint.name:
             columns = tuple(quoted(column.name) for column in constraint.columns)
@@ -236,7 +243,7 @@ async def _types(borrowed: Connection, uses: Sequence[TableUse]) -> dict[str, Co
     return {row["written"]: _type(row["type"] or row["written"], row["lengths"]) for row in rows}
 
 
-def _written(column: DeclaredColumn[Any]) -> str | None:
+def _written(column: ColumnShape) -> str | None:
     """Return a column's type as SQLAlchemy writes it, None if it was declared without one."""
     try:
         return type_as_written(column)
@@ -273,7 +280,7 @@ async def _planned(borrowed: Connection, table: str, conditions: Sequence[str]) 
     return output
 
 
-def _place(table: Table) -> tuple[str, str]:
+def _place(table: TableShape) -> tuple[str, str]:
     return table.schema or "public", table.name
 
 

@@ -13,10 +13,13 @@ import asyncpg
 
 from tidemill.commands.ports import Newer, Wait
 from tidemill.commands.version_wait import next_wait
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, Fenced, TransientError
+from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
 from tidemill.storage.commands.generations import ClosedGenerations
 from tidemill.storage.commands.unit_of_work import BatchTransaction, batch_transaction, read_progress
+from tidemill.storage.database.header_json import headers_text
 from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.pool_parts import DividedPool
 from tidemill.storage.database.statements import load_statements
@@ -48,6 +51,9 @@ class CommandDatabase:
         self._patience_s = patience_s
         self._closed = closed or ClosedGenerations()
 
+    def headers_text(self, headers: Headers) -> str:
+        return headers_text(headers)
+
     def unit_of_work(self) -> AbstractAsyncContextManager[BatchTransaction]:
         return batch_transaction(self._pool.pool, self._closed)
 
@@ -56,7 +62,9 @@ class CommandDatabase:
             rows = await self._lock(borrowed, aggregate, list(partitions))
             if len(rows) != len(set(partitions)):
                 raise ContractError(
-                    f"{aggregate} has lanes that were never created: run `tidemill topics create`"
+                    f"{aggregate} has lanes that were never created",
+                    code=ErrorCode.NOT_CREATED,
+                    aggregate=aggregate,
                 )
             lanes = [row["lane"] for row in rows]
             locked = await read_progress(borrowed, lanes)

@@ -15,6 +15,7 @@ import asyncpg
 from tidemill.commands.ports import ClosedRange, Locked
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.domain.context import State, Unique
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import (
     CommitUnknown,
     ContractError,
@@ -28,6 +29,7 @@ from tidemill.domain.errors import (
     Unavailable,
 )
 from tidemill.domain.lane import Anchor, Claim, Progress
+from tidemill.domain.table_shape import TableShape, plain_name
 from tidemill.storage.commands.column_shapes import Shapes
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.commands.kept_columns import Kept, keep, put_back
@@ -85,24 +87,30 @@ class BatchTransaction:
                 found.update((str(row["command_id"]), _logged(row)) for row in rows)
         return found
 
-    async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    async def append(
+        self, table: TableShape, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    ) -> None:
         with on_tables():
             await self._copy(table.name, columns, rows, schema=table.schema or "public")
 
-    async def closed_ranges(self, table: Any, first: datetime, last: datetime) -> list[ClosedRange]:
-        rows = await self._borrowed.fetch(_SQL["closed_ranges"], _qualified(table), first, last)
+    async def closed_ranges(self, table: TableShape, first: datetime, last: datetime) -> list[ClosedRange]:
+        rows = await self._borrowed.fetch(_SQL["closed_ranges"], plain_name(table), first, last)
         return [ClosedRange(*row) for row in rows]
 
     async def divert(
-        self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], starts: Sequence[datetime]
+        self,
+        table: TableShape,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+        starts: Sequence[datetime],
     ) -> None:
-        name = _qualified(table).replace(".", "__")
+        name = plain_name(table).replace(".", "__")
         late = [(*row, start) for row, start in zip(rows, starts, strict=True)]
         try:
             async with self._borrowed.transaction():  # a savepoint: who is to blame is asked behind a failure
                 await self._copy(name, (*columns, "tm_range_start"), late, schema="tm_late")
         except DRIVER_ERRORS as refused:
-            unfit = await self._borrowed.fetchval(_SQL["late_unfit"], _qualified(table))
+            unfit = await self._borrowed.fetchval(_SQL["late_unfit"], plain_name(table))
             if unfit:  # not the row's fault: it is neither refused nor lost, the batch waits
                 raise TransientError(f"{unfit} ({refused})") from refused
             with on_tables():
@@ -229,7 +237,9 @@ async def _progress_rows(borrowed: Connection, lanes: Sequence[int]) -> list[asy
     rows: list[asyncpg.Record] = await borrowed.fetch(_SQL["lane_progress"], lanes)
     if len(rows) != len(lanes):
         missing = sorted(set(lanes) - {row["lane"] for row in rows})
-        raise ContractError(f"lanes {missing} have no ledger: run `tidemill topics create`")
+        raise ContractError(
+            f"lanes {missing} have no ledger", code=ErrorCode.NOT_CREATED, lanes=tuple(missing)
+        )
     return rows
 
 
@@ -249,11 +259,6 @@ def _progress(row: asyncpg.Record) -> Progress:
         timeline=row["timeline"],
         at=row["at"],
     )
-
-
-def _qualified(table: Any) -> str:
-    """Return `schema.table` as the archive's registry writes it."""
-    return f"{table.schema or 'public'}.{table.name}"
 
 
 def _declared(row: asyncpg.Record) -> dict[str, Any]:

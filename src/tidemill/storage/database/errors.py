@@ -24,6 +24,7 @@ from typing import Final
 
 import asyncpg
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import (
     ContractError,
     DataError,
@@ -60,15 +61,12 @@ class NotAsExpected(ContractError):
     Whether a migration is missing is not known here: a service has made sure at its start that none is.
     """
 
+    kind = ErrorCode.DATABASE_DIFFERS
+
     def __init__(self, what: str) -> None:
-        """Say how to find out."""
-        super().__init__(f"the database is not what this version expects: {what}; {WHETHER_MIGRATED}")
+        super().__init__(f"the database is not what this version expects: {what}", what=what)
         self.what = what
 
-
-WHETHER_MIGRATED: Final = (
-    "`tidemill migrate --status` shows whether a migration is missing; if none is, it was changed by hand"
-)
 
 _GENERATION_NOT_OPEN: Final = "TM001"  # raised by tm.roll_generation
 _UNENCODABLE: Final = "22000"  # the client refused a value before the server could
@@ -101,7 +99,11 @@ def translate(error: BaseException) -> TidemillError:
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return only_reads()
     if isinstance(error, asyncpg.ClientConfigurationError):
-        return UsageError(f"invalid database URL: {_text(error)}; see TIDEMILL_DATABASE_URL")
+        return UsageError(
+            f"invalid database URL: {_text(error)}",
+            code=ErrorCode.LOGIN_REFUSED,
+            settings="TIDEMILL_DATABASE_URL",
+        )
     if isinstance(error, ssl.SSLError):  # before ValueError, which a certificate that is not accepted is too
         return no_tls(_text(error))
     if isinstance(error, ConnectionError) and _NO_TLS_THERE in str(error):
@@ -120,8 +122,9 @@ def translate(error: BaseException) -> TidemillError:
 def _of_the_server(error: asyncpg.PostgresError) -> TidemillError:
     if _refuses_settings(error):
         return UsageError(
-            f"the database refuses a setting of the session: {error.sqlstate}: {_text(error)}; see the parameters in "
-            "TIDEMILL_DATABASE_URL, and PGOPTIONS"
+            f"the database refuses a setting of the session: {error.sqlstate}: {_text(error)}",
+            code=ErrorCode.LOGIN_REFUSED,
+            settings="the parameters in TIDEMILL_DATABASE_URL, and PGOPTIONS",
         )
     return OutOfDate(_text(error)) if _is_out_of_date(error) else meaning(error.sqlstate or "", _text(error))
 
@@ -182,7 +185,9 @@ def meaning(state: str, text: str) -> TidemillError:
         # by pg_hba.conf, which may want TLS, or a certificate of ours
         tls = ", TIDEMILL_DATABASE_SSLMODE and TIDEMILL_DATABASE_CERT_FILE" if state == _NOT_LET_IN else ""
         return UsageError(
-            f"the database refuses this login: {state}: {text}; see TIDEMILL_DATABASE_URL and its role{tls}"
+            f"the database refuses this login: {state}: {text}",
+            code=ErrorCode.LOGIN_REFUSED,
+            settings=f"TIDEMILL_DATABASE_URL and its role{tls}",
         )
     if state.startswith(_NOT_AS_EXPECTED):
         return NotAsExpected(f"{state}: {text}")

@@ -25,6 +25,7 @@ from alembic.runtime.migration import MigrationInfo as AlembicStep
 from sqlalchemy import Connection, text
 
 from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, UsageError
 from tidemill.storage.migrations.revisions import (
     VERSION_TABLE,
@@ -79,9 +80,11 @@ _HAS_HISTORY = "select to_regclass('public.tidemill_migration') is not null"
 class NotMigrated(UsageError):
     """The database lacks revisions that this version needs. `missing` names them."""
 
+    kind = ErrorCode.NOT_MIGRATED
+
     def __init__(self, missing: Sequence[str]) -> None:
         """Services say this at start, and end."""
-        super().__init__(f"the database lacks the migrations {', '.join(missing)}: run `tidemill migrate`")
+        super().__init__(f"the database lacks the migrations {', '.join(missing)}", missing=tuple(missing))
         self.missing = tuple(missing)
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, TransientError, Unavailable, UsageError
 from tidemill.storage.database import connect as driver
 from tidemill.storage.database.errors import DRIVER_ERRORS, NotAsExpected, translate, translated
@@ -82,18 +83,19 @@ class MigrationLimits:
 class MigrationBlocked(TransientError):
     """A migration did not get what it waited for. `holders` describes the sessions that were seen holding it."""
 
+    kind = ErrorCode.MIGRATION_BLOCKED
+
     def __init__(self, what: str, wait_s: float, holders: Sequence[str]) -> None:
         """`what` completes "waited 4 s for ..."."""
         seen = "; ".join(holders) or "nobody who could be seen"
-        super().__init__(
-            f"waited {wait_s:g} s for {what}, held by {seen}. "
-            "Wait for that session or end it, then migrate again: what was applied before stays."
-        )
+        super().__init__(f"waited {wait_s:g} s for {what}, held by {seen}", holders=tuple(holders))
         self.holders = tuple(holders)
 
 
 class MigrationFailed(TidemillError):
     """The database refused a revision, which was undone; those before it stay."""
+
+    kind = ErrorCode.MIGRATION_FAILED
 
 
 async def connect(url: str, tls: Tls, limits: MigrationLimits, *, writes: bool = True) -> Driver:

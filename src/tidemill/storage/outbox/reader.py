@@ -12,8 +12,8 @@ import asyncpg
 from tidemill.domain.errors import ContractError, Fenced
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
-from tidemill.domain.parked import headers_of
 from tidemill.outbox.ports import NOTHING_PUBLISHED, Fork, LaneEnd, OutboxItem, ParkedRecord, Published
+from tidemill.storage.database.header_json import headers_of
 from tidemill.storage.database.pool import Lender, connection
 from tidemill.storage.database.statements import load_statements
 

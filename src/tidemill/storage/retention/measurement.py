@@ -13,8 +13,8 @@ import asyncpg
 
 from tidemill.domain.archive.digest import ROWS_VECTORS, VALUE_VECTORS, RowsVector, ValueVector
 from tidemill.domain.archive.slices import LakeColumn, Measured, Refusal
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError
-from tidemill.storage.database.errors import WHETHER_MIGRATED
 from tidemill.storage.database.pool import Connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.retention import digest_sql
@@ -194,7 +194,7 @@ async def relation_of(connection: Connection, table: str) -> int:
     )
     if found is None:
         raise ContractError(
-            f"there is no table {table}: {WHETHER_MIGRATED}, or the retention that names it is wrong"
+            f"there is no table {table}: {ErrorCode.DATABASE_DIFFERS.advice}, or the retention that names it is wrong"
         )
     return found
 

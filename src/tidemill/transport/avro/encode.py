@@ -7,7 +7,7 @@ from typing import Any
 
 from tidemill.catalog.avro import Array, AvroType, Enumeration, Map, Primitive, Record, Union
 from tidemill.domain.errors import ContractError
-from tidemill.domain.varint import encode_varint
+from tidemill.transport.wire.varint import encode_varint
 
 pack_double = struct.Struct("<d").pack
 _pack_float = struct.Struct("<f").pack

@@ -16,11 +16,11 @@ from tidemill.catalog.schemas import MessageSchema
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.domain.messages import Outcome
-from tidemill.domain.varint import VARINT, encode_varint
 from tidemill.outbox.ports import OutboxItem
 from tidemill.runtime.clock import Clock
 from tidemill.transport.avro.encode import encode_string, pack_double
 from tidemill.transport.avro.known import KnownSchemas
+from tidemill.transport.wire.varint import VARINT, encode_varint
 
 NAME: Final = "tidemill.outcome.CommandOutcome"
 

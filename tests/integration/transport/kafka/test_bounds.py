@@ -13,9 +13,8 @@ from aiokafka.errors import KafkaError
 from tests.support.clients.crowds import crowd, empty_records, framed, send_crowd
 from tests.support.engine.kafka import KafkaWorld
 from tests.support.waiting import HANGING_S, eventually
+from tidemill.domain.headers import MAX_HEADERS
 from tidemill.domain.lane import weight
-from tidemill.domain.parked import MAX_HEADERS
-from tidemill.domain.varint import encode_varint
 from tidemill.transport.kafka import KafkaConnection
 from tidemill.transport.kafka.client import fetch_buffer
 from tidemill.transport.kafka.client.client import manual_consumer
@@ -23,6 +22,7 @@ from tidemill.transport.kafka.client.close import hard_close
 from tidemill.transport.kafka.client.fetch_buffer import MAX_BYTES, MAX_HELD_BYTES, Fetching
 from tidemill.transport.kafka.client.lookup import assign
 from tidemill.transport.kafka.client.start import start
+from tidemill.transport.wire.varint import encode_varint
 
 MEBIBYTE = 1 << 20
 LARGE = MEBIBYTE - 100

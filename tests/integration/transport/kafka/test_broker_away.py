@@ -14,11 +14,12 @@ from tests.integration.transport.kafka.conftest import Broker
 from tests.support.engine.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import Unavailable
-from tidemill.outbox.ports import OutboundRecord, PublisherFenced, Tail
+from tidemill.outbox.ports import PublisherFenced, Tail
 from tidemill.transport.kafka import KafkaProbe, KafkaPublishers
 from tidemill.transport.kafka.client.client import KafkaConnection, idempotent_producer, manual_consumer
 from tidemill.transport.kafka.client.close import hard_close
 from tidemill.transport.kafka.client.logs import Limiter, limit_client_logs
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 pytestmark = [pytest.mark.breaks_servers, pytest.mark.slow]
 

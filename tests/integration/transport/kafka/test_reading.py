@@ -18,7 +18,7 @@ from tidemill.catalog.topics import STOCK_BATCH_BYTES, TopicSettings, plan_topic
 from tidemill.commands.ports import PartitionError
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.partitioner import partition_of
-from tidemill.outbox.ports import OutboundRecord, Tail, Tails
+from tidemill.outbox.ports import Tail, Tails
 from tidemill.transport.kafka import (
     KafkaCommandSource,
     KafkaConnection,
@@ -31,6 +31,7 @@ from tidemill.transport.kafka import (
 from tidemill.transport.kafka.client.fetch_buffer import Fault
 from tidemill.transport.kafka.client.lookup import Lookup
 from tidemill.transport.kafka.outbox import tail
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.kafka.outbox.tail import TailReader
 
 

@@ -27,7 +27,7 @@ from aiokafka.errors import (
 
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
-from tidemill.outbox.ports import NOTHING_ACCEPTED, OutboundRecord, PublisherFenced, RecordRefused, Tails
+from tidemill.outbox.ports import NOTHING_ACCEPTED, EncodedRecord, PublisherFenced, RecordRefused, Tails
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.kafka.client.client import (
     KafkaConnection,
@@ -106,7 +106,7 @@ class KafkaLanePublisher:
             self._watch.add(self)
         return tails
 
-    async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         if self._failed:
             raise Unavailable(
                 "kafka", f"the publisher of {self._name} has failed before: close it, make a new one"
@@ -142,14 +142,14 @@ class KafkaLanePublisher:
             except (Unavailable, PublisherFenced):
                 return
 
-    async def _transaction(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def _transaction(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         await self._producer.begin_transaction()
         self._open = True
         await self._send(batches)
         self._open = False
         await self._producer.commit_transaction()
 
-    async def _send(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def _send(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         """Send batch after batch of a topic, the topics side by side.
 
         A batch waits for the one before it: behind a failed first batch of a producer the next one would be
@@ -163,7 +163,7 @@ class KafkaLanePublisher:
                 await answer
 
     def _packed(
-        self, topic: str, records: Sequence[OutboundRecord], at_ms: int
+        self, topic: str, records: Sequence[EncodedRecord], at_ms: int
     ) -> Iterator[tuple[str, PackedBatch]]:
         settings = self._settings
         for batch in pack(records, settings.batch_bytes, at_ms=at_ms, transactional=settings.transactional):

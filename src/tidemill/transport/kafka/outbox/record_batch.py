@@ -12,8 +12,8 @@ from typing import Final
 
 from aiokafka.record.util import calc_crc32c
 
-from tidemill.domain.varint import VARINT
-from tidemill.outbox.ports import OutboundRecord
+from tidemill.outbox.ports import EncodedRecord
+from tidemill.transport.wire.varint import VARINT
 
 _BEFORE: Final = struct.Struct(">qiibI")
 """Base offset and, behind the length of what follows, leader's epoch, both set by the broker; format; checksum."""
@@ -72,7 +72,7 @@ class PackedBatch:
 
 
 def pack(
-    records: Sequence[OutboundRecord], max_bytes: int, *, at_ms: int, transactional: bool
+    records: Sequence[EncodedRecord], max_bytes: int, *, at_ms: int, transactional: bool
 ) -> Iterator[PackedBatch]:
     """Pack records into batches of at most `max_bytes`. A record that is too large for one gets a batch of its own.
 

@@ -19,8 +19,6 @@ import aiokafka.consumer.fetcher as client
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from tidemill.domain.varint import decode_varint
-from tidemill.outbox.record_format import decode_record
 from tidemill.transport.kafka.patches.decompression_limit import UnpacksTooLarge, unpack
 from tidemill.transport.kafka.patches.record_limits import (
     MAX_RECORDS,
@@ -29,6 +27,8 @@ from tidemill.transport.kafka.patches.record_limits import (
     with_headers,
     without_crowds,
 )
+from tidemill.transport.wire.record_format import decode_record
+from tidemill.transport.wire.varint import decode_varint
 
 _BEFORE: Final = struct.Struct(">qi")
 """Base offset, and the length of what follows."""

@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka.record.default_records import _DefaultRecordPy
 
-from tidemill.domain.parked import CUT_HEADERS, MAX_HEADER_BYTES, MAX_HEADERS, CutHeaders
-from tidemill.domain.varint import decode_varint, encode_varint
-from tidemill.outbox.record_format import decode_field
+from tidemill.domain.headers import CUT_HEADERS, MAX_HEADER_BYTES, MAX_HEADERS, CutHeaders
+from tidemill.transport.wire.record_format import decode_field
+from tidemill.transport.wire.varint import decode_varint, encode_varint
 
 MAX_RECORDS: Final = 100_000
 """Of a batch: ten times what stock producers put into one."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tidemill.domain.varint import decode_varint, encode_varint
+from tidemill.transport.wire.varint import decode_varint, encode_varint
 
 Header = tuple[str, bytes | None]
 
