@@ -82,7 +82,7 @@ def _transitions() -> None:
     async def working(self: CommandDatabase) -> AsyncIterator[Any]:
         async with unit_of_work(self) as work:
             actions: list[str] = []
-            stored[id(work.connection)] = actions
+            stored[work.join(id)] = actions
             yield work
         for action in actions:
             die_at(f"{action}:committed")

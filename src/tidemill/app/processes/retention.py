@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from tidemill.admin.archive.access import without_quiet
 from tidemill.admin.archive.status import ArchiveWatch
 from tidemill.admin.lanes.states import streams_as_created
-from tidemill.app.archive_stream import ArchiveLane, Store, styles
 from tidemill.app.connections import (
     DatabaseProbe,
     SharedResources,
@@ -27,10 +26,12 @@ from tidemill.catalog.streams import ContextStream
 from tidemill.commands.internal_commands import InternalCommandWriter
 from tidemill.commands.workers import Workers
 from tidemill.domain.archive.policy import Retention
+from tidemill.domain.context import CommandSpec
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.http.health import Probe
 from tidemill.retention.grouping import Round
+from tidemill.retention.stream import ArchiveLane, ConfirmationHandler
 from tidemill.retention.worker import ArchiveWorker
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
@@ -43,6 +44,8 @@ from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.generations import GenerationStore
 from tidemill.storage.database.pool import Pool, Timeouts
 from tidemill.storage.database.pool_parts import DividedPool
+from tidemill.storage.retention.archive import Registry
+from tidemill.storage.retention.work import RetentionDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.client.probe import KafkaProbe
 
@@ -58,7 +61,7 @@ class Working:
     """What a process that serves retention works with, for those who watch it at work."""
 
     lane: ArchiveLane
-    store: Store
+    store: RetentionDatabase
     policies: Sequence[Retention]
     owner: str
     pool: Pool
@@ -183,15 +186,16 @@ async def retention_jobs(
     running = _Running()
     lane = ArchiveLane(running.wake)
     policies = policies_of(deployment)
-    store = Store(
+    store = RetentionDatabase(
         pool,
         InternalCommandWriter(CommandDatabase(pool, common.closed), clock),
-        codec,
+        codec.encode_event,
         committed=lambda claim: lane.wake([claim.lane.lane]),
     )
     await store.check_vectors()
     _log.info(Log.ARCHIVE_SEALS, mode=(await store.seal_mode()).value)
-    fit = StreamOverrides(styles({each.table_name: each for each in policies}), lane.before)
+    handler = ConfirmationHandler({each.table_name: each for each in policies}, Registry)
+    fit = StreamOverrides(lambda *_: {CommandSpec: handler}, lane.before)
     stream = await stream_job(shared, common, part, lanes, fit)
 
     def claim() -> Claim | None:
