@@ -69,8 +69,8 @@ async def open_access(
 
 async def open_copies(settings: Settings) -> ArchivedCopies:
     """Open the lake for reading. Raises `UsageError` if no root is set."""
-    from tidemill.app import lake_copies  # noqa: PLC0415  loads pyarrow, which no other question needs
+    from tidemill.app import lake  # noqa: PLC0415  loads pyarrow, which no other question needs
 
     return await in_thread(
-        partial(lake_copies.open_copies, settings), server="lake", timeout_s=settings.lake.timeout_s
+        partial(lake.open_copies, settings), server="lake", timeout_s=settings.lake.timeout_s
     )

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.support.engine.commands import create_lanes
-from tidemill.app.lake_copies import LakeCopies
 from tidemill.archiver.copy_plan import CopyPlan, plan
 from tidemill.commands.internal_commands import InternalCommandWriter
 from tidemill.contexts.market_data import context as market_data
@@ -22,6 +21,7 @@ from tidemill.domain.archive.messages import (
 )
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.lane import Claim
+from tidemill.lakehouse.copy_reader import LakeCopies
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.confirmations import ConfirmationEffect, fold

@@ -94,7 +94,7 @@ def _transitions() -> None:
 
 def _service() -> None:
     """Points where retention is between the registry, the lake and Kafka."""
-    from tidemill.app.lake_copies import LakeCopies
+    from tidemill.lakehouse.copy_reader import LakeCopies
     from tidemill.transport.kafka.outbox.publisher import KafkaLanePublisher
 
     _around(LakeCopies, "measure", before="copy:to be read", after="copy:read")

@@ -160,7 +160,7 @@ async def retention_jobs(
         ContractError: this PostgreSQL computes other digests than the published ones.
         Unavailable: a server is away.
     """
-    from tidemill.app.lake_copies import open_copies  # noqa: PLC0415  loads pyarrow, which no other process needs
+    from tidemill.app.lake import open_copies  # noqa: PLC0415  loads pyarrow, which no other process needs
 
     settings, clock = deployment.settings, SystemClock()
     archive, copies = archive_of(deployment), open_copies(settings)
