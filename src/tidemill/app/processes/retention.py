@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from tidemill.admin.archive.access import without_quiet
 from tidemill.admin.archive.status import ArchiveWatch
 from tidemill.admin.lanes.states import streams_as_created
 from tidemill.app.connections import (
-    DatabaseProbe,
     SharedResources,
+    database_probe,
     kafka_connection,
     open_pool,
     open_registry,
 )
 from tidemill.app.deployment import Deployment
-from tidemill.app.processes.base import owner_name, run_process
+from tidemill.app.processes.base import footprint_job, owner_name, run_process
 from tidemill.app.processes.commands import Shared, StreamOverrides, stream_job
-from tidemill.app.processes.footprint import footprint_job
 from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.streams import ContextStream
 from tidemill.commands.internal_commands import InternalCommandWriter
@@ -31,6 +29,7 @@ from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageErro
 from tidemill.domain.lane import Claim
 from tidemill.http.health import Probe
 from tidemill.retention.grouping import Round
+from tidemill.retention.policies import in_force
 from tidemill.retention.stream import ArchiveLane, ConfirmationHandler
 from tidemill.retention.worker import ArchiveWorker
 from tidemill.runtime.clock import SystemClock
@@ -138,7 +137,7 @@ def retention_probes(deployment: Deployment) -> list[Probe]:
     archive = archive_of(deployment)
     topics = {archive.stream.topics.commands: 1}
     return [
-        DatabaseProbe(deployment.settings, login="retention"),
+        database_probe(deployment.settings, login="retention"),
         KafkaProbe(kafka_connection(deployment.settings), topics),
     ]
 
@@ -221,17 +220,13 @@ async def retention_jobs(
 
 
 def policies_of(deployment: Deployment) -> list[Retention]:
-    """Return the policies as they hold now: a rehearsal with a time of its own does not wait for quiet."""
+    """Return the policies as the settings let them hold."""
     settings = deployment.settings.retention
-    found = [_held_back(each, settings.max_bytes_per_second) for each in deployment.catalog.policies.values()]
-    if settings.as_of is None:
-        return found
-    return [without_quiet(each) for each in found]
-
-
-def _held_back(policy: Retention, bytes_per_s: int | None) -> Retention:
-    rates = [rate for rate in (policy.bytes_per_s, bytes_per_s) if rate is not None]
-    return replace(policy, bytes_per_s=min(rates, default=None))
+    return in_force(
+        deployment.catalog.policies.values(),
+        max_bytes_per_s=settings.max_bytes_per_second,
+        is_rehearsal=settings.as_of is not None,
+    )
 
 
 class _Running:
