@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from tidemill.admin.archive.status import ArchiveWatch
@@ -25,18 +24,17 @@ from tidemill.commands.internal_commands import InternalCommandWriter
 from tidemill.commands.workers import Workers
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import CommandSpec
-from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
+from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import Claim
 from tidemill.http.health import Probe
-from tidemill.retention.grouping import Round
 from tidemill.retention.policies import in_force
+from tidemill.retention.service import RetentionService
 from tidemill.retention.stream import ArchiveLane, ConfirmationHandler
 from tidemill.retention.worker import ArchiveWorker
 from tidemill.runtime.clock import SystemClock
-from tidemill.runtime.service import Health, Job
+from tidemill.runtime.service import Job
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
-from tidemill.runtime.telemetry.metrics import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
@@ -67,57 +65,6 @@ class Working:
 
 
 Watching = Callable[[Working], Sequence[Job]]
-
-
-class RetentionService:
-    """A `Service`: round after round, at once while there is something to do, else after a pause or a wake."""
-
-    def __init__(self, keeper: ArchiveWorker, *, every_s: float) -> None:
-        """Nothing happens before `run`."""
-        self._keeper = keeper
-        self._every_s = every_s
-        self._stopping = asyncio.Event()
-        self._news = asyncio.Event()
-        self._last = Round()
-
-    async def start(self) -> None:
-        """Nothing to make ready."""
-
-    async def run(self) -> None:
-        """Move what is due until `stop`."""
-        while not self._stopping.is_set():
-            self._news.clear()
-            await self._round()
-            if not self._last.moved:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), self._every_s)
-
-    async def _round(self) -> None:
-        before = self._last.troubles
-        try:
-            self._last = await self._keeper.round()
-        except Fenced:
-            self._last = Round()  # the lane is somebody else's now, or comes back with a new claim
-        except (TransientError, LaneHalted) as error:
-            self._last = Round(troubles=[str(error)])
-            if str(error) not in before:
-                _log.warning(Log.ARCHIVE_WAITS, reason=str(error))
-        troubles, moved = self._last.troubles, self._last.moved
-        ARCHIVE_TROUBLES.set(len(troubles))
-        ARCHIVE_ROUNDS.labels("troubled" if troubles else "moved" if moved else "idle").inc()
-
-    def wake(self) -> None:
-        """Say that there may be something to do."""
-        self._news.set()
-
-    async def stop(self) -> None:
-        """Let `run` end behind the round in flight."""
-        self._stopping.set()
-        self._news.set()
-
-    def health(self) -> Health:
-        """Return that it works; what waits is no illness, and `retention status` lists it."""
-        return Health(ok=True, detail={"troubles": list(self._last.troubles[:5])})
 
 
 def serve_retention(deployment: Deployment) -> int:
@@ -182,8 +129,7 @@ async def retention_jobs(
     codec = await StreamCodec.open(
         part.stream, part.messages(), clock=clock, registry=open_registry(shared, settings)
     )
-    running = _Running()
-    lane = ArchiveLane(running.wake)
+    lane = ArchiveLane()
     policies = policies_of(deployment)
     store = RetentionDatabase(
         pool,
@@ -210,8 +156,9 @@ async def retention_jobs(
             as_of=settings.retention.as_of,
             read_timeout_s=settings.lake.timeout_s,
         )
-        running.service = RetentionService(keeper, every_s=settings.retention.every_s)
-        return running.service
+        service = RetentionService(keeper, every_s=settings.retention.every_s)
+        lane.news = service.wake
+        return service
 
     held = HoldingsDatabase(pool)
     watch = Job("archive's metrics", lambda: ArchiveWatch(deployment.catalog.policies, held, clock=clock))
@@ -227,13 +174,3 @@ def policies_of(deployment: Deployment) -> list[Retention]:
         max_bytes_per_s=settings.max_bytes_per_second,
         is_rehearsal=settings.as_of is not None,
     )
-
-
-class _Running:
-    """The service that runs now, for those who wake it."""
-
-    service: RetentionService | None = None
-
-    def wake(self) -> None:
-        if self.service is not None:
-            self.service.wake()
