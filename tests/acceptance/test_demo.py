@@ -248,7 +248,9 @@ def test_the_run_can_be_gone_on_with(runs: Runs) -> None:
     bare = {name: value for name, value in runs.environment.items() if not name.startswith("TIDEMILL_")}
     process = subprocess.Popen(["bash", "-c", line], cwd=ROOT, env=bare, stderr=subprocess.DEVNULL)
     try:
-        answer = typed(runs, f"{publish} --timeout {HANGING_S}")  # a busy machine may need more than a person waits
+        answer = typed(
+            runs, f"{publish} --timeout {HANGING_S}"
+        )  # a busy machine may need more than a person waits
         assert answer.returncode == 0, answer.stderr
         assert "applied" in answer.stdout
     finally:

@@ -1,4 +1,7 @@
-"""What every `CommandStore` and its `UnitOfWork` promise, asked of the fake and of the real one alike."""
+"""What every `CommandStore` and its `UnitOfWork` promise, asked of the fake and of the real one alike.
+
+A `UnitOfWork` is a `SharedTransaction`, too.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import pytest
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.engine.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
 from tidemill.commands.numbering import BatchRows, LaneNumbering
-from tidemill.commands.ports import CommandStore, Newer
+from tidemill.commands.ports import CommandStore, Newer, SharedTransaction
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
 from tidemill.contexts.market_data import context as market_data
@@ -50,6 +53,19 @@ class Subject:
                 partition,
                 at,
             )
+
+    async def write_beside(self, work: SharedTransaction) -> None:
+        """Write something that is a client's of the engine, in the transaction of a batch."""
+        if isinstance(self.store, MemoryCommandStore):
+            work.join(lambda memory: memory.tables.joined.setdefault("beside", {}).update(row=1))
+        else:
+            await work.join(lambda borrowed: borrowed.execute("comment on schema tm is 'beside'"))
+
+    async def wrote_beside(self) -> bool:
+        if isinstance(self.store, MemoryCommandStore):
+            return "beside" in self.store.tables.joined
+        told = "select obj_description('tm'::regnamespace, 'pg_namespace')"
+        return bool(await self.pool.fetchval(told) == "beside")
 
     async def roll(self) -> None:
         if isinstance(self.store, MemoryCommandStore):
@@ -274,3 +290,19 @@ async def test_unique_values_are_held_across_batches(subject: Subject) -> None:
     assert codes(done) == ["NAME_TAKEN"]
     await profiles.send(UpdateConnectorProfile(**base(profile_id="p1", name="b")))
     assert codes(await profiles.send(register("p3", "a"))) == [None]
+
+
+async def test_what_joins_a_transaction_happens_if_and_only_if_it_commits(subject: Subject) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await _fail_after_joining(subject)
+    assert not await subject.wrote_beside()
+    async with subject.store.unit_of_work() as work:
+        await subject.write_beside(work)
+        assert not await subject.wrote_beside()
+    assert await subject.wrote_beside()
+
+
+async def _fail_after_joining(subject: Subject) -> None:
+    async with subject.store.unit_of_work() as work:
+        await subject.write_beside(work)
+        raise ZeroDivisionError

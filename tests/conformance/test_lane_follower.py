@@ -13,6 +13,7 @@ from tests.support.engine.relays import World
 from tests.support.waiting import HANGING_S
 from tidemill.commands.ports import LaneFollower
 from tidemill.domain.lane import Claim
+from tidemill.retention.stream import ArchiveLane
 
 LANE, OTHER = lane_of(1, 0), lane_of(2, 1)
 
@@ -71,10 +72,21 @@ class Relays(Subject):
         return len(self.world.topics.log(LANE.topics.events, LANE.partition))
 
 
-@pytest.fixture(params=["memory", "relays"])
+class Archive(Subject):
+    """The archive's lane, which stands before its relays and hears what they are told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.follower = ArchiveLane().before(self.memory)
+
+
+@pytest.fixture(params=["memory", "archive", "relays"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "memory":
         yield Subject()
+        return
+    if request.param == "archive":
+        yield Archive()
         return
     relays = Relays()
     yield relays

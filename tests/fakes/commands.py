@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from tidemill.commands.ports import ClosedRange, Locked, Newer, Wait
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
@@ -28,6 +28,8 @@ from tidemill.domain.lane import Anchor, Claim, Lane, Progress
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.database.header_json import headers_text
+
+T = TypeVar("T")
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -57,6 +59,7 @@ class Tables:
     appended: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     late: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+    joined: dict[str, dict[Any, Any]] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         return Tables(
@@ -67,6 +70,7 @@ class Tables:
             {name: list(rows) for name, rows in self.appended.items()},
             {name: dict(rows) for name, rows in self.states.items()},
             {name: list(rows) for name, rows in self.late.items()},
+            {name: dict(rows) for name, rows in self.joined.items()},
         )
 
 
@@ -200,6 +204,9 @@ class MemoryWork:
         self.tables = tables
         self.closed: list[LedgerRow] = []
         self.gen = store.gen
+
+    def join(self, open_port: Callable[[MemoryWork], T]) -> T:
+        return open_port(self)
 
     async def lock(self, claims: Sequence[Claim]) -> Locked:
         lanes = {claim.lane.lane: claim.epoch for claim in claims}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -110,6 +110,20 @@ class ProcessReader(Protocol):
 
     async def processes(self) -> list[ProcessState]:
         """Return the processes that serve now, by name."""
+        ...
+
+
+class ProcessRegister(Protocol):
+    """Where a process that serves tells of itself. Every call may raise `TransientError`."""
+
+    async def note(
+        self, process: str, names: Collection[str], open_files: int, file_limit: int | None
+    ) -> None:
+        """Tell of a process, which connects under `names`."""
+        ...
+
+    async def forget(self, process: str) -> None:
+        """Take away what was told of a process that ends."""
         ...
 
 

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import ssl
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Final, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Literal
 
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.settings import DatabaseSettings, Settings
+from tidemill.storage.database.libpq import with_tls
 from tidemill.storage.database.pool import (
     Cutoff,
     Pool,
     Timeouts,
     close_pool,
-    connection,
     create_pool,
     tls_context,
 )
+from tidemill.storage.database.probe import PROBE_TIMEOUTS, DatabaseProbe
 from tidemill.transport.kafka.client.client import KafkaConnection
 
 Login = Literal["service", "migration", "reader", "archiver", "retention"]
 Tls = ssl.SSLContext | Literal[False] | None
-
-_PROBE_TIMEOUTS: Final = Timeouts(connect_s=2.0, statement_ms=2_000, command_s=2.0)
 
 
 class SharedResources(AsyncExitStack):
@@ -57,18 +54,13 @@ def libpq_url(settings: DatabaseSettings, login: Login) -> str:
 
     It holds a password: pass it to the driver, never to a log. Raises `UsageError` if none is set.
     """
-    parts = urlsplit(settings.dsn(login))
-    tls = {
-        "sslmode": settings.sslmode,
-        "sslrootcert": settings.ca_file,
-        "sslcert": settings.cert_file,
-        "sslkey": settings.key_file,
-    }
-    given = {name: str(value) for name, value in tls.items() if value is not None}
-    if settings.sslmode == "verify-full" and settings.ca_file is None:
-        # as our other driver does; libpq's own default is a file in the home of whoever runs it
-        given["sslrootcert"] = "system"
-    return parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | given)).geturl()
+    return with_tls(
+        settings.dsn(login),
+        sslmode=settings.sslmode,
+        ca_file=settings.ca_file,
+        cert_file=settings.cert_file,
+        key_file=settings.key_file,
+    )
 
 
 async def open_pool(
@@ -135,33 +127,10 @@ def open_registry(shared: AsyncExitStack, settings: Settings) -> SchemaRegistry 
     return opened
 
 
-@dataclass
-class DatabaseProbe:
-    """Asks the database, by a connection that it needs not share."""
-
-    settings: Settings
-    name: str = "database"
-    login: Login = "service"
-
-    def __post_init__(self) -> None:
-        """Connect only when asked."""
-        self._shared = AsyncExitStack()
-        self._pool: Pool | None = None
-
-    async def ask(self) -> None:
-        """Return if the database answers and takes writes. Raises `Unavailable`."""
-        if self._pool is None:
-            self._pool = await open_pool(
-                self._shared,
-                self.settings,
-                name="tidemill health",
-                size=1,
-                login=self.login,
-                timeouts=_PROBE_TIMEOUTS,
-            )
-        async with connection(self._pool, timeout_s=_PROBE_TIMEOUTS.connect_s) as borrowed:
-            await borrowed.fetchval("select 1")
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._shared.aclose()
+def database_probe(settings: Settings, login: Login = "service") -> DatabaseProbe:
+    """Return what asks the database, with a login of the process."""
+    return DatabaseProbe(
+        lambda shared: open_pool(
+            shared, settings, name="tidemill health", size=1, login=login, timeouts=PROBE_TIMEOUTS
+        )
+    )

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from tidemill.app import archive_stream
 from tidemill.app.context_loader import load_contexts
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.domain.context import Context
 from tidemill.domain.errors import UsageError
 from tidemill.domain.stream import Stream
+from tidemill.retention.stream import archive_stream
+from tidemill.retention.stream import context as archive_context
 from tidemill.settings import Settings
 from tidemill.settings.policies import policies_told
 
@@ -62,7 +63,7 @@ class Deployment:
 
 
 def _archive(settings: Settings) -> ContextStream:
-    return ContextStream(archive_stream.context, archive_stream.archive_stream(settings.topics.prefix))
+    return ContextStream(archive_context, archive_stream(settings.topics.prefix))
 
 
 def _with_policy(context: Context, policies: Mapping[str, Mapping[str, Any]]) -> Context:

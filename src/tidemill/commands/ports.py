@@ -191,7 +191,14 @@ class ClosedRanges(Protocol):
         ...
 
 
-class UnitOfWork(ClosedRanges, Protocol):
+class SharedTransaction(Protocol):
+    """A batch's transaction, for work that runs on the engine as its client, and is no context."""
+
+    def join(self, open_port: Callable[[Any], T]) -> T:
+        """Return what the client's adapter makes of it: what is written through that happens if the batch commits."""
+
+
+class UnitOfWork(ClosedRanges, SharedTransaction, Protocol):
     """One transaction over a set of lanes. Everything raised inside rolls all of it back.
 
     Every call may raise `TransientError` (deadlock, time-out, server away) or `DataError` (a value was refused).

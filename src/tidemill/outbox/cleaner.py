@@ -5,14 +5,13 @@ Until then a relay could send them again, and a person can look what was sent.
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
 from tidemill.domain.errors import TransientError
 from tidemill.outbox.ports import OutboxGenerations
 from tidemill.runtime.clock import Clock
+from tidemill.runtime.periodic import Periodic
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
@@ -23,7 +22,7 @@ EVERY_S: Final = 3600.0
 _log = logger(__name__)
 
 
-class OutboxCleaner:
+class OutboxCleaner(Periodic):
     """A `Service` that looks every hour. Several may run: a generation leaves once."""
 
     def __init__(
@@ -34,28 +33,19 @@ class OutboxCleaner:
         keep: timedelta = KEEP,
         every_s: float = EVERY_S,
     ) -> None:
+        super().__init__(every_s=every_s)
         self._generations = generations
         self._clock = clock
         self._keep = keep
-        self._every_s = every_s
-        self._stopping = asyncio.Event()
-        self._trouble: str | None = None
 
-    async def start(self) -> None:
-        """Make ready: nothing to do."""
+    async def look(self) -> None:
+        """Drop what may go."""
+        await self.tidy()
 
-    async def run(self) -> None:
-        """Look again and again until `stop`."""
-        while not self._stopping.is_set():
-            try:
-                await self.tidy()
-                self._trouble = None
-            except TransientError as error:  # in an hour again; the outbox is only larger meanwhile
-                if self._trouble is None:
-                    _log.warning(Log.OUTBOX_KEPT, reason=str(error))
-                self._trouble = str(error)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self._every_s)
+    def put_off(self, error: TransientError) -> None:
+        """Say so once: in an hour again, and the outbox is only larger meanwhile."""
+        if not self.problem:
+            _log.warning(Log.OUTBOX_KEPT, reason=str(error))
 
     async def tidy(self) -> list[int]:
         """Drop what may go; return the generations that went. Raises `TransientError`."""
@@ -67,10 +57,6 @@ class OutboxCleaner:
             _log.info(Log.GENERATION_DROPPED, generation=generation, part="outbox")
         return gone
 
-    async def stop(self) -> None:
-        """Let `run` end."""
-        self._stopping.set()
-
     def health(self) -> Health:
         """Return the last trouble; it does not make the process ill."""
-        return Health(ok=True, detail={"trouble": self._trouble} if self._trouble else {})
+        return Health(ok=True, detail={"trouble": self.problem} if self.problem else {})

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, TypeVar
 
 from tidemill.domain.errors import TransientError
@@ -19,6 +19,7 @@ from tidemill.domain.lane import Claim, spans
 from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers, RecordFormat
 from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.send_loop import RelayParts, SendPace
+from tidemill.runtime.pauses import every, stopped_within
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
@@ -121,9 +122,12 @@ class LaneRelays:
         """Do the housekeeping until `stop`."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._polling())
-            group.create_task(self._every(self._settings.mark_every_s, "hints", self._mark))
-            group.create_task(self._every(self._settings.halts_every_s, "halts", self._lift_halts))
-            group.create_task(self._telling())
+            for seconds, work in (
+                (self._settings.mark_every_s, partial(self._tolerantly, "hints", self._mark)),
+                (self._settings.halts_every_s, partial(self._tolerantly, "halts", self._lift_halts)),
+                (self._settings.tell_every_s, self._tell),
+            ):
+                group.create_task(every(seconds, work, self._stopping))
 
     async def stop(self) -> None:
         """Let go of all lanes, then end."""
@@ -178,7 +182,7 @@ class LaneRelays:
     async def _polling(self) -> None:
         """Look for rows nobody told of; often while that happens, else once a second."""
         pause_s = self._settings.poll_first_s
-        while not await self._stopped_within(pause_s):
+        while not await stopped_within(self._stopping, pause_s):
             found = await self._tolerantly("backlog", self._poll)
             pause_s = (
                 self._settings.poll_first_s if found else min(self._settings.poll_longest_s, 2 * pause_s)
@@ -221,14 +225,9 @@ class LaneRelays:
             if relay.lane not in halted:
                 relay.clear()
 
-    async def _telling(self) -> None:
+    async def _tell(self) -> None:
         """Say what troubles began and ended: now and then, so that an outage is a line and not one for each lane."""
-        while not await self._stopped_within(self._settings.tell_every_s):
-            self._parts.tell()
-
-    async def _every(self, seconds: float, what: str, work: Callable[[], Awaitable[None]]) -> None:
-        while not await self._stopped_within(seconds):
-            await self._tolerantly(what, work)
+        self._parts.tell()
 
     async def _tolerantly(self, what: str, work: Callable[[], Awaitable[T]]) -> T | None:
         """Do what can as well be done the next time, if the database is away just now; say so once."""
@@ -241,11 +240,6 @@ class LaneRelays:
             return None
         self._put_off.discard(what)
         return done
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        return self._stopping.is_set()
 
 
 def _show_backlog(relays: Sequence[LaneRelay], newest: Mapping[int, int]) -> None:

@@ -26,6 +26,18 @@ class Busy(TransientError):
     """Somebody uses the rows, and we do not wait for long: try again later."""
 
 
+class RequestedSlices(Protocol):
+    """The slices of requests, in the transaction of the batch that brings what archivers answer."""
+
+    async def of_event(self, event_id: str) -> list[Slice]:
+        """Return the slices that have this request, or had it under an earlier seal."""
+        ...
+
+    async def store(self, step: Transition) -> None:
+        """Store a step and its row of the trail. Raises `Overtaken` if the slice is not what it was."""
+        ...
+
+
 class ArchiveWork(Protocol):
     """One transaction under the archive's lane. What raises inside rolls all of it back."""
 

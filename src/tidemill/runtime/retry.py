@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -13,6 +12,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 
 from tidemill.domain.errors import TransientError
 from tidemill.runtime.outages import Outages, Over
+from tidemill.runtime.pauses import every, stopped_within
 
 T = TypeVar("T")
 
@@ -117,15 +117,11 @@ class Retrier:
 
     async def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` now and then until a stop."""
-        while not self.stopped:
-            await self.pause(seconds)
-            await self.until_done(work)
+        await every(seconds, lambda: self.until_done(work), self._stopping)
 
     async def pause(self, seconds: float) -> None:
         """Wait, but not beyond a stop."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 may swallow a cancellation
-                await self._stopping.wait()
+        await stopped_within(self._stopping, seconds)
 
     def _is_over(self, state: RetryCallState) -> bool:
         return self.stopped or (

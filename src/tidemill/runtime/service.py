@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from tidemill.domain.errors import ContractError, TableMisfit, TidemillError, TransientError, UsageError
 from tidemill.runtime.outages import Outages
+from tidemill.runtime.pauses import stopped_within
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
@@ -174,7 +175,7 @@ class ServiceRunner:
             if is_open:
                 return True
             self.state = ServiceState.WAITING if is_open is None else ServiceState.STANDING
-            await _first_of(self._stopping.wait(), self._backoff.shut_s)
+            await stopped_within(self._stopping, self._backoff.shut_s)
         return False
 
     async def _look(self) -> bool | None:
@@ -277,7 +278,7 @@ class ServiceRunner:
                 pause_s=round(pause_s, 2),
                 exc_info=None if isinstance(error, TidemillError) else error,
             )
-        await _first_of(self._stopping.wait(), pause_s)
+        await stopped_within(self._stopping, pause_s)
 
 
 class Supervisor:
@@ -368,13 +369,6 @@ def _decisive(error: BaseException) -> BaseException:
         if found := [leaf for leaf in leaves if isinstance(leaf, decisive)]:
             return found[0]
     return leaves[0]
-
-
-async def _first_of(waiting: Any, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(waiting, timeout_s)
-    except TimeoutError:
-        return
 
 
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:

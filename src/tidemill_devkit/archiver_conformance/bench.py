@@ -10,11 +10,11 @@ from uuid import uuid4
 
 from sqlalchemy import Column, DateTime, MetaData, Table
 
-from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState, Measured, SliceId, Source
 from tidemill.domain.errors import CopyError
+from tidemill.lakehouse.copy_reader import LakeCopies
 from tidemill.retention import requests, transitions
 from tidemill.retention.confirmations import CODES, fold
 from tidemill.retention.ports import CopyToVerify

@@ -9,11 +9,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from tidemill.admin.records.outgoing import Outgoing
-from tidemill.app.archive_stream import archive_stream
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.catalog.schemas import load_messages
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
 from tidemill.domain.errors import Unreadable
+from tidemill.retention.stream import archive_stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir
 from tidemill.transport.avro.codec import StreamCodec

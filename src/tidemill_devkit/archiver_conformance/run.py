@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from tidemill.app.deployment import Deployment
-from tidemill.app.lake_copies import open_copies
+from tidemill.app.lake import open_copies
 from tidemill.domain.errors import Unreadable
 from tidemill.runtime.clock import SystemClock
 from tidemill_devkit.archiver_conformance.bench import Bench, Failed, NotTried

@@ -12,9 +12,9 @@ import pytest
 
 from tests.support.archive.operator import around
 from tests.support.archive.site import TABLE, Archive
-from tidemill.app.archive_stream import Work
 from tidemill.retention.planner import plan
 from tidemill.retention.timescale_jobs import ContinuousAggregate, DropJob
+from tidemill.storage.retention.work import ArchiveTransaction
 
 NO_JOB = """
 create table public.by_hour_rows (bucket timestamptz not null, n bigint);
@@ -114,13 +114,13 @@ async def test_a_view_that_is_made_while_the_chunk_is_measured_puts_the_drop_off
     world: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await verified(world)
-    measure = Work.measure
+    measure = ArchiveTransaction.measure
 
-    async def slow(work: Work, *told: Any) -> Any:
+    async def slow(work: ArchiveTransaction, *told: Any) -> Any:
         await world.pool.execute(NO_JOB)
         return await measure(work, *told)
 
-    monkeypatch.setattr(Work, "measure", slow)
+    monkeypatch.setattr(ArchiveTransaction, "measure", slow)
     found = await world.round()
     assert "VIEW_REFRESHED" in found.troubles[0]
     assert await world.states() == ["verified"]

@@ -14,10 +14,10 @@ from tests.support.archive.site import TABLE, Archive
 from tests.support.servers.databases import fetch
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.admin.archive.restore import Restorer
-from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive.slices import SealMode
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim
+from tidemill.lakehouse.copy_reader import LakeCopies
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention import operator_actions, transitions
 from tidemill.retention.operator_actions import Operator

@@ -13,10 +13,10 @@ from fsspec.implementations.local import LocalFileSystem
 from tests.support.archive.site import TABLE, Archive
 from tests.support.waiting import eventually
 from tidemill.admin.archive.restore import Restorer
-from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive.slices import CopyPart
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Claim
+from tidemill.lakehouse.copy_reader import LakeCopies
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.restore_plan import ranges_back
 from tidemill.storage.retention.restore import restore_batches

@@ -10,9 +10,9 @@ from tests.support.engine.outbox import Scribe
 from tests.support.engine.relays import LANE, World
 from tests.support.waiting import eventually
 from tidemill.admin.rows import LaneState
-from tidemill.app.processes.commands import ReplyRecords
 from tidemill.commands.ports import Reply
 from tidemill.outbox.ports import Fork, LaneEnd
+from tidemill.transport.kafka.commands.reply_records import ReplyRecords
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 RECONCILED = (Fork(2, 3, 5, 5, 5, 5),)

@@ -7,7 +7,7 @@ import getpass
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
 from tidemill.admin.archive.ports import ArchiveInspector, RestoreStore
@@ -26,6 +26,7 @@ from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.ports import ForeignTail
 from tidemill.retention.operator_actions import Operator
 from tidemill.retention.planner import Facts
+from tidemill.retention.policies import without_quiet
 from tidemill.retention.ports import Busy, Overtaken
 
 T = TypeVar("T")
@@ -130,11 +131,6 @@ class OpenAccess(Protocol):
     def __call__(self, *, announcing: bool = False) -> AbstractAsyncContextManager[ArchiveAccess]:
         """Open it. `announcing`: what is done publishes an event. Raises `UsageError` if no table leaves."""
         ...
-
-
-def without_quiet(policy: Retention) -> Retention:
-    """Return a policy for a rehearsal with a time of its own, which does not wait for quiet."""
-    return replace(policy, quiet=timedelta(0))
 
 
 def operator(reason: str) -> Operator:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -20,7 +18,7 @@ from tidemill.domain.lane import Claim
 from tidemill.retention.planner import UNSEEN, Facts, plan
 from tidemill.retention.slices import AWAITED
 from tidemill.runtime.clock import Clock
-from tidemill.runtime.service import Health
+from tidemill.runtime.periodic import Periodic
 
 LOOK_EVERY_S: Final = 0.5
 OWNED_ELSEWHERE_S: Final = 10.0
@@ -71,46 +69,37 @@ class RunWork:
     owner: str
 
 
-class RunWatch:
+class RunWatch(Periodic):
     """A `Service`: looks how far it is, and ends the process when nothing is due."""
 
     def __init__(
         self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, patience_s: float, clock: Clock
     ) -> None:
         """`patience_s`: how long a lane is waited for that nobody works."""
+        super().__init__(every_s=LOOK_EVERY_S)
         self._as_of = as_of
         self._patience_s = patience_s
         self._work = work
         self._progress = progress
         self._clock = clock
-        self._stopping = asyncio.Event()
+        self._had_s = clock.monotonic_s()
 
-    async def start(self) -> None:
-        """Nothing to make ready."""
-
-    async def run(self) -> None:
-        """Look until `stop`."""
-        had_s = self._clock.monotonic_s()
-        while not self._stopping.is_set():
-            if self._work.claim() is None:
-                await self._demand_lane(self._clock.monotonic_s() - had_s)
-                continue
-            had_s = self._clock.monotonic_s()
-            if await self._look():
-                self._progress.finished = True
-                self._progress.stop()
-                await self._stopping.wait()
-            await self._pause()
-
-    async def _pause(self) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), LOOK_EVERY_S)
+    async def look(self) -> None:
+        """Note how far it is; end the process when nothing is due."""
+        if self._progress.finished:
+            return
+        if self._work.claim() is None:
+            await self._demand_lane(self._clock.monotonic_s() - self._had_s)
+            return
+        self._had_s = self._clock.monotonic_s()
+        if await self._look():
+            self._progress.finished = True
+            self._progress.stop()
 
     async def _demand_lane(self, waited_s: float) -> None:
         self._progress.on_progress(
             self._progress.moved, self._progress.moved + 1, "waiting for the archive's lane"
         )
-        await self._pause()
         if waited_s < OWNED_ELSEWHERE_S:
             return
         (lane,) = await self._work.lanes.lanes("archival")
@@ -144,14 +133,6 @@ class RunWatch:
         words = ", ".join(f"{count} {what}" for what, count in waits.items())
         self._progress.on_progress(self._progress.moved, self._progress.moved + waits.total(), words)
         return not waits
-
-    async def stop(self) -> None:
-        """Let `run` end."""
-        self._stopping.set()
-
-    def health(self) -> Health:
-        """Return that it watches."""
-        return Health(ok=True)
 
 
 def due(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> Counter[str]:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from tidemill.app.connections import (
-    DatabaseProbe,
     SharedResources,
+    database_probe,
     kafka_connection,
     libpq_url,
     open_registry,
@@ -48,7 +48,7 @@ def archiver_probes(settings: Settings) -> list[Probe]:
     """Return the probes of the servers that an archiver needs."""
     topics = archival_topics(prefix=settings.topics.prefix)
     kafka = KafkaProbe(kafka_connection(settings), {topics.events: 1, topics.commands: 1})
-    return [DatabaseProbe(settings, login="archiver"), kafka]
+    return [database_probe(settings, login="archiver"), kafka]
 
 
 async def archiver_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[Job]:

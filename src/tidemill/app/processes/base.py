@@ -28,10 +28,11 @@ import structlog
 import uvloop
 
 from tidemill import __version__
-from tidemill.app import open_files
-from tidemill.app.connections import DatabaseProbe, SharedResources
+from tidemill.admin.footprint import Footprint
+from tidemill.app.connections import Login, SharedResources, open_pool
 from tidemill.domain.errors import TransientError
 from tidemill.http.health import Dependencies, Probe, serving
+from tidemill.runtime import open_files
 from tidemill.runtime.outages import Outages
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.service import DRAIN_S, EXIT_AFTER_S, Exit, Health, Job, Supervisor, exit_after
@@ -40,7 +41,9 @@ from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import Redactor, configure_logging, logger
 from tidemill.runtime.telemetry.metrics import BUILD
 from tidemill.settings import Settings
+from tidemill.storage.admin.processes import ProcessDatabase
 from tidemill.storage.database.pool import quiet_driver
+from tidemill.storage.database.probe import DatabaseProbe
 from tidemill.transport.kafka.client.logs import limit_client_logs
 
 Assemble = Callable[[SharedResources], Awaitable[Sequence[Job]]]
@@ -246,6 +249,15 @@ class Process:
         if not work.done():
             work.cancel()
             await asyncio.wait({work}, timeout=1.0)
+
+
+async def footprint_job(
+    shared: SharedResources, settings: Settings, process: str, *, login: Login = "service"
+) -> Job:
+    """Open a connection of its own, so that it waits for nobody's, and return the job."""
+    name = owner_name(process)
+    database = ProcessDatabase(await open_pool(shared, settings, name=name, size=1, login=login))
+    return Job("footprint", lambda: Footprint(database, name, shared.names))
 
 
 def _shown(health: Health) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -38,6 +38,8 @@ from tidemill.storage.database.errors import DRIVER_ERRORS, on_tables, translate
 from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.statements import load_statements
 
+T = TypeVar("T")
+
 _SQL = load_statements(Path(__file__).with_name("commands.sql"))
 
 
@@ -52,10 +54,9 @@ class BatchTransaction:
         self._gen = 0
         self._wider: set[str] = set()
 
-    @property
-    def connection(self) -> Connection:
-        """Return the connection that the transaction is on, for those who write to it beside us."""
-        return self._borrowed
+    def join(self, open_port: Callable[[Connection], T]) -> T:
+        """See `SharedTransaction`: adapters are given the connection."""
+        return open_port(self._borrowed)
 
     async def lock(self, claims: Sequence[Claim]) -> Locked:
         lanes = sorted(claim.lane.lane for claim in claims)

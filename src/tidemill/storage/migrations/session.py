@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool
 
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, TransientError, Unavailable, UsageError
+from tidemill.runtime.pauses import every
 from tidemill.storage.database import connect as driver
 from tidemill.storage.database.errors import DRIVER_ERRORS, NotAsExpected, translate, translated
 from tidemill.storage.database.pool import READ_COMMITTED
@@ -198,11 +199,14 @@ async def _run(session: Driver, work: Work) -> None:
 
 async def _watch(guard: Driver, pid: int, seen: list[str]) -> None:
     """Keep in `seen` who blocked `pid` most recently: when the wait is over, nobody can be asked any more."""
-    while True:
+
+    async def look() -> None:
         holders = [row["holder"] for row in await guard.fetch(_BLOCKERS, pid)]
         if holders:
             seen[:] = holders
-        await asyncio.sleep(_POLL_S)
+
+    await look()
+    await every(_POLL_S, look)
 
 
 def _raise_meaning(error: BaseException, limits: MigrationLimits, seen: Sequence[str]) -> NoReturn:

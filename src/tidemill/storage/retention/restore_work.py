@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 
 from tidemill.domain.archive.slices import CopyPart, LakeColumn
 from tidemill.domain.lane import Claim
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.unit_of_work import BatchTransaction
-from tidemill.storage.database.pool import Pool, connection
+from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.retention import measurement
 from tidemill.storage.retention.archive import SliceRows
 from tidemill.storage.retention.restore import restore_batches
@@ -19,9 +20,9 @@ from tidemill.storage.retention.restore import restore_batches
 class RestoreTransaction(SliceRows):
     """The registry and the rows, with a table that takes rows back."""
 
-    def __init__(self, work: BatchTransaction) -> None:
-        """`work`: what batches write in, so that the lane can be held as they hold it."""
-        super().__init__(work.connection)
+    def __init__(self, borrowed: Connection, *, work: BatchTransaction) -> None:
+        """`work`: what batches write in, on `borrowed`, so that the lane can be held as they hold it."""
+        super().__init__(borrowed)
         self._work = work
 
     async def copy_in(
@@ -47,4 +48,4 @@ class RestoreDatabase:
     @asynccontextmanager
     async def work(self) -> AsyncIterator[RestoreTransaction]:
         async with CommandDatabase(self._pool).unit_of_work() as work:
-            yield RestoreTransaction(work)
+            yield work.join(partial(RestoreTransaction, work=work))

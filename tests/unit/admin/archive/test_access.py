@@ -14,7 +14,6 @@ from tidemill.admin.archive.ports import ArchiveInspector, RestoreStore
 from tidemill.admin.lanes.comparison import LaneComparison
 from tidemill.admin.ports import LaneReader
 from tidemill.admin.rows import LaneState
-from tidemill.app import archive_stream
 from tidemill.catalog.streams import ContextStream
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.archive.slices import ArchiveState, SliceId, Source
@@ -24,8 +23,10 @@ from tidemill.outbox.ports import ForeignTail
 from tidemill.retention.planner import Facts
 from tidemill.retention.ports import Overtaken
 from tidemill.retention.slices import Slice
+from tidemill.retention.stream import archive_stream
+from tidemill.retention.stream import context as archive_context
 
-STREAM = ContextStream(archive_stream.context, archive_stream.archive_stream("tidemill"))
+STREAM = ContextStream(archive_context, archive_stream("tidemill"))
 AT = datetime(2010, 3, 1, tzinfo=UTC)
 TABLE = "public.market_data"
 

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any, Final
 
 from tidemill.domain.errors import TransientError, Unavailable
+from tidemill.runtime.pauses import every
 
 PATIENCE_S: Final = 60.0
 """A rebalance takes up to 30 s, and letting go of lanes before it up to 12 s."""
@@ -32,9 +33,10 @@ class Membership:
     ) -> None:
         self._ask = ask
         self._patience_s = patience_s
+        self._look_s = patience_s / 6
         self._heard_s = monotonic()
         self._listen_to(consumer._coordinator)
-        self._watching = asyncio.create_task(self._watch(), name="membership")
+        self._watching = asyncio.create_task(every(self._look_s, self._look), name="membership")
 
     def check(self) -> None:
         """Raise what ended the watch: `Unavailable` if the group does not answer us any more."""
@@ -57,16 +59,13 @@ class Membership:
 
         coordinator._send_req = heard
 
-    async def _watch(self) -> None:
-        look_s = self._patience_s / 6
-        while True:
-            await asyncio.sleep(look_s)
-            if monotonic() - self._heard_s < self._patience_s or not await self._answers():
-                continue
-            before = self._heard_s
-            await asyncio.sleep(look_s)  # the broker may be back only now, and the member about to be heard
-            if before == self._heard_s:
-                raise Unavailable("kafka", self._silence())
+    async def _look(self) -> None:
+        if monotonic() - self._heard_s < self._patience_s or not await self._answers():
+            return
+        before = self._heard_s
+        await asyncio.sleep(self._look_s)  # the broker may be back only now, and the member about to be heard
+        if before == self._heard_s:
+            raise Unavailable("kafka", self._silence())
 
     def _silence(self) -> str:
         silent_s = monotonic() - self._heard_s

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 from aiokafka import TopicPartition
 
 from tidemill.domain.errors import Unavailable
+from tidemill.runtime.pauses import every
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 from tidemill.transport.kafka.outbox.tail import TailReader
@@ -70,7 +71,7 @@ class HangingWatch:
         """Begin to look after a publisher that has started."""
         self._watched.add(publisher)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+            self._task = asyncio.create_task(every(self._every_s, self._look_if_there))
 
     def discard(self, publisher: Watched) -> None:
         """Look after it no more; with the last one the watch ends."""
@@ -84,14 +85,12 @@ class HangingWatch:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._every_s)
-            try:
-                await self._look()
-            except Unavailable as error:
-                self._suspects.clear()
-                _log.debug(Log.DEPENDENCY_LOST, dependency=error.server, error=str(error))
+    async def _look_if_there(self) -> None:
+        try:
+            await self._look()
+        except Unavailable as error:
+            self._suspects.clear()
+            _log.debug(Log.DEPENDENCY_LOST, dependency=error.server, error=str(error))
 
     async def _look(self) -> None:
         """A publisher is suspect if it hides something twice in a row and has begun nothing in between."""

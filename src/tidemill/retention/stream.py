@@ -5,44 +5,31 @@ Its one lane has one owner, the process that serves retention, which also writes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, cast
+from typing import Any, Final
 
-from tidemill.commands.decide_fold import EncodedEvent, Result
-from tidemill.commands.handlers import Handler
-from tidemill.commands.internal_commands import (
-    InternalCommand,
-    InternalCommandNumbering,
-    InternalCommandWriter,
-)
-from tidemill.commands.ports import CommandCodec, LaneFollower, Locked, UnitOfWork
+from tidemill.commands.decide_fold import Result
+from tidemill.commands.ports import LaneFollower, Locked, SharedTransaction
 from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, archival_topics
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import CommandSpec, Context
-from tidemill.domain.decision import Rejected
 from tidemill.domain.lane import Claim
 from tidemill.domain.stream import Stream
-from tidemill.retention import requests
 from tidemill.retention.confirmations import CODES, fold
+from tidemill.retention.ports import RequestedSlices
 from tidemill.retention.slices import AnswerLimits
-from tidemill.storage.commands.unit_of_work import BatchTransaction
-from tidemill.storage.database.pool import Pool
-from tidemill.storage.retention.archive import ArchiveDatabase, Registry, SliceRows
 
 AGGREGATE: Final = "archival"
 EVENT: Final = "tidemill.archival.ArchivalEvent"
 CONFIRMATION: Final = "tidemill.archival.ArchivalConfirmation"
 
-_SERVICE: Final = "tidemill.retention"
-
 context: Final = Context(
     aggregate=AGGREGATE,
     key=lambda confirmation: confirmation.event_id,
-    commands=(CommandSpec(cast("type", ArchivalConfirmation)),),
+    commands=(CommandSpec(ArchivalConfirmation),),
     keyed=False,
     partitions=1,
     codes=CODES,
@@ -56,38 +43,33 @@ def archive_stream(prefix: str) -> Stream:
     return replace(stream, topics=archival_topics(prefix=prefix), events={EVENT: ArchivalEvent})
 
 
-class ConfirmationStyle:
+OpenSlices = Callable[[Any], RequestedSlices]
+"""Returns the slices in a batch's transaction: see `SharedTransaction.join`."""
+
+
+class ConfirmationHandler:
     """How confirmations are decided: each is folded over the slices of its request, in the batch's transaction."""
 
-    def __init__(self, policies: Mapping[str, Retention]) -> None:
+    def __init__(self, policies: Mapping[str, Retention], open_slices: OpenSlices) -> None:
         """`policies`: by `schema.table`."""
         self._policies = policies
+        self._open_slices = open_slices
 
     async def apply(
-        self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
+        self, work: SharedTransaction, arrivals: Sequence[IncomingCommand], locked: Locked
     ) -> list[Result]:
         """Store what each confirmation does, one after the other: the later ones see the earlier ones' steps."""
-        registry = Registry(cast("BatchTransaction", work).connection)
-        return [
-            await self._one(registry, cast("ArchivalConfirmation", each.command), locked.now)
-            for each in arrivals
-        ]
+        slices = work.join(self._open_slices)
+        return [await self._one(slices, each.command, locked.now) for each in arrivals]
 
-    async def _one(self, registry: Registry, confirmation: ArchivalConfirmation, at: datetime) -> Result:
+    async def _one(self, registry: RequestedSlices, confirmation: Any, at: datetime) -> Result:
+        assert isinstance(confirmation, ArchivalConfirmation), "the stream takes no other command"
         slices = await registry.of_event(confirmation.event_id)
         policy = self._policies.get(slices[0].id.table) if slices else None
         folded = fold(confirmation, slices, at, AnswerLimits.of(policy) if policy else AnswerLimits())
         for step in folded.steps:
             await registry.store(step)
-        rejected: Rejected | None = folded.rejected
-        return rejected if rejected is not None else []
-
-
-def styles(
-    policies: Mapping[str, Retention],
-) -> Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Handler]]:
-    """Return what makes the archive's only style."""
-    return lambda _stream, _codec, _largest: {CommandSpec: ConfirmationStyle(policies)}
+        return folded.rejected if folded.rejected is not None else []
 
 
 @dataclass
@@ -141,60 +123,3 @@ class ArchiveLane:
     def _follower(self) -> LaneFollower:
         assert self._relays is not None, "the service of this lane was made"
         return self._relays
-
-
-class Work(SliceRows):
-    """`retention.ports.ArchiveWork`: the registry and the rows, and events that go with the commit."""
-
-    def __init__(
-        self, book: InternalCommandNumbering, encode: Callable[[ArchivalEvent], bytes], database: str
-    ) -> None:
-        """`book`: of a transaction that holds the lane. `database`: what events call it."""
-        super().__init__(cast("BatchTransaction", book.work).connection)
-        self._book = book
-        self._encode = encode
-        self._database = database
-
-    @property
-    def at(self) -> datetime:
-        """Return the server's time."""
-        return self._book.at
-
-    def announce(self, event: ArchivalEvent) -> None:
-        """Publish an event if and only if the transaction commits."""
-        told = event.model_copy(update={"database": self._database})
-        self._book.orders.append(
-            InternalCommand(
-                name=EVENT,
-                command_id=requests.order_id(event),
-                service=_SERVICE,
-                key=event.table_name.encode(),
-                events=[EncodedEvent(EVENT, self._encode(told))],
-            )
-        )
-
-
-class Store(ArchiveDatabase):
-    """`retention.ports.ArchiveStore`: transactions under the lane, and questions beside it."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        writer: InternalCommandWriter,
-        codec: CommandCodec,
-        committed: Callable[[Claim], None],
-    ) -> None:
-        """`committed` is told after every transaction that announced something."""
-        super().__init__(pool)
-        self._writer = writer
-        self._codec = codec
-        self._committed = committed
-
-    @asynccontextmanager
-    async def transaction(self, claim: Claim) -> AsyncIterator[Work]:
-        """Open a transaction under the archive's lane. Raises `Fenced`."""
-        database = await self.database_name()
-        async with self._writer.transaction(claim) as book:
-            yield Work(book, cast("Callable[[ArchivalEvent], bytes]", self._codec.encode_event), database)
-        if book.orders:
-            self._committed(claim)

@@ -10,14 +10,10 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Final
 
-from tidemill.app import open_files
-from tidemill.app.connections import Login, SharedResources, open_pool
-from tidemill.app.processes.base import owner_name
+from tidemill.admin.ports import ProcessRegister
 from tidemill.domain.errors import TransientError
+from tidemill.runtime import open_files
 from tidemill.runtime.periodic import Watch
-from tidemill.runtime.service import Job
-from tidemill.settings import Settings
-from tidemill.storage.admin.processes import ProcessDatabase
 
 _EVERY_S: Final = 30.0
 _LAST_WORD_S: Final = 1.0
@@ -27,7 +23,7 @@ class Footprint(Watch):
     """A `Service` that keeps this process's row; `names`: under which it connects, which may become more."""
 
     def __init__(
-        self, database: ProcessDatabase, process: str, names: Collection[str], *, every_s: float = _EVERY_S
+        self, database: ProcessRegister, process: str, names: Collection[str], *, every_s: float = _EVERY_S
     ) -> None:
         """Nothing is written before `run`."""
         super().__init__(every_s=every_s)
@@ -45,12 +41,3 @@ class Footprint(Watch):
         with suppress(TransientError, TimeoutError):
             async with asyncio.timeout(_LAST_WORD_S):
                 await self._database.forget(self._process)
-
-
-async def footprint_job(
-    shared: SharedResources, settings: Settings, process: str, *, login: Login = "service"
-) -> Job:
-    """Open a connection of its own, so that it waits for nobody's, and return the job."""
-    name = owner_name(process)
-    database = ProcessDatabase(await open_pool(shared, settings, name=name, size=1, login=login))
-    return Job("footprint", lambda: Footprint(database, name, shared.names))

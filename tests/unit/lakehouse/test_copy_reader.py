@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.archive.slices import ROWS, brought_to, copy_of
-from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive.slices import ArchiveState, LakeColumn, LakeFile, Measured
 from tidemill.domain.errors import CopyError
+from tidemill.lakehouse.copy_reader import LakeCopies
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.lakehouse.spans import Bounds
 from tidemill.retention.ports import CopyToVerify

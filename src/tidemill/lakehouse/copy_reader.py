@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from tidemill.archiver.read_pace import Pace
 from tidemill.domain.archive.digest import DIGEST_VERSION
 from tidemill.domain.archive.slices import CopyPart, LakeColumn, Measured, SliceId
-from tidemill.domain.error_codes import ErrorCode
-from tidemill.domain.errors import CopyError, UsageError
+from tidemill.domain.errors import CopyError
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.copy_ownership import why_not_own
 from tidemill.retention.ports import CopyToVerify
 from tidemill.retention.slices import CopyLocation, Slice
-from tidemill.settings import LakeSettings, Settings
 
 _NOTHING: Final = Measured(0, f"{DIGEST_VERSION}:{0:016x}:{0:016x}", None, None)
 
@@ -89,28 +85,3 @@ class LakeCopies:
         if wanted.copy.lake_format != "iceberg" or self._strays is None:
             return []
         return [f"{path}: the table does not have it" for path in self._strays(wanted.slice.id.table, paths)]
-
-
-def open_copies(settings: Settings) -> LakeCopies:
-    """Return the reader of copies. Raises `UsageError` if no root is set."""
-    roots = settings.retention.roots.split() or ([settings.lake.root] if settings.lake.root else [])
-    if not roots:
-        raise UsageError(
-            "TIDEMILL_LAKE_ROOT is not set",
-            code=ErrorCode.LAKE_NOT_SET,
-            setting="TIDEMILL_LAKE_ROOT",
-            purpose="below which copies may be read back",
-        )
-    options: dict[str, Any] = (
-        json.loads(settings.lake.options.get_secret_value()) if settings.lake.options else {}
-    )
-    return LakeCopies(
-        LakeReader(roots, options), _strays_of(settings.lake) if settings.lake.catalog_url else None
-    )
-
-
-def _strays_of(lake: LakeSettings) -> Strays:
-    from tidemill.app.lake import catalog_of  # noqa: PLC0415  pyiceberg is an extra, for those who use it
-    from tidemill.lakehouse.iceberg import strays  # noqa: PLC0415  an extra, for those who use it
-
-    return partial(strays, catalog_of(lake))
