@@ -1,5 +1,6 @@
 """What is shipped: wheel and source distribution are built by the pinned back end, offline, and looked into."""
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -36,6 +37,13 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         archive.extractall(folder, filter="data")
     (project,) = folder.glob("tidemill-*")
     return project
+
+
+def test_the_wheel_is_of_the_version_that_the_changelog_describes_first(wheel: Path) -> None:
+    _, version, *_ = wheel.name.split("-")
+    heading = re.search(r"^## .*$", tree.text(Path("CHANGELOG.md")), re.MULTILINE)
+    assert heading is not None
+    assert re.fullmatch(rf"## \[{re.escape(version)}\] - (Unreleased|\d{{4}}-\d\d-\d\d)", heading[0])
 
 
 def tracked(folder: str) -> set[str]:
