@@ -46,6 +46,16 @@ def test_the_wheel_is_of_the_version_that_the_changelog_describes_first(wheel: P
     assert re.fullmatch(rf"## \[{re.escape(version)}\] - (Unreleased|\d{{4}}-\d\d-\d\d)", heading[0])
 
 
+@pytest.mark.parametrize("path", tree.files(".whl"), ids=lambda path: path.stem)
+def test_a_wheel_of_a_version_before_is_whole(path: Path) -> None:
+    """A text that is replaced in all files would reach into it."""
+    content = zipfile.ZipFile(ROOT / path)
+    assert content.testzip() is None
+    (about,) = (name for name in content.namelist() if name.endswith(".dist-info/METADATA"))
+    _, version, *_ = path.name.split("-")
+    assert f"\nVersion: {version}\n" in content.read(about).decode()
+
+
 def tracked(folder: str) -> set[str]:
     command = ["git", "ls-files", "--", folder]
     listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=HANGING_S)
