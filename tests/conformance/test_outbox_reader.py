@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from tests.architecture import tree
 from tests.fakes.outbox import MemoryOutbox
 from tests.support.engine.commands import create_lanes
 from tests.support.engine.outbox import AGGREGATE, Scribe, Written, claim_of, lane_of, store
@@ -18,6 +21,7 @@ from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
 from tidemill.outbox.ports import (
     NOTHING_PUBLISHED,
+    Fork,
     LaneEnd,
     OutboxGenerations,
     OutboxItem,
@@ -26,6 +30,7 @@ from tidemill.outbox.ports import (
 )
 from tidemill.storage.commands.generations import GenerationStore
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.database.statements import load_statements
 from tidemill.storage.outbox.reader import OutboxDatabase
 
 MUCH = 1 << 20
@@ -106,6 +111,42 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     await real.open()
     yield real
     await close_pool(pool)
+
+
+# --- statements and rows, which need no server -----------------------------------------------------------------------
+
+ADAPTER = Path("src/tidemill/storage/outbox")
+STATEMENTS = load_statements(tree.ROOT / ADAPTER / "outbox.sql")
+
+
+def selected(statement: str) -> list[str]:
+    """The names of the columns, in order."""
+    found = re.search(r"^select (.*?)\sfrom ", STATEMENTS[statement], re.MULTILINE | re.DOTALL)
+    assert found is not None
+    columns = re.sub(r"\([^()]*\)", "", found[1]).split(",")
+    return [re.sub(r"::\w+$", "", column.strip()).split()[-1].split(".")[-1] for column in columns]
+
+
+@pytest.mark.parametrize(
+    ("statement", "row"),
+    [
+        ("read_outbox", OutboxItem._fields),
+        ("published", Published._fields),
+        ("lane_end", ("epoch", *LaneEnd._fields[:3])),
+        ("forks", Fork._fields),
+    ],
+)
+def test_a_statement_selects_what_its_row_has(statement: str, row: tuple[str, ...]) -> None:
+    """Rows are made by place, not by name."""
+    assert selected(statement) == list(row)
+
+
+def test_every_statement_is_sent() -> None:
+    sent = re.findall(r"_fetch\(\s*\"(\w+)\"", tree.text(ADAPTER / "reader.py"))
+    assert set(sent) == STATEMENTS.keys()
+
+
+# --- what is promised ------------------------------------------------------------------------------------------------
 
 
 def positions(items: list[OutboxItem]) -> list[tuple[int, int]]:
