@@ -111,8 +111,8 @@ class _NoRelay:
     def begun(self, lanes: Sequence[int]) -> None:
         del lanes
 
-    async def compared(self, lane: int) -> None:
-        del lane
+    async def compared(self, lane_id: int) -> None:
+        del lane_id
 
     async def drop(self, lanes: Sequence[int]) -> None:
         del lanes

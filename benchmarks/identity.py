@@ -116,7 +116,7 @@ class _Side:
         """Apply a few batches and measure them."""
         parts, count = self._parts, _BATCH * _BATCHES_A_TURN
         made = [each for each in market_data(count * 5, 1000 + seed) if each[0] == 0][:count]
-        lane = parts["claim"].lane.lane
+        lane = parts["claim"].lane.id
         meter = Meter(parts["backend"], [os.getpid()])
         for at in range(0, len(made), _BATCH):
             records = [

@@ -292,13 +292,13 @@ async def test_an_order_has_no_offset_that_a_record_may_have(database: str) -> N
     (claim,) = await Harness(TICKS, CommandDatabase(pool)).claim()
     async with writer.transaction(claim) as book:
         book.orders.append(order("a", "b"))
-    items = await OutboxDatabase(pool).read(claim.lane.lane, 0, 10, 1 << 20)
+    items = await OutboxDatabase(pool).read(claim.lane.id, 0, 10, 1 << 20)
     codec = await AvroOutcomeCodec.open(TICKS.topics, messages_of("outcome"), clock=SystemClock())
     (outcome,) = codec.encode(claim.lane, items[:1])
     assert codec.decode(outcome)["record_offset"] == NO_OFFSET == -1
     assert await pool.fetchval("select min(record_offset) from tm.outbox") == -1, "0.1.0 cannot read a null"
     await pool.execute("update tm.outbox set record_offset = null")
-    assert await OutboxDatabase(pool).read(claim.lane.lane, 0, 10, 1 << 20) == items, (
+    assert await OutboxDatabase(pool).read(claim.lane.id, 0, 10, 1 << 20) == items, (
         "the next version writes it"
     )
     await close_pool(pool)

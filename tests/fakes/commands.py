@@ -111,16 +111,16 @@ class MemoryCommandStore:
     async def compared(self, claims: Sequence[Claim], *, idle: Collection[int] = ()) -> None:
         self.check()
         for claim in claims:
-            held = self.lanes[claim.lane.lane]
+            held = self.lanes[claim.lane.id]
             if held.epoch == claim.epoch:
                 held.compared_epoch = held.epoch
-                if claim.lane.lane in idle:
+                if claim.lane.id in idle:
                     held.claimed_offset, held.barren = None, 0
 
     async def release(self, claims: Sequence[Claim]) -> None:
         self.check()
         for claim in claims:
-            held = self.lanes[claim.lane.lane]
+            held = self.lanes[claim.lane.id]
             if held.epoch == claim.epoch:
                 held.owner, held.claimed_offset, held.barren, held.trial = None, None, 0, (-1, 0)
 
@@ -130,21 +130,21 @@ class MemoryCommandStore:
 
     async def halt(self, claim: Claim, code: str, detail: str) -> None:
         self.check()
-        if self.lanes[claim.lane.lane].epoch == claim.epoch:
-            self.halts.setdefault(claim.lane.lane, (code, detail))
+        if self.lanes[claim.lane.id].epoch == claim.epoch:
+            self.halts.setdefault(claim.lane.id, (code, detail))
 
     async def trial(self, claim: Claim, offset: int) -> int:
         self.check()
-        held = self.lanes[claim.lane.lane]
+        held = self.lanes[claim.lane.id]
         if held.epoch != claim.epoch:
-            raise Fenced(frozenset({claim.lane.lane}))
+            raise Fenced(frozenset({claim.lane.id}))
         before, count = held.trial
         held.trial = (offset, count + 1 if before == offset else 1)
         return held.trial[1]
 
     async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
         self.check()
-        lane = claim.lane.lane
+        lane = claim.lane.id
         if self.lanes[lane].epoch != claim.epoch:
             raise Fenced(frozenset({lane}))
         self.lanes[lane].trial = (-1, 0)
@@ -197,7 +197,7 @@ class MemoryWork:
         self.gen = store.gen
 
     async def lock(self, claims: Sequence[Claim]) -> Locked:
-        lanes = {claim.lane.lane: claim.epoch for claim in claims}
+        lanes = {claim.lane.id: claim.epoch for claim in claims}
         lost = frozenset(lane for lane, epoch in lanes.items() if self.store.lanes[lane].epoch != epoch)
         if lost:
             raise Fenced(lost)
@@ -205,7 +205,7 @@ class MemoryWork:
         return Locked(self.gen, SystemClock().now(), progress)
 
     async def demand_going(self, claim: Claim) -> None:
-        lane = claim.lane.lane
+        lane = claim.lane.id
         if lane in self.store.halts:
             raise LaneHalted(lane, *self.store.halts[lane])
         if self.store.lanes[lane].compared_epoch != self.store.lanes[lane].epoch:

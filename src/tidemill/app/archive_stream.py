@@ -110,25 +110,25 @@ class ArchiveLane:
 
     async def take(self, claims: Sequence[Claim]) -> None:
         """Follow these claims from now on."""
-        self._taken |= {claim.lane.lane: claim for claim in claims}
+        self._taken |= {claim.lane.id: claim for claim in claims}
         await self._follower.take(claims)
 
-    async def compared(self, lane: int) -> None:
+    async def compared(self, lane_id: int) -> None:
         """Return when the lane was compared."""
-        await self._follower.compared(lane)
+        await self._follower.compared(lane_id)
 
     def begun(self, lanes: Sequence[int]) -> None:
         """Work the lane from now on."""
         self._follower.begun(lanes)
-        for lane in lanes:
-            self.claim = self._taken.get(lane)
+        for lane_id in lanes:
+            self.claim = self._taken.get(lane_id)
         self.news()
 
     async def drop(self, lanes: Sequence[int]) -> None:
         """Let go of lanes."""
-        for lane in lanes:
-            self._taken.pop(lane, None)
-        if self.claim is not None and self.claim.lane.lane in lanes:
+        for lane_id in lanes:
+            self._taken.pop(lane_id, None)
+        if self.claim is not None and self.claim.lane.id in lanes:
             self.claim = None
         await self._follower.drop(lanes)
 

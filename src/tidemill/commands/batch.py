@@ -89,7 +89,7 @@ class BatchResult:
 
     def goes_on(self, arrival: IncomingCommand) -> bool:
         """Tell whether its lane may be worked further."""
-        return arrival.lane not in self.fenced and arrival.lane not in self.halted
+        return arrival.lane_id not in self.fenced and arrival.lane_id not in self.halted
 
 
 class BatchWriter:
@@ -130,7 +130,7 @@ class BatchWriter:
         self, claims: dict[int, Claim], arrivals: list[IncomingCommand], done: BatchResult
     ) -> None:
         while arrivals:
-            held = {each.lane: claims[each.lane] for each in arrivals}
+            held = {each.lane_id: claims[each.lane_id] for each in arrivals}
             await write_headers([each for each in arrivals if isinstance(each.verdict, Unreadable)])
             try:
                 await self._transaction(held, arrivals, done)
@@ -151,7 +151,7 @@ class BatchWriter:
                     await self._part(claims, arrivals[:middle], done)
                     arrivals = [each for each in arrivals[middle:] if done.goes_on(each)]
                 elif not await self._blamed(arrivals[0], refused):
-                    done.halted[arrivals[0].lane] = (
+                    done.halted[arrivals[0].lane_id] = (
                         HaltCode.PARKING_REFUSED,
                         _evidence(arrivals[0], refused),
                     )
@@ -173,7 +173,7 @@ class BatchWriter:
             if ahead := locked.ahead():
                 _tell_wrong_times(claims, ahead)
             fresh = [
-                each for each in arrivals if each.record.offset >= locked.progress[each.lane].next_offset
+                each for each in arrivals if each.record.offset >= locked.progress[each.lane_id].next_offset
             ]
             if not fresh:
                 return
@@ -200,10 +200,10 @@ class BatchWriter:
         and halts.
         """
         behind = frozenset(
-            lane
-            for lane, claim in claims.items()
-            if self._reached.get(lane, (0, 0)) > (claim.epoch, locked.progress[lane].next_offset)
-            and self._reached[lane][0] == claim.epoch
+            lane_id
+            for lane_id, claim in claims.items()
+            if self._reached.get(lane_id, (0, 0)) > (claim.epoch, locked.progress[lane_id].next_offset)
+            and self._reached[lane_id][0] == claim.epoch
         )
         if behind:
             raise Fenced(behind)
@@ -282,7 +282,7 @@ class _Plan:
             outcome=(Outcome.REJECTED if refused else Outcome.APPLIED).letter,
             code=refused.code if refused else None,
             detail=clean(refused.message) if refused else None,
-            lane=original.lane,
+            lane=original.lane_id,
             position=position,
             sequence=0,
         )
@@ -291,11 +291,11 @@ class _Plan:
 
 def _positions(fresh: Sequence[IncomingCommand], locked: Locked) -> list[int]:
     """Return the position that each record is about to get."""
-    last = {lane: progress.position for lane, progress in locked.progress.items()}
+    last = {lane_id: progress.position for lane_id, progress in locked.progress.items()}
     positions = []
     for arrival in fresh:
-        last[arrival.lane] += 1
-        positions.append(last[arrival.lane])
+        last[arrival.lane_id] += 1
+        positions.append(last[arrival.lane_id])
     return positions
 
 
@@ -310,11 +310,13 @@ def _enter(
     outcomes = []
     by_lane: dict[int, list[tuple[IncomingCommand, Fate]]] = defaultdict(list)
     for arrival, fate in zip(fresh, fates, strict=True):
-        by_lane[arrival.lane].append((arrival, fate))
-    for lane, entries in by_lane.items():
-        book = LaneNumbering(books, claims[lane], locked.progress[lane], locked.gen, locked.at(lane), seconds)
-        outcomes += [(arrival, book.enter(arrival, fate)) for arrival, fate in entries]
-        book.close(entries[-1][0].record)
+        by_lane[arrival.lane_id].append((arrival, fate))
+    for lane_id, entries in by_lane.items():
+        numbering = LaneNumbering(
+            books, claims[lane_id], locked.progress[lane_id], locked.gen, locked.at(lane_id), seconds
+        )
+        outcomes += [(arrival, numbering.enter(arrival, fate)) for arrival, fate in entries]
+        numbering.close(entries[-1][0].record)
     return books, outcomes
 
 

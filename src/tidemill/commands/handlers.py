@@ -123,8 +123,8 @@ class DecideHandler:
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
     ) -> list[Result]:
         """Fold until every unique value's holder is known, then write the changed rows."""
-        at = {lane: locked.at(lane) for lane in locked.progress}
-        commands = [(self._key(each.command), each.spec, each.command, at[each.lane]) for each in arrivals]
+        at = {lane_id: locked.at(lane_id) for lane_id in locked.progress}
+        commands = [(self._key(each.command), each.spec, each.command, at[each.lane_id]) for each in arrivals]
         keys = sorted({key for key, *_ in commands})
         loaded = await work.load(self._state, keys)
         folded = await self._fold(work, loaded, commands)

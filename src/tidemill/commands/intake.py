@@ -231,7 +231,7 @@ class Intake:
         if done is not None:
             self._after(share, done)
         else:  # a stop came first: what is not committed is the next owner's
-            lanes = [queue.lane for queue in share.queues]
+            lanes = [queue.lane_id for queue in share.queues]
             _log.warning(Log.BATCH_LEFT, aggregate=self._aggregate, lanes=lanes, records=len(share.records))
 
     async def _try(self, share: BatchInput, turn: Turn) -> BatchResult:
@@ -240,8 +240,8 @@ class Intake:
             return await self._apply(share)
 
     async def _apply(self, share: BatchInput) -> BatchResult:
-        claims = {queue.lane: queue.claim for queue in share.queues if still_ours(self._queues, queue)}
-        records = [(lane, record) for lane, record in share.records if lane in claims]
+        claims = {queue.lane_id: queue.claim for queue in share.queues if still_ours(self._queues, queue)}
+        records = [(lane_id, record) for lane_id, record in share.records if lane_id in claims]
         if not records:
             return BatchResult()
         try:
@@ -252,8 +252,8 @@ class Intake:
         with BATCH_SECONDS.labels(self._aggregate).time():
             done = await self._writer.apply(claims, held.arrivals)
         done.waits, done.fenced = held.waits, done.fenced | held.fenced
-        for lane, finding in done.halted.items():
-            await self._store.halt(claims[lane], *finding)
+        for lane_id, finding in done.halted.items():
+            await self._store.halt(claims[lane_id], *finding)
         return done
 
     async def _trial(self, share: BatchInput) -> list[IncomingCommand] | None:
@@ -261,14 +261,14 @@ class Intake:
         queue = share.queues[0]
         if not queue.solo:
             return None
-        lane, record = share.records[0]
+        lane_id, record = share.records[0]
         if queue.tried_offset != record.offset:  # else the batch is tried again, and has ended nobody
             queue.trials = await self._store.trial(queue.claim, record.offset)
             queue.tried_offset = record.offset
         if queue.trials <= _TRIALS_BEFORE_PARKING:
             return None
         reason = f"the process ended {queue.trials - 1} times while it worked on this record alone"
-        return [IncomingCommand(lane, record, verdict=Unreadable(ParkingCode.CRASHED, reason))]
+        return [IncomingCommand(lane_id, record, verdict=Unreadable(ParkingCode.CRASHED, reason))]
 
     def _after(self, share: BatchInput, done: BatchResult) -> None:
         for outcome, count in done.counts.items():
@@ -276,25 +276,25 @@ class Intake:
                 RECORDS.labels(self._aggregate, outcome.value).inc(count)
         BATCH_RECORDS.labels(self._aggregate).observe(len(share.records))
         if parked := done.counts[Outcome.PARKED]:
-            lanes = [queue.lane for queue in share.queues]
+            lanes = [queue.lane_id for queue in share.queues]
             _log.warning(Log.RECORD_PARKED, aggregate=self._aggregate, lanes=lanes, records=parked)
         self._waits.begin(share, done)
         self._let_flow(share, done)
         ours = [queue for queue in share.queues if still_ours(self._queues, queue)]
-        if lost := [queue for queue in ours if queue.lane in done.fenced]:
+        if lost := [queue for queue in ours if queue.lane_id in done.fenced]:
             self._ownership.fenced(lost)
         for queue in ours:  # before anything else is awaited: what waits behind the record may not be taken
-            if queue.lane in done.halted:
-                self._ownership.stand_still(queue.claim, *done.halted[queue.lane])
+            if queue.lane_id in done.halted:
+                self._ownership.stand_still(queue.claim, *done.halted[queue.lane_id])
         if asked := replies.wanted(done.outcomes, self._reply_topics):
             self._answers.send(asked)
-        self._follower.wake([queue.lane for queue in share.queues])
+        self._follower.wake([queue.lane_id for queue in share.queues])
 
     def _let_flow(self, share: BatchInput, done: BatchResult) -> None:
-        following = {lane: record.offset + 1 for lane, record in share.records}
-        following |= {lane: wait.newer.offset for lane, wait in done.waits.items()}
+        following = {lane_id: record.offset + 1 for lane_id, record in share.records}
+        following |= {lane_id: wait.newer.offset for lane_id, wait in done.waits.items()}
         for queue in share.queues:
-            self._next_offsets[queue.partition] = following[queue.lane]
+            self._next_offsets[queue.partition] = following[queue.lane_id]
             if queue.held_back and still_ours(self._queues, queue) and self._queues.drained(queue):
                 self._flow_again(queue)
 

@@ -77,7 +77,7 @@ class InternalCommandWriter:
         started_s = self._clock.monotonic_s()
         async with self._store.unit_of_work() as work:
             locked = await work.lock([claim])
-            progress = locked.progress[claim.lane.lane]
+            progress = locked.progress[claim.lane.id]
             if not self._silent:
                 self._check_not_set_back(claim, progress)
                 await work.demand_going(claim)
@@ -85,7 +85,7 @@ class InternalCommandWriter:
             yield book
             if book.orders:
                 assert not self._silent, "it was not made sure that the lane may be written to"
-                seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.lane)
+                seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.id)
                 lane = LaneNumbering(books, claim, progress, locked.gen, at, seconds)
                 for order in book.orders:
                     lane.enter(_arrival(claim, order), list(order.events))
@@ -97,9 +97,9 @@ class InternalCommandWriter:
 
     def _check_not_set_back(self, claim: Claim, progress: Progress) -> None:
         """Raise `NotCompared` if somebody has restored the database behind what the claim, or an order, has seen."""
-        lane = claim.lane.lane
-        if progress.position < max(claim.progress.position, self._reached.get(lane, 0)):
-            raise NotCompared(lane, "since the database was set back")
+        lane_id = claim.lane.id
+        if progress.position < max(claim.progress.position, self._reached.get(lane_id, 0)):
+            raise NotCompared(lane_id, "since the database was set back")
 
 
 def _arrival(claim: Claim, order: InternalCommand) -> IncomingCommand:
@@ -110,7 +110,7 @@ def _arrival(claim: Claim, order: InternalCommand) -> IncomingCommand:
     record = _Own(claim.lane.partition, NO_OFFSET, order.key)
     fields = {"command_id": order.command_id, "service_name": order.service}
     decoded = Decoded(order.name, fields, b"", None)
-    return IncomingCommand(claim.lane.lane, record, decoded=decoded, command_id=order.command_id)
+    return IncomingCommand(claim.lane.id, record, decoded=decoded, command_id=order.command_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,9 +118,9 @@ class LaneQueue:
         return bool(self.records) and self.idle.is_set() and self.waits is None
 
     @property
-    def lane(self) -> int:
+    def lane_id(self) -> int:
         """Return the lane's database id."""
-        return self.claim.lane.lane
+        return self.claim.lane.id
 
     @property
     def partition(self) -> int:
@@ -244,7 +244,7 @@ class Queues:
         alone = next((queue for queue in ready if queue.solo), None)
         if alone is not None:
             return self._share([alone], 1)
-        chosen = sorted(ready[: -(-len(ready) // free)], key=lambda queue: queue.lane)
+        chosen = sorted(ready[: -(-len(ready) // free)], key=lambda queue: queue.lane_id)
         return self._share(chosen, self._batch_records)
 
     def _share(self, chosen: list[LaneQueue], most: int) -> BatchInput:
@@ -253,10 +253,12 @@ class Queues:
         each_bytes, waiting = self._batch_bytes // len(chosen), len(chosen)
         for queue in sorted(chosen, key=lambda queue: len(queue.records)):
             queue.idle.clear()
-            taken[queue.lane] = list(queue.take(max(1, most // waiting), each_bytes))
-            most -= len(taken[queue.lane])
+            taken[queue.lane_id] = list(queue.take(max(1, most // waiting), each_bytes))
+            most -= len(taken[queue.lane_id])
             waiting -= 1
-        return BatchInput(chosen, [(queue.lane, record) for queue in chosen for record in taken[queue.lane]])
+        return BatchInput(
+            chosen, [(queue.lane_id, record) for queue in chosen for record in taken[queue.lane_id]]
+        )
 
     def done(self, share: BatchInput) -> None:
         """Free the lanes of a batch; a lane that was tried record by record is trusted again after enough of them."""

@@ -64,7 +64,7 @@ class LaneNumbering:
         self._gen = gen
         self._at = at
         self._seconds = seconds
-        self._lane = claim.lane.lane
+        self._lane = claim.lane.id
         self._position = progress.position
         self._sequence = progress.sequence
         self._chain = progress.chain

@@ -156,15 +156,15 @@ class Locked:
     now: datetime
     progress: Mapping[int, Progress]
 
-    def at(self, lane: int) -> datetime:
+    def at(self, lane_id: int) -> datetime:
         """Return the time of a lane's next batch: not before its last one, where a clock was set back a little."""
-        before = self.progress[lane].at
+        before = self.progress[lane_id].at
         return before if self.now < before <= self.now + MOST_AHEAD else self.now
 
     def ahead(self) -> dict[int, timedelta]:
         """Return lane -> how far its last batch is ahead of the clock, where one of the two is, or was, wrong."""
         limit = self.now + MOST_AHEAD
-        return {lane: each.at - self.now for lane, each in self.progress.items() if each.at > limit}
+        return {lane_id: each.at - self.now for lane_id, each in self.progress.items() if each.at > limit}
 
 
 class ClosedRange(NamedTuple):
@@ -357,7 +357,7 @@ class LaneFollower(Protocol):
         """Say that lanes (ids) flow from now on: they were compared, and that is noted."""
         ...
 
-    async def compared(self, lane: int) -> None:
+    async def compared(self, lane_id: int) -> None:
         """Return when what is outside was compared with a lane's (id) log (a mismatch halts it), or it was dropped."""
         ...
 

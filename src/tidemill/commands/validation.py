@@ -41,7 +41,7 @@ class IncomingCommand:
     before the transaction for what is to be parked.
     """
 
-    lane: int
+    lane_id: int
     record: InboundRecord
     decoded: Decoded | None = None
     command: CommandBase | None = None
@@ -69,7 +69,7 @@ class Validator:
         """Return an arrival for every (lane id, record), in order. Raises `Unavailable` if the registry is away."""
         values = [record.value for _, record in lane_records]
         await self.codec.prepare(values)
-        arrivals = [_arrival(lane, record) for lane, record in lane_records]
+        arrivals = [_arrival(lane_id, record) for lane_id, record in lane_records]
         for name, readable in self._decode(arrivals, values).items():
             self._validate(name, readable)
         return arrivals
@@ -154,16 +154,16 @@ class Validator:
             )
 
 
-def _arrival(lane: int, record: InboundRecord) -> IncomingCommand:
+def _arrival(lane_id: int, record: InboundRecord) -> IncomingCommand:
     """Begin a record's way. A key goes back out with every outcome, so it must fit there."""
     key, headers = record.key, record.headers
     if key is not None and len(key) > MAX_KEY_BYTES:
         detail = f"a key of {len(key)} bytes, at most {MAX_KEY_BYTES}"
-        return IncomingCommand(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
+        return IncomingCommand(lane_id, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
     if headers and (cut := cut_headers(headers)) is not None:
         detail = f"{cut}, at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes are read"
-        return IncomingCommand(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
-    return IncomingCommand(lane, record)
+        return IncomingCommand(lane_id, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
+    return IncomingCommand(lane_id, record)
 
 
 def crashed(fault: Exception) -> Unreadable:

@@ -83,36 +83,40 @@ class Waits:
         first: dict[int, IncomingCommand] = {}
         for arrival in arrivals:
             if arrival.verdict is not None and isinstance(arrival.verdict, NewerSchema):
-                first.setdefault(arrival.lane, arrival)
+                first.setdefault(arrival.lane_id, arrival)
         held = HeldBack(arrivals)
         if not first or not self._at_most:
             return held
         ends: dict[int, int] = {}
-        for lane, arrival in first.items():
+        for lane_id, arrival in first.items():
             try:
-                wait = await self._store.wait(claims[lane], newer_of(arrival), self._at_most)
+                wait = await self._store.wait(claims[lane_id], newer_of(arrival), self._at_most)
             except Fenced:
-                held.fenced.add(lane)
-                ends[lane] = 0
+                held.fenced.add(lane_id)
+                ends[lane_id] = 0
                 continue
             if wait.over_at is None:
-                held.waits[lane] = wait
-                ends[lane] = arrival.record.offset
+                held.waits[lane_id] = wait
+                ends[lane_id] = arrival.record.offset
             else:
-                _explain(arrivals, lane, why_over(wait, newer_of(arrival)))
+                _explain(arrivals, lane_id, why_over(wait, newer_of(arrival)))
         held.arrivals = [
-            each for each in arrivals if each.lane not in ends or each.record.offset < ends[each.lane]
+            each for each in arrivals if each.lane_id not in ends or each.record.offset < ends[each.lane_id]
         ]
         return held
 
     def begin(self, share: BatchInput, done: BatchResult) -> None:
         """Put back what a batch has held back; its lanes are taken from again when their wait is over."""
         for queue in share.queues:
-            wait = done.waits.get(queue.lane)
+            wait = done.waits.get(queue.lane_id)
             ours = self._queues.get(queue.partition) is queue
-            if wait is None or not ours or queue.lane in done.fenced or queue.lane in done.halted:
+            if wait is None or not ours or queue.lane_id in done.fenced or queue.lane_id in done.halted:
                 continue
-            held = [r for lane, r in share.records if lane == queue.lane and r.offset >= wait.newer.offset]
+            held = [
+                r
+                for lane_id, r in share.records
+                if lane_id == queue.lane_id and r.offset >= wait.newer.offset
+            ]
             self._queues.wait(queue, wait, held)
             _log.warning(Log.LANE_WAITS, lane=_name(queue), **_shown(wait), reason=wait.newer.detail)
         if done.waits:
@@ -120,10 +124,10 @@ class Waits:
 
     async def watch(self) -> None:
         """Let lanes go on whose wait is over: then what they stand before is parked. Raises `TransientError`."""
-        waiting = {queue.lane: queue for queue in self._waiting()}
+        waiting = {queue.lane_id: queue for queue in self._waiting()}
         if waiting:
             still = await self._store.waiting(list(waiting))
-            over = [queue for lane, queue in waiting.items() if lane not in still]
+            over = [queue for lane_id, queue in waiting.items() if lane_id not in still]
             for queue in over:
                 _log.info(Log.LANE_GOES_ON, lane=_name(queue))
                 queue.waits = None
@@ -182,11 +186,11 @@ def why_over(wait: Wait, newer: Newer) -> str:
     return f"the lane waited for {waited_s:.0f} s, and no process that knows it took it over"
 
 
-def _explain(arrivals: Sequence[IncomingCommand], lane: int, why: str) -> None:
+def _explain(arrivals: Sequence[IncomingCommand], lane_id: int, why: str) -> None:
     """Let the records of a lane that are parked now say why they do not wait."""
     for arrival in arrivals:
         verdict = arrival.verdict
-        if arrival.lane == lane and isinstance(verdict, NewerSchema):
+        if arrival.lane_id == lane_id and isinstance(verdict, NewerSchema):
             arrival.verdict = Unreadable(verdict.code, f"{verdict.detail}; {why}")
 
 

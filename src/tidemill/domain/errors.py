@@ -99,13 +99,13 @@ class Unavailable(TransientError):
 class NotCompared(TransientError):
     """A lane may not be written to beside its records before its owner has compared it with its topics."""
 
-    def __init__(self, lane: int, why: str) -> None:
+    def __init__(self, lane_id: int, why: str) -> None:
         """`why`: since when it was not compared."""
         super().__init__(
-            f"lane {lane} was not compared with its topics {why}: whoever serves it does so at its next claim; start "
-            "that, or wait until it has"
+            f"lane {lane_id} was not compared with its topics {why}: whoever serves it does so at its next claim; "
+            "start that, or wait until it has"
         )
-        self.lane = lane
+        self.lane_id = lane_id
 
 
 class CommitUnknown(TransientError):
@@ -142,10 +142,10 @@ class Fenced(TidemillError):
 class LaneHalted(TidemillError):
     """A lane must not go on by itself. `code` names why, `detail` gives the evidence."""
 
-    def __init__(self, lane: int, code: str, detail: str) -> None:
+    def __init__(self, lane_id: int, code: str, detail: str) -> None:
         """The verb that resumes a lane is the same for every code, so the message carries it."""
-        super().__init__(f"lane {lane} halted, {code}: {detail}; see `tidemill lanes show {lane}`")
-        self.lane = lane
+        super().__init__(f"lane {lane_id} halted, {code}: {detail}; see `tidemill lanes show {lane_id}`")
+        self.lane_id = lane_id
         self.code = code
         self.detail = detail
 

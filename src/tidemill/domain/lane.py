@@ -59,9 +59,9 @@ class StreamTopics:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A lane as it stands in `tm.lane`: `lane` is its database id, `partition` its number within the stream."""
+    """A lane as it stands in `tm.lane`: `id` is its column `lane`, `partition` its number within the stream."""
 
-    lane: int
+    id: int
     aggregate: str
     partition: int
     partitions: int
@@ -106,16 +106,6 @@ class Claim:
     epoch: int
     progress: Progress
     cautious: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Halt:
-    """A lane that stands still until an operator acts. `code` is one of `rejections.HALTED`."""
-
-    lane: int
-    code: str
-    detail: str
-    since: datetime
 
 
 class InboundRecord(Protocol):

@@ -25,7 +25,7 @@ def size_of(record: OutboundRecord) -> int:
     return len(record.key or b"") + len(record.value or b"") + headers
 
 
-def fitted(letter: OutboundRecord, record: ParkedRecord, lane: int, max_bytes: int) -> OutboundRecord:
+def fitted(letter: OutboundRecord, record: ParkedRecord, lane_id: int, max_bytes: int) -> OutboundRecord:
     """Return the dead letter of `record` with no more left out than `max_bytes` demand.
 
     The barest form is returned even if that is larger.
@@ -36,7 +36,7 @@ def fitted(letter: OutboundRecord, record: ParkedRecord, lane: int, max_bytes: i
     note = [
         ("tm_value", b"omitted"),
         ("tm_value_bytes", b"%d" % (record.value_bytes or len(record.value or b""))),
-        ("tm_kept", f"tidemill dead-letters show {lane} {record.position}".encode()),
+        ("tm_kept", f"tidemill dead-letters show {lane_id} {record.position}".encode()),
     ]
     without_value = OutboundRecord(record.key, None, [*record.headers, *note, *ours])
     if not record.bare and size_of(without_value) <= max_bytes:

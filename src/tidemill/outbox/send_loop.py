@@ -54,7 +54,7 @@ class RelayParts:
     restarts: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_RESTARTED))
     waits: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_WAITS))
 
-    async def patiently(self, lane: int, ask: Callable[[], Awaitable[T]]) -> T:
+    async def patiently(self, lane_id: int, ask: Callable[[], Awaitable[T]]) -> T:
         """Return what the database answers, waiting for it as long as it takes."""
         failures = 0
         while True:
@@ -62,16 +62,16 @@ class RelayParts:
                 answer = await ask()
             except TransientError as error:
                 failures += 1
-                self.waits.failed(lane, error)
+                self.waits.failed(lane_id, error)
                 await asyncio.sleep(self.backoff.pause_s(failures))
             else:
-                self.waits.over(lane)
+                self.waits.over(lane_id)
                 return answer
 
-    def forget(self, lane: int) -> None:
+    def forget(self, lane_id: int) -> None:
         """Let go of a lane's troubles."""
-        self.restarts.forget(lane)
-        self.waits.forget(lane)
+        self.restarts.forget(lane_id)
+        self.waits.forget(lane_id)
 
     def tell(self) -> None:
         """Say what troubles began and ended since the last call."""
@@ -157,7 +157,7 @@ class Sending:
         try:
             while not self._finishing:
                 items = await self._next()
-                chunk = chunk_of(self._lane.lane, items, self._at, self._chained)
+                chunk = chunk_of(self._lane.id, items, self._at, self._chained)
                 if self._more_behind(chunk):
                     self._ahead = asyncio.create_task(self._read(chunk.after.position))
                 await self._publish(chunk)
@@ -184,9 +184,9 @@ class Sending:
         return items
 
     async def _read(self, behind: int) -> list[OutboxItem]:
-        lane, limit, reader = self._lane.lane, self._pace.positions(behind), self._parts.reader
+        lane_id, limit, reader = self._lane.id, self._pace.positions(behind), self._parts.reader
         return await self._parts.patiently(
-            lane, lambda: reader.read(lane, behind, limit, self._pace.most_bytes())
+            lane_id, lambda: reader.read(lane_id, behind, limit, self._pace.most_bytes())
         )
 
     def _more_behind(self, chunk: Chunk) -> bool:
@@ -200,7 +200,7 @@ class Sending:
         short = self._at.position < end.position
         if short or (self._at.position == end.position and self._at.sequence != end.sequence):
             raise LaneHalted(
-                self._lane.lane,
+                self._lane.id,
                 HaltCode.OUTBOX_GAP,
                 f"the ledger counts {end.position} positions and {end.sequence} events, "
                 f"the outbox ends with {self._at.position} and {self._at.sequence}",
@@ -252,22 +252,22 @@ class Sending:
         if not heads:
             return []
         positions = [item.position for item in heads]
-        lane, reader = self._lane.lane, self._parts.reader
+        lane_id, reader = self._lane.id, self._parts.reader
         most = self._pace.max_letter_bytes
-        kept = await self._parts.patiently(lane, lambda: reader.parked(lane, positions, most))
+        kept = await self._parts.patiently(lane_id, lambda: reader.parked(lane_id, positions, most))
         missing = [position for position in positions if position not in kept]
         if missing:
             raise LaneHalted(
-                lane, HaltCode.OUTBOX_GAP, f"the record parked at position {missing[0]} was deleted"
+                lane_id, HaltCode.OUTBOX_GAP, f"the record parked at position {missing[0]} was deleted"
             )
         parked = [kept[position] for position in positions]
         letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
-        return [fitted(letter, record, lane, most) for letter, record in letters]
+        return [fitted(letter, record, lane_id, most) for letter, record in letters]
 
     def _hopeless(self, chunk: Chunk, batches: Sequence[Batch], refused: RecordRefused) -> LaneHalted:
         size, topic = max((size_of(record), topic) for _, topic, records in batches for record in records)
         return LaneHalted(
-            self._lane.lane,
+            self._lane.id,
             HaltCode.EVENT_REFUSED,
             f"position {chunk.after.position}, largest record about {size} bytes, for {topic}: {refused}; "
             "raise that topic's max.message.bytes, then resume the lane",

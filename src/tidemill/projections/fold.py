@@ -27,7 +27,7 @@ class FoldFailed(TidemillError):
             f"projection {projection} failed on event {event.sequence} of lane {event.lane} ({kind}): "
             f"{type(cause).__name__}: {cause}; mend its code, then restart the projector"
         )
-        self.lane = event.lane
+        self.lane_id = event.lane
         self.sequence = event.sequence
 
 

@@ -174,7 +174,7 @@ class ProjectionWorker:
             await self._record(writer, batch, halts.STOPPED, error)
 
     async def _record(self, writer: ViewWriter, batch: Batch, code: str, error: TidemillError) -> None:
-        partition = error.lane if isinstance(error, FoldFailed) else min(batch)
+        partition = error.lane_id if isinstance(error, FoldFailed) else min(batch)
         cursor = writer.cursors[partition]
         got = error.sequence if isinstance(error, FoldFailed) else cursor.expected
         cursor.halt = FoldHalt(code, cursor.expected, got, str(error))

@@ -125,12 +125,12 @@ async def test_a_process_of_the_version_before_claims_beside_ours(pool: Pool) ->
     await rows(pool, AN_OLD_CLAIM, partition, 2)
     (claim,) = await store.claim(TICKS.aggregate, [partition], "ours")
     assert claim.cautious
-    ticks.claims[claim.lane.lane] = claim
+    ticks.claims[claim.lane.id] = claim
     await ticks.send(command)
     await rows(pool, AN_OLD_CLAIM, partition, 2)
     (claim,) = await store.claim(TICKS.aggregate, [partition], "ours again")
     assert claim.cautious
-    ticks.claims[claim.lane.lane] = claim
+    ticks.claims[claim.lane.id] = claim
     await ticks.send(command)
     (claim,) = await store.claim(TICKS.aggregate, [partition], "and again")
     assert not claim.cautious

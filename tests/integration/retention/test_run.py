@@ -45,7 +45,7 @@ async def test_a_halted_lane_is_an_operators(world: Archive, monkeypatch: pytest
     monkeypatch.setattr(run_once, "OWNED_ELSEWHERE_S", 0.0)
     assert world.claim is not None
     await world.pool.execute(
-        "insert into tm.halt (lane, code, detail) values ($1, 'TOPIC_CHANGED', 'x')", world.claim.lane.lane
+        "insert into tm.halt (lane, code, detail) values ($1, 'TOPIC_CHANGED', 'x')", world.claim.lane.id
     )
     world.claim = None
     with pytest.raises(LaneHalted):

@@ -121,12 +121,12 @@ class Harness:
         wanted = list(range(self.stream.partitions) if partitions is None else partitions)
         claims = await self.store.claim(self.stream.aggregate, wanted, owner)
         await self.store.compared(claims)
-        self.claims |= {claim.lane.lane: claim for claim in claims}
+        self.claims |= {claim.lane.id: claim for claim in claims}
         return claims
 
     def lane_of(self, partition: int) -> int:
         """Return a partition's lane id."""
-        (lane,) = [claim.lane.lane for claim in self.claims.values() if claim.lane.partition == partition]
+        (lane,) = [claim.lane.id for claim in self.claims.values() if claim.lane.partition == partition]
         return lane
 
     async def apply(self, *records: FakeRecord) -> Any:

@@ -168,9 +168,9 @@ def goods(partitions: int = 2) -> Stream:
     )
 
 
-def told(event: GoodsEvent, sequence: int, *, lane: int = 0, at: datetime | None = None) -> Recorded[Any]:
+def told(event: GoodsEvent, sequence: int, *, lane_id: int = 0, at: datetime | None = None) -> Recorded[Any]:
     """An event as a fold gets it."""
-    return Recorded(event, at or START + timedelta(seconds=sequence), lane, sequence)
+    return Recorded(event, at or START + timedelta(seconds=sequence), lane_id, sequence)
 
 
 class Running:

@@ -40,13 +40,13 @@ class World:
 
     async def take(self, *lanes: Lane, epoch: int = 1) -> None:
         for lane in lanes:
-            if lane.lane not in self.outbox.rows:
-                self.outbox.create(lane.lane)
+            if lane.id not in self.outbox.rows:
+                self.outbox.create(lane.id)
         await self.relays.take([claim_of(lane, epoch) for lane in lanes])
-        await asyncio.gather(*(self.relays.compared(lane.lane) for lane in lanes))
+        await asyncio.gather(*(self.relays.compared(lane.id) for lane in lanes))
 
     def state(self, lane: Lane = LANE) -> RelayState:
-        return self.relays.states()[lane.lane][0]
+        return self.relays.states()[lane.id][0]
 
     async def published(self, position: int, lane: Lane = LANE) -> None:
         """Return when the outcome of `position` has arrived."""
@@ -58,7 +58,7 @@ class World:
         await eventually(arrived, what=f"position {position}")
 
     async def halted(self, code: str, lane: Lane = LANE) -> str:
-        found = await eventually(lambda: self.outbox.halts.get(lane.lane), what=code)
+        found = await eventually(lambda: self.outbox.halts.get(lane.id), what=code)
         assert found is not None
         assert found[0] == code
         await eventually(lambda: self.state(lane) is RelayState.HALTED, what="the relay stands still")
@@ -69,7 +69,7 @@ class World:
         lane = scribe.lane
         events = self.topics.log(lane.topics.events, lane.partition)
         outcomes = self.topics.log(lane.topics.outcomes, lane.partition)
-        rows = self.outbox.rows[lane.lane]
+        rows = self.outbox.rows[lane.id]
         assert [number(each, "tm_sequence") for each in events] == list(range(1, scribe.sequence + 1))
         assert [each.value for each in events] == [row.payload for row in rows if row.payload is not None]
         assert [number(each, "tm_position") for each in outcomes] == list(range(1, scribe.position + 1))

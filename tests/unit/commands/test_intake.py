@@ -261,7 +261,7 @@ async def test_a_halt_that_somebody_else_records_stops_the_lane_until_it_is_clea
 async def test_a_lane_that_the_relay_halts_at_its_claim_never_flows(world: World) -> None:
     async def take(claims: Sequence[Claim]) -> None:
         for claim in claims:
-            if claim.lane.lane == 1:
+            if claim.lane.id == 1:
                 await world.store.halt(claim, "HISTORY_BEHIND", "seen by the relay")
 
     world.follower.take = take  # type: ignore[method-assign]

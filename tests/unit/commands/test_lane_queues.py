@@ -47,7 +47,7 @@ async def test_the_lanes_with_backlog_are_shared_among_the_workers(queues: Queue
     assert first is not None
     assert second is not None
     assert not queues.ready(), "each lane is in one of them"
-    assert {queue.lane for queue in first.queues}.isdisjoint(queue.lane for queue in second.queues)
+    assert {queue.lane_id for queue in first.queues}.isdisjoint(queue.lane_id for queue in second.queues)
     lanes = [lane for lane, _ in first.records]
     assert lanes == sorted(lanes)
     assert len(first.records) <= 10

@@ -61,7 +61,7 @@ async def test_letters_that_are_too_large_halt_no_lane(known: bool) -> None:
     assert [of_kind(each) for each in found] == ["no value", "whole", "bare"]
     assert (found[0].key, found[0].value) == (b"AAPL", None)
     assert dict(found[0].headers)["tm_value_bytes"] == b"5000"
-    assert (world.topics.starts[LANE.lane] == 1) is known
+    assert (world.topics.starts[LANE.id] == 1) is known
     await world.relays.stop()
 
 

@@ -123,7 +123,7 @@ async def test_a_database_that_is_away_for_64_lanes_and_many_attempts_is_a_few_l
 
     world.outbox._check = counted  # type: ignore[method-assign]
     world.outbox.away = True
-    world.relays.wake([lane.lane for lane in LANES])
+    world.relays.wake([lane.id for lane in LANES])
     await eventually(lambda: asked > 64 * 20, what="many attempts")
     world.outbox.away = False
     await eventually(lambda: Log.RELAY_RECOVERED in events(told), what="over")

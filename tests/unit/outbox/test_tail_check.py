@@ -80,7 +80,7 @@ def test_they_agree(tails: Tails, published: Published, known: dict[int, str] | 
 def test_they_contradict(code: str, tails: Tails, published: Published, known: dict[int, str] | None) -> None:
     with pytest.raises(LaneHalted) as caught:
         compare_tails(LANE, tails, END, published, known)
-    assert (caught.value.lane, caught.value.code) == (LANE.lane, code)
+    assert (caught.value.lane_id, caught.value.code) == (LANE.id, code)
     assert code in HALTED
     assert f"{LANE.topics.events.removesuffix('.events.v1')}." in caught.value.detail
 
@@ -89,7 +89,7 @@ async def test_the_place_is_behind_the_hint_and_leaves_out_what_is_sent() -> Non
     outbox = MemoryOutbox()
     written = Scribe(LANE).applied(6).batch()
     outbox.store(written)
-    outbox.hints[LANE.lane] = Published(2, 2, "h:1")
+    outbox.hints[LANE.id] = Published(2, 2, "h:1")
     tail = Tail(4, 4, f"{written.outbox[3].command_id}:1")
     place = await find_place(outbox, claim_of(LANE), Tails(tail, Tail(3, 3, None), None))
     assert place.published == Published(2, 2, "h:1")
@@ -99,14 +99,14 @@ async def test_the_place_is_behind_the_hint_and_leaves_out_what_is_sent() -> Non
 
 async def test_an_empty_lane_has_a_place_too() -> None:
     outbox = MemoryOutbox()
-    outbox.create(LANE.lane)
+    outbox.create(LANE.id)
     place = await find_place(outbox, claim_of(LANE), EMPTY)
     assert (place.published, place.sent) == (NOTHING_PUBLISHED, SentPositions(0, 0, 0))
 
 
 async def test_who_lost_the_claim_learns_it() -> None:
     outbox = MemoryOutbox()
-    outbox.create(LANE.lane)
-    outbox.epochs[LANE.lane] = 2
+    outbox.create(LANE.id)
+    outbox.epochs[LANE.id] = 2
     with pytest.raises(Fenced):
         await find_place(outbox, claim_of(LANE), EMPTY)

@@ -113,10 +113,10 @@ class RunWatch:
         await self._pause()
         if waited_s < OWNED_ELSEWHERE_S:
             return
-        (lane,) = await self._work.lanes.lanes("archival")
-        if lane.halt_code is not None:
-            raise LaneHalted(lane.lane, lane.halt_code, lane.halt_detail or "")
-        owner = lane.owner if lane.owner != self._work.owner else None
+        (state,) = await self._work.lanes.lanes("archival")
+        if state.halt_code is not None:
+            raise LaneHalted(state.lane, state.halt_code, state.halt_detail or "")
+        owner = state.owner if state.owner != self._work.owner else None
         if owner is not None and await self._work.store.is_connected(owner):
             raise UsageError(
                 f"the archive's lane is worked by {owner!r}, which does by itself what is due: watch it by "
@@ -125,7 +125,7 @@ class RunWatch:
         if waited_s > self._patience_s:
             raise UsageError(
                 f"this process was not given the archive's lane in {waited_s:.0f} s: who else is in the consumer group "
-                f"{lane.command_topic}? See `tidemill lanes show {lane.name}`"
+                f"{state.command_topic}? See `tidemill lanes show {state.name}`"
             )
 
     async def _look(self) -> bool:

@@ -187,7 +187,7 @@ async def retention_jobs(
         pool,
         InternalCommandWriter(CommandDatabase(pool, common.closed), clock),
         codec,
-        committed=lambda claim: lane.wake([claim.lane.lane]),
+        committed=lambda claim: lane.wake([claim.lane.id]),
     )
     await store.check_vectors()
     _log.info(Log.ARCHIVE_SEALS, mode=(await store.seal_mode()).value)

@@ -61,8 +61,8 @@ class CommandDatabase:
             lanes = [row["lane"] for row in rows]
             locked = await read_progress(borrowed, lanes)
             barren = [_barren(row, locked.progress[row["lane"]], owner) for row in rows]
-            batches = [locked.progress[lane].batch for lane in lanes]
-            offsets = [locked.progress[lane].next_offset for lane in lanes]
+            batches = [locked.progress[lane_id].batch for lane_id in lanes]
+            offsets = [locked.progress[lane_id].next_offset for lane_id in lanes]
             claimed = await borrowed.fetch(_SQL["claim_lanes"], owner, lanes, batches, offsets, barren)
             epochs = {row["lane"]: row["epoch"] for row in claimed}
             return [
@@ -99,12 +99,14 @@ class CommandDatabase:
                 await other.execute(_SQL["end_backend"], row["pid"])
 
     async def compared(self, claims: Sequence[Claim], *, idle: Collection[int] = ()) -> None:
-        lanes, epochs = [claim.lane.lane for claim in claims], [claim.epoch for claim in claims]
+        lanes, epochs = [claim.lane.id for claim in claims], [claim.epoch for claim in claims]
         async with connection(self._pool.questions) as borrowed:
-            await borrowed.execute(_SQL["lanes_compared"], lanes, epochs, [lane in idle for lane in lanes])
+            await borrowed.execute(
+                _SQL["lanes_compared"], lanes, epochs, [lane_id in idle for lane_id in lanes]
+            )
 
     async def release(self, claims: Sequence[Claim]) -> None:
-        lanes, epochs = [claim.lane.lane for claim in claims], [claim.epoch for claim in claims]
+        lanes, epochs = [claim.lane.id for claim in claims], [claim.epoch for claim in claims]
         async with connection(self._pool.questions) as borrowed:
             await borrowed.execute(_SQL["release_lanes"], lanes, epochs)
 
@@ -115,19 +117,19 @@ class CommandDatabase:
 
     async def halt(self, claim: Claim, code: str, detail: str) -> None:
         async with connection(self._pool.questions) as borrowed:
-            await borrowed.execute(_SQL["halt_lane"], claim.lane.lane, claim.epoch, code, detail)
+            await borrowed.execute(_SQL["halt_lane"], claim.lane.id, claim.epoch, code, detail)
 
     async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
-        lane = claim.lane.lane
+        lane_id = claim.lane.id
         async with connection(self._pool.questions) as borrowed, borrowed.transaction():
-            row = await borrowed.fetchrow(_SQL["wait_of_lane"], lane, claim.epoch)
+            row = await borrowed.fetchrow(_SQL["wait_of_lane"], lane_id, claim.epoch)
             if row is None:
-                raise Fenced(frozenset({lane}))
+                raise Fenced(frozenset({lane_id}))
             before = _wait(row)
             wait = next_wait(before, newer, row["now"], at_most)
             if wait != before:
-                await borrowed.execute(_SQL["keep_wait"], lane, *wait.newer, *wait[1:])
-            await borrowed.execute(_SQL["spare_trials"], lane)
+                await borrowed.execute(_SQL["keep_wait"], lane_id, *wait.newer, *wait[1:])
+            await borrowed.execute(_SQL["spare_trials"], lane_id)
             return wait
 
     async def waiting(self, lanes: Sequence[int]) -> frozenset[int]:
@@ -138,10 +140,10 @@ class CommandDatabase:
     async def trial(self, claim: Claim, offset: int) -> int:
         async with connection(self._pool.questions) as borrowed:
             count: int | None = await borrowed.fetchval(
-                _SQL["count_trial"], claim.lane.lane, claim.epoch, offset
+                _SQL["count_trial"], claim.lane.id, claim.epoch, offset
             )
             if count is None:
-                raise Fenced(frozenset({claim.lane.lane}))
+                raise Fenced(frozenset({claim.lane.id}))
             return count
 
 

@@ -21,12 +21,12 @@ APPENDED = [Appended(TABLE, "market-data", None)]
 WANTED = {"market-data": ["latest-quotes"]}
 
 
-def lane_state(lane: int, *, position: int, sequence: int, **changed: Any) -> LaneState:
+def lane_state(lane_id: int, *, position: int, sequence: int, **changed: Any) -> LaneState:
     known: dict[str, Any] = dict.fromkeys(LaneState._fields)
     known |= {
-        "lane": lane,
+        "lane": lane_id,
         "aggregate": "market-data",
-        "partition": lane - 1,
+        "partition": lane_id - 1,
         "partitions": 2,
         "command_topic": "c",
         "event_topic": "e",
@@ -122,17 +122,17 @@ class World:
             rows=self.rows,
         )
 
-    def _summed(self, lane: int) -> dict[str, Any]:
-        rows = [row for (of, _), row in self.ledger.items() if of == lane]
+    def _summed(self, lane_id: int) -> dict[str, Any]:
+        rows = [row for (of, _), row in self.ledger.items() if of == lane_id]
         summed = {name: sum(row[name] for row in rows) for name in counts()}
         records = sum(summed.values()) - summed["events"]
-        base = self.totals.get(lane, {"records": 0, "events": 0})
+        base = self.totals.get(lane_id, {"records": 0, "events": 0})
         fixed = {"base_position": base["records"], "base_sequence": base["events"], "leapt": False}
         return (
-            {"lane": lane, "records": records, "torn_at": None, "miscounted_at": None}
+            {"lane": lane_id, "records": records, "torn_at": None, "miscounted_at": None}
             | summed
             | fixed
-            | self.judged.get(lane, {})
+            | self.judged.get(lane_id, {})
         )
 
     def outside(self) -> Outside:

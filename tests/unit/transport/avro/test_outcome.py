@@ -26,7 +26,7 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.outcome import FIELDS, NAME, AvroOutcomeCodec
 
 OUTCOME = messages_of("outcome")
-LANE = Lane(lane=9, aggregate="market-data", partition=63, partitions=64, topics=MARKET_DATA.topics)
+LANE = Lane(id=9, aggregate="market-data", partition=63, partitions=64, topics=MARKET_DATA.topics)
 MOST_CALLS = 15
 COMMAND_ID = str(UUID(int=1))
 NOON = datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)

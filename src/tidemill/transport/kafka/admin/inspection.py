@@ -65,13 +65,15 @@ class Inspector:
 
         What somebody else wrote behind them does not count.
         """
-        places = {lane.lane: _places(lane) for lane in lanes}
+        places = {lane_id.id: _places(lane_id) for lane_id in lanes}
         looks = await self._tails.look([place for three in places.values() for place in three])
         found = {
             place: await self._tails.ours(place, look, {place.topic: sys.maxsize})
             for place, look in looks.items()
         }
-        return {lane: Tails(*(_tail(found[place]) for place in three)) for lane, three in places.items()}
+        return {
+            lane_id: Tails(*(_tail(found[place]) for place in three)) for lane_id, three in places.items()
+        }
 
     async def close(self) -> None:
         for name in ("_lookup", "_tails"):
