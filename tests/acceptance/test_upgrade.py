@@ -73,9 +73,9 @@ def test_the_version_before_comes_from_its_wheel_alone(installation: Installatio
 
 @pytest.mark.slow
 def test_a_database_is_migrated_under_processes_of_the_version_before(
-    installation: Installation, packages: Path, ending: ExitStack
+    installation: Installation, packages: Path, exit_stack: ExitStack
 ) -> None:
-    new = Deployment(installation, LANES, ending)
+    new = Deployment(installation, LANES, exit_stack)
     old = replace(new, installation=with_version(installation, packages, installation.folder))
     old("migrate")
     old("topics", "create")

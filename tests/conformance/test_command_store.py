@@ -122,10 +122,10 @@ async def leave_a_row(store: CommandStore, claim: Claim, record: FakeRecord | No
     async with store.unit_of_work() as work:
         locked = await work.lock([claim])
         before = locked.progress[claim.lane.id]
-        books = BatchRows()
+        batch_rows = BatchRows()
         at = locked.at(claim.lane.id)
-        LaneNumbering(books, claim, before, locked.gen, at, 0.0).close(record, reason="ordered: a test")
-        await work.close_books(books.ledger)
+        LaneNumbering(batch_rows, claim, before, locked.gen, at, 0.0).close(record, reason="ordered: a test")
+        await work.append_ledger(batch_rows.ledger)
 
 
 async def test_claims_are_without_progress_if_nothing_was_consumed_whoever_wrote_meanwhile(
@@ -158,7 +158,7 @@ async def test_an_old_epoch_is_fenced(subject: Subject, ticks: Harness) -> None:
             await work.lock(list(ticks.claims.values()))
     assert fenced.value.lanes == {lane}
     with pytest.raises(Fenced):
-        await subject.store.trial(old, 0)
+        await subject.store.count_attempt(old, 0)
 
 
 async def test_no_lane_takes_its_time_from_another_and_none_from_a_clock_that_was_wrong(
@@ -221,9 +221,9 @@ async def test_a_wait_that_is_over_stays_over_for_what_comes_behind_it(
 
 async def test_an_attempt_that_ended_in_waiting_is_not_counted(subject: Subject, ticks: Harness) -> None:
     claim = ticks.claims[ticks.lane_of(0)]
-    assert [await subject.store.trial(claim, 0) for _ in range(2)] == [1, 2]
+    assert [await subject.store.count_attempt(claim, 0) for _ in range(2)] == [1, 2]
     await subject.store.wait(claim, newer(), timedelta(minutes=15))
-    assert await subject.store.trial(claim, 0) == 1
+    assert await subject.store.count_attempt(claim, 0) == 1
 
 
 async def test_a_roll_keeps_progress_and_identity(subject: Subject, ticks: Harness) -> None:
@@ -250,10 +250,10 @@ async def _fail_after_writing(store: CommandStore, ticks: Harness) -> None:
     async with store.unit_of_work() as work:
         locked = await work.lock([claim])
         before = locked.progress[claim.lane.id]
-        books = BatchRows()
+        batch_rows = BatchRows()
         at = locked.at(claim.lane.id)
-        LaneNumbering(books, claim, before, locked.gen, at, 0.0).close(FakeRecord(0, 0, b"k", b"v"))
-        await work.close_books(books.ledger)
+        LaneNumbering(batch_rows, claim, before, locked.gen, at, 0.0).close(FakeRecord(0, 0, b"k", b"v"))
+        await work.append_ledger(batch_rows.ledger)
         raise ZeroDivisionError
 
 

@@ -37,7 +37,7 @@ class _Reading:
         self.limit = limit
         self.positions: dict[int, int] = {}
 
-    def harvest(self, flowing: Iterable[int]) -> tuple[dict[int, list[MemoryRecord]], dict[int, Fetched]]:
+    def fetch(self, flowing: Iterable[int]) -> tuple[dict[int, list[MemoryRecord]], dict[int, Fetched]]:
         """Return what there is by partition, and the partitions that cannot go on."""
         found: dict[int, list[MemoryRecord]] = {}
         stuck: dict[int, Fetched] = {}
@@ -76,7 +76,7 @@ class MemoryCommandSource:
     async def poll(self) -> Mapping[int, Sequence[MemoryRecord]]:
         if self._faults:
             raise self._faults.popleft()
-        found, stuck = self._reading.harvest(self._flowing)
+        found, stuck = self._reading.fetch(self._flowing)
         for partition, fetched in stuck.items():
             kind = inbound.OffsetOutOfRange if fetched.fault == "range" else inbound.Unfetchable
             self._faults.append(kind(partition, fetched.position, f"{fetched.fault} by the test"))
@@ -174,7 +174,7 @@ class MemoryEventSource:
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
         if self._faults:
             raise self._faults.popleft()
-        found, stuck = self._reading.harvest(self._reading.positions.keys() - self._held - self._faulty)
+        found, stuck = self._reading.fetch(self._reading.positions.keys() - self._held - self._faulty)
         for partition, fetched in stuck.items():
             at = fetched.position
             if fetched.fault == "range":

@@ -88,10 +88,10 @@ class DeadLetterReader(Protocol):
         ...
 
 
-class BookReader(Protocol):
+class AuditReader(Protocol):
     """What the audit adds up."""
 
-    async def books(self, tables: Sequence[Any]) -> AuditRows:
+    async def audit_rows(self, tables: Sequence[Any]) -> AuditRows:
         """Return the books as of one moment; `tables`: the declared ones whose rows are counted."""
         ...
 

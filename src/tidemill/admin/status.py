@@ -19,7 +19,7 @@ from tidemill.admin.rows import ForeignRecords, LaneState, ProcessState, Project
 from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.domain.errors import Unavailable
-from tidemill.domain.lane import MOST_AHEAD, spans
+from tidemill.domain.lane import MAX_AHEAD, spans
 from tidemill.domain.rejections import HALTED
 from tidemill.projections.halts import HALTS
 from tidemill.runtime.clock import Clock
@@ -124,7 +124,7 @@ class StatusReader:
 
 def ahead_of(lanes: Sequence[LaneState], now: datetime) -> str | None:
     """Return which lanes' last batch is ahead of `now`, and by how much: a clock is wrong, or was; None if none is."""
-    ahead = {state.lane: state.at - now for state in lanes if state.at > now + MOST_AHEAD}
+    ahead = {state.lane: state.at - now for state in lanes if state.at > now + MAX_AHEAD}
     if not ahead:
         return None
     by = timedelta(seconds=round(max(ahead.values()).total_seconds()))

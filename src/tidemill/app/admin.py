@@ -153,7 +153,7 @@ class Admin:
                     stream, part.messages(), clock=self._clock, registry=self._registry
                 ),
                 store=StateDatabase(pool) if of_state else ViewDatabase(pool),
-                workshops=StateRebuildDatabase(pool) if of_state else RebuildDatabase(pool),
+                rebuild_targets=StateRebuildDatabase(pool) if of_state else RebuildDatabase(pool),
             )
 
         return ReadModelRepair(catalog=self._catalog, lanes=OperationsDatabase(pool), open_replay=open_replay)
@@ -177,7 +177,7 @@ class Admin:
         database = self.operations
         return Auditor(
             catalog=self._catalog,
-            books=database,
+            reader=database,
             lanes=database,
             read_models=database,
             misfits=self._misfits,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, cast
 
-from tidemill.commands.decide_fold import EncodedEvent, Result
+from tidemill.commands.decide_fold import EncodedEvent, HandlerResult
 from tidemill.commands.handlers import Handler
 from tidemill.commands.internal_commands import (
     InternalCommand,
@@ -65,7 +65,7 @@ class ConfirmationStyle:
 
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
-    ) -> list[Result]:
+    ) -> list[HandlerResult]:
         """Store what each confirmation does, one after the other: the later ones see the earlier ones' steps."""
         registry = Registry(cast("BatchTransaction", work).connection)
         return [
@@ -73,7 +73,9 @@ class ConfirmationStyle:
             for each in arrivals
         ]
 
-    async def _one(self, registry: Registry, confirmation: ArchivalConfirmation, at: datetime) -> Result:
+    async def _one(
+        self, registry: Registry, confirmation: ArchivalConfirmation, at: datetime
+    ) -> HandlerResult:
         slices = await registry.of_event(confirmation.event_id)
         policy = self._policies.get(slices[0].id.table) if slices else None
         folded = fold(confirmation, slices, at, AnswerLimits.of(policy) if policy else AnswerLimits())
@@ -83,7 +85,7 @@ class ConfirmationStyle:
         return rejected if rejected is not None else []
 
 
-def styles(
+def handlers(
     policies: Mapping[str, Retention],
 ) -> Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Handler]]:
     """Return what makes the archive's only style."""
@@ -147,23 +149,23 @@ class Work(SliceRows):
     """`retention.ports.ArchiveWork`: the registry and the rows, and events that go with the commit."""
 
     def __init__(
-        self, book: InternalCommandNumbering, encode: Callable[[ArchivalEvent], bytes], database: str
+        self, numbering: InternalCommandNumbering, encode: Callable[[ArchivalEvent], bytes], database: str
     ) -> None:
-        """`book`: of a transaction that holds the lane. `database`: what events call it."""
-        super().__init__(cast("BatchTransaction", book.work).connection)
-        self._book = book
+        """`numbering`: of a transaction that holds the lane. `database`: what events call it."""
+        super().__init__(cast("BatchTransaction", numbering.work).connection)
+        self._numbering = numbering
         self._encode = encode
         self._database = database
 
     @property
     def at(self) -> datetime:
         """Return the server's time."""
-        return self._book.at
+        return self._numbering.at
 
     def announce(self, event: ArchivalEvent) -> None:
         """Publish an event if and only if the transaction commits."""
         told = event.model_copy(update={"database": self._database})
-        self._book.orders.append(
+        self._numbering.orders.append(
             InternalCommand(
                 name=EVENT,
                 command_id=requests.order_id(event),
@@ -194,7 +196,9 @@ class Store(ArchiveDatabase):
     async def transaction(self, claim: Claim) -> AsyncIterator[Work]:
         """Open a transaction under the archive's lane. Raises `Fenced`."""
         database = await self.database_name()
-        async with self._writer.transaction(claim) as book:
-            yield Work(book, cast("Callable[[ArchivalEvent], bytes]", self._codec.encode_event), database)
-        if book.orders:
+        async with self._writer.transaction(claim) as numbering:
+            yield Work(
+                numbering, cast("Callable[[ArchivalEvent], bytes]", self._codec.encode_event), database
+            )
+        if numbering.orders:
             self._committed(claim)

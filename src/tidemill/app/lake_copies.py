@@ -20,24 +20,24 @@ from tidemill.settings import LakeSettings, Settings
 _NOTHING: Final = Measured(0, f"{DIGEST_VERSION}:{0:016x}:{0:016x}", None, None)
 
 
-Strays = Callable[[str, Sequence[str]], list[str]]
+UnregisteredFiles = Callable[[str, Sequence[str]], list[str]]
 """Returns those of the files that a table of the catalog does not have."""
 
 
 class LakeCopies:
     """`retention.ports.CopyReader` on Parquet files below allowed roots."""
 
-    def __init__(self, reader: LakeReader, strays: Strays | None = None) -> None:
-        """`reader` knows the roots, `strays` the catalog: without it a table's files are read, not the table."""
+    def __init__(self, reader: LakeReader, unregistered: UnregisteredFiles | None = None) -> None:
+        """`reader` knows the roots, `unregistered` the catalog: without it a table's files are read, not the table."""
         self._reader = reader
-        self._strays = strays
+        self._unregistered = unregistered
 
     def measure(
         self, wanted: Sequence[CopyToVerify], time_column: str, bytes_per_s: int | None = None
     ) -> Mapping[SliceId, Measured]:
         """See `CopyReader`."""
         if bytes_per_s is not None:
-            slow = LakeCopies(self._reader.held_back(Pace(bytes_per_s)), self._strays)
+            slow = LakeCopies(self._reader.held_back(Pace(bytes_per_s)), self._unregistered)
             return slow.measure(wanted, time_column)
         columns = wanted[0].slice.columns
         copy = wanted[0].copy
@@ -85,9 +85,11 @@ class LakeCopies:
                 raise CopyError(file, why)
 
     def _outside(self, wanted: CopyToVerify, paths: Sequence[str]) -> list[str]:
-        if wanted.copy.lake_format != "iceberg" or self._strays is None:
+        if wanted.copy.lake_format != "iceberg" or self._unregistered is None:
             return []
-        return [f"{path}: the table does not have it" for path in self._strays(wanted.slice.id.table, paths)]
+        return [
+            f"{path}: the table does not have it" for path in self._unregistered(wanted.slice.id.table, paths)
+        ]
 
 
 def open_copies(settings: Settings) -> LakeCopies:
@@ -101,12 +103,12 @@ def open_copies(settings: Settings) -> LakeCopies:
         json.loads(settings.lake.options.get_secret_value()) if settings.lake.options else {}
     )
     return LakeCopies(
-        LakeReader(roots, options), _strays_of(settings.lake) if settings.lake.catalog_url else None
+        LakeReader(roots, options), _unregistered_of(settings.lake) if settings.lake.catalog_url else None
     )
 
 
-def _strays_of(lake: LakeSettings) -> Strays:
+def _unregistered_of(lake: LakeSettings) -> UnregisteredFiles:
     from tidemill.app.lake import catalog_of  # noqa: PLC0415  pyiceberg is an extra, for those who use it
-    from tidemill.lakehouse.iceberg import strays  # noqa: PLC0415  an extra, for those who use it
+    from tidemill.lakehouse.iceberg import unregistered  # noqa: PLC0415  an extra, for those who use it
 
-    return partial(strays, catalog_of(lake))
+    return partial(unregistered, catalog_of(lake))

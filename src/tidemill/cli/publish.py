@@ -23,7 +23,7 @@ EXAMPLES = examples(
     """echo '{"symbol": "ACME", "time": "2013-02-01T00:00:00Z", "price": 45, "source": "me"}' |""",
     "  tidemill publish RecordMarketData - --wait",
 )
-_MOST_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 def publish(
@@ -116,12 +116,12 @@ def _show(done: Publication, wait: bool) -> None:
         say("sent {commands} to {topic}", commands=_commands(len(done.answers)), topic=done.topic)
         note("What becomes of them: add --wait, or tidemill tail AGGREGATE --role outcomes")
         return
-    few = len(done.answers) <= _MOST_SHOWN
+    few = len(done.answers) <= _MAX_SHOWN
     chosen = [answer for answer in done.answers if few or answer.outcome != "applied"]
-    for answer in chosen[:_MOST_SHOWN]:
+    for answer in chosen[:_MAX_SHOWN]:
         _show_answer(answer)
-    if len(chosen) > _MOST_SHOWN:
-        note(f"... and {len(chosen) - _MOST_SHOWN:,} more; all of them with --json")
+    if len(chosen) > _MAX_SHOWN:
+        note(f"... and {len(chosen) - _MAX_SHOWN:,} more; all of them with --json")
     print_table(("outcome", "commands"), sorted(done.counts.items()))
 
 

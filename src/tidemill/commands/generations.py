@@ -38,7 +38,7 @@ class GenerationRoller:
         self._generations = generations
         self._policy = policy
         self._stopping = asyncio.Event()
-        self._trouble = ""
+        self._problem = ""
 
     async def start(self) -> None:
         """Nothing to make ready."""
@@ -51,7 +51,7 @@ class GenerationRoller:
             except GenerationClosed:
                 continue
             except TransientError as error:
-                self._trouble = str(error)
+                self._problem = str(error)
             try:
                 async with asyncio.timeout(self._policy.every.total_seconds()):
                     await self._stopping.wait()
@@ -70,7 +70,7 @@ class GenerationRoller:
         await self._generations.load_filters()
         for gen in await self._generations.drop_expired(policy.horizon):
             _log.info(Log.GENERATION_DROPPED, generation=gen)
-        self._trouble = ""
+        self._problem = ""
 
     async def stop(self) -> None:
         """End at once: every step is one transaction."""
@@ -78,4 +78,4 @@ class GenerationRoller:
 
     def health(self) -> Health:
         """Return what was in the way the last time."""
-        return Health(ok=not self._trouble, detail={"trouble": self._trouble} if self._trouble else {})
+        return Health(ok=not self._problem, detail={"trouble": self._problem} if self._problem else {})

@@ -67,8 +67,8 @@ class InternalCommandWriter:
             TransientError: nothing was written, it may work later.
         """
         try:
-            async with self._transaction(claim) as book:
-                yield book
+            async with self._transaction(claim) as numbering:
+                yield numbering
         except GenerationClosed as rolled:
             raise TransientError(f"{rolled}: give the order again") from rolled
 
@@ -81,19 +81,21 @@ class InternalCommandWriter:
             if not self._silent:
                 self._check_not_set_back(claim, progress)
                 await work.demand_going(claim)
-            book, books = InternalCommandNumbering(work, locked.now), BatchRows()
-            yield book
-            if book.orders:
+            numbering, batch_rows = InternalCommandNumbering(work, locked.now), BatchRows()
+            yield numbering
+            if numbering.orders:
                 assert not self._silent, "it was not made sure that the lane may be written to"
                 seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.id)
-                lane = LaneNumbering(books, claim, progress, locked.gen, at, seconds)
-                for order in book.orders:
+                lane = LaneNumbering(batch_rows, claim, progress, locked.gen, at, seconds)
+                for order in numbering.orders:
                     lane.enter(_arrival(claim, order), list(order.events))
-                lane.close(None, reason=f"ordered: {', '.join(sorted({each.name for each in book.orders}))}")
-                await work.log(books.log)
-                await work.send(books.outbox)
-                await work.close_books(books.ledger)
-        self._reached |= {row.lane: row.position for row in books.ledger}
+                lane.close(
+                    None, reason=f"ordered: {', '.join(sorted({each.name for each in numbering.orders}))}"
+                )
+                await work.log(batch_rows.log)
+                await work.send(batch_rows.outbox)
+                await work.append_ledger(batch_rows.ledger)
+        self._reached |= {row.lane: row.position for row in batch_rows.ledger}
 
     def _check_not_set_back(self, claim: Claim, progress: Progress) -> None:
         """Raise `NotCompared` if somebody has restored the database behind what the claim, or an order, has seen."""

@@ -46,7 +46,7 @@ _log = logger(__name__)
 _FLOWING: Final = frozenset({LanePhase.FLOWING})
 _REVOKED: Final = frozenset({LanePhase.RELEASING, LanePhase.UNASSIGNED})
 _RECLAIM_AFTER_S: Final = 3.0
-_REVOKE_PATIENCE_S: Final = 5.0
+_REVOKE_TIMEOUT_S: Final = 5.0
 _TOGETHER_S: Final = 1.0
 """How long lanes that were compared wait for the others, so that many start in one go."""
 
@@ -110,16 +110,18 @@ class Ownership:
         with contextlib.suppress(
             TimeoutError
         ):  # the next owner's claim waits for the transaction, or ends it
-            async with asyncio.timeout(_REVOKE_PATIENCE_S):
+            async with asyncio.timeout(_REVOKE_TIMEOUT_S):
                 await asyncio.gather(*(queue.idle.wait() for queue in queues))
-        await self._let_go(claims, busy={queue.lane_id for queue in queues if not queue.idle.is_set()})
+        await self._release_claims(
+            claims, busy={queue.lane_id for queue in queues if not queue.idle.is_set()}
+        )
 
-    async def let_go_of_all(self) -> None:
+    async def release_all(self) -> None:
         """Give every lane back; no batch may be in flight any more."""
         self._claims_wanted.set()
-        await self._let_go(self._lanes.revoke(self._lanes.partitions))
+        await self._release_claims(self._lanes.revoke(self._lanes.partitions))
 
-    async def _let_go(self, claims: Sequence[Claim], busy: Collection[int] = ()) -> None:
+    async def _release_claims(self, claims: Sequence[Claim], busy: Collection[int] = ()) -> None:
         """Stop the relays, and release what no batch of ours still works on."""
         claims = self._lanes.release(claims)
         if not claims:
@@ -132,7 +134,7 @@ class Ownership:
     async def _release(self, claims: Sequence[Claim]) -> bool:
         """Give claims back; return whether that worked: if not, the next claim finds them not released."""
         with contextlib.suppress(TransientError, TimeoutError):
-            async with asyncio.timeout(_REVOKE_PATIENCE_S):
+            async with asyncio.timeout(_REVOKE_TIMEOUT_S):
                 await self._store.release(claims)
                 return True
         return False

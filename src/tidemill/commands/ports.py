@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import Unreadable
-from tidemill.domain.lane import MOST_AHEAD, Claim, InboundRecord, Progress
+from tidemill.domain.lane import MAX_AHEAD, Claim, InboundRecord, Progress
 from tidemill.domain.messages import EventBase
 
 T = TypeVar("T")
@@ -159,11 +159,11 @@ class Locked:
     def at(self, lane_id: int) -> datetime:
         """Return the time of a lane's next batch: not before its last one, where a clock was set back a little."""
         before = self.progress[lane_id].at
-        return before if self.now < before <= self.now + MOST_AHEAD else self.now
+        return before if self.now < before <= self.now + MAX_AHEAD else self.now
 
     def ahead(self) -> dict[int, timedelta]:
         """Return lane -> how far its last batch is ahead of the clock, where one of the two is, or was, wrong."""
-        limit = self.now + MOST_AHEAD
+        limit = self.now + MAX_AHEAD
         return {lane_id: each.at - self.now for lane_id, each in self.progress.items() if each.at > limit}
 
 
@@ -242,7 +242,7 @@ class UnitOfWork(ClosedRanges, Protocol):
         """COPY outbox rows."""
         ...
 
-    async def close_books(self, rows: Sequence[LedgerRow]) -> None:
+    async def append_ledger(self, rows: Sequence[LedgerRow]) -> None:
         """Append to the ledger, then look again whether the generation is still open. Raises `GenerationClosed`."""
         ...
 
@@ -305,7 +305,7 @@ class CommandStore(Protocol):
         """Record that a lane stands still, unless the claim was lost meanwhile."""
         ...
 
-    async def trial(self, claim: Claim, offset: int) -> int:
+    async def count_attempt(self, claim: Claim, offset: int) -> int:
         """Count, durably and before the attempt, that the record at `offset` is tried alone; return the count."""
         ...
 

@@ -82,7 +82,7 @@ class Waits:
         """Take out what has to wait: of each lane the first command that is newer than we are, and all behind it."""
         first: dict[int, IncomingCommand] = {}
         for arrival in arrivals:
-            if arrival.verdict is not None and isinstance(arrival.verdict, NewerSchema):
+            if arrival.disposition is not None and isinstance(arrival.disposition, NewerSchema):
                 first.setdefault(arrival.lane_id, arrival)
         held = HeldBack(arrivals)
         if not first or not self._at_most:
@@ -105,16 +105,16 @@ class Waits:
         ]
         return held
 
-    def begin(self, share: BatchInput, done: BatchResult) -> None:
+    def begin(self, batch_input: BatchInput, done: BatchResult) -> None:
         """Put back what a batch has held back; its lanes are taken from again when their wait is over."""
-        for queue in share.queues:
+        for queue in batch_input.queues:
             wait = done.waits.get(queue.lane_id)
             ours = self._queues.get(queue.partition) is queue
             if wait is None or not ours or queue.lane_id in done.fenced or queue.lane_id in done.halted:
                 continue
             held = [
                 r
-                for lane_id, r in share.records
+                for lane_id, r in batch_input.records
                 if lane_id == queue.lane_id and r.offset >= wait.newer.offset
             ]
             self._queues.wait(queue, wait, held)
@@ -164,14 +164,14 @@ class Waits:
 
 def newer_of(arrival: IncomingCommand) -> Newer:
     """Return what is kept of a command that is newer than we are, while its lane waits before it."""
-    verdict = arrival.verdict
-    assert isinstance(verdict, NewerSchema)
+    disposition = arrival.disposition
+    assert isinstance(disposition, NewerSchema)
     return Newer(
         offset=arrival.record.offset,
-        schema=verdict.schema,
-        type_name=clean(verdict.type_name),
-        service=None if verdict.service is None else clean(verdict.service),
-        detail=clean(verdict.detail),
+        schema=disposition.schema,
+        type_name=clean(disposition.type_name),
+        service=None if disposition.service is None else clean(disposition.service),
+        detail=clean(disposition.detail),
     )
 
 
@@ -189,9 +189,9 @@ def why_over(wait: Wait, newer: Newer) -> str:
 def _explain(arrivals: Sequence[IncomingCommand], lane_id: int, why: str) -> None:
     """Let the records of a lane that are parked now say why they do not wait."""
     for arrival in arrivals:
-        verdict = arrival.verdict
-        if arrival.lane_id == lane_id and isinstance(verdict, NewerSchema):
-            arrival.verdict = Unreadable(verdict.code, f"{verdict.detail}; {why}")
+        disposition = arrival.disposition
+        if arrival.lane_id == lane_id and isinstance(disposition, NewerSchema):
+            arrival.disposition = Unreadable(disposition.code, f"{disposition.detail}; {why}")
 
 
 def _name(queue: LaneQueue) -> str:

@@ -39,7 +39,7 @@ class OutboxCleaner:
         self._keep = keep
         self._every_s = every_s
         self._stopping = asyncio.Event()
-        self._trouble: str | None = None
+        self._problem: str | None = None
 
     async def start(self) -> None:
         """Make ready: nothing to do."""
@@ -49,11 +49,11 @@ class OutboxCleaner:
         while not self._stopping.is_set():
             try:
                 await self.tidy()
-                self._trouble = None
+                self._problem = None
             except TransientError as error:  # in an hour again; the outbox is only larger meanwhile
-                if self._trouble is None:
+                if self._problem is None:
                     _log.warning(Log.OUTBOX_KEPT, reason=str(error))
-                self._trouble = str(error)
+                self._problem = str(error)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._every_s)
 
@@ -73,4 +73,4 @@ class OutboxCleaner:
 
     def health(self) -> Health:
         """Return the last trouble; it does not make the process ill."""
-        return Health(ok=True, detail={"trouble": self._trouble} if self._trouble else {})
+        return Health(ok=True, detail={"trouble": self._problem} if self._problem else {})

@@ -25,7 +25,9 @@ def size_of(record: OutboundRecord) -> int:
     return len(record.key or b"") + len(record.value or b"") + headers
 
 
-def fitted(letter: OutboundRecord, record: ParkedRecord, lane_id: int, max_bytes: int) -> OutboundRecord:
+def truncated_to(
+    letter: OutboundRecord, record: ParkedRecord, lane_id: int, max_bytes: int
+) -> OutboundRecord:
     """Return the dead letter of `record` with no more left out than `max_bytes` demand.
 
     The barest form is returned even if that is larger.

@@ -27,7 +27,7 @@ from tidemill.runtime.telemetry.metrics import UNPUBLISHED
 
 T = TypeVar("T")
 
-_BACKOFF: Final = Backoff(first_s=0.1, longest_s=5.0)
+_BACKOFF: Final = Backoff(first_s=0.1, max_s=5.0)
 
 _log = logger(__name__)
 
@@ -36,16 +36,16 @@ _log = logger(__name__)
 class RelaySettings:
     """How the relays of a stream share their means.
 
-    A publication holds at most `most_positions` of its lane and `max_bytes` of payload; many lanes share
+    A publication holds at most `max_positions` of its lane and `max_bytes` of payload; many lanes share
     `positions_in_all` and `bytes_in_all`, so that a backlog in each of them fits into memory. A dead letter above
     `max_letter_bytes` goes out without what makes it so large.
     """
 
-    most_positions: int = 4_000
-    least_positions: int = 250
+    max_positions: int = 4_000
+    min_positions: int = 250
     positions_in_all: int = 32_000
     max_bytes: int = 1 << 20
-    least_bytes: int = 128 << 10
+    min_bytes: int = 128 << 10
     bytes_in_all: int = 32 << 20
     max_letter_bytes: int = 1 << 20
     poll_first_s: float = 0.02
@@ -154,23 +154,23 @@ class LaneRelays:
         """Return how many positions a lane may publish at once, with as many lanes as there are."""
         settings = self._settings
         share = settings.positions_in_all // max(1, len(self._relays))
-        return min(settings.most_positions, max(settings.least_positions, share))
+        return min(settings.max_positions, max(settings.min_positions, share))
 
     def _share_of_bytes(self) -> int:
         settings = self._settings
         share = settings.bytes_in_all // max(1, len(self._relays))
-        return min(settings.max_bytes, max(settings.least_bytes, share))
+        return min(settings.max_bytes, max(settings.min_bytes, share))
 
     async def _stop(self, lanes: Iterable[int]) -> None:
-        ending = [self._relays[lane_id] for lane_id in lanes if lane_id in self._relays]
-        if not ending:
+        stopping = [self._relays[lane_id] for lane_id in lanes if lane_id in self._relays]
+        if not stopping:
             return
-        ended = await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in ending))
+        ended = await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in stopping))
         if not all(ended):
-            left = [relay.lane_id for relay, has_ended in zip(ending, ended, strict=True) if not has_ended]
+            left = [relay.lane_id for relay, has_ended in zip(stopping, ended, strict=True) if not has_ended]
             _log.warning(Log.DRAIN_CUT_OFF, lanes=spans(left))
-        await self._tolerantly("hints", lambda: self._mark_of(ending))
-        for relay in ending:
+        await self._tolerantly("hints", lambda: self._mark_of(stopping))
+        for relay in stopping:
             del self._relays[relay.lane_id]
             self._marked.pop(relay.lane_id, None)
 

@@ -58,7 +58,7 @@ _CHAIN: Final = _beginnings("tm_chain")
 _SEQUENCE: Final = _beginnings("tm_sequence")
 _KEYS_KEPT: Final = 4096
 # A longer key is not kept either: 4,096 of them would be megabytes for each lane.
-_LONGEST_SUBJECT_BYTES: Final = 256
+_MAX_SUBJECT_BYTES: Final = 256
 
 _record = OutboundRecord.of
 
@@ -179,7 +179,7 @@ class RecordBuilder:
 
     def _key(self, key: bytes | None) -> _Key:
         """Return a key, encoded: it may be any bytes, an attribute of CloudEvents may not."""
-        if key is not None and len(key) > _LONGEST_SUBJECT_BYTES:
+        if key is not None and len(key) > _MAX_SUBJECT_BYTES:
             return _Key(encode_field(key), b"")
         if len(self._keys) >= _KEYS_KEPT:
             self._keys.clear()

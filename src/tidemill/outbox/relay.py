@@ -25,7 +25,7 @@ from tidemill.outbox.ports import (
     RecordRefused,
 )
 from tidemill.outbox.send_loop import RelayParts, Sending, SendPace
-from tidemill.outbox.tail_check import ResumePoint, find_place
+from tidemill.outbox.tail_check import ResumePoint, find_resume_point
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 from tidemill.runtime.telemetry.metrics import PUBLISHERS_STARTED
@@ -136,7 +136,7 @@ class LaneRelay:
     async def _work(self) -> None:
         """Start a publisher, compare, and send until something fails."""
         # First of all, since a publisher fences: who has lost the claim must not fence the owner's.
-        end = await self._parts.patiently(self.lane_id, lambda: self._parts.reader.end(self.claim))
+        end = await self._parts.with_retries(self.lane_id, lambda: self._parts.reader.end(self.claim))
         publisher = self._parts.publishers.of(self.claim.lane, end.accepted)
         PUBLISHERS_STARTED.labels(self.claim.lane.aggregate).inc()
         try:
@@ -157,8 +157,8 @@ class LaneRelay:
 
     async def _start(self, publisher: LanePublisher) -> ResumePoint:
         tails = await publisher.start()
-        place = await self._parts.patiently(
-            self.lane_id, lambda: find_place(self._parts.reader, self.claim, tails)
+        place = await self._parts.with_retries(
+            self.lane_id, lambda: find_resume_point(self._parts.reader, self.claim, tails)
         )
         self.published = place.published
         self.history = place.end
@@ -172,7 +172,7 @@ class LaneRelay:
         self._parts.restarts.over(self.lane_id)
 
     async def _stand_still(self, halt: LaneHalted) -> None:
-        await self._parts.patiently(
+        await self._parts.with_retries(
             self.lane_id, lambda: self._parts.reader.halt(self.claim, halt.code, halt.detail)
         )
         _log.error(Log.LANE_HALTED, lane=halt.lane_id, code=halt.code, reason=str(halt))

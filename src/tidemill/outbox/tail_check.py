@@ -36,7 +36,7 @@ class ResumePoint(NamedTuple):
     end: LaneEnd
 
 
-async def find_place(reader: OutboxReader, claim: Claim, tails: Tails) -> ResumePoint:
+async def find_resume_point(reader: OutboxReader, claim: Claim, tails: Tails) -> ResumePoint:
     """Compare `tails` with the database and return where to go on.
 
     The tails must have been read before: the lane's owner goes on committing meanwhile.

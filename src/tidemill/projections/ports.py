@@ -263,7 +263,7 @@ class RebuildTarget(Protocol):
         """Return the checkpoints of the live view."""
         ...
 
-    async def photograph(self) -> Mapping[int, Checkpoint]:
+    async def take_snapshot(self) -> Mapping[int, Checkpoint]:
         """Copy the live rows and return their checkpoints, both of one moment."""
         ...
 

@@ -62,7 +62,7 @@ class ReplayParts:
     source: Callable[[], EventSource]
     codec: EventCodec
     store: ViewStore
-    workshops: RebuildTargets
+    rebuild_targets: RebuildTargets
     stall_s: float = STALL_S
 
 

@@ -31,7 +31,7 @@ from tidemill.runtime.telemetry.metrics import (
 
 _log = logger(__name__)
 
-_CALM_S: Final = 60.0
+_STABLE_S: Final = 60.0
 """Without meeting another projector for so long, it is news when there is one again."""
 
 
@@ -56,7 +56,7 @@ class ProjectionWorker:
         self.doubtful = False
         self._events = 0
         self._active_at: datetime | None = None
-        self._moved_s = -_CALM_S
+        self._moved_s = -_STABLE_S
 
     async def open(self) -> None:
         """Stand where the store says. Afterwards it runs, unless the store refuses, or a stop came first."""
@@ -117,7 +117,7 @@ class ProjectionWorker:
     def _say_who_else_writes(self, moved: CheckpointMoved) -> None:
         """Two that write one read model meet at every other batch: told when it begins, not each time."""
         now_s = self._clock.monotonic_s()
-        if now_s - self._moved_s >= _CALM_S:
+        if now_s - self._moved_s >= _STABLE_S:
             _log.info(Log.PROJECTION_READS_AGAIN, projection=self._projection.name, reason=str(moved))
         self._moved_s = now_s
 

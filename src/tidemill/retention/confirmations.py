@@ -42,7 +42,7 @@ _SETTLED: Final = {
 }
 """What is answered to a request of a slice that waits for no answer (any more)."""
 
-_LONGEST_REASON = 500
+_MAX_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,4 +195,4 @@ class _Answer:
 def _why(told: ArchivalConfirmation | ArchivalResult) -> str:
     """Return the reason given, as one line of a listing."""
     words = " ".join(part for part in (told.error_code, told.error_message) if part).split()
-    return " ".join(words)[:_LONGEST_REASON]
+    return " ".join(words)[:_MAX_REASON]

@@ -48,7 +48,7 @@ def _left(
     beside = [other for other in together if other.id != which.id]
     moved = operator_transitions.evict(which, at, found=found, holds=holds, beside=beside)
     if isinstance(moved, TransitionRefused) and moved.code == "CHANGED":
-        return operator_transitions.spoil(which, at, found=found, beside=beside)
+        return operator_transitions.quarantine_changed(which, at, found=found, beside=beside)
     return moved
 
 
@@ -66,5 +66,5 @@ async def evict(work: ArchiveWork, which: Slice, time_column: str) -> tuple[Move
     found = await work.measure(together[0], time_column)
     leaving = leave(together, work.at, found=found, holds=holds)
     if leaving.chunk is not None:
-        await work.let_go(leaving.chunk)
+        await work.drop_rows(leaving.chunk)
     return leaving.moves

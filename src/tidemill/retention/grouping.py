@@ -21,7 +21,7 @@ class Round:
     """What a round did: action -> slices, and what could not be done now."""
 
     done: dict[Action, int] = field(default_factory=lambda: defaultdict(int))
-    troubles: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     @property
     def moved(self) -> bool:

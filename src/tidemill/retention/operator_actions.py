@@ -96,7 +96,7 @@ async def lift(
         for which in await work.of_table(table):
             if which.state is not _S.HELD:
                 continue
-            moved = operator_transitions.let_go(
+            moved = operator_transitions.resume_held(
                 which, work.at, who=operator.who, why=operator.why, holds=rest
             )
             if isinstance(moved, TransitionRefused):

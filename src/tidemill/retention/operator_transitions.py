@@ -27,13 +27,13 @@ def hold(which: Slice, at: datetime, *, who: str, why: str) -> Moved:
     return step(which, Action.HOLD, _S.HELD, at, Party.OPERATOR, who, why=why, held_from=which.state)
 
 
-def let_go(which: Slice, at: datetime, *, who: str, why: str, holds: Iterable[Hold]) -> Moved:
+def resume_held(which: Slice, at: datetime, *, who: str, why: str, holds: Iterable[Hold]) -> Moved:
     """Return a held slice to where it was, unless one of the remaining `holds` covers it."""
     if refusal := held_back(which, holds, "let go"):
         return refusal
     if which.held_from is None:
-        return not_allowed(which, Action.LET_GO)
-    return step(which, Action.LET_GO, which.held_from, at, Party.OPERATOR, who, why=why, held_from=None)
+        return not_allowed(which, Action.RESUME_HELD)
+    return step(which, Action.RESUME_HELD, which.held_from, at, Party.OPERATOR, who, why=why, held_from=None)
 
 
 def retry(which: Slice, at: datetime, *, who: str, why: str) -> Moved:
@@ -110,12 +110,12 @@ def evict(
     return step(which, Action.EVICT, _S.DROPPED, at, by, who, restore_until=None, reason=None)
 
 
-def spoil(which: Slice, at: datetime, *, found: Measured, beside: Sequence[Slice] = ()) -> Moved:
+def quarantine_changed(which: Slice, at: datetime, *, found: Measured, beside: Sequence[Slice] = ()) -> Moved:
     """Set restored rows aside that somebody changed: an operator decides whether they are archived or stay."""
     changed = _change(which, found, beside)
     if changed is None:
         return TransitionRefused("UNCHANGED", f"{which.id} is as it was restored")
-    return step(which, Action.SPOIL, _S.QUARANTINED, at, why=changed, restore_until=None)
+    return step(which, Action.QUARANTINE_CHANGED, _S.QUARANTINED, at, why=changed, restore_until=None)
 
 
 def _change(which: Slice, found: Measured, beside: Sequence[Slice]) -> str | None:

@@ -102,7 +102,7 @@ class ArchiveWork(Protocol):
         """Measure the slice's rows as this transaction sees them."""
         ...
 
-    async def let_go(self, which: Slice) -> None:
+    async def drop_rows(self, which: Slice) -> None:
         """Drop the slice's rows: exactly its chunk, or its late rows. Raises `Busy` when readers do not make way."""
         ...
 

@@ -17,7 +17,7 @@ OPEN: Final = frozenset({ArchiveState.LIVE, ArchiveState.ELIGIBLE, ArchiveState.
 UNVERIFIED: Final = frozenset(
     {ArchiveState.SEALED, ArchiveState.REQUESTED, ArchiveState.COPYING, ArchiveState.CONFIRMED}
 )
-"""Sealed, and no verified copy yet: a slice may not stay there longer than `AnswerLimits.longest_seal`."""
+"""Sealed, and no verified copy yet: a slice may not stay there longer than `AnswerLimits.max_seal`."""
 
 AWAITED: Final = UNVERIFIED | {ArchiveState.VERIFIED}
 """The states in which somebody waits for an answer."""
@@ -165,23 +165,23 @@ class AnswerLimits:
     first_answer: timedelta = timedelta(minutes=15)
     heartbeat: timedelta = timedelta(hours=1)
     first_backoff: timedelta = timedelta(minutes=1)
-    longest_wait: timedelta = timedelta(hours=6)
-    longest_seal: timedelta = timedelta(hours=24)
+    max_wait: timedelta = timedelta(hours=6)
+    max_seal: timedelta = timedelta(hours=24)
     max_attempts: int = 8
     bytes_per_s: int | None = None
 
     @classmethod
     def of(cls, policy: Retention) -> AnswerLimits:
         """Return the limits of a table's policy."""
-        return cls(longest_seal=policy.longest_seal, bytes_per_s=policy.bytes_per_s)
+        return cls(max_seal=policy.longest_seal, bytes_per_s=policy.bytes_per_s)
 
     def answer_within(self, attempt: int) -> timedelta:
         """Return how long the archiver has to begin: doubled with every attempt."""
-        return min(self.first_answer * (1 << attempt - 1), self.longest_wait)
+        return min(self.first_answer * (1 << attempt - 1), self.max_wait)
 
     def backoff(self, attempt: int) -> timedelta:
         """Return how long a failed request rests before it is sent again: doubled with every attempt."""
-        return min(self.first_backoff * (1 << attempt - 1), self.longest_wait)
+        return min(self.first_backoff * (1 << attempt - 1), self.max_wait)
 
     def silence(self, size_bytes: int) -> timedelta:
         """Return how long a copy may take without a word: ten times what it should take at the agreed rate."""

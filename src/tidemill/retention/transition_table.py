@@ -30,12 +30,12 @@ class Action(StrEnum):
     RESEAL = "reseal"
     DROP = "drop"
     HOLD = "hold"
-    LET_GO = "let_go"
+    RESUME_HELD = "let_go"
     RETRY = "retry"
     RELEASE = "release"
     RESTORE = "restore"
     EVICT = "evict"
-    SPOIL = "spoil"
+    QUARANTINE_CHANGED = "spoil"
 
 
 _S = ArchiveState
@@ -79,12 +79,12 @@ TRANSITIONS: Final = frozenset({
     (_S.DROPPED,     Action.RESTORE,       _S.RESTORED,    Party.OPERATOR),
     (_S.RESTORED,    Action.EVICT,         _S.DROPPED,     Party.SERVICE),
     (_S.RESTORED,    Action.EVICT,         _S.DROPPED,     Party.OPERATOR),
-    (_S.RESTORED,    Action.SPOIL,         _S.QUARANTINED, Party.SERVICE),
+    (_S.RESTORED,    Action.QUARANTINE_CHANGED,         _S.QUARANTINED, Party.SERVICE),
     (_S.HELD,        Action.GIVE_UP,       _S.ABORTED,     Party.SERVICE),
     *((state,        Action.GIVE_UP,       _S.ABORTED,     Party.SERVICE) for state in UNVERIFIED),
     *((state,        Action.RELEASE,       _S.ABORTED,     Party.OPERATOR) for state in RELEASABLE),
     *((state,        Action.HOLD,          _S.HELD,        Party.OPERATOR) for state in HOLDABLE),
-    *((_S.HELD,      Action.LET_GO,        state,          Party.OPERATOR) for state in HOLDABLE),
+    *((_S.HELD,      Action.RESUME_HELD,        state,          Party.OPERATOR) for state in HOLDABLE),
 })
 # fmt: on
 """(from, action, to, by whom): there is no other transition, and none that a time-out alone leads to DROPPED."""

@@ -134,8 +134,8 @@ def overdue(which: Slice, at: datetime, limits: AnswerLimits) -> str | None:
     """Return why `give_up` is due, None if it is not. A copy that is verified waits for as long as it takes."""
     if which.stage not in UNVERIFIED:
         return None
-    if which.sealed_at is not None and at - which.sealed_at >= limits.longest_seal:
-        return _because(which, f"no verified copy within {limits.longest_seal}")
+    if which.sealed_at is not None and at - which.sealed_at >= limits.max_seal:
+        return _because(which, f"no verified copy within {limits.max_seal}")
     spent = which.attempt >= limits.max_attempts and which.deadline is not None and which.deadline <= at
     if spent and which.state in {_S.REQUESTED, _S.COPYING}:
         return _because(which, f"no copy after {which.attempt} attempts")

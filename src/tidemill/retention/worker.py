@@ -77,7 +77,7 @@ class ArchiveWorker:
         for policy in self._policies:
             if self._claim() is not None:
                 await self._work(policy, done)
-        self._told = frozenset(done.troubles)
+        self._told = frozenset(done.problems)
         return done
 
     async def _work(self, policy: Retention, done: Round) -> None:
@@ -85,15 +85,15 @@ class ArchiveWorker:
         try:
             await _Table(self, policy, done).work()
         except TableMisfit as misfit:
-            done.troubles.append(trouble := f"{policy.table_name}: {misfit}")
-            if self.is_news(trouble):
+            done.problems.append(problem := f"{policy.table_name}: {misfit}")
+            if self.is_news(problem):
                 _log.error(Log.TABLE_MISFIT, table=policy.table_name, reason=misfit.detail)
 
     # --- for `_Table` ---
 
-    def is_news(self, trouble: str) -> bool:
+    def is_news(self, problem: str) -> bool:
         """Tell whether the last round did not have it: what lasts is told when it begins, not in every round."""
-        return trouble not in self._told
+        return problem not in self._told
 
     async def read_back(
         self, copies: Sequence[CopyToVerify], policy: Retention
@@ -124,9 +124,9 @@ class ArchiveWorker:
 class _Table:
     """One table in one round."""
 
-    def __init__(self, keeper: ArchiveWorker, policy: Retention, done: Round) -> None:
-        self._keeper = keeper
-        self._store = keeper.store
+    def __init__(self, worker: ArchiveWorker, policy: Retention, done: Round) -> None:
+        self._worker = worker
+        self._store = worker.store
         self._policy = policy
         self._limits = AnswerLimits.of(policy)
         self._done = done
@@ -170,15 +170,15 @@ class _Table:
         except (Fenced, LaneHalted, NotCompared):  # of all slices alike
             raise
         except (TransientError, TableMisfit) as error:
-            if self._is_new_trouble(f"{which.id}: {error}"):
+            if self._is_new_problem(f"{which.id}: {error}"):
                 _log.warning(Log.ARCHIVE_WAITS, slice=str(which.id), reason=str(error))
         except Exception as error:  # noqa: BLE001  a mistake of ours must be loud, and not hold up other slices
-            if self._is_new_trouble(f"{which.id}: {error!r}"):
+            if self._is_new_problem(f"{which.id}: {error!r}"):
                 _log.exception(Log.ARCHIVE_FAILED, slice=str(which.id))
 
-    def _is_new_trouble(self, trouble: str) -> bool:
-        self._done.troubles.append(trouble)
-        return self._keeper.is_news(trouble)
+    def _is_new_problem(self, problem: str) -> bool:
+        self._done.problems.append(problem)
+        return self._worker.is_news(problem)
 
     async def _store_step(self, work: ArchiveWork, moved: Moved) -> Transition | None:
         """Store a step; a refusal is what another round, or nobody, can change."""
@@ -197,7 +197,7 @@ class _Table:
     async def _transaction(self) -> AsyncIterator[ArchiveWork]:
         """Open one under the lane. What its steps end is announced in it; they count once it is committed."""
         self._stored.clear()
-        async with self._store.transaction(self._keeper.claim()) as work:
+        async with self._store.transaction(self._worker.claim()) as work:
             yield work
             await announce_ends(work, self._stored)
         for step in self._stored:
@@ -210,15 +210,15 @@ class _Table:
     async def _note_writes(self) -> None:
         if self._policy.enabled and self._policy.quiet:
             async with self._transaction() as work:
-                await work.note_writes(self._policy.table_name, self._keeper.as_of() - self._policy.after)
+                await work.note_writes(self._policy.table_name, self._worker.as_of() - self._policy.after)
 
     async def _seal(self, facts: Facts) -> None:
         """What is sealed needs a place for the rows that come too late; without one nothing else stops."""
         for reason in obstacles(self._policy, facts):
-            if self._is_new_trouble(reason):
+            if self._is_new_problem(reason):
                 _log.warning(Log.ARCHIVE_WAITS, slice=facts.table, reason=reason)
-        now = self._keeper.now()
-        intended = plan(self._policy, facts, as_of=self._keeper.as_of(), now=now)
+        now = self._worker.now()
+        intended = plan(self._policy, facts, as_of=self._worker.as_of(), now=now)
         for candidate in intended.seal:
             which = candidate.slice(now)
             async with self._trying(which):
@@ -292,7 +292,7 @@ class _Table:
     # --- wait, ask again, give up ---
 
     async def _request_again(self, waiting: Sequence[Slice]) -> None:
-        for slices in due_again(waiting, self._keeper.now(), self._limits):
+        for slices in due_again(waiting, self._worker.now(), self._limits):
             async with self._trying(slices[0]):
                 await self._again(slices)
 
@@ -311,7 +311,7 @@ class _Table:
             self._announce(work, again)
 
     def _overdue(self, slices: Iterable[Slice]) -> list[Slice]:
-        now = self._keeper.now()
+        now = self._worker.now()
         return [each for each in slices if transitions.overdue(each, now, self._limits) is not None]
 
     async def _give_up(self, which: Slice) -> None:
@@ -328,7 +328,7 @@ class _Table:
 
     async def _read_back(self, wanted: Sequence[CopyToVerify]) -> None:
         try:
-            found = await self._keeper.read_back(wanted, self._policy)
+            found = await self._worker.read_back(wanted, self._policy)
         except CopyError as error:
             if len(wanted) == 1:
                 await self._set_aside(wanted[0], str(error))
@@ -361,7 +361,7 @@ class _Table:
                 return
             if isinstance(moved, Transition):
                 await self._demand_unseen(work, which)  # again: that took its time
-                await work.let_go(which)
+                await work.drop_rows(which)
             await self._store_step(work, moved)
 
     async def _demand_unseen(self, work: ArchiveWork, which: Slice) -> None:
@@ -371,7 +371,7 @@ class _Table:
             raise TransientError(kept)
 
     def _kept(self, views: Iterable[ContinuousAggregate], which: Slice) -> str | None:
-        return why_kept(views, which, self._policy.after, self._keeper.now())
+        return why_kept(views, which, self._policy.after, self._worker.now())
 
     async def _evict(self, which: Slice) -> None:
         async with self._transaction() as work:
@@ -380,7 +380,7 @@ class _Table:
 
     def _doubtful(self, proven: Iterable[Slice]) -> set[Slice]:
         """Return those whose copies must be read again before their rows may go."""
-        now = self._keeper.now()
+        now = self._worker.now()
         return {each for each in proven if each.verified is not None and each.verified.is_old(now)}
 
     def _expired(self, restored: Sequence[Slice]) -> list[list[Slice]]:
@@ -388,7 +388,7 @@ class _Table:
         by_range: dict[datetime, list[Slice]] = defaultdict(list)
         for which in restored:
             by_range[which.id.start].append(which)
-        now = self._keeper.now()
+        now = self._worker.now()
         return [
             slices
             for slices in by_range.values()

@@ -25,7 +25,7 @@ from tidemill_devkit.demo.lake import LakeLine, read_lake
 from tidemill_devkit.demo.place import AS_OF, DemoSite
 from tidemill_devkit.demo.plan import MARKET_DATA
 from tidemill_devkit.demo.processes import Serving
-from tidemill_devkit.demo.watch import PATIENCE_S, Hop, StandsStill
+from tidemill_devkit.demo.watch import MAX_STALL_S, Hop, StandsStill
 
 T = TypeVar("T")
 
@@ -195,8 +195,8 @@ class _Archive:
             self._processes.demand_alive()
             if hops != seen:
                 seen, moved_s = hops, monotonic()
-            elif monotonic() - moved_s > PATIENCE_S:
-                raise StandsStill(f"no step for {PATIENCE_S:.0f} s, while waiting for {what}")
+            elif monotonic() - moved_s > MAX_STALL_S:
+                raise StandsStill(f"no step for {MAX_STALL_S:.0f} s, while waiting for {what}")
             await asyncio.sleep(_POLL_S)
 
     def _hops(self, slices: Sequence[Slice]) -> list[Hop]:

@@ -76,10 +76,10 @@ async def reader(world: World) -> AsyncIterator[Reader]:
 async def test_frames_are_read_and_offsets_have_holes(world: World, reader: Reader) -> None:
     topic = world.topics.events
     await world.write(topic, 0, event(1))
-    await world.write(topic, 0, event(2), fate="aborted")
+    await world.write(topic, 0, event(2), record_state="aborted")
     await world.write(topic, 0, event(2, ("ce_subject", b"tea"), ("traceparent", None)), event(3))
     await world.write(topic, 1, event(1))
-    await world.write(topic, 1, event(2), fate="open")
+    await world.write(topic, 1, event(2), record_state="open")
     await reader.source.start({})
     await reader.until(lambda: len(reader.sequences(0)) == 3 and reader.sequences(1), "events")
     assert reader.read[0][1:] == [

@@ -60,7 +60,7 @@ async def test_a_generation_is_prepared_while_others_read_and_write(
         assert made == first, part
 
 
-async def test_rolling_carries_the_books(connection: Driver, lane_id: int) -> None:
+async def test_rolling_carries_the_numbering(connection: Driver, lane_id: int) -> None:
     before = await only_row(connection, "select * from tm.batch where batch = 2")
     await connection.execute("call tm.roll_generation(1, 2)")
     carried = await only_row(connection, "select * from tm.batch where gen = 2")

@@ -279,16 +279,16 @@ async def test_what_somebody_else_wrote_is_accepted_with_a_reason(
     assert newest.reason.endswith(f"{TOPICS.events} up to offset 77: a test of theirs")
 
 
-async def test_a_reconciliation_keeps_the_next_roll_and_the_books_right(
+async def test_a_reconciliation_keeps_the_next_roll_and_the_numbering_right(
     pool: Pool, lanes: LaneDatabase, lane_id: int
 ) -> None:
     await reconcile(lanes, lane_id, Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), None), "restored")
     await pool.execute("call tm.roll_generation(1, 2)")
     state = await state_of(pool)
     assert (state.gen, state.position, state.sequence, state.timeline) == (2, 12, 10, 2)
-    (books,) = (await OperationsDatabase(pool).books([])).ledger_books
-    assert (books["torn_at"], books["miscounted_at"], books["leapt"]) == (None, None, True)
-    assert books["records"] == 4
+    (audit_rows,) = (await OperationsDatabase(pool).audit_rows([])).ledger_sums
+    assert (audit_rows["torn_at"], audit_rows["miscounted_at"], audit_rows["leapt"]) == (None, None, True)
+    assert audit_rows["records"] == 4
 
 
 @pytest.mark.parametrize("verb", ["reconcile", "skip", "accept"])

@@ -52,7 +52,7 @@ class World(Protocol):
     partitions: int
 
     async def write(
-        self, topic: str, partition: int, *records: OutboundRecord, fate: str = "committed"
+        self, topic: str, partition: int, *records: OutboundRecord, record_state: str = "committed"
     ) -> None: ...
     async def poison(self, topic: str, partition: int, records: int = 1) -> int: ...
     async def trim(self, topic: str, partition: int, first: int) -> None: ...
@@ -79,9 +79,9 @@ class MemoryWorld:
             self.broker.limits[topic] = MAX_EVENT_BYTES
 
     async def write(
-        self, topic: str, partition: int, *records: OutboundRecord, fate: Any = "committed"
+        self, topic: str, partition: int, *records: OutboundRecord, record_state: Any = "committed"
     ) -> None:
-        self.broker.write(topic, partition, *records, fate=fate)
+        self.broker.write(topic, partition, *records, record_state=record_state)
 
     async def poison(self, topic: str, partition: int, records: int = 1) -> int:
         return self.broker.poison(topic, partition, records)
@@ -126,9 +126,9 @@ class KafkaWorld:
         await Topics(self.connection).create(plan_topics(self.topics, self.partitions, settings))
 
     async def write(
-        self, topic: str, partition: int, *records: OutboundRecord, fate: str = "committed"
+        self, topic: str, partition: int, *records: OutboundRecord, record_state: str = "committed"
     ) -> None:
-        if fate == "committed":
+        if record_state == "committed":
             producer = idempotent_producer(self.connection, batch_bytes=MAX_COMMAND_BYTES)
             await producer.start()
             await _send(producer, topic, partition, records)
@@ -138,7 +138,7 @@ class KafkaWorld:
         producer = await self._transactional(name)
         await producer.begin_transaction()
         await _send(producer, topic, partition, records)
-        if fate == "aborted":
+        if record_state == "aborted":
             await producer.abort_transaction()
             await self._transactional(name)  # started when the markers stand: abort does not wait for them
 

@@ -30,11 +30,11 @@ from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.kafka.outbox.history import KafkaTopicHistory
 
 SETTINGS = RelaySettings(
-    most_positions=200,
+    max_positions=200,
     poll_longest_s=0.1,
     mark_every_s=0.05,
     halts_every_s=0.05,
-    backoff=Backoff(first_s=0.02, longest_s=0.5),
+    backoff=Backoff(first_s=0.02, max_s=0.5),
 )
 
 

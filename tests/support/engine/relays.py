@@ -14,7 +14,7 @@ from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.relay import RelayState
 from tidemill.runtime.retry import Backoff
 
-QUICK = Backoff(first_s=0.001, longest_s=0.005)
+QUICK = Backoff(first_s=0.001, max_s=0.005)
 LANE = lane_of()
 
 
@@ -27,8 +27,8 @@ class World:
         self.outbox = outbox or MemoryOutbox()
         self.topics = topics or WatchedPublishers()
         quick: dict[str, Any] = {
-            "most_positions": 10,
-            "least_positions": 3,
+            "max_positions": 10,
+            "min_positions": 3,
             "poll_first_s": 0.002,
             "poll_longest_s": 0.01,
             "mark_every_s": 0.005,

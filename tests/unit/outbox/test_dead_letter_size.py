@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.kafka import MemoryRecord
 from tests.support.engine.outbox import Scribe, lane_of
 from tests.support.engine.relays import LANE, World
-from tidemill.outbox.dead_letter_size import fitted, size_of
+from tidemill.outbox.dead_letter_size import size_of, truncated_to
 from tidemill.outbox.ports import OutboundRecord, ParkedRecord
 
 LETTERS = LANE.topics.dead_letters
@@ -25,20 +25,20 @@ def letter(header_bytes: int = 1) -> tuple[OutboundRecord, ParkedRecord]:
 
 def test_what_fits_is_left_alone() -> None:
     made, record = letter()
-    assert fitted(made, record, 7, size_of(made)) is made
+    assert truncated_to(made, record, 7, size_of(made)) is made
 
 
 def test_the_value_is_shed_first() -> None:
     made, record = letter()
-    shed = fitted(made, record, 7, size_of(made) - 1)
+    shed = truncated_to(made, record, 7, size_of(made) - 1)
     assert shed == OutboundRecord(b"key", None, [*record.headers, *NOTE, *OURS])
 
 
 def test_then_the_records_own_key_and_headers() -> None:
     made, record = letter(header_bytes=900)
-    shed = fitted(made, record, 7, 500)
+    shed = truncated_to(made, record, 7, 500)
     assert shed == OutboundRecord(None, None, [("tm_headers", b"omitted"), *NOTE, *OURS])
-    assert fitted(made, record, 7, 0) == shed
+    assert truncated_to(made, record, 7, 0) == shed
 
 
 def of_kind(found: MemoryRecord) -> str:

@@ -37,8 +37,8 @@ def with_lanes(world: World, lanes: int) -> LaneRelays:
 def test_many_lanes_share_what_is_in_memory(lanes: int, share: int) -> None:
     defaults = RelaySettings()
     world = World(
-        most_positions=defaults.most_positions,
-        least_positions=defaults.least_positions,
+        max_positions=defaults.max_positions,
+        min_positions=defaults.min_positions,
         positions_in_all=defaults.positions_in_all,
     )
     assert with_lanes(world, lanes)._share() == share
@@ -55,7 +55,7 @@ def test_what_all_lanes_of_all_streams_read_at_once_fits_into_memory(
     world = World(
         bytes_in_all=settings.bytes_in_all,
         max_bytes=settings.max_bytes,
-        least_bytes=settings.least_bytes,
+        min_bytes=settings.min_bytes,
     )
     assert with_lanes(world, lanes)._share_of_bytes() == most
     assert settings.positions_in_all == RelaySettings().positions_in_all // streams

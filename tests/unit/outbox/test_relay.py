@@ -82,7 +82,7 @@ async def test_the_next_rows_are_read_while_some_are_in_flight(world: World) -> 
 
 
 async def test_large_rows_are_read_ahead_too() -> None:
-    world = World(most_positions=100, max_bytes=300)
+    world = World(max_positions=100, max_bytes=300)
     scribe = Scribe(LANE)
     world.topics.gate.clear()
     world.outbox.store(scribe.applied(6, payload=b"x" * 100).batch())
@@ -95,7 +95,7 @@ async def test_large_rows_are_read_ahead_too() -> None:
 
 
 async def test_a_publication_is_encoded_slice_by_slice_whatever_a_cut_goes_through() -> None:
-    world = World(most_positions=4_000)
+    world = World(max_positions=4_000)
     scribe = Scribe(LANE)
     for _ in range(60):
         scribe.applied(11).rejected(3).applied(2, events=7).parked().applied(4, events=0)

@@ -59,7 +59,7 @@ async def test_a_reconciliation_is_said_from_the_next_claim_on(world: World) -> 
     assert told(records, scribe) == {"tm_timeline": b"2", "tm_withdrawn": b"4-5"}, "what was said last"
 
 
-def test_a_lane_that_was_let_go_at_once_is_as_it_was_found() -> None:
+def test_a_lane_that_was_released_at_once_is_as_it_was_found() -> None:
     records = ReplyRecords([state(timeline=4)], PlainOutcomes(), lambda _: None)
     assert told(records, Scribe(LANE)) == {"tm_timeline": b"4"}
 

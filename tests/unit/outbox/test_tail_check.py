@@ -9,7 +9,7 @@ from tests.support.engine.outbox import Scribe, claim_of, lane_of
 from tidemill.domain.errors import Fenced, LaneHalted
 from tidemill.domain.rejections import HALTED
 from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, Published, Tail, Tails
-from tidemill.outbox.tail_check import SentPositions, compare_tails, find_place
+from tidemill.outbox.tail_check import SentPositions, compare_tails, find_resume_point
 
 LANE = lane_of()
 EMPTY = Tails(None, None, None)
@@ -91,7 +91,7 @@ async def test_the_place_is_behind_the_hint_and_leaves_out_what_is_sent() -> Non
     outbox.store(written)
     outbox.hints[LANE.id] = Published(2, 2, "h:1")
     tail = Tail(4, 4, f"{written.outbox[3].command_id}:1")
-    place = await find_place(outbox, claim_of(LANE), Tails(tail, Tail(3, 3, None), None))
+    place = await find_resume_point(outbox, claim_of(LANE), Tails(tail, Tail(3, 3, None), None))
     assert place.published == Published(2, 2, "h:1")
     assert place.sent == SentPositions(sequence=4, outcomes=3, dead_letters=2)
     assert place.end == LaneEnd(6, 6, 1)
@@ -100,7 +100,7 @@ async def test_the_place_is_behind_the_hint_and_leaves_out_what_is_sent() -> Non
 async def test_an_empty_lane_has_a_place_too() -> None:
     outbox = MemoryOutbox()
     outbox.create(LANE.id)
-    place = await find_place(outbox, claim_of(LANE), EMPTY)
+    place = await find_resume_point(outbox, claim_of(LANE), EMPTY)
     assert (place.published, place.sent) == (NOTHING_PUBLISHED, SentPositions(0, 0, 0))
 
 
@@ -109,4 +109,4 @@ async def test_who_lost_the_claim_learns_it() -> None:
     outbox.create(LANE.id)
     outbox.epochs[LANE.id] = 2
     with pytest.raises(Fenced):
-        await find_place(outbox, claim_of(LANE), EMPTY)
+        await find_resume_point(outbox, claim_of(LANE), EMPTY)

@@ -34,14 +34,14 @@ def topic() -> MemoryTopic:
 
 @pytest.fixture
 async def source(topic: MemoryTopic) -> MemoryEvents:
-    source = MemoryEvents(topic, partitions=2, most_records=600)
+    source = MemoryEvents(topic, partitions=2, max_records=600)
     await source.start({})
     return source
 
 
 @pytest.fixture
 async def reader(source: MemoryEvents) -> AsyncIterator[ReadAhead]:
-    reader = ReadAhead(source, MemoryCodec(*EVENTS), projector_retrier(), most_events=2_000)
+    reader = ReadAhead(source, MemoryCodec(*EVENTS), projector_retrier(), max_events=2_000)
     yield reader
     await reader.stop()
 
@@ -69,7 +69,7 @@ async def test_a_batch_ends_at_some_bytes_however_few_its_events_are(
     store(topic, 0, 1, 1_500)
     store(topic, 1, 1, 1_500)
     of_one = len(topic.records[0][0].value)
-    reader = ReadAhead(source, MemoryCodec(*EVENTS), projector_retrier(), most_bytes=1_200 * of_one)
+    reader = ReadAhead(source, MemoryCodec(*EVENTS), projector_retrier(), max_bytes=1_200 * of_one)
     reader.start()
     try:
         assert sizes(await reader.take()) == {0: 600, 1: 600}

@@ -75,11 +75,11 @@ class RunWatch:
     """A `Service`: looks how far it is, and ends the process when nothing is due."""
 
     def __init__(
-        self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, patience_s: float, clock: Clock
+        self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, max_wait_s: float, clock: Clock
     ) -> None:
-        """`patience_s`: how long a lane is waited for that nobody works."""
+        """`max_wait_s`: how long a lane is waited for that nobody works."""
         self._as_of = as_of
-        self._patience_s = patience_s
+        self._max_wait_s = max_wait_s
         self._work = work
         self._progress = progress
         self._clock = clock
@@ -122,7 +122,7 @@ class RunWatch:
                 f"the archive's lane is worked by {owner!r}, which does by itself what is due: watch it by "
                 "`tidemill retention status`, or stop it and run again"
             )
-        if waited_s > self._patience_s:
+        if waited_s > self._max_wait_s:
             raise UsageError(
                 f"this process was not given the archive's lane in {waited_s:.0f} s: who else is in the consumer group "
                 f"{state.command_topic}? See `tidemill lanes show {state.name}`"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from tidemill.admin.archive.access import without_quiet
 from tidemill.admin.archive.status import ArchiveWatch
 from tidemill.admin.lanes.states import streams_as_created
-from tidemill.app.archive_stream import ArchiveLane, Store, styles
+from tidemill.app.archive_stream import ArchiveLane, Store, handlers
 from tidemill.app.connections import (
     DatabaseProbe,
     SharedResources,
@@ -36,7 +36,7 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Health, Job
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
-from tidemill.runtime.telemetry.metrics import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES
+from tidemill.runtime.telemetry.metrics import ARCHIVE_PROBLEMS, ARCHIVE_ROUNDS
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
@@ -70,9 +70,9 @@ Watching = Callable[[Working], Sequence[Job]]
 class RetentionService:
     """A `Service`: round after round, at once while there is something to do, else after a pause or a wake."""
 
-    def __init__(self, keeper: ArchiveWorker, *, every_s: float) -> None:
+    def __init__(self, worker: ArchiveWorker, *, every_s: float) -> None:
         """Nothing happens before `run`."""
-        self._keeper = keeper
+        self._worker = worker
         self._every_s = every_s
         self._stopping = asyncio.Event()
         self._news = asyncio.Event()
@@ -91,18 +91,18 @@ class RetentionService:
                     await asyncio.wait_for(self._news.wait(), self._every_s)
 
     async def _round(self) -> None:
-        before = self._last.troubles
+        before = self._last.problems
         try:
-            self._last = await self._keeper.round()
+            self._last = await self._worker.round()
         except Fenced:
             self._last = Round()  # the lane is somebody else's now, or comes back with a new claim
         except (TransientError, LaneHalted) as error:
-            self._last = Round(troubles=[str(error)])
+            self._last = Round(problems=[str(error)])
             if str(error) not in before:
                 _log.warning(Log.ARCHIVE_WAITS, reason=str(error))
-        troubles, moved = self._last.troubles, self._last.moved
-        ARCHIVE_TROUBLES.set(len(troubles))
-        ARCHIVE_ROUNDS.labels("troubled" if troubles else "moved" if moved else "idle").inc()
+        problems, moved = self._last.problems, self._last.moved
+        ARCHIVE_PROBLEMS.set(len(problems))
+        ARCHIVE_ROUNDS.labels("troubled" if problems else "moved" if moved else "idle").inc()
 
     def wake(self) -> None:
         """Say that there may be something to do."""
@@ -115,7 +115,7 @@ class RetentionService:
 
     def health(self) -> Health:
         """Return that it works; what waits is no illness, and `retention status` lists it."""
-        return Health(ok=True, detail={"troubles": list(self._last.troubles[:5])})
+        return Health(ok=True, detail={"troubles": list(self._last.problems[:5])})
 
 
 def serve_retention(deployment: Deployment) -> int:
@@ -191,14 +191,14 @@ async def retention_jobs(
     )
     await store.check_vectors()
     _log.info(Log.ARCHIVE_SEALS, mode=(await store.seal_mode()).value)
-    fit = StreamOverrides(styles({each.table_name: each for each in policies}), lane.before)
-    stream = await stream_job(shared, common, part, lanes, fit)
+    overrides = StreamOverrides(handlers({each.table_name: each for each in policies}), lane.before)
+    stream = await stream_job(shared, common, part, lanes, overrides)
 
     def claim() -> Claim | None:
         return lane.claim
 
     def make() -> RetentionService:
-        keeper = ArchiveWorker(
+        worker = ArchiveWorker(
             policies,
             store=store,
             copies=copies,
@@ -207,7 +207,7 @@ async def retention_jobs(
             as_of=settings.retention.as_of,
             read_timeout_s=settings.lake.timeout_s,
         )
-        running.service = RetentionService(keeper, every_s=settings.retention.every_s)
+        running.service = RetentionService(worker, every_s=settings.retention.every_s)
         return running.service
 
     held = HoldingsDatabase(pool)

@@ -38,8 +38,8 @@ _SQL = load_statements(Path(__file__).with_name("operations.sql"))
 _AUDIT_TIMEOUT_S: Final = 1_800.0
 
 
-_BOOKS: Final = (
-    "ledger_books",
+_AUDIT_STATEMENTS: Final = (
+    "ledger_sums",
     "ledger_by_generation",
     "ledger_totals",
     "log_by_generation",
@@ -104,7 +104,7 @@ class OperationsDatabase:
     async def foreign_records(self) -> list[ForeignRecords]:
         return [ForeignRecords._make(row) for row in await self._fetch("foreign_records")]
 
-    async def books(self, tables: Sequence[Table]) -> AuditRows:
+    async def audit_rows(self, tables: Sequence[Table]) -> AuditRows:
         async with (
             connection(self._pool) as borrowed,
             borrowed.transaction(isolation="repeatable_read", readonly=True),
@@ -113,7 +113,7 @@ class OperationsDatabase:
             held = await hold_chunks(borrowed, tables)
             lanes = await borrowed.fetch(_SQL["lanes"], None, None)
             found: dict[str, Any] = {
-                name: await borrowed.fetch(_SQL[name], timeout=_AUDIT_TIMEOUT_S) for name in _BOOKS
+                name: await borrowed.fetch(_SQL[name], timeout=_AUDIT_TIMEOUT_S) for name in _AUDIT_STATEMENTS
             }
             readable = [table for table, why_not in held.items() if why_not is None]
             rows = await count_rows(borrowed, readable, timeout_s=_AUDIT_TIMEOUT_S)

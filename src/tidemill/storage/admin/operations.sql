@@ -81,7 +81,7 @@ select gen, opened_at, closed_at, to_regclass(format('tm.log_%s', gen)) is not n
        to_regclass(format('tm.batch_%s', gen)) is not null as has_ledger
 from tm.generation order by gen
 
--- name: ledger_books
+-- name: ledger_sums
 -- The ledger of every lane, added up, and where it does not follow from one row to the next. A reconciliation may leap.
 with rows as (
   select *, applied + rejected + duplicate + parked as records, coalesce(reason like 'reconciled:%', false) as leaps,

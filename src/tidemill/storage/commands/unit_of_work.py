@@ -166,7 +166,7 @@ class BatchTransaction:
     async def send(self, rows: Sequence[OutboxRow]) -> None:
         await self._copy("outbox", OutboxRow._fields, rows)
 
-    async def close_books(self, rows: Sequence[LedgerRow]) -> None:
+    async def append_ledger(self, rows: Sequence[LedgerRow]) -> None:
         await self._copy("batch", LedgerRow._fields, rows)
         gen, types = await self._borrowed.fetchrow(_SQL["open_generation"], self._shapes.copied) or (None, ())
         if gen != self._gen:

@@ -198,7 +198,7 @@ def select_page(table: Table, given: int) -> str:
     )
 
 
-def photo_name(table: Table) -> str:
+def snapshot_name(table: Table) -> str:
     """Return the quoted name of a copy of a read model's live rows; short, whatever the table is called."""
     return f"{SHADOW}.live_{crc32(view_name(table, live=True).encode()):08x}"
 
@@ -227,7 +227,7 @@ def select_differences(table: Table) -> str:
 
 def _side_by_side(table: Table) -> str:
     equal = " and ".join(f"l.{quoted(column.name)} = s.{quoted(column.name)}" for column in _keys(table))
-    return f"{photo_name(table)} l full join {view_name(table, live=False)} s on {equal}"
+    return f"{snapshot_name(table)} l full join {view_name(table, live=False)} s on {equal}"
 
 
 def _differ(table: Table) -> str:

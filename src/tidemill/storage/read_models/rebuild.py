@@ -53,9 +53,11 @@ class TableRebuildTarget:
     async def _standing(self) -> Mapping[int, Checkpoint]:
         return await read_checkpoints(self._borrowed, self._projection, self._live)
 
-    async def photograph(self) -> Mapping[int, Checkpoint]:
+    async def take_snapshot(self) -> Mapping[int, Checkpoint]:
         table = self._projection.table
-        copy = f"create unlogged table {table_sql.photo_name(table)} as table {table_sql.table_name(table)}"
+        copy = (
+            f"create unlogged table {table_sql.snapshot_name(table)} as table {table_sql.table_name(table)}"
+        )
         with self._working():
             async with self._borrowed.transaction(isolation="repeatable_read"):
                 checkpoints = await self._standing()
@@ -147,9 +149,9 @@ class RebuildDatabase:
     ) -> AsyncIterator[TableRebuildTarget]:
         async with connection(self._pool) as borrowed, _alone(borrowed, projection):
             await _clear(borrowed, projection)
-            workshop = await self._prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
+            target = await self._prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
             try:
-                yield workshop
+                yield target
             finally:
                 with (
                     suppress(TidemillError),
@@ -213,12 +215,12 @@ async def _check_replaceable(borrowed: Connection, projection: Projection, table
 
 async def _clear(borrowed: Connection, projection: Projection) -> None:
     """Remove everything that is not live."""
-    shadow, photo = (
+    shadow, snapshot = (
         table_sql.view_name(projection.table, live=False),
-        table_sql.photo_name(projection.table),
+        table_sql.snapshot_name(projection.table),
     )
     async with borrowed.transaction():
-        await borrowed.execute(f"drop table if exists {shadow}, {photo}")
+        await borrowed.execute(f"drop table if exists {shadow}, {snapshot}")
         await borrowed.execute(_SQL["drop_other_checkpoints"], projection.name)
 
 

@@ -161,7 +161,7 @@ class SliceRows(Registry):
         """See `ArchiveWork`."""
         await self._fetch("note_writes", table, before)
 
-    async def let_go(self, which: Slice) -> None:
+    async def drop_rows(self, which: Slice) -> None:
         """See `ArchiveWork`. The locks that make readers wait are given back after every try that took too long."""
         for attempt in range(_UPGRADES):
             try:

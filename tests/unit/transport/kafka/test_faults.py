@@ -21,12 +21,12 @@ class Fetched:
     """Gives one fault, and notes where it is sent."""
 
     def __init__(self, cause: Exception) -> None:
-        self._harvests = [FetchedRecords({}, [Fault(PARTITION, 7, cause)])]
+        self._fetched = [FetchedRecords({}, [Fault(PARTITION, 7, cause)])]
         self.sought: list[int] = []
         self.held: list[TopicPartition] = []
 
-    async def harvest(self, _: Collection[TopicPartition]) -> FetchedRecords:
-        return self._harvests.pop()
+    async def fetch(self, _: Collection[TopicPartition]) -> FetchedRecords:
+        return self._fetched.pop()
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         self.held += partitions

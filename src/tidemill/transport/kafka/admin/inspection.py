@@ -49,10 +49,10 @@ class Inspector:
             fetching = assign(consumer, starts)
             flowing = set(starts)
             while flowing:
-                harvest = await fetching.harvest(flowing)
-                for tp, records in harvest.records.items():
+                fetched = await fetching.fetch(flowing)
+                for tp, records in fetched.records.items():
                     counts[tp] += sum(record.offset < spans[tp][1] for record in records)
-                unreadable = {fault.partition for fault in harvest.faults}
+                unreadable = {fault.partition for fault in fetched.faults}
                 for tp in unreadable:
                     counts[tp] += 1  # it is there, whatever it is
                 done = {tp for tp in flowing if await consumer.position(tp) >= spans[tp][1]} | unreadable

@@ -149,7 +149,7 @@ async def _read_at(
     found: dict[TopicPartition, T] = {}
     fetching = assign(consumer, offsets)
     while flowing:
-        records, faults = await fetching.harvest(flowing)
+        records, faults = await fetching.fetch(flowing)
         for tp, (first, *_) in records.items():
             if first.offset == offsets[tp]:
                 found[tp] = of(first)

@@ -17,21 +17,21 @@ from typing import Any, Final
 
 from tidemill.domain.errors import TransientError, Unavailable
 
-PATIENCE_S: Final = 60.0
+MAX_SILENCE_S: Final = 60.0
 """A rebalance takes up to 30 s, and letting go of lanes before it up to 12 s."""
 
 
 class Membership:
     """Watches a started consumer from now until `close`. `ask`: asks the broker anything, over other connections.
 
-    `patience_s`: how long the group may be silent. Raises nothing while the broker is away: then everything waits.
+    `max_silence_s`: how long the group may be silent. Raises nothing while the broker is away: then everything waits.
     """
 
     def __init__(
-        self, consumer: Any, *, ask: Callable[[], Awaitable[object]], patience_s: float = PATIENCE_S
+        self, consumer: Any, *, ask: Callable[[], Awaitable[object]], max_silence_s: float = MAX_SILENCE_S
     ) -> None:
         self._ask = ask
-        self._patience_s = patience_s
+        self._max_silence_s = max_silence_s
         self._heard_s = monotonic()
         self._listen_to(consumer._coordinator)
         self._watching = asyncio.create_task(self._watch(), name="membership")
@@ -58,10 +58,10 @@ class Membership:
         coordinator._send_req = heard
 
     async def _watch(self) -> None:
-        look_s = self._patience_s / 6
+        look_s = self._max_silence_s / 6
         while True:
             await asyncio.sleep(look_s)
-            if monotonic() - self._heard_s < self._patience_s or not await self._answers():
+            if monotonic() - self._heard_s < self._max_silence_s or not await self._answers():
                 continue
             before = self._heard_s
             await asyncio.sleep(look_s)  # the broker may be back only now, and the member about to be heard

@@ -19,7 +19,7 @@ from tidemill.outbox.record_format import decode_field
 MAX_RECORDS: Final = 100_000
 """Of a batch: ten times what stock producers put into one."""
 
-SUSPECT_BYTES: Final = 2 * MAX_HEADERS
+OVERSIZED_BYTES: Final = 2 * MAX_HEADERS
 """A shorter record cannot have more headers than are read: each takes two bytes."""
 
 
@@ -54,7 +54,7 @@ def without_crowds(batch: bytes, start: int, count: int) -> tuple[bytes, dict[in
     pieces: list[bytes] = []
     crowds: dict[int, Crowd] = {}
     done = 0
-    for place, body, end in _suspects(batch, start, count):
+    for place, body, end in _oversized(batch, start, count):
         number, headers = _before_headers(batch, body)
         many, first = decode_varint(batch, headers)
         if many <= MAX_HEADERS and end - first <= MAX_HEADER_BYTES:
@@ -66,7 +66,7 @@ def without_crowds(batch: bytes, start: int, count: int) -> tuple[bytes, dict[in
     return (b"".join([*pieces, batch[done:]]) if crowds else batch), crowds
 
 
-def _suspects(records: bytes, place: int, count: int) -> Iterator[tuple[int, int, int]]:
+def _oversized(records: bytes, place: int, count: int) -> Iterator[tuple[int, int, int]]:
     """Yield (start, start behind the length, end) of each record that is large enough to have too many headers.
 
     `place`: where the first one begins.
@@ -85,7 +85,7 @@ def _suspects(records: bytes, place: int, count: int) -> Iterator[tuple[int, int
         end = place + size
         if not place < end <= last:
             return
-        if size > SUSPECT_BYTES:
+        if size > OVERSIZED_BYTES:
             yield start, place, end
         place = end
 

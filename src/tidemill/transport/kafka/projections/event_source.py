@@ -26,7 +26,7 @@ from tidemill.transport.kafka.client.lookup import assign, partitions_of
 from tidemill.transport.kafka.client.start import start
 
 _WAIT_S: Final = 0.2
-_MOST_FOREIGN: Final = 10_000
+_MAX_FOREIGN: Final = 10_000
 _WANTED: Final = ("tm_sequence", "ce_time", "ce_type")
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -110,7 +110,7 @@ class KafkaEventSource:
         self._faulty: set[TopicPartition] = set()  # until the reader seeks
         self._flowing: set[TopicPartition] = set()
         self._faults: deque[PartitionError] = deque()
-        self._foreign: deque[ForeignRecord] = deque(maxlen=_MOST_FOREIGN)
+        self._foreign: deque[ForeignRecord] = deque(maxlen=_MAX_FOREIGN)
 
     async def start(self, offsets: Mapping[int, int]) -> None:
         self._consumer = manual_consumer(self._connection)
@@ -126,9 +126,9 @@ class KafkaEventSource:
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
         if self._faults:
             raise self._faults.popleft()
-        harvest = await self._fetching.harvest(self._flowing)
-        framed = {tp.partition: self._framed(records) for tp, records in harvest.records.items()}
-        for fault in harvest.faults:  # behind what could still be read of the partition
+        fetched = await self._fetching.fetch(self._flowing)
+        framed = {tp.partition: self._framed(records) for tp, records in fetched.records.items()}
+        for fault in fetched.faults:  # behind what could still be read of the partition
             if fault.as_written:
                 self._leave_out(fault)
             elif fault.partition not in self._faulty:
