@@ -57,14 +57,14 @@ class LakeCopies:
 
     def parts(self, wanted: CopyToVerify, time_column: str) -> Iterator[CopyPart]:
         """Yield the rows of a slice's copy as COPY takes them. Raises as `measure`, from the first part on."""
-        copy, which = wanted.copy, wanted.slice
+        copy, archive_slice = wanted.copy, wanted.slice
         if copy.files:
-            return self._reader.copy_parts(copy.paths, which.columns, time_column)
+            return self._reader.copy_parts(copy.paths, archive_slice.columns, time_column)
         if not copy.location:
             return iter(())
-        bounds = (which.id.start, which.id.end)
+        bounds = (archive_slice.id.start, archive_slice.id.end)
         files = self._reader.files_below(copy.location)
-        return self._reader.copy_parts(files, which.columns, time_column, bounds)
+        return self._reader.copy_parts(files, archive_slice.columns, time_column, bounds)
 
     def _files(self, wanted: CopyToVerify, columns: Sequence[LakeColumn], time_column: str) -> Measured:
         copy = wanted.copy
@@ -76,11 +76,11 @@ class LakeCopies:
         self._demand_own(wanted.slice, self._reader.resolved(copy.paths))
         return self._reader.read_back(copy.paths, columns, time_column)
 
-    def _demand_own(self, which: Slice, files: Sequence[str]) -> None:
+    def _demand_own(self, archive_slice: Slice, files: Sequence[str]) -> None:
         """Raise `CopyError` if a file holds what was copied for another request."""
-        left_at = self._reader.resolved(which.left_at)
+        left_at = self._reader.resolved(archive_slice.left_at)
         for file in files:
-            why = why_not_own(which, file, left_at)
+            why = why_not_own(archive_slice, file, left_at)
             if why is not None:
                 raise CopyError(file, why)
 

@@ -122,22 +122,22 @@ class BatchWriter:
 
         Raises `TransientError` with nothing but whole parts committed: call again with the same records.
         """
-        done = BatchResult()
-        await self._part(dict(claims), list(arrivals), done)
-        return done
+        result = BatchResult()
+        await self._part(dict(claims), list(arrivals), result)
+        return result
 
     async def _part(
-        self, claims: dict[int, Claim], arrivals: list[IncomingCommand], done: BatchResult
+        self, claims: dict[int, Claim], arrivals: list[IncomingCommand], result: BatchResult
     ) -> None:
         while arrivals:
             held = {each.lane_id: claims[each.lane_id] for each in arrivals}
             await write_headers([each for each in arrivals if isinstance(each.disposition, Unreadable)])
             try:
-                await self._transaction(held, arrivals, done)
+                await self._transaction(held, arrivals, result)
                 return
             except Fenced as fenced:
-                done.fenced |= fenced.lanes
-                arrivals = [each for each in arrivals if done.goes_on(each)]
+                result.fenced |= fenced.lanes
+                arrivals = [each for each in arrivals if result.goes_on(each)]
             except RepeatedIds:
                 self._look_ahead = _LOOK_AHEAD_BATCHES
             except _HeadersUnwritten as parked:
@@ -148,10 +148,10 @@ class BatchWriter:
                 await write_headers(arrivals)  # of all: smaller parts show what is to be parked
                 if len(arrivals) > 1:
                     middle = _cut(arrivals, refused)
-                    await self._part(claims, arrivals[:middle], done)
-                    arrivals = [each for each in arrivals[middle:] if done.goes_on(each)]
+                    await self._part(claims, arrivals[:middle], result)
+                    arrivals = [each for each in arrivals[middle:] if result.goes_on(each)]
                 elif not await self._reject_or_park(arrivals[0], refused):
-                    done.halted[arrivals[0].lane_id] = (
+                    result.halted[arrivals[0].lane_id] = (
                         HaltCode.PARKING_REFUSED,
                         _evidence(arrivals[0], refused),
                     )
@@ -164,7 +164,7 @@ class BatchWriter:
         return _reject_or_park(arrival, refused)
 
     async def _transaction(
-        self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand], done: BatchResult
+        self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand], result: BatchResult
     ) -> None:
         started_s = self._clock.monotonic_s()
         async with self._store.unit_of_work() as work:
@@ -182,16 +182,16 @@ class BatchWriter:
             if missing := unwritten(fresh, dispositions):
                 raise _HeadersUnwritten(missing)
             seconds = self._clock.monotonic_s() - started_s
-            batch_rows, outcomes = _enter(claims, locked, fresh, dispositions, seconds)
-            if batch_rows.parked and not looked and _any_named(fresh, dispositions):
+            rows, outcomes = _enter(claims, locked, fresh, dispositions, seconds)
+            if rows.parked and not looked and _any_named(fresh, dispositions):
                 raise RepeatedIds("what would be parked has an id, which may have been answered before")
-            await work.log(batch_rows.log)
-            await work.park(batch_rows.parked)
-            await work.send(batch_rows.outbox)
-            await work.append_ledger(batch_rows.ledger)
+            await work.log(rows.log)
+            await work.park(rows.parked)
+            await work.send(rows.outbox)
+            await work.append_ledger(rows.ledger)
         self._look_ahead = max(0, self._look_ahead - 1)
-        self._reached |= {row.lane: (row.epoch, row.to_offset) for row in batch_rows.ledger}
-        _sum_up(done, batch_rows, outcomes)
+        self._reached |= {row.lane: (row.epoch, row.to_offset) for row in rows.ledger}
+        _sum_up(result, rows, outcomes)
 
     def _check_not_set_back(self, claims: Mapping[int, Claim], locked: Locked) -> None:
         """Raise `Fenced` for lanes whose ledger is behind what this claim committed: somebody restored the database.
@@ -264,11 +264,8 @@ class _Plan:
         Raises `_DecideAnew` if the one that is repeated had to be parked: then there is no outcome to give again, and
         what a later record would find depends on what becomes of the repeat.
         """
-        anew = [
-            index
-            for index, first in self._repeats.items()
-            if isinstance(self._dispositions[first], Unreadable)
-        ]
+        known = self._dispositions
+        anew = [index for index, first in self._repeats.items() if isinstance(known[first], Unreadable)]
         if anew:
             raise _DecideAnew(self._fresh[anew[len(anew) // 2]])
         positions = _positions(self._fresh, locked)
@@ -310,27 +307,25 @@ def _enter(
     dispositions: Sequence[Disposition],
     seconds: float,
 ) -> tuple[BatchRows, list[tuple[IncomingCommand, OutboxRow]]]:
-    batch_rows = BatchRows()
+    rows = BatchRows()
     outcomes = []
     by_lane: dict[int, list[tuple[IncomingCommand, Disposition]]] = defaultdict(list)
     for arrival, disposition in zip(fresh, dispositions, strict=True):
         by_lane[arrival.lane_id].append((arrival, disposition))
     for lane_id, entries in by_lane.items():
         numbering = LaneNumbering(
-            batch_rows, claims[lane_id], locked.progress[lane_id], locked.gen, locked.at(lane_id), seconds
+            rows, claims[lane_id], locked.progress[lane_id], locked.gen, locked.at(lane_id), seconds
         )
         outcomes += [(arrival, numbering.enter(arrival, disposition)) for arrival, disposition in entries]
         numbering.close(entries[-1][0].record)
-    return batch_rows, outcomes
+    return rows, outcomes
 
 
-def _sum_up(
-    done: BatchResult, batch_rows: BatchRows, outcomes: list[tuple[IncomingCommand, OutboxRow]]
-) -> None:
-    for outcome, count in batch_rows.counts.items():
-        done.counts[outcome] += count
-    done.events += sum(row.events for row in batch_rows.ledger)
-    done.outcomes += outcomes
+def _sum_up(result: BatchResult, rows: BatchRows, outcomes: list[tuple[IncomingCommand, OutboxRow]]) -> None:
+    for outcome, count in rows.counts.items():
+        result.counts[outcome] += count
+    result.events += sum(row.events for row in rows.ledger)
+    result.outcomes += outcomes
 
 
 def _tell_wrong_times(claims: Mapping[int, Claim], ahead: Mapping[int, timedelta]) -> None:

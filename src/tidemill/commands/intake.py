@@ -227,11 +227,11 @@ class Intake:
 
     async def _work(self, batch_input: BatchInput, turn: Turn) -> None:
         try:
-            done = await self._retrier.until_done(lambda: self._try(batch_input, turn))
+            result = await self._retrier.until_done(lambda: self._try(batch_input, turn))
         finally:
             self._queues.done(batch_input)
-        if done is not None:
-            self._after(batch_input, done)
+        if result is not None:
+            self._after(batch_input, result)
         else:  # a stop came first: what is not committed is the next owner's
             lanes = [queue.lane_id for queue in batch_input.queues]
             _log.warning(
@@ -256,11 +256,11 @@ class Intake:
             return BatchResult(fenced=fenced.lanes)
         held = await self._waits.hold_back(claims, arrivals)
         with BATCH_SECONDS.labels(self._aggregate).time():
-            done = await self._writer.apply(claims, held.arrivals)
-        done.waits, done.fenced = held.waits, done.fenced | held.fenced
-        for lane_id, finding in done.halted.items():
+            result = await self._writer.apply(claims, held.arrivals)
+        result.waits, result.fenced = held.waits, result.fenced | held.fenced
+        for lane_id, finding in result.halted.items():
             await self._store.halt(claims[lane_id], *finding)
-        return done
+        return result
 
     async def _count_isolated(self, batch_input: BatchInput) -> list[IncomingCommand] | None:
         """Before a suspect is touched, count the attempt; the one that ended two processes alone is parked unread."""
@@ -276,29 +276,29 @@ class Intake:
         reason = f"the process ended {queue.attempts - 1} times while it worked on this record alone"
         return [IncomingCommand(lane_id, record, disposition=Unreadable(ParkingCode.CRASHED, reason))]
 
-    def _after(self, batch_input: BatchInput, done: BatchResult) -> None:
-        for outcome, count in done.counts.items():
+    def _after(self, batch_input: BatchInput, result: BatchResult) -> None:
+        for outcome, count in result.counts.items():
             if count:
                 RECORDS.labels(self._aggregate, outcome.value).inc(count)
         BATCH_RECORDS.labels(self._aggregate).observe(len(batch_input.records))
-        if parked := done.counts[Outcome.PARKED]:
+        if parked := result.counts[Outcome.PARKED]:
             lanes = [queue.lane_id for queue in batch_input.queues]
             _log.warning(Log.RECORD_PARKED, aggregate=self._aggregate, lanes=lanes, records=parked)
-        self._waits.begin(batch_input, done)
-        self._let_flow(batch_input, done)
+        self._waits.begin(batch_input, result)
+        self._let_flow(batch_input, result)
         ours = [queue for queue in batch_input.queues if still_ours(self._queues, queue)]
-        if lost := [queue for queue in ours if queue.lane_id in done.fenced]:
+        if lost := [queue for queue in ours if queue.lane_id in result.fenced]:
             self._ownership.fenced(lost)
         for queue in ours:  # before anything else is awaited: what waits behind the record may not be taken
-            if queue.lane_id in done.halted:
-                self._ownership.stand_still(queue.claim, *done.halted[queue.lane_id])
-        if asked := replies.wanted(done.outcomes, self._reply_topics):
+            if queue.lane_id in result.halted:
+                self._ownership.stand_still(queue.claim, *result.halted[queue.lane_id])
+        if asked := replies.wanted(result.outcomes, self._reply_topics):
             self._answers.send(asked)
         self._follower.wake([queue.lane_id for queue in batch_input.queues])
 
-    def _let_flow(self, batch_input: BatchInput, done: BatchResult) -> None:
+    def _let_flow(self, batch_input: BatchInput, result: BatchResult) -> None:
         following = {lane_id: record.offset + 1 for lane_id, record in batch_input.records}
-        following |= {lane_id: wait.newer.offset for lane_id, wait in done.waits.items()}
+        following |= {lane_id: wait.newer.offset for lane_id, wait in result.waits.items()}
         for queue in batch_input.queues:
             self._next_offsets[queue.partition] = following[queue.lane_id]
             if queue.held_back and still_ours(self._queues, queue) and self._queues.drained(queue):

@@ -166,8 +166,8 @@ class Queues:
 
     def remove(self, partitions: Iterable[int]) -> list[LaneQueue]:
         """Forget lanes with all that waits; return those that were there."""
-        gone = [self._by_partition.pop(partition, None) for partition in partitions]
-        there = [queue for queue in gone if queue is not None]
+        removed = [self._by_partition.pop(partition, None) for partition in partitions]
+        there = [queue for queue in removed if queue is not None]
         for queue in there:
             self._free(queue, _large_bytes(queue))
             queue.records.clear()

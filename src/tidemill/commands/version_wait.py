@@ -105,12 +105,12 @@ class Waits:
         ]
         return held
 
-    def begin(self, batch_input: BatchInput, done: BatchResult) -> None:
+    def begin(self, batch_input: BatchInput, result: BatchResult) -> None:
         """Put back what a batch has held back; its lanes are taken from again when their wait is over."""
         for queue in batch_input.queues:
-            wait = done.waits.get(queue.lane_id)
+            wait = result.waits.get(queue.lane_id)
             ours = self._queues.get(queue.partition) is queue
-            if wait is None or not ours or queue.lane_id in done.fenced or queue.lane_id in done.halted:
+            if wait is None or not ours or queue.lane_id in result.fenced or queue.lane_id in result.halted:
                 continue
             held = [
                 r
@@ -119,7 +119,7 @@ class Waits:
             ]
             self._queues.wait(queue, wait, held)
             _log.warning(Log.LANE_WAITS, lane=_name(queue), **_shown(wait), reason=wait.newer.detail)
-        if done.waits:
+        if result.waits:
             self.measure()
 
     async def watch(self) -> None:

@@ -60,12 +60,12 @@ class OutboxCleaner:
     async def tidy(self) -> list[int]:
         """Drop what may go; return the generations that went. Raises `TransientError`."""
         await self._generations.note_sent()
-        gone = []
+        removed = []
         for generation in await self._generations.droppable(self._clock.now(), self._keep):
             await self._generations.drop(generation)
-            gone.append(generation)
+            removed.append(generation)
             _log.info(Log.GENERATION_DROPPED, generation=generation, part="outbox")
-        return gone
+        return removed
 
     async def stop(self) -> None:
         """Let `run` end."""

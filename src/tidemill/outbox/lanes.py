@@ -234,14 +234,14 @@ class LaneRelays:
     async def _tolerantly(self, what: str, work: Callable[[], Awaitable[T]]) -> T | None:
         """Do what can as well be done the next time, if the database is away just now; say so once."""
         try:
-            done = await work()
+            result = await work()
         except TransientError as error:
             if not self._put_off:
                 _log.info(Log.RELAY_WAITS, put_off=what, reason=str(error))
             self._put_off.add(what)
             return None
         self._put_off.discard(what)
-        return done
+        return result
 
     async def _stopped_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):

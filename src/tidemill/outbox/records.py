@@ -121,16 +121,16 @@ class RecordBuilder:
             )
             count, headers = self._most - shared.count(b""), b"".join(shared)
             if payload is not None and sequence > sent.sequence:
-                which, hashed = b":%d" % (number + 1), b"%d" % chain
+                suffix, hashed = b":%d" % (number + 1), b"%d" % chain
                 event = (
                     key_field,
                     VARINT[len(payload)],
                     payload,
                     VARINT[count + 4],
                     headers,
-                    _ID[len(name) + len(which)],
+                    _ID[len(name) + len(suffix)],
                     name,
-                    which,
+                    suffix,
                     self._event_types.get(event_type) or self._event_type(event_type),
                     _CHAIN[len(hashed)],
                     hashed,

@@ -99,12 +99,12 @@ class Hold:
     who: str
     since: datetime
 
-    def covers(self, which: SliceId) -> bool:
+    def covers(self, slice_id: SliceId) -> bool:
         """Return whether the hold and the slice share any time."""
         return (
-            which.table == self.table
-            and (self.start is None or which.end > self.start)
-            and (self.end is None or which.start < self.end)
+            slice_id.table == self.table
+            and (self.start is None or slice_id.end > self.start)
+            and (self.end is None or slice_id.start < self.end)
         )
 
 
@@ -196,19 +196,19 @@ def _path(location: str, path: str) -> str:
     return f"{location.rstrip('/')}/{path}"
 
 
-def overlaps(which: SliceId, start: datetime, end: datetime) -> bool:
+def overlaps(slice_id: SliceId, start: datetime, end: datetime) -> bool:
     """Return whether a slice's range shares time with a span."""
-    return which.end > start and which.start < end
+    return slice_id.end > start and slice_id.start < end
 
 
-def late_name(which: SliceId) -> str:
+def late_name(slice_id: SliceId) -> str:
     """Return what messages call the late rows of a range (`public.ticks late 2010-01-01T00:00:00+00:00`)."""
-    return f"{which.table} late {which.start.isoformat()}"
+    return f"{slice_id.table} late {slice_id.start.isoformat()}"
 
 
-def held(which: SliceId, holds: Iterable[Hold]) -> Hold | None:
+def held(slice_id: SliceId, holds: Iterable[Hold]) -> Hold | None:
     """Return a hold that covers the slice, if there is one."""
-    return next((hold for hold in holds if hold.covers(which)), None)
+    return next((hold for hold in holds if hold.covers(slice_id)), None)
 
 
 def together(parts: Iterable[Measured]) -> Measured:

@@ -221,14 +221,14 @@ def _first_request(facts: Facts) -> Slice | None:
     return next((each for each in facts.slices if each.state is _S.REQUESTED), None)
 
 
-def _line(which: Slice, hot_bytes: int) -> RangeLine:
-    files = which.verified.copy.files if which.verified else ()
+def _line(archive_slice: Slice, hot_bytes: int) -> RangeLine:
+    files = archive_slice.verified.copy.files if archive_slice.verified else ()
     return RangeLine(
-        start=which.id.start,
-        end=which.id.end,
-        rows=which.sealed.row_count if which.sealed else 0,
+        start=archive_slice.id.start,
+        end=archive_slice.id.end,
+        rows=archive_slice.sealed.row_count if archive_slice.sealed else 0,
         hot_bytes=hot_bytes,
         lake_bytes=sum(file.size_bytes for file in files),
         files=[file.path for file in files],
-        state=which.state.value,
+        state=archive_slice.state.value,
     )

@@ -130,16 +130,16 @@ class RunWatch:
 
     async def _look(self) -> bool:
         """Note how far it is; return whether nothing is due."""
-        now, waits, gone, tables = self._clock.now(), Counter[str](), 0, []
+        now, waits, dropped, tables = self._clock.now(), Counter[str](), 0, []
         mode = await self._work.store.seal_mode()
         for policy in self._work.policies:
             facts = await self._work.store.facts(policy.table_name)
             waits += due(policy, facts, as_of=self._as_of or now, now=now)
-            gone += sum(1 for each in facts.slices if each.state is _S.DROPPED)
+            dropped += sum(1 for each in facts.slices if each.state is _S.DROPPED)
             tables.append(summary(facts, now, mode, enabled=policy.enabled))
         if self._progress.gone_before is None:
-            self._progress.gone_before = gone
-        self._progress.moved = max(gone - self._progress.gone_before, 0)
+            self._progress.gone_before = dropped
+        self._progress.moved = max(dropped - self._progress.gone_before, 0)
         self._progress.tables = tuple(tables)
         words = ", ".join(f"{count} {what}" for what, count in waits.items())
         self._progress.on_progress(self._progress.moved, self._progress.moved + waits.total(), words)

@@ -227,9 +227,9 @@ def _left(audit_rows: AuditRows) -> Iterator[str]:
     """What cannot be compared row by row any more."""
     kept = {row["gen"] for row in audit_rows.ledger_by_generation}
     for part, what in (("has_log", "log"), ("has_outbox", "outbox")):
-        gone = sorted(kept - _kept(audit_rows, part))
-        if gone:
-            yield f"the {what} of generation {', '.join(map(str, gone))} has left; its rows are not compared"
+        lost = sorted(kept - _kept(audit_rows, part))
+        if lost:
+            yield f"the {what} of generation {', '.join(map(str, lost))} has left; its rows are not compared"
 
 
 # --- behind the database ---------------------------------------------------------------------------------------------

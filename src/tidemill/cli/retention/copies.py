@@ -76,7 +76,7 @@ def _range_json(each: RestorableRange) -> dict[str, object]:
     return {
         "start": each.start,
         "end": each.end,
-        "generations": [which.id.generation for which in each.slices],
+        "generations": [archive_slice.id.generation for archive_slice in each.slices],
         "rows": each.row_count,
         "bytes": each.size_bytes,
         "files": each.files,
