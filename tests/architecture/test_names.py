@@ -17,7 +17,7 @@ NO_NOUNS: dict[str, int] = {
     "found": 195,
     "gone": 7,
     "mine": 0,
-    "told": 46,
+    "told": 13,
     "which": 0,
 }
 """Words of a sentence that stand for a thing, and as how many variables they are left: a number only goes down."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tidemill.domain.errors import ContractError, Unavailable
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
-from tidemill.projections.ports import EventRecord, ForeignRecord, OffsetOutOfRange, PartitionError
+from tidemill.projections.ports import EventRecord, EventSourceFault, EventsOutOfRange, ForeignRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 IDLE_S = 0.02
@@ -88,7 +88,7 @@ class MemoryEvents:
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
         if self.faults:
             fault = self.faults.popleft()
-            if isinstance(fault, PartitionError):
+            if isinstance(fault, EventSourceFault):
                 self._faulty.add(fault.partition)
             raise fault
         polled = {partition: self._fetch(partition) for partition in self._flowing()}
@@ -125,7 +125,7 @@ class MemoryEvents:
         position = self._positions[partition]
         if not self.topic.starts[partition] <= position <= self.topic.ends[partition]:
             self._faulty.add(partition)
-            self.faults.append(OffsetOutOfRange(partition, position, "the topic does not have it"))
+            self.faults.append(EventsOutOfRange(partition, position, "the topic does not have it"))
             return []
         behind = [record for record in self.topic.records[partition] if record.offset >= position]
         fetched = behind[: self._max_records]

@@ -161,7 +161,7 @@ class MemoryEventSource:
         self._reading = _Reading(broker, topic, max_records)
         self._held: set[int] = set()
         self._faulty: set[int] = set()
-        self._faults: deque[events.PartitionError] = deque()
+        self._faults: deque[events.EventSourceFault] = deque()
         self._foreign: list[events.ForeignRecord] = []
 
     async def start(self, offsets: Mapping[int, int]) -> None:
@@ -178,7 +178,7 @@ class MemoryEventSource:
         for partition, fetched in stuck.items():
             at = fetched.position
             if fetched.fault == "range":
-                self._hold_back(events.OffsetOutOfRange(partition, at, "range by the test"))
+                self._hold_back(events.EventsOutOfRange(partition, at, "range by the test"))
             else:
                 self._foreign.append(events.ForeignRecord(partition, at, "cannot be unpacked"))
                 self._reading.positions[partition] = at + 1
@@ -214,7 +214,7 @@ class MemoryEventSource:
                 self._foreign.append(events.ForeignRecord(record.partition, record.offset, repr(error)))
         return framed
 
-    def _hold_back(self, fault: events.PartitionError) -> None:
+    def _hold_back(self, fault: events.EventSourceFault) -> None:
         self._faulty.add(fault.partition)
         self._faults.append(fault)
 

@@ -164,14 +164,14 @@ class Work(SliceRows):
 
     def announce(self, event: ArchivalEvent) -> None:
         """Publish an event if and only if the transaction commits."""
-        told = event.model_copy(update={"database": self._database})
+        named_event = event.model_copy(update={"database": self._database})
         self._numbering.orders.append(
             InternalCommand(
                 name=EVENT,
                 command_id=requests.order_id(event),
                 service=_SERVICE,
                 key=event.table_name.encode(),
-                events=[EncodedEvent(EVENT, self._encode(told))],
+                events=[EncodedEvent(EVENT, self._encode(named_event))],
             )
         )
 

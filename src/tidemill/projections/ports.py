@@ -51,7 +51,7 @@ class ForeignRecord(NamedTuple):
     detail: str
 
 
-class PartitionError(Exception):
+class EventSourceFault(Exception):
     """A partition cannot be read on from where it is, and is held back until a `seek`; the others go on."""
 
     def __init__(self, partition: int, offset: int, detail: str) -> None:
@@ -62,11 +62,11 @@ class PartitionError(Exception):
         self.detail = detail
 
 
-class OffsetOutOfRange(PartitionError):
+class EventsOutOfRange(EventSourceFault):
     """The topic does not have `offset`: it was trimmed, or created again."""
 
 
-class Unfetchable(PartitionError):
+class EventsUnfetchable(EventSourceFault):
     """What stands at `offset` cannot be unpacked, and may have been an event: it is damaged."""
 
 
@@ -85,7 +85,7 @@ class EventSource(Protocol):
 
         A batch that a client wrote so that it cannot be unpacked is left out, and is `foreign`.
 
-        Raises `PartitionError`; `Unavailable` if the client is broken for good. Cancelling it loses nothing that a
+        Raises `EventSourceFault`; `Unavailable` if the client is broken for good. Cancelling it loses nothing that a
         `seek` does not bring back.
         """
         ...

@@ -14,7 +14,7 @@ from tidemill.domain.errors import TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.projections.cursor import Batch
-from tidemill.projections.ports import EventCodec, EventSource, PartitionError, ViewStore
+from tidemill.projections.ports import EventCodec, EventSource, EventSourceFault, ViewStore
 from tidemill.projections.read_ahead import MAX_EVENTS, ReadAhead
 from tidemill.projections.retry import projector_retrier
 from tidemill.projections.status import ProjectorStatus
@@ -67,14 +67,14 @@ class Projector:
         Raises what is a bug of ours or of an adapter; servers that are away are waited for.
         """
         work = asyncio.create_task(self._work(), name=f"projector {self._stream.aggregate}")
-        told = asyncio.create_task(stopping.wait())
+        stop = asyncio.create_task(stopping.wait())
         try:
-            await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
             self._retrier.stop()
             self._reader.interrupt()
             await asyncio.wait({work}, timeout=drain_s)
         finally:
-            told.cancel()
+            stop.cancel()
             await self._end(work)
 
     def status(self) -> ProjectorStatus:
@@ -114,7 +114,7 @@ class Projector:
                 await self._look_again()
             else:
                 await self._apply(batch)
-        except PartitionError as fault:
+        except EventSourceFault as fault:
             await asyncio.gather(*(worker.lose(fault) for worker in self._workers))
             await self._read_again()
         except TransientError:

@@ -18,7 +18,7 @@ from tidemill.projections.ports import (
     CheckpointMoved,
     EventCodec,
     EventSource,
-    PartitionError,
+    EventSourceFault,
     RebuildTargets,
     Standing,
     View,
@@ -140,7 +140,7 @@ class Replay:
                 batch = await self._reader.take()
         except TimeoutError:
             raise self._failed(f"no more events for {self._stall_s:g} s; {self._standing(missing)}") from None
-        except PartitionError as fault:
+        except EventSourceFault as fault:
             if fault.partition in missing:
                 raise self._failed(self._why(fault)) from fault
             await (
@@ -157,7 +157,7 @@ class Replay:
             self._moved_at = monotonic()
         self._check(missing)
 
-    def _why(self, fault: PartitionError) -> str:
+    def _why(self, fault: EventSourceFault) -> str:
         expected = self._writer.cursors[fault.partition].expected
         lost = self._histories.get(fault.partition, PLAIN).lost_at(expected)
         return str(fault) if lost is None else _gone(fault.partition, *lost)

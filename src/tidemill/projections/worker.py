@@ -14,7 +14,13 @@ from tidemill.projections import halts
 from tidemill.projections.cursor import Batch
 from tidemill.projections.fold import FoldFailed
 from tidemill.projections.history import LaneHistory
-from tidemill.projections.ports import CheckpointMoved, FoldHalt, OffsetOutOfRange, PartitionError, ViewStore
+from tidemill.projections.ports import (
+    CheckpointMoved,
+    EventSourceFault,
+    EventsOutOfRange,
+    FoldHalt,
+    ViewStore,
+)
 from tidemill.projections.row_writer import Applied, ViewWriter
 from tidemill.projections.status import LaneStatus, ProjectionStatus
 from tidemill.runtime.clock import Clock
@@ -121,13 +127,13 @@ class ProjectionWorker:
             _log.info(Log.PROJECTION_READS_AGAIN, projection=self._projection.name, reason=str(moved))
         self._moved_s = now_s
 
-    async def lose(self, error: PartitionError) -> None:
+    async def lose(self, error: EventSourceFault) -> None:
         """Meet what stands in the way of a partition: without its proof if that may be all that is gone, else halt."""
         offset = self.start_offsets().get(error.partition)
         if self._writer is None or offset is None or offset > error.offset:
             return
         cursor = self._writer.cursors[error.partition]
-        if not isinstance(error, OffsetOutOfRange):
+        if not isinstance(error, EventsOutOfRange):
             cursor.hold(halts.UNFETCHABLE, str(error))
         elif not cursor.waive_proof():
             cursor.hold(halts.OFFSET_LOST, str(error))

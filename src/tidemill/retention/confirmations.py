@@ -180,19 +180,19 @@ class _Answer:
 
     def _copy(self, archive_slice: Slice) -> CopyLocation | None:
         """Return where the copy is said to be, None if that is not told."""
-        told = self.confirmation
+        confirmation = self.confirmation
         empty = archive_slice.sealed is not None and archive_slice.sealed.row_count == 0
         no_copy = empty and self.claimed.row_count == 0 and not self.files  # nothing there is of it
-        location = "" if no_copy else told.lakehouse_path or ""
+        location = "" if no_copy else confirmation.lakehouse_path or ""
         if not (location or self.files or empty):
             return None
         return CopyLocation(
-            event_id=told.event_id,
+            event_id=confirmation.event_id,
             attempt=archive_slice.attempt,
             location=location,
             files=self.files,
-            lake_format=told.lake_format or "parquet",
-            snapshot_id=told.snapshot_id,
+            lake_format=confirmation.lake_format or "parquet",
+            snapshot_id=confirmation.snapshot_id,
             claimed=self.claimed,
         )
 
@@ -204,7 +204,7 @@ class _Answer:
         )
 
 
-def _why(told: ArchivalConfirmation | ArchivalResult) -> str:
+def _why(answer: ArchivalConfirmation | ArchivalResult) -> str:
     """Return the reason given, as one line of a listing."""
-    words = " ".join(part for part in (told.error_code, told.error_message) if part).split()
+    words = " ".join(part for part in (answer.error_code, answer.error_message) if part).split()
     return " ".join(words)[:_MAX_REASON]

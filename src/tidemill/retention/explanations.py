@@ -14,7 +14,7 @@ _S = ArchiveState
 def why_not_dropped(archive_slice: Slice, now: datetime) -> str:
     """Return one sentence: what is awaited, and what to do."""
     late = archive_slice.deadline is not None and archive_slice.deadline <= now
-    told = {
+    explanations = {
         _S.LIVE: "it is not old enough yet: see `tidemill retention plan`",
         _S.ELIGIBLE: "it is next to be sealed: run `tidemill serve retention`",
         _S.SEALED: "it is being measured"
@@ -38,7 +38,7 @@ def why_not_dropped(archive_slice: Slice, now: datetime) -> str:
         _S.HELD: f"it is held, {_reason(archive_slice)}: end that by `tidemill retention release --hold`",
         _S.RESTORED: f"it was restored, and leaves again after {moment(archive_slice.restore_until)}",
     }
-    return told[archive_slice.state]
+    return explanations[archive_slice.state]
 
 
 def _reason(archive_slice: Slice) -> str:

@@ -49,8 +49,8 @@ def resume_held(archive_slice: Slice, at: datetime, *, who: str, why: str, holds
 
 def retry(archive_slice: Slice, at: datetime, *, who: str, why: str) -> Moved:
     """Take a quarantined slice through a new seal, measurement and request."""
-    told = {**new_seal(archive_slice), "sealed_at": at}
-    return step(archive_slice, Action.RETRY, _S.SEALED, at, Party.OPERATOR, who, why=why, **told)
+    changes = {**new_seal(archive_slice), "sealed_at": at}
+    return step(archive_slice, Action.RETRY, _S.SEALED, at, Party.OPERATOR, who, why=why, **changes)
 
 
 def release(archive_slice: Slice, at: datetime, *, who: str, why: str) -> Moved:
@@ -86,12 +86,12 @@ def restore(
             f"{archive_slice.id}: what came back is not what left: {difference(whole, found)}; scrub it",
         )
     is_first = all(archive_slice.id < other.id for other in beside)
-    told: dict[str, Any] = {
+    changes: dict[str, Any] = {
         "restore_until": until,
         "source": Source.CHUNK if is_first else Source.LATE,
         "chunk": chunk if is_first else late_name(archive_slice.id),
     }
-    return step(archive_slice, Action.RESTORE, _S.RESTORED, at, Party.OPERATOR, who, **told)
+    return step(archive_slice, Action.RESTORE, _S.RESTORED, at, Party.OPERATOR, who, **changes)
 
 
 def evict(

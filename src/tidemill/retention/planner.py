@@ -167,13 +167,13 @@ def _first_of_each_range(eligible: Iterable[Candidate]) -> Iterator[Candidate]:
 
 def lake_ratio(slices: Iterable[Slice]) -> float:
     """Return bytes in the lake per byte of rows that are not compressed, measured at copies whose files were told."""
-    told = [
+    copied = [
         each
         for each in slices
         if each.verified and each.verified.copy.files and each.size_bytes > 0 and not each.compressed
     ]
-    here = sum(each.size_bytes for each in told)
-    there = sum(file.size_bytes for each in told if each.verified for file in each.verified.copy.files)
+    here = sum(each.size_bytes for each in copied)
+    there = sum(file.size_bytes for each in copied if each.verified for file in each.verified.copy.files)
     return there / here if here and there else FIRST_RATIO
 
 

@@ -123,15 +123,15 @@ class Alterations:
 
     def __str__(self) -> str:
         """Return what they are, and what to do while rows are restored."""
-        told = [f"it has no {name} any more (add it again, or rename it back)" for name in self.gone]
-        told += [
+        differences = [f"it has no {name} any more (add it again, or rename it back)" for name in self.gone]
+        differences += [
             f"{name} came since (rows come back without a value for it: drop its default or NOT NULL)"
             for name in self.new
         ]
-        told += [
+        differences += [
             f"{name} was {before}, and is {after} (change it back)" for name, before, after in self.retyped
         ]
         return (
-            f"the table's columns are not those of the copy, which is whole: {'; '.join(told)}. Do so while you "
+            f"the table's columns are not those of the copy, which is whole: {'; '.join(differences)}. Do so while you "
             "restore, or read the copy from the lake; nothing was changed"
         )

@@ -142,16 +142,16 @@ def step(
     who: str = "service",
     *,
     why: str | None = None,
-    **told: Any,
+    **changes: Any,
 ) -> Moved:
     """Return the step if the table has it. Staying in a state keeps `since`."""
     if (archive_slice.state, action, to, by) not in TRANSITIONS:
         return not_allowed(archive_slice, action)
     if why is not None:
-        told = {"reason": why, **told}
+        changes = {"reason": why, **changes}
     since = archive_slice.since if to is archive_slice.state else at
     return Transition(
-        action, archive_slice, replace(archive_slice, state=to, since=since, **told), by, who, why
+        action, archive_slice, replace(archive_slice, state=to, since=since, **changes), by, who, why
     )
 
 

@@ -127,8 +127,8 @@ def fail(
     """Note that the archiver failed; the request rests, then goes out again. Not `retryable`: no attempt is left."""
     attempt = archive_slice.attempt if retryable else max(archive_slice.attempt, limits.max_attempts)
     deadline = at if attempt >= limits.max_attempts else at + limits.backoff(attempt)
-    told: dict[str, Any] = {"attempt": attempt, "deadline": deadline, "reason": why}
-    return step(archive_slice, Action.FAIL, _S.REQUESTED, at, Party.ARCHIVER, who, why=why, **told)
+    changes: dict[str, Any] = {"attempt": attempt, "deadline": deadline, "reason": why}
+    return step(archive_slice, Action.FAIL, _S.REQUESTED, at, Party.ARCHIVER, who, why=why, **changes)
 
 
 def request_again(archive_slice: Slice, at: datetime, *, limits: AnswerLimits) -> Moved:
@@ -141,11 +141,11 @@ def request_again(archive_slice: Slice, at: datetime, *, limits: AnswerLimits) -
         return TransitionRefused(
             "SPENT", f"{archive_slice.id} was requested {archive_slice.attempt} times: give it up"
         )
-    told: dict[str, Any] = {
+    changes: dict[str, Any] = {
         "attempt": archive_slice.attempt + 1,
         "deadline": at + limits.answer_within(archive_slice.attempt + 1),
     }
-    return step(archive_slice, Action.REQUEST_AGAIN, _S.REQUESTED, at, **told)
+    return step(archive_slice, Action.REQUEST_AGAIN, _S.REQUESTED, at, **changes)
 
 
 def give_up(archive_slice: Slice, at: datetime, *, limits: AnswerLimits) -> Moved:

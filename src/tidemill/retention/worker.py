@@ -202,8 +202,12 @@ class _Table:
             await announce_ends(work, self._stored)
         for step in self._stored:
             self._round.done[step.action] += 1
-            told = {"slice": str(step.after.id), "state": step.after.state.value, "action": step.action.value}
-            _log.info(Log.ARCHIVE_MOVED, **told, **({"reason": step.why} if step.why else {}))
+            fields = {
+                "slice": str(step.after.id),
+                "state": step.after.state.value,
+                "action": step.action.value,
+            }
+            _log.info(Log.ARCHIVE_MOVED, **fields, **({"reason": step.why} if step.why else {}))
 
     # --- seal, measure, request ---
 

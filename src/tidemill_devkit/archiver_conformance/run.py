@@ -83,8 +83,8 @@ async def run_conformance(
             )
             case_results.append(case_result)
             on_result(case_result)
-        told = (answer.archiver_id for answer in line.answers if answer.archiver_id)
-        return ConformanceReport(next(told, None), place.table.name, tuple(case_results))
+        archiver_ids = (answer.archiver_id for answer in line.answers if answer.archiver_id)
+        return ConformanceReport(next(archiver_ids, None), place.table.name, tuple(case_results))
 
 
 async def _tried(bench: Bench, case: Case, before: list[CaseResult]) -> tuple[str, str | None]:

@@ -13,8 +13,8 @@ from tidemill.outbox.ports import OutboundRecord
 from tidemill.projections.ports import (
     EventRecord,
     EventSource,
-    OffsetOutOfRange,
-    PartitionError,
+    EventSourceFault,
+    EventsOutOfRange,
 )
 
 AT = datetime(2026, 11, 21, 7, 30, 0, 250, tzinfo=UTC)
@@ -36,12 +36,12 @@ class Reader:
     def __init__(self, source: EventSource) -> None:
         self.source = source
         self.read: dict[int, list[EventRecord]] = {}
-        self.faults: list[PartitionError] = []
+        self.faults: list[EventSourceFault] = []
 
     async def poll(self) -> None:
         try:
             polled = await self.source.poll()
-        except PartitionError as fault:
+        except EventSourceFault as fault:
             self.faults.append(fault)
             return
         for partition, records in polled.items():
@@ -175,7 +175,7 @@ async def test_an_offset_that_the_topic_does_not_have_is_told(
     await reader.source.start({0: offset})
     await reader.until(lambda: reader.faults, "the fault")
     await reader.quiet()
-    assert [(type(fault), fault.offset) for fault in reader.faults] == [(OffsetOutOfRange, offset)]
+    assert [(type(fault), fault.offset) for fault in reader.faults] == [(EventsOutOfRange, offset)]
     reader.source.seek(0, 2)
     await reader.until(lambda: reader.sequences(0) == [3], "what is there")
 

@@ -13,7 +13,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource, MemoryEventSource, MemoryPublishers
 from tests.support.waiting import HANGING_S
-from tidemill.catalog.topics import TopicSettings, plan_topics
+from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.outbox.ports import OutboundRecord, Publishers
@@ -122,7 +122,7 @@ class KafkaWorld:
         self._producers: list[Any] = []
 
     async def open(self) -> None:
-        settings = TopicSettings(max_command_bytes=MAX_COMMAND_BYTES, max_event_bytes=MAX_EVENT_BYTES)
+        settings = TopicOptions(max_command_bytes=MAX_COMMAND_BYTES, max_event_bytes=MAX_EVENT_BYTES)
         await Topics(self.connection).create(plan_topics(self.topics, self.partitions, settings))
 
     async def write(

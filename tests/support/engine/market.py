@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.support.engine.projections import Running
 from tests.support.engine.streams import messages_of
-from tidemill.catalog.topics import TopicSettings, plan_topics
+from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import MarketDataRecorded
 from tidemill.domain.projection import Projection, Recorded
@@ -130,7 +130,7 @@ class Market:
         return [dict(row) for row in await self.pool.fetch(f"select * from {table}")]
 
     async def create_topics(self) -> None:
-        await Topics(self.connection).create(plan_topics(self.stream.topics, LANES, TopicSettings()))
+        await Topics(self.connection).create(plan_topics(self.stream.topics, LANES, TopicOptions()))
 
     async def delete_topics(self) -> None:
         await Topics(self.connection).delete(list(self.stream.topics.named().values()))

@@ -24,7 +24,7 @@ from tests.support.engine.projections import (
 from tests.support.waiting import HANGING_S
 from tidemill.domain.errors import ContractError, DataError, TableMisfit, Unavailable
 from tidemill.projections import halts, projector
-from tidemill.projections.ports import Checkpoint, FoldHalt, Unfetchable
+from tidemill.projections.ports import Checkpoint, EventsUnfetchable, FoldHalt
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ async def test_another_record_in_the_last_ones_place_halts(views: MemoryViews) -
 
 async def test_a_batch_that_cannot_be_unpacked_halts_its_lane(views: MemoryViews) -> None:
     bench = Bench(views)
-    bench.source.faults.append(Unfetchable(0, 0, "crc"))
+    bench.source.faults.append(EventsUnfetchable(0, 0, "crc"))
     bench.store(1, 1)
     async with bench:
         assert "crc" in await bench.halts(halts.UNFETCHABLE)

@@ -12,7 +12,7 @@ from tests.support.engine.projections import EVENTS, Stored
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.projections.cursor import Batch
-from tidemill.projections.ports import EventRecord, Unfetchable
+from tidemill.projections.ports import EventRecord, EventsUnfetchable
 from tidemill.projections.read_ahead import ReadAhead
 from tidemill.projections.retry import projector_retrier
 
@@ -91,11 +91,11 @@ async def test_a_fault_comes_after_what_was_read_before_it(
     store(topic, 0, 1, 3)
     reader.start()
     await eventually(lambda: reader._events == 3)
-    source.faults.append(Unfetchable(1, 0, "crc"))
+    source.faults.append(EventsUnfetchable(1, 0, "crc"))
     await eventually(lambda: reader._task is not None and reader._task.done())
     assert sizes(await reader.take()) == {0: 3}
     for _ in range(2):
-        with pytest.raises(Unfetchable):
+        with pytest.raises(EventsUnfetchable):
             await reader.take()
 
 

@@ -18,7 +18,7 @@ from tidemill.domain.errors import TransientError, Unavailable, UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections import rebuild as rebuilding
 from tidemill.projections.fold import FoldFailed
-from tidemill.projections.ports import CheckpointMove, Comparison, Unfetchable
+from tidemill.projections.ports import CheckpointMove, Comparison, EventsUnfetchable
 from tidemill.projections.rebuild import rebuild
 from tidemill.projections.replay import ReplayFailed, ReplayParts
 from tidemill.projections.verify import verify
@@ -186,7 +186,7 @@ async def test_a_fault_in_a_partition_that_is_not_wanted_does_not_matter(yard: Y
     async with yard.bench() as bench:
         bench.store(0, *range(1, 400))
         await bench.reaches({0: 399})
-    yard.on_source = lambda source: source.faults.append(Unfetchable(1, 0, "crc"))
+    yard.on_source = lambda source: source.faults.append(EventsUnfetchable(1, 0, "crc"))
     await act(yard)
 
 

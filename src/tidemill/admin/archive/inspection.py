@@ -220,9 +220,9 @@ async def _answers(
             answers.append(
                 Why(str(each.id), each.chunk, each.state, answer or why_not_dropped(each, now), trail)
             )
-    told = {each.chunk for each in facts.slices if each.state is not _S.DROPPED}
+    listed = {each.chunk for each in facts.slices if each.state is not _S.DROPPED}
     for chunk in facts.chunks:
-        if chunk.chunk in chunks - told:
+        if chunk.chunk in chunks - listed:
             span = f"{facts.table} {chunk.start:%Y-%m-%d %H:%M} .. {chunk.end:%Y-%m-%d %H:%M}"
             answers.append(Why(span, chunk.chunk, None, planned.why(chunk.chunk) or "nobody knows", ()))
     return answers

@@ -14,7 +14,7 @@ from tests.support.counting import calls_of
 from tests.support.engine.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.admin.records.outgoing import Outgoing
-from tidemill.catalog.topics import STOCK_BATCH_BYTES, TopicSettings, plan_topics
+from tidemill.catalog.topics import STOCK_BATCH_BYTES, TopicOptions, plan_topics
 from tidemill.commands.ports import PartitionError
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.partitioner import partition_of
@@ -202,7 +202,7 @@ async def test_a_batch_larger_than_a_fetch_arrives_and_does_not_hold_up_the_rest
     connection: KafkaConnection, unique_name: Callable[[str], str]
 ) -> None:
     world = KafkaWorld(connection, unique_name("large"), 4)
-    settings = TopicSettings(max_command_bytes=6 << 20, max_event_bytes=8 << 20)
+    settings = TopicOptions(max_command_bytes=6 << 20, max_event_bytes=8 << 20)
     await Topics(connection).create(plan_topics(world.topics, 4, settings))
     async with AIOKafkaProducer(
         bootstrap_servers=connection.bootstrap, max_request_size=6 << 20, max_batch_size=6 << 20

@@ -13,10 +13,10 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 
 from tidemill.projections.ports import (
     EventRecord,
+    EventSourceFault,
+    EventsOutOfRange,
+    EventsUnfetchable,
     ForeignRecord,
-    OffsetOutOfRange,
-    PartitionError,
-    Unfetchable,
 )
 from tidemill.transport.kafka.client.client import KafkaConnection, manual_consumer
 from tidemill.transport.kafka.client.close import hard_close
@@ -109,7 +109,7 @@ class KafkaEventSource:
         self._held: set[TopicPartition] = set()  # by the reader
         self._faulty: set[TopicPartition] = set()  # until the reader seeks
         self._flowing: set[TopicPartition] = set()
-        self._faults: deque[PartitionError] = deque()
+        self._faults: deque[EventSourceFault] = deque()
         self._foreign: deque[ForeignRecord] = deque(maxlen=_MAX_FOREIGN)
 
     async def start(self, offsets: Mapping[int, int]) -> None:
@@ -183,7 +183,7 @@ class KafkaEventSource:
         self._foreign.append(ForeignRecord(partition, fault.offset, detail))
         self._fetching.seek(TopicPartition(topic, partition), batch.stop)
 
-    def _hold_back(self, tp: TopicPartition, fault: PartitionError) -> None:
+    def _hold_back(self, tp: TopicPartition, fault: EventSourceFault) -> None:
         self._faulty.add(tp)
         self._stop_flow({tp})
         self._faults.append(fault)
@@ -198,6 +198,6 @@ class KafkaEventSource:
         self._flowing |= free
 
 
-def _meaning(fault: Fault) -> PartitionError:
-    kind = OffsetOutOfRange if fault.out_of_range else Unfetchable
+def _meaning(fault: Fault) -> EventSourceFault:
+    kind = EventsOutOfRange if fault.out_of_range else EventsUnfetchable
     return kind(fault.partition.partition, fault.offset, repr(fault.cause))
