@@ -51,8 +51,10 @@ def check(as_json: AsJson = False) -> None:
 @app.command(epilog=examples("tidemill schemas register"))
 def register(as_json: AsJson = False) -> None:
     """Put all schemas into the registry, and have it refuse incompatible ones; may be repeated."""
-    done = session.ask(lambda admin: admin.schemas.register())
+    registered = session.ask(lambda admin: admin.schemas.register())
     if as_json:
-        print_json(done)
+        print_json(registered)
         return
-    print_table(("subject", "version", "id"), [(each.subject, each.version, each.schema_id) for each in done])
+    print_table(
+        ("subject", "version", "id"), [(each.subject, each.version, each.schema_id) for each in registered]
+    )

@@ -170,11 +170,13 @@ class _Archive:
         table, first = self._policy.table_name, RESTORED_DAY
         async with Admin(self._deployment) as admin:
             ranges = await admin.restore.restorable(table, first, first + timedelta(days=1))
-            (done,) = await admin.restore.restore(ranges, _KEEP, lambda _: None)
-        if done.trouble is not None:
-            raise TidemillError(f"the range did not come back: {done.trouble}")
-        self._on_step("restored", f"{done.row_count:,} rows of {done.start:%Y-%m-%d} .. {done.end:%Y-%m-%d}")
-        return Back(done.start, done.end, done.row_count, done.until)
+            (restored,) = await admin.restore.restore(ranges, _KEEP, lambda _: None)
+        if restored.trouble is not None:
+            raise TidemillError(f"the range did not come back: {restored.trouble}")
+        self._on_step(
+            "restored", f"{restored.row_count:,} rows of {restored.start:%Y-%m-%d} .. {restored.end:%Y-%m-%d}"
+        )
+        return Back(restored.start, restored.end, restored.row_count, restored.until)
 
     def _all_gone(self, facts: Facts) -> bool:
         return self._due <= {each.id.start for each in facts.slices if each.stage in _GONE}

@@ -71,7 +71,7 @@ class ArchiveActions:
         async with self.open_access(announcing=True) as access:
             policy = access.policy(table)
             archive_slice = slice_at(await access.store.facts(policy.table_name), time, generation)
-            done = await access.order(
+            released = await access.order(
                 lambda claim: operator_actions.release(access.store, claim, archive_slice, by)
             )
-            return GivenUp(done, policy.again_after)
+            return GivenUp(released, policy.again_after)

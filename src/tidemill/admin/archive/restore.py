@@ -73,15 +73,15 @@ class ArchiveRestore:
         copies, who = await self.open_copies(), operator("restore").who
         async with self.open_access() as access:
             restorer = Restorer(access.restores, copies, access.claim, who, self.read_timeout_s)
-            done = []
+            restored = []
             for back in ranges:
                 try:
-                    done.append(await restorer.bring(access.policy(back.table), back, keep, on_rows))
+                    restored.append(await restorer.bring(access.policy(back.table), back, keep, on_rows))
                 except TidemillError as error:
-                    done.append(
+                    restored.append(
                         Restored(back.table, back.start, back.end, back.row_count, trouble=str(error))
                     )
-        return done
+        return restored
 
 
 class _NotWhatLeft(UsageError):

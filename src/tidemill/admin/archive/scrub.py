@@ -49,13 +49,13 @@ class CopyScrub:
             todo = [
                 (policy, each) for policy in access.chosen(table) for each in await _archived(access, policy)
             ]
-        done: list[Scrubbed] = []
+        scrubbed: list[Scrubbed] = []
         for policy, archive_slice in todo:
-            on_progress(len(done), len(todo))
+            on_progress(len(scrubbed), len(todo))
             work = partial(scrub_one, copies, archive_slice, policy.time_column)
-            done.append(await in_thread(work, server="lake", timeout_s=self.read_timeout_s))
-        on_progress(len(done), len(todo))
-        return done
+            scrubbed.append(await in_thread(work, server="lake", timeout_s=self.read_timeout_s))
+        on_progress(len(scrubbed), len(todo))
+        return scrubbed
 
 
 async def _archived(access: ArchiveAccess, policy: Retention) -> list[Slice]:

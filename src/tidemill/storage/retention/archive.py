@@ -228,10 +228,10 @@ class SliceRows(Registry):
 
     async def _late_rows(self, archive_slice: Slice, statement: str) -> int:
         late = late_table(archive_slice.id.table)
-        done = await self._borrowed.execute(
+        status = await self._borrowed.execute(
             statement.format(late=late), archive_slice.id.start, archive_slice.id.generation
         )
-        return int(done.rsplit(" ", 1)[-1])
+        return int(status.rsplit(" ", 1)[-1])
 
     async def _lock(self, statement: str, within_ms: int, *arguments: Any) -> None:
         await self._borrowed.execute("select set_config('lock_timeout', $1, true)", str(within_ms))

@@ -55,9 +55,11 @@ class Inspector:
                 unreadable = {fault.partition for fault in fetched.faults}
                 for tp in unreadable:
                     counts[tp] += 1  # it is there, whatever it is
-                done = {tp for tp in flowing if await consumer.position(tp) >= spans[tp][1]} | unreadable
-                fetching.pause(done)
-                flowing -= done
+                read_to_end = {
+                    tp for tp in flowing if await consumer.position(tp) >= spans[tp][1]
+                } | unreadable
+                fetching.pause(read_to_end)
+                flowing -= read_to_end
         return counts
 
     async def tails(self, lanes: Sequence[Lane]) -> dict[int, Tails]:

@@ -188,9 +188,9 @@ async def _last_between(
             if (record := _last_before(ends[tp], records, wanted)) is not None:
                 last[tp] = record
         faults |= {fault.partition: fault for fault in fetched.faults if fault.offset < ends[fault.partition]}
-        done = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]} | faults.keys()
-        fetching.pause(done & flowing)
-        flowing -= done
+        read_to_end = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]} | faults.keys()
+        fetching.pause(read_to_end & flowing)
+        flowing -= read_to_end
     return last, faults
 
 

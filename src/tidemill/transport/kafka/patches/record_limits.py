@@ -53,7 +53,7 @@ def without_crowds(batch: bytes, start: int, count: int) -> tuple[bytes, dict[in
     """
     pieces: list[bytes] = []
     crowds: dict[int, Crowd] = {}
-    done = 0
+    copied_to = 0
     for place, body, end in _oversized(batch, start, count):
         number, headers = _before_headers(batch, body)
         many, first = decode_varint(batch, headers)
@@ -61,9 +61,9 @@ def without_crowds(batch: bytes, start: int, count: int) -> tuple[bytes, dict[in
             continue
         crowds[number] = Crowd(first, end, many)
         kept = batch[body:headers]  # and 0 as the number of its headers
-        pieces += batch[done:place], encode_varint(len(kept) + 1), kept, b"\x00"
-        done = end
-    return (b"".join([*pieces, batch[done:]]) if crowds else batch), crowds
+        pieces += batch[copied_to:place], encode_varint(len(kept) + 1), kept, b"\x00"
+        copied_to = end
+    return (b"".join([*pieces, batch[copied_to:]]) if crowds else batch), crowds
 
 
 def _oversized(records: bytes, place: int, count: int) -> Iterator[tuple[int, int, int]]:
