@@ -202,11 +202,8 @@ class _Table:
             await announce_ends(work, self._stored)
         for step in self._stored:
             self._round.done[step.action] += 1
-            fields = {
-                "slice": str(step.after.id),
-                "state": step.after.state.value,
-                "action": step.action.value,
-            }
+            after = step.after
+            fields = {"slice": str(after.id), "state": after.state.value, "action": step.action.value}
             _log.info(Log.ARCHIVE_MOVED, **fields, **({"reason": step.why} if step.why else {}))
 
     # --- seal, measure, request ---
@@ -260,8 +257,7 @@ class _Table:
         if archive_slice.sealed is not None:
             return
         rate = self._policy.bytes_per_s
-        # The table may have been altered since the seal.
-        columns, refused = await self._store.shape(archive_slice, rate)
+        columns, refused = await self._store.shape(archive_slice, rate)  # it may be altered since the seal
         altered = replace(archive_slice, columns=columns)
         found = None if refused else await self._store.measure(altered, self._policy.time_column, rate)
         async with self._transaction() as work:

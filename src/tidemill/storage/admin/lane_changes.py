@@ -43,7 +43,7 @@ class LaneDatabase:
             created = await borrowed.fetch(_SQL["create_lanes"], aggregate, partitions, *names)
             lanes = {row["lane"]: row["partition"] for row in created}
             firsts = [first_offsets[partition] for partition in lanes.values()]
-            await borrowed.execute(_SQL["open_books"], gen, list(lanes), firsts)
+            await borrowed.execute(_SQL["open_ledgers"], gen, list(lanes), firsts)
             await borrowed.execute(_SQL["open_hints"], list(lanes))
         return len(lanes)
 

@@ -132,7 +132,7 @@ insert into tm.lane (aggregate, partition, partitions, command_topic, event_topi
 select $1, partition, $2, $3, $4, $5, $6 from generate_series(0, $2::int - 1) as partition order by partition
 returning lane, partition
 
--- name: open_books
+-- name: open_ledgers
 -- The first row of each lane's ledger: it begins at the first offset that the command topic has.
 insert into tm.batch (lane, gen, batch, epoch, timeline, from_offset, to_offset, position, sequence, chain,
                       applied, rejected, duplicate, parked, events, at, reason)

@@ -169,7 +169,7 @@ class RebuildDatabase:
 async def _alone(borrowed: Connection, projection: Projection) -> AsyncIterator[None]:
     """Keep others out of the workshop, and have all the time in the world; the pool gets the session as it was."""
     table = table_sql.table_name(projection.table)
-    if not await borrowed.fetchval(_SQL["lock_workshop"], table):
+    if not await borrowed.fetchval(_SQL["lock_rebuild"], table):
         raise UsageError(
             f"projection {projection.name} is being rebuilt or verified by somebody else: wait for that to end"
         )
@@ -179,7 +179,7 @@ async def _alone(borrowed: Connection, projection: Projection) -> AsyncIterator[
     finally:
         try:
             await borrowed.execute("reset statement_timeout")
-            await borrowed.execute(_SQL["unlock_workshop"], table)
+            await borrowed.execute(_SQL["unlock_rebuild"], table)
         except DRIVER_ERRORS:
             if not _is_lost(borrowed):
                 borrowed.terminate()  # then the server gives the lock back
