@@ -259,7 +259,7 @@ class _Plan:
         self._dispositions.update(zip(indexes, results, strict=True))
 
     def dispositions(self, locked: Locked) -> list[Disposition]:
-        """Return every record's fate, those that repeat a record of this very batch included.
+        """Return every record's disposition, those that repeat a record of this very batch included.
 
         Raises `_DecideAnew` if the one that is repeated had to be parked: then there is no outcome to give again, and
         what a later record would find depends on what becomes of the repeat.

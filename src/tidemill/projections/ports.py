@@ -268,7 +268,7 @@ class RebuildTarget(Protocol):
         ...
 
     async def compare(self, examples: int) -> Comparison:
-        """Compare the photograph with the rows that were built."""
+        """Compare the snapshot with the rows that were built."""
         ...
 
     def swap(self) -> AbstractAsyncContextManager[Mapping[int, Checkpoint]]:

@@ -52,7 +52,7 @@ class DemoPlan:
     lanes: int = LANES
 
     def expected_outcomes(self) -> Counter[ExpectedOutcome]:
-        """Return how many records have which fate."""
+        """Return how many records are expected to have which outcome."""
         return Counter(record.expected_outcome for record in self.records)
 
     def records_of(self, aggregate: str) -> int:

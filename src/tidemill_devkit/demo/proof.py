@@ -50,7 +50,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many records had one fate."""
+    """How many records had one outcome."""
 
     expected_outcome: ExpectedOutcome
     planned: int
@@ -94,7 +94,7 @@ async def _outcomes_of(deployment: Deployment, part: ContextStream) -> list[Mapp
 
 
 def tallies(plan: DemoPlan, sent: Sequence[SentRecord], answers: Answers) -> list[Tally]:
-    """Return planned and found numbers of every fate, each with the first example in the order of publication."""
+    """Return planned and found numbers of every outcome, each with the first example in the order of publication."""
     planned = plan.expected_outcomes()
     examples: dict[ExpectedOutcome, Example] = {}
     for each in sent:

@@ -25,7 +25,7 @@ _MEANING: Final = {
 
 @dataclass(frozen=True)
 class OutcomeLine:
-    """One fate: planned and found, and for people what it means or what to do about it."""
+    """One outcome: planned and found, and for people what it means or what to do about it."""
 
     outcome: str
     code: str | None

@@ -205,7 +205,7 @@ def snapshot_name(table: Table) -> str:
 
 @lru_cache(maxsize=256)
 def count_differences(table: Table) -> str:
-    """Return the statement that counts the rows of the photo and the rebuilt table together, and those that differ."""
+    """Return the statement that counts the rows of the snapshot and the rebuilt table, and those that differ."""
     return f"select count(*), count(*) filter (where {_differ(table)}) from {_side_by_side(table)}"
 
 

@@ -28,7 +28,7 @@ from tidemill.domain.lane import weight
 from tidemill.transport.kafka.client.errors import CLIENT_ERRORS, unavailable
 
 MAX_BYTES: Final = 16 << 20
-"""Of one harvest; the last record may go beyond it."""
+"""Of one fetch; the last record may go beyond it."""
 
 MAX_HELD_BYTES: Final = 64 << 20
 """Of what all consumers of a process hold of partitions that do not flow."""
@@ -124,7 +124,7 @@ class Fetching:
     """Takes records out of a started consumer.
 
     `fetch` is to be called in a loop, also with nothing to take: it is the sign of life that keeps the consumer in
-    its group. `max_records`, `max_bytes`: most of one harvest; `partition_bytes`: of one partition in it. `wait_s`: how
+    its group. `max_records`, `max_bytes`: most of one fetch; `partition_bytes`: of one partition in it. `wait_s`: how
     long to wait if there are none.
     """
 
