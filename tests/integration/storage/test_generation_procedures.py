@@ -34,7 +34,7 @@ async def connection(database: str) -> AsyncIterator[Driver]:
 
 
 @pytest.fixture
-async def lane(connection: Driver) -> int:
+async def lane_id(connection: Driver) -> int:
     """A lane with two batches of six records in generation 1."""
     lane: int = await connection.fetchval(LANE)
     await connection.execute(BATCH, lane, 1, 1, 0, 6)

@@ -33,7 +33,7 @@ def lanes(pool: Pool) -> LaneDatabase:
 
 
 @pytest.fixture
-async def lane(pool: Pool, lanes: LaneDatabase) -> int:
+async def lane_id(pool: Pool, lanes: LaneDatabase) -> int:
     """A halted lane with four records: event 1 | rejection | events 2 and 3 | event 4; known as published: event 1."""
     await lanes.create("market-data", TOPICS, {0: 100})
     (state,) = await OperationsDatabase(pool).lanes()
