@@ -182,8 +182,8 @@ def breakable_database(
 @pytest.fixture(scope="session")
 def unique_name(run: Run) -> Callable[[str], str]:
     """`unique_name("market-data")` is a name for an aggregate, topic or group that nobody else has."""
-    endings = run.names()
-    return lambda stem: f"{stem}-{next(endings)}"
+    numbers = run.names()
+    return lambda stem: f"{stem}-{next(numbers)}"
 
 
 @pytest.fixture

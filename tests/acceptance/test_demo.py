@@ -152,7 +152,7 @@ def test_both_runs_came_out_as_planned(runs: Runs) -> None:
     assert [check["name"] for check in runs.report["checks"] if not check["ok"]] == []
 
 
-def test_every_fate_has_its_planned_number_an_example_and_advice(runs: Runs) -> None:
+def test_every_outcome_has_its_planned_number_an_example_and_advice(runs: Runs) -> None:
     lines = runs.report["outcomes"]
     assert sum(line["found"] for line in lines) == runs.report["records"]
     assert {line["code"] for line in lines if line["found"] != line["planned"]} == set()

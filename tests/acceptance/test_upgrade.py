@@ -115,9 +115,9 @@ def await_versions(deployment: Deployment, expected: set[str]) -> None:
 
 @pytest.mark.slow
 def test_a_database_is_migrated_under_processes_of_the_version_before(
-    installation: Installation, before: Before, packages: Path, ending: ExitStack
+    installation: Installation, before: Before, packages: Path, exit_stack: ExitStack
 ) -> None:
-    new = Deployment(installation, LANES, ending)
+    new = Deployment(installation, LANES, exit_stack)
     old = replace(new, installation=with_version(installation, packages, installation.folder))
     old("migrate")
     old("topics", "create")

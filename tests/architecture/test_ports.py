@@ -36,7 +36,7 @@ WITHOUT_SUITE = {
     "admin.archive.ArchivedCopies": "no fake: a copy proves nothing unless its bytes are read: test_restore.py",
     "admin.archive.RestoreStore": _ON_THE_DATABASE,
     "admin.archive.RestoreWork": _ON_THE_DATABASE,
-    "admin.BookReader": _READS + "tests/acceptance/test_conservation.py",
+    "admin.AuditReader": _READS + "tests/acceptance/test_conservation.py",
     "admin.records.CommandEncoder": _BY_HAND,
     "admin.records.CommandEncoders": _BY_HAND,
     "admin.CommandLog": _READS + "tests/integration/cli/test_speak_and_ask.py",

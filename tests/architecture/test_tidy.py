@@ -158,7 +158,7 @@ def test_every_local_link_leads_somewhere(path: Path) -> None:
 MODULES_IN_ING = 5
 """A module is a noun; more than today's may not become."""
 
-CLASS_NAMES_TWICE = 5
+CLASS_NAMES_TWICE = 0
 
 
 def test_modules_are_nouns() -> None:

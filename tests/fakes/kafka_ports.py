@@ -37,7 +37,7 @@ class _Reading:
         self.limit = limit
         self.positions: dict[int, int] = {}
 
-    def harvest(self, flowing: Iterable[int]) -> tuple[dict[int, list[MemoryRecord]], dict[int, Fetched]]:
+    def fetch(self, flowing: Iterable[int]) -> tuple[dict[int, list[MemoryRecord]], dict[int, Fetched]]:
         """Return what there is by partition, and the partitions that cannot go on."""
         found: dict[int, list[MemoryRecord]] = {}
         stuck: dict[int, Fetched] = {}
@@ -76,7 +76,7 @@ class MemoryCommandSource:
     async def poll(self) -> Mapping[int, Sequence[MemoryRecord]]:
         if self._faults:
             raise self._faults.popleft()
-        found, stuck = self._reading.harvest(self._flowing)
+        found, stuck = self._reading.fetch(self._flowing)
         for partition, fetched in stuck.items():
             kind = inbound.OffsetOutOfRange if fetched.fault == "range" else inbound.Unfetchable
             self._faults.append(kind(partition, fetched.position, f"{fetched.fault} by the test"))
@@ -161,7 +161,7 @@ class MemoryEventSource:
         self._reading = _Reading(broker, topic, max_records)
         self._held: set[int] = set()
         self._faulty: set[int] = set()
-        self._faults: deque[events.PartitionError] = deque()
+        self._faults: deque[events.EventSourceFault] = deque()
         self._foreign: list[events.ForeignRecord] = []
 
     async def start(self, offsets: Mapping[int, int]) -> None:
@@ -174,11 +174,11 @@ class MemoryEventSource:
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
         if self._faults:
             raise self._faults.popleft()
-        found, stuck = self._reading.harvest(self._reading.positions.keys() - self._held - self._faulty)
+        found, stuck = self._reading.fetch(self._reading.positions.keys() - self._held - self._faulty)
         for partition, fetched in stuck.items():
             at = fetched.position
             if fetched.fault == "range":
-                self._hold_back(events.OffsetOutOfRange(partition, at, "range by the test"))
+                self._hold_back(events.EventsOutOfRange(partition, at, "range by the test"))
             else:
                 self._foreign.append(events.ForeignRecord(partition, at, "cannot be unpacked"))
                 self._reading.positions[partition] = at + 1
@@ -214,7 +214,7 @@ class MemoryEventSource:
                 self._foreign.append(events.ForeignRecord(record.partition, record.offset, repr(error)))
         return framed
 
-    def _hold_back(self, fault: events.PartitionError) -> None:
+    def _hold_back(self, fault: events.EventSourceFault) -> None:
         self._faulty.add(fault.partition)
         self._faults.append(fault)
 

@@ -60,7 +60,7 @@ class WatchedPublisher:
 
     def __init__(self, watch: WatchedPublishers, lane: Lane, accepted: Mapping[str, int]) -> None:
         self._watch = watch
-        self._lane = lane.lane
+        self._lane = lane.id
         self._inner = MemoryLanePublisher(
             watch.broker, lane, transactional=watch.transactional, accepted=accepted
         )
@@ -114,7 +114,7 @@ class PlainOutcomes:
     """An `OutcomeCodec` whose messages people can read."""
 
     def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
-        return [b"%d:%d:%d:%b" % (lane.lane, item.position, item.sequence, _letter(item)) for item in items]
+        return [b"%d:%d:%d:%b" % (lane.id, item.position, item.sequence, _letter(item)) for item in items]
 
 
 def _letter(item: OutboxItem) -> bytes:

@@ -60,7 +60,7 @@ class CommandLookup:
             UsageError: the id is no UUID, and its service is not given.
         """
         identity = identity_of(command_id, service)
-        lanes = {lane.lane: lane for lane in await self.lanes.lanes()}
+        lanes = {state.lane: state for state in await self.lanes.lanes()}
         shown = []
         for entry in await self.log.command(identity):
             sent = await self.log.sent(entry.lane, entry.position)

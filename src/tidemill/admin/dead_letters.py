@@ -57,8 +57,8 @@ class DeadLetters:
             place = record["topic"], int(record["partition"]), int(record["offset"])
             found, what = await self.parked.dead_letter_of(*place), f"{where} was not parked"
         else:
-            lane, number = await find_lane(self.lanes, where), int((position or "").replace(",", ""))
-            found = await self.parked.dead_letter(lane.lane, number)
+            state, number = await find_lane(self.lanes, where), int((position or "").replace(",", ""))
+            found = await self.parked.dead_letter(state.lane, number)
             what = f"lane {where} parked nothing at position {number}"
         if found is None:
             raise UsageError(f"{what}: see `tidemill dead-letters list`")

@@ -30,7 +30,7 @@ from tidemill.outbox.ports import Tails
 class LaneReader(Protocol):
     """Lanes and their ledgers."""
 
-    async def lanes(self, aggregate: str | None = None, lane: int | None = None) -> list[LaneState]:
+    async def lanes(self, aggregate: str | None = None, lane_id: int | None = None) -> list[LaneState]:
         """Return lanes by aggregate and partition; all of them, those of an aggregate, or one."""
         ...
 
@@ -38,7 +38,7 @@ class LaneReader(Protocol):
         """Return the id of a lane that is named by its partition."""
         ...
 
-    async def ledger(self, lane: int, limit: int) -> list[LedgerEntry]:
+    async def ledger(self, lane_id: int, limit: int) -> list[LedgerEntry]:
         """Return the newest entries of a lane's ledger, newest first."""
         ...
 
@@ -66,7 +66,7 @@ class CommandLog(Protocol):
         """Return the records that repeated a command's id. Reads the whole log."""
         ...
 
-    async def sent(self, lane: int, position: int) -> list[SentEntry]:
+    async def sent(self, lane_id: int, position: int) -> list[SentEntry]:
         """Return what the outbox holds of a position; nothing once its generation has left."""
         ...
 
@@ -80,7 +80,7 @@ class DeadLetterReader(Protocol):
         """Return parked records, newest first."""
         ...
 
-    async def dead_letter(self, lane: int, position: int) -> DeadLetter | None:
+    async def dead_letter(self, lane_id: int, position: int) -> DeadLetter | None:
         """Return the record that a lane parked at a position, with its content."""
         ...
 
@@ -89,10 +89,10 @@ class DeadLetterReader(Protocol):
         ...
 
 
-class BookReader(Protocol):
+class AuditReader(Protocol):
     """What the audit adds up."""
 
-    async def books(self, tables: Sequence[TableShape]) -> AuditRows:
+    async def audit_rows(self, tables: Sequence[TableShape]) -> AuditRows:
         """Return the books as of one moment; `tables`: the declared ones whose rows are counted."""
         ...
 

@@ -43,39 +43,39 @@ async def command_lags(topics: TopicInspector, lanes: Sequence[LaneState]) -> di
 
     A short distance is counted, since some offsets are no records; a long one is taken as it is.
     """
-    bounds = await topics.bounds({lane.command_topic: lane.partitions for lane in lanes})
-    spans = {lane: (lane.next_offset, bounds[lane.command_topic][lane.partition][1]) for lane in lanes}
-    lags = {lane.lane: max(0, end - at) for lane, (at, end) in spans.items()}
+    bounds = await topics.bounds({state.command_topic: state.partitions for state in lanes})
+    spans = {state: (state.next_offset, bounds[state.command_topic][state.partition][1]) for state in lanes}
+    lags = {state.lane: max(0, end - at) for state, (at, end) in spans.items()}
     short = {
-        (lane.command_topic, lane.partition): span
-        for lane, span in spans.items()
-        if 0 < lags[lane.lane] <= _COUNTED_OFFSETS
-        and span[0] >= bounds[lane.command_topic][lane.partition][0]
+        (state.command_topic, state.partition): span
+        for state, span in spans.items()
+        if 0 < lags[state.lane] <= _COUNTED_OFFSETS
+        and span[0] >= bounds[state.command_topic][state.partition][0]
     }
     counted = await topics.unread(short) if short else {}
     return lags | {
-        lane.lane: counted[lane.command_topic, lane.partition]
-        for lane in lanes
-        if (lane.command_topic, lane.partition) in counted
+        state.lane: counted[state.command_topic, state.partition]
+        for state in lanes
+        if (state.command_topic, state.partition) in counted
     }
 
 
 def stream_status(lanes: Sequence[LaneState], lags: Mapping[int, int]) -> list[StreamStatus]:
     """Return how far each stream is; `lags`: lane -> records to consume, empty if Kafka could not be asked."""
     streams = []
-    for aggregate in dict.fromkeys(lane.aggregate for lane in lanes):
-        ours = [lane for lane in lanes if lane.aggregate == aggregate]
-        lag = sum(lags[lane.lane] for lane in ours) if lags else None
+    for aggregate in dict.fromkeys(state.aggregate for state in lanes):
+        ours = [state for state in lanes if state.aggregate == aggregate]
+        lag = sum(lags[state.lane] for state in ours) if lags else None
         streams.append(
             StreamStatus(
                 aggregate=aggregate,
                 lanes=len(ours),
-                owned=sum(lane.owner is not None for lane in ours),
-                halted=sum(lane.halt_code is not None for lane in ours),
+                owned=sum(state.owner is not None for state in ours),
+                halted=sum(state.halt_code is not None for state in ours),
                 command_lag=lag,
-                unpublished=sum(lane.position - (lane.published_position or 0) for lane in ours),
-                events=sum(lane.sequence for lane in ours),
-                waiting=sum(lane.waits_since is not None for lane in ours),
+                unpublished=sum(state.position - (state.published_position or 0) for state in ours),
+                events=sum(state.sequence for state in ours),
+                waiting=sum(state.waits_since is not None for state in ours),
             )
         )
     return streams

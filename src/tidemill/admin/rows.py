@@ -272,7 +272,7 @@ class AuditRows(NamedTuple):
     """Everything the audit adds up, of one moment. Rows as the statements of the same name give them."""
 
     lanes: Sequence[LaneState]
-    ledger_books: Sequence[Mapping[str, Any]]
+    ledger_sums: Sequence[Mapping[str, Any]]
     ledger_by_generation: Sequence[Mapping[str, Any]]
     ledger_totals: Sequence[Mapping[str, Any]]
     log_by_generation: Sequence[Mapping[str, Any]]

@@ -19,7 +19,7 @@ from tidemill.admin.rows import ForeignRecords, LaneState, ProcessState, Project
 from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.domain.errors import Unavailable
-from tidemill.domain.lane import MOST_AHEAD, spans
+from tidemill.domain.lane import MAX_AHEAD, spans
 from tidemill.domain.rejections import HALTED
 from tidemill.projections.halts import HALTS
 from tidemill.runtime.clock import Clock
@@ -124,7 +124,7 @@ class StatusReader:
 
 def ahead_of(lanes: Sequence[LaneState], now: datetime) -> str | None:
     """Return which lanes' last batch is ahead of `now`, and by how much: a clock is wrong, or was; None if none is."""
-    ahead = {lane.lane: lane.at - now for lane in lanes if lane.at > now + MOST_AHEAD}
+    ahead = {state.lane: state.at - now for state in lanes if state.at > now + MAX_AHEAD}
     if not ahead:
         return None
     by = timedelta(seconds=round(max(ahead.values()).total_seconds()))
@@ -137,30 +137,30 @@ def ahead_of(lanes: Sequence[LaneState], now: datetime) -> str | None:
 def _lane_halts(lanes: Sequence[LaneState]) -> list[HaltStatus]:
     return [
         HaltStatus(
-            what=f"lane {lane.lane} ({lane.name})",
-            code=lane.halt_code,
-            detail=lane.halt_detail or "",
-            since=lane.halted_since or lane.at,
-            advice=f"{HALTED.get(lane.halt_code, '')}; see `tidemill lanes show {lane.name}`",
+            what=f"lane {state.lane} ({state.name})",
+            code=state.halt_code,
+            detail=state.halt_detail or "",
+            since=state.halted_since or state.at,
+            advice=f"{HALTED.get(state.halt_code, '')}; see `tidemill lanes show {state.name}`",
         )
-        for lane in lanes
-        if lane.halt_code is not None
+        for state in lanes
+        if state.halt_code is not None
     ]
 
 
-def _wait(lane: LaneState) -> WaitStatus:
-    assert lane.waits_before is not None
-    assert lane.waits_since is not None
-    assert lane.waits_until is not None
+def _wait(state: LaneState) -> WaitStatus:
+    assert state.waits_before is not None
+    assert state.waits_since is not None
+    assert state.waits_until is not None
     return WaitStatus(
-        lane=lane.name,
-        offset=lane.waits_before,
-        schema=lane.waits_schema or "",
-        type=lane.waits_type or "",
-        service=lane.waits_service,
-        detail=lane.waits_detail or "",
-        since=lane.waits_since,
-        until=lane.waits_until,
+        lane=state.name,
+        offset=state.waits_before,
+        schema=state.waits_schema or "",
+        type=state.waits_type or "",
+        service=state.waits_service,
+        detail=state.waits_detail or "",
+        since=state.waits_since,
+        until=state.waits_until,
     )
 
 

@@ -35,11 +35,11 @@ from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.streams import ContextStream
-from tidemill.catalog.topics import TopicSettings
+from tidemill.catalog.topics import TopicOptions
 from tidemill.projections.replay import ReplayParts
 from tidemill.queries.read_models import ReadModels
 from tidemill.runtime.clock import SystemClock
-from tidemill.settings import TopicSettings as TopicsChosen
+from tidemill.settings import TopicSettings
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.admin.lane_changes import LaneDatabase
@@ -153,7 +153,7 @@ class Admin:
                     stream, part.messages(), clock=self._clock, registry=self._registry
                 ),
                 store=StateDatabase(pool) if of_state else ViewDatabase(pool),
-                workshops=StateRebuildDatabase(pool) if of_state else RebuildDatabase(pool),
+                rebuild_targets=StateRebuildDatabase(pool) if of_state else RebuildDatabase(pool),
             )
 
         return ReadModelRepair(catalog=self._catalog, lanes=OperationsDatabase(pool), open_replay=open_replay)
@@ -177,7 +177,7 @@ class Admin:
         database = self.operations
         return Auditor(
             catalog=self._catalog,
-            books=database,
+            reader=database,
             lanes=database,
             read_models=database,
             misfits=self._misfits,
@@ -323,9 +323,9 @@ def run_question(deployment: Deployment, question: Callable[[Admin], Awaitable[T
     return uvloop.run(ask(deployment, question))
 
 
-def topic_settings(chosen: TopicsChosen) -> TopicSettings:
+def topic_settings(chosen: TopicSettings) -> TopicOptions:
     """Return what an installation has decided about its topics. Raises `UsageError`."""
-    return TopicSettings(
+    return TopicOptions(
         replication=chosen.replication,
         command_retention=timedelta(days=chosen.command_days),
         outcome_retention=timedelta(days=chosen.outcome_days),

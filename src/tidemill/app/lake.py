@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from tidemill.archiver.ports import Lake
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
-from tidemill.lakehouse.copy_reader import LakeCopies, Strays
+from tidemill.lakehouse.copy_reader import LakeCopies, UnregisteredFiles
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.runtime.threads import in_thread
@@ -48,7 +48,7 @@ def open_copies(settings: Settings) -> LakeCopies:
             purpose="below which copies may be read back",
         )
     return LakeCopies(
-        LakeReader(roots, _options(lake.options)), _strays_of(lake) if lake.catalog_url else None
+        LakeReader(roots, _options(lake.options)), _unregistered_of(lake) if lake.catalog_url else None
     )
 
 
@@ -89,11 +89,11 @@ FORMATS: Final[Mapping[str, Callable[[LakeSettings, str], Lake]]] = {
 """Format, as `TIDEMILL_LAKE_FORMAT` names it -> what opens a lake of it below a root; it may wait for its catalog."""
 
 
-def _strays_of(lake: LakeSettings) -> Strays:
+def _unregistered_of(lake: LakeSettings) -> UnregisteredFiles:
     catalog = catalog_of(lake)
-    from tidemill.lakehouse.iceberg import strays  # noqa: PLC0415  an extra, which is there by now
+    from tidemill.lakehouse.iceberg import unregistered  # noqa: PLC0415  an extra, which is there by now
 
-    return partial(strays, catalog)
+    return partial(unregistered, catalog)
 
 
 def _options(text: SecretStr | None) -> dict[str, Any]:

@@ -221,13 +221,13 @@ class Archiver:
 
     def _answer(self, event: ArchivalEvent, carried: Carried) -> ArchivalConfirmation:
         if carried.place is None and carried.failure is not None:
-            chunks = tuple(result_of(done) for done in carried.chunks)
+            chunks = tuple(result_of(result) for result in carried.chunks)
             return self._failed(event, carried.failure, chunks=chunks)
         path, lake_format, snapshot_id = carried.place or (None, None, None)
         return self._said(
             event,
             ArchivalStatus.COMPLETED,
-            chunks=tuple(result_of(done) for done in carried.chunks),
+            chunks=tuple(result_of(result) for result in carried.chunks),
             lakehouse_path=path,
             lake_format=lake_format,
             snapshot_id=snapshot_id,

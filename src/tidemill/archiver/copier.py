@@ -72,12 +72,12 @@ class Carried:
     @property
     def copied(self) -> int:
         """How many chunks have a copy."""
-        return sum(done.copy is not None for done in self.chunks)
+        return sum(result.copy is not None for result in self.chunks)
 
     @property
     def replayed(self) -> bool:
         """Whether every copy was there before."""
-        return self.copied > 0 and all(done.found for done in self.chunks if done.copy is not None)
+        return self.copied > 0 and all(result.found for result in self.chunks if result.copy is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Copier:
 
     def carry_out(self, plan: CopyPlan, pace: Pace) -> Carried:
         """Copy what can be copied, then publish it. Raises `Interrupted`; all other faults are in what it returns."""
-        done = [CopyResult(chunk, failure=Failure.of(fault)) for chunk, fault in plan.refused]
+        results = [CopyResult(chunk, failure=Failure.of(fault)) for chunk, fault in plan.refused]
         copies: dict[SliceId, WrittenCopy] = {}
         away: Failure | None = None
         for task in plan.tasks:
@@ -101,11 +101,11 @@ class Copier:
                 copies[task.slice] = each.copy
             elif each.failure is not None and each.failure.code.endswith("_AWAY"):
                 away = each.failure  # the other chunks would only wait for the same server
-            done.append(each)
-        _count(done)
+            results.append(each)
+        _count(results)
         if not copies:
-            return Carried(tuple(done), failure=_gravest(done))
-        return self._published(plan, tuple(done), copies)
+            return Carried(tuple(results), failure=_gravest(results))
+        return self._published(plan, tuple(results), copies)
 
     def _copied(self, plan: CopyPlan, task: Task, pace: Pace) -> CopyResult:
         try:
@@ -155,7 +155,7 @@ class Copier:
         return copy
 
     def _published(
-        self, plan: CopyPlan, done: tuple[CopyResult, ...], copies: dict[SliceId, WrittenCopy]
+        self, plan: CopyPlan, results: tuple[CopyResult, ...], copies: dict[SliceId, WrittenCopy]
     ) -> Carried:
         event = plan.event
         try:
@@ -166,10 +166,10 @@ class Copier:
                 Log.ARCHIVAL_CHUNK_FAILED, event_id=event.event_id, code=failure.code, error=failure.reason
             )
             return Carried(
-                tuple(CopyResult(each.chunk, failure=each.failure or failure) for each in done),
+                tuple(CopyResult(each.chunk, failure=each.failure or failure) for each in results),
                 failure=failure,
             )
-        return Carried(done, place)
+        return Carried(results, place)
 
 
 def _demand_sealed(chunk: ArchivalChunk, measured: Measured) -> None:
@@ -179,9 +179,9 @@ def _demand_sealed(chunk: ArchivalChunk, measured: Measured) -> None:
         raise CopyRefused("DIGEST_DIFFERS", f"what was read is not what was sealed: {differs}")
 
 
-def result_of(done: CopyResult) -> ArchivalResult:
+def result_of(carried: CopyResult) -> ArchivalResult:
     """Return what a confirmation says of one chunk."""
-    chunk, copy, failure = done.chunk, done.copy, done.failure
+    chunk, copy, failure = carried.chunk, carried.copy, carried.failure
     if copy is None:
         assert failure is not None
         return ArchivalResult(
@@ -200,13 +200,13 @@ def result_of(done: CopyResult) -> ArchivalResult:
     )
 
 
-def _count(done: list[CopyResult]) -> None:
-    for each in done:
+def _count(results: list[CopyResult]) -> None:
+    for each in results:
         result = "failed" if each.copy is None else "found" if each.found else "copied"
         ARCHIVER_CHUNKS.labels(result).inc()
 
 
-def _gravest(done: list[CopyResult]) -> Failure | None:
+def _gravest(results: list[CopyResult]) -> Failure | None:
     """Return the failure that says most about a request of which nothing was copied: one that may pass, if any."""
-    failures = [each.failure for each in done if each.failure is not None]
+    failures = [each.failure for each in results if each.failure is not None]
     return next((failure for failure in failures if failure.retryable), next(iter(failures), None))

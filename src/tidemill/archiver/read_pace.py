@@ -12,7 +12,7 @@ from tidemill.archiver.ports import Batch
 T = TypeVar("T", bound=Batch)
 
 _PIECES_PER_S: Final = 16
-_LEAST_BYTES: Final = 64 << 10
+_MIN_BYTES: Final = 64 << 10
 
 
 class Interrupted(Exception):
@@ -36,7 +36,7 @@ class Pace:
     @property
     def piece_bytes(self) -> int | None:
         """Return how large a batch should be: many small ones a second, no burst and a long pause. None: any size."""
-        return None if self._rate is None else max(self._rate // _PIECES_PER_S, _LEAST_BYTES)
+        return None if self._rate is None else max(self._rate // _PIECES_PER_S, _MIN_BYTES)
 
     def interrupt(self) -> None:
         """End the copy at its next batch, or in its pause."""

@@ -23,8 +23,8 @@ class ColumnType(NamedTuple):
         if not self.lengths:
             return self.name
         first, space, rest = self.name.partition(" ")
-        told = f"({','.join(map(str, self.lengths))})"
-        return f"{first}{told}{space}{rest}" if rest.endswith("time zone") else self.name + told
+        arguments = f"({','.join(map(str, self.lengths))})"
+        return f"{first}{arguments}{space}{rest}" if rest.endswith("time zone") else self.name + arguments
 
 
 def is_same(one: ColumnType, other: ColumnType) -> bool:

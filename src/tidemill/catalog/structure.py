@@ -137,13 +137,13 @@ def compare(declared: Declared, found: FoundTable | None) -> list[Difference]:
     if found.kind != "table":
         what = f"it is a {found.kind}, not a table"
         return [Difference(declared.name, what, Kind.DIFFERS)]
-    told = [
+    differences = [
         *_columns(declared, found),
         *_others(declared, found),
         *_indexes(declared, found.indexes),
         *_rights(declared, found),
     ]
-    return sorted(told, key=lambda each: list(Kind).index(each.kind))
+    return sorted(differences, key=lambda each: list(Kind).index(each.kind))
 
 
 # --- the table and its columns ---------------------------------------------------------------------------------------

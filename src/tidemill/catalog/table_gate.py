@@ -35,15 +35,15 @@ class TableGate:
 
     async def look(self) -> bool:
         """See `Gate`."""
-        told = breaking(await self._tables.stream_differences(self._stream))
-        if told and told != self._told:
-            self._advice = advice_on(told, await self._migrations.missing())
-            self._say("; ".join(map(str, told[:SHOWN])))
-        elif self._told and not told:
+        breaking_differences = breaking(await self._tables.stream_differences(self._stream))
+        if breaking_differences and breaking_differences != self._told:
+            self._advice = advice_on(breaking_differences, await self._migrations.missing())
+            self._say("; ".join(map(str, breaking_differences[:SHOWN])))
+        elif self._told and not breaking_differences:
             _log.warning(Log.TABLE_FITS, aggregate=self._stream.aggregate)
-        self._told = told
-        TABLE_MISFITS.labels(self._stream.aggregate).set(len(told))
-        return not told
+        self._told = breaking_differences
+        TABLE_MISFITS.labels(self._stream.aggregate).set(len(breaking_differences))
+        return not breaking_differences
 
     async def demand(self) -> None:
         """Return if the tables are as declared. Raises `TableMisfit`, and what `look` raises."""
@@ -63,8 +63,8 @@ class TableGate:
 
     def standing(self) -> Mapping[str, Any]:
         """See `Gate`."""
-        told = [str(each) for each in self._told[:SHOWN]] or [self._reason]
-        return {"code": CODE, "differences": told, "next": self._advice}
+        differences = [str(each) for each in self._told[:SHOWN]] or [self._reason]
+        return {"code": CODE, "differences": differences, "next": self._advice}
 
     def _say(self, reason: str) -> None:
         _log.error(Log.TABLE_MISFIT, aggregate=self._stream.aggregate, reason=reason, next=self._advice)

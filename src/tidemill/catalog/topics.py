@@ -27,7 +27,7 @@ _VITAL: Final = frozenset({"partitions", SIZE_LIMIT, "cleanup.policy", "retentio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TopicSettings:
+class TopicOptions:
     """What an installation decides about its topics. Raises `UsageError` unless a command is smaller than an event.
 
     `max_command_bytes`: the largest value of a command, which intake holds it to: Kafka bounds batches, and those of
@@ -106,7 +106,7 @@ class TopicFinding:
         return f"{self.topic}: {self.setting} is {self.found} instead of {self.wanted}: alter the topic"
 
 
-def plan_topics(topics: StreamTopics, partitions: int, settings: TopicSettings) -> list[TopicPlan]:
+def plan_topics(topics: StreamTopics, partitions: int, settings: TopicOptions) -> list[TopicPlan]:
     """Return the plans of a stream's four topics."""
     return [
         TopicPlan(name, role, partitions, settings.replication, _configs(role, settings))
@@ -114,7 +114,7 @@ def plan_topics(topics: StreamTopics, partitions: int, settings: TopicSettings) 
     ]
 
 
-def _configs(role: TopicRole, settings: TopicSettings) -> dict[str, str]:
+def _configs(role: TopicRole, settings: TopicOptions) -> dict[str, str]:
     retention = {
         TopicRole.COMMANDS: _ms(settings.command_retention),
         TopicRole.EVENTS: _FOR_EVER,

@@ -175,22 +175,22 @@ def reconcile(lane: Lane, reason: Reason, as_json: AsJson = False) -> None:
 
     Its events continue at the topic's last number + 1 on a raised timeline (header tm_timeline).
     """
-    done = session.ask(lambda admin: admin.lane_decisions.reconcile(lane, reason))
-    moved = "with new numbers" if done.moved else "as it is"
+    reconciled = session.ask(lambda admin: admin.lane_decisions.reconcile(lane, reason))
+    moved = "with new numbers" if reconciled.moved else "as it is"
     text = (
-        f"lane {lane} goes on behind event {done.sequence} on timeline {done.timeline}; "
-        f"{done.again} rows of the outbox are sent (again), {moved}."
+        f"lane {lane} goes on behind event {reconciled.sequence} on timeline {reconciled.timeline}; "
+        f"{reconciled.again} rows of the outbox are sent (again), {moved}."
     )
-    if done.withdrawn:
-        text += f" {done.withdrawn} events of the topic are withdrawn: read models leave them out."
-    if done.lost:
-        text += f" {done.lost} events are gone from the topic for good: no read model can be rebuilt from it."
-    _told(as_json, done, text)
+    if reconciled.withdrawn:
+        text += f" {reconciled.withdrawn} events of the topic are withdrawn: read models leave them out."
+    if reconciled.lost:
+        text += f" {reconciled.lost} events are gone from the topic for good: no read model can be rebuilt from it."
+    _told(as_json, reconciled, text)
 
 
-def _told(as_json: bool, done: object, text: str) -> None:
+def _told(as_json: bool, answer: object, text: str) -> None:
     if as_json:
-        print_json(done)
+        print_json(answer)
         return
     say(text)
     note("Whoever owns it claims it again within seconds: tidemill status")

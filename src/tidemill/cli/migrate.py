@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, examples, near, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, note, print_json, print_table, relative_path, say
 
 if TYPE_CHECKING:
     from tidemill.admin.setup.revisions import MigrationStep
@@ -100,7 +100,7 @@ def _begin(aggregate: str, about: str) -> None:
     from tidemill.app.admin import Admin
 
     path = Admin(session.deployment()).migrations.draft(aggregate, about)
-    say("wrote {path}", path=near(path))
+    say("wrote {path}", path=relative_path(path))
     note("Next: write what it does and how it is undone, then tidemill migrate")
 
 

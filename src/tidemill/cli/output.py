@@ -115,7 +115,7 @@ def _whole(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def near(path: Path) -> Path:
+def relative_path(path: Path) -> Path:
     """Return a path as one would type it here."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

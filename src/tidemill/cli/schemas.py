@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, examples, near, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, note, print_json, print_table, relative_path, say
 
 app = typer.Typer(help="The public contract: draft, check and register schemas.", no_args_is_help=True)
 
@@ -28,7 +28,7 @@ def new(
     from tidemill.admin.setup import schema_drafts
 
     for path in schema_drafts.draft_schemas(session.deployment().catalog, messages):
-        say("wrote {path}", path=near(path))
+        say("wrote {path}", path=relative_path(path))
     note("Next: complete their docs, then tidemill schemas check")
 
 
@@ -51,8 +51,10 @@ def check(as_json: AsJson = False) -> None:
 @app.command(epilog=examples("tidemill schemas register"))
 def register(as_json: AsJson = False) -> None:
     """Put all schemas into the registry, and have it refuse incompatible ones; may be repeated."""
-    done = session.ask(lambda admin: admin.schemas.register())
+    registered = session.ask(lambda admin: admin.schemas.register())
     if as_json:
-        print_json(done)
+        print_json(registered)
         return
-    print_table(("subject", "version", "id"), [(each.subject, each.version, each.schema_id) for each in done])
+    print_table(
+        ("subject", "version", "id"), [(each.subject, each.version, each.schema_id) for each in registered]
+    )

@@ -147,8 +147,8 @@ def _show_wait(wait: WaitStatus) -> None:
     say(text, until=wait.until, verb=f"tidemill lanes resume {wait.lane} --park --reason TEXT")
 
 
-def _unknown(told: T | None) -> T | str:
-    return "?" if told is None else told
+def _unknown(value: T | None) -> T | str:
+    return "?" if value is None else value
 
 
 def _unlimited(limit: int | None) -> int | str:

@@ -95,6 +95,6 @@ def _show(record: RecordShown) -> None:
             problem=record.problem,
         )
         return
-    told = {name: value for name, value in record.fields.items() if value is not None}
-    content = json.dumps(plain(told), ensure_ascii=False)
+    fields = {name: value for name, value in record.fields.items() if value is not None}
+    content = json.dumps(plain(fields), ensure_ascii=False)
     say(place + "  {key}  [bold]{type}[/bold]  {content}", key=record.key, type=name, content=content)

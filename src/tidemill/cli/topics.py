@@ -16,15 +16,15 @@ def create(as_json: AsJson = False) -> None:
 
     What exists stays as it is, but for a max.message.bytes below what is needed, which is raised.
     """
-    done = session.ask(lambda admin: admin.topic_setup.create())
+    prepared = session.ask(lambda admin: admin.topic_setup.create())
     if as_json:
-        print_json(done)
+        print_json(prepared)
         return
-    rows = [(each.aggregate, each.partitions, len(each.new_topics), each.new_lanes) for each in done]
+    rows = [(each.aggregate, each.partitions, len(each.new_topics), each.new_lanes) for each in prepared]
     print_table(("aggregate", "lanes", "new topics", "new lanes"), rows)
-    for limit in (limit for each in done for limit in each.raised):
+    for limit in (limit for each in prepared for limit in each.raised):
         note(f"{limit.topic}: raised {limit.setting} from {limit.found} to {limit.wanted}")
-    for finding in (finding for each in done for finding in each.findings):
+    for finding in (finding for each in prepared for finding in each.findings):
         note(f"[yellow]{finding}[/yellow]")
     note("Next: tidemill serve all")
 

@@ -32,7 +32,7 @@ class EncodedEvent(NamedTuple):
     payload: bytes
 
 
-Result = list[EncodedEvent] | Rejected | Unreadable
+HandlerResult = list[EncodedEvent] | Rejected | Unreadable
 """The events of an applied command (maybe none), why it was refused, or that its rule failed and it must be parked."""
 
 
@@ -40,7 +40,7 @@ Result = list[EncodedEvent] | Rejected | Unreadable
 class FoldResult:
     """What a fold gives: a result per command, the states after it, and the values whose holder must be loaded."""
 
-    results: list[Result] = field(default_factory=list)
+    results: list[HandlerResult] = field(default_factory=list)
     states: dict[str, Any] = field(default_factory=dict)
     unknown: dict[int, set[Value]] = field(default_factory=lambda: defaultdict(set))
 
@@ -72,7 +72,7 @@ class Fold:
             result = crashed(fault)
         self.result.results.append(result)
 
-    def _decide(self, key: str, spec: DecideSpec, command: CommandBase, at: datetime) -> Result:
+    def _decide(self, key: str, spec: DecideSpec, command: CommandBase, at: datetime) -> HandlerResult:
         before = self._states.get(key)
         decision = spec.rule(before, command)
         if isinstance(decision, Rejected):

@@ -12,7 +12,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Protocol
 
-from tidemill.commands.decide_fold import EncodedEvent, FoldResult, Result, Value, fold_all
+from tidemill.commands.decide_fold import EncodedEvent, FoldResult, HandlerResult, Value, fold_all
 from tidemill.commands.late_rows import range_closed, split
 from tidemill.commands.ports import CommandCodec, Locked, UnitOfWork
 from tidemill.commands.validation import IncomingCommand, crashed
@@ -24,7 +24,7 @@ from tidemill.domain.messages import EventBase
 from tidemill.domain.rejections import RejectionCode
 from tidemill.domain.stream import Stream
 
-_MOST_PASSES = 16
+_MAX_PASSES = 16
 """How often a batch is folded before it is cut in half: commands that reveal a value each would take one pass each."""
 
 
@@ -37,7 +37,7 @@ class Handler(Protocol):
 
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
-    ) -> list[Result]:
+    ) -> list[HandlerResult]:
         """Return a result per arrival, in order, after writing what they change."""
         ...
 
@@ -71,7 +71,7 @@ class AppendHandler:
 
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
-    ) -> list[Result]:
+    ) -> list[HandlerResult]:
         """Check, encode and append; the row and the event of a refused command are never made."""
         rows: dict[type, list[tuple[Any, ...]]] = {}
         results = [self._one(arrival, locked.now, rows) for arrival in arrivals]
@@ -88,7 +88,9 @@ class AppendHandler:
                 await work.append(plan.spec.table, plan.columns, on_time)
         return results
 
-    def _one(self, arrival: IncomingCommand, at: datetime, rows: dict[type, list[tuple[Any, ...]]]) -> Result:
+    def _one(
+        self, arrival: IncomingCommand, at: datetime, rows: dict[type, list[tuple[Any, ...]]]
+    ) -> HandlerResult:
         command = arrival.command
         assert command is not None
         assert arrival.decoded is not None
@@ -121,10 +123,10 @@ class DecideHandler:
 
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
-    ) -> list[Result]:
+    ) -> list[HandlerResult]:
         """Fold until every unique value's holder is known, then write the changed rows."""
-        at = {lane: locked.at(lane) for lane in locked.progress}
-        commands = [(self._key(each.command), each.spec, each.command, at[each.lane]) for each in arrivals]
+        at = {lane_id: locked.at(lane_id) for lane_id in locked.progress}
+        commands = [(self._key(each.command), each.spec, each.command, at[each.lane_id]) for each in arrivals]
         keys = sorted({key for key, *_ in commands})
         loaded = await work.load(self._state, keys)
         folded = await self._fold(work, loaded, commands)
@@ -135,7 +137,7 @@ class DecideHandler:
 
     async def _fold(self, work: UnitOfWork, loaded: dict[str, Any], commands: Any) -> FoldResult:
         holders: dict[int, dict[Value, str | None]] = {}
-        for _ in range(_MOST_PASSES):
+        for _ in range(_MAX_PASSES):
             folded = fold_all(self._state, loaded, holders, self._encode, commands)
             if not folded.unknown:
                 return folded
@@ -146,23 +148,25 @@ class DecideHandler:
         raise TooManyFoldPasses(f"{len(commands)} commands reveal the unique values they take one by one")
 
     def _encode(self, decision: Accepted) -> list[EncodedEvent] | Rejected:
-        happened = [self._happened(event) for event in decision.events]
-        largest = max(len(event.payload) for event in happened)
-        return too_large(largest, self._max_event_bytes) if largest > self._max_event_bytes else happened
+        encoded = [self._encoded_event(event) for event in decision.events]
+        largest = max(len(event.payload) for event in encoded)
+        return too_large(largest, self._max_event_bytes) if largest > self._max_event_bytes else encoded
 
-    def _happened(self, event: EventBase) -> EncodedEvent:
+    def _encoded_event(self, event: EventBase) -> EncodedEvent:
         return EncodedEvent(self._names[type(event)], self._codec.encode_event(event))
 
 
-def styles_of(stream: Stream, codec: CommandCodec, max_event_bytes: int) -> dict[type[CommandSpec], Handler]:
+def handlers_of(
+    stream: Stream, codec: CommandCodec, max_event_bytes: int
+) -> dict[type[CommandSpec], Handler]:
     """Return the built-in styles that the stream's commands need."""
     kinds = {type(spec) for spec in stream.commands.values()}
-    styles: dict[type[CommandSpec], Handler] = {}
+    handlers: dict[type[CommandSpec], Handler] = {}
     if AppendSpec in kinds:
-        styles[AppendSpec] = AppendHandler(stream, codec, max_event_bytes)
+        handlers[AppendSpec] = AppendHandler(stream, codec, max_event_bytes)
     if DecideSpec in kinds:
-        styles[DecideSpec] = DecideHandler(stream, codec, max_event_bytes)
-    return styles
+        handlers[DecideSpec] = DecideHandler(stream, codec, max_event_bytes)
+    return handlers
 
 
 def too_large(size: int, limit: int) -> Rejected:
@@ -174,7 +178,10 @@ def too_large(size: int, limit: int) -> Rejected:
 
 
 def _refuse(
-    late: Mapping[int, datetime], model: type, arrivals: Sequence[IncomingCommand], results: list[Result]
+    late: Mapping[int, datetime],
+    model: type,
+    arrivals: Sequence[IncomingCommand],
+    results: list[HandlerResult],
 ) -> None:
     """Refuse the commands of late rows; rows were made in the order of the commands that were not refused before."""
     made = [

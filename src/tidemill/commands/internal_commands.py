@@ -67,8 +67,8 @@ class InternalCommandWriter:
             TransientError: nothing was written, it may work later.
         """
         try:
-            async with self._transaction(claim) as book:
-                yield book
+            async with self._transaction(claim) as numbering:
+                yield numbering
         except GenerationClosed as rolled:
             raise TransientError(f"{rolled}: give the order again") from rolled
 
@@ -77,29 +77,31 @@ class InternalCommandWriter:
         started_s = self._clock.monotonic_s()
         async with self._store.unit_of_work() as work:
             locked = await work.lock([claim])
-            progress = locked.progress[claim.lane.lane]
+            progress = locked.progress[claim.lane.id]
             if not self._silent:
                 self._check_not_set_back(claim, progress)
                 await work.demand_going(claim)
-            book, books = InternalCommandNumbering(work, locked.now), BatchRows()
-            yield book
-            if book.orders:
+            numbering, batch_rows = InternalCommandNumbering(work, locked.now), BatchRows()
+            yield numbering
+            if numbering.orders:
                 assert not self._silent, "it was not made sure that the lane may be written to"
-                seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.lane)
-                lane = LaneNumbering(books, claim, progress, locked.gen, at, seconds)
-                for order in book.orders:
+                seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.id)
+                lane = LaneNumbering(batch_rows, claim, progress, locked.gen, at, seconds)
+                for order in numbering.orders:
                     lane.enter(_arrival(claim, order), list(order.events))
-                lane.close(None, reason=f"ordered: {', '.join(sorted({each.name for each in book.orders}))}")
-                await work.log(books.log)
-                await work.send(books.outbox)
-                await work.close_books(books.ledger)
-        self._reached |= {row.lane: row.position for row in books.ledger}
+                lane.close(
+                    None, reason=f"ordered: {', '.join(sorted({each.name for each in numbering.orders}))}"
+                )
+                await work.log(batch_rows.log)
+                await work.send(batch_rows.outbox)
+                await work.append_ledger(batch_rows.ledger)
+        self._reached |= {row.lane: row.position for row in batch_rows.ledger}
 
     def _check_not_set_back(self, claim: Claim, progress: Progress) -> None:
         """Raise `NotCompared` if somebody has restored the database behind what the claim, or an order, has seen."""
-        lane = claim.lane.lane
-        if progress.position < max(claim.progress.position, self._reached.get(lane, 0)):
-            raise NotCompared(lane, "since the database was set back")
+        lane_id = claim.lane.id
+        if progress.position < max(claim.progress.position, self._reached.get(lane_id, 0)):
+            raise NotCompared(lane_id, "since the database was set back")
 
 
 def _arrival(claim: Claim, order: InternalCommand) -> IncomingCommand:
@@ -110,7 +112,7 @@ def _arrival(claim: Claim, order: InternalCommand) -> IncomingCommand:
     record = _Own(claim.lane.partition, NO_OFFSET, order.key)
     fields = {"command_id": order.command_id, "service_name": order.service}
     decoded = Decoded(order.name, fields, b"", None)
-    return IncomingCommand(claim.lane.lane, record, decoded=decoded, command_id=order.command_id)
+    return IncomingCommand(claim.lane.id, record, decoded=decoded, command_id=order.command_id)
 
 
 @dataclass(frozen=True, slots=True)

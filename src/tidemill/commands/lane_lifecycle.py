@@ -46,7 +46,7 @@ _log = logger(__name__)
 _FLOWING: Final = frozenset({LanePhase.FLOWING})
 _REVOKED: Final = frozenset({LanePhase.RELEASING, LanePhase.UNASSIGNED})
 _RECLAIM_AFTER_S: Final = 3.0
-_REVOKE_PATIENCE_S: Final = 5.0
+_REVOKE_TIMEOUT_S: Final = 5.0
 _TOGETHER_S: Final = 1.0
 """How long lanes that were compared wait for the others, so that many start in one go."""
 
@@ -110,29 +110,31 @@ class Ownership:
         with contextlib.suppress(
             TimeoutError
         ):  # the next owner's claim waits for the transaction, or ends it
-            async with asyncio.timeout(_REVOKE_PATIENCE_S):
+            async with asyncio.timeout(_REVOKE_TIMEOUT_S):
                 await asyncio.gather(*(queue.idle.wait() for queue in queues))
-        await self._let_go(claims, busy={queue.lane for queue in queues if not queue.idle.is_set()})
+        await self._release_claims(
+            claims, busy={queue.lane_id for queue in queues if not queue.idle.is_set()}
+        )
 
-    async def let_go_of_all(self) -> None:
+    async def release_all(self) -> None:
         """Give every lane back; no batch may be in flight any more."""
         self._claims_wanted.set()
-        await self._let_go(self._lanes.revoke(self._lanes.partitions))
+        await self._release_claims(self._lanes.revoke(self._lanes.partitions))
 
-    async def _let_go(self, claims: Sequence[Claim], busy: Collection[int] = ()) -> None:
+    async def _release_claims(self, claims: Sequence[Claim], busy: Collection[int] = ()) -> None:
         """Stop the relays, and release what no batch of ours still works on."""
         claims = self._lanes.release(claims)
         if not claims:
             return
-        lanes = [claim.lane.lane for claim in claims]
+        lanes = [claim.lane.id for claim in claims]
         await self._follower.drop(lanes)
-        released = await self._release([claim for claim in claims if claim.lane.lane not in busy])
+        released = await self._release([claim for claim in claims if claim.lane.id not in busy])
         _log.info(Log.LANES_LOST, aggregate=self._aggregate, lanes=spans(lanes), released=released)
 
     async def _release(self, claims: Sequence[Claim]) -> bool:
         """Give claims back; return whether that worked: if not, the next claim finds them not released."""
         with contextlib.suppress(TransientError, TimeoutError):
-            async with asyncio.timeout(_REVOKE_PATIENCE_S):
+            async with asyncio.timeout(_REVOKE_TIMEOUT_S):
                 await self._store.release(claims)
                 return True
         return False
@@ -187,22 +189,22 @@ class Ownership:
         Returns those that are halted, those whose relays look, and what their topic has shown.
         """
         claims = [claim for claim in claims if self._is_compared(claim)]
-        halted = await self._store.halted([claim.lane.lane for claim in claims])
-        asked = [claim for claim in claims if claim.lane.lane not in halted]
+        halted = await self._store.halted([claim.lane.id for claim in claims])
+        asked = [claim for claim in claims if claim.lane.id not in halted]
         shown = await topic_check.compare_most(self._source, asked)
         findings = shown.findings
         for claim in asked:
-            if (finding := findings.get(claim.lane.lane)) is not None:
+            if (finding := findings.get(claim.lane.id)) is not None:
                 await self._store.halt(claim, *finding)
         standing = halted.keys() | findings.keys()
-        left = {claim.lane.lane for claim in shown.unanswered}
-        sound = [each for each in asked if each.lane.lane not in standing | left and self._is_compared(each)]
+        left = {claim.lane.id for claim in shown.unanswered}
+        sound = [each for each in asked if each.lane.id not in standing | left and self._is_compared(each)]
         await self._follower.take(sound)
-        return [claim for claim in claims if claim.lane.lane in standing], sound, shown
+        return [claim for claim in claims if claim.lane.id in standing], sound, shown
 
     async def _begin_as_compared(self, claims: Sequence[Claim], idle: Collection[int]) -> None:
         """Start the lanes whose relays have compared, together where that takes no time, else one after the other."""
-        waiting = {asyncio.create_task(self._follower.compared(claim.lane.lane)): claim for claim in claims}
+        waiting = {asyncio.create_task(self._follower.compared(claim.lane.id)): claim for claim in claims}
         try:
             while waiting and not self._retrier.stopped:
                 done, _ = await asyncio.wait(waiting, timeout=_TOGETHER_S)
@@ -219,28 +221,28 @@ class Ownership:
         if halted is None:
             return  # stopping
         ours = [claim for claim in claims if self._is_compared(claim)]
-        sound = [claim for claim in ours if claim.lane.lane not in halted]
+        sound = [claim for claim in ours if claim.lane.id not in halted]
         self._lanes.begin(sound)
         for claim in ours:
-            if claim.lane.lane in halted:
-                self.stand_still(claim, *halted[claim.lane.lane])
+            if claim.lane.id in halted:
+                self.stand_still(claim, *halted[claim.lane.id])
         self._source.resume_at({claim.lane.partition: claim.progress.next_offset for claim in sound})
-        self._follower.begun([claim.lane.lane for claim in sound])
+        self._follower.begun([claim.lane.id for claim in sound])
         _log.info(
             Log.LANES_CLAIMED,
             aggregate=self._aggregate,
-            lanes=spans(claim.lane.lane for claim in sound),
-            halted=spans(claim.lane.lane for claim in ours if claim.lane.lane in halted),
+            lanes=spans(claim.lane.id for claim in sound),
+            halted=spans(claim.lane.id for claim in ours if claim.lane.id in halted),
         )
-        lost = [claim.lane.lane for claim in claims if self._lanes.phase(claim.lane.partition) in _REVOKED]
+        lost = [claim.lane.id for claim in claims if self._lanes.phase(claim.lane.partition) in _REVOKED]
         await self._follower.drop(lost)
 
     async def _note_compared(
         self, claims: Sequence[Claim], idle: Collection[int]
     ) -> dict[int, topic_check.Finding]:
         """Note which lanes may be written to from now on; return those that are halted."""
-        halted = await self._store.halted([claim.lane.lane for claim in claims])
-        sound = [claim for claim in claims if claim.lane.lane not in halted and self._is_compared(claim)]
+        halted = await self._store.halted([claim.lane.id for claim in claims])
+        sound = [claim for claim in claims if claim.lane.id not in halted and self._is_compared(claim)]
         if sound:
             await self._store.compared(sound, idle=idle)
         return halted
@@ -259,13 +261,13 @@ class Ownership:
         flowing, standing = self._lanes.claims_in(_FLOWING), self._lanes.claims_in(STANDING)
         if not flowing and not standing:
             return
-        halted = await self._store.halted([claim.lane.lane for claim in (*flowing, *standing)])
+        halted = await self._store.halted([claim.lane.id for claim in (*flowing, *standing)])
         for claim in flowing:
-            if claim.lane.lane in halted and self._lanes.holds(claim, _FLOWING):  # not revoked meanwhile
-                self.stand_still(claim, *halted[claim.lane.lane])
+            if claim.lane.id in halted and self._lanes.holds(claim, _FLOWING):  # not revoked meanwhile
+                self.stand_still(claim, *halted[claim.lane.id])
         for claim in standing:
-            if claim.lane.lane not in halted and self._lanes.resume(claim):
-                _log.info(Log.LANE_RESUMED, lane=claim.lane.lane)
+            if claim.lane.id not in halted and self._lanes.resume(claim):
+                _log.info(Log.LANE_RESUMED, lane=claim.lane.id)
                 self._claims_wanted.set()
 
     async def halt_stuck(self, stuck: PartitionError) -> None:
@@ -291,7 +293,7 @@ class Ownership:
         if not isinstance(stuck, OffsetOutOfRange):
             return HaltCode.UNFETCHABLE, str(stuck)
         shown = await topic_check.compare(self._source, [topic_check.as_if_at(claim, stuck.offset)])
-        return shown.findings.get(claim.lane.lane, (HaltCode.OFFSET_AHEAD, str(stuck)))
+        return shown.findings.get(claim.lane.id, (HaltCode.OFFSET_AHEAD, str(stuck)))
 
     def fenced(self, queues: Sequence[LaneQueue]) -> None:
         """Let lanes be that somebody else claimed. If the group still gives them to us a while later, nobody has."""
@@ -302,7 +304,7 @@ class Ownership:
         _log.warning(
             Log.LANES_LOST,
             aggregate=self._aggregate,
-            lanes=spans(queue.lane for queue in queues),
+            lanes=spans(queue.lane_id for queue in queues),
             reason="claimed by another process",
         )
 
@@ -320,10 +322,10 @@ class Ownership:
     def _say_halted(self, claim: Claim, code: str, detail: str) -> None:
         _log.error(
             Log.LANE_HALTED,
-            lane=claim.lane.lane,
+            lane=claim.lane.id,
             code=code,
             reason=detail,
-            next=f"tidemill lanes show {claim.lane.lane}",
+            next=f"tidemill lanes show {claim.lane.id}",
         )
 
 

@@ -22,7 +22,7 @@ WAITING_BYTES: Final = 32 << 20
 LARGE_BYTES: Final = 512 << 10
 """A larger record than is decoded by default: it is to be parked, whole, and there is room for a few of them only."""
 
-_LEAST_LANE_BYTES: Final = 256 << 10
+_MIN_LANE_BYTES: Final = 256 << 10
 
 
 class LargeRecords:
@@ -63,7 +63,7 @@ class LaneQueue:
 
     `bytes`: what all of them weigh. `large`: what the large ones weigh, those in flight included. `come_back_at`: the
     offset of a large record that found no room: it, and what is behind it, is to be read again; `refusal`: its number.
-    `solo`: how many records are still tried one by one. `idle`: set while no batch of the lane is in flight.
+    `isolated`: how many records are still tried one by one. `idle`: set while no batch of the lane is in flight.
     `waits`: what it waits for, if nothing may be taken from it.
     """
 
@@ -74,9 +74,9 @@ class LaneQueue:
     come_back_at: int | None = None
     refusal: int = 0
     held_back: bool = False
-    solo: int = 0
+    isolated: int = 0
     tried_offset: int | None = None
-    trials: int = 0
+    attempts: int = 0
     waits: Wait | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -102,14 +102,14 @@ class LaneQueue:
             self.records.append((record, size))
             self.bytes += size
 
-    def take(self, most_records: int, most_bytes: int) -> Iterator[InboundRecord]:
+    def take(self, max_records: int, limit_bytes: int) -> Iterator[InboundRecord]:
         """Remove and yield records up to both bounds, at least one."""
-        left = most_bytes
-        while self.records and most_records > 0 and left > 0:
+        left = limit_bytes
+        while self.records and max_records > 0 and left > 0:
             record, size = self.records.popleft()
             self.bytes -= size
             left -= size
-            most_records -= 1
+            max_records -= 1
             yield record
 
     @property
@@ -118,9 +118,9 @@ class LaneQueue:
         return bool(self.records) and self.idle.is_set() and self.waits is None
 
     @property
-    def lane(self) -> int:
+    def lane_id(self) -> int:
         """Return the lane's database id."""
-        return self.claim.lane.lane
+        return self.claim.lane.id
 
     @property
     def partition(self) -> int:
@@ -161,13 +161,13 @@ class Queues:
         """Start queues for newly claimed lanes, empty: what an earlier claim left is not theirs."""
         for claim in claims:
             self.remove([claim.lane.partition])
-            solo = self._batch_records if claim.cautious else 0
-            self._by_partition[claim.lane.partition] = LaneQueue(claim, solo=solo)
+            isolated = self._batch_records if claim.cautious else 0
+            self._by_partition[claim.lane.partition] = LaneQueue(claim, isolated=isolated)
 
     def remove(self, partitions: Iterable[int]) -> list[LaneQueue]:
         """Forget lanes with all that waits; return those that were there."""
-        gone = [self._by_partition.pop(partition, None) for partition in partitions]
-        there = [queue for queue in gone if queue is not None]
+        removed = [self._by_partition.pop(partition, None) for partition in partitions]
+        there = [queue for queue in removed if queue is not None]
         for queue in there:
             self._free(queue, _large_bytes(queue))
             queue.records.clear()
@@ -218,7 +218,7 @@ class Queues:
 
     def _lane_bytes(self) -> int:
         """Return a lane's share of what may wait in all, which is bounded however large the records are."""
-        return max(_LEAST_LANE_BYTES, self._waiting_bytes // max(1, len(self._by_partition)))
+        return max(_MIN_LANE_BYTES, self._waiting_bytes // max(1, len(self._by_partition)))
 
     def out_of_room(self) -> LaneQueue | None:
         """Return the lane that waits longest for room for a large record, once there is room."""
@@ -241,33 +241,35 @@ class Queues:
         ready = self.ready()
         if not ready:
             return None
-        alone = next((queue for queue in ready if queue.solo), None)
+        alone = next((queue for queue in ready if queue.isolated), None)
         if alone is not None:
-            return self._share([alone], 1)
-        chosen = sorted(ready[: -(-len(ready) // free)], key=lambda queue: queue.lane)
-        return self._share(chosen, self._batch_records)
+            return self._take_from([alone], 1)
+        chosen = sorted(ready[: -(-len(ready) // free)], key=lambda queue: queue.lane_id)
+        return self._take_from(chosen, self._batch_records)
 
-    def _share(self, chosen: list[LaneQueue], most: int) -> BatchInput:
+    def _take_from(self, chosen: list[LaneQueue], most: int) -> BatchInput:
         """Take about as many records of each lane; what the shorter ones leave is for the longer ones."""
         taken: dict[int, list[InboundRecord]] = {}
         each_bytes, waiting = self._batch_bytes // len(chosen), len(chosen)
         for queue in sorted(chosen, key=lambda queue: len(queue.records)):
             queue.idle.clear()
-            taken[queue.lane] = list(queue.take(max(1, most // waiting), each_bytes))
-            most -= len(taken[queue.lane])
+            taken[queue.lane_id] = list(queue.take(max(1, most // waiting), each_bytes))
+            most -= len(taken[queue.lane_id])
             waiting -= 1
-        return BatchInput(chosen, [(queue.lane, record) for queue in chosen for record in taken[queue.lane]])
+        return BatchInput(
+            chosen, [(queue.lane_id, record) for queue in chosen for record in taken[queue.lane_id]]
+        )
 
-    def done(self, share: BatchInput) -> None:
+    def done(self, batch_input: BatchInput) -> None:
         """Free the lanes of a batch; a lane that was tried record by record is trusted again after enough of them."""
-        for queue in share.queues:
+        for queue in batch_input.queues:
             queue.idle.set()
             if queue.large:
                 self._free(queue, queue.large - _large_bytes(queue))
-            if queue.solo:
-                queue.solo -= 1
+            if queue.isolated:
+                queue.isolated -= 1
                 if not queue.records:
-                    queue.solo = 0
+                    queue.isolated = 0
 
     def _free(self, queue: LaneQueue, size: int) -> None:
         queue.large -= size

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tidemill.commands.numbering import Fate
+from tidemill.commands.numbering import Disposition
 from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.headers import Headers
@@ -18,12 +18,12 @@ from tidemill.domain.headers import Headers
 _AT_A_STRETCH: Final = 1_000  # headers, written in some 2 ms
 
 
-def unwritten(fresh: Sequence[IncomingCommand], fates: Sequence[Fate]) -> list[IncomingCommand]:
+def unwritten(fresh: Sequence[IncomingCommand], dispositions: Sequence[Disposition]) -> list[IncomingCommand]:
     """Return the records that are to be parked without the text of their headers."""
     return [
         arrival
-        for arrival, fate in zip(fresh, fates, strict=True)
-        if isinstance(fate, Unreadable) and arrival.headers_text is None
+        for arrival, disposition in zip(fresh, dispositions, strict=True)
+        if isinstance(disposition, Unreadable) and arrival.headers_text is None
     ]
 
 

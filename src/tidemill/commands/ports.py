@@ -12,7 +12,7 @@ from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, 
 from tidemill.domain.context import State, Unique
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.headers import Headers
-from tidemill.domain.lane import MOST_AHEAD, Claim, InboundRecord, Progress
+from tidemill.domain.lane import MAX_AHEAD, Claim, InboundRecord, Progress
 from tidemill.domain.messages import EventBase
 from tidemill.domain.table_shape import TableShape
 
@@ -159,15 +159,15 @@ class Locked:
     now: datetime
     progress: Mapping[int, Progress]
 
-    def at(self, lane: int) -> datetime:
+    def at(self, lane_id: int) -> datetime:
         """Return the time of a lane's next batch: not before its last one, where a clock was set back a little."""
-        before = self.progress[lane].at
-        return before if self.now < before <= self.now + MOST_AHEAD else self.now
+        before = self.progress[lane_id].at
+        return before if self.now < before <= self.now + MAX_AHEAD else self.now
 
     def ahead(self) -> dict[int, timedelta]:
         """Return lane -> how far its last batch is ahead of the clock, where one of the two is, or was, wrong."""
-        limit = self.now + MOST_AHEAD
-        return {lane: each.at - self.now for lane, each in self.progress.items() if each.at > limit}
+        limit = self.now + MAX_AHEAD
+        return {lane_id: each.at - self.now for lane_id, each in self.progress.items() if each.at > limit}
 
 
 class ClosedRange(NamedTuple):
@@ -252,7 +252,7 @@ class UnitOfWork(ClosedRanges, SharedTransaction, Protocol):
         """COPY outbox rows."""
         ...
 
-    async def close_books(self, rows: Sequence[LedgerRow]) -> None:
+    async def append_ledger(self, rows: Sequence[LedgerRow]) -> None:
         """Append to the ledger, then look again whether the generation is still open. Raises `GenerationClosed`."""
         ...
 
@@ -315,7 +315,7 @@ class CommandStore(Protocol):
         """Record that a lane stands still, unless the claim was lost meanwhile."""
         ...
 
-    async def trial(self, claim: Claim, offset: int) -> int:
+    async def count_attempt(self, claim: Claim, offset: int) -> int:
         """Count, durably and before the attempt, that the record at `offset` is tried alone; return the count."""
         ...
 
@@ -371,7 +371,7 @@ class LaneFollower(Protocol):
         """Say that lanes (ids) flow from now on: they were compared, and that is noted."""
         ...
 
-    async def compared(self, lane: int) -> None:
+    async def compared(self, lane_id: int) -> None:
         """Return when what is outside was compared with a lane's (id) log (a mismatch halts it), or it was dropped."""
         ...
 

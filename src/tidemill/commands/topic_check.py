@@ -54,11 +54,11 @@ async def compare(source: CommandSource, claims: Sequence[Claim]) -> Compared:
         and _within(claim.progress.anchor.offset, bounds[claim.lane.partition])
     }
     checksums = await source.records_at(anchored, checksum) if anchored else {}
-    findings = {claim.lane.lane: _finding(claim, bounds[claim.lane.partition], checksums) for claim in claims}
+    findings = {claim.lane.id: _finding(claim, bounds[claim.lane.partition], checksums) for claim in claims}
     idle = {
-        claim.lane.lane for claim in claims if claim.progress.next_offset >= bounds[claim.lane.partition][1]
+        claim.lane.id for claim in claims if claim.progress.next_offset >= bounds[claim.lane.partition][1]
     }
-    return Compared({lane: finding for lane, finding in findings.items() if finding is not None}, idle)
+    return Compared({lane_id: finding for lane_id, finding in findings.items() if finding is not None}, idle)
 
 
 async def compare_most(source: CommandSource, claims: Sequence[Claim]) -> Compared:
@@ -93,7 +93,7 @@ async def _ask(source: CommandSource, claims: Sequence[Claim]) -> Compared | Una
 def _changed_count(count: int, claims: Sequence[Claim]) -> dict[int, Finding]:
     """A topic that has grown spreads its keys anew: whatever order they had is gone, in every lane."""
     return {
-        claim.lane.lane: (HaltCode.PARTITIONS_CHANGED, _counts(claim.lane, count))
+        claim.lane.id: (HaltCode.PARTITIONS_CHANGED, _counts(claim.lane, count))
         for claim in claims
         if count != claim.lane.partitions
     }

@@ -35,20 +35,20 @@ _MAX_MESSAGE_CHARACTERS = 500
 class IncomingCommand:
     """A record on its way through a batch.
 
-    `verdict` is what is certain before the transaction: unreadable, rejected, or None (it is for the rules to decide).
+    `disposition` is what is certain before the transaction: unreadable, rejected, or None (rules decide).
     `command_id` is the canonical text of the identity (`domain.identity`), None where no identity could be read; such
     a record can be neither duplicate nor duplicated. `headers_text`: its headers as a parked row keeps them, made
     before the transaction for what is to be parked.
     """
 
-    lane: int
+    lane_id: int
     record: InboundRecord
     decoded: Decoded | None = None
     command: CommandBase | None = None
     spec: CommandSpec | None = None
     command_id: str | None = None
     digest: int = 0
-    verdict: Rejected | Unreadable | None = None
+    disposition: Rejected | Unreadable | None = None
     headers_text: str | None = None
 
 
@@ -65,11 +65,11 @@ class Validator:
         for name, spec in self.stream.commands.items():
             self.adapters[name] = TypeAdapter(list[spec.model])  # type: ignore[name-defined]  # a class of a value
 
-    async def screen(self, lane_records: Sequence[tuple[int, InboundRecord]]) -> list[IncomingCommand]:
+    async def validate(self, lane_records: Sequence[tuple[int, InboundRecord]]) -> list[IncomingCommand]:
         """Return an arrival for every (lane id, record), in order. Raises `Unavailable` if the registry is away."""
         values = [record.value for _, record in lane_records]
         await self.codec.prepare(values)
-        arrivals = [_arrival(lane, record) for lane, record in lane_records]
+        arrivals = [_arrival(lane_id, record) for lane_id, record in lane_records]
         for name, readable in self._decode(arrivals, values).items():
             self._validate(name, readable)
         return arrivals
@@ -79,10 +79,10 @@ class Validator:
     ) -> dict[str, list[IncomingCommand]]:
         by_name: dict[str, list[IncomingCommand]] = defaultdict(list)
         for arrival, decoded in zip(arrivals, self.codec.decode(values), strict=True):
-            if arrival.verdict is not None:
+            if arrival.disposition is not None:
                 continue
             if isinstance(decoded, Unreadable):
-                arrival.verdict = decoded
+                arrival.disposition = decoded
             else:
                 arrival.decoded = decoded
                 by_name[decoded.name].append(arrival)
@@ -115,11 +115,11 @@ class Validator:
             except ValidationError as error:
                 reasons = _reasons(error)
                 for index, reason in reasons.items():
-                    candidates[index].verdict = Rejected(RejectionCode.INVALID, reason)
+                    candidates[index].disposition = Rejected(RejectionCode.INVALID, reason)
                 candidates = [each for index, each in enumerate(candidates) if index not in reasons]
             except Exception as fault:  # noqa: BLE001  a validator's bug must not stop its lane
                 if len(candidates) == 1:
-                    candidates[0].verdict = crashed(fault)
+                    candidates[0].disposition = crashed(fault)
                     return
                 for candidate in candidates:
                     self._read_fields(name, [candidate])
@@ -138,32 +138,32 @@ class Validator:
             key = self.stream.key(command)
             expected = key.encode()
         except Exception as fault:  # noqa: BLE001  a key function's bug must not stop its lane
-            arrival.verdict = crashed(fault)
+            arrival.disposition = crashed(fault)
             return
         if record.key != expected:
-            arrival.verdict = Rejected(
+            arrival.disposition = Rejected(
                 RejectionCode.WRONG_KEY, f"the record's key must be {key!r}, it is {record.key!r}"
             )
             return
         partition = partition_of(expected, self.stream.partitions)
         if partition != record.partition:
-            arrival.verdict = Rejected(
+            arrival.disposition = Rejected(
                 RejectionCode.WRONG_PARTITION,
                 f"key {key!r} belongs to partition {partition}, the record is in {record.partition}: "
                 "set partitioner=murmur2_random in librdkafka clients (Java and aiokafka do it by default)",
             )
 
 
-def _arrival(lane: int, record: InboundRecord) -> IncomingCommand:
+def _arrival(lane_id: int, record: InboundRecord) -> IncomingCommand:
     """Begin a record's way. A key goes back out with every outcome, so it must fit there."""
     key, headers = record.key, record.headers
     if key is not None and len(key) > MAX_KEY_BYTES:
         detail = f"a key of {len(key)} bytes, at most {MAX_KEY_BYTES}"
-        return IncomingCommand(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
+        return IncomingCommand(lane_id, record, disposition=Unreadable(ParkingCode.TOO_BIG, detail))
     if headers and (cut := cut_headers(headers)) is not None:
         detail = f"{cut}, at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes are read"
-        return IncomingCommand(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
-    return IncomingCommand(lane, record)
+        return IncomingCommand(lane_id, record, disposition=Unreadable(ParkingCode.TOO_BIG, detail))
+    return IncomingCommand(lane_id, record)
 
 
 def crashed(fault: Exception) -> Unreadable:

@@ -82,48 +82,52 @@ class Waits:
         """Take out what has to wait: of each lane the first command that is newer than we are, and all behind it."""
         first: dict[int, IncomingCommand] = {}
         for arrival in arrivals:
-            if arrival.verdict is not None and isinstance(arrival.verdict, NewerSchema):
-                first.setdefault(arrival.lane, arrival)
+            if arrival.disposition is not None and isinstance(arrival.disposition, NewerSchema):
+                first.setdefault(arrival.lane_id, arrival)
         held = HeldBack(arrivals)
         if not first or not self._at_most:
             return held
         ends: dict[int, int] = {}
-        for lane, arrival in first.items():
+        for lane_id, arrival in first.items():
             try:
-                wait = await self._store.wait(claims[lane], newer_of(arrival), self._at_most)
+                wait = await self._store.wait(claims[lane_id], newer_of(arrival), self._at_most)
             except Fenced:
-                held.fenced.add(lane)
-                ends[lane] = 0
+                held.fenced.add(lane_id)
+                ends[lane_id] = 0
                 continue
             if wait.over_at is None:
-                held.waits[lane] = wait
-                ends[lane] = arrival.record.offset
+                held.waits[lane_id] = wait
+                ends[lane_id] = arrival.record.offset
             else:
-                _explain(arrivals, lane, why_over(wait, newer_of(arrival)))
+                _explain(arrivals, lane_id, why_over(wait, newer_of(arrival)))
         held.arrivals = [
-            each for each in arrivals if each.lane not in ends or each.record.offset < ends[each.lane]
+            each for each in arrivals if each.lane_id not in ends or each.record.offset < ends[each.lane_id]
         ]
         return held
 
-    def begin(self, share: BatchInput, done: BatchResult) -> None:
+    def begin(self, batch_input: BatchInput, result: BatchResult) -> None:
         """Put back what a batch has held back; its lanes are taken from again when their wait is over."""
-        for queue in share.queues:
-            wait = done.waits.get(queue.lane)
+        for queue in batch_input.queues:
+            wait = result.waits.get(queue.lane_id)
             ours = self._queues.get(queue.partition) is queue
-            if wait is None or not ours or queue.lane in done.fenced or queue.lane in done.halted:
+            if wait is None or not ours or queue.lane_id in result.fenced or queue.lane_id in result.halted:
                 continue
-            held = [r for lane, r in share.records if lane == queue.lane and r.offset >= wait.newer.offset]
+            held = [
+                r
+                for lane_id, r in batch_input.records
+                if lane_id == queue.lane_id and r.offset >= wait.newer.offset
+            ]
             self._queues.wait(queue, wait, held)
             _log.warning(Log.LANE_WAITS, lane=_name(queue), **_shown(wait), reason=wait.newer.detail)
-        if done.waits:
+        if result.waits:
             self.measure()
 
     async def watch(self) -> None:
         """Let lanes go on whose wait is over: then what they stand before is parked. Raises `TransientError`."""
-        waiting = {queue.lane: queue for queue in self._waiting()}
+        waiting = {queue.lane_id: queue for queue in self._waiting()}
         if waiting:
             still = await self._store.waiting(list(waiting))
-            over = [queue for lane, queue in waiting.items() if lane not in still]
+            over = [queue for lane_id, queue in waiting.items() if lane_id not in still]
             for queue in over:
                 _log.info(Log.LANE_GOES_ON, lane=_name(queue))
                 queue.waits = None
@@ -160,14 +164,14 @@ class Waits:
 
 def newer_of(arrival: IncomingCommand) -> Newer:
     """Return what is kept of a command that is newer than we are, while its lane waits before it."""
-    verdict = arrival.verdict
-    assert isinstance(verdict, NewerSchema)
+    disposition = arrival.disposition
+    assert isinstance(disposition, NewerSchema)
     return Newer(
         offset=arrival.record.offset,
-        schema=verdict.schema,
-        type_name=clean(verdict.type_name),
-        service=None if verdict.service is None else clean(verdict.service),
-        detail=clean(verdict.detail),
+        schema=disposition.schema,
+        type_name=clean(disposition.type_name),
+        service=None if disposition.service is None else clean(disposition.service),
+        detail=clean(disposition.detail),
     )
 
 
@@ -182,12 +186,12 @@ def why_over(wait: Wait, newer: Newer) -> str:
     return f"the lane waited for {waited_s:.0f} s, and no process that knows it took it over"
 
 
-def _explain(arrivals: Sequence[IncomingCommand], lane: int, why: str) -> None:
+def _explain(arrivals: Sequence[IncomingCommand], lane_id: int, why: str) -> None:
     """Let the records of a lane that are parked now say why they do not wait."""
     for arrival in arrivals:
-        verdict = arrival.verdict
-        if arrival.lane == lane and isinstance(verdict, NewerSchema):
-            arrival.verdict = Unreadable(verdict.code, f"{verdict.detail}; {why}")
+        disposition = arrival.disposition
+        if arrival.lane_id == lane_id and isinstance(disposition, NewerSchema):
+            arrival.disposition = Unreadable(disposition.code, f"{disposition.detail}; {why}")
 
 
 def _name(queue: LaneQueue) -> str:

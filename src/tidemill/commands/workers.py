@@ -24,8 +24,8 @@ class Workers:
     def __init__(self, count: int, *, streams: int = 1) -> None:
         """`count`: how many there are. `streams`: how many intakes share them."""
         self._count = count
-        self._most_of_a_team = count if streams == 1 else max(1, count - 1)
-        self._most_again = max(1, count // 2)
+        self._max_of_a_team = count if streams == 1 else max(1, count - 1)
+        self._max_repeats = max(1, count // 2)
         self._busy = 0
         self._busy_again = 0
         self._wishes: list[_Wish] = []
@@ -36,7 +36,7 @@ class Workers:
 
     def available(self, team: Team) -> int:
         """Return how many more workers a team would get just now."""
-        return max(0, min(self._count - self._busy, self._most_of_a_team - team.busy))
+        return max(0, min(self._count - self._busy, self._max_of_a_team - team.busy))
 
     async def get(self, team: Team, *, again: bool) -> bool:
         """Wait for a worker; False for a team that is closed, unless one is free at once."""
@@ -73,7 +73,7 @@ class Workers:
     def _serve(self) -> None:
         """Give whoever came first and may have one a worker, as long as there are any."""
         for wish in list(self._wishes):
-            if not self.available(wish.team) or (wish.again and self._busy_again >= self._most_again):
+            if not self.available(wish.team) or (wish.again and self._busy_again >= self._max_repeats):
                 continue
             self._wishes.remove(wish)
             self._busy += 1

@@ -145,10 +145,10 @@ class NotCompared(TransientError):
 
     kind = ErrorCode.NOT_COMPARED
 
-    def __init__(self, lane: int, why: str) -> None:
+    def __init__(self, lane_id: int, why: str) -> None:
         """`why`: since when it was not compared."""
-        super().__init__(f"lane {lane} was not compared with its topics {why}", lane=lane)
-        self.lane = lane
+        super().__init__(f"lane {lane_id} was not compared with its topics {why}", lane=lane_id)
+        self.lane_id = lane_id
 
 
 class CommitUnknown(TransientError):
@@ -197,10 +197,10 @@ class LaneHalted(TidemillError):
 
     kind = ErrorCode.LANE_HALTED
 
-    def __init__(self, lane: int, code: str, detail: str) -> None:
+    def __init__(self, lane_id: int, code: str, detail: str) -> None:
         """The verb that resumes a lane is the same for every code, so the message carries it."""
-        super().__init__(f"lane {lane} halted, {code}: {detail}", lane=lane, detail=detail)
-        self.lane = lane
+        super().__init__(f"lane {lane_id} halted, {code}: {detail}", lane=lane_id, detail=detail)
+        self.lane_id = lane_id
         self.code = code
         self.detail = detail
 

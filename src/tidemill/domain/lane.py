@@ -16,10 +16,10 @@ DEFAULT_PARTITIONS = 64
 NO_OFFSET: Final = -1
 """The record offset of what no record brought."""
 
-MOST_AHEAD: Final = timedelta(minutes=5)
+MAX_AHEAD: Final = timedelta(minutes=5)
 """How far a clock may be set back with times of a lane still never going back. A time further ahead was wrong."""
 
-_MOST_SPANS = 8
+_MAX_SPANS = 8
 
 
 class TopicRole(StrEnum):
@@ -59,9 +59,9 @@ class StreamTopics:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A lane as it stands in `tm.lane`: `lane` is its database id, `partition` its number within the stream."""
+    """A lane as it stands in `tm.lane`: `id` is its column `lane`, `partition` its number within the stream."""
 
-    lane: int
+    id: int
     aggregate: str
     partition: int
     partitions: int
@@ -82,7 +82,7 @@ class Progress:
 
     `next_offset` is the command offset to read next; `position` counts log rows, `sequence` counts events, both
     dense from 1; `chain` is the running hash over event ids; `timeline` is raised by a reconciliation.
-    `at` is the time of the batch: the next one gets no earlier time, unless it is further ahead than `MOST_AHEAD`.
+    `at` is the time of the batch: the next one gets no earlier time, unless it is further ahead than `MAX_AHEAD`.
     """
 
     batch: int
@@ -106,16 +106,6 @@ class Claim:
     epoch: int
     progress: Progress
     cautious: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Halt:
-    """A lane that stands still until an operator acts. `code` is one of `rejections.HALTED`."""
-
-    lane: int
-    code: str
-    detail: str
-    since: datetime
 
 
 class InboundRecord(Protocol):
@@ -157,6 +147,6 @@ def spans(numbers: Iterable[int]) -> str:
             found[-1] = (found[-1][0], number)
         else:
             found.append((number, number))
-    shown = [str(first) if first == last else f"{first}-{last}" for first, last in found[:_MOST_SPANS]]
-    more = sum(last - first + 1 for first, last in found[_MOST_SPANS:])
+    shown = [str(first) if first == last else f"{first}-{last}" for first, last in found[:_MAX_SPANS]]
+    more = sum(last - first + 1 for first, last in found[_MAX_SPANS:])
     return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -17,24 +17,24 @@ from tidemill.retention.slices import CopyLocation, Slice
 _NOTHING: Final = Measured(0, f"{DIGEST_VERSION}:{0:016x}:{0:016x}", None, None)
 
 
-Strays = Callable[[str, Sequence[str]], list[str]]
+UnregisteredFiles = Callable[[str, Sequence[str]], list[str]]
 """Returns those of the files that a table of the catalog does not have."""
 
 
 class LakeCopies:
     """`retention.ports.CopyReader` on Parquet files below allowed roots."""
 
-    def __init__(self, reader: LakeReader, strays: Strays | None = None) -> None:
-        """`reader` knows the roots, `strays` the catalog: without it a table's files are read, not the table."""
+    def __init__(self, reader: LakeReader, unregistered: UnregisteredFiles | None = None) -> None:
+        """`reader` knows the roots, `unregistered` the catalog: without it a table's files are read, not the table."""
         self._reader = reader
-        self._strays = strays
+        self._unregistered = unregistered
 
     def measure(
         self, wanted: Sequence[CopyToVerify], time_column: str, bytes_per_s: int | None = None
     ) -> Mapping[SliceId, Measured]:
         """See `CopyReader`."""
         if bytes_per_s is not None:
-            slow = LakeCopies(self._reader.held_back(Pace(bytes_per_s)), self._strays)
+            slow = LakeCopies(self._reader.held_back(Pace(bytes_per_s)), self._unregistered)
             return slow.measure(wanted, time_column)
         columns = wanted[0].slice.columns
         copy = wanted[0].copy
@@ -54,14 +54,14 @@ class LakeCopies:
 
     def parts(self, wanted: CopyToVerify, time_column: str) -> Iterator[CopyPart]:
         """Yield the rows of a slice's copy as COPY takes them. Raises as `measure`, from the first part on."""
-        copy, which = wanted.copy, wanted.slice
+        copy, archive_slice = wanted.copy, wanted.slice
         if copy.files:
-            return self._reader.copy_parts(copy.paths, which.columns, time_column)
+            return self._reader.copy_parts(copy.paths, archive_slice.columns, time_column)
         if not copy.location:
             return iter(())
-        bounds = (which.id.start, which.id.end)
+        bounds = (archive_slice.id.start, archive_slice.id.end)
         files = self._reader.files_below(copy.location)
-        return self._reader.copy_parts(files, which.columns, time_column, bounds)
+        return self._reader.copy_parts(files, archive_slice.columns, time_column, bounds)
 
     def _files(self, wanted: CopyToVerify, columns: Sequence[LakeColumn], time_column: str) -> Measured:
         copy = wanted.copy
@@ -73,15 +73,17 @@ class LakeCopies:
         self._demand_own(wanted.slice, self._reader.resolved(copy.paths))
         return self._reader.read_back(copy.paths, columns, time_column)
 
-    def _demand_own(self, which: Slice, files: Sequence[str]) -> None:
+    def _demand_own(self, archive_slice: Slice, files: Sequence[str]) -> None:
         """Raise `CopyError` if a file holds what was copied for another request."""
-        left_at = self._reader.resolved(which.left_at)
+        left_at = self._reader.resolved(archive_slice.left_at)
         for file in files:
-            why = why_not_own(which, file, left_at)
+            why = why_not_own(archive_slice, file, left_at)
             if why is not None:
                 raise CopyError(file, why)
 
     def _outside(self, wanted: CopyToVerify, paths: Sequence[str]) -> list[str]:
-        if wanted.copy.lake_format != "iceberg" or self._strays is None:
+        if wanted.copy.lake_format != "iceberg" or self._unregistered is None:
             return []
-        return [f"{path}: the table does not have it" for path in self._strays(wanted.slice.id.table, paths)]
+        return [
+            f"{path}: the table does not have it" for path in self._unregistered(wanted.slice.id.table, paths)
+        ]

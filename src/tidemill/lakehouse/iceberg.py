@@ -218,7 +218,7 @@ class IcebergLake:
             raise CopyStands(path, slice_, event_id, "it was committed, and its files are not whole any more")
 
 
-def strays(catalog: Catalog, table: str, paths: Sequence[str]) -> list[str]:
+def unregistered(catalog: Catalog, table: str, paths: Sequence[str]) -> list[str]:
     """Return those of the files that the table, as it is now, does not have. Raises `Unavailable`.
 
     They hold what they hold, but are nobody's: whoever tidies the lake up takes them for left-overs.

@@ -50,12 +50,12 @@ class OutboxCleaner(Periodic):
     async def tidy(self) -> list[int]:
         """Drop what may go; return the generations that went. Raises `TransientError`."""
         await self._generations.note_sent()
-        gone = []
+        removed = []
         for generation in await self._generations.droppable(self._clock.now(), self._keep):
             await self._generations.drop(generation)
-            gone.append(generation)
+            removed.append(generation)
             _log.info(Log.GENERATION_DROPPED, generation=generation, part="outbox")
-        return gone
+        return removed
 
     def health(self) -> Health:
         """Return the last trouble; it does not make the process ill."""

@@ -28,8 +28,8 @@ def size_of(record: EncodedRecord) -> int:
     return len(record.key or b"") + len(record.value or b"") + headers
 
 
-def fitted(
-    letter: EncodedRecord, record: ParkedRecord, lane: int, max_bytes: int, make: Make
+def truncated_to(
+    letter: EncodedRecord, record: ParkedRecord, lane_id: int, max_bytes: int, make: Make
 ) -> EncodedRecord:
     """Return the dead letter of `record` with no more left out than `max_bytes` demand.
 
@@ -41,7 +41,7 @@ def fitted(
     note = [
         ("tm_value", b"omitted"),
         ("tm_value_bytes", b"%d" % (record.value_bytes or len(record.value or b""))),
-        ("tm_kept", f"tidemill dead-letters show {lane} {record.position}".encode()),
+        ("tm_kept", f"tidemill dead-letters show {lane_id} {record.position}".encode()),
     ]
     without_value = make(record.key, None, [*record.headers, *note, *ours])
     if not record.bare and size_of(without_value) <= max_bytes:

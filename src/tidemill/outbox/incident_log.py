@@ -18,7 +18,7 @@ _log = logger(__name__)
 
 
 @dataclass
-class _Trouble:
+class _Incident:
     """One lane's. `kinds`: what it failed with so far."""
 
     since_s: float
@@ -48,33 +48,33 @@ class IncidentLog:
 
     def __init__(self, began: Log) -> None:
         self._began = began
-        self._open: dict[int, _Trouble] = {}
+        self._open: dict[int, _Incident] = {}
         self._struck: dict[str, _Struck] = {}
         self._recovered = _Recovered()
 
-    def failed(self, lane: int, error: Exception) -> bool:
+    def failed(self, lane_id: int, error: Exception) -> bool:
         """Take note of an attempt that failed; return whether it is the lane's first one of its kind."""
-        trouble = self._open.setdefault(lane, _Trouble(time.monotonic()))
-        trouble.failures += 1
+        incident = self._open.setdefault(lane_id, _Incident(time.monotonic()))
+        incident.failures += 1
         kind = _kind(error)
-        if kind in trouble.kinds:
+        if kind in incident.kinds:
             return False
-        trouble.kinds.add(kind)
-        self._struck.setdefault(kind, _Struck(str(error))).lanes.add(lane)
+        incident.kinds.add(kind)
+        self._struck.setdefault(kind, _Struck(str(error))).lanes.add(lane_id)
         return True
 
-    def over(self, lane: int) -> None:
+    def over(self, lane_id: int) -> None:
         """Take note that what failed before has worked."""
-        trouble = self._open.pop(lane, None)
-        if trouble is not None:
+        incident = self._open.pop(lane_id, None)
+        if incident is not None:
             recovered = self._recovered
-            recovered.lanes.add(lane)
-            recovered.failures += trouble.failures
-            recovered.after_s = max(recovered.after_s, time.monotonic() - trouble.since_s)
+            recovered.lanes.add(lane_id)
+            recovered.failures += incident.failures
+            recovered.after_s = max(recovered.after_s, time.monotonic() - incident.since_s)
 
-    def forget(self, lane: int) -> None:
+    def forget(self, lane_id: int) -> None:
         """Let go of a lane: how it goes on is for its next owner to tell."""
-        self._open.pop(lane, None)
+        self._open.pop(lane_id, None)
 
     def tell(self) -> None:
         """Write a line for each kind of trouble that began since the last call, and one for all that are over."""

@@ -28,7 +28,7 @@ from tidemill.runtime.telemetry.metrics import UNPUBLISHED
 
 T = TypeVar("T")
 
-_BACKOFF: Final = Backoff(first_s=0.1, longest_s=5.0)
+_BACKOFF: Final = Backoff(first_s=0.1, max_s=5.0)
 
 _log = logger(__name__)
 
@@ -37,16 +37,16 @@ _log = logger(__name__)
 class RelaySettings:
     """How the relays of a stream share their means.
 
-    A publication holds at most `most_positions` of its lane and `max_bytes` of payload; many lanes share
+    A publication holds at most `max_positions` of its lane and `max_bytes` of payload; many lanes share
     `positions_in_all` and `bytes_in_all`, so that a backlog in each of them fits into memory. A dead letter above
     `max_letter_bytes` goes out without what makes it so large.
     """
 
-    most_positions: int = 4_000
-    least_positions: int = 250
+    max_positions: int = 4_000
+    min_positions: int = 250
     positions_in_all: int = 32_000
     max_bytes: int = 1 << 20
-    least_bytes: int = 128 << 10
+    min_bytes: int = 128 << 10
     bytes_in_all: int = 32 << 20
     max_letter_bytes: int = 1 << 20
     poll_first_s: float = 0.02
@@ -90,17 +90,17 @@ class LaneRelays:
     async def take(self, claims: Sequence[Claim]) -> None:
         """Relay these lanes from now on."""
         async with self._changing:
-            await self._stop([claim.lane.lane for claim in claims])
+            await self._stop([claim.lane.id for claim in claims])
             taken = [LaneRelay(claim, self._parts, self._pace()) for claim in claims]
-            self._relays |= {relay.lane: relay for relay in taken}
+            self._relays |= {relay.lane_id: relay for relay in taken}
 
     def begun(self, lanes: Sequence[int]) -> None:
         """Nothing: a relay sends what is there, whoever wrote it."""
 
-    async def compared(self, lane: int) -> None:
+    async def compared(self, lane_id: int) -> None:
         """Return when the outside was compared with a lane's (id) log (a mismatch halts it), or it was dropped."""
-        if lane in self._relays:
-            await self._relays[lane].compared()
+        if lane_id in self._relays:
+            await self._relays[lane_id].compared()
 
     async def drop(self, lanes: Iterable[int]) -> None:
         """Let go of lanes (ids) within a few seconds; what was acknowledged is remembered."""
@@ -109,9 +109,9 @@ class LaneRelays:
 
     def wake(self, lanes: Iterable[int]) -> None:
         """Say that something was committed in lanes (ids)."""
-        for lane in lanes:
-            if lane in self._relays:
-                self._relays[lane].wake()
+        for lane_id in lanes:
+            if lane_id in self._relays:
+                self._relays[lane_id].wake()
 
     # --- service ---
 
@@ -138,16 +138,16 @@ class LaneRelays:
     def health(self) -> Health:
         """Return how many lanes are in which state; not well while one of them keeps failing."""
         states = Counter(relay.state.value for relay in self._relays.values())
-        failing = [relay.lane for relay in self._relays.values() if relay.failures > 1]
+        failing = [relay.lane_id for relay in self._relays.values() if relay.failures > 1]
         return Health(ok=not failing, detail={"lanes": dict(states), "failing": failing})
 
     def states(self) -> dict[int, tuple[RelayState, Published]]:
         """Return lane (id) -> where its relay is in its life, and how far the broker has acknowledged."""
-        return {lane: (relay.state, relay.published) for lane, relay in self._relays.items()}
+        return {lane_id: (relay.state, relay.published) for lane_id, relay in self._relays.items()}
 
-    def history(self, lane: int) -> LaneEnd | None:
+    def history(self, lane_id: int) -> LaneEnd | None:
         """Return how a lane's (id) history came to be, as its relay has compared it; None if it has not."""
-        relay = self._relays.get(lane)
+        relay = self._relays.get(lane_id)
         return relay.history if relay is not None else None
 
     # --- housekeeping ---
@@ -159,25 +159,25 @@ class LaneRelays:
         """Return how many positions a lane may publish at once, with as many lanes as there are."""
         settings = self._settings
         share = settings.positions_in_all // max(1, len(self._relays))
-        return min(settings.most_positions, max(settings.least_positions, share))
+        return min(settings.max_positions, max(settings.min_positions, share))
 
     def _share_of_bytes(self) -> int:
         settings = self._settings
         share = settings.bytes_in_all // max(1, len(self._relays))
-        return min(settings.max_bytes, max(settings.least_bytes, share))
+        return min(settings.max_bytes, max(settings.min_bytes, share))
 
     async def _stop(self, lanes: Iterable[int]) -> None:
-        ending = [self._relays[lane] for lane in lanes if lane in self._relays]
-        if not ending:
+        stopping = [self._relays[lane_id] for lane_id in lanes if lane_id in self._relays]
+        if not stopping:
             return
-        ended = await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in ending))
+        ended = await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in stopping))
         if not all(ended):
-            left = [relay.lane for relay, has_ended in zip(ending, ended, strict=True) if not has_ended]
+            left = [relay.lane_id for relay, has_ended in zip(stopping, ended, strict=True) if not has_ended]
             _log.warning(Log.DRAIN_CUT_OFF, lanes=spans(left))
-        await self._tolerantly("hints", lambda: self._mark_of(ending))
-        for relay in ending:
-            del self._relays[relay.lane]
-            self._marked.pop(relay.lane, None)
+        await self._tolerantly("hints", lambda: self._mark_of(stopping))
+        for relay in stopping:
+            del self._relays[relay.lane_id]
+            self._marked.pop(relay.lane_id, None)
 
     async def _polling(self) -> None:
         """Look for rows nobody told of; often while that happens, else once a second."""
@@ -192,9 +192,9 @@ class LaneRelays:
         relays = [relay for relay in self._relays.values() if relay.state is RelayState.SENDING]
         if not relays:
             return False
-        newest = await self._reader.pending({relay.lane: relay.published.position for relay in relays})
+        newest = await self._reader.pending({relay.lane_id: relay.published.position for relay in relays})
         _show_backlog(relays, newest)
-        missed = [relay for relay in relays if relay.waiting and relay.lane in newest]
+        missed = [relay for relay in relays if relay.waiting and relay.lane_id in newest]
         for relay in missed:
             relay.wake()
         return bool(missed)
@@ -208,9 +208,11 @@ class LaneRelays:
         One at a time: nothing of a lane may be on its way when it is dropped.
         """
         async with self._marking:
-            marks = {relay.lane: relay.published for relay in relays}
+            marks = {relay.lane_id: relay.published for relay in relays}
             news = {
-                lane: mark for lane, mark in marks.items() if mark.position and mark != self._marked.get(lane)
+                lane_id: mark
+                for lane_id, mark in marks.items()
+                if mark.position and mark != self._marked.get(lane_id)
             }
             if news:
                 await self._reader.mark(news)
@@ -220,9 +222,9 @@ class LaneRelays:
         standing = [relay for relay in self._relays.values() if relay.state is RelayState.HALTED]
         if not standing:
             return
-        halted = await self._reader.halted([relay.lane for relay in standing])
+        halted = await self._reader.halted([relay.lane_id for relay in standing])
         for relay in standing:
-            if relay.lane not in halted:
+            if relay.lane_id not in halted:
                 relay.clear()
 
     async def _tell(self) -> None:
@@ -232,19 +234,19 @@ class LaneRelays:
     async def _tolerantly(self, what: str, work: Callable[[], Awaitable[T]]) -> T | None:
         """Do what can as well be done the next time, if the database is away just now; say so once."""
         try:
-            done = await work()
+            result = await work()
         except TransientError as error:
             if not self._put_off:
                 _log.info(Log.RELAY_WAITS, put_off=what, reason=str(error))
             self._put_off.add(what)
             return None
         self._put_off.discard(what)
-        return done
+        return result
 
 
 def _show_backlog(relays: Sequence[LaneRelay], newest: Mapping[int, int]) -> None:
     behind = Counter({relay.claim.lane.aggregate: 0 for relay in relays})
     for relay in relays:
-        behind[relay.claim.lane.aggregate] += max(0, newest.get(relay.lane, 0) - relay.published.position)
+        behind[relay.claim.lane.aggregate] += max(0, newest.get(relay.lane_id, 0) - relay.published.position)
     for aggregate, positions in behind.items():
         UNPUBLISHED.labels(aggregate).set(positions)

@@ -122,7 +122,7 @@ class LaneEnd(NamedTuple):
 class OutboxReader(Protocol):
     """The outbox of the lanes, for their relay. Every call may raise `Unavailable` or another `TransientError`."""
 
-    async def read(self, lane: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
+    async def read(self, lane_id: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
         """Return rows behind position `after`, by (position, item); empty only if there is none.
 
         At most `limit` positions, each of them whole, and no more than `max_bytes` of keys, payloads and parked records
@@ -131,7 +131,7 @@ class OutboxReader(Protocol):
         """
         ...
 
-    async def parked(self, lane: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
+    async def parked(self, lane_id: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
         """Return the parked records at `positions`, each without its value, key or headers if that alone is larger."""
         ...
 
@@ -139,7 +139,7 @@ class OutboxReader(Protocol):
         """Return lane -> newest position, for those of the lanes (lane -> position) that have rows behind theirs."""
         ...
 
-    async def published(self, lane: int) -> Published:
+    async def published(self, lane_id: int) -> Published:
         """Return the stored hint of how far the lane was published; `NOTHING_PUBLISHED` if there is none."""
         ...
 
@@ -151,7 +151,7 @@ class OutboxReader(Protocol):
         """Return how far the lane's ledger is. Raises `Fenced` if the claim was lost."""
         ...
 
-    async def events_at(self, lane: int, position: int) -> dict[int, str] | None:
+    async def events_at(self, lane_id: int, position: int) -> dict[int, str] | None:
         """Return sequence -> event id of the events at `position`; None if the outbox does not hold it (any more)."""
         ...
 

@@ -46,7 +46,9 @@ class Chunk:
         return found
 
 
-def chunk_of(lane: int, items: Sequence[OutboxItem], before: Published, chained: int | None = None) -> Chunk:
+def chunk_of(
+    lane_id: int, items: Sequence[OutboxItem], before: Published, chained: int | None = None
+) -> Chunk:
     """Return `items` (at least one) as a chunk. `chained`: the hash as of the row before, None if it is not known.
 
     Raises:
@@ -55,7 +57,7 @@ def chunk_of(lane: int, items: Sequence[OutboxItem], before: Published, chained:
     """
     if chained is not None and items[0].chain != _continued(chained, items[0]):
         raise LaneHalted(
-            lane,
+            lane_id,
             HaltCode.HISTORY_FORKED,
             f"position {items[0].position} does not continue position {before.position} as it was published: "
             "the database was set back while we were connected",
@@ -71,7 +73,7 @@ def chunk_of(lane: int, items: Sequence[OutboxItem], before: Published, chained:
             sequence += 1
             last = item
         if item.position != position or item.item != number or item.sequence != sequence:
-            raise _gap(lane, item, position, sequence)
+            raise _gap(lane_id, item, position, sequence)
     known = before.event_id
     if last is not None and last.command_id is not None:
         known = event_id(last.command_id, last.item + 1)
@@ -85,9 +87,9 @@ def _continued(chained: int, item: OutboxItem) -> int:
     return chain(chained, event_id(item.command_id, item.item + 1))
 
 
-def _gap(lane: int, found: OutboxItem, position: int, sequence: int) -> LaneHalted:
+def _gap(lane_id: int, found: OutboxItem, position: int, sequence: int) -> LaneHalted:
     return LaneHalted(
-        lane,
+        lane_id,
         HaltCode.OUTBOX_GAP,
         f"expected position {position} with event {sequence}, "
         f"found position {found.position}, item {found.item}, event {found.sequence}",

@@ -25,7 +25,7 @@ from tidemill.outbox.ports import (
     RecordRefused,
 )
 from tidemill.outbox.send_loop import RelayParts, Sending, SendPace
-from tidemill.outbox.tail_check import ResumePoint, find_place
+from tidemill.outbox.tail_check import ResumePoint, find_resume_point
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 from tidemill.runtime.telemetry.metrics import PUBLISHERS_STARTED
@@ -65,12 +65,12 @@ class LaneRelay:
         self._compared = asyncio.Event()
         self._sending: Sending | None = None
         self._stopping = False
-        self._task = asyncio.create_task(self._live(), name=f"relay of lane {claim.lane.lane}")
+        self._task = asyncio.create_task(self._live(), name=f"relay of lane {claim.lane.id}")
 
     @property
-    def lane(self) -> int:
+    def lane_id(self) -> int:
         """Return the lane's id."""
-        return self.claim.lane.lane
+        return self.claim.lane.id
 
     @property
     def waiting(self) -> bool:
@@ -106,10 +106,10 @@ class LaneRelay:
             while not self._stopping:
                 await self._attempt()
         except Fenced:
-            _log.info(Log.LANES_LOST, lanes=str(self.lane))
+            _log.info(Log.LANES_LOST, lanes=str(self.lane_id))
         finally:
             self.state = RelayState.ENDED
-            self._parts.forget(self.lane)
+            self._parts.forget(self.lane_id)
             self._compared.set()
 
     async def _attempt(self) -> None:
@@ -122,7 +122,7 @@ class LaneRelay:
         except LaneHalted as halt:
             await self._stand_still(halt)
         except ForeignTail as found:
-            await self._stand_still(LaneHalted(self.lane, HaltCode.FOREIGN_TAIL, str(found)))
+            await self._stand_still(LaneHalted(self.lane_id, HaltCode.FOREIGN_TAIL, str(found)))
         except RecordRefused as refused:
             self._note(refused)  # and at once again, with fewer records
         except (TransientError, PublisherFenced) as error:
@@ -130,13 +130,13 @@ class LaneRelay:
             await self._pause()
         except Exception as error:  # noqa: BLE001  a mistake of ours must be loud, and not stop other lanes
             if self._note(error):
-                _log.exception(Log.RELAY_FAILED, lane=self.lane)
+                _log.exception(Log.RELAY_FAILED, lane=self.lane_id)
             await self._pause()
 
     async def _work(self) -> None:
         """Start a publisher, compare, and send until something fails."""
         # First of all, since a publisher fences: who has lost the claim must not fence the owner's.
-        end = await self._parts.patiently(self.lane, lambda: self._parts.reader.end(self.claim))
+        end = await self._parts.with_retries(self.lane_id, lambda: self._parts.reader.end(self.claim))
         publisher = self._parts.publishers.of(self.claim.lane, end.accepted)
         PUBLISHERS_STARTED.labels(self.claim.lane.aggregate).inc()
         try:
@@ -157,8 +157,8 @@ class LaneRelay:
 
     async def _start(self, publisher: LanePublisher) -> ResumePoint:
         tails = await publisher.start()
-        place = await self._parts.patiently(
-            self.lane, lambda: find_place(self._parts.reader, self.claim, tails)
+        place = await self._parts.with_retries(
+            self.lane_id, lambda: find_resume_point(self._parts.reader, self.claim, tails)
         )
         self.published = place.published
         self.history = place.end
@@ -169,19 +169,19 @@ class LaneRelay:
     def _progressed(self, published: Published) -> None:
         self.published = published
         self.failures = 0
-        self._parts.restarts.over(self.lane)
+        self._parts.restarts.over(self.lane_id)
 
     async def _stand_still(self, halt: LaneHalted) -> None:
-        await self._parts.patiently(
-            self.lane, lambda: self._parts.reader.halt(self.claim, halt.code, halt.detail)
+        await self._parts.with_retries(
+            self.lane_id, lambda: self._parts.reader.halt(self.claim, halt.code, halt.detail)
         )
-        _log.error(Log.LANE_HALTED, lane=halt.lane, code=halt.code, reason=str(halt))
+        _log.error(Log.LANE_HALTED, lane=halt.lane_id, code=halt.code, reason=str(halt))
         self._cleared.clear()
         self.state = RelayState.HALTED
         self.failures = 0  # nobody tries any more: what it waits for is an operator
         self._compared.set()
         await self._cleared.wait()
-        _log.info(Log.LANE_RESUMED, lane=halt.lane)
+        _log.info(Log.LANE_RESUMED, lane=halt.lane_id)
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._parts.backoff.pause_s(self.failures))
@@ -189,7 +189,7 @@ class LaneRelay:
     def _note(self, error: Exception) -> bool:
         """Count it; return whether it is the first one of its kind since the lane worked."""
         self.failures += 1
-        return self._parts.restarts.failed(self.lane, error)
+        return self._parts.restarts.failed(self.lane_id, error)
 
 
 async def _close(publisher: LanePublisher) -> None:

@@ -12,7 +12,7 @@ from tidemill.domain.errors import LaneHalted, TransientError
 from tidemill.domain.lane import Lane, TopicRole
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import HaltCode
-from tidemill.outbox.dead_letter_size import fitted, size_of
+from tidemill.outbox.dead_letter_size import size_of, truncated_to
 from tidemill.outbox.incident_log import IncidentLog
 from tidemill.outbox.ports import (
     EncodedRecord,
@@ -55,7 +55,7 @@ class RelayParts:
     restarts: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_RESTARTED))
     waits: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_WAITS))
 
-    async def patiently(self, lane: int, ask: Callable[[], Awaitable[T]]) -> T:
+    async def with_retries(self, lane_id: int, ask: Callable[[], Awaitable[T]]) -> T:
         """Return what the database answers, waiting for it as long as it takes."""
         failures = 0
         while True:
@@ -63,16 +63,16 @@ class RelayParts:
                 answer = await ask()
             except TransientError as error:
                 failures += 1
-                self.waits.failed(lane, error)
+                self.waits.failed(lane_id, error)
                 await asyncio.sleep(self.backoff.pause_s(failures))
             else:
-                self.waits.over(lane)
+                self.waits.over(lane_id)
                 return answer
 
-    def forget(self, lane: int) -> None:
+    def forget(self, lane_id: int) -> None:
         """Let go of a lane's troubles."""
-        self.restarts.forget(lane)
-        self.waits.forget(lane)
+        self.restarts.forget(lane_id)
+        self.waits.forget(lane_id)
 
     def tell(self) -> None:
         """Say what troubles began and ended since the last call."""
@@ -81,29 +81,29 @@ class RelayParts:
 
 
 class SendPace:
-    """How much one publication of a lane may hold: `most()` positions and `most_bytes()` of payload just now.
+    """How much one publication of a lane may hold: `most()` positions and `max_bytes()` of payload just now.
 
     Behind a refusal it halves what is left of the refused positions until the record that was refused stands alone.
     If that is a dead letter, `max_letter_bytes` learns what its topic takes.
     """
 
-    def __init__(self, most: Callable[[], int], most_bytes: Callable[[], int], max_letter_bytes: int) -> None:
-        self.most_bytes = most_bytes
+    def __init__(self, most: Callable[[], int], max_bytes: Callable[[], int], max_letter_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self.max_letter_bytes = max_letter_bytes
         self._most = most
-        self._suspect_until = 0
+        self._doubtful_until = 0
 
     def positions(self, behind: int) -> int:
         """Return how many positions behind `behind` to publish at once."""
-        if self._suspect_until > behind:
-            return max(1, (self._suspect_until - behind) // 2)
+        if self._doubtful_until > behind:
+            return max(1, (self._doubtful_until - behind) // 2)
         return self._most()
 
     def refused(self, chunk: Chunk) -> None:
         """Remember that some record of `chunk` was refused."""
-        self._suspect_until = chunk.after.position
+        self._doubtful_until = chunk.after.position
 
-    def sheds(self, letter_bytes: int) -> bool:
+    def can_shrink(self, letter_bytes: int) -> bool:
         """Tell whether a letter that was refused has something left to shed: only the barest exceeds the limit."""
         if letter_bytes > self.max_letter_bytes:
             return False
@@ -158,7 +158,7 @@ class Sending:
         try:
             while not self._finishing:
                 items = await self._next()
-                chunk = chunk_of(self._lane.lane, items, self._at, self._chained)
+                chunk = chunk_of(self._lane.id, items, self._at, self._chained)
                 if self._more_behind(chunk):
                     self._ahead = asyncio.create_task(self._read(chunk.after.position))
                 await self._publish(chunk)
@@ -185,9 +185,9 @@ class Sending:
         return items
 
     async def _read(self, behind: int) -> list[OutboxItem]:
-        lane, limit, reader = self._lane.lane, self._pace.positions(behind), self._parts.reader
-        return await self._parts.patiently(
-            lane, lambda: reader.read(lane, behind, limit, self._pace.most_bytes())
+        lane_id, limit, reader = self._lane.id, self._pace.positions(behind), self._parts.reader
+        return await self._parts.with_retries(
+            lane_id, lambda: reader.read(lane_id, behind, limit, self._pace.max_bytes())
         )
 
     def _more_behind(self, chunk: Chunk) -> bool:
@@ -201,7 +201,7 @@ class Sending:
         short = self._at.position < end.position
         if short or (self._at.position == end.position and self._at.sequence != end.sequence):
             raise LaneHalted(
-                self._lane.lane,
+                self._lane.id,
                 HaltCode.OUTBOX_GAP,
                 f"the ledger counts {end.position} positions and {end.sequence} events, "
                 f"the outbox ends with {self._at.position} and {self._at.sequence}",
@@ -218,7 +218,7 @@ class Sending:
         except RecordRefused as refused:
             self._pace.refused(chunk)
             letters = [records for role, _, records in batches if role is TopicRole.DEAD_LETTERS]
-            if chunk.positions == 1 and not (letters and self._pace.sheds(size_of(letters[0][0]))):
+            if chunk.positions == 1 and not (letters and self._pace.can_shrink(size_of(letters[0][0]))):
                 raise self._hopeless(chunk, batches, refused) from refused
             raise
         finally:
@@ -253,22 +253,24 @@ class Sending:
         if not heads:
             return []
         positions = [item.position for item in heads]
-        lane, reader = self._lane.lane, self._parts.reader
+        lane_id, reader = self._lane.id, self._parts.reader
         most = self._pace.max_letter_bytes
-        kept = await self._parts.patiently(lane, lambda: reader.parked(lane, positions, most))
+        kept = await self._parts.with_retries(lane_id, lambda: reader.parked(lane_id, positions, most))
         missing = [position for position in positions if position not in kept]
         if missing:
             raise LaneHalted(
-                lane, HaltCode.OUTBOX_GAP, f"the record parked at position {missing[0]} was deleted"
+                lane_id, HaltCode.OUTBOX_GAP, f"the record parked at position {missing[0]} was deleted"
             )
         parked = [kept[position] for position in positions]
         letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
-        return [fitted(letter, record, lane, most, self._records.record) for letter, record in letters]
+        return [
+            truncated_to(letter, record, lane_id, most, self._records.record) for letter, record in letters
+        ]
 
     def _hopeless(self, chunk: Chunk, batches: Sequence[Batch], refused: RecordRefused) -> LaneHalted:
         size, topic = max((size_of(record), topic) for _, topic, records in batches for record in records)
         return LaneHalted(
-            self._lane.lane,
+            self._lane.id,
             HaltCode.EVENT_REFUSED,
             f"position {chunk.after.position}, largest record about {size} bytes, for {topic}: {refused}; "
             "raise that topic's max.message.bytes, then resume the lane",

@@ -28,7 +28,7 @@ class ResumePoint(NamedTuple):
     end: LaneEnd
 
 
-async def find_place(reader: OutboxReader, claim: Claim, tails: Tails) -> ResumePoint:
+async def find_resume_point(reader: OutboxReader, claim: Claim, tails: Tails) -> ResumePoint:
     """Compare `tails` with the database and return where to go on.
 
     The tails must have been read before: the lane's owner goes on committing meanwhile.
@@ -39,10 +39,10 @@ async def find_place(reader: OutboxReader, claim: Claim, tails: Tails) -> Resume
         TransientError: the database cannot be asked.
     """
     end = await reader.end(claim)
-    published = await reader.published(claim.lane.lane)
+    published = await reader.published(claim.lane.id)
     known: dict[int, str] | None = None
     if tails.events is not None:
-        known = await reader.events_at(claim.lane.lane, tails.events.position)
+        known = await reader.events_at(claim.lane.id, tails.events.position)
     compare_tails(claim.lane, tails, end, published, known)
     return ResumePoint(published, _sent(tails, published), end)
 
@@ -65,14 +65,14 @@ def _check_not_ahead(lane: Lane, tails: Tails, end: LaneEnd) -> None:
     events = tails.events or _EMPTY
     if events.sequence > end.sequence:
         raise LaneHalted(
-            lane.lane,
+            lane.id,
             HaltCode.HISTORY_BEHIND,
             f"{lane.topics.events}/{lane.partition} ends with event {events.sequence}, the log with {end.sequence}",
         )
     for topic, tail in _tails(lane, tails):
         if tail is not None and tail.position > end.position:
             raise LaneHalted(
-                lane.lane,
+                lane.id,
                 HaltCode.HISTORY_BEHIND,
                 f"{topic}/{lane.partition} ends with position {tail.position}, the log with {end.position}",
             )
@@ -95,14 +95,14 @@ def _check_not_behind(lane: Lane, tails: Tails, published: Published) -> None:
     events = tails.events or _EMPTY
     if events.sequence < published.sequence:
         raise LaneHalted(
-            lane.lane,
+            lane.id,
             HaltCode.TOPIC_BEHIND,
             f"{lane.topics.events}/{lane.partition} acknowledged event {published.sequence} "
             f"and now ends with {events.sequence}",
         )
     if tails.outcomes is not None and tails.outcomes.position < published.position:
         raise LaneHalted(
-            lane.lane,
+            lane.id,
             HaltCode.TOPIC_BEHIND,
             f"{lane.topics.outcomes}/{lane.partition} acknowledged position {published.position} "
             f"and now ends with {tails.outcomes.position}",
@@ -118,7 +118,7 @@ def _check_same_event(lane: Lane, tail: Tail, published: Published, known: dict[
         return  # nobody remembers; a hole behind `published` shows when its rows are read
     if expected != tail.event_id:
         raise LaneHalted(
-            lane.lane,
+            lane.id,
             HaltCode.HISTORY_FORKED,
             f"event {tail.sequence} at position {tail.position} is {tail.event_id} in "
             f"{lane.topics.events}/{lane.partition}, and {expected or 'another one'} in the log",

@@ -33,7 +33,7 @@ class FoldFailed(TidemillError):
             lane=event.lane,
             sequence=event.sequence,
         )
-        self.lane = event.lane
+        self.lane_id = event.lane
         self.sequence = event.sequence
 
 

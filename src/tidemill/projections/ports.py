@@ -52,7 +52,7 @@ class ForeignRecord(NamedTuple):
     detail: str
 
 
-class PartitionError(Exception):
+class EventSourceFault(Exception):
     """A partition cannot be read on from where it is, and is held back until a `seek`; the others go on."""
 
     def __init__(self, partition: int, offset: int, detail: str) -> None:
@@ -63,11 +63,11 @@ class PartitionError(Exception):
         self.detail = detail
 
 
-class OffsetOutOfRange(PartitionError):
+class EventsOutOfRange(EventSourceFault):
     """The topic does not have `offset`: it was trimmed, or created again."""
 
 
-class Unfetchable(PartitionError):
+class EventsUnfetchable(EventSourceFault):
     """What stands at `offset` cannot be unpacked, and may have been an event: it is damaged."""
 
 
@@ -86,7 +86,7 @@ class EventSource(Protocol):
 
         A batch that a client wrote so that it cannot be unpacked is left out, and is `foreign`.
 
-        Raises `PartitionError`; `Unavailable` if the client is broken for good. Cancelling it loses nothing that a
+        Raises `EventSourceFault`; `Unavailable` if the client is broken for good. Cancelling it loses nothing that a
         `seek` does not bring back.
         """
         ...
@@ -267,12 +267,12 @@ class RebuildTarget(Protocol):
         """Return the checkpoints of the live view."""
         ...
 
-    async def photograph(self) -> Mapping[int, Checkpoint]:
+    async def take_snapshot(self) -> Mapping[int, Checkpoint]:
         """Copy the live rows and return their checkpoints, both of one moment."""
         ...
 
     async def compare(self, examples: int) -> Comparison:
-        """Compare the photograph with the rows that were built."""
+        """Compare the snapshot with the rows that were built."""
         ...
 
     def swap(self) -> AbstractAsyncContextManager[Mapping[int, Checkpoint]]:

@@ -14,8 +14,8 @@ from tidemill.domain.errors import TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.projections.cursor import Batch
-from tidemill.projections.ports import EventCodec, EventSource, PartitionError, ViewStore
-from tidemill.projections.read_ahead import MOST_EVENTS, ReadAhead
+from tidemill.projections.ports import EventCodec, EventSource, EventSourceFault, ViewStore
+from tidemill.projections.read_ahead import MAX_EVENTS, ReadAhead
 from tidemill.projections.retry import projector_retrier
 from tidemill.projections.status import ProjectorStatus
 from tidemill.projections.worker import ProjectionWorker
@@ -47,17 +47,17 @@ class Projector:
         codec: EventCodec,
         store: ViewStore,
         clock: Clock,
-        most_events: int = MOST_EVENTS,
+        max_events: int = MAX_EVENTS,
     ) -> None:
-        """Connect nothing yet. `most_events`: how many are read ahead, and so the usual bound of a transaction."""
+        """Connect nothing yet. `max_events`: how many are read ahead, and so the usual bound of a transaction."""
         self._stream = stream
         self._source = source
         self._store = store
         self._pause_s = LOOK_AGAIN_FIRST_S
         self._look_again_at: float | None = None
         self._retrier = projector_retrier()
-        self._reader = ReadAhead(source, codec, self._retrier, most_events=most_events)
-        self._keepers = [
+        self._reader = ReadAhead(source, codec, self._retrier, max_events=max_events)
+        self._workers = [
             ProjectionWorker(projection, stream, store, clock, self._retrier) for projection in projections
         ]
 
@@ -67,26 +67,26 @@ class Projector:
         Raises what is a bug of ours or of an adapter; servers that are away are waited for.
         """
         work = asyncio.create_task(self._work(), name=f"projector {self._stream.aggregate}")
-        told = asyncio.create_task(stopping.wait())
+        stop = asyncio.create_task(stopping.wait())
         try:
-            await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
             self._retrier.stop()
             self._reader.interrupt()
             await asyncio.wait({work}, timeout=drain_s)
         finally:
-            told.cancel()
+            stop.cancel()
             await self._end(work)
 
     def status(self) -> ProjectorStatus:
         """Return how every projection stands."""
         return ProjectorStatus(
             aggregate=self._stream.aggregate,
-            projections=tuple(keeper.status() for keeper in self._keepers),
+            projections=tuple(worker.status() for worker in self._workers),
             waiting_for=self._retrier.reason or None,
         )
 
     async def _work(self) -> None:
-        await asyncio.gather(*(keeper.open() for keeper in self._keepers))
+        await asyncio.gather(*(worker.open() for worker in self._workers))
         try:
             await self._retrier.call(self._start_source)
         except TransientError:
@@ -114,8 +114,8 @@ class Projector:
                 await self._look_again()
             else:
                 await self._apply(batch)
-        except PartitionError as fault:
-            await asyncio.gather(*(keeper.lose(fault) for keeper in self._keepers))
+        except EventSourceFault as fault:
+            await asyncio.gather(*(worker.lose(fault) for worker in self._workers))
             await self._read_again()
         except TransientError:
             if not self._retrier.stopped:  # else told to stop while a server was away
@@ -142,7 +142,7 @@ class Projector:
         histories = await self._retrier.call(
             lambda: self._store.histories(self._stream.aggregate, batch.keys())
         )
-        outcomes = await asyncio.gather(*(keeper.apply(batch, histories) for keeper in self._keepers))
+        outcomes = await asyncio.gather(*(worker.apply(batch, histories) for worker in self._workers))
         if any(outcomes):
             await self._read_again()
 
@@ -164,19 +164,19 @@ class Projector:
         """Stand where the store says: an operator may have decided, a topic or a table may have been mended."""
         self._look_again_at = None
         self._pause_s = min(_LOOK_AGAIN_LONGEST_S, 2 * self._pause_s)
-        halted = [keeper for keeper in self._keepers if keeper.halted]
-        await asyncio.gather(*(keeper.open() for keeper in halted))
-        if not all(keeper.misfits for keeper in halted):  # else nobody reads who did not before
+        halted = [worker for worker in self._workers if worker.halted]
+        await asyncio.gather(*(worker.open() for worker in halted))
+        if not all(worker.misfits for worker in halted):  # else nobody reads who did not before
             await self._read_again()
 
     def _plan_look(self) -> None:
         """Look again after a while if something stands still."""
-        if not any(keeper.halted for keeper in self._keepers):
+        if not any(worker.halted for worker in self._workers):
             self._look_again_at = None
-            if not any(keeper.doubtful for keeper in self._keepers):
+            if not any(worker.doubtful for worker in self._workers):
                 self._pause_s = LOOK_AGAIN_FIRST_S
         elif self._look_again_at is None:
-            compared = any(keeper.misfits and not keeper.doubtful for keeper in self._keepers)
+            compared = any(worker.misfits and not worker.doubtful for worker in self._workers)
             pause_s = min(self._pause_s, _LOOK_AT_TABLES_S) if compared else self._pause_s
             self._look_again_at = asyncio.get_running_loop().time() + pause_s
 
@@ -194,7 +194,7 @@ class Projector:
 
     def _offsets(self) -> dict[int, int]:
         """Return where the projection that is farthest behind wants to read, by partition."""
-        wanted = [keeper.start_offsets() for keeper in self._keepers]
+        wanted = [worker.start_offsets() for worker in self._workers]
         return {
             partition: min(offsets[partition] for offsets in wanted if partition in offsets)
             for partition in {partition for offsets in wanted for partition in offsets}

@@ -16,9 +16,9 @@ from tidemill.projections.cursor import Batch, Decoded, LaneBatch
 from tidemill.projections.ports import EventCodec, EventRecord, EventSource, ForeignRecord
 from tidemill.runtime.retry import Retrier
 
-MOST_EVENTS: Final = 20_000
-MOST_BYTES: Final = 16 << 20
-_MOST_FOREIGN: Final = 10_000  # told of at once; the rest is not counted
+MAX_EVENTS: Final = 20_000
+MAX_BYTES: Final = 16 << 20
+_MAX_FOREIGN: Final = 10_000  # told of at once; the rest is not counted
 _BACKLOG: Final = 500  # records of one poll that speak of more behind them
 _GRACE_S: Final = 0.05  # how long they may be waited for: a fetch of megabytes takes 10 ms and more
 _SLICE: Final = 500  # decoded at a stretch: 4 ms, so that a transaction in flight gets its turns
@@ -33,15 +33,15 @@ class ReadAhead:
         codec: EventCodec,
         retrier: Retrier,
         *,
-        most_events: int = MOST_EVENTS,
-        most_bytes: int = MOST_BYTES,
+        max_events: int = MAX_EVENTS,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
-        """`most_events`, `most_bytes` (of encoded events) bound the buffer; what one poll brings may go beyond them."""
+        """`max_events`, `max_bytes` (of encoded events) bound the buffer; what one poll brings may go beyond them."""
         self._source = source
         self._codec = codec
         self._retrier = retrier
-        self._most_events = most_events
-        self._most_bytes = most_bytes
+        self._max_events = max_events
+        self._max_bytes = max_bytes
         self._lanes: dict[int, LaneBatch] = {}
         self._events = 0
         self._bytes = 0
@@ -96,7 +96,7 @@ class ReadAhead:
             await self._room.wait()
             polled = await self._poll()
             if found := self._source.foreign():
-                self._foreign += found[: _MOST_FOREIGN - len(self._foreign)]
+                self._foreign += found[: _MAX_FOREIGN - len(self._foreign)]
                 self._news.set()
             if polled:
                 self._add(await self._lanes_of(polled), _bytes_of(polled))
@@ -128,7 +128,7 @@ class ReadAhead:
         events = sum(map(len, lanes.values()))
         self._events += events
         self._bytes += size
-        if self._events >= self._most_events or self._bytes >= self._most_bytes:
+        if self._events >= self._max_events or self._bytes >= self._max_bytes:
             self._room.clear()
             self._news.set()
         elif events < _BACKLOG:

@@ -19,7 +19,7 @@ from tidemill.projections.ports import (
     CheckpointMoved,
     EventCodec,
     EventSource,
-    PartitionError,
+    EventSourceFault,
     RebuildTargets,
     Standing,
     View,
@@ -67,7 +67,7 @@ class ReplayParts:
     source: Callable[[], EventSource]
     codec: EventCodec
     store: ViewStore
-    workshops: RebuildTargets
+    rebuild_targets: RebuildTargets
     stall_s: float = STALL_S
 
 
@@ -145,7 +145,7 @@ class Replay:
                 batch = await self._reader.take()
         except TimeoutError:
             raise self._failed(f"no more events for {self._stall_s:g} s; {self._standing(missing)}") from None
-        except PartitionError as fault:
+        except EventSourceFault as fault:
             if fault.partition in missing:
                 raise self._failed(self._why(fault)) from fault
             await (
@@ -162,7 +162,7 @@ class Replay:
             self._moved_at = monotonic()
         self._check(missing)
 
-    def _why(self, fault: PartitionError) -> str:
+    def _why(self, fault: EventSourceFault) -> str:
         expected = self._writer.cursors[fault.partition].expected
         lost = self._histories.get(fault.partition, PLAIN).lost_at(expected)
         return str(fault) if lost is None else _gone(fault.partition, *lost)

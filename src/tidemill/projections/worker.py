@@ -14,7 +14,13 @@ from tidemill.projections import halts
 from tidemill.projections.cursor import Batch
 from tidemill.projections.fold import FoldFailed
 from tidemill.projections.history import LaneHistory
-from tidemill.projections.ports import CheckpointMoved, FoldHalt, OffsetOutOfRange, PartitionError, ViewStore
+from tidemill.projections.ports import (
+    CheckpointMoved,
+    EventSourceFault,
+    EventsOutOfRange,
+    FoldHalt,
+    ViewStore,
+)
 from tidemill.projections.row_writer import Applied, ViewWriter
 from tidemill.projections.status import LaneStatus, ProjectionStatus
 from tidemill.runtime.clock import Clock
@@ -31,7 +37,7 @@ from tidemill.runtime.telemetry.metrics import (
 
 _log = logger(__name__)
 
-_CALM_S: Final = 60.0
+_STABLE_S: Final = 60.0
 """Without meeting another projector for so long, it is news when there is one again."""
 
 
@@ -56,7 +62,7 @@ class ProjectionWorker:
         self.doubtful = False
         self._events = 0
         self._active_at: datetime | None = None
-        self._moved_s = -_CALM_S
+        self._moved_s = -_STABLE_S
 
     async def open(self) -> None:
         """Stand where the store says. Afterwards it runs, unless the store refuses, or a stop came first."""
@@ -117,17 +123,17 @@ class ProjectionWorker:
     def _say_who_else_writes(self, moved: CheckpointMoved) -> None:
         """Two that write one read model meet at every other batch: told when it begins, not each time."""
         now_s = self._clock.monotonic_s()
-        if now_s - self._moved_s >= _CALM_S:
+        if now_s - self._moved_s >= _STABLE_S:
             _log.info(Log.PROJECTION_READS_AGAIN, projection=self._projection.name, reason=str(moved))
         self._moved_s = now_s
 
-    async def lose(self, error: PartitionError) -> None:
+    async def lose(self, error: EventSourceFault) -> None:
         """Meet what stands in the way of a partition: without its proof if that may be all that is gone, else halt."""
         offset = self.start_offsets().get(error.partition)
         if self._writer is None or offset is None or offset > error.offset:
             return
         cursor = self._writer.cursors[error.partition]
-        if not isinstance(error, OffsetOutOfRange):
+        if not isinstance(error, EventsOutOfRange):
             cursor.hold(halts.UNFETCHABLE, str(error))
         elif not cursor.waive_proof():
             cursor.hold(halts.OFFSET_LOST, str(error))
@@ -174,7 +180,7 @@ class ProjectionWorker:
             await self._record(writer, batch, halts.STOPPED, error)
 
     async def _record(self, writer: ViewWriter, batch: Batch, code: str, error: TidemillError) -> None:
-        partition = error.lane if isinstance(error, FoldFailed) else min(batch)
+        partition = error.lane_id if isinstance(error, FoldFailed) else min(batch)
         cursor = writer.cursors[partition]
         got = error.sequence if isinstance(error, FoldFailed) else cursor.expected
         cursor.halt = FoldHalt(code, cursor.expected, got, str(error))

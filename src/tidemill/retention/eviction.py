@@ -43,22 +43,22 @@ def leave(together: Sequence[Slice], at: datetime, *, found: Measured, holds: It
 
 
 def _left(
-    which: Slice, together: Sequence[Slice], at: datetime, found: Measured, holds: Sequence[Hold]
+    archive_slice: Slice, together: Sequence[Slice], at: datetime, found: Measured, holds: Sequence[Hold]
 ) -> Moved:
-    beside = [other for other in together if other.id != which.id]
-    moved = operator_transitions.evict(which, at, found=found, holds=holds, beside=beside)
+    beside = [other for other in together if other.id != archive_slice.id]
+    moved = operator_transitions.evict(archive_slice, at, found=found, holds=holds, beside=beside)
     if isinstance(moved, TransitionRefused) and moved.code == "CHANGED":
-        return operator_transitions.spoil(which, at, found=found, beside=beside)
+        return operator_transitions.quarantine_changed(archive_slice, at, found=found, beside=beside)
     return moved
 
 
-async def evict(work: ArchiveWork, which: Slice, time_column: str) -> tuple[Moved, ...]:
+async def evict(work: ArchiveWork, archive_slice: Slice, time_column: str) -> tuple[Moved, ...]:
     """Let the restored rows of a range go, if they are what was restored; else set them aside.
 
     Returns what is to be stored in the same transaction: see `Leaving`.
     """
-    holds = await work.holds(which.id.table)
-    generations = await work.of_range(which.id.table, which.id.start)
+    holds = await work.holds(archive_slice.id.table)
+    generations = await work.of_range(archive_slice.id.table, archive_slice.id.start)
     together = [each for each in generations if each.state is _S.RESTORED]
     if not together:
         return ()
@@ -66,5 +66,5 @@ async def evict(work: ArchiveWork, which: Slice, time_column: str) -> tuple[Move
     found = await work.measure(together[0], time_column)
     leaving = leave(together, work.at, found=found, holds=holds)
     if leaving.chunk is not None:
-        await work.let_go(leaving.chunk)
+        await work.drop_rows(leaving.chunk)
     return leaving.moves

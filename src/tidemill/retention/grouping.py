@@ -21,7 +21,7 @@ class Round:
     """What a round did: action -> slices, and what could not be done now."""
 
     done: dict[Action, int] = field(default_factory=lambda: defaultdict(int))
-    troubles: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     @property
     def moved(self) -> bool:
@@ -35,9 +35,9 @@ def batches(slices: Iterable[Slice]) -> tuple[tuple[Slice, ...], ...]:
     Their ranges do not overlap: where one place has all rows of an event, they are told apart by their times.
     """
     groups: dict[tuple[str, tuple[LakeColumn, ...]], list[Slice]] = {}
-    for which in sorted(slices, key=lambda each: each.id):
-        if which.state is _S.SEALED and which.sealed is not None:
-            groups.setdefault((which.id.table, which.columns), []).append(which)
+    for archive_slice in sorted(slices, key=lambda each: each.id):
+        if archive_slice.state is _S.SEALED and archive_slice.sealed is not None:
+            groups.setdefault((archive_slice.id.table, archive_slice.columns), []).append(archive_slice)
     return tuple(
         tuple(apart[first : first + MAX_CHUNKS])
         for group in groups.values()
@@ -49,21 +49,23 @@ def batches(slices: Iterable[Slice]) -> tuple[tuple[Slice, ...], ...]:
 def _apart(group: Iterable[Slice]) -> list[list[Slice]]:
     """Return the slices, which come by their start, in as few groups without overlaps as there can be."""
     groups: list[list[Slice]] = []
-    for which in group:
-        fits = next((each for each in groups if each[-1].id.end <= which.id.start), None)
+    for archive_slice in group:
+        fits = next((each for each in groups if each[-1].id.end <= archive_slice.id.start), None)
         if fits is None:
             groups.append(fits := [])
-        fits.append(which)
+        fits.append(archive_slice)
     return groups
 
 
 def due_again(slices: Iterable[Slice], now: datetime, limits: AnswerLimits) -> tuple[tuple[Slice, ...], ...]:
     """Return the requests whose deadline passed and that may be sent again, grouped by event and attempt."""
     groups: dict[tuple[str | None, int], list[Slice]] = {}
-    for which in sorted(slices, key=lambda each: each.id):
-        waits = which.state in {_S.REQUESTED, _S.COPYING} and which.attempt < limits.max_attempts
-        if waits and which.deadline is not None and which.deadline <= now:
-            groups.setdefault((which.event_id, which.attempt), []).append(which)
+    for archive_slice in sorted(slices, key=lambda each: each.id):
+        waits = (
+            archive_slice.state in {_S.REQUESTED, _S.COPYING} and archive_slice.attempt < limits.max_attempts
+        )
+        if waits and archive_slice.deadline is not None and archive_slice.deadline <= now:
+            groups.setdefault((archive_slice.event_id, archive_slice.attempt), []).append(archive_slice)
     return tuple(tuple(group) for group in groups.values())
 
 
@@ -71,14 +73,14 @@ def at_one_place(unproven: Sequence[Slice]) -> Iterable[list[CopyToVerify]]:
     """Group slices whose copies are to be read in one pass: those that only an event's common path tells of."""
     groups: dict[tuple[str, str], list[CopyToVerify]] = defaultdict(list)
     alone: list[list[CopyToVerify]] = []
-    for which in unproven:
-        copy = which.copy
+    for archive_slice in unproven:
+        copy = archive_slice.copy
         if copy is None:
             continue
         if copy.files or not copy.location:
-            alone.append([CopyToVerify(which, copy)])
+            alone.append([CopyToVerify(archive_slice, copy)])
         else:
-            groups[copy.event_id, copy.location].append(CopyToVerify(which, copy))
+            groups[copy.event_id, copy.location].append(CopyToVerify(archive_slice, copy))
     return [*alone, *groups.values()]
 
 

@@ -67,9 +67,9 @@ async def hold(
         placed = Hold(table, *span, operator.why, operator.who, work.at)
         await work.add_hold(placed)
         stopped = []
-        for which in await work.of_table(table):
-            if placed.covers(which.id) and which.state in HOLDABLE:
-                moved = operator_transitions.hold(which, work.at, who=operator.who, why=operator.why)
+        for archive_slice in await work.of_table(table):
+            if placed.covers(archive_slice.id) and archive_slice.state in HOLDABLE:
+                moved = operator_transitions.hold(archive_slice, work.at, who=operator.who, why=operator.why)
                 stopped.append((await _stored(work, moved)).after)
     return Held(placed, tuple(stopped))
 
@@ -94,14 +94,14 @@ async def lift(
             )
         rest = await work.holds(table)
         going_on, still = [], []
-        for which in await work.of_table(table):
-            if which.state is not _S.HELD:
+        for archive_slice in await work.of_table(table):
+            if archive_slice.state is not _S.HELD:
                 continue
-            moved = operator_transitions.let_go(
-                which, work.at, who=operator.who, why=operator.why, holds=rest
+            moved = operator_transitions.resume_held(
+                archive_slice, work.at, who=operator.who, why=operator.why, holds=rest
             )
             if isinstance(moved, TransitionRefused):
-                still.append(which)
+                still.append(archive_slice)
             else:
                 going_on.append((await _stored(work, moved)).after)
     return Lifted(tuple(removed), tuple(going_on), tuple(still))
@@ -110,12 +110,12 @@ async def lift(
 async def retry(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Operator) -> Slice:
     """Take a quarantined slice through a new seal, measurement and request. Raises `UsageError`."""
     async with store.transaction(claim) as work:
-        which = await _known(work, wanted)
-        busy = in_the_way(which, await work.of_table(wanted.table))
+        archive_slice = await _known(work, wanted)
+        busy = in_the_way(archive_slice, await work.of_table(wanted.table))
         if busy is not None:
             raise UsageError(busy)
         step = await _stored(
-            work, operator_transitions.retry(which, work.at, who=operator.who, why=operator.why)
+            work, operator_transitions.retry(archive_slice, work.at, who=operator.who, why=operator.why)
         )
         await announce_ends(work, [step])
         return step.after
@@ -129,27 +129,27 @@ async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: 
         Busy: batches do not make way.
     """
     async with store.transaction(claim) as work:
-        which = await _known(work, wanted)
-        moved = operator_transitions.release(which, work.at, who=operator.who, why=operator.why)
+        archive_slice = await _known(work, wanted)
+        moved = operator_transitions.release(archive_slice, work.at, who=operator.who, why=operator.why)
         if isinstance(moved, TransitionRefused):
             raise UsageError(moved.message)
-        await work.lock_ranges(which.id.table)
+        await work.lock_ranges(archive_slice.id.table)
         await work.store(moved)
-        returned = await work.return_late(which)
+        returned = await work.return_late(archive_slice)
         await announce_ends(work, [moved])
     return Released(moved.after, returned)
 
 
 async def _known(work: ArchiveWork, wanted: SliceId) -> Slice:
-    which = await work.slice(wanted)
-    if which is None:
+    archive_slice = await work.slice(wanted)
+    if archive_slice is None:
         raise UsageError(f"the registry has no {wanted}", code=ErrorCode.UNKNOWN_SLICE, table=wanted.table)
-    if which.state is _S.HELD:
+    if archive_slice.state is _S.HELD:
         raise UsageError(
-            f"{which.id} is held since {moment(which.since)}: first `tidemill retention release "
+            f"{archive_slice.id} is held since {moment(archive_slice.since)}: first `tidemill retention release "
             f"{wanted.table} --hold`"
         )
-    return which
+    return archive_slice
 
 
 async def _stored(work: ArchiveWork, moved: Moved) -> Transition:

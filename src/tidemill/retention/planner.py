@@ -167,13 +167,13 @@ def _first_of_each_range(eligible: Iterable[Candidate]) -> Iterator[Candidate]:
 
 def lake_ratio(slices: Iterable[Slice]) -> float:
     """Return bytes in the lake per byte of rows that are not compressed, measured at copies whose files were told."""
-    told = [
+    copied = [
         each
         for each in slices
         if each.verified and each.verified.copy.files and each.size_bytes > 0 and not each.compressed
     ]
-    here = sum(each.size_bytes for each in told)
-    there = sum(file.size_bytes for each in told if each.verified for file in each.verified.copy.files)
+    here = sum(each.size_bytes for each in copied)
+    there = sum(file.size_bytes for each in copied if each.verified for file in each.verified.copy.files)
     return there / here if here and there else FIRST_RATIO
 
 
@@ -190,17 +190,17 @@ class _Index(NamedTuple):
     @classmethod
     def of(cls, facts: Facts) -> _Index:
         ranges: dict[_Range, list[Slice]] = {}
-        for which in facts.slices:
-            ranges.setdefault((which.id.start, which.id.end), []).append(which)
+        for archive_slice in facts.slices:
+            ranges.setdefault((archive_slice.id.start, archive_slice.id.end), []).append(archive_slice)
         chunks = {chunk.chunk: chunk for chunk in facts.chunks}
         around = Ranges((each.id.start, each.id.end, each) for each in facts.slices)
         late = {late.start: late for late in facts.late}
         return cls(facts, ranges, around, chunks, late, why_partitioned(facts))
 
-    def late_of(self, which: SliceId) -> LateFacts | None:
+    def late_of(self, slice_id: SliceId) -> LateFacts | None:
         """Return the late rows of exactly that range."""
-        late = self.late.get(which.start)
-        return late if late is not None and late.end == which.end else None
+        late = self.late.get(slice_id.start)
+        return late if late is not None and late.end == slice_id.end else None
 
 
 def why_partitioned(facts: Facts) -> str | None:
@@ -219,11 +219,11 @@ def why_partitioned(facts: Facts) -> str | None:
 def _candidates(index: _Index, ratio: float) -> list[Candidate]:
     """Return every slice that could ever leave, oldest range first: those in the registry, and those to come."""
     facts = index.facts
-    found = [_known(which, index, ratio) for which in facts.slices if which.state is not _S.DROPPED]
+    found = [_known(known, index, ratio) for known in facts.slices if known.state is not _S.DROPPED]
     # by start alone: a chunk may begin where one that left did, and end later
     generations: dict[datetime, int] = {}
-    for which in facts.slices:
-        generations[which.id.start] = max(generations.get(which.id.start, 0), which.id.generation)
+    for slice_id in (known.id for known in facts.slices):
+        generations[slice_id.start] = max(generations.get(slice_id.start, 0), slice_id.generation)
     fresh: list[ChunkFacts | LateFacts] = [*_new_chunks(index), *_new_late(index)]
     for new in fresh:
         generations[new.start] = generations.get(new.start, 0) + 1
@@ -247,31 +247,31 @@ def _new_late(index: _Index) -> Iterator[LateFacts]:
             yield late
 
 
-def _known(which: Slice, index: _Index, ratio: float) -> Candidate:
-    now: ChunkFacts | LateFacts | None = index.chunks.get(which.chunk)
-    if which.source is Source.LATE and not which.is_closed:
-        now = index.late_of(which.id)
-    size_bytes = now.size_bytes if now else which.size_bytes
+def _known(archive_slice: Slice, index: _Index, ratio: float) -> Candidate:
+    now: ChunkFacts | LateFacts | None = index.chunks.get(archive_slice.chunk)
+    if archive_slice.source is Source.LATE and not archive_slice.is_closed:
+        now = index.late_of(archive_slice.id)
+    size_bytes = now.size_bytes if now else archive_slice.size_bytes
     compressed = isinstance(now, ChunkFacts) and now.compressed
     return Candidate(
-        id=which.id,
-        source=which.source,
-        chunk=which.chunk,
+        id=archive_slice.id,
+        source=archive_slice.source,
+        chunk=archive_slice.chunk,
         size_bytes=size_bytes,
         lake_bytes=_lake_bytes(size_bytes, ratio, compressed=compressed),
         compressed=compressed,
         last_write=now.last_write if now else None,
-        known=which,
+        known=archive_slice,
     )
 
 
 def _new(table: str, facts: ChunkFacts | LateFacts, generation: int, ratio: float) -> Candidate:
-    which = SliceId(table, facts.start, facts.end, generation)
+    slice_id = SliceId(table, facts.start, facts.end, generation)
     compressed = isinstance(facts, ChunkFacts) and facts.compressed
     return Candidate(
-        id=which,
+        id=slice_id,
         source=Source.CHUNK if isinstance(facts, ChunkFacts) else Source.LATE,
-        chunk=facts.chunk if isinstance(facts, ChunkFacts) else late_name(which),
+        chunk=facts.chunk if isinstance(facts, ChunkFacts) else late_name(slice_id),
         size_bytes=facts.size_bytes,
         lake_bytes=_lake_bytes(facts.size_bytes, ratio, compressed=compressed),
         compressed=compressed,

@@ -46,7 +46,7 @@ class ArchiveWork(Protocol):
         """The server's time."""
         ...
 
-    async def slice(self, which: SliceId) -> Slice | None:
+    async def slice(self, slice_id: SliceId) -> Slice | None:
         """Return a slice as it is now, None if the registry does not have it."""
         ...
 
@@ -91,7 +91,7 @@ class ArchiveWork(Protocol):
         """Publish an event if and only if the transaction commits."""
         ...
 
-    async def await_writers(self, which: Slice) -> None:
+    async def await_writers(self, archive_slice: Slice) -> None:
         """Wait until nobody changes the slice's rows, and let go again. Raises `Busy`, `Gone`."""
         ...
 
@@ -99,7 +99,7 @@ class ArchiveWork(Protocol):
         """Keep batches out until the transaction ends. Raises `Busy`."""
         ...
 
-    async def lock_rows(self, which: Slice) -> None:
+    async def lock_rows(self, archive_slice: Slice) -> None:
         """Keep everybody from changing the slice's rows; readers pass. Raises `Busy`, `Gone`."""
         ...
 
@@ -110,19 +110,19 @@ class ArchiveWork(Protocol):
         """
         ...
 
-    async def measure(self, which: Slice, time_column: str) -> Measured:
+    async def measure(self, archive_slice: Slice, time_column: str) -> Measured:
         """Measure the slice's rows as this transaction sees them."""
         ...
 
-    async def let_go(self, which: Slice) -> None:
+    async def drop_rows(self, archive_slice: Slice) -> None:
         """Drop the slice's rows: exactly its chunk, or its late rows. Raises `Busy` when readers do not make way."""
         ...
 
-    async def adopt_late(self, which: Slice) -> int:
+    async def adopt_late(self, archive_slice: Slice) -> int:
         """Make all late rows of the range that belong to no slice this one's; return how many."""
         ...
 
-    async def return_late(self, which: Slice) -> int:
+    async def return_late(self, archive_slice: Slice) -> int:
         """Put late rows back to where they belong when the slice has opened; return how many went into the table.
 
         None of them does if it refuses any: they stay late, and leave as a slice of their own.
@@ -158,7 +158,7 @@ class ArchiveStore(Protocol):
         ...
 
     async def shape(
-        self, which: Slice, bytes_per_s: int | None = None
+        self, archive_slice: Slice, bytes_per_s: int | None = None
     ) -> tuple[tuple[LakeColumn, ...], tuple[Refusal, ...]]:
         """Return the columns of a copy, and what no copy can hold: by type, and by the values that are there.
 
@@ -166,11 +166,13 @@ class ArchiveStore(Protocol):
         """
         ...
 
-    async def measure(self, which: Slice, time_column: str, bytes_per_s: int | None = None) -> Measured:
+    async def measure(
+        self, archive_slice: Slice, time_column: str, bytes_per_s: int | None = None
+    ) -> Measured:
         """Measure a sealed slice's rows, from one snapshot, read no faster than that."""
         ...
 
-    def read_sql(self, which: Slice) -> str:
+    def read_sql(self, archive_slice: Slice) -> str:
         """Return the query that gives exactly the rows and columns of the copy."""
         ...
 

@@ -104,20 +104,20 @@ def _column(column: LakeColumn) -> ArchivalColumn:
     )
 
 
-def _chunk(which: Slice, read_sql: str | None) -> ArchivalChunk:
-    sealed = which.sealed
+def _chunk(archive_slice: Slice, read_sql: str | None) -> ArchivalChunk:
+    sealed = archive_slice.sealed
     return ArchivalChunk(
-        chunk_name=which.chunk,
-        table_name=which.id.table,
-        range_start=which.id.start,
-        range_end=which.id.end,
-        compressed=which.compressed,
-        size_bytes=which.size_bytes,
-        generation=which.id.generation,
+        chunk_name=archive_slice.chunk,
+        table_name=archive_slice.id.table,
+        range_start=archive_slice.id.start,
+        range_end=archive_slice.id.end,
+        compressed=archive_slice.compressed,
+        size_bytes=archive_slice.size_bytes,
+        generation=archive_slice.id.generation,
         row_count=sealed.row_count if sealed else None,
         digest=sealed.digest if sealed else None,
         min_time=sealed.min_time if sealed else None,
         max_time=sealed.max_time if sealed else None,
         read_sql=read_sql,
-        sealed_at=which.sealed_at,
+        sealed_at=archive_slice.sealed_at,
     )

@@ -46,9 +46,9 @@ class RestorableRange:
 def ranges_back(facts: Facts, first: datetime, last: datetime) -> list[RestorableRange]:
     """Return the archived ranges of a table that share time with `first <= time < last`, oldest first."""
     by_range: dict[tuple[datetime, datetime], list[Slice]] = {}
-    for which in sorted(facts.slices, key=lambda each: each.id):
-        if which.id.end > first and which.id.start < last:
-            by_range.setdefault((which.id.start, which.id.end), []).append(which)
+    for archive_slice in sorted(facts.slices, key=lambda each: each.id):
+        if archive_slice.id.end > first and archive_slice.id.start < last:
+            by_range.setdefault((archive_slice.id.start, archive_slice.id.end), []).append(archive_slice)
     around = Ranges((each.id.start, each.id.end, each) for each in facts.slices)
     return [
         _back(facts, slices, around)
@@ -58,16 +58,22 @@ def ranges_back(facts: Facts, first: datetime, last: datetime) -> list[Restorabl
 
 
 def _back(facts: Facts, slices: list[Slice], around: Ranges[Slice]) -> RestorableRange:
-    which = slices[0].id
-    gone = tuple(each for each in slices if each.state is _S.DROPPED)
-    others = sorted(around.sharing(which.start, which.end), key=lambda each: each.id)
-    return RestorableRange(which.table, which.start, which.end, gone, _obstacle(facts, which, others, gone))
+    archive_slice = slices[0].id
+    dropped = tuple(each for each in slices if each.state is _S.DROPPED)
+    others = sorted(around.sharing(archive_slice.start, archive_slice.end), key=lambda each: each.id)
+    return RestorableRange(
+        archive_slice.table,
+        archive_slice.start,
+        archive_slice.end,
+        dropped,
+        _obstacle(facts, archive_slice, others, dropped),
+    )
 
 
-def _obstacle(facts: Facts, which: SliceId, slices: list[Slice], gone: tuple[Slice, ...]) -> str | None:
+def _obstacle(facts: Facts, slice_id: SliceId, slices: list[Slice], dropped: tuple[Slice, ...]) -> str | None:
     """Return what stands in the way of a range; `slices`: all that share time with it, its own among them."""
     for each in slices:
-        own = (each.id.start, each.id.end) == (which.start, which.end)
+        own = (each.id.start, each.id.end) == (slice_id.start, slice_id.end)
         if each.stage is _S.RESTORED:
             called = "it" if own else f"{each.id}, which overlaps it,"
             return f"{called} is restored already, until {moment(each.restore_until)}"
@@ -75,15 +81,15 @@ def _obstacle(facts: Facts, which: SliceId, slices: list[Slice], gone: tuple[Sli
             called = f"its generation {each.id.generation}" if own else f"{each.id}, which overlaps it,"
             asked = f"tidemill retention why-not-dropped {each.id.table} {each.id.start.isoformat()}"
             return f"{called} is {each.state}: wait until that is over; `{asked}` says what it waits for"
-    chunk = next((chunk for chunk in facts.chunks if overlaps(which, chunk.start, chunk.end)), None)
+    chunk = next((chunk for chunk in facts.chunks if overlaps(slice_id, chunk.start, chunk.end)), None)
     if chunk is not None:
         return (
             f"somebody wrote rows into it since it was dropped, past Tidemill: chunk {chunk.chunk}. They leave as its "
             "next generation; restore the range after that, or delete the rows and drop the chunk by hand"
         )
-    if not any(each.verified and each.verified.found.row_count for each in gone):
+    if not any(each.verified and each.verified.found.row_count for each in dropped):
         return "there is no row in it"
-    if len({each.columns for each in gone}) > 1:
+    if len({each.columns for each in dropped}) > 1:
         return (
             "the table's columns changed between its generations, so that their rows cannot be proved together: "
             "read the copies from the lake"
@@ -117,15 +123,15 @@ class Alterations:
 
     def __str__(self) -> str:
         """Return what they are, and what to do while rows are restored."""
-        told = [f"it has no {name} any more (add it again, or rename it back)" for name in self.gone]
-        told += [
+        differences = [f"it has no {name} any more (add it again, or rename it back)" for name in self.gone]
+        differences += [
             f"{name} came since (rows come back without a value for it: drop its default or NOT NULL)"
             for name in self.new
         ]
-        told += [
+        differences += [
             f"{name} was {before}, and is {after} (change it back)" for name, before, after in self.retyped
         ]
         return (
-            f"the table's columns are not those of the copy, which is whole: {'; '.join(told)}. Do so while you "
+            f"the table's columns are not those of the copy, which is whole: {'; '.join(differences)}. Do so while you "
             "restore, or read the copy from the lake; nothing was changed"
         )

@@ -9,7 +9,7 @@ from tidemill.runtime.periodic import Periodic
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
-from tidemill.runtime.telemetry.metrics import ARCHIVE_ROUNDS, ARCHIVE_TROUBLES
+from tidemill.runtime.telemetry.metrics import ARCHIVE_PROBLEMS, ARCHIVE_ROUNDS
 
 _log = logger(__name__)
 
@@ -26,9 +26,9 @@ class RetentionService(Periodic):
     async def look(self) -> bool:
         """Move what is due."""
         self._last = await self._round()
-        troubles, moved = self._last.troubles, self._last.moved
-        ARCHIVE_TROUBLES.set(len(troubles))
-        ARCHIVE_ROUNDS.labels("troubled" if troubles else "moved" if moved else "idle").inc()
+        problems, moved = self._last.problems, self._last.moved
+        ARCHIVE_PROBLEMS.set(len(problems))
+        ARCHIVE_ROUNDS.labels("troubled" if problems else "moved" if moved else "idle").inc()
         return bool(moved)
 
     async def _round(self) -> Round:
@@ -37,10 +37,10 @@ class RetentionService(Periodic):
         except Fenced:
             return Round()  # the lane is somebody else's now, or comes back with a new claim
         except (TransientError, LaneHalted) as error:
-            if str(error) not in self._last.troubles:
+            if str(error) not in self._last.problems:
                 _log.warning(Log.ARCHIVE_WAITS, reason=str(error))
-            return Round(troubles=[str(error)])
+            return Round(problems=[str(error)])
 
     def health(self) -> Health:
         """Return that it works; what waits is no illness, and `retention status` lists it."""
-        return Health(ok=True, detail={"troubles": list(self._last.troubles[:5])})
+        return Health(ok=True, detail={"troubles": list(self._last.problems[:5])})

@@ -17,7 +17,7 @@ from tidemill.retention.transition_table import Action, Transition
 _ENDING: Final = frozenset({Action.DROP, Action.GIVE_UP, Action.RESEAL, Action.RETRY, Action.RELEASE})
 """After these a slice is not under way for its request any more."""
 
-_LONGEST_REASON: Final = 2000
+_MAX_REASON: Final = 2000
 
 
 async def announce_ends(work: ArchiveWork, steps: Iterable[Transition]) -> None:
@@ -43,4 +43,4 @@ async def _announce_end(work: ArchiveWork, event_id: str, dropped: Collection[Sl
 def _why(slices: Sequence[Slice], dropped: Collection[SliceId]) -> str:
     """Return the reasons of the slices that stay, each once."""
     reasons = [each.reason or "it is asked for anew" for each in slices if each.id not in dropped]
-    return "; ".join(dict.fromkeys(reasons))[:_LONGEST_REASON]
+    return "; ".join(dict.fromkeys(reasons))[:_MAX_REASON]

@@ -17,7 +17,7 @@ OPEN: Final = frozenset({ArchiveState.LIVE, ArchiveState.ELIGIBLE, ArchiveState.
 UNVERIFIED: Final = frozenset(
     {ArchiveState.SEALED, ArchiveState.REQUESTED, ArchiveState.COPYING, ArchiveState.CONFIRMED}
 )
-"""Sealed, and no verified copy yet: a slice may not stay there longer than `AnswerLimits.longest_seal`."""
+"""Sealed, and no verified copy yet: a slice may not stay there longer than `AnswerLimits.max_seal`."""
 
 AWAITED: Final = UNVERIFIED | {ArchiveState.VERIFIED}
 """The states in which somebody waits for an answer."""
@@ -99,12 +99,12 @@ class Hold:
     who: str
     since: datetime
 
-    def covers(self, which: SliceId) -> bool:
+    def covers(self, slice_id: SliceId) -> bool:
         """Return whether the hold and the slice share any time."""
         return (
-            which.table == self.table
-            and (self.start is None or which.end > self.start)
-            and (self.end is None or which.start < self.end)
+            slice_id.table == self.table
+            and (self.start is None or slice_id.end > self.start)
+            and (self.end is None or slice_id.start < self.end)
         )
 
 
@@ -165,23 +165,23 @@ class AnswerLimits:
     first_answer: timedelta = timedelta(minutes=15)
     heartbeat: timedelta = timedelta(hours=1)
     first_backoff: timedelta = timedelta(minutes=1)
-    longest_wait: timedelta = timedelta(hours=6)
-    longest_seal: timedelta = timedelta(hours=24)
+    max_wait: timedelta = timedelta(hours=6)
+    max_seal: timedelta = timedelta(hours=24)
     max_attempts: int = 8
     bytes_per_s: int | None = None
 
     @classmethod
     def of(cls, policy: Retention) -> AnswerLimits:
         """Return the limits of a table's policy."""
-        return cls(longest_seal=policy.longest_seal, bytes_per_s=policy.bytes_per_s)
+        return cls(max_seal=policy.longest_seal, bytes_per_s=policy.bytes_per_s)
 
     def answer_within(self, attempt: int) -> timedelta:
         """Return how long the archiver has to begin: doubled with every attempt."""
-        return min(self.first_answer * (1 << attempt - 1), self.longest_wait)
+        return min(self.first_answer * (1 << attempt - 1), self.max_wait)
 
     def backoff(self, attempt: int) -> timedelta:
         """Return how long a failed request rests before it is sent again: doubled with every attempt."""
-        return min(self.first_backoff * (1 << attempt - 1), self.longest_wait)
+        return min(self.first_backoff * (1 << attempt - 1), self.max_wait)
 
     def silence(self, size_bytes: int) -> timedelta:
         """Return how long a copy may take without a word: ten times what it should take at the agreed rate."""
@@ -196,19 +196,19 @@ def _path(location: str, path: str) -> str:
     return f"{location.rstrip('/')}/{path}"
 
 
-def overlaps(which: SliceId, start: datetime, end: datetime) -> bool:
+def overlaps(slice_id: SliceId, start: datetime, end: datetime) -> bool:
     """Return whether a slice's range shares time with a span."""
-    return which.end > start and which.start < end
+    return slice_id.end > start and slice_id.start < end
 
 
-def late_name(which: SliceId) -> str:
+def late_name(slice_id: SliceId) -> str:
     """Return what messages call the late rows of a range (`public.ticks late 2010-01-01T00:00:00+00:00`)."""
-    return f"{which.table} late {which.start.isoformat()}"
+    return f"{slice_id.table} late {slice_id.start.isoformat()}"
 
 
-def held(which: SliceId, holds: Iterable[Hold]) -> Hold | None:
+def held(slice_id: SliceId, holds: Iterable[Hold]) -> Hold | None:
     """Return a hold that covers the slice, if there is one."""
-    return next((hold for hold in holds if hold.covers(which)), None)
+    return next((hold for hold in holds if hold.covers(slice_id)), None)
 
 
 def together(parts: Iterable[Measured]) -> Measured:

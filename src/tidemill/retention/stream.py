@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from tidemill.commands.decide_fold import Result
+from tidemill.commands.decide_fold import HandlerResult
 from tidemill.commands.ports import LaneFollower, Locked, SharedTransaction
 from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, archival_topics
@@ -57,12 +57,12 @@ class ConfirmationHandler:
 
     async def apply(
         self, work: SharedTransaction, arrivals: Sequence[IncomingCommand], locked: Locked
-    ) -> list[Result]:
+    ) -> list[HandlerResult]:
         """Store what each confirmation does, one after the other: the later ones see the earlier ones' steps."""
         slices = work.join(self._open_slices)
         return [await self._one(slices, each.command, locked.now) for each in arrivals]
 
-    async def _one(self, registry: RequestedSlices, confirmation: Any, at: datetime) -> Result:
+    async def _one(self, registry: RequestedSlices, confirmation: Any, at: datetime) -> HandlerResult:
         assert isinstance(confirmation, ArchivalConfirmation), "the stream takes no other command"
         slices = await registry.of_event(confirmation.event_id)
         policy = self._policies.get(slices[0].id.table) if slices else None
@@ -92,25 +92,25 @@ class ArchiveLane:
 
     async def take(self, claims: Sequence[Claim]) -> None:
         """Follow these claims from now on."""
-        self._taken |= {claim.lane.lane: claim for claim in claims}
+        self._taken |= {claim.lane.id: claim for claim in claims}
         await self._follower.take(claims)
 
-    async def compared(self, lane: int) -> None:
+    async def compared(self, lane_id: int) -> None:
         """Return when the lane was compared."""
-        await self._follower.compared(lane)
+        await self._follower.compared(lane_id)
 
     def begun(self, lanes: Sequence[int]) -> None:
         """Work the lane from now on."""
         self._follower.begun(lanes)
-        for lane in lanes:
-            self.claim = self._taken.get(lane)
+        for lane_id in lanes:
+            self.claim = self._taken.get(lane_id)
         self.news()
 
     async def drop(self, lanes: Sequence[int]) -> None:
         """Let go of lanes."""
-        for lane in lanes:
-            self._taken.pop(lane, None)
-        if self.claim is not None and self.claim.lane.lane in lanes:
+        for lane_id in lanes:
+            self._taken.pop(lane_id, None)
+        if self.claim is not None and self.claim.lane.id in lanes:
             self.claim = None
         await self._follower.drop(lanes)
 

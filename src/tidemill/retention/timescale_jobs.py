@@ -44,13 +44,13 @@ def still_refreshed(
 
 
 def why_kept(
-    views: Iterable[ContinuousAggregate], which: Slice, after: timedelta, now: datetime
+    views: Iterable[ContinuousAggregate], archive_slice: Slice, after: timedelta, now: datetime
 ) -> str | None:
     """Return why a slice's rows must not leave the table now, None if no view would lose them.
 
     Late rows were never in the table that views read. `after`: as for `why_refreshed`.
     """
-    view = still_refreshed(views, which.id.end, now) if which.source is Source.CHUNK else None
+    view = still_refreshed(views, archive_slice.id.end, now) if archive_slice.source is Source.CHUNK else None
     return None if view is None else f"VIEW_REFRESHED, {why_refreshed(view, after)}"
 
 

@@ -30,12 +30,12 @@ class Action(StrEnum):
     RESEAL = "reseal"
     DROP = "drop"
     HOLD = "hold"
-    LET_GO = "let_go"
+    RESUME_HELD = "let_go"
     RETRY = "retry"
     RELEASE = "release"
     RESTORE = "restore"
     EVICT = "evict"
-    SPOIL = "spoil"
+    QUARANTINE_CHANGED = "spoil"
 
 
 _S = ArchiveState
@@ -79,12 +79,12 @@ TRANSITIONS: Final = frozenset({
     (_S.DROPPED,     Action.RESTORE,       _S.RESTORED,    Party.OPERATOR),
     (_S.RESTORED,    Action.EVICT,         _S.DROPPED,     Party.SERVICE),
     (_S.RESTORED,    Action.EVICT,         _S.DROPPED,     Party.OPERATOR),
-    (_S.RESTORED,    Action.SPOIL,         _S.QUARANTINED, Party.SERVICE),
+    (_S.RESTORED,    Action.QUARANTINE_CHANGED,         _S.QUARANTINED, Party.SERVICE),
     (_S.HELD,        Action.GIVE_UP,       _S.ABORTED,     Party.SERVICE),
     *((state,        Action.GIVE_UP,       _S.ABORTED,     Party.SERVICE) for state in UNVERIFIED),
     *((state,        Action.RELEASE,       _S.ABORTED,     Party.OPERATOR) for state in RELEASABLE),
     *((state,        Action.HOLD,          _S.HELD,        Party.OPERATOR) for state in HOLDABLE),
-    *((_S.HELD,      Action.LET_GO,        state,          Party.OPERATOR) for state in HOLDABLE),
+    *((_S.HELD,      Action.RESUME_HELD,        state,          Party.OPERATOR) for state in HOLDABLE),
 })
 # fmt: on
 """(from, action, to, by whom): there is no other transition, and none that a time-out alone leads to DROPPED."""
@@ -126,15 +126,15 @@ class Transition:
 Moved = Transition | TransitionRefused
 
 
-def not_allowed(which: Slice, action: Action) -> TransitionRefused:
+def not_allowed(archive_slice: Slice, action: Action) -> TransitionRefused:
     """Say that the table has no such transition."""
     return TransitionRefused(
-        "NOT_ALLOWED", f"{which.id} is {which.state}: it cannot {action.replace('_', ' ')}"
+        "NOT_ALLOWED", f"{archive_slice.id} is {archive_slice.state}: it cannot {action.replace('_', ' ')}"
     )
 
 
 def step(
-    which: Slice,
+    archive_slice: Slice,
     action: Action,
     to: ArchiveState,
     at: datetime,
@@ -142,34 +142,37 @@ def step(
     who: str = "service",
     *,
     why: str | None = None,
-    **told: Any,
+    **changes: Any,
 ) -> Moved:
     """Return the step if the table has it. Staying in a state keeps `since`."""
-    if (which.state, action, to, by) not in TRANSITIONS:
-        return not_allowed(which, action)
+    if (archive_slice.state, action, to, by) not in TRANSITIONS:
+        return not_allowed(archive_slice, action)
     if why is not None:
-        told = {"reason": why, **told}
-    since = which.since if to is which.state else at
-    return Transition(action, which, replace(which, state=to, since=since, **told), by, who, why)
+        changes = {"reason": why, **changes}
+    since = archive_slice.since if to is archive_slice.state else at
+    return Transition(
+        action, archive_slice, replace(archive_slice, state=to, since=since, **changes), by, who, why
+    )
 
 
-def new_seal(which: Slice) -> dict[str, Any]:
+def new_seal(archive_slice: Slice) -> dict[str, Any]:
     """Return the fields of the next seal: of the present one only its request, and where its copy was, are kept."""
-    superseded = which.superseded + ((which.event_id,) if which.event_id else ())
-    left_at = which.left_at + (which.copy.places if which.copy else ())
+    superseded = archive_slice.superseded + ((archive_slice.event_id,) if archive_slice.event_id else ())
+    left_at = archive_slice.left_at + (archive_slice.copy.places if archive_slice.copy else ())
     return {
-        "seal": which.seal + 1, "sealed": None, "event_id": None, "attempt": 0, "deadline": None,
+        "seal": archive_slice.seal + 1, "sealed": None, "event_id": None, "attempt": 0, "deadline": None,
         "copy": None, "verified": None, "superseded": superseded, "left_at": tuple(dict.fromkeys(left_at)),
     }  # fmt: skip
 
 
-def held_back(which: Slice, holds: Iterable[Hold], verb: str) -> TransitionRefused | None:
+def held_back(archive_slice: Slice, holds: Iterable[Hold], verb: str) -> TransitionRefused | None:
     """Refuse what a hold forbids; `verb` says what was tried."""
-    hold = held(which.id, holds)
+    hold = held(archive_slice.id, holds)
     if hold is None:
         return None
     return TransitionRefused(
-        "HELD", f"{which.id} must not be {verb}: held by {hold.who} since {hold.since.date()}, {hold.reason}"
+        "HELD",
+        f"{archive_slice.id} must not be {verb}: held by {hold.who} since {hold.since.date()}, {hold.reason}",
     )
 
 

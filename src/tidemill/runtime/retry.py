@@ -22,21 +22,21 @@ MAX_PAUSE_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Pauses between starts of a failing service: doubling from `first_s` to `longest_s`, a random part of it cut off.
+    """Pauses between starts of a failing service: doubling from `first_s` to `max_s`, a random part of it cut off.
 
-    A service that worked for `calm_s` begins again with the first pause. A gate is looked at again after `shut_s` while
-    it is shut, after `open_s` while it is open.
+    A service that worked for `stable_s` begins again with the first pause. A gate is looked at again after `shut_s`
+    while it is shut, after `open_s` while it is open.
     """
 
     first_s: float = 0.5
-    longest_s: float = 30.0
-    calm_s: float = 60.0
+    max_s: float = 30.0
+    stable_s: float = 60.0
     shut_s: float = 3.0
     open_s: float = 30.0
 
     def pause_s(self, failures: int) -> float:
         """Return the pause after the n-th failure in a row (from 1)."""
-        whole = min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 16))
+        whole = min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 16))
         return whole * random.uniform(0.5, 1.0)  # noqa: S311  spreads restarts, guards nothing
 
 

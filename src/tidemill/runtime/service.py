@@ -136,8 +136,8 @@ class ServiceRunner:
             if isinstance(error, ContractError | UsageError):
                 self.state = ServiceState.FAILED
                 raise error
-            calm = time.monotonic() - began > self._backoff.calm_s
-            await self._pause(error, 1 if calm else self.failures + 1)
+            stable = time.monotonic() - began > self._backoff.stable_s
+            await self._pause(error, 1 if stable else self.failures + 1)
         self.state = ServiceState.STOPPED
         _log.info(Log.SERVICE_STOPPED, service=self.job.name)
 
@@ -230,11 +230,11 @@ class ServiceRunner:
             not self._outages
         ):  # else it may fail as before: what is over is told when it has worked for a while
             _log.info(Log.SERVICE_STARTED, service=self.job.name)
-        calm = asyncio.get_running_loop().call_later(self._backoff.calm_s, self._say_what_is_over)
+        stable = asyncio.get_running_loop().call_later(self._backoff.stable_s, self._say_what_is_over)
         try:
             await service.run()
         finally:
-            calm.cancel()
+            stable.cancel()
 
     def _say_what_is_over(self) -> None:
         for outage in self._outages.ended(self.job):
@@ -288,7 +288,7 @@ class Supervisor:
         self, jobs: Sequence[Job], *, drain_s: float = DRAIN_S, backoff: Backoff | None = None
     ) -> None:
         """`drain_s`: how long services may take to end by themselves once a stop was requested."""
-        self._keepers = [ServiceRunner(job, backoff or Backoff()) for job in jobs]
+        self._runners = [ServiceRunner(job, backoff or Backoff()) for job in jobs]
         self._drain_s = drain_s
         self._stop = asyncio.Event()
         self.error: BaseException | None = None
@@ -299,7 +299,7 @@ class Supervisor:
 
     async def run(self) -> Exit:
         """Keep all jobs going; return how it ended. `error` then holds what made it fail, if it did."""
-        kept = {asyncio.create_task(keeper.keep(), name=keeper.job.name) for keeper in self._keepers}
+        kept = {asyncio.create_task(runner.keep(), name=runner.job.name) for runner in self._runners}
         stop = asyncio.create_task(self._stop.wait())
         lag = asyncio.create_task(watch_loop())
         try:
@@ -315,10 +315,10 @@ class Supervisor:
 
     def health(self) -> dict[str, Health]:
         """Return the health of every service by name."""
-        return {keeper.job.name: keeper.health() for keeper in self._keepers}
+        return {runner.job.name: runner.health() for runner in self._runners}
 
     async def _drain(self, kept: set[asyncio.Task[None]]) -> bool:
-        stops = {asyncio.create_task(keeper.stop()) for keeper in self._keepers}
+        stops = {asyncio.create_task(runner.stop()) for runner in self._runners}
         _, late = await asyncio.wait({*stops, *kept}, timeout=self._drain_s)
         if late:
             _log.error(

@@ -18,7 +18,7 @@ from tidemill.domain.errors import Unavailable
 
 T = TypeVar("T")
 
-MOST_GIVEN_UP: Final = 8
+MAX_GIVEN_UP: Final = 8
 
 _given_up: set[threading.Thread] = set()
 
@@ -35,7 +35,7 @@ async def in_thread(
         Unavailable: it took longer than `timeout_s`, or so many that did are hanging still that it was not begun.
     """
     _given_up.difference_update([each for each in _given_up if not each.is_alive()])
-    if len(_given_up) >= MOST_GIVEN_UP:
+    if len(_given_up) >= MAX_GIVEN_UP:
         raise Unavailable(server, f"{len(_given_up)} calls that were given up are hanging still")
     answer: Future[T] = Future()
     answer.set_running_or_notify_cancel()  # so that who gives it up cannot make the thread fail

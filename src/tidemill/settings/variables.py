@@ -66,10 +66,10 @@ def misspelt(environment: Mapping[str, str], groups: Groups) -> list[str]:
     for name in sorted(each for each in set(environment) - set(known) if not each.startswith(_OF_TESTS)):
         close = get_close_matches(name, known, n=1, cutoff=0.9) if name.startswith(PREFIX) else []
         if close or name.startswith(ours):
-            near = close or get_close_matches(name, known, n=1, cutoff=0.6)
+            suggestions = close or get_close_matches(name, known, n=1, cutoff=0.6)
             lines.append(
                 f"{name}: no such setting"
-                + (f"; did you mean {near[0]}?" if near else "; see docs/settings.md")
+                + (f"; did you mean {suggestions[0]}?" if suggestions else "; see docs/settings.md")
             )
     return lines
 

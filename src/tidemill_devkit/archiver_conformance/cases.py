@@ -89,25 +89,25 @@ async def _unknown(bench: Bench) -> None:
     requested = bench.requested(await bench.chunk(6))
     event = bench.event(requested)
     column = ArchivalColumn(name="of_later", pg_type="hologram", lake_type="hologram", nullable=True)
-    told = {
+    changes = {
         "event_id": str(uuid4()),
         "columns": (*event.columns, column),
         "digest_version": "v99",
         "required_verification": "hologram",
     }
-    await bench.ask(requested, event.model_copy(update=told))
+    await bench.ask(requested, event.model_copy(update=changes))
 
 
 async def _noise(bench: Bench) -> None:
     await bench.place.table.fill(7)
     requested = bench.requested(await bench.chunk(7))
     event = bench.event(requested)
-    told = [
+    headers = [
         event.model_copy(update={"event_id": str(uuid4()), "status": status})
         for status in (ArchivalStatus.COMPLETED, ArchivalStatus.FAILED)
     ]
-    await bench.ask(requested, None, b"this is no Avro", *told)
-    for each in told:
+    await bench.ask(requested, None, b"this is no Avro", *headers)
+    for each in headers:
         if any(answer.event_id == each.event_id for answer in bench.line.answers):
             raise Failed(f"it answered an event with status {each.status}, which asks for nothing")
 

@@ -17,7 +17,7 @@ from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.registration import register_schemas
 from tidemill.catalog.schemas import load_messages
 from tidemill.catalog.streams import outcome_messages
-from tidemill.catalog.topics import TopicSettings, plan_topics
+from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.domain.archive.messages import archival_topics
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics
@@ -114,7 +114,7 @@ async def _open_topics(shared: AsyncExitStack, settings: Settings, topics: Strea
     plans = plan_topics(
         topics,
         1,
-        TopicSettings(
+        TopicOptions(
             replication=chosen.replication,
             max_command_bytes=chosen.max_command_bytes,
             max_event_bytes=chosen.max_event_bytes,

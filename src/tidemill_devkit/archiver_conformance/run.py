@@ -28,7 +28,7 @@ class Invitation:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CaseResult:
     """How a case ended: `result` is `passed`, `failed` or `not tried`; `why` says what was wrong."""
 
     case: str
@@ -45,12 +45,12 @@ class ConformanceReport:
 
     archiver: str | None
     table: str
-    verdicts: tuple[Verdict, ...]
+    case_results: tuple[CaseResult, ...]
 
     @property
     def conforms(self) -> bool:
         """Return whether every case was passed."""
-        return all(each.result == "passed" for each in self.verdicts)
+        return all(each.result == "passed" for each in self.case_results)
 
 
 async def run_conformance(
@@ -59,7 +59,7 @@ async def run_conformance(
     prefix: str,
     within_s: float,
     on_ready: Callable[[Invitation], None],
-    on_verdict: Callable[[Verdict], None],
+    on_result: Callable[[CaseResult], None],
 ) -> ConformanceReport:
     """Try the archiver that listens at `prefix`. `within_s`: how long each answer may take.
 
@@ -73,21 +73,21 @@ async def run_conformance(
         line = await ArchiverLine.open(shared, place)
         on_ready(_invitation(place))
         bench = Bench(place, line, copies, within_s)
-        verdicts: list[Verdict] = []
+        case_results: list[CaseResult] = []
         for case in CASES:
             began_s = clock.monotonic_s()
             bench.notes.clear()
-            result, why = await _tried(bench, case, verdicts)
-            verdict = Verdict(
+            result, why = await _tried(bench, case, case_results)
+            case_result = CaseResult(
                 case.name, case.about, result, why, tuple(bench.notes), clock.monotonic_s() - began_s
             )
-            verdicts.append(verdict)
-            on_verdict(verdict)
-        told = (answer.archiver_id for answer in line.answers if answer.archiver_id)
-        return ConformanceReport(next(told, None), place.table.name, tuple(verdicts))
+            case_results.append(case_result)
+            on_result(case_result)
+        archiver_ids = (answer.archiver_id for answer in line.answers if answer.archiver_id)
+        return ConformanceReport(next(archiver_ids, None), place.table.name, tuple(case_results))
 
 
-async def _tried(bench: Bench, case: Case, before: list[Verdict]) -> tuple[str, str | None]:
+async def _tried(bench: Bench, case: Case, before: list[CaseResult]) -> tuple[str, str | None]:
     if before and not bench.line.answers:
         return "not tried", "nobody answers"
     try:

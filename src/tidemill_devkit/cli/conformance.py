@@ -10,7 +10,7 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, err_console, examples, note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from tidemill_devkit.archiver_conformance.run import ConformanceReport, Invitation, Verdict
+    from tidemill_devkit.archiver_conformance.run import CaseResult, ConformanceReport, Invitation
 
 app = typer.Typer()
 
@@ -52,7 +52,7 @@ def conformance(
                 prefix=prefix,
                 within_s=timeout,
                 on_ready=on_ready,
-                on_verdict=_tell,
+                on_result=_tell,
             )
         )
     if as_json:
@@ -76,14 +76,16 @@ def _invite(invitation: Invitation) -> None:
         note("  [bold]{name}[/bold] {value}", name=f"{name:<8}", value=value)
 
 
-def _tell(verdict: Verdict) -> None:
-    colour = _COLOURS[verdict.result]
+def _tell(case_result: CaseResult) -> None:
+    colour = _COLOURS[case_result.result]
     text = f"[{colour}]{{result}}[/{colour}] {{case}} [dim]{{seconds}}[/dim]"
-    note(text, result=f"{verdict.result:<9}", case=verdict.case, seconds=f"{verdict.seconds:.1f} s")
+    note(
+        text, result=f"{case_result.result:<9}", case=case_result.case, seconds=f"{case_result.seconds:.1f} s"
+    )
 
 
 def _plain(report: ConformanceReport) -> dict[str, object]:
-    return {"archiver": report.archiver, "table": report.table, "cases": report.verdicts}
+    return {"archiver": report.archiver, "table": report.table, "cases": report.case_results}
 
 
 def _show(report: ConformanceReport) -> None:
@@ -94,12 +96,12 @@ def _show(report: ConformanceReport) -> None:
             each.result,
             "; ".join([*([each.why] if each.why else []), *each.notes]) or None,
         )
-        for each in report.verdicts
+        for each in report.case_results
     ]
     print_table(
         ("case", "what", "result", "why"), rows, title=f"Archiver {report.archiver or 'without a name'}"
     )
-    passed = sum(each.result == "passed" for each in report.verdicts)
+    passed = sum(each.result == "passed" for each in report.case_results)
     if report.conforms:
         say("[green]It conforms:[/green] {passed} of {all} cases passed.", passed=passed, all=len(rows))
     else:

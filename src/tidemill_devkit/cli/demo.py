@@ -76,16 +76,16 @@ def _run() -> DemoReport:
 
     demand_packages()
     found = _servers()
-    audience = LiveListener() if sys.stderr.isatty() else PlainListener()
+    listener = LiveListener() if sys.stderr.isatty() else PlainListener()
     try:
-        return run(run_demo(found, audience))
+        return run(run_demo(found, listener))
     except BaseException:
-        audience.close()
-        if audience.run is not None:
-            note("To delete what the run has made: tidemill demo --remove {run}", run=audience.run)
+        listener.close()
+        if listener.run is not None:
+            note("To delete what the run has made: tidemill demo --remove {run}", run=listener.run)
         raise
     finally:
-        audience.close()
+        listener.close()
 
 
 def _remove(chosen: str, as_json: bool) -> None:
@@ -221,12 +221,12 @@ def _show(report: DemoReport) -> None:
     _print_indented(_checks(report))
     say("[bold]What to type next[/bold]")
     _show_next(report)
-    verdict = (
+    summary = (
         "[bold green]Everything came out as planned[/bold green]"
         if report.ok
         else "[bold red]Not everything came out as planned[/bold red]; what differs is marked above"
     )
-    say(f"{verdict}, in {total} ({seconds}).")
+    say(f"{summary}, in {total} ({seconds}).")
 
 
 def _outcomes(lines: Sequence[OutcomeLine]) -> Table:

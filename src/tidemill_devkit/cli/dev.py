@@ -65,22 +65,26 @@ def down(
     """Stop the servers that `up` started; their data stay, all or none."""
     try:
         with shown() as progress:
-            done = devstack.down(name, purge=purge, progress=progress)
+            taken_down = devstack.down(name, purge=purge, progress=progress)
     except devstack.DevstackError as error:
         raise _fail(error) from error
     if as_json:
-        typer.echo(json.dumps({"stopped": done.stopped, "purged": done.deleted is not None}))
+        typer.echo(json.dumps({"stopped": taken_down.stopped, "purged": taken_down.deleted is not None}))
         return
-    typer.echo(f"{_stopped(done)}; {_data(done, purge)}" if purge or done.stopped else _stopped(done))
+    typer.echo(
+        f"{_stopped(taken_down)}; {_data(taken_down, purge)}"
+        if purge or taken_down.stopped
+        else _stopped(taken_down)
+    )
 
 
-def _stopped(done: devstack.TakenDown) -> str:
-    return f"stopped {', '.join(done.stopped)}" if done.stopped else "nothing was running"
+def _stopped(taken_down: devstack.TakenDown) -> str:
+    return f"stopped {', '.join(taken_down.stopped)}" if taken_down.stopped else "nothing was running"
 
 
-def _data(done: devstack.TakenDown, purge: bool) -> str:
-    if done.deleted is not None:
-        return f"the data of all three servers are deleted, and their logs with them ({done.deleted})"
+def _data(taken_down: devstack.TakenDown, purge: bool) -> str:
+    if taken_down.deleted is not None:
+        return f"the data of all three servers are deleted, and their logs with them ({taken_down.deleted})"
     if purge:
         return "there were no data to delete: this stack has never been up, or was purged before"
     return "the data are kept for the next `tidemill dev up`"

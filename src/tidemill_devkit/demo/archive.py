@@ -25,7 +25,7 @@ from tidemill_devkit.demo.lake import LakeLine, read_lake
 from tidemill_devkit.demo.place import AS_OF, DemoSite
 from tidemill_devkit.demo.plan import MARKET_DATA
 from tidemill_devkit.demo.processes import Serving
-from tidemill_devkit.demo.watch import PATIENCE_S, Hop, StandsStill
+from tidemill_devkit.demo.watch import MAX_STALL_S, Hop, StandsStill
 
 T = TypeVar("T")
 
@@ -170,11 +170,13 @@ class _Archive:
         table, first = self._policy.table_name, RESTORED_DAY
         async with Admin(self._deployment) as admin:
             ranges = await admin.restore.restorable(table, first, first + timedelta(days=1))
-            (done,) = await admin.restore.restore(ranges, _KEEP, lambda _: None)
-        if done.trouble is not None:
-            raise TidemillError(f"the range did not come back: {done.trouble}")
-        self._on_step("restored", f"{done.row_count:,} rows of {done.start:%Y-%m-%d} .. {done.end:%Y-%m-%d}")
-        return Back(done.start, done.end, done.row_count, done.until)
+            (restored,) = await admin.restore.restore(ranges, _KEEP, lambda _: None)
+        if restored.trouble is not None:
+            raise TidemillError(f"the range did not come back: {restored.trouble}")
+        self._on_step(
+            "restored", f"{restored.row_count:,} rows of {restored.start:%Y-%m-%d} .. {restored.end:%Y-%m-%d}"
+        )
+        return Back(restored.start, restored.end, restored.row_count, restored.until)
 
     def _all_gone(self, facts: Facts) -> bool:
         return self._due <= {each.id.start for each in facts.slices if each.stage in _GONE}
@@ -195,8 +197,8 @@ class _Archive:
             self._processes.demand_alive()
             if hops != seen:
                 seen, moved_s = hops, monotonic()
-            elif monotonic() - moved_s > PATIENCE_S:
-                raise StandsStill(f"no step for {PATIENCE_S:.0f} s, while waiting for {what}")
+            elif monotonic() - moved_s > MAX_STALL_S:
+                raise StandsStill(f"no step for {MAX_STALL_S:.0f} s, while waiting for {what}")
             await asyncio.sleep(_POLL_S)
 
     def _hops(self, slices: Sequence[Slice]) -> list[Hop]:
@@ -221,14 +223,14 @@ def _first_request(facts: Facts) -> Slice | None:
     return next((each for each in facts.slices if each.state is _S.REQUESTED), None)
 
 
-def _line(which: Slice, hot_bytes: int) -> RangeLine:
-    files = which.verified.copy.files if which.verified else ()
+def _line(archive_slice: Slice, hot_bytes: int) -> RangeLine:
+    files = archive_slice.verified.copy.files if archive_slice.verified else ()
     return RangeLine(
-        start=which.id.start,
-        end=which.id.end,
-        rows=which.sealed.row_count if which.sealed else 0,
+        start=archive_slice.id.start,
+        end=archive_slice.id.end,
+        rows=archive_slice.sealed.row_count if archive_slice.sealed else 0,
         hot_bytes=hot_bytes,
         lake_bytes=sum(file.size_bytes for file in files),
         files=[file.path for file in files],
-        state=which.state.value,
+        state=archive_slice.state.value,
     )

@@ -103,6 +103,6 @@ def outgoing(stream: Stream, record: Planned, value: bytes) -> Outgoing:
     home = partition_of(key, stream.partitions)
     return Outgoing(
         key=key,
-        value=value if record.spoil is None else record.spoil(value),
+        value=value if record.damage is None else record.damage(value),
         partition=(home + record.partitions_off) % stream.partitions,
     )

@@ -20,7 +20,7 @@ select symbol, year(time at time zone 'UTC') as year, count(*) as quotes, max(hi
 from read_parquet('{files}') group by all order by all
 """
 
-_LONGEST_S: Final = 30.0
+_MAX_S: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ async def read_lake(place: DemoSite, table: str) -> list[LakeLine]:
         sys.executable, "-c", _PROGRAM, query, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        out, err = await asyncio.wait_for(child.communicate(), _LONGEST_S)
+        out, err = await asyncio.wait_for(child.communicate(), _MAX_S)
     finally:
         if child.returncode is None:
             child.kill()

@@ -18,9 +18,9 @@ from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill_devkit.demo.profiles import PROFILES, profile_records
 from tidemill_devkit.demo.quotes import SYMBOLS, Quote, quotes
 from tidemill_devkit.demo.records import (
+    Damage,
     ExpectedOutcome,
     Planned,
-    Spoil,
     applied,
     as_json,
     as_nothing,
@@ -51,9 +51,9 @@ class DemoPlan:
     records: Sequence[Planned]
     lanes: int = LANES
 
-    def fates(self) -> Counter[ExpectedOutcome]:
-        """Return how many records have which fate."""
-        return Counter(record.fate for record in self.records)
+    def expected_outcomes(self) -> Counter[ExpectedOutcome]:
+        """Return how many records are expected to have which outcome."""
+        return Counter(record.expected_outcome for record in self.records)
 
     def records_of(self, aggregate: str) -> int:
         """Return how many records the command topic of an aggregate gets."""
@@ -90,7 +90,9 @@ def _woven(good: Sequence[Planned], clients: Clients, real: Sequence[Quote]) -> 
         records += [record, *between[at]]
     # a feed that starts again, sends again what it had sent; and a mistake stays one, however often it is sent
     replayed = [record.again() for record in good[:REPLAYED]]
-    refused_twice = [mistake.again() for mistake in mistakes if mistake.fate.code == "INVALID"][:2]
+    refused_twice = [mistake.again() for mistake in mistakes if mistake.expected_outcome.code == "INVALID"][
+        :2
+    ]
     return [*records, *replayed, *refused_twice]
 
 
@@ -135,9 +137,9 @@ class Clients:
                 yield rejected(MARKET_DATA, command, "INVALID")
 
     def _unreadable(self, days: Iterator[Quote]) -> Iterator[Planned]:
-        spoils: list[Spoil] = [*[cut_short] * 4, *[with_a_tail] * 2, *[as_json] * 2, as_nothing]
-        for number, spoil in enumerate(spoils, start=1):
-            yield parked(MARKET_DATA, self._command(next(days), f"broken-{number}"), "MALFORMED", spoil)
+        damages: list[Damage] = [*[cut_short] * 4, *[with_a_tail] * 2, *[as_json] * 2, as_nothing]
+        for number, damage in enumerate(damages, start=1):
+            yield parked(MARKET_DATA, self._command(next(days), f"broken-{number}"), "MALFORMED", damage)
         for number in range(1, 6):
             command = self._command(next(days), f"unknown-{number}")
             yield parked(MARKET_DATA, command, "UNKNOWN_SCHEMA", of_another_schema)

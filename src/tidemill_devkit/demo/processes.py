@@ -41,7 +41,7 @@ class ProcessEnded(TidemillError):
 
 
 @dataclass(frozen=True)
-class Ending:
+class ProcessExit:
     """How a process ended after SIGTERM; its log is kept if it did not end well."""
 
     name: str
@@ -76,14 +76,14 @@ class Serving:
             f"    {name}: {line}" for name in self._children for line in _last_lines(self._log(name))
         )
 
-    async def stop(self) -> list[Ending]:
+    async def stop(self) -> list[ProcessExit]:
         """Ask all to drain and wait for it; who does not end in time is killed."""
         return list(await asyncio.gather(*(self._stop(name) for name in self._children)))
 
     def _log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
-    async def _stop(self, name: str) -> Ending:
+    async def _stop(self, name: str) -> ProcessExit:
         child, began_s = self._children[name], monotonic()
         with suppress(ProcessLookupError):
             child.send_signal(signal.SIGTERM)
@@ -93,7 +93,7 @@ class Serving:
             child.kill()
             await child.wait()
         assert child.returncode is not None
-        return Ending(name, child.returncode, monotonic() - began_s, self._log(name))
+        return ProcessExit(name, child.returncode, monotonic() - began_s, self._log(name))
 
 
 @asynccontextmanager
@@ -109,7 +109,7 @@ async def serving(place: DemoSite) -> AsyncIterator[Serving]:
         for name in PROCESSES:
             await running.start(name)
         yield running
-        wanted = any(ending.exit_code != Exit.DRAINED for ending in await running.stop())
+        wanted = any(process_exit.exit_code != Exit.DRAINED for process_exit in await running.stop())
     except Exception:
         wanted = True
         raise

@@ -15,7 +15,7 @@ from tidemill.app.deployment import Deployment
 from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.lane import NO_OFFSET
 from tidemill.domain.messages import Outcome
-from tidemill.queries.read_models import MOST_ROWS, ReadModels
+from tidemill.queries.read_models import MAX_ROWS, ReadModels
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.admin.reader import TopicReader
@@ -26,7 +26,7 @@ from tidemill_devkit.demo.profiles import DIRECTORY
 from tidemill_devkit.demo.quotes import KNOWN, Extremes
 from tidemill_devkit.demo.records import ExpectedOutcome
 
-_MOST_NAMED: Final = 5
+_MAX_NAMED: Final = 5
 _ORDER: Final = (Outcome.APPLIED, Outcome.DUPLICATE, Outcome.REJECTED, Outcome.PARKED)
 
 
@@ -50,9 +50,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many records had one fate."""
+    """How many records had one outcome."""
 
-    fate: ExpectedOutcome
+    expected_outcome: ExpectedOutcome
     planned: int
     found: int
     example: Example | None
@@ -94,19 +94,27 @@ async def _outcomes_of(deployment: Deployment, part: ContextStream) -> list[Mapp
 
 
 def tallies(plan: DemoPlan, sent: Sequence[SentRecord], answers: Answers) -> list[Tally]:
-    """Return planned and found numbers of every fate, each with the first example in the order of publication."""
-    planned = plan.fates()
+    """Return planned and found numbers of every outcome, each with the first example in the order of publication."""
+    planned = plan.expected_outcomes()
     examples: dict[ExpectedOutcome, Example] = {}
     for each in sent:
         for answer in _answers_to(each, answers):
-            examples.setdefault(fate_of(answer), _example(answer))
-    found = Counter(fate_of(answer) for every in answers.values() for answer in every)
+            examples.setdefault(expected_of(answer), _example(answer))
+    found = Counter(expected_of(answer) for every in answers.values() for answer in every)
     ordered = sorted(planned.keys() | found.keys(), key=_rank)
-    return [Tally(fate, planned[fate], found[fate], examples.get(fate)) for fate in ordered]
+    return [
+        Tally(
+            expected_outcome,
+            planned[expected_outcome],
+            found[expected_outcome],
+            examples.get(expected_outcome),
+        )
+        for expected_outcome in ordered
+    ]
 
 
-def _rank(fate: ExpectedOutcome) -> tuple[int, str]:
-    return (_ORDER.index(fate.outcome), fate.code or "")
+def _rank(expected_outcome: ExpectedOutcome) -> tuple[int, str]:
+    return (_ORDER.index(expected_outcome.outcome), expected_outcome.code or "")
 
 
 def _key(sent: SentRecord) -> tuple[str, int, int]:
@@ -119,7 +127,7 @@ def _answers_to(sent: SentRecord, answers: Answers) -> list[Mapping[str, Any]]:
     return [answer for answer in answers.get(_key(sent), ()) if answer["command_id"] in ids]
 
 
-def fate_of(answer: Mapping[str, Any]) -> ExpectedOutcome:
+def expected_of(answer: Mapping[str, Any]) -> ExpectedOutcome:
     """Return what an outcome message says."""
     return ExpectedOutcome(Outcome(answer["outcome"]), answer["code"])
 
@@ -131,18 +139,18 @@ def _example(answer: Mapping[str, Any]) -> Example:
 
 def check_outcomes(sent: Sequence[SentRecord], answers: Answers) -> DemoCheck:
     """Every record has one outcome, the planned one."""
-    wrong, strangers = [], sum(len(every) for every in answers.values())
+    wrong, unplanned = [], sum(len(every) for every in answers.values())
     for each in sent:
         aggregate, (partition, offset) = each.planned.sent_to, each.place
-        got = [fate_of(answer) for answer in _answers_to(each, answers)]
-        strangers -= len(got)
-        if got != [each.planned.fate]:
-            said = " and ".join(_said(fate) for fate in got) or "no outcome"
+        got = [expected_of(answer) for answer in _answers_to(each, answers)]
+        unplanned -= len(got)
+        if got != [each.planned.expected_outcome]:
+            said = " and ".join(_said(expected_outcome) for expected_outcome in got) or "no outcome"
             wrong.append(
-                f"{aggregate}/{partition}@{offset}: planned {_said(each.planned.fate)}, found {said}"
+                f"{aggregate}/{partition}@{offset}: planned {_said(each.planned.expected_outcome)}, found {said}"
             )
-    if not wrong and strangers:
-        wrong.append(f"{strangers} outcomes of records that nobody published")
+    if not wrong and unplanned:
+        wrong.append(f"{unplanned} outcomes of records that nobody published")
     return DemoCheck(
         "each record has one outcome, the planned one",
         ok=not wrong,
@@ -150,8 +158,12 @@ def check_outcomes(sent: Sequence[SentRecord], answers: Answers) -> DemoCheck:
     )
 
 
-def _said(fate: ExpectedOutcome) -> str:
-    return fate.outcome if fate.code is None else f"{fate.outcome} {fate.code}"
+def _said(expected_outcome: ExpectedOutcome) -> str:
+    return (
+        expected_outcome.outcome
+        if expected_outcome.code is None
+        else f"{expected_outcome.outcome} {expected_outcome.code}"
+    )
 
 
 # --- read models -----------------------------------------------------------------------------------------------------
@@ -184,7 +196,7 @@ async def read_views(deployment: Deployment, plan: DemoPlan) -> Views:
 
 
 async def _rows(read_models: ReadModels, name: str, *key: str) -> Sequence[Mapping[str, Any]]:
-    return (await read_models.page(name, key, MOST_ROWS)).rows
+    return (await read_models.page(name, key, MAX_ROWS)).rows
 
 
 def extremes(bars: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Extremes]:
@@ -278,5 +290,5 @@ def _shown(value: Any) -> str:
 
 def named(wrong: Sequence[str]) -> str:
     """Return the first of what is wrong, empty if nothing is."""
-    more = len(wrong) - _MOST_NAMED
-    return "; ".join(wrong[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    more = len(wrong) - _MAX_NAMED
+    return "; ".join(wrong[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")

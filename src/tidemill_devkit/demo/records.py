@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tidemill.domain.messages import CommandBase, Outcome
 from tidemill.transport.avro import wire
 
-Spoil = Callable[[bytes], bytes | None]
+Damage = Callable[[bytes], bytes | None]
 """What a broken producer makes of a record's value."""
 
 
@@ -29,21 +29,21 @@ class Planned:
     """A record to publish.
 
     `command` is encoded as it stands, also if it breaks the rules. `sent_to` is the aggregate whose command topic gets
-    it. `key` and `partitions_off` make it a wrongly addressed one, `spoil` an unreadable one.
+    it. `key` and `partitions_off` make it a wrongly addressed one, `damage` an unreadable one.
     """
 
     sent_to: str
     command: CommandBase
-    fate: ExpectedOutcome
+    expected_outcome: ExpectedOutcome
     events: int = 0
     key: str | None = None
     partitions_off: int = 0
-    spoil: Spoil | None = None
+    damage: Damage | None = None
 
     def again(self) -> Planned:
         """Return the record of a producer that sends the same command once more."""
-        first = None if self.fate.outcome is Outcome.APPLIED else self.fate.code
-        return replace(self, fate=ExpectedOutcome(Outcome.DUPLICATE, first), events=0)
+        first = None if self.expected_outcome.outcome is Outcome.APPLIED else self.expected_outcome.code
+        return replace(self, expected_outcome=ExpectedOutcome(Outcome.DUPLICATE, first), events=0)
 
 
 def applied(sent_to: str, command: CommandBase) -> Planned:
@@ -56,9 +56,9 @@ def rejected(sent_to: str, command: CommandBase, code: str) -> Planned:
     return Planned(sent_to, command, ExpectedOutcome(Outcome.REJECTED, code))
 
 
-def parked(sent_to: str, command: CommandBase, code: str, spoil: Spoil | None = None) -> Planned:
+def parked(sent_to: str, command: CommandBase, code: str, damage: Damage | None = None) -> Planned:
     """Return a record that nobody can read."""
-    return Planned(sent_to, command, ExpectedOutcome(Outcome.PARKED, code), spoil=spoil)
+    return Planned(sent_to, command, ExpectedOutcome(Outcome.PARKED, code), damage=damage)
 
 
 def cut_short(value: bytes) -> bytes:

@@ -25,7 +25,7 @@ _MEANING: Final = {
 
 @dataclass(frozen=True)
 class OutcomeLine:
-    """One fate: planned and found, and for people what it means or what to do about it."""
+    """One outcome: planned and found, and for people what it means or what to do about it."""
 
     outcome: str
     code: str | None
@@ -171,7 +171,7 @@ def _archive(place: DemoSite, archived: Archived) -> ArchivePart:
 
 
 def _line(tally: Tally, advice: Mapping[str, str]) -> OutcomeLine:
-    outcome, code = tally.fate
+    outcome, code = tally.expected_outcome
     meaning = _MEANING.get(outcome) or advice.get(code or "", "")
     return OutcomeLine(outcome.value, code, tally.planned, tally.found, tally.example, meaning)
 

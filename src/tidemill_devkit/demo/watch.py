@@ -18,7 +18,7 @@ from tidemill_devkit.demo.plan import DemoPlan
 from tidemill_devkit.demo.processes import Serving
 
 _POLL_S: Final = 0.2
-PATIENCE_S: Final = 180.0
+MAX_STALL_S: Final = 180.0
 """How long nothing may move. A process needs some seconds to start on a busy machine."""
 
 
@@ -80,7 +80,7 @@ class DemoWatch:
                 serving.demand_alive()
                 if hops != seen:
                     seen, moved_s = hops, monotonic()
-                elif monotonic() - moved_s > PATIENCE_S:
+                elif monotonic() - moved_s > MAX_STALL_S:
                     raise StandsStill(_complaint(hops, serving))
                 await asyncio.sleep(_POLL_S)
 
@@ -118,6 +118,6 @@ async def _relayed(topics: TopicInspector, lanes: Sequence[LaneState]) -> int:
 def _complaint(hops: Sequence[Hop], serving: Serving) -> str:
     behind = ", ".join(f"{hop.name} {hop.done:,} of {hop.total:,}" for hop in hops if not hop.complete)
     return (
-        f"nothing has moved for {PATIENCE_S:.0f} s: {behind}. What the processes said last, all of it in "
+        f"nothing has moved for {MAX_STALL_S:.0f} s: {behind}. What the processes said last, all of it in "
         f"{serving.logs}:\n{serving.last_words()}"
     )

@@ -64,8 +64,8 @@ def status(name: str | None = None, *, prefix: str | None = "TIDEMILL_") -> Stac
         servers = tuple(_owned(server) for server in stack.servers.values())
     ours = folder if stack is not None and stack.owned else None
     is_up = all(server.condition == "up" for server in servers)
-    told = None if is_up else advice
-    return StackStatus(chosen, location.origin, location.reason, servers, stack, ours, told)
+    shown_advice = None if is_up else advice
+    return StackStatus(chosen, location.origin, location.reason, servers, stack, ours, shown_advice)
 
 
 def _owned(server: Server) -> ServerStatus:

@@ -215,9 +215,9 @@ def test_ranges_that_cannot_come_back_do_not_stop_the_others(archiving: Installa
         told = archiving("retention", "restore", "market_data", *span_of_all(), "--yes", "--json", expect=1)
     finally:
         archiving.execute("alter table public.market_data rename column size to volume")
-    troubles = [each["trouble"] for each in told.json()]
-    assert len(troubles) == len(ranges(archiving)) > 1
-    assert all("it has no volume any more" in trouble for trouble in troubles)
+    problems = [each["trouble"] for each in told.json()]
+    assert len(problems) == len(ranges(archiving)) > 1
+    assert all("it has no volume any more" in trouble for trouble in problems)
     assert hot(archiving) == 0
 
 

@@ -74,7 +74,7 @@ async def put(pool: Pool, ticks: Harness, value: Any) -> None:
     async with batch_transaction(pool, ClosedGenerations()) as batch:
         await batch.lock(list(ticks.claims.values()))
         await batch.append(NUMBERS, ["number"], [(value,)])
-        await batch.close_books([])
+        await batch.append_ledger([])
 
 
 @pytest.mark.parametrize(("before", "after", "value"), [("bigint", "numeric", 5), ("int", "bigint", 2**40)])

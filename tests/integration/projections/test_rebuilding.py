@@ -104,7 +104,7 @@ async def test_a_rebuild_gives_the_same_rows_and_keeps_all_that_belongs_to_the_t
 async def test_the_projector_works_on_during_a_rebuild_and_after_it(market: Market) -> None:
     await fill(market)
     random = Random(9)
-    async with market.running(most_events=50) as running:
+    async with market.running(max_events=50) as running:
         building = asyncio.create_task(rebuilt(market))
         while not building.done():
             for lane in range(LANES):
@@ -132,7 +132,7 @@ async def test_readers_see_whole_rows_throughout(market: Market, database: str) 
 
 async def test_verify_passes_after_any_shuffle_and_fails_after_one_cell_was_changed(market: Market) -> None:
     random = Random(2)
-    async with market.running(most_events=30) as running:
+    async with market.running(max_events=30) as running:
         for _ in range(20):
             await market.tell(random.randrange(LANES), *random_ticks(random, random.randrange(1, 30)))
         for projection in BOTH:
@@ -178,7 +178,7 @@ async def test_any_change_by_hand_is_found(market: Market, change: str) -> None:
 async def test_verify_while_events_flow(market: Market) -> None:
     await fill(market)
     random = Random(5)
-    async with market.running(most_events=20) as running:
+    async with market.running(max_events=20) as running:
         checking = asyncio.create_task(verified(market))
         while not checking.done():
             await market.tell(random.randrange(LANES), *random_ticks(random, 5))

@@ -53,7 +53,7 @@ async def test_a_table_that_is_partitioned_by_space_too_does_not_leave(world: Ar
     assert len(chunks) > len({each.start for each in chunks}), "several chunks of one range"
     done = await world.round()
     assert not done.moved
-    assert "partitioned by another column" in done.troubles[0]
+    assert "partitioned by another column" in done.problems[0]
     assert await world.states() == []
 
 
@@ -163,9 +163,9 @@ async def test_changed_generations_are_archived_again_each_row_once(world: Archi
     await world.pool.execute("delete from public.market_data where symbol = 'L'")
     await world.let_pass(MONTH)
     await world.settle()
-    spoilt = [each for each in await world.slices() if each.state is ArchiveState.QUARANTINED]
-    assert [each.id.generation for each in spoilt] == [1, 2]
-    for each in spoilt:
+    changed = [each for each in await world.slices() if each.state is ArchiveState.QUARANTINED]
+    assert [each.id.generation for each in changed] == [1, 2]
+    for each in changed:
         await operator_actions.retry(world.store, owned(world), each.id, ADA)
         await around(world)
     assert set(await world.states()) == {"dropped"}
@@ -175,7 +175,9 @@ async def test_changed_generations_are_archived_again_each_row_once(world: Archi
     assert await world.hot() == again.row_count
 
 
-async def test_what_strangers_wrote_meanwhile_is_not_mixed_with_what_comes_back(world: Archive) -> None:
+async def test_what_external_writers_wrote_meanwhile_is_not_mixed_with_what_comes_back(
+    world: Archive,
+) -> None:
     await archived(world, 2010)
     planned = await ranges(world)
     await world.fill(2010, rows=1)

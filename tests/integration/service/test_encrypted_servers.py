@@ -18,9 +18,9 @@ from tests.support.servers.encrypted import (
     DESCRIBE_CONFIGS,
     HOST,
     KAFKA_PASSWORD,
+    OUTSIDER,
     READ,
     SENDER,
-    STRANGER,
     UNNAMED_HOST,
     WRITE,
     EncryptedServers,
@@ -308,7 +308,7 @@ def test_a_process_says_so_too_and_waits_for_somebody_to_mend_it(encrypted: Inst
 def test_who_may_do_nothing_is_told_what_is_missing(
     encrypted: Installation, verb: tuple[str, ...], said: str
 ) -> None:
-    told = refused(kafka(encrypted, SASL_USER=STRANGER), *verb, stdin=TICK)
+    told = refused(kafka(encrypted, SASL_USER=OUTSIDER), *verb, stdin=TICK)
     assert said in told.err
     assert "see whether it runs" not in told.err
 
@@ -353,10 +353,10 @@ def test_what_the_database_objects_to_is_said_with_the_variable(
 
 
 def test_less_than_verify_full_asks_for_less(encrypted: Installation, servers: EncryptedServers) -> None:
-    unnamed, stranger = servers.database(host=UNNAMED_HOST), str(servers.other.cert)
+    unnamed, other_ca = servers.database(host=UNNAMED_HOST), str(servers.other.cert)
     assert database(encrypted, URL=unnamed, SSLMODE="verify-ca")("lanes", "list").code == 0
-    assert database(encrypted, URL=unnamed, SSLMODE="require", CA_FILE=stranger)("lanes", "list").code == 0
-    wrong = database(encrypted, SSLMODE="verify-ca", CA_FILE=stranger)
+    assert database(encrypted, URL=unnamed, SSLMODE="require", CA_FILE=other_ca)("lanes", "list").code == 0
+    wrong = database(encrypted, SSLMODE="verify-ca", CA_FILE=other_ca)
     assert f"{DATABASE}CA_FILE" in refused(wrong, "lanes", "list").err
 
 

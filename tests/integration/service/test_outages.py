@@ -20,7 +20,7 @@ from tidemill_devkit.stack.plan import Server
 
 pytestmark = pytest.mark.breaks_servers
 
-MOST_LINES = 60
+MAX_LINES = 60
 """What a process may tell of an outage, fewer than its lanes are. The client's own flood has tests of its own."""
 BREAK: dict[str, Callable[[Server], None]] = {
     "killed": lambda server: server.kill(),
@@ -146,7 +146,7 @@ def test_as_many_lanes_as_there_are_by_default_say_little_and_are_stopped_in_tim
             told = [line for line in serving.lines()[told_before:] if line["logger"].startswith("tidemill.")]
         assert code == Exit.DRAINED, told
         assert "relay_restarted" in {line["event"] for line in told}
-        assert len(told) < MOST_LINES, Counter(line["event"] for line in told)
+        assert len(told) < MAX_LINES, Counter(line["event"] for line in told)
         breakable_stack.mend()
     Client(breakable_stack.kafka_bootstrap).delete_all(breakable.prefix)
 

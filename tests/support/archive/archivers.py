@@ -34,7 +34,7 @@ where format('%s.%s', hypertable_schema, hypertable_name) = $1 order by range_st
 
 
 @dataclass
-class Desk:
+class RetentionSide:
     """Announces requests and reads what is answered."""
 
     world: KafkaWorld
@@ -69,14 +69,16 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_at(bootstrap: str, prefix: str, registry: Any = None) -> AsyncIterator[Desk]:
+async def retention_side_at(
+    bootstrap: str, prefix: str, registry: Any = None
+) -> AsyncIterator[RetentionSide]:
     """Make the archive's topics, and delete them at the end."""
     world = KafkaWorld(KafkaConnection(bootstrap=bootstrap), "archival", 1)
     world.topics = archival_topics(prefix=prefix)
     await world.open()
     stream = replace(STREAM, topics=world.topics)
     codec = await StreamCodec.open(stream, MESSAGES, clock=SystemClock(), registry=registry)
-    yield Desk(world, codec)
+    yield RetentionSide(world, codec)
     await world.close()
 
 

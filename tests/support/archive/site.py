@@ -73,7 +73,7 @@ class Archive:
         return RetentionDatabase(self.pool, writer, plain_event)
 
     @property
-    def keeper(self) -> ArchiveWorker:
+    def archive_worker(self) -> ArchiveWorker:
         """A keeper that has just been made: nothing is remembered between rounds."""
         copies = LakeCopies(LakeReader([str(self.lake)]))
         return ArchiveWorker(
@@ -94,7 +94,7 @@ class Archive:
 
     async def round(self) -> Round:
         """Do what is due once."""
-        return await self.keeper.round()
+        return await self.archive_worker.round()
 
     async def settle(self, *, most: int = 20) -> None:
         """Do what is due until nothing is."""

@@ -17,7 +17,7 @@ from tests.fakes.kafka_ports import MemoryCommandSource
 from tests.support.engine.commands import HORIZON, base
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.commands.batch import BatchWriter
-from tidemill.commands.handlers import styles_of
+from tidemill.commands.handlers import handlers_of
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.validation import Validator
 from tidemill.commands.workers import Workers
@@ -68,9 +68,9 @@ class World:
             stream=self.stream,
             source=MemoryCommandSource(self.broker, topic=TOPIC, group="g"),
             store=self.store,
-            screen=Validator(self.stream, codec),
+            validator=Validator(self.stream, codec),
             writer=BatchWriter(
-                self.store, styles_of(self.stream, codec, 10_000), SystemClock(), horizon=HORIZON
+                self.store, handlers_of(self.stream, codec, 10_000), SystemClock(), horizon=HORIZON
             ),
             follower=self.follower,
             answers=self.answers,

@@ -94,7 +94,7 @@ class Scribe:
         heads = [outcome for outcome in outcomes if outcome is not None]
         self.number += 1
         ledger = LedgerRow(
-            lane=self.lane.lane,
+            lane=self.lane.id,
             gen=self.gen,
             batch=self.number,
             epoch=1,
@@ -126,7 +126,7 @@ class Scribe:
             self.sequence += 1
             self.chained = chain(self.chained, event_id(fields["command_id"], item + 1))
         row = OutboxRow(
-            lane=self.lane.lane,
+            lane=self.lane.id,
             gen=self.gen,
             position=self.position,
             item=item,

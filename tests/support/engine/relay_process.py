@@ -24,7 +24,7 @@ async def work(database: str, bootstrap: str, epoch: int) -> None:
     """Relay until killed."""
     pool = await create_pool(database, application_name="a relay process", size=4)
     publishers = KafkaPublishers(KafkaConnection(bootstrap=bootstrap), batch_bytes=100_000)
-    settings = RelaySettings(most_positions=100, mark_every_s=0.2)
+    settings = RelaySettings(max_positions=100, mark_every_s=0.2)
     relays = LaneRelays(OutboxDatabase(pool), publishers, PlainOutcomes(), KafkaRecordFormat(), settings)
     housekeeping = asyncio.create_task(relays.run())
     await relays.take([claim_of(lane, epoch) for lane in await _lanes(pool)])

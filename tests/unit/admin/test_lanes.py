@@ -35,9 +35,11 @@ class Database:
     def __init__(self, *lanes: LaneState) -> None:
         self._lanes = lanes
 
-    async def lanes(self, aggregate: str | None = None, lane: int | None = None) -> list[LaneState]:
+    async def lanes(self, aggregate: str | None = None, lane_id: int | None = None) -> list[LaneState]:
         return [
-            each for each in self._lanes if aggregate in (None, each.aggregate) and lane in (None, each.lane)
+            each
+            for each in self._lanes
+            if aggregate in (None, each.aggregate) and lane_id in (None, each.lane)
         ]
 
     async def lane_of(self, aggregate: str, partition: int) -> int | None:
@@ -46,7 +48,7 @@ class Database:
         )
         return next(named, None)
 
-    async def ledger(self, lane: int, limit: int) -> list[Any]:
+    async def ledger(self, lane_id: int, limit: int) -> list[Any]:
         return []
 
     async def nothing(self, *_: object, **__: object) -> None:

@@ -222,10 +222,10 @@ async def test_a_command_that_a_lane_waited_for_is_not_taken_for_what_ends_proce
     """Its lane makes no progress, whoever claims it: the count of attempts must not grow by that."""
     world.send(KEYS[0], newer=True)
     held = world.store.lanes[1]
-    held.claimed_offset, held.barren, held.trial = 0, 4, (0, 1)
+    held.claimed_offset, held.claims_without_progress, held.attempt = 0, 4, (0, 1)
     async with world.running() as intake:
         await until_waiting(intake)
-        assert held.trial == (-1, 0)
+        assert held.attempt == (-1, 0)
     assert world.store.tables.parked == []
 
 

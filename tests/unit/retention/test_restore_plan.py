@@ -63,9 +63,9 @@ def test_a_range_comes_back_once(held: bool) -> None:
     assert "restored already" in (found.refused or "")
 
 
-def test_a_chunk_of_strangers_stands_in_the_way() -> None:
-    strangers = ChunkFacts("_internal.new", FIRST.start - DAY, FIRST.start + DAY / 2, 100)
-    (found,) = back(gone(), chunks=(strangers,))
+def test_a_chunk_of_external_writers_stands_in_the_way() -> None:
+    external_writes = ChunkFacts("_internal.new", FIRST.start - DAY, FIRST.start + DAY / 2, 100)
+    (found,) = back(gone(), chunks=(external_writes,))
     assert "_internal.new" in (found.refused or "")
     beside = ChunkFacts("_internal.new", FIRST.end, FIRST.end + DAY, 100)
     assert back(gone(), chunks=(beside,))[0].refused is None

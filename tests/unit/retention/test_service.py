@@ -34,7 +34,7 @@ def service(*rounds: Round | Exception) -> RetentionService:
     return RetentionService(worker, every_s=3_600.0)
 
 
-@pytest.mark.parametrize("found", [Fenced(frozenset({1})), Round(), Round(troubles=["no late table"])])
+@pytest.mark.parametrize("found", [Fenced(frozenset({1})), Round(), Round(problems=["no late table"])])
 async def test_nothing_more_is_due_where_nothing_moved(found: Round | Exception) -> None:
     assert not await service(found).look()
 

@@ -8,7 +8,7 @@ from tests.fakes.archive import MemorySlices
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.archive.slices import NOW, brought_to
 from tests.support.engine.commands import FakeRecord
-from tidemill.commands.decide_fold import Result
+from tidemill.commands.decide_fold import HandlerResult
 from tidemill.commands.ports import Locked
 from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalStatus
@@ -25,7 +25,7 @@ def said(status: ArchivalStatus, event_id: str = "e1", **told: Any) -> IncomingC
     return IncomingCommand(1, FakeRecord(0, 0, None, None), command=confirmation)
 
 
-async def decided(store: MemoryCommandStore, *arrivals: IncomingCommand) -> list[Result]:
+async def decided(store: MemoryCommandStore, *arrivals: IncomingCommand) -> list[HandlerResult]:
     async with store.unit_of_work() as work:
         return await ConfirmationHandler({}, MemorySlices).apply(work, arrivals, Locked(1, NOW, {}))
 

@@ -40,7 +40,7 @@ class Ailing(Watch):
         raise LookupError("a mistake of ours")
 
 
-async def test_a_look_that_nobody_answers_is_let_go_of_at_the_stop() -> None:
+async def test_a_look_that_nobody_answers_is_ended_at_the_stop() -> None:
     watch = Silent()
     running = asyncio.create_task(watch.run())
     await watch.asked.wait()
@@ -49,7 +49,7 @@ async def test_a_look_that_nobody_answers_is_let_go_of_at_the_stop() -> None:
     assert watch.let_go
 
 
-async def test_a_look_under_way_is_let_go_of_when_the_service_is_cancelled() -> None:
+async def test_a_look_under_way_is_ended_when_the_service_is_cancelled() -> None:
     watch = Silent()
     running = asyncio.create_task(watch.run())
     await watch.asked.wait()

@@ -155,7 +155,7 @@ class ArchiveInspection:
 
 def summary(facts: Facts, now: datetime, mode: SealMode, *, enabled: bool) -> TableStatus:
     """Return how far a table is. Pure."""
-    gone = [each for each in facts.slices if each.stage in _GONE]
+    dropped = [each for each in facts.slices if each.stage in _GONE]
     restored = {each.chunk for each in facts.slices if each.stage is _S.RESTORED}
     hot = [chunk for chunk in facts.chunks if chunk.chunk not in restored]
     sealed = [each.sealed_at for each in facts.slices if each.stage in AWAITED and each.sealed_at]
@@ -169,10 +169,10 @@ def summary(facts: Facts, now: datetime, mode: SealMode, *, enabled: bool) -> Ta
         oldest=min((chunk.start for chunk in hot), default=None),
         hot_chunks=len(hot),
         hot_bytes=sum(chunk.size_bytes for chunk in hot),
-        restored_rows=sum(_rows(each) for each in gone if each.stage is _S.RESTORED),
-        archived_rows=sum(_rows(each) for each in gone),
+        restored_rows=sum(_rows(each) for each in dropped if each.stage is _S.RESTORED),
+        archived_rows=sum(_rows(each) for each in dropped),
         archived_bytes=sum(
-            file.size_bytes for each in gone if each.verified for file in each.verified.copy.files
+            file.size_bytes for each in dropped if each.verified for file in each.verified.copy.files
         ),
         late_rows=sum(each.row_count for each in facts.late)
         + sum(_rows(each) for each in late if each.stage not in _GONE),
@@ -195,8 +195,8 @@ def _counts(slices: Sequence[Slice]) -> tuple[StateCount, ...]:
     )
 
 
-def _rows(which: Slice) -> int:
-    return which.sealed.row_count if which.sealed else 0
+def _rows(archive_slice: Slice) -> int:
+    return archive_slice.sealed.row_count if archive_slice.sealed else 0
 
 
 def _chunks(facts: Facts, named: str, at: datetime | None) -> set[str]:
@@ -220,9 +220,9 @@ async def _answers(
             answers.append(
                 Why(str(each.id), each.chunk, each.state, answer or why_not_dropped(each, now), trail)
             )
-    told = {each.chunk for each in facts.slices if each.state is not _S.DROPPED}
+    listed = {each.chunk for each in facts.slices if each.state is not _S.DROPPED}
     for chunk in facts.chunks:
-        if chunk.chunk in chunks - told:
+        if chunk.chunk in chunks - listed:
             span = f"{facts.table} {chunk.start:%Y-%m-%d %H:%M} .. {chunk.end:%Y-%m-%d %H:%M}"
             answers.append(Why(span, chunk.chunk, None, planned.why(chunk.chunk) or "nobody knows", ()))
     return answers

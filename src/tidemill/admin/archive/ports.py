@@ -18,7 +18,7 @@ from tidemill.retention.transition_table import Transition
 class ArchiveInspector(ArchiveStore, Protocol):
     """The database as an operator sees the archive in it. Every call may raise `TransientError`."""
 
-    async def trail(self, which: SliceId) -> list[dict[str, Any]]:
+    async def trail(self, slice_id: SliceId) -> list[dict[str, Any]]:
         """Return what was done to a slice, oldest first."""
         ...
 
@@ -34,7 +34,7 @@ class RestoreWork(Protocol):
         """Return all generations of a range."""
         ...
 
-    async def chunks_of(self, which: SliceId) -> list[ChunkFacts]:
+    async def chunks_of(self, slice_id: SliceId) -> list[ChunkFacts]:
         """Return the chunks that share time with a slice's range, as this transaction sees them."""
         ...
 
@@ -48,7 +48,7 @@ class RestoreWork(Protocol):
         """
         ...
 
-    async def measure(self, which: Slice, time_column: str) -> Measured:
+    async def measure(self, archive_slice: Slice, time_column: str) -> Measured:
         """Measure the slice's rows as this transaction sees them."""
         ...
 

@@ -74,15 +74,15 @@ class ArchiveRestore:
         copies, who = await self.open_copies(), operator("restore").who
         async with self.open_access() as access:
             restorer = Restorer(access.restores, copies, access.claim, who, self.read_timeout_s)
-            done = []
+            restored = []
             for back in ranges:
                 try:
-                    done.append(await restorer.bring(access.policy(back.table), back, keep, on_rows))
+                    restored.append(await restorer.bring(access.policy(back.table), back, keep, on_rows))
                 except TidemillError as error:
-                    done.append(
+                    restored.append(
                         Restored(back.table, back.start, back.end, back.row_count, trouble=str(error))
                     )
-        return done
+        return restored
 
 
 class _NotWhatLeft(UsageError):
@@ -155,10 +155,10 @@ class Restorer:
             found = await rows.measure(there, policy.time_column)
             now = await rows.lock(await self._claim())  # now: the lane goes on while rows come back
             until = now + keep
-            for which in await _unchanged(rows, back):
-                beside = [each for each in back.slices if each.id != which.id]
+            for archive_slice in await _unchanged(rows, back):
+                beside = [each for each in back.slices if each.id != archive_slice.id]
                 moved = operator_transitions.restore(
-                    which, now, found=found, until=until, chunk=chunk, who=self._who, beside=beside
+                    archive_slice, now, found=found, until=until, chunk=chunk, who=self._who, beside=beside
                 )
                 if isinstance(moved, TransitionRefused):
                     raise _NotWhatLeft(f"{moved.message}; nothing was changed")
@@ -184,14 +184,16 @@ def _counted(parts: Iterator[CopyPart], on_rows: OnRows) -> Iterator[CopyPart]:
 
 async def _demand_room(rows: RestoreWork, back: RestorableRange) -> None:
     """Refuse if rows of the range would go into another range's chunk, which may be sealed, and frozen."""
-    which = back.slices[0].id
+    slice_id = back.slices[0].id
     others = [
-        each for each in await rows.chunks_of(which) if (each.start, each.end) != (which.start, which.end)
+        each
+        for each in await rows.chunks_of(slice_id)
+        if (each.start, each.end) != (slice_id.start, slice_id.end)
     ]
     if others:
         there = ", ".join(f"{each.start.isoformat()} .. {each.end.isoformat()}" for each in others)
         raise UsageError(
-            f"the range {which.start.isoformat()} .. {which.end.isoformat()} would go into a chunk that is there "
+            f"the range {slice_id.start.isoformat()} .. {slice_id.end.isoformat()} would go into a chunk that is there "
             f"already: {there}. Bring it back when that has left (`tidemill retention status {back.table}`), or read "
             "the copy from the lake; nothing was changed"
         )
@@ -199,28 +201,29 @@ async def _demand_room(rows: RestoreWork, back: RestorableRange) -> None:
 
 async def _only_chunk(rows: RestoreWork, back: RestorableRange) -> str:
     """Return the chunk that the rows have made, which must be the range: it leaves as a whole again."""
-    which = back.slices[0].id
-    chunks = await rows.chunks_of(which)
-    if [(each.start, each.end) for each in chunks] == [(which.start, which.end)]:
+    slice_id = back.slices[0].id
+    chunks = await rows.chunks_of(slice_id)
+    if [(each.start, each.end) for each in chunks] == [(slice_id.start, slice_id.end)]:
         return chunks[0].chunk
     if len({(each.start, each.end) for each in chunks}) < len(chunks):
         raise UsageError(
-            f"{back.table} is partitioned by another column beside its time: the range {which.start.isoformat()} would "
-            "come back as several chunks, which is not supported. Read the copy from the lake; nothing was changed"
+            f"{back.table} is partitioned by another column beside its time: the range {slice_id.start.isoformat()} "
+            "would come back as several chunks, which is not supported. Read the copy from the lake; nothing was "
+            "changed"
         )
     made = ", ".join(f"{each.start.isoformat()} .. {each.end.isoformat()}" for each in chunks)
-    days = (which.end - which.start) / timedelta(days=1)
+    days = (slice_id.end - slice_id.start) / timedelta(days=1)
     raise UsageError(
-        f"the range {which.start.isoformat()} .. {which.end.isoformat()} would come back as {made}: the table's chunk "
-        f"interval was changed since. Set it to {days:g} days while you restore (set_chunk_time_interval), or read the "
-        "copy from the lake; nothing was changed"
+        f"the range {slice_id.start.isoformat()} .. {slice_id.end.isoformat()} would come back as {made}: the table's "
+        f"chunk interval was changed since. Set it to {days:g} days while you restore (set_chunk_time_interval), or "
+        "read the copy from the lake; nothing was changed"
     )
 
 
 async def _unchanged(rows: RestoreWork, back: RestorableRange) -> list[Slice]:
     """Return the range's slices as they are now. Raises `Overtaken` if they are not what was planned for."""
     now = [each for each in await rows.of_range(back.table, back.start) if each.id.end == back.end]
-    gone = [each for each in now if each.state is ArchiveState.DROPPED]
-    if gone != list(back.slices) or any(each.stage is ArchiveState.RESTORED for each in now):
+    dropped = [each for each in now if each.state is ArchiveState.DROPPED]
+    if dropped != list(back.slices) or any(each.stage is ArchiveState.RESTORED for each in now):
         raise Overtaken(f"the range {back.start.isoformat()} of {back.table} changed meanwhile: look again")
-    return gone
+    return dropped

@@ -73,12 +73,12 @@ class RunWatch(Periodic):
     """A `Service`: looks how far it is, and ends the process when nothing is due."""
 
     def __init__(
-        self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, patience_s: float, clock: Clock
+        self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, max_wait_s: float, clock: Clock
     ) -> None:
         """`patience_s`: how long a lane is waited for that nobody works."""
         super().__init__(every_s=LOOK_EVERY_S)
         self._as_of = as_of
-        self._patience_s = patience_s
+        self._max_wait_s = max_wait_s
         self._work = work
         self._progress = progress
         self._clock = clock
@@ -102,33 +102,33 @@ class RunWatch(Periodic):
         )
         if waited_s < OWNED_ELSEWHERE_S:
             return
-        (lane,) = await self._work.lanes.lanes("archival")
-        if lane.halt_code is not None:
-            raise LaneHalted(lane.lane, lane.halt_code, lane.halt_detail or "")
-        owner = lane.owner if lane.owner != self._work.owner else None
+        (state,) = await self._work.lanes.lanes("archival")
+        if state.halt_code is not None:
+            raise LaneHalted(state.lane, state.halt_code, state.halt_detail or "")
+        owner = state.owner if state.owner != self._work.owner else None
         if owner is not None and await self._work.store.is_connected(owner):
             raise UsageError(
                 f"the archive's lane is worked by {owner!r}, which does by itself what is due: watch it by "
                 "`tidemill retention status`, or stop it and run again"
             )
-        if waited_s > self._patience_s:
+        if waited_s > self._max_wait_s:
             raise UsageError(
                 f"this process was not given the archive's lane in {waited_s:.0f} s: who else is in the consumer group "
-                f"{lane.command_topic}? See `tidemill lanes show {lane.name}`"
+                f"{state.command_topic}? See `tidemill lanes show {state.name}`"
             )
 
     async def _look(self) -> bool:
         """Note how far it is; return whether nothing is due."""
-        now, waits, gone, tables = self._clock.now(), Counter[str](), 0, []
+        now, waits, dropped, tables = self._clock.now(), Counter[str](), 0, []
         mode = await self._work.store.seal_mode()
         for policy in self._work.policies:
             facts = await self._work.store.facts(policy.table_name)
             waits += due(policy, facts, as_of=self._as_of or now, now=now)
-            gone += sum(1 for each in facts.slices if each.state is _S.DROPPED)
+            dropped += sum(1 for each in facts.slices if each.state is _S.DROPPED)
             tables.append(summary(facts, now, mode, enabled=policy.enabled))
         if self._progress.gone_before is None:
-            self._progress.gone_before = gone
-        self._progress.moved = max(gone - self._progress.gone_before, 0)
+            self._progress.gone_before = dropped
+        self._progress.moved = max(dropped - self._progress.gone_before, 0)
         self._progress.tables = tuple(tables)
         words = ", ".join(f"{count} {what}" for what, count in waits.items())
         self._progress.on_progress(self._progress.moved, self._progress.moved + waits.total(), words)

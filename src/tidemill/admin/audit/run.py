@@ -13,7 +13,7 @@ from typing import Final
 
 from tidemill.admin.audit.balance import Appended, Audit, Imbalance, Outside, ahead, audit
 from tidemill.admin.lanes.states import lane_of
-from tidemill.admin.ports import BookReader, LaneReader, ReadModelStates, TopicInspector
+from tidemill.admin.ports import AuditReader, LaneReader, ReadModelStates, TopicInspector
 from tidemill.admin.read_models import TableName
 from tidemill.admin.rows import AuditRows, LaneState
 from tidemill.catalog.misfits import CODE, Misfit, MisfitReader
@@ -30,7 +30,7 @@ class Auditor:
     """Balances every hop of a deployment."""
 
     catalog: StreamCatalog
-    books: BookReader
+    reader: AuditReader
     lanes: LaneReader
     read_models: ReadModelStates
     misfits: MisfitReader
@@ -41,16 +41,16 @@ class Auditor:
     async def run(self, *, wait_s: float) -> Audit:
         """Balance every hop. `wait_s`: how long what is on its way may take. Raises `Unavailable`."""
         appended = appended_tables(self.catalog, self.table_name)
-        books = await self.books.books(list(_tables(self.catalog)))
-        unfit = unfit_tables(books, await self.misfits.of(self.catalog))
+        audit_rows = await self.reader.audit_rows(list(_tables(self.catalog)))
+        unfit = unfit_tables(audit_rows, await self.misfits.of(self.catalog))
         wanted = {
             aggregate: [projection.name for projection in part.context.projections]
             for aggregate, part in self.catalog.streams.items()
         }
         deadline_s = self.clock.monotonic_s() + wait_s
         while True:
-            outside = await self._look(books.lanes, wanted)
-            result = audit(books, outside, appended)
+            outside = await self._look(audit_rows.lanes, wanted)
+            result = audit(audit_rows, outside, appended)
             if not _behind(result) or self.clock.monotonic_s() > deadline_s:
                 break
             await asyncio.sleep(_POLL_S)
@@ -63,7 +63,7 @@ class Auditor:
         return Outside(tails, projections, wanted)
 
 
-def unfit_tables(books: AuditRows, misfits: Sequence[Misfit]) -> list[Imbalance]:
+def unfit_tables(audit_rows: AuditRows, misfits: Sequence[Misfit]) -> list[Imbalance]:
     """Name the tables that are not as declared, and those whose rows cannot be counted for any other reason."""
     found = {
         str(each): Imbalance("table", each.table, None, None, f"{misfit.code}: {each.what}; {misfit.advice}")
@@ -73,7 +73,7 @@ def unfit_tables(books: AuditRows, misfits: Sequence[Misfit]) -> list[Imbalance]
     named = {finding.place for finding in found.values()}
     unread = [
         Imbalance("rows", table, None, None, f"{CODE}: its rows cannot be counted: {why_not}")
-        for table, why_not in books.unread.items()
+        for table, why_not in audit_rows.unread.items()
         if table not in named
     ]
     return [*found.values(), *unread]

@@ -45,7 +45,7 @@ class LaneComparison:
         published = await self.outbox.published(lane)
         async with self.history(state, await self.end(state)) as history:
             ends = await history.ends()
-        (now,) = await self.lanes.lanes(lane=lane)
+        (now,) = await self.lanes.lanes(lane_id=lane)
         tails, known = ends.tails, None
         if tails.events is not None:
             known = await self.outbox.events_at(lane, tails.events.position)

@@ -19,37 +19,37 @@ class LaneStore(Protocol):
     It keeps the reason in the ledger, and fences a process that still works with the old state.
     """
 
-    async def resume(self, lane: int) -> Cleared | None:
+    async def resume(self, lane_id: int) -> Cleared | None:
         """Lift a lane's halt; None if there is none. Whoever owns the lane claims it again, and looks again."""
         ...
 
-    async def park(self, lane: int, reason: str) -> Parked | None:
+    async def park(self, lane_id: int, reason: str) -> Parked | None:
         """End a lane's wait for a newer version, and keep the reason; None if it does not wait.
 
         Whoever owns the lane parks what it stands before; the epoch stays, since nothing that he knows has changed.
         """
         ...
 
-    async def skip(self, lane: int, to_offset: int, reason: str, *, seen: Seen) -> Skipped:
+    async def skip(self, lane_id: int, to_offset: int, reason: str, *, seen: Seen) -> Skipped:
         """Let a halted lane read on at `to_offset`, whatever stands before it.
 
         `seen`: what `to_offset` was allowed by. `UsageError` if the lane is not halted, or was changed since.
         """
         ...
 
-    async def accept(self, lane: int, offsets: Mapping[str, int], reason: str, *, seen: Seen) -> Cleared:
+    async def accept(self, lane_id: int, offsets: Mapping[str, int], reason: str, *, seen: Seen) -> Cleared:
         """Lift a halt, and know from now on records of somebody else in the lane's topics: topic -> up to which offset.
 
         `seen`: when they were found. `UsageError` if the lane is not halted, or was changed since.
         """
         ...
 
-    async def points(self, lane: int) -> list[Point]:
+    async def points(self, lane_id: int) -> list[Point]:
         """Return what the log remembers of a lane's history, ascending, its end last."""
         ...
 
     async def reconcile(
-        self, lane: int, topics: TopicsEnd, agreed: Agreement, reason: str, *, seen: Seen
+        self, lane_id: int, topics: TopicsEnd, agreed: Agreement, reason: str, *, seen: Seen
     ) -> Reconciled:
         """Let a halted lane's history go on behind what its topics hold, on a raised timeline.
 
@@ -63,15 +63,15 @@ class LaneStore(Protocol):
 class OutboxHistory(Protocol):
     """How far the outbox was published, and what it remembers."""
 
-    async def published(self, lane: int) -> Published:
+    async def published(self, lane_id: int) -> Published:
         """Return the stored hint of how far the lane was published."""
         ...
 
-    async def events_at(self, lane: int, position: int) -> dict[int, str] | None:
+    async def events_at(self, lane_id: int, position: int) -> dict[int, str] | None:
         """Return sequence -> event id of the events at `position`; None if the outbox does not hold it (any more)."""
         ...
 
-    async def end_with_history(self, lane: int, end: LaneEnd) -> LaneEnd:
+    async def end_with_history(self, lane_id: int, end: LaneEnd) -> LaneEnd:
         """Return `end` with the lane's forks, and what an operator has accepted."""
         ...
 

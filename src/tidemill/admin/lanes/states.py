@@ -12,7 +12,7 @@ from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress, StreamTopics
 
-_MOST_LANES: Final = 1 << 15
+_MAX_LANES: Final = 1 << 15
 
 
 def lane_of(state: LaneState) -> Lane:
@@ -48,9 +48,9 @@ async def find_lane(reader: LaneReader, name: str) -> LaneState:
         raise UsageError(
             f"{name!r} names no lane: give its number, or AGGREGATE/PARTITION as in market-data/3"
         )
-    number = min(int(partition), _MOST_LANES)
+    number = min(int(partition), _MAX_LANES)
     lane = await reader.lane_of(aggregate, number) if aggregate else number
-    found = await reader.lanes(None, lane) if lane is not None and lane < _MOST_LANES else []
+    found = await reader.lanes(None, lane) if lane is not None and lane < _MAX_LANES else []
     if not found:
         raise UsageError(f"there is no lane {name}", code=ErrorCode.UNKNOWN_LANE, lane=name)
     return found[0]

@@ -22,7 +22,7 @@ from tidemill.domain.messages import BASE_FIELDS, CommandBase
 LINES: Final = UUID("a9d0f2c8-66b1-5d36-9f3a-3a52d9c0c1f4")
 """Namespace of command ids that are made from lines."""
 
-_MOST_MISTAKES: Final = 10
+_MAX_MISTAKES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class LineReader:
                 command = self._command(text)
             except (ValueError, ValidationError) as error:
                 mistakes += [f"{name}:{number}: {mistake}" for mistake in _mistakes(error)]
-                if len(mistakes) >= _MOST_MISTAKES:
+                if len(mistakes) >= _MAX_MISTAKES:
                     break
                 continue
             if not mistakes:
                 yield Line(number, command)
         if mistakes:
             raise UsageError(
-                "\n".join([*mistakes[:_MOST_MISTAKES], "nothing that follows was sent: correct the lines"])
+                "\n".join([*mistakes[:_MAX_MISTAKES], "nothing that follows was sent: correct the lines"])
             )
 
     def _command(self, text: str) -> CommandBase:

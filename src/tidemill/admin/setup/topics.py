@@ -9,7 +9,7 @@ from tidemill.admin.ports import TopicInspector
 from tidemill.admin.setup.ports import LaneCreation, Migrations
 from tidemill.catalog.ports import TopicStore
 from tidemill.catalog.streams import ContextStream, StreamCatalog
-from tidemill.catalog.topics import TopicFinding, TopicPlan, TopicSettings, plan_topics
+from tidemill.catalog.topics import TopicFinding, TopicOptions, TopicPlan, plan_topics
 from tidemill.domain.errors import ContractError, UsageError
 
 
@@ -36,7 +36,7 @@ class TopicSetup:
     """
 
     catalog: StreamCatalog
-    settings: Callable[[], TopicSettings]
+    settings: Callable[[], TopicOptions]
     partitions: int | None
     migrations: Migrations
     lanes: LaneCreation

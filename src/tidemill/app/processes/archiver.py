@@ -18,7 +18,7 @@ from tidemill.app.connections import (
 )
 from tidemill.app.deployment import Deployment
 from tidemill.app.lake import open_lake
-from tidemill.app.processes.base import owner_name, run_process, step_back
+from tidemill.app.processes.base import lower_priority, owner_name, run_process
 from tidemill.archiver.archiver import Archiver, ArchiverTimeouts
 from tidemill.archiver.copier import Copier
 from tidemill.catalog.schemas import load_messages
@@ -40,7 +40,7 @@ def serve_archiver(deployment: Deployment) -> int:
     async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
         return await archiver_jobs(shared, deployment)
 
-    step_back()
+    lower_priority()
     return run_process("archiver", deployment.settings, assemble, archiver_probes(deployment.settings))
 
 

@@ -60,7 +60,7 @@ NICENESS: Final = 10
 
 _YOUNG_OBJECTS = 50_000
 
-_LONGEST_NAME_BYTES = 63  # PostgreSQL cuts application names there
+_MAX_NAME_BYTES = 63  # PostgreSQL cuts application names there
 
 _log = logger(__name__)
 
@@ -68,7 +68,7 @@ _log = logger(__name__)
 def owner_name(process: str) -> str:
     """Return a name for this process that no other has: in `tm.lane`, and as its connections' application name."""
     host = socket.gethostname().split(".")[0][:24]
-    return f"tidemill {process} {host} {os.getpid()} {uuid4().hex[:6]}"[:_LONGEST_NAME_BYTES]
+    return f"tidemill {process} {host} {os.getpid()} {uuid4().hex[:6]}"[:_MAX_NAME_BYTES]
 
 
 def run_process(name: str, settings: Settings, assemble: Assemble, probes: Sequence[Probe]) -> int:
@@ -84,14 +84,14 @@ def run_process(name: str, settings: Settings, assemble: Assemble, probes: Seque
     structlog.contextvars.bind_contextvars(process=name)
     BUILD.labels(__version__, name).set(1)
     process = Process(name, settings, assemble, probes)
-    calm_collector()
+    tune_gc()
     code = process.run_to_its_end()
     if process.error is not None:
         raise process.error
     return code
 
 
-def step_back() -> None:
+def lower_priority() -> None:
     """Let the other processes of this machine go first. Call it before there are threads: they inherit it.
 
     Not for who holds locks that writers wait for: they would wait for the cores too.
@@ -99,7 +99,7 @@ def step_back() -> None:
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
-def calm_collector() -> None:
+def tune_gc() -> None:
     """Let the cyclic collector look rarely, and never at what was imported.
 
     A batch makes tens of thousands of tuples and dicts that reference counting frees; with the default threshold the
@@ -125,7 +125,7 @@ class Process:
         self._last_resort: threading.Timer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._began_s = time.monotonic()
-        self._trouble = "starting"
+        self._problem = "starting"
         self._outages = Outages()
         self.error: BaseException | None = None
 
@@ -182,7 +182,7 @@ class Process:
             "dependencies": {name: _shown(health) for name, health in dependencies.items()},
             "services": {name: _shown(health) for name, health in services.items()},
         }
-        whole = content if services else content | {"trouble": self._trouble}
+        whole = content if services else content | {"trouble": self._problem}
         return ok, self._redact(None, "", whole)  # errors may quote what they were given
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -234,7 +234,7 @@ class Process:
                 break
             except TransientError as error:
                 failures += 1
-                self._trouble = str(error)
+                self._problem = str(error)
                 if self._outages.failed(self._name, error):
                     _log.warning(Log.SERVICE_FAILED, service=self._name, error=str(error))
             await shared.aclose()

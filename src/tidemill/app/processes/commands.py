@@ -30,7 +30,7 @@ from tidemill.catalog.streams import ContextStream, StreamCatalog, outcome_messa
 from tidemill.catalog.table_gate import TableGate
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationPolicy, GenerationRoller
-from tidemill.commands.handlers import Handler, styles_of
+from tidemill.commands.handlers import Handler, handlers_of
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.isolation import IsolationGate
 from tidemill.commands.lane_queues import WAITING_BYTES, LargeRecords
@@ -121,10 +121,10 @@ async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[J
     parts = await streams_as_created(deployment.catalog.contexts, OperationsDatabase(pool))
     open_files.warn_if_short(sum(len(lanes) for _, lanes in parts.values()))
     jobs = [await stream_job(shared, common, part, lanes) for part, lanes in parts.values()]
-    return [*jobs, *_keepers(common)]
+    return [*jobs, *_cleaners(common)]
 
 
-def _keepers(common: Shared) -> list[Job]:
+def _cleaners(common: Shared) -> list[Job]:
     generations = GenerationStore(common.pool.pool, common.closed)
     policy = GenerationPolicy(horizon=timedelta(days=common.deployment.settings.commands.horizon_days))
     outbox = OutboxDatabase(common.relay_pool)
@@ -145,7 +145,7 @@ def lag_watch(catalog: StreamCatalog, pool: Pool, kafka: KafkaConnection) -> Lag
 class StreamOverrides:
     """What is a stream's own: how its commands are decided, and who follows its lanes, relays behind them."""
 
-    styles: Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Handler]] = styles_of
+    handlers: Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Handler]] = handlers_of
     follower: Callable[[LaneRelays], LaneFollower] = lambda relays: relays
 
 
@@ -154,10 +154,10 @@ async def stream_job(
     common: Shared,
     part: ContextStream,
     lanes: Sequence[LaneState],
-    fit: StreamOverrides | None = None,
+    overrides: StreamOverrides | None = None,
 ) -> Job:
     """Ask the registry once, here: a service that is made anew needs it no more."""
-    fit = fit or StreamOverrides()
+    overrides = overrides or StreamOverrides()
     stream, settings, clock = part.stream, common.deployment.settings, SystemClock()
     registry = open_registry(shared, settings)
     codec = await StreamCodec.open(
@@ -193,15 +193,15 @@ async def stream_job(
                 common.kafka, topic=stream.topics.commands, group=group_of(stream.topics.commands)
             ),
             store=store,
-            screen=Validator(stream, codec),
+            validator=Validator(stream, codec),
             writer=BatchWriter(
                 store,
-                fit.styles(stream, codec, largest),
+                overrides.handlers(stream, codec, largest),
                 clock,
                 horizon=timedelta(days=settings.commands.horizon_days),
                 demand_tables=gate.demand,
             ),
-            follower=fit.follower(relays),
+            follower=overrides.follower(relays),
             answers=replies,
             options=IntakeOptions(
                 owner=common.owner,

@@ -135,19 +135,19 @@ async def retention_jobs(
         pool,
         InternalCommandWriter(CommandDatabase(pool, common.closed), clock),
         codec.encode_event,
-        committed=lambda claim: lane.wake([claim.lane.lane]),
+        committed=lambda claim: lane.wake([claim.lane.id]),
     )
     await store.check_vectors()
     _log.info(Log.ARCHIVE_SEALS, mode=(await store.seal_mode()).value)
     handler = ConfirmationHandler({each.table_name: each for each in policies}, Registry)
-    fit = StreamOverrides(lambda *_: {CommandSpec: handler}, lane.before)
-    stream = await stream_job(shared, common, part, lanes, fit)
+    overrides = StreamOverrides(lambda *_: {CommandSpec: handler}, lane.before)
+    stream = await stream_job(shared, common, part, lanes, overrides)
 
     def claim() -> Claim | None:
         return lane.claim
 
     def make() -> RetentionService:
-        keeper = ArchiveWorker(
+        worker = ArchiveWorker(
             policies,
             store=store,
             copies=copies,
@@ -156,7 +156,7 @@ async def retention_jobs(
             as_of=settings.retention.as_of,
             read_timeout_s=settings.lake.timeout_s,
         )
-        service = RetentionService(keeper, every_s=settings.retention.every_s)
+        service = RetentionService(worker, every_s=settings.retention.every_s)
         lane.news = service.wake
         return service
 

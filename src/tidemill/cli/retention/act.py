@@ -55,18 +55,22 @@ def run(
     with progress("slices") as shown:
         task = shown.add_task("archive", total=None)
 
-        def tell(done: int, total: int, words: str) -> None:
-            shown.update(task, completed=done, total=total, description=words or "archive")
+        def tell(moved: int, total: int, words: str) -> None:
+            shown.update(task, completed=moved, total=total, description=words or "archive")
 
-        done = run_once(deployment, as_of, tell)
+        run_result = run_once(deployment, as_of, tell)
     if as_json:
-        print_json({"finished": done.finished, "dropped": done.moved, "tables": done.tables})
+        print_json(
+            {"finished": run_result.finished, "dropped": run_result.moved, "tables": run_result.tables}
+        )
     else:
-        for each in done.tables:
+        for each in run_result.tables:
             show_status(each)
-        ending = "Nothing is due any more" if done.finished else "[red]Stopped before all was done[/red]"
-        say(f"{ending}: {done.moved:,} slices left in this run.")
-    if not done.ok:
+        ending = (
+            "Nothing is due any more" if run_result.finished else "[red]Stopped before all was done[/red]"
+        )
+        say(f"{ending}: {run_result.moved:,} slices left in this run.")
+    if not run_result.ok:
         raise typer.Exit(1)
 
 
@@ -168,16 +172,16 @@ def release(
             f"{len(lifted.still):,} are still held by others."
         )
         return
-    done = session.ask(lambda admin: admin.archive_actions.release(table, time, generation, reason))
+    given_up = session.ask(lambda admin: admin.archive_actions.release(table, time, generation, reason))
     if as_json:
-        print_json({"slice": done.released.slice.id, "returned": done.released.returned})
+        print_json({"slice": given_up.released.slice.id, "returned": given_up.released.returned})
         return
     say(
-        f"{{slice}} was given up; {done.released.returned:,} late rows went back into the table.",
-        slice=done.released.slice.id,
+        f"{{slice}} was given up; {given_up.released.returned:,} late rows went back into the table.",
+        slice=given_up.released.slice.id,
     )
     note(
-        f"It is taken up again after {done.again_after}. To keep it: tidemill retention hold {table} --reason TEXT"
+        f"It is taken up again after {given_up.again_after}. To keep it: tidemill retention hold {table} --reason TEXT"
     )
 
 
@@ -188,11 +192,11 @@ def retry(
     table: Table, time: Time, generation: Generation = None, reason: Reason = "", as_json: AsJson = False
 ) -> None:
     """Have a quarantined slice copied again, under a new seal and a new request that supersedes the first one."""
-    done = session.ask(lambda admin: admin.archive_actions.retry(table, time, generation, reason))
+    retried = session.ask(lambda admin: admin.archive_actions.retry(table, time, generation, reason))
     if as_json:
-        print_json({"slice": done.id, "state": done.state, "seal": done.seal})
+        print_json({"slice": retried.id, "state": retried.state, "seal": retried.seal})
         return
-    say("{slice} is sealed anew, and will be requested again.", slice=done.id)
+    say("{slice} is sealed anew, and will be requested again.", slice=retried.id)
 
 
 def _named(slices: Sequence[Slice]) -> list[object]:

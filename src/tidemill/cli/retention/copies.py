@@ -61,14 +61,14 @@ def restore(
     with progress("rows") as shown:
         task = shown.add_task(f"restore {table}", total=sum(each.row_count for each in chosen))
         keep = timedelta(days=days)
-        done = session.ask(
+        restored = session.ask(
             lambda admin: admin.restore.restore(chosen, keep, lambda rows: shown.advance(task, rows))
         )
     if as_json:
-        print_json(done)
+        print_json(restored)
     else:
-        _show_restored(done)
-    if len(chosen) < len(found) or any(each.trouble for each in done):
+        _show_restored(restored)
+    if len(chosen) < len(found) or any(each.trouble for each in restored):
         raise typer.Exit(1)
 
 
@@ -76,7 +76,7 @@ def _range_json(each: RestorableRange) -> dict[str, object]:
     return {
         "start": each.start,
         "end": each.end,
-        "generations": [which.id.generation for which in each.slices],
+        "generations": [archive_slice.id.generation for archive_slice in each.slices],
         "rows": each.row_count,
         "bytes": each.size_bytes,
         "files": each.files,
@@ -93,8 +93,8 @@ def _show_ranges(found: Sequence[RestorableRange]) -> None:
     print_table(("from", "to", "generations", "rows", "in the lake", "files", ""), rows)
 
 
-def _show_restored(done: Sequence[Restored]) -> None:
-    for each in done:
+def _show_restored(restored: Sequence[Restored]) -> None:
+    for each in restored:
         if each.trouble is None:
             say(
                 f"[green]restored[/green] {each.row_count:,} rows of {{start}} .. {{end}} as {{chunk}}, "
@@ -121,24 +121,24 @@ def scrub(table: AnyTable = None, as_json: AsJson = False) -> None:
     """
     with progress("copies") as shown:
         task = shown.add_task("scrub", total=None)
-        done = session.ask(
+        scrubbed = session.ask(
             lambda admin: admin.scrub.scrub(
                 table, lambda count, total: shown.update(task, completed=count, total=total)
             )
         )
-    wrong = [each for each in done if each.wrong]
+    wrong = [each for each in scrubbed if each.wrong]
     if as_json:
-        print_json({"copies": len(done), "wrong": wrong})
+        print_json({"copies": len(scrubbed), "wrong": wrong})
     else:
-        _show_scrubbed(done, wrong)
+        _show_scrubbed(scrubbed, wrong)
     if wrong:
         raise typer.Exit(1)
 
 
-def _show_scrubbed(done: Sequence[Scrubbed], wrong: Sequence[Scrubbed]) -> None:
-    files, rows = sum(each.files for each in done), sum(each.row_count for each in done)
-    size = bytes_text(sum(each.size_bytes for each in done))
-    say(f"{len(done):,} copies read: {files:,} files, {size}, {rows:,} rows.")
+def _show_scrubbed(scrubbed: Sequence[Scrubbed], wrong: Sequence[Scrubbed]) -> None:
+    files, rows = sum(each.files for each in scrubbed), sum(each.row_count for each in scrubbed)
+    size = bytes_text(sum(each.size_bytes for each in scrubbed))
+    say(f"{len(scrubbed):,} copies read: {files:,} files, {size}, {rows:,} rows.")
     if not wrong:
         say("[green]All copies are whole.[/green]")
         return

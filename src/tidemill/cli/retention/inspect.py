@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_MOST_LINES = 20
+_MAX_LINES = 20
 _SEALS: Final = {
     "freeze": "freeze the chunk (TimescaleDB's Community edition); it is measured again before the drop",
     "lock": "leave the chunk open (TimescaleDB's Apache edition); it is measured again before the drop",
@@ -43,7 +43,7 @@ def plan(
         print_json([_plan_json(each) for each in found])
         return
     for each in found:
-        _show_plan(each, None if every else _MOST_LINES)
+        _show_plan(each, None if every else _MAX_LINES)
 
 
 def _plan_json(found: TablePlan) -> dict[str, object]:

@@ -117,7 +117,7 @@ ARCHIVE_MISMATCHES = _gauge(
     "archive_mismatches", "how often a slice was set aside, as its copy was not what was asked for", "table"
 )
 ARCHIVE_ROUNDS = _counter("archive_rounds_total", "rounds of the keeper: moved, idle or troubled", "result")
-ARCHIVE_TROUBLES = _gauge(
+ARCHIVE_PROBLEMS = _gauge(
     "archive_troubles", "what could not be done in the last round, and will be tried again"
 )
 ARCHIVER_REQUESTS = _counter(

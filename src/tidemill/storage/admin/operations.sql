@@ -81,7 +81,7 @@ select gen, opened_at, closed_at, to_regclass(format('tm.log_%s', gen)) is not n
        to_regclass(format('tm.batch_%s', gen)) is not null as has_ledger
 from tm.generation order by gen
 
--- name: ledger_books
+-- name: ledger_sums
 -- The ledger of every lane, added up, and where it does not follow from one row to the next. A reconciliation may leap.
 with rows as (
   select *, applied + rejected + duplicate + parked as records, coalesce(reason like 'reconciled:%', false) as leaps,
@@ -132,7 +132,7 @@ insert into tm.lane (aggregate, partition, partitions, command_topic, event_topi
 select $1, partition, $2, $3, $4, $5, $6 from generate_series(0, $2::int - 1) as partition order by partition
 returning lane, partition
 
--- name: open_books
+-- name: open_ledgers
 -- The first row of each lane's ledger: it begins at the first offset that the command topic has.
 insert into tm.batch (lane, gen, batch, epoch, timeline, from_offset, to_offset, position, sequence, chain,
                       applied, rejected, duplicate, parked, events, at, reason)

@@ -148,14 +148,14 @@ async def look(borrowed: Connection, uses: Sequence[TableUse]) -> list[Differenc
         indexes = _by_table(await borrowed.fetch(_SQL["indexes"], schemas, names))
         types = await _types(borrowed, uses)
     kinds = {(row["schema"], row["name"]): row for row in rows}
-    told: list[Difference] = []
+    differences: list[Difference] = []
     for use in uses:
         declared, place = _declared(use, types), _place(use.table)
         found = _found(kinds[place], columns[place], indexes[place]) if place in kinds else None
         if found is not None:
             declared, found = await _alike(borrowed, declared, found)
-        told += compare(declared, found)
-    return told
+        differences += compare(declared, found)
+    return differences
 
 
 def _declared(use: TableUse, types: Mapping[str, ColumnType]) -> Declared:

@@ -85,7 +85,7 @@ insert into tm.halt (lane, code, detail)
 select lane, $3, $4 from tm.lane where lane = $1 and epoch = $2
 on conflict (lane) do nothing
 
--- name: count_trial
+-- name: count_attempt
 update tm.lane set trials = case when trial_offset = $3 then trials + 1 else 1 end, trial_offset = $3
 where lane = $1 and epoch = $2 returning trials
 
@@ -105,7 +105,7 @@ set record_offset = excluded.record_offset, schema = excluded.schema, type = exc
 -- name: waiting_lanes
 select lane from tm.waiting where lane = any($1::smallint[]) and over_at is null and until > clock_timestamp()
 
--- name: spare_trials
+-- name: clear_attempts
 update tm.lane set trials = 0, trial_offset = null where lane = $1 and trials > 0
 
 -- name: closed_generations

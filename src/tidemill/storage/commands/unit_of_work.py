@@ -59,9 +59,9 @@ class BatchTransaction:
         return open_port(self._borrowed)
 
     async def lock(self, claims: Sequence[Claim]) -> Locked:
-        lanes = sorted(claim.lane.lane for claim in claims)
+        lanes = sorted(claim.lane.id for claim in claims)
         held = {row["lane"]: row["epoch"] for row in await self._borrowed.fetch(_SQL["lock_lanes"], lanes)}
-        lost = frozenset(claim.lane.lane for claim in claims if held.get(claim.lane.lane) != claim.epoch)
+        lost = frozenset(claim.lane.id for claim in claims if held.get(claim.lane.id) != claim.epoch)
         if lost:
             raise Fenced(lost)
         rows = await _progress_rows(self._borrowed, lanes)
@@ -70,12 +70,12 @@ class BatchTransaction:
         return _locked(rows)
 
     async def demand_going(self, claim: Claim) -> None:
-        lane = claim.lane.lane
-        (row,) = await self._borrowed.fetch(_SQL["lane_standing"], lane)
+        lane_id = claim.lane.id
+        (row,) = await self._borrowed.fetch(_SQL["lane_standing"], lane_id)
         if row["code"] is not None:
-            raise LaneHalted(lane, row["code"], row["detail"])
+            raise LaneHalted(lane_id, row["code"], row["detail"])
         if row["compared_epoch"] != row["epoch"]:
-            raise NotCompared(lane, "since it was claimed or changed last")
+            raise NotCompared(lane_id, "since it was claimed or changed last")
 
     async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
         wanted = dict(self._closed.candidates(ids))
@@ -175,7 +175,7 @@ class BatchTransaction:
     async def send(self, rows: Sequence[OutboxRow]) -> None:
         await self._copy("outbox", OutboxRow._fields, rows)
 
-    async def close_books(self, rows: Sequence[LedgerRow]) -> None:
+    async def append_ledger(self, rows: Sequence[LedgerRow]) -> None:
         await self._copy("batch", LedgerRow._fields, rows)
         gen, types = await self._borrowed.fetchrow(_SQL["open_generation"], self._shapes.copied) or (None, ())
         if gen != self._gen:

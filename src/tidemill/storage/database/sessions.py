@@ -51,8 +51,8 @@ class WritingSession(Session):
 
     def demand_use(self) -> None:
         """Return if the server takes writes, as far as it has told. Raises `Unavailable`."""
-        told = self.get_settings()
-        if any(getattr(told, name, "off") == "on" for name in _TOLD_BY_THE_SERVER):
+        settings = self.get_settings()
+        if any(getattr(settings, name, "off") == "on" for name in _TOLD_BY_THE_SERVER):
             raise only_reads()
 
 

@@ -207,14 +207,14 @@ def select_page(table: TableShape, given: int) -> str:
     )
 
 
-def photo_name(table: TableShape) -> str:
+def snapshot_name(table: TableShape) -> str:
     """Return the quoted name of a copy of a read model's live rows; short, whatever the table is called."""
     return f"{SHADOW}.live_{crc32(view_name(table, live=True).encode()):08x}"
 
 
 @lru_cache(maxsize=256)
 def count_differences(table: TableShape) -> str:
-    """Return the statement that counts the rows of the photo and the rebuilt table together, and those that differ."""
+    """Return the statement that counts the rows of the snapshot and the rebuilt table, and those that differ."""
     return f"select count(*), count(*) filter (where {_differ(table)}) from {_side_by_side(table)}"
 
 
@@ -236,7 +236,7 @@ def select_differences(table: TableShape) -> str:
 
 def _side_by_side(table: TableShape) -> str:
     equal = " and ".join(f"l.{quoted(column.name)} = s.{quoted(column.name)}" for column in _keys(table))
-    return f"{photo_name(table)} l full join {view_name(table, live=False)} s on {equal}"
+    return f"{snapshot_name(table)} l full join {view_name(table, live=False)} s on {equal}"
 
 
 def _differ(table: TableShape) -> str:

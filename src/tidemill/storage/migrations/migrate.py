@@ -269,10 +269,12 @@ class _Run:
             op.execute(_APPLIED.bindparams(**what))
         else:
             op.execute(_UNDONE.bindparams(id=revision.revision))
-        done = MigrationStep(revision.revision, described(revision), "up" if step.is_upgrade else "down")
-        self._steps.append(done)
+        migration_step = MigrationStep(
+            revision.revision, described(revision), "up" if step.is_upgrade else "down"
+        )
+        self._steps.append(migration_step)
         if self._on_step is not None:
-            self._on_step(done)
+            self._on_step(migration_step)
 
 
 def _say(step: MigrationStep) -> None:

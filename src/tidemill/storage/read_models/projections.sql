@@ -80,10 +80,10 @@ delete from tm.projection_halt where projection = $1 and partition = any($2::int
 
 -- Building a read model a second time. $1 is the projection, or the quoted name of its live table.
 
--- name: lock_workshop
+-- name: lock_rebuild
 select pg_try_advisory_lock(hashtextextended('tidemill workshop ' || $1::text, 0))
 
--- name: unlock_workshop
+-- name: unlock_rebuild
 select pg_advisory_unlock(hashtextextended('tidemill workshop ' || $1::text, 0))
 
 -- name: next_incarnation

@@ -53,9 +53,11 @@ class TableRebuildTarget:
     async def _standing(self) -> Mapping[int, Checkpoint]:
         return await read_checkpoints(self._borrowed, self._projection, self._live)
 
-    async def photograph(self) -> Mapping[int, Checkpoint]:
+    async def take_snapshot(self) -> Mapping[int, Checkpoint]:
         table = self._projection.table
-        copy = f"create unlogged table {table_sql.photo_name(table)} as table {table_sql.table_name(table)}"
+        copy = (
+            f"create unlogged table {table_sql.snapshot_name(table)} as table {table_sql.table_name(table)}"
+        )
         with self._working():
             async with self._borrowed.transaction(isolation="repeatable_read"):
                 checkpoints = await self._standing()
@@ -147,9 +149,9 @@ class RebuildDatabase:
     ) -> AsyncIterator[TableRebuildTarget]:
         async with connection(self._pool) as borrowed, _alone(borrowed, projection):
             await _clear(borrowed, projection)
-            workshop = await self._prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
+            target = await self._prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
             try:
-                yield workshop
+                yield target
             finally:
                 with (
                     suppress(TidemillError),
@@ -167,7 +169,7 @@ class RebuildDatabase:
 async def _alone(borrowed: Connection, projection: Projection) -> AsyncIterator[None]:
     """Keep others out of the workshop, and have all the time in the world; the pool gets the session as it was."""
     table = table_sql.table_name(projection.table)
-    if not await borrowed.fetchval(_SQL["lock_workshop"], table):
+    if not await borrowed.fetchval(_SQL["lock_rebuild"], table):
         raise UsageError(
             f"projection {projection.name} is being rebuilt or verified by somebody else: wait for that to end"
         )
@@ -177,7 +179,7 @@ async def _alone(borrowed: Connection, projection: Projection) -> AsyncIterator[
     finally:
         try:
             await borrowed.execute("reset statement_timeout")
-            await borrowed.execute(_SQL["unlock_workshop"], table)
+            await borrowed.execute(_SQL["unlock_rebuild"], table)
         except DRIVER_ERRORS:
             if not _is_lost(borrowed):
                 borrowed.terminate()  # then the server gives the lock back
@@ -213,12 +215,12 @@ async def _check_replaceable(borrowed: Connection, projection: Projection, table
 
 async def _clear(borrowed: Connection, projection: Projection) -> None:
     """Remove everything that is not live."""
-    shadow, photo = (
+    shadow, snapshot = (
         table_sql.view_name(projection.table, live=False),
-        table_sql.photo_name(projection.table),
+        table_sql.snapshot_name(projection.table),
     )
     async with borrowed.transaction():
-        await borrowed.execute(f"drop table if exists {shadow}, {photo}")
+        await borrowed.execute(f"drop table if exists {shadow}, {snapshot}")
         await borrowed.execute(_SQL["drop_other_checkpoints"], projection.name)
 
 

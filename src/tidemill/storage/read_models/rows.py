@@ -150,8 +150,8 @@ class ViewDatabase:
 
 
 async def _demand_fit(borrowed: Connection, projection: Projection) -> None:
-    told = await look(borrowed, [use_of_projection(projection)])
-    if unfit := [str(each) for each in told if each.breaks]:
+    differences = await look(borrowed, [use_of_projection(projection)])
+    if unfit := [str(each) for each in differences if each.breaks]:
         raise TableMisfit("; ".join(unfit))
 
 

@@ -186,6 +186,6 @@ def _instant(value: str, kind: LakeType) -> str:
 
     A copy never holds what is cut off here, and a row that somebody slipped in still shows in the digest.
     """
-    told = value if kind is LakeType.INSTANT else f"({value}::timestamp at time zone 'UTC')"
+    instant = value if kind is LakeType.INSTANT else f"({value}::timestamp at time zone 'UTC')"
     first, last = "timestamptz '0001-01-01 00:00:00+00'", "timestamptz '9999-12-31 23:59:59.999999+00'"
-    return f"case when {value} is not null then least(greatest({told}, {first}), {last}) end"
+    return f"case when {value} is not null then least(greatest({instant}, {first}), {last}) end"

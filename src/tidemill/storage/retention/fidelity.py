@@ -71,7 +71,7 @@ REFUSED: Final = {
 }
 OTHERS_REFUSED: Final = "no rule says that its text gives the value back"
 
-MOST_DIGITS: Final = 38
+MAX_DIGITS: Final = 38
 
 
 class Attribute(NamedTuple):
@@ -114,7 +114,7 @@ def _column_of(attribute: Attribute) -> LakeColumn | Refusal:
         return LakeColumn(*plain, EXACT[name], attribute.nullable)
     if (kind, name) == ("b", "numeric"):
         precision, scale = _digits(attribute.typmod)
-        if 0 <= scale <= precision <= MOST_DIGITS and precision:
+        if 0 <= scale <= precision <= MAX_DIGITS and precision:
             return LakeColumn(*plain, LakeType.DECIMAL, attribute.nullable, precision=precision, scale=scale)
     return LakeColumn(*plain, LakeType.TEXT, attribute.nullable, by_text=True)
 

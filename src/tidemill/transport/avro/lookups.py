@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from tidemill.runtime.clock import Clock
 
 FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 60.0
+MAX_PAUSE_S: Final = 60.0
 
 MAX_AT_ONCE: Final = 64
 """Questions in vain that may be asked in one go; each that is answered well is not counted."""
@@ -59,7 +59,7 @@ class Lookups:
         before = self._refused.pop(prefix, None)
         while len(self._refused) >= _MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
-        pause_s = FIRST_PAUSE_S if before is None else min(LONGEST_PAUSE_S, 2 * before.pause_s)
+        pause_s = FIRST_PAUSE_S if before is None else min(MAX_PAUSE_S, 2 * before.pause_s)
         self._refused[prefix] = _Refusal(self._clock.monotonic_s() + pause_s, pause_s, why)
         self._left -= 1
 

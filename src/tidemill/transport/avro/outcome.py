@@ -92,7 +92,7 @@ class AvroOutcomeCodec:
              record_offset, _, event_type, _, _, _, client_id) = item  # fmt: skip
             if at != told:  # one time per batch
                 told, instant = at, encode_varint((at - _EPOCH) // _MICROSECOND)
-            applied, success, cost, named, fate = _shared(
+            applied, success, cost, named, disposition = _shared(
                 outcome, original, code, event_type, seconds, service
             )
             number, written = b"%d" % position, client_id or command_id
@@ -105,7 +105,7 @@ class AvroOutcomeCodec:
                 _NULL if written is None else _text(written),
                 named,
                 _NULL if correlation is None else _text(correlation),
-                fate,
+                disposition,
                 where,
                 VARINT[record_offset],
                 VARINT[position],
@@ -127,7 +127,7 @@ class _Shared(NamedTuple):
     success: bytes
     cost: bytes
     service: bytes
-    fate: bytes
+    disposition: bytes
 
 
 @lru_cache(maxsize=1024)
@@ -148,7 +148,7 @@ def _shared(
         success=b"\x01" if applied or original == _APPLIED else b"\x00",
         cost=affected + pack_double(seconds),
         service=_optional(service),
-        fate=_SYMBOLS[outcome or b""] + _optional(first) + _optional(code),
+        disposition=_SYMBOLS[outcome or b""] + _optional(first) + _optional(code),
     )
 
 

@@ -52,7 +52,7 @@ async def no_task_left() -> AsyncIterator[None]:
     await eventually(lambda: asyncio.all_tasks() <= before, what="the end of all tasks")
 
 
-async def patiently(work: Any, *, timeout_s: float = HANGING_S) -> Any:
+async def with_retries(work: Any, *, timeout_s: float = HANGING_S) -> Any:
     """Try again while the broker recovers."""
 
     async def once() -> list[Any]:
@@ -87,7 +87,7 @@ async def start_relay(publishers: KafkaPublishers, world: KafkaWorld) -> tuple[A
             await publisher.close()
             raise
 
-    publisher, tail = await patiently(begin)
+    publisher, tail = await with_retries(begin)
     return publisher, tail.sequence if tail else 0
 
 
@@ -209,7 +209,7 @@ async def test_what_a_closed_producer_still_held_is_never_delivered(
             assert not await hard_close(producer, 1.0)
     await (broker.start() if how == "kill" else broker.thaw())
     for partition in range(4):
-        await patiently(lambda at=partition: world.write(topic, at, OutboundRecord(b"k", b"after", [])))
+        await with_retries(lambda at=partition: world.write(topic, at, OutboundRecord(b"k", b"after", [])))
     # partition 0's first batch may have been in the socket of a frozen broker already: it was sent, not held
     expected = [[b"before", b"after"], [b"after"], [b"after"], [b"after"]]
     seen = [[one.value for one in await see_all(world, topic, partition)] for partition in range(4)]
@@ -255,7 +255,7 @@ async def test_a_source_is_quiet_while_the_broker_is_away_and_goes_on_by_itself(
             with pytest.raises(Unavailable):
                 await question
     await broker.start()
-    await patiently(lambda: world.write(world.topics.commands, 0, OutboundRecord(b"k", b"back", [])))
+    await with_retries(lambda: world.write(world.topics.commands, 0, OutboundRecord(b"k", b"back", [])))
     seen: list[bytes | None] = []
 
     async def arrived() -> bool:
@@ -314,14 +314,14 @@ async def test_an_absence_does_not_flood_the_log(
 
 async def test_the_probe_tells_what_no_consumer_does(broker: Broker, breakable_world: KafkaWorld) -> None:
     probe = KafkaProbe(broker.connection, {breakable_world.topics.events: 4}, timeout_s=1.0)
-    await patiently(probe.ask)
+    await with_retries(probe.ask)
     await broker.freeze()
     for _ in range(2):
         async with in_time():
             with pytest.raises(Unavailable):
                 await probe.ask()
     await broker.thaw()
-    await patiently(probe.ask)
+    await with_retries(probe.ask)
     await probe.close()
 
 

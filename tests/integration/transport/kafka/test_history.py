@@ -29,5 +29,5 @@ async def test_what_cannot_be_unpacked_at_a_tail_can_be_accepted(world: KafkaWor
     async with KafkaTopicHistory(world.connection, lane, found) as history:
         assert (await history.ends()).tails == ours
     inspector = Inspector(lambda: world.connection)
-    assert await inspector.tails([lane]) == {lane.lane: ours}
+    assert await inspector.tails([lane]) == {lane.id: ours}
     await inspector.close()

@@ -14,7 +14,7 @@ from tests.support.counting import calls_of
 from tests.support.engine.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.admin.records.outgoing import Outgoing
-from tidemill.catalog.topics import STOCK_BATCH_BYTES, TopicSettings, plan_topics
+from tidemill.catalog.topics import STOCK_BATCH_BYTES, TopicOptions, plan_topics
 from tidemill.commands.ports import PartitionError
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.partitioner import partition_of
@@ -203,7 +203,7 @@ async def test_a_batch_larger_than_a_fetch_arrives_and_does_not_hold_up_the_rest
     connection: KafkaConnection, unique_name: Callable[[str], str]
 ) -> None:
     world = KafkaWorld(connection, unique_name("large"), 4)
-    settings = TopicSettings(max_command_bytes=6 << 20, max_event_bytes=8 << 20)
+    settings = TopicOptions(max_command_bytes=6 << 20, max_event_bytes=8 << 20)
     await Topics(connection).create(plan_topics(world.topics, 4, settings))
     async with AIOKafkaProducer(
         bootstrap_servers=connection.bootstrap, max_request_size=6 << 20, max_batch_size=6 << 20
@@ -254,7 +254,7 @@ async def test_a_tail_behind_thousands_of_aborted_records_is_found_in_a_few_step
     headers: list[tuple[str, bytes | None]] = [("tm_position", b"5"), ("tm_sequence", b"4"), ("ce_id", b"e")]
     await world.write(topic, 0, OutboundRecord(b"k", b"v", headers))
     for _ in range(4):
-        await world.write(topic, 0, *plain(*[b"x" * 20] * 800), fate="aborted")
+        await world.write(topic, 0, *plain(*[b"x" * 20] * 800), record_state="aborted")
     reader = TailReader(world.connection)
     steps = calls_of(monkeypatch, tail, "_last_between")
     looks = await reader.look([TopicPartition(topic, 0), TopicPartition(topic, 1)])
@@ -349,7 +349,7 @@ async def test_names_of_headers_that_are_no_text_are_read_as_they_came(world: Ka
         for number, name in enumerate(names)
     ]
     await world.write(topic, 0, *plain(b"before"), *sent, *plain(b"behind"))
-    await world.write(topic, 0, *sent, fate="open")
+    await world.write(topic, 0, *sent, record_state="open")
     assert await world.visible(topic, 0) == [*plain(b"before"), *sent, *plain(b"behind")]
 
 
@@ -366,7 +366,7 @@ async def test_a_reader_shows_the_last_records_and_those_that_come(world: KafkaW
     topic = world.topics.events
     for number in range(10):
         await world.write(topic, 0, *plain(b"%d" % number))
-        await world.write(topic, 0, *plain(b"never"), fate="aborted")
+        await world.write(topic, 0, *plain(b"never"), record_state="aborted")
     await world.write(topic, 1, *plain(b"other"))
     async with TopicReader(world.connection, topic) as reader:
         await reader.open(last=3)

@@ -49,15 +49,17 @@ class Inspector:
             fetching = assign(consumer, starts)
             flowing = set(starts)
             while flowing:
-                harvest = await fetching.harvest(flowing)
-                for tp, records in harvest.records.items():
+                fetched = await fetching.fetch(flowing)
+                for tp, records in fetched.records.items():
                     counts[tp] += sum(record.offset < spans[tp][1] for record in records)
-                unreadable = {fault.partition for fault in harvest.faults}
+                unreadable = {fault.partition for fault in fetched.faults}
                 for tp in unreadable:
                     counts[tp] += 1  # it is there, whatever it is
-                done = {tp for tp in flowing if await consumer.position(tp) >= spans[tp][1]} | unreadable
-                fetching.pause(done)
-                flowing -= done
+                read_to_end = {
+                    tp for tp in flowing if await consumer.position(tp) >= spans[tp][1]
+                } | unreadable
+                fetching.pause(read_to_end)
+                flowing -= read_to_end
         return counts
 
     async def tails(self, lanes: Sequence[Lane]) -> dict[int, Tails]:
@@ -65,13 +67,15 @@ class Inspector:
 
         What somebody else wrote behind them does not count.
         """
-        places = {lane.lane: _places(lane) for lane in lanes}
+        places = {lane_id.id: _places(lane_id) for lane_id in lanes}
         looks = await self._tails.look([place for three in places.values() for place in three])
         found = {
             place: await self._tails.ours(place, look, {place.topic: sys.maxsize})
             for place, look in looks.items()
         }
-        return {lane: Tails(*(_tail(found[place]) for place in three)) for lane, three in places.items()}
+        return {
+            lane_id: Tails(*(_tail(found[place]) for place in three)) for lane_id, three in places.items()
+        }
 
     async def close(self) -> None:
         for name in ("_lookup", "_tails"):

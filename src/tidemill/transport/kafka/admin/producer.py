@@ -67,7 +67,7 @@ class KeyedProducer:
             async with answering(f"publishing to {self._topic}", self._connection.call_timeout_s):
                 answers = [await self._submit(record) for record in records]
                 return [
-                    RecordPlace(done.partition, done.offset) for done in [await answer for answer in answers]
+                    RecordPlace(sent.partition, sent.offset) for sent in [await answer for answer in answers]
                 ]
         except BaseException as error:
             self._failed = True

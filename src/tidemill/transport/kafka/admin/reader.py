@@ -68,7 +68,7 @@ class TopicReader:
         async for record in self._present():
             yield record
         while follow:
-            for record in self._of(await self._fetching.harvest(self._ends.keys())):
+            for record in self._of(await self._fetching.fetch(self._ends.keys())):
                 yield record
 
     async def close(self) -> None:
@@ -99,7 +99,7 @@ class TopicReader:
         kept: dict[int, deque[ConsumerRecord]] = {}
         flowing = set(self._ends)
         while flowing := {tp for tp in flowing if await self._consumer.position(tp) < self._ends[tp]}:
-            for record in self._of(await self._fetching.harvest(flowing)):
+            for record in self._of(await self._fetching.fetch(flowing)):
                 if self._last is None:
                     yield record
                 else:
@@ -108,10 +108,10 @@ class TopicReader:
             for record in kept[partition]:
                 yield record
 
-    def _of(self, harvest: FetchedRecords) -> Sequence[ConsumerRecord]:
-        for fault in harvest.faults:
+    def _of(self, fetched: FetchedRecords) -> Sequence[ConsumerRecord]:
+        for fault in fetched.faults:
             raise UsageError(self._complaint(fault))
-        return [record for records in harvest.records.values() for record in records]
+        return [record for records in fetched.records.values() for record in records]
 
     def _complaint(self, fault: Fault) -> str:
         return (

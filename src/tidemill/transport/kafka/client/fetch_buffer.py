@@ -28,7 +28,7 @@ from tidemill.domain.lane import weight
 from tidemill.transport.kafka.client.errors import CLIENT_ERRORS, unavailable
 
 MAX_BYTES: Final = 16 << 20
-"""Of one harvest; the last record may go beyond it."""
+"""Of one fetch; the last record may go beyond it."""
 
 MAX_HELD_BYTES: Final = 64 << 20
 """Of what all consumers of a process hold of partitions that do not flow."""
@@ -123,8 +123,8 @@ def _held_bytes(result: Any) -> int:
 class Fetching:
     """Takes records out of a started consumer.
 
-    `harvest` is to be called in a loop, also with nothing to take: it is the sign of life that keeps the consumer in
-    its group. `max_records`, `max_bytes`: most of one harvest; `partition_bytes`: of one partition in it. `wait_s`: how
+    `fetch` is to be called in a loop, also with nothing to take: it is the sign of life that keeps the consumer in
+    its group. `max_records`, `max_bytes`: most of one fetch; `partition_bytes`: of one partition in it. `wait_s`: how
     long to wait if there are none.
     """
 
@@ -144,7 +144,7 @@ class Fetching:
         self._wait_s = wait_s
         self._stepping: set[TopicPartition] = set()
 
-    async def harvest(self, flowing: Collection[TopicPartition]) -> FetchedRecords:
+    async def fetch(self, flowing: Collection[TopicPartition]) -> FetchedRecords:
         """Return what arrived for the partitions in `flowing`, waiting a moment if nothing did.
 
         Raises `Unavailable` if the client is broken for good or lacks a right: close it, make a new one.
@@ -156,16 +156,16 @@ class Fetching:
                 if subscription.reassignment_in_progress:
                     await self._wait(subscription.wait_for_assignment())
                     return _NOTHING
-                harvest = await self._take(flowing)
-                if not harvest.records and not harvest.faults:
+                fetched = await self._take(flowing)
+                if not fetched.records and not fetched.faults:
                     await self._wait(fetcher._create_fetch_waiter())
-                    harvest = await self._take(flowing)
+                    fetched = await self._take(flowing)
                 await self._hold_less(flowing)
         except CLIENT_ERRORS as error:
             raise unavailable("reading", error) from error
         if fetcher.error_future.done() or self._consumer._client._sync_task.done():
             raise unavailable("reading", AssertionError("a task of the client has ended"))
-        return harvest
+        return fetched
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Go on at `offset`, and let go of what is held of the partition.

@@ -13,7 +13,7 @@ from tidemill.transport.kafka.client import close
 _CLIENT: Final = "aiokafka"
 _FIRST: Final = 3
 _EVERY_S: Final = 60.0
-_MOST_KINDS: Final = 1_000
+_MAX_KINDS: Final = 1_000
 
 _Kind = tuple[str, int, str]
 
@@ -22,16 +22,16 @@ class Limiter(logging.Filter):
     """Lets the `first` lines of a kind through in every `every_s` seconds; the next one says how many it held back.
 
     A kind is a logger, a level and a message before its arguments are filled in; of our own lines, the event. It
-    remembers at most `most_kinds`: some messages are no templates, and hold a new address or error each time.
+    remembers at most `max_kinds`: some messages are no templates, and hold a new address or error each time.
     """
 
     def __init__(
-        self, *, first: int = _FIRST, every_s: float = _EVERY_S, most_kinds: int = _MOST_KINDS
+        self, *, first: int = _FIRST, every_s: float = _EVERY_S, max_kinds: int = _MAX_KINDS
     ) -> None:
         super().__init__()
         self._first = first
         self._every_s = every_s
-        self._most_kinds = most_kinds
+        self._max_kinds = max_kinds
         self._seen: dict[_Kind, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -41,7 +41,7 @@ class Limiter(logging.Filter):
             since, held, count = record.created, max(0, count - self._first), 0
             if held:
                 _add(record, held)
-        elif len(self._seen) >= self._most_kinds:
+        elif len(self._seen) >= self._max_kinds:
             del self._seen[next(iter(self._seen))]
         self._seen[kind] = (since, count + 1)
         return count < self._first

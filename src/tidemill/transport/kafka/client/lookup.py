@@ -149,14 +149,14 @@ async def _read_at(
     found: dict[TopicPartition, T] = {}
     fetching = assign(consumer, offsets)
     while flowing:
-        records, faults = await fetching.harvest(flowing)
+        records, faults = await fetching.fetch(flowing)
         for tp, (first, *_) in records.items():
             if first.offset == offsets[tp]:
                 found[tp] = of(first)
-        done = {tp for tp in flowing if await consumer.position(tp) > offsets[tp]}
-        done |= {fault.partition for fault in faults}
-        fetching.pause(done)
-        flowing -= done
+        read_to_end = {tp for tp in flowing if await consumer.position(tp) > offsets[tp]}
+        read_to_end |= {fault.partition for fault in faults}
+        fetching.pause(read_to_end)
+        flowing -= read_to_end
     return found
 
 

@@ -18,22 +18,22 @@ from typing import Any, Final
 from tidemill.domain.errors import TransientError, Unavailable
 from tidemill.runtime.pauses import every
 
-PATIENCE_S: Final = 60.0
+MAX_SILENCE_S: Final = 60.0
 """A rebalance takes up to 30 s, and letting go of lanes before it up to 12 s."""
 
 
 class Membership:
     """Watches a started consumer from now until `close`. `ask`: asks the broker anything, over other connections.
 
-    `patience_s`: how long the group may be silent. Raises nothing while the broker is away: then everything waits.
+    `max_silence_s`: how long the group may be silent. Raises nothing while the broker is away: then everything waits.
     """
 
     def __init__(
-        self, consumer: Any, *, ask: Callable[[], Awaitable[object]], patience_s: float = PATIENCE_S
+        self, consumer: Any, *, ask: Callable[[], Awaitable[object]], max_silence_s: float = MAX_SILENCE_S
     ) -> None:
         self._ask = ask
-        self._patience_s = patience_s
-        self._look_s = patience_s / 6
+        self._max_silence_s = max_silence_s
+        self._look_s = max_silence_s / 6
         self._heard_s = monotonic()
         self._listen_to(consumer._coordinator)
         self._watching = asyncio.create_task(every(self._look_s, self._look), name="membership")
@@ -60,7 +60,7 @@ class Membership:
         coordinator._send_req = heard
 
     async def _look(self) -> None:
-        if monotonic() - self._heard_s < self._patience_s or not await self._answers():
+        if monotonic() - self._heard_s < self._max_silence_s or not await self._answers():
             return
         before = self._heard_s
         await asyncio.sleep(self._look_s)  # the broker may be back only now, and the member about to be heard

@@ -33,7 +33,7 @@ _WITHIN_S: Final = 2.0
 
 _LOOK_UPS: Final = 8
 _MISSING_FOR_S: Final = 60.0
-_TROUBLED_FOR_S: Final = 5.0
+_FAILING_FOR_S: Final = 5.0
 """How long a topic is left alone that was there before: after an outage of the broker most of them are there again."""
 
 _RECONNECT_S: Final = 2.0
@@ -175,7 +175,7 @@ class KafkaReplies:
     def _give_up(self, topic: str, error: Exception) -> None:
         """Leave a topic alone for a while."""
         self._unknown = {name: until for name, until in self._unknown.items() if until > self._now()}
-        self._unknown[topic] = self._now() + (_TROUBLED_FOR_S if topic in self._known else _MISSING_FOR_S)
+        self._unknown[topic] = self._now() + (_FAILING_FOR_S if topic in self._known else _MISSING_FOR_S)
         self._known.discard(topic)
         self._producer.client._topics.discard(topic)  # or it asks for every topic that anybody has made up
         _log.debug(Log.REPLY_FAILED, topic=topic, error=repr(error))

@@ -37,11 +37,9 @@ class ReplyRecords:
         return ReplyRecord(made.key, made.value or b"", made.headers)
 
     def _builder(self, lane: Lane) -> RecordBuilder:
-        history = (
-            self._history(lane.lane) or self._found[lane.lane]
-        )  # the latter where it was let go meanwhile
-        if lane.lane not in self._builders or self._builders[lane.lane][0] is not history:
+        history = self._history(lane.id) or self._found[lane.id]  # the latter where it was let go meanwhile
+        if lane.id not in self._builders or self._builders[lane.id][0] is not history:
             builder = RecordBuilder(lane, history.timeline, history.withdrawn)
-            self._found[lane.lane] = history
-            self._builders[lane.lane] = history, builder
-        return self._builders[lane.lane][1]
+            self._found[lane.id] = history
+            self._builders[lane.id] = history, builder
+        return self._builders[lane.id][1]

@@ -23,7 +23,7 @@ from tidemill.transport.kafka.client.close import hard_close
 from tidemill.transport.kafka.client.errors import CLIENT_ERRORS, answering
 from tidemill.transport.kafka.client.fetch_buffer import Fault, Fetching
 from tidemill.transport.kafka.client.lookup import Lookup
-from tidemill.transport.kafka.client.membership import PATIENCE_S, Membership
+from tidemill.transport.kafka.client.membership import MAX_SILENCE_S, Membership
 from tidemill.transport.kafka.client.start import start
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ _NOTE_S: Final = 5.0
 class KafkaCommandSource:
     """See `CommandSource`. `group`: the stream's consumer group, `PREFIX.AGGREGATE`.
 
-    `max_records`: most records of one poll. `patience_s`: how long the group may be silent while Kafka is not.
+    `max_records`: most records of one poll. `max_silence_s`: how long the group may be silent while Kafka is not.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class KafkaCommandSource:
         topic: str,
         group: str,
         max_records: int = 10_000,
-        patience_s: float = PATIENCE_S,
+        max_silence_s: float = MAX_SILENCE_S,
     ) -> None:
         self._connection = connection
         self._topic = topic
         self._group = group
         self._max_records = max_records
-        self._patience_s = patience_s
+        self._max_silence_s = max_silence_s
         self._lookup = Lookup(connection)
         self._consumer: Any = None
         self._fetching: Any = None
@@ -78,7 +78,7 @@ class KafkaCommandSource:
         self._fetching = Fetching(
             self._consumer, max_records=self._max_records, wait_s=_WAIT_S, partition_bytes=_PARTITION_BYTES
         )
-        self._membership = Membership(self._consumer, ask=self.partitions, patience_s=self._patience_s)
+        self._membership = Membership(self._consumer, ask=self.partitions, max_silence_s=self._max_silence_s)
         # subscribed only now, or start() would wait for the whole group to rebalance
         self._consumer.subscribe([self._topic], listener=_Listener(self, assignee))
 
@@ -89,11 +89,11 @@ class KafkaCommandSource:
             self._membership.check()
         if self._faults:
             raise self._faults.popleft()
-        harvest = await self._fetching.harvest(self._flowing)
+        fetched = await self._fetching.fetch(self._flowing)
         arrived = {
-            tp.partition: records for tp, records in harvest.records.items() if self._in_place(tp, records)
+            tp.partition: records for tp, records in fetched.records.items() if self._in_place(tp, records)
         }
-        for fault in harvest.faults:  # behind what could still be read of the partition
+        for fault in fetched.faults:  # behind what could still be read of the partition
             self._hold_back(fault)
         return arrived
 

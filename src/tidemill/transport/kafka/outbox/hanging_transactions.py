@@ -64,7 +64,7 @@ class HangingWatch:
         self._tails = tails
         self._every_s = every_s
         self._watched: set[Watched] = set()
-        self._suspects: dict[Watched, int] = {}
+        self._hiding: dict[Watched, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     def add(self, publisher: Watched) -> None:
@@ -89,7 +89,7 @@ class HangingWatch:
         try:
             await self._look()
         except Unavailable as error:
-            self._suspects.clear()
+            self._hiding.clear()
             _log.debug(Log.DEPENDENCY_LOST, dependency=error.server, error=str(error))
 
     async def _look(self) -> None:
@@ -97,7 +97,7 @@ class HangingWatch:
         begun = {publisher: publisher.publications for publisher in self._watched}
         hidden = await self._tails.hidden([tp for publisher in begun for tp in publisher.partitions])
         guilty = {one: count for one, count in begun.items() if not hidden.isdisjoint(one.partitions)}
-        confirmed = [one for one, count in guilty.items() if self._suspects.get(one) == count]
-        self._suspects = guilty
+        confirmed = [one for one, count in guilty.items() if self._hiding.get(one) == count]
+        self._hiding = guilty
         for publisher in confirmed:
             await publisher.settle(hidden.intersection(publisher.partitions), guilty[publisher])

@@ -69,7 +69,7 @@ class KafkaTopicHistory:
 async def _first_of_ours(consumer: Any, place: TopicPartition, start: int, end: int) -> ConsumerRecord | None:
     fetching = assign(consumer, {place: start}, max_records=100)
     while await consumer.position(place) < end:
-        records, faults = await fetching.harvest({place})
+        records, faults = await fetching.fetch({place})
         for record in records.get(place, []):
             if record.offset < end and is_ours(record):
                 return record

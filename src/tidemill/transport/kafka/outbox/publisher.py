@@ -46,7 +46,7 @@ BATCH_BYTES: Final = 512 << 10
 
 _TRANSACTION_TIMEOUT_MS: Final = 30_000
 _ABORT_S: Final = 1.0
-_PATIENCE: Final = 50
+_MAX_TRIES: Final = 50
 _PAUSE_S: Final = 0.1
 _MARGIN_MS: Final = 5_000
 _CLOCK: Final = SystemClock()
@@ -186,7 +186,7 @@ class KafkaLanePublisher:
 
     async def _settled(self) -> dict[TopicPartition, Look]:
         """Look at the tails when nothing is hidden any more: after the fence only what hangs still can be."""
-        for attempt in range(_PATIENCE):
+        for attempt in range(_MAX_TRIES):
             looks = await self._tails.look(self.partitions)
             hidden = [tp for tp, look in looks.items() if look.hidden]
             if not hidden:

@@ -28,7 +28,7 @@ _TRANSACTIONAL: Final = 0x10
 
 _START: Final = b"\x00\x00"
 """Attributes and time of a record: none, and that of the batch."""
-_MOST_AROUND: Final = 5 + len(_START) + 5  # its length, these, its offset
+_MAX_AROUND: Final = 5 + len(_START) + 5  # its length, these, its offset
 
 
 class PackedBatch:
@@ -81,10 +81,10 @@ def pack(
     pieces, count, left = [_ROOM], 0, max_bytes - _OVERHEAD
     for record in records:
         body = record.encoded
-        left -= _MOST_AROUND + len(body)
+        left -= _MAX_AROUND + len(body)
         if left < 0 and count:
             yield PackedBatch(bytearray().join(pieces), count, at_ms=at_ms, transactional=transactional)
-            pieces, count, left = [_ROOM], 0, max_bytes - _OVERHEAD - _MOST_AROUND - len(body)
+            pieces, count, left = [_ROOM], 0, max_bytes - _OVERHEAD - _MAX_AROUND - len(body)
         offset = VARINT[count]
         pieces += VARINT[len(_START) + len(offset) + len(body)], _START, offset, body
         count += 1

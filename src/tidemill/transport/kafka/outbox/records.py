@@ -58,7 +58,7 @@ _CHAIN: Final = _beginnings("tm_chain")
 _SEQUENCE: Final = _beginnings("tm_sequence")
 _KEYS_KEPT: Final = 4096
 # A longer key is not kept either: 4,096 of them would be megabytes for each lane.
-_LONGEST_SUBJECT_BYTES: Final = 256
+_MAX_SUBJECT_BYTES: Final = 256
 
 _record = OutboundRecord.of
 
@@ -118,16 +118,16 @@ class RecordBuilder:
             )
             count, headers = self._most - shared.count(b""), b"".join(shared)
             if payload is not None and sequence > sent.sequence:
-                which, hashed = b":%d" % (number + 1), b"%d" % chain
+                suffix, hashed = b":%d" % (number + 1), b"%d" % chain
                 event = (
                     key_field,
                     VARINT[len(payload)],
                     payload,
                     VARINT[count + 4],
                     headers,
-                    _ID[len(name) + len(which)],
+                    _ID[len(name) + len(suffix)],
                     name,
-                    which,
+                    suffix,
                     self._event_types.get(event_type) or self._event_type(event_type),
                     _CHAIN[len(hashed)],
                     hashed,
@@ -178,7 +178,7 @@ class RecordBuilder:
 
     def _key(self, key: bytes | None) -> _Key:
         """Return a key, encoded: it may be any bytes, an attribute of CloudEvents may not."""
-        if key is not None and len(key) > _LONGEST_SUBJECT_BYTES:
+        if key is not None and len(key) > _MAX_SUBJECT_BYTES:
             return _Key(encode_field(key), b"")
         if len(self._keys) >= _KEYS_KEPT:
             self._keys.clear()

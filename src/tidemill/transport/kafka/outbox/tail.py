@@ -183,14 +183,14 @@ async def _last_between(
     faults: dict[TopicPartition, Fault] = {}
     fetching = assign(consumer, starts)
     while flowing:
-        harvest = await fetching.harvest(flowing)
-        for tp, records in harvest.records.items():
+        fetched = await fetching.fetch(flowing)
+        for tp, records in fetched.records.items():
             if (record := _last_before(ends[tp], records, wanted)) is not None:
                 last[tp] = record
-        faults |= {fault.partition: fault for fault in harvest.faults if fault.offset < ends[fault.partition]}
-        done = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]} | faults.keys()
-        fetching.pause(done & flowing)
-        flowing -= done
+        faults |= {fault.partition: fault for fault in fetched.faults if fault.offset < ends[fault.partition]}
+        read_to_end = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]} | faults.keys()
+        fetching.pause(read_to_end & flowing)
+        flowing -= read_to_end
     return last, faults
 
 

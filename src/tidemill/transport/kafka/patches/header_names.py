@@ -22,7 +22,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from tidemill.transport.kafka.patches.decompression_limit import UnpacksTooLarge, unpack
 from tidemill.transport.kafka.patches.record_limits import (
     MAX_RECORDS,
-    SUSPECT_BYTES,
+    OVERSIZED_BYTES,
     Crowd,
     with_headers,
     without_crowds,
@@ -92,7 +92,7 @@ class _Batch:
 
     def __iter__(self) -> Iterator[Any]:
         codec, size = self._batch.compression_type, len(self._encoded)
-        if self._encoded[_FORMAT_AT] != _FORMAT or (not codec and size <= SUSPECT_BYTES):
+        if self._encoded[_FORMAT_AT] != _FORMAT or (not codec and size <= OVERSIZED_BYTES):
             return self._named(self._batch, self._encoded)
         self._check_count()
         if codec:

@@ -19,7 +19,7 @@ from tidemill.transport.wire.varint import decode_varint, encode_varint
 MAX_RECORDS: Final = 100_000
 """Of a batch: ten times what stock producers put into one."""
 
-SUSPECT_BYTES: Final = 2 * MAX_HEADERS
+OVERSIZED_BYTES: Final = 2 * MAX_HEADERS
 """A shorter record cannot have more headers than are read: each takes two bytes."""
 
 
@@ -53,20 +53,20 @@ def without_crowds(batch: bytes, start: int, count: int) -> tuple[bytes, dict[in
     """
     pieces: list[bytes] = []
     crowds: dict[int, Crowd] = {}
-    done = 0
-    for place, body, end in _suspects(batch, start, count):
+    copied_to = 0
+    for place, body, end in _oversized(batch, start, count):
         number, headers = _before_headers(batch, body)
         many, first = decode_varint(batch, headers)
         if many <= MAX_HEADERS and end - first <= MAX_HEADER_BYTES:
             continue
         crowds[number] = Crowd(first, end, many)
         kept = batch[body:headers]  # and 0 as the number of its headers
-        pieces += batch[done:place], encode_varint(len(kept) + 1), kept, b"\x00"
-        done = end
-    return (b"".join([*pieces, batch[done:]]) if crowds else batch), crowds
+        pieces += batch[copied_to:place], encode_varint(len(kept) + 1), kept, b"\x00"
+        copied_to = end
+    return (b"".join([*pieces, batch[copied_to:]]) if crowds else batch), crowds
 
 
-def _suspects(records: bytes, place: int, count: int) -> Iterator[tuple[int, int, int]]:
+def _oversized(records: bytes, place: int, count: int) -> Iterator[tuple[int, int, int]]:
     """Yield (start, start behind the length, end) of each record that is large enough to have too many headers.
 
     `place`: where the first one begins.
@@ -85,7 +85,7 @@ def _suspects(records: bytes, place: int, count: int) -> Iterator[tuple[int, int
         end = place + size
         if not place < end <= last:
             return
-        if size > SUSPECT_BYTES:
+        if size > OVERSIZED_BYTES:
             yield start, place, end
         place = end
 

@@ -13,10 +13,10 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 
 from tidemill.projections.ports import (
     EventRecord,
+    EventSourceFault,
+    EventsOutOfRange,
+    EventsUnfetchable,
     ForeignRecord,
-    OffsetOutOfRange,
-    PartitionError,
-    Unfetchable,
 )
 from tidemill.transport.kafka.client.client import KafkaConnection, manual_consumer
 from tidemill.transport.kafka.client.close import hard_close
@@ -26,7 +26,7 @@ from tidemill.transport.kafka.client.lookup import assign, partitions_of
 from tidemill.transport.kafka.client.start import start
 
 _WAIT_S: Final = 0.2
-_MOST_FOREIGN: Final = 10_000
+_MAX_FOREIGN: Final = 10_000
 _WANTED: Final = ("tm_sequence", "ce_time", "ce_type")
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -109,8 +109,8 @@ class KafkaEventSource:
         self._held: set[TopicPartition] = set()  # by the reader
         self._faulty: set[TopicPartition] = set()  # until the reader seeks
         self._flowing: set[TopicPartition] = set()
-        self._faults: deque[PartitionError] = deque()
-        self._foreign: deque[ForeignRecord] = deque(maxlen=_MOST_FOREIGN)
+        self._faults: deque[EventSourceFault] = deque()
+        self._foreign: deque[ForeignRecord] = deque(maxlen=_MAX_FOREIGN)
 
     async def start(self, offsets: Mapping[int, int]) -> None:
         self._consumer = manual_consumer(self._connection)
@@ -126,9 +126,9 @@ class KafkaEventSource:
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
         if self._faults:
             raise self._faults.popleft()
-        harvest = await self._fetching.harvest(self._flowing)
-        framed = {tp.partition: self._framed(records) for tp, records in harvest.records.items()}
-        for fault in harvest.faults:  # behind what could still be read of the partition
+        fetched = await self._fetching.fetch(self._flowing)
+        framed = {tp.partition: self._framed(records) for tp, records in fetched.records.items()}
+        for fault in fetched.faults:  # behind what could still be read of the partition
             if fault.as_written:
                 self._leave_out(fault)
             elif fault.partition not in self._faulty:
@@ -183,7 +183,7 @@ class KafkaEventSource:
         self._foreign.append(ForeignRecord(partition, fault.offset, detail))
         self._fetching.seek(TopicPartition(topic, partition), batch.stop)
 
-    def _hold_back(self, tp: TopicPartition, fault: PartitionError) -> None:
+    def _hold_back(self, tp: TopicPartition, fault: EventSourceFault) -> None:
         self._faulty.add(tp)
         self._stop_flow({tp})
         self._faults.append(fault)
@@ -198,6 +198,6 @@ class KafkaEventSource:
         self._flowing |= free
 
 
-def _meaning(fault: Fault) -> PartitionError:
-    kind = OffsetOutOfRange if fault.out_of_range else Unfetchable
+def _meaning(fault: Fault) -> EventSourceFault:
+    kind = EventsOutOfRange if fault.out_of_range else EventsUnfetchable
     return kind(fault.partition.partition, fault.offset, repr(fault.cause))

@@ -32,8 +32,10 @@ from tidemill.transport.kafka.client.start import start
 _log = logger(__name__)
 
 _WAIT_S: Final = 0.2
-_LET_GO_S: Final = 12.0  # below half the rebalance time-out, after which others get the partitions anyway
-_MOST_RECORDS: Final = 100
+_RELEASE_TIMEOUT_S: Final = (
+    12.0  # below half the rebalance time-out, after which others get the partitions anyway
+)
+_MAX_RECORDS: Final = 100
 
 
 class KafkaRequests:
@@ -52,8 +54,8 @@ class KafkaRequests:
         self._placed: set[TopicPartition] = set()  # of these, where it is clear from where to read
         self._waiting: deque[Any] = deque()  # records, and faults in their place
         self._news = asyncio.Event()
-        self._let_go = asyncio.Event()
-        self._let_go.set()
+        self._released = asyncio.Event()
+        self._released.set()
         self._pump: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -62,19 +64,19 @@ class KafkaRequests:
         self._consumer = group_consumer(self._connection, group=self._group)
         async with answering(f"joining group {self._group}", self._connection.call_timeout_s):
             await start(self._consumer)
-        self._fetching = Fetching(self._consumer, max_records=_MOST_RECORDS, wait_s=_WAIT_S)
+        self._fetching = Fetching(self._consumer, max_records=_MAX_RECORDS, wait_s=_WAIT_S)
         self._membership = Membership(self._consumer, ask=lambda: self._lookup.partitions(self._topic))
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         self._pump = asyncio.create_task(self._keep_reading(), name="archival requests")
 
     async def next(self) -> Incoming | None:
-        self._let_go.set()  # who asks for the next one is done with the last one
+        self._released.set()  # who asks for the next one is done with the last one
         if not self._waiting:
             await self._wait_for_news()
         if not self._waiting:
             return None
         record = self._waiting.popleft()
-        self._let_go.clear()
+        self._released.clear()
         if isinstance(record, Fault):
             why = Unreadable(ParkingCode.MALFORMED, f"its batch cannot be unpacked: {record.cause!r}")
             return Incoming(record.partition.partition, record.offset, why)
@@ -94,7 +96,7 @@ class KafkaRequests:
     async def close(self) -> None:
         self._closing = True
         self._forget()
-        self._let_go.set()
+        self._released.set()
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait({self._pump})
@@ -130,10 +132,10 @@ class KafkaRequests:
             if self._membership is not None:
                 self._membership.check()
             flowing = set() if self._waiting else self._placed & self._ours
-            harvest = await self._fetching.harvest(flowing)
-            for records in harvest.records.values():
+            fetched = await self._fetching.fetch(flowing)
+            for records in fetched.records.values():
                 self._waiting += records
-            for fault in harvest.faults:
+            for fault in fetched.faults:
                 self._skip(fault)
             if self._waiting:
                 self._news.set()
@@ -170,9 +172,9 @@ class KafkaRequests:
         """Stop, and give the archiver a moment to let go of what it works on."""
         self._forget()
         try:
-            await asyncio.wait_for(self._let_go.wait(), _LET_GO_S)
+            await asyncio.wait_for(self._released.wait(), _RELEASE_TIMEOUT_S)
         except TimeoutError:
-            _log.warning(Log.REBALANCE_CALLBACK_FAILED, error=f"a copy went on for {_LET_GO_S:g} s")
+            _log.warning(Log.REBALANCE_CALLBACK_FAILED, error=f"a copy went on for {_RELEASE_TIMEOUT_S:g} s")
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
