@@ -137,7 +137,7 @@ def breakable_stack(run: Run) -> Iterator[Stack]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv(
             KEEPS_DEADLINES, "1"
-        )  # that a process ends in time although servers are away is the point
+        )  # that a process ends in time although servers are unavailable is the point
         yield broken
     broken.mend()
     broken.kafka.freeze()  # an idle broker takes 2 % of a core; whoever asks for the stack next thaws it

@@ -1,6 +1,6 @@
-"""The archive as a stream: confirmations in, requests out, run by the same engine as every other one.
+"""The archive as a stream: confirmations in, requests out, run by the same engine as every other stream.
 
-Its one lane has one owner, the process that serves retention, which also writes to it what it decides itself.
+Its one lane has one owner, the process that serves retention, which also writes its own decisions to it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ context: Final = Context(
     partitions=1,
     codes=CODES,
 )
-"""The archive as far as it is like a context: foreign archivers cannot know our keys, so there is one lane."""
+"""The archive as a context: archivers of others cannot know its keys, so there is one lane."""
 
 
 def archive_stream(prefix: str) -> Stream:
@@ -66,7 +66,7 @@ class ConfirmationStyle:
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
     ) -> list[Result]:
-        """Store what each confirmation does, one after the other: the later ones see the earlier ones' steps."""
+        """Store the effect of each confirmation, one after the other: later ones see the steps of earlier ones."""
         registry = Registry(cast("BatchTransaction", work).connection)
         return [
             await self._one(registry, cast("ArchivalConfirmation", each.command), locked.now)
@@ -86,15 +86,15 @@ class ConfirmationStyle:
 def styles(
     policies: Mapping[str, Retention],
 ) -> Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Handler]]:
-    """Return what makes the archive's only style."""
+    """Return the factory of the archive's only style."""
     return lambda _stream, _codec, _largest: {CommandSpec: ConfirmationStyle(policies)}
 
 
 @dataclass
 class ArchiveLane:
-    """The archive's lane, as its relay follows it: under which claim, and whom to wake.
+    """The archive's lane, as its relay follows it: under which claim, and what to wake.
 
-    `news`: told whenever something was committed, and when the lane is ours: who looks before a commit sees nothing.
+    `news`: set after every commit, and when the lane is owned: a reader sees nothing before the commit.
     """
 
     news: Callable[[], None] = lambda: None
@@ -103,7 +103,7 @@ class ArchiveLane:
     _relays: LaneFollower | None = field(default=None, repr=False)
 
     def before(self, relays: LaneFollower) -> ArchiveLane:
-        """Stand before the relays: what they are told, this hears too."""
+        """Take the place of the relays' follower: everything is passed on to them."""
         self._relays = relays
         self.claim = None
         return self
@@ -118,14 +118,14 @@ class ArchiveLane:
         await self._follower.compared(lane)
 
     def begun(self, lanes: Sequence[int]) -> None:
-        """Work the lane from now on."""
+        """Own the lane from now on."""
         self._follower.begun(lanes)
         for lane in lanes:
             self.claim = self._taken.get(lane)
         self.news()
 
     async def drop(self, lanes: Sequence[int]) -> None:
-        """Let go of lanes."""
+        """Give lanes up."""
         for lane in lanes:
             self._taken.pop(lane, None)
         if self.claim is not None and self.claim.lane.lane in lanes:

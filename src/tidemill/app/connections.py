@@ -1,4 +1,4 @@
-"""From settings to connections: the database, Kafka, the registry. The stack that is passed in closes them again."""
+"""From settings to connections: the database, Kafka, the registry. The exit stack that is passed in closes them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PROBE_TIMEOUTS: Final = Timeouts(connect_s=2.0, statement_ms=2_000, command_s=2
 class SharedResources(AsyncExitStack):
     """What the services of one process share.
 
-    `cutoff`: what ends their waits for the database. `names`: under which they connect to it.
+    `cutoff`: ends their waits for the database. `names`: the application names of their connections.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class SharedResources(AsyncExitStack):
 
 
 def database_tls(settings: DatabaseSettings) -> Tls:
-    """Return how to encrypt; None leaves it to the URL, which says it or names a server of this machine."""
+    """Return how to encrypt; None leaves it to the URL, which has the mode or names a server of this machine."""
     if settings.sslmode is None:
         return None
     return tls_context(
@@ -53,7 +53,7 @@ def database_tls(settings: DatabaseSettings) -> Tls:
 
 
 def libpq_url(settings: DatabaseSettings, login: Login) -> str:
-    """Return the URL of a login for drivers that are libpq: what the settings say about TLS is in it.
+    """Return the URL of a login for drivers of libpq, with the TLS settings in it.
 
     It holds a password: pass it to the driver, never to a log. Raises `UsageError` if none is set.
     """
@@ -66,7 +66,7 @@ def libpq_url(settings: DatabaseSettings, login: Login) -> str:
     }
     given = {name: str(value) for name, value in tls.items() if value is not None}
     if settings.sslmode == "verify-full" and settings.ca_file is None:
-        # as our other driver does; libpq's own default is a file in the home of whoever runs it
+        # as our other driver does; libpq's own default is a file in the user's home folder
         given["sslrootcert"] = "system"
     return parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | given)).geturl()
 
@@ -81,12 +81,12 @@ async def open_pool(
     timeouts: Timeouts | None = None,
     writes: bool = True,
 ) -> Pool:
-    """Open a pool of connections, which hangs on the cutoff of `shared` if that has one.
+    """Open a pool of connections, which `shared.cutoff` ends if there is one.
 
-    `writes`: a server that takes no writes will not do, whatever is asked of it: what it says may be behind.
+    `writes`: a read-only server is refused even for queries: its data may lag.
 
     Raises:
-        Unavailable: the database is away, or takes no writes.
+        Unavailable: the database is unavailable, or read-only.
         UsageError: it refuses the login, or the settings contradict each other.
     """
     pool = await create_pool(
@@ -137,14 +137,14 @@ def open_registry(shared: AsyncExitStack, settings: Settings) -> SchemaRegistry 
 
 @dataclass
 class DatabaseProbe:
-    """Asks the database, by a connection that it needs not share."""
+    """Probes the database with a connection of its own."""
 
     settings: Settings
     name: str = "database"
     login: Login = "service"
 
     def __post_init__(self) -> None:
-        """Connect only when asked."""
+        """Connect at the first probe."""
         self._shared = AsyncExitStack()
         self._pool: Pool | None = None
 

@@ -16,7 +16,7 @@ from tidemill.settings import LakeSettings, Settings
 
 
 async def open_lake(settings: Settings) -> Lake:
-    """Return the lake. Raises `UsageError` for settings that are missing, `Unavailable` if the catalog is away."""
+    """Return the lake. Raises `UsageError` for settings that are missing, `Unavailable` for the catalog."""
     lake = settings.lake
     if lake.root is None:
         raise UsageError("TIDEMILL_LAKE_ROOT is not set: set it to the folder or URL that copies go to")
@@ -33,7 +33,7 @@ def _open_iceberg(lake: LakeSettings, root: str) -> Lake:
 
 
 def catalog_of(lake: LakeSettings) -> Any:
-    """Return pyiceberg's catalog of the lake. Raises `UsageError` if none is named, `Unavailable` if it is away."""
+    """Return pyiceberg's catalog of the lake. Raises `UsageError` if none is named, `Unavailable`."""
     try:
         from tidemill.lakehouse.iceberg import open_catalog  # noqa: PLC0415  an extra, for those who use it
     except ModuleNotFoundError as error:

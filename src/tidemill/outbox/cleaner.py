@@ -1,6 +1,6 @@
-"""Lets old generations of the outbox go: 72 hours after all of their rows were seen to be published.
+"""Drops old generations of the outbox, 72 hours after all of their rows were found published.
 
-Until then a relay could send them again, and a person can look what was sent.
+Until then a relay can send them again, and an operator can see what was sent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _log = logger(__name__)
 
 
 class OutboxCleaner:
-    """A `Service` that looks every hour. Several may run: a generation leaves once."""
+    """A `Service` that checks every hour. Several may run: a generation is dropped once."""
 
     def __init__(
         self,
@@ -42,15 +42,15 @@ class OutboxCleaner:
         self._trouble: str | None = None
 
     async def start(self) -> None:
-        """Make ready: nothing to do."""
+        """Nothing to prepare."""
 
     async def run(self) -> None:
-        """Look again and again until `stop`."""
+        """Check periodically until `stop`."""
         while not self._stopping.is_set():
             try:
                 await self.tidy()
                 self._trouble = None
-            except TransientError as error:  # in an hour again; the outbox is only larger meanwhile
+            except TransientError as error:  # again in an hour; the outbox only grows meanwhile
                 if self._trouble is None:
                     _log.warning(Log.OUTBOX_KEPT, reason=str(error))
                 self._trouble = str(error)
@@ -58,7 +58,7 @@ class OutboxCleaner:
                 await asyncio.wait_for(self._stopping.wait(), self._every_s)
 
     async def tidy(self) -> list[int]:
-        """Drop what may go; return the generations that went. Raises `TransientError`."""
+        """Drop what may be dropped; return those generations. Raises `TransientError`."""
         await self._generations.note_sent()
         gone = []
         for generation in await self._generations.droppable(self._clock.now(), self._keep):
@@ -72,5 +72,5 @@ class OutboxCleaner:
         self._stopping.set()
 
     def health(self) -> Health:
-        """Return the last trouble; it does not make the process ill."""
+        """Return the last error; it does not make the process unhealthy."""
         return Health(ok=True, detail={"trouble": self._trouble} if self._trouble else {})

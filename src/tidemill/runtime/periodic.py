@@ -1,4 +1,4 @@
-"""A service that looks now and then, and lets go of a look that is under way when it is told to end."""
+"""A service that does something periodically, and cancels it when it is told to end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ EVERY_S: Final = 10.0
 
 
 class Watch(ABC):
-    """A `Service` that sets metrics. A server that is away is left to others to report and to wait for."""
+    """A `Service` that sets metrics. Other services report an unavailable server and wait for it."""
 
     def __init__(self, *, every_s: float = EVERY_S) -> None:
-        """`every_s`: how long it pauses between two looks. Nothing is asked before `run`."""
+        """`every_s`: the pause between two runs. Connects nothing before `run`."""
         self._every_s = every_s
         self._stopping = asyncio.Event()
 
@@ -26,10 +26,10 @@ class Watch(ABC):
         """Ask, and set the metrics. Raises `TransientError`."""
 
     async def start(self) -> None:  # noqa: B027  most have nothing to make ready
-        """Nothing to make ready."""
+        """Nothing to prepare."""
 
     async def run(self) -> None:
-        """Look again and again until `stop`; a look that waits for a silent server would outlast the drain."""
+        """Repeat until `stop`, which cancels the work: a wait for a silent server would outlast the drain."""
         looking = asyncio.create_task(self._look_forever())
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -51,5 +51,5 @@ class Watch(ABC):
         self._stopping.set()
 
     def health(self) -> Health:
-        """Return that it is well: whether the servers are is for their probes to say."""
+        """Return that it is healthy: the servers have probes of their own."""
         return Health(ok=True)

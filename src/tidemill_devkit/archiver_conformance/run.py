@@ -65,7 +65,7 @@ async def run_conformance(
 
     Raises:
         UsageError: no lake is set, or the prefix is taken.
-        Unavailable: a server is away.
+        Unavailable: a server is unavailable.
     """
     copies, clock = open_copies(deployment.settings), SystemClock()
     async with AsyncExitStack() as shared:

@@ -175,7 +175,7 @@ def _make_cluster(programs: Programs, home: Path, password: str, log: Path) -> N
 def _drop_lock_of_the_dead(pid_file: Path) -> None:
     """Remove the lock of a killed server whose parent has not collected it yet.
 
-    PostgreSQL takes such a zombie for a living server and would not start, for ever if the first
+    PostgreSQL takes such a zombie for a living server and would not start, indefinitely if the first
     process of a container collects nobody.
     """
     try:

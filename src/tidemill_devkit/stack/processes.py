@@ -45,7 +45,7 @@ def _stat(pid: int) -> _Stat | None:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """One process for ever: no other process of any boot compares equal."""
+    """One process permanently: no other process of any boot compares equal."""
 
     pid: int
     start_ticks: int

@@ -195,7 +195,7 @@ async def test_two_at_once(market: Market, act: Act) -> None:
     outcomes = await asyncio.gather(act(market), act(market), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, UsageError)]
     assert len(refused) == 1
-    assert "being rebuilt or verified by somebody else" in str(refused[0])
+    assert "being rebuilt or verified by another process" in str(refused[0])
 
 
 @pytest.mark.parametrize("act", [rebuilt, verified])

@@ -259,7 +259,7 @@ def test_what_a_broker_objects_to_is_said_with_the_variable(
     told = refused(fault.wrong, "topics", "check")
     assert told.err.startswith("Error: kafka is not available: looking at topics: ")
     assert [words for words in fault.said if words not in told.err] == []
-    assert "see whether it runs" not in told.err, "it does"
+    assert "check that it runs" not in told.err, "it does"
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_who_may_do_nothing_is_told_what_is_missing(
 ) -> None:
     told = refused(kafka(encrypted, SASL_USER=STRANGER), *verb, stdin=TICK)
     assert said in told.err
-    assert "see whether it runs" not in told.err
+    assert "check that it runs" not in told.err
 
 
 def test_who_may_only_send_cannot_write_events(encrypted: Installation) -> None:
@@ -349,7 +349,7 @@ def test_what_the_database_objects_to_is_said_with_the_variable(
     fault = faults_of_the_database(encrypted, servers)[name]
     told = refused(fault.wrong, *verb)
     assert [words for words in fault.said if words not in told.err] == []
-    assert "see whether it runs" not in told.err
+    assert "check that it runs" not in told.err
 
 
 def test_less_than_verify_full_asks_for_less(encrypted: Installation, servers: EncryptedServers) -> None:
@@ -383,4 +383,4 @@ def test_schemas_are_registered_over_https(
         ):
             told = refused(changed(well, **{REGISTRY + name: value}), "schemas", "register")
             assert said in told.err
-            assert "see whether it runs" not in told.err
+            assert "check that it runs" not in told.err

@@ -1,4 +1,4 @@
-"""`retention run --once`: how far a run is, and whether it is at its end."""
+"""`retention run --once`: the progress of a run, and whether it is finished."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from tidemill.runtime.service import Health
 
 LOOK_EVERY_S: Final = 0.5
 OWNED_ELSEWHERE_S: Final = 10.0
-"""How long a lane that another process works is waited for."""
+"""How long to wait for a lane that another process owns."""
 
 _S = ArchiveState
 
 OnProgress = Callable[[int, int, str], None]
-"""Told how many slices are settled, of how many, and what the others wait for."""
+"""Called with the number of settled slices, their total, and what the others wait for."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended. `finished`: nothing was due any more. `moved`: slices that left in this run."""
+    """How a run ended. `finished`: nothing more was due. `moved`: slices that left in this run."""
 
     finished: bool
     moved: int
@@ -48,7 +48,7 @@ class RunResult:
 
 
 class RunProgress:
-    """What outlives the services of a run: how far they have come."""
+    """The progress of a run, which outlives its services."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         """Nothing has happened yet."""
@@ -62,7 +62,7 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class RunWork:
-    """What a run looks at. `claim`: the archive's, None while this process does not have it. `owner`: this process."""
+    """What a run reads. `claim`: the archive's, None while this process does not have it. `owner`: this process."""
 
     claim: Callable[[], Claim | None]
     lanes: LaneReader
@@ -72,12 +72,12 @@ class RunWork:
 
 
 class RunWatch:
-    """A `Service`: looks how far it is, and ends the process when nothing is due."""
+    """A `Service`: checks the progress, and ends the process when nothing is due."""
 
     def __init__(
         self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, patience_s: float, clock: Clock
     ) -> None:
-        """`patience_s`: how long a lane is waited for that nobody works."""
+        """`patience_s`: how long to wait for a lane that no process owns."""
         self._as_of = as_of
         self._patience_s = patience_s
         self._work = work
@@ -89,7 +89,7 @@ class RunWatch:
         """Nothing to make ready."""
 
     async def run(self) -> None:
-        """Look until `stop`."""
+        """Check until `stop`."""
         had_s = self._clock.monotonic_s()
         while not self._stopping.is_set():
             if self._work.claim() is None:
@@ -119,17 +119,17 @@ class RunWatch:
         owner = lane.owner if lane.owner != self._work.owner else None
         if owner is not None and await self._work.store.is_connected(owner):
             raise UsageError(
-                f"the archive's lane is worked by {owner!r}, which does by itself what is due: watch it by "
+                f"the archive's lane belongs to {owner!r}, which does what is due: watch it with "
                 "`tidemill retention status`, or stop it and run again"
             )
         if waited_s > self._patience_s:
             raise UsageError(
-                f"this process was not given the archive's lane in {waited_s:.0f} s: who else is in the consumer group "
-                f"{lane.command_topic}? See `tidemill lanes show {lane.name}`"
+                f"this process did not get the archive's lane in {waited_s:.0f} s: look at the consumer group "
+                f"{lane.command_topic}, and at `tidemill lanes show {lane.name}`"
             )
 
     async def _look(self) -> bool:
-        """Note how far it is; return whether nothing is due."""
+        """Record the progress; return whether nothing is due."""
         now, waits, gone, tables = self._clock.now(), Counter[str](), 0, []
         mode = await self._work.store.seal_mode()
         for policy in self._work.policies:
@@ -150,7 +150,7 @@ class RunWatch:
         self._stopping.set()
 
     def health(self) -> Health:
-        """Return that it watches."""
+        """Return that it runs."""
         return Health(ok=True)
 
 

@@ -1,4 +1,4 @@
-"""The process `serve commands`: for every stream its intake and the relays of the lanes that it owns; two keepers.
+"""The process `serve commands`: for every stream its intake and the relays of the lanes that it owns; two cleaners.
 
 Kafka -> source -> intake -> batch transaction -> outbox -> relay of the lane -> Kafka
 """
@@ -69,7 +69,7 @@ from tidemill.transport.kafka.commands.source import KafkaCommandSource
 from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
 
 RELAY_CONNECTIONS: Final = 8
-"""For all relays of a process, whose statements are short and wait for nobody."""
+"""For all relays of a process, whose statements are short and never wait."""
 
 
 class StreamService:
@@ -91,7 +91,7 @@ class StreamService:
         await self._intake.start()
 
     async def run(self) -> None:
-        """Take commands in and send events out until `stop`."""
+        """Process commands and publish events until `stop`."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._intake.run())
             group.create_task(self._relays.run())
@@ -126,7 +126,7 @@ class Shared:
 
 
 def serve_commands(deployment: Deployment) -> int:
-    """Run the process; return its exit code. Raises what no retry can mend."""
+    """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [
@@ -177,14 +177,14 @@ def _keepers(common: Shared) -> list[Job]:
 
 
 def lag_watch(catalog: StreamCatalog, pool: Pool, kafka: KafkaConnection) -> LagWatch:
-    """Return a new watch of how far every hop is."""
+    """Return a new watch of the lag of every step."""
     database = OperationsDatabase(pool)
     return LagWatch(catalog, lanes=database, read_models=database, topics=Inspector(lambda: kafka))
 
 
 @dataclass(frozen=True)
 class StreamOverrides:
-    """What is a stream's own: how its commands are decided, and who follows its lanes, relays behind them."""
+    """The parts of one stream: how its commands are decided, and what follows its lanes, with relays after them."""
 
     styles: Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Handler]] = styles_of
     follower: Callable[[LaneRelays], LaneFollower] = lambda relays: relays
@@ -197,7 +197,7 @@ async def stream_job(
     lanes: Sequence[LaneState],
     fit: StreamOverrides | None = None,
 ) -> Job:
-    """Ask the registry once, here: a service that is made anew needs it no more."""
+    """Ask the registry once, here: a restarted service does not need it again."""
     fit = fit or StreamOverrides()
     stream, settings, clock = part.stream, common.deployment.settings, SystemClock()
     registry = open_registry(shared, settings)
@@ -265,7 +265,7 @@ def _newer_wait(settings: CommandSettings) -> timedelta:
 
 
 def group_of(command_topic: str) -> str:
-    """Return the consumer group of a stream's intake: its command topic's name, so that nobody else has it."""
+    """Return the consumer group of a stream's intake: its command topic's name, which is unique."""
     return command_topic
 
 
@@ -295,7 +295,7 @@ class ReplyRecords:
     def _builder(self, lane: Lane) -> RecordBuilder:
         history = (
             self._history(lane.lane) or self._found[lane.lane]
-        )  # the latter where it was let go meanwhile
+        )  # the latter where it was given up meanwhile
         if lane.lane not in self._builders or self._builders[lane.lane][0] is not history:
             builder = RecordBuilder(lane, history.timeline, history.withdrawn)
             self._found[lane.lane] = history

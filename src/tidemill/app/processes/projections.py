@@ -32,7 +32,7 @@ from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 _SHOWN_HALTS: Final = 5
 _CONNECTIONS: Final = 8
 _CONNECTIONS_OF_A_STREAM: Final = 4
-"""A read model may wait for another process's; those of another stream shall not wait for it."""
+"""A read model may wait for another process; the read models of other streams must not wait for it."""
 
 
 class ProjectorService:
@@ -55,7 +55,7 @@ class ProjectorService:
         self._stopping.set()
 
     def health(self) -> Health:
-        """Return how every projection stands; one that halts in a lane is an operator's to mend, no restart's."""
+        """Return the state of every projection; a halt in a lane needs an operator, not a restart."""
         status = self._projector.status()
         detail: dict[str, Any] = {projection.name: _shown(projection) for projection in status.projections}
         if status.waiting_for is not None:
@@ -77,7 +77,7 @@ def _shown(projection: ProjectionStatus) -> dict[str, Any]:
 
 
 def serve_projections(deployment: Deployment) -> int:
-    """Run the process; return its exit code. Raises what no retry can mend."""
+    """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [

@@ -1,4 +1,4 @@
-"""The process `serve retention`: the archive's stream, and the keeper that moves what is due while it owns the lane."""
+"""The process `serve retention`: the archive's stream, and the worker that moves what is due while it owns the lane."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _TIMEOUTS = Timeouts(idle_in_transaction_ms=60_000)
 
 @dataclass(frozen=True)
 class Working:
-    """What a process that serves retention works with, for those who watch it at work."""
+    """What a process that serves retention uses, for its observers."""
 
     lane: ArchiveLane
     store: Store
@@ -79,7 +79,7 @@ class RetentionService:
         self._last = Round()
 
     async def start(self) -> None:
-        """Nothing to make ready."""
+        """Nothing to prepare."""
 
     async def run(self) -> None:
         """Move what is due until `stop`."""
@@ -95,7 +95,7 @@ class RetentionService:
         try:
             self._last = await self._keeper.round()
         except Fenced:
-            self._last = Round()  # the lane is somebody else's now, or comes back with a new claim
+            self._last = Round()  # another process owns the lane now, or it comes back with a new claim
         except (TransientError, LaneHalted) as error:
             self._last = Round(troubles=[str(error)])
             if str(error) not in before:
@@ -109,17 +109,17 @@ class RetentionService:
         self._news.set()
 
     async def stop(self) -> None:
-        """Let `run` end behind the round in flight."""
+        """Let `run` end after the round in flight."""
         self._stopping.set()
         self._news.set()
 
     def health(self) -> Health:
-        """Return that it works; what waits is no illness, and `retention status` lists it."""
+        """Return that it runs; what waits is not a fault, and `retention status` lists it."""
         return Health(ok=True, detail={"troubles": list(self._last.troubles[:5])})
 
 
 def serve_retention(deployment: Deployment) -> int:
-    """Run the process; return its exit code. Raises what no retry can mend."""
+    """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [
@@ -141,7 +141,7 @@ def retention_probes(deployment: Deployment) -> list[Probe]:
 
 
 def archive_of(deployment: Deployment) -> ContextStream:
-    """Return the archive. Raises `UsageError` if no table leaves for it."""
+    """Return the archive. Raises `UsageError` if no table has a retention."""
     if deployment.catalog.archive is None:
         raise UsageError("no context declares a retention: see docs/archival.md, and Context(retention=...)")
     return deployment.catalog.archive
@@ -153,9 +153,9 @@ async def retention_jobs(
     """Open what retention needs, and return its jobs, with those of `watching` beside them.
 
     Raises:
-        UsageError: no table leaves, or no lake is set.
+        UsageError: no table has a retention, or no lake is set.
         ContractError: this PostgreSQL computes other digests than the published ones.
-        Unavailable: a server is away.
+        Unavailable: a server is unavailable.
     """
     from tidemill.app.lake_copies import open_copies  # noqa: PLC0415  loads pyarrow, which no other process needs
 
@@ -217,7 +217,7 @@ async def retention_jobs(
 
 
 def policies_of(deployment: Deployment) -> list[Retention]:
-    """Return the policies as they hold now: a rehearsal with a time of its own does not wait for quiet."""
+    """Return the policies as they apply now: a rehearsal with its own time does not wait for quiet."""
     settings = deployment.settings.retention
     found = [_held_back(each, settings.max_bytes_per_second) for each in deployment.catalog.policies.values()]
     if settings.as_of is None:
@@ -231,7 +231,7 @@ def _held_back(policy: Retention, bytes_per_s: int | None) -> Retention:
 
 
 class _Running:
-    """The service that runs now, for those who wake it."""
+    """The service that runs now, to be woken."""
 
     service: RetentionService | None = None
 

@@ -24,11 +24,11 @@ def run_once(deployment: Deployment, as_of: datetime | None, on_progress: OnProg
     """Work until nothing is due; a signal ends it earlier.
 
     Raises:
-        UsageError: another process works the archive's lane.
-        LaneHalted: no process works it, until an operator decides.
-        TidemillError: what no retry can mend.
+        UsageError: another process owns the archive's lane.
+        LaneHalted: no process may own it until an operator decides.
+        TidemillError: what no retry can fix.
     """
-    wanted = deployment.rehearsed(as_of).without_health_port()  # that may be a serving process's
+    wanted = deployment.rehearsed(as_of).without_health_port()  # a serving process may have it
     limit_client_logs()
     quiet_driver()
     progress = RunProgress(on_progress)

@@ -1,1 +1,1 @@
-"""3 out, on TimescaleDB: what the relay reads."""
+"""3 outbox, on TimescaleDB: the rows that the relay reads."""

@@ -1,4 +1,4 @@
-"""The transaction in which a range comes back: `admin.archive.ports.RestoreStore` and `RestoreWork`."""
+"""The transaction that restores a range: `admin.archive.ports.RestoreStore` and `RestoreWork`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tidemill.storage.retention.restore import restore_batches
 
 
 class RestoreTransaction(SliceRows):
-    """The registry and the rows, with a table that takes rows back."""
+    """The registry and the rows, with a table that takes restored rows."""
 
     def __init__(self, work: BatchTransaction) -> None:
-        """`work`: what batches write in, so that the lane can be held as they hold it."""
+        """`work`: the batches' transaction, which locks the lane in the same way."""
         super().__init__(work.connection)
         self._work = work
 
@@ -34,7 +34,7 @@ class RestoreTransaction(SliceRows):
 
 
 class RestoreDatabase:
-    """The database as a range comes back to it."""
+    """The database for a restore."""
 
     def __init__(self, pool: Pool) -> None:
         """`pool`: of a login that may write to the table and to the registry."""

@@ -44,7 +44,7 @@ class ArchivalCodec:
 
         Raises:
             ContractError: a message has no schema, differs from its class, or is not in the registry.
-            Unavailable: the registry is away.
+            Unavailable: the registry is unavailable.
         """
         events = known_messages(topics.events, "event", {EVENT: ArchivalEvent}, messages, clock, registry)
         confirmations = known_messages(
@@ -58,7 +58,7 @@ class ArchivalCodec:
 
         Raises:
             Unreadable: it holds none that can be read here, and never will.
-            Unavailable: the registry is away.
+            Unavailable: the registry is unavailable.
         """
         if not value:
             raise Unreadable(ParkingCode.MALFORMED, "the record has no value")

@@ -59,7 +59,7 @@ class StreamCodec:
 
         Raises:
             ContractError: a message has no schema, differs from its class, or is not in the registry.
-            Unavailable: the registry is away.
+            Unavailable: the registry is unavailable.
         """
         models = {name: spec.model for name, spec in stream.commands.items()}
         commands = known_messages(
@@ -98,7 +98,7 @@ class StreamCodec:
         Raises:
             UsageError: a time has no time zone.
             ContractError: the registry does not have the schema.
-            Unavailable: the registry is away.
+            Unavailable: the registry is unavailable.
         """
         name = self._command_names[type(command)]
         fields = command.model_dump()

@@ -44,7 +44,7 @@ class AvroEventCodec:
 
         Raises:
             ContractError: an event has no schema, or differs from its class.
-            Unavailable: the registry is away.
+            Unavailable: the registry is unavailable.
         """
         events = known_messages(stream.topics.events, "event", stream.events, messages, clock, registry)
         await events.preload()

@@ -73,7 +73,7 @@ class AvroOutcomeCodec:
 
         Raises:
             ContractError: the schema is missing, is not the one that is written here, or is not in the registry.
-            Unavailable: the registry is away.
+            Unavailable: the registry is unavailable.
         """
         message = messages.get(NAME)
         if message is None or tuple(field.name for field in message.current.record.fields) != FIELDS:

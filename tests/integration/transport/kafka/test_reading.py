@@ -128,7 +128,7 @@ async def test_a_fault_that_was_not_told_yet_is_void_when_its_owner_seeks(world:
 
 
 async def test_a_client_that_cannot_learn_of_new_leaders_any_more_says_so(world: KafkaWorld) -> None:
-    """Reading went on until a leader moved; then it waited for ever, in silence."""
+    """Reading went on until a leader moved; then it waited indefinitely, in silence."""
     source = KafkaEventSource(world.connection, topic=world.topics.events, partitions=4)
     await source.start({})
     try:

@@ -1,4 +1,4 @@
-"""What the registry has to say about commands: ids fetched once, ids refused, a registry that is away."""
+"""What the registry has to say about commands: ids fetched once, ids refused, a registry that is unavailable."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Ending a client within a deadline, so that nothing it holds is delivered afterwards.
 
-`stop()` of aiokafka hangs while the broker is away, or raises `CancelledError`; giving it up leaves tasks behind that
+`stop()` of aiokafka hangs while the broker is unavailable, or raises `CancelledError`; giving it up leaves tasks that
 deliver the queue once the broker is back: a zombie within our own process. So what does not stop in peace is cut off
 from the network first, and then all of its tasks are ended.
 """

@@ -36,7 +36,7 @@ def note(address: _Address, error: BaseException, **how: Any) -> None:
 
 
 def forget(address: _Address) -> None:
-    """Forget what was noted of `address`: it takes us now, or it is away."""
+    """Forget what was noted of `address`: it takes us now, or it is unavailable."""
     _noted.pop(address, None)
 
 

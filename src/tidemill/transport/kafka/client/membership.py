@@ -24,7 +24,7 @@ PATIENCE_S: Final = 60.0
 class Membership:
     """Watches a started consumer from now until `close`. `ask`: asks the broker anything, over other connections.
 
-    `patience_s`: how long the group may be silent. Raises nothing while the broker is away: then everything waits.
+    `patience_s`: how long the group may be silent. Raises nothing for an unavailable broker: then everything waits.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ class Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no t
 
         One that the broker has reset is closed at once, but the client hears of it in a later turn of the event loop.
         Until then uvloop raises `RuntimeError` for what is sent (aiokafka's issue 1038), which ended the client's task
-        that looks for leaders: whoever asked it to look, waited for ever, and a member of a group was none any more
+        that looks for leaders: whoever asked it to look, waited indefinitely, and a member of a group was none any more
         without knowing.
         """
         try:

@@ -82,7 +82,7 @@ class KafkaReplies:
         self._producer: Any = None
 
     async def start(self) -> None:
-        """Begin to send; a broker that is away is waited for."""
+        """Begin to send; a broker that is unavailable is waited for."""
         self._spawn(self._work())
 
     def send(self, replies: Sequence[Reply]) -> None:

@@ -3,7 +3,7 @@
 A commit is answered when it is decided; the partitions are told afterwards. A broker that is killed in between has to
 tell them when it is back, and one that does not know their leaders at that moment gives up: seen with Kafka 4.3.0, once
 in four kills of a single broker right after a commit. The records then are acknowledged and stay hidden, with
-everything behind them, for ever.
+everything behind them, permanently.
 
 What ends such a transaction is the next one of the same producer in that partition, even an empty one. It is committed,
 never aborted: whatever hangs there was written in order by a publisher of that lane from what its outbox holds, and it
