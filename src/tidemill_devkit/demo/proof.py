@@ -1,4 +1,4 @@
-"""What came out, read back from outcome topics and read models, and whether it is what was planned."""
+"""The results, read back from outcome topics and read models, compared with the plan."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ORDER: Final = (Outcome.APPLIED, Outcome.DUPLICATE, Outcome.REJECTED, Outcome.P
 
 @dataclass(frozen=True)
 class DemoCheck:
-    """Something that must be so. `detail`: the evidence, or what differs."""
+    """A check. `detail`: the evidence, or the difference."""
 
     name: str
     ok: bool
@@ -50,7 +50,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many records had one fate."""
+    """How many records had one outcome."""
 
     fate: ExpectedOutcome
     planned: int
@@ -59,14 +59,14 @@ class Tally:
 
 
 Answers = Mapping[tuple[str, int, int], Sequence[Mapping[str, Any]]]
-"""(aggregate, partition, offset) -> the outcomes of that place; one, if all is well."""
+"""(aggregate, partition, offset) -> the outcomes of that place; one, if correct."""
 
 
 # --- outcomes --------------------------------------------------------------------------------------------------------
 
 
 async def read_outcomes(deployment: Deployment) -> Answers:
-    """Return the outcomes of all records of the run: what the service decides itself, none brought.
+    """Return the outcomes of all records of the run, without the service's own decisions.
 
     Raises `Unavailable`.
     """
@@ -94,7 +94,7 @@ async def _outcomes_of(deployment: Deployment, part: ContextStream) -> list[Mapp
 
 
 def tallies(plan: DemoPlan, sent: Sequence[SentRecord], answers: Answers) -> list[Tally]:
-    """Return planned and found numbers of every fate, each with the first example in the order of publication."""
+    """Return planned and found numbers of every outcome, each with the first example in the order of publication."""
     planned = plan.fates()
     examples: dict[ExpectedOutcome, Example] = {}
     for each in sent:
@@ -120,7 +120,7 @@ def _answers_to(sent: SentRecord, answers: Answers) -> list[Mapping[str, Any]]:
 
 
 def fate_of(answer: Mapping[str, Any]) -> ExpectedOutcome:
-    """Return what an outcome message says."""
+    """Return the content of an outcome message."""
     return ExpectedOutcome(Outcome(answer["outcome"]), answer["code"])
 
 
@@ -142,7 +142,7 @@ def check_outcomes(sent: Sequence[SentRecord], answers: Answers) -> DemoCheck:
                 f"{aggregate}/{partition}@{offset}: planned {_said(each.planned.fate)}, found {said}"
             )
     if not wrong and strangers:
-        wrong.append(f"{strangers} outcomes of records that nobody published")
+        wrong.append(f"{strangers} outcomes of records that were not published")
     return DemoCheck(
         "each record has one outcome, the planned one",
         ok=not wrong,
@@ -159,7 +159,7 @@ def _said(fate: ExpectedOutcome) -> str:
 
 @dataclass(frozen=True)
 class Views:
-    """What the read models say: latest quotes by symbol, extremes by symbol and year, connectors by name."""
+    """The content of the read models: latest quotes by symbol, extremes by symbol and year, connectors by name."""
 
     latest: Mapping[str, Mapping[str, Any]]
     years: Mapping[tuple[str, int], Extremes]
@@ -168,7 +168,7 @@ class Views:
 
 
 async def read_views(deployment: Deployment, plan: DemoPlan) -> Views:
-    """Read all three as their readers do; the bars by symbol, since a page has an end."""
+    """Read all three like their readers; the bars by symbol, since a page is limited."""
     async with Admin(deployment) as admin:
         read_models = admin.queries
         latest = await _rows(read_models, "latest-quotes")
@@ -198,7 +198,7 @@ def extremes(bars: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Extreme
 
 
 def check_known(plan: DemoPlan, views: Views) -> DemoCheck:
-    """The extremes that anybody can look up."""
+    """Well-known extremes."""
     known = {year: value for year, value in KNOWN.items() if year[0] in plan.symbols}
     shown = "; ".join(
         f"{symbol} {year}: {high:.2f}, {low:.2f}" for (symbol, year), (high, low) in known.items()
@@ -220,8 +220,8 @@ def check_extremes(plan: DemoPlan, views: Views) -> DemoCheck:
 
 
 def check_views(plan: DemoPlan, views: Views) -> DemoCheck:
-    """Latest quotes and number of bars as in the file; the directory as the story ends."""
-    newest = {quote.symbol: quote for quote in plan.quotes}  # they stand by day
+    """Latest quotes and number of bars as in the file; the directory at the end."""
+    newest = {quote.symbol: quote for quote in plan.quotes}  # they are ordered by day
     prices = {symbol: (quote.time, quote.close) for symbol, quote in newest.items()}
     latest = {symbol: (row["time"], row["price"]) for symbol, row in views.latest.items()}
     wrong = [
@@ -234,7 +234,7 @@ def check_views(plan: DemoPlan, views: Views) -> DemoCheck:
 
 
 def check_lag(status: Status) -> DemoCheck:
-    """Nothing is on its way, nothing stands still."""
+    """Nothing is in flight, nothing is halted."""
     behind = [
         *(
             f"{each.aggregate}: {each.command_lag} to consume"
@@ -247,7 +247,7 @@ def check_lag(status: Status) -> DemoCheck:
         *([status.trouble] if status.trouble else []),
     ]
     return DemoCheck(
-        "lag is zero at every hop", ok=not behind, detail=named(behind) or "nothing is on its way"
+        "lag is zero at every step", ok=not behind, detail=named(behind) or "nothing is in flight"
     )
 
 
@@ -277,6 +277,6 @@ def _shown(value: Any) -> str:
 
 
 def named(wrong: Sequence[str]) -> str:
-    """Return the first of what is wrong, empty if nothing is."""
+    """Return the first faults, empty if there are none."""
     more = len(wrong) - _MOST_NAMED
     return "; ".join(wrong[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")

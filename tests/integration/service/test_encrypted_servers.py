@@ -227,12 +227,12 @@ def faults_of_kafka(well: Installation, servers: EncryptedServers) -> dict[str, 
         "host": Fault(kafka(well, BOOTSTRAP=unnamed), ("certificate of another host", f"{KAFKA}BOOTSTRAP")),
         "plain text": Fault(
             kafka(well, *LOGIN, "CA_FILE", SECURITY_PROTOCOL="PLAINTEXT"),
-            ("does not speak PLAINTEXT", protocol),
+            ("does not use PLAINTEXT", protocol),
         ),
-        "no login": Fault(kafka(well, *LOGIN, SECURITY_PROTOCOL="SSL"), ("does not speak SSL", protocol)),
+        "no login": Fault(kafka(well, *LOGIN, SECURITY_PROTOCOL="SSL"), ("does not use SSL", protocol)),
         "no certificate": Fault(
             kafka(well, *LOGIN, SECURITY_PROTOCOL="SSL", BOOTSTRAP=servers.kafka_by_certificate),
-            ("asks for a certificate", f"{KAFKA}CERT_FILE"),
+            ("requires a client certificate", f"{KAFKA}CERT_FILE"),
         ),
         "tls on a plain port": Fault(kafka(well, BOOTSTRAP=plain), (protocol,)),
     }
@@ -298,10 +298,10 @@ def test_a_process_says_so_too_and_waits_for_somebody_to_mend_it(encrypted: Inst
         (("topics", "create"), "the right to create it is missing"),
         (
             ("tail", "market-data", "--no-follow"),
-            "one that our principal may not see is hidden from it",
+            "a topic that Tidemill's principal may not describe is invisible to it",
         ),
-        (("publish", "RecordMarketData", "-"), "or we may not see it"),
-        (("status",), "a right on a topic is missing: grant it to our principal"),
+        (("publish", "RecordMarketData", "-"), "or Tidemill's principal may not describe it"),
+        (("status",), "a right on a topic is missing: grant it to Tidemill's principal"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

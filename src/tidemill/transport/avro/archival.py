@@ -1,4 +1,4 @@
-"""The archive's two messages as an archiver sees them: it reads requests and writes confirmations."""
+"""The archive's two messages for an archiver, which reads requests and writes confirmations."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ArchivalCodec:
         """Return the request that a record of the event topic holds.
 
         Raises:
-            Unreadable: it holds none that can be read here, and never will.
+            Unreadable: it holds none that this version can read.
             Unavailable: the registry is unavailable.
         """
         if not value:

@@ -1,4 +1,4 @@
-"""Events as projectors read them: the `EventCodec`."""
+"""Events for projectors: the `EventCodec`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class AvroEventCodec:
         try:
             return self._adapters[name].validate_python(fields)
         except ValidationError as fault:
-            raise ContractError(f"{name}: the class refuses what was published: {fault}") from fault
+            raise ContractError(f"{name}: the class refuses the published event: {fault}") from fault
 
 
 def _unreadable(record: EventRecord, fault: Unreadable) -> ContractError:
