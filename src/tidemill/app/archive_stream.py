@@ -184,7 +184,7 @@ class Store(ArchiveDatabase):
         codec: CommandCodec,
         committed: Callable[[Claim], None],
     ) -> None:
-        """`committed` is told after every transaction that announced something."""
+        """`committed` is called after every transaction that announced something."""
         super().__init__(pool)
         self._writer = writer
         self._codec = codec

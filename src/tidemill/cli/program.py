@@ -70,7 +70,7 @@ EXTRAS: Final = {
 
 
 class _Life(TyperGroup):
-    """Lists verbs as they were added: in the order of a command's life, not groups behind single verbs."""
+    """Lists verbs as they were added: in the order of a command's life, not groups after single verbs."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx

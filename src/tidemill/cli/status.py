@@ -111,7 +111,7 @@ def _show_processes(found: Status) -> None:
         for each in found.processes
     ]
     if rows:
-        columns = ("process", "version", "connections", "open files", "of at most", "told at")
+        columns = ("process", "version", "connections", "open files", "of at most", "reported at")
         print_table(columns, rows, title="Processes")
 
 

@@ -338,7 +338,7 @@ def _tell_wrong_times(claims: Mapping[int, Claim], ahead: Mapping[int, timedelta
 
 
 def _stale(command_id: str | None, oldest: datetime) -> Rejected | None:
-    """Only a UUIDv7 has a creation time (RFC 9562, 5.7): beyond the horizon it cannot be told from a repeat."""
+    """Only a UUIDv7 has a creation time (RFC 9562, 5.7): beyond the horizon it may be a repeat."""
     if command_id is None or command_id[14] != "7":
         return None
     born_ms = UUID(command_id).int >> 80

@@ -23,7 +23,7 @@ class Decoded(NamedTuple):
     """One command, read strictly: known schema, whole body consumed, nothing out of range.
 
     `name`: the reader schema's full name. `fields`: field -> value, logical types applied, by the reader schema.
-    `facts`: the canonical Avro bytes behind the four base fields, by the reader schema, trailing fields that hold their
+    `facts`: the canonical Avro bytes after the four base fields, by the reader schema, trailing fields that hold their
     defaults left out (a schema that grew must not change them): what makes two payloads equal.
     `body`: the canonical Avro body by the reader schema, without framing; None where it would have to be encoded.
     """

@@ -142,10 +142,7 @@ def weight(record: InboundRecord) -> int:
     carried = len(record.value or b"") + len(record.key or b"")
     if not record.headers:
         return _RECORD_BYTES + carried
-    for (
-        name,
-        value,
-    ) in record.headers:  # called for every event that is read: a generator takes half as long again
+    for name, value in record.headers:  # a hot path: a generator takes half as long again
         carried += len(name)
         if value:
             carried += len(value)

@@ -65,7 +65,7 @@ class Outcome(StrEnum):
 
     @classmethod
     def of_letter(cls, letter: bytes) -> Outcome:
-        """Return the outcome that the log's byte stands for."""
+        """Return the outcome of the log's byte."""
         return _BY_LETTER[letter]
 
 

@@ -129,9 +129,8 @@ def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_decimal(wanted) and _is(array.type, _STRINGS):
         return pc.cast(pc.cast(array, pa.string()), wanted)  # ADBC gives a numeric as its text
     if pa.types.is_string(wanted) and _is(array.type, _BINARIES):
-        return pc.cast(
-            array, wanted
-        )  # text that its writer did not mark as text; the cast checks that it is UTF-8
+        # text that its writer did not mark as text; the cast checks that it is UTF-8
+        return pc.cast(array, wanted)
     if not any(_is(array.type, family) and _is(wanted, family) for family in _FAMILIES):
         raise pa.ArrowTypeError("types of another kind")
     if pa.types.is_floating(array.type) and array.type.bit_width > wanted.bit_width:

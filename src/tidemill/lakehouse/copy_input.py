@@ -62,9 +62,8 @@ def _texts(array: pa.Array, column: LakeColumn) -> pa.Array:
         digits = _hexadecimal(offsets, data, pc.is_null(array))
         return pc.binary_join_element_wise(_PREFIX, digits, _NOTHING)
     if column.type is LakeType.INSTANT:
-        return array.cast(
-            pa.timestamp("us")
-        )  # UTC without the zone: Arrow takes forty times as long to write it
+        # UTC without the zone: Arrow takes forty times as long to write it
+        return array.cast(pa.timestamp("us"))
     if pa.types.is_dictionary(array.type):
         return array.dictionary_decode()
     return array

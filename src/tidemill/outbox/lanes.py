@@ -1,7 +1,7 @@
 """The relays of a process: one for every lane it has claimed, and their shared housekeeping.
 
 The intake reports what was claimed, dropped and committed. Three checks are made for all lanes at once, so that idle
-lanes cost next to nothing: has the outbox rows that a relay was not told of (a fallback), how far was published
+lanes cost next to nothing: has the outbox rows that were not announced to a relay (a fallback), how far was published
 (stored as a hint), and was a halt lifted.
 """
 

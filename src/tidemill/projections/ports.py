@@ -280,7 +280,7 @@ class RebuildTarget(Protocol):
 
 
 class RebuildTargets(Protocol):
-    """Opens workshops."""
+    """Opens rebuild targets."""
 
     def open(
         self, projection: Projection, aggregate: str, partitions: int, *, lasting: bool

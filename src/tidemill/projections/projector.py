@@ -166,7 +166,7 @@ class Projector:
         self._pause_s = min(_LOOK_AGAIN_LONGEST_S, 2 * self._pause_s)
         halted = [keeper for keeper in self._keepers if keeper.halted]
         await asyncio.gather(*(keeper.open() for keeper in halted))
-        if not all(keeper.misfits for keeper in halted):  # else nobody reads who did not before
+        if not all(keeper.misfits for keeper in halted):  # else no further projection reads
             await self._read_again()
 
     def _plan_look(self) -> None:

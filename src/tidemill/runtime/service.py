@@ -204,7 +204,7 @@ class ServiceRunner:
         """Run one service from start to end; return why it ended, None if it was asked to, or its gate is shut."""
         try:
             service = self._service = self.job.make()
-        except Exception as error:  # noqa: BLE001  whatever it is, the keeper decides what follows
+        except Exception as error:  # noqa: BLE001  whatever it is, the supervisor decides what follows
             return error
         work = self._work = asyncio.create_task(self._live(service), name=self.job.name)
         shut = asyncio.create_task(self._shut())

@@ -28,7 +28,7 @@ async def in_thread(
 ) -> T:
     """Return what `work` returns, or raise what it raises. `server`: the one that it waits for, as in `Unavailable`.
 
-    `idle_s` tells for how long it made no progress: then it may take as long as it likes, but never `timeout_s` without
+    `idle_s` returns for how long it made no progress: then it may take any time, but never `timeout_s` without
     any.
 
     Raises:

@@ -292,7 +292,7 @@ def _show_next(report: DemoReport) -> None:
     program = _program()
     groups = (
         ("to look at it", report.look),
-        ("to go on with it: each in a terminal of its own, with the line above", report.go_on),
+        ("to continue: each in its own terminal, with the line above", report.go_on),
         ("to clean up", report.clean_up),
     )
     say("  set -a; . {file}; set +a  [dim]# this run's variables[/dim]", file=report.env_file)

@@ -211,7 +211,7 @@ async def remove_run(settings: Settings, run: str) -> None:
 
 
 def _beside(settings: Settings, run: str) -> Settings:
-    """Return the settings with another database if theirs is the run's, as behind its env file: none drops itself."""
+    """Return the settings with another database if theirs is the run's, as with its env file: none drops itself."""
     if f"/{database_of(run)}" not in _paths(settings):
         return settings
     database = type(settings.database).model_validate(

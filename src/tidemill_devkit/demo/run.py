@@ -58,9 +58,8 @@ async def run_demo(
     """
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGTERM, task.cancel
-    )  # or the processes would keep running
+    # else the processes would keep running
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await _Run(servers, audience).run(symbols)
 
 

@@ -118,6 +118,6 @@ async def _relayed(topics: TopicInspector, lanes: Sequence[LaneState]) -> int:
 def _complaint(hops: Sequence[Hop], serving: Serving) -> str:
     behind = ", ".join(f"{hop.name} {hop.done:,} of {hop.total:,}" for hop in hops if not hop.complete)
     return (
-        f"nothing has moved for {PATIENCE_S:.0f} s: {behind}. What the processes said last, all of it in "
+        f"nothing has moved for {PATIENCE_S:.0f} s: {behind}. The last lines of the processes, with the full logs in "
         f"{serving.logs}:\n{serving.last_words()}"
     )

@@ -49,7 +49,7 @@ class Server(Protocol):
 class ServerPlan:
     """How one server of one stack is made, started, asked and stopped.
 
-    `initialise(log)` makes what is missing in `home` and writes the configuration anew: it is called
+    `initialise(log)` makes what is missing in `home` and writes the configuration again: it is called
     before every start, as is `command`. `answers(pid)` must be quick and must not raise.
     """
 

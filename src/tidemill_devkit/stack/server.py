@@ -84,7 +84,7 @@ class NativeServer:
         return self.stack / f"{self.name}.pid"
 
     def initialise(self) -> None:
-        """Make what is missing in its home, and write its configuration anew."""
+        """Make what is missing in its home, and write its configuration again."""
         self.plan.home.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.plan.initialise(self.log)

@@ -164,7 +164,7 @@ def test_a_run_ends_when_all_is_gone(archiving: Installation) -> None:
 
 
 def test_a_scrub_finds_all_whole(archiving: Installation) -> None:
-    assert "All copies are whole" in archiving("retention", "scrub").out
+    assert "All copies are intact" in archiving("retention", "scrub").out
 
 
 def test_a_dry_run_changes_nothing_and_a_restore_brings_all_back(archiving: Installation) -> None:

@@ -184,7 +184,7 @@ async def test_what_strangers_wrote_meanwhile_is_not_mixed_with_what_comes_back(
     with pytest.raises(UsageError, match="past Tidemill"):
         await bring(world, refused)
     overtaken = next(each for each in planned if each.start == refused.start)
-    with pytest.raises(UsageError, match="not what left"):
+    with pytest.raises(UsageError, match="not those that left"):
         await bring(world, overtaken)
     assert await world.hot() == 1
     assert set(await world.states()) == {"dropped"}
@@ -195,7 +195,7 @@ async def test_a_range_is_not_restored_twice(world: Archive) -> None:
     back = (await ranges(world))[0]
     await bring(world, back)
     assert "restored already" in ((await ranges(world))[0].refused or "")
-    with pytest.raises(Overtaken, match="look again"):
+    with pytest.raises(Overtaken, match="try again"):
         await bring(world, back)
     assert await world.hot() == back.row_count
 

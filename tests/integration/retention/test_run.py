@@ -27,7 +27,7 @@ async def test_a_lane_that_lives_elsewhere_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(run_once, "OWNED_ELSEWHERE_S", 0.0)
     world.claim = None
-    with pytest.raises(UsageError, match="worked by 'test'"):
+    with pytest.raises(UsageError, match="belongs to 'test'"):
         await watch(world, RunProgress(lambda *_: None)).run()
 
 

@@ -80,7 +80,7 @@ async def test_a_lake_that_is_not_mounted_is_waited_for(world: Archive, place: s
         world.lake.mkdir()
     done = await world.round()
     assert len(done.troubles) == 2
-    assert all("is it mounted" in trouble for trouble in done.troubles)
+    assert all("check that it is mounted" in trouble for trouble in done.troubles)
     assert set(await world.states()) == {"confirmed"}
     if place == "hidden":
         world.lake.rmdir()

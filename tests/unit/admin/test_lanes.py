@@ -82,7 +82,7 @@ async def test_a_lane_that_there_is_not_is_said_so(name: str) -> None:
 
 
 async def test_another_word_names_no_lane() -> None:
-    with pytest.raises(UsageError, match="'market-data' names no lane"):
+    with pytest.raises(UsageError, match="'market-data' is not a lane"):
         await find_lane(reader(lane()), "market-data")
 
 

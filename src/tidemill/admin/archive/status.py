@@ -36,7 +36,7 @@ _TIERS: Final[Mapping[str, Callable[[Holdings], int]]] = {
 class ArchiveStatus:
     """The progress of the archive of a table.
 
-    `slices`: how many are in each state. `diverted`: rows that came too late and have not left yet. `oldest_seal`:
+    `slices`: how many are in each state. `diverted`: late rows that have not left yet. `oldest_seal`:
     since when a range is closed whose rows have not left. `overdue_since`: since when the oldest chunk that is there
     might have left.
     """

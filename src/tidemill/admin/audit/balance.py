@@ -307,7 +307,7 @@ def _tables(
         ours = [lane for lane in lanes if lane.state.aggregate == each.aggregate]
         applied = _applied(books, ours, each)
         if applied is None:
-            notes.append(f"{each.table}: the log that tells its commands from others has left; not compared")
+            notes.append(f"{each.table}: the log that identifies its commands has left; not compared")
         rows = books.rows[each.table]
         tables.append(
             TableBalance(

@@ -293,9 +293,7 @@ class ReplyRecords:
         return ReplyRecord(made.key, made.value or b"", made.headers)
 
     def _builder(self, lane: Lane) -> RecordBuilder:
-        history = (
-            self._history(lane.lane) or self._found[lane.lane]
-        )  # the latter where it was given up meanwhile
+        history = self._history(lane.lane) or self._found[lane.lane]  # the latter if it was given up
         if lane.lane not in self._builders or self._builders[lane.lane][0] is not history:
             builder = RecordBuilder(lane, history.timeline, history.withdrawn)
             self._found[lane.lane] = history

@@ -17,7 +17,7 @@ from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.database.pool import quiet_driver
 from tidemill.transport.kafka.client.logs import limit_client_logs
 
-_GRACE_S: Final = 30.0  # for a group that forms anew, beyond the session of an owner that died
+_GRACE_S: Final = 30.0  # for a group that forms again, after the session of a dead owner
 
 
 def run_once(deployment: Deployment, as_of: datetime | None, on_progress: OnProgress) -> RunResult:

@@ -94,7 +94,7 @@ def configure_logging(
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,  # a test, or a verb after another, may configure anew
+        cache_logger_on_first_use=False,  # a test, or a verb after another, may configure it again
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(

@@ -1,4 +1,4 @@
-"""Connecting to PostgreSQL, so that an attempt that fails leaves no connection behind.
+"""Connecting to PostgreSQL, so that an attempt that fails leaves no connection open.
 
 The driver closes a connection whose login failed, and does not wait. Over TLS a close needs an exchange, and an
 event loop that ends before it is over warns of an open connection.

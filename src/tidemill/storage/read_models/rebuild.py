@@ -1,4 +1,4 @@
-"""Rebuilding a read model beside the live one: `projections.ports.Workshops`.
+"""Rebuilding a read model beside the live one: `projections.ports.RebuildTargets`.
 
 The rows are built in schema `tm_shadow`, in a table of the live one's name with its indexes, under an
 incarnation with its own checkpoints. A swap drops the live table and moves the new one into its schema, in one
@@ -131,7 +131,7 @@ class TableRebuildTarget:
             if built[lane].sequence < point.sequence and lane not in beside
         ]
         if behind:
-            raise TransientError(f"the rebuilt rows are behind the live ones in lanes {sorted(behind)}")
+            raise TransientError(f"the rebuilt rows lag the live ones in lanes {sorted(behind)}")
 
 
 class RebuildDatabase:

@@ -37,7 +37,7 @@ _CAST: Final = {
     LakeType.INSTANT: "timestamptz",
 }
 
-# Only types that PostgreSQL hashes by their bytes may stand in the row that is hashed: int4, bytea, text, uuid. Its
+# Only types that PostgreSQL hashes by their bytes may be in the hashed row: int4, bytea, text, uuid. Its
 # int8 hash folds both halves into 32 bits first, and its float hash takes -0 for 0; `send` gives their bytes instead.
 _HASHED: Final = {
     LakeType.BOOLEAN: "{}::int4",

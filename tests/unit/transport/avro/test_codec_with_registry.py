@@ -176,7 +176,7 @@ BOMB = {"name": "bomb", "type": {"type": "array", "items": "null"}, "default": [
             with_fields(MARKET[RECORD].current, {"name": "x", "type": "int", "default": 0}),
             "not registered",
         ),
-        (RECORD, with_fields(MARKET[RECORD].current, RECURSIVE_FIELD), "stands inside itself"),
+        (RECORD, with_fields(MARKET[RECORD].current, RECURSIVE_FIELD), "contains itself"),
         (RECORD, with_fields(MARKET[RECORD].current, BOMB), "no bytes"),
         (RECORD, with_fields(MARKET[RECORD].current, {**COUNT_FIELD, "default": "x"}), "Default value"),
     ],

@@ -238,9 +238,8 @@ class Fetching:
         fetcher = self._consumer._fetcher
         result = fetcher._records.get(partition)
         if not (isinstance(result, FetchResult) and result.check_assignment(partition)):
-            found = await self._consumer.getmany(
-                partition, timeout_ms=0, max_records=1
-            )  # which raises, or cleans up
+            # this raises, or cleans up
+            found = await self._consumer.getmany(partition, timeout_ms=0, max_records=1)
             return room.filled_with(found.get(partition, []))
         taken = room.filled_with(result._partition_records)
         result._update_position()

@@ -64,9 +64,8 @@ class Membership:
             if monotonic() - self._heard_s < self._patience_s or not await self._answers():
                 continue
             before = self._heard_s
-            await asyncio.sleep(
-                look_s
-            )  # the broker may be back only now, and the member about to be answered
+            # the broker may be back only now, and the member about to be answered
+            await asyncio.sleep(look_s)
             if before == self._heard_s:
                 raise Unavailable("kafka", self._silence())
 

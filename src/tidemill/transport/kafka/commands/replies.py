@@ -177,9 +177,8 @@ class KafkaReplies:
         self._unknown = {name: until for name, until in self._unknown.items() if until > self._now()}
         self._unknown[topic] = self._now() + (_TROUBLED_FOR_S if topic in self._known else _MISSING_FOR_S)
         self._known.discard(topic)
-        self._producer.client._topics.discard(
-            topic
-        )  # or it would ask for every topic that a client has invented
+        # else it would ask for every topic that a client has invented
+        self._producer.client._topics.discard(topic)
         _log.debug(Log.REPLY_FAILED, topic=topic, error=repr(error))
 
     async def _send(self, reply: Reply) -> None:

@@ -1,1 +1,1 @@
-"""3 outbox, on Kafka: a lane's only publisher, and the present content of its topics."""
+"""3 publish, on Kafka: a lane's only publisher, and the present content of its topics."""

@@ -142,7 +142,7 @@ class KafkaRequests:
 
     async def _place(self, tp: TopicPartition) -> None:
         """Continue after the last finished record; without one, or if it was deleted, at the start."""
-        async with answering(f"asking where {self._group} stands", self._connection.call_timeout_s):
+        async with answering(f"reading the offsets of {self._group}", self._connection.call_timeout_s):
             committed = await self._consumer.committed(tp)
             first = (await self._consumer.beginning_offsets([tp]))[tp]
         if tp in self._ours:
