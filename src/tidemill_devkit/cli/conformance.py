@@ -36,8 +36,9 @@ def conformance(
 ) -> None:
     """Test an archiver: send requests, and read its copies back, as retention does.
 
-    Creates a database and topics on this deployment's servers, prints their names, and sends requests to the archiver
-    that listens there; both are deleted at the end. Copies stay where the archiver put them.
+    Creates a database and topics on this deployment's servers, prints their names,
+    and sends requests to the archiver that listens there; both are deleted at the end.
+    Copies stay where the archiver put them.
     Needs the login that migrates, and the right to create databases. Exits 1 unless every case passes.
     """
     from tidemill.app.run import run

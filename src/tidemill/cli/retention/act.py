@@ -40,10 +40,10 @@ def run(
     as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Do in this process what `serve retention` does; an archiver must run beside it (`tidemill serve archiver`).
+    """Run `serve retention` in this process; an archiver must run beside it (`tidemill serve archiver`).
 
-    With --once it ends when all that was asked for is dropped, given up, quarantined or held; exits 1 if a copy is
-    quarantined, or a slice was given up.
+    With --once it ends when all requested slices are dropped, given up, quarantined or held.
+    Then it exits 1 if a copy is quarantined, or a slice was given up.
     """
     deployment = session.deployment()
     if not once:
@@ -87,8 +87,8 @@ def hold(
 ) -> None:
     """Hold the rows of a span, whatever the policy says: they are neither sealed nor dropped.
 
-    Slices in progress are stopped. Only `release --hold` ends a hold. Without --from and --to the whole table is
-    held.
+    Slices in progress are stopped. Only `release --hold` ends a hold.
+    Without --from and --to the whole table is held.
     """
     from tidemill.domain.errors import UsageError
 
@@ -147,8 +147,8 @@ def release(
 ) -> None:
     """Give up a slice, so that its range takes rows again (TIME); or lift holds (--hold).
 
-    A slice that is given up stays in the database, its late rows go back into the table, and its request is announced
-    as failed. The policy archives it again later: to prevent this, hold it.
+    Its rows stay in the database, its late rows go back into the table, and its request is announced as failed.
+    The policy archives it again later: to prevent this, hold it.
     """
     from tidemill.domain.errors import UsageError
 

@@ -39,8 +39,9 @@ def restore(
 ) -> None:
     """Bring archived ranges back from the lake, whole ranges with all their generations, verified against what left.
 
-    They stay closed: late rows for them are diverted as before. After --days they are dropped without a new
-    copy, if they were not changed. Exits 1 if a range cannot come back.
+    They stay closed: late rows for them are diverted as before.
+    After --days they are dropped without a new copy, if they were not changed.
+    Exits 1 if a range cannot come back.
     """
     found = session.ask(lambda admin: admin.restore.restorable(table, start, end))
     chosen = [each for each in found if each.refused is None]
