@@ -245,9 +245,9 @@ class OutboxSettings(Group):
 
     transactional: bool = Field(
         default=True,
-        description="Kafka transactions: consumers see each event once. `false`: every publication, not just of "
-        "single events, is idempotent only, some milliseconds faster; a replaced owner's repeats are dropped by "
-        "`tm_sequence`, and where they end a topic its lane may halt with `TOPIC_BEHIND`",
+        description="Kafka transactions: read_committed consumers see each event once. `false`: every publication, "
+        "not only of single events, is just idempotent, some milliseconds faster; a replaced owner's repeats are "
+        "dropped by `tm_sequence`, and where they end a topic its lane may halt with `TOPIC_BEHIND`",
     )
 
 
