@@ -108,7 +108,7 @@ async def test_what_the_registry_explains_and_we_cannot_read_is_newer(
     [
         (UNKNOWN_COMMAND, "elsewhere", "is not registered under"),
         (with_fields(CURRENT, optional("venue")), "elsewhere", "is not registered under"),
-        (with_fields(UNKNOWN_COMMAND, RECURSIVE | {"type": ["null", UNKNOWN_COMMAND.name]}), None, "inside"),
+        (with_fields(UNKNOWN_COMMAND, RECURSIVE | {"type": ["null", UNKNOWN_COMMAND.name]}), None, "contains itself"),
     ],
 )
 async def test_what_nobody_explains_and_what_is_dangerous_is_parked_at_once(
