@@ -113,7 +113,7 @@ def test_a_batch_that_unpacks_too_large_halts_its_lane_alone_until_it_is_skipped
     told = deployment(
         "lanes", "resume", "market-data/0", "--skip-to", str(offset + 1), "--reason", "it unpacks too large"
     )
-    assert f"goes on at offset {offset + 1}; it stood at {offset}" in told.out
+    assert f"continues at offset {offset + 1}; it was stopped at {offset}" in told.out
     deployment.await_consumed(len(sent | behind))
     deployment.assert_conserved(sent | behind)
 

@@ -252,12 +252,12 @@ async def test_a_lane_that_was_set_back_under_its_owner_is_not_written_to(subjec
     ticks, writer = Harness(TICKS, subject.store), InternalCommandWriter(subject.store, SystemClock())
     (claim,) = await ticks.claim()
     ahead = replace(claim, progress=replace(claim.progress, position=1))
-    with pytest.raises(NotCompared, match="since the database was set back"):
+    with pytest.raises(NotCompared, match="since the database was restored"):
         await give(writer, ahead)
     await give(writer, claim)
     await give(writer, claim)
     await subject.forget(1)
-    with pytest.raises(NotCompared, match="since the database was set back"):
+    with pytest.raises(NotCompared, match="since the database was restored"):
         await give(writer, claim)
 
 

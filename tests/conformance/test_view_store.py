@@ -109,7 +109,7 @@ async def test_lanes_that_were_added_stand_at_zero(subject: Subject) -> None:
 
 async def test_one_name_is_one_stream(subject: Subject) -> None:
     await subject.view()
-    with pytest.raises(ContractError, match="stocks is on record for goods"):
+    with pytest.raises(ContractError, match="stocks is recorded for goods"):
         await subject.store.open(stocks, "bads", 2)
 
 
@@ -191,7 +191,7 @@ async def test_of_two_at_once_one_moves_the_checkpoint(subject: Subject) -> None
 async def test_a_key_that_is_taken_is_no_error_of_the_row(subject: Subject) -> None:
     view = await subject.view()
     await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
-    with pytest.raises(TransientError, match="somebody else inserted"):
+    with pytest.raises(TransientError, match="another process inserted"):
         await subject.write(view, CheckpointMove(1, 2, 2), stock("tea"))
 
 
@@ -220,7 +220,7 @@ async def test_a_table_that_is_not_as_declared_is_named(subject: Subject) -> Non
     with pytest.raises(TableMisfit, match="TABLE_MISFIT"):
         await subject.rows(("tea",), view=view)
     await subject.store.halt(view, 0, GAP)
-    subject.mend()
+    subject.repair()
     assert await subject.checkpoints() == {0: Checkpoint(1, 1), 1: ZERO}
     assert await subject.rows(("tea",), ("rum",)) == {("tea",): stock("tea")}
 
@@ -286,7 +286,7 @@ async def test_a_swap_holds_the_projector_back(subject: Subject) -> None:
 
 async def test_one_rebuild_target_at_a_time(subject: Subject) -> None:
     async with subject.rebuild_targets.open(stocks, "goods", 2, lasting=True):
-        with pytest.raises(UsageError, match="being rebuilt or verified by somebody else"):
+        with pytest.raises(UsageError, match="being rebuilt or verified by another process"):
             async with subject.rebuild_targets.open(stocks, "goods", 2, lasting=False):
                 raise AssertionError("two workshops")
         async with subject.rebuild_targets.open(days, "goods", 2, lasting=False):

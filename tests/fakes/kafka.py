@@ -152,7 +152,7 @@ class MemoryBroker:
         self.logs[topic] = [MemoryLog(topic, partition) for partition in range(partitions)]
 
     def log(self, topic: str, partition: int) -> MemoryLog:
-        """Return a partition. Raises `Unavailable` while the broker is away, or if there is no such partition."""
+        """Return a partition. Raises `Unavailable` for a broker that is down, or a partition that does not exist."""
         if self.away:
             raise Unavailable("kafka", "away by the test")
         try:

@@ -251,7 +251,7 @@ class MemoryLanePublisher:
         logs = [self._broker.log(topic, self._lane.partition) for topic in topics]
         generation = self._broker.fence(self._writer) if self._transactional else 0
         if any(log.end < len(log.entries) for log in logs):
-            raise Unavailable("kafka", "somebody else's transaction stays open")
+            raise Unavailable("kafka", "another program's transaction stays open")
         tails = Tails(*(_tail(self._end_of(log)) for log in logs))
         self._generation = generation
         return tails

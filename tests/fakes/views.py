@@ -113,7 +113,7 @@ class MemoryViews:
     def _shelf(self, projection: Projection, aggregate: str, partitions: int) -> Shelf:
         shelf = self.shelves.setdefault(projection.name, Shelf(aggregate))
         if shelf.aggregate != aggregate:
-            raise ContractError(f"projection {projection.name} is on record for {shelf.aggregate}")
+            raise ContractError(f"projection {projection.name} is recorded for {shelf.aggregate}")
         for partition in range(partitions):
             shelf.checkpoints[shelf.live].setdefault(partition, Checkpoint(0, 0))
         return shelf
@@ -156,7 +156,7 @@ class MemoryTransaction:
         for row in new:
             key = key_of(self._view.projection, row)
             if key in self._rows:
-                raise TransientError(f"somebody else inserted {key}")
+                raise TransientError(f"another process inserted {key}")
             self._rows[key] = copy(row)
 
     async def clear_halts(self, partitions: frozenset[int]) -> None:
@@ -188,7 +188,7 @@ class MemoryRebuildTargets:
         await self._views.open(projection, aggregate, partitions)
         shelf = self._views.shelves[projection.name]
         if shelf.busy:
-            raise UsageError(f"projection {projection.name} is being rebuilt or verified by somebody else")
+            raise UsageError(f"projection {projection.name} is being rebuilt or verified by another process")
         shelf.busy = True
         target = MemoryRebuildTarget(shelf, projection, partitions)
         try:

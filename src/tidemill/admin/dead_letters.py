@@ -1,4 +1,4 @@
-"""What was parked: records that could not be read or processed, as they came."""
+"""Parked records: those that could not be read or processed, unchanged."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class DeadLetters:
         `where`: a lane by number or as `AGGREGATE/PARTITION`, and the position in it; or `TOPIC/PARTITION@OFFSET`.
 
         Raises:
-            UsageError: there is none, or it is named in another way.
+            UsageError: there is none, or the name has another form.
         """
         record = _RECORD.fullmatch(where)
         well_named = position is None or _POSITION.fullmatch(position)

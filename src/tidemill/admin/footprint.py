@@ -1,6 +1,6 @@
-"""What a process holds, told to the others now and then: its connections' names and its open files.
+"""What a process holds, reported periodically: its connections' names and its open files.
 
-`tidemill status` reads it; how many connections there are under these names, the database knows itself.
+`tidemill status` reads it; the database itself counts the connections under these names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LAST_WORD_S: Final = 1.0
 
 
 class Footprint(Watch):
-    """A `Service` that keeps this process's row; `names`: under which it connects, which may become more."""
+    """A `Service` that maintains this process's row; `names`: under which it connects, may grow."""
 
     def __init__(
         self, database: ProcessRegister, process: str, names: Collection[str], *, every_s: float = _EVERY_S
@@ -36,7 +36,7 @@ class Footprint(Watch):
         await self._database.note(self._process, self._names, open_files.count(), open_files.limit())
 
     async def stop(self) -> None:
-        """Let `run` end, and take the row away; of one that stays nobody is told after some minutes."""
+        """Let `run` end, and delete the row; a row that is left is ignored after some minutes."""
         await super().stop()
         with suppress(TransientError, TimeoutError):
             async with asyncio.timeout(_LAST_WORD_S):

@@ -1,4 +1,4 @@
-"""What an operator's questions and decisions need from the outside. Every call may raise `Unavailable`."""
+"""The ports of an operator's questions and decisions. Every call may raise `Unavailable`."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ class LaneReader(Protocol):
 
 
 class ReadModelStates(Protocol):
-    """How far read models are."""
+    """The progress of read models."""
 
     async def projections(self) -> list[ProjectionState]:
         """Return every projection that was ever started, with its live checkpoints and its halts."""
         ...
 
     async def foreign_records(self) -> list[ForeignRecords]:
-        """Return what others wrote into the lanes' topics, as far as it was met."""
+        """Return what other programs wrote into the lanes' topics, as far as it was found."""
         ...
 
 
 class CommandLog(Protocol):
-    """What became of commands."""
+    """The results of commands."""
 
     async def command(self, command_id: UUID) -> list[CommandEntry]:
         """Return the log's rows of a command: none or one, unless a restored database holds two histories."""
@@ -85,15 +85,15 @@ class DeadLetterReader(Protocol):
         ...
 
     async def dead_letter_of(self, topic: str, partition: int, offset: int) -> DeadLetter | None:
-        """Return a parked record by where it came from; the newest, if a topic that was made anew had two such."""
+        """Return a parked record by where it came from; the newest, if a topic was created again and had two."""
         ...
 
 
 class AuditReader(Protocol):
-    """What the audit adds up."""
+    """The counts of the audit."""
 
     async def audit_rows(self, tables: Sequence[TableShape]) -> AuditRows:
-        """Return the books as of one moment; `tables`: the declared ones whose rows are counted."""
+        """Return the counts as of one moment; `tables`: the declared ones whose rows are counted."""
         ...
 
 
@@ -101,7 +101,7 @@ class HoldingsReader(Protocol):
     """Where the rows of archived tables are."""
 
     async def holdings(self, tables: Sequence[str]) -> list[Holdings]:
-        """Return what is where of these tables (`schema.table`), as of one moment."""
+        """Return where the rows of these tables (`schema.table`) are, as of one moment."""
         ...
 
 
@@ -131,7 +131,7 @@ class ProcessRegister(Protocol):
 
 
 class TopicInspector(Protocol):
-    """How far the topics of lanes go. Connects when it is first asked, without a group and without a producer."""
+    """The ends of the topics of lanes. Connects at the first call, without a group and without a producer."""
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""

@@ -1,4 +1,4 @@
-"""How far every hop is, from what database and topics say: commands to consume, records to publish, events to fold."""
+"""The lag of every step, from database and topics: commands to consume, records to publish, events to fold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COUNTED_OFFSETS: Final = 100
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """How far a stream is. `command_lag` is None while Kafka cannot be asked. `waiting`: lanes, for a newer version."""
+    """The progress of a stream. `command_lag` is None while Kafka is unavailable. `waiting`: lanes."""
 
     aggregate: str
     lanes: int
@@ -29,7 +29,7 @@ class StreamStatus:
 
 @dataclass(frozen=True)
 class ReadModelStatus:
-    """How far a read model is: `lag` counts events that are committed and not yet folded."""
+    """The progress of a read model: `lag` counts events that are committed and not yet folded."""
 
     projection: str
     aggregate: str
@@ -41,7 +41,7 @@ class ReadModelStatus:
 async def command_lags(topics: TopicInspector, lanes: Sequence[LaneState]) -> dict[int, int]:
     """Return lane -> records between its next offset and the last stable one. Raises `Unavailable`.
 
-    A short distance is counted, since some offsets are no records; a long one is taken as it is.
+    A short distance is counted, since some offsets hold no records; a long one is the difference of the offsets.
     """
     bounds = await topics.bounds({state.command_topic: state.partitions for state in lanes})
     spans = {state: (state.next_offset, bounds[state.command_topic][state.partition][1]) for state in lanes}
@@ -61,7 +61,7 @@ async def command_lags(topics: TopicInspector, lanes: Sequence[LaneState]) -> di
 
 
 def stream_status(lanes: Sequence[LaneState], lags: Mapping[int, int]) -> list[StreamStatus]:
-    """Return how far each stream is; `lags`: lane -> records to consume, empty if Kafka could not be asked."""
+    """Return the progress of each stream; `lags`: lane -> records to consume, empty if Kafka is unavailable."""
     streams = []
     for aggregate in dict.fromkeys(state.aggregate for state in lanes):
         ours = [state for state in lanes if state.aggregate == aggregate]
@@ -84,7 +84,7 @@ def stream_status(lanes: Sequence[LaneState], lags: Mapping[int, int]) -> list[S
 def read_model_status(
     catalog: StreamCatalog, lanes: Sequence[LaneState], projections: Sequence[ProjectionState]
 ) -> list[ReadModelStatus]:
-    """Return how far each read model is."""
+    """Return the progress of each read model."""
     known = {projection.name: projection for projection in projections}
     found = []
     for name, (part, _) in catalog.projections().items():

@@ -1,4 +1,4 @@
-"""From settings to what an operator's work on the archive starts from."""
+"""From settings to an operator's access to the archive."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ async def open_access(
     *,
     announcing: bool = False,
 ) -> AsyncIterator[ArchiveAccess]:
-    """Open the archive. `open_pool`: with the login of retention. `announcing`: what is done publishes an event.
+    """Open the archive. `open_pool`: with the login of retention. `announcing`: the action publishes an event.
 
     Raises:
-        UsageError: no table leaves for the archive.
+        UsageError: no table has a retention.
     """
     archive, settings, clock = archive_of(deployment), deployment.settings, SystemClock()
     await demand_migrations(deployment, writes=False)

@@ -1,4 +1,4 @@
-"""From settings to connections: the database, Kafka, the registry. The stack that is passed in closes them again."""
+"""From settings to connections: the database, Kafka, the registry. The exit stack that is passed in closes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Tls = ssl.SSLContext | Literal[False] | None
 class SharedResources(AsyncExitStack):
     """What the services of one process share.
 
-    `cutoff`: what ends their waits for the database. `names`: under which they connect to it.
+    `cutoff`: ends their waits for the database. `names`: the application names of their connections.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class SharedResources(AsyncExitStack):
 
 
 def database_tls(settings: DatabaseSettings) -> Tls:
-    """Return how to encrypt; None leaves it to the URL, which says it or names a server of this machine."""
+    """Return how to encrypt; None leaves it to the URL, which has the mode or names a server of this machine."""
     if settings.sslmode is None:
         return None
     return tls_context(
@@ -50,7 +50,7 @@ def database_tls(settings: DatabaseSettings) -> Tls:
 
 
 def libpq_url(settings: DatabaseSettings, login: Login) -> str:
-    """Return the URL of a login for drivers that are libpq: what the settings say about TLS is in it.
+    """Return the URL of a login for drivers of libpq, with the TLS settings in it.
 
     It holds a password: pass it to the driver, never to a log. Raises `UsageError` if none is set.
     """
@@ -73,12 +73,12 @@ async def open_pool(
     timeouts: Timeouts | None = None,
     writes: bool = True,
 ) -> Pool:
-    """Open a pool of connections, which hangs on the cutoff of `shared` if that has one.
+    """Open a pool of connections, which `shared.cutoff` ends if there is one.
 
-    `writes`: a server that takes no writes will not do, whatever is asked of it: what it says may be behind.
+    `writes`: a read-only server is refused even for queries: its data may lag.
 
     Raises:
-        Unavailable: the database is away, or takes no writes.
+        Unavailable: the database is unavailable, or read-only.
         UsageError: it refuses the login, or the settings contradict each other.
     """
     pool = await create_pool(

@@ -23,7 +23,7 @@ from tidemill.settings import LakeSettings, Settings
 
 
 async def open_lake(settings: Settings) -> Lake:
-    """Return the lake. Raises `UsageError` for settings that are missing, `Unavailable` if the catalog is away."""
+    """Return the lake. Raises `UsageError` for settings that are missing, `Unavailable` for the catalog."""
     lake = settings.lake
     if lake.root is None:
         raise UsageError(
@@ -53,7 +53,7 @@ def open_copies(settings: Settings) -> LakeCopies:
 
 
 def catalog_of(lake: LakeSettings) -> Any:
-    """Return pyiceberg's catalog of the lake. Raises `UsageError` if none is named, `Unavailable` if it is away."""
+    """Return pyiceberg's catalog of the lake. Raises `UsageError` if none is named, `Unavailable`."""
     try:
         from tidemill.lakehouse.iceberg import open_catalog  # noqa: PLC0415  an extra, for those who use it
     except ModuleNotFoundError as error:

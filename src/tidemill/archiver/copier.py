@@ -1,4 +1,4 @@
-"""Copies what a request asks for, chunk by chunk, in a worker thread: a chunk that fails fails by itself."""
+"""Copies what a request asks for, chunk by chunk, in a worker thread: a failed chunk does not stop the others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Failure:
 
     @classmethod
     def of(cls, fault: Exception) -> Failure:
-        """Return what a fault means for who asked."""
+        """Return the failure to report for a fault."""
         reason = str(fault)[:MAX_REASON_CHARACTERS] or type(fault).__name__
         match fault:
             case CopyRefused(code=code, reason=why):
@@ -46,14 +46,14 @@ class Failure:
             case ValueError():
                 return cls("NOT_REPRESENTABLE", reason, retryable=False)
             case TidemillError():
-                return cls("READ_REFUSED", reason, retryable=True)  # a grant that is missing can be mended
+                return cls("READ_REFUSED", reason, retryable=True)  # a missing grant can be added
             case _:
                 return cls("CRASHED", f"{type(fault).__name__}: {reason}", retryable=True)
 
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """What became of one chunk: a copy (`found`: it was there before), or a failure."""
+    """The result of one chunk: a copy (`found`: it existed before), or a failure."""
 
     chunk: ArchivalChunk
     copy: WrittenCopy | None = None
@@ -63,7 +63,7 @@ class CopyResult:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What became of a request. `place` None: nothing was published, as `failure` or the chunks say."""
+    """The result of a request. `place` None: nothing was published; see `failure` or the chunks."""
 
     chunks: tuple[CopyResult, ...]
     place: LakePlace | None = None
@@ -76,13 +76,13 @@ class Carried:
 
     @property
     def replayed(self) -> bool:
-        """Whether every copy was there before."""
+        """Whether every copy existed before."""
         return self.copied > 0 and all(result.found for result in self.chunks if result.copy is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Copier:
-    """Carries requests out. Synchronous: it belongs into a thread."""
+    """Executes requests. Synchronous: call it from a thread."""
 
     reader: ChunkReader
     lake: Lake
@@ -100,7 +100,7 @@ class Copier:
             if each.copy is not None:
                 copies[task.slice] = each.copy
             elif each.failure is not None and each.failure.code.endswith("_AWAY"):
-                away = each.failure  # the other chunks would only wait for the same server
+                away = each.failure  # the other chunks would wait for the same server
             results.append(each)
         _count(results)
         if not copies:
@@ -128,11 +128,11 @@ class Copier:
             return CopyResult(task.chunk, failure=failure)
 
     def _found(self, plan: CopyPlan, task: Task) -> WrittenCopy | None:
-        """Return the copy that is there. Raises `CopyStands` if it has other rows: it may be the only one of them."""
+        """Return the existing copy. Raises `CopyStands` if it has other rows: it may be the only one of them."""
         try:
             found = self.lake.find(task.slice, plan.event.event_id)
         except CopyError:
-            return None  # it is written anew
+            return None  # it is written again
         differs = None if found is None else difference(task.chunk, found.measured)
         if found is not None and differs is not None:
             path = found.files[0].path if found.files else task.slice.table
@@ -173,14 +173,14 @@ class Copier:
 
 
 def _demand_sealed(chunk: ArchivalChunk, measured: Measured) -> None:
-    """Refuse rows that are not those that were sealed, before anything of them has a name in the lake."""
+    """Refuse rows that are not those that were sealed, before they get a name in the lake."""
     differs = difference(chunk, measured)
     if differs is not None:
         raise CopyRefused("DIGEST_DIFFERS", f"what was read is not what was sealed: {differs}")
 
 
 def result_of(carried: CopyResult) -> ArchivalResult:
-    """Return what a confirmation says of one chunk."""
+    """Return the part of a confirmation about one chunk."""
     chunk, copy, failure = carried.chunk, carried.copy, carried.failure
     if copy is None:
         assert failure is not None
@@ -207,6 +207,6 @@ def _count(results: list[CopyResult]) -> None:
 
 
 def _gravest(results: list[CopyResult]) -> Failure | None:
-    """Return the failure that says most about a request of which nothing was copied: one that may pass, if any."""
+    """Return the main failure of a request of which nothing was copied: a retryable one, if any."""
     failures = [each.failure for each in results if each.failure is not None]
     return next((failure for failure in failures if failure.retryable), next(iter(failures), None))

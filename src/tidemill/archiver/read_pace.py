@@ -1,4 +1,4 @@
-"""How fast rows may be read, and how work in a thread is told to end."""
+"""The rate of reading rows, and the end of work in a thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MIN_BYTES: Final = 64 << 10
 
 
 class Interrupted(Exception):
-    """The copy was told to end; nobody is to be answered."""
+    """The copy was told to end; no answer is sent."""
 
 
 class Pace:
@@ -25,7 +25,7 @@ class Pace:
     def __init__(
         self, bytes_per_second: int | None, *, monotonic_s: Callable[[], float] = time.monotonic
     ) -> None:
-        """`bytes_per_second` None: as fast as they come."""
+        """`bytes_per_second` None: without limit."""
         self._rate = bytes_per_second
         self._monotonic_s = monotonic_s
         self._interrupted = threading.Event()
@@ -43,11 +43,11 @@ class Pace:
         self._interrupted.set()
 
     def idle_s(self) -> float:
-        """Return for how long nothing passed; below zero in a pause of ours, which is no fault of anybody's."""
+        """Return for how long nothing passed; below zero in a pause of its own, which is not a fault."""
         return self._monotonic_s() - self._moved_s
 
     def check(self) -> None:
-        """Note that the work goes on. Raises `Interrupted` if the copy was told to end."""
+        """Record progress. Raises `Interrupted` if the copy was told to end."""
         self._moved_s = self._monotonic_s()
         if self._interrupted.is_set():
             raise Interrupted

@@ -1,7 +1,7 @@
 """The gate before a stream whose tables may not be as declared.
 
-A stream whose tables misfit does not join its consumer group: another process, of a version that they fit, may take its
-lanes. It is looked again every few seconds, so that it goes on by itself once they are mended.
+A stream whose tables differ does not join its consumer group: another process, of a matching version, may take its
+lanes. The tables are checked again every few seconds, so that it continues by itself once they are fixed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class TableGate:
     """A `Gate`: open while the tables that a stream's commands work with are as declared."""
 
     def __init__(self, stream: Stream, tables: DeclaredTables, migrations: PendingMigrations) -> None:
-        """`tables`: as the login that writes meets them."""
+        """`tables`: as the writing login sees them."""
         self._stream = stream
         self._tables = tables
         self._migrations = migrations
@@ -56,7 +56,7 @@ class TableGate:
             return False
         if not self._told:
             self._reason = error.detail
-            self._advice = "mend what the database said; it is tried again by itself, ever more rarely"
+            self._advice = "fix what the database reported; it is retried automatically, with growing pauses"
             self._say(error.detail)
             TABLE_MISFITS.labels(self._stream.aggregate).set(1)
         return True

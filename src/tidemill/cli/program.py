@@ -1,4 +1,4 @@
-"""The program: its verbs in the order of a command's life, and what happens to an error that a verb did not expect."""
+"""The program: its verbs in the order of a command's life, and the handling of errors that a verb does not expect."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ EXTRAS: Final = {
 
 
 class _Life(TyperGroup):
-    """Lists verbs as they were added: in the order of a command's life, not groups behind single verbs."""
+    """Lists verbs as they were added: in the order of a command's life, not groups after single verbs."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
@@ -124,7 +124,7 @@ def _print_version(wanted: bool) -> None:
 def options(
     env_file: Annotated[
         Path | None,
-        typer.Option("--env-file", help="A file of lines NAME=value; the environment wins over it."),
+        typer.Option("--env-file", help="A file of lines NAME=value; the environment takes precedence."),
     ] = None,
     _version: Annotated[
         bool,
@@ -139,7 +139,7 @@ def options(
 
 
 def main() -> None:
-    """Run the program; errors of ours are one or two lines and an exit code."""
+    """Run the program; a `TidemillError` becomes one or two lines and an exit code."""
     try:
         program()
     except TidemillError as error:

@@ -31,7 +31,7 @@ def publish(
     file: Annotated[
         str, typer.Argument(help="A file with one JSON object per line, or - for standard input.")
     ],
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for what becomes of each command.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the outcome of each command.")] = False,
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds to wait after the last one was sent.")
     ] = 30.0,
@@ -64,7 +64,7 @@ def publish(
 
 
 class _Shown:
-    """Bars on a terminal; wherever it goes, a line that says what is waited for."""
+    """Bars on a terminal; everywhere a line that says what is waited for."""
 
     def __init__(self, bars: Progress, *, wait_s: float | None, quiet: bool) -> None:
         self._bars = bars
@@ -81,11 +81,11 @@ class _Shown:
         if not self._quiet:
             self._quiet = True
             limit = f"{self._wait_s:g} s at most"
-            self._bars.console.print(f"sent {_commands(records)}; waiting for what becomes of each, {limit}")
+            self._bars.console.print(f"sent {_commands(records)}; waiting for their outcomes, {limit}")
 
 
 def _lines(file: str) -> Callable[[LineReader], Iterator[Line]]:
-    """Return what reads the file; it is read twice, so that a wrong line is found before the first one is sent."""
+    """Return what reads the file; it is read twice, so that an invalid line is found before the first one is sent."""
     if file == "-":
         return lambda reader: reader.read(sys.stdin, "standard input")
     path = Path(file)
@@ -118,7 +118,7 @@ def _show(publication: Publication, wait: bool) -> None:
             commands=_commands(len(publication.answers)),
             topic=publication.topic,
         )
-        note("What becomes of them: add --wait, or tidemill tail AGGREGATE --role outcomes")
+        note("To see their outcomes: add --wait, or tidemill tail AGGREGATE --role outcomes")
         return
     few = len(publication.answers) <= _MAX_SHOWN
     chosen = [answer for answer in publication.answers if few or answer.outcome != "applied"]
@@ -152,6 +152,6 @@ def _judge(publication: Publication, wait: bool) -> None:
         note(
             f"[yellow]{missing:,} outcomes did not come in time[/yellow]: is `tidemill serve commands` running?"
         )
-        note("Send the same file again whenever you like: each command is applied once.")
+        note("You may send the same file again: each command is applied once.")
     if missing or any(answer.refused for answer in publication.answers):
         raise typer.Exit(1)

@@ -24,7 +24,7 @@ def new(
         typer.Argument(metavar="MESSAGE...", help="Names of command and event classes of contexts."),
     ],
 ) -> None:
-    """Draft the schema of each new command or event from its class, with the docs that stand there."""
+    """Draft the schema of each new command or event from its class, including its docs."""
     from tidemill.admin.setup import schema_drafts
 
     for path in schema_drafts.draft_schemas(session.deployment().catalog, messages):
@@ -34,7 +34,7 @@ def new(
 
 @app.command(epilog=examples("tidemill schemas check"))
 def check(as_json: AsJson = False) -> None:
-    """Compare all schemas with their classes and released versions, and refuse what a reader could not bear."""
+    """Compare all schemas with their classes and with released versions; exits 1 if a change breaks readers."""
     from tidemill.admin.setup import schema_drafts
 
     findings = schema_drafts.check(session.deployment().catalog)
@@ -50,7 +50,7 @@ def check(as_json: AsJson = False) -> None:
 
 @app.command(epilog=examples("tidemill schemas register"))
 def register(as_json: AsJson = False) -> None:
-    """Put all schemas into the registry, and have it refuse incompatible ones; may be repeated."""
+    """Register all schemas and set their compatibility rules; may be repeated."""
     registered = session.ask(lambda admin: admin.schemas.register())
     if as_json:
         print_json(registered)

@@ -63,7 +63,7 @@ def ask(question: Callable[[Admin], Awaitable[T]]) -> T:
 
 
 def address_hint(server: str) -> str | None:
-    """Return the next step towards a server that is away: where it is expected, and which variable says so."""
+    """Return the next step for a server that is unavailable: its expected address, and the variable that sets it."""
     if _settings is None:
         return None
     url = _settings.database.url
@@ -80,7 +80,7 @@ def address_hint(server: str) -> str | None:
     if not address:
         return None
     own = "" if server == "lake" else "; servers of this checkout: `tidemill dev status`"
-    return f"It is expected at {address}: see whether it runs, or correct {variable}{own}"
+    return f"It is expected at {address}: check that it runs, or correct {variable}{own}"
 
 
 def without_secrets(text: str) -> str:

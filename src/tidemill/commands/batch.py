@@ -1,19 +1,19 @@
 """The batch: consecutive records of one or several lanes, applied in one transaction.
 
-    lock the lanes, check the epochs, read progress   -> what was consumed already is dropped
+    lock the lanes, check the epochs, read progress   -> already consumed records are dropped
     find the ids                                      -> duplicates get the first outcome again
     decide, and write the effects                     -> a style per kind of command
     write log, parked, outbox, ledger                 -> numbered under the lock
-    look again whether the generation is open, commit
+    check again whether the generation is open, commit
 
-What can go wrong has one answer each: an id in the open generation or a rolled log -> redo; a value that the database
+Every failure has one answer: an id in the open generation or a rolled log -> redo; a value that the database
 refuses -> bisect, left to right, without savepoints, and blame the record unless a table is not as declared; a repeat
-of what this very batch has to park -> cut before it, and decide it behind the first; lanes that somebody else claimed,
-or whose next record cannot even be parked -> on without them; anything that may pass -> the caller backs off and calls
-again, also after an unknown commit: the ledger, read under the lock, says what was consumed.
+of a record that this batch has to park -> cut before it, and decide it after the first; lanes that another process
+claimed, or whose next record cannot even be parked -> continue without them; a transient error -> the caller backs off
+and calls again, also after an unknown commit: the ledger, read under the lock, tells what was consumed.
 
-What is to be parked has the text of its headers made before the lanes are locked; where only the rules park a record,
-the batch is tried anew.
+The text of the headers of parked records is made before the lanes are locked; where only the rules park a record,
+the batch is tried again.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ from tidemill.runtime.telemetry.metrics import TIMES_AHEAD
 _log = logger(__name__)
 
 _LOOK_AHEAD_BATCHES = 32
-"""How many batches look their ids up beforehand after one met an id in the open generation: repeats come in runs."""
+"""How many batches look their ids up first after one found an id in the open generation: repeats come in runs."""
 
 
 class _DecideAnew(TidemillError):
-    """`arrival` repeats a record of its batch that has to be parked, which answers nothing: cut before it."""
+    """`arrival` repeats a record of its batch that has to be parked, which has no outcome to repeat: cut before it."""
 
     def __init__(self, arrival: IncomingCommand) -> None:
         super().__init__(f"offset {arrival.record.offset} repeats a record that is parked")
@@ -64,7 +64,7 @@ class _DecideAnew(TidemillError):
 
 
 class _HeadersUnwritten(TidemillError):
-    """`arrivals` are to be parked, and nobody knew before: write their headers while no lane is locked."""
+    """`arrivals` are to be parked, which was not known before: write their headers while no lane is locked."""
 
     def __init__(self, arrivals: Sequence[IncomingCommand]) -> None:
         super().__init__(f"{len(arrivals)} records are to be parked")
@@ -73,10 +73,10 @@ class _HeadersUnwritten(TidemillError):
 
 @dataclass
 class BatchResult:
-    """What a batch left behind, over all of its transactions.
+    """The result of a batch, over all of its transactions.
 
-    `fenced`: the lanes that somebody else claimed. `halted`: lane id -> code and evidence, of those that stand before a
-    record that the database refuses in every form. `waits`: lane id -> what it waits for, of those that stand before a
+    `fenced`: the lanes that another process claimed. `halted`: lane id -> code and evidence, of those stopped before a
+    record that the database refuses in every form. `waits`: lane id -> what it waits for, of those stopped before a
     command of a newer version. All of them kept what was applied before.
     """
 
@@ -88,7 +88,7 @@ class BatchResult:
     waits: dict[int, Wait] = field(default_factory=dict)
 
     def goes_on(self, arrival: IncomingCommand) -> bool:
-        """Tell whether its lane may be worked further."""
+        """Tell whether its lane may be processed further."""
         return arrival.lane_id not in self.fenced and arrival.lane_id not in self.halted
 
 
@@ -106,8 +106,8 @@ class BatchWriter:
     ) -> None:
         """`horizon`: for how long duplicates are found.
 
-        `demand_tables` raises `TableMisfit` if a table is not as declared: asked before a record is blamed for what the
-        database refused.
+        `demand_tables` raises `TableMisfit` if a table is not as declared: called before a record is rejected because
+        the database refused a value.
         """
         self._store = store
         self._handlers = handlers
@@ -120,7 +120,7 @@ class BatchWriter:
     async def apply(self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand]) -> BatchResult:
         """Apply `arrivals` (by lane ascending, then offset) under `claims` (lane id -> claim).
 
-        Raises `TransientError` with nothing but whole parts committed: call again with the same records.
+        Raises `TransientError` after only whole parts were committed: call again with the same records.
         """
         result = BatchResult()
         await self._part(dict(claims), list(arrivals), result)
@@ -160,7 +160,7 @@ class BatchWriter:
                     return
 
     async def _reject_or_park(self, arrival: IncomingCommand, refused: TidemillError) -> bool:
-        """See `_reject_or_park`; a table that is not as declared refuses values that are none the worse for it."""
+        """See `_reject_or_park`; a table that is not as declared refuses valid values."""
         if isinstance(refused, DataError) and self._demand_tables is not None:
             await self._demand_tables()
         return _reject_or_park(arrival, refused)
@@ -186,7 +186,7 @@ class BatchWriter:
             seconds = self._clock.monotonic_s() - started_s
             rows, outcomes = _enter(claims, locked, fresh, dispositions, seconds)
             if rows.parked and not looked and _any_named(fresh, dispositions):
-                raise RepeatedIds("what would be parked has an id, which may have been answered before")
+                raise RepeatedIds("a record to be parked has an id, which may have an outcome already")
             await work.log(rows.log)
             await work.park(rows.parked)
             await work.send(rows.outbox)
@@ -196,9 +196,9 @@ class BatchWriter:
         _sum_up(result, rows, outcomes)
 
     def _check_not_set_back(self, claims: Mapping[int, Claim], locked: Locked) -> None:
-        """Raise `Fenced` for lanes whose ledger is behind what this claim committed: somebody restored the database.
+        """Raise `Fenced` for lanes whose ledger is older than what this claim committed: the database was restored.
 
-        What was committed meanwhile would be left out without a trace. The next claim compares with what is outside,
+        What was committed meanwhile would be lost without a trace. The next claim compares with the topics,
         and halts.
         """
         behind = frozenset(
@@ -213,7 +213,7 @@ class BatchWriter:
     async def _dispositions(
         self, work: UnitOfWork, fresh: Sequence[IncomingCommand], locked: Locked, *, open_too: bool
     ) -> list[Disposition]:
-        """Return what becomes of each record, in order, with its effects written."""
+        """Return the disposition of each record, in order, with its effects written."""
         ids = [each.command_id for each in fresh if each.command_id is not None]
         known = await work.find(ids, open_too=open_too)
         plan = _Plan(fresh, known, locked.now, self._horizon)
@@ -257,14 +257,14 @@ class _Plan:
                 self.new.append(index)
 
     def settle(self, indexes: Sequence[int], results: Sequence[HandlerResult]) -> None:
-        """Note what a style answered."""
+        """Store the answers of a handler."""
         self._dispositions.update(zip(indexes, results, strict=True))
 
     def dispositions(self, locked: Locked) -> list[Disposition]:
         """Return every record's disposition, those that repeat a record of this very batch included.
 
-        Raises `_DecideAnew` if the one that is repeated had to be parked: then there is no outcome to give again, and
-        what a later record would find depends on what becomes of the repeat.
+        Raises `_DecideAnew` if the one that is repeated had to be parked: then there is no outcome to repeat, and
+        later records depend on the result of the repeat.
         """
         known = self._dispositions
         anew = [index for index, first in self._repeats.items() if isinstance(known[first], Unreadable)]
@@ -338,12 +338,12 @@ def _tell_wrong_times(claims: Mapping[int, Claim], ahead: Mapping[int, timedelta
         aggregate=aggregate,
         lanes=spans(ahead),
         seconds=max(ahead.values()).total_seconds(),
-        next="the database's clock is or was wrong: look at it; the lanes go on with the time that it shows now",
+        next="the database's clock is or was wrong: check it; the lanes take its present time",
     )
 
 
 def _stale(command_id: str | None, oldest: datetime) -> Rejected | None:
-    """Only a UUIDv7 carries its birth (RFC 9562, 5.7): older than the horizon, it cannot be told from a repeat."""
+    """Only a UUIDv7 has a creation time (RFC 9562, 5.7): beyond the horizon it may be a repeat."""
     if command_id is None or command_id[14] != "7":
         return None
     born_ms = UUID(command_id).int >> 80
@@ -353,12 +353,13 @@ def _stale(command_id: str | None, oldest: datetime) -> Rejected | None:
         return None
     born = datetime.fromtimestamp(born_ms / 1000, UTC)
     return Rejected(
-        RejectionCode.STALE, f"command_id was made at {born:%Y-%m-%d %H:%M} UTC, before the duplicate horizon"
+        RejectionCode.STALE,
+        f"command_id was created at {born:%Y-%m-%d %H:%M} UTC, before the duplicate horizon",
     )
 
 
 def _any_named(fresh: Sequence[IncomingCommand], dispositions: Sequence[Disposition]) -> bool:
-    """Tell whether a record that has an id is to be parked: parked rows have none, so no index finds a repeat."""
+    """Tell whether a record with an id is to be parked: parked rows have no id, so no index finds a repeat."""
     return any(
         isinstance(disposition, Unreadable) and arrival.command_id is not None
         for arrival, disposition in zip(fresh, dispositions, strict=True)
@@ -366,23 +367,21 @@ def _any_named(fresh: Sequence[IncomingCommand], dispositions: Sequence[Disposit
 
 
 def _cut(arrivals: Sequence[IncomingCommand], refused: TidemillError) -> int:
-    """Return where to cut a batch: in the middle, or, of several repeats to be decided anew, before the middle one."""
+    """Return where to cut a batch: in the middle, or, of several repeats to be decided again, before the middle one."""
     if isinstance(refused, _DecideAnew):
         return next(index for index, each in enumerate(arrivals) if each is refused.arrival)
     return len(arrivals) // 2
 
 
 def _reject_or_park(arrival: IncomingCommand, refused: TidemillError) -> bool:
-    """Refuse the one record that is at fault; if even the refusal cannot be written, park it as it came.
+    """Reject the one record that is at fault; if even that cannot be written, park it unchanged.
 
     Returns False if it was to be parked already.
     """
     if isinstance(arrival.disposition, Unreadable):
         return False
     if isinstance(refused, TooManyFoldPasses):
-        arrival.disposition = Unreadable(
-            ParkingCode.CRASHED, "its rule takes other values each time it is asked"
-        )
+        arrival.disposition = Unreadable(ParkingCode.CRASHED, "its rule gives other values at each call")
     elif arrival.disposition is None:
         arrival.disposition = Rejected(RejectionCode.INVALID, _reason(refused))
     else:

@@ -1,8 +1,8 @@
 """The fold of `decide` commands: pure, in order, key by key, with the values that must stay unique across keys.
 
-The result may not depend on where a batch is cut. So a value's holder is followed through the batch as state is: taken
-by the first that is accepted, freed when its holder lets go. Which values matter is only known while folding; a fold
-that meets a value whose holder was not loaded notes it in `unknown` and goes on as if it were free. The caller loads
+The result must not depend on where a batch is cut. So a value's holder is followed through the batch like state: taken
+by the first that is accepted, freed when its holder releases it. Which values matter is only known while folding; a
+fold that finds a value whose holder was not loaded adds it to `unknown` and treats it as free. The caller loads
 the holders and folds again, until nothing is unknown.
 """
 
@@ -22,7 +22,7 @@ from tidemill.domain.messages import CommandBase
 
 Value = tuple[Any, ...]
 Holders = Mapping[int, Mapping[Value, str | None]]
-"""Index of the `Unique` in `State.unique` -> value -> key of its holder, None where nobody holds it."""
+"""Index of the `Unique` in `State.unique` -> value -> key of its holder, None where it is free."""
 
 
 class EncodedEvent(NamedTuple):
@@ -33,12 +33,12 @@ class EncodedEvent(NamedTuple):
 
 
 HandlerResult = list[EncodedEvent] | Rejected | Unreadable
-"""The events of an applied command (maybe none), why it was refused, or that its rule failed and it must be parked."""
+"""The events of an applied command (possibly none), its rejection, or the failure of its rule, which parks it."""
 
 
 @dataclass
 class FoldResult:
-    """What a fold gives: a result per command, the states after it, and the values whose holder must be loaded."""
+    """The result of a fold: a result per command, the states after it, and the values whose holder must be loaded."""
 
     results: list[HandlerResult] = field(default_factory=list)
     states: dict[str, Any] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Fold:
         return state
 
     def _contest(self, key: str, before: Any, after: Any) -> Rejected | None:
-        """Refuse if somebody else holds a value that this aggregate would newly take."""
+        """Refuse if another aggregate holds a value that this one would take."""
         for index, unique in enumerate(self._state.unique):
             value = unique.of(after)
             if value is None or (before is not None and unique.of(before) == value):
@@ -126,9 +126,9 @@ class Fold:
 
 
 def taken(unique: Unique, value: Value) -> str:
-    """Return what is said to who would take a value that another aggregate holds."""
+    """Return the message for a command that would take a value of another aggregate."""
     pairs = ", ".join(f"{column} {part!r}" for column, part in zip(unique.columns, value, strict=True))
-    return f"{pairs} is held by another: choose a different one, or free it first"
+    return f"{pairs} is taken: choose a different one, or free it first"
 
 
 def fold_all(

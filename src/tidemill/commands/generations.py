@@ -1,4 +1,4 @@
-"""The keeper of the log's generations: rolls them, builds their filters, drops what is beyond the horizon."""
+"""The generations of the log: rolled, given their filters, and dropped beyond the horizon."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logger(__name__)
 class GenerationPolicy:
     """When the log rolls, and for how long duplicates are found.
 
-    `max_age` bounds how long an outbox generation lives on after its last row; `max_ids` bounds the index that takes
+    `max_age` bounds how long an outbox generation is kept after its last row; `max_ids` bounds the index that takes
     the random ids, which is what a command's cost depends on.
     """
 
@@ -31,7 +31,7 @@ class GenerationPolicy:
 
 
 class GenerationRoller(Periodic):
-    """A `Service`. Several may run: a roll that another one did first is no error."""
+    """A `Service`. Several may run: a roll by another one is not an error."""
 
     def __init__(self, generations: Generations, policy: GenerationPolicy) -> None:
         """Nothing happens before `run`."""
@@ -48,7 +48,7 @@ class GenerationRoller(Periodic):
         return False
 
     async def keep(self) -> None:
-        """Roll if it is time, build and load missing filters, drop what is expired."""
+        """Roll if it is time, build and load missing filters, drop what has expired."""
         policy = self._policy
         if (
             opened := await self._generations.roll_if_due(max_age=policy.max_age, max_ids=policy.max_ids)
@@ -61,5 +61,5 @@ class GenerationRoller(Periodic):
             _log.info(Log.GENERATION_DROPPED, generation=gen)
 
     def health(self) -> Health:
-        """Return what was in the way the last time."""
+        """Return the last error."""
         return Health(ok=not self.problem, detail={"trouble": self.problem} if self.problem else {})

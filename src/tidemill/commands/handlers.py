@@ -1,7 +1,7 @@
-"""The two styles of deciding: `append` facts, and `decide` about an aggregate. Set-wise: a few statements per batch.
+"""The two kinds of handlers: `append` facts, and `decide` about an aggregate. Set-wise: a few statements per batch.
 
-A style gets the commands of a batch that are new and valid, in lane and offset order, and returns for each the events
-that happened, or a rejection. What it writes, it writes through the unit of work of the batch.
+A handler gets the new and valid commands of a batch, in lane and offset order, and returns for each the events
+that happened, or a rejection. It writes through the unit of work of the batch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MAX_PASSES = 16
 
 
 class TooManyFoldPasses(TidemillError):
-    """The commands of a batch depend on each other too deeply to be folded at once: fold fewer."""
+    """The commands of a batch depend on each other too deeply to be folded together: fold fewer."""
 
 
 class Handler(Protocol):
@@ -38,7 +38,7 @@ class Handler(Protocol):
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
     ) -> list[HandlerResult]:
-        """Return a result per arrival, in order, after writing what they change."""
+        """Return a result per arrival, in order, after writing their changes."""
         ...
 
 
@@ -46,7 +46,7 @@ class Handler(Protocol):
 class _AppendPlan:
     """How rows of one append command are made: computed once, used for every record.
 
-    `time_at`: the number of the column that says whether a row is too late; None if the table keeps all it gets.
+    `time_at`: the number of the column that decides whether a row is late; None if the table takes all rows.
     """
 
     spec: AppendSpec
@@ -145,7 +145,7 @@ class DecideHandler:
                 wanted = sorted(values)
                 found = await work.owners(self._state, self._state.unique[index], wanted)
                 holders.setdefault(index, {}).update({value: found.get(value) for value in wanted})
-        raise TooManyFoldPasses(f"{len(commands)} commands reveal the unique values they take one by one")
+        raise TooManyFoldPasses(f"{len(commands)} commands take unique values that are found one by one")
 
     def _encode(self, decision: Accepted) -> list[EncodedEvent] | Rejected:
         encoded = [self._encoded_event(event) for event in decision.events]
@@ -159,7 +159,7 @@ class DecideHandler:
 def handlers_of(
     stream: Stream, codec: CommandCodec, max_event_bytes: int
 ) -> dict[type[CommandSpec], Handler]:
-    """Return the built-in styles that the stream's commands need."""
+    """Return the built-in handlers that the stream's commands need."""
     kinds = {type(spec) for spec in stream.commands.values()}
     handlers: dict[type[CommandSpec], Handler] = {}
     if AppendSpec in kinds:
@@ -194,7 +194,7 @@ def _refuse(
 
 
 def _plan(spec: AppendSpec, event_name: str, retention: Retention | None) -> _AppendPlan:
-    """Match columns to fields by name, and say at start what would not fit."""
+    """Match columns to fields by name, and refuse at start what does not fit."""
     fields = spec.model.model_fields
     columns = [column for column in spec.table.columns if column.name != "command_id"]
     missing = [column.name for column in columns if column.name not in fields and not column.nullable]

@@ -1,9 +1,9 @@
-"""The intake: a service that owns lanes of one stream and applies what arrives in them.
+"""The intake: a service that owns lanes of one stream and applies their records.
 
-    poll -> queue per lane -> a batch over the lanes that are ready -> commit -> wake the relay, answer who asked
+    poll -> queue per lane -> a batch over the lanes that are ready -> commit -> wake the relay, send replies
 
-Reading, claiming and writing are tasks of their own: the client's callbacks never wait for the database, and while one
-batch is in the database the next one is decoded. What waits is bounded: a lane with two batches behind it is paused.
+Reading, claiming and writing are separate tasks: the client's callbacks never wait for the database, and while one
+batch is in the database the next one is decoded. The backlog is bounded: a lane with two batches waiting is paused.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ _ATTEMPTS_BEFORE_PARKING: Final = 2
 class IntakeOptions:
     """`owner`: this process's name in `tm.lane`, the same as its connections' application name.
 
-    `batch_records`: the most that one transaction takes. `workers`: how many batches are in hand at once, those that
-    are to be tried again among them. `waiting_bytes`: about how much may wait in all lanes. `reply_topics`: the topics
-    that replies may go to, matched whole; by default none. `newer_wait`: how long a lane waits before a command that
-    only a newer version takes whole; nothing: it is parked at once.
+    `batch_records`: the most that one transaction takes. `workers`: how many batches are in progress at once, those
+    that are to be tried again among them. `waiting_bytes`: about how much may wait in all lanes. `reply_topics`: the
+    topics that replies may go to, matched whole; by default none. `newer_wait`: how long a lane waits before a command
+    that only a newer version takes whole; nothing: it is parked at once.
     """
 
     owner: str
@@ -83,7 +83,7 @@ class Intake:
         workers: Workers | None = None,
         room: LargeRecords | None = None,
     ) -> None:
-        """Nothing happens before `start`. `isolation`, `workers`, `room`: those of the process, for all its intakes."""
+        """Nothing happens before `start`. `isolation`, `workers`, `room`: shared by all intakes of the process."""
         self._aggregate = stream.aggregate
         self._source = source
         self._store = store
@@ -137,24 +137,24 @@ class Intake:
     async def stop(self) -> None:
         """End the batches in flight, give the lanes back, leave the group.
 
-        With Kafka away none of the last three comes to an end before its deadline, so they go side by side, and what
-        comes last has less time: batches may have waited for the database, which is away as well.
+        With Kafka unavailable none of the last three ends before its deadline, so they run side by side, and what
+        comes last has less time: batches may have waited for the database, which is unavailable as well.
         """
         self._retrier.stop()
         self._work_wanted.set()
         self._team.close()
         while self._running:
             await asyncio.wait(self._running)
-        if self._reader is not None:  # a source may not be closed under a poll
+        if self._reader is not None:  # a source must not be closed during a poll
             await asyncio.wait({self._reader}, timeout=_LAST_POLL_S)
         letting_go = asyncio.gather(self._last_note(), self._ownership.release_all())
-        # the next owner shall find lanes released
+        # so that the next owner finds the lanes released
         released, _ = await asyncio.wait({letting_go}, timeout=_RELEASE_FIRST_S)
         await asyncio.gather(letting_go, self._source.close(hurried=not released))
         self._waits.measure()
 
     def health(self) -> Health:
-        """Return how many lanes are worked, which wait for an operator or a newer version, and what is in the way."""
+        """Return how many lanes are processed, which wait for an operator or a newer version, and the last error."""
         waits_for = self._retrier.reason
         detail = (
             self._ownership.counts() | self._waits.shown() | ({"trouble": waits_for} if waits_for else {})
@@ -168,14 +168,14 @@ class Intake:
             try:
                 some = self._put(await self._source.poll())
             except PartitionError as stuck:
-                # a task of its own: Kafka may not answer about it for long, and the others want to be read
+                # a task of its own: Kafka may not answer about it for long, and the others must be read
                 group.create_task(self._ownership.halt_stuck(stuck))
                 continue
             if some:
                 self._work_wanted.set()
 
     def _put(self, arrived: Mapping[int, Sequence[InboundRecord]]) -> bool:
-        """Queue what arrived, and forget what found no room; return whether anything arrived."""
+        """Queue what arrived, and drop what found no room; return whether anything arrived."""
         for partition, records in arrived.items():
             queue = self._queues.put(partition, records)
             if queue is not None and not queue.held_back and self._queues.overfull(queue):
@@ -208,7 +208,7 @@ class Intake:
                 self._begin(group, turn)
 
     def _begin(self, group: asyncio.TaskGroup, turn: Turn) -> None:
-        """Take a batch only now that a worker has time for it: what arrived meanwhile is in it."""
+        """Take a batch only when a worker is free: it then includes what arrived meanwhile."""
         batch_input = None if self._retrier.stopped else self._queues.take(turn.share)
         if batch_input is None:
             turn.end()
@@ -232,7 +232,7 @@ class Intake:
             self._queues.done(batch_input)
         if result is not None:
             self._after(batch_input, result)
-        else:  # a stop came first: what is not committed is the next owner's
+        else:  # a stop came first: the next owner does what is not committed
             lanes = [queue.lane_id for queue in batch_input.queues]
             _log.warning(
                 Log.BATCH_LEFT, aggregate=self._aggregate, lanes=lanes, records=len(batch_input.records)
@@ -263,12 +263,12 @@ class Intake:
         return result
 
     async def _count_isolated(self, batch_input: BatchInput) -> list[IncomingCommand] | None:
-        """Before a suspect is touched, count the attempt; the one that ended two processes alone is parked unread."""
+        """Count an isolated attempt before it begins; a record that ended two processes alone is parked unread."""
         queue = batch_input.queues[0]
         if not queue.isolated:
             return None
         lane_id, record = batch_input.records[0]
-        if queue.tried_offset != record.offset:  # else the batch is tried again, and has ended nobody
+        if queue.tried_offset != record.offset:  # else the batch is tried again, and has ended no process
             queue.attempts = await self._store.count_attempt(queue.claim, record.offset)
             queue.tried_offset = record.offset
         if queue.attempts <= _ATTEMPTS_BEFORE_PARKING:
@@ -289,7 +289,7 @@ class Intake:
         ours = [queue for queue in batch_input.queues if still_ours(self._queues, queue)]
         if lost := [queue for queue in ours if queue.lane_id in result.fenced]:
             self._ownership.fenced(lost)
-        for queue in ours:  # before anything else is awaited: what waits behind the record may not be taken
+        for queue in ours:  # before anything else is awaited: what waits after the record must not be taken
             if queue.lane_id in result.halted:
                 self._ownership.stand_still(queue.claim, *result.halted[queue.lane_id])
         if asked := replies.wanted(result.outcomes, self._reply_topics):

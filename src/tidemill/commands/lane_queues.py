@@ -1,7 +1,7 @@
 """The records of one process that wait for their batch, lane by lane.
 
-A lane's records wait in offset order; a batch takes from the lanes that are not busy. Batches form from backlog: a lone
-record is taken at once, and while a batch is in the database the next one gathers behind it.
+A lane's records wait in offset order; a batch takes from the lanes that are not busy. Batches form from backlog: a
+single record is taken at once, and while a batch is in the database the next one collects.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tidemill.domain.lane import Claim, InboundRecord, weight
 
 BATCH_BYTES: Final = 8 << 20
 WAITING_BYTES: Final = 32 << 20
-"""Of what waits in all lanes of a process, about; a lane is held back from twice its share on."""
+"""About how much may wait in all lanes of a process; a lane is held back from twice its share on."""
 
 LARGE_BYTES: Final = 512 << 10
-"""A larger record than is decoded by default: it is to be parked, whole, and there is room for a few of them only."""
+"""A record larger than is decoded by default: it is parked whole, and there is room for a few of them only."""
 
 _MIN_LANE_BYTES: Final = 256 << 10
 
@@ -28,7 +28,7 @@ _MIN_LANE_BYTES: Final = 256 << 10
 class LargeRecords:
     """The large records that all intakes of a process hold: few at once, however many lanes have some.
 
-    Such a record comes of a few hundred bytes of Kafka, compressed, and there may be one in every lane.
+    Such a record may take a few hundred bytes in Kafka, compressed, and there may be one in every lane.
     """
 
     def __init__(self, max_bytes: int = WAITING_BYTES) -> None:
@@ -37,7 +37,7 @@ class LargeRecords:
         self._refused = 0
 
     def take(self, size: int) -> bool:
-        """Take a record in, unless there is no room; one alone always finds room."""
+        """Take a record in, unless there is no room; the first one always has room."""
         if self._held and self._held + size > self._max_bytes:
             return False
         self._held += size
@@ -48,7 +48,7 @@ class LargeRecords:
         self._held -= size
 
     def refused(self) -> int:
-        """Return the number of a refusal: who was refused first comes first."""
+        """Return the number of a refusal: the first refused is served first."""
         self._refused += 1
         return self._refused
 
@@ -62,8 +62,8 @@ class LaneQueue:
     """A claimed lane and what waits for it, each record with its weight.
 
     `bytes`: what all of them weigh. `large`: what the large ones weigh, those in flight included. `come_back_at`: the
-    offset of a large record that found no room: it, and what is behind it, is to be read again; `refusal`: its number.
-    `isolated`: how many records are still tried one by one. `idle`: set while no batch of the lane is in flight.
+    offset of a large record that found no room: it and what follows it are read again; `refusal`: its number.
+    `isolated`: how many records are still isolated attempts. `idle`: set while no batch of the lane is in flight.
     `waits`: what it waits for, if nothing may be taken from it.
     """
 
@@ -81,7 +81,7 @@ class LaneQueue:
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        """Begin idle: no batch is in flight."""
+        """Start idle: no batch is in flight."""
         self.idle.set()
 
     def put(self, records: Iterable[InboundRecord], room: LargeRecords, *, again: bool = False) -> None:
@@ -94,7 +94,7 @@ class LaneQueue:
         for record in records:
             size = weight(record)
             if size > LARGE_BYTES:
-                # a lane that waits for long keeps no room from others
+                # a lane that waits for long must not use the room of others
                 if self.waits is not None or not room.take(size):
                     self.come_back_at, self.refusal = record.offset, room.refused()
                     return
@@ -158,14 +158,14 @@ class Queues:
         self._by_partition: dict[int, LaneQueue] = {}
 
     def add(self, claims: Iterable[Claim]) -> None:
-        """Start queues for newly claimed lanes, empty: what an earlier claim left is not theirs."""
+        """Start queues for newly claimed lanes, empty: without what an earlier claim left."""
         for claim in claims:
             self.remove([claim.lane.partition])
             isolated = self._batch_records if claim.cautious else 0
             self._by_partition[claim.lane.partition] = LaneQueue(claim, isolated=isolated)
 
     def remove(self, partitions: Iterable[int]) -> list[LaneQueue]:
-        """Forget lanes with all that waits; return those that were there."""
+        """Drop lanes with all that waits; return those that existed."""
         removed = [self._by_partition.pop(partition, None) for partition in partitions]
         there = [queue for queue in removed if queue is not None]
         for queue in there:
@@ -182,7 +182,7 @@ class Queues:
         return list(self._by_partition.values())
 
     def put(self, partition: int, records: Sequence[InboundRecord]) -> LaneQueue | None:
-        """Append what arrived; None if the lane is not (any more) ours, then the records are dropped.
+        """Append what arrived; None if the lane is not owned (any more), then the records are dropped.
 
         Its `come_back_at` is set where a record found no room: then hold the lane back, and read again from there.
         """
@@ -192,9 +192,9 @@ class Queues:
         return queue
 
     def wait(self, queue: LaneQueue, wait: Wait, records: Sequence[InboundRecord]) -> None:
-        """Let a lane wait; `records`, which were taken last, are put back before what is there, in order.
+        """Let a lane wait; put `records`, which were taken last, back before the others, in order.
 
-        From the first large record on they are forgotten, to be read again: see `put`.
+        From the first large record on they are dropped and read again: see `put`.
         """
         queue.waits = wait
         behind = [record for record, _ in queue.records]
@@ -233,7 +233,7 @@ class Queues:
         return [queue for queue in self._by_partition.values() if queue.ready]
 
     def take(self, free: int) -> BatchInput | None:
-        """Take the next batch, one of `free` (at least 1) that may be begun now; None if nothing is ready.
+        """Take the next batch, one of `free` (at least 1) that may start now; None if nothing is ready.
 
         The ready lanes are shared among the free workers, so that lanes with backlog run side by side and many lanes
         with a record each share one transaction.
@@ -248,7 +248,7 @@ class Queues:
         return self._take_from(chosen, self._batch_records)
 
     def _take_from(self, chosen: list[LaneQueue], most: int) -> BatchInput:
-        """Take about as many records of each lane; what the shorter ones leave is for the longer ones."""
+        """Take about as many records of each lane; longer ones get what shorter ones leave."""
         taken: dict[int, list[InboundRecord]] = {}
         each_bytes, waiting = self._batch_bytes // len(chosen), len(chosen)
         for queue in sorted(chosen, key=lambda queue: len(queue.records)):
@@ -261,7 +261,7 @@ class Queues:
         )
 
     def done(self, batch_input: BatchInput) -> None:
-        """Free the lanes of a batch; a lane that was tried record by record is trusted again after enough of them."""
+        """Free the lanes of a batch; a lane with isolated attempts takes batches again after enough of them."""
         for queue in batch_input.queues:
             queue.idle.set()
             if queue.large:

@@ -1,4 +1,4 @@
-"""The books of a batch: number what happened, densely, and make the rows that the transaction writes.
+"""The rows of a batch: records and events are numbered densely, and become the rows that the transaction writes.
 
 Pure. Position counts the records of a lane, sequence counts its events; both are numbered here, in offset order, from
 what the ledger says under the lane's lock.
@@ -24,20 +24,20 @@ from tidemill.domain.rejections import RejectionCode
 _MAX_DETAIL_CHARACTERS = 1000
 _MAX_TRACE_CHARACTERS = 128
 
-# The letters once and for all: looking one up through the enum takes longer than making the row.
+# The letters, looked up once: a look-up through the enum takes longer than making the row.
 _APPLIED, _REJECTED, _DUPLICATE, _PARKED = (outcome.letter for outcome in Outcome)
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A record whose id is known: `first` is what became of the first one; `reused` if its payload differed."""
+    """A record whose id is known: `first` is the outcome of the first one; `reused` if its payload differed."""
 
     first: LoggedCommand
     reused: bool
 
 
 Disposition = HandlerResult | Repeat
-"""What became of a record: events, a rejection, unreadable, or a repeat of an earlier command."""
+"""The outcome of a record: events, a rejection, unreadable, or a repeat of an earlier command."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ class LaneNumbering:
         return self._repeated(arrival, disposition.first)
 
     def close(self, last: InboundRecord | None, *, reason: str | None = None) -> None:
-        """Write the lane's ledger row: the batch ends behind `last`; None: it consumed nothing, for a `reason`."""
+        """Write the lane's ledger row: the batch ends after `last`; None: it consumed nothing, for a `reason`."""
         before, counts = self._before, self._counts
         anchor = before.anchor if last is None else Anchor(last.offset, checksum(last))
         for outcome, count in counts.items():
@@ -250,13 +250,13 @@ def checksum(record: InboundRecord) -> int:
 
 
 def clean(text: str) -> str:
-    """Make a text fit for a column, a header and a terminal: PostgreSQL refuses NUL, UTF-8 halves of a character."""
+    """Make a text fit for a column, a header and a terminal: PostgreSQL refuses NUL, UTF-8 refuses lone surrogates."""
     short = text[:_MAX_DETAIL_CHARACTERS].replace("\x00", "\\0")
     return short.encode(errors="backslashreplace").decode()[:_MAX_DETAIL_CHARACTERS]
 
 
 def header(record: InboundRecord, name: str) -> str | None:
-    """Return a header's text, None where it is absent or no UTF-8; of several, the last."""
+    """Return a header's text, None where it is absent or not UTF-8; of several, the last."""
     found = None
     for key, value in record.headers:
         if key == name and value is not None:
@@ -270,7 +270,7 @@ def header(record: InboundRecord, name: str) -> str | None:
 
 
 def trace_of(record: InboundRecord) -> str | None:
-    """Return the W3C trace context (55 characters), None where something else bears its name."""
+    """Return the W3C trace context (55 characters), None where the header has other content."""
     trace = header(record, "traceparent")
     return trace if trace is not None and len(trace) <= _MAX_TRACE_CHARACTERS else None
 

@@ -1,7 +1,7 @@
-"""The headers of what is to be parked, as text: made while no lane is locked, and with turns for whatever else runs.
+"""The headers of records to be parked, as text: made while no lane is locked, with pauses for other tasks.
 
-A record may have a thousand headers, and a batch thousands of records: under the lock it would be the time in which
-nobody else can work these lanes.
+A record may have a thousand headers, and a batch thousands of records: under the lock this would block
+the lanes for that time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.headers import Headers
 
-_AT_A_STRETCH: Final = 1_000  # headers, written in some 2 ms
+_AT_A_STRETCH: Final = 1_000  # headers, written in about 2 ms
 
 
 def unwritten(fresh: Sequence[IncomingCommand], dispositions: Sequence[Disposition]) -> list[IncomingCommand]:

@@ -1,7 +1,7 @@
-"""Screening: what can be said of a record before any transaction.
+"""Screening: the checks of a record before any transaction.
 
-Decode strictly, validate the fields, check that the lane owns the key, give the command its identity. Pure but for the
-codec, so that one batch is screened while another is in the database.
+Decode strictly, validate the fields, check that the lane owns the key, give the command its identity. Pure except for
+the codec, so that one batch is screened while another is in the database.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _MAX_MESSAGE_CHARACTERS = 500
 
 @dataclass(slots=True)
 class IncomingCommand:
-    """A record on its way through a batch.
+    """A record that passes through a batch.
 
     `disposition` is what is certain before the transaction: unreadable, rejected, or None (rules decide).
     `command_id` is the canonical text of the identity (`domain.identity`), None where no identity could be read; such
-    a record can be neither duplicate nor duplicated. `headers_text`: its headers as a parked row keeps them, made
-    before the transaction for what is to be parked.
+    a record can be neither duplicate nor duplicated. `headers_text`: its headers as stored in a parked row, made
+    before the transaction for records to be parked.
     """
 
     lane_id: int
@@ -66,7 +66,7 @@ class Validator:
             self.adapters[name] = TypeAdapter(list[spec.model])  # type: ignore[name-defined]  # a class of a value
 
     async def validate(self, lane_records: Sequence[tuple[int, InboundRecord]]) -> list[IncomingCommand]:
-        """Return an arrival for every (lane id, record), in order. Raises `Unavailable` if the registry is away."""
+        """Return an arrival for every (lane id, record), in order. Raises `Unavailable` for the registry."""
         values = [record.value for _, record in lane_records]
         await self.codec.prepare(values)
         arrivals = [_arrival(lane_id, record) for lane_id, record in lane_records]
@@ -130,7 +130,7 @@ class Validator:
                 return
 
     def _check_lane(self, arrival: IncomingCommand, command: CommandBase) -> None:
-        """A key belongs to one lane: otherwise two lanes would decide about the same aggregate."""
+        """A key belongs to one lane; otherwise two lanes would decide about the same aggregate."""
         if not self.stream.keyed:
             return
         record = arrival.record
@@ -155,7 +155,7 @@ class Validator:
 
 
 def _arrival(lane_id: int, record: InboundRecord) -> IncomingCommand:
-    """Begin a record's way. A key goes back out with every outcome, so it must fit there."""
+    """Take a record in. Its key is sent with every outcome, so it must fit there."""
     key, headers = record.key, record.headers
     if key is not None and len(key) > MAX_KEY_BYTES:
         detail = f"a key of {len(key)} bytes, at most {MAX_KEY_BYTES}"
@@ -167,7 +167,7 @@ def _arrival(lane_id: int, record: InboundRecord) -> IncomingCommand:
 
 
 def crashed(fault: Exception) -> Unreadable:
-    """Return what parks a record at which a context's code raised: the fault is the code's, the bytes are kept."""
+    """Return what parks a record on which a context's code raised: the fault is in the code, the bytes are stored."""
     return Unreadable(ParkingCode.CRASHED, f"the context's code raised {type(fault).__name__}: {fault}")
 
 
@@ -177,15 +177,13 @@ def _reasons(error: ValidationError) -> dict[int, str]:
     for fault in error.errors(include_url=False, include_context=False):
         index, *path = fault["loc"]
         where = ".".join(str(part) for part in path)
-        what = fault["msg"].removeprefix(
-            "Value error, "
-        )  # how a rule of ours was raised is nobody's business
+        what = fault["msg"].removeprefix("Value error, ")  # pydantic's prefix is of no use to the sender
         faults[int(index)].append(f"{where}: {what}" if where else what)
     return {index: "; ".join(texts)[:_MAX_MESSAGE_CHARACTERS] for index, texts in faults.items()}
 
 
 def _identity_of_invalid(fields: dict[str, Any]) -> str | None:
-    """An invalid command has an identity, so that its repeat gets the first outcome; unless the id is the fault."""
+    """An invalid command has an identity, so that its repeat gets the first outcome, unless its id is invalid."""
     try:
         base = CommandBase.model_validate({name: fields.get(name) for name in CommandBase.model_fields})
     except ValidationError:

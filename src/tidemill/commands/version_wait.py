@@ -1,12 +1,12 @@
-"""Waiting for a newer version: a lane stands before a command of which this one does not know all.
+"""Waiting for a newer version: a lane waits before a command that this version does not know completely.
 
-    the first such command of a lane    -> what is before it is applied, the rest stays in its queue
-    a process that knows the schema     -> takes the lane over, by a restart or a rebalance, and goes on with it
+    the first such command of a lane    -> what is before it is applied, the rest stays queued
+    a process that knows the schema     -> takes the lane over, by a restart or a rebalance, and continues
     the time is over, or an operator    -> it is parked, and for a day every other one of the lane is parked at once
 
-How long a lane may wait is bounded for the lane, not for a schema or a record: whoever may register a schema, or a
-thousand, holds a lane up for that long, once a day. Since when it waits is in the database, by the database's clock, so
-that no restart, take-over or rebalance begins anew.
+How long a lane may wait is bounded for the lane, not for a schema or a record: a client that may register a schema, or
+a thousand, delays a lane for that long, once a day. The start of the wait is in the database, by the database's clock,
+so that no restart, take-over or rebalance resets it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MAX_LABEL_CHARACTERS: Final = 64
 
 
 def next_wait(before: Wait | None, newer: Newer, now: datetime, at_most: timedelta) -> Wait:
-    """Return how a lane's wait goes on that stands before `newer` now; one that is `over` parks it.
+    """Return the next wait of a lane whose next command is `newer`; one that is `over` parks it.
 
     `before`: the lane's last wait. `now`: the database's time. `at_most`: how long it may wait in all.
     """
@@ -51,7 +51,7 @@ def next_wait(before: Wait | None, newer: Newer, now: datetime, at_most: timedel
 
 @dataclass
 class HeldBack:
-    """What of a batch goes on. `waits`: lane id -> the wait that it begins; `fenced`: lanes that others claimed."""
+    """What of a batch continues. `waits`: lane id -> its new wait; `fenced`: lanes claimed by others."""
 
     arrivals: Sequence[IncomingCommand]
     waits: dict[int, Wait] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Waits:
         at_most: timedelta,
         wake: Callable[[], None],
     ) -> None:
-        """`at_most`: how long a lane waits; nothing: its records are parked at once. `wake`: told when lanes go on."""
+        """`at_most`: how long a lane waits; zero: records are parked at once. `wake`: called when lanes continue."""
         self._aggregate = aggregate
         self._store = store
         self._queues = queues
@@ -79,7 +79,7 @@ class Waits:
         self._measured: set[tuple[str, str]] = set()
 
     async def hold_back(self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand]) -> HeldBack:
-        """Take out what has to wait: of each lane the first command that is newer than we are, and all behind it."""
+        """Take out what has to wait: of each lane the first command of a newer version, and all after it."""
         first: dict[int, IncomingCommand] = {}
         for arrival in arrivals:
             if arrival.disposition is not None and isinstance(arrival.disposition, NewerSchema):
@@ -106,7 +106,7 @@ class Waits:
         return held
 
     def begin(self, batch_input: BatchInput, result: BatchResult) -> None:
-        """Put back what a batch has held back; its lanes are taken from again when their wait is over."""
+        """Put back what a batch left out; its lanes are taken from again when their wait is over."""
         for queue in batch_input.queues:
             wait = result.waits.get(queue.lane_id)
             ours = self._queues.get(queue.partition) is queue
@@ -123,7 +123,7 @@ class Waits:
             self.measure()
 
     async def watch(self) -> None:
-        """Let lanes go on whose wait is over: then what they stand before is parked. Raises `TransientError`."""
+        """Resume lanes whose wait is over: then the command that they wait for is parked. Raises `TransientError`."""
         waiting = {queue.lane_id: queue for queue in self._waiting()}
         if waiting:
             still = await self._store.waiting(list(waiting))
@@ -136,7 +136,7 @@ class Waits:
         self.measure()
 
     def shown(self) -> dict[str, Any]:
-        """Return what `/health` says of them; nothing if no lane waits."""
+        """Return the text of `/health` about them; nothing if no lane waits."""
         waiting = self._waiting()
         if not waiting:
             return {}
@@ -163,7 +163,7 @@ class Waits:
 
 
 def newer_of(arrival: IncomingCommand) -> Newer:
-    """Return what is kept of a command that is newer than we are, while its lane waits before it."""
+    """Return what is stored about a command that is newer than this version, while its lane waits."""
     disposition = arrival.disposition
     assert isinstance(disposition, NewerSchema)
     return Newer(
@@ -176,18 +176,18 @@ def newer_of(arrival: IncomingCommand) -> Newer:
 
 
 def why_over(wait: Wait, newer: Newer) -> str:
-    """Say why a lane does not wait, for the one who finds the record parked."""
+    """Say why a lane does not wait, for the operator who finds the record parked."""
     assert wait.over_at is not None
     if wait.newer.offset != newer.offset:
-        return f"the lane waited for a newer version before, until {wait.over_at:%Y-%m-%d %H:%M} UTC"
+        return f"the lane already waited for a newer version, until {wait.over_at:%Y-%m-%d %H:%M} UTC"
     if wait.reason is not None:
         return f"parked by hand: {wait.reason}"
     waited_s = (wait.over_at - wait.since).total_seconds()
-    return f"the lane waited for {waited_s:.0f} s, and no process that knows it took it over"
+    return f"the lane waited for {waited_s:.0f} s, and no process with that schema took it over"
 
 
 def _explain(arrivals: Sequence[IncomingCommand], lane_id: int, why: str) -> None:
-    """Let the records of a lane that are parked now say why they do not wait."""
+    """Add to the parked records of a lane why they do not wait."""
     for arrival in arrivals:
         disposition = arrival.disposition
         if arrival.lane_id == lane_id and isinstance(disposition, NewerSchema):

@@ -1,4 +1,4 @@
-"""What a bounded context declares: its commands, the two styles of deciding, its state and its read models."""
+"""The declaration of a bounded context: its commands, the two ways to decide them, its state and its read models."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class AppendSpec(CommandSpec):
     """A fact for a table: one row and one event per command; columns by name.
 
     The event's fields are the command's fields. A table column `command_id` (uuid), if there is one, gets the
-    command's identity. `check(command, now)` may refuse a command by what only the clock knows.
+    command's identity. `check(command, now)` may refuse a command by the time.
     """
 
     table: TableShape
@@ -121,7 +121,8 @@ class Context:
     """A bounded context at a glance. `aggregate` names its topics (`market-data`).
 
     `key(command)` is the key its records must carry. `keyed=False` (append only) accepts any key and partition.
-    `schemas` and `migrations` are folders of a plug-in; a built-in context's lie in the top-level folders of that name.
+    `schemas` and `migrations` are folders of a plug-in; those of a built-in context are in the top-level folders of
+    that name.
     `codes`: the context's own rejection codes, each with what the client should do. `retention`: which of its appended
     rows leave for the archive, and when.
     """
@@ -142,7 +143,9 @@ class Context:
     def __post_init__(self) -> None:
         """Refuse what would only fail later, on the first record."""
         if not _AGGREGATE.fullmatch(self.aggregate):
-            raise ContractError(f"aggregate {self.aggregate!r}: lower-case words joined by hyphens, please")
+            raise ContractError(
+                f"aggregate {self.aggregate!r}: it must be lower-case words joined by hyphens"
+            )
         decided = any(isinstance(spec, DecideSpec) for spec in self.commands)
         if decided and self.state is None:
             raise ContractError(f"context {self.aggregate} has decide commands but no state")
@@ -150,7 +153,7 @@ class Context:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.retention is not None and self.retention.table not in self._appended_tables:
             raise ContractError(
-                f"context {self.aggregate}: retention of {self.retention.table_name}, to which no command appends"
+                f"context {self.aggregate}: retention of {self.retention.table_name}, but no command appends to it"
             )
 
     @property

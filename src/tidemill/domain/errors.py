@@ -1,20 +1,20 @@
 """The error tree.
 
     TidemillError
-    ├── UsageError            the caller can mend it: a wrong argument, setting or file
+    ├── UsageError            the caller can fix it: a wrong argument, setting or file
     ├── ContractError         a context or schema is declared wrongly; found at start
-    ├── TableMisfit           a context's table is not as declared: what works with it stands, all others go on
+    ├── TableMisfit           a context's table is not as declared: what needs it waits, everything else continues
     ├── Unreadable            one record cannot be read: it is parked
     │   └── NewerSchema       a newer version takes it whole: its lane waits for one first
     ├── TransientError        the same work may succeed later: back off and try the whole batch again
-    │   ├── Unavailable       a server is away
-    │   ├── NotCompared       nobody may write to a lane yet: it was not compared with its topics
+    │   ├── Unavailable       a server is unavailable
+    │   ├── NotCompared       a lane may not be written to yet: it was not compared with its topics
     │   └── CommitUnknown     the connection broke during COMMIT: read the ledger, never guess
     ├── DataError             the database refused a value: bisect the batch
     ├── RepeatedIds           an id of the batch is already in the open generation: look it up, redo
     ├── GenerationClosed      the log rolled over under the batch: redo in the new generation
-    ├── Fenced                somebody else holds the lane's claim
-    ├── LaneHalted            a lane must not go on by itself: an operator decides
+    ├── Fenced                another process holds the lane's claim
+    ├── LaneHalted            a lane must not continue by itself: an operator decides
     ├── CopyError             a copy in the lake proves nothing: missing, damaged, or of other columns
     │   └── PathRefused       it is not below a root that may be read
     └── CopyStands            another copy has the names that one was to take
@@ -57,7 +57,7 @@ class TidemillError(Exception):
 
 
 class UsageError(TidemillError):
-    """The caller can mend it: a wrong argument, setting or file."""
+    """The caller can fix it: a wrong argument, setting or file."""
 
     kind = ErrorCode.USAGE
 
@@ -69,7 +69,7 @@ class ContractError(TidemillError):
 
 
 class TableMisfit(TidemillError):
-    """A table of a context is not what the context declares: what works with it stands until it is, all others go on.
+    """A table of a context is not what the context declares: what needs it waits, everything else continues.
 
     `detail` says what differs, or what the database said when it was met.
     """
@@ -83,7 +83,7 @@ class TableMisfit(TidemillError):
 
 
 class Unreadable(TidemillError):
-    """One record cannot be read; it is parked as it came.
+    """One record cannot be read; it is parked unchanged.
 
     `code` is one of the parking codes of `rejections.PARKED`; `detail` says what was wrong with the bytes.
     """
@@ -91,7 +91,7 @@ class Unreadable(TidemillError):
     kind = ErrorCode.UNREADABLE
 
     def __init__(self, code: str, detail: str) -> None:
-        """Keep the code apart from the text: the code is what people filter by."""
+        """Keep the code apart from the text: operators filter by the code."""
         super().__init__(f"{code}: {detail}", detail=detail)
         self.code = code
         self.detail = detail
@@ -126,7 +126,7 @@ class TransientError(TidemillError):
 
 
 class Unavailable(TransientError):
-    """A server is away, does not answer or does not let us in. `server` is `database`, `kafka`, `registry` or `lake`.
+    """A server does not answer or does not let us in. `server` is `database`, `kafka`, `registry` or `lake`.
 
     `advised`: it is there, and `detail` says what to do so that it lets us in.
     """
@@ -134,7 +134,7 @@ class Unavailable(TransientError):
     kind = ErrorCode.UNAVAILABLE
 
     def __init__(self, server: str, detail: str, *, advised: bool = False) -> None:
-        """Name the server so that health and logs can tell which one is away."""
+        """Name the server so that health and logs can tell which one is unavailable."""
         super().__init__(f"{server} is not available: {detail}", server=server, detail=detail)
         self.server = server
         self.advised = advised
@@ -163,7 +163,7 @@ class DataError(TidemillError):
     kind = ErrorCode.DATA_REFUSED
 
     def __init__(self, sqlstate: str, detail: str) -> None:
-        """Keep SQLSTATE: it is what the rejection message quotes."""
+        """Keep SQLSTATE: the rejection message quotes it."""
         super().__init__(f"{sqlstate}: {detail}", sqlstate=sqlstate, detail=detail)
         self.sqlstate = sqlstate
         self.detail = detail
@@ -182,7 +182,7 @@ class GenerationClosed(TidemillError):
 
 
 class Fenced(TidemillError):
-    """Somebody else claimed the lanes named in `lanes`; drop them and go on with the rest."""
+    """Another process claimed the lanes named in `lanes`; drop them and continue with the rest."""
 
     kind = ErrorCode.FENCED
 
@@ -193,7 +193,7 @@ class Fenced(TidemillError):
 
 
 class LaneHalted(TidemillError):
-    """A lane must not go on by itself. `code` names why, `detail` gives the evidence."""
+    """A lane must not continue by itself. `code` names why, `detail` gives the evidence."""
 
     kind = ErrorCode.LANE_HALTED
 
@@ -206,26 +206,26 @@ class LaneHalted(TidemillError):
 
 
 class CopyError(TidemillError):
-    """A copy in the lake proves nothing: it is missing, damaged, or has other columns. `path` is where we looked."""
+    """A copy in the lake proves nothing: it is missing, damaged, or has other columns. `path` is where it was read."""
 
     kind = ErrorCode.COPY_UNUSABLE
 
     def __init__(self, path: str, detail: str) -> None:
-        """Say where it is: an operator looks there first."""
+        """Name the place: an operator looks there first."""
         super().__init__(f"the copy at {path} cannot be used: {detail}", path=path, detail=detail)
         self.path = path
         self.detail = detail
 
 
 class CopyStands(TidemillError):
-    """There is a copy under the names that another one was to take, and it may be the only one of its rows."""
+    """Another copy already has the file names of this one; it may be the only one of its rows."""
 
     kind = ErrorCode.COPY_EXISTS
 
     def __init__(self, path: str, slice_: object, event_id: str, detail: str) -> None:
         """`path`: where it is. `detail`: how it differs from what was to be written."""
         super().__init__(
-            f"at {path} there is another copy of {slice_} for event {event_id}: {detail}. It was left as it is, and "
+            f"at {path} there is another copy of {slice_} for event {event_id}: {detail}. It was not changed, and "
             "nothing was written",
             path=path,
             slice=str(slice_),

@@ -14,17 +14,17 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""A short text without control characters: PostgreSQL refuses NUL, terminals and logs obey the rest."""
+"""A short text without control characters: PostgreSQL refuses NUL, terminals and logs interpret the others."""
 
 
 class Message(BaseModel):
-    """A command or event as Python sees it; its wire form is the `.avsc` of the same name."""
+    """A command or event in Python; its wire form is the `.avsc` of the same name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CommandBase(Message):
-    """An instruction. `timestamp` is the client's time: it is recorded, and decides nothing."""
+    """An instruction. `timestamp` is the client's time: it is recorded, but never used for decisions."""
 
     command_id: Label
     service_name: Label
@@ -51,7 +51,7 @@ BASE_FIELDS = tuple(CommandBase.model_fields)
 
 
 class Outcome(StrEnum):
-    """What became of a record. The value is the text in outcome messages, the initial is what the log stores."""
+    """The outcome of a record. The value is the text in outcome messages, the initial is what the log stores."""
 
     APPLIED = "applied"
     REJECTED = "rejected"
@@ -65,7 +65,7 @@ class Outcome(StrEnum):
 
     @classmethod
     def of_letter(cls, letter: bytes) -> Outcome:
-        """Return the outcome that the log's byte stands for."""
+        """Return the outcome of the log's byte."""
         return _BY_LETTER[letter]
 
 

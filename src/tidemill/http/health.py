@@ -1,7 +1,7 @@
-"""How a process is, for those who ask it: probes of the servers it needs, and `/health` and `/metrics` over HTTP.
+"""The health of a process: probes of the servers it needs, and `/health` and `/metrics` over HTTP.
 
-The Kafka client says nothing when Kafka is away, and a pool only when it is used: so each server is asked on purpose,
-every few seconds. The HTTP server lives in the process's own event loop: if that is stuck, it does not answer either.
+The Kafka client does not report an unavailable broker, and a pool only when it is used: so each server is asked,
+every few seconds. The HTTP server runs in the process's own event loop: if that is stuck, it does not answer either.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _log = logger(__name__)
 
 
 class Probe(Protocol):
-    """Asks one server whether it is there."""
+    """Asks one server whether it is available."""
 
     @property
     def name(self) -> str:
-        """What is asked: `database`, `kafka`."""
+        """The server: `database`, `kafka`."""
         ...
 
     async def ask(self) -> None:
@@ -61,10 +61,10 @@ class _Answer:
 
 
 class Dependencies:
-    """The servers that a process needs, asked again and again."""
+    """The servers that a process needs, asked periodically."""
 
     def __init__(self, probes: Sequence[Probe], *, every_s: float = PROBE_EVERY_S) -> None:
-        """Nothing is asked before `watching`."""
+        """Connect nothing before `watching`."""
         self._watches = [_ProbeWatch(probe, self._note, every_s=every_s) for probe in probes]
         self._answers: dict[str, _Answer] = {}
         self._news = asyncio.Event()
@@ -90,12 +90,12 @@ class Dependencies:
         return {name: self._of(self._answers.get(name)) for name in names}
 
     async def loss_of(self, name: str) -> None:
-        """Return when a server does not answer; never for one that is not asked."""
+        """Return when a server does not answer; never for one without a probe."""
         while (answer := self._answers.get(name)) is None or answer.ok:
             await self._news.wait()
 
     def ask_at_once(self) -> None:
-        """Ask now instead of after the pause: somebody is about to decide by the answers."""
+        """Ask now instead of after the pause, for a decision."""
         for watch in self._watches:
             watch.wake()
 
@@ -153,7 +153,7 @@ async def _quietly(closing: Any) -> None:
 # --- over HTTP -------------------------------------------------------------------------------------------------------
 
 Report = Callable[[], tuple[bool, Mapping[str, Any]]]
-"""Returns whether all is well, and what `/health` shows."""
+"""Returns whether the process is healthy, and the content of `/health`."""
 
 
 class _Server(uvicorn.Server):
@@ -169,7 +169,7 @@ async def serving(report: Report, host: str, port: int) -> AsyncIterator[str]:
     """Answer `/health` (200 or 503, JSON) and `/metrics` while the block runs; yields the address.
 
     Raises:
-        UsageError: the port is taken, or the host is none of ours.
+        UsageError: the port is taken, or the host is not of this machine.
     """
     listening = _listen(host, port)
     address = "http://{}:{}".format(*listening.getsockname()[:2])
@@ -193,7 +193,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise UsageError(
             f"TIDEMILL_HEALTH_PORT={port}: cannot listen at {host}:{port} ({error.strerror}); "
-            "choose another port, or 0 for any that is free"
+            "choose another port, or 0 for any free one"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Reading copies back: what a confirmation says about where they are, and how they are measured. Loads pyarrow."""
+"""Reading copies back: where a confirmation says they are, and how they are measured. Loads pyarrow."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NOTHING: Final = Measured(0, f"{DIGEST_VERSION}:{0:016x}:{0:016x}", None, None)
 
 
 UnregisteredFiles = Callable[[str, Sequence[str]], list[str]]
-"""Returns those of the files that a table of the catalog does not have."""
+"""Returns the files that a table of the catalog does not have."""
 
 
 class LakeCopies:
     """`retention.ports.CopyReader` on Parquet files below allowed roots."""
 
     def __init__(self, reader: LakeReader, unregistered: UnregisteredFiles | None = None) -> None:
-        """`reader` knows the roots, `unregistered` the catalog: without it a table's files are read, not the table."""
+        """`reader` knows the roots, `unregistered` the catalog; without it files are read, not the table."""
         self._reader = reader
         self._unregistered = unregistered
 
@@ -74,7 +74,7 @@ class LakeCopies:
         return self._reader.read_back(copy.paths, columns, time_column)
 
     def _demand_own(self, archive_slice: Slice, files: Sequence[str]) -> None:
-        """Raise `CopyError` if a file holds what was copied for another request."""
+        """Raise `CopyError` if a file holds the copy of another request."""
         left_at = self._reader.resolved(archive_slice.left_at)
         for file in files:
             why = why_not_own(archive_slice, file, left_at)

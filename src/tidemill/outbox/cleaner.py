@@ -1,6 +1,6 @@
-"""Lets old generations of the outbox go: 72 hours after all of their rows were seen to be published.
+"""Drops old generations of the outbox, 72 hours after all of their rows were found published.
 
-Until then a relay could send them again, and a person can look what was sent.
+Until then a relay can send them again, and an operator can see what was sent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logger(__name__)
 
 
 class OutboxCleaner(Periodic):
-    """A `Service` that looks every hour. Several may run: a generation leaves once."""
+    """A `Service` that checks every hour. Several may run: a generation is dropped once."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class OutboxCleaner(Periodic):
             _log.warning(Log.OUTBOX_KEPT, reason=str(error))
 
     async def tidy(self) -> list[int]:
-        """Drop what may go; return the generations that went. Raises `TransientError`."""
+        """Drop what may be dropped; return those generations. Raises `TransientError`."""
         await self._generations.note_sent()
         removed = []
         for generation in await self._generations.droppable(self._clock.now(), self._keep):
@@ -58,5 +58,5 @@ class OutboxCleaner(Periodic):
         return removed
 
     def health(self) -> Health:
-        """Return the last trouble; it does not make the process ill."""
+        """Return the last error; it does not make the process unhealthy."""
         return Health(ok=True, detail={"trouble": self.problem} if self.problem else {})

@@ -1,13 +1,13 @@
-"""Dead letters that their topic would refuse: what it takes of them is sent, the record itself stays in `tm.parked`.
+"""Dead letters that are too large for their topic: a shortened one is sent, the record stays in `tm.parked`.
 
-A record that nobody can read is no reason to halt a lane, and it may well be larger than what we write: a command that
-was compressed counts unpacked here, and gets headers of ours. So a letter sheds first its value, then its own key and
-headers, and says so in front of our headers:
+An unreadable record is not a reason to halt a lane, and it may be larger than what Tidemill writes: a command that
+was compressed counts unpacked here, and gets further headers. So first the value is left out, then the key and
+headers of the record, which these headers report:
 
     tm_value         omitted
     tm_value_bytes   how large it was
     tm_headers       omitted, where the record's own key and headers are left out too
-    tm_kept          the command that shows the record as it came
+    tm_kept          the command that shows the record unchanged
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def size_of(record: EncodedRecord) -> int:
 def truncated_to(
     letter: EncodedRecord, record: ParkedRecord, lane_id: int, max_bytes: int, make: Make
 ) -> EncodedRecord:
-    """Return the dead letter of `record` with no more left out than `max_bytes` demand.
+    """Return the dead letter of `record`, leaving out no more than `max_bytes` requires.
 
-    The barest form is returned even if that is larger. `make`: `LaneRecords.record`.
+    The shortest form is returned even if it is larger. `make`: `LaneRecords.record`.
     """
     if record.whole and size_of(letter) <= max_bytes:
         return letter

@@ -1,8 +1,8 @@
-"""The relays of a process: one for every lane it has claimed, and the housekeeping they share.
+"""The relays of a process: one for every lane it has claimed, and their shared housekeeping.
 
-The intake says what was claimed, dropped and committed. Three questions are asked for all lanes at once, so that idle
-lanes cost next to nothing: is there more in the outbox than a relay was told of (a fallback), how far was published
-(stored as a hint), and has an operator lifted a halt.
+The intake reports what was claimed, dropped and committed. Three checks are made for all lanes at once, so that idle
+lanes cost next to nothing: has the outbox rows that were not announced to a relay (a fallback), how far was published
+(stored as a hint), and was a halt lifted.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    """How the relays of a stream share their means.
+    """The shared limits of the relays of a stream.
 
     A publication holds at most `max_positions` of its lane and `max_bytes` of payload; many lanes share
     `positions_in_all` and `bytes_in_all`, so that a backlog in each of them fits into memory. A dead letter above
-    `max_letter_bytes` goes out without what makes it so large.
+    `max_letter_bytes` is sent without its large parts.
     """
 
     max_positions: int = 4_000
@@ -58,14 +58,14 @@ class RelaySettings:
     backoff: Backoff = _BACKOFF
 
     def shared_by(self, streams: int) -> RelaySettings:
-        """Return the settings of each of so many streams of a process, which share what is in memory."""
+        """Return the settings of each of so many streams of a process, which share the memory."""
         return replace(
             self, positions_in_all=self.positions_in_all // streams, bytes_in_all=self.bytes_in_all // streams
         )
 
 
 class LaneRelays:
-    """The relays of the lanes that this process has claimed; a `Service`, and what the intake calls `LaneFollower`."""
+    """The relays of the lanes that this process has claimed; a `Service`, and the intake's `LaneFollower`."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class LaneRelays:
         self._stopping = asyncio.Event()
         self._put_off: set[str] = set()
 
-    # --- what the intake says ---
+    # --- called by the intake ---
 
     async def take(self, claims: Sequence[Claim]) -> None:
         """Relay these lanes from now on."""
@@ -95,15 +95,15 @@ class LaneRelays:
             self._relays |= {relay.lane_id: relay for relay in taken}
 
     def begun(self, lanes: Sequence[int]) -> None:
-        """Nothing: a relay sends what is there, whoever wrote it."""
+        """Nothing: a relay sends all rows, whichever process wrote them."""
 
     async def compared(self, lane_id: int) -> None:
-        """Return when the outside was compared with a lane's (id) log (a mismatch halts it), or it was dropped."""
+        """Return when the topics were compared with a lane's (id) log (a mismatch halts it), or it was dropped."""
         if lane_id in self._relays:
             await self._relays[lane_id].compared()
 
     async def drop(self, lanes: Iterable[int]) -> None:
-        """Let go of lanes (ids) within a few seconds; what was acknowledged is remembered."""
+        """Release lanes (ids) within a few seconds; what was acknowledged is stored."""
         async with self._changing:
             await self._stop(lanes)
 
@@ -116,7 +116,7 @@ class LaneRelays:
     # --- service ---
 
     async def start(self) -> None:
-        """Make ready; relays start when lanes are taken."""
+        """Nothing to prepare; relays start when lanes are taken."""
 
     async def run(self) -> None:
         """Do the housekeeping until `stop`."""
@@ -130,7 +130,7 @@ class LaneRelays:
                 group.create_task(every(seconds, work, self._stopping))
 
     async def stop(self) -> None:
-        """Let go of all lanes, then end."""
+        """Release all lanes, then end."""
         await self.drop(list(self._relays))
         self._parts.tell()
         self._stopping.set()
@@ -142,11 +142,11 @@ class LaneRelays:
         return Health(ok=not failing, detail={"lanes": dict(states), "failing": failing})
 
     def states(self) -> dict[int, tuple[RelayState, Published]]:
-        """Return lane (id) -> where its relay is in its life, and how far the broker has acknowledged."""
+        """Return lane (id) -> the state of its relay, and how far the broker has acknowledged."""
         return {lane_id: (relay.state, relay.published) for lane_id, relay in self._relays.items()}
 
     def history(self, lane_id: int) -> LaneEnd | None:
-        """Return how a lane's (id) history came to be, as its relay has compared it; None if it has not."""
+        """Return a lane's (id) history as its relay has compared it; None if it has not."""
         relay = self._relays.get(lane_id)
         return relay.history if relay is not None else None
 
@@ -156,7 +156,7 @@ class LaneRelays:
         return SendPace(self._share, self._share_of_bytes, self._settings.max_letter_bytes)
 
     def _share(self) -> int:
-        """Return how many positions a lane may publish at once, with as many lanes as there are."""
+        """Return how many positions a lane may publish at once, with the present number of lanes."""
         settings = self._settings
         share = settings.positions_in_all // max(1, len(self._relays))
         return min(settings.max_positions, max(settings.min_positions, share))
@@ -180,7 +180,7 @@ class LaneRelays:
             self._marked.pop(relay.lane_id, None)
 
     async def _polling(self) -> None:
-        """Look for rows nobody told of; often while that happens, else once a second."""
+        """Look for rows that were not announced; often while there are some, else once a second."""
         pause_s = self._settings.poll_first_s
         while not await stopped_within(self._stopping, pause_s):
             found = await self._tolerantly("backlog", self._poll)
@@ -205,7 +205,7 @@ class LaneRelays:
     async def _mark_of(self, relays: Iterable[LaneRelay]) -> None:
         """Store how far these lanes were published, in one statement.
 
-        One at a time: nothing of a lane may be on its way when it is dropped.
+        One at a time: nothing of a lane may be in flight when it is dropped.
         """
         async with self._marking:
             marks = {relay.lane_id: relay.published for relay in relays}
@@ -228,11 +228,11 @@ class LaneRelays:
                 relay.clear()
 
     async def _tell(self) -> None:
-        """Say what troubles began and ended: now and then, so that an outage is a line and not one for each lane."""
+        """Log incidents that began and ended: periodically, so that an outage is one line and not one for each lane."""
         self._parts.tell()
 
     async def _tolerantly(self, what: str, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Do what can as well be done the next time, if the database is away just now; say so once."""
+        """Do what can wait for the next time if the database is unavailable; log that once."""
         try:
             result = await work()
         except TransientError as error:

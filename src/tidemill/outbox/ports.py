@@ -1,4 +1,4 @@
-"""What the relay needs from the outside: rows to send, and one publisher per lane."""
+"""The ports of the relay: rows to send, and one publisher per lane."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class ParkedRecord(NamedTuple):
 
 
 class Published(NamedTuple):
-    """How far the outside is known to be: everything up to `position` was acknowledged by the broker.
+    """How far a lane is published: everything up to `position` was acknowledged by the broker.
 
     `sequence` and `event_id`: the last event up to there (0 and None before the first). A reconciliation of a lane's
-    history sets it to the topic's tail, and leaves no rows in the outbox at that place: the relay continues behind it.
+    history sets it to the topic's tail, and leaves no rows in the outbox at that place: the relay continues after it.
     """
 
     position: int
@@ -82,9 +82,9 @@ NOTHING_ACCEPTED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Fork(NamedTuple):
-    """A reconciliation: from `timeline` on, history goes on otherwise than the topics said.
+    """A reconciliation: from `timeline` on, history continues differently from the topics.
 
-    Events up to `forked_at` stay in force, those behind it up to `continued_at` were withdrawn, if there are any; the
+    Events up to `forked_at` stay in force, those after it up to `continued_at` were withdrawn, if there are any; the
     timeline's own follow `continued_at`. `position`: the hint that was left then; `topic_sequence`, `topic_position`:
     where the topics of events and of outcomes ended then (0 and None for an empty one).
     """
@@ -98,9 +98,9 @@ class Fork(NamedTuple):
 
 
 class LaneEnd(NamedTuple):
-    """How far the database is: the newest row of the lane's ledger, and how its history came to be.
+    """How far the database is: the newest row of the lane's ledger, and its earlier reconciliations.
 
-    `accepted`: topic -> the offset up to which an operator has accepted records of somebody else.
+    `accepted`: topic -> the offset up to which an operator has accepted records of another program.
     """
 
     position: int
@@ -123,7 +123,7 @@ class OutboxReader(Protocol):
     """The outbox of the lanes, for their relay. Every call may raise `Unavailable` or another `TransientError`."""
 
     async def read(self, lane_id: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
-        """Return rows behind position `after`, by (position, item); empty only if there is none.
+        """Return rows after position `after`, by (position, item); empty only if there is none.
 
         At most `limit` positions, each of them whole, and no more than `max_bytes` of keys, payloads and parked records
         (the text of their headers included) unless the first position alone is larger. The first row may be further
@@ -136,7 +136,7 @@ class OutboxReader(Protocol):
         ...
 
     async def pending(self, positions: Mapping[int, int]) -> dict[int, int]:
-        """Return lane -> newest position, for those of the lanes (lane -> position) that have rows behind theirs."""
+        """Return lane -> newest position, for those of the lanes (lane -> position) that have rows after theirs."""
         ...
 
     async def published(self, lane_id: int) -> Published:
@@ -156,7 +156,7 @@ class OutboxReader(Protocol):
         ...
 
     async def halt(self, claim: Claim, code: str, detail: str) -> None:
-        """Record that a lane stands still, unless it is recorded already or the claim was lost meanwhile."""
+        """Record that a lane is halted, unless it is recorded already or the claim was lost meanwhile."""
         ...
 
     async def halted(self, lanes: Sequence[int]) -> frozenset[int]:
@@ -176,7 +176,7 @@ class OutboxGenerations(Protocol):
         ...
 
     async def drop(self, generation: int) -> None:
-        """Let a generation's outbox go. A generation that is gone already is none of our business."""
+        """Drop a generation's outbox. A generation that was dropped already is ignored."""
         ...
 
 
@@ -221,7 +221,7 @@ class LaneRecords(Protocol):
     def dead_letters(
         self, items: Sequence[OutboxItem], parked: Sequence[ParkedRecord]
     ) -> list[EncodedRecord]:
-        """Return the records behind `items` as they came, with what is wrong with them in Kafka Connect's headers."""
+        """Return the records behind `items` unchanged, with what is wrong with them in Kafka Connect's headers."""
         ...
 
     def record(self, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> EncodedRecord:
@@ -259,7 +259,7 @@ class Tails(NamedTuple):
 
 
 class LanePublisher(Protocol):
-    """The only writer of a lane's outbound partitions. After any exception it is dead: close it, make a new one."""
+    """The only writer of a lane's outbound partitions. After any exception: close it, make a new one."""
 
     async def start(self) -> Tails:
         """Fence every earlier publisher of the lane, then read the tails. Raises `Unavailable`, `ForeignTail`."""
@@ -268,7 +268,8 @@ class LanePublisher(Protocol):
     async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         """Send topic -> records, in order; returns when the broker has acknowledged all of it.
 
-        Raises `Unavailable` (outcome unknown), `RecordRefused` (the broker never takes a record), `PublisherFenced`.
+        Raises `Unavailable` (outcome unknown), `RecordRefused` (the broker permanently refuses a record),
+        `PublisherFenced`.
         """
         ...
 
@@ -278,18 +279,18 @@ class LanePublisher(Protocol):
 
 
 class RecordRefused(Exception):
-    """The broker will never take one of the records: it is larger than the topic allows, for one."""
+    """The broker permanently refuses one of the records: for example, it is larger than the topic allows."""
 
 
 class PublisherFenced(Exception):
-    """A later publisher of the lane was started, or this one stood still for longer than a transaction may take.
+    """A later publisher of the lane was started, or this one was idle for longer than a transaction may take.
 
-    Whether the lane is still ours is the database's to say; start another publisher only then.
+    The database decides whether the lane is still owned; start another publisher only then.
     """
 
 
 class ForeignTail(TidemillError):
-    """The last record of an outbound partition is not ours: somebody else writes to the relay's topics."""
+    """The last record of an outbound partition is not the relay's: another program writes to its topics."""
 
     kind = ErrorCode.FOREIGN_RECORD
 
@@ -312,8 +313,8 @@ class Publishers(Protocol):
     def of(self, lane: Lane, accepted: Mapping[str, int] = NOTHING_ACCEPTED) -> LanePublisher:
         """Return a new publisher for a lane, not started.
 
-        `accepted`: topic -> the offset up to which records of somebody else are no reason to halt; its tail is then the
-        last record of ours before them.
+        `accepted`: topic -> the offset up to which records of another program are not a reason to halt; its tail is
+        then the relay's last record before them.
         """
         ...
 

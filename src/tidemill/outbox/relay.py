@@ -1,9 +1,10 @@
-"""The relay of one lane: sends what its outbox holds, in order, once, as long as the claim holds.
+"""The relay of one lane: sends the rows of its outbox, in order, once, as long as the claim is valid.
 
-    publisher starts (fences its predecessors) -> tails compared with the database -> read, check, publish, remember ...
+    publisher starts (fences its predecessors) -> tails compared with the database -> read, check, publish, store ...
 
-Every fault of the publisher ends it, and the next one begins at the tails again: what the broker has is what counts,
-`tm.published` is a hint that saves reading. A contradiction halts the lane until an operator has cleared it.
+Every fault of the publisher ends it, and the next one starts from the tails again: the broker's records are
+authoritative, `tm.published` is a hint that saves reads. A contradiction halts the lane until an operator has cleared
+it.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from tidemill.runtime.telemetry.logging import logger
 from tidemill.runtime.telemetry.metrics import PUBLISHERS_STARTED
 
 CLOSE_WITHIN_S: Final = 6.0
-"""How long `stop` waits for the publisher to close; what hangs then is fenced by the lane's next owner."""
+"""How long `stop` waits for the publisher to close; the lane's next owner fences one that hangs."""
 
 _log = logger(__name__)
 
 
 class RelayState(StrEnum):
-    """Where a relay is in its life."""
+    """The state of a relay."""
 
     STARTING = "starting"
     SENDING = "sending"
@@ -46,7 +47,7 @@ class RelayState(StrEnum):
 
 
 class LaneRelay:
-    """One lane's relay; it works from the moment it is made.
+    """One lane's relay; it runs from its construction.
 
     `published`: how far the broker has acknowledged, for the stored hint. `failures`: attempts in a row that failed.
     `history`: the lane's end in the database when it was last compared, None before.
@@ -74,11 +75,11 @@ class LaneRelay:
 
     @property
     def waiting(self) -> bool:
-        """Return whether all it knows of was sent."""
+        """Return whether everything that it knows of was sent."""
         return self._sending is not None and self._sending.waiting
 
     async def compared(self) -> None:
-        """Return when the outside was compared with the log for the first time, or the relay has ended."""
+        """Return when the topics were compared with the log for the first time, or the relay has ended."""
         await self._compared.wait()
 
     def wake(self) -> None:
@@ -113,7 +114,7 @@ class LaneRelay:
             self._compared.set()
 
     async def _attempt(self) -> None:
-        """Work with one publisher until it fails; then wait for what the failure asks for."""
+        """Work with one publisher until it fails; then wait as the failure requires."""
         self.state = RelayState.STARTING
         try:
             await self._work()
@@ -134,8 +135,8 @@ class LaneRelay:
             await self._pause()
 
     async def _work(self) -> None:
-        """Start a publisher, compare, and send until something fails."""
-        # First of all, since a publisher fences: who has lost the claim must not fence the owner's.
+        """Start a publisher, compare, and send until a failure."""
+        # First of all, since a publisher fences: a process without the claim must not fence the owner's.
         end = await self._parts.with_retries(self.lane_id, lambda: self._parts.reader.end(self.claim))
         publisher = self._parts.publishers.of(self.claim.lane, end.accepted)
         PUBLISHERS_STARTED.labels(self.claim.lane.aggregate).inc()
@@ -178,7 +179,7 @@ class LaneRelay:
         _log.error(Log.LANE_HALTED, lane=halt.lane_id, code=halt.code, reason=str(halt))
         self._cleared.clear()
         self.state = RelayState.HALTED
-        self.failures = 0  # nobody tries any more: what it waits for is an operator
+        self.failures = 0  # no further attempts: it waits for an operator
         self._compared.set()
         await self._cleared.wait()
         _log.info(Log.LANE_RESUMED, lane=halt.lane_id)
@@ -193,7 +194,7 @@ class LaneRelay:
 
 
 async def _close(publisher: LanePublisher) -> None:
-    """Close it whatever happens to the task that does so; it has a deadline of its own."""
+    """Close it even if this task is cancelled; it has its own deadline."""
     closing = asyncio.create_task(publisher.close())
     try:
         await asyncio.shield(closing)

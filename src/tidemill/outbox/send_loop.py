@@ -35,14 +35,14 @@ T = TypeVar("T")
 Batch = tuple[TopicRole, str, list[EncodedRecord]]
 
 SLICE: Final = 500
-"""Rows that are encoded at a stretch, in 3 ms."""
+"""Rows that are encoded at a time, in 3 ms."""
 
 _PARKED: Final = Outcome.PARKED.letter
 
 
 @dataclass(frozen=True, slots=True)
 class RelayParts:
-    """What every relay of a process works with. `backoff`: pauses between attempts at a server that is away.
+    """The shared objects of the relays of a process. `backoff`: pauses between attempts at an unavailable server.
 
     `restarts`: lanes whose publisher keeps failing; `waits`: those that wait for the database.
     """
@@ -56,7 +56,7 @@ class RelayParts:
     waits: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_WAITS))
 
     async def with_retries(self, lane_id: int, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return what the database answers, waiting for it as long as it takes."""
+        """Return the database's answer, waiting for it as long as needed."""
         failures = 0
         while True:
             try:
@@ -70,12 +70,12 @@ class RelayParts:
                 return answer
 
     def forget(self, lane_id: int) -> None:
-        """Let go of a lane's troubles."""
+        """Forget a lane's incidents."""
         self.restarts.forget(lane_id)
         self.waits.forget(lane_id)
 
     def tell(self) -> None:
-        """Say what troubles began and ended since the last call."""
+        """Log the incidents that began and ended since the last call."""
         self.restarts.tell()
         self.waits.tell()
 
@@ -83,8 +83,8 @@ class RelayParts:
 class SendPace:
     """How much one publication of a lane may hold: `most()` positions and `max_bytes()` of payload just now.
 
-    Behind a refusal it halves what is left of the refused positions until the record that was refused stands alone.
-    If that is a dead letter, `max_letter_bytes` learns what its topic takes.
+    After a refusal it halves the remaining positions until the refused record is alone.
+    If that is a dead letter, `max_letter_bytes` is lowered to what its topic takes.
     """
 
     def __init__(self, most: Callable[[], int], max_bytes: Callable[[], int], max_letter_bytes: int) -> None:
@@ -94,7 +94,7 @@ class SendPace:
         self._doubtful_until = 0
 
     def positions(self, behind: int) -> int:
-        """Return how many positions behind `behind` to publish at once."""
+        """Return how many positions after `behind` to publish at once."""
         if self._doubtful_until > behind:
             return max(1, (self._doubtful_until - behind) // 2)
         return self._most()
@@ -104,7 +104,7 @@ class SendPace:
         self._doubtful_until = chunk.after.position
 
     def can_shrink(self, letter_bytes: int) -> bool:
-        """Tell whether a letter that was refused has something left to shed: only the barest exceeds the limit."""
+        """Tell whether a refused letter can be shortened further: only the shortest form may exceed the limit."""
         if letter_bytes > self.max_letter_bytes:
             return False
         self.max_letter_bytes = letter_bytes - 1
@@ -114,7 +114,8 @@ class SendPace:
 class Sending:
     """The work of one publisher, from `place` on.
 
-    `news` is set when the outbox may hold more. `progressed` hears of every acknowledgement, and of an empty outbox.
+    `news` is set when the outbox may hold more. `progressed` is called at every acknowledgement, and at an empty
+    outbox.
     """
 
     def __init__(
@@ -148,12 +149,12 @@ class Sending:
         self._finishing = True
 
     async def run(self) -> None:
-        """Send until something fails or `finish` is called.
+        """Send until a failure, or until `finish` is called.
 
         Raises:
-            LaneHalted: a hole in the outbox, or a record that the broker will never take.
+            LaneHalted: a gap in the outbox, or a record that the broker refuses permanently.
             Refused: look for that record in smaller publications.
-            PublisherFenced, TransientError: the publisher is dead.
+            PublisherFenced, TransientError: the publisher cannot be used again.
         """
         try:
             while not self._finishing:
@@ -174,7 +175,7 @@ class Sending:
         items = await self._ahead if self._ahead is not None else []
         self._ahead = None
         while not items:
-            self._news.clear()  # before the look, so that what is committed behind it is not missed
+            self._news.clear()  # before the read, so that later commits are not missed
             items = await self._read(self._at.position)
             if not items:
                 self._check_drained()
@@ -196,7 +197,7 @@ class Sending:
         return backlog or chunk.positions >= self._pace.positions(chunk.before.position)
 
     def _check_drained(self) -> None:
-        """Nothing follows: then what the ledger counted before this publisher started must have been there."""
+        """Nothing follows: then all that the ledger counted before this publisher started must have been sent."""
         end = self._place.end
         short = self._at.position < end.position
         if short or (self._at.position == end.position and self._at.sequence != end.sequence):
@@ -228,7 +229,7 @@ class Sending:
             PUBLISHED.labels(self._lane.aggregate, role).inc(len(records))
 
     async def _batches(self, chunk: Chunk) -> list[Batch]:
-        """Return what of `chunk` the topics do not hold yet."""
+        """Return the part of `chunk` that the topics do not hold yet."""
         topics = self._lane.topics
         events, outcomes = await self._events_and_outcomes(chunk)
         return [
@@ -241,7 +242,7 @@ class Sending:
         sent, events, outcomes = self._place.sent, list[EncodedRecord](), list[EncodedRecord]()
         heads, encode = chunk.heads(sent.outcomes), self._parts.outcomes.encode
         values = [value async for part in _slices(heads) for value in encode(self._lane, part)]
-        messages = zip(heads, values, strict=True)  # of which every slice takes its own
+        messages = zip(heads, values, strict=True)  # every slice takes its own of these
         async for items in _slices(chunk.items):
             more = self._records.events_and_outcomes(items, messages, sent)
             events += more[0]
@@ -278,7 +279,7 @@ class Sending:
 
 
 async def _slices(rows: Sequence[T]) -> AsyncIterator[Sequence[T]]:
-    """Yield slice after slice; whatever else runs in this process gets its turns in between."""
+    """Yield slice after slice; other tasks of this process run in between."""
     for start in range(0, len(rows), SLICE):
         yield rows[start : start + SLICE]
         await asyncio.sleep(0)

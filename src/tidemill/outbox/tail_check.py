@@ -1,11 +1,11 @@
-"""The outside against the database, before a relay sends anything.
+"""The topics compared with the database, before a relay sends anything.
 
-The tails of a lane's topics say what subscribers can see, the ledger and the outbox say what happened. Where they
-contradict each other somebody restored, edited, truncated or re-created one of them: the lane halts with a name, since
-each way to go on by itself would lose, double or rewrite events.
+The tails of a lane's topics show what subscribers can see, the ledger and the outbox what happened. Where they
+contradict each other, one of them was restored, edited, truncated or re-created: the lane halts with a code, since
+every automatic continuation would lose, double or rewrite events.
 
-Outcomes and dead letters may be gone by retention, so an empty topic proves nothing about them; events are kept for
-ever. What the outbox still holds counts more than the stored hint, which speaks where it does not remember any more.
+Retention may have removed outcomes and dead letters, so an empty topic proves nothing about them; events are kept
+without end. What the outbox still holds is authoritative; the stored hint is used where the outbox has been dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EMPTY = Tail(0, 0, None)
 
 
 class ResumePoint(NamedTuple):
-    """Where a relay goes on: behind `published`, leaving out what is `sent`. `end`: how far the database was."""
+    """Where a relay continues: after `published`, leaving out what is `sent`. `end`: how far the database was."""
 
     published: Published
     sent: SentPositions
@@ -29,14 +29,14 @@ class ResumePoint(NamedTuple):
 
 
 async def find_resume_point(reader: OutboxReader, claim: Claim, tails: Tails) -> ResumePoint:
-    """Compare `tails` with the database and return where to go on.
+    """Compare `tails` with the database and return where to continue.
 
-    The tails must have been read before: the lane's owner goes on committing meanwhile.
+    The tails must have been read before: the lane's owner continues to commit meanwhile.
 
     Raises:
         LaneHalted: they contradict each other.
         Fenced: the claim was lost.
-        TransientError: the database cannot be asked.
+        TransientError: the database is unavailable.
     """
     end = await reader.end(claim)
     published = await reader.published(claim.lane.id)
@@ -52,7 +52,7 @@ def compare_tails(
 ) -> None:
     """Raise `LaneHalted` if `tails` contradict the database.
 
-    `known`: the database's events at the position of the event topic's tail, None if it remembers none of that time.
+    `known`: the database's events at the position of the event topic's tail, None if it has none of that time.
     """
     _check_not_ahead(lane, tails, end)
     if not _was_known(tails, end, published):
@@ -115,7 +115,7 @@ def _check_same_event(lane: Lane, tail: Tail, published: Published, known: dict[
     elif published.sequence == tail.sequence and published.event_id is not None:
         expected = published.event_id
     else:
-        return  # nobody remembers; a hole behind `published` shows when its rows are read
+        return  # unknown; a gap after `published` shows when its rows are read
     if expected != tail.event_id:
         raise LaneHalted(
             lane.id,

@@ -1,7 +1,7 @@
 """The projector of one stream: reads its events once and keeps every projection of them up to date.
 
 Each projection has its own checkpoints and its own transaction per batch. A gap, an unreadable event or a changed
-topic halts one lane of one projection; a bug in its code stops that projection; the rest goes on.
+topic halts one lane of one projection; a bug in its code stops that projection; everything else continues.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _log = logger(__name__)
 DRAIN_S: Final = 3.0
 _ABANDON_S: Final = 2.0
 LOOK_AGAIN_FIRST_S: Final = 2.0
-"""How long after a halt it is looked again, whether its cause is gone; twice as long each time."""
+"""How long after a halt its cause is checked again; twice as long each time."""
 _LOOK_AGAIN_LONGEST_S: Final = 60.0
 _LOOK_AT_TABLES_S: Final = 4.0
-"""The same for a table that is not as declared: to look costs little, and whoever mends it waits for us."""
+"""The same for a table that is not as declared: a check costs little, and an operator who fixes it waits."""
 
 
 class Projector:
-    """Runs once, until told to stop; `status` may be asked at any time."""
+    """Runs once, until told to stop; `status` may be called at any time."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Projector:
     async def run(self, stopping: asyncio.Event, *, drain_s: float = DRAIN_S) -> None:
         """Project until `stopping`, then finish the batch in flight; give it up after `drain_s`.
 
-        Raises what is a bug of ours or of an adapter; servers that are away are waited for.
+        Raises only bugs, also those of an adapter; it waits for servers that are unavailable.
         """
         work = asyncio.create_task(self._work(), name=f"projector {self._stream.aggregate}")
         stop = asyncio.create_task(stopping.wait())
@@ -78,7 +78,7 @@ class Projector:
             await self._end(work)
 
     def status(self) -> ProjectorStatus:
-        """Return how every projection stands."""
+        """Return the state of every projection."""
         return ProjectorStatus(
             aggregate=self._stream.aggregate,
             projections=tuple(worker.status() for worker in self._workers),
@@ -118,16 +118,16 @@ class Projector:
             await asyncio.gather(*(worker.lose(fault) for worker in self._workers))
             await self._read_again()
         except TransientError:
-            if not self._retrier.stopped:  # else told to stop while a server was away
-                raise  # the client is broken for good
+            if not self._retrier.stopped:  # else told to stop while a server was unavailable
+                raise  # the client must be replaced
         self._plan_look()
 
     async def _take(self) -> Batch | None:
-        """Return what has arrived; None when it is time to look again at what stands still."""
+        """Return what has arrived; None when it is time to check halted projections again."""
         due = self._look_again_at
         if (
             due is not None and asyncio.get_running_loop().time() >= due
-        ):  # a backlog never lets the timer through
+        ):  # a backlog would never let the timer fire
             return None
         try:
             async with asyncio.timeout_at(due):
@@ -147,7 +147,7 @@ class Projector:
             await self._read_again()
 
     async def _tell_of_foreign_records(self) -> None:
-        """A record that is no event is left out: the numbers of the events prove that none is missing."""
+        """A record that is not an event is left out: the numbers of the events prove that none is missing."""
         if found := self._reader.foreign():
             await self._retrier.call(lambda: self._store.note_foreign(self._stream.aggregate, found))
             FOREIGN_RECORDS.labels(self._stream.aggregate).inc(len(found))
@@ -161,16 +161,16 @@ class Projector:
             )
 
     async def _look_again(self) -> None:
-        """Stand where the store says: an operator may have decided, a topic or a table may have been mended."""
+        """Load the checkpoints: an operator may have decided, a topic or a table may have been fixed."""
         self._look_again_at = None
         self._pause_s = min(_LOOK_AGAIN_LONGEST_S, 2 * self._pause_s)
         halted = [worker for worker in self._workers if worker.halted]
         await asyncio.gather(*(worker.open() for worker in halted))
-        if not all(worker.misfits for worker in halted):  # else nobody reads who did not before
+        if not all(worker.misfits for worker in halted):  # else no further projection reads
             await self._read_again()
 
     def _plan_look(self) -> None:
-        """Look again after a while if something stands still."""
+        """Check again after a while if a projection is halted."""
         if not any(worker.halted for worker in self._workers):
             self._look_again_at = None
             if not any(worker.doubtful for worker in self._workers):
@@ -193,7 +193,7 @@ class Projector:
             self._source.seek(partition, offset)
 
     def _offsets(self) -> dict[int, int]:
-        """Return where the projection that is farthest behind wants to read, by partition."""
+        """Return the lowest next offsets of all projections, by partition."""
         wanted = [worker.start_offsets() for worker in self._workers]
         return {
             partition: min(offsets[partition] for offsets in wanted if partition in offsets)
@@ -201,7 +201,7 @@ class Projector:
         }
 
     async def _end(self, work: asyncio.Task[None]) -> None:
-        """End what is still at work, side by side: neither server may answer, and the process has to be gone soon."""
+        """Close what is still open, concurrently: neither server may answer, and the process must end soon."""
         work.cancel()
         await asyncio.gather(asyncio.wait({work}, timeout=_ABANDON_S), self._leave_topic())
         if work.done() and not work.cancelled():

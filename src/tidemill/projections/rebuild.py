@@ -1,4 +1,4 @@
-"""Rebuild: a read model made anew from its first event, beside the live one, then put in its place."""
+"""Rebuild: a read model built again from its first event, beside the live one, then swapped with it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SWAP_S: Final = 60.0
 
 
 async def rebuild(stream: Stream, projection: Projection, parts: ReplayParts, on_progress: OnProgress) -> int:
-    """Rebuild a projection; return how many events went into it. Readers and the projector go on meanwhile.
+    """Rebuild a projection; return how many events were folded. Readers and the projector continue meanwhile.
 
     Raises:
         UsageError: it is being rebuilt already, or its table cannot be swapped.
         ReplayFailed: an event is missing or unreadable. FoldFailed, DataError: the projection cannot fold one.
-        TransientError: a server was away for too long, or a reader held the table for too long. WorkshopLost.
+        TransientError: a server was unavailable for too long, or a reader held the table for too long. WorkshopLost.
     """
     opened = parts.rebuild_targets.open(projection, stream.aggregate, stream.partitions, lasting=True)
     async with opened as target, Replay(stream, target.view, parts) as replay:
@@ -32,7 +32,7 @@ async def rebuild(stream: Stream, projection: Projection, parts: ReplayParts, on
 
 
 async def _chase(replay: Replay, target: RebuildTarget, on_progress: OnProgress) -> None:
-    """Come within a batch of the live view, which moves on: the projector then waits for a moment only."""
+    """Come within a batch of the live read model, which moves: the projector then waits for a moment only."""
     for _ in range(_CHASES):
         targets = _sequences(await target.live())
         if sum(replay.missing(targets).values()) <= MAX_EVENTS:

@@ -33,7 +33,7 @@ class ProjectorService:
         self._stopping.set()
 
     def health(self) -> Health:
-        """Return how every projection stands; one that halts in a lane is an operator's to mend, no restart's."""
+        """Return the state of every projection; a halt in a lane needs an operator, not a restart."""
         status = self._projector.status()
         detail: dict[str, Any] = {projection.name: _shown(projection) for projection in status.projections}
         if status.waiting_for is not None:

@@ -21,12 +21,12 @@ async def verify(
     *,
     examples: int = EXAMPLES,
 ) -> Comparison:
-    """Compare a projection with its rebuild up to the very events that its rows, as they stand now, were made of.
+    """Compare a projection with its rebuild up to exactly the events that its present rows were made of.
 
     Raises:
         UsageError: it is being rebuilt or verified already.
         ReplayFailed: an event is missing or unreadable. FoldFailed, DataError: the projection cannot fold one.
-        TransientError: a server was away for too long.
+        TransientError: a server was unavailable for too long.
     """
     opened = parts.rebuild_targets.open(projection, stream.aggregate, stream.partitions, lasting=False)
     async with opened as target:

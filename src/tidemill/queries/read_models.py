@@ -1,4 +1,4 @@
-"""Asking a read model by name: a page of its rows, by the first columns of its key."""
+"""Reading a read model by name: a page of its rows, by the first columns of its key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ReadModels:
 
         Raises:
             UsageError: there is no such read model, the key does not fit, the limit is out of range.
-            Unavailable: the database is away.
+            Unavailable: the database is unavailable.
             TableMisfit: the read model has no table, or this login may not read it.
         """
         projection = self._named(name)

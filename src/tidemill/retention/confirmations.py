@@ -1,4 +1,4 @@
-"""What a confirmation does to the slices of its event. Nothing that it says is believed; see `machine`. Pure."""
+"""The effect of a confirmation on the slices of its event. Its content is not trusted; see `transitions`. Pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tidemill.retention.transition_table import Transition, TransitionRefused
 CODES: Final[dict[str, str]] = {
     "UNKNOWN_ARCHIVAL": "no archival has this event_id: send back the event's own, to the topic of the same deployment",
     "UNKNOWN_CHUNK": "the event has no such chunk: send back chunk_name and generation as the event gave them",
-    "STALE_ARCHIVAL": "a later request or attempt took its place: work on the newest event that names the chunk",
+    "STALE_ARCHIVAL": "a later request or attempt replaced it: work on the newest event that names the chunk",
     "ARCHIVAL_ABORTED": "the request was given up, its rows are in use again: delete the copy, wait for the next event",
     "ARCHIVAL_SETTLED": "this was answered before: nothing to do",
     "ARCHIVAL_HELD": "an operator holds the rows: keep the copy, you will be asked again",
-    "ARCHIVAL_QUARANTINED": "the copy is not what was asked for and a person looks at it: you may be asked again",
+    "ARCHIVAL_QUARANTINED": "the copy differs from what was requested, an operator decides: you may be asked again",
     "NO_LOCATION": "the copy cannot be found: send lakehouse_path, or the files of every chunk",
     "NOT_AN_ANSWER": "an archiver answers in_progress, completed or failed: fix the archiver",
 }
@@ -40,7 +40,7 @@ _SETTLED: Final = {
     _S.HELD: "ARCHIVAL_HELD",
     _S.QUARANTINED: "ARCHIVAL_QUARANTINED",
 }
-"""What is answered to a request of a slice that waits for no answer (any more)."""
+"""The code for an answer about a slice that waits for no answer (any more)."""
 
 _MAX_REASON = 500
 
@@ -76,13 +76,13 @@ class ConfirmationEffect:
 def fold(
     confirmation: ArchivalConfirmation, slices: Sequence[Slice], at: datetime, limits: AnswerLimits
 ) -> ConfirmationEffect:
-    """Return what `confirmation` does to `slices`: all that have its event_id, or had it under an earlier seal."""
+    """Return the effect of `confirmation` on `slices`: all that have its event_id, or had it under an earlier seal."""
     event_id = confirmation.event_id
     named = [each for each in slices if event_id == each.event_id or event_id in each.superseded]
     if not named:
         return _nothing("UNKNOWN_ARCHIVAL", f"event_id {event_id!r}")
     if confirmation.status is ArchivalStatus.PENDING:
-        return _nothing("NOT_AN_ANSWER", "status pending is what an event says")
+        return _nothing("NOT_AN_ANSWER", "status pending is for events only")
     answers = list(_answers(confirmation, named, at, limits))
     return ConfirmationEffect(
         tuple(each for each in answers if isinstance(each, Transition)),
@@ -97,7 +97,7 @@ def _nothing(code: str, message: str) -> ConfirmationEffect:
 def _answers(
     confirmation: ArchivalConfirmation, named: Sequence[Slice], at: datetime, limits: AnswerLimits
 ) -> Iterator[Transition | Ignored]:
-    """Go through what is said of each chunk, then through the chunks of which nothing is said apart."""
+    """Go through the result of each chunk, then through the chunks without a result of their own."""
     answered: set[SliceId] = set()
     for result in confirmation.chunks:
         archive_slice = _find(result, named)
@@ -113,14 +113,14 @@ def _answers(
             answered.add(archive_slice.id)
             yield _Answer.of_result(confirmation, result).to(archive_slice, at, limits)
     if confirmation.chunks and confirmation.status is ArchivalStatus.COMPLETED:
-        return  # what is left out is not completed: it will be asked for again
+        return  # what is left out is not completed: it will be requested again
     for archive_slice in named:
         if archive_slice.id not in answered:
             yield _Answer.of_event(confirmation).to(archive_slice, at, limits)
 
 
 def _find(result: ArchivalResult, named: Sequence[Slice]) -> Slice | None:
-    """Return the slice that a result speaks of; an archiver that knows no generations says 1, or nothing."""
+    """Return the slice of a result; an archiver that knows no generations sends 1, or nothing."""
     for archive_slice in named:
         if archive_slice.chunk == result.chunk_name and result.generation in (archive_slice.id.generation, 1):
             return archive_slice
@@ -129,7 +129,7 @@ def _find(result: ArchivalResult, named: Sequence[Slice]) -> Slice | None:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What is said of one chunk."""
+    """The answer about one chunk."""
 
     confirmation: ArchivalConfirmation
     status: ArchivalStatus
@@ -176,13 +176,13 @@ class _Answer:
             if copy is None:
                 return TransitionRefused("NO_LOCATION", "neither lakehouse_path nor files")
             return transitions.confirm(archive_slice, at, copy=copy, who=who)
-        return TransitionRefused("NOT_AN_ANSWER", "pending is what an event says")
+        return TransitionRefused("NOT_AN_ANSWER", "pending is for events only")
 
     def _copy(self, archive_slice: Slice) -> CopyLocation | None:
-        """Return where the copy is said to be, None if that is not told."""
+        """Return the stated location of the copy, None if there is none."""
         confirmation = self.confirmation
         empty = archive_slice.sealed is not None and archive_slice.sealed.row_count == 0
-        no_copy = empty and self.claimed.row_count == 0 and not self.files  # nothing there is of it
+        no_copy = empty and self.claimed.row_count == 0 and not self.files  # no file belongs to it
         location = "" if no_copy else confirmation.lakehouse_path or ""
         if not (location or self.files or empty):
             return None

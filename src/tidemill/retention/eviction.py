@@ -1,4 +1,4 @@
-"""The way back: rows that were restored leave again when their time is over. Restoring itself is an operator's."""
+"""Eviction: restored rows leave again when their time is over. Only an operator restores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _S = ArchiveState
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """What becomes of a range that was restored: a move for every restored generation, or what is refused.
+    """The eviction of a restored range: a transition for every restored generation, or a refusal.
 
     `chunk`: the slice whose chunk is dropped with them, None if the rows stay.
     """
@@ -27,10 +27,10 @@ class Leaving:
 
 
 def leave(together: Sequence[Slice], at: datetime, *, found: Measured, holds: Iterable[Hold]) -> Leaving:
-    """Let the restored generations of a range go, or set them aside; they go as they came, all or none. Pure.
+    """Drop the restored generations of a range, or quarantine them; all or none. Pure.
 
-    `together`: all of them, the one that has the chunk first. `found`: what is in that chunk. If an operator has the
-    chunk's own slice in hand already, the first is one of late rows: it has none, and there is nothing to drop.
+    `together`: all of them, the one that has the chunk first. `found`: the measurement of that chunk. If an operator
+    handles the chunk's own slice already, the first is one of late rows, which has no chunk: there is nothing to drop.
     """
     held = tuple(holds)
     moves = tuple(_left(each, together, at, found, held) for each in together)
@@ -53,9 +53,9 @@ def _left(
 
 
 async def evict(work: ArchiveWork, archive_slice: Slice, time_column: str) -> tuple[Moved, ...]:
-    """Let the restored rows of a range go, if they are what was restored; else set them aside.
+    """Drop the restored rows of a range if they are unchanged; else quarantine them.
 
-    Returns what is to be stored in the same transaction: see `Leaving`.
+    Returns what to store in the same transaction: see `Leaving`.
     """
     holds = await work.holds(archive_slice.id.table)
     generations = await work.of_range(archive_slice.id.table, archive_slice.id.start)

@@ -1,4 +1,4 @@
-"""A round and who goes together in it: what may share a request, is asked again, or is read in one pass. Pure."""
+"""A round and its groups: slices that share a request, are requested again, or are read in one pass. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _S = ArchiveState
 
 @dataclass
 class Round:
-    """What a round did: action -> slices, and what could not be done now."""
+    """The result of a round: action -> slices, and what could not be done now."""
 
     done: dict[Action, int] = field(default_factory=lambda: defaultdict(int))
     problems: list[str] = field(default_factory=list)
@@ -30,9 +30,9 @@ class Round:
 
 
 def batches(slices: Iterable[Slice]) -> tuple[tuple[Slice, ...], ...]:
-    """Return what may share an event: measured, unrequested slices of one table and shape, oldest first, at most 64.
+    """Return slices that may share an event: measured, unrequested, of one table and shape, oldest first, at most 64.
 
-    Their ranges do not overlap: where one place has all rows of an event, they are told apart by their times.
+    Their ranges do not overlap: where one place has all rows of an event, their times separate them.
     """
     groups: dict[tuple[str, tuple[LakeColumn, ...]], list[Slice]] = {}
     for archive_slice in sorted(slices, key=lambda each: each.id):
@@ -47,7 +47,7 @@ def batches(slices: Iterable[Slice]) -> tuple[tuple[Slice, ...], ...]:
 
 
 def _apart(group: Iterable[Slice]) -> list[list[Slice]]:
-    """Return the slices, which come by their start, in as few groups without overlaps as there can be."""
+    """Return the slices, sorted by start, in the least number of groups without overlaps."""
     groups: list[list[Slice]] = []
     for archive_slice in group:
         fits = next((each for each in groups if each[-1].id.end <= archive_slice.id.start), None)
@@ -70,7 +70,7 @@ def due_again(slices: Iterable[Slice], now: datetime, limits: AnswerLimits) -> t
 
 
 def at_one_place(unproven: Sequence[Slice]) -> Iterable[list[CopyToVerify]]:
-    """Group slices whose copies are to be read in one pass: those that only an event's common path tells of."""
+    """Group slices whose copies are to be read in one pass: those without a location of their own."""
     groups: dict[tuple[str, str], list[CopyToVerify]] = defaultdict(list)
     alone: list[list[CopyToVerify]] = []
     for archive_slice in unproven:
@@ -85,10 +85,10 @@ def at_one_place(unproven: Sequence[Slice]) -> Iterable[list[CopyToVerify]]:
 
 
 def settled(event_id: str, slices: Iterable[Slice], dropped: Collection[SliceId]) -> ArchivalStatus | None:
-    """Return what became of an event, None while one of its slices is under way; what it is told once stays true.
+    """Return the result of an event, None while one of its slices is in progress; it never changes later.
 
     `slices`: all that have the event_id, or had it under an earlier seal. `dropped`: those that left under it, whatever
-    became of them since: rows may come back, change, and be asked for anew. `COMPLETED`: every one did.
+    happened since: rows may come back, change, and be requested again. `COMPLETED`: every one did.
     """
     of_event = [each for each in slices if event_id == each.event_id or event_id in each.superseded]
     gone = [each.id in dropped for each in of_event]

@@ -1,6 +1,6 @@
-"""What an operator orders, each in one transaction under the archive's lane: hold, lift, retry, release.
+"""An operator's actions, each in one transaction under the archive's lane: hold, lift, retry, release.
 
-The rules are those of `interventions`; here they meet the registry. What a rule refuses is the operator's to mend.
+The rules are in `operator_transitions`; here they are applied to the registry. A refusal is a `UsageError`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _S = ArchiveState
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A hold that was placed. `stopped`: slices that were on their way, and stand still now."""
+    """A hold that was placed. `stopped`: slices that were in progress."""
 
     hold: Hold
     stopped: tuple[Slice, ...]
@@ -32,7 +32,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Lifted:
-    """Holds that were lifted. `going_on`: slices that go on where they stopped; `still`: what others still hold."""
+    """Holds that were lifted. `going_on`: slices that continue; `still`: those under other holds."""
 
     holds: tuple[Hold, ...]
     going_on: tuple[Slice, ...]
@@ -49,7 +49,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who orders it, and why; the trail keeps both."""
+    """The operator and the reason; both are stored in the trail."""
 
     who: str
     why: str
@@ -62,7 +62,7 @@ async def hold(
     span: tuple[datetime | None, datetime | None],
     operator: Operator,
 ) -> Held:
-    """Keep rows of a span from leaving, whatever the policy says; what is on its way stands still."""
+    """Hold the rows of a span, whatever the policy says; slices in progress are stopped."""
     async with store.transaction(claim) as work:
         placed = Hold(table, *span, operator.why, operator.who, work.at)
         await work.add_hold(placed)
@@ -81,7 +81,7 @@ async def lift(
     span: tuple[datetime | None, datetime | None],
     operator: Operator,
 ) -> Lifted:
-    """Remove the holds that lie within a span, and let go what no other hold covers.
+    """Remove the holds within a span, and resume what no other hold covers.
 
     Raises:
         UsageError: there is no such hold.
@@ -89,9 +89,7 @@ async def lift(
     async with store.transaction(claim) as work:
         removed = await work.remove_holds(table, *span)
         if not removed:
-            raise UsageError(
-                f"no hold of {table} lies within that span: see `tidemill retention hold --list`"
-            )
+            raise UsageError(f"no hold of {table} is within that span: see `tidemill retention hold --list`")
         rest = await work.holds(table)
         going_on, still = [], []
         for archive_slice in await work.of_table(table):
@@ -122,11 +120,11 @@ async def retry(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Op
 
 
 async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Operator) -> Released:
-    """Give a slice up: its rows stay, its range takes rows again, and its late rows go where they belong.
+    """Give a slice up: its rows stay, its range takes rows again, and its late rows go back into the table.
 
     Raises:
         UsageError: it cannot be given up.
-        Busy: batches do not make way.
+        Busy: batches do not release the table.
     """
     async with store.transaction(claim) as work:
         archive_slice = await _known(work, wanted)

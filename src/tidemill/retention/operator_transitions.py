@@ -1,4 +1,4 @@
-"""What operators do to a slice: hold and let go, retry, release; and the way back: restore, evict, spoil. Pure."""
+"""An operator's transitions of a slice: hold, resume, retry, release; restore, evict, quarantine. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _S = ArchiveState
 
 
 def hold(archive_slice: Slice, at: datetime, *, who: str, why: str) -> Moved:
-    """Stop a slice where it is. Answers to its request are ignored until it is let go."""
+    """Stop a slice where it is. Answers to its request are ignored until it is resumed."""
     return step(
         archive_slice, Action.HOLD, _S.HELD, at, Party.OPERATOR, who, why=why, held_from=archive_slice.state
     )
@@ -54,7 +54,7 @@ def retry(archive_slice: Slice, at: datetime, *, who: str, why: str) -> Moved:
 
 
 def release(archive_slice: Slice, at: datetime, *, who: str, why: str) -> Moved:
-    """Open the range again by an operator's word; its rows stay in the database."""
+    """Open the range again by an operator's decision; its rows stay in the database."""
     return step(archive_slice, Action.RELEASE, _S.ABORTED, at, Party.OPERATOR, who, why=why, deadline=None)
 
 
@@ -68,22 +68,22 @@ def restore(
     who: str,
     beside: Sequence[Slice] = (),
 ) -> Moved:
-    """Note that the rows are back, in `chunk`, until `until`.
+    """Record that the rows are restored, in `chunk`, until `until`.
 
-    `found`: what is in the chunk before the commit; `beside`: the range's other slices whose rows came back with these.
-    From then on the chunk is the first one's: should it be archived again, the others have no rows of their own.
+    `found`: the chunk's measurement before the commit; `beside`: the range's other slices restored with it.
+    From then on the chunk belongs to the first one: if it is archived again, the others have no rows of their own.
     """
     proofs = [each.verified for each in (archive_slice, *beside)]
     copies = [proof.found for proof in proofs if proof is not None]
     if len(copies) != len(proofs):
         return TransitionRefused(
-            "CHANGED", f"{archive_slice.id}: not all that left its range has a verified copy"
+            "CHANGED", f"{archive_slice.id}: not every slice of its range has a verified copy"
         )
     whole = together(copies) if beside else copies[0]
     if found != whole:
         return TransitionRefused(
             "CHANGED",
-            f"{archive_slice.id}: what came back is not what left: {difference(whole, found)}; scrub it",
+            f"{archive_slice.id}: the restored rows are not those that left: {difference(whole, found)}; scrub it",
         )
     is_first = all(archive_slice.id < other.id for other in beside)
     changes: dict[str, Any] = {
@@ -103,9 +103,9 @@ def evict(
     beside: Sequence[Slice] = (),
     operator: str | None = None,
 ) -> Moved:
-    """Let restored rows go again without a new copy: they are what was verified, measured under lock just now.
+    """Drop restored rows again without a new copy: measured under lock, they are what was verified.
 
-    `found` is of all rows of the range; `beside`: the range's other restored slices, which go with this one. Before the
+    `found` is of all rows of the range; `beside`: the range's other restored slices, which are dropped, too. Before the
     last `restore_until` of them only an `operator` may.
     """
     if refusal := held_back(archive_slice, holds, "evicted"):
@@ -118,7 +118,7 @@ def evict(
         return TransitionRefused("CHANGED", f"{archive_slice.id} {changed}")
     if archive_slice.verified is None or archive_slice.verified.is_old(at):
         return TransitionRefused(
-            "OLD_PROOF", f"{archive_slice.id}: it is long ago that its copy was read; read it again"
+            "OLD_PROOF", f"{archive_slice.id}: its copy was read too long ago; read it again"
         )
     by, who = (Party.OPERATOR, operator) if operator else (Party.SERVICE, "service")
     return step(archive_slice, Action.EVICT, _S.DROPPED, at, by, who, restore_until=None, reason=None)
@@ -127,10 +127,10 @@ def evict(
 def quarantine_changed(
     archive_slice: Slice, at: datetime, *, found: Measured, beside: Sequence[Slice] = ()
 ) -> Moved:
-    """Set restored rows aside that somebody changed: an operator decides whether they are archived or stay."""
+    """Quarantine changed restored rows: an operator decides whether they are archived or stay."""
     changed = _change(archive_slice, found, beside)
     if changed is None:
-        return TransitionRefused("UNCHANGED", f"{archive_slice.id} is as it was restored")
+        return TransitionRefused("UNCHANGED", f"{archive_slice.id} is unchanged since it was restored")
     return step(archive_slice, Action.QUARANTINE_CHANGED, _S.QUARANTINED, at, why=changed, restore_until=None)
 
 

@@ -1,4 +1,4 @@
-"""The events that retention announces: a request for copies, and what became of it. Pure."""
+"""The events that retention announces: a request for copies, and its result. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tidemill.retention.slices import Slice
 
 _REQUESTS: Final = UUID("8d5f7f5e-6c39-5d2a-9d4b-0f4f0a3f6f52")
 OWN_DIGITS: Final = 8
-"""How many digits of a request's id tell the registry."""
+"""How many digits of a request's id identify the registry."""
 
 
 def request_id(registry: str, slices: Sequence[Slice]) -> str:
     """Return the id of a registry's request for these slices under their present seals: the same ones give the same id.
 
-    All requests of a registry begin alike, those of another one otherwise: copies have their names from it.
+    All requests of a registry have the same prefix, which names its copies; other registries have others.
     """
     named = json.dumps(
         [
@@ -41,7 +41,7 @@ def _exact(instant: datetime) -> str:
 def _superseded(slices: Sequence[Slice], event_id: str) -> tuple[str, ...]:
     """Return the requests whose copies the new one replaces: those of this registry.
 
-    A clone's slices know what its original asked for; these copies may be the only ones that the original has.
+    A clone's slices have the requests of its original, whose only copies these may be.
     """
     own = event_id[:OWN_DIGITS]
     earlier = dict.fromkeys(event for each in slices for event in each.superseded)
@@ -57,7 +57,7 @@ def order_id(event: ArchivalEvent) -> str:
 def request(
     slices: Sequence[Slice], policy: Retention, at: datetime, read_sql: Callable[[Slice], str]
 ) -> ArchivalEvent:
-    """Return what asks for copies of slices that share one request."""
+    """Return the request for copies of slices that share one."""
     first = slices[0]
     return ArchivalEvent(
         event_id=first.event_id or "",
@@ -80,7 +80,7 @@ def request(
 def settled(
     event_id: str, slices: Sequence[Slice], status: ArchivalStatus, at: datetime, why: str | None
 ) -> ArchivalEvent:
-    """Return what tells that all slices of a request were dropped (`completed`), or that it was given up (`failed`)."""
+    """Return the event that all slices of a request were dropped (`completed`), or that it was given up (`failed`)."""
     return ArchivalEvent(
         event_id=event_id,
         table_name=slices[0].id.table,

@@ -1,4 +1,4 @@
-"""Every transition that there is, as one table, and the step that is stored. Pure."""
+"""Every transition, as one table, and the step that is stored. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidemill.retention.slices import UNVERIFIED, Hold, Party, Slice, held
 
 
 class Action(StrEnum):
-    """What can be done to a slice; the function of the same name does it."""
+    """The actions on a slice; the function of the same name performs each."""
 
     CHOOSE = "choose"
     REFUSE = "refuse"
@@ -87,12 +87,12 @@ TRANSITIONS: Final = frozenset({
     *((_S.HELD,      Action.RESUME_HELD,        state,          Party.OPERATOR) for state in HOLDABLE),
 })
 # fmt: on
-"""(from, action, to, by whom): there is no other transition, and none that a time-out alone leads to DROPPED."""
+"""(from, action, to, actor): there is no other transition, and no time-out alone leads to DROPPED."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransitionRefused:
-    """Why nothing was done. `message` says what is the matter and, where somebody can act, what to do next."""
+    """Why nothing was done. `message` is the fact and, where an operator can act, what to do next."""
 
     code: str
     message: str
@@ -111,12 +111,12 @@ class Transition:
 
     @property
     def opens(self) -> bool:
-        """Return whether rows of the range may go to the hypertable again, and diverted ones must move back."""
+        """Return whether rows of the range go to the hypertable again, and diverted ones must move back."""
         return self.before.is_closed and not self.after.is_closed
 
     @property
     def freezes(self) -> bool:
-        """Return whether the chunk must stay as it is from now on, or need not any more; a drop leaves no chunk."""
+        """Return whether the chunk's protection starts or ends here; a drop leaves no chunk."""
         if self.after.state is ArchiveState.DROPPED:
             return False
         sealed = self.after.keeps_chunk and self.after.seal != self.before.seal
@@ -127,7 +127,7 @@ Moved = Transition | TransitionRefused
 
 
 def not_allowed(archive_slice: Slice, action: Action) -> TransitionRefused:
-    """Say that the table has no such transition."""
+    """Refuse a transition that the table does not have."""
     return TransitionRefused(
         "NOT_ALLOWED", f"{archive_slice.id} is {archive_slice.state}: it cannot {action.replace('_', ' ')}"
     )
@@ -156,7 +156,7 @@ def step(
 
 
 def new_seal(archive_slice: Slice) -> dict[str, Any]:
-    """Return the fields of the next seal: of the present one only its request, and where its copy was, are kept."""
+    """Return the fields of the next seal: of the present one only the request and its copy's location are kept."""
     superseded = archive_slice.superseded + ((archive_slice.event_id,) if archive_slice.event_id else ())
     left_at = archive_slice.left_at + (archive_slice.copy.places if archive_slice.copy else ())
     return {
@@ -177,6 +177,6 @@ def held_back(archive_slice: Slice, holds: Iterable[Hold], verb: str) -> Transit
 
 
 def difference(expected: Measured, found: Measured) -> str:
-    """Return in what two measurements differ, for people."""
+    """Return the differences of two measurements, for people."""
     pairs = zip(Measured._fields, expected, found, strict=True)
     return ", ".join(f"{name} {there} instead of {here}" for name, here, there in pairs if here != there)

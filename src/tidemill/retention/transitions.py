@@ -1,15 +1,15 @@
-"""The life of a slice: every transition that there is, and one function per action. Pure: times are handed in.
+"""The life of a slice: every transition, and one function per action. Pure: times are arguments.
 
 Each function takes the slice as the registry has it now and returns the `Transition` to be stored, or
-`TransitionRefused`. It is stored by comparing (state, seal, attempt) with `before`, so that of two which saw the same
+`TransitionRefused`. It is stored by comparing (state, seal, attempt) with `before`, so that of two that read the same
 slice one is stored.
 
 Three rules carry the promise that no row leaves before its verified copy exists:
 - only `verify` makes a `Verification`, from what the service itself read, of exactly the copy that is registered;
 - only `drop` and `evict` lead to DROPPED, and both compare what is in the database at that moment, under lock, with it;
-  a proof that is old does for neither: the copy is read again first, since a lake may change while a slice is held;
+  an old proof is not enough for either: the copy is read again first, since a lake may change while a slice is held;
 - results of work that began under an earlier seal are void.
-Nothing here knows how much time has passed, except to ask again, to give up, to doubt or to let an eviction begin.
+Time is used only to request again, to give up, to distrust a proof or to start an eviction.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tidemill.retention.transition_table import (
 )
 
 READABLE: Final = frozenset({ArchiveState.CONFIRMED, ArchiveState.VERIFIED, ArchiveState.RESTORED})
-"""Whose copies are read: before rows go for the first time, and again when the proof has become old."""
+"""States whose copies are read: before the first drop, and again when the proof is old."""
 
 _S = ArchiveState
 
@@ -50,7 +50,7 @@ def refuse(archive_slice: Slice, at: datetime, *, why: str) -> Moved:
 def seal(
     archive_slice: Slice, at: datetime, *, columns: tuple[LakeColumn, ...], holds: Iterable[Hold]
 ) -> Moved:
-    """Close the range: from now on its rows are diverted, and this slice's rows do not change by us."""
+    """Close the range: from now on its rows are diverted, and Tidemill does not change this slice's rows."""
     if refusal := held_back(archive_slice, holds, "sealed"):
         return refusal
     return step(
@@ -68,7 +68,7 @@ def seal(
 def measure(
     archive_slice: Slice, at: datetime, *, seal: int, found: Measured, columns: tuple[LakeColumn, ...] = ()
 ) -> Moved:
-    """Store what was measured under seal number `seal`, once. `columns`: those of the table then, if it was altered."""
+    """Store what was measured under seal number `seal`, once. `columns`: the table's, if it was altered."""
     if seal != archive_slice.seal:
         return TransitionRefused(
             "OTHER_SEAL",
@@ -82,7 +82,7 @@ def measure(
 
 
 def request(archive_slice: Slice, at: datetime, *, event_id: str, limits: AnswerLimits) -> Moved:
-    """Ask for a copy, with an `event_id` that was never used before."""
+    """Request a copy, with an `event_id` that was never used before."""
     if archive_slice.sealed is None:
         return TransitionRefused("NOT_MEASURED", f"{archive_slice.id} is not measured yet")
     if event_id in archive_slice.superseded:
@@ -96,13 +96,13 @@ def request(archive_slice: Slice, at: datetime, *, event_id: str, limits: Answer
 
 
 def heartbeat(archive_slice: Slice, at: datetime, *, limits: AnswerLimits, who: str) -> Moved:
-    """Note that somebody works on the copy."""
+    """Record that an archiver works on the copy."""
     deadline = at + limits.silence(archive_slice.size_bytes)
     return step(archive_slice, Action.HEARTBEAT, _S.COPYING, at, Party.ARCHIVER, who, deadline=deadline)
 
 
 def confirm(archive_slice: Slice, at: datetime, *, copy: CopyLocation, who: str) -> Moved:
-    """Note where a copy is said to be; it counts for nothing until it is read back."""
+    """Record the stated location of a copy; it does not count until it is read back."""
     if copy.event_id != archive_slice.event_id:
         return TransitionRefused(
             "OTHER_EVENT",
@@ -124,7 +124,7 @@ def confirm(archive_slice: Slice, at: datetime, *, copy: CopyLocation, who: str)
 def fail(
     archive_slice: Slice, at: datetime, *, why: str, who: str, limits: AnswerLimits, retryable: bool = True
 ) -> Moved:
-    """Note that the archiver failed; the request rests, then goes out again. Not `retryable`: no attempt is left."""
+    """Record that the archiver failed; the request waits, then is sent again. Not `retryable`: no attempt is left."""
     attempt = archive_slice.attempt if retryable else max(archive_slice.attempt, limits.max_attempts)
     deadline = at if attempt >= limits.max_attempts else at + limits.backoff(attempt)
     changes: dict[str, Any] = {"attempt": attempt, "deadline": deadline, "reason": why}
@@ -132,7 +132,7 @@ def fail(
 
 
 def request_again(archive_slice: Slice, at: datetime, *, limits: AnswerLimits) -> Moved:
-    """Send the same request once more, since its deadline passed."""
+    """Send the same request again, since its deadline passed."""
     if archive_slice.deadline is not None and at < archive_slice.deadline:
         return TransitionRefused(
             "TOO_EARLY", f"{archive_slice.id} has time until {archive_slice.deadline.isoformat()}"
@@ -157,7 +157,7 @@ def give_up(archive_slice: Slice, at: datetime, *, limits: AnswerLimits) -> Move
 
 
 def overdue(archive_slice: Slice, at: datetime, limits: AnswerLimits) -> str | None:
-    """Return why `give_up` is due, None if it is not. A copy that is verified waits for as long as it takes."""
+    """Return why `give_up` is due, None if it is not. A verified copy waits without limit."""
     if archive_slice.stage not in UNVERIFIED:
         return None
     if archive_slice.sealed_at is not None and at - archive_slice.sealed_at >= limits.max_seal:
@@ -173,9 +173,9 @@ def overdue(archive_slice: Slice, at: datetime, limits: AnswerLimits) -> str | N
 
 
 def verify(archive_slice: Slice, at: datetime, *, read: CopyLocation, found: Measured) -> Moved:
-    """Judge what the service itself read from `read`: equal is a proof for now, anything else is QUARANTINED.
+    """Compare what the service itself read from `read`: equal is a proof for now, anything else is QUARANTINED.
 
-    What is CONFIRMED becomes VERIFIED by it; what is VERIFIED or RESTORED stays what it is, with a new proof.
+    CONFIRMED becomes VERIFIED; VERIFIED and RESTORED stay, with a new proof.
     """
     if refusal := _other_copy(archive_slice, read):
         return refusal
@@ -188,23 +188,23 @@ def verify(archive_slice: Slice, at: datetime, *, read: CopyLocation, found: Mea
 
 
 def quarantine(archive_slice: Slice, at: datetime, *, read: CopyLocation, why: str) -> Moved:
-    """Set a copy aside that cannot be read for good: outside of the allowed roots, absent, or not what it should be."""
+    """Quarantine a copy that cannot be read: outside the allowed roots, absent, or with other content."""
     refusal = _other_copy(archive_slice, read)
     return refusal or step(archive_slice, Action.QUARANTINE, _S.QUARANTINED, at, why=why, restore_until=None)
 
 
 def reseal(archive_slice: Slice, at: datetime, *, found: Measured) -> Moved:
-    """Begin again under a new seal: somebody changed the rows behind the first one. Never a drop."""
+    """Start again under a new seal: the rows were changed under the first one. Never a drop."""
     if archive_slice.sealed is None:
         return not_allowed(archive_slice, Action.RESEAL)
     if found == archive_slice.sealed:
-        return TransitionRefused("UNCHANGED", f"{archive_slice.id} is as it was sealed")
+        return TransitionRefused("UNCHANGED", f"{archive_slice.id} is unchanged since it was sealed")
     why = f"the rows changed under the seal: {difference(archive_slice.sealed, found)}"
     return step(archive_slice, Action.RESEAL, _S.SEALED, at, why=why, **new_seal(archive_slice))
 
 
 def drop(archive_slice: Slice, at: datetime, *, found: Measured, holds: Iterable[Hold]) -> Moved:
-    """Let the rows go. `found`: measured in this very transaction, under a lock that keeps writers out."""
+    """Drop the rows. `found`: measured in this transaction, under a lock against writers."""
     if refusal := held_back(archive_slice, holds, "dropped"):
         return refusal
     proof = archive_slice.verified
@@ -216,7 +216,7 @@ def drop(archive_slice: Slice, at: datetime, *, found: Measured, holds: Iterable
         or proof.found != archive_slice.sealed
     ):
         return TransitionRefused(
-            "OTHER_COPY", f"{archive_slice.id}: what was verified is not this copy of this seal"
+            "OTHER_COPY", f"{archive_slice.id}: the verified copy is not this copy of this seal"
         )
     if proof.is_old(at):
         return TransitionRefused(

@@ -1,9 +1,9 @@
-"""The keeper of the archive: round after round it does for every slice what is due, one transaction per step.
+"""The worker of the archive: in rounds it does what is due for every slice, one transaction per step.
 
     choose and seal -> measure -> request -> (an archiver copies and confirms) -> read back, verify -> drop
 
-It works only while this process owns the archive's lane, and under that claim: who has lost it is fenced at the next
-step. A slice that fails does not hold up the others. Whatever is interrupted is found again by its state.
+It works only while this process owns the archive's lane, under that claim: a process that lost it is fenced at the next
+step. A slice that fails does not hold up the others. Interrupted work is found again by its state.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 from tidemill.runtime.threads import in_thread
 
-READ_TIMEOUT_S: Final = 1_800.0  # how long one reading of copies may take, where nothing else is set
+READ_TIMEOUT_S: Final = 1_800.0  # how long one read of copies may take by default
 
 _S = ArchiveState
 _log = logger(__name__)
@@ -57,7 +57,7 @@ class ArchiveWorker:
         as_of: datetime | None = None,
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
-        """`as_of`: the time that ages are counted to, if it is not now. `read_timeout_s`: for one reading of copies."""
+        """`as_of`: the time for ages, if it is not now. `read_timeout_s`: for one read of copies."""
         self._policies = policies
         self.store = store
         self._copies = copies
@@ -71,7 +71,7 @@ class ArchiveWorker:
         """Do what is due.
 
         Raises `Fenced` if the lane was lost, `LaneHalted` or `NotCompared` if it must not be written to, another
-        `TransientError` if the database is away.
+        `TransientError` if the database is unavailable.
         """
         this_round = Round()
         for policy in self._policies:
@@ -81,7 +81,7 @@ class ArchiveWorker:
         return this_round
 
     async def _work(self, policy: Retention, this_round: Round) -> None:
-        """Work at one table; that one is not what is expected is no trouble of the others."""
+        """Process one table; its misfit does not affect the others."""
         try:
             await _Table(self, policy, this_round).work()
         except TableMisfit as misfit:
@@ -92,7 +92,7 @@ class ArchiveWorker:
     # --- for `_Table` ---
 
     def is_news(self, problem: str) -> bool:
-        """Tell whether the last round did not have it: what lasts is told when it begins, not in every round."""
+        """Tell whether the last round did not have it: a lasting problem is logged once, not in every round."""
         return problem not in self._told
 
     async def read_back(
@@ -100,7 +100,7 @@ class ArchiveWorker:
     ) -> Mapping[SliceId, Measured]:
         """Measure copies in a thread. Raises as `CopyReader.measure`, and `Unavailable` if it takes too long."""
         rate, timeout_s = policy.bytes_per_s, self._read_timeout_s
-        if rate is not None:  # as long as what it is held back to takes, and then some
+        if rate is not None:  # longer than the read takes at its limited rate
             timeout_s += 10 * sum(each.slice.size_bytes for each in copies) / rate
         read = partial(self._copies.measure, copies, policy.time_column, rate)
         return await in_thread(read, server="lake", timeout_s=timeout_s)
@@ -110,7 +110,7 @@ class ArchiveWorker:
         return self._clock.now()
 
     def as_of(self) -> datetime:
-        """Return the time that ages are counted to."""
+        """Return the time for ages."""
         return self._as_of or self._clock.now()
 
     def claim(self) -> Claim:
@@ -133,7 +133,7 @@ class _Table:
         self._stored: list[Transition] = []
 
     async def work(self) -> None:
-        """Late steps first, so that what is sealed leaves before more is sealed."""
+        """Late steps first, so that sealed slices leave before more are sealed."""
         await self._note_writes()
         facts = await self._store.facts(self._policy.table_name)
         by_state: dict[ArchiveState, list[Slice]] = defaultdict(list)
@@ -164,7 +164,7 @@ class _Table:
 
     @asynccontextmanager
     async def _trying(self, archive_slice: Slice) -> AsyncIterator[None]:
-        """Go on with the others if this slice cannot move now."""
+        """Continue with the others if this slice cannot move now."""
         try:
             yield
         except (Fenced, LaneHalted, NotCompared):  # of all slices alike
@@ -181,7 +181,7 @@ class _Table:
         return self._worker.is_news(problem)
 
     async def _store_step(self, work: ArchiveWork, moved: Moved) -> Transition | None:
-        """Store a step; a refusal is what another round, or nobody, can change."""
+        """Store a step; a refusal is ignored, since another round may succeed."""
         if isinstance(moved, TransitionRefused):
             _log.debug(Log.ARCHIVE_REFUSED, code=moved.code, reason=moved.message)
             return None
@@ -195,7 +195,7 @@ class _Table:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[ArchiveWork]:
-        """Open one under the lane. What its steps end is announced in it; they count once it is committed."""
+        """Open one under the lane. Requests that its steps end are announced in it; they count once it is committed."""
         self._stored.clear()
         async with self._store.transaction(self._worker.claim()) as work:
             yield work
@@ -214,7 +214,7 @@ class _Table:
                 await work.note_writes(self._policy.table_name, self._worker.as_of() - self._policy.after)
 
     async def _seal(self, facts: Facts) -> None:
-        """What is sealed needs a place for the rows that come too late; without one nothing else stops."""
+        """A sealed slice needs a table for late rows; without one only sealing stops."""
         for reason in obstacles(self._policy, facts):
             if self._is_new_problem(reason):
                 _log.warning(Log.ARCHIVE_WAITS, slice=facts.table, reason=reason)
@@ -226,7 +226,7 @@ class _Table:
                 await self._seal_one(archive_slice)
 
     async def _seal_one(self, archive_slice: Slice) -> None:
-        """Look at the values first, while the range is open: what no copy can hold is named, and stays."""
+        """Check the values first, while the range is open: what a copy cannot hold is named, and stays."""
         columns, refused = await self._store.shape(archive_slice, self._policy.bytes_per_s)
         async with self._transaction() as work:
             chosen = await self._store_step(work, transitions.choose(archive_slice, work.at))
@@ -238,7 +238,7 @@ class _Table:
                 return
             table = archive_slice.id.table
             holds = await work.holds(table)
-            await work.await_writers(archive_slice)  # before all batches of the table have to wait for us
+            await work.await_writers(archive_slice)  # before all batches of the table have to wait
             await work.lock_ranges(table)
             unfit = await work.late_unfit(table)  # again: it may have been altered since the facts
             if unfit is not None and needs_late_table(self._policy, archive_slice.source):
@@ -270,7 +270,7 @@ class _Table:
                 await self._store_step(work, moved)
 
     async def _request(self) -> None:
-        """Ask for all that is sealed and measured, so many to an event as fit; one generation of a range to each."""
+        """Request all that is sealed and measured, as many per event as fit; one generation of a range in each."""
         facts = await self._store.facts(self._policy.table_name)
         ready = [each for each in facts.slices if each.state is _S.SEALED and each.sealed is not None]
         for together in batches(ready):
@@ -292,7 +292,7 @@ class _Table:
         if slices:
             work.announce(requests.request(slices, self._policy, work.at, self._store.read_sql))
 
-    # --- wait, ask again, give up ---
+    # --- wait, request again, give up ---
 
     async def _request_again(self, waiting: Sequence[Slice]) -> None:
         for slices in due_again(waiting, self._worker.now(), self._limits):
@@ -300,7 +300,7 @@ class _Table:
                 await self._again(slices)
 
     async def _again(self, slices: Sequence[Slice]) -> None:
-        """Look at the rows again first: if a stranger changed them, no archiver will ever see what was sealed."""
+        """Measure the rows again first: if an external writer changed them, no archiver can copy what was sealed."""
         time_column, rate = self._policy.time_column, self._policy.bytes_per_s
         found = {each.id: await self._store.measure(each, time_column, rate) for each in slices}
         async with self._transaction() as work:
@@ -324,7 +324,7 @@ class _Table:
     # --- verify ---
 
     async def _verify(self, unproven: Sequence[Slice]) -> None:
-        """Read copies back, those that share a place in one pass; only what we read ourselves counts."""
+        """Read copies back, those at the same place in one pass; only the service's own reads count."""
         for wanted in at_one_place(unproven):
             async with self._trying(wanted[0].slice):
                 await self._read_back(wanted)
@@ -353,7 +353,7 @@ class _Table:
     # --- drop, evict ---
 
     async def _drop(self, archive_slice: Slice) -> None:
-        """Measure once more with writers shut out, and only then let go, all in one transaction."""
+        """Measure again with writers locked out, and only then drop, all in one transaction."""
         async with self._transaction() as work:
             holds = await work.holds(archive_slice.id.table)
             await self._demand_unseen(work, archive_slice)
@@ -369,7 +369,7 @@ class _Table:
             await self._store_step(work, moved)
 
     async def _demand_unseen(self, work: ArchiveWork, archive_slice: Slice) -> None:
-        """Put the drop off if a view would lose the rows: it may have been made since the seal."""
+        """Postpone the drop if a view would lose the rows: it may have been created since the seal."""
         kept = self._kept(await work.views(archive_slice.id.table), archive_slice)
         if kept is not None:
             raise TransientError(kept)
@@ -383,12 +383,12 @@ class _Table:
                 await self._store_step(work, moved)
 
     def _doubtful(self, proven: Iterable[Slice]) -> set[Slice]:
-        """Return those whose copies must be read again before their rows may go."""
+        """Return those whose copies must be read again before their rows are dropped."""
         now = self._worker.now()
         return {each for each in proven if each.verified is not None and each.verified.is_old(now)}
 
     def _expired(self, restored: Sequence[Slice]) -> list[list[Slice]]:
-        """Return the generations of every range whose restored rows have served their time."""
+        """Return the generations of every range whose restored rows are due to leave."""
         by_range: dict[datetime, list[Slice]] = defaultdict(list)
         for archive_slice in restored:
             by_range[archive_slice.id.start].append(archive_slice)

@@ -35,7 +35,7 @@ class Periodic(ABC):
         """Hear that a look could not be done and will be at the next time; `problem` is still that of the last one."""
 
     async def start(self) -> None:  # noqa: B027  most have nothing to make ready
-        """Nothing to make ready."""
+        """Nothing to prepare."""
 
     async def run(self) -> None:
         """Look again and again until `stop`. Raises what is not a `TransientError`."""
@@ -64,7 +64,7 @@ class Periodic(ABC):
         self._news.set()
 
     def health(self) -> Health:
-        """Return that it is well: whether the servers are is for their probes to say."""
+        """Return that it is healthy: the servers have probes of their own."""
         return Health(ok=True)
 
 

@@ -24,7 +24,7 @@ MAX_PAUSE_S: Final = 5.0
 class Backoff:
     """Pauses between starts of a failing service: doubling from `first_s` to `max_s`, a random part of it cut off.
 
-    A service that worked for `stable_s` begins again with the first pause. A gate is looked at again after `shut_s`
+    A service that ran for `stable_s` starts again with the first pause. A gate is checked again after `shut_s`
     while it is shut, after `open_s` while it is open.
     """
 
@@ -41,17 +41,17 @@ class Backoff:
 
 
 class RetryListener(Protocol):
-    """Hears what a `Retrier` meets, to log and count it."""
+    """Gets the failures of a `Retrier`, to log and count them."""
 
     def failed(self, error: BaseException, *, begins: bool) -> None:
-        """An attempt failed; `begins`: an outage of this kind was not under way before."""
+        """An attempt failed; `begins`: it is the first of its kind in an outage."""
 
     def recovered(self, outage: Over) -> None:
         """An outage is over."""
 
 
 class Retrier:
-    """What the tasks of one service share: when to stop, and what is in the way.
+    """Shared by the tasks of one service: the stop, and the present error.
 
     `is_passing`: which errors are worth another attempt, by default every `TransientError`. `limit_s`: how long one
     piece of work may be tried; None, the default, is until the stop.
@@ -79,7 +79,7 @@ class Retrier:
 
     @property
     def reason(self) -> str:
-        """Return what is in the way of anything that is being tried just now; empty if nothing is."""
+        """Return the present errors of what is being retried; empty if there are none."""
         return "; ".join(dict.fromkeys(self._reasons.values()))
 
     def stop(self) -> None:
@@ -107,7 +107,7 @@ class Retrier:
             self._tell_what_is_over(retrying)
 
     async def until_done(self, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Do `work` until it raises no passing error. None if a stop came first."""
+        """Repeat `work` until it raises no transient error. None if a stop came first."""
         try:
             return await self.call(work)
         except TransientError:
@@ -116,7 +116,7 @@ class Retrier:
             raise
 
     async def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work` now and then until a stop."""
+        """Do `work` periodically until a stop."""
         await every(seconds, lambda: self.until_done(work), self._stopping)
 
     async def pause(self, seconds: float) -> None:

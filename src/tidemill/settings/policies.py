@@ -23,7 +23,7 @@ def policy_text(value: str) -> str:
         raise ValueError(_EXPECTED)  # noqa: TRY004  pydantic wants a ValueError
     for table, fields in parsed.items():
         if not isinstance(fields, dict):
-            raise ValueError(f"{_EXPECTED}; {table} has no object")  # noqa: TRY004  as above
+            raise ValueError(f"{_EXPECTED}; {table} is not an object")  # noqa: TRY004  as above
         try:
             RetentionPolicy.model_validate(_LEAST | fields)
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The line to an archiver: requests go out on its topic, its answers come back on the other, each with a deadline."""
+"""The connection to an archiver: requests on its topic, its answers on the other, each with a deadline."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ArchiverLine:
         return line
 
     async def send(self, *events: ArchivalEvent | bytes | None) -> None:
-        """Send requests, or what is none, in order. Raises `Unavailable`."""
+        """Send requests, or other records, in order. Raises `Unavailable`."""
         values = [
             self._codec.encode_event(event) if isinstance(event, ArchivalEvent) else event for event in events
         ]
@@ -70,7 +70,7 @@ class ArchiverLine:
 
         Raises:
             Silent: none came.
-            Unreadable: something came that is no confirmation.
+            Unreadable: something came that is not a confirmation.
         """
         while True:
             try:

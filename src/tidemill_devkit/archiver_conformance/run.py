@@ -1,4 +1,4 @@
-"""`retention conformance`: every case in turn, against whichever archiver listens."""
+"""`retention conformance`: every case in turn, against the listening archiver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tidemill_devkit.archiver_conformance.place import ConformanceSite, scratch_
 
 @dataclass(frozen=True)
 class Invitation:
-    """What an archiver needs to take part: the rest of its settings are its own."""
+    """The settings that an archiver needs to take part; the others are its own."""
 
     database: str
     prefix: str
@@ -41,7 +41,7 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class ConformanceReport:
-    """What became of every case. `archiver`: what it calls itself, None if it does not say."""
+    """The results of all cases. `archiver`: its id, None if it sends none."""
 
     archiver: str | None
     table: str
@@ -61,11 +61,11 @@ async def run_conformance(
     on_ready: Callable[[Invitation], None],
     on_result: Callable[[CaseResult], None],
 ) -> ConformanceReport:
-    """Try the archiver that listens at `prefix`. `within_s`: how long each answer may take.
+    """Test the archiver that listens at `prefix`. `within_s`: how long each answer may take.
 
     Raises:
         UsageError: no lake is set, or the prefix is taken.
-        Unavailable: a server is away.
+        Unavailable: a server is unavailable.
     """
     copies, clock = open_copies(deployment.settings), SystemClock()
     async with AsyncExitStack() as shared:

@@ -1,4 +1,4 @@
-"""`tidemill retention conformance`: tries an archiver over Kafka, whoever wrote it."""
+"""`tidemill retention conformance`: tests any archiver over Kafka."""
 
 from __future__ import annotations
 
@@ -21,26 +21,30 @@ _COLOURS = {"passed": "green", "failed": "red", "not tried": "yellow"}
 @app.command(
     epilog=examples(
         "tidemill retention conformance",
-        "tidemill retention conformance --timeout 300 --json > verdicts.json",
+        "tidemill retention conformance --timeout 300 --json > report.json",
     )
 )
 def conformance(
     prefix: Annotated[
-        str, typer.Option(metavar="PREFIX", help="Topics and a database are made of this name, and deleted.")
+        str,
+        typer.Option(
+            metavar="PREFIX", help="Prefix of the topics and the database that are created and deleted."
+        ),
     ] = _PREFIX,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that each answer may take.")] = 120.0,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for each answer.")] = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Try an archiver: requests as retention makes them, copies read back as it reads them.
+    """Test an archiver: send requests, and read its copies back, as retention does.
 
-    Makes a database and topics for it on this deployment's servers, says what they are called, and asks the archiver
-    that listens there; both are gone at the end. Copies stay where the archiver put them.
-    Needs the login that migrates, and the right to make databases. Exits 1 unless every case is passed.
+    Creates a database and topics on this deployment's servers, prints their names,
+    and sends requests to the archiver that listens there; both are deleted at the end.
+    Copies stay where the archiver put them.
+    Needs the login that migrates, and the right to create databases. Exits 1 unless every case passes.
     """
     from tidemill.app.run import run
     from tidemill_devkit.archiver_conformance.run import run_conformance
 
-    with err_console().status("making a database and topics") as status:
+    with err_console().status("creating a database and topics") as status:
 
         def on_ready(invitation: Invitation) -> None:
             _invite(invitation)
@@ -64,7 +68,7 @@ def conformance(
 
 
 def _invite(invitation: Invitation) -> None:
-    note("Start the archiver, or let one that runs listen here too:")
+    note("Start the archiver, or let a running one also listen here:")
     shown = {
         "requests": invitation.events,
         "answers": invitation.confirmations,

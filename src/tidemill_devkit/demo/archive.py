@@ -1,4 +1,4 @@
-"""The demo's archive: old chunks leave, a lie is found out, one range comes back, and a stranger reads the lake."""
+"""The demo's archive: old chunks leave, a lie is detected, a range is restored, and another program reads the lake."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class RangeLine:
 
 @dataclass(frozen=True)
 class Forgery:
-    """A confirmation of a copy that is not one, and what the service found in it. `kept`: the rows are still there."""
+    """A forged confirmation, and what the service found. `kept`: the rows still exist."""
 
     start: datetime
     rows: int
@@ -66,7 +66,7 @@ class Forgery:
 
 @dataclass(frozen=True)
 class Back:
-    """The range that was brought back, and until when."""
+    """The restored range, and until when."""
 
     start: datetime
     end: datetime
@@ -76,7 +76,7 @@ class Back:
 
 @dataclass(frozen=True)
 class Archived:
-    """What became of the old chunks. `due`: how many were to leave; `lake`: what a program of somebody else finds."""
+    """The results for the old chunks. `due`: how many had to leave; `lake`: what another program finds."""
 
     due: int
     before: datetime
@@ -87,7 +87,7 @@ class Archived:
 
     @property
     def rows(self) -> int:
-        """Return how many rows left, those that came back among them."""
+        """Return how many rows left, restored ones included."""
         return sum(each.rows for each in self.ranges)
 
 
@@ -100,7 +100,7 @@ async def archive(
     """Archive what was due on 2012-01-01, as `serve retention` and `serve archiver` do it.
 
     Raises:
-        ProcessEnded: a process is gone. StandsStill: nothing moves any more. TidemillError: something was refused.
+        ProcessEnded: a process ended. StandsStill: no progress. TidemillError: something was refused.
     """
     async with AsyncExitStack() as shared:
         pool = await open_pool(shared, place.settings, name="tidemill demo", size=2)
@@ -134,9 +134,7 @@ class _Archive:
         rows = await send_forgery(
             self._place, asked, self._policy.time_column, self._database.read_sql(asked)
         )
-        await self._processes.start(
-            "archiver"
-        )  # whose answer comes behind the forged one, however quick it is
+        await self._processes.start("archiver")  # whose answer comes after the forged one, however fast it is
         forged = await self._judged(asked, rows)
         await self._until(self._all_gone, "every range to be copied, verified and dropped")
         self._on_step("forged", f"set aside: {forged.reason}; no row was dropped for it")
@@ -153,7 +151,7 @@ class _Archive:
         )
 
     async def _judged(self, asked: Slice, rows: int) -> Forgery:
-        """Wait until the forged copy was read back; then ask for a true one, as an operator who looked at it would."""
+        """Wait until the forged copy was read back; then request a true one, as an operator would."""
 
         def set_aside(facts: Facts) -> tuple[Slice, bool] | None:
             (found,) = (each for each in facts.slices if each.id == asked.id)
@@ -185,7 +183,7 @@ class _Archive:
         return await self._database.facts(self._policy.table_name)
 
     async def _until(self, found: Callable[[Facts], T | None], what: str) -> T:
-        """Look again and again, and tell how far all ranges are."""
+        """Poll, and report the progress of all ranges."""
         seen: Sequence[Hop] = []
         moved_s = monotonic()
         while True:

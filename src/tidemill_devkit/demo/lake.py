@@ -1,4 +1,4 @@
-"""The demo's stranger: DuckDB reads the lake in a process that knows nothing of Tidemill."""
+"""The demo's external reader: DuckDB reads the lake in a process without Tidemill."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_S: Final = 30.0
 
 @dataclass(frozen=True)
 class LakeLine:
-    """What the lake says of a stock in a year."""
+    """The lake's values of a stock in a year."""
 
     symbol: str
     year: int
@@ -38,7 +38,7 @@ _PACKAGES: Final = ("duckdb", "pyarrow", "adbc_driver_postgresql")
 
 
 def demand_packages() -> None:
-    """Return if there is what the archive and its stranger need. Raises `UsageError`."""
+    """Return if the packages of the archive and its external reader are installed. Raises `UsageError`."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise UsageError(f"this verb needs {' and '.join(missing)}: pip install 'tidemill[archive,demo]'")

@@ -21,17 +21,17 @@ from tidemill.runtime.service import EXIT_AFTER_S, Exit
 from tidemill_devkit.demo.place import DemoSite
 
 PROCESSES: Final = ("commands", "projections")
-"""What runs from the start."""
+"""The processes from the start."""
 
 ARCHIVE_PROCESSES: Final = ("retention", "archiver")
-"""What is started when the quotes are in."""
+"""The processes that start after the quotes."""
 
 _GONE_AFTER_S: Final = EXIT_AFTER_S + 3.0
 _LINES_QUOTED: Final = 6
 
 
 class ProcessEnded(TidemillError):
-    """A process ended that should go on. `name`: its verb."""
+    """A process ended too early. `name`: its verb."""
 
     def __init__(self, name: str, exit_code: int, log: Path, last: Sequence[str]) -> None:
         quoted = "\n".join(f"    {line}" for line in last)
@@ -42,7 +42,7 @@ class ProcessEnded(TidemillError):
 
 @dataclass(frozen=True)
 class ProcessExit:
-    """How a process ended after SIGTERM; its log is kept if it did not end well."""
+    """How a process ended after SIGTERM; its log is kept if it failed."""
 
     name: str
     exit_code: int
@@ -77,7 +77,7 @@ class Serving:
         )
 
     async def stop(self) -> list[ProcessExit]:
-        """Ask all to drain and wait for it; who does not end in time is killed."""
+        """Ask all to drain and wait for it; one that does not end in time is killed."""
         return list(await asyncio.gather(*(self._stop(name) for name in self._children)))
 
     def _log(self, name: str) -> Path:
@@ -98,9 +98,9 @@ class Serving:
 
 @asynccontextmanager
 async def serving(place: DemoSite) -> AsyncIterator[Serving]:
-    """Start the first two processes; whatever happens inside the block, all are gone behind it.
+    """Start the first two processes; after the block all have ended in any case.
 
-    Their logs stay if they show what went wrong, and are removed if nothing did.
+    Their logs are kept after an error, and deleted otherwise.
     """
     logs = Path(tempfile.mkdtemp(prefix=f"tidemill-demo-{place.run}-"))
     running = Serving(place, logs)
@@ -140,7 +140,7 @@ async def _start(name: str, place: DemoSite, log: Path) -> asyncio.subprocess.Pr
 
 
 def _last_lines(log: Path) -> list[str]:
-    """Return the end of a log for people: of a line of JSON what it says."""
+    """Return the end of a log for people: of a line of JSON its content."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return [_said(line) for line in lines[-_LINES_QUOTED:]]
 

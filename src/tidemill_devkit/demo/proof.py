@@ -1,4 +1,4 @@
-"""What came out, read back from outcome topics and read models, and whether it is what was planned."""
+"""The results, read back from outcome topics and read models, compared with the plan."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ORDER: Final = (Outcome.APPLIED, Outcome.DUPLICATE, Outcome.REJECTED, Outcome.P
 
 @dataclass(frozen=True)
 class DemoCheck:
-    """Something that must be so. `detail`: the evidence, or what differs."""
+    """A check. `detail`: the evidence, or the difference."""
 
     name: str
     ok: bool
@@ -59,14 +59,14 @@ class Tally:
 
 
 Answers = Mapping[tuple[str, int, int], Sequence[Mapping[str, Any]]]
-"""(aggregate, partition, offset) -> the outcomes of that place; one, if all is well."""
+"""(aggregate, partition, offset) -> the outcomes of that place; one, if correct."""
 
 
 # --- outcomes --------------------------------------------------------------------------------------------------------
 
 
 async def read_outcomes(deployment: Deployment) -> Answers:
-    """Return the outcomes of all records of the run: what the service decides itself, none brought.
+    """Return the outcomes of all records of the run, without the service's own decisions.
 
     Raises `Unavailable`.
     """
@@ -128,7 +128,7 @@ def _answers_to(sent: SentRecord, answers: Answers) -> list[Mapping[str, Any]]:
 
 
 def expected_of(answer: Mapping[str, Any]) -> ExpectedOutcome:
-    """Return what an outcome message says."""
+    """Return the content of an outcome message."""
     return ExpectedOutcome(Outcome(answer["outcome"]), answer["code"])
 
 
@@ -150,7 +150,7 @@ def check_outcomes(sent: Sequence[SentRecord], answers: Answers) -> DemoCheck:
                 f"{aggregate}/{partition}@{offset}: planned {_said(each.planned.expected_outcome)}, found {said}"
             )
     if not wrong and unplanned:
-        wrong.append(f"{unplanned} outcomes of records that nobody published")
+        wrong.append(f"{unplanned} outcomes of records that were not published")
     return DemoCheck(
         "each record has one outcome, the planned one",
         ok=not wrong,
@@ -171,7 +171,7 @@ def _said(expected_outcome: ExpectedOutcome) -> str:
 
 @dataclass(frozen=True)
 class Views:
-    """What the read models say: latest quotes by symbol, extremes by symbol and year, connectors by name."""
+    """The content of the read models: latest quotes by symbol, extremes by symbol and year, connectors by name."""
 
     latest: Mapping[str, Mapping[str, Any]]
     years: Mapping[tuple[str, int], Extremes]
@@ -180,7 +180,7 @@ class Views:
 
 
 async def read_views(deployment: Deployment, plan: DemoPlan) -> Views:
-    """Read all three as their readers do; the bars by symbol, since a page has an end."""
+    """Read all three like their readers; the bars by symbol, since a page is limited."""
     async with Admin(deployment) as admin:
         read_models = admin.queries
         latest = await _rows(read_models, "latest-quotes")
@@ -210,7 +210,7 @@ def extremes(bars: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Extreme
 
 
 def check_known(plan: DemoPlan, views: Views) -> DemoCheck:
-    """The extremes that anybody can look up."""
+    """Well-known extremes."""
     known = {year: value for year, value in KNOWN.items() if year[0] in plan.symbols}
     shown = "; ".join(
         f"{symbol} {year}: {high:.2f}, {low:.2f}" for (symbol, year), (high, low) in known.items()
@@ -232,8 +232,8 @@ def check_extremes(plan: DemoPlan, views: Views) -> DemoCheck:
 
 
 def check_views(plan: DemoPlan, views: Views) -> DemoCheck:
-    """Latest quotes and number of bars as in the file; the directory as the story ends."""
-    newest = {quote.symbol: quote for quote in plan.quotes}  # they stand by day
+    """Latest quotes and number of bars as in the file; the directory at the end."""
+    newest = {quote.symbol: quote for quote in plan.quotes}  # they are ordered by day
     prices = {symbol: (quote.time, quote.close) for symbol, quote in newest.items()}
     latest = {symbol: (row["time"], row["price"]) for symbol, row in views.latest.items()}
     wrong = [
@@ -246,7 +246,7 @@ def check_views(plan: DemoPlan, views: Views) -> DemoCheck:
 
 
 def check_lag(status: Status) -> DemoCheck:
-    """Nothing is on its way, nothing stands still."""
+    """Nothing is in flight, nothing is halted."""
     behind = [
         *(
             f"{each.aggregate}: {each.command_lag} to consume"
@@ -259,7 +259,7 @@ def check_lag(status: Status) -> DemoCheck:
         *([status.trouble] if status.trouble else []),
     ]
     return DemoCheck(
-        "lag is zero at every hop", ok=not behind, detail=named(behind) or "nothing is on its way"
+        "lag is zero at every step", ok=not behind, detail=named(behind) or "nothing is in flight"
     )
 
 
@@ -289,6 +289,6 @@ def _shown(value: Any) -> str:
 
 
 def named(wrong: Sequence[str]) -> str:
-    """Return the first of what is wrong, empty if nothing is."""
+    """Return the first faults, empty if there are none."""
     more = len(wrong) - _MAX_NAMED
     return "; ".join(wrong[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""A record of the plan: what is published, and what must become of it."""
+"""A record of the plan: what is published, and its expected outcome."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tidemill.domain.messages import CommandBase, Outcome
 from tidemill.transport.avro import wire
 
 Damage = Callable[[bytes], bytes | None]
-"""What a broken producer makes of a record's value."""
+"""A broken producer's change of a record's value."""
 
 
 class ExpectedOutcome(NamedTuple):
-    """What becomes of a record. `code`: of a rejected or parked one, or of the first that a duplicate repeats."""
+    """The outcome of a record. `code`: of a rejected or parked one, or of the first that a duplicate repeats."""
 
     outcome: Outcome
     code: str | None = None
@@ -28,7 +28,7 @@ DUPLICATE = ExpectedOutcome(Outcome.DUPLICATE)
 class Planned:
     """A record to publish.
 
-    `command` is encoded as it stands, also if it breaks the rules. `sent_to` is the aggregate whose command topic gets
+    `command` is encoded unchanged, also if it breaks the rules. `sent_to` is the aggregate whose command topic gets
     it. `key` and `partitions_off` make it a wrongly addressed one, `damage` an unreadable one.
     """
 
@@ -41,7 +41,7 @@ class Planned:
     damage: Damage | None = None
 
     def again(self) -> Planned:
-        """Return the record of a producer that sends the same command once more."""
+        """Return the record of a producer that sends the same command again."""
         first = None if self.expected_outcome.outcome is Outcome.APPLIED else self.expected_outcome.code
         return replace(self, expected_outcome=ExpectedOutcome(Outcome.DUPLICATE, first), events=0)
 
@@ -57,7 +57,7 @@ def rejected(sent_to: str, command: CommandBase, code: str) -> Planned:
 
 
 def parked(sent_to: str, command: CommandBase, code: str, damage: Damage | None = None) -> Planned:
-    """Return a record that nobody can read."""
+    """Return a record that cannot be read."""
     return Planned(sent_to, command, ExpectedOutcome(Outcome.PARKED, code), damage=damage)
 
 
@@ -83,7 +83,7 @@ def as_nothing(value: bytes) -> None:
 
 
 def of_another_schema(value: bytes) -> bytes:
-    """Name a schema that nobody has registered, in whichever of the two framings."""
+    """Name an unregistered schema, in either framing."""
     if value.startswith(wire.ID_MAGIC):
         return wire.prefix_of_id(wire.LARGEST_ID) + value[wire.ID_BYTES :]
     return wire.prefix_of_fingerprint(b"\xde\xad\xbe\xef\xde\xad\xbe\xef") + value[wire.FINGERPRINT_BYTES :]

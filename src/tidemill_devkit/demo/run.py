@@ -29,22 +29,22 @@ _AUDIT_WAIT_S = 10.0
 
 
 class DemoListener(Protocol):
-    """Who watches a run."""
+    """The observer of a run."""
 
     def began(self, run: str) -> None:
         """A run of that name has its database now."""
         ...
 
     def step(self, name: str) -> None:
-        """Something begins that takes a moment."""
+        """A step begins."""
         ...
 
     def done(self, name: str, result: str) -> None:
-        """It is done; `result` says what came of it."""
+        """The step is done, with a `result`."""
         ...
 
     def hops(self, hops: Sequence[Hop]) -> None:
-        """How far every hop is; called several times a second."""
+        """The progress of every step; called several times a second."""
         ...
 
 
@@ -54,11 +54,12 @@ async def run_demo(
     """Run the demo on servers that answer. `symbols`: fewer stocks make a smaller demo.
 
     Raises:
-        TidemillError: it cannot be run to its end. What came to its end is in the report, good or bad.
+        TidemillError: it cannot be completed. Results, good or bad, are in the report.
     """
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # or the processes would stay
+    # else the processes would keep running
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await _Run(servers, listener).run(symbols)
 
 
@@ -123,7 +124,7 @@ class _Run:
             listener.done("schemas", f"{len(registered)} registered")
 
     async def _through(self, place: DemoSite, plan: DemoPlan, processes: Serving) -> list[SentRecord]:
-        """Publish while the processes work, and return when all of it has come through."""
+        """Publish while the processes run, and return when everything has passed through."""
         deployment = place.deployment
         watch = DemoWatch(deployment, plan, self._listener.hops)
         feeding = asyncio.create_task(publish_plan(deployment, plan, watch.published))

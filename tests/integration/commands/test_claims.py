@@ -59,7 +59,7 @@ async def test_a_claim_ends_the_backend_of_an_owner_that_holds_its_lane(database
 
 
 async def test_a_claim_ends_the_backend_of_any_owner_that_holds_its_lane(database: str, pool: Pool) -> None:
-    """Whoever writes to lanes beside their owner owns lanes of another stream: frozen, it would hold these for ever."""
+    """A writer beside the owner owns lanes of another stream: frozen, it would hold these indefinitely."""
     frozen = await asyncpg.connect(database, server_settings={"application_name": "owner-of-profiles"})
     await CommandDatabase(pool).claim(PROFILES.aggregate, [3], "owner-of-profiles")
     await frozen.execute("begin")

@@ -99,7 +99,7 @@ def test_what_stays_unknown_is_said_and_nothing_is_deleted(
     copy = written(lake, DAY_ONE, "one")
     with monkeypatch.context() as patched:
         interfere(patched, catalog, CommitStateUnknownException("lost"), commit=False, times=100)
-        with pytest.raises(Unavailable, match="the next try looks first"):
+        with pytest.raises(Unavailable, match="the next try checks first"):
             lake.publish(TABLE, "one", {DAY_ONE: copy}, ())
     assert all(Path(file.path).exists() for file in copy.files)
     found = lake.find(DAY_ONE, "one")

@@ -239,7 +239,7 @@ async def test_the_stream_of_another_projection_of_that_name_is_refused(market: 
     await market.tell(0, tick("AAPL", 1))
     async with market.running() as running:
         await running.reaches(market.ends(), BARS)
-        assert "is on record for goods" in str(running.status(QUOTES).error)
+        assert "is recorded for goods" in str(running.status(QUOTES).error)
 
 
 async def test_a_projector_waits_for_rows_that_somebody_locks(market: Market, database: str) -> None:

@@ -195,7 +195,7 @@ async def test_two_at_once(market: Market, act: Act) -> None:
     outcomes = await asyncio.gather(act(market), act(market), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, UsageError)]
     assert len(refused) == 1
-    assert "being rebuilt or verified by somebody else" in str(refused[0])
+    assert "being rebuilt or verified by another process" in str(refused[0])
 
 
 @pytest.mark.parametrize("act", [rebuilt, verified])
@@ -262,7 +262,7 @@ async def test_a_reader_that_holds_the_table_delays_the_swap(market: Market, dat
             "foreign key notes_s_d_fkey",
         ),
         ("create publication all_bars for table daily_bars", "publication all_bars"),
-        ("create table child () inherits (daily_bars)", "it is no plain table"),
+        ("create table child () inherits (daily_bars)", "it is not a plain table"),
         ("alter table daily_bars add column serial_number serial", "sequence daily_bars_serial_number_seq"),
         (
             "select create_hypertable('daily_bars', 'day', migrate_data => true)",

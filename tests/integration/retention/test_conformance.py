@@ -238,7 +238,7 @@ async def test_five_fields_are_enough(installation: Installation, prefix: str) -
     assert report.archiver is None
     notes = {each.case: each.notes for each in report.case_results if each.notes}
     assert notes.keys() == {"again", "changed"}
-    assert "superseded copy is still there" in notes["changed"][0]
+    assert "superseded copy still exists" in notes["changed"][0]
 
 
 async def test_an_archiver_that_lies_fails_where_it_lies(installation: Installation, prefix: str) -> None:
@@ -275,7 +275,7 @@ def test_what_is_not_from_here_is_left_alone(installation: Installation, prefix:
     execute(installation.database, f"create database {name}")
     try:
         said = installation("retention", "conformance", "--prefix", prefix, expect=2)
-        assert f"there is a database {name}, which is not from here" in said.err
+        assert f"database {name} exists, and was not made by this verb" in said.err
         assert databases(installation, prefix)
     finally:
         execute(installation.database, f"drop database {name}")
@@ -312,7 +312,7 @@ async def test_topics_that_somebody_has_are_left_alone(installation: Installatio
     async with AsyncExitStack() as shared:
         await _open_topics(shared, settings, topics)
     try:
-        with pytest.raises(UsageError, match="there are topics"):
+        with pytest.raises(UsageError, match=r"^topics .* exist, and were not made by this verb"):
             await tried(installation, prefix, lambda _: None, 1)
         assert len(await topics_left(installation, prefix)) == 4
     finally:

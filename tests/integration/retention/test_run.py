@@ -27,7 +27,7 @@ async def test_a_lane_that_lives_elsewhere_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(run_once, "OWNED_ELSEWHERE_S", 0.0)
     world.claim = None
-    with pytest.raises(UsageError, match="worked by 'test'"):
+    with pytest.raises(UsageError, match="belongs to 'test'"):
         await watch(world, RunProgress(lambda *_: None)).run()
 
 
@@ -37,7 +37,7 @@ async def test_a_lane_that_nobody_gives_us_is_waited_for_and_then_not(
     monkeypatch.setattr(run_once, "OWNED_ELSEWHERE_S", 0.0)
     await world.own("somebody who died")
     world.claim = None
-    with pytest.raises(UsageError, match="was not given"):
+    with pytest.raises(UsageError, match="did not get the archive's lane"):
         await watch(world, RunProgress(lambda *_: None), max_wait_s=1.0).run()
 
 

@@ -80,7 +80,7 @@ async def test_a_lake_that_is_not_mounted_is_waited_for(world: Archive, place: s
         world.lake.mkdir()
     done = await world.round()
     assert len(done.problems) == 2
-    assert all("is it mounted" in problem for problem in done.problems)
+    assert all("check that it is mounted" in problem for problem in done.problems)
     assert set(await world.states()) == {"confirmed"}
     if place == "hidden":
         world.lake.rmdir()

@@ -180,7 +180,7 @@ async def test_an_external_writer_who_writes_behind_the_seal_stops_the_drop(worl
 async def test_an_external_writer_who_writes_before_the_copy_is_made_has_another_one_asked_for(
     world: Archive,
 ) -> None:
-    """The archiver sees that the rows are not those of the request; asked again, it would see so for ever."""
+    """The archiver sees that the rows are not those of the request; asked again, it would see so indefinitely."""
     await world.fill(2010)
     await world.settle()
     (first,) = await world.requests()

@@ -63,7 +63,7 @@ def test_it_can_be_started_before_its_servers(breakable: Installation, breakable
     with breakable.starting() as serving:
         eventually_blocking(lambda: serving.address, what="an address")
         assert serving.health()[0] == 503
-        breakable_stack.mend()
+        breakable_stack.repair()
         eventually_blocking(serving.well, what="health")
         send(breakable, 1)
         assert serving.stop() == Exit.DRAINED
@@ -147,7 +147,7 @@ def test_as_many_lanes_as_there_are_by_default_say_little_and_are_stopped_in_tim
         assert code == Exit.DRAINED, told
         assert "relay_restarted" in {line["event"] for line in told}
         assert len(told) < MAX_LINES, Counter(line["event"] for line in told)
-        breakable_stack.mend()
+        breakable_stack.repair()
     Client(breakable_stack.kafka_bootstrap).delete_all(breakable.prefix)
 
 

@@ -149,7 +149,7 @@ async def test_only_a_halted_lane_is_decided_about(pool: Pool, lanes: LaneDataba
         with pytest.raises(UsageError, match="is not halted"):
             await decide
     assert (await state_of(pool)).next_offset == 104
-    with pytest.raises(UsageError, match="there is no lane 999"):
+    with pytest.raises(UsageError, match="lane 999 does not exist"):
         await lanes.resume(999)
 
 
@@ -295,7 +295,7 @@ async def test_a_reconciliation_keeps_the_next_roll_and_the_numbering_right(
 async def test_nothing_is_decided_about_a_lane_that_changed_meanwhile(
     pool: Pool, lanes: LaneDatabase, lane_id: int, verb: str
 ) -> None:
-    """Somebody wrote to the lane, or decided about it, while its topics were looked at."""
+    """Somebody wrote to the lane, or decided about it, while its topics were compared."""
 
     def decide(at: Seen) -> Awaitable[object]:
         match verb:
@@ -308,7 +308,7 @@ async def test_nothing_is_decided_about_a_lane_that_changed_meanwhile(
 
     state = await state_of(pool)
     for before in (Seen(state.epoch, state.batch - 1), Seen(state.epoch - 1, state.batch)):
-        with pytest.raises(UsageError, match="changed while its topics were looked at"):
+        with pytest.raises(UsageError, match="changed while its topics were compared"):
             await decide(before)
     assert await state_of(pool) == state, "it is still halted, and nothing was decided"
     await decide(await seen(pool))

@@ -92,7 +92,7 @@ async def test_what_is_gone_for_good_is_said_by_a_rebuild(views: MemoryViews) ->
     topic.create_again()
     topic.append(0, 3, Stored(good="tea", amount=1))
     views.lanes[0] = LaneHistory(end=3, lost=[(0, 2)])
-    with pytest.raises(ReplayFailed, match="events 1 to 2 are gone from the topic for good"):
+    with pytest.raises(ReplayFailed, match="events 1 to 2 are permanently missing in the topic"):
         await rebuild(goods(1), stocks, parts(views, topic), lambda *_: None)
 
 

@@ -148,7 +148,7 @@ BOTH = pytest.mark.parametrize("act", [Yard.rebuild, Yard.verify])
 async def test_a_topic_without_its_beginning_cannot_be_replayed(yard: Yard, act: Act) -> None:
     await project(yard, 1, 2, 3)
     yard.topic.trim(0, 2)
-    with pytest.raises(ReplayFailed, match=r"partition 0 at offset 0: .*its rows are untouched"):
+    with pytest.raises(ReplayFailed, match=r"partition 0 at offset 0: .*its rows are unchanged"):
         await act(yard)
     assert yard.views.shelves["stocks"].live == 1
     assert list(yard.views.shelves["stocks"].rows) == [1]
@@ -159,7 +159,7 @@ async def test_events_that_are_gone_are_named(yard: Yard, act: Act) -> None:
     await project(yard, 1, 2, 3)
     del yard.topic.records[0][1:]
     yard.stall_s = 0.3
-    with pytest.raises(ReplayFailed, match=r"no more events for 0\.3 s; lane 0 lacks 2 behind event 1"):
+    with pytest.raises(ReplayFailed, match=r"no more events for 0\.3 s; lane 0 lacks 2 after event 1"):
         await act(yard)
 
 
@@ -219,7 +219,7 @@ async def test_somebody_else_in_the_rebuild_ends_a_rebuild(yard: Yard) -> None:
         shelf.checkpoints[shelf.newest].clear()
 
     yard.on_source = intrude
-    with pytest.raises(ReplayFailed, match="somebody else has begun to build its rows"):
+    with pytest.raises(ReplayFailed, match="another process has begun to build its rows"):
         await yard.rebuild()
 
 

@@ -1,4 +1,4 @@
-"""What looks now and then outlives a server that is away, and at its end does not wait for one that is silent."""
+"""A periodic service outlives a server that is unavailable, and at its end does not wait for one that is silent."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ class Silent(Watch):
 
 
 class Ailing(Watch):
-    """Its server is away for three looks, then something is wrong that no waiting mends."""
+    """Its server is unavailable for three looks, then something is wrong that no waiting mends."""
 
     def __init__(self) -> None:
         super().__init__(every_s=0.0)

@@ -1,4 +1,4 @@
-"""The supervisor: restarts what fails, ends for what no retry can mend, drains within its deadline."""
+"""The supervisor: restarts what fails, ends for what no retry can fix, drains within its deadline."""
 
 import asyncio
 import os

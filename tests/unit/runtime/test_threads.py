@@ -73,7 +73,7 @@ async def test_nothing_more_is_begun_while_many_hang(hanging: threading.Event) -
     for _ in range(MAX_GIVEN_UP):
         with suppress(Unavailable):
             await in_thread(hanging.wait, server="lake", timeout_s=0.01)
-    with pytest.raises(Unavailable, match="that were given up are hanging still"):
+    with pytest.raises(Unavailable, match="abandoned calls still hang"):
         await in_thread(lambda: pytest.fail("begun"), server="lake", timeout_s=HANGING_S)
     hanging.set()
     await eventually(lambda: not any(each.is_alive() for each in threads._given_up), what="their end")

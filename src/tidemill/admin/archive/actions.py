@@ -1,4 +1,4 @@
-"""What an operator orders of the archive: hold, lift, retry, release."""
+"""An operator's actions on the archive: hold, lift, retry, release."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class GivenUp:
 
 @dataclass(frozen=True)
 class ArchiveActions:
-    """Orders; each is kept in the trail, with the operator and the reason."""
+    """Actions; each is stored in the trail, with the operator and the reason."""
 
     open_access: OpenAccess
 
     async def hold(self, table: str, span: Span, reason: str) -> tuple[Held, tuple[str, ...]]:
-        """Keep rows of a span from leaving; return what was done, and what could drop them all the same.
+        """Hold the rows of a span; return what was done, and what could drop them all the same.
 
         Raises:
             UsageError: the span ends before it begins.

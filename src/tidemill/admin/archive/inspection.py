@@ -1,4 +1,4 @@
-"""What an operator asks of the archive: what leaves, how far each table is, and why a chunk is still there."""
+"""An operator's questions about the archive: what leaves, the progress of each table, why a chunk is still there."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _FOR_PEOPLE: Final = (_S.QUARANTINED, _S.HELD, _S.ABORTED)
 
 @dataclass(frozen=True)
 class TablePlan:
-    """What leaves of a table, and what waits. `rows` are estimated by nobody: a plan counts bytes.
+    """What leaves of a table, and what waits. A plan counts bytes: it does not estimate `rows`.
 
-    `warnings`: what others do to its rows.
+    `warnings`: what other programs do to its rows.
     """
 
     table: str
@@ -48,7 +48,7 @@ class StateCount:
 
 @dataclass(frozen=True)
 class SliceNote:
-    """A slice that a person should know of, and why."""
+    """A slice that an operator should look at, and why."""
 
     slice: str
     chunk: str
@@ -59,11 +59,11 @@ class SliceNote:
 
 @dataclass(frozen=True)
 class TableStatus:
-    """How far a table is.
+    """The progress of a table.
 
-    `oldest_seal`: since when the longest sealed slice without a verified copy is sealed. `oldest`: where the oldest
+    `oldest_seal`: since when the oldest slice without a verified copy is sealed. `oldest`: where the oldest
     range begins that is still in the database, restored ones apart. `late_rows`: diverted rows that are not archived
-    yet. `archived_*`: what left, restored or not. `warnings`: what others do to its rows.
+    yet. `archived_*`: what left, restored or not. `warnings`: what other programs do to its rows.
     """
 
     table: str
@@ -114,7 +114,7 @@ class ArchiveInspection:
             return found
 
     async def statuses(self, table: str | None) -> list[TableStatus]:
-        """Return how far every table is."""
+        """Return the progress of every table."""
         now = self.clock.now()
         async with self.open_access() as access:
             mode = await access.store.seal_mode()
@@ -154,7 +154,7 @@ class ArchiveInspection:
 
 
 def summary(facts: Facts, now: datetime, mode: SealMode, *, enabled: bool) -> TableStatus:
-    """Return how far a table is. Pure."""
+    """Return the progress of a table. Pure."""
     dropped = [each for each in facts.slices if each.stage in _GONE]
     restored = {each.chunk for each in facts.slices if each.stage is _S.RESTORED}
     hot = [chunk for chunk in facts.chunks if chunk.chunk not in restored]
@@ -200,7 +200,7 @@ def _rows(archive_slice: Slice) -> int:
 
 
 def _chunks(facts: Facts, named: str, at: datetime | None) -> set[str]:
-    """Return the chunks that are meant, as the catalogue or the registry has them."""
+    """Return the named chunks, as the catalogue or the registry has them."""
     known = [(each.chunk, each.start, each.end) for each in facts.chunks]
     known += [(each.chunk, each.id.start, each.id.end) for each in facts.slices]
     if at is not None:

@@ -1,4 +1,4 @@
-"""The way back from the lake: ranges come back, proved to be what left."""
+"""Restoring ranges from the lake, verified against what left."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OpenCopies = Callable[[], Awaitable[ArchivedCopies]]
 
 @dataclass(frozen=True)
 class Restored:
-    """What became of a range. `chunk` and `until`: None if it did not come back, then `trouble` says why."""
+    """The result for a range. `chunk` and `until`: None if it was not restored, then `trouble` says why."""
 
     table: str
     start: datetime
@@ -44,7 +44,7 @@ class Restored:
 
 @dataclass(frozen=True)
 class ArchiveRestore:
-    """Brings archived ranges back."""
+    """Restores archived ranges."""
 
     open_access: OpenAccess
     open_copies: OpenCopies
@@ -70,7 +70,7 @@ class ArchiveRestore:
     async def restore(
         self, ranges: Sequence[RestorableRange], keep: timedelta, on_rows: OnRows
     ) -> list[Restored]:
-        """Bring ranges back one by one, each in a transaction of its own; one that fails does not stop the others."""
+        """Restore ranges one by one, each in its own transaction; a failed one does not stop the others."""
         copies, who = await self.open_copies(), operator("restore").who
         async with self.open_access() as access:
             restorer = Restorer(access.restores, copies, access.claim, who, self.read_timeout_s)
@@ -86,11 +86,11 @@ class ArchiveRestore:
 
 
 class _NotWhatLeft(UsageError):
-    """Rows came back that are not those that left."""
+    """The restored rows are not those that left."""
 
 
 class Restorer:
-    """Brings ranges back. `claim` gives the present claim of the archive's lane."""
+    """Restores ranges. `claim` gives the present claim of the archive's lane."""
 
     def __init__(
         self,
@@ -110,15 +110,15 @@ class Restorer:
     async def bring(
         self, policy: Retention, back: RestorableRange, keep: timedelta, on_rows: OnRows
     ) -> Restored:
-        """COPY a range's rows into the table, prove that they are what left, and mark them, in one transaction.
+        """COPY a range's rows into the table, verify that they are those that left, and mark them, in one transaction.
 
-        Batches divert rows of the range before, meanwhile and after, so they need not be kept out.
+        Batches divert rows of the range before, during and after this, so they need not be locked out.
 
         Raises:
-            UsageError: it cannot come back, or what came back is not what left; nothing was changed.
+            UsageError: it cannot be restored, or the restored rows are not those that left; nothing was changed.
             CopyError: a file is missing or damaged; nothing was changed.
             DataError: the table refuses a row; nothing was changed.
-            TransientError: somebody was in the way; nothing was changed.
+            TransientError: another transaction interfered; nothing was changed.
         """
         if back.refused is not None:
             raise UsageError(back.refused)
@@ -153,7 +153,7 @@ class Restorer:
             chunk = await _only_chunk(rows, back)
             there = replace(back.slices[0], source=Source.CHUNK, chunk=chunk)
             found = await rows.measure(there, policy.time_column)
-            now = await rows.lock(await self._claim())  # now: the lane goes on while rows come back
+            now = await rows.lock(await self._claim())  # now: the lane continues while rows are copied
             until = now + keep
             for archive_slice in await _unchanged(rows, back):
                 beside = [each for each in back.slices if each.id != archive_slice.id]
@@ -166,7 +166,7 @@ class Restorer:
         return Restored(back.table, back.start, back.end, found.row_count, chunk, until)
 
     async def _demand_whole(self, wanted: Sequence[CopyToVerify]) -> None:
-        """Look at every file before the first row moves."""
+        """Check every file before the first row moves."""
         for each in wanted:
             wrong = await self._read(partial(self._copies.damaged, each.copy))
             if wrong:
@@ -193,21 +193,21 @@ async def _demand_room(rows: RestoreWork, back: RestorableRange) -> None:
     if others:
         there = ", ".join(f"{each.start.isoformat()} .. {each.end.isoformat()}" for each in others)
         raise UsageError(
-            f"the range {slice_id.start.isoformat()} .. {slice_id.end.isoformat()} would go into a chunk that is there "
-            f"already: {there}. Bring it back when that has left (`tidemill retention status {back.table}`), or read "
+            f"the range {slice_id.start.isoformat()} .. {slice_id.end.isoformat()} would go into an existing "
+            f"chunk: {there}. Restore it after that chunk has left (`tidemill retention status {back.table}`), or read "
             "the copy from the lake; nothing was changed"
         )
 
 
 async def _only_chunk(rows: RestoreWork, back: RestorableRange) -> str:
-    """Return the chunk that the rows have made, which must be the range: it leaves as a whole again."""
+    """Return the chunk that the rows created. It must equal the range, because it leaves as a whole."""
     slice_id = back.slices[0].id
     chunks = await rows.chunks_of(slice_id)
     if [(each.start, each.end) for each in chunks] == [(slice_id.start, slice_id.end)]:
         return chunks[0].chunk
     if len({(each.start, each.end) for each in chunks}) < len(chunks):
         raise UsageError(
-            f"{back.table} is partitioned by another column beside its time: the range {slice_id.start.isoformat()} "
+            f"{back.table} has a second partitioning column: the range {slice_id.start.isoformat()} "
             "would come back as several chunks, which is not supported. Read the copy from the lake; nothing was "
             "changed"
         )
@@ -225,5 +225,5 @@ async def _unchanged(rows: RestoreWork, back: RestorableRange) -> list[Slice]:
     now = [each for each in await rows.of_range(back.table, back.start) if each.id.end == back.end]
     dropped = [each for each in now if each.state is ArchiveState.DROPPED]
     if dropped != list(back.slices) or any(each.stage is ArchiveState.RESTORED for each in now):
-        raise Overtaken(f"the range {back.start.isoformat()} of {back.table} changed meanwhile: look again")
+        raise Overtaken(f"the range {back.start.isoformat()} of {back.table} changed meanwhile: try again")
     return dropped

@@ -1,4 +1,4 @@
-"""`retention run --once`: how far a run is, and whether it is at its end."""
+"""`retention run --once`: the progress of a run, and whether it is finished."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from tidemill.runtime.periodic import Periodic
 
 LOOK_EVERY_S: Final = 0.5
 OWNED_ELSEWHERE_S: Final = 10.0
-"""How long a lane that another process works is waited for."""
+"""How long to wait for a lane that another process owns."""
 
 _S = ArchiveState
 
 OnProgress = Callable[[int, int, str], None]
-"""Told how many slices are settled, of how many, and what the others wait for."""
+"""Called with the number of settled slices, their total, and what the others wait for."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended. `finished`: nothing was due any more. `moved`: slices that left in this run."""
+    """How a run ended. `finished`: nothing more was due. `moved`: slices that left in this run."""
 
     finished: bool
     moved: int
@@ -46,7 +46,7 @@ class RunResult:
 
 
 class RunProgress:
-    """What outlives the services of a run: how far they have come."""
+    """The progress of a run, which outlives its services."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         """Nothing has happened yet."""
@@ -60,7 +60,7 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class RunWork:
-    """What a run looks at. `claim`: the archive's, None while this process does not have it. `owner`: this process."""
+    """What a run reads. `claim`: the archive's, None while this process does not have it. `owner`: this process."""
 
     claim: Callable[[], Claim | None]
     lanes: LaneReader
@@ -70,12 +70,12 @@ class RunWork:
 
 
 class RunWatch(Periodic):
-    """A `Service`: looks how far it is, and ends the process when nothing is due."""
+    """A `Service`: checks the progress, and ends the process when nothing is due."""
 
     def __init__(
         self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, max_wait_s: float, clock: Clock
     ) -> None:
-        """`patience_s`: how long a lane is waited for that nobody works."""
+        """`patience_s`: how long to wait for a lane that no process owns."""
         super().__init__(every_s=LOOK_EVERY_S)
         self._as_of = as_of
         self._max_wait_s = max_wait_s
@@ -108,17 +108,17 @@ class RunWatch(Periodic):
         owner = state.owner if state.owner != self._work.owner else None
         if owner is not None and await self._work.store.is_connected(owner):
             raise UsageError(
-                f"the archive's lane is worked by {owner!r}, which does by itself what is due: watch it by "
+                f"the archive's lane belongs to {owner!r}, which does what is due: watch it with "
                 "`tidemill retention status`, or stop it and run again"
             )
         if waited_s > self._max_wait_s:
             raise UsageError(
-                f"this process was not given the archive's lane in {waited_s:.0f} s: who else is in the consumer group "
-                f"{state.command_topic}? See `tidemill lanes show {state.name}`"
+                f"this process did not get the archive's lane in {waited_s:.0f} s: look at the consumer group "
+                f"{state.command_topic}, and at `tidemill lanes show {state.name}`"
             )
 
     async def _look(self) -> bool:
-        """Note how far it is; return whether nothing is due."""
+        """Record the progress; return whether nothing is due."""
         now, waits, dropped, tables = self._clock.now(), Counter[str](), 0, []
         mode = await self._work.store.seal_mode()
         for policy in self._work.policies:

@@ -1,4 +1,4 @@
-"""Looking after copies: each is read again, and compared with the registry."""
+"""Checking copies: each is read again, and compared with the registry."""
 
 from __future__ import annotations
 

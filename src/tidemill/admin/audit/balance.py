@@ -1,4 +1,4 @@
-"""The conservation ledger: what goes into a hop must come out of it. Pure: numbers in, findings out.
+"""The conservation ledger: what goes into a step must come out of it. Pure: numbers in, findings out.
 
     records consumed = applied + rejected + duplicate + parked        the ledger, its chain of offsets, the log
     events written   = published = projected                         outbox, event topics, checkpoints
@@ -22,9 +22,9 @@ OUTCOMES: Final = {"applied": b"a", "rejected": b"r", "duplicate": b"d", "parked
 
 @dataclass(frozen=True)
 class Imbalance:
-    """A hop that does not balance. `place`: the lane (`market-data/3`) or the table.
+    """A step that does not balance. `place`: the lane (`market-data/3`) or the table.
 
-    `expected` and `found` are None of what cannot be counted.
+    `expected` and `found` are None where rows cannot be counted.
     """
 
     hop: str
@@ -40,7 +40,7 @@ class Imbalance:
 
 @dataclass(frozen=True)
 class LaneBalance:
-    """The books of one lane. `published` is None while Kafka was not asked; `projected`: by projection."""
+    """The counts of one lane. `published` is None while Kafka was not read; `projected`: by projection."""
 
     lane: int
     aggregate: str
@@ -56,7 +56,7 @@ class LaneBalance:
 
     @property
     def name(self) -> str:
-        """Return what people call the lane."""
+        """Return the lane's name for operators."""
         return f"{self.aggregate}/{self.partition}"
 
 
@@ -64,7 +64,7 @@ class LaneBalance:
 class TableBalance:
     """A table that commands append to: what was applied must be somewhere. `applied` is None where it is not known.
 
-    `rows` = `hot` + `archived` + `diverted`. Those `restored` are archived ones that are back besides.
+    `rows` = `hot` + `archived` + `diverted`. The `restored` ones are archived rows that were also brought back.
     """
 
     table: str
@@ -78,7 +78,7 @@ class TableBalance:
 
 @dataclass(frozen=True)
 class Appended:
-    """Who appends to a table: the commands `types` (full names) of an aggregate; None if all of its commands do."""
+    """What appends to a table: the commands `types` (full names) of an aggregate; None if all of its commands do."""
 
     table: str
     aggregate: str
@@ -97,7 +97,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class Outside:
-    """What came behind the database: topics and checkpoints, read after the books."""
+    """What follows the database: topics and checkpoints, read after the ledger."""
 
     tails: Mapping[int, Tails]
     projections: Mapping[str, ProjectionState]
@@ -126,7 +126,7 @@ _NO_TOTALS: Final = dict.fromkeys(("records", "applied", "rejected", "duplicate"
 
 
 def audit(audit_rows: AuditRows, outside: Outside, appended: Sequence[Appended]) -> Audit:
-    """Balance every hop."""
+    """Balance every step."""
     lanes = _by_lane(audit_rows)
     tables, notes = _tables(audit_rows, lanes, appended)
     findings = [
@@ -180,7 +180,7 @@ def _ledger(lane: _LaneRows, audit_rows: AuditRows) -> Iterator[Imbalance]:
     ):
         if ledger[column] is not None:
             yield Imbalance("ledger", name, ledger[column] - 1, ledger[column], what)
-    if lane.state.timeline == 1:  # a reconciliation may leap, and its row may have left
+    if lane.state.timeline == 1:  # a reconciliation may skip numbers, and its row may have left
         for column, counted, what in (
             ("base_position", "records", "records of ledgers that have left"),
             ("base_sequence", "events", "events of ledgers that have left"),
@@ -232,7 +232,7 @@ def _left(audit_rows: AuditRows) -> Iterator[str]:
             yield f"the {what} of generation {', '.join(map(str, lost))} has left; its rows are not compared"
 
 
-# --- behind the database ---------------------------------------------------------------------------------------------
+# --- after the database ----------------------------------------------------------------------------------------------
 
 
 def _balance(lane: _LaneRows, outside: Outside) -> LaneBalance:
@@ -260,7 +260,7 @@ def _balance(lane: _LaneRows, outside: Outside) -> LaneBalance:
 
 
 def _outside(lane: _LaneRows, balance: LaneBalance, outside: Outside) -> Iterator[Imbalance]:
-    """Everything written must have arrived; what arrived since is no matter."""
+    """Everything written must have arrived; later arrivals do not count."""
     name, written = balance.name, balance.events
     if balance.published is not None and balance.published < written:
         yield Imbalance("published", name, written, balance.published, "the last event in the topic")
@@ -307,7 +307,7 @@ def _tables(
         ours = [lane for lane in lanes if lane.state.aggregate == each.aggregate]
         applied = _applied(audit_rows, ours, each)
         if applied is None:
-            notes.append(f"{each.table}: the log that tells its commands from others has left; not compared")
+            notes.append(f"{each.table}: the log that identifies its commands has left; not compared")
         rows = audit_rows.rows[each.table]
         tables.append(
             TableBalance(
@@ -318,7 +318,7 @@ def _tables(
 
 
 def _where(table: TableBalance) -> str:
-    """Return what a finding says of a table: as little as there is of an archive."""
+    """Return what a finding says of a table: only the counts that exist."""
     if not (table.archived or table.diverted):
         return "commands applied and rows in the table"
     parts = f"{table.hot:,} hot, {table.archived:,} archived, {table.diverted:,} diverted"

@@ -1,7 +1,7 @@
-"""The audit: reads the books of one moment, waits for what was written by then to come through, and balances.
+"""The audit: reads the ledger of one moment, waits until what was written by then has arrived, and balances.
 
-Under traffic the hops are never equal at one instant. So the books come first, from one snapshot; the topics and the
-checkpoints must then reach them within a time; and a last look makes sure that they are not ahead of the database.
+Under traffic the steps are never equal at one instant. So the ledger is read first, from one snapshot; topics and
+checkpoints must then reach it within a time; and a last read makes sure that they are not ahead of the database.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _POLL_S: Final = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Auditor:
-    """Balances every hop of a deployment."""
+    """Balances every step of a deployment."""
 
     catalog: StreamCatalog
     reader: AuditReader
@@ -39,7 +39,7 @@ class Auditor:
     clock: Clock
 
     async def run(self, *, wait_s: float) -> Audit:
-        """Balance every hop. `wait_s`: how long what is on its way may take. Raises `Unavailable`."""
+        """Balance every step. `wait_s`: how long to wait for records in flight. Raises `Unavailable`."""
         appended = appended_tables(self.catalog, self.table_name)
         audit_rows = await self.reader.audit_rows(list(_tables(self.catalog)))
         unfit = unfit_tables(audit_rows, await self.misfits.of(self.catalog))
@@ -80,7 +80,7 @@ def unfit_tables(audit_rows: AuditRows, misfits: Sequence[Misfit]) -> list[Imbal
 
 
 def _behind(result: Audit) -> bool:
-    """Whether something may still be on its way."""
+    """Whether records may still be in flight."""
     return any(finding.hop.startswith(("published", "outcomes", "projected")) for finding in result.findings)
 
 

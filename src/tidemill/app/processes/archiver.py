@@ -1,6 +1,6 @@
 """The process `serve archiver`: the reference archiver, which knows the archive's topics, a reading login and a lake.
 
-It needs no migrations and no lanes: everything that it knows of the database is what requests say.
+It needs no migrations and no lanes: it knows only what requests say about the database.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tidemill.transport.kafka.retention.archival import KafkaConfirmations, Kafk
 
 
 def serve_archiver(deployment: Deployment) -> int:
-    """Run the process; return its exit code. Raises what no retry can mend."""
+    """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
         return await archiver_jobs(shared, deployment)
@@ -56,7 +56,7 @@ async def archiver_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[
 
     Raises:
         UsageError: `TIDEMILL_LAKE_ROOT` is not set.
-        Unavailable: the registry or the lake's catalog is away.
+        Unavailable: the registry or the lake's catalog is unavailable.
     """
     settings, clock = deployment.settings, SystemClock()
     topics = archival_topics(prefix=settings.topics.prefix)
@@ -95,5 +95,5 @@ def group_of(settings: Settings) -> str:
 
 
 def archiver_id(settings: Settings) -> str:
-    """Return what this archiver calls itself."""
+    """Return this archiver's id."""
     return settings.archiver.id or f"archiver-{socket.gethostname().split('.')[0]}"

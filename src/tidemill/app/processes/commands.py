@@ -1,4 +1,4 @@
-"""The process `serve commands`: for every stream its intake and the relays of the lanes that it owns; two keepers.
+"""The process `serve commands`: for every stream its intake and the relays of the lanes that it owns; two cleaners.
 
 Kafka -> source -> intake -> batch transaction -> outbox -> relay of the lane -> Kafka
 """
@@ -66,7 +66,7 @@ from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
 from tidemill.transport.kafka.outbox.records import ENVELOPE_BYTES, KafkaRecordFormat
 
 RELAY_CONNECTIONS: Final = 8
-"""For all relays of a process, whose statements are short and wait for nobody."""
+"""For all relays of a process, whose statements are short and never wait."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Shared:
 
 
 def serve_commands(deployment: Deployment) -> int:
-    """Run the process; return its exit code. Raises what no retry can mend."""
+    """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [
@@ -136,14 +136,14 @@ def _cleaners(common: Shared) -> list[Job]:
 
 
 def lag_watch(catalog: StreamCatalog, pool: Pool, kafka: KafkaConnection) -> LagWatch:
-    """Return a new watch of how far every hop is."""
+    """Return a new watch of the lag of every step."""
     database = OperationsDatabase(pool)
     return LagWatch(catalog, lanes=database, read_models=database, topics=Inspector(lambda: kafka))
 
 
 @dataclass(frozen=True)
 class StreamOverrides:
-    """What is a stream's own: how its commands are decided, and who follows its lanes, relays behind them."""
+    """The parts of one stream: how its commands are decided, and what follows its lanes, with relays after them."""
 
     handlers: Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Handler]] = handlers_of
     follower: Callable[[LaneRelays], LaneFollower] = lambda relays: relays
@@ -156,7 +156,7 @@ async def stream_job(
     lanes: Sequence[LaneState],
     overrides: StreamOverrides | None = None,
 ) -> Job:
-    """Ask the registry once, here: a service that is made anew needs it no more."""
+    """Ask the registry once, here: a restarted service does not need it again."""
     overrides = overrides or StreamOverrides()
     stream, settings, clock = part.stream, common.deployment.settings, SystemClock()
     registry = open_registry(shared, settings)
@@ -230,5 +230,5 @@ def _newer_wait(settings: CommandSettings) -> timedelta:
 
 
 def group_of(command_topic: str) -> str:
-    """Return the consumer group of a stream's intake: its command topic's name, so that nobody else has it."""
+    """Return the consumer group of a stream's intake: its command topic's name, which is unique."""
     return command_topic

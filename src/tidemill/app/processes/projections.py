@@ -28,11 +28,11 @@ from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 _CONNECTIONS: Final = 8
 _CONNECTIONS_OF_A_STREAM: Final = 4
-"""A read model may wait for another process's; those of another stream shall not wait for it."""
+"""A read model may wait for another process; the read models of other streams must not wait for it."""
 
 
 def serve_projections(deployment: Deployment) -> int:
-    """Run the process; return its exit code. Raises what no retry can mend."""
+    """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [

@@ -1,4 +1,4 @@
-"""The process `serve retention`: the archive's stream, and the keeper that moves what is due while it owns the lane."""
+"""The process `serve retention`: the archive's stream, and the worker that moves what is due while it owns the lane."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _TIMEOUTS = Timeouts(idle_in_transaction_ms=60_000)
 
 @dataclass(frozen=True)
 class Working:
-    """What a process that serves retention works with, for those who watch it at work."""
+    """What a process that serves retention uses, for its observers."""
 
     lane: ArchiveLane
     store: RetentionDatabase
@@ -68,7 +68,7 @@ Watching = Callable[[Working], Sequence[Job]]
 
 
 def serve_retention(deployment: Deployment) -> int:
-    """Run the process; return its exit code. Raises what no retry can mend."""
+    """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [
@@ -90,7 +90,7 @@ def retention_probes(deployment: Deployment) -> list[Probe]:
 
 
 def archive_of(deployment: Deployment) -> ContextStream:
-    """Return the archive. Raises `UsageError` if no table leaves for it."""
+    """Return the archive. Raises `UsageError` if no table has a retention."""
     if deployment.catalog.archive is None:
         raise UsageError("no context declares a retention: see docs/archival.md, and Context(retention=...)")
     return deployment.catalog.archive
@@ -102,9 +102,9 @@ async def retention_jobs(
     """Open what retention needs, and return its jobs, with those of `watching` beside them.
 
     Raises:
-        UsageError: no table leaves, or no lake is set.
+        UsageError: no table has a retention, or no lake is set.
         ContractError: this PostgreSQL computes other digests than the published ones.
-        Unavailable: a server is away.
+        Unavailable: a server is unavailable.
     """
     from tidemill.app.lake import open_copies  # noqa: PLC0415  loads pyarrow, which no other process needs
 

@@ -17,18 +17,18 @@ from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.database.pool import quiet_driver
 from tidemill.transport.kafka.client.logs import limit_client_logs
 
-_GRACE_S: Final = 30.0  # for a group that forms anew, beyond the session of an owner that died
+_GRACE_S: Final = 30.0  # for a group that forms again, after the session of a dead owner
 
 
 def run_once(deployment: Deployment, as_of: datetime | None, on_progress: OnProgress) -> RunResult:
     """Work until nothing is due; a signal ends it earlier.
 
     Raises:
-        UsageError: another process works the archive's lane.
-        LaneHalted: no process works it, until an operator decides.
-        TidemillError: what no retry can mend.
+        UsageError: another process owns the archive's lane.
+        LaneHalted: no process may own it until an operator decides.
+        TidemillError: what no retry can fix.
     """
-    wanted = deployment.rehearsed(as_of).without_health_port()  # that may be a serving process's
+    wanted = deployment.rehearsed(as_of).without_health_port()  # a serving process may have it
     limit_client_logs()
     quiet_driver()
     progress = RunProgress(on_progress)

@@ -1,4 +1,4 @@
-"""`tidemill retention restore|scrub`: the way back from the lake, and looking after what is there."""
+"""`tidemill retention restore|scrub`: bring rows back from the lake, and check the copies there."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ def restore(
         datetime, typer.Option("--from", parser=moment, metavar="TIME", help="From this time on.")
     ],
     end: Annotated[datetime, typer.Option("--to", parser=moment, metavar="TIME", help="Up to this time.")],
-    days: Annotated[
-        int, typer.Option(min=1, max=36_500, help="How long they stay; then they leave again.")
-    ] = 30,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="Days until they are dropped again.")] = 30,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would come back.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring archived ranges back from the lake, whole ranges with all their generations, proved to be what left.
+    """Bring archived ranges back from the lake, whole ranges with all their generations, verified against what left.
 
-    They stay closed: late rows for them are diverted as before. When their days are over they are dropped without a new
-    copy, if nobody changed them. Exits 1 if a range cannot come back.
+    They stay closed: late rows for them are diverted as before.
+    After --days they are dropped without a new copy, if they were not changed.
+    Exits 1 if a range cannot come back.
     """
     found = session.ask(lambda admin: admin.restore.restorable(table, start, end))
     chosen = [each for each in found if each.refused is None]
@@ -115,7 +114,7 @@ def _show_restored(restored: Sequence[Restored]) -> None:
 
 @app.command(epilog=examples("tidemill retention scrub", "tidemill retention scrub market_data --json"))
 def scrub(table: AnyTable = None, as_json: AsJson = False) -> None:
-    """Read every copy of what was dropped again, and compare it with the registry; exits 1 if one is not whole.
+    """Read every copy of dropped rows again and compare it with the registry; exits 1 if one is damaged.
 
     Files by size and sha256, rows by count, times and digest.
     """
@@ -140,13 +139,13 @@ def _show_scrubbed(scrubbed: Sequence[Scrubbed], wrong: Sequence[Scrubbed]) -> N
     size = bytes_text(sum(each.size_bytes for each in scrubbed))
     say(f"{len(scrubbed):,} copies read: {files:,} files, {size}, {rows:,} rows.")
     if not wrong:
-        say("[green]All copies are whole.[/green]")
+        say("[green]All copies are intact.[/green]")
         return
     print_table(
         ("slice", "event", "what is wrong"),
         [(each.slice, each.event_id, text) for each in wrong for text in each.wrong],
     )
     note(
-        "What is gone or damaged must come back from a backup of the lake: the database has these rows no more. "
-        "What is not below an allowed root was not looked at: set TIDEMILL_LAKE_ROOT as the archiver has it"
+        "Restore missing or damaged files from a backup of the lake: the database no longer has these rows. "
+        "Files outside the allowed roots were not read: set TIDEMILL_LAKE_ROOT to the archiver's value"
     )

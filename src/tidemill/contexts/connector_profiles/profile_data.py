@@ -1,4 +1,4 @@
-"""Which JSON a profile may hold: what jsonb and the index on `type` can keep, so that the database refuses nothing."""
+"""The allowed JSON of a profile: what jsonb and the index on `type` can store, so that the database refuses nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def checked(text: str) -> str:
-    """Return `text` as it came if it is a JSON object that can be stored.
+    """Return `text` unchanged if it is a JSON object that can be stored.
 
     Raises:
         ValueError: it is not; the message says why.
@@ -57,7 +57,7 @@ def _parsed(text: str) -> Any:
 
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a key that comes twice: readers differ in which they take, and the database looks at all of them."""
+    """Refuse a key that comes twice: readers differ in which one they use, and the database checks all of them."""
     found = dict(members)
     if len(found) < len(members):
         keys = [key for key, _ in members]
@@ -78,7 +78,7 @@ def _number(literal: str) -> float:
 
 
 def _no_number(literal: str) -> NoReturn:
-    raise ValueError(f"profile_data has {literal}, which is no JSON number")
+    raise ValueError(f"profile_data has {literal}, which is not a JSON number")
 
 
 def _strings(data: Any) -> Iterator[str]:

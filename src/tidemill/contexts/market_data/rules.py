@@ -1,4 +1,4 @@
-"""What only the clock can refuse: facts that are too old or not yet true."""
+"""Rules that need the clock: facts that are too old or in the future are refused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tidemill.contexts.market_data.messages import RecordMarketData
 class TimeWindow:
     """Which times are accepted: from `since` on, and at most `ahead` of the server's clock.
 
-    Every year that the window reaches back may become a chunk of the hypertable; clocks that are ahead by minutes are
-    wrong, not prophetic.
+    Every year of the window may become a chunk of the hypertable; a clock that is ahead by minutes is
+    wrong.
     """
 
     since: datetime = datetime(2000, 1, 1, tzinfo=UTC)
@@ -23,9 +23,7 @@ class TimeWindow:
     def check(self, command: RecordMarketData, now: datetime) -> Rejected | None:
         """Return why the command's time is outside the window, or None."""
         if command.time < self.since:
-            return _refused(
-                command.time, f"before {self.since.isoformat()}, the earliest time that is accepted"
-            )
+            return _refused(command.time, f"before {self.since.isoformat()}, the earliest accepted time")
         if command.time > now + self.ahead:
             return _refused(
                 command.time,
@@ -35,4 +33,4 @@ class TimeWindow:
 
 
 def _refused(time: datetime, where: str) -> Rejected:
-    return Rejected("INVALID", f"time {time.isoformat()} lies {where}")
+    return Rejected("INVALID", f"time {time.isoformat()} is {where}")

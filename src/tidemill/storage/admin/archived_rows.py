@@ -1,4 +1,4 @@
-"""Where the rows of archived tables are, as operators, metrics and the audit count them: `admin.ports.HoldingsReader`.
+"""Where the rows of archived tables are, for operators, metrics and the audit: `admin.ports.HoldingsReader`.
 
 Reads only.
 """
@@ -24,7 +24,7 @@ _S: Final = ArchiveState
 
 
 class HoldingsDatabase:
-    """The database as it is asked what is where."""
+    """The database for questions about archived rows."""
 
     def __init__(self, pool: Lender) -> None:
         """`pool`: of any login of the service."""
@@ -61,15 +61,15 @@ _LEFT: Final = frozenset({_S.DROPPED, _S.RESTORED})
 
 
 async def hold_chunks(borrowed: Connection, tables: Sequence[TableShape]) -> dict[TableShape, str | None]:
-    """Let no chunk be dropped until the transaction ends. To be called before the transaction's first query.
+    """Prevent drops of chunks until the transaction ends. Call it before the transaction's first query.
 
-    Dropping takes the rows away from every snapshot, also from those that still see the slice in the registry; this
-    lock, which is a reader's, keeps the two together. Returns the tables; with why, where one cannot be read at all.
+    A drop removes the rows from every snapshot, also from those that still have the slice in the registry; this
+    reader's lock keeps the two consistent. Returns the tables; with the reason where one cannot be read.
     """
     held: dict[TableShape, str | None] = dict.fromkeys(tables)
     for table in tables:
         try:
-            async with borrowed.transaction():  # a savepoint: that one is not there spoils none of the others
+            async with borrowed.transaction():  # a savepoint: a missing table does not affect the others
                 with on_tables():
                     await borrowed.execute(f"lock table {table_name(table)} in access share mode")
         except TableMisfit as misfit:
@@ -80,7 +80,7 @@ async def hold_chunks(borrowed: Connection, tables: Sequence[TableShape]) -> dic
 async def count_rows(
     borrowed: Connection, tables: Sequence[TableShape], *, timeout_s: float
 ) -> dict[str, TableRows]:
-    """Return where the rows of these tables are, as the transaction sees it, by the table's quoted name."""
+    """Return where the rows of these tables are, in this transaction, by the table's quoted name."""
     plain = {plain_name(table): table_name(table) for table in tables}
     counts = await slice_counts(borrowed, list(plain))
     late = await _late_tables(borrowed, list(plain))

@@ -1,6 +1,6 @@
-"""What an operator asks the database: lanes and ledgers, commands, dead letters, projections, the audit's books.
+"""An operator's queries: lanes and ledgers, commands, dead letters, projections, the counts of the audit.
 
-Reads only; `lane_changes` holds what an operator may change. Ports: `admin.ports`.
+Reads only; `lane_changes` has the changes. Ports: `admin.ports`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _AUDIT_STATEMENTS: Final = (
 
 
 class OperationsDatabase:
-    """The database as an operator sees it. Every call may raise what `pool.connection` raises."""
+    """The database for operators. Every call may raise what `pool.connection` raises."""
 
     def __init__(self, pool: Lender) -> None:
         self._pool = pool

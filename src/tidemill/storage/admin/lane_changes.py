@@ -1,7 +1,7 @@
-"""What an operator changes about lanes: create them, resume a halted one, skip, reconcile its history.
+"""An operator's changes of lanes: create them, resume a halted one, skip, reconcile its history.
 
-Each is one transaction under the lane's lock, leaves a row in the ledger that says who wanted what, and raises the
-epoch, so that a process which still works with the old state is fenced and claims anew.
+Each is one transaction under the lane's lock, writes a row to the ledger with the operator and the reason, and raises
+the epoch, so that a process with the old state is fenced and claims again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NOTHING: Final = Tail(0, 0, None)
 
 
 class LaneDatabase:
-    """Lanes as an operator changes them: `admin.lanes.ports.LaneStore`."""
+    """An operator's changes of lanes: `admin.lanes.ports.LaneStore`."""
 
     def __init__(self, pool: Lender) -> None:
         self._pool = pool
@@ -132,7 +132,7 @@ class LaneDatabase:
         async with connection(self._pool) as borrowed, borrowed.transaction():
             gen = await borrowed.fetchval(_SQL["hold_generation"])
             if await borrowed.fetchval(_SQL["lock_lane"], lane_id) is None:
-                raise UsageError(f"there is no lane {lane_id}", code=ErrorCode.UNKNOWN_LANE, lane=lane_id)
+                raise UsageError(f"lane {lane_id} does not exist", code=ErrorCode.UNKNOWN_LANE, lane=lane_id)
             yield borrowed, gen
 
 
@@ -172,12 +172,12 @@ async def _demand_unchanged(borrowed: Connection, lane_id: int, seen: Seen) -> N
     (row,) = await borrowed.fetch(_SQL["lane_seen"], lane_id)
     if Seen(*row) != seen:
         raise UsageError(
-            f"lane {lane_id} was changed while its topics were looked at; nothing was decided: try again"
+            f"lane {lane_id} was changed while its topics were compared; nothing was decided: try again"
         )
 
 
 class _Plan(NamedTuple):
-    """How a lane goes on: what stands behind `after` is sent behind `onto`. `lost`: events that the topic will lack."""
+    """How a lane continues: rows after `after` are sent after `onto`. `lost`: events that the topic will lack."""
 
     after: Agreement
     onto: Published
@@ -187,7 +187,7 @@ class _Plan(NamedTuple):
 
     @property
     def by(self) -> tuple[int, int]:
-        """Return by how much positions and sequences behind `after` rise."""
+        """Return by how much positions and sequences after `after` rise."""
         return self.onto.position - self.after.position, self.onto.sequence - self.after.sequence
 
 
@@ -214,7 +214,7 @@ async def _plan(borrowed: Connection, lane_id: int, gen: int, topics: TopicsEnd,
 
 
 async def _place_behind(borrowed: Connection, lane_id: int, tails: Tails, agreed: Agreement) -> Agreement:
-    """Return behind which place rows are to be sent, where the topics only lack some; what lacks most counts."""
+    """Return the place after which rows are sent, where the topics only lack some; the shortest topic counts."""
     if tails.events is None:
         return Agreement(0, 0)
     at = tails.events.position
@@ -229,7 +229,7 @@ async def _place_behind(borrowed: Connection, lane_id: int, tails: Tails, agreed
 
 
 async def _enter_fork(borrowed: Connection, lane_id: int, topics: TopicsEnd, plan: _Plan) -> None:
-    """Put on record how history goes on, for the relay and for read models; halt those that have to begin anew."""
+    """Record how history continues, for the relay and for read models; halt those that must be rebuilt."""
     sequence, position = (topics.tails.events or _NOTHING).sequence, topics.tails.outcomes
     await borrowed.execute(
         _SQL["enter_fork"],
@@ -245,7 +245,7 @@ async def _enter_fork(borrowed: Connection, lane_id: int, topics: TopicsEnd, pla
 
 
 async def _move(borrowed: Connection, lane_id: int, after: int, by: tuple[int, int]) -> int:
-    """Give what stands behind position `after` numbers that are higher by `by`; return how many rows that is."""
+    """Raise the numbers of rows after position `after` by `by`; return the number of rows."""
     if by == (0, 0):
         count: int = await borrowed.fetchval(_SQL["count_behind"], lane_id, after)
         return count

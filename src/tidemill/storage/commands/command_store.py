@@ -33,7 +33,7 @@ _CAUTIOUS_AFTER_CLAIMS: Final = 3
 
 
 class CommandDatabase:
-    """The database as the way in sees it."""
+    """The database of the intake."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class CommandDatabase:
         *,
         owner_wait_s: float = OWNER_WAIT_S,
     ) -> None:
-        """`pool`: its `application_name` must be the owner that claims, so that a later claimer can tell.
+        """`pool`: its `application_name` must be the owner that claims, so that a later claim can find it.
 
         DividedPool where the streams of a process share it.
         `closed`: the filters that the streams of a process share; without them ids are looked up in every generation.
@@ -81,7 +81,7 @@ class CommandDatabase:
     async def _lock(
         self, borrowed: Connection, aggregate: str, partitions: list[int]
     ) -> list[asyncpg.Record]:
-        """Wait for the owners a little, then end the backend that blocks: a frozen one would hold on for ever."""
+        """Wait for the owners a little, then end the backend that blocks: a frozen one would block without end."""
         locking = asyncio.ensure_future(borrowed.fetch(_SQL["lanes_to_claim"], aggregate, partitions))
         while True:
             done, _ = await asyncio.wait({locking}, timeout=self._owner_wait_s)
@@ -100,8 +100,8 @@ class CommandDatabase:
             external = [row for row in blockers if not row["is_owner"]]
             if external:
                 raise TransientError(
-                    f"lanes of {aggregate} are locked by {external[0]['application_name'] or 'somebody'} "
-                    f"(backend {external[0]['pid']}), who owns no lane: end that transaction"
+                    f"lanes of {aggregate} are locked by {external[0]['application_name'] or 'an unnamed session'} "
+                    f"(backend {external[0]['pid']}), which owns no lane: end that transaction"
                 )
             for row in blockers:
                 await other.execute(_SQL["end_backend"], row["pid"])
@@ -159,7 +159,7 @@ def _claims_without_progress(row: asyncpg.Record, progress: Progress, owner: str
     """Return how many claims in a row ended without consuming a record: no more than make a lane cautious.
 
     A clean release leaves no `claimed_batch`, and an owner that claims its own lane again has not ended: that is not
-    counted. What was consumed is told by offsets, since others write rows to the ledger, too. The offset may be of an
+    counted. Progress is measured by offsets, since other rows are written to the ledger, too. The offset may be of an
     earlier claim than the last, if a process of 0.1.0 made that one: so either may show that there was no progress.
     """
     if row["owner"] == owner:

@@ -108,11 +108,11 @@ class BatchTransaction:
         name = plain_name(table).replace(".", "__")
         late = [(*row, start) for row, start in zip(rows, starts, strict=True)]
         try:
-            async with self._borrowed.transaction():  # a savepoint: who is to blame is asked behind a failure
+            async with self._borrowed.transaction():  # a savepoint: the cause is looked up after a failure
                 await self._copy(name, (*columns, "tm_range_start"), late, schema="tm_late")
         except DRIVER_ERRORS as refused:
             unfit = await self._borrowed.fetchval(_SQL["late_unfit"], plain_name(table))
-            if unfit:  # not the row's fault: it is neither refused nor lost, the batch waits
+            if unfit:  # not the row's fault: it is neither rejected nor lost, the batch waits
                 raise TransientError(f"{unfit} ({refused})") from refused
             with on_tables():
                 raise
@@ -135,7 +135,7 @@ class BatchTransaction:
         return {tuple(row)[1:]: row[0] for row in rows}
 
     async def replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
-        """Delete and insert: an update in place would meet a unique value on its way from one row to another."""
+        """Delete and insert: an update in place could conflict while a unique value moves from one row to another."""
         with on_tables():
             await self._replace(state, old, new)
 
@@ -185,14 +185,14 @@ class BatchTransaction:
     async def _copy(
         self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, schema: str = "tm"
     ) -> None:
-        if schema != "tm":  # our own tables are only altered by migrations, which only add
+        if schema != "tm":  # Tidemill's own tables are only altered by migrations, which only add
             await self._shapes.note(f"{table_sql.quoted(schema)}.{table_sql.quoted(table)}")
         await self._borrowed.copy_records_to_table(table, records=rows, columns=columns, schema_name=schema)
 
     async def demand_blame(self, error: BaseException) -> None:
-        """Return if `error` may be a value's fault, behind the rollback. Raises `OutOfDate`.
+        """Return if `error` may be a value's fault, after the rollback. Raises `OutOfDate`.
 
-        A value is refused, too, when it is sent in the form of what its column was before.
+        A value is refused, too, when it is sent in the form of its column's old type.
         """
         if isinstance(error, DRIVER_ERRORS) and isinstance(translate(error), DataError):
             await self._shapes.demand_unchanged()

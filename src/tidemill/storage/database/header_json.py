@@ -1,8 +1,8 @@
-r"""How the headers of a parked record are kept: as JSON that PostgreSQL takes, from which they can be had as they came.
+r"""The headers of a parked record in the database: as JSON that PostgreSQL takes, and that restores them unchanged.
 
     [[name, base64 of the value | null], ...]        order and repeats are kept
 
-In a name NUL is `\0`, `\` is `\\`, and a byte that is no UTF-8, which comes as half of a character, is `\udc80` to
+In a name NUL is `\0`, `\` is `\\`, and a byte that is not UTF-8, which is read as a lone surrogate, is `\udc80` to
 `\udcff`: neither `jsonb` nor `text` holds these, and a Kafka header's name may.
 """
 
@@ -26,7 +26,7 @@ def headers_text(headers: Headers) -> str:
 
 
 def headers_of(text: str) -> tuple[tuple[str, bytes | None], ...]:
-    """Return the headers of a stored text, as they came."""
+    """Return the headers of a stored text, unchanged."""
     return tuple(
         (_ESCAPED.sub(_meant, name), None if value is None else b64decode(value))
         for name, value in json.loads(text)

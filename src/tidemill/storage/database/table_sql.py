@@ -1,4 +1,4 @@
-"""Generated SQL: the statements that depend on a context's tables. Every one is golden-tested.
+"""Generated SQL: the statements that depend on a context's tables. Every one has a golden test.
 
 Names come from SQLAlchemy tables and are quoted; values are parameters, one array per column, joined by `unnest`: one
 statement for any number of rows, and one plan for it.
@@ -38,7 +38,7 @@ def column_type(column: ColumnShape) -> str:
 
 
 def type_as_written(column: ColumnShape) -> str:
-    """Return a column's type as SQLAlchemy writes it. Raises its `CompileError` for one that was declared without."""
+    """Return a column's type as SQLAlchemy writes it. Raises its `CompileError` for one without a type."""
     if not isinstance(column.type, TypeEngine):
         raise ContractError(
             f"column {column.name}: {column.type} is not a type of SQLAlchemy's; declare it with one"
@@ -70,7 +70,7 @@ def names_of(columns: Iterable[ColumnShape], alias: str = "") -> str:
 
 
 WIDTH: Final = "tm_width"
-"""Beside each row: how many columns its table has that can be written. A newer version may have added some."""
+"""With each row: the number of writable columns of its table. A newer version may have added some."""
 
 UNKNOWN_COLUMNS: Final = """
 select attname as name from pg_catalog.pg_attribute
@@ -95,7 +95,7 @@ def select_states(state: State) -> str:
 
 @lru_cache(maxsize=256)
 def select_owners(state: State, unique: Unique) -> str:
-    """Return the statement that finds who holds unique values (one array per column): key, then the value."""
+    """Return the statement that finds the holders of unique values (one array per column): key, then the value."""
     columns = [state.table.columns[name] for name in unique.columns]
     held = table_name(state.table)  # no alias: the context's condition names the table itself
     equal = " and ".join(f"{held}.{quoted(column.name)} = v.{quoted(column.name)}" for column in columns)
@@ -117,7 +117,7 @@ def delete_states(state: State) -> str:
 
 @lru_cache(maxsize=256)
 def select_unknown(state: State) -> str:
-    """Return the statement that reads, for keys ($1), what stands beside the columns that are known ($2), as JSON."""
+    """Return the statement that reads, for keys ($1), the columns other than the known ones ($2), as JSON."""
     key = state.table.columns[state.key]
     return (
         f"select t.{quoted(key.name)} as key, (to_jsonb(t) - $2::text[])::text as kept from {unnested([key], 'k')} "
@@ -138,11 +138,11 @@ def update_unknown(state: State, columns: tuple[str, ...]) -> str:
 
 
 SHADOW: Final = "tm_shadow"
-"""The schema where read models are built a second time, under their own names."""
+"""The schema where read models are rebuilt, under their own names."""
 
 
 def view_name(table: TableShape, *, live: bool) -> str:
-    """Return the quoted name of a read model's rows: the live ones, or those that are built beside them."""
+    """Return the quoted name of a read model's rows: the live ones, or the rebuilt ones."""
     return table_name(table) if live else f"{SHADOW}.{quoted(table.name)}"
 
 
@@ -193,7 +193,7 @@ def delete_rows(table: TableShape, *, live: bool) -> str:
 def select_page(table: TableShape, given: int) -> str:
     """Return the statement that reads rows by their first `given` key columns, which are text, in key order.
 
-    The last parameter is how many rows at most.
+    The last parameter is the maximum number of rows.
     """
     keys = _keys(table)
     wanted = [
@@ -208,7 +208,7 @@ def select_page(table: TableShape, given: int) -> str:
 
 
 def snapshot_name(table: TableShape) -> str:
-    """Return the quoted name of a copy of a read model's live rows; short, whatever the table is called."""
+    """Return the quoted name of a copy of a read model's live rows; short, whatever the table's name."""
     return f"{SHADOW}.live_{crc32(view_name(table, live=True).encode()):08x}"
 
 
@@ -220,7 +220,7 @@ def count_differences(table: TableShape) -> str:
 
 @lru_cache(maxsize=256)
 def select_differences(table: TableShape) -> str:
-    """Return the statement that shows the first $1 rows that differ: who lacks it, its key, both rows, all as text."""
+    """Return the statement that shows the first $1 differing rows: the lacking side, its key, both rows, as text."""
     keys, columns = _keys(table), list(table.columns)
     first = quoted(keys[0].name)
     key = ", ".join(f"coalesce(l.{quoted(column.name)}, s.{quoted(column.name)})" for column in keys)
@@ -242,7 +242,7 @@ def _side_by_side(table: TableShape) -> str:
 def _differ(table: TableShape) -> str:
     """Return the condition that two rows differ in any byte; a row that is missing is null in its key."""
     columns, key = list(table.columns), quoted(_keys(table)[0].name)
-    # without the cast it would be a comparison column by column, for which there is no such operator
+    # without the cast it would be a comparison column by column, for which json has no operator
     rows_differ = f"row({names_of(columns, 'l')})::record *<> row({names_of(columns, 's')})::record"
     return f"l.{key} is null or s.{key} is null or {rows_differ}"
 

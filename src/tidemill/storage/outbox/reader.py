@@ -21,7 +21,7 @@ _SQL = load_statements(Path(__file__).with_name("outbox.sql"))
 
 
 class OutboxDatabase:
-    """The database as the way out sees it."""
+    """The database of the relay."""
 
     def __init__(self, pool: Lender) -> None:
         self._pool = pool

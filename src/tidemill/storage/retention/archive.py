@@ -1,4 +1,4 @@
-"""The archive on TimescaleDB: the registry of slices, their rows, and what the catalogue knows of chunks."""
+"""The archive on TimescaleDB: the registry of slices, their rows, and the catalogue of chunks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LOCK_WITHIN_MS: Final = 1_000
 """How long a seal waits for writers in flight, and for batches."""
 
 UPGRADE_WITHIN_MS: Final = 100
-"""How long a drop waits for readers: whoever comes behind it waits as well."""
+"""How long a drop waits for readers: later readers queue behind it."""
 
 _UPGRADES: Final = 5
 _PAUSE_S: Final = 0.05
@@ -51,7 +51,7 @@ class Registry:
     """The slices, on a connection that is in a transaction."""
 
     def __init__(self, borrowed: Connection) -> None:
-        """`borrowed`: the caller's, who commits."""
+        """`borrowed`: of the caller, which commits."""
         self._borrowed = borrowed
 
     async def slice(self, slice_id: SliceId) -> Slice | None:
@@ -108,7 +108,7 @@ class Registry:
         if not stored and before.state is ArchiveState.LIVE:
             stored = await self._fetch("store_new", *row_of(after))
         if not stored:
-            raise Overtaken(f"{before.id} is not {before.state} any more")
+            raise Overtaken(f"{before.id} is no longer {before.state}")
         place = (after.id.table, after.id.start, after.id.generation)
         why = step.why or step.action.value
         await self._fetch("trail", *place, before.state, after.state, after.event_id, step.who, why)
@@ -118,7 +118,7 @@ class Registry:
 
 
 class SliceRows(Registry):
-    """The registry, and the rows that it speaks of."""
+    """The registry, and the rows of its slices."""
 
     async def store(self, step: Transition) -> None:
         """See `ArchiveWork`."""
@@ -147,7 +147,7 @@ class SliceRows(Registry):
         await self._lock("lock_ranges", LOCK_WITHIN_MS, table)
 
     async def lock_rows(self, archive_slice: Slice) -> None:
-        """See `ArchiveWork`; late rows of a slice are changed by nobody but us."""
+        """See `ArchiveWork`; only Tidemill changes late rows of a slice."""
         if archive_slice.source is Source.CHUNK:
             await self._lock("lock_slice", LOCK_WITHIN_MS, archive_slice.id.table, archive_slice.chunk)
 
@@ -172,7 +172,7 @@ class SliceRows(Registry):
         await self._fetch("note_writes", table, before)
 
     async def drop_rows(self, archive_slice: Slice) -> None:
-        """See `ArchiveWork`. The locks that make readers wait are given back after every try that took too long."""
+        """See `ArchiveWork`. Locks that block readers are released after every attempt that took too long."""
         for attempt in range(_UPGRADES):
             try:
                 async with self._borrowed.transaction():  # a savepoint: the lock against writers stays
@@ -217,7 +217,9 @@ class SliceRows(Registry):
             f"returning {columns}) insert into {table} ({columns}) overriding system value select {columns} from back"
         )
         try:
-            async with self._borrowed.transaction():  # a savepoint: the range opens, whatever the table says
+            async with (
+                self._borrowed.transaction()
+            ):  # a savepoint: the range opens, even if the table refuses a row
                 return await self._late_rows(archive_slice, back)
         except asyncpg.PostgresError as error:
             if not isinstance(translate(error), DataError):
@@ -246,15 +248,15 @@ class SliceRows(Registry):
 
 
 class ArchiveDatabase:
-    """What retention asks outside of the lane's transactions."""
+    """The queries of retention outside the lane's transactions."""
 
     def __init__(self, pool: Pool) -> None:
-        """`pool`: of a login that may lock and drop slices, if it is to do so."""
+        """`pool`: of a login that may lock and drop slices, if that is needed."""
         self._pool = pool
         self._name: str | None = None
 
     async def database_name(self) -> str:
-        """Return what the server calls this database."""
+        """Return the name of this database."""
         if self._name is None:
             async with connection(self._pool) as borrowed:
                 self._name = str(await borrowed.fetchval(_SQL["database_name"]))
@@ -322,13 +324,13 @@ class ArchiveDatabase:
             return bool(await borrowed.fetchval(_SQL["is_connected"], application_name))
 
     async def check_vectors(self) -> None:
-        """Make sure that this server computes the published digests. Raises `ContractError`."""
+        """Check that this server computes the published digests. Raises `ContractError`."""
         async with connection(self._pool) as borrowed, borrowed.transaction():
             await measurement.check_vectors(borrowed)
 
 
 def source_of(archive_slice: Slice) -> str:
-    """Return what stands behind FROM for the slice's rows."""
+    """Return the FROM item of the slice's rows."""
     if archive_slice.source is Source.CHUNK:
         return archive_slice.chunk  # as the catalogue quotes it
     start = archive_slice.id.start.isoformat()
@@ -352,7 +354,9 @@ def quoted_name(table: str) -> str:
 async def _late(borrowed: Connection, table: str, slices: Sequence[Slice]) -> list[LateFacts]:
     if not await borrowed.fetchval(_SQL["has_late"], table):
         return []
-    ends: dict[datetime, datetime] = {}  # a later chunk may begin where one did that left, and end elsewhere
+    ends: dict[
+        datetime, datetime
+    ] = {}  # a later chunk may begin where an archived one did, and end elsewhere
     for each in slices:
         ends[each.id.start] = max(each.id.end, ends.get(each.id.start, each.id.end))
     with on_tables():

@@ -48,7 +48,7 @@ def row_of(archive_slice: Slice) -> tuple[Any, ...]:
 
 
 def slice_of(row: asyncpg.Record) -> Slice:
-    """Return the slice that a row of the registry tells of."""
+    """Return the slice of a row of the registry."""
     measured = Measured(row["row_count"], row["digest"], row["min_time"], row["max_time"])
     return Slice(
         id=SliceId(row["table_name"], row["range_start"], row["range_end"], row["generation"]),

@@ -10,11 +10,11 @@ import pyarrow as pa
 from tidemill.storage.retention.arrow_reader import BATCH_BYTES, read
 
 MAX_S: Final = 24 * 3600.0
-"""How long one chunk may be read: a copy that is held back to a rate takes hours."""
+"""How long one chunk may be read: a rate-limited copy takes hours."""
 
 
 class DatabaseChunks:
-    """See `ChunkReader`. Every read has a connection and a snapshot of its own."""
+    """See `ChunkReader`. Every read has its own connection and snapshot."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The transaction in which a range comes back: `admin.archive.ports.RestoreStore` and `RestoreWork`."""
+"""The transaction that restores a range: `admin.archive.ports.RestoreStore` and `RestoreWork`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tidemill.storage.retention.restore import restore_batches
 
 
 class RestoreTransaction(SliceRows):
-    """The registry and the rows, with a table that takes rows back."""
+    """The registry and the rows, with a table that takes restored rows."""
 
     def __init__(self, borrowed: Connection, *, work: BatchTransaction) -> None:
         """`work`: what batches write in, on `borrowed`, so that the lane can be held as they hold it."""
@@ -35,7 +35,7 @@ class RestoreTransaction(SliceRows):
 
 
 class RestoreDatabase:
-    """The database as a range comes back to it."""
+    """The database for a restore."""
 
     def __init__(self, pool: Pool) -> None:
         """`pool`: of a login that may write to the table and to the registry."""

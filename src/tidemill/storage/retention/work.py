@@ -34,26 +34,26 @@ class ArchiveTransaction(SliceRows):
         self,
         borrowed: Connection,
         *,
-        book: InternalCommandNumbering,
+        numbering: InternalCommandNumbering,
         encode: Encode | None,
         database: str,
     ) -> None:
-        """`book`: of the transaction on `borrowed`, which holds the lane. `database`: what events call it."""
+        """`numbering`: of the transaction on `borrowed`, which holds the lane. `database`: what events call it."""
         super().__init__(borrowed)
-        self._book = book
+        self._numbering = numbering
         self._encode = encode
         self._database = database
 
     @property
     def at(self) -> datetime:
         """Return the server's time."""
-        return self._book.at
+        return self._numbering.at
 
     def announce(self, event: ArchivalEvent) -> None:
         """Publish an event if and only if the transaction commits."""
         assert self._encode is not None, f"this transaction announces nothing: {event!r}"
         told = event.model_copy(update={"database": self._database})
-        self._book.orders.append(
+        self._numbering.orders.append(
             InternalCommand(
                 name=EVENT,
                 command_id=requests.order_id(event),
@@ -84,9 +84,9 @@ class RetentionDatabase(ArchiveDatabase):
     async def transaction(self, claim: Claim) -> AsyncIterator[ArchiveTransaction]:
         """Open a transaction under the archive's lane. Raises `Fenced`."""
         database = await self.database_name()
-        async with self._writer.transaction(claim) as book:
-            yield book.work.join(
-                partial(ArchiveTransaction, book=book, encode=self._encode, database=database)
+        async with self._writer.transaction(claim) as numbering:
+            yield numbering.work.join(
+                partial(ArchiveTransaction, numbering=numbering, encode=self._encode, database=database)
             )
-        if book.orders:
+        if numbering.orders:
             self._committed(claim)

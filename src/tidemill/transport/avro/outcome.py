@@ -1,7 +1,7 @@
 """Outcome messages: the `OutcomeCodec` of the relay, and reading them back.
 
-One is sent for every record that ever arrives, so they are put together by hand from parts that repeat, in half the
-time that a general writer takes. `FIELDS` says for which schema; `open` refuses another one.
+One is sent for every record, so they are assembled by hand from repeated parts, in half the
+time that a general writer takes. `FIELDS` is its schema; `open` refuses another one.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class AvroOutcomeCodec:
         """Return the codec of a stream's outcomes; `messages` are those of the context `outcome`.
 
         Raises:
-            ContractError: the schema is missing, is not the one that is written here, or is not in the registry.
-            Unavailable: the registry is away.
+            ContractError: the schema is missing, is not the supported one, or is not in the registry.
+            Unavailable: the registry is unavailable.
         """
         message = messages.get(NAME)
         if message is None or tuple(field.name for field in message.current.record.fields) != FIELDS:
@@ -87,7 +87,7 @@ class AvroOutcomeCodec:
         where = encode_string(lane.aggregate) + encode_varint(lane.partition)
         told, instant, values = None, b"", []
         for item in items:
-            # Taken apart at once, and without calls for what every message has: that saves a quarter of the time.
+            # Unpacked at once, and without calls for common fields: that saves a quarter of the time.
             (position, _, outcome, original, code, detail, command_id, service, correlation, sequence, at, seconds,
              record_offset, _, event_type, _, _, _, client_id) = item  # fmt: skip
             if at != told:  # one time per batch
@@ -153,7 +153,7 @@ def _shared(
 
 
 def _text(text: str) -> bytes:
-    """Return an optional string that is there."""
+    """Return an optional string with a value."""
     encoded = text.encode()
     return _PRESENT + VARINT[len(encoded)] + encoded
 

@@ -39,7 +39,7 @@ def numbers(records: list[OutboundRecord]) -> list[int]:
 
 @asynccontextmanager
 async def in_time() -> AsyncIterator[None]:
-    """Whatever is done within ends by itself; what hangs takes for ever."""
+    """Whatever is done within ends by itself; what hangs never ends."""
     async with asyncio.timeout(HANGING_S):
         yield
 
@@ -249,7 +249,7 @@ async def test_a_source_is_quiet_while_the_broker_is_away_and_goes_on_by_itself(
         async with in_time():
             assert await source.poll() == {}
     async with in_time():
-        await source.note({0: 0})  # a hint: it neither raises nor waits for ever
+        await source.note({0: 0})  # a hint: it neither raises nor waits indefinitely
     for question in (source.bounds(frozenset({0})), source.records_at({0: 0}, repr)):
         async with in_time():
             with pytest.raises(Unavailable):

@@ -124,7 +124,7 @@ def test_a_table_is_named_with_or_without_its_schema(name: str) -> None:
 
 
 def test_a_table_that_does_not_leave_is_refused_with_those_that_do() -> None:
-    with pytest.raises(UsageError, match=f"no table 'quotes' leaves for the archive: choose one of {TABLE}"):
+    with pytest.raises(UsageError, match=f"table 'quotes' has no retention: choose one of {TABLE}"):
         access(Lanes()).chosen("quotes")
 
 

@@ -237,7 +237,7 @@ def test_counts_that_agree_do_not_hide_outcomes_that_were_swapped() -> None:
 def test_an_outcome_of_a_record_that_nobody_published_is_noticed() -> None:
     answers = answers_to(SENT)
     check = proof.check_outcomes(SENT[:-1], answers)
-    assert check.detail == "1 outcomes of records that nobody published"
+    assert check.detail == "1 outcomes of records that were not published"
 
 
 def views(plan: DemoPlan = SMALL) -> proof.Views:

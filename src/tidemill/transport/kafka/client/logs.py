@@ -1,4 +1,4 @@
-"""Holds back floods of lines that are all alike: with the broker away the client alone writes some thirty a second."""
+"""Suppresses floods of similar log lines: without a broker the client alone writes about thirty a second."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _Kind = tuple[str, int, str]
 class Limiter(logging.Filter):
     """Lets the `first` lines of a kind through in every `every_s` seconds; the next one says how many it held back.
 
-    A kind is a logger, a level and a message before its arguments are filled in; of our own lines, the event. It
-    remembers at most `max_kinds`: some messages are no templates, and hold a new address or error each time.
+    A kind is a logger, a level and a message before its arguments are filled in; of Tidemill's own lines, the event. It
+    remembers at most `max_kinds`: some messages are not templates, and contain a new address or error each time.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ def _add(record: logging.LogRecord, held: int) -> None:
 
 
 def limit_client_logs(limiter: Limiter | None = None) -> Limiter:
-    """Put a limiter on every logger of the client, and on ours that tells of each client that was cut off.
+    """Add a limiter to every logger of the client, and to Tidemill's logger of clients that were cut off.
 
     A logger's filter does not see its children's records.
     """

@@ -1,10 +1,10 @@
-"""Whether a member of a consumer group still hears from its group.
+"""Whether the group still answers a member.
 
-The client talks to the group in tasks of its own, and keeps it to itself if they get nowhere. Seen once, after a broker
-was killed and started again: two members in one process never sent another heartbeat (they waited for a task that had
-ended, see `opening.Connection.send`). They read on as if nothing had happened, fought over lanes with the members that
-the group had given them to, and nobody worked the other lanes. Whatever may hold a member up next: if its group has not
-answered it for longer than any rebalance takes, although the broker answers us, it is given up, and whoever reads makes
+The client talks to the group in its own tasks, and does not report it if they make no progress. Seen once, after a
+broker was killed and started again: two members in one process never sent another heartbeat (they waited for a task
+that had ended, see `start.Connection.send`). They continued to read, competed for lanes with the members that
+the group had assigned them to, and the other lanes were idle. Whatever the cause: if a member's group has not
+answered it for longer than any rebalance takes, although the broker answers, it is given up, and the reader makes
 a new one.
 """
 
@@ -19,13 +19,13 @@ from tidemill.domain.errors import TransientError, Unavailable
 from tidemill.runtime.pauses import every
 
 MAX_SILENCE_S: Final = 60.0
-"""A rebalance takes up to 30 s, and letting go of lanes before it up to 12 s."""
+"""A rebalance takes up to 30 s, and releasing lanes before it up to 12 s."""
 
 
 class Membership:
-    """Watches a started consumer from now until `close`. `ask`: asks the broker anything, over other connections.
+    """Watches a started consumer from now until `close`. `ask`: a request to the broker, over other connections.
 
-    `max_silence_s`: how long the group may be silent. Raises nothing while the broker is away: then everything waits.
+    `max_silence_s`: how long the group may be silent. Raises nothing for an unavailable broker: then everything waits.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Membership:
         self._watching = asyncio.create_task(every(self._look_s, self._look), name="membership")
 
     def check(self) -> None:
-        """Raise what ended the watch: `Unavailable` if the group does not answer us any more."""
+        """Raise what ended the watch: `Unavailable` if the group no longer answers."""
         if self._watching.done():
             self._watching.result()
 
@@ -49,7 +49,7 @@ class Membership:
         await asyncio.gather(self._watching, return_exceptions=True)
 
     def _listen_to(self, coordinator: Any) -> None:
-        """Note each answer to a request of the member: a refusal is one, too. The client tells of none of them."""
+        """Record each answer to a request of the member, refusals included. The client does not report them."""
         send = coordinator._send_req
 
         async def heard(request: Any) -> Any:
@@ -70,7 +70,7 @@ class Membership:
     def _silence(self) -> str:
         silent_s = monotonic() - self._heard_s
         return (
-            f"the group has not answered this member for {silent_s:.0f} s, and the broker does: joining anew"
+            f"the group has not answered this member for {silent_s:.0f} s, but the broker does: joining again"
         )
 
     async def _answers(self) -> bool:

@@ -1,6 +1,6 @@
 """Outbox rows as Kafka records: events, outcomes, dead letters, with their headers.
 
-CloudEvents 1.0 in binary mode, so that a subscriber needs nothing of ours to read them:
+CloudEvents 1.0 in binary mode, so that a subscriber needs no library of Tidemill:
 
     ce_specversion   1.0
     ce_id            event: <command uuid>:<n>, n from 1; outcome: <aggregate>/<partition>/<position>
@@ -11,7 +11,7 @@ CloudEvents 1.0 in binary mode, so that a subscriber needs nothing of ours to re
     content-type     application/avro (framed, see the schemas)
     ce_correlationid, ce_causationid, traceparent    where there are any; the cause is the command's id as it was sent
     tm_timeline      raised by a reconciliation of the lane's history
-    tm_withdrawn     only behind one that withdrew events: their numbers, as in 101-120,151-170
+    tm_withdrawn     only after one that withdrew events: their numbers, as in 101-120,151-170
     tm_position      number of the command's record in its lane
     tm_chain         events only: a running hash over event ids, as a signed number
     tm_sequence      always last; event: its number, 1, 2, 3 ... in every lane; else: that of the last event before
@@ -57,14 +57,14 @@ _POSITION: Final = _beginnings("tm_position")
 _CHAIN: Final = _beginnings("tm_chain")
 _SEQUENCE: Final = _beginnings("tm_sequence")
 _KEYS_KEPT: Final = 4096
-# A longer key is not kept either: 4,096 of them would be megabytes for each lane.
+# A longer key is not cached either: 4,096 of them would be megabytes for each lane.
 _MAX_SUBJECT_BYTES: Final = 256
 
 _record = OutboundRecord.of
 
 
 class _Key(NamedTuple):
-    """A key as it stands in records: as field, and as the header `ce_subject` or nothing."""
+    """A key in the format of records: as field, and as the header `ce_subject` or nothing."""
 
     field: bytes
     subject: bytes
@@ -88,7 +88,7 @@ class RecordBuilder:
             spans = ",".join(f"{first}-{last}" for first, last in withdrawn)
             fixed.append(encode_header("tm_withdrawn", spans.encode()))
         self._fixed = b"".join(fixed)
-        self._most = len(fixed) + 6  # with all that two records of a command may share
+        self._most = len(fixed) + 6  # with everything that two records of a command may share
         self._event_types: dict[str | None, bytes] = {}
         self._keys: dict[bytes | None, _Key] = {}
         self._at: datetime | None = None
@@ -100,7 +100,7 @@ class RecordBuilder:
         events, others = list[EncodedRecord](), list[EncodedRecord]()
         waiting, prefix = iter(outcomes), self._outcome_prefix
         for item in items:
-            # Taken apart at once, and without calls for each record: that saves a fifth of the time.
+            # Unpacked at once, without calls for each record: that saves a fifth of the time.
             (position, number, _, _, _, _, command_id, _, correlation, sequence, at, _, _,
              key, event_type, payload, chain, trace, client_id) = item  # fmt: skip
             if at != self._at:  # one time per batch
@@ -172,12 +172,12 @@ class RecordBuilder:
         return OutboundRecord(record.key, record.value, [*record.headers, *_errors(record), *place])
 
     def _tell(self, at: datetime) -> None:
-        """Take note of a batch's time."""
+        """Cache a batch's time."""
         self._at = at
         self._timed = self._fixed + encode_header("ce_time", f"{at:%Y-%m-%dT%H:%M:%S.%f}Z".encode())
 
     def _key(self, key: bytes | None) -> _Key:
-        """Return a key, encoded: it may be any bytes, an attribute of CloudEvents may not."""
+        """Return a key, encoded: it may be any bytes, which an attribute of CloudEvents may not."""
         if key is not None and len(key) > _MAX_SUBJECT_BYTES:
             return _Key(encode_field(key), b"")
         if len(self._keys) >= _KEYS_KEPT:

@@ -1,8 +1,8 @@
-"""Limits to what a batch of Kafka becomes here: how many records it may have, and how many headers a record.
+"""Limits of a batch of Kafka: the number of its records, and of the headers of a record.
 
 A record with a million empty headers is 2 MB, some hundred bytes of zstd, and 64 MB as objects of the client, which
-makes them before anybody can look. So a batch is looked through before it is handed to the client: a record with more
-headers than are read is handed on without any, and gets its first ones later, with a mark behind them.
+makes them before they can be checked. So a batch is scanned before the client gets it: a record with more
+headers than are read is passed on without any, and gets its first ones later, followed by a mark.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Crowd(NamedTuple):
     headers: int
 
     def read(self, batch: bytes) -> list[tuple[str, bytes | None]]:
-        """Return the first headers, as many as are read, and behind them how many there were."""
+        """Return the first headers, as many as are read, followed by their total number."""
         headers: list[tuple[str, bytes | None]] = []
         place, last = self.start, min(self.end, self.start + MAX_HEADER_BYTES)
         while len(headers) < MAX_HEADERS:
@@ -45,7 +45,7 @@ class Crowd(NamedTuple):
 
 
 def without_crowds(batch: bytes, start: int, count: int) -> tuple[bytes, dict[int, Crowd]]:
-    """Return a batch without those headers that are too many, and where those were, by offset delta.
+    """Return a batch without excess headers, and their places, by offset delta.
 
     `start`: where its records begin, which are not compressed; `count`: how many they are.
 
@@ -67,7 +67,7 @@ def without_crowds(batch: bytes, start: int, count: int) -> tuple[bytes, dict[in
 
 
 def _oversized(records: bytes, place: int, count: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, start behind the length, end) of each record that is large enough to have too many headers.
+    """Yield (start, start after the length, end) of each record that is large enough to have too many headers.
 
     `place`: where the first one begins.
     """
@@ -92,7 +92,7 @@ def _oversized(records: bytes, place: int, count: int) -> Iterator[tuple[int, in
 
 def _before_headers(records: bytes, body: int) -> tuple[int, int]:
     """Return a record's offset delta, and where its headers begin, with their number."""
-    _, place = decode_varint(records, body + 1)  # behind the attributes
+    _, place = decode_varint(records, body + 1)  # after the attributes
     number, place = decode_varint(records, place)
     for _ in ("key", "value"):
         length, place = decode_varint(records, place)
@@ -101,7 +101,7 @@ def _before_headers(records: bytes, body: int) -> tuple[int, int]:
 
 
 def with_headers(record: Any, headers: list[tuple[str, bytes | None]]) -> _DefaultRecordPy:
-    """Return a record as the client reads it, with these headers."""
+    """Return the client's record, with these headers."""
     return _DefaultRecordPy(
         record.offset, record.timestamp, record.timestamp_type, record.key, record.value, headers
     )
