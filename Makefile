@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 WORKFLOWS := commands outbox projections
 COVERED_PERCENT := 95
 
-.PHONY: help demo test durations trials check lint types imports unit workflows compiled coverage bench bench-archive lock clean
+.PHONY: help demo test durations trials check check-wheel lint types imports unit workflows compiled coverage bench bench-archive lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ trials: $(INSTALLED)  ## what tries to break the archive and the service, in ful
 	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials $(WALKS) $(PYTEST_ARGS)
 
 check: lint types imports  ## lint, types and the import contract only
+
+# It downloads what the wheel needs, so it is no part of `test`: pytest does not find the file by its name.
+check-wheel: $(INSTALLED)  ## the wheel in an empty environment outside the checkout: without extras, then the demo
+	$(BIN)/pytest --durations=5 tests/acceptance/installed_wheel.py $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -37,7 +37,7 @@ ORDER = ("old", "new", "old again")
 ALLOWED = 1.05
 """How much more than the old version the new one may cost, if the noise is not larger."""
 
-MOST_LOAD = 1.0
+MAX_LOAD = 1.0
 SEED = 1
 
 FIGURES = {
@@ -85,7 +85,7 @@ def compare(options: argparse.Namespace) -> None:
 
 async def _compare(options: argparse.Namespace, console: Console) -> None:
     load = os.getloadavg()[0]
-    if load > MOST_LOAD:
+    if load > MAX_LOAD:
         console.print(
             f"[yellow]The load average is {load:.1f}: other work is measured, too. Figures are right only idle."
         )

@@ -17,10 +17,10 @@ from benchmarks.data import PARTITIONS
 from benchmarks.meter import Meter, Reading
 from tidemill.app.admin import Admin
 from tidemill.app.deployment import Deployment
-from tidemill.app.processes.base import calm_collector
+from tidemill.app.processes.base import tune_gc
 from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.commands.batch import BatchWriter
-from tidemill.commands.handlers import styles_of
+from tidemill.commands.handlers import handlers_of
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.ports import Reply
 from tidemill.commands.validation import Validator
@@ -40,6 +40,7 @@ from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.client.client import KafkaConnection
 from tidemill.transport.kafka.commands.source import KafkaCommandSource
 from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
+from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 _OWNER = "benchmark"
@@ -95,7 +96,7 @@ class _Bench:
 async def _bench(where: Arena) -> AsyncIterator[_Bench]:
     part = deployment(where).catalog.of(context.aggregate)
     pool = await create_pool(where.database_url, application_name=_OWNER, size=10)
-    calm_collector()
+    tune_gc()
     try:
         yield _Bench(where, part, pool, KafkaConnection(bootstrap=where.kafka))
     finally:
@@ -111,8 +112,8 @@ class _NoRelay:
     def begun(self, lanes: Sequence[int]) -> None:
         del lanes
 
-    async def compared(self, lane: int) -> None:
-        del lane
+    async def compared(self, lane_id: int) -> None:
+        del lane_id
 
     async def drop(self, lanes: Sequence[int]) -> None:
         del lanes
@@ -130,13 +131,13 @@ async def work(where: Arena, count: int) -> Reading:
         stream = bench.part.stream
         codec = await StreamCodec.open(stream, bench.part.messages(), clock=SystemClock())
         store, nobody = CommandDatabase(bench.pool), _NoRelay()
-        styles = styles_of(stream, codec, _EVENT_BYTES)
+        handlers = handlers_of(stream, codec, _EVENT_BYTES)
         intake = Intake(
             stream=stream,
             source=KafkaCommandSource(bench.kafka, topic=stream.topics.commands, group=where.name),
             store=store,
-            screen=Validator(stream, codec),
-            writer=BatchWriter(store, styles, SystemClock(), horizon=timedelta(days=8)),
+            validator=Validator(stream, codec),
+            writer=BatchWriter(store, handlers, SystemClock(), horizon=timedelta(days=8)),
             follower=nobody,
             answers=nobody,
             options=IntakeOptions(owner=_OWNER),
@@ -156,7 +157,7 @@ async def relay(where: Arena, count: int) -> Reading:
         topics = bench.part.stream.topics
         outcomes = await AvroOutcomeCodec.open(topics, outcome_messages(), clock=SystemClock())
         publishers = KafkaPublishers(bench.kafka)
-        relays = LaneRelays(OutboxDatabase(bench.pool), publishers, outcomes)
+        relays = LaneRelays(OutboxDatabase(bench.pool), publishers, outcomes, KafkaRecordFormat())
         claims = await bench.claims()
         running = asyncio.create_task(relays.run())
         taking = asyncio.create_task(relays.take(claims))

@@ -18,9 +18,9 @@ from benchmarks import hops
 from benchmarks.arena import Arena, arena
 from benchmarks.data import market_data
 from benchmarks.meter import Meter, Reading
-from tidemill.app.processes.base import calm_collector
+from tidemill.app.processes.base import tune_gc
 from tidemill.commands.batch import BatchWriter
-from tidemill.commands.handlers import styles_of
+from tidemill.commands.handlers import handlers_of
 from tidemill.commands.validation import Validator
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.commands.command_store import CommandDatabase
@@ -50,7 +50,7 @@ class _Record:
 
 async def growth(server: str, kafka: str, ids: int, console: Console) -> dict[str, Any]:
     """Measure both sides in turn; print and return the medians in CPU microseconds per command."""
-    calm_collector()
+    tune_gc()
     async with arena(server, kafka) as empty, arena(server, kafka) as full:
         for where in (empty, full):
             await hops.prepare(where)
@@ -103,12 +103,12 @@ class _Side:
         await GenerationStore(pool, closed).load_filters()
         store = CommandDatabase(pool, closed)
         (claim,) = await store.claim("market-data", [0], "benchmark")
-        styles = styles_of(part.stream, codec, 1_000_000)
+        handlers = handlers_of(part.stream, codec, 1_000_000)
         return cls(
             pool=pool,
             claim=claim,
-            screen=Validator(part.stream, codec),
-            writer=BatchWriter(store, styles, SystemClock(), horizon=timedelta(days=8)),
+            validator=Validator(part.stream, codec),
+            writer=BatchWriter(store, handlers, SystemClock(), horizon=timedelta(days=8)),
             backend=await pool.fetchval("select pg_backend_pid()"),
         )
 
@@ -116,7 +116,7 @@ class _Side:
         """Apply a few batches and measure them."""
         parts, count = self._parts, _BATCH * _BATCHES_A_TURN
         made = [each for each in market_data(count * 5, 1000 + seed) if each[0] == 0][:count]
-        lane = parts["claim"].lane.lane
+        lane = parts["claim"].lane.id
         meter = Meter(parts["backend"], [os.getpid()])
         for at in range(0, len(made), _BATCH):
             records = [
@@ -124,7 +124,7 @@ class _Side:
                 for number, (_, key, value) in enumerate(made[at : at + _BATCH])
             ]
             self._offset += len(records)
-            await parts["writer"].apply({lane: parts["claim"]}, await parts["screen"].screen(records))
+            await parts["writer"].apply({lane: parts["claim"]}, await parts["validator"].validate(records))
         return meter.read(len(made))
 
     async def close(self) -> None:

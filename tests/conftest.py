@@ -137,9 +137,9 @@ def breakable_stack(run: Run) -> Iterator[Stack]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv(
             KEEPS_DEADLINES, "1"
-        )  # that a process ends in time although servers are away is the point
+        )  # that a process ends in time although servers are unavailable is the point
         yield broken
-    broken.mend()
+    broken.repair()
     broken.kafka.freeze()  # an idle broker takes 2 % of a core; whoever asks for the stack next thaws it
 
 
@@ -173,17 +173,17 @@ def breakable_database(
     breakable_stack: Stack, new_breakable_database: Callable[[], AbstractContextManager[str]]
 ) -> Iterator[str]:
     """A fresh database on the servers that may be broken; whatever the test broke is mended afterwards."""
-    breakable_stack.mend()
+    breakable_stack.repair()
     with new_breakable_database() as url:
         yield url
-        breakable_stack.mend()
+        breakable_stack.repair()
 
 
 @pytest.fixture(scope="session")
 def unique_name(run: Run) -> Callable[[str], str]:
     """`unique_name("market-data")` is a name for an aggregate, topic or group that nobody else has."""
-    endings = run.names()
-    return lambda stem: f"{stem}-{next(endings)}"
+    numbers = run.names()
+    return lambda stem: f"{stem}-{next(numbers)}"
 
 
 @pytest.fixture

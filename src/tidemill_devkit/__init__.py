@@ -1,4 +1,4 @@
-"""What helps to develop, demonstrate and try Tidemill: servers, the demo, an archiver's conformance, unit tests.
+"""Tools to develop, demonstrate and test with Tidemill: servers, the demo, an archiver's conformance, unit tests.
 
-It stands beside the product, which finds it by entry points alone.
+It is separate from the product, which finds it only by entry points.
 """

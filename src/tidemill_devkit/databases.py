@@ -19,19 +19,19 @@ async def create_database(pool: Pool, name: str) -> bool:
         try:
             await borrowed.execute(f"create database {_quoted(name)} template template0")
         except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
-            return False  # there already, or made by somebody else at this very moment
+            return False  # it exists already, or was created by another process at this moment
         return True
 
 
 class DatabaseNote(NamedTuple):
-    """What is known of a database without looking into it. `used`: somebody of a given name is connected to it."""
+    """Facts of a database, without connecting to it. `used`: a session of a given name is connected to it."""
 
     comment: str | None
     used: bool
 
 
 async def note_of_database(pool: Pool, name: str, application_name: str) -> DatabaseNote | None:
-    """Return what is known of a database, None if there is none of that name."""
+    """Return the facts of a database, None if it does not exist."""
     async with connection(pool) as borrowed:
         row = await borrowed.fetchrow(
             "select shobj_description(oid, 'pg_database'), exists (select from pg_stat_activity a "
@@ -43,14 +43,14 @@ async def note_of_database(pool: Pool, name: str, application_name: str) -> Data
 
 
 async def comment_on_database(pool: Pool, name: str, comment: str) -> None:
-    """Say what a database is for."""
+    """Set the comment of a database."""
     async with connection(pool) as borrowed:
         quoted = comment.replace("'", "''")
         await borrowed.execute(f"comment on database {_quoted(name)} is '{quoted}'")
 
 
 async def drop_database(pool: Pool, name: str) -> None:
-    """Drop a database with all that it holds; whoever is connected to it is cut off."""
+    """Drop a database with all that it holds; its sessions are ended."""
     async with connection(pool) as borrowed:
         await borrowed.execute(f"drop database if exists {_quoted(name)} with (force)")
 

@@ -1,4 +1,4 @@
-"""The servers that `tidemill dev up` started, for whoever gave no others."""
+"""The servers that `tidemill dev up` started, if no others are given."""
 
 from __future__ import annotations
 

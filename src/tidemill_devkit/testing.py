@@ -1,7 +1,7 @@
-"""What unit tests of a context need: messages, events as they are published, and a context that runs in memory.
+"""Tools for unit tests of a context: messages, published events, and a context that runs in memory.
 
 Nothing here connects to a server. Rules, `evolve` and folds are pure functions, so most tests call them directly; the
-context in memory runs them together, as the service does, and tells of mistakes in the declaration.
+context in memory runs them together, as the service does, and reports mistakes in the declaration.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from tidemill.projections.fold import fold, keyed
 __all__ = ["NOW", "ContextInMemory", "recorded", "rows_of", "sample"]
 
 NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
-"""The time of everything that a test gives no time of its own."""
+"""The default time of a test."""
 
 M = TypeVar("M", bound=Message)
 
@@ -60,7 +60,7 @@ def sample(model: type[M], **values: Any) -> M:
 
 
 def recorded(*events: EventBase, lane: int = 0, at: datetime = NOW) -> list[Recorded[EventBase]]:
-    """Return events as they are published to a lane, numbered from 1."""
+    """Return published events of a lane, numbered from 1."""
     return [Recorded(event, at, lane, sequence) for sequence, event in enumerate(events, start=1)]
 
 
@@ -77,7 +77,7 @@ def rows_of(projection: Projection, events: Iterable[Recorded[EventBase]]) -> di
 
 
 class ContextInMemory:
-    """A context that takes commands one after the other and remembers what they caused.
+    """A context that takes commands one after the other and stores their results.
 
     `now`: the server's time, which a test may change. `events`: all that was published. The lane is always 0.
     `in_force`: name of a collection of another context -> the keys that are in force there, which a test may change.
@@ -101,7 +101,7 @@ class ContextInMemory:
         self._sequences = count(1)
 
     def send(self, command: CommandBase) -> Decision:
-        """Apply a command, or refuse it; return which, with the events or the code.
+        """Apply a command, or reject it; return the decision, with the events or the code.
 
         Raises:
             ContractError: the context does not declare the command, or one of the events that it caused.

@@ -29,17 +29,17 @@ def plain_installation(
 
 
 def make_deployment(
-    stack: Stack, database: str, prefix: str, partitions: int, folder: Path, ending: ExitStack
+    stack: Stack, database: str, prefix: str, partitions: int, folder: Path, exit_stack: ExitStack
 ) -> Deployment:
     """Return a deployment without a registry, whose topics and lanes exist; nothing serves yet."""
     installation = plain_installation(stack, database, prefix, partitions, folder)
-    deployment = Deployment(installation, partitions, ending)
+    deployment = Deployment(installation, partitions, exit_stack)
     deployment("topics", "create")
     return deployment
 
 
 @pytest.fixture
-def ending() -> Iterator[ExitStack]:
+def exit_stack() -> Iterator[ExitStack]:
     """Ends what a test has started, last first."""
     with ExitStack() as stack:
         yield stack
@@ -47,10 +47,10 @@ def ending() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def deployment(
-    stack: Stack, database: str, topic_prefix: str, partitions: int, tmp_path: Path, ending: ExitStack
+    stack: Stack, database: str, topic_prefix: str, partitions: int, tmp_path: Path, exit_stack: ExitStack
 ) -> Deployment:
     """A deployment on the servers that all tests share."""
-    return make_deployment(stack, database, topic_prefix, partitions, tmp_path, ending)
+    return make_deployment(stack, database, topic_prefix, partitions, tmp_path, exit_stack)
 
 
 @pytest.fixture
@@ -60,9 +60,9 @@ def breakable_deployment(
     unique_name: Callable[[str], str],
     partitions: int,
     tmp_path: Path,
-    ending: ExitStack,
+    exit_stack: ExitStack,
 ) -> Deployment:
     """A deployment on servers that may be broken."""
     return make_deployment(
-        breakable_stack, breakable_database, unique_name("broken"), partitions, tmp_path, ending
+        breakable_stack, breakable_database, unique_name("broken"), partitions, tmp_path, exit_stack
     )

@@ -21,7 +21,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from tests.acceptance.outsider_evidence import ARCHIVAL, Books, Evidence, Row, collect, identity, read
+from tests.acceptance.outsider_evidence import ARCHIVAL, Evidence, EvidenceIndex, Row, collect, identity, read
 
 OUTCOMES = {b"a": "applied", b"r": "rejected", b"d": "duplicate", b"p": "parked"}
 OWNER = "tidemill.retention"
@@ -44,8 +44,8 @@ class Finding(NamedTuple):
 
 def balance(evidence: Evidence) -> list[Finding]:
     """Return what does not balance; nothing if all does."""
-    books = Books(evidence)
-    return [finding for check in CHECKS for finding in check(books)]
+    indexed = EvidenceIndex(evidence)
+    return [finding for check in CHECKS for finding in check(indexed)]
 
 
 def compare(hop: str, expected: Iterable[Hashable], found: Iterable[Hashable]) -> Iterator[Finding]:
@@ -56,17 +56,17 @@ def compare(hop: str, expected: Iterable[Hashable], found: Iterable[Hashable]) -
             yield Finding(hop, f"{what}: {count} x {item}")
 
 
-def commands_to_log(books: Books) -> Iterator[Finding]:
+def commands_to_log(indexed: EvidenceIndex) -> Iterator[Finding]:
     """Each record of a command topic has one row in the log; positions count records, and the archive's own orders."""
     hop = "command topic -> log"
     wanted = [
         (lane, at)
-        for lane, records in books.commands.items()
-        for at in range(1, len(records) + books.orders[lane] + 1)
+        for lane, records in indexed.commands.items()
+        for at in range(1, len(records) + indexed.orders[lane] + 1)
     ]
-    yield from compare(hop, wanted, [(row["place"], row["position"]) for row in books.log])
-    for row in books.log:
-        records = books.commands[row["place"]]
+    yield from compare(hop, wanted, [(row["place"], row["position"]) for row in indexed.log])
+    for row in indexed.log:
+        records = indexed.commands[row["place"]]
         if row["type"] is None or row["position"] > len(records) or row["place"][0] == ARCHIVAL:
             continue  # a confirmation has no id of its own to compare by
         record = records[row["position"] - 1]
@@ -80,13 +80,13 @@ def commands_to_log(books: Books) -> Iterator[Finding]:
                 yield Finding(hop, f"{record.place} is {wanted_id}, the log has {row['command_id']}")
 
 
-def log_to_ledger(books: Books) -> Iterator[Finding]:
+def log_to_ledger(indexed: EvidenceIndex) -> Iterator[Finding]:
     """Batches are numbered without a gap, begin where the last one ended, and count what the log holds."""
     log: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
-    for row in books.log:
+    for row in indexed.log:
         log[row["place"]] += Counter({OUTCOMES[row["outcome"]]: 1, "events": row["events"]})
-    for lane in books.lanes:
-        rows = sorted((row for row in books.ledger if row["place"] == lane), key=lambda row: row["batch"])
+    for lane in indexed.lanes:
+        rows = sorted((row for row in indexed.ledger if row["place"] == lane), key=lambda row: row["batch"])
         yield from compare("ledger", range(max(1, len(rows))), [row["batch"] for row in rows])
         for before, row in pairwise(rows):
             yield from compare("ledger", [(lane, before["to_offset"])], [(lane, row["from_offset"])])
@@ -98,31 +98,31 @@ def log_to_ledger(books: Books) -> Iterator[Finding]:
         )
 
 
-def commands_to_ledger(books: Books) -> Iterator[Finding]:
+def commands_to_ledger(indexed: EvidenceIndex) -> Iterator[Finding]:
     """The newest batch ends behind the last record."""
-    ends = {lane: records[-1].offset + 1 if records else 0 for lane, records in books.commands.items()}
-    found = dict.fromkeys(books.lanes, 0)
-    for row in books.ledger:
+    ends = {lane: records[-1].offset + 1 if records else 0 for lane, records in indexed.commands.items()}
+    found = dict.fromkeys(indexed.lanes, 0)
+    for row in indexed.ledger:
         found[row["place"]] = max(found[row["place"]], row["to_offset"])
     yield from compare("command topic -> ledger", ends.items(), found.items())
 
 
-def log_to_outbox(books: Books) -> Iterator[Finding]:
+def log_to_outbox(indexed: EvidenceIndex) -> Iterator[Finding]:
     """Each record's outcome and each event waits, or has waited, in the outbox."""
     wanted = [
-        (row["place"], row["position"], item) for row in books.log for item in range(max(1, row["events"]))
+        (row["place"], row["position"], item) for row in indexed.log for item in range(max(1, row["events"]))
     ]
-    found = [(row["place"], row["position"], row["item"]) for row in books.outbox]
+    found = [(row["place"], row["position"], row["item"]) for row in indexed.outbox]
     yield from compare("log -> outbox", wanted, found)
 
 
-def log_to_outcomes(books: Books) -> Iterator[Finding]:
+def log_to_outcomes(indexed: EvidenceIndex) -> Iterator[Finding]:
     """Each row of the log has one outcome message, which says the same; each command record gets one."""
     told = []
-    for record in books.topics["outcome topic"]:
+    for record in indexed.topics["outcome topic"]:
         assert record.value is not None
         told.append(read(record.value, "tidemill.outcome.CommandOutcome"))
-    wanted = [(*row["place"], row["position"], OUTCOMES[row["outcome"]], row["code"]) for row in books.log]
+    wanted = [(*row["place"], row["position"], OUTCOMES[row["outcome"]], row["code"]) for row in indexed.log]
     names = ("aggregate", "partition", "position", "outcome", "code")
     yield from compare("log -> outcome topic", wanted, [tuple(each[name] for name in names) for each in told])
     offsets = [
@@ -131,28 +131,30 @@ def log_to_outcomes(books: Books) -> Iterator[Finding]:
         if each["aggregate"] != ARCHIVAL or each["service_name"] != OWNER  # what it decides answers no record
     ]
     yield from compare(
-        "command topic -> outcome topic", [each.place for each in books.topics["command topic"]], offsets
+        "command topic -> outcome topic",
+        [each.place for each in indexed.topics["command topic"]],
+        offsets,
     )
 
 
-def log_to_events(books: Books) -> Iterator[Finding]:
+def log_to_events(indexed: EvidenceIndex) -> Iterator[Finding]:
     """Each applied command has its events in the topic, numbered as the log says, under ids made from its own."""
     wanted = [
         (row["place"], row["sequence"] - row["events"] + item, f"{row['command_id']}:{item}")
-        for row in books.log
+        for row in indexed.log
         for item in range(1, row["events"] + 1)
     ]
     found = [
         (lane, int(record.header("tm_sequence")), record.header("ce_id"))
-        for lane, records in books.events.items()
+        for lane, records in indexed.events.items()
         for record in records
     ]
     yield from compare("log -> event topic", wanted, found)
 
 
-def event_topic(books: Books) -> Iterator[Finding]:
+def event_topic(indexed: EvidenceIndex) -> Iterator[Finding]:
     """Sequences are dense and in order in each partition, ids are unique, and the chain runs over all of them."""
-    for lane, records in books.events.items():
+    for lane, records in indexed.events.items():
         chain = 0
         for expected, record in enumerate(records, start=1):
             sequence, told = int(record.header("tm_sequence")), int(record.header("tm_chain"))
@@ -164,7 +166,7 @@ def event_topic(books: Books) -> Iterator[Finding]:
             if chain != told:
                 yield Finding("event topic", f"{lane}: the chain breaks at {sequence}")
                 break
-    ids = Counter(record.header("ce_id") for records in books.events.values() for record in records)
+    ids = Counter(record.header("ce_id") for records in indexed.events.values() for record in records)
     yield from (
         Finding("event topic", f"{name} is there {count} times") for name, count in ids.items() if count > 1
     )
@@ -173,66 +175,71 @@ def event_topic(books: Books) -> Iterator[Finding]:
 QUOTE = ("symbol", "time", "price", "open", "high", "low", "volume", "source")
 
 
-def log_to_rows(books: Books) -> Iterator[Finding]:
+def log_to_rows(indexed: EvidenceIndex) -> Iterator[Finding]:
     """Each applied quote is one row, by its id, hot, late or in the lake; and the row holds what the event tells."""
     wanted = [
-        row["command_id"] for row in books.log if row["place"][0] == "market-data" and row["outcome"] == b"a"
+        row["command_id"]
+        for row in indexed.log
+        if row["place"][0] == "market-data" and row["outcome"] == b"a"
     ]
-    cold = {row["command_id"] for row in books.tables["lake"]}
-    hot = [row for row in books.tables["market_data"] if row["command_id"] not in cold]
+    cold = {row["command_id"] for row in indexed.tables["lake"]}
+    hot = [row for row in indexed.tables["market_data"] if row["command_id"] not in cold]
     yield from compare(
-        "log -> market_data + late + lake", wanted, [row["command_id"] for row in _everywhere(books, hot)]
+        "log -> market_data + late + lake",
+        wanted,
+        [row["command_id"] for row in _everywhere(indexed, hot)],
     )
     told = [
         (identity(fields["command_id"], fields["service_name"]), *(fields[name] for name in QUOTE))
-        for record, fields in books.told()
+        for record, fields in indexed.told()
         if record.aggregate == "market-data"
     ]
-    found = [(row["command_id"], *(row[name] for name in QUOTE)) for row in _everywhere(books, hot)]
+    found = [(row["command_id"], *(row[name] for name in QUOTE)) for row in _everywhere(indexed, hot)]
     yield from compare("event topic -> market_data + late + lake", told, found)
 
 
-def _everywhere(books: Books, hot: Iterable[Row]) -> list[Row]:
-    return [*hot, *books.tables["late"], *books.tables["lake"]]
+def _everywhere(indexed: EvidenceIndex, hot: Iterable[Row]) -> list[Row]:
+    return [*hot, *indexed.tables["late"], *indexed.tables["lake"]]
 
 
-def archive_to_lake(books: Books) -> Iterator[Finding]:
+def archive_to_lake(indexed: EvidenceIndex) -> Iterator[Finding]:
     """What the registry says left is in the lake, file by file; of that, the restored ranges are in the table, too."""
-    gone = [row for row in books.tables["archive"] if row["state"] in ("dropped", "restored")]
+    gone = [row for row in indexed.tables["archive"] if row["state"] in ("dropped", "restored")]
     files = [file for row in gone for file in json.loads(row["verified"])["copy"]["files"]]
     told = Counter[Hashable]({})
     for path, _, rows, _ in files:
         told[path] += rows
-    found = Counter(row["file"] for row in books.tables["lake"])
+    found = Counter(row["file"] for row in indexed.tables["lake"])
     yield from compare("archive -> lake", told.items(), found.items())
     back = {(row["range_start"], row["range_end"]) for row in gone if row["state"] == "restored"}
-    cold = {row["command_id"] for row in books.tables["lake"]}
+    cold = {row["command_id"] for row in indexed.tables["lake"]}
     yield from compare(
         "archive -> lake -> market_data",
-        [row["command_id"] for row in books.tables["lake"] if any(a <= row["time"] < b for a, b in back)],
-        [row["command_id"] for row in books.tables["market_data"] if row["command_id"] in cold],
+        [row["command_id"] for row in indexed.tables["lake"] if any(a <= row["time"] < b for a, b in back)],
+        [row["command_id"] for row in indexed.tables["market_data"] if row["command_id"] in cold],
     )
 
 
-def parked_to_dead_letters(books: Books) -> Iterator[Finding]:
+def parked_to_dead_letters(indexed: EvidenceIndex) -> Iterator[Finding]:
     """What could not be read is kept as it came, and sent on as it was kept, byte for byte."""
-    wanted = [(row["place"], row["position"]) for row in books.log if row["outcome"] == b"p"]
-    yield from compare("log -> parked", wanted, [(row["place"], row["position"]) for row in books.parked])
+    wanted = [(row["place"], row["position"]) for row in indexed.log if row["outcome"] == b"p"]
+    yield from compare("log -> parked", wanted, [(row["place"], row["position"]) for row in indexed.parked])
     kept = [
-        (*row["place"], row["record_offset"], row["key"], row["value"], _headers(row)) for row in books.parked
+        (*row["place"], row["record_offset"], row["key"], row["value"], _headers(row))
+        for row in indexed.parked
     ]
     there = {
         record.place: (*record.place, record.key, record.value, record.headers)
-        for record in books.topics["command topic"]
+        for record in indexed.topics["command topic"]
     }
     came = [
         there[row["place"] + (row["record_offset"],)]
-        for row in books.parked
+        for row in indexed.parked
         if row["place"] + (row["record_offset"],) in there
     ]
     yield from compare("command topic -> parked", came, kept)
     letters = []
-    for record in books.topics["dead letter topic"]:
+    for record in indexed.topics["dead letter topic"]:
         own = [name for name, _ in record.headers].index("__connect.errors.topic")
         offset = int(record.header("__connect.errors.offset"))
         letters.append(
@@ -249,12 +256,12 @@ def _headers(row: Row) -> tuple[tuple[str, bytes | None], ...]:
 # --- read models, folded again ---------------------------------------------------------------------------------------
 
 
-def events_to_quotes(books: Books) -> Iterator[Finding]:
+def events_to_quotes(indexed: EvidenceIndex) -> Iterator[Finding]:
     """The latest quote of each symbol: newest by time, then by lane and sequence; and a bar for each of its days."""
     latest: dict[str, tuple[Any, ...]] = {}
     bars: dict[tuple[str, Any], list[dict[str, Any]]] = defaultdict(list)
     told: Counter[str] = Counter()
-    for record, quote in books.told():
+    for record, quote in indexed.told():
         if record.aggregate != "market-data":
             continue
         order = (quote["time"], record.partition, int(record.header("tm_sequence")))
@@ -266,11 +273,11 @@ def events_to_quotes(books: Books) -> Iterator[Finding]:
     wanted = [(*row, told[symbol]) for symbol, row in latest.items()]
     found = [
         (row["time"], row["lane"], row["sequence"], *(row[name] for name in QUOTE), row["version"])
-        for row in books.tables["latest_quotes"]
+        for row in indexed.tables["latest_quotes"]
     ]
     yield from compare("event topic -> latest_quotes", wanted, found)
     names = ("symbol", "day", "open", "high", "low", "close", "volume", "ticks")
-    shown = [tuple(row[name] for name in names) for row in books.tables["daily_bars"]]
+    shown = [tuple(row[name] for name in names) for row in indexed.tables["daily_bars"]]
     yield from compare("event topic -> daily_bars", [_bar(*each) for each in bars.items()], shown)
 
 
@@ -284,10 +291,10 @@ def _bar(key: tuple[str, Any], quotes: list[dict[str, Any]]) -> tuple[Any, ...]:
     return (*key, first[0], max(every + highs), min(every + lows), quotes[-1]["price"], volume, len(quotes))
 
 
-def events_to_profiles(books: Books) -> Iterator[Finding]:
+def events_to_profiles(indexed: EvidenceIndex) -> Iterator[Finding]:
     """Profiles and their directory, from the events of each profile in order."""
     profiles: dict[str, dict[str, Any]] = {}
-    for record, fields in books.told():
+    for record, fields in indexed.told():
         if record.aggregate != "connector-profiles":
             continue
         event = record.header("ce_type").rpartition(".")[2]
@@ -302,7 +309,7 @@ def events_to_profiles(books: Books) -> Iterator[Finding]:
     data = {key: json.loads(row.get("profile_data", "{}")) for key, row in profiles.items()}
     states = [
         (row["id"], *(row[name] for name in names), _text(json.loads(row["profile_data"])))
-        for row in books.tables["connector_profiles"]
+        for row in indexed.tables["connector_profiles"]
     ]
     yield from compare(
         "event topic -> connector_profiles",
@@ -311,7 +318,7 @@ def events_to_profiles(books: Books) -> Iterator[Finding]:
     )
     entries = [
         (row["profile_id"], *(row[name] for name in names), row["type"])
-        for row in books.tables["connector_directory"]
+        for row in indexed.tables["connector_directory"]
     ]
     wanted = [(key, *row, data[key].get("type")) for key, row in told.items()]
     yield from compare("event topic -> connector_directory", wanted, entries)
@@ -321,19 +328,19 @@ def _text(data: Any) -> str:
     return json.dumps(data, sort_keys=True)
 
 
-def events_to_checkpoints(books: Books) -> Iterator[Finding]:
+def events_to_checkpoints(indexed: EvidenceIndex) -> Iterator[Finding]:
     """Each read model has folded each lane to its last event."""
     last = {
         lane: int(records[-1].header("tm_sequence")) if records else 0
-        for lane, records in books.events.items()
+        for lane, records in indexed.events.items()
     }
     wanted = [
         (name, p, last[aggregate, p])
         for name, of in PROJECTIONS.items()
-        for aggregate, p in books.lanes
+        for aggregate, p in indexed.lanes
         if aggregate == of
     ]
-    found = [(row["projection"], row["partition"], row["sequence"]) for row in books.tables["checkpoint"]]
+    found = [(row["projection"], row["partition"], row["sequence"]) for row in indexed.tables["checkpoint"]]
     yield from compare("event topic -> checkpoint", wanted, found)
 
 

@@ -180,7 +180,7 @@ def identity(command_id: str, service: str) -> UUID:
 # --- in order --------------------------------------------------------------------------------------------------------
 
 
-class Books:
+class EvidenceIndex:
     """The evidence, put in order: by lane, where (aggregate, partition) names it."""
 
     def __init__(self, evidence: Evidence) -> None:

@@ -18,7 +18,7 @@ from tests.support.faults.besieged import (
     wait_for_parked,
 )
 from tests.support.servers.installation import Installation
-from tidemill.domain.parked import MAX_HEADERS
+from tidemill.domain.headers import MAX_HEADERS
 from tidemill_devkit.stack import Stack
 
 Batches = Sequence[tuple[int, Sequence[bytes]]]

@@ -77,7 +77,7 @@ def test_an_event_that_its_topic_refuses_halts_its_lane_alone_until_the_limit_is
     assert deployment.await_records(topics.events, 8)[-1].key == more[0].encode(), "the other lane goes on"
 
     client.configure(topics.events, "max.message.bytes", "1048576")
-    assert "EVENT_REFUSED; it goes on" in deployment("lanes", "resume", "connector-profiles/0").out
+    assert "EVENT_REFUSED; it continues" in deployment("lanes", "resume", "connector-profiles/0").out
     deployment.launch("projections")
     assert "Everything balances" in deployment("audit", "--wait", "300").out
     events = client.read(topics.events)

@@ -19,7 +19,7 @@ from tidemill_devkit.stack.plan import Server
 
 pytestmark = [pytest.mark.breaks_servers, pytest.mark.slow]
 
-MOST_LINES = 30
+MAX_LINES = 30
 """What a process may tell of one outage, however long it takes. The client's own flood has tests of its own."""
 
 
@@ -85,7 +85,7 @@ def test_load_goes_on_through_outage_after_outage_and_balances_afterwards(
     deployment.assert_balanced_by_an_outsider()
     assert survivor.stop() == 0
     told = Counter(line["event"] for line in survivor.lines() if line["logger"].startswith("tidemill."))
-    assert told.total() < MOST_LINES * len(OUTAGES), told
+    assert told.total() < MAX_LINES * len(OUTAGES), told
 
 
 def await_more(deployment: Deployment, records: int) -> None:

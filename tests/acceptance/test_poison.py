@@ -15,8 +15,8 @@ from tests.support.engine.kafka import KafkaWorld
 from tests.support.plug_ins import fuse
 from tests.support.waiting import eventually_blocking
 from tidemill.domain.lane import StreamTopics
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.transport.kafka import KafkaConnection
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 GARBAGE: dict[str, list[bytes | None]] = {
     "MALFORMED": [b"", None, b"\x00", b"garbage", b"\xc3\x01"],
@@ -113,7 +113,7 @@ def test_a_batch_that_unpacks_too_large_halts_its_lane_alone_until_it_is_skipped
     told = deployment(
         "lanes", "resume", "market-data/0", "--skip-to", str(offset + 1), "--reason", "it unpacks too large"
     )
-    assert f"goes on at offset {offset + 1}; it stood at {offset}" in told.out
+    assert f"continues at offset {offset + 1}; it was stopped at {offset}" in told.out
     deployment.await_consumed(len(sent | behind))
     deployment.assert_conserved(sent | behind)
 

@@ -49,13 +49,15 @@ where lane in (select lane from tm.lane where aggregate = 'meters') order by at,
 class Rollout:
     """A deployment of the plug-in, processes of either version, and clients of both."""
 
-    def __init__(self, installation: Installation, ending: ExitStack) -> None:
+    def __init__(self, installation: Installation, exit_stack: ExitStack) -> None:
         folder = installation.folder
         packages = {version: write_version(folder / f"version {version}", version) for version in (1, 2)}
         self.verbs = {version: with_version(installation, packages[version], folder) for version in (1, 2)}
         self._serving = {
             version: Deployment(
-                with_plugins(beside(installation, folder / str(version)), packages[version]), LANES, ending
+                with_plugins(beside(installation, folder / str(version)), packages[version]),
+                LANES,
+                exit_stack,
             )
             for version in (1, 2)
         }
@@ -190,9 +192,9 @@ def made(stack: Stack, database: str, topic_prefix: str, tmp_path: Path, registr
 @pytest.mark.slow
 @pytest.mark.parametrize("registry", [True, False], ids=["with a registry", "without"])
 def test_no_field_is_lost_when_lanes_go_to_the_new_version_and_back(
-    made: Installation, registry: bool, ending: ExitStack
+    made: Installation, registry: bool, exit_stack: ExitStack
 ) -> None:
-    rollout = Rollout(made, ending)
+    rollout = Rollout(made, exit_stack)
     old = rollout.in_use()
     new = rollout.replaced(old)
     before = rollout.refused()

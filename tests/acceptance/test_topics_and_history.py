@@ -110,7 +110,7 @@ def test_a_restored_database_halts_and_goes_on_behind_what_subscribers_saw(deplo
             f"tidemill lanes reconcile {lane} --reason" in deployment("lanes", "resume", lane, expect=2).err
         )
         told = deployment("lanes", "reconcile", lane, "--reason", "restored from last night")
-        assert "goes on behind event 27 on timeline 2" in told.out
+        assert "continues after event 27 on timeline 2" in told.out
         assert reasons(deployment, lane) == ["created", "reconciled: restored from last night"]
     late = deployment.send(deployment.ticks(3))
     # positions went on behind what was lost, so they do not tell how many records were consumed

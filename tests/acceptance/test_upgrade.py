@@ -1,7 +1,8 @@
-"""An upgrade from the version before, as docs/operations.md orders it, under load and in both directions.
+"""An upgrade from each version before, as docs/operations.md orders it, under load and in both directions.
 
-`tests/versions` has that version's wheel: its processes work on a database that it has made, which is migrated under
-them; then processes of this version take over, give back, and take over again.
+`tests/versions` has the wheels of these versions, as they were built from their commits: processes of one of them work
+on a database that it has made, which is migrated under them; then processes of this version take over, give back, and
+take over again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -23,17 +24,36 @@ from tests.support.clients.journeys import Deployment, Worker
 from tests.support.plug_ins.versions import WHEELS, unpacked, with_version
 from tests.support.servers.databases import Databases
 from tests.support.servers.installation import Installation
-from tests.support.waiting import HANGING_S
+from tests.support.waiting import HANGING_S, eventually_blocking
+from tidemill import __version__
 from tidemill_devkit.stack import Stack
 
-BEFORE = WHEELS / "tidemill-0.1.0-py3-none-any.whl"
 LANES = 4
 MORE = 200
+
+
+@dataclass(frozen=True)
+class Before:
+    """A version before, and where it keeps what a test asks it for. `told`: its processes tell their version."""
+
+    version: str
+    resources: str
+    told: bool
+
+    @property
+    def wheel(self) -> Path:
+        return WHEELS / f"tidemill-{self.version}-py3-none-any.whl"
+
+
+VERSIONS = [
+    Before("0.1.0", resources="tidemill.resources", told=False),
+    Before("0.2.0", resources="tidemill.resources", told=True),
+]
 
 _ORIGIN = """
 import json
 from importlib.metadata import distribution, entry_points
-import tidemill, tidemill.resources as resources
+import tidemill, {resources} as resources
 (program,) = entry_points(group="console_scripts", name="tidemill")
 print(json.dumps([
     tidemill.__file__, str(program.dist.locate_file("tidemill/__init__.py")), distribution("tidemill").version,
@@ -42,10 +62,17 @@ print(json.dumps([
 """
 
 
+@pytest.fixture(scope="module", params=VERSIONS, ids=lambda before: before.version)
+def before(request: pytest.FixtureRequest) -> Before:
+    """The version before that is upgraded from."""
+    version: Before = request.param
+    return version
+
+
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages of the version before."""
-    return unpacked(BEFORE, tmp_path_factory.mktemp("before"))
+def packages(before: Before, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its packages."""
+    return unpacked(before.wheel, tmp_path_factory.mktemp("before"))
 
 
 @pytest.fixture
@@ -57,25 +84,40 @@ def installation(
         yield plain_installation(stack, database, topic_prefix, LANES, tmp_path)
 
 
-def test_the_version_before_comes_from_its_wheel_alone(installation: Installation, packages: Path) -> None:
-    before = with_version(installation, packages, installation.folder)
+def test_every_wheel_is_upgraded_from() -> None:
+    assert {before.wheel for before in VERSIONS} == set(WHEELS.glob("*.whl"))
+
+
+def test_the_version_before_comes_from_its_wheel_alone(
+    installation: Installation, before: Before, packages: Path
+) -> None:
+    environment = with_version(installation, packages, installation.folder).whole_environment()
+    program = _ORIGIN.format(resources=before.resources)
     said = subprocess.check_output(
-        [sys.executable, "-c", _ORIGIN], env=before.whole_environment(), text=True, timeout=HANGING_S
+        [sys.executable, "-c", program], env=environment, text=True, timeout=HANGING_S
     )
     package = packages / "tidemill"
     assert json.loads(said) == [
         *[str(package / "__init__.py")] * 2,
-        "0.1.0",
+        before.version,
         str(package / "_schemas"),
         str(package / "_migrations"),
     ]
 
 
+def await_versions(deployment: Deployment, expected: set[str]) -> None:
+    def told() -> bool:
+        rows = deployment.installation.fetch("select version from tm.process")
+        return {row["version"] for row in rows} == expected
+
+    eventually_blocking(told, what=f"processes of {sorted(expected)}")
+
+
 @pytest.mark.slow
 def test_a_database_is_migrated_under_processes_of_the_version_before(
-    installation: Installation, packages: Path, ending: ExitStack
+    installation: Installation, before: Before, packages: Path, exit_stack: ExitStack
 ) -> None:
-    new = Deployment(installation, LANES, ending)
+    new = Deployment(installation, LANES, exit_stack)
     old = replace(new, installation=with_version(installation, packages, installation.folder))
     old("migrate")
     old("topics", "create")
@@ -87,6 +129,10 @@ def test_a_database_is_migrated_under_processes_of_the_version_before(
         await_shared(new, *workers)
         new.await_consumed(new.consumed() + MORE)
 
+    def await_told(*versions: str) -> None:
+        """The processes that serve are of these versions, as far as they tell."""
+        await_versions(new, {each for each in versions if before.told or each != before.version})
+
     with feed.running():
         goes_on(first)
         new("migrate")
@@ -95,8 +141,10 @@ def test_a_database_is_migrated_under_processes_of_the_version_before(
         goes_on(first)
         second = new.start("all")
         goes_on(first, second)
+        await_told(before.version, __version__)
         assert first.stop() == 0
         goes_on(second)
+        await_told(__version__)
         third = old.start("all")
         goes_on(second, third)
         assert second.stop() == 0

@@ -30,12 +30,13 @@ _OF_THE_LANES_VERBS = (
     "no fake: what an operator may decide is pure and tried in tests/unit/admin; what these do is transactions of "
     "TimescaleDB and topics of Kafka: tests/integration/storage/test_lanes.py and tests/integration/cli/test_halts.py"
 )
+_AS_BYTES = "no fake: it writes bytes and is pure, so the relay is tried with it: test_records.py"
 WITHOUT_SUITE = {
     "admin.archive.ArchiveInspector": _ON_THE_DATABASE,
     "admin.archive.ArchivedCopies": "no fake: a copy proves nothing unless its bytes are read: test_restore.py",
     "admin.archive.RestoreStore": _ON_THE_DATABASE,
     "admin.archive.RestoreWork": _ON_THE_DATABASE,
-    "admin.BookReader": _READS + "tests/acceptance/test_conservation.py",
+    "admin.AuditReader": _READS + "tests/acceptance/test_conservation.py",
     "admin.records.CommandEncoder": _BY_HAND,
     "admin.records.CommandEncoders": _BY_HAND,
     "admin.CommandLog": _READS + "tests/integration/cli/test_speak_and_ask.py",
@@ -48,6 +49,7 @@ WITHOUT_SUITE = {
     "admin.setup.Migrations": "no fake: it is Alembic on a real database: tests/integration/storage/test_migrations.py",
     "admin.lanes.OutboxHistory": _OF_THE_LANES_VERBS,
     "admin.ProcessReader": _READS + "tests/integration/storage/test_processes_told.py",
+    "admin.ProcessRegister": "no fake: two statements: tests/integration/service/test_footprint.py",
     "admin.ReadModelStates": _READS + "tests/integration/projections",
     "admin.records.RecordDecoder": _BY_HAND,
     "admin.records.RecordDecoders": _BY_HAND,
@@ -64,6 +66,9 @@ WITHOUT_SUITE = {
     "catalog.PendingMigrations": "one question to a server: tests/integration/storage/test_migrations.py",
     "catalog.TopicStore": "no fake: what differs is pure; the rest: tests/integration/transport/kafka/test_topics.py",
     "commands.Assignee": "our own side of a `CommandSource`: no adapter has one, its suite makes the calls",
+    "outbox.EncodedRecord": _AS_BYTES,
+    "outbox.LaneRecords": _AS_BYTES,
+    "outbox.RecordFormat": _AS_BYTES,
     "retention.ArchiveStore": _ON_THE_DATABASE,
     "retention.ArchiveWork": _ON_THE_DATABASE,
     "retention.CopyReader": "no fake: a copy proves nothing unless its bytes are read: tests/integration/lakehouse",

@@ -32,10 +32,10 @@ PAGES = [
 ALL_PAGES = [pytest.param(page, id=str(page)) for page in PAGES]
 
 WRITE_HEADERS = (
-    "src/tidemill/outbox/records.py",
+    "src/tidemill/transport/kafka/outbox/records.py",
     "src/tidemill/outbox/dead_letter_size.py",
     "src/tidemill/commands/replies.py",
-    "src/tidemill/domain/parked.py",
+    "src/tidemill/domain/headers.py",
 )
 OTHER_VARIABLES = {
     "TIDEMILL_TEST_": "what tests look at, instead of each of the servers' variables",

@@ -14,7 +14,7 @@ from tests.architecture import tree
 MODULE_LINES = 400
 FUNCTION_LINES = 70
 MEDIAN_FUNCTION_LINES = 10
-APP_LINES = 3_000
+APP_LINES = 1_900
 """Of the folder that composes: what decides, counts or formats belongs to a workflow, or to `admin`."""
 
 # The wall clock is injected: tests and replays own the time. Monotonic clocks measure, and may be read anywhere.
@@ -43,7 +43,7 @@ STOPWATCHES: dict[str, str] = {
     "tests/support/clients/outsiders.py": "a guard against hanging",
     "tests/support/clients/walkthrough.py": "a guard against hanging",
     "tests/support/durations.py": "says how long tests took, and decides nothing",
-    "tests/trials/test_kills.py": "says how long it took to mend, and decides nothing",
+    "tests/trials/test_kills.py": "says how long it took to repair, and decides nothing",
     "tests/trials/test_hostile_inputs.py": "says how long others waited, and decides nothing",
     "tests/integration/lakehouse/test_held_back.py": "what is held back takes at least so long, on any machine",
     "tests/unit/transport/avro/test_codec_cost.py": "CPU beside fastavro's in the same run, the least of many rounds",
@@ -158,7 +158,7 @@ def test_every_local_link_leads_somewhere(path: Path) -> None:
 MODULES_IN_ING = 5
 """A module is a noun; more than today's may not become."""
 
-CLASS_NAMES_TWICE = 5
+CLASS_NAMES_TWICE = 0
 
 
 def test_modules_are_nouns() -> None:

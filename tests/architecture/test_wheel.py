@@ -1,5 +1,6 @@
 """What is shipped: wheel and source distribution are built by the pinned back end, offline, and looked into."""
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -36,6 +37,23 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         archive.extractall(folder, filter="data")
     (project,) = folder.glob("tidemill-*")
     return project
+
+
+def test_the_wheel_is_of_the_version_that_the_changelog_describes_first(wheel: Path) -> None:
+    _, version, *_ = wheel.name.split("-")
+    heading = re.search(r"^## .*$", tree.text(Path("CHANGELOG.md")), re.MULTILINE)
+    assert heading is not None
+    assert re.fullmatch(rf"## \[{re.escape(version)}\] - (Unreleased|\d{{4}}-\d\d-\d\d)", heading[0])
+
+
+@pytest.mark.parametrize("path", tree.files(".whl"), ids=lambda path: path.stem)
+def test_a_wheel_of_a_version_before_is_whole(path: Path) -> None:
+    """A text that is replaced in all files would reach into it."""
+    content = zipfile.ZipFile(ROOT / path)
+    assert content.testzip() is None
+    (about,) = (name for name in content.namelist() if name.endswith(".dist-info/METADATA"))
+    _, version, *_ = path.name.split("-")
+    assert f"\nVersion: {version}\n" in content.read(about).decode()
 
 
 def tracked(folder: str) -> set[str]:

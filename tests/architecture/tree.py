@@ -78,6 +78,19 @@ def dotted_names(path: Path) -> Iterator[tuple[str, int]]:
             yield ".".join((imported.get(parts[0], parts[0]), *parts[1:])), node.lineno
 
 
+def bases(path: Path) -> Iterator[tuple[str, str]]:
+    """Every class with each of its bases, dotted and with imports resolved."""
+    imported = dict(_imported(syntax(path)))
+    for node in ast.walk(syntax(path)):
+        if isinstance(node, ast.ClassDef):
+            named = filter(None, map(_dotted, map(_unsubscripted, node.bases)))
+            yield from ((node.name, ".".join((imported.get(first, first), *rest))) for first, *rest in named)
+
+
+def _unsubscripted(base: ast.expr) -> ast.expr:
+    return base.value if isinstance(base, ast.Subscript) else base
+
+
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and not node.level:

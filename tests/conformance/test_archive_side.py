@@ -165,8 +165,8 @@ async def test_a_table_may_refuse_late_rows(subject: Subject) -> None:
 
 
 def order(*events: str) -> InternalCommand:
-    happened = [EncodedEvent("tidemill.archival.ArchivalEvent", each.encode()) for each in events]
-    return InternalCommand("test", str(uuid4()), "tidemill", b"public.market_data", happened)
+    encoded = [EncodedEvent("tidemill.archival.ArchivalEvent", each.encode()) for each in events]
+    return InternalCommand("test", str(uuid4()), "tidemill", b"public.market_data", encoded)
 
 
 async def test_an_order_takes_its_place_in_the_lane_and_consumes_nothing(subject: Subject) -> None:
@@ -174,8 +174,8 @@ async def test_an_order_takes_its_place_in_the_lane_and_consumes_nothing(subject
     await ticks.claim()
     await ticks.send(tick(JUNE.start))
     (claim,) = ticks.claims.values()
-    async with writer.transaction(claim) as book:
-        book.orders += [order("a", "b"), order()]
+    async with writer.transaction(claim) as numbering:
+        numbering.orders += [order("a", "b"), order()]
     assert outcomes(await ticks.send(tick(JUNE.end))) == {"applied": 1}
     (claim,) = await ticks.claim()
     progress = claim.progress
@@ -187,8 +187,8 @@ async def test_an_order_takes_its_place_in_the_lane_and_consumes_nothing(subject
 async def test_the_first_thing_of_a_lane_may_be_an_order(subject: Subject) -> None:
     ticks, writer = Harness(TICKS, subject.store), InternalCommandWriter(subject.store, SystemClock())
     (claim,) = await ticks.claim()
-    async with writer.transaction(claim) as book:
-        book.orders.append(order("a"))
+    async with writer.transaction(claim) as numbering:
+        numbering.orders.append(order("a"))
     (claim,) = await ticks.claim()
     assert (claim.progress.next_offset, claim.progress.position, claim.progress.anchor) == (0, 1, None)
 
@@ -207,14 +207,14 @@ async def test_who_lost_the_lane_gives_no_orders(subject: Subject) -> None:
     (stale,) = await ticks.claim()
     await ticks.claim(owner="another")
     with pytest.raises(Fenced):
-        async with writer.transaction(stale) as book:
-            book.orders.append(order("a"))
+        async with writer.transaction(stale) as numbering:
+            numbering.orders.append(order("a"))
 
 
 async def give(writer: InternalCommandWriter, claim: Claim) -> None:
     """Give an order, which must not come to be refused at its end only: what it stands for may take long."""
-    async with writer.transaction(claim) as book:
-        book.orders.append(order("a"))
+    async with writer.transaction(claim) as numbering:
+        numbering.orders.append(order("a"))
 
 
 async def test_a_halted_lane_is_never_written_to_though_it_may_be_held(subject: Subject) -> None:
@@ -252,12 +252,12 @@ async def test_a_lane_that_was_set_back_under_its_owner_is_not_written_to(subjec
     ticks, writer = Harness(TICKS, subject.store), InternalCommandWriter(subject.store, SystemClock())
     (claim,) = await ticks.claim()
     ahead = replace(claim, progress=replace(claim.progress, position=1))
-    with pytest.raises(NotCompared, match="since the database was set back"):
+    with pytest.raises(NotCompared, match="since the database was restored"):
         await give(writer, ahead)
     await give(writer, claim)
     await give(writer, claim)
     await subject.forget(1)
-    with pytest.raises(NotCompared, match="since the database was set back"):
+    with pytest.raises(NotCompared, match="since the database was restored"):
         await give(writer, claim)
 
 
@@ -267,18 +267,18 @@ async def test_an_order_that_meets_a_roll_of_the_log_may_be_given_again(database
         await create_lanes(connection, TICKS)
     writer = InternalCommandWriter(CommandDatabase(pool), SystemClock())
     (claim,) = await Harness(TICKS, CommandDatabase(pool)).claim()
-    async with writer.transaction(claim) as book:  # an empty generation is not closed
-        book.orders.append(order("a"))
+    async with writer.transaction(claim) as numbering:  # an empty generation is not closed
+        numbering.orders.append(order("a"))
 
     async def meet_a_roll() -> None:
-        async with writer.transaction(claim) as book:
+        async with writer.transaction(claim) as numbering:
             await GenerationStore(pool).roll_if_due(max_age=timedelta(0), max_ids=0)
-            book.orders.append(order("a"))
+            numbering.orders.append(order("a"))
 
     with pytest.raises(TransientError, match="again"):
         await meet_a_roll()
-    async with writer.transaction(claim) as book:
-        book.orders.append(order("a"))
+    async with writer.transaction(claim) as numbering:
+        numbering.orders.append(order("a"))
     assert await pool.fetchval("select max(position) from tm.batch") == 2
     await close_pool(pool)
 
@@ -290,15 +290,15 @@ async def test_an_order_has_no_offset_that_a_record_may_have(database: str) -> N
         await create_lanes(connection, TICKS)
     writer = InternalCommandWriter(CommandDatabase(pool), SystemClock())
     (claim,) = await Harness(TICKS, CommandDatabase(pool)).claim()
-    async with writer.transaction(claim) as book:
-        book.orders.append(order("a", "b"))
-    items = await OutboxDatabase(pool).read(claim.lane.lane, 0, 10, 1 << 20)
+    async with writer.transaction(claim) as numbering:
+        numbering.orders.append(order("a", "b"))
+    items = await OutboxDatabase(pool).read(claim.lane.id, 0, 10, 1 << 20)
     codec = await AvroOutcomeCodec.open(TICKS.topics, messages_of("outcome"), clock=SystemClock())
     (outcome,) = codec.encode(claim.lane, items[:1])
     assert codec.decode(outcome)["record_offset"] == NO_OFFSET == -1
     assert await pool.fetchval("select min(record_offset) from tm.outbox") == -1, "0.1.0 cannot read a null"
     await pool.execute("update tm.outbox set record_offset = null")
-    assert await OutboxDatabase(pool).read(claim.lane.lane, 0, 10, 1 << 20) == items, (
+    assert await OutboxDatabase(pool).read(claim.lane.id, 0, 10, 1 << 20) == items, (
         "the next version writes it"
     )
     await close_pool(pool)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import duckdb
 import pyarrow as pa
 import pytest
 
+from tests.architecture import tree
 from tests.fakes.archiver import MemoryLake, Row, Rows
 from tests.support.archive.archival import DAY, START, TABLE
 from tests.support.servers.databases import execute
@@ -20,7 +22,9 @@ from tidemill.domain.archive.slices import LakeColumn, LakeType, Measured, Slice
 from tidemill.domain.errors import CopyStands
 from tidemill.lakehouse.iceberg import IcebergLake, open_catalog
 from tidemill.lakehouse.parquet import LakeWriter
+from tidemill.settings import LakeSettings
 
+FORMATS: dict[str, type[Lake]] = {"parquet": LakeWriter, "iceberg": IcebergLake}
 COLUMNS = (
     LakeColumn("time", "timestamp with time zone", LakeType.INSTANT, nullable=False),
     LakeColumn("value", "bigint", LakeType.INT64, nullable=True),
@@ -96,20 +100,36 @@ class IcebergWorld:
 
 
 @pytest.fixture(params=["memory", "parquet", "iceberg"])
-def world(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    new_database: Callable[[], AbstractContextManager[str]],
-) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     if request.param == "memory":
         yield MemoryWorld()
     elif request.param == "parquet":
         yield ParquetWorld(tmp_path)
     else:
+        new_database: Callable[[], AbstractContextManager[str]] = request.getfixturevalue("new_database")
         with new_database() as url:
             world = IcebergWorld(tmp_path, url)
             yield world
             world.catalog.close()
+
+
+def lakes() -> set[str]:
+    """The classes of the lake that have what the port asks for."""
+    folder = Path("src/tidemill/lakehouse")
+    port = {name for name in vars(Lake) if not name.startswith("_")}
+    return {
+        node.name
+        for path in tree.python_files("src")
+        if path.is_relative_to(folder)
+        for node in ast.walk(tree.syntax(path))
+        if isinstance(node, ast.ClassDef)
+        if port <= {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
+    }
+
+
+def test_every_format_there_is_is_tried() -> None:
+    assert lakes() == {each.__name__ for each in FORMATS.values()}
+    assert set(get_args(LakeSettings.model_fields["format"].annotation)) == FORMATS.keys()
 
 
 def rows_of(slice_: SliceId, *values: int) -> list[Row]:

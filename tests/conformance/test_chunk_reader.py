@@ -16,7 +16,7 @@ MANY = "select n::bigint as n from generate_series(1, 100000) n"
 
 
 class World(Protocol):
-    """A reader, one whose database is away, and how many rows a batch has."""
+    """A reader, one whose database is unavailable, and how many rows a batch has."""
 
     reader: ChunkReader
     away: ChunkReader

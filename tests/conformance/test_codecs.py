@@ -44,14 +44,14 @@ class Subject:
 
 @pytest.fixture(params=["memory", "avro"])
 async def subject(request: pytest.FixtureRequest) -> Subject:
-    stranger = RegisterConnectorProfile(**BASE, profile_id="p", name="n", profile_data="{}")
+    foreign_command = RegisterConnectorProfile(**BASE, profile_id="p", name="n", profile_data="{}")
     if request.param == "memory":
         return Subject(
             JsonCodec(MARKET_DATA),
             MemoryCodec(MarketDataRecorded),
             PlainOutcomes(),
             lambda command: encode(MARKET_DATA, command),
-            encode(CONNECTOR_PROFILES, stranger),
+            encode(CONNECTOR_PROFILES, foreign_command),
         )
     market, outcome = messages_of("market_data"), messages_of("outcome")
     codec = await StreamCodec.open(MARKET_DATA, market, clock=CLOCK)
@@ -62,7 +62,7 @@ async def subject(request: pytest.FixtureRequest) -> Subject:
         await AvroEventCodec.open(MARKET_DATA, market, clock=CLOCK),
         await AvroOutcomeCodec.open(MARKET_DATA.topics, outcome, clock=CLOCK),
         lambda command: written[getattr(command, "price")],  # noqa: B009  a field of one class
-        await profiles.encode_command(stranger),
+        await profiles.encode_command(foreign_command),
     )
 
 

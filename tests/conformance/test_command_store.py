@@ -1,4 +1,7 @@
-"""What every `CommandStore` and its `UnitOfWork` promise, asked of the fake and of the real one alike."""
+"""What every `CommandStore` and its `UnitOfWork` promise, asked of the fake and of the real one alike.
+
+A `UnitOfWork` is a `SharedTransaction`, too.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import pytest
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.engine.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
 from tidemill.commands.numbering import BatchRows, LaneNumbering
-from tidemill.commands.ports import CommandStore, Newer
+from tidemill.commands.ports import CommandStore, Newer, SharedTransaction
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
 from tidemill.contexts.market_data import context as market_data
@@ -50,6 +53,19 @@ class Subject:
                 partition,
                 at,
             )
+
+    async def write_beside(self, work: SharedTransaction) -> None:
+        """Write something that is a client's of the engine, in the transaction of a batch."""
+        if isinstance(self.store, MemoryCommandStore):
+            work.join(lambda memory: memory.tables.joined.setdefault("beside", {}).update(row=1))
+        else:
+            await work.join(lambda borrowed: borrowed.execute("comment on schema tm is 'beside'"))
+
+    async def wrote_beside(self) -> bool:
+        if isinstance(self.store, MemoryCommandStore):
+            return "beside" in self.store.tables.joined
+        told = "select obj_description('tm'::regnamespace, 'pg_namespace')"
+        return bool(await self.pool.fetchval(told) == "beside")
 
     async def roll(self) -> None:
         if isinstance(self.store, MemoryCommandStore):
@@ -92,6 +108,15 @@ def register(profile_id: str, name: str) -> RegisterConnectorProfile:
     return RegisterConnectorProfile(**base(profile_id=profile_id, name=name, profile_data="{}"))
 
 
+async def test_headers_are_kept_as_text_that_tells_them_apart(subject: Subject) -> None:
+    headers = [("a", b"\xff"), ("a", None), ("b\x00", b"")]
+    text = subject.store.headers_text(headers)
+    assert "\x00" not in text
+    assert (
+        len({text, subject.store.headers_text(headers[:2]), subject.store.headers_text(headers[::-1])}) == 3
+    )
+
+
 async def test_progress_is_dense_and_survives_a_claim(ticks: Harness) -> None:
     await ticks.send(tick(), tick(time=datetime(1999, 1, 1, tzinfo=UTC)), tick())
     partition = ticks.topic.record(tick()).partition
@@ -121,11 +146,11 @@ async def leave_a_row(store: CommandStore, claim: Claim, record: FakeRecord | No
     """Write to the ledger: what a batch leaves that ends with `record`, or one who consumes nothing."""
     async with store.unit_of_work() as work:
         locked = await work.lock([claim])
-        before = locked.progress[claim.lane.lane]
-        books = BatchRows()
-        at = locked.at(claim.lane.lane)
-        LaneNumbering(books, claim, before, locked.gen, at, 0.0).close(record, reason="ordered: a test")
-        await work.close_books(books.ledger)
+        before = locked.progress[claim.lane.id]
+        batch_rows = BatchRows()
+        at = locked.at(claim.lane.id)
+        LaneNumbering(batch_rows, claim, before, locked.gen, at, 0.0).close(record, reason="ordered: a test")
+        await work.append_ledger(batch_rows.ledger)
 
 
 async def test_claims_are_without_progress_if_nothing_was_consumed_whoever_wrote_meanwhile(
@@ -142,10 +167,10 @@ async def test_an_idle_lane_ends_nobody(subject: Subject) -> None:
     for _ in range(5):
         (claim,) = await subject.store.claim(TICKS.aggregate, [0], str(uuid4()))
         assert not claim.cautious
-        await subject.store.compared([claim], idle={claim.lane.lane})
+        await subject.store.compared([claim], idle={claim.lane.id})
     (old,) = await subject.store.claim(TICKS.aggregate, [0], str(uuid4()))
     await subject.store.claim(TICKS.aggregate, [0], str(uuid4()))
-    await subject.store.compared([old], idle={old.lane.lane})  # of a claim that is lost, it changes nothing
+    await subject.store.compared([old], idle={old.lane.id})  # of a claim that is lost, it changes nothing
     assert await claimed_by_many(subject.store, 2) == [False, True]
 
 
@@ -158,7 +183,7 @@ async def test_an_old_epoch_is_fenced(subject: Subject, ticks: Harness) -> None:
             await work.lock(list(ticks.claims.values()))
     assert fenced.value.lanes == {lane}
     with pytest.raises(Fenced):
-        await subject.store.trial(old, 0)
+        await subject.store.count_attempt(old, 0)
 
 
 async def test_no_lane_takes_its_time_from_another_and_none_from_a_clock_that_was_wrong(
@@ -166,7 +191,7 @@ async def test_no_lane_takes_its_time_from_another_and_none_from_a_clock_that_wa
 ) -> None:
     """A clock that steps back a little takes no lane's time back; one that was days ahead counts no more."""
     claims, now = list(ticks.claims.values()), SystemClock().now()
-    lanes = {claim.lane.partition: claim.lane.lane for claim in claims}
+    lanes = {claim.lane.partition: claim.lane.id for claim in claims}
     soon = now + timedelta(minutes=2)
     for ahead, expected in ((soon, soon), (now + timedelta(days=30), None)):
         await subject.date(0, ahead)
@@ -214,16 +239,16 @@ async def test_a_wait_that_is_over_stays_over_for_what_comes_behind_it(
     await subject.store.wait(claim, newer(), timedelta(minutes=15))
     over = await subject.store.wait(claim, newer(), timedelta(0))
     assert over.over_at is not None
-    assert await subject.store.waiting([claim.lane.lane]) == frozenset()
+    assert await subject.store.waiting([claim.lane.id]) == frozenset()
     behind = await subject.store.wait(claim, newer(1), timedelta(minutes=15))
     assert (behind.over_at, behind.newer) == (over.over_at, newer())
 
 
 async def test_an_attempt_that_ended_in_waiting_is_not_counted(subject: Subject, ticks: Harness) -> None:
     claim = ticks.claims[ticks.lane_of(0)]
-    assert [await subject.store.trial(claim, 0) for _ in range(2)] == [1, 2]
+    assert [await subject.store.count_attempt(claim, 0) for _ in range(2)] == [1, 2]
     await subject.store.wait(claim, newer(), timedelta(minutes=15))
-    assert await subject.store.trial(claim, 0) == 1
+    assert await subject.store.count_attempt(claim, 0) == 1
 
 
 async def test_a_roll_keeps_progress_and_identity(subject: Subject, ticks: Harness) -> None:
@@ -249,11 +274,11 @@ async def _fail_after_writing(store: CommandStore, ticks: Harness) -> None:
     claim = ticks.claims[ticks.lane_of(0)]
     async with store.unit_of_work() as work:
         locked = await work.lock([claim])
-        before = locked.progress[claim.lane.lane]
-        books = BatchRows()
-        at = locked.at(claim.lane.lane)
-        LaneNumbering(books, claim, before, locked.gen, at, 0.0).close(FakeRecord(0, 0, b"k", b"v"))
-        await work.close_books(books.ledger)
+        before = locked.progress[claim.lane.id]
+        batch_rows = BatchRows()
+        at = locked.at(claim.lane.id)
+        LaneNumbering(batch_rows, claim, before, locked.gen, at, 0.0).close(FakeRecord(0, 0, b"k", b"v"))
+        await work.append_ledger(batch_rows.ledger)
         raise ZeroDivisionError
 
 
@@ -265,3 +290,19 @@ async def test_unique_values_are_held_across_batches(subject: Subject) -> None:
     assert codes(done) == ["NAME_TAKEN"]
     await profiles.send(UpdateConnectorProfile(**base(profile_id="p1", name="b")))
     assert codes(await profiles.send(register("p3", "a"))) == [None]
+
+
+async def test_what_joins_a_transaction_happens_if_and_only_if_it_commits(subject: Subject) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await _fail_after_joining(subject)
+    assert not await subject.wrote_beside()
+    async with subject.store.unit_of_work() as work:
+        await subject.write_beside(work)
+        assert not await subject.wrote_beside()
+    assert await subject.wrote_beside()
+
+
+async def _fail_after_joining(subject: Subject) -> None:
+    async with subject.store.unit_of_work() as work:
+        await subject.write_beside(work)
+        raise ZeroDivisionError

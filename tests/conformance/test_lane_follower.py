@@ -13,6 +13,7 @@ from tests.support.engine.relays import World
 from tests.support.waiting import HANGING_S
 from tidemill.commands.ports import LaneFollower
 from tidemill.domain.lane import Claim
+from tidemill.retention.stream import ArchiveLane
 
 LANE, OTHER = lane_of(1, 0), lane_of(2, 1)
 
@@ -28,18 +29,18 @@ class Subject:
         return [claim_of(LANE, epoch), claim_of(OTHER)]
 
     def silence(self) -> None:
-        self.memory.silent |= {LANE.lane, OTHER.lane}
+        self.memory.silent |= {LANE.id, OTHER.id}
 
     def speak(self) -> None:
         for lane in (LANE, OTHER):
-            self.memory.speak(lane.lane)
+            self.memory.speak(lane.id)
 
     def commit(self) -> None:
         """Commit something in `LANE`."""
 
     async def worked(self) -> int:
         """Return how often something of `LANE` was worked, when that is at an end."""
-        return self.memory.woken.count(LANE.lane)
+        return self.memory.woken.count(LANE.id)
 
 
 class Relays(Subject):
@@ -50,10 +51,10 @@ class Relays(Subject):
         self.follower = self.world.relays
         self.scribe = Scribe(LANE)
         for lane in (LANE, OTHER):
-            self.world.outbox.create(lane.lane)
+            self.world.outbox.create(lane.id)
 
     def claim(self, epoch: int = 1) -> list[Claim]:
-        self.world.outbox.epochs[LANE.lane] = epoch
+        self.world.outbox.epochs[LANE.id] = epoch
         return super().claim(epoch)
 
     def silence(self) -> None:
@@ -66,15 +67,26 @@ class Relays(Subject):
         self.world.outbox.store(self.scribe.applied().batch())
 
     async def worked(self) -> int:
-        if LANE.lane in self.world.relays.states():
+        if LANE.id in self.world.relays.states():
             await self.world.published(self.scribe.position, LANE)
         return len(self.world.topics.log(LANE.topics.events, LANE.partition))
 
 
-@pytest.fixture(params=["memory", "relays"])
+class Archive(Subject):
+    """The archive's lane, which stands before its relays and hears what they are told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.follower = ArchiveLane().before(self.memory)
+
+
+@pytest.fixture(params=["memory", "archive", "relays"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "memory":
         yield Subject()
+        return
+    if request.param == "archive":
+        yield Archive()
         return
     relays = Relays()
     yield relays
@@ -93,20 +105,20 @@ async def waits(waiting: asyncio.Future[None]) -> bool:
 async def test_it_says_when_a_lane_was_compared(subject: Subject) -> None:
     subject.silence()
     await subject.follower.take(subject.claim())
-    comparing = asyncio.gather(*(subject.follower.compared(lane.lane) for lane in (LANE, OTHER)))
+    comparing = asyncio.gather(*(subject.follower.compared(lane.id) for lane in (LANE, OTHER)))
     assert await waits(comparing)  # type: ignore[arg-type]
     subject.speak()
     await asyncio.wait_for(comparing, HANGING_S)
-    await soon(subject.follower.compared(LANE.lane))
+    await soon(subject.follower.compared(LANE.id))
 
 
 async def test_a_lane_that_was_dropped_is_waited_for_no_longer(subject: Subject) -> None:
     subject.silence()
     await subject.follower.take(subject.claim())
-    comparing = asyncio.ensure_future(subject.follower.compared(LANE.lane))
-    other = asyncio.ensure_future(subject.follower.compared(OTHER.lane))
+    comparing = asyncio.ensure_future(subject.follower.compared(LANE.id))
+    other = asyncio.ensure_future(subject.follower.compared(OTHER.id))
     assert await waits(comparing)
-    await soon(subject.follower.drop([LANE.lane]))
+    await soon(subject.follower.drop([LANE.id]))
     await soon(comparing)
     assert await waits(other)
     subject.speak()
@@ -116,31 +128,31 @@ async def test_a_lane_that_was_dropped_is_waited_for_no_longer(subject: Subject)
 async def test_a_later_claim_replaces_the_earlier_one(subject: Subject) -> None:
     subject.silence()
     await subject.follower.take(subject.claim())
-    earlier = asyncio.ensure_future(subject.follower.compared(LANE.lane))
+    earlier = asyncio.ensure_future(subject.follower.compared(LANE.id))
     assert await waits(earlier)
     await soon(subject.follower.take(subject.claim(2)))
     await soon(earlier)
-    later = asyncio.ensure_future(subject.follower.compared(LANE.lane))
+    later = asyncio.ensure_future(subject.follower.compared(LANE.id))
     assert await waits(later)
     subject.speak()
     await soon(later)
 
 
 async def test_a_lane_that_it_does_not_follow_holds_up_nobody(subject: Subject) -> None:
-    await soon(subject.follower.compared(LANE.lane))
-    await soon(subject.follower.drop([LANE.lane]))
-    subject.follower.wake([LANE.lane])
+    await soon(subject.follower.compared(LANE.id))
+    await soon(subject.follower.drop([LANE.id]))
+    subject.follower.wake([LANE.id])
     assert await subject.worked() == 0
 
 
 async def test_it_works_what_it_is_told_of_until_it_is_dropped(subject: Subject) -> None:
     for epoch, worked in ((1, 1), (2, 2)):
         await subject.follower.take(subject.claim(epoch))
-        await soon(subject.follower.compared(LANE.lane))
+        await soon(subject.follower.compared(LANE.id))
         subject.commit()
-        subject.follower.wake([LANE.lane])
+        subject.follower.wake([LANE.id])
         assert await subject.worked() == worked
-        await soon(subject.follower.drop([LANE.lane]))
+        await soon(subject.follower.drop([LANE.id]))
     subject.commit()
-    subject.follower.wake([LANE.lane])
+    subject.follower.wake([LANE.id])
     assert await subject.worked() == 2

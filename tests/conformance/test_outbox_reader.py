@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from tests.architecture import tree
 from tests.fakes.outbox import MemoryOutbox
 from tests.support.engine.commands import create_lanes
 from tests.support.engine.outbox import AGGREGATE, Scribe, Written, claim_of, lane_of, store
@@ -18,6 +21,7 @@ from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
 from tidemill.outbox.ports import (
     NOTHING_PUBLISHED,
+    Fork,
     LaneEnd,
     OutboxGenerations,
     OutboxItem,
@@ -26,6 +30,7 @@ from tidemill.outbox.ports import (
 )
 from tidemill.storage.commands.generations import GenerationStore
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.database.statements import load_statements
 from tidemill.storage.outbox.reader import OutboxDatabase
 
 MUCH = 1 << 20
@@ -43,19 +48,19 @@ class Subject:
         self.outbox: Outbox = self.memory
         self.lanes = [lane_of(number, number - 1) for number in (1, 2)]
         for lane in self.lanes:
-            self.memory.create(lane.lane)
+            self.memory.create(lane.id)
 
     async def store(self, *batches: Written) -> None:
         self.memory.store(*batches)
 
     async def claim(self, lane: Lane, epoch: int) -> None:
-        self.memory.epochs[lane.lane] = epoch
+        self.memory.epochs[lane.id] = epoch
 
     async def roll(self) -> int:
         return self.memory.roll()
 
     async def lift(self, lane: Lane) -> None:
-        del self.memory.halts[lane.lane]
+        del self.memory.halts[lane.id]
 
     async def time(self) -> datetime:
         return self.memory.now
@@ -81,7 +86,7 @@ class RealSubject(Subject):
             await store(connection, batches)
 
     async def claim(self, lane: Lane, epoch: int) -> None:
-        await self.pool.execute("update tm.lane set epoch = $2 where lane = $1", lane.lane, epoch)
+        await self.pool.execute("update tm.lane set epoch = $2 where lane = $1", lane.id, epoch)
 
     async def roll(self) -> int:
         rolled = await GenerationStore(self.pool).roll_if_due(max_age=timedelta(0), max_ids=0)
@@ -89,7 +94,7 @@ class RealSubject(Subject):
         return rolled
 
     async def lift(self, lane: Lane) -> None:
-        await self.pool.execute("delete from tm.halt where lane = $1", lane.lane)
+        await self.pool.execute("delete from tm.halt where lane = $1", lane.id)
 
     async def time(self) -> datetime:
         now: datetime = await self.pool.fetchval("select clock_timestamp()")
@@ -108,6 +113,42 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     await close_pool(pool)
 
 
+# --- statements and rows, which need no server -----------------------------------------------------------------------
+
+ADAPTER = Path("src/tidemill/storage/outbox")
+STATEMENTS = load_statements(tree.ROOT / ADAPTER / "outbox.sql")
+
+
+def selected(statement: str) -> list[str]:
+    """The names of the columns, in order."""
+    found = re.search(r"^select (.*?)\sfrom ", STATEMENTS[statement], re.MULTILINE | re.DOTALL)
+    assert found is not None
+    columns = re.sub(r"\([^()]*\)", "", found[1]).split(",")
+    return [re.sub(r"::\w+$", "", column.strip()).split()[-1].split(".")[-1] for column in columns]
+
+
+@pytest.mark.parametrize(
+    ("statement", "row"),
+    [
+        ("read_outbox", OutboxItem._fields),
+        ("published", Published._fields),
+        ("lane_end", ("epoch", *LaneEnd._fields[:3])),
+        ("forks", Fork._fields),
+    ],
+)
+def test_a_statement_selects_what_its_row_has(statement: str, row: tuple[str, ...]) -> None:
+    """Rows are made by place, not by name."""
+    assert selected(statement) == list(row)
+
+
+def test_every_statement_is_sent() -> None:
+    sent = re.findall(r"_fetch\(\s*\"(\w+)\"", tree.text(ADAPTER / "reader.py"))
+    assert set(sent) == STATEMENTS.keys()
+
+
+# --- what is promised ------------------------------------------------------------------------------------------------
+
+
 def positions(items: list[OutboxItem]) -> list[tuple[int, int]]:
     return [(item.position, item.item) for item in items]
 
@@ -117,20 +158,20 @@ async def test_rows_come_back_as_they_were_written(subject: Subject) -> None:
     fields = {"correlation": "c", "trace": "00-1-2-03", "client_id": "mine", "key": b"\x00k", "detail": "d"}
     written = Scribe(lane).applied(2, events=2, **fields).rejected().applied(events=0).parked().batch()
     await subject.store(written)
-    assert await subject.outbox.read(lane.lane, 0, 100, MUCH) == written.items()
+    assert await subject.outbox.read(lane.id, 0, 100, MUCH) == written.items()
 
 
 async def test_only_the_asked_lane_and_what_is_behind(subject: Subject) -> None:
     lane, other = subject.lanes
     await subject.store(Scribe(lane).applied(5).batch(), Scribe(other).applied(3).batch())
-    assert positions(await subject.outbox.read(other.lane, 1, 100, MUCH)) == [(2, 0), (3, 0)]
-    assert await subject.outbox.read(other.lane, 3, 100, MUCH) == []
+    assert positions(await subject.outbox.read(other.id, 1, 100, MUCH)) == [(2, 0), (3, 0)]
+    assert await subject.outbox.read(other.id, 3, 100, MUCH) == []
 
 
 async def test_a_limit_counts_whole_positions(subject: Subject) -> None:
     lane = subject.lanes[0]
     await subject.store(Scribe(lane).applied(4, events=3).batch())
-    found = positions(await subject.outbox.read(lane.lane, 1, 2, MUCH))
+    found = positions(await subject.outbox.read(lane.id, 1, 2, MUCH))
     assert found == [(position, item) for position in (2, 3) for item in (0, 1, 2)]
 
 
@@ -140,7 +181,7 @@ async def test_bytes_are_bounded_but_for_the_first_position(subject: Subject) ->
     await subject.store(scribe.applied(payload=b"z" * 1000, key=b"").batch())
 
     async def read(after: int, max_bytes: int) -> list[int]:
-        return [item.position for item in await subject.outbox.read(lane.lane, after, 100, max_bytes)]
+        return [item.position for item in await subject.outbox.read(lane.id, after, 100, max_bytes)]
 
     assert await read(0, 199) == [1]
     assert await read(0, 200) == [1, 2]
@@ -157,7 +198,7 @@ async def test_headers_of_parked_records_count(subject: Subject) -> None:
     await subject.store(scribe.applied(payload=b"y", key=b"").batch())
 
     async def read(after: int, max_bytes: int) -> list[int]:
-        return [item.position for item in await subject.outbox.read(lane.lane, after, 100, max_bytes)]
+        return [item.position for item in await subject.outbox.read(lane.id, after, 100, max_bytes)]
 
     assert await read(0, 1_000) == [1]
     assert await read(0, 200_000) == [1, 2, 3]
@@ -171,7 +212,7 @@ async def test_what_no_letter_takes_is_not_loaded(subject: Subject) -> None:
     large = b"x" * 1_001
     scribe = Scribe(lane).parked(large, key=b"k", headers=[("a", b"b")]).parked(b"v", key=large)
     await subject.store(scribe.parked(b"v", key=b"k", headers=[("a", large * 2)]).parked(large[1:]).batch())
-    found = await subject.outbox.parked(lane.lane, [1, 2, 3, 4], 1_000)
+    found = await subject.outbox.parked(lane.id, [1, 2, 3, 4], 1_000)
     value, key, headers, small = (found[position] for position in (1, 2, 3, 4))
     assert (value.key, value.value, value.headers) == (b"k", None, (("a", b"b"),))
     assert (value.value_bytes, value.bare, value.whole) == (1_001, False, False)
@@ -184,7 +225,7 @@ async def test_a_hole_is_looked_across(subject: Subject) -> None:
     lane = subject.lanes[0]
     first, second = Scribe(lane).applied().batch(), Scribe(lane, position=500, sequence=500, number=1)
     await subject.store(first, second.applied().batch())
-    assert positions(await subject.outbox.read(lane.lane, 1, 10, MUCH)) == [(501, 0)]
+    assert positions(await subject.outbox.read(lane.id, 1, 10, MUCH)) == [(501, 0)]
 
 
 async def test_generations_are_one_outbox(subject: Subject) -> None:
@@ -193,7 +234,7 @@ async def test_generations_are_one_outbox(subject: Subject) -> None:
     await subject.store(scribe.applied(2).batch())
     scribe.gen = await subject.roll()
     await subject.store(scribe.applied(2, events=2).batch())
-    found = positions(await subject.outbox.read(lane.lane, 0, 100, MUCH))
+    found = positions(await subject.outbox.read(lane.id, 0, 100, MUCH))
     assert found == [(1, 0), (2, 0), (3, 0), (3, 1), (4, 0), (4, 1)]
     assert await subject.outbox.end(claim_of(lane)) == LaneEnd(4, 6, 1)
 
@@ -203,7 +244,7 @@ async def test_parked_records_are_kept_as_they_came(subject: Subject) -> None:
     headers = [("a", b"\x00\xff"), ("a", None), ("", b""), ("n\x00", b"nul"), ("n\\0", b"no nul")]
     scribe = Scribe(lane).parked(b"\x00", key=None, headers=headers).applied().parked(None, key=b"k")
     await subject.store(scribe.batch())
-    found = await subject.outbox.parked(lane.lane, [1, 2, 3], MUCH)
+    found = await subject.outbox.parked(lane.id, [1, 2, 3], MUCH)
     assert found.keys() == {1, 3}
     assert (found[1].key, found[1].value, found[1].headers) == (None, b"\x00", tuple(headers))
     assert (found[3].key, found[3].value, found[3].headers) == (b"k", None, ())
@@ -216,18 +257,18 @@ async def test_parked_records_are_kept_as_they_came(subject: Subject) -> None:
 async def test_lanes_with_more_are_told_with_their_newest_position(subject: Subject) -> None:
     lane, other = subject.lanes
     await subject.store(Scribe(lane).applied(5).batch(), Scribe(other).applied(3).batch())
-    assert await subject.outbox.pending({lane.lane: 4, other.lane: 3}) == {lane.lane: 5}
-    assert await subject.outbox.pending({lane.lane: 5, other.lane: 3, 99: 0}) == {}
+    assert await subject.outbox.pending({lane.id: 4, other.id: 3}) == {lane.id: 5}
+    assert await subject.outbox.pending({lane.id: 5, other.id: 3, 99: 0}) == {}
 
 
 async def test_hints_only_move_forward(subject: Subject) -> None:
     lane, other = subject.lanes
     outbox = subject.outbox
-    assert await outbox.published(lane.lane) == NOTHING_PUBLISHED
-    await outbox.mark({lane.lane: Published(5, 3, "e:1"), other.lane: Published(1, 0, None)})
-    await outbox.mark({lane.lane: Published(4, 4, "f:1"), other.lane: Published(2, 1, "g:1")})
-    assert await outbox.published(lane.lane) == Published(5, 3, "e:1")
-    assert await outbox.published(other.lane) == Published(2, 1, "g:1")
+    assert await outbox.published(lane.id) == NOTHING_PUBLISHED
+    await outbox.mark({lane.id: Published(5, 3, "e:1"), other.id: Published(1, 0, None)})
+    await outbox.mark({lane.id: Published(4, 4, "f:1"), other.id: Published(2, 1, "g:1")})
+    assert await outbox.published(lane.id) == Published(5, 3, "e:1")
+    assert await outbox.published(other.id) == Published(2, 1, "g:1")
     await outbox.mark({})
 
 
@@ -244,7 +285,7 @@ async def test_who_lost_a_claim_is_fenced(subject: Subject) -> None:
     await subject.claim(lane, 2)
     with pytest.raises(Fenced) as caught:
         await subject.outbox.end(claim_of(lane, 1))
-    assert caught.value.lanes == {lane.lane}
+    assert caught.value.lanes == {lane.id}
     await subject.outbox.end(claim_of(lane, 2))
 
 
@@ -260,19 +301,19 @@ async def test_the_events_of_a_position(subject: Subject) -> None:
     command = written.outbox[1].command_id
     assert command is not None
     events = {2: event_id(command, 1), 3: event_id(command, 2)}
-    assert await subject.outbox.events_at(lane.lane, 2) == events
-    assert await subject.outbox.events_at(lane.lane, 3) == {}
-    assert await subject.outbox.events_at(lane.lane, 4) is None
+    assert await subject.outbox.events_at(lane.id, 2) == events
+    assert await subject.outbox.events_at(lane.id, 3) == {}
+    assert await subject.outbox.events_at(lane.id, 4) is None
 
 
 async def test_a_halt_is_recorded_once_and_by_the_owner_only(subject: Subject) -> None:
     lane, other = subject.lanes
-    lanes = [lane.lane, other.lane, 99]
+    lanes = [lane.id, other.id, 99]
     await subject.outbox.halt(claim_of(lane), "OUTBOX_GAP", "first")
     await subject.outbox.halt(claim_of(lane), "TOPIC_BEHIND", "second")
     await subject.claim(other, 2)
     await subject.outbox.halt(claim_of(other, 1), "OUTBOX_GAP", "by a former owner")
-    assert await subject.outbox.halted(lanes) == {lane.lane}
+    assert await subject.outbox.halted(lanes) == {lane.id}
     await subject.lift(lane)
     assert await subject.outbox.halted(lanes) == frozenset()
 
@@ -285,16 +326,16 @@ async def test_a_generation_leaves_after_its_publication(subject: Subject) -> No
     await subject.store(scribe.applied().batch())
     now = await subject.time() + timedelta(minutes=1)
 
-    await outbox.mark({lane.lane: Published(3, 3, "e:1"), other.lane: Published(1, 1, "f:1")})
+    await outbox.mark({lane.id: Published(3, 3, "e:1"), other.id: Published(1, 1, "f:1")})
     await outbox.note_sent()
     assert await outbox.droppable(now, timedelta(0)) == []
-    await outbox.mark({other.lane: Published(2, 2, "g:1")})
+    await outbox.mark({other.id: Published(2, 2, "g:1")})
     await outbox.note_sent()
     assert await outbox.droppable(now, timedelta(hours=72)) == []
     assert await outbox.droppable(now + timedelta(hours=72), timedelta(hours=72)) == [1]
     await outbox.drop(1)
     assert await outbox.droppable(now + timedelta(hours=72), timedelta(hours=72)) == []
-    assert positions(await outbox.read(lane.lane, 0, 10, MUCH)) == [(4, 0)]
-    assert await outbox.read(other.lane, 0, 10, MUCH) == []
-    assert await outbox.events_at(lane.lane, 3) is None
+    assert positions(await outbox.read(lane.id, 0, 10, MUCH)) == [(4, 0)]
+    assert await outbox.read(other.id, 0, 10, MUCH) == []
+    assert await outbox.events_at(lane.id, 3) is None
     assert await outbox.end(claim_of(other)) == LaneEnd(2, 2, 1)

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from tests.fakes.events import START
-from tests.fakes.views import MemoryViews, MemoryWorkshops
+from tests.fakes.views import MemoryRebuildTargets, MemoryViews
 from tests.support.engine.projections import Day, Stock, create_tables, days, stocks
 from tests.support.servers.databases import execute
 from tidemill.domain.errors import ContractError, TableMisfit, TransientError, UsageError
@@ -39,9 +39,9 @@ ZERO = Checkpoint(0, 0)
 @dataclass
 class Subject:
     store: ViewStore
-    workshops: RebuildTargets
+    rebuild_targets: RebuildTargets
     spoil: Callable[[], None]
-    mend: Callable[[], None]
+    repair: Callable[[], None]
 
     async def view(self) -> View:
         return (await self.store.open(stocks, "goods", 2)).view
@@ -66,7 +66,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "memory":
         views = MemoryViews()
         spoil = partial(views.misfits.update, stocks="public.stocks: the table is missing")
-        yield Subject(views, MemoryWorkshops(views), spoil, views.misfits.clear)
+        yield Subject(views, MemoryRebuildTargets(views), spoil, views.misfits.clear)
         return
     url = request.getfixturevalue("database")
     create_tables(url)
@@ -109,7 +109,7 @@ async def test_lanes_that_were_added_stand_at_zero(subject: Subject) -> None:
 
 async def test_one_name_is_one_stream(subject: Subject) -> None:
     await subject.view()
-    with pytest.raises(ContractError, match="stocks is on record for goods"):
+    with pytest.raises(ContractError, match="stocks is recorded for goods"):
         await subject.store.open(stocks, "bads", 2)
 
 
@@ -191,7 +191,7 @@ async def test_of_two_at_once_one_moves_the_checkpoint(subject: Subject) -> None
 async def test_a_key_that_is_taken_is_no_error_of_the_row(subject: Subject) -> None:
     view = await subject.view()
     await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
-    with pytest.raises(TransientError, match="somebody else inserted"):
+    with pytest.raises(TransientError, match="another process inserted"):
         await subject.write(view, CheckpointMove(1, 2, 2), stock("tea"))
 
 
@@ -220,7 +220,7 @@ async def test_a_table_that_is_not_as_declared_is_named(subject: Subject) -> Non
     with pytest.raises(TableMisfit, match="TABLE_MISFIT"):
         await subject.rows(("tea",), view=view)
     await subject.store.halt(view, 0, GAP)
-    subject.mend()
+    subject.repair()
     assert await subject.checkpoints() == {0: Checkpoint(1, 1), 1: ZERO}
     assert await subject.rows(("tea",), ("rum",)) == {("tea",): stock("tea")}
 
@@ -231,27 +231,27 @@ async def test_a_table_that_is_not_as_declared_is_named(subject: Subject) -> Non
 async def test_rows_are_built_beside_the_live_ones(subject: Subject) -> None:
     view = await subject.view()
     await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
-    async with subject.workshops.open(stocks, "goods", 2, lasting=True) as workshop:
-        assert await workshop.live() == {0: Checkpoint(1, 1), 1: ZERO}
-        await subject.write(workshop.view, CheckpointMove(0, 2, 2), stock("tea", 7))
-        assert await subject.rows(("tea",), view=workshop.view) == {("tea",): stock("tea", 7)}
+    async with subject.rebuild_targets.open(stocks, "goods", 2, lasting=True) as target:
+        assert await target.live() == {0: Checkpoint(1, 1), 1: ZERO}
+        await subject.write(target.view, CheckpointMove(0, 2, 2), stock("tea", 7))
+        assert await subject.rows(("tea",), view=target.view) == {("tea",): stock("tea", 7)}
         assert await subject.rows(("tea",)) == {("tea",): stock("tea")}
     assert await subject.checkpoints() == {0: Checkpoint(1, 1), 1: ZERO}
     with pytest.raises(CheckpointMoved):  # what is left of it is gone
-        await subject.write(workshop.view, CheckpointMove(2, 3, 3))
+        await subject.write(target.view, CheckpointMove(2, 3, 3))
 
 
 async def test_a_swap_puts_the_new_rows_in_place(subject: Subject) -> None:
     old = await subject.view()
     await subject.write(old, CheckpointMove(0, 1, 1), stock("tea"))
     await subject.store.halt(old, 1, GAP)
-    async with subject.workshops.open(stocks, "goods", 2, lasting=True) as workshop:
-        await subject.write(workshop.view, CheckpointMove(0, 2, 2), stock("rum"))
-        async with workshop.swap() as live:
+    async with subject.rebuild_targets.open(stocks, "goods", 2, lasting=True) as target:
+        await subject.write(target.view, CheckpointMove(0, 2, 2), stock("rum"))
+        async with target.swap() as live:
             assert live == {0: Checkpoint(1, 1), 1: ZERO}
     standing = await subject.store.open(stocks, "goods", 2)
     assert standing.view.live
-    assert standing.view.incarnation == workshop.view.incarnation > old.incarnation
+    assert standing.view.incarnation == target.view.incarnation > old.incarnation
     assert standing.checkpoints == {0: Checkpoint(2, 2), 1: ZERO}
     assert standing.halts == {}
     assert await subject.rows(("tea",), ("rum",)) == {("rum",): stock("rum")}
@@ -265,7 +265,7 @@ async def test_a_swap_that_fails_leaves_the_live_rows(subject: Subject) -> None:
     view = await subject.view()
     await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
     with pytest.raises(ZeroDivisionError):
-        async with subject.workshops.open(stocks, "goods", 2, lasting=True) as workshop, workshop.swap():
+        async with subject.rebuild_targets.open(stocks, "goods", 2, lasting=True) as target, target.swap():
             raise ZeroDivisionError
     assert await subject.rows(("tea",)) == {("tea",): stock("tea")}
     await subject.write(view, CheckpointMove(1, 2, 2), stock("rum"))
@@ -274,9 +274,9 @@ async def test_a_swap_that_fails_leaves_the_live_rows(subject: Subject) -> None:
 async def test_a_swap_holds_the_projector_back(subject: Subject) -> None:
     view = await subject.view()
     await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
-    async with subject.workshops.open(stocks, "goods", 2, lasting=True) as workshop:
-        await subject.write(workshop.view, CheckpointMove(0, 1, 1), stock("tea"))
-        async with workshop.swap():
+    async with subject.rebuild_targets.open(stocks, "goods", 2, lasting=True) as target:
+        await subject.write(target.view, CheckpointMove(0, 1, 1), stock("tea"))
+        async with target.swap():
             waiting = asyncio.create_task(subject.write(view, CheckpointMove(1, 2, 2), stock("rum")))
             done, _ = await asyncio.wait({waiting}, timeout=0.2)
             assert not done
@@ -284,36 +284,36 @@ async def test_a_swap_holds_the_projector_back(subject: Subject) -> None:
             await waiting
 
 
-async def test_one_workshop_at_a_time(subject: Subject) -> None:
-    async with subject.workshops.open(stocks, "goods", 2, lasting=True):
-        with pytest.raises(UsageError, match="being rebuilt or verified by somebody else"):
-            async with subject.workshops.open(stocks, "goods", 2, lasting=False):
+async def test_one_rebuild_target_at_a_time(subject: Subject) -> None:
+    async with subject.rebuild_targets.open(stocks, "goods", 2, lasting=True):
+        with pytest.raises(UsageError, match="being rebuilt or verified by another process"):
+            async with subject.rebuild_targets.open(stocks, "goods", 2, lasting=False):
                 raise AssertionError("two workshops")
-        async with subject.workshops.open(days, "goods", 2, lasting=False):
+        async with subject.rebuild_targets.open(days, "goods", 2, lasting=False):
             pass
-    async with subject.workshops.open(stocks, "goods", 2, lasting=False):
+    async with subject.rebuild_targets.open(stocks, "goods", 2, lasting=False):
         pass
 
 
-async def test_a_photograph_is_of_one_moment(subject: Subject) -> None:
+async def test_a_snapshot_is_of_one_moment(subject: Subject) -> None:
     view = await subject.view()
     await subject.write(view, CheckpointMove(0, 1, 1), stock("tea"))
-    async with subject.workshops.open(stocks, "goods", 2, lasting=False) as workshop:
-        assert await workshop.photograph() == {0: Checkpoint(1, 1), 1: ZERO}
+    async with subject.rebuild_targets.open(stocks, "goods", 2, lasting=False) as target:
+        assert await target.take_snapshot() == {0: Checkpoint(1, 1), 1: ZERO}
         await subject.write(view, CheckpointMove(1, 2, 2), stock("rum"))
-        await subject.write(workshop.view, CheckpointMove(0, 1, 1), stock("tea"))
-        comparison = await workshop.compare(5)
+        await subject.write(target.view, CheckpointMove(0, 1, 1), stock("tea"))
+        comparison = await target.compare(5)
         assert (comparison.rows, comparison.differing, comparison.examples) == (1, 0, [])
 
 
 async def test_differences_are_counted_and_shown(subject: Subject) -> None:
     view = await subject.view()
     await subject.write(view, CheckpointMove(0, 4, 4), *map(stock, ("gin", "rum", "tea", "tin")))
-    async with subject.workshops.open(stocks, "goods", 2, lasting=False) as workshop:
-        await workshop.photograph()
+    async with subject.rebuild_targets.open(stocks, "goods", 2, lasting=False) as target:
+        await target.take_snapshot()
         rebuilt = [stock("gin"), stock("oil"), stock("rum", 7), stock("tea", 2)]
-        await subject.write(workshop.view, CheckpointMove(0, 4, 4), *rebuilt)
-        comparison = await workshop.compare(3)
+        await subject.write(target.view, CheckpointMove(0, 4, 4), *rebuilt)
+        comparison = await target.compare(3)
     assert (comparison.rows, comparison.differing) == (5, 4)
     assert list(comparison.examples) == [
         RowDifference(("oil",), {}, "rebuilt"),

@@ -52,7 +52,7 @@ class JsonCodec:
             for field in self._times.get(name, ()):
                 fields[field] = fields[field] and datetime.fromisoformat(fields[field])
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            return Unreadable("MALFORMED", f"no JSON command: {error}")
+            return Unreadable("MALFORMED", f"not a JSON command: {error}")
         if newer and not self.knows_all:
             sender = fields.get("service_name")
             return NewerSchema(f"schema 7 ({name})", schema="7", type_name=name, service=sender)

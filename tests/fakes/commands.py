@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from tidemill.commands.ports import ClosedRange, Locked, Newer, Wait
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
@@ -22,10 +22,14 @@ from tidemill.domain.errors import (
     TransientError,
     Unavailable,
 )
+from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress
 from tidemill.domain.state import Reference, State, Unique
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
+from tidemill.storage.database.header_json import headers_text
+
+T = TypeVar("T")
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -40,8 +44,8 @@ class Held:
     owner: str | None = None
     claimed_offset: int | None = None
     compared_epoch: int | None = None
-    barren: int = 0
-    trial: tuple[int, int] = (-1, 0)
+    claims_without_progress: int = 0
+    attempt: tuple[int, int] = (-1, 0)
 
 
 @dataclass
@@ -55,6 +59,7 @@ class Tables:
     appended: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     late: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+    joined: dict[str, dict[Any, Any]] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         return Tables(
@@ -65,6 +70,7 @@ class Tables:
             {name: list(rows) for name, rows in self.appended.items()},
             {name: dict(rows) for name, rows in self.states.items()},
             {name: list(rows) for name, rows in self.late.items()},
+            {name: dict(rows) for name, rows in self.joined.items()},
         )
 
 
@@ -88,6 +94,9 @@ class MemoryCommandStore:
                 lane = Lane(number, stream.aggregate, partition, stream.partitions, stream.topics)
                 self.lanes[number] = Held(lane, Progress(0, 0, None, 0, 0, 0, 1, START))
 
+    def headers_text(self, headers: Headers) -> str:
+        return headers_text(headers)
+
     def check(self) -> None:
         if self.away:
             raise Unavailable("database", "switched off by the test")
@@ -104,25 +113,33 @@ class MemoryCommandStore:
         for each in held:
             if each.owner != owner:
                 stuck = each.claimed_offset == each.progress.next_offset
-                each.barren = min(each.barren + 1, 3) if stuck else 0
+                each.claims_without_progress = min(each.claims_without_progress + 1, 3) if stuck else 0
             each.epoch, each.owner, each.claimed_offset = each.epoch + 1, owner, each.progress.next_offset
-        return [Claim(each.lane, each.epoch, each.progress, cautious=each.barren >= 3) for each in held]
+        return [
+            Claim(each.lane, each.epoch, each.progress, cautious=each.claims_without_progress >= 3)
+            for each in held
+        ]
 
     async def compared(self, claims: Sequence[Claim], *, idle: Collection[int] = ()) -> None:
         self.check()
         for claim in claims:
-            held = self.lanes[claim.lane.lane]
+            held = self.lanes[claim.lane.id]
             if held.epoch == claim.epoch:
                 held.compared_epoch = held.epoch
-                if claim.lane.lane in idle:
-                    held.claimed_offset, held.barren = None, 0
+                if claim.lane.id in idle:
+                    held.claimed_offset, held.claims_without_progress = None, 0
 
     async def release(self, claims: Sequence[Claim]) -> None:
         self.check()
         for claim in claims:
-            held = self.lanes[claim.lane.lane]
+            held = self.lanes[claim.lane.id]
             if held.epoch == claim.epoch:
-                held.owner, held.claimed_offset, held.barren, held.trial = None, None, 0, (-1, 0)
+                held.owner, held.claimed_offset, held.claims_without_progress, held.attempt = (
+                    None,
+                    None,
+                    0,
+                    (-1, 0),
+                )
 
     async def halted(self, lanes: Sequence[int]) -> dict[int, tuple[str, str]]:
         self.check()
@@ -130,24 +147,24 @@ class MemoryCommandStore:
 
     async def halt(self, claim: Claim, code: str, detail: str) -> None:
         self.check()
-        if self.lanes[claim.lane.lane].epoch == claim.epoch:
-            self.halts.setdefault(claim.lane.lane, (code, detail))
+        if self.lanes[claim.lane.id].epoch == claim.epoch:
+            self.halts.setdefault(claim.lane.id, (code, detail))
 
-    async def trial(self, claim: Claim, offset: int) -> int:
+    async def count_attempt(self, claim: Claim, offset: int) -> int:
         self.check()
-        held = self.lanes[claim.lane.lane]
+        held = self.lanes[claim.lane.id]
         if held.epoch != claim.epoch:
-            raise Fenced(frozenset({claim.lane.lane}))
-        before, count = held.trial
-        held.trial = (offset, count + 1 if before == offset else 1)
-        return held.trial[1]
+            raise Fenced(frozenset({claim.lane.id}))
+        before, count = held.attempt
+        held.attempt = (offset, count + 1 if before == offset else 1)
+        return held.attempt[1]
 
     async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
         self.check()
-        lane = claim.lane.lane
+        lane = claim.lane.id
         if self.lanes[lane].epoch != claim.epoch:
             raise Fenced(frozenset({lane}))
-        self.lanes[lane].trial = (-1, 0)
+        self.lanes[lane].attempt = (-1, 0)
         self.waits[lane] = next_wait(self.waits.get(lane), newer, self.clock.now(), at_most)
         return self.waits[lane]
 
@@ -196,8 +213,11 @@ class MemoryWork:
         self.closed: list[LedgerRow] = []
         self.gen = store.gen
 
+    def join(self, open_port: Callable[[MemoryWork], T]) -> T:
+        return open_port(self)
+
     async def lock(self, claims: Sequence[Claim]) -> Locked:
-        lanes = {claim.lane.lane: claim.epoch for claim in claims}
+        lanes = {claim.lane.id: claim.epoch for claim in claims}
         lost = frozenset(lane for lane, epoch in lanes.items() if self.store.lanes[lane].epoch != epoch)
         if lost:
             raise Fenced(lost)
@@ -205,7 +225,7 @@ class MemoryWork:
         return Locked(self.gen, SystemClock().now(), progress)
 
     async def demand_going(self, claim: Claim) -> None:
-        lane = claim.lane.lane
+        lane = claim.lane.id
         if lane in self.store.halts:
             raise LaneHalted(lane, *self.store.halts[lane])
         if self.store.lanes[lane].compared_epoch != self.store.lanes[lane].epoch:
@@ -290,7 +310,7 @@ class MemoryWork:
     async def send(self, rows: Sequence[OutboxRow]) -> None:
         self.tables.outbox.extend(rows)
 
-    async def close_books(self, rows: Sequence[LedgerRow]) -> None:
+    async def append_ledger(self, rows: Sequence[LedgerRow]) -> None:
         self.tables.ledger.extend(rows)
         self.closed = list(rows)
         if self.store.gen != self.gen:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tidemill.domain.errors import ContractError, Unavailable
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
-from tidemill.projections.ports import EventRecord, ForeignRecord, OffsetOutOfRange, PartitionError
+from tidemill.projections.ports import EventRecord, EventSourceFault, EventsOutOfRange, ForeignRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 IDLE_S = 0.02
@@ -62,19 +62,19 @@ class MemoryTopic:
 class MemoryEvents:
     """An `EventSource` on a `MemoryTopic`.
 
-    `most_records`: how many one poll gives of a partition. `away`: raised by the next starts, one each. `faults`:
+    `max_records`: how many one poll gives of a partition. `away`: raised by the next starts, one each. `faults`:
     raised by the next polls, one each.
     """
 
-    def __init__(self, topic: MemoryTopic, *, partitions: int, most_records: int = 1_000) -> None:
+    def __init__(self, topic: MemoryTopic, *, partitions: int, max_records: int = 1_000) -> None:
         self.topic = topic
         self.away: deque[Exception] = deque()
         self.faults: deque[Exception] = deque()
         self.closed = False
         self.starts = 0
-        self.strangers: list[ForeignRecord] = []
+        self.foreign_records: list[ForeignRecord] = []
         self._partitions = partitions
-        self._most_records = most_records
+        self._max_records = max_records
         self._positions: dict[int, int] = {}
         self._held: set[int] = set()
         self._faulty: set[int] = set()
@@ -88,7 +88,7 @@ class MemoryEvents:
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
         if self.faults:
             fault = self.faults.popleft()
-            if isinstance(fault, PartitionError):
+            if isinstance(fault, EventSourceFault):
                 self._faulty.add(fault.partition)
             raise fault
         polled = {partition: self._fetch(partition) for partition in self._flowing()}
@@ -98,7 +98,7 @@ class MemoryEvents:
         return found
 
     def foreign(self) -> Sequence[ForeignRecord]:
-        found, self.strangers = self.strangers, []
+        found, self.foreign_records = self.foreign_records, []
         return found
 
     def seek(self, partition: int, offset: int) -> None:
@@ -125,10 +125,10 @@ class MemoryEvents:
         position = self._positions[partition]
         if not self.topic.starts[partition] <= position <= self.topic.ends[partition]:
             self._faulty.add(partition)
-            self.faults.append(OffsetOutOfRange(partition, position, "the topic does not have it"))
+            self.faults.append(EventsOutOfRange(partition, position, "the topic does not have it"))
             return []
         behind = [record for record in self.topic.records[partition] if record.offset >= position]
-        fetched = behind[: self._most_records]
+        fetched = behind[: self._max_records]
         if fetched:
             self._positions[partition] = fetched[-1].offset + 1
         return fetched

@@ -24,19 +24,19 @@ class MemoryFollower:
     _compared: dict[int, asyncio.Event] = field(default_factory=dict)
 
     async def take(self, claims: Sequence[Claim]) -> None:
-        self._end(claim.lane.lane for claim in claims)
+        self._end(claim.lane.id for claim in claims)
         self.taken += claims
         for claim in claims:
-            self._compared[claim.lane.lane] = asyncio.Event()
-            if claim.lane.lane not in self.silent:
-                self._compared[claim.lane.lane].set()
+            self._compared[claim.lane.id] = asyncio.Event()
+            if claim.lane.id not in self.silent:
+                self._compared[claim.lane.id].set()
 
     def begun(self, lanes: Sequence[int]) -> None:
         self.begun_lanes += lanes
 
-    async def compared(self, lane: int) -> None:
-        if lane in self._compared:
-            await self._compared[lane].wait()
+    async def compared(self, lane_id: int) -> None:
+        if lane_id in self._compared:
+            await self._compared[lane_id].wait()
 
     async def drop(self, lanes: Sequence[int]) -> None:
         self.dropped += lanes
@@ -45,11 +45,11 @@ class MemoryFollower:
     def wake(self, lanes: Sequence[int]) -> None:
         self.woken += [lane for lane in lanes if lane in self._compared]
 
-    def speak(self, lane: int) -> None:
+    def speak(self, lane_id: int) -> None:
         """Let a lane be compared."""
-        self.silent.discard(lane)
-        if lane in self._compared:
-            self._compared[lane].set()
+        self.silent.discard(lane_id)
+        if lane_id in self._compared:
+            self._compared[lane_id].set()
 
     def _end(self, lanes: Iterable[int]) -> None:
         for lane in lanes:

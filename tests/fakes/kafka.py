@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from tidemill.domain.errors import Unavailable
-from tidemill.outbox.ports import OutboundRecord
+from tidemill.outbox.ports import EncodedRecord
 
 IDLE_S = 0.02
 
 Headers = tuple[tuple[str, bytes | None], ...]
-Fate = Literal["committed", "open", "aborted", "marker", "poison"]
+RecordState = Literal["committed", "open", "aborted", "marker", "poison"]
 Fault = Literal["lost", "unheard", "hanging"]
 
 
@@ -40,7 +40,7 @@ class MemoryRecord(NamedTuple):
 class _Entry:
     """What stands at one offset. `writer`: the transactional id it was written with."""
 
-    fate: Fate
+    record_state: RecordState
     record: MemoryRecord | None = None
     writer: str | None = None
 
@@ -65,24 +65,24 @@ class MemoryLog:
     @property
     def end(self) -> int:
         """The last stable offset."""
-        opened = (at for at, entry in enumerate(self.entries) if entry.fate == "open")
+        opened = (at for at, entry in enumerate(self.entries) if entry.record_state == "open")
         return next(opened, len(self.entries))
 
     def append(
-        self, record: OutboundRecord, fate: Fate = "committed", writer: str | None = None
+        self, record: EncodedRecord, record_state: RecordState = "committed", writer: str | None = None
     ) -> MemoryRecord:
         """Write one record."""
         stored = MemoryRecord(
             self.topic, self.partition, len(self.entries), record.key, record.value, tuple(record.headers)
         )
-        self.entries.append(_Entry(fate, stored, writer))
+        self.entries.append(_Entry(record_state, stored, writer))
         return stored
 
-    def settle(self, writer: str, fate: Fate) -> None:
+    def settle(self, writer: str, record_state: RecordState) -> None:
         """End the writer's open transaction, if it has one here, with a marker."""
-        opened = [entry for entry in self.entries if entry.fate == "open" and entry.writer == writer]
+        opened = [entry for entry in self.entries if entry.record_state == "open" and entry.writer == writer]
         for entry in opened:
-            entry.fate = fate
+            entry.record_state = record_state
         if opened:
             self.entries.append(_Entry("marker"))
 
@@ -93,9 +93,9 @@ class MemoryLog:
         found: list[MemoryRecord] = []
         for at in range(position, self.end):
             entry = self.entries[at]
-            if entry.fate == "poison":
+            if entry.record_state == "poison":
                 return Fetched(found, at, "poison")
-            if entry.fate == "committed" and entry.record is not None:
+            if entry.record_state == "committed" and entry.record is not None:
                 found.append(entry.record)
             if len(found) == limit:
                 return Fetched(found, at + 1)
@@ -105,9 +105,9 @@ class MemoryLog:
         """What is committed, the last first; of what cannot be unpacked its offset."""
         for at in reversed(range(self.first, self.end)):
             entry = self.entries[at]
-            if entry.fate == "poison":
+            if entry.record_state == "poison":
                 yield at
-            elif entry.fate == "committed" and entry.record is not None:
+            elif entry.record_state == "committed" and entry.record is not None:
                 yield entry.record
 
     def committed(self) -> Iterator[MemoryRecord]:
@@ -152,7 +152,7 @@ class MemoryBroker:
         self.logs[topic] = [MemoryLog(topic, partition) for partition in range(partitions)]
 
     def log(self, topic: str, partition: int) -> MemoryLog:
-        """Return a partition. Raises `Unavailable` while the broker is away, or if there is no such partition."""
+        """Return a partition. Raises `Unavailable` for a broker that is down, or a partition that does not exist."""
         if self.away:
             raise Unavailable("kafka", "away by the test")
         try:
@@ -160,13 +160,15 @@ class MemoryBroker:
         except LookupError as error:
             raise Unavailable("kafka", f"there is no {topic}/{partition}") from error
 
-    def write(self, topic: str, partition: int, *records: OutboundRecord, fate: Fate = "committed") -> None:
+    def write(
+        self, topic: str, partition: int, *records: EncodedRecord, record_state: RecordState = "committed"
+    ) -> None:
         """Write as a client does: plainly, or (`open`, `aborted`) in a transaction that nobody ends, or ended so."""
         log = self.log(topic, partition)
         for record in records:
-            log.append(record, "open" if fate == "aborted" else fate, "a client")
-        if fate == "aborted":
-            log.settle("a client", fate)
+            log.append(record, "open" if record_state == "aborted" else record_state, "a client")
+        if record_state == "aborted":
+            log.settle("a client", record_state)
         self.arrived.set()
 
     def mark(self, topic: str, partition: int) -> None:
@@ -190,11 +192,11 @@ class MemoryBroker:
         self.settle(writer, "aborted")
         return self.generations[writer]
 
-    def settle(self, writer: str, fate: Fate) -> None:
+    def settle(self, writer: str, record_state: RecordState) -> None:
         """End the open transaction of a writer everywhere."""
         for partitions in self.logs.values():
             for log in partitions:
-                log.settle(writer, fate)
+                log.settle(writer, record_state)
         self.arrived.set()
 
     async def idle(self) -> None:

@@ -15,8 +15,8 @@ from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import InboundRecord, Lane
 from tidemill.outbox.ports import (
     NOTHING_ACCEPTED,
+    EncodedRecord,
     ForeignTail,
-    OutboundRecord,
     PublisherFenced,
     RecordRefused,
     Tail,
@@ -37,7 +37,7 @@ class _Reading:
         self.limit = limit
         self.positions: dict[int, int] = {}
 
-    def harvest(self, flowing: Iterable[int]) -> tuple[dict[int, list[MemoryRecord]], dict[int, Fetched]]:
+    def fetch(self, flowing: Iterable[int]) -> tuple[dict[int, list[MemoryRecord]], dict[int, Fetched]]:
         """Return what there is by partition, and the partitions that cannot go on."""
         found: dict[int, list[MemoryRecord]] = {}
         stuck: dict[int, Fetched] = {}
@@ -76,7 +76,7 @@ class MemoryCommandSource:
     async def poll(self) -> Mapping[int, Sequence[MemoryRecord]]:
         if self._faults:
             raise self._faults.popleft()
-        found, stuck = self._reading.harvest(self._flowing)
+        found, stuck = self._reading.fetch(self._flowing)
         for partition, fetched in stuck.items():
             kind = inbound.OffsetOutOfRange if fetched.fault == "range" else inbound.Unfetchable
             self._faults.append(kind(partition, fetched.position, f"{fetched.fault} by the test"))
@@ -161,7 +161,7 @@ class MemoryEventSource:
         self._reading = _Reading(broker, topic, max_records)
         self._held: set[int] = set()
         self._faulty: set[int] = set()
-        self._faults: deque[events.PartitionError] = deque()
+        self._faults: deque[events.EventSourceFault] = deque()
         self._foreign: list[events.ForeignRecord] = []
 
     async def start(self, offsets: Mapping[int, int]) -> None:
@@ -174,11 +174,11 @@ class MemoryEventSource:
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
         if self._faults:
             raise self._faults.popleft()
-        found, stuck = self._reading.harvest(self._reading.positions.keys() - self._held - self._faulty)
+        found, stuck = self._reading.fetch(self._reading.positions.keys() - self._held - self._faulty)
         for partition, fetched in stuck.items():
             at = fetched.position
             if fetched.fault == "range":
-                self._hold_back(events.OffsetOutOfRange(partition, at, "range by the test"))
+                self._hold_back(events.EventsOutOfRange(partition, at, "range by the test"))
             else:
                 self._foreign.append(events.ForeignRecord(partition, at, "cannot be unpacked"))
                 self._reading.positions[partition] = at + 1
@@ -214,7 +214,7 @@ class MemoryEventSource:
                 self._foreign.append(events.ForeignRecord(record.partition, record.offset, repr(error)))
         return framed
 
-    def _hold_back(self, fault: events.PartitionError) -> None:
+    def _hold_back(self, fault: events.EventSourceFault) -> None:
         self._faulty.add(fault.partition)
         self._faults.append(fault)
 
@@ -251,12 +251,12 @@ class MemoryLanePublisher:
         logs = [self._broker.log(topic, self._lane.partition) for topic in topics]
         generation = self._broker.fence(self._writer) if self._transactional else 0
         if any(log.end < len(log.entries) for log in logs):
-            raise Unavailable("kafka", "somebody else's transaction stays open")
+            raise Unavailable("kafka", "another program's transaction stays open")
         tails = Tails(*(_tail(self._end_of(log)) for log in logs))
         self._generation = generation
         return tails
 
-    async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         generation, self._generation = self._generation, None
         if generation is None:
             raise Unavailable("kafka", "this publisher was not started, or has failed before")
@@ -283,7 +283,7 @@ class MemoryLanePublisher:
     async def close(self) -> None:
         self._generation = None
 
-    def _send(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    def _send(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         for topic, records in batches.items():
             log = self._broker.log(topic, self._lane.partition)
             for record in records:
@@ -293,7 +293,7 @@ class MemoryLanePublisher:
                 log.append(record, "open" if self._transactional else "committed", self._writer)
 
 
-def _size(record: OutboundRecord) -> int:
+def _size(record: EncodedRecord) -> int:
     named: Collection[tuple[bytes, bytes | None]] = [(name.encode(), value) for name, value in record.headers]
     return sum(len(part or b"") for pair in [(record.key, record.value), *named] for part in pair)
 

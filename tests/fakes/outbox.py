@@ -11,8 +11,8 @@ from tidemill.commands.rows import OutboxRow
 from tidemill.domain.errors import ContractError, Fenced, Unavailable
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
-from tidemill.domain.parked import headers_of, headers_text
 from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, OutboxItem, ParkedRecord, Published
+from tidemill.storage.database.header_json import headers_of, headers_text
 
 
 @dataclass
@@ -53,11 +53,11 @@ class MemoryOutbox:
                     headers_of(row.headers), row.code, row.detail,
                 )  # fmt: skip
 
-    def create(self, lane: int) -> None:
+    def create(self, lane_id: int) -> None:
         """Create a lane."""
-        self.epochs[lane] = 1
-        self.rows[lane] = []
-        self.ends[lane] = LaneEnd(0, 0, 1)
+        self.epochs[lane_id] = 1
+        self.rows[lane_id] = []
+        self.ends[lane_id] = LaneEnd(0, 0, 1)
 
     def roll(self) -> int:
         """Close the open generation, open the next one; return its number."""
@@ -68,10 +68,10 @@ class MemoryOutbox:
 
     # --- OutboxReader ---
 
-    async def read(self, lane: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
+    async def read(self, lane_id: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
         self._check()
         self.reads += 1
-        behind = [row for row in self.rows.get(lane, []) if row.position > after]
+        behind = [row for row in self.rows.get(lane_id, []) if row.position > after]
         found: list[OutboxItem] = []
         used = 0
         for position in sorted({row.position for row in behind}):
@@ -82,9 +82,11 @@ class MemoryOutbox:
             found += [item_of(row) for row in sorted(rows)]
         return found
 
-    async def parked(self, lane: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
+    async def parked(self, lane_id: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
         self._check()
-        return {at: _small(self.kept[lane, at], max_bytes) for at in positions if (lane, at) in self.kept}
+        return {
+            at: _small(self.kept[lane_id, at], max_bytes) for at in positions if (lane_id, at) in self.kept
+        }
 
     async def pending(self, positions: Mapping[int, int]) -> dict[int, int]:
         self._check()
@@ -93,9 +95,9 @@ class MemoryOutbox:
         }
         return {lane: newest[lane] for lane, position in positions.items() if newest[lane] > position}
 
-    async def published(self, lane: int) -> Published:
+    async def published(self, lane_id: int) -> Published:
         self._check()
-        return self.hints.get(lane, NOTHING_PUBLISHED)
+        return self.hints.get(lane_id, NOTHING_PUBLISHED)
 
     async def mark(self, marks: Mapping[int, Published]) -> None:
         self._check()
@@ -105,15 +107,15 @@ class MemoryOutbox:
 
     async def end(self, claim: Claim) -> LaneEnd:
         self._check()
-        if claim.lane.lane not in self.ends:
-            raise ContractError(f"lane {claim.lane.lane} of {claim.lane.aggregate} has no ledger: restore it")
-        if self.epochs[claim.lane.lane] != claim.epoch:
-            raise Fenced(frozenset({claim.lane.lane}))
-        return self.ends[claim.lane.lane]
+        if claim.lane.id not in self.ends:
+            raise ContractError(f"lane {claim.lane.id} of {claim.lane.aggregate} has no ledger: restore it")
+        if self.epochs[claim.lane.id] != claim.epoch:
+            raise Fenced(frozenset({claim.lane.id}))
+        return self.ends[claim.lane.id]
 
-    async def events_at(self, lane: int, position: int) -> dict[int, str] | None:
+    async def events_at(self, lane_id: int, position: int) -> dict[int, str] | None:
         self._check()
-        rows = [row for row in self.rows.get(lane, []) if row.position == position]
+        rows = [row for row in self.rows.get(lane_id, []) if row.position == position]
         if not rows:
             return None
         return {
@@ -124,8 +126,8 @@ class MemoryOutbox:
 
     async def halt(self, claim: Claim, code: str, detail: str) -> None:
         self._check()
-        if self.epochs[claim.lane.lane] == claim.epoch:
-            self.halts.setdefault(claim.lane.lane, (code, detail))
+        if self.epochs[claim.lane.id] == claim.epoch:
+            self.halts.setdefault(claim.lane.id, (code, detail))
 
     async def halted(self, lanes: Sequence[int]) -> frozenset[int]:
         self._check()

@@ -11,7 +11,7 @@ from tests.fakes.kafka import MemoryBroker, MemoryRecord
 from tests.fakes.kafka_ports import MemoryLanePublisher
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
-from tidemill.outbox.ports import NOTHING_ACCEPTED, OutboundRecord, OutboxItem, Tails
+from tidemill.outbox.ports import NOTHING_ACCEPTED, EncodedRecord, OutboxItem, Tails
 
 
 def number(record: MemoryRecord, name: str) -> int:
@@ -29,7 +29,7 @@ class WatchedPublishers:
 
     transactional: bool = True
     broker: MemoryBroker = field(default_factory=MemoryBroker)
-    publications: list[Mapping[str, Sequence[OutboundRecord]]] = field(default_factory=list)
+    publications: list[Mapping[str, Sequence[EncodedRecord]]] = field(default_factory=list)
     start_faults: deque[Exception] = field(default_factory=deque)
     torn: int = 0
     starts: dict[int, int] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class WatchedPublisher:
 
     def __init__(self, watch: WatchedPublishers, lane: Lane, accepted: Mapping[str, int]) -> None:
         self._watch = watch
-        self._lane = lane.lane
+        self._lane = lane.id
         self._inner = MemoryLanePublisher(
             watch.broker, lane, transactional=watch.transactional, accepted=accepted
         )
@@ -78,7 +78,7 @@ class WatchedPublisher:
         self._started = self._usable = True
         return tails
 
-    async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         assert self._usable, "a publisher that failed or was closed must not be used"
         assert batches, "nothing to publish"
         assert all(batches.values()), "an empty batch"
@@ -103,7 +103,7 @@ class WatchedPublisher:
         finally:
             self._watch.in_flight -= 1
 
-    async def _tear(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def _tear(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         self._watch.torn -= 1
         topic, records = next(iter(batches.items()))
         await self._inner.publish({topic: records})
@@ -114,7 +114,7 @@ class PlainOutcomes:
     """An `OutcomeCodec` whose messages people can read."""
 
     def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
-        return [b"%d:%d:%d:%b" % (lane.lane, item.position, item.sequence, _letter(item)) for item in items]
+        return [b"%d:%d:%d:%b" % (lane.id, item.position, item.sequence, _letter(item)) for item in items]
 
 
 def _letter(item: OutboxItem) -> bytes:

@@ -47,14 +47,14 @@ class Shelf:
 class MemoryViews:
     """`ViewStore` and `RebuildTargets` on dictionaries.
 
-    `troubles`: raised by the next calls that reach the store, one each. `lost_answers`: raised by the next commits,
+    `problems`: raised by the next calls that reach the store, one each. `lost_answers`: raised by the next commits,
     after they have taken effect. `lanes`: what the log says of them. `foreign`: places of records that were noted.
     `misfits`: what is wrong with the tables of projections, by name.
     """
 
     def __init__(self) -> None:
         self.shelves: dict[str, Shelf] = {}
-        self.troubles: deque[Exception] = deque()
+        self.problems: deque[Exception] = deque()
         self.lost_answers: deque[Exception] = deque()
         self.lanes: dict[int, LaneHistory] = {}
         self.foreign: set[tuple[int, int]] = set()
@@ -103,8 +103,8 @@ class MemoryViews:
         return shelf.checkpoints[shelf.live]
 
     def meet_trouble(self) -> None:
-        if self.troubles:
-            raise self.troubles.popleft()
+        if self.problems:
+            raise self.problems.popleft()
 
     def demand_table(self, projection: Projection) -> None:
         if projection.name in self.misfits:
@@ -113,7 +113,7 @@ class MemoryViews:
     def _shelf(self, projection: Projection, aggregate: str, partitions: int) -> Shelf:
         shelf = self.shelves.setdefault(projection.name, Shelf(aggregate))
         if shelf.aggregate != aggregate:
-            raise ContractError(f"projection {projection.name} is on record for {shelf.aggregate}")
+            raise ContractError(f"projection {projection.name} is recorded for {shelf.aggregate}")
         for partition in range(partitions):
             shelf.checkpoints[shelf.live].setdefault(partition, Checkpoint(0, 0))
         return shelf
@@ -156,7 +156,7 @@ class MemoryTransaction:
         for row in new:
             key = key_of(self._view.projection, row)
             if key in self._rows:
-                raise TransientError(f"somebody else inserted {key}")
+                raise TransientError(f"another process inserted {key}")
             self._rows[key] = copy(row)
 
     async def clear_halts(self, partitions: frozenset[int]) -> None:
@@ -175,7 +175,7 @@ class MemoryTransaction:
             self._shelf.locks[self._view.incarnation].release()
 
 
-class MemoryWorkshops:
+class MemoryRebuildTargets:
     """`RebuildTargets` beside `MemoryViews`."""
 
     def __init__(self, views: MemoryViews) -> None:
@@ -184,26 +184,26 @@ class MemoryWorkshops:
     @asynccontextmanager
     async def open(
         self, projection: Projection, aggregate: str, partitions: int, *, lasting: bool
-    ) -> AsyncIterator[MemoryWorkshop]:
+    ) -> AsyncIterator[MemoryRebuildTarget]:
         await self._views.open(projection, aggregate, partitions)
         shelf = self._views.shelves[projection.name]
         if shelf.busy:
-            raise UsageError(f"projection {projection.name} is being rebuilt or verified by somebody else")
+            raise UsageError(f"projection {projection.name} is being rebuilt or verified by another process")
         shelf.busy = True
-        workshop = MemoryWorkshop(shelf, projection, partitions)
+        target = MemoryRebuildTarget(shelf, projection, partitions)
         try:
-            yield workshop
+            yield target
         finally:
             shelf.busy = False
-            workshop.clear()
+            target.clear()
 
 
-class MemoryWorkshop:
+class MemoryRebuildTarget:
     """One projection's rows, a second time."""
 
     def __init__(self, shelf: Shelf, projection: Projection, partitions: int) -> None:
         self._shelf = shelf
-        self._photo: Rows = {}
+        self._snapshot: Rows = {}
         shelf.newest += 1
         self.view = View(projection, shelf.newest, live=False)
         shelf.rows[shelf.newest] = {}
@@ -212,14 +212,14 @@ class MemoryWorkshop:
     async def live(self) -> Mapping[int, Checkpoint]:
         return dict(self._shelf.checkpoints[self._shelf.live])
 
-    async def photograph(self) -> Mapping[int, Checkpoint]:
-        self._photo = {key: copy(row) for key, row in self._shelf.rows[self._shelf.live].items()}
+    async def take_snapshot(self) -> Mapping[int, Checkpoint]:
+        self._snapshot = {key: copy(row) for key, row in self._shelf.rows[self._shelf.live].items()}
         return await self.live()
 
     async def compare(self, examples: int) -> Comparison:
         built = self._shelf.rows[self.view.incarnation]
-        keys = sorted(self._photo.keys() | built.keys())
-        found = [_difference(key, self._photo.get(key), built.get(key)) for key in keys]
+        keys = sorted(self._snapshot.keys() | built.keys())
+        found = [_difference(key, self._snapshot.get(key), built.get(key)) for key in keys]
         differing = [difference for difference in found if difference is not None]
         return Comparison(len(keys), len(differing), differing[:examples])
 

@@ -1,7 +1,7 @@
 """kill -9 of the service, the archiver and an operator's calls at every step of a slice: it goes on, nothing is lost.
 
 By default a few of the points. `TIDEMILL_ARCHIVE_KILLS` lists others with commas between, or is `full` for all of
-them. `-s` shows how long each took to mend.
+them. `-s` shows how long each took to repair.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def an_operator_thinks_again(doomed: Doomed) -> None:
     doomed.write_late()
     doomed.operator_dies_at(Action.HOLD, "hold", *doomed.span, "--reason", "kills")
     assert doomed.states() == {"held"}
-    doomed.operator_dies_at(Action.LET_GO, "release", "--hold", *doomed.span, "--reason", "kills")
+    doomed.operator_dies_at(Action.RESUME_HELD, "release", "--hold", *doomed.span, "--reason", "kills")
     assert doomed.states() == {"requested"}
     assert doomed.counted() == (ROWS, 1)
     doomed.operator_dies_at(Action.RELEASE, "release", doomed.time, "--reason", "kills")
@@ -179,14 +179,14 @@ def rows_come_back_and_change(doomed: Doomed) -> None:
     doomed.order("restore", *doomed.span, "--days", "1", "--yes")
     doomed.deployment.installation.execute(THAW)
     doomed.write(1)
-    doomed.service_dies_at(Action.SPOIL, lambda: doomed.let_pass("restore_until"))
+    doomed.service_dies_at(Action.QUARANTINE_CHANGED, lambda: doomed.let_pass("restore_until"))
     doomed.await_state("quarantined")
     doomed.order("retry", doomed.time, "--reason", "kills")
     doomed.dropped += 1
     doomed.await_dropped()
 
 
-def a_stranger_writes_behind_the_verification(doomed: Doomed) -> None:
+def an_external_writer_follows_the_verification(doomed: Doomed) -> None:
     """The service is dead meanwhile; then it sees that the chunk changed: never a drop of it."""
     doomed.set_trap("verify:committed")
     doomed.fill()
@@ -208,13 +208,13 @@ def an_archiver_freezes_over_its_folder(doomed: Doomed) -> None:
 
 
 STORIES = (
-    Story((Action.HOLD, Action.LET_GO, Action.RELEASE), an_operator_thinks_again),
+    Story((Action.HOLD, Action.RESUME_HELD, Action.RELEASE), an_operator_thinks_again),
     Story((Action.RESTORE, Action.EVICT), rows_come_back_and_leave),
-    Story((Action.RESEAL,), a_stranger_writes_behind_the_verification),
+    Story((Action.RESEAL,), an_external_writer_follows_the_verification),
     Story((Action.GIVE_UP,), nobody_answers),
     Story((Action.FAIL, Action.REQUEST_AGAIN), the_disk_is_full),
     Story((Action.QUARANTINE, Action.RETRY), a_copy_rots),
-    Story((Action.SPOIL,), rows_come_back_and_change),
+    Story((Action.QUARANTINE_CHANGED,), rows_come_back_and_change),
     Story((), an_archiver_freezes_over_its_folder),
     Story(
         (Action.REFUSE,), no_copy_can_hold_a_value
@@ -234,17 +234,17 @@ if not CHOSEN and not TOLD:
 
 
 @pytest.fixture
-def doomed(stack: Stack, database: str, topic_prefix: str, tmp_path: Path, ending: ExitStack) -> Doomed:
+def doomed(stack: Stack, database: str, topic_prefix: str, tmp_path: Path, exit_stack: ExitStack) -> Doomed:
     lake = tmp_path / "lake"
     lake.mkdir()
-    made = make_deployment(stack, database, topic_prefix, 1, tmp_path, ending)
+    made = make_deployment(stack, database, topic_prefix, 1, tmp_path, exit_stack)
     told = {**made.installation.environment, "TIDEMILL_LAKE_ROOT": str(lake)}
     made = replace(made, installation=replace(made.installation, environment=told))
     return Doomed(made, lake, tmp_path / "dies-at", steps=STORY_STEPS)
 
 
 @pytest.fixture
-def ending() -> Iterator[ExitStack]:
+def exit_stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
 

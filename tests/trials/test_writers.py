@@ -80,7 +80,7 @@ async def test_every_acknowledged_row_is_somewhere_exactly_once(
         f"{cycles} cycles, {found.rounds} rounds: {len(found.acknowledged):,} rows acknowledged ({found.late:,} late); "
         f"{sum(seen.hot.values()):,} hot, {sum(seen.cold.values()):,} cold "
         f"({sum(midway.late.values()):,} were waiting as late); "
-        f"slices {dict(slices)}; waited {dict(found.troubles)}; refused {dict(found.refused)}; "
+        f"slices {dict(slices)}; waited {dict(found.problems)}; refused {dict(found.refused)}; "
         f"the keeper was seen waiting for the stranger: {dict(found.met)}; "
         f"he was turned away: {dict(found.turned_away)}\n"
     )

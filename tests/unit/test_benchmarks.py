@@ -41,6 +41,8 @@ def turn(old: float, new: float, again: float) -> Turn:
         pytest.param([turn(40, 35, 40), turn(40, 36, 41), turn(41, 35, 40)], "cheaper", id="a tenth less"),
     ],
 )
-def test_the_verdict_allows_what_the_old_version_differs_from_itself(turns: list[Turn], verdict: str) -> None:
+def test_the_comparison_allows_what_the_old_version_differs_from_itself(
+    turns: list[Turn], verdict: str
+) -> None:
     assert {Comparison.of(turns, hop).verdict for hop in HOPS} == {verdict}
     assert sum(table.row_count for table in tables(turns)) == 5 * len(HOPS)

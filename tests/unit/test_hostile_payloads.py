@@ -7,6 +7,7 @@ import tracemalloc
 import psutil
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import MetaData, Table
 
 from tests.support.faults import hostile
 from tests.support.faults.hostile import Hostile, SendProbe
@@ -25,7 +26,7 @@ MEBIBYTE = 1024 * 1024
 @pytest.fixture
 async def codec() -> StreamCodec:
     name, event = hostile.messages()
-    spec = AppendSpec(model=SendProbe, table=None, event=hostile.ProbeSent)
+    spec = AppendSpec(model=SendProbe, table=Table("probes", MetaData()), event=hostile.ProbeSent)
     stream = Stream(
         aggregate="probes",
         partitions=1,
@@ -43,7 +44,7 @@ def prefix() -> bytes:
     return prefix_of_fingerprint(schema.fingerprint)
 
 
-def fate(decoded: Decoded | Unreadable) -> tuple[str, str]:
+def disposition(decoded: Decoded | Unreadable) -> tuple[str, str]:
     """What the way in makes of it."""
     if isinstance(decoded, Unreadable):
         return ("parked", decoded.code)
@@ -57,7 +58,7 @@ def fate(decoded: Decoded | Unreadable) -> tuple[str, str]:
 def test_the_probe_itself_is_fine(codec: StreamCodec, prefix: bytes) -> None:
     [decoded] = codec.decode([prefix + hostile.good_body()])
     assert isinstance(decoded, Decoded)
-    assert fate(decoded) == ("applied", "")
+    assert disposition(decoded) == ("applied", "")
     assert decoded.fields == hostile.GOOD
 
 
@@ -65,7 +66,7 @@ def test_the_probe_itself_is_fine(codec: StreamCodec, prefix: bytes) -> None:
 def test_each_is_parked_or_rejected(codec: StreamCodec, prefix: bytes, case: Hostile) -> None:
     own = prefix if case.foreign is None else hostile.foreign_fingerprint(case.foreign)
     [decoded] = codec.decode([own + case.body])
-    assert fate(decoded) == (case.outcome, case.code)
+    assert disposition(decoded) == (case.outcome, case.code)
 
 
 def test_good_ones_among_them_are_read_and_memory_stays_bounded(codec: StreamCodec, prefix: bytes) -> None:

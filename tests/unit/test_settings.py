@@ -77,7 +77,7 @@ def test_a_setting_may_stand_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("RETENTION_AS_OF", "yesterday", "=yesterday: expected a time such as 2026-01-01T00:00:00Z"),
         ("RETENTION_AS_OF", "2026-01-01T00:00:00", "=2026-01-01T00:00:00: expected a time such as"),
         ("REGISTRY_URL", "registry:8081", "=registry:8081: expected http://HOST:PORT/PATH"),
-        ("LAKE_ROOT", "lake", "=lake: expected the whole path of a folder, /..., or a URL such as s3://"),
+        ("LAKE_ROOT", "lake", "=lake: expected the absolute path of a folder, /..., or a URL such as s3://"),
         ("LAKE_OPTIONS", "[1]", ': expected a JSON object, {"name": "value"}'),
         ("LAKE_FORMAT", "delta", "=delta: expected parquet, iceberg"),
         ("RETENTION_POLICIES", "7", '=7: expected {"schema.table": {"enabled": true'),
@@ -109,7 +109,7 @@ def test_a_bad_value_is_named_and_explained_in_one_line(
     [
         ("7", ""),
         ("{", ""),
-        ('{"a.b": 7}', "a.b has no object"),
+        ('{"a.b": 7}', "a.b is not an object"),
         (
             '{"a.b": {"retention_period_days": 0}}',
             "a.b, retention_period_days: Input should be greater than 0",

@@ -1,1 +1,1 @@
-"""What an operator asks and decides: use-cases over ports, which the command line shares with every other outside."""
+"""An operator's questions and decisions: use-cases over ports, shared by the command line and every other interface."""

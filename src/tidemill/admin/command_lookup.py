@@ -1,4 +1,4 @@
-"""What became of a command: its outcome, its events, its repeats."""
+"""Looking up a command: its outcome, its events, its repeats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tidemill.domain.messages import Outcome
 
 @dataclass(frozen=True)
 class EventShown:
-    """An event of a command; `fields` is None once the outbox has let it go, or if it cannot be read."""
+    """An event of a command; `fields` is None if it has left the outbox, or cannot be read."""
 
     event_id: str
     type: str
@@ -57,10 +57,10 @@ class CommandLookup:
         `repeats`: at most so many of them, 0 for none.
 
         Raises:
-            UsageError: the id is no UUID, and its service is not given.
+            UsageError: the id is not a UUID, and its service is not given.
         """
         identity = identity_of(command_id, service)
-        lanes = {lane.lane: lane for lane in await self.lanes.lanes()}
+        lanes = {state.lane: state for state in await self.lanes.lanes()}
         shown = []
         for entry in await self.log.command(identity):
             sent = await self.log.sent(entry.lane, entry.position)
@@ -109,6 +109,6 @@ def identity_of(command_id: str, service: str | None) -> UUID:
     named = identify(command_id, service or "")
     if service is None and named != command_id.lower():
         raise UsageError(
-            f"{command_id!r} is no UUID, so it is only unique within its service: add --service NAME"
+            f"{command_id!r} is not a UUID, so it is only unique within its service: add --service NAME"
         )
     return UUID(named)

@@ -1,4 +1,4 @@
-"""What was parked: records that could not be read or processed, as they came."""
+"""Parked records: those that could not be read or processed, unchanged."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tidemill.admin.lanes.states import find_lane
 from tidemill.admin.ports import DeadLetterReader, LaneReader
 from tidemill.admin.rows import DeadLetter, DeadLetterEntry
 from tidemill.catalog.streams import StreamCatalog
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.domain.rejections import PARKED
 
@@ -32,7 +33,9 @@ class DeadLetters:
     async def newest(self, *, aggregate: str | None, code: str | None, limit: int) -> list[DeadLetterEntry]:
         """Return parked records, newest first. Raises `UsageError` for an unknown code or aggregate."""
         if code is not None and code not in PARKED:
-            raise UsageError(f"there is no code {code!r}: choose one of {', '.join(PARKED)}")
+            raise UsageError(
+                f"there is no code {code!r}", code=ErrorCode.UNKNOWN_NAME, name=code, choices=tuple(PARKED)
+            )
         chosen = self.catalog.aggregate(aggregate)
         return await self.parked.dead_letters(aggregate=chosen, code=code, limit=limit)
 
@@ -42,7 +45,7 @@ class DeadLetters:
         `where`: a lane by number or as `AGGREGATE/PARTITION`, and the position in it; or `TOPIC/PARTITION@OFFSET`.
 
         Raises:
-            UsageError: there is none, or it is named in another way.
+            UsageError: there is none, or the name has another form.
         """
         record = _RECORD.fullmatch(where)
         well_named = position is None or _POSITION.fullmatch(position)
@@ -54,8 +57,8 @@ class DeadLetters:
             place = record["topic"], int(record["partition"]), int(record["offset"])
             found, what = await self.parked.dead_letter_of(*place), f"{where} was not parked"
         else:
-            lane, number = await find_lane(self.lanes, where), int((position or "").replace(",", ""))
-            found = await self.parked.dead_letter(lane.lane, number)
+            state, number = await find_lane(self.lanes, where), int((position or "").replace(",", ""))
+            found = await self.parked.dead_letter(state.lane, number)
             what = f"lane {where} parked nothing at position {number}"
         if found is None:
             raise UsageError(f"{what}: see `tidemill dead-letters list`")

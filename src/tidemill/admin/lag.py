@@ -1,4 +1,4 @@
-"""How far every hop is, as metrics: asked now and then, since no process that works a hop can tell its lag."""
+"""The lag of every step, as metrics: read periodically, since the process of a step does not know its own lag."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LagWatch(Watch):
         topics: TopicInspector,
         every_s: float = EVERY_S,
     ) -> None:
-        """Nothing is asked before `run`. `topics` is closed at the end."""
+        """Connect nothing before `run`. `topics` is closed at the end."""
         super().__init__(every_s=every_s)
         self._catalog = catalog
         self._lanes = lanes

@@ -1,4 +1,4 @@
-"""What an operator's decision about a lane was made from, and what it did."""
+"""The inputs of an operator's decision about a lane, and its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Cleared(NamedTuple):
 
 
 class Parked(NamedTuple):
-    """The command that a lane waits for no more: its offset, its schema's id or fingerprint, its type."""
+    """The command that a lane no longer waits for: its offset, its schema's id or fingerprint, its type."""
 
     offset: int
     schema: str
@@ -30,10 +30,10 @@ class Skipped(NamedTuple):
 
 
 class Reconciled(NamedTuple):
-    """How a lane's history goes on: the next position and event follow these numbers.
+    """How a lane's history continues: the next position and event follow these numbers.
 
-    `again`: rows of the outbox that are sent (again). `moved`: whether they got new numbers for that. `withdrawn`:
-    events of the topic that are not in force any more. `lost`: events that the topic lacks for ever.
+    `again`: rows of the outbox that are sent (again). `moved`: whether they got new numbers. `withdrawn`:
+    events of the topic that are not in force any more. `lost`: events that the topic lacks permanently.
     """
 
     position: int
@@ -48,7 +48,7 @@ class Reconciled(NamedTuple):
 class TopicsEnd(NamedTuple):
     """How a lane's topics end. `timeline`: the highest one that a tail carries; `first_offset`: of its events.
 
-    `hidden`: more is behind a tail, in a transaction that is not ended.
+    `hidden`: more follows a tail, in an open transaction.
     """
 
     tails: Tails
@@ -58,7 +58,7 @@ class TopicsEnd(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a decision about a lane was made from: any claim, batch or other decision since then changes one of them."""
+    """The state that a decision was based on: any later claim, batch or decision changes one of its fields."""
 
     epoch: int
     batch: int

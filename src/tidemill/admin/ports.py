@@ -1,9 +1,9 @@
-"""What an operator's questions and decisions need from the outside. Every call may raise `Unavailable`."""
+"""The ports of an operator's questions and decisions. Every call may raise `Unavailable`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 from uuid import UUID
 
 from tidemill.admin.rows import (
@@ -21,6 +21,7 @@ from tidemill.admin.rows import (
     SentEntry,
 )
 from tidemill.domain.lane import Lane
+from tidemill.domain.table_shape import TableShape
 from tidemill.outbox.ports import Tails
 
 # --- the database ----------------------------------------------------------------------------------------------------
@@ -29,7 +30,7 @@ from tidemill.outbox.ports import Tails
 class LaneReader(Protocol):
     """Lanes and their ledgers."""
 
-    async def lanes(self, aggregate: str | None = None, lane: int | None = None) -> list[LaneState]:
+    async def lanes(self, aggregate: str | None = None, lane_id: int | None = None) -> list[LaneState]:
         """Return lanes by aggregate and partition; all of them, those of an aggregate, or one."""
         ...
 
@@ -37,25 +38,25 @@ class LaneReader(Protocol):
         """Return the id of a lane that is named by its partition."""
         ...
 
-    async def ledger(self, lane: int, limit: int) -> list[LedgerEntry]:
+    async def ledger(self, lane_id: int, limit: int) -> list[LedgerEntry]:
         """Return the newest entries of a lane's ledger, newest first."""
         ...
 
 
 class ReadModelStates(Protocol):
-    """How far read models are."""
+    """The progress of read models."""
 
     async def projections(self) -> list[ProjectionState]:
         """Return every projection that was ever started, with its live checkpoints and its halts."""
         ...
 
     async def foreign_records(self) -> list[ForeignRecords]:
-        """Return what others wrote into the lanes' topics, as far as it was met."""
+        """Return what other programs wrote into the lanes' topics, as far as it was found."""
         ...
 
 
 class CommandLog(Protocol):
-    """What became of commands."""
+    """The results of commands."""
 
     async def command(self, command_id: UUID) -> list[CommandEntry]:
         """Return the log's rows of a command: none or one, unless a restored database holds two histories."""
@@ -65,7 +66,7 @@ class CommandLog(Protocol):
         """Return the records that repeated a command's id. Reads the whole log."""
         ...
 
-    async def sent(self, lane: int, position: int) -> list[SentEntry]:
+    async def sent(self, lane_id: int, position: int) -> list[SentEntry]:
         """Return what the outbox holds of a position; nothing once its generation has left."""
         ...
 
@@ -79,20 +80,20 @@ class DeadLetterReader(Protocol):
         """Return parked records, newest first."""
         ...
 
-    async def dead_letter(self, lane: int, position: int) -> DeadLetter | None:
+    async def dead_letter(self, lane_id: int, position: int) -> DeadLetter | None:
         """Return the record that a lane parked at a position, with its content."""
         ...
 
     async def dead_letter_of(self, topic: str, partition: int, offset: int) -> DeadLetter | None:
-        """Return a parked record by where it came from; the newest, if a topic that was made anew had two such."""
+        """Return a parked record by where it came from; the newest, if a topic was created again and had two."""
         ...
 
 
-class BookReader(Protocol):
-    """What the audit adds up."""
+class AuditReader(Protocol):
+    """The counts of the audit."""
 
-    async def books(self, tables: Sequence[Any]) -> AuditRows:
-        """Return the books as of one moment; `tables`: the declared ones whose rows are counted."""
+    async def audit_rows(self, tables: Sequence[TableShape]) -> AuditRows:
+        """Return the counts as of one moment; `tables`: the declared ones whose rows are counted."""
         ...
 
 
@@ -100,7 +101,7 @@ class HoldingsReader(Protocol):
     """Where the rows of archived tables are."""
 
     async def holdings(self, tables: Sequence[str]) -> list[Holdings]:
-        """Return what is where of these tables (`schema.table`), as of one moment."""
+        """Return where the rows of these tables (`schema.table`) are, as of one moment."""
         ...
 
 
@@ -112,11 +113,25 @@ class ProcessReader(Protocol):
         ...
 
 
+class ProcessRegister(Protocol):
+    """Where a process that serves tells of itself. Every call may raise `TransientError`."""
+
+    async def note(
+        self, process: str, names: Collection[str], open_files: int, file_limit: int | None
+    ) -> None:
+        """Tell of a process, which connects under `names`."""
+        ...
+
+    async def forget(self, process: str) -> None:
+        """Take away what was told of a process that ends."""
+        ...
+
+
 # --- Kafka -----------------------------------------------------------------------------------------------------------
 
 
 class TopicInspector(Protocol):
-    """How far the topics of lanes go. Connects when it is first asked, without a group and without a producer."""
+    """The ends of the topics of lanes. Connects at the first call, without a group and without a producer."""
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""

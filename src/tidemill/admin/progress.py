@@ -1,4 +1,4 @@
-"""How far every hop is, from what database and topics say: commands to consume, records to publish, events to fold."""
+"""The lag of every step, from database and topics: commands to consume, records to publish, events to fold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COUNTED_OFFSETS: Final = 100
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """How far a stream is. `command_lag` is None while Kafka cannot be asked. `waiting`: lanes, for a newer version."""
+    """The progress of a stream. `command_lag` is None while Kafka is unavailable. `waiting`: lanes."""
 
     aggregate: str
     lanes: int
@@ -29,7 +29,7 @@ class StreamStatus:
 
 @dataclass(frozen=True)
 class ReadModelStatus:
-    """How far a read model is: `lag` counts events that are committed and not yet folded."""
+    """The progress of a read model: `lag` counts events that are committed and not yet folded."""
 
     projection: str
     aggregate: str
@@ -41,41 +41,41 @@ class ReadModelStatus:
 async def command_lags(topics: TopicInspector, lanes: Sequence[LaneState]) -> dict[int, int]:
     """Return lane -> records between its next offset and the last stable one. Raises `Unavailable`.
 
-    A short distance is counted, since some offsets are no records; a long one is taken as it is.
+    A short distance is counted, since some offsets hold no records; a long one is the difference of the offsets.
     """
-    bounds = await topics.bounds({lane.command_topic: lane.partitions for lane in lanes})
-    spans = {lane: (lane.next_offset, bounds[lane.command_topic][lane.partition][1]) for lane in lanes}
-    lags = {lane.lane: max(0, end - at) for lane, (at, end) in spans.items()}
+    bounds = await topics.bounds({state.command_topic: state.partitions for state in lanes})
+    spans = {state: (state.next_offset, bounds[state.command_topic][state.partition][1]) for state in lanes}
+    lags = {state.lane: max(0, end - at) for state, (at, end) in spans.items()}
     short = {
-        (lane.command_topic, lane.partition): span
-        for lane, span in spans.items()
-        if 0 < lags[lane.lane] <= _COUNTED_OFFSETS
-        and span[0] >= bounds[lane.command_topic][lane.partition][0]
+        (state.command_topic, state.partition): span
+        for state, span in spans.items()
+        if 0 < lags[state.lane] <= _COUNTED_OFFSETS
+        and span[0] >= bounds[state.command_topic][state.partition][0]
     }
     counted = await topics.unread(short) if short else {}
     return lags | {
-        lane.lane: counted[lane.command_topic, lane.partition]
-        for lane in lanes
-        if (lane.command_topic, lane.partition) in counted
+        state.lane: counted[state.command_topic, state.partition]
+        for state in lanes
+        if (state.command_topic, state.partition) in counted
     }
 
 
 def stream_status(lanes: Sequence[LaneState], lags: Mapping[int, int]) -> list[StreamStatus]:
-    """Return how far each stream is; `lags`: lane -> records to consume, empty if Kafka could not be asked."""
+    """Return the progress of each stream; `lags`: lane -> records to consume, empty if Kafka is unavailable."""
     streams = []
-    for aggregate in dict.fromkeys(lane.aggregate for lane in lanes):
-        ours = [lane for lane in lanes if lane.aggregate == aggregate]
-        lag = sum(lags[lane.lane] for lane in ours) if lags else None
+    for aggregate in dict.fromkeys(state.aggregate for state in lanes):
+        ours = [state for state in lanes if state.aggregate == aggregate]
+        lag = sum(lags[state.lane] for state in ours) if lags else None
         streams.append(
             StreamStatus(
                 aggregate=aggregate,
                 lanes=len(ours),
-                owned=sum(lane.owner is not None for lane in ours),
-                halted=sum(lane.halt_code is not None for lane in ours),
+                owned=sum(state.owner is not None for state in ours),
+                halted=sum(state.halt_code is not None for state in ours),
                 command_lag=lag,
-                unpublished=sum(lane.position - (lane.published_position or 0) for lane in ours),
-                events=sum(lane.sequence for lane in ours),
-                waiting=sum(lane.waits_since is not None for lane in ours),
+                unpublished=sum(state.position - (state.published_position or 0) for state in ours),
+                events=sum(state.sequence for state in ours),
+                waiting=sum(state.waits_since is not None for state in ours),
             )
         )
     return streams
@@ -84,7 +84,7 @@ def stream_status(lanes: Sequence[LaneState], lags: Mapping[int, int]) -> list[S
 def read_model_status(
     catalog: StreamCatalog, lanes: Sequence[LaneState], projections: Sequence[ProjectionState]
 ) -> list[ReadModelStatus]:
-    """Return how far each read model is."""
+    """Return the progress of each read model."""
     known = {projection.name: projection for projection in projections}
     found = []
     for name, (part, _) in catalog.projections().items():

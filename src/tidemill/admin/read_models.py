@@ -1,11 +1,10 @@
-"""Read models as an operator looks after them: how far each is, built again, compared with its events."""
+"""Read models for an operator: their progress, rebuilt, compared with their events."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from tidemill.admin.lanes.states import streams_as_created
 from tidemill.admin.ports import LaneReader, ReadModelStates
@@ -13,16 +12,17 @@ from tidemill.admin.rows import LaneState, ProjectionState
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
+from tidemill.domain.table_shape import TableShape
 from tidemill.projections.ports import Comparison
 from tidemill.projections.rebuild import rebuild
 from tidemill.projections.replay import OnProgress, ReplayParts
 from tidemill.projections.verify import verify
 
-TableName = Callable[[Any], str]
+TableName = Callable[[TableShape], str]
 """Returns the name of a declared table as SQL has it, with its schema."""
 
 OpenReplay = Callable[[ContextStream, bool], Awaitable[ReplayParts]]
-"""Opens what a replay of a stream's events works with: for a read model; or, if so told, for the stream's state."""
+"""Opens what a replay of a stream's events needs: for a read model, or for the stream's state."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_models(
     projections: Sequence[ProjectionState],
     table_name: TableName,
 ) -> list[ReadModelShown]:
-    """Return every read model of a deployment; a state is one that is never behind."""
+    """Return every read model of a deployment; a state never lags."""
     known = {state.name: state for state in projections}
     shown = []
     for name, (part, projection) in catalog.projections().items():
@@ -90,25 +90,25 @@ class ReadModelOverview:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadModelRepair:
-    """Folds the events of read models once more. Needs the login that owns their tables."""
+    """Folds the events of read models again. Needs the login that owns their tables."""
 
     catalog: StreamCatalog
     lanes: LaneReader
     open_replay: OpenReplay
 
     async def rebuild(self, name: str, on_progress: OnProgress) -> int:
-        """Build a read model again and swap it in; return how many events it took. Raises `UsageError` for a state."""
+        """Rebuild a read model and swap it in; return how many events were folded. Raises `UsageError` for a state."""
         if name in self.catalog.states():
             raise UsageError(
-                f"{name} is what commands are decided by, and is not built again under them: `tidemill projections "
-                f"verify {name}` shows which cells were changed; put them back by hand, with `serve commands` stopped, "
+                f"{name} is the state that commands are decided by, and cannot be rebuilt: `tidemill projections "
+                f"verify {name}` shows which cells were changed; correct them by hand, with `serve commands` stopped, "
                 "or restore a backup"
             )
         part, projection, parts = await self._opened(name)
         return await rebuild(part.stream, projection, parts, on_progress)
 
     async def verify(self, name: str, on_progress: OnProgress) -> Comparison:
-        """Compare a read model, or a state, with what its events make."""
+        """Compare a read model, or a state, with what its events give."""
         part, projection, parts = await self._opened(name)
         return await verify(part.stream, projection, parts, on_progress)
 

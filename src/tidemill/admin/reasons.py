@@ -1,4 +1,4 @@
-"""Why an operator decided something: a text that is kept."""
+"""The reason of an operator's decision, which is stored."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Final
 
 from tidemill.domain.errors import UsageError
 
-_LONGEST_REASON: Final = 500
+_MAX_REASON: Final = 500
 
 
 def reason_of(text: str) -> str:
-    """Return a reason as it is kept. Raises `UsageError` for one that says nothing, or too much."""
+    """Return a reason as it is stored. Raises `UsageError` for one that is empty or too long."""
     reason = " ".join(text.split())
-    if not reason or len(reason) > _LONGEST_REASON:
-        raise UsageError(f"--reason: say in at most {_LONGEST_REASON} characters why; it is kept")
+    if not reason or len(reason) > _MAX_REASON:
+        raise UsageError(f"--reason: give a reason of at most {_MAX_REASON} characters; it is stored")
     return reason

@@ -1,4 +1,4 @@
-"""What an operator is shown: rows of the database by name, in the order of their columns."""
+"""Rows of the database for operators: by name, in the order of their columns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SliceCount(NamedTuple):
 class TableRows(NamedTuple):
     """The rows of a table by where they are. `in_table`: all that the table has, `restored` ones among them.
 
-    `archived`: those that left, whether or not they were `restored` since. `diverted`: they came too late.
+    `archived`: those that left, whether or not they were `restored` since. `diverted`: late rows.
     """
 
     in_table: int
@@ -51,7 +51,7 @@ class TableRows(NamedTuple):
 
 
 class Holdings(NamedTuple):
-    """What is where of a table. `oldest_end`: of the chunks that have not left. `mismatches`: copies ever set aside."""
+    """Where a table's rows are. `oldest_end`: of the chunks that have not left. `mismatches`: quarantined copies."""
 
     table: str
     slices: Sequence[SliceCount]
@@ -64,9 +64,9 @@ class Holdings(NamedTuple):
 
 
 class ProcessState(NamedTuple):
-    """A process. What only it can tell is None of one that does not: `serve archiver`, or an earlier version.
+    """A process. Fields that only it knows are None if it does not report: `serve archiver`, or an earlier version.
 
-    `connections`: to this database. `file_limit`: None also where there is none. `at`: when it told so.
+    `connections`: to this database. `file_limit`: None also where there is none. `at`: the time of the report.
     """
 
     process: str
@@ -81,7 +81,7 @@ class ProcessState(NamedTuple):
 class LaneState(NamedTuple):
     """A lane as the database knows it. `next_offset`, `position`, `sequence`: the newest row of its ledger.
 
-    `waits_...`: the command of a newer version that it stands before, if it does, as `commands.ports.Wait` has it.
+    `waits_...`: the command of a newer version that it waits for, if it does, as `commands.ports.Wait` has it.
     """
 
     lane: int
@@ -121,7 +121,7 @@ class LaneState(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return what people call it: `market-data/3`."""
+        """Return its name for operators: `market-data/3`."""
         return f"{self.aggregate}/{self.partition}"
 
 
@@ -146,7 +146,7 @@ class LedgerEntry(NamedTuple):
 
 
 class CommandEntry(NamedTuple):
-    """What became of a command: its row in the log."""
+    """The outcome of a command: its row in the log."""
 
     lane: int
     aggregate: str
@@ -214,12 +214,12 @@ class DeadLetterEntry(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return what people call its lane: `market-data/3`."""
+        """Return its lane's name for operators: `market-data/3`."""
         return f"{self.aggregate}/{self.partition}"
 
 
 class DeadLetter(NamedTuple):
-    """A parked record as it came."""
+    """A parked record, unchanged."""
 
     entry: DeadLetterEntry
     key: bytes | None
@@ -228,7 +228,7 @@ class DeadLetter(NamedTuple):
 
 
 class ProjectionHalt(NamedTuple):
-    """A projection that stands still in a lane: it expects event `expected`, and got `got`."""
+    """A projection that is halted in a lane: it expects event `expected`, and got `got`."""
 
     projection: str
     partition: int
@@ -240,7 +240,7 @@ class ProjectionHalt(NamedTuple):
 
 
 class ProjectionState(NamedTuple):
-    """A projection as the database knows it. `sequences`: partition -> last event folded; `halts`: those in the way."""
+    """A projection as the database knows it. `sequences`: partition -> last event folded; `halts`: the present ones."""
 
     name: str
     aggregate: str
@@ -253,7 +253,7 @@ class ProjectionState(NamedTuple):
 
 
 class ForeignRecords(NamedTuple):
-    """Records in a topic of a lane that somebody else wrote: seen by read models, or accepted up to an offset."""
+    """Records of another program in a topic of a lane: seen by read models, or accepted up to an offset."""
 
     lane: int
     aggregate: str
@@ -269,10 +269,10 @@ class ForeignRecords(NamedTuple):
 
 
 class AuditRows(NamedTuple):
-    """Everything the audit adds up, of one moment. Rows as the statements of the same name give them."""
+    """All counts of the audit, of one moment. Rows as the statements of the same name give them."""
 
     lanes: Sequence[LaneState]
-    ledger_books: Sequence[Mapping[str, Any]]
+    ledger_sums: Sequence[Mapping[str, Any]]
     ledger_by_generation: Sequence[Mapping[str, Any]]
     ledger_totals: Sequence[Mapping[str, Any]]
     log_by_generation: Sequence[Mapping[str, Any]]

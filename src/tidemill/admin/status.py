@@ -1,4 +1,4 @@
-"""How far every hop is, what stands still and why: what an operator asks first."""
+"""The progress of every step, and what is stopped and why: what an operator asks first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tidemill.admin.rows import ForeignRecords, LaneState, ProcessState, Project
 from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.domain.errors import Unavailable
-from tidemill.domain.lane import MOST_AHEAD, spans
+from tidemill.domain.lane import MAX_AHEAD, spans
 from tidemill.domain.rejections import HALTED
 from tidemill.projections.halts import HALTS
 from tidemill.runtime.clock import Clock
@@ -27,7 +27,7 @@ from tidemill.runtime.clock import Clock
 
 @dataclass(frozen=True)
 class HaltStatus:
-    """Something that stands still: a lane, or a projection in a lane; `advice` says what the code means."""
+    """Something that is halted: a lane, or a projection in a lane; `advice` says what the code means."""
 
     what: str
     code: str
@@ -52,10 +52,10 @@ class WaitStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """Every hop. `waiting`: lanes that go on by themselves, at the latest when their time is over.
+    """Every step. `waiting`: lanes that continue by themselves, at the latest when their time is over.
 
-    `foreign`: what others wrote into our topics. `trouble`: why something could not be asked. `archive`: by table;
-    slices that are set aside wait for a person, and nothing else waits for them. `clock`: which lanes are ahead of the
+    `foreign`: what other programs wrote into the topics. `trouble`: why something was not read. `archive`: by table;
+    quarantined slices wait for an operator, and nothing else waits for them. `clock`: which lanes are ahead of the
     time, if any. `misfits`: whose tables are not as this version declares them. `processes`: those that
     serve.
     """
@@ -73,13 +73,13 @@ class Status:
 
     @property
     def ok(self) -> bool:
-        """Return whether everything could be asked and nothing stands still."""
+        """Return whether everything could be read and nothing is stopped."""
         return not self.halts and not self.misfits and self.trouble is None
 
 
 @dataclass(frozen=True, kw_only=True)
 class StatusReader:
-    """Reads how far every hop is."""
+    """Reads the progress of every step."""
 
     catalog: StreamCatalog
     lanes: LaneReader
@@ -91,7 +91,7 @@ class StatusReader:
     clock: Clock
 
     async def read(self) -> Status:
-        """Return the status. Raises `Unavailable` if the database is; Kafka's absence is reported."""
+        """Return the status. Raises `Unavailable` for the database; an unavailable Kafka is reported."""
         lanes, projections = await self.lanes.lanes(), await self.read_models.projections()
         foreign = await self.read_models.foreign_records()
         policies = self.catalog.policies
@@ -123,44 +123,44 @@ class StatusReader:
 
 
 def ahead_of(lanes: Sequence[LaneState], now: datetime) -> str | None:
-    """Return which lanes' last batch is ahead of `now`, and by how much: a clock is wrong, or was; None if none is."""
-    ahead = {lane.lane: lane.at - now for lane in lanes if lane.at > now + MOST_AHEAD}
+    """Return which lanes' last batch is ahead of `now`, and by how much: a clock is or was wrong; None if none is."""
+    ahead = {state.lane: state.at - now for state in lanes if state.at > now + MAX_AHEAD}
     if not ahead:
         return None
     by = timedelta(seconds=round(max(ahead.values()).total_seconds()))
     return (
         f"the last batch of lanes {spans(ahead)} is up to {by} ahead of this machine's clock: that, or the "
-        "database's, is wrong, or was; with their next batch lanes go on with the time that the database's shows then"
+        "database's, is wrong, or was; with their next batch these lanes take the time of the database's clock"
     )
 
 
 def _lane_halts(lanes: Sequence[LaneState]) -> list[HaltStatus]:
     return [
         HaltStatus(
-            what=f"lane {lane.lane} ({lane.name})",
-            code=lane.halt_code,
-            detail=lane.halt_detail or "",
-            since=lane.halted_since or lane.at,
-            advice=f"{HALTED.get(lane.halt_code, '')}; see `tidemill lanes show {lane.name}`",
+            what=f"lane {state.lane} ({state.name})",
+            code=state.halt_code,
+            detail=state.halt_detail or "",
+            since=state.halted_since or state.at,
+            advice=f"{HALTED.get(state.halt_code, '')}; see `tidemill lanes show {state.name}`",
         )
-        for lane in lanes
-        if lane.halt_code is not None
+        for state in lanes
+        if state.halt_code is not None
     ]
 
 
-def _wait(lane: LaneState) -> WaitStatus:
-    assert lane.waits_before is not None
-    assert lane.waits_since is not None
-    assert lane.waits_until is not None
+def _wait(state: LaneState) -> WaitStatus:
+    assert state.waits_before is not None
+    assert state.waits_since is not None
+    assert state.waits_until is not None
     return WaitStatus(
-        lane=lane.name,
-        offset=lane.waits_before,
-        schema=lane.waits_schema or "",
-        type=lane.waits_type or "",
-        service=lane.waits_service,
-        detail=lane.waits_detail or "",
-        since=lane.waits_since,
-        until=lane.waits_until,
+        lane=state.name,
+        offset=state.waits_before,
+        schema=state.waits_schema or "",
+        type=state.waits_type or "",
+        service=state.waits_service,
+        detail=state.waits_detail or "",
+        since=state.waits_since,
+        until=state.waits_until,
     )
 
 

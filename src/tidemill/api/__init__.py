@@ -1,18 +1,18 @@
 """The public surface: what a context, its tests and the documents import. Only migrations need `tidemill.migration`.
 
-A context is one value of `Context`. It names what comes in, what goes out and what is remembered:
+A context is one value of `Context`. It names its commands, its events and its read models:
 
     class RecordReading(CommandBase): ...            a command is an instruction
     class ReadingRecorded(EventBase): ...            an event is a fact
 
     context = Context(
         aggregate="sensor-reading",                  names the topics
-        key=lambda command: command.sensor,          what a command is about; commands with one key keep their order
+        key=lambda command: command.sensor,          the key of a command; commands with one key keep their order
         commands=(append(RecordReading, into=fact_table("sensor_reading", RecordReading), event=ReadingRecorded),),
         projections=(latest_readings,),
     )
 
-- `append` makes of each command one row and one event. `decide` asks a rule of yours, `rule(state, command)`, which
+- `append` makes of each command one row and one event. `decide` calls your rule, `rule(state, command)`, which
   answers `accepted(*events)` or `rejected(code, message)`; `State` says how events change the state, `Unique` which of
   its values only one aggregate may have.
 - A `Projection` folds events into the rows of a read model, each a dataclass based on `ReadModelBase`.
@@ -20,11 +20,10 @@ A context is one value of `Context`. It names what comes in, what goes out and w
 - `Retention` says which appended rows leave for the archive, and when.
 - `checks` are declared by a message: `checks.NotBelow("high", "low")`, `checks.Within("time", ...)`.
 - `entity` makes commands, events, rules and table of an aggregate from one class of fields, `family` a context of
-several
-  entities that share a life.
-- What a context declares wrongly is a `ContractError` at start, before anything is consumed.
+  several entities that share a life.
+- A wrong declaration is a `ContractError` at start, before anything is consumed.
 
-Names that stand here change only with a note in the changelog, and their old form works for one version more. All other
+Names of this module change only with a note in the changelog, and their old form works for one more version. All other
 modules of `tidemill` may change at any time. `docs/contexts.md` explains each part, with its unit tests.
 """
 
@@ -53,6 +52,7 @@ from tidemill.domain.json_text import json_object
 from tidemill.domain.messages import CommandBase, EventBase, Label, Message, ReadModelBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
+from tidemill.domain.table_shape import TableShape
 
 __all__ = [
     "Accepted",
@@ -82,6 +82,7 @@ __all__ = [
     "Retention",
     "RetentionPolicy",
     "State",
+    "TableShape",
     "TidemillError",
     "Unique",
     "accepted",

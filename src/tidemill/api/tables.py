@@ -1,6 +1,6 @@
-"""Tables of a context, made from the classes whose values they hold; the migrations make them in the database.
+"""Tables of a context, made from the classes whose values they hold; the migrations create them in the database.
 
-A class and its table that are written separately drift apart, so each field is declared once. A field whose
+A class and a table that are written separately would diverge, so each field is declared once. A field whose
 column is not of the usual type names its type: `Annotated[str, JSONB()]`, `Annotated[int, Integer()]`.
 """
 
@@ -44,7 +44,7 @@ _TYPES: Final[Mapping[type, TypeEngine[Any]]] = {
 }
 
 _FILLED_BY_THE_ENGINE: Final = frozenset(field.name for field in fields(ReadModelBase))
-"""Columns that people look at last."""
+"""Columns that are put last."""
 
 
 def fact_table(
@@ -55,7 +55,7 @@ def fact_table(
     `first`: the field, or fields, whose columns come before the others, such as the time of a hypertable.
 
     Raises:
-        ContractError: a field has a type that no column is known for, or there is no field of `first`.
+        ContractError: a field has a type without a known column type, or there is no field of `first`.
     """
     hints = get_type_hints(command, include_extras=True)
     own = [field for field in command.model_fields if field not in BASE_FIELDS]
@@ -68,10 +68,10 @@ def fact_table(
 def row_table(name: str, row: type[Any], *, key: str | tuple[str, ...], schema: str = "public") -> Table:
     """Return the table of a read model or of an aggregate's state: a column per field of the dataclass `row`.
 
-    `key`: the field, or fields, that tell the rows apart.
+    `key`: the field, or fields, that identify a row.
 
     Raises:
-        ContractError: a field has a type that no column is known for, or there is no field `key`.
+        ContractError: a field has a type without a known column type, or there is no field `key`.
     """
     hints = get_type_hints(row, include_extras=True)
     declared = [field.name for field in fields(row)]

@@ -1,4 +1,4 @@
-"""What an operator asks and decides, over the adapters of one process; each is opened when it is first needed."""
+"""The use-cases of operators, over the adapters of one process; each is opened when it is first needed."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.streams import ContextStream
-from tidemill.catalog.topics import TopicSettings
+from tidemill.catalog.topics import TopicOptions
 from tidemill.projections.replay import ReplayParts
 from tidemill.queries.read_models import ReadModels
 from tidemill.runtime.clock import SystemClock
-from tidemill.settings import TopicSettings as TopicsChosen
+from tidemill.settings import TopicSettings
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.admin.lane_changes import LaneDatabase
@@ -88,7 +88,7 @@ class Admin:
 
     @property
     def status(self) -> StatusReader:
-        """How far every hop is."""
+        """The progress of every step."""
         return StatusReader(
             catalog=self._catalog,
             lanes=self.operations,
@@ -102,19 +102,19 @@ class Admin:
 
     @property
     def commands(self) -> CommandLookup:
-        """What became of a command."""
+        """The outcome of a command."""
         return CommandLookup(
             catalog=self._catalog, log=self.operations, lanes=self.operations, decoders=self._decoders
         )
 
     @property
     def lanes(self) -> LaneOverview:
-        """Lanes, to be looked at."""
+        """Lanes, for reading."""
         return LaneOverview(catalog=self._catalog, lanes=self.operations)
 
     @property
     def lane_decisions(self) -> LaneDecisions:
-        """Lanes, to be decided about."""
+        """Lanes, for decisions."""
         topics = KafkaLaneTopics(partial(kafka_connection, self._settings))
         outbox = OutboxDatabase(self._pool)
         return LaneDecisions(
@@ -132,7 +132,7 @@ class Admin:
 
     @property
     def read_models(self) -> ReadModelOverview:
-        """Read models, to be looked at."""
+        """Read models, for reading."""
         database = self.operations
         return ReadModelOverview(
             catalog=self._catalog, lanes=database, states=database, table_name=table_name
@@ -140,7 +140,7 @@ class Admin:
 
     @cached_property
     def read_model_repair(self) -> ReadModelRepair:
-        """Read models, to be built again or verified."""
+        """Read models, to be rebuilt or verified."""
         pool = self._lazy_pool("tidemill projections", 4, "migration")
 
         async def open_replay(part: ContextStream, of_state: bool) -> ReplayParts:  # noqa: FBT001  as `OpenReplay` has it
@@ -153,14 +153,14 @@ class Admin:
                     stream, part.messages(), clock=self._clock, registry=self._registry
                 ),
                 store=StateDatabase(pool) if of_state else ViewDatabase(pool),
-                workshops=StateRebuildDatabase(pool) if of_state else RebuildDatabase(pool),
+                rebuild_targets=StateRebuildDatabase(pool) if of_state else RebuildDatabase(pool),
             )
 
         return ReadModelRepair(catalog=self._catalog, lanes=OperationsDatabase(pool), open_replay=open_replay)
 
     @cached_property
     def queries(self) -> ReadModels:
-        """Rows of read models, as the login sees them that may do nothing else."""
+        """Rows of read models, read with the login that may do nothing else."""
         pool = self._lazy_pool("tidemill query", 1, "reader", writes=False)
         projections = [projection for _, projection in self._catalog.projections().values()]
         return ReadModels(projections, ReadModelDatabase(pool))
@@ -173,11 +173,11 @@ class Admin:
 
     @property
     def audit(self) -> Auditor:
-        """Whether every hop balances."""
+        """Whether every step balances."""
         database = self.operations
         return Auditor(
             catalog=self._catalog,
-            books=database,
+            reader=database,
             lanes=database,
             read_models=database,
             misfits=self._misfits,
@@ -206,12 +206,12 @@ class Admin:
 
     @cached_property
     def topic_setup(self) -> TopicSetup:
-        """The topics with their lanes, to be made by the login that owns tables."""
+        """The topics with their lanes, to be created with the login that owns tables."""
         return self._topic_setup(self._lazy_pool("tidemill topics", 1, "migration"))
 
     @cached_property
     def topic_check(self) -> TopicSetup:
-        """The topics, to be looked at by any login."""
+        """The topics, to be checked with any login."""
         return self._topic_setup(self._lazy_pool("tidemill topics", 1, writes=False))
 
     def _topic_setup(self, pool: LazyPool) -> TopicSetup:
@@ -227,7 +227,7 @@ class Admin:
 
     @property
     def schemas(self) -> SchemaSetup:
-        """The schemas, to be put into the registry."""
+        """The schemas, to be registered."""
         return SchemaSetup(self._catalog, lambda: self._registry)
 
     @property
@@ -237,12 +237,12 @@ class Admin:
 
     @property
     def archive_actions(self) -> ArchiveActions:
-        """The archive, to be decided about."""
+        """The archive, for decisions."""
         return ArchiveActions(self._open_access)
 
     @property
     def restore(self) -> ArchiveRestore:
-        """The way back from the lake."""
+        """Restoring from the lake."""
         return ArchiveRestore(self._open_access, self._open_copies, self._settings.lake.timeout_s)
 
     @property
@@ -258,7 +258,7 @@ class Admin:
 
     @cached_property
     def operations(self) -> OperationsDatabase:
-        """What the database says, as it is."""
+        """The rows of the database."""
         return OperationsDatabase(self._pool)
 
     @cached_property
@@ -267,7 +267,7 @@ class Admin:
 
     @cached_property
     def topics(self) -> Inspector:
-        """How far the topics of lanes go."""
+        """The ends of the topics of lanes."""
         inspector = Inspector(partial(kafka_connection, self._settings))
         self._shared.push_async_callback(inspector.close)
         return inspector
@@ -298,7 +298,7 @@ class Admin:
         *,
         writes: bool = True,
     ) -> LazyPool:
-        """`writes`: a server that takes no writes will not do, as it will for a question."""
+        """`writes`: a read-only server is refused; for a question it is accepted."""
         opening = partial(
             open_pool,
             self._shared,
@@ -313,19 +313,19 @@ class Admin:
 
 
 async def ask(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:
-    """Open what one question needs, and close it again."""
+    """Open what one question needs, and close it afterwards."""
     async with Admin(deployment) as admin:
         return await question(admin)
 
 
 def run_question(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:
-    """Ask in an event loop of its own, as a verb does."""
+    """Run a question in its own event loop, as a verb does."""
     return uvloop.run(ask(deployment, question))
 
 
-def topic_settings(chosen: TopicsChosen) -> TopicSettings:
-    """Return what an installation has decided about its topics. Raises `UsageError`."""
-    return TopicSettings(
+def topic_settings(chosen: TopicSettings) -> TopicOptions:
+    """Return an installation's settings of its topics. Raises `UsageError`."""
+    return TopicOptions(
         replication=chosen.replication,
         command_retention=timedelta(days=chosen.command_days),
         outcome_retention=timedelta(days=chosen.outcome_days),

@@ -1,16 +1,15 @@
-"""From settings to what an operator's work on the archive starts from."""
+"""From settings to an operator's access to the archive."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from tidemill.admin.archive.access import ArchiveAccess
 from tidemill.admin.archive.ports import ArchivedCopies
 from tidemill.admin.lanes.comparison import LaneComparison
-from tidemill.app.archive_stream import Store
 from tidemill.app.connections import kafka_connection
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.retention import archive_of, policies_of
@@ -25,17 +24,11 @@ from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.database.pool import Pool, Timeouts
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.storage.retention.restore_work import RestoreDatabase
+from tidemill.storage.retention.work import RetentionDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.admin.lane_topics import KafkaLaneTopics
 
 TIMEOUTS: Final = Timeouts(idle_in_transaction_ms=60_000)
-
-
-class _Silent:
-    """Stands for the codec where nothing is announced."""
-
-    def encode_event(self, event: Any) -> bytes:
-        raise RuntimeError(f"this verb announces nothing: {event!r}")
 
 
 @asynccontextmanager
@@ -46,17 +39,18 @@ async def open_access(
     *,
     announcing: bool = False,
 ) -> AsyncIterator[ArchiveAccess]:
-    """Open the archive. `open_pool`: with the login of retention. `announcing`: what is done publishes an event.
+    """Open the archive. `open_pool`: with the login of retention. `announcing`: the action publishes an event.
 
     Raises:
-        UsageError: no table leaves for the archive.
+        UsageError: no table has a retention.
     """
     archive, settings, clock = archive_of(deployment), deployment.settings, SystemClock()
     await demand_migrations(deployment, writes=False)
     pool = await open_pool()
-    codec: Any = _Silent()
+    encode = None
     if announcing:
         codec = await StreamCodec.open(archive.stream, archive.messages(), clock=clock, registry=registry())
+        encode = codec.encode_event
     commands, operations = CommandDatabase(pool), OperationsDatabase(pool)
     writer = InternalCommandWriter(commands, clock, silent=not announcing)
     topics = KafkaLaneTopics(partial(kafka_connection, settings))
@@ -64,7 +58,7 @@ async def open_access(
         policies={each.table_name: each for each in policies_of(deployment)},
         as_of=settings.retention.as_of,
         stream=archive,
-        store=Store(pool, writer, codec, committed=lambda _: None),  # the relay finds new rows by itself
+        store=RetentionDatabase(pool, writer, encode),  # the relay finds new rows by itself
         restores=RestoreDatabase(pool),
         lanes=operations,
         comparison=LaneComparison(lanes=operations, outbox=OutboxDatabase(pool), topics=topics),
@@ -75,8 +69,8 @@ async def open_access(
 
 async def open_copies(settings: Settings) -> ArchivedCopies:
     """Open the lake for reading. Raises `UsageError` if no root is set."""
-    from tidemill.app import lake_copies  # noqa: PLC0415  loads pyarrow, which no other question needs
+    from tidemill.app import lake  # noqa: PLC0415  loads pyarrow, which no other question needs
 
     return await in_thread(
-        partial(lake_copies.open_copies, settings), server="lake", timeout_s=settings.lake.timeout_s
+        partial(lake.open_copies, settings), server="lake", timeout_s=settings.lake.timeout_s
     )

@@ -1,36 +1,33 @@
-"""From settings to connections: the database, Kafka, the registry. The stack that is passed in closes them again."""
+"""From settings to connections: the database, Kafka, the registry. The exit stack that is passed in closes them."""
 
 from __future__ import annotations
 
 import ssl
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Final, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Literal
 
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.settings import DatabaseSettings, Settings
+from tidemill.storage.database.libpq import with_tls
 from tidemill.storage.database.pool import (
     Cutoff,
     Pool,
     Timeouts,
     close_pool,
-    connection,
     create_pool,
     tls_context,
 )
+from tidemill.storage.database.probe import PROBE_TIMEOUTS, DatabaseProbe
 from tidemill.transport.kafka.client.client import KafkaConnection
 
 Login = Literal["service", "migration", "reader", "archiver", "retention"]
 Tls = ssl.SSLContext | Literal[False] | None
 
-_PROBE_TIMEOUTS: Final = Timeouts(connect_s=2.0, statement_ms=2_000, command_s=2.0)
-
 
 class SharedResources(AsyncExitStack):
     """What the services of one process share.
 
-    `cutoff`: what ends their waits for the database. `names`: under which they connect to it.
+    `cutoff`: ends their waits for the database. `names`: the application names of their connections.
     """
 
     def __init__(self) -> None:
@@ -41,7 +38,7 @@ class SharedResources(AsyncExitStack):
 
 
 def database_tls(settings: DatabaseSettings) -> Tls:
-    """Return how to encrypt; None leaves it to the URL, which says it or names a server of this machine."""
+    """Return how to encrypt; None leaves it to the URL, which has the mode or names a server of this machine."""
     if settings.sslmode is None:
         return None
     return tls_context(
@@ -53,22 +50,17 @@ def database_tls(settings: DatabaseSettings) -> Tls:
 
 
 def libpq_url(settings: DatabaseSettings, login: Login) -> str:
-    """Return the URL of a login for drivers that are libpq: what the settings say about TLS is in it.
+    """Return the URL of a login for drivers of libpq, with the TLS settings in it.
 
     It holds a password: pass it to the driver, never to a log. Raises `UsageError` if none is set.
     """
-    parts = urlsplit(settings.dsn(login))
-    tls = {
-        "sslmode": settings.sslmode,
-        "sslrootcert": settings.ca_file,
-        "sslcert": settings.cert_file,
-        "sslkey": settings.key_file,
-    }
-    given = {name: str(value) for name, value in tls.items() if value is not None}
-    if settings.sslmode == "verify-full" and settings.ca_file is None:
-        # as our other driver does; libpq's own default is a file in the home of whoever runs it
-        given["sslrootcert"] = "system"
-    return parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | given)).geturl()
+    return with_tls(
+        settings.dsn(login),
+        sslmode=settings.sslmode,
+        ca_file=settings.ca_file,
+        cert_file=settings.cert_file,
+        key_file=settings.key_file,
+    )
 
 
 async def open_pool(
@@ -81,12 +73,12 @@ async def open_pool(
     timeouts: Timeouts | None = None,
     writes: bool = True,
 ) -> Pool:
-    """Open a pool of connections, which hangs on the cutoff of `shared` if that has one.
+    """Open a pool of connections, which `shared.cutoff` ends if there is one.
 
-    `writes`: a server that takes no writes will not do, whatever is asked of it: what it says may be behind.
+    `writes`: a read-only server is refused even for queries: its data may lag.
 
     Raises:
-        Unavailable: the database is away, or takes no writes.
+        Unavailable: the database is unavailable, or read-only.
         UsageError: it refuses the login, or the settings contradict each other.
     """
     pool = await create_pool(
@@ -135,33 +127,10 @@ def open_registry(shared: AsyncExitStack, settings: Settings) -> SchemaRegistry 
     return opened
 
 
-@dataclass
-class DatabaseProbe:
-    """Asks the database, by a connection that it needs not share."""
-
-    settings: Settings
-    name: str = "database"
-    login: Login = "service"
-
-    def __post_init__(self) -> None:
-        """Connect only when asked."""
-        self._shared = AsyncExitStack()
-        self._pool: Pool | None = None
-
-    async def ask(self) -> None:
-        """Return if the database answers and takes writes. Raises `Unavailable`."""
-        if self._pool is None:
-            self._pool = await open_pool(
-                self._shared,
-                self.settings,
-                name="tidemill health",
-                size=1,
-                login=self.login,
-                timeouts=_PROBE_TIMEOUTS,
-            )
-        async with connection(self._pool, timeout_s=_PROBE_TIMEOUTS.connect_s) as borrowed:
-            await borrowed.fetchval("select 1")
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._shared.aclose()
+def database_probe(settings: Settings, login: Login = "service") -> DatabaseProbe:
+    """Return what asks the database, with a login of the process."""
+    return DatabaseProbe(
+        lambda shared: open_pool(
+            shared, settings, name="tidemill health", size=1, login=login, timeouts=PROBE_TIMEOUTS
+        )
+    )

@@ -1,4 +1,4 @@
-"""Which contexts this deployment has: the built-in ones by folder, the others by entry point.
+"""The contexts of this deployment: the built-in ones by folder, the others by entry point.
 
 A plug-in is a distribution whose entry point in the group `tidemill.contexts` names its `Context`.
 """
@@ -19,7 +19,7 @@ from tidemill.domain.errors import ContractError, UsageError
 GROUP: Final = "tidemill.contexts"
 
 USUAL: Final = frozenset({"market_data", "connector_profiles"})
-"""The built-in contexts of a deployment that chooses none: those that stay, so that an upgrade adds nothing."""
+"""The built-in contexts of a deployment that chooses none; the list is fixed, so that an upgrade adds nothing."""
 
 ALL: Final = "all"
 
@@ -30,8 +30,8 @@ def load_contexts(chosen: str | None = None) -> tuple[Context, ...]:
     `chosen`: names separated by commas, or `all`; None: the usual built-in ones and every plug-in.
 
     Raises:
-        ContractError: one cannot be loaded, is no `Context`, or has the aggregate of another.
-        UsageError: a name is of no context; the message lists what there is.
+        ContractError: one cannot be loaded, is not a `Context`, or has the aggregate of another.
+        UsageError: a name is unknown; the message lists the known ones.
     """
     built_in, plugged_in = _built_in(), list(_plugged_in())
     if chosen is None:
@@ -42,7 +42,7 @@ def load_contexts(chosen: str | None = None) -> tuple[Context, ...]:
         names = known
     if unknown := names - known:
         raise UsageError(
-            f"TIDEMILL_CONTEXTS: there is no context {', '.join(sorted(map(repr, unknown)))}; "
+            f"TIDEMILL_CONTEXTS: unknown context {', '.join(sorted(map(repr, unknown)))}; "
             f"expected {ALL}, or some of {', '.join(sorted(known))}"
         )
     installed = [(origin, context) for origin, context in plugged_in if context.name in names]
@@ -50,7 +50,7 @@ def load_contexts(chosen: str | None = None) -> tuple[Context, ...]:
 
 
 def migration_folders(contexts: Iterable[Context]) -> dict[str, Path | None]:
-    """Return where the migrations of each context are, by its name; None: where the built-in ones are, or nowhere."""
+    """Return where the migrations of each context are, by its name; None: where the built-in ones are, or none."""
     return {context.name: context.migrations for context in contexts}
 
 
@@ -79,7 +79,7 @@ def _loaded(entry: EntryPoint) -> object:
     try:
         return entry.load()
     except (ImportError, AttributeError) as error:
-        raise ContractError(f"{_origin(entry)} cannot be loaded: {error}; mend or uninstall it") from error
+        raise ContractError(f"{_origin(entry)} cannot be loaded: {error}; fix or uninstall it") from error
 
 
 def _origin(entry: EntryPoint) -> str:

@@ -1,4 +1,4 @@
-"""What a deployment is made of: its settings, and the streams of its contexts as the settings want them."""
+"""A deployment: its settings, and the streams of its contexts as configured."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from tidemill.app import archive_stream
 from tidemill.app.context_loader import load_contexts
 from tidemill.catalog.references import with_references
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.domain.context import Context
 from tidemill.domain.errors import UsageError
 from tidemill.domain.stream import Stream
+from tidemill.retention.stream import archive_stream
+from tidemill.retention.stream import context as archive_context
 from tidemill.settings import Settings
 from tidemill.settings.policies import policies_told
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """All contexts of this deployment, and what is set for them."""
+    """All contexts of this deployment, and their settings."""
 
     settings: Settings
     catalog: StreamCatalog
@@ -31,8 +32,8 @@ class Deployment:
 
         Raises:
             ContractError: a context cannot be loaded, or refers to one that is not chosen.
-            UsageError: a context is chosen that does not exist, or a policy is set for a table that no context lets
-                leave.
+            UsageError: a context is chosen that does not exist, or a policy is set for a table without a
+                retention.
         """
         chosen, streams = {}, {}
         policies = policies_told(settings.retention.policies)
@@ -54,7 +55,7 @@ class Deployment:
         return cls(settings, replace(catalog, archive=_archive(settings)) if catalog.policies else catalog)
 
     def rehearsed(self, as_of: datetime | None) -> Deployment:
-        """Return it with ages counted to `as_of`, if that is given; then nothing waits for a quiet period."""
+        """Return it with ages computed at `as_of`, if that is given; then nothing waits for a quiet period."""
         if as_of is None:
             return self
         retention = self.settings.retention.model_copy(update={"as_of": as_of})
@@ -67,11 +68,11 @@ class Deployment:
 
 
 def _archive(settings: Settings) -> ContextStream:
-    return ContextStream(archive_stream.context, archive_stream.archive_stream(settings.topics.prefix))
+    return ContextStream(archive_context, archive_stream(settings.topics.prefix))
 
 
 def _with_policy(context: Context, policies: Mapping[str, Mapping[str, Any]]) -> Context:
-    """Return the context with its retention as the settings tell it."""
+    """Return the context with its retention as configured."""
     declared = context.retention
     if declared is None or declared.table_name not in policies:
         return context

@@ -1,4 +1,4 @@
-"""What the devkit adds where it is installed. The product imports nothing of it: entry points name its parts."""
+"""The parts of the devkit, where it is installed. The product does not import it: entry points name its parts."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def deployment_of(settings: Settings) -> Deployment:
-    """Return the deployment, with logging set up so that only warnings of ours come between a verb's lines."""
+    """Return the deployment, with logging set up so that only Tidemill's warnings appear between a verb's lines."""
     configure_logging("WARNING", "console", secrets=settings.secrets(), libraries=False)
     return Deployment.of(settings)
 

@@ -1,4 +1,4 @@
-"""The settings of this call: what the environment says; for development, the servers that `tidemill dev up` started."""
+"""The settings of this call: from the environment or, for development, the servers that `tidemill dev up` started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tidemill.settings import Settings, load
 
 
 def configuration(env_file: Path | None = None) -> Settings:
-    """Return the settings. Where neither database nor Kafka is given, a development stack that runs is used.
+    """Return the settings. Where neither database nor Kafka is given, a running development stack is used.
 
     Raises:
         UsageError: a setting is wrong; one line for each.

@@ -1,1 +1,1 @@
-"""The reference archiver: a workflow of its own that knows only the archive's messages, a reader and a lake."""
+"""The reference archiver: a separate workflow that knows only the archive's messages, a reader and a lake."""

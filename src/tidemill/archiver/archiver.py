@@ -1,7 +1,7 @@
-"""The archiver: takes requests one by one, has them carried out in a thread, and answers.
+"""The archiver: takes requests one by one, executes them in a thread, and answers.
 
-A record of the topic is done only when its answer was acknowledged. Whatever ends the process before that (a crash
-after the upload or before the reply, a drain) makes the record come again, and the copy that is there is found: one
+A record of the topic is done only when its answer was acknowledged. If the process ends before that (by a crash
+after the upload or before the reply, or a drain), the record is delivered again, and its copy is found: there is one
 copy.
 """
 
@@ -36,7 +36,7 @@ _log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ArchiverTimeouts:
-    """`heartbeat_s`: how often we say that we work. `stall_s`: how long a copy may make no progress."""
+    """`heartbeat_s`: how often progress is reported. `stall_s`: how long a copy may make no progress."""
 
     heartbeat_s: float = 300.0
     stall_s: float = 1_800.0
@@ -56,7 +56,7 @@ class Archiver:
         max_bytes_per_second: int | None = None,
         timeouts: ArchiverTimeouts | None = None,
     ) -> None:
-        """`max_bytes_per_second`: our own bound beside the request's."""
+        """`max_bytes_per_second`: the archiver's own limit, in addition to the request's."""
         self._requests = requests
         self._replies = replies
         self._copier = copier
@@ -80,7 +80,7 @@ class Archiver:
         """Take requests until `stop`.
 
         Raises:
-            Unavailable: Kafka or the registry is away; or a copy hung, and was answered as failed. Make a new one.
+            Unavailable: Kafka or the registry is; or a copy hung, and was answered as failed. Make a new one.
         """
         self._ended.clear()
         try:
@@ -93,7 +93,7 @@ class Archiver:
             self._ended.set()
 
     async def stop(self) -> None:
-        """End the copy in flight without an answer: whoever takes its record next finds what is complete."""
+        """End the copy in flight without an answer: the next owner of its record finds what is complete."""
         self._stopping.set()
         self._interrupt()
         await self._ended.wait()
@@ -126,7 +126,7 @@ class Archiver:
             ARCHIVER_SECONDS.observe(time.monotonic() - began)
 
     def _why_not(self, event: ArchivalEvent | Unreadable) -> tuple[str, str] | None:
-        """Return what a record counts as and why, if nothing is to be done for it."""
+        """Return the kind of a record and the reason, if there is nothing to do for it."""
         if isinstance(event, Unreadable):
             return "unreadable", str(event)
         if event.status is not ArchivalStatus.PENDING:
@@ -145,7 +145,7 @@ class Archiver:
             try:
                 answer = self._answer(event, await self._carried(incoming, planned))
             except Unavailable as fault:
-                # a lake or a database that hangs: whoever asked must not wait for it
+                # a lake or a database that hangs: the service must not wait for it
                 if self._requests.ours(incoming):
                     await self._reply(incoming, event, self._failed(event, _stalled(fault)))
                 raise
@@ -154,7 +154,7 @@ class Archiver:
     async def _reply(self, incoming: Incoming, event: ArchivalEvent, answer: ArchivalConfirmation) -> None:
         try:
             await self._replies.send(answer)
-        except UsageError as fault:  # thousands of files: whoever asked must ask for less at a time
+        except UsageError as fault:  # thousands of files: the service must request less at a time
             answer = self._failed(event, Failure("TOO_LARGE", str(fault), retryable=False))
             await self._replies.send(answer)
         await self._requests.done(incoming)
@@ -170,10 +170,10 @@ class Archiver:
         )
 
     async def _carried(self, incoming: Incoming, planned: CopyPlan) -> Carried:
-        """Have the request carried out in a thread; meanwhile say now and then that it goes on.
+        """Execute the request in a thread; report progress periodically.
 
         Raises:
-            Unavailable: it made no progress for too long, and is left to itself; or too many are that.
+            Unavailable: it made no progress for too long, and was abandoned; or too many were.
         """
         rates = [rate for rate in (planned.event.max_bytes_per_second, self._max_bytes_per_second) if rate]
         pace = self._pace = Pace(min(rates, default=None))
@@ -190,7 +190,7 @@ class Archiver:
             while not work.done():
                 await asyncio.wait({work}, timeout=min(_LOOK_S, max(0.0, next_beat - time.monotonic())))
                 if not self._requests.ours(incoming):
-                    pace.interrupt()  # somebody else has it now, and writes to the same names
+                    pace.interrupt()  # another archiver has it now, and writes to the same names
                 if time.monotonic() >= next_beat and not work.done():
                     await self._beat(planned.event)
                     next_beat = time.monotonic() + self._timeouts.heartbeat_s
@@ -204,7 +204,7 @@ class Archiver:
     async def _beat(self, event: ArchivalEvent) -> None:
         try:
             await self._replies.send(self._said(event, ArchivalStatus.IN_PROGRESS))
-        except Unavailable as error:  # the copy goes on: what counts is the answer at its end
+        except Unavailable as error:  # the copy continues: the answer at its end counts
             _log.warning(Log.ARCHIVAL_HEARTBEAT_LOST, event_id=event.event_id, error=str(error))
 
     def _interrupt(self) -> None:
@@ -217,17 +217,17 @@ class Archiver:
         while len(self._answered) > _REMEMBERED:
             self._answered.popitem(last=False)
 
-    # --- what it says -------------------------------------------------------------------------------------------------
+    # --- answers -------------------------------------------------------------------------------------------------
 
     def _answer(self, event: ArchivalEvent, carried: Carried) -> ArchivalConfirmation:
         if carried.place is None and carried.failure is not None:
-            chunks = tuple(result_of(done) for done in carried.chunks)
+            chunks = tuple(result_of(result) for result in carried.chunks)
             return self._failed(event, carried.failure, chunks=chunks)
         path, lake_format, snapshot_id = carried.place or (None, None, None)
         return self._said(
             event,
             ArchivalStatus.COMPLETED,
-            chunks=tuple(result_of(done) for done in carried.chunks),
+            chunks=tuple(result_of(result) for result in carried.chunks),
             lakehouse_path=path,
             lake_format=lake_format,
             snapshot_id=snapshot_id,
@@ -260,7 +260,7 @@ def _stalled(fault: Unavailable) -> Failure:
 
 
 _LEVELS: Final = {"ignored": 10, "unreadable": 30}
-"""Ordinary records are said at DEBUG, those that cannot be read at WARNING."""
+"""Ordinary records are logged at DEBUG, unreadable ones at WARNING."""
 
 
 def _result(answer: ArchivalConfirmation) -> str:

@@ -1,4 +1,4 @@
-"""Copies what a request asks for, chunk by chunk, in a worker thread: a chunk that fails fails by itself."""
+"""Copies what a request asks for, chunk by chunk, in a worker thread: a failed chunk does not stop the others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Failure:
 
     @classmethod
     def of(cls, fault: Exception) -> Failure:
-        """Return what a fault means for who asked."""
+        """Return the failure to report for a fault."""
         reason = str(fault)[:MAX_REASON_CHARACTERS] or type(fault).__name__
         match fault:
             case CopyRefused(code=code, reason=why):
@@ -46,14 +46,14 @@ class Failure:
             case ValueError():
                 return cls("NOT_REPRESENTABLE", reason, retryable=False)
             case TidemillError():
-                return cls("READ_REFUSED", reason, retryable=True)  # a grant that is missing can be mended
+                return cls("READ_REFUSED", reason, retryable=True)  # a missing grant can be added
             case _:
                 return cls("CRASHED", f"{type(fault).__name__}: {reason}", retryable=True)
 
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """What became of one chunk: a copy (`found`: it was there before), or a failure."""
+    """The result of one chunk: a copy (`found`: it existed before), or a failure."""
 
     chunk: ArchivalChunk
     copy: WrittenCopy | None = None
@@ -63,7 +63,7 @@ class CopyResult:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What became of a request. `place` None: nothing was published, as `failure` or the chunks say."""
+    """The result of a request. `place` None: nothing was published; see `failure` or the chunks."""
 
     chunks: tuple[CopyResult, ...]
     place: LakePlace | None = None
@@ -72,24 +72,24 @@ class Carried:
     @property
     def copied(self) -> int:
         """How many chunks have a copy."""
-        return sum(done.copy is not None for done in self.chunks)
+        return sum(result.copy is not None for result in self.chunks)
 
     @property
     def replayed(self) -> bool:
-        """Whether every copy was there before."""
-        return self.copied > 0 and all(done.found for done in self.chunks if done.copy is not None)
+        """Whether every copy existed before."""
+        return self.copied > 0 and all(result.found for result in self.chunks if result.copy is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Copier:
-    """Carries requests out. Synchronous: it belongs into a thread."""
+    """Executes requests. Synchronous: call it from a thread."""
 
     reader: ChunkReader
     lake: Lake
 
     def carry_out(self, plan: CopyPlan, pace: Pace) -> Carried:
         """Copy what can be copied, then publish it. Raises `Interrupted`; all other faults are in what it returns."""
-        done = [CopyResult(chunk, failure=Failure.of(fault)) for chunk, fault in plan.refused]
+        results = [CopyResult(chunk, failure=Failure.of(fault)) for chunk, fault in plan.refused]
         copies: dict[SliceId, WrittenCopy] = {}
         away: Failure | None = None
         for task in plan.tasks:
@@ -100,12 +100,12 @@ class Copier:
             if each.copy is not None:
                 copies[task.slice] = each.copy
             elif each.failure is not None and each.failure.code.endswith("_AWAY"):
-                away = each.failure  # the other chunks would only wait for the same server
-            done.append(each)
-        _count(done)
+                away = each.failure  # the other chunks would wait for the same server
+            results.append(each)
+        _count(results)
         if not copies:
-            return Carried(tuple(done), failure=_gravest(done))
-        return self._published(plan, tuple(done), copies)
+            return Carried(tuple(results), failure=_gravest(results))
+        return self._published(plan, tuple(results), copies)
 
     def _copied(self, plan: CopyPlan, task: Task, pace: Pace) -> CopyResult:
         try:
@@ -128,11 +128,11 @@ class Copier:
             return CopyResult(task.chunk, failure=failure)
 
     def _found(self, plan: CopyPlan, task: Task) -> WrittenCopy | None:
-        """Return the copy that is there. Raises `CopyStands` if it has other rows: it may be the only one of them."""
+        """Return the existing copy. Raises `CopyStands` if it has other rows: it may be the only one of them."""
         try:
             found = self.lake.find(task.slice, plan.event.event_id)
         except CopyError:
-            return None  # it is written anew
+            return None  # it is written again
         differs = None if found is None else difference(task.chunk, found.measured)
         if found is not None and differs is not None:
             path = found.files[0].path if found.files else task.slice.table
@@ -155,7 +155,7 @@ class Copier:
         return copy
 
     def _published(
-        self, plan: CopyPlan, done: tuple[CopyResult, ...], copies: dict[SliceId, WrittenCopy]
+        self, plan: CopyPlan, results: tuple[CopyResult, ...], copies: dict[SliceId, WrittenCopy]
     ) -> Carried:
         event = plan.event
         try:
@@ -166,22 +166,22 @@ class Copier:
                 Log.ARCHIVAL_CHUNK_FAILED, event_id=event.event_id, code=failure.code, error=failure.reason
             )
             return Carried(
-                tuple(CopyResult(each.chunk, failure=each.failure or failure) for each in done),
+                tuple(CopyResult(each.chunk, failure=each.failure or failure) for each in results),
                 failure=failure,
             )
-        return Carried(done, place)
+        return Carried(results, place)
 
 
 def _demand_sealed(chunk: ArchivalChunk, measured: Measured) -> None:
-    """Refuse rows that are not those that were sealed, before anything of them has a name in the lake."""
+    """Refuse rows that are not those that were sealed, before they get a name in the lake."""
     differs = difference(chunk, measured)
     if differs is not None:
         raise CopyRefused("DIGEST_DIFFERS", f"what was read is not what was sealed: {differs}")
 
 
-def result_of(done: CopyResult) -> ArchivalResult:
-    """Return what a confirmation says of one chunk."""
-    chunk, copy, failure = done.chunk, done.copy, done.failure
+def result_of(carried: CopyResult) -> ArchivalResult:
+    """Return the part of a confirmation about one chunk."""
+    chunk, copy, failure = carried.chunk, carried.copy, carried.failure
     if copy is None:
         assert failure is not None
         return ArchivalResult(
@@ -200,13 +200,13 @@ def result_of(done: CopyResult) -> ArchivalResult:
     )
 
 
-def _count(done: list[CopyResult]) -> None:
-    for each in done:
+def _count(results: list[CopyResult]) -> None:
+    for each in results:
         result = "failed" if each.copy is None else "found" if each.found else "copied"
         ARCHIVER_CHUNKS.labels(result).inc()
 
 
-def _gravest(done: list[CopyResult]) -> Failure | None:
-    """Return the failure that says most about a request of which nothing was copied: one that may pass, if any."""
-    failures = [each.failure for each in done if each.failure is not None]
+def _gravest(results: list[CopyResult]) -> Failure | None:
+    """Return the main failure of a request of which nothing was copied: a retryable one, if any."""
+    failures = [each.failure for each in results if each.failure is not None]
     return next((failure for failure in failures if failure.retryable), next(iter(failures), None))

@@ -1,4 +1,4 @@
-"""What a request asks for, in the words of the lake; or why it cannot be done. Pure."""
+"""The plan of a request, in the terms of the lake; or why it cannot be executed. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EVENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class CopyRefused(Exception):
-    """A request, or one of its chunks, that no try will ever copy. `code` is for programs."""
+    """A request, or one of its chunks, that no attempt can copy. `code` is for programs."""
 
     def __init__(self, code: str, reason: str) -> None:
         """`reason` is for people."""
@@ -37,7 +37,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class CopyPlan:
-    """A request to carry out. `refused`: chunks that cannot be copied, each with why."""
+    """A request to execute. `refused`: chunks that cannot be copied, each with its reason."""
 
     event: ArchivalEvent
     columns: tuple[LakeColumn, ...]
@@ -47,7 +47,7 @@ class CopyPlan:
 
 
 def plan(event: ArchivalEvent) -> CopyPlan:
-    """Return how to carry a request out. Raises `CopyRefused` if nothing of it can be."""
+    """Return the plan of a request. Raises `CopyRefused` if nothing of it can be."""
     _demand_names(event)
     if len(event.chunks) > MAX_CHUNKS:
         raise CopyRefused("TOO_MANY_CHUNKS", f"{len(event.chunks)} chunks, at most {MAX_CHUNKS} are taken")
@@ -57,15 +57,13 @@ def plan(event: ArchivalEvent) -> CopyPlan:
         )
     columns = tuple(_column(column) for column in event.columns)
     if event.time_column is None or event.time_column not in {column.name for column in columns}:
-        raise CopyRefused("NO_COLUMNS", "the request does not say its columns, and which of them is the time")
+        raise CopyRefused("NO_COLUMNS", "the request does not name its columns, and its time column")
     tasks: dict[SliceId, Task] = {}
     refused: list[tuple[ArchivalChunk, CopyRefused]] = []
     for chunk in event.chunks:
         wanted = SliceId(event.table_name, chunk.range_start, chunk.range_end, chunk.generation)
         if chunk.read_sql is None:
-            refused.append(
-                (chunk, CopyRefused("NO_READ_SQL", "the request does not say how to read the chunk"))
-            )
+            refused.append((chunk, CopyRefused("NO_READ_SQL", "the request has no query for the chunk")))
         elif wanted in tasks:
             refused.append(
                 (chunk, CopyRefused("REPEATED_SLICE", f"another chunk of the request is {wanted} too"))
@@ -76,7 +74,7 @@ def plan(event: ArchivalEvent) -> CopyPlan:
 
 
 def difference(chunk: ArchivalChunk, measured: Measured) -> str | None:
-    """Return in what a copy differs from what was asked for, None if in nothing that the request says."""
+    """Return how a copy differs from its request, None if it does not."""
     if chunk.row_count is not None and chunk.row_count != measured.row_count:
         return f"{measured.row_count} rows, {chunk.row_count} were to be copied"
     if chunk.digest is not None and chunk.digest != measured.digest:
@@ -85,7 +83,7 @@ def difference(chunk: ArchivalChunk, measured: Measured) -> str | None:
 
 
 def _demand_names(event: ArchivalEvent) -> None:
-    """Names become names of files: nothing in them may lead elsewhere."""
+    """Names become file names: they must not lead elsewhere."""
     if not _TABLE.fullmatch(event.table_name):
         raise CopyRefused("UNKNOWN_TABLE", f"table_name {event.table_name!r} is not schema.table")
     for event_id in (event.event_id, *event.supersedes):

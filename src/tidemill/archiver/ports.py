@@ -1,4 +1,4 @@
-"""What the archiver needs from outside: where requests come from, where answers go, rows to read, a lake to write to.
+"""The ports of the archiver: its requests, its answers, rows to read, a lake to write to.
 
 Requests and answers are asynchronous; reader and lake are synchronous and are called from a worker thread.
 """
@@ -14,7 +14,7 @@ from tidemill.domain.errors import Unreadable
 
 
 class Incoming(NamedTuple):
-    """A record of the event topic and what it holds; of what cannot be read, why."""
+    """A record of the event topic and its content; for an unreadable one, the reason."""
 
     partition: int
     offset: int
@@ -31,12 +31,12 @@ class Requests(Protocol):
     async def next(self) -> Incoming | None:
         """Return the next record, None if none came within a moment. Raises `Unavailable`: make a new one.
 
-        Membership is kept up meanwhile, however long the caller works on a record.
+        Membership is kept meanwhile, however long the caller works on a record.
         """
         ...
 
     def ours(self, incoming: Incoming) -> bool:
-        """Tell whether the record is still this member's to answer: its partition was not given to another one."""
+        """Tell whether this member may still answer the record: its partition was not assigned to another one."""
         ...
 
     async def done(self, incoming: Incoming) -> None:
@@ -60,7 +60,7 @@ class Confirmations(Protocol):
 
         Raises:
             Unavailable: it may have arrived.
-            UsageError: the topic does not take a record as large as that.
+            UsageError: the topic does not take a record of that size.
         """
         ...
 
@@ -70,7 +70,7 @@ class Confirmations(Protocol):
 
 
 class Batch(Protocol):
-    """Some rows, of which the archiver knows only how large they are in memory."""
+    """Some rows; the archiver knows only their size in memory."""
 
     @property
     def nbytes(self) -> int:
@@ -87,7 +87,7 @@ class ChunkReader(Protocol):
         `batch_bytes`: about how large batches may become; None leaves it to the reader.
 
         Raises:
-            Unavailable: the database is away, or went away.
+            Unavailable: the database is or became unavailable.
             ContractError: it refuses the query.
         """
         ...
@@ -103,7 +103,7 @@ class WrittenCopy(Protocol):
 
     @property
     def measured(self) -> Measured:
-        """What is true of its rows."""
+        """The measurement of its rows."""
         ...
 
     @property
@@ -113,15 +113,15 @@ class WrittenCopy(Protocol):
 
 
 class Lake(Protocol):
-    """Where copies go. All names follow from slice and event, so that work done twice leaves one copy.
+    """Where copies go. All names are derived from slice and event, so that repeated work leaves one copy.
 
     Every call may raise `Unavailable`; then nothing is known about what it did.
     """
 
     def find(self, slice_: SliceId, event_id: str) -> WrittenCopy | None:
-        """Return the complete copy that there is for this event, whatever rows it has.
+        """Return the complete copy for this event, whatever rows it has.
 
-        Raises `CopyError` if what there is cannot be made out: `write` replaces it.
+        Raises `CopyError` if it cannot be identified: `write` replaces it.
         """
         ...
 
@@ -134,22 +134,22 @@ class Lake(Protocol):
         batches: Iterable[Batch],
         demand: Callable[[Measured], None] | None = None,
     ) -> WrittenCopy:
-        """Write one copy, or return the complete one of the same rows that is there. Replaces what a try left in part.
+        """Write one copy, or return the complete one of the same rows that exists. Replaces an incomplete one.
 
-        `demand` is asked before anything is in place: what it raises, and what raises inside `batches`, leaves all as
-        it was.
+        `demand` is called before anything is in place: what it raises, and what raises inside `batches`, leaves all
+        unchanged.
 
         Raises:
             ValueError: rows that this lake cannot hold exactly.
-            CopyStands: there is a copy of other rows; it is as it was.
+            CopyStands: there is a copy of other rows; it is unchanged.
         """
         ...
 
     def publish(
         self, table: str, event_id: str, copies: Mapping[SliceId, WrittenCopy], superseded: Sequence[str]
     ) -> LakePlace:
-        """Make complete copies what readers of the table see; repeating it changes nothing.
+        """Make complete copies visible to readers of the table; idempotent.
 
-        `superseded`: earlier events of which copies of *these* slices, and of no others, are to be seen no more.
+        `superseded`: earlier events of which copies of *these* slices, and of no others, become invisible.
         """
         ...

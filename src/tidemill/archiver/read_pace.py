@@ -1,4 +1,4 @@
-"""How fast rows may be read, and how work in a thread is told to end."""
+"""The rate of reading rows, and the end of work in a thread."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tidemill.archiver.ports import Batch
 T = TypeVar("T", bound=Batch)
 
 _PIECES_PER_S: Final = 16
-_LEAST_BYTES: Final = 64 << 10
+_MIN_BYTES: Final = 64 << 10
 
 
 class Interrupted(Exception):
-    """The copy was told to end; nobody is to be answered."""
+    """The copy was told to end; no answer is sent."""
 
 
 class Pace:
@@ -25,7 +25,7 @@ class Pace:
     def __init__(
         self, bytes_per_second: int | None, *, monotonic_s: Callable[[], float] = time.monotonic
     ) -> None:
-        """`bytes_per_second` None: as fast as they come."""
+        """`bytes_per_second` None: without limit."""
         self._rate = bytes_per_second
         self._monotonic_s = monotonic_s
         self._interrupted = threading.Event()
@@ -36,18 +36,18 @@ class Pace:
     @property
     def piece_bytes(self) -> int | None:
         """Return how large a batch should be: many small ones a second, no burst and a long pause. None: any size."""
-        return None if self._rate is None else max(self._rate // _PIECES_PER_S, _LEAST_BYTES)
+        return None if self._rate is None else max(self._rate // _PIECES_PER_S, _MIN_BYTES)
 
     def interrupt(self) -> None:
         """End the copy at its next batch, or in its pause."""
         self._interrupted.set()
 
     def idle_s(self) -> float:
-        """Return for how long nothing passed; below zero in a pause of ours, which is no fault of anybody's."""
+        """Return for how long nothing passed; below zero in a pause of its own, which is not a fault."""
         return self._monotonic_s() - self._moved_s
 
     def check(self) -> None:
-        """Note that the work goes on. Raises `Interrupted` if the copy was told to end."""
+        """Record progress. Raises `Interrupted` if the copy was told to end."""
         self._moved_s = self._monotonic_s()
         if self._interrupted.is_set():
             raise Interrupted

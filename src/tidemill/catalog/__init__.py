@@ -1,1 +1,1 @@
-"""0 prepare: policy and ports of what must be there before a command flows: schemas, migrations, hypertables."""
+"""0 prepare: policy and ports of what must exist before a command flows: schemas, migrations, hypertables."""

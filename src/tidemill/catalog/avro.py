@@ -1,7 +1,7 @@
-"""Avro schemas as values: read from JSON into a small tree, and told apart.
+"""Avro schemas as values: read from JSON into a small tree, and compared.
 
 Pure. The tree knows what Tidemill needs to decide whether bytes are safe to read, whether two schemas read each other,
-and which of them are the same; encoding is somebody else's.
+and which of them are equal; encoding is done elsewhere.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tidemill.domain.errors import ContractError
 Kind = Literal["null", "boolean", "int", "long", "float", "double", "bytes", "string"]
 _KINDS: Final = frozenset(get_args(Kind))
 MAX_DEPTH: Final = 64
-"""Types inside types. Everything here walks schemas by recursion; a registry may hold anything."""
+"""Types inside types. This module walks schemas by recursion; a registry may hold anything."""
 
 MAX_CHARACTERS: Final = 1 << 20
-"""The text of a schema. Below, and with no more than `MAX_VALUES`, it is looked through within milliseconds."""
+"""The text of a schema. Below, and with no more than `MAX_VALUES`, it is parsed within milliseconds."""
 
 MAX_VALUES: Final = 50_000
 """Commas and opening brackets in a schema's text: at least as many as it has JSON values, those of defaults, symbols
@@ -30,7 +30,7 @@ MAX_TYPES: Final = 2_000
 """Types in a schema: thirty named records that each use the next one twice would be a billion."""
 
 MAX_NAME_CHARACTERS: Final = 512
-"""A full name, or a field's. Places are told by the names of all that they are inside of."""
+"""A full name, or a field's. Places are named by all enclosing names."""
 
 MAX_PRECISION: Final = 1_000
 """Digits of a decimal: what PostgreSQL's `numeric` may declare. To work with 10^8 of them takes minutes."""
@@ -69,7 +69,7 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Enumeration:
-    """One of several symbols; `default` is what a reader takes for a symbol it does not know."""
+    """One of several symbols; `default`: a reader's value for an unknown symbol."""
 
     name: str
     symbols: tuple[str, ...]
@@ -99,14 +99,14 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Recursion:
-    """A type that stands inside itself. Nothing here reads it; it is kept so that the fault can be named."""
+    """A type inside itself. It is never read; it is kept so that the fault can be named."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """A default as it stands in the JSON. A class of its own, because null is a default too."""
+    """A default as in the JSON. A separate class, because null is a default too."""
 
     value: Any
 
@@ -136,7 +136,7 @@ NULL: Final = Primitive("null")
 
 
 class Dangerous(ContractError):
-    """A schema that costs those who read it more than its size suggests. `code`: as `schemas check` tells it."""
+    """A schema that costs its readers more than its size suggests. `code`: as `schemas check` prints it."""
 
     def __init__(self, code: str, text: str) -> None:
         """`text` says where and what; it shows none of the schema's numbers, which may have thousands of digits."""
@@ -152,7 +152,7 @@ def parse(document: Any) -> AvroType:
     """Return the tree of a schema given as JSON.
 
     Raises:
-        ContractError: it is no Avro schema; the message says where.
+        ContractError: it is not an Avro schema; the message says where.
         Dangerous: one of its numbers is too large.
     """
     return _Parser().parse(document, "")
@@ -162,21 +162,19 @@ def parse_record(text: str) -> Record:
     """Return the tree of a record schema given as JSON text.
 
     Raises:
-        ContractError: it is no JSON, no Avro schema or no record.
-        Dangerous: it is too large to be looked at, or one of its numbers is.
+        ContractError: it is not JSON, not an Avro schema or not a record.
+        Dangerous: it is too large to be parsed, or one of its numbers is.
     """
     if len(text) > MAX_CHARACTERS:
-        raise Dangerous(
-            "TOO_LARGE", f"dangerous to look at: a schema of more than {MAX_CHARACTERS} characters"
-        )
+        raise Dangerous("TOO_LARGE", f"dangerous to parse: a schema of more than {MAX_CHARACTERS} characters")
     if sum(map(text.count, ",[{")) > MAX_VALUES:
-        raise Dangerous("TOO_LARGE", f"dangerous to look at: a schema of more than {MAX_VALUES} values")
+        raise Dangerous("TOO_LARGE", f"dangerous to parse: a schema of more than {MAX_VALUES} values")
     try:
         schema = parse(json.loads(text))
     except (ValueError, RecursionError) as fault:
-        raise ContractError(f"no Avro schema: {fault}") from fault
+        raise ContractError(f"not an Avro schema: {fault}") from fault
     if not isinstance(schema, Record):
-        raise ContractError("no Avro schema of a message: the outermost type must be a record")
+        raise ContractError("not an Avro schema of a message: the outermost type must be a record")
     return schema
 
 
@@ -205,7 +203,7 @@ class _Parser:
         if isinstance(node, list):
             return self._union(node, namespace)
         if not isinstance(node, Mapping):
-            raise ContractError(f"{_shown(node)} is no Avro type")
+            raise ContractError(f"{_shown(node)} is not an Avro type")
         kind = node.get("type")
         if kind == "array":
             return Array(self.parse(node.get("items"), namespace))
@@ -282,7 +280,7 @@ class _Parser:
 def _name(node: Mapping[str, Any]) -> str:
     name = node.get("name")
     if not isinstance(name, str) or not all(_NAME.fullmatch(part) for part in name.split(".")):
-        raise ContractError(f"{_shown(name)} is no Avro name: letters, digits and underscores, please")
+        raise ContractError(f"{_shown(name)} is not an Avro name: use letters, digits and underscores")
     return _short_enough(name)
 
 
@@ -296,13 +294,13 @@ def _full_name(node: Mapping[str, Any], namespace: str) -> str:
 
 def _short_enough(name: str) -> str:
     if len(name) > MAX_NAME_CHARACTERS:
-        text = f"dangerous to look at: a name of more than {MAX_NAME_CHARACTERS} characters"
+        text = f"dangerous to parse: a name of more than {MAX_NAME_CHARACTERS} characters"
         raise Dangerous("TOO_LARGE", f"{text}, {_shown(name)}")
     return name
 
 
 def _shown(value: Any) -> str:
-    """Return so much of a value as a message may hold."""
+    """Return as much of a value as fits a message."""
     shown = value if isinstance(value, str) else repr(value)
     return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}..."
 
@@ -319,7 +317,7 @@ def _enumeration(name: str, node: Mapping[str, Any]) -> Enumeration:
         raise ContractError(f"enum {name} needs a list of different symbols")
     default = node.get("default")
     if default is not None and default not in symbols:
-        raise ContractError(f"enum {name}: its default {_shown(default)} is none of its symbols")
+        raise ContractError(f"enum {name}: its default {_shown(default)} is not one of its symbols")
     return Enumeration(name, tuple(symbols), default)
 
 
@@ -329,7 +327,7 @@ def _logical(node: Mapping[str, Any]) -> Logical | None:
         return None
     precision, scale = node.get("precision", 0), node.get("scale", 0)
     if name == "decimal" and not (type(precision) is type(scale) is int and 0 <= scale <= precision > 0):
-        raise ContractError("a decimal needs a precision above 0 and a scale of at most that")
+        raise ContractError("a decimal needs a precision above 0 and a scale of at most the precision")
     if name == "decimal" and precision > MAX_PRECISION:
         raise Dangerous("TOO_PRECISE", f"dangerous to read: a decimal of more than {MAX_PRECISION} digits")
     return Logical(name, precision, scale) if name == "decimal" else Logical(name)

@@ -1,6 +1,6 @@
-"""Types of columns: which of two takes all values of the other. Pure.
+"""Types of columns: whether one takes all values of another. Pure.
 
-Wider is a type that keeps every value of the other as it is, and gives it back as the same kind of value.
+A wider type stores every value of the other unchanged, and returns it as the same kind of value.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ _MICROSECONDS: Final = 6
 
 
 class ColumnType(NamedTuple):
-    """A type as PostgreSQL calls it, without its lengths, and those: (20,) of varchar(20), (18, 4) of numeric(18,4)."""
+    """A type by PostgreSQL's name, and its lengths: (20,) of varchar(20), (18, 4) of numeric(18,4)."""
 
     name: str
     lengths: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        """Return it as SQL writes it."""
+        """Return its SQL."""
         if not self.lengths:
             return self.name
         first, space, rest = self.name.partition(" ")
-        told = f"({','.join(map(str, self.lengths))})"
-        return f"{first}{told}{space}{rest}" if rest.endswith("time zone") else self.name + told
+        arguments = f"({','.join(map(str, self.lengths))})"
+        return f"{first}{arguments}{space}{rest}" if rest.endswith("time zone") else self.name + arguments
 
 
 def is_same(one: ColumnType, other: ColumnType) -> bool:
@@ -35,7 +35,7 @@ def is_same(one: ColumnType, other: ColumnType) -> bool:
 def is_wider(wide: ColumnType, narrow: ColumnType, *, to_be_read: bool = True) -> bool:
     """Tell whether `wide` takes every value of `narrow`.
 
-    `to_be_read`: the values come back to us, so that a number must stay of its kind; else it may become a decimal.
+    `to_be_read`: the values are read back, so a number must keep its kind; else it may become a decimal.
     """
     wide, narrow = _plain(wide), _plain(narrow)
     if wide.name == narrow.name:
@@ -49,7 +49,7 @@ def is_wider(wide: ColumnType, narrow: ColumnType, *, to_be_read: bool = True) -
 
 
 def _plain(written: ColumnType) -> ColumnType:
-    """Return the one of several ways to write a type that all are compared by."""
+    """Return the normal form of a type's name."""
     match written:
         case ColumnType("character varying", ()):
             return ColumnType("text")
@@ -65,10 +65,10 @@ def _plain(written: ColumnType) -> ColumnType:
 
 
 def _has_room(wide: ColumnType, narrow: ColumnType) -> bool:
-    """Tell of two types of one name whose lengths differ."""
+    """Compare two types of one name whose lengths differ."""
     if not wide.lengths:
         return True
-    if not narrow.lengths or wide.name in {"character", "bit"}:  # these fill up, or refuse what is shorter
+    if not narrow.lengths or wide.name in {"character", "bit"}:  # these pad values, or refuse shorter ones
         return False
     if wide.name == "numeric":
         (digits, scale), (fewer, shorter) = wide.lengths, narrow.lengths

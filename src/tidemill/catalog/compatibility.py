@@ -1,8 +1,8 @@
 """Schema resolution, decided before any byte: can data of one schema always be read with another?
 
 The rules are those of the Avro specification (1.12, Schema Resolution), stricter in one point: a logical type must be
-the same on both sides, since the specification leaves open what becomes of a value otherwise. Recursive schemas are
-not readable; nothing here accepts them.
+the same on both sides, since the specification does not define the value otherwise. Recursive schemas are
+not readable; they are refused here.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def _called(schema: AvroType) -> str:
 
 
 def moved_fields(*, released: Record, current: Record) -> list[str]:
-    """Return what breaks the rule that fields are only ever added, at the end.
+    """Return what breaks the rule that fields are only added, at the end.
 
-    Payloads are compared by the bytes behind the base fields with trailing defaults left out: a field in another place
+    Payloads are compared by the bytes after the base fields, without trailing defaults: a field in another place
     would make a repeated command look like another one.
     """
     kept: tuple[Field, ...] = current.fields[: len(released.fields)]
@@ -124,8 +124,8 @@ def moved_fields(*, released: Record, current: Record) -> list[str]:
 def rewritten_fields(*, released: Record, current: Record, base: int) -> list[str]:
     """Return what would make a command that is sent again after an upgrade look like another one.
 
-    Payloads are compared by their bytes, so that what both versions have must be written alike, inside of fields as
-    well; and by what trailing fields hold beside their defaults, which must stay. `base`: how many fields do not count.
+    Payloads are compared by their bytes, so what both versions have must be written identically, inside fields as
+    well; and by values of trailing fields that are not defaults, which must stay. `base`: how many fields do not count.
     """
     now = {field.name: field.type for field in current.fields[base:]}
     faults = [
@@ -136,7 +136,7 @@ def rewritten_fields(*, released: Record, current: Record, base: int) -> list[st
     before, after = _trailing(released, base), _trailing(current, base)
     kept = [field.name for field in released.fields[base:] if field.name in now]
     faults += [
-        f"{name}: whether it has a default, and which, decides what two payloads have in common"
+        f"{name}: its default decides whether two payloads are equal"
         for name in kept
         if before.get(name) != after.get(name)
     ]

@@ -1,4 +1,4 @@
-"""From a Python class to its schema: drafting one, and telling where the two have drifted apart."""
+"""From a Python class to its schema: drafting one, and finding where the two differ."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _ALIKE: Final = {"int": "long", "float": "double"}
 
 
 def draft_schema(model: type[BaseModel], namespace: str) -> dict[str, Any]:
-    """Return a schema for `model` as JSON, its docs taken from the class; empty docs are for a person to write.
+    """Return a schema for `model` as JSON, its docs taken from the class; the author writes the empty docs.
 
     Raises:
         ContractError: a field's type has no Avro form here; the message names it.
@@ -58,7 +58,7 @@ def draft_schema(model: type[BaseModel], namespace: str) -> dict[str, Any]:
 
 
 def schema_text(document: dict[str, Any]) -> str:
-    """Return a schema as the files here are written: a line for each field, its doc on a second one if it is long."""
+    """Return a schema in the format of the files: a line for each field, its doc on a second one if it is long."""
     head = [
         f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in document.items() if key != "fields"
     ]
@@ -74,7 +74,7 @@ def out_of_step(model: type[BaseModel], record: Record) -> list[str]:
 
 
 class _Draft:
-    """Drafts one schema: a class that stands in several places is defined at the first."""
+    """Drafts one schema: a class that is used in several places is defined at the first."""
 
     def __init__(self) -> None:
         self._named: set[str] = set()
@@ -173,7 +173,7 @@ def _differences(drafted: Record, record: Record) -> Iterator[str]:
 
 
 def _python_form(schema: AvroType) -> Any:
-    """Return a type without what Python cannot say: widths, defaults, docs, namespaces."""
+    """Return a type without what Python cannot express: widths, defaults, docs, namespaces."""
     match schema:
         case Primitive(kind, logical):
             return (_ALIKE.get(kind, kind), logical)

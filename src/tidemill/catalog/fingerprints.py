@@ -1,7 +1,7 @@
-"""What two Avro schemas have in common: canonical form, fingerprint, meaning, layout.
+"""Comparable forms of Avro schemas: canonical form, fingerprint, meaning, layout.
 
 Avro's own canonical form drops what it does not need to split bytes: logical types and defaults. Two schemas can
-therefore share a fingerprint and differ in what the bytes mean; `meaning` tells those apart.
+therefore share a fingerprint and differ in what the bytes mean; `meaning` distinguishes those.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _EMPTY_CRC: Final = 0xC15D213AA4D7A795
 
 
 def canonical_form(schema: AvroType) -> str:
-    """Return Avro's Parsing Canonical Form: what decides about bytes; logical types, defaults and docs are left out."""
+    """Return Avro's Parsing Canonical Form: it decides about bytes; logical types, defaults and docs are left out."""
     return json.dumps(_plain(schema, set(), full=False), separators=(",", ":"), ensure_ascii=False)
 
 
 def meaning(schema: AvroType) -> str:
-    """Return everything about a schema but its docs: equal texts mean equal values for equal bytes."""
+    """Return everything about a schema except its docs: equal texts mean equal values for equal bytes."""
     return json.dumps(_plain(schema, set(), full=True), separators=(",", ":"), ensure_ascii=False)
 
 
 def layout(schema: Record) -> str:
-    """Return what decides about the bytes and values of a record's fields, whatever the record is called."""
+    """Return what decides about the bytes and values of a record's fields, whatever the record's name."""
     fields = tuple(Field(field.name, field.type) for field in schema.fields)
     return meaning(Record("layout", fields))
 

@@ -1,4 +1,4 @@
-"""What no schema here may say: what is dangerous to read, and what breaks the rules of the contract."""
+"""Forbidden contents of schemas: what is dangerous to read, and what breaks the rules of the contract."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _LOGICAL: Final = {"timestamp-micros": ("long",), "date": ("int",), "decimal": (
 
 
 def dangers(schema: AvroType, at: str = "") -> list[Fault]:
-    """Return what makes a schema dangerous: a few bytes of data would use up the stack or the memory of a reader.
+    """Return what makes a schema dangerous: a few bytes of data could exhaust a reader's stack or memory.
 
-    Numbers that are too large do not get as far as here: see `avro.Dangerous`.
+    Numbers that are too large are refused before: see `avro.Dangerous`.
     """
     faults: list[Fault] = []
     for number, (place, part) in enumerate(_parts(schema, at)):
@@ -54,7 +54,7 @@ def dangers(schema: AvroType, at: str = "") -> list[Fault]:
 
 
 def breaches(record: Record, base: tuple[Field, ...] = BASE) -> list[Fault]:
-    """Return what breaks the rules of the contract; `dangers` are another matter. `base`: how it must begin."""
+    """Return what breaks the rules of the contract; `dangers` are separate. `base`: its first fields."""
     faults = list(_base_breaches(record, base))
     if not record.doc:
         faults.append(("UNDOCUMENTED", f"{record.name}: say in `doc` what the message means"))
@@ -86,7 +86,7 @@ def _dangers_of(part: AvroType, at: str) -> Iterator[Fault]:
         case Recursion(name):
             yield (
                 "RECURSIVE",
-                f"{at}: {name} stands inside itself; 5 KB of it end the process that reads them",
+                f"{at}: {name} contains itself; 5 KB of it end the process that reads them",
             )
         case Array(items) if _may_be_empty(items):
             yield "ZERO_WIDTH", f"{at}: its items may take no bytes, so that 6 bytes make a billion of them"

@@ -1,4 +1,4 @@
-"""Tables that are not as contexts declare them: whose they are, and what would put them right."""
+"""Tables that are not as contexts declare them: their owners, and how to fix them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Final
 from tidemill.catalog.ports import DeclaredTables, PendingMigrations
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.catalog.structure import Difference
+from tidemill.domain.error_codes import ErrorCode
 
-CODE: Final = "TABLE_MISFIT"
+CODE: Final[str] = ErrorCode.TABLE_MISFIT
 
 SHOWN: Final = 10
 """How many differences a message names at most."""
@@ -18,7 +19,7 @@ SHOWN: Final = 10
 
 @dataclass(frozen=True)
 class Misfit:
-    """What of a stream, or of one of its read models, cannot work: the differences, and what would mend them."""
+    """The part of a stream, or one of its read models, that cannot work: the differences, and how to fix them."""
 
     aggregate: str
     projection: str | None
@@ -35,7 +36,7 @@ class MisfitReader:
     migrations: PendingMigrations
 
     async def of(self, catalog: StreamCatalog) -> list[Misfit]:
-        """Return what of the deployment cannot work as its tables are. Raises `UsageError`, `Unavailable`."""
+        """Return what of the deployment cannot work with the present tables. Raises `UsageError`, `Unavailable`."""
         broken = [
             (part.stream.aggregate, projection, breaks)
             for part in catalog.contexts.values()
@@ -49,7 +50,7 @@ class MisfitReader:
         ]
 
     async def _by_worker(self, part: ContextStream) -> list[tuple[str | None, list[Difference]]]:
-        """Return what each that works with tables of a context meets: its intake, and each projection by name."""
+        """Return the differences for each user of a context's tables: its intake, and each projection by name."""
         projections = [
             (each.name, await self.tables.projection_differences(each)) for each in part.context.projections
         ]
@@ -57,15 +58,15 @@ class MisfitReader:
 
 
 def breaking(differences: Iterable[Difference]) -> list[Difference]:
-    """Return the differences that keep a promise from being kept."""
+    """Return the differences that break a promise."""
     return [difference for difference in differences if difference.breaks]
 
 
 def advice_on(differences: Sequence[Difference], missing: Sequence[str]) -> str:
-    """Say what would put tables right: `tidemill migrate` only where revisions are `missing`."""
+    """Return how to fix tables: `tidemill migrate` only where revisions are `missing`."""
     if missing:
         return f"run `tidemill migrate`: {', '.join(missing)} are not applied"
     drafts = [difference.sql for difference in differences if difference.sql is not None]
     if not drafts:
-        return "make it as it is declared, or deploy a version that declares it as it is"
-    return f"no migration is pending; this would mend it: {'; '.join(drafts[:SHOWN])}"
+        return "change it to what is declared, or deploy a version that declares the present table"
+    return f"no migration is pending; this would fix it: {'; '.join(drafts[:SHOWN])}"

@@ -1,4 +1,4 @@
-"""What the catalog needs from the outside: a schema registry, if there is one, and tables as they are."""
+"""The ports of the catalog: a schema registry, if there is one, and the present tables."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Compatibility = Literal["BACKWARD_TRANSITIVE", "FULL_TRANSITIVE"]
 
 
 class Registered(NamedTuple):
-    """A schema that a registry knows by an id, and every subject under which it does."""
+    """A schema that a registry knows by an id, and all its subjects."""
 
     text: str
     subjects: frozenset[str]
 
 
 class SchemaRegistry(Protocol):
-    """A registry as Confluent defined it: ids for schemas, subjects for their histories.
+    """A registry with Confluent's API: ids for schemas, subjects for their histories.
 
     Every call has a deadline of its own and may raise `Unavailable("registry", ...)`.
     """
@@ -35,7 +35,7 @@ class SchemaRegistry(Protocol):
         ...
 
     async def register(self, subject: str, text: str) -> int:
-        """Add a version to a subject, unless it is there already; return its id.
+        """Add a version to a subject, unless it exists; return its id.
 
         Raises `ContractError` if the registry refuses it as incompatible.
         """
@@ -51,13 +51,13 @@ class SchemaRegistry(Protocol):
 
 
 class DeclaredTables(Protocol):
-    """The tables that contexts declare, beside those that are there, as the login that is asked with meets them.
+    """The declared tables of contexts compared with the present ones, as the present login sees them.
 
     Every call may raise `Unavailable`.
     """
 
     async def stream_differences(self, stream: Stream) -> list[Difference]:
-        """Return how the tables that a stream's commands work with differ from what is declared."""
+        """Return how the tables of a stream's commands differ from what is declared."""
         ...
 
     async def projection_differences(self, projection: Projection) -> list[Difference]:
@@ -66,7 +66,7 @@ class DeclaredTables(Protocol):
 
 
 class PendingMigrations(Protocol):
-    """What the database still lacks."""
+    """The missing revisions of the database."""
 
     async def missing(self) -> Sequence[str]:
         """Return the revisions that this version needs and the database lacks. Raises `UsageError`, `Unavailable`."""
@@ -74,12 +74,12 @@ class PendingMigrations(Protocol):
 
 
 class TopicStore(Protocol):
-    """Makes and looks at topics. Every call has a deadline and raises `Unavailable`."""
+    """Creates and inspects topics. Every call has a deadline and raises `Unavailable`."""
 
     async def create(self, plans: Sequence[TopicPlan]) -> list[str]:
-        """Make the topics that do not exist and return their names; when it returns, every partition has a leader.
+        """Create the topics that do not exist and return their names; on return every partition has a leader.
 
-        An existing topic is left as it is: see `check` and `raise_limits`. Raises `UsageError` if the broker refuses
+        An existing topic is not changed: see `check` and `raise_limits`. Raises `UsageError` if the broker refuses
         one.
         """
         ...

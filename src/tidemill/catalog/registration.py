@@ -12,7 +12,7 @@ from tidemill.domain.lane import StreamTopics
 
 @dataclass(frozen=True)
 class Registration:
-    """A schema in a registry: `version` counts the versions that the folder knows, from 1."""
+    """A schema in a registry: `version` counts the versions in the folder, from 1."""
 
     subject: str
     version: int
@@ -20,20 +20,20 @@ class Registration:
 
 
 def subject_of(topic: str, name: str) -> str:
-    """Return the subject of a message in a topic, as Confluent's TopicRecordNameStrategy has it."""
+    """Return the subject of a message in a topic, by Confluent's TopicRecordNameStrategy."""
     return f"{topic}-{name}"
 
 
 async def register_schemas(
     registry: SchemaRegistry, topics: StreamTopics, messages: Mapping[str, MessageSchema]
 ) -> list[Registration]:
-    """Register every version of every message under its topic, oldest first, and have the registry guard them.
+    """Register every version of every message under its topic, oldest first, and set their compatibility rules.
 
-    `messages`: those of the stream's context and of `outcome`. May be repeated: what is there stays.
+    `messages`: those of the stream's context and of `outcome`. May be repeated: what exists stays.
 
     Raises:
         ContractError: the registry refuses a version as incompatible.
-        Unavailable: the registry is away; what was registered until then stays.
+        Unavailable: the registry is unavailable; what was registered until then stays.
     """
     return [
         registration
@@ -52,6 +52,6 @@ async def _register(
     for version, schema in enumerate(message.versions, start=1):
         schema_id = await registry.register(subject, schema.text)
         registered.append(Registration(subject, version, schema_id))
-        if version == 1:  # a subject without versions has nothing that a rule could be set on
+        if version == 1:  # a rule cannot be set on a subject without versions
             await registry.require(subject, level)
     return registered

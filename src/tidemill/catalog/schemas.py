@@ -1,9 +1,9 @@
-"""The schemas folder: what is in it, whether it keeps the contract, how it gets into a registry.
+"""The schemas folder: its content, whether it keeps the contract, and its registration.
 
     <context>/commands/<Name>.avsc    <context>/events/<Name>.avsc    outcome/<Name>.avsc    archival/<Name>.avsc
     released/<context>/<Name>/v1.avsc, v2.avsc, ...
 
-A plug-in's folder has the same layout. Pure but for reading files; the registry is a port.
+A plug-in's folder has the same layout. Pure except for reading files; the registry is a port.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _OWN: Final[dict[str, dict[str, Role]]] = {
     "archival": {"ArchivalConfirmation": "command", "ArchivalEvent": "event"},
     "outcome": {"CommandOutcome": "outcome"},
 }
-"""Folders of messages that no context declares. Their fields are those that were specified for them: an archiver that
-confirms knows neither a command_id nor the rest of what a context's messages begin with."""
+"""Folders of messages that no context declares. Their fields are specified for them: an archiver that
+confirms has neither a command_id nor the other base fields of a context's messages."""
 _RELEASED: Final = "released"
 
 
 @dataclass(frozen=True)
 class Schema:
-    """A schema as it stands in a file, or came from a registry. `text` is its JSON, byte for byte."""
+    """A schema from a file or a registry. `text` is its JSON, byte for byte."""
 
     text: str
     record: Record = field(repr=False)
@@ -49,23 +49,23 @@ class Schema:
 
     @cached_property
     def fingerprint(self) -> bytes:
-        """Return the 8 bytes of the CRC-64-AVRO fingerprint as they stand in a value."""
+        """Return the 8 bytes of the CRC-64-AVRO fingerprint as used in values."""
         return fingerprint(self.record)
 
     @cached_property
     def meaning(self) -> str:
-        """Return what must be equal for two schemas to be one."""
+        """Return the key by which two schemas are the same."""
         return meaning(self.record)
 
     @cached_property
     def layout(self) -> str:
-        """Return what must be equal for the bytes of one to serve as bytes of the other."""
+        """Return the key by which the bytes of two schemas are the same."""
         return layout(self.record)
 
 
 @dataclass(frozen=True)
 class MessageSchema:
-    """One message of the contract: what it is now, and every version that others may be using, oldest first."""
+    """One message of the contract: its current version, and every version that others may be using, oldest first."""
 
     context: str
     role: Role
@@ -79,7 +79,7 @@ class MessageSchema:
 
     @property
     def base(self) -> tuple[Field, ...]:
-        """Return the fields that it must begin with, which do not count when two payloads are compared."""
+        """Return its base fields, which do not count when two payloads are compared."""
         return () if self.context in _OWN else BASE
 
     @property
@@ -91,7 +91,7 @@ class MessageSchema:
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """Something that `schemas check` refuses: `path` is the file within the folder."""
+    """A fault that `schemas check` reports: `path` is the file within the folder."""
 
     path: str
     code: str
@@ -105,7 +105,7 @@ def load_messages(folder: Path, context: str) -> dict[str, MessageSchema]:
     """Return full name -> message of a context (`market_data`), or of `outcome` or `archival`.
 
     Raises:
-        ContractError: a file is missing or no schema.
+        ContractError: a file is missing or not a schema.
     """
     messages = [_load(folder, context, role, path) for role, path in _current_files(folder, context)]
     if not messages:
@@ -116,7 +116,7 @@ def load_messages(folder: Path, context: str) -> dict[str, MessageSchema]:
 
 
 def contexts_in(folder: Path) -> list[str]:
-    """Return the names of the contexts that have schemas in `folder`, `outcome` and `archival` among them."""
+    """Return the names of the contexts that have schemas in `folder`, `outcome` and `archival` included."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != _RELEASED)
 
 
@@ -152,7 +152,7 @@ def _released_files(folder: Path, context: str, name: str) -> list[Path]:
 
 def _version(stem: str) -> int:
     if not stem[1:].isdecimal():
-        raise ContractError(f"released versions are called v1.avsc, v2.avsc, ...; not {stem}.avsc")
+        raise ContractError(f"released versions are named v1.avsc, v2.avsc, ...; not {stem}.avsc")
     return int(stem[1:])
 
 
@@ -188,7 +188,7 @@ def _check_file(folder: Path, context: str, role: Role, path: Path) -> list[Find
 def _name_faults(path: Path, record: Record) -> Iterator[tuple[str, str]]:
     namespace, _, name = record.name.rpartition(".")
     if name != path.stem:
-        yield "MISNAMED", f"the file is called {path.name}, the record {name}"
+        yield "MISNAMED", f"the file is named {path.name}, the record {name}"
     if not namespace:
         yield "MISNAMED", f"{name} has no namespace"
 
@@ -199,7 +199,7 @@ def _alias_faults(schema: Schema) -> Iterator[tuple[str, str]]:
 
 
 def history_faults(message: MessageSchema) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong between the current version of a message and its released ones."""
+    """Yield the faults of the current version of a message against its released ones."""
     for number, old in enumerate(message.released, start=1):
         new = message.current
         if old.fingerprint == new.fingerprint and old.meaning != new.meaning:
@@ -224,7 +224,7 @@ def _orphans(folder: Path) -> Iterator[Finding]:
     for path in sorted((folder / _RELEASED).glob("*/*")):
         context, name = path.parent.name, path.name
         if all(current.stem != name for _, current in _current_files(folder, context)):
-            text = "was released, so somebody may still send it; keep its current schema"
+            text = "was released, so producers may still send it; keep its current schema"
             yield Finding(path.relative_to(folder).as_posix(), "ORPHANED", text)
 
 

@@ -1,4 +1,4 @@
-"""The streams of a deployment: each context with its stream, found by the names that people give."""
+"""The streams of a deployment: each context with its stream, found by name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 from tidemill.catalog.schemas import MessageSchema, load_messages
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import Context
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import TopicRole
 from tidemill.domain.projection import Projection
@@ -37,20 +38,20 @@ class ContextStream:
         return load_messages(self.schemas, self.context.name)
 
     def with_lanes(self, partitions: int) -> ContextStream:
-        """Return it with the number of lanes that it was created with."""
+        """Return it with its created number of lanes."""
         return replace(self, stream=replace(self.stream, partitions=partitions))
 
 
 @dataclass(frozen=True)
 class StreamCatalog:
-    """The streams of a deployment. `contexts`: by aggregate. `archive`: None if no table leaves for it."""
+    """The streams of a deployment. `contexts`: by aggregate. `archive`: None if no table has a retention."""
 
     contexts: Mapping[str, ContextStream]
     archive: ContextStream | None = None
 
     @property
     def policies(self) -> dict[str, Retention]:
-        """Return what leaves for the archive, by table (`schema.table`)."""
+        """Return the retention policies, by table (`schema.table`)."""
         declared = (part.context.retention for part in self.contexts.values())
         return {policy.table_name: policy for policy in declared if policy is not None}
 
@@ -65,18 +66,28 @@ class StreamCatalog:
         streams = self.streams
         found = streams.get(aggregate.replace("_", "-"))
         if found is None:
-            raise UsageError(f"there is no aggregate {aggregate!r}: choose one of {', '.join(streams)}")
+            raise UsageError(
+                f"there is no aggregate {aggregate!r}",
+                code=ErrorCode.UNKNOWN_NAME,
+                name=aggregate,
+                choices=tuple(streams),
+            )
         return found
 
     def aggregate(self, name: str | None) -> str | None:
-        """Return the aggregate that a person names, None for none. Raises `UsageError`."""
+        """Return the named aggregate, None for None. Raises `UsageError`."""
         return self.of(name).stream.aggregate if name else None
 
     def projection(self, name: str) -> tuple[ContextStream, Projection]:
         """Return a projection and the stream that it folds. Raises `UsageError`."""
         found = self.projections()
         if name not in found:
-            raise UsageError(f"there is no read model {name!r}: choose one of {', '.join(found)}")
+            raise UsageError(
+                f"there is no read model {name!r}",
+                code=ErrorCode.UNKNOWN_NAME,
+                name=name,
+                choices=tuple(found),
+            )
         return found[name]
 
     def projections(self) -> dict[str, tuple[ContextStream, Projection]]:
@@ -88,7 +99,7 @@ class StreamCatalog:
         }
 
     def states(self) -> dict[str, tuple[ContextStream, Projection]]:
-        """Return the state of every aggregate that is decided, by name, as a read model of its events."""
+        """Return the state of every aggregate with rules, by name, as a read model of its events."""
         return {
             name: (part, state.as_projection(name))
             for aggregate, part in self.contexts.items()
@@ -96,7 +107,7 @@ class StreamCatalog:
         }
 
     def owner_of(self, topic: str) -> tuple[ContextStream, TopicRole] | None:
-        """Return the stream that a topic belongs to, and in which role; None for a topic that is not ours."""
+        """Return the stream that a topic belongs to, and in which role; None for a topic of another program."""
         for part in self.streams.values():
             for role, name in part.stream.topics.named().items():
                 if name == topic:
@@ -104,7 +115,7 @@ class StreamCatalog:
         return None
 
     def topics(self) -> frozenset[str]:
-        """Return the names of all topics that are ours."""
+        """Return the names of all topics of this deployment."""
         return frozenset(
             name for part in self.streams.values() for name in part.stream.topics.named().values()
         )

@@ -1,11 +1,11 @@
-"""Structure: a table as a context declares it beside the one that a database has, and how they differ. Pure.
+"""Structure: a declared table compared with the one in the database. Pure.
 
-What a declaration promises has to be there: the table with its columns, types that take all that is declared, the
-guards of unique values under the names that are looked for, the rights of who writes. What is there besides, or takes
-more, is told and passes, as long as nothing that is written can be refused for it.
+What a declaration promises must exist: the table with its columns, types that take all declared values, the
+unique indexes under their names, the rights of the writing login. What exists in addition, or takes
+more, is reported and accepted, as long as no write can be refused for it.
 
-Names, types and conditions are compared as text, which who makes these values writes alike for both sides: quoted
-where SQL needs it, types and conditions in the server's own words.
+Names, types and conditions are compared as text, written identically for both sides: quoted
+where SQL needs it, types and conditions as the server prints them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Final
 from tidemill.catalog.column_types import ColumnType, is_same, is_wider
 
 SERVICE_ROLE: Final = "tidemill_service"
-"""Whom the migrations grant what the processes need."""
+"""The role to which migrations grant the rights of the processes."""
 
 
 class Kind(StrEnum):
-    """How what is there differs from what is declared."""
+    """The kind of a difference between the database and a declaration."""
 
     MISSING = "missing"
     DIFFERS = "differs"
@@ -31,9 +31,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as declared. `sql`: a draft of what would mend it, None where a person has to think.
+    """One thing that is not as declared. `sql`: a draft of the fix, None where an operator has to decide.
 
-    `harmless`: no promise rests on it, though it is declared. What is extra never breaks one.
+    `harmless`: declared, but no promise depends on it. What is extra never breaks one.
     """
 
     table: str
@@ -44,20 +44,20 @@ class Difference:
 
     @property
     def breaks(self) -> bool:
-        """Return whether a promise cannot be kept while it is so."""
+        """Return whether it breaks a promise."""
         return self.kind is not Kind.EXTRA and not self.harmless
 
     def __str__(self) -> str:
-        """Return the table with what differs."""
+        """Return the table and the difference."""
         return f"{self.table}: {self.what}"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. Declared: `nullable` if it may be given null, `type` None if nothing is said of it.
+    """A column. Declared: `nullable` if null may be written, `type` None if it is not declared.
 
-    In the database: `made`: filled by a default where nothing is said; `computed`: takes no value; `rights`: of whom
-    asked, on this column alone.
+    In the database: `made`: filled by a default; `computed`: takes no value; `rights`: of the present
+    login, on this column alone.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Column:
 class Index:
     """An index over `columns`, of the rows for which `where` is true. Any `name` will do if it is empty.
 
-    In the database: `valid` and `immediate` unless it does not guard its values, or not before the commit.
+    In the database: `valid` and `immediate` unless it does not enforce its values, or only at the commit.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Index:
     immediate: bool = True
 
     def guards(self, other: Index) -> bool:
-        """Tell whether it keeps unique what `other` says, no more and no less."""
+        """Tell whether it enforces exactly what `other` does."""
         return (
             self.unique
             and self.valid
@@ -97,7 +97,7 @@ class Index:
 class Declared:
     """A table as a context declares it. `key`: its primary key; its name does not matter.
 
-    `filled`: the columns that every row we add gives a value. `rights`: what we do there. `to_be_read`: not only added
+    `filled`: the columns with a value in every new row. `rights`: the needed ones. `to_be_read`: not only added
     to.
     """
 
@@ -116,13 +116,13 @@ class Declared:
 
     @property
     def to_be_read(self) -> bool:
-        """Return whether its rows come back to us: a table that is only added to may keep other kinds of numbers."""
+        """Return whether its rows are read back: a table that is only appended to may store other kinds of numbers."""
         return "select" in self.rights
 
 
 @dataclass(frozen=True, slots=True)
 class FoundTable:
-    """A table as a database has it. `kind`: `table`, or what else has its name. `rights`: of whom asked."""
+    """A table in the database. `kind`: `table`, or the kind of what has its name. `rights`: of the present login."""
 
     columns: tuple[Column, ...] = ()
     indexes: tuple[Index, ...] = ()
@@ -131,19 +131,19 @@ class FoundTable:
 
 
 def compare(declared: Declared, found: FoundTable | None) -> list[Difference]:
-    """Return how the table differs, what is missing first; `found` is None if there is none of that name."""
+    """Return how the table differs, missing parts first; `found` is None if the table does not exist."""
     if found is None:
         return [_missing_table(declared)]
     if found.kind != "table":
         what = f"it is a {found.kind}, not a table"
         return [Difference(declared.name, what, Kind.DIFFERS)]
-    told = [
+    differences = [
         *_columns(declared, found),
         *_others(declared, found),
         *_indexes(declared, found.indexes),
         *_rights(declared, found),
     ]
-    return sorted(told, key=lambda each: list(Kind).index(each.kind))
+    return sorted(differences, key=lambda each: list(Kind).index(each.kind))
 
 
 # --- the table and its columns ---------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def _columns(declared: Declared, found: FoundTable) -> Iterator[Difference]:
         has = there.get(wanted.name)
         if has is None:
             kind = f" ({wanted.type})" if wanted.type else ""
-            # without NOT NULL, which a table with rows refuses; nobody who writes minds
+            # without NOT NULL, which a table with rows refuses; writers do not need it
             sql = f"alter table {declared.name} add column {wanted.name} {wanted.type or 'text'}"
             yield Difference(declared.name, f"column {wanted.name}{kind} is missing", Kind.MISSING, sql)
             continue
@@ -183,7 +183,7 @@ def _columns(declared: Declared, found: FoundTable) -> Iterator[Difference]:
         elif wanted.name not in declared.filled:
             yield from _unfilled(declared, has)
         elif wanted.nullable and not has.nullable:
-            what = f"column {wanted.name} is NOT NULL, and may be given null"
+            what = f"column {wanted.name} is NOT NULL, but null may be written"
             yield Difference(declared.name, what, Kind.DIFFERS, f"{alter} drop not null")
         elif has.nullable and not wanted.nullable:
             yield Difference(declared.name, f"column {wanted.name} takes null too", Kind.EXTRA)
@@ -208,7 +208,7 @@ def _others(declared: Declared, found: FoundTable) -> Iterator[Difference]:
 
 
 def _unfilled(declared: Declared, has: Column) -> Iterator[Difference]:
-    """A column that we leave out must do without us."""
+    """A column that is not written must allow that."""
     if not (has.nullable or has.made or has.computed) and "insert" in declared.rights:
         what = f"column {has.name} is NOT NULL without a default, and nothing fills it"
         sql = f"alter table {declared.name} alter column {has.name} drop not null"
@@ -237,7 +237,7 @@ def _indexes(declared: Declared, found: tuple[Index, ...]) -> Iterator[Differenc
 
 
 def _meant(wanted: Index, found: tuple[Index, ...]) -> Index | None:
-    """Return the index of that name, or else one that does the same under another."""
+    """Return the index of that name, or else an equal one under another name."""
     same = (
         has for has in found if has.guards(wanted) or (not wanted.unique and has.columns == wanted.columns)
     )
@@ -254,15 +254,15 @@ def _index(declared: Declared, wanted: Index, has: Index | None) -> Iterator[Dif
         again = None if has.valid else f"reindex index {declared.schema}.{has.name}"
         yield Difference(declared.name, f"{name} {wrong}", Kind.DIFFERS, again, harmless)
     elif has.name != wanted.name and wanted.unique:
-        # whoever takes a value that is held is told by the guard's name what was refused
+        # the name of a violated index tells which value was refused
         sql = f"alter index {declared.schema}.{has.name} rename to {wanted.name}"
-        yield Difference(declared.name, f"{name} is called {has.name}", Kind.DIFFERS, sql)
+        yield Difference(declared.name, f"{name} is named {has.name}", Kind.DIFFERS, sql)
 
 
 def _wrong(wanted: Index, has: Index) -> str:
-    """Return what keeps an index from doing what is wanted, empty if nothing does."""
+    """Return how an index differs from what is wanted, empty if it does not."""
     if not has.valid:
-        return "is not valid: it was not built to its end"
+        return "is not valid: its build was interrupted"
     if not wanted.unique:
         return "" if has.columns == wanted.columns else f"is on {_listed(has)}, not on {_listed(wanted)}"
     if not has.unique:
@@ -271,7 +271,7 @@ def _wrong(wanted: Index, has: Index) -> str:
         return f"is on {_listed(has)}, not on {_listed(wanted)}"
     if has.where != wanted.where:
         return f"guards {_rows(has)}, not {_rows(wanted)}"
-    return "" if has.immediate else "is deferrable: it refuses at the commit, when it is too late to choose"
+    return "" if has.immediate else "is deferrable: it refuses only at the commit, which is too late"
 
 
 def _draft(declared: Declared, wanted: Index) -> str:
@@ -311,7 +311,7 @@ def _grant(declared: Declared, rights: Collection[str]) -> str:
 
 
 def _may(right: str, declared: Declared, found: FoundTable) -> bool:
-    """Tell whether a right is held: on the table, or on every column that it is needed for."""
+    """Tell whether a right exists: on the table, or on every column that it is needed for."""
     if right in found.rights:
         return True
     needed = declared.filled if right == "insert" else {each.name for each in declared.columns}

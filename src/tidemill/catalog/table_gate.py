@@ -1,7 +1,7 @@
 """The gate before a stream whose tables may not be as declared.
 
-A stream whose tables misfit does not join its consumer group: another process, of a version that they fit, may take its
-lanes. It is looked again every few seconds, so that it goes on by itself once they are mended.
+A stream whose tables differ does not join its consumer group: another process, of a matching version, may take its
+lanes. The tables are checked again every few seconds, so that it continues by itself once they are fixed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class TableGate:
     """A `Gate`: open while the tables that a stream's commands work with are as declared."""
 
     def __init__(self, stream: Stream, tables: DeclaredTables, migrations: PendingMigrations) -> None:
-        """`tables`: as the login that writes meets them."""
+        """`tables`: as the writing login sees them."""
         self._stream = stream
         self._tables = tables
         self._migrations = migrations
@@ -35,15 +35,15 @@ class TableGate:
 
     async def look(self) -> bool:
         """See `Gate`."""
-        told = breaking(await self._tables.stream_differences(self._stream))
-        if told and told != self._told:
-            self._advice = advice_on(told, await self._migrations.missing())
-            self._say("; ".join(map(str, told[:SHOWN])))
-        elif self._told and not told:
+        breaking_differences = breaking(await self._tables.stream_differences(self._stream))
+        if breaking_differences and breaking_differences != self._told:
+            self._advice = advice_on(breaking_differences, await self._migrations.missing())
+            self._say("; ".join(map(str, breaking_differences[:SHOWN])))
+        elif self._told and not breaking_differences:
             _log.warning(Log.TABLE_FITS, aggregate=self._stream.aggregate)
-        self._told = told
-        TABLE_MISFITS.labels(self._stream.aggregate).set(len(told))
-        return not told
+        self._told = breaking_differences
+        TABLE_MISFITS.labels(self._stream.aggregate).set(len(breaking_differences))
+        return not breaking_differences
 
     async def demand(self) -> None:
         """Return if the tables are as declared. Raises `TableMisfit`, and what `look` raises."""
@@ -56,15 +56,15 @@ class TableGate:
             return False
         if not self._told:
             self._reason = error.detail
-            self._advice = "mend what the database said; it is tried again by itself, ever more rarely"
+            self._advice = "fix what the database reported; it is retried automatically, with growing pauses"
             self._say(error.detail)
             TABLE_MISFITS.labels(self._stream.aggregate).set(1)
         return True
 
     def standing(self) -> Mapping[str, Any]:
         """See `Gate`."""
-        told = [str(each) for each in self._told[:SHOWN]] or [self._reason]
-        return {"code": CODE, "differences": told, "next": self._advice}
+        differences = [str(each) for each in self._told[:SHOWN]] or [self._reason]
+        return {"code": CODE, "differences": differences, "next": self._advice}
 
     def _say(self, reason: str) -> None:
         _log.error(Log.TABLE_MISFIT, aggregate=self._stream.aggregate, reason=reason, next=self._advice)

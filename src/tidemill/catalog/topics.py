@@ -1,7 +1,8 @@
-"""The topics of a stream: how each must be set up, and what differs from that.
+"""The topics of a stream: their settings, and the differences from them.
 
-Everything that matters is set explicitly, because a broker's defaults are somebody else's decision. Time is the
-broker's (`LogAppendTime`): by the client's, a wrong clock would have a command deleted before it was read, or refused.
+Everything that matters is set explicitly, because a broker's defaults are not under Tidemill's control. Time is the
+broker's (`LogAppendTime`): with the client's, a wrong clock could delete a command before it was read, or have it
+refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics, TopicRole
 
 STOCK_BATCH_BYTES: Final = 1_048_588
-"""What a broker takes as one batch by default, and so what every producer keeps to, compressed or not: librdkafka fills
+"""What a broker takes as one batch by default, and so the limit of every producer, compressed or not: librdkafka fills
 batches up to 1,000,000 bytes, Java's client up to 1 MiB."""
 
 _RECORD_ROOM_BYTES: Final = 128 << 10
@@ -27,12 +28,12 @@ _VITAL: Final = frozenset({"partitions", SIZE_LIMIT, "cleanup.policy", "retentio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TopicSettings:
-    """What an installation decides about its topics. Raises `UsageError` unless a command is smaller than an event.
+class TopicOptions:
+    """An installation's settings of its topics. Raises `UsageError` unless a command is smaller than an event.
 
-    `max_command_bytes`: the largest value of a command, which intake holds it to: Kafka bounds batches, and those of
-    commands are their producers'. `max_event_bytes`: the largest batch of what the relay sends. Events are kept for
-    ever.
+    `max_command_bytes`: the largest value of a command, which the intake enforces: Kafka limits batches, and those of
+    commands are made by producers. `max_event_bytes`: the largest batch of the relay. Events are kept without
+    end.
     """
 
     replication: int = 1
@@ -58,7 +59,7 @@ class TopicSettings:
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """A topic as it must be. `configs`: Kafka's names and values; `max.message.bytes` may be larger."""
+    """The expected settings of a topic. `configs`: Kafka's names and values; `max.message.bytes` may be larger."""
 
     name: str
     role: TopicRole
@@ -69,7 +70,7 @@ class TopicPlan:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as it is."""
+    """The present settings of a topic."""
 
     name: str
     partitions: int
@@ -79,7 +80,7 @@ class TopicState:
 
 @dataclass(frozen=True, slots=True)
 class TopicFinding:
-    """A difference. `vital`: records can be lost or lanes cannot work; anything else can wait.
+    """A difference. `vital`: records can be lost or lanes cannot work; anything else is a warning.
 
     `found` is None if the topic does not exist.
     """
@@ -95,8 +96,8 @@ class TopicFinding:
             return f"{self.topic} does not exist: run `tidemill topics create`"
         if self.setting == "partitions":
             return (
-                f"{self.topic} has {self.found} partitions instead of {self.wanted}: the count of a topic never "
-                "changes; set the number it was created with"
+                f"{self.topic} has {self.found} partitions instead of {self.wanted}: the count of a topic must "
+                "not change; set the number it was created with"
             )
         if self.setting == SIZE_LIMIT:
             return (
@@ -106,7 +107,7 @@ class TopicFinding:
         return f"{self.topic}: {self.setting} is {self.found} instead of {self.wanted}: alter the topic"
 
 
-def plan_topics(topics: StreamTopics, partitions: int, settings: TopicSettings) -> list[TopicPlan]:
+def plan_topics(topics: StreamTopics, partitions: int, settings: TopicOptions) -> list[TopicPlan]:
     """Return the plans of a stream's four topics."""
     return [
         TopicPlan(name, role, partitions, settings.replication, _configs(role, settings))
@@ -114,14 +115,14 @@ def plan_topics(topics: StreamTopics, partitions: int, settings: TopicSettings) 
     ]
 
 
-def _configs(role: TopicRole, settings: TopicSettings) -> dict[str, str]:
+def _configs(role: TopicRole, settings: TopicOptions) -> dict[str, str]:
     retention = {
         TopicRole.COMMANDS: _ms(settings.command_retention),
         TopicRole.EVENTS: _FOR_EVER,
         TopicRole.OUTCOMES: _ms(settings.outcome_retention),
         TopicRole.DEAD_LETTERS: _ms(settings.dead_letter_retention),
     }
-    # a dead letter is a command with headers of ours, and the relay packs all it sends alike
+    # a dead letter is a command with further headers, and the relay packs all records in the same way
     largest = settings.command_batch_bytes if role is TopicRole.COMMANDS else settings.max_event_bytes
     return {
         "cleanup.policy": "delete",
@@ -140,7 +141,7 @@ def _ms(period: timedelta) -> str:
 
 
 def compare_topics(plans: Sequence[TopicPlan], states: Mapping[str, TopicState | None]) -> list[TopicFinding]:
-    """Return the differences between what must be and what is, in the order of `plans`."""
+    """Return the differences between `plans` and the present topics, in the order of `plans`."""
     return [finding for plan in plans for finding in _differences(plan, states.get(plan.name))]
 
 
@@ -161,12 +162,12 @@ def _differences(plan: TopicPlan, state: TopicState | None) -> list[TopicFinding
 
 
 def _suits(setting: str, found: str | None, wanted: str) -> bool:
-    """A topic may take more at once than it must: what a record may be is bounded by who reads and writes it."""
+    """A topic may take more than it must: Tidemill's own readers and writers limit records."""
     if setting == SIZE_LIMIT and found is not None:
         return int(found) >= int(wanted)
     return found == wanted
 
 
 def _is_vital(role: TopicRole, setting: str) -> bool:
-    """Events must stay; other topics may be kept for another time than planned."""
+    """Events must stay; other topics may have another retention than planned."""
     return setting in _VITAL and (role is TopicRole.EVENTS or setting != "retention.ms")

@@ -1,4 +1,4 @@
-"""The outside: the program `tidemill`, one file per verb. It asks `admin`, as `app` opens it.
+"""The command line: the program `tidemill`, one file per verb. It calls `admin`, as `app` opens it.
 
 A verb imports what it needs when it is called.
 """

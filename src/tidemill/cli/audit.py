@@ -17,17 +17,17 @@ EXAMPLES = examples("tidemill audit", "tidemill audit --lanes", "tidemill audit 
 
 
 def audit(
-    wait: Annotated[float, typer.Option(min=0, help="Seconds that what is on its way may take.")] = 10.0,
-    lanes: Annotated[bool, typer.Option("--lanes", help="Show every lane, not only the sums.")] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for records in flight.")] = 10.0,
+    lanes: Annotated[bool, typer.Option("--lanes", help="Show every lane, not only the totals.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Balance every hop: what went in must have come out.
+    """Balance every step: what went in must have come out.
 
     Records consumed = applied + rejected + duplicate + parked.
     Events written = published = projected.
     Rows applied = hot + archived + diverted, by table.
-    As of one moment: what came since does not count.
-    Exits 1, and names hop and lane, where it does not balance.
+    All counts are of one moment; later records do not count.
+    Exits 1, and names step and lane, if one does not balance.
     """
     result = session.ask(lambda admin: admin.audit.run(wait_s=wait))
     if as_json:

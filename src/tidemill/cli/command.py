@@ -17,7 +17,7 @@ app = typer.Typer(help="What became of a command.", no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """Keep `show` a word of its own, though it is the only one."""
+    """Keep `show` a subcommand, although it is the only one."""
 
 
 @app.command(
@@ -31,7 +31,7 @@ def show(
         str | None, typer.Option(help="The client's service_name; needed unless the id is a UUID.")
     ] = None,
     repeats: Annotated[
-        int, typer.Option(min=0, max=1_000, help="Show its repeats too; reads the whole log.")
+        int, typer.Option(min=0, max=1_000, help="Also show at most this many repeats; reads the whole log.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`tidemill dead-letters`: what could not be read or processed, as it came."""
+"""`tidemill dead-letters`: records that could not be read or processed, unchanged."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import typer
 from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
 
-app = typer.Typer(
-    help="Records that could not be read or processed, kept as they came.", no_args_is_help=True
-)
+app = typer.Typer(help="Records that could not be read or processed, kept unchanged.", no_args_is_help=True)
 
 
 @app.command("list", epilog=examples("tidemill dead-letters list --code MALFORMED --limit 20"))
 def list_(
     aggregate: Annotated[str | None, typer.Option(help="Only of this aggregate.")] = None,
     code: Annotated[str | None, typer.Option(help="Only with this code, e.g. MALFORMED.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, newest first.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Show at most this many, newest first.")
+    ] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List parked records, newest first."""
@@ -34,7 +34,7 @@ def list_(
     rows = [
         (
             each.name,
-            str(each.position),  # as it is to be typed
+            str(each.position),  # as the operator types it
             f"{each.topic}/{each.partition}@{each.record_offset}",
             each.code,
             each.bytes,
@@ -97,7 +97,7 @@ def as_it_came(
 
 
 def hex_of(value: bytes | None) -> str | None:
-    """Return bytes as a program can turn them back, whatever they are."""
+    """Return bytes in a form that a program can decode."""
     return None if value is None else value.hex()
 
 

@@ -1,4 +1,4 @@
-"""`tidemill lanes`: look at lanes, and decide what a halted one shall do."""
+"""`tidemill lanes`: show lanes, and decide how a halted one continues."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from tidemill.admin.lanes.overview import LaneShown
 
 app = typer.Typer(
-    help="The lanes: who owns them, how far they are, what to do with a halted one.", no_args_is_help=True
+    help="The lanes: their owners, their progress, what to do with a halted one.", no_args_is_help=True
 )
 
 Lane = Annotated[str, typer.Argument(help="A lane: its number, or AGGREGATE/PARTITION as in market-data/3.")]
-Reason = Annotated[str, typer.Option(help="Why; the ledger keeps it.")]
+Reason = Annotated[str, typer.Option(help="The reason; it is stored in the ledger.")]
 
 
 @app.command(
@@ -25,12 +25,12 @@ Reason = Annotated[str, typer.Option(help="Why; the ledger keeps it.")]
 )
 def list_(
     aggregate: Annotated[str | None, typer.Option(help="Only of this aggregate.")] = None,
-    halted: Annotated[bool, typer.Option("--halted", help="Only those that wait for you.")] = False,
+    halted: Annotated[bool, typer.Option("--halted", help="Only halted lanes.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List lanes: owner, next offset, position, event sequence, what is published, and why one stands.
+    """List lanes: owner, next offset, position, event sequence, what is published, and why one is stopped.
 
-    It stands because it is halted (the code), or waits for a process of a newer version (`waiting`).
+    A stopped lane is halted (the code), or waits for a process of a newer version (`waiting`).
     """
     found = session.ask(lambda admin: admin.lanes.every(aggregate))
     chosen = [each for each in found if each.halt_code is not None or not halted]
@@ -59,7 +59,9 @@ def list_(
 )
 def show(
     lane: Lane,
-    entries: Annotated[int, typer.Option(min=1, max=10_000, help="How many entries of its ledger.")] = 10,
+    entries: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Show this many entries of its ledger.")
+    ] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Show a lane and the newest entries of its ledger; if it is halted, what that means and what can be done."""
@@ -125,24 +127,25 @@ def _show(found: LaneShown) -> None:
 @app.command(
     epilog=examples(
         "tidemill lanes resume market-data/3 --skip-to 1042 --reason 'unreadable batch, see ticket 77'",
-        "tidemill lanes resume market-data/3 --park --reason 'nobody will ever know schema 14'",
+        "tidemill lanes resume market-data/3 --park --reason 'schema 14 was withdrawn'",
     )
 )
 def resume(
     lane: Lane,
     skip_to: Annotated[
-        int | None, typer.Option(min=0, help="Read on at this offset, whatever stands before it.")
+        int | None, typer.Option(min=0, help="Continue at this offset, whatever is before it.")
     ] = None,
     accept_foreign: Annotated[
-        bool, typer.Option("--accept-foreign", help="Go on behind records in its topics that others wrote.")
+        bool,
+        typer.Option("--accept-foreign", help="Continue after records of another program in its topics."),
     ] = False,
     park: Annotated[
-        bool, typer.Option("--park", help="Park the command of a newer version that the lane waits before.")
+        bool, typer.Option("--park", help="Park the command of a newer version that the lane waits for.")
     ] = False,
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
-    """Let a halted lane go on, after looking again whether its cause is gone, or as you decide; or one that waits."""
+    """Resume a halted lane if its cause is gone, or as you decide; or a lane that waits."""
     from tidemill.domain.errors import UsageError
 
     if (skip_to is not None) + accept_foreign + park > 1:
@@ -152,45 +155,47 @@ def resume(
         _told(
             as_json,
             parked,
-            f"lane {lane} goes on: offset {parked.offset}, of schema {parked.schema}, is parked, and for a day "
-            "whatever of a newer version comes behind it.",
+            f"lane {lane} continues: offset {parked.offset}, of schema {parked.schema}, is parked; for one day "
+            "later commands of a newer version are parked, too.",
         )
         return
     if accept_foreign:
         accepted = session.ask(lambda admin: admin.lane_decisions.accept(lane, reason))
         places = ", ".join(f"{topic} up to offset {offset}" for topic, offset in accepted.items())
-        _told(as_json, accepted, f"lane {lane} goes on behind what somebody else wrote: {places}.")
+        _told(as_json, accepted, f"lane {lane} continues after the records of another program: {places}.")
         return
     if skip_to is None:
         cleared = session.ask(lambda admin: admin.lane_decisions.resume(lane))
-        _told(as_json, cleared, f"lane {lane} was halted with {cleared.code}; it goes on.")
+        _told(as_json, cleared, f"lane {lane} was halted with {cleared.code}; it continues.")
         return
     skipped = session.ask(lambda admin: admin.lane_decisions.skip(lane, skip_to, reason))
-    _told(as_json, skipped, f"lane {lane} goes on at offset {skipped.end}; it stood at {skipped.start}.")
+    _told(
+        as_json, skipped, f"lane {lane} continues at offset {skipped.end}; it was stopped at {skipped.start}."
+    )
 
 
 @app.command(epilog=examples("tidemill lanes reconcile market-data/3 --reason 'database restored to 12:00'"))
 def reconcile(lane: Lane, reason: Reason, as_json: AsJson = False) -> None:
-    """Let a lane whose database was restored, or whose topics were, go on behind what the topics hold.
+    """Resume a lane after its database or its topics were restored: it continues after the end of the topics.
 
     Its events continue at the topic's last number + 1 on a raised timeline (header tm_timeline).
     """
-    done = session.ask(lambda admin: admin.lane_decisions.reconcile(lane, reason))
-    moved = "with new numbers" if done.moved else "as it is"
+    reconciled = session.ask(lambda admin: admin.lane_decisions.reconcile(lane, reason))
+    moved = "with new numbers" if reconciled.moved else "with their own numbers"
     text = (
-        f"lane {lane} goes on behind event {done.sequence} on timeline {done.timeline}; "
-        f"{done.again} rows of the outbox are sent (again), {moved}."
+        f"lane {lane} continues after event {reconciled.sequence} on timeline {reconciled.timeline}; "
+        f"{reconciled.again} rows of the outbox are sent, some of them again, {moved}."
     )
-    if done.withdrawn:
-        text += f" {done.withdrawn} events of the topic are withdrawn: read models leave them out."
-    if done.lost:
-        text += f" {done.lost} events are gone from the topic for good: no read model can be rebuilt from it."
-    _told(as_json, done, text)
+    if reconciled.withdrawn:
+        text += f" {reconciled.withdrawn} events of the topic are withdrawn: read models leave them out."
+    if reconciled.lost:
+        text += f" {reconciled.lost} events are missing from the topic: no read model can be rebuilt from it."
+    _told(as_json, reconciled, text)
 
 
-def _told(as_json: bool, done: object, text: str) -> None:
+def _told(as_json: bool, answer: object, text: str) -> None:
     if as_json:
-        print_json(done)
+        print_json(answer)
         return
     say(text)
-    note("Whoever owns it claims it again within seconds: tidemill status")
+    note("Its owner claims it again within seconds: tidemill status")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, examples, near, note, print_json, print_table, say
+from tidemill.cli.output import AsJson, examples, note, print_json, print_table, relative_path, say
 
 if TYPE_CHECKING:
     from tidemill.admin.setup.revisions import MigrationStep
@@ -25,21 +25,20 @@ EXAMPLES = examples(
 def migrate(
     *,
     to: Annotated[
-        list[str] | None, typer.Option(help="Only so far: a revision, or BRANCH@head. May be repeated.")
+        list[str] | None,
+        typer.Option(help="Apply only up to this revision, or BRANCH@head. May be repeated."),
     ] = None,
     down: Annotated[
         str | None,
-        typer.Option(help="Undo down to here (BRANCH@base, a revision), with all data in its tables."),
+        typer.Option(help="Undo down to this revision, or BRANCH@base, and delete all data in its tables."),
     ] = None,
     show: Annotated[bool, typer.Option("--status", help="Only show what is applied.")] = False,
     sql: Annotated[
         bool,
-        typer.Option(
-            "--sql", help="Only print what is run on an empty database, as SQL; connect to nothing."
-        ),
+        typer.Option("--sql", help="Only print the SQL for an empty database; connect to nothing."),
     ] = False,
     new: Annotated[
-        str | None, typer.Option(metavar="AGGREGATE", help="Only begin a new revision of its context.")
+        str | None, typer.Option(metavar="AGGREGATE", help="Only create a new revision of its context.")
     ] = None,
     about: Annotated[str, typer.Option(help="What the new revision does, in a few words.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before data is deleted.")] = False,
@@ -47,7 +46,7 @@ def migrate(
 ) -> None:
     """Bring the database to what this version expects.
 
-    Several may start it at once: one does the work, the others wait for it.
+    Several processes may run it at once: one does the work, the others wait for it.
     """
     from tidemill.app.admin import Admin
     from tidemill.domain.errors import UsageError
@@ -100,13 +99,13 @@ def _begin(aggregate: str, about: str) -> None:
     from tidemill.app.admin import Admin
 
     path = Admin(session.deployment()).migrations.draft(aggregate, about)
-    say("wrote {path}", path=near(path))
-    note("Next: write what it does and how it is undone, then tidemill migrate")
+    say("wrote {path}", path=relative_path(path))
+    note("Next: write its upgrade and its downgrade, then tidemill migrate")
 
 
 def _confirm(down: str, yes: bool) -> None:
     if not yes:
-        typer.confirm(f"Undo down to {down}, and delete all data in the tables that go?", abort=True)
+        typer.confirm(f"Undo down to {down}, and delete all data in the tables that are dropped?", abort=True)
 
 
 def _say(step: MigrationStep) -> None:

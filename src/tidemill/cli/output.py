@@ -1,4 +1,4 @@
-"""How verbs speak: tables for people, JSON for programs, errors in a line or two, progress on a terminal."""
+"""The output of verbs: tables for people, JSON for programs, errors in a line or two, progress on a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON instead of text for people.", callback=session.remember_reader),
+]
 
 FAILED = 1
 USAGE = 2
@@ -42,7 +45,30 @@ def fail(error: TidemillError) -> int:
     err_console().print(first, markup=False)
     for line in rest:
         err_console().print(line, markup=False)
+    if session.read_by_program:
+        told = json.dumps({"error": _without_secrets(problem(error))}, ensure_ascii=False)
+        typer.echo(_whole(told), err=True)
     return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def problem(error: TidemillError) -> dict[str, Any]:
+    """Return what a program reads of an error: nothing of it has to be parsed out of the message."""
+    return {
+        "code": str(error.code),
+        "kind": str(error.kind),
+        "message": str(error),
+        "advice": error.advice,
+        "fields": plain(error.fields),
+    }
+
+
+def _without_secrets(value: Any) -> Any:
+    """Return a value of JSON without the secrets of this call: before it is written, since that may escape them."""
+    if isinstance(value, Mapping):
+        return {name: _without_secrets(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return session.without_secrets(value) if isinstance(value, str) else value
 
 
 def console() -> Console:
@@ -85,12 +111,12 @@ def print_json_line(value: Any) -> None:
 
 
 def _whole(text: str) -> str:
-    """Return JSON that any terminal takes: half a character, as which a stranger's byte may come, as its escape."""
+    """Return JSON that any terminal takes: a lone surrogate, as which a foreign byte may come, is escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 
-def near(path: Path) -> Path:
-    """Return a path as one would type it here."""
+def relative_path(path: Path) -> Path:
+    """Return a path as the operator would type it in this folder."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -128,7 +154,7 @@ def text_of(value: bytes | None) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Print rows under named columns; numbers stand to the right."""
+    """Print rows under named columns; numbers are right-aligned."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -164,7 +190,7 @@ def print_records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None
 
 
 def cell(value: Any) -> str:
-    """Return a value as a table shows it."""
+    """Return the text of a value in a table."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -181,13 +207,13 @@ def cell(value: Any) -> str:
 
 
 def decimal_text(value: Decimal) -> str:
-    """Return a decimal number without an exponent, and without zeros that say nothing."""
+    """Return a decimal number without an exponent, and without trailing zeros."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def visible(text: str) -> str:
-    """Return a text that neither markup nor a terminal takes for a command."""
+    """Return a text without markup or control sequences."""
     from rich.markup import escape
 
     shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
@@ -200,7 +226,7 @@ def _is_number(value: Any) -> bool:
 
 
 def progress(unit: str, *, quiet: bool = False) -> Progress:
-    """Return a bar for long work; it shows only on a terminal, on standard error, and not if it is to be quiet."""
+    """Return a bar for long work; shown on standard error, only on a terminal, and not if `quiet`."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(

@@ -1,4 +1,4 @@
-"""The program: its verbs in the order of a command's life, and what happens to an error that a verb did not expect."""
+"""The program: its verbs in the order of a command's life, and the handling of errors that a verb does not expect."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from tidemill.cli import (
 )
 from tidemill.cli.output import examples, fail
 from tidemill.cli.retention import verbs
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, UsageError
 
 PREPARE = "Prepare"
@@ -70,7 +71,7 @@ EXTRAS: Final = {
 
 
 class _Life(TyperGroup):
-    """Lists verbs as they were added: in the order of a command's life, not groups behind single verbs."""
+    """Lists verbs as they were added: in the order of a command's life, not groups after single verbs."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
@@ -123,7 +124,7 @@ def _print_version(wanted: bool) -> None:
 def options(
     env_file: Annotated[
         Path | None,
-        typer.Option("--env-file", help="A file of lines NAME=value; the environment wins over it."),
+        typer.Option("--env-file", help="A file of lines NAME=value; the environment takes precedence."),
     ] = None,
     _version: Annotated[
         bool,
@@ -134,10 +135,11 @@ def options(
     from tidemill.cli import session
 
     session.env_file = env_file
+    session.read_by_program = False  # until the verb is found to have `--json`
 
 
 def main() -> None:
-    """Run the program; errors of ours are one or two lines and an exit code."""
+    """Run the program; a `TidemillError` becomes one or two lines and an exit code."""
     try:
         program()
     except TidemillError as error:
@@ -146,7 +148,8 @@ def main() -> None:
         if (extra := EXTRAS.get((error.name or "").partition(".")[0])) is None:
             raise
         extras = "archive,demo" if "demo" in sys.argv[1:2] else extra
-        sys.exit(fail(UsageError(f"this verb needs {error.name}: pip install 'tidemill[{extras}]'")))
+        missing = UsageError(f"this verb needs {error.name}", code=ErrorCode.EXTRA_MISSING, extras=extras)
+        sys.exit(fail(missing))
     except BrokenPipeError:  # `tidemill tail ... | head` has seen enough
         sys.stderr.close()
         sys.exit(0)

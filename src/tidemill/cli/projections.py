@@ -1,4 +1,4 @@
-"""`tidemill projections`: read models, built again and compared."""
+"""`tidemill projections`: read models: shown, rebuilt, verified."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tidemill.projections.ports import Comparison
 
 app = typer.Typer(
-    help="The read models: how far they are; build one again; compare one with its events.",
+    help="The read models: show their progress, rebuild one, compare one with its events.",
     no_args_is_help=True,
 )
 
@@ -22,7 +22,7 @@ Name = Annotated[str, typer.Argument(help="A read model, as `tidemill projection
 
 @app.command("list", epilog=examples("tidemill projections list --json"))
 def list_(as_json: AsJson = False) -> None:
-    """List read models: their table, how far they are, when they were built again and verified."""
+    """List read models: their table, their progress, when they were rebuilt and verified."""
     found = session.ask(lambda admin: admin.read_models.every())
     if as_json:
         print_json(found)
@@ -45,7 +45,7 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command(epilog=examples("tidemill projections rebuild daily-bars"))
 def rebuild(name: Name, as_json: AsJson = False) -> None:
-    """Build a read model again from its first event, beside the live one, and swap; readers go on meanwhile."""
+    """Rebuild a read model from its first event, beside the live one, then swap them; readers are not interrupted."""
     with progress("events") as shown:
         task = shown.add_task(f"rebuild {name}", total=None)
         events = session.ask(
@@ -56,12 +56,12 @@ def rebuild(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"projection": name, "events": events})
         return
-    say(f"{name} was built again from {events:,} events, and took the place of the old one.")
+    say(f"{name} was rebuilt from {events:,} events, and replaced the old one.")
 
 
 @app.command(epilog=examples("tidemill projections verify latest-quotes"))
 def verify(name: Name, as_json: AsJson = False) -> None:
-    """Fold the events of a read model or a state once more and compare every cell; exits 1 if one differs."""
+    """Fold the events of a read model or a state again and compare every cell; exits 1 if one differs."""
     with progress("events") as shown:
         task = shown.add_task(f"verify {name}", total=None)
         found = session.ask(
@@ -89,9 +89,9 @@ def _show(name: str, found: Comparison) -> None:
         if example.side is not None:
             say("  {key}: only the {side} rows have it", key=key, side=example.side)
         for column, (live, rebuilt) in example.columns.items():
-            text = "  {key}: {column} is {live}, its events make {rebuilt}"
+            text = "  {key}: {column} is {live}, its events give {rebuilt}"
             say(text, key=key, column=column, live=live, rebuilt=rebuilt)
     if name.endswith("/state"):
-        note("Next: find out who wrote to the table, and put back what the events make")
+        note("Next: find out which program wrote to the table, and restore what the events give")
         return
-    note(f"Next: find out who wrote to the table, then tidemill projections rebuild {name}")
+    note(f"Next: find out which program wrote to the table, then tidemill projections rebuild {name}")

@@ -23,7 +23,7 @@ EXAMPLES = examples(
     """echo '{"symbol": "ACME", "time": "2013-02-01T00:00:00Z", "price": 45, "source": "me"}' |""",
     "  tidemill publish RecordMarketData - --wait",
 )
-_MOST_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 def publish(
@@ -31,7 +31,7 @@ def publish(
     file: Annotated[
         str, typer.Argument(help="A file with one JSON object per line, or - for standard input.")
     ],
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for what becomes of each command.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the outcome of each command.")] = False,
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds to wait after the last one was sent.")
     ] = 30.0,
@@ -54,17 +54,17 @@ def publish(
     request = PublishRequest(command, _lines(file), service, key=key, wait_s=wait_s)
     with progress("records", quiet=as_json) as shown:
         listener = _Shown(shown, wait_s=wait_s, quiet=as_json)
-        done = session.ask(lambda admin: admin.publisher.publish(request, listener))
+        publication = session.ask(lambda admin: admin.publisher.publish(request, listener))
     if as_json:
-        for answer in done.answers:
+        for answer in publication.answers:
             print_json_line(answer)
     else:
-        _show(done, wait)
-    _judge(done, wait)
+        _show(publication, wait)
+    _judge(publication, wait)
 
 
 class _Shown:
-    """Bars on a terminal; wherever it goes, a line that says what is waited for."""
+    """Bars on a terminal; everywhere a line that says what is waited for."""
 
     def __init__(self, bars: Progress, *, wait_s: float | None, quiet: bool) -> None:
         self._bars = bars
@@ -81,11 +81,11 @@ class _Shown:
         if not self._quiet:
             self._quiet = True
             limit = f"{self._wait_s:g} s at most"
-            self._bars.console.print(f"sent {_commands(records)}; waiting for what becomes of each, {limit}")
+            self._bars.console.print(f"sent {_commands(records)}; waiting for their outcomes, {limit}")
 
 
 def _lines(file: str) -> Callable[[LineReader], Iterator[Line]]:
-    """Return what reads the file; it is read twice, so that a wrong line is found before the first one is sent."""
+    """Return what reads the file; it is read twice, so that an invalid line is found before the first one is sent."""
     if file == "-":
         return lambda reader: reader.read(sys.stdin, "standard input")
     path = Path(file)
@@ -111,18 +111,22 @@ def _commands(count: int) -> str:
     return f"{count:,} command{'' if count == 1 else 's'}"
 
 
-def _show(done: Publication, wait: bool) -> None:
+def _show(publication: Publication, wait: bool) -> None:
     if not wait:
-        say("sent {commands} to {topic}", commands=_commands(len(done.answers)), topic=done.topic)
-        note("What becomes of them: add --wait, or tidemill tail AGGREGATE --role outcomes")
+        say(
+            "sent {commands} to {topic}",
+            commands=_commands(len(publication.answers)),
+            topic=publication.topic,
+        )
+        note("To see their outcomes: add --wait, or tidemill tail AGGREGATE --role outcomes")
         return
-    few = len(done.answers) <= _MOST_SHOWN
-    chosen = [answer for answer in done.answers if few or answer.outcome != "applied"]
-    for answer in chosen[:_MOST_SHOWN]:
+    few = len(publication.answers) <= _MAX_SHOWN
+    chosen = [answer for answer in publication.answers if few or answer.outcome != "applied"]
+    for answer in chosen[:_MAX_SHOWN]:
         _show_answer(answer)
-    if len(chosen) > _MOST_SHOWN:
-        note(f"... and {len(chosen) - _MOST_SHOWN:,} more; all of them with --json")
-    print_table(("outcome", "commands"), sorted(done.counts.items()))
+    if len(chosen) > _MAX_SHOWN:
+        note(f"... and {len(chosen) - _MAX_SHOWN:,} more; all of them with --json")
+    print_table(("outcome", "commands"), sorted(publication.counts.items()))
 
 
 def _show_answer(answer: Answer) -> None:
@@ -140,14 +144,14 @@ def _show_answer(answer: Answer) -> None:
     )
 
 
-def _judge(done: Publication, wait: bool) -> None:
+def _judge(publication: Publication, wait: bool) -> None:
     if not wait:
         return
-    missing = sum(answer.outcome is None for answer in done.answers)
+    missing = sum(answer.outcome is None for answer in publication.answers)
     if missing:
         note(
             f"[yellow]{missing:,} outcomes did not come in time[/yellow]: is `tidemill serve commands` running?"
         )
-        note("Send the same file again whenever you like: each command is applied once.")
-    if missing or any(answer.refused for answer in done.answers):
+        note("You may send the same file again: each command is applied once.")
+    if missing or any(answer.refused for answer in publication.answers):
         raise typer.Exit(1)

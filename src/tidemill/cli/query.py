@@ -1,4 +1,4 @@
-"""`tidemill query`: ask a read model."""
+"""`tidemill query`: read a read model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def query(
         list[str] | None,
         typer.Option(help="Only rows with this value of the key; repeat it for further key columns."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many rows.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many rows.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show rows of a read model, by key."""
@@ -31,7 +31,7 @@ def query(
         print_json(page.rows)
         return
     if not page.rows:
-        note("No rows. How far it is: tidemill status")
+        note("No rows. To see its progress: tidemill status")
         return
     columns = [column for column in page.columns if column not in _ENGINES_OWN]
     print_records(columns, [[row[column] for column in columns] for row in page.rows])

@@ -1,4 +1,4 @@
-"""`tidemill serve`: the processes that work until they are told to stop."""
+"""`tidemill serve`: the processes that run until a signal stops them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(
 
 @app.command(epilog=examples("TIDEMILL_HEALTH_PORT=8080 tidemill serve commands"))
 def commands() -> None:
-    """Take commands in and send their events out, for the lanes that this process owns."""
+    """Process commands and publish their events, for the lanes that this process owns."""
     from tidemill.app.processes.commands import serve_commands
 
     raise typer.Exit(serve_commands(session.deployment()))
@@ -31,7 +31,7 @@ def projections() -> None:
 
 @app.command(epilog=examples("TIDEMILL_LAKE_ROOT=/srv/lake tidemill serve archiver"))
 def archiver() -> None:
-    """Copy what is about to leave the database to the lake, as the archive's requests ask for it."""
+    """Copy sealed rows to the lake, as the archive requests it."""
     from tidemill.app.processes.archiver import serve_archiver
 
     raise typer.Exit(serve_archiver(session.deployment()))
@@ -39,7 +39,7 @@ def archiver() -> None:
 
 @app.command(epilog=examples("TIDEMILL_LAKE_ROOT=/srv/lake tidemill serve retention"))
 def retention() -> None:
-    """Seal what is due, ask archivers for copies, verify them, and only then let the rows go."""
+    """Seal what is due, request copies from archivers, verify them, and only then drop the rows."""
     from tidemill.app.processes.retention import serve_retention
 
     raise typer.Exit(serve_retention(session.deployment()))
@@ -47,9 +47,9 @@ def retention() -> None:
 
 @app.command("all", epilog=examples("tidemill serve all"))
 def everything() -> None:
-    """Do everything in one process, for development and small deployments.
+    """Run everything in one process, for development and small deployments.
 
-    Retention and the archiver are part of it if TIDEMILL_LAKE_ROOT says where the lake is.
+    Retention and the archiver are included if TIDEMILL_LAKE_ROOT is set.
     """
     from tidemill.app.processes.all import serve_all
 

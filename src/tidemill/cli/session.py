@@ -17,6 +17,9 @@ T = TypeVar("T")
 env_file: Path | None = None
 """The file given as `--env-file`; set before any verb runs."""
 
+read_by_program: bool = False
+"""Whether the verb was called with `--json`; its errors are then told as JSON, too."""
+
 _settings: Settings | None = None
 
 
@@ -27,6 +30,13 @@ def settings() -> Settings:
     global _settings  # noqa: PLW0603  read once, and kept so that an error can be printed without its secrets
     _settings = configuration(env_file)
     return _settings
+
+
+def remember_reader(as_json: bool) -> bool:
+    """Take note of the flag `--json` of this call."""
+    global read_by_program  # noqa: PLW0603  it says how this call is answered, to its end
+    read_by_program = as_json
+    return as_json
 
 
 def use(chosen: Settings) -> Deployment:
@@ -53,7 +63,7 @@ def ask(question: Callable[[Admin], Awaitable[T]]) -> T:
 
 
 def address_hint(server: str) -> str | None:
-    """Return the next step towards a server that is away: where it is expected, and which variable says so."""
+    """Return the next step for a server that is unavailable: its expected address, and the variable that sets it."""
     if _settings is None:
         return None
     url = _settings.database.url
@@ -70,7 +80,7 @@ def address_hint(server: str) -> str | None:
     if not address:
         return None
     own = "" if server == "lake" else "; servers of this checkout: `tidemill dev status`"
-    return f"It is expected at {address}: see whether it runs, or correct {variable}{own}"
+    return f"It is expected at {address}: check that it runs, or correct {variable}{own}"
 
 
 def without_secrets(text: str) -> str:

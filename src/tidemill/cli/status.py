@@ -1,4 +1,4 @@
-"""`tidemill status`: how far every hop is, and what stands still."""
+"""`tidemill status`: the progress of every step, and what is stopped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLES = examples("tidemill status", "tidemill status --json")
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show how far every hop is: commands to consume, records to publish, events to fold; what is halted, and why.
+    """Show the lag of every step: commands to consume, records to publish, events to fold; what is halted, and why.
 
     Exits 1 if something is halted, a table is not as declared, or a server does not answer.
     """
@@ -66,12 +66,12 @@ def _show(found: Status) -> None:
         _show_wait(wait)
     for each in found.foreign:
         place = f"{each.topic}/{each.partition}"
-        text = f"[yellow]somebody else[/yellow] wrote into {place}"
+        text = f"[yellow]another program[/yellow] wrote into {place}"
         if each.records:
             text += f": read models left out {each.records:,} records, the last at offset {each.last_offset}"
         if each.accepted_offset is not None:
             text += f"; accepted up to offset {each.accepted_offset}"
-        say(text + "; take the right to write there away")
+        say(text + "; revoke its right to write there")
     if found.clock is not None:
         say("[yellow]clock[/yellow] {clock}", clock=found.clock)
     if found.trouble is not None:
@@ -94,9 +94,7 @@ def _show_archive(tables: Sequence[ArchiveStatus]) -> None:
         print_table(("table", "slices", "diverted rows", "oldest seal"), rows, title="Archive")
     for each in tables:
         if each.set_aside:
-            text = (
-                "[yellow]set aside[/yellow] {table}: {slices} slices whose copies are not what was asked for"
-            )
+            text = "[yellow]set aside[/yellow] {table}: {slices} slices whose copies differ from what was requested"
             say(text, table=each.table, slices=each.set_aside)
 
 
@@ -113,7 +111,7 @@ def _show_processes(found: Status) -> None:
         for each in found.processes
     ]
     if rows:
-        columns = ("process", "version", "connections", "open files", "of at most", "told at")
+        columns = ("process", "version", "connections", "open files", "of at most", "reported at")
         print_table(columns, rows, title="Processes")
 
 
@@ -131,7 +129,7 @@ def _show_misfit(misfit: Misfit) -> None:
     what = misfit.projection or misfit.aggregate
     for difference in misfit.differences:
         say(
-            "[red]stands[/red] {what}: [bold]{code}[/bold]: {told}",
+            "[red]stopped[/red] {what}: [bold]{code}[/bold]: {told}",
             what=what,
             code=misfit.code,
             told=difference,
@@ -143,12 +141,14 @@ def _show_wait(wait: WaitStatus) -> None:
     text = "[yellow]waiting[/yellow] lane {lane} since {since}, before offset {offset} of {service}: {detail}"
     service = wait.service or "an unnamed service"
     say(text, lane=wait.lane, since=wait.since, offset=wait.offset, service=service, detail=wait.detail)
-    text = "        a process that knows the schema goes on; else it is parked at {until}, or by hand: {verb}"
+    text = (
+        "        a process that knows the schema continues; else it is parked at {until}, or by hand: {verb}"
+    )
     say(text, until=wait.until, verb=f"tidemill lanes resume {wait.lane} --park --reason TEXT")
 
 
-def _unknown(told: T | None) -> T | str:
-    return "?" if told is None else told
+def _unknown(value: T | None) -> T | str:
+    return "?" if value is None else value
 
 
 def _unlimited(limit: int | None) -> int | str:

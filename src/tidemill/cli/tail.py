@@ -28,19 +28,19 @@ def tail(
     *,
     role: Annotated[Role, typer.Option(help="Which topic of the aggregate.")] = "events",
     from_beginning: Annotated[
-        bool, typer.Option("--from-beginning", help="Begin with the first record.")
+        bool, typer.Option("--from-beginning", help="Start at the first record.")
     ] = False,
-    last: Annotated[int, typer.Option(min=0, help="Begin with the last ones of each partition.")] = 0,
-    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many records.")] = None,
+    last: Annotated[int, typer.Option(min=0, help="Start at the last N records of each partition.")] = 0,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after this many records.")] = None,
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
     follow: Annotated[
         bool, typer.Option("--follow/--no-follow", help="Wait for more, or stop at the end.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Show the records of a topic as they come, decoded; Ctrl-C ends it.
+    """Show the records of a topic as they arrive, decoded; Ctrl-C ends it.
 
-    Only what is committed, in order within each partition; headers, and fields that are null, with --json.
+    Only committed records, in order within each partition; --json also shows headers and null fields.
     """
     from tidemill.domain.lane import TopicRole
 
@@ -95,6 +95,6 @@ def _show(record: RecordShown) -> None:
             problem=record.problem,
         )
         return
-    told = {name: value for name, value in record.fields.items() if value is not None}
-    content = json.dumps(plain(told), ensure_ascii=False)
+    fields = {name: value for name, value in record.fields.items() if value is not None}
+    content = json.dumps(plain(fields), ensure_ascii=False)
     say(place + "  {key}  [bold]{type}[/bold]  {content}", key=record.key, type=name, content=content)

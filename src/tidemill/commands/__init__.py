@@ -1,1 +1,1 @@
-"""1 in: intake -> one transaction per batch -> rejection. Runs any stream; knows no context, no driver."""
+"""1 intake: one transaction per batch, rejections. Runs any stream; knows no context, no driver."""

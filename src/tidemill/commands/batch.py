@@ -1,19 +1,19 @@
 """The batch: consecutive records of one or several lanes, applied in one transaction.
 
-    lock the lanes, check the epochs, read progress   -> what was consumed already is dropped
+    lock the lanes, check the epochs, read progress   -> already consumed records are dropped
     find the ids                                      -> duplicates get the first outcome again
     decide, and write the effects                     -> a style per kind of command
     write log, parked, outbox, ledger                 -> numbered under the lock
-    look again whether the generation is open, commit
+    check again whether the generation is open, commit
 
-What can go wrong has one answer each: an id in the open generation or a rolled log -> redo; a value that the database
+Every failure has one answer: an id in the open generation or a rolled log -> redo; a value that the database
 refuses -> bisect, left to right, without savepoints, and blame the record unless a table is not as declared; a repeat
-of what this very batch has to park -> cut before it, and decide it behind the first; lanes that somebody else claimed,
-or whose next record cannot even be parked -> on without them; anything that may pass -> the caller backs off and calls
-again, also after an unknown commit: the ledger, read under the lock, says what was consumed.
+of a record that this batch has to park -> cut before it, and decide it after the first; lanes that another process
+claimed, or whose next record cannot even be parked -> continue without them; a transient error -> the caller backs off
+and calls again, also after an unknown commit: the ledger, read under the lock, tells what was consumed.
 
-What is to be parked has the text of its headers made before the lanes are locked; where only the rules park a record,
-the batch is tried anew.
+The text of the headers of parked records is made before the lanes are locked; where only the rules park a record,
+the batch is tried again.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from tidemill.commands.decide_fold import Result
+from tidemill.commands.decide_fold import HandlerResult
 from tidemill.commands.handlers import Handler, TooManyFoldPasses
-from tidemill.commands.numbering import BatchRows, Fate, LaneNumbering, Repeat, clean
+from tidemill.commands.numbering import BatchRows, Disposition, LaneNumbering, Repeat, clean
 from tidemill.commands.parked_headers import unwritten, write_headers
 from tidemill.commands.ports import CommandStore, Locked, UnitOfWork, Wait
 from tidemill.commands.rows import LoggedCommand, OutboxRow
@@ -52,11 +52,11 @@ from tidemill.runtime.telemetry.metrics import TIMES_AHEAD
 _log = logger(__name__)
 
 _LOOK_AHEAD_BATCHES = 32
-"""How many batches look their ids up beforehand after one met an id in the open generation: repeats come in runs."""
+"""How many batches look their ids up first after one found an id in the open generation: repeats come in runs."""
 
 
 class _DecideAnew(TidemillError):
-    """`arrival` repeats a record of its batch that has to be parked, which answers nothing: cut before it."""
+    """`arrival` repeats a record of its batch that has to be parked, which has no outcome to repeat: cut before it."""
 
     def __init__(self, arrival: IncomingCommand) -> None:
         super().__init__(f"offset {arrival.record.offset} repeats a record that is parked")
@@ -64,7 +64,7 @@ class _DecideAnew(TidemillError):
 
 
 class _HeadersUnwritten(TidemillError):
-    """`arrivals` are to be parked, and nobody knew before: write their headers while no lane is locked."""
+    """`arrivals` are to be parked, which was not known before: write their headers while no lane is locked."""
 
     def __init__(self, arrivals: Sequence[IncomingCommand]) -> None:
         super().__init__(f"{len(arrivals)} records are to be parked")
@@ -73,10 +73,10 @@ class _HeadersUnwritten(TidemillError):
 
 @dataclass
 class BatchResult:
-    """What a batch left behind, over all of its transactions.
+    """The result of a batch, over all of its transactions.
 
-    `fenced`: the lanes that somebody else claimed. `halted`: lane id -> code and evidence, of those that stand before a
-    record that the database refuses in every form. `waits`: lane id -> what it waits for, of those that stand before a
+    `fenced`: the lanes that another process claimed. `halted`: lane id -> code and evidence, of those stopped before a
+    record that the database refuses in every form. `waits`: lane id -> what it waits for, of those stopped before a
     command of a newer version. All of them kept what was applied before.
     """
 
@@ -88,8 +88,8 @@ class BatchResult:
     waits: dict[int, Wait] = field(default_factory=dict)
 
     def goes_on(self, arrival: IncomingCommand) -> bool:
-        """Tell whether its lane may be worked further."""
-        return arrival.lane not in self.fenced and arrival.lane not in self.halted
+        """Tell whether its lane may be processed further."""
+        return arrival.lane_id not in self.fenced and arrival.lane_id not in self.halted
 
 
 class BatchWriter:
@@ -98,7 +98,7 @@ class BatchWriter:
     def __init__(
         self,
         store: CommandStore,
-        styles: Mapping[type[CommandSpec], Handler],
+        handlers: Mapping[type[CommandSpec], Handler],
         clock: Clock,
         *,
         horizon: timedelta,
@@ -106,11 +106,11 @@ class BatchWriter:
     ) -> None:
         """`horizon`: for how long duplicates are found.
 
-        `demand_tables` raises `TableMisfit` if a table is not as declared: asked before a record is blamed for what the
-        database refused.
+        `demand_tables` raises `TableMisfit` if a table is not as declared: called before a record is rejected because
+        the database refused a value.
         """
         self._store = store
-        self._styles = styles
+        self._handlers = handlers
         self._clock = clock
         self._horizon = horizon
         self._demand_tables = demand_tables
@@ -120,51 +120,53 @@ class BatchWriter:
     async def apply(self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand]) -> BatchResult:
         """Apply `arrivals` (by lane ascending, then offset) under `claims` (lane id -> claim).
 
-        Raises `TransientError` with nothing but whole parts committed: call again with the same records.
+        Raises `TransientError` after only whole parts were committed: call again with the same records.
         """
-        done = BatchResult()
-        await self._part(dict(claims), list(arrivals), done)
-        return done
+        result = BatchResult()
+        await self._part(dict(claims), list(arrivals), result)
+        return result
 
     async def _part(
-        self, claims: dict[int, Claim], arrivals: list[IncomingCommand], done: BatchResult
+        self, claims: dict[int, Claim], arrivals: list[IncomingCommand], result: BatchResult
     ) -> None:
         while arrivals:
-            held = {each.lane: claims[each.lane] for each in arrivals}
-            await write_headers([each for each in arrivals if isinstance(each.verdict, Unreadable)])
+            held = {each.lane_id: claims[each.lane_id] for each in arrivals}
+            unreadable = [each for each in arrivals if isinstance(each.disposition, Unreadable)]
+            await write_headers(unreadable, self._store.headers_text)
             try:
-                await self._transaction(held, arrivals, done)
+                await self._transaction(held, arrivals, result)
                 return
             except Fenced as fenced:
-                done.fenced |= fenced.lanes
-                arrivals = [each for each in arrivals if done.goes_on(each)]
+                result.fenced |= fenced.lanes
+                arrivals = [each for each in arrivals if result.goes_on(each)]
             except RepeatedIds:
                 self._look_ahead = _LOOK_AHEAD_BATCHES
             except _HeadersUnwritten as parked:
-                await write_headers(parked.arrivals)
+                await write_headers(parked.arrivals, self._store.headers_text)
             except GenerationClosed:
                 continue
             except (DataError, TooManyFoldPasses, _DecideAnew) as refused:
-                await write_headers(arrivals)  # of all: smaller parts show what is to be parked
+                # of all: smaller parts show what is to be parked
+                await write_headers(arrivals, self._store.headers_text)
                 if len(arrivals) > 1:
                     middle = _cut(arrivals, refused)
-                    await self._part(claims, arrivals[:middle], done)
-                    arrivals = [each for each in arrivals[middle:] if done.goes_on(each)]
-                elif not await self._blamed(arrivals[0], refused):
-                    done.halted[arrivals[0].lane] = (
+                    await self._part(claims, arrivals[:middle], result)
+                    arrivals = [each for each in arrivals[middle:] if result.goes_on(each)]
+                elif not await self._reject_or_park(arrivals[0], refused):
+                    result.halted[arrivals[0].lane_id] = (
                         HaltCode.PARKING_REFUSED,
                         _evidence(arrivals[0], refused),
                     )
                     return
 
-    async def _blamed(self, arrival: IncomingCommand, refused: TidemillError) -> bool:
-        """See `_blamed`; a table that is not as declared refuses values that are none the worse for it."""
+    async def _reject_or_park(self, arrival: IncomingCommand, refused: TidemillError) -> bool:
+        """See `_reject_or_park`; a table that is not as declared refuses valid values."""
         if isinstance(refused, DataError) and self._demand_tables is not None:
             await self._demand_tables()
-        return _blamed(arrival, refused)
+        return _reject_or_park(arrival, refused)
 
     async def _transaction(
-        self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand], done: BatchResult
+        self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand], result: BatchResult
     ) -> None:
         started_s = self._clock.monotonic_s()
         async with self._store.unit_of_work() as work:
@@ -173,54 +175,54 @@ class BatchWriter:
             if ahead := locked.ahead():
                 _tell_wrong_times(claims, ahead)
             fresh = [
-                each for each in arrivals if each.record.offset >= locked.progress[each.lane].next_offset
+                each for each in arrivals if each.record.offset >= locked.progress[each.lane_id].next_offset
             ]
             if not fresh:
                 return
             looked = self._look_ahead > 0  # once: other batches change it while this one waits
-            fates = await self._fates(work, fresh, locked, open_too=looked)
-            if missing := unwritten(fresh, fates):
+            dispositions = await self._dispositions(work, fresh, locked, open_too=looked)
+            if missing := unwritten(fresh, dispositions):
                 raise _HeadersUnwritten(missing)
             seconds = self._clock.monotonic_s() - started_s
-            books, outcomes = _enter(claims, locked, fresh, fates, seconds)
-            if books.parked and not looked and _any_named(fresh, fates):
-                raise RepeatedIds("what would be parked has an id, which may have been answered before")
-            await work.log(books.log)
-            await work.park(books.parked)
-            await work.send(books.outbox)
-            await work.close_books(books.ledger)
+            rows, outcomes = _enter(claims, locked, fresh, dispositions, seconds)
+            if rows.parked and not looked and _any_named(fresh, dispositions):
+                raise RepeatedIds("a record to be parked has an id, which may have an outcome already")
+            await work.log(rows.log)
+            await work.park(rows.parked)
+            await work.send(rows.outbox)
+            await work.append_ledger(rows.ledger)
         self._look_ahead = max(0, self._look_ahead - 1)
-        self._reached |= {row.lane: (row.epoch, row.to_offset) for row in books.ledger}
-        _sum_up(done, books, outcomes)
+        self._reached |= {row.lane: (row.epoch, row.to_offset) for row in rows.ledger}
+        _sum_up(result, rows, outcomes)
 
     def _check_not_set_back(self, claims: Mapping[int, Claim], locked: Locked) -> None:
-        """Raise `Fenced` for lanes whose ledger is behind what this claim committed: somebody restored the database.
+        """Raise `Fenced` for lanes whose ledger is older than what this claim committed: the database was restored.
 
-        What was committed meanwhile would be left out without a trace. The next claim compares with what is outside,
+        What was committed meanwhile would be lost without a trace. The next claim compares with the topics,
         and halts.
         """
         behind = frozenset(
-            lane
-            for lane, claim in claims.items()
-            if self._reached.get(lane, (0, 0)) > (claim.epoch, locked.progress[lane].next_offset)
-            and self._reached[lane][0] == claim.epoch
+            lane_id
+            for lane_id, claim in claims.items()
+            if self._reached.get(lane_id, (0, 0)) > (claim.epoch, locked.progress[lane_id].next_offset)
+            and self._reached[lane_id][0] == claim.epoch
         )
         if behind:
             raise Fenced(behind)
 
-    async def _fates(
+    async def _dispositions(
         self, work: UnitOfWork, fresh: Sequence[IncomingCommand], locked: Locked, *, open_too: bool
-    ) -> list[Fate]:
-        """Return what becomes of each record, in order, with its effects written."""
+    ) -> list[Disposition]:
+        """Return the disposition of each record, in order, with its effects written."""
         ids = [each.command_id for each in fresh if each.command_id is not None]
         known = await work.find(ids, open_too=open_too)
         plan = _Plan(fresh, known, locked.now, self._horizon)
-        for kind, style in self._styles.items():
+        for kind, handler in self._handlers.items():
             new = [index for index in plan.new if type(fresh[index].spec) is kind]
             if new:
-                results = await style.apply(work, [fresh[index] for index in new], locked)
+                results = await handler.apply(work, [fresh[index] for index in new], locked)
                 plan.settle(new, results)
-        return plan.fates(locked)
+        return plan.dispositions(locked)
 
 
 class _Plan:
@@ -234,7 +236,7 @@ class _Plan:
         horizon: timedelta,
     ) -> None:
         self._fresh = fresh
-        self._fates: dict[int, Fate] = {}
+        self._dispositions: dict[int, Disposition] = {}
         self._repeats: dict[int, int] = {}
         self.new: list[int] = []
         first_by_id: dict[str, int] = {}
@@ -243,46 +245,47 @@ class _Plan:
             command_id = arrival.command_id
             if command_id is not None:
                 if (logged := known.get(command_id)) is not None:
-                    self._fates[index] = Repeat(logged, reused=logged.digest != arrival.digest)
+                    self._dispositions[index] = Repeat(logged, reused=logged.digest != arrival.digest)
                     continue
                 if (first := first_by_id.setdefault(command_id, index)) != index:
                     self._repeats[index] = first
                     continue
-            verdict = arrival.verdict or _stale(command_id, oldest)
-            if verdict is not None:
-                self._fates[index] = verdict
+            disposition = arrival.disposition or _stale(command_id, oldest)
+            if disposition is not None:
+                self._dispositions[index] = disposition
             else:
                 self.new.append(index)
 
-    def settle(self, indexes: Sequence[int], results: Sequence[Result]) -> None:
-        """Note what a style answered."""
-        self._fates.update(zip(indexes, results, strict=True))
+    def settle(self, indexes: Sequence[int], results: Sequence[HandlerResult]) -> None:
+        """Store the answers of a handler."""
+        self._dispositions.update(zip(indexes, results, strict=True))
 
-    def fates(self, locked: Locked) -> list[Fate]:
-        """Return every record's fate, those that repeat a record of this very batch included.
+    def dispositions(self, locked: Locked) -> list[Disposition]:
+        """Return every record's disposition, those that repeat a record of this very batch included.
 
-        Raises `_DecideAnew` if the one that is repeated had to be parked: then there is no outcome to give again, and
-        what a later record would find depends on what becomes of the repeat.
+        Raises `_DecideAnew` if the one that is repeated had to be parked: then there is no outcome to repeat, and
+        later records depend on the result of the repeat.
         """
-        anew = [index for index, first in self._repeats.items() if isinstance(self._fates[first], Unreadable)]
+        known = self._dispositions
+        anew = [index for index, first in self._repeats.items() if isinstance(known[first], Unreadable)]
         if anew:
             raise _DecideAnew(self._fresh[anew[len(anew) // 2]])
         positions = _positions(self._fresh, locked)
         for index, first in self._repeats.items():
-            self._fates[index] = self._repeat(index, first, positions[first])
-        return [self._fates[index] for index in range(len(self._fresh))]
+            self._dispositions[index] = self._repeat(index, first, positions[first])
+        return [self._dispositions[index] for index in range(len(self._fresh))]
 
     def _repeat(self, index: int, first: int, position: int) -> Repeat:
-        fate, original, again = self._fates[first], self._fresh[first], self._fresh[index]
+        disposition, original, again = self._dispositions[first], self._fresh[first], self._fresh[index]
         assert original.command_id is not None
-        refused = fate if isinstance(fate, Rejected) else None
+        refused = disposition if isinstance(disposition, Rejected) else None
         logged = LoggedCommand(
             command_id=original.command_id,
             digest=original.digest,
             outcome=(Outcome.REJECTED if refused else Outcome.APPLIED).letter,
             code=refused.code if refused else None,
             detail=clean(refused.message) if refused else None,
-            lane=original.lane,
+            lane=original.lane_id,
             position=position,
             sequence=0,
         )
@@ -291,11 +294,11 @@ class _Plan:
 
 def _positions(fresh: Sequence[IncomingCommand], locked: Locked) -> list[int]:
     """Return the position that each record is about to get."""
-    last = {lane: progress.position for lane, progress in locked.progress.items()}
+    last = {lane_id: progress.position for lane_id, progress in locked.progress.items()}
     positions = []
     for arrival in fresh:
-        last[arrival.lane] += 1
-        positions.append(last[arrival.lane])
+        last[arrival.lane_id] += 1
+        positions.append(last[arrival.lane_id])
     return positions
 
 
@@ -303,26 +306,28 @@ def _enter(
     claims: Mapping[int, Claim],
     locked: Locked,
     fresh: Sequence[IncomingCommand],
-    fates: Sequence[Fate],
+    dispositions: Sequence[Disposition],
     seconds: float,
 ) -> tuple[BatchRows, list[tuple[IncomingCommand, OutboxRow]]]:
-    books = BatchRows()
+    rows = BatchRows()
     outcomes = []
-    by_lane: dict[int, list[tuple[IncomingCommand, Fate]]] = defaultdict(list)
-    for arrival, fate in zip(fresh, fates, strict=True):
-        by_lane[arrival.lane].append((arrival, fate))
-    for lane, entries in by_lane.items():
-        book = LaneNumbering(books, claims[lane], locked.progress[lane], locked.gen, locked.at(lane), seconds)
-        outcomes += [(arrival, book.enter(arrival, fate)) for arrival, fate in entries]
-        book.close(entries[-1][0].record)
-    return books, outcomes
+    by_lane: dict[int, list[tuple[IncomingCommand, Disposition]]] = defaultdict(list)
+    for arrival, disposition in zip(fresh, dispositions, strict=True):
+        by_lane[arrival.lane_id].append((arrival, disposition))
+    for lane_id, entries in by_lane.items():
+        numbering = LaneNumbering(
+            rows, claims[lane_id], locked.progress[lane_id], locked.gen, locked.at(lane_id), seconds
+        )
+        outcomes += [(arrival, numbering.enter(arrival, disposition)) for arrival, disposition in entries]
+        numbering.close(entries[-1][0].record)
+    return rows, outcomes
 
 
-def _sum_up(done: BatchResult, books: BatchRows, outcomes: list[tuple[IncomingCommand, OutboxRow]]) -> None:
-    for outcome, count in books.counts.items():
-        done.counts[outcome] += count
-    done.events += sum(row.events for row in books.ledger)
-    done.outcomes += outcomes
+def _sum_up(result: BatchResult, rows: BatchRows, outcomes: list[tuple[IncomingCommand, OutboxRow]]) -> None:
+    for outcome, count in rows.counts.items():
+        result.counts[outcome] += count
+    result.events += sum(row.events for row in rows.ledger)
+    result.outcomes += outcomes
 
 
 def _tell_wrong_times(claims: Mapping[int, Claim], ahead: Mapping[int, timedelta]) -> None:
@@ -333,12 +338,12 @@ def _tell_wrong_times(claims: Mapping[int, Claim], ahead: Mapping[int, timedelta
         aggregate=aggregate,
         lanes=spans(ahead),
         seconds=max(ahead.values()).total_seconds(),
-        next="the database's clock is or was wrong: look at it; the lanes go on with the time that it shows now",
+        next="the database's clock is or was wrong: check it; the lanes take its present time",
     )
 
 
 def _stale(command_id: str | None, oldest: datetime) -> Rejected | None:
-    """Only a UUIDv7 carries its birth (RFC 9562, 5.7): older than the horizon, it cannot be told from a repeat."""
+    """Only a UUIDv7 has a creation time (RFC 9562, 5.7): beyond the horizon it may be a repeat."""
     if command_id is None or command_id[14] != "7":
         return None
     born_ms = UUID(command_id).int >> 80
@@ -348,38 +353,39 @@ def _stale(command_id: str | None, oldest: datetime) -> Rejected | None:
         return None
     born = datetime.fromtimestamp(born_ms / 1000, UTC)
     return Rejected(
-        RejectionCode.STALE, f"command_id was made at {born:%Y-%m-%d %H:%M} UTC, before the duplicate horizon"
+        RejectionCode.STALE,
+        f"command_id was created at {born:%Y-%m-%d %H:%M} UTC, before the duplicate horizon",
     )
 
 
-def _any_named(fresh: Sequence[IncomingCommand], fates: Sequence[Fate]) -> bool:
-    """Tell whether a record that has an id is to be parked: parked rows have none, so no index finds a repeat."""
+def _any_named(fresh: Sequence[IncomingCommand], dispositions: Sequence[Disposition]) -> bool:
+    """Tell whether a record with an id is to be parked: parked rows have no id, so no index finds a repeat."""
     return any(
-        isinstance(fate, Unreadable) and arrival.command_id is not None
-        for arrival, fate in zip(fresh, fates, strict=True)
+        isinstance(disposition, Unreadable) and arrival.command_id is not None
+        for arrival, disposition in zip(fresh, dispositions, strict=True)
     )
 
 
 def _cut(arrivals: Sequence[IncomingCommand], refused: TidemillError) -> int:
-    """Return where to cut a batch: in the middle, or, of several repeats to be decided anew, before the middle one."""
+    """Return where to cut a batch: in the middle, or, of several repeats to be decided again, before the middle one."""
     if isinstance(refused, _DecideAnew):
         return next(index for index, each in enumerate(arrivals) if each is refused.arrival)
     return len(arrivals) // 2
 
 
-def _blamed(arrival: IncomingCommand, refused: TidemillError) -> bool:
-    """Refuse the one record that is at fault; if even the refusal cannot be written, park it as it came.
+def _reject_or_park(arrival: IncomingCommand, refused: TidemillError) -> bool:
+    """Reject the one record that is at fault; if even that cannot be written, park it unchanged.
 
     Returns False if it was to be parked already.
     """
-    if isinstance(arrival.verdict, Unreadable):
+    if isinstance(arrival.disposition, Unreadable):
         return False
     if isinstance(refused, TooManyFoldPasses):
-        arrival.verdict = Unreadable(ParkingCode.CRASHED, "its rule takes other values each time it is asked")
-    elif arrival.verdict is None:
-        arrival.verdict = Rejected(RejectionCode.INVALID, _reason(refused))
+        arrival.disposition = Unreadable(ParkingCode.CRASHED, "its rule gives other values at each call")
+    elif arrival.disposition is None:
+        arrival.disposition = Rejected(RejectionCode.INVALID, _reason(refused))
     else:
-        arrival.verdict = Unreadable(ParkingCode.MALFORMED, _reason(refused))
+        arrival.disposition = Unreadable(ParkingCode.MALFORMED, _reason(refused))
         arrival.decoded = arrival.command = arrival.command_id = None
     return True
 

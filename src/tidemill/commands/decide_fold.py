@@ -1,9 +1,9 @@
 """The fold of `decide` commands: pure, in record order, over all states of a stream.
 
-The result may not depend on where a batch is cut. So a value's holder is followed through the batch as state is: taken
-by the first that is accepted, freed when its holder lets go. What matters of other rows is only known while folding: a
-fold that needs an answer that was not looked up notes the question in `unknown` and goes on as if the answer suited.
-The caller looks the answers up and folds again, until nothing is unknown.
+The result must not depend on where a batch is cut. So a value's holder is followed through the batch as state is: taken
+by the first that is accepted, freed when its holder releases it. What matters of other rows is only known while
+folding: a fold that needs an answer that was not looked up notes the question in `unknown` and goes on as if the answer
+suited. The caller looks the answers up and folds again, until nothing is unknown.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class EncodedEvent(NamedTuple):
     payload: bytes
 
 
-Result = list[EncodedEvent] | Rejected | Unreadable
-"""The events of an applied command (maybe none), why it was refused, or that its rule failed and it must be parked."""
+HandlerResult = list[EncodedEvent] | Rejected | Unreadable
+"""The events of an applied command (possibly none), its rejection, or the failure of its rule, which parks it."""
 
 Encode = Callable[[Accepted], "list[EncodedEvent] | Rejected"]
 """Makes the events of a decision; refuses one whose events are too large to send."""
@@ -97,9 +97,9 @@ class RowKey(NamedTuple):
 
 @dataclass
 class FoldResult:
-    """What a fold gives: a result per command, the rows after it, and what must be looked up before it counts."""
+    """The result of a fold: a result per command, the rows after it, and what must be looked up before it counts."""
 
-    results: list[Result] = field(default_factory=list)
+    results: list[HandlerResult] = field(default_factory=list)
     states: dict[RowKey, Row] = field(default_factory=dict)
     unknown: dict[Question, set[Any]] = field(default_factory=lambda: defaultdict(set))
 
@@ -149,7 +149,7 @@ class Fold:
 
     def decide(self, decide: DecideCommand) -> None:
         """Decide one command and, if it is accepted, evolve its row."""
-        result: Result
+        result: HandlerResult
         try:
             result = self.decide_one(decide)
         except Exception as fault:  # noqa: BLE001  a rule's bug must not stop its lane: the record is parked
@@ -265,10 +265,10 @@ class Fold:
 
 
 def taken(unique: Unique, value: Value) -> str:
-    """Return what is said to who would take a value that another aggregate holds."""
+    """Return the message for a command that would take a value of another aggregate."""
     names = unique.shown or unique.columns
     pairs = ", ".join(f"{name} {part!r}" for name, part in zip(names, value, strict=True))
-    return f"{pairs} is held by another: choose a different one, or free it first"
+    return f"{pairs} is taken: choose a different one, or free it first"
 
 
 def not_in_force(reference: Reference, key: str) -> str:

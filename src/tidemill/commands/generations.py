@@ -1,13 +1,13 @@
-"""The keeper of the log's generations: rolls them, builds their filters, drops what is beyond the horizon."""
+"""The generations of the log: rolled, given their filters, and dropped beyond the horizon."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
 from tidemill.commands.ports import Generations
-from tidemill.domain.errors import GenerationClosed, TransientError
+from tidemill.domain.errors import GenerationClosed
+from tidemill.runtime.periodic import Periodic
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
@@ -20,7 +20,7 @@ _log = logger(__name__)
 class GenerationPolicy:
     """When the log rolls, and for how long duplicates are found.
 
-    `max_age` bounds how long an outbox generation lives on after its last row; `max_ids` bounds the index that takes
+    `max_age` bounds how long an outbox generation is kept after its last row; `max_ids` bounds the index that takes
     the random ids, which is what a command's cost depends on.
     """
 
@@ -30,36 +30,25 @@ class GenerationPolicy:
     every: timedelta = timedelta(seconds=30)
 
 
-class GenerationRoller:
-    """A `Service`. Several may run: a roll that another one did first is no error."""
+class GenerationRoller(Periodic):
+    """A `Service`. Several may run: a roll by another one is not an error."""
 
     def __init__(self, generations: Generations, policy: GenerationPolicy) -> None:
         """Nothing happens before `run`."""
+        super().__init__(every_s=policy.every.total_seconds())
         self._generations = generations
         self._policy = policy
-        self._stopping = asyncio.Event()
-        self._trouble = ""
 
-    async def start(self) -> None:
-        """Nothing to make ready."""
-
-    async def run(self) -> None:
-        """Look every now and then until `stop`."""
-        while not self._stopping.is_set():
-            try:
-                await self.keep()
-            except GenerationClosed:
-                continue
-            except TransientError as error:
-                self._trouble = str(error)
-            try:
-                async with asyncio.timeout(self._policy.every.total_seconds()):
-                    await self._stopping.wait()
-            except TimeoutError:
-                continue
+    async def look(self) -> bool:
+        """Do what is due; at once again when another process has rolled meanwhile."""
+        try:
+            await self.keep()
+        except GenerationClosed:
+            return True
+        return False
 
     async def keep(self) -> None:
-        """Roll if it is time, build and load missing filters, drop what is expired."""
+        """Roll if it is time, build and load missing filters, drop what has expired."""
         policy = self._policy
         if (
             opened := await self._generations.roll_if_due(max_age=policy.max_age, max_ids=policy.max_ids)
@@ -70,12 +59,7 @@ class GenerationRoller:
         await self._generations.load_filters()
         for gen in await self._generations.drop_expired(policy.horizon):
             _log.info(Log.GENERATION_DROPPED, generation=gen)
-        self._trouble = ""
-
-    async def stop(self) -> None:
-        """End at once: every step is one transaction."""
-        self._stopping.set()
 
     def health(self) -> Health:
-        """Return what was in the way the last time."""
-        return Health(ok=not self._trouble, detail={"trouble": self._trouble} if self._trouble else {})
+        """Return the last error."""
+        return Health(ok=not self.problem, detail={"trouble": self.problem} if self.problem else {})

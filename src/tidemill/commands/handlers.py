@@ -1,7 +1,7 @@
-"""The two styles of deciding: `append` facts, and `decide` about an aggregate. Set-wise: a few statements per batch.
+"""The two kinds of handlers: `append` facts, and `decide` about an aggregate. Set-wise: a few statements per batch.
 
-A style gets the commands of a batch that are new and valid, in lane and offset order, and returns for each the events
-that happened, or a rejection. What it writes, it writes through the unit of work of the batch.
+A handler gets the new and valid commands of a batch, in lane and offset order, and returns for each the events
+that happened, or a rejection. It writes through the unit of work of the batch.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tidemill.commands.decide_fold import (
     EncodedEvent,
     FoldPlan,
     FoldResult,
+    HandlerResult,
     HolderOf,
     InForce,
     Question,
     ReferredTo,
-    Result,
     RowOf,
     fold_all,
 )
@@ -37,12 +37,12 @@ from tidemill.domain.messages import EventBase
 from tidemill.domain.rejections import RejectionCode
 from tidemill.domain.stream import Stream
 
-_MOST_PASSES = 16
+_MAX_PASSES = 16
 """How often a batch is folded before it is cut in half: commands that reveal a value each would take one pass each."""
 
 
 class TooManyFoldPasses(TidemillError):
-    """The commands of a batch depend on each other too deeply to be folded at once: fold fewer."""
+    """The commands of a batch depend on each other too deeply to be folded together: fold fewer."""
 
 
 class Handler(Protocol):
@@ -50,8 +50,8 @@ class Handler(Protocol):
 
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
-    ) -> list[Result]:
-        """Return a result per arrival, in order, after writing what they change."""
+    ) -> list[HandlerResult]:
+        """Return a result per arrival, in order, after writing their changes."""
         ...
 
 
@@ -59,7 +59,7 @@ class Handler(Protocol):
 class _AppendPlan:
     """How rows of one append command are made: computed once, used for every record.
 
-    `time_at`: the number of the column that says whether a row is too late; None if the table keeps all it gets.
+    `time_at`: the number of the column that decides whether a row is late; None if the table takes all rows.
     """
 
     spec: AppendSpec
@@ -84,7 +84,7 @@ class AppendHandler:
 
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
-    ) -> list[Result]:
+    ) -> list[HandlerResult]:
         """Check, encode and append; the row and the event of a refused command are never made."""
         rows: dict[type, list[tuple[Any, ...]]] = {}
         results = [self._one(arrival, locked.now, rows) for arrival in arrivals]
@@ -101,7 +101,9 @@ class AppendHandler:
                 await work.append(plan.spec.table, plan.columns, on_time)
         return results
 
-    def _one(self, arrival: IncomingCommand, at: datetime, rows: dict[type, list[tuple[Any, ...]]]) -> Result:
+    def _one(
+        self, arrival: IncomingCommand, at: datetime, rows: dict[type, list[tuple[Any, ...]]]
+    ) -> HandlerResult:
         command = arrival.command
         assert command is not None
         assert arrival.decoded is not None
@@ -142,7 +144,7 @@ class DecideHandler:
 
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
-    ) -> list[Result]:
+    ) -> list[HandlerResult]:
         """Fold until every question about other rows is answered, then write the changed rows."""
         commands = self._commands(arrivals, locked)
         answers: dict[Question, dict[Any, Any]] = {}
@@ -160,7 +162,7 @@ class DecideHandler:
         return folded.results
 
     def _commands(self, arrivals: Sequence[IncomingCommand], locked: Locked) -> list[DecideCommand]:
-        at = {lane: locked.at(lane) for lane in locked.progress}
+        at = {lane_id: locked.at(lane_id) for lane_id in locked.progress}
         stream_key, numbers = self._stream.key, self._numbers
         commands = []
         for each in arrivals:
@@ -169,7 +171,7 @@ class DecideHandler:
             assert command is not None
             number = 0 if spec.state is None else numbers[id(spec.state)]
             key = stream_key(command) if spec.key is None else spec.key(command)
-            commands.append(DecideCommand(number, key, spec, command, at[each.lane]))
+            commands.append(DecideCommand(number, key, spec, command, at[each.lane_id]))
         return commands
 
     async def _fold(
@@ -178,7 +180,7 @@ class DecideHandler:
         answers: dict[Question, dict[Any, Any]],
         commands: Sequence[DecideCommand],
     ) -> FoldResult:
-        for _ in range(_MOST_PASSES):
+        for _ in range(_MAX_PASSES):
             folded = fold_all(self._plan, answers, self._encode, commands)
             if not folded.unknown:
                 return folded
@@ -213,23 +215,25 @@ class DecideHandler:
                 return {key: key in found for key in values}
 
     def _encode(self, decision: Accepted) -> list[EncodedEvent] | Rejected:
-        happened = [self._happened(event) for event in decision.events]
-        largest = max(len(event.payload) for event in happened)
-        return too_large(largest, self._max_event_bytes) if largest > self._max_event_bytes else happened
+        encoded = [self._encoded_event(event) for event in decision.events]
+        largest = max(len(event.payload) for event in encoded)
+        return too_large(largest, self._max_event_bytes) if largest > self._max_event_bytes else encoded
 
-    def _happened(self, event: EventBase) -> EncodedEvent:
+    def _encoded_event(self, event: EventBase) -> EncodedEvent:
         return EncodedEvent(self._names[type(event)], self._codec.encode_event(event))
 
 
-def styles_of(stream: Stream, codec: CommandCodec, max_event_bytes: int) -> dict[type[CommandSpec], Handler]:
-    """Return the built-in styles that the stream's commands need."""
+def handlers_of(
+    stream: Stream, codec: CommandCodec, max_event_bytes: int
+) -> dict[type[CommandSpec], Handler]:
+    """Return the built-in handlers that the stream's commands need."""
     kinds = {type(spec) for spec in stream.commands.values()}
-    styles: dict[type[CommandSpec], Handler] = {}
+    handlers: dict[type[CommandSpec], Handler] = {}
     if AppendSpec in kinds:
-        styles[AppendSpec] = AppendHandler(stream, codec, max_event_bytes)
+        handlers[AppendSpec] = AppendHandler(stream, codec, max_event_bytes)
     if DecideSpec in kinds:
-        styles[DecideSpec] = DecideHandler(stream, codec, max_event_bytes)
-    return styles
+        handlers[DecideSpec] = DecideHandler(stream, codec, max_event_bytes)
+    return handlers
 
 
 def too_large(size: int, limit: int) -> Rejected:
@@ -241,7 +245,10 @@ def too_large(size: int, limit: int) -> Rejected:
 
 
 def _refuse(
-    late: Mapping[int, datetime], model: type, arrivals: Sequence[IncomingCommand], results: list[Result]
+    late: Mapping[int, datetime],
+    model: type,
+    arrivals: Sequence[IncomingCommand],
+    results: list[HandlerResult],
 ) -> None:
     """Refuse the commands of late rows; rows were made in the order of the commands that were not refused before."""
     made = [
@@ -254,7 +261,7 @@ def _refuse(
 
 
 def _plan(spec: AppendSpec, event_name: str, retention: Retention | None) -> _AppendPlan:
-    """Match columns to fields by name, and say at start what would not fit."""
+    """Match columns to fields by name, and refuse at start what does not fit."""
     fields = spec.model.model_fields
     columns = [column for column in spec.table.columns if column.name != "command_id"]
     missing = [column.name for column in columns if column.name not in fields and not column.nullable]

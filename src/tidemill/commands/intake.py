@@ -1,9 +1,9 @@
-"""The intake: a service that owns lanes of one stream and applies what arrives in them.
+"""The intake: a service that owns lanes of one stream and applies their records.
 
-    poll -> queue per lane -> a batch over the lanes that are ready -> commit -> wake the relay, answer who asked
+    poll -> queue per lane -> a batch over the lanes that are ready -> commit -> wake the relay, send replies
 
-Reading, claiming and writing are tasks of their own: the client's callbacks never wait for the database, and while one
-batch is in the database the next one is decoded. What waits is bounded: a lane with two batches behind it is paused.
+Reading, claiming and writing are separate tasks: the client's callbacks never wait for the database, and while one
+batch is in the database the next one is decoded. The backlog is bounded: a lane with two batches waiting is paused.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ _NOTE_EVERY_S: Final = 5.0
 _LAST_POLL_S: Final = 1.0
 _LAST_NOTE_S: Final = 1.0
 _RELEASE_FIRST_S: Final = 1.5
-_TRIALS_BEFORE_PARKING: Final = 2
+_ATTEMPTS_BEFORE_PARKING: Final = 2
 
 
 @dataclass(frozen=True)
 class IntakeOptions:
     """`owner`: this process's name in `tm.lane`, the same as its connections' application name.
 
-    `batch_records`: the most that one transaction takes. `workers`: how many batches are in hand at once, those that
-    are to be tried again among them. `waiting_bytes`: about how much may wait in all lanes. `reply_topics`: the topics
-    that replies may go to, matched whole; by default none. `newer_wait`: how long a lane waits before a command that
-    only a newer version takes whole; nothing: it is parked at once.
+    `batch_records`: the most that one transaction takes. `workers`: how many batches are in progress at once, those
+    that are to be tried again among them. `waiting_bytes`: about how much may wait in all lanes. `reply_topics`: the
+    topics that replies may go to, matched whole; by default none. `newer_wait`: how long a lane waits before a command
+    that only a newer version takes whole; nothing: it is parked at once.
     """
 
     owner: str
@@ -74,7 +74,7 @@ class Intake:
         stream: Stream,
         source: CommandSource,
         store: CommandStore,
-        screen: Validator,
+        validator: Validator,
         writer: BatchWriter,
         follower: LaneFollower,
         answers: Replies,
@@ -83,17 +83,17 @@ class Intake:
         workers: Workers | None = None,
         room: LargeRecords | None = None,
     ) -> None:
-        """Nothing happens before `start`. `isolation`, `workers`, `room`: those of the process, for all its intakes."""
+        """Nothing happens before `start`. `isolation`, `workers`, `room`: shared by all intakes of the process."""
         self._aggregate = stream.aggregate
         self._source = source
         self._store = store
-        self._screen = screen
+        self._validator = validator
         self._writer = writer
         self._follower = follower
         self._answers = answers
         self._reply_topics = options.reply_topics
         self._isolation = isolation or IsolationGate()
-        self._most_batches = options.workers
+        self._max_batches = options.workers
         self._team = (workers or Workers(options.workers)).team()
         self._queues = Queues(
             batch_records=options.batch_records,
@@ -137,27 +137,29 @@ class Intake:
     async def stop(self) -> None:
         """End the batches in flight, give the lanes back, leave the group.
 
-        With Kafka away none of the last three comes to an end before its deadline, so they go side by side, and what
-        comes last has less time: batches may have waited for the database, which is away as well.
+        With Kafka unavailable none of the last three ends before its deadline, so they run side by side, and what
+        comes last has less time: batches may have waited for the database, which is unavailable as well.
         """
         self._retrier.stop()
         self._work_wanted.set()
         self._team.close()
         while self._running:
             await asyncio.wait(self._running)
-        if self._reader is not None:  # a source may not be closed under a poll
+        if self._reader is not None:  # a source must not be closed during a poll
             await asyncio.wait({self._reader}, timeout=_LAST_POLL_S)
-        letting_go = asyncio.gather(self._last_note(), self._ownership.let_go_of_all())
-        # the next owner shall find lanes released
+        letting_go = asyncio.gather(self._last_note(), self._ownership.release_all())
+        # so that the next owner finds the lanes released
         released, _ = await asyncio.wait({letting_go}, timeout=_RELEASE_FIRST_S)
         await asyncio.gather(letting_go, self._source.close(hurried=not released))
         self._waits.measure()
 
     def health(self) -> Health:
-        """Return how many lanes are worked, which wait for an operator or a newer version, and what is in the way."""
-        trouble = self._retrier.reason
-        detail = self._ownership.counts() | self._waits.shown() | ({"trouble": trouble} if trouble else {})
-        return Health(ok=not trouble, detail=detail)
+        """Return how many lanes are processed, which wait for an operator or a newer version, and the last error."""
+        waits_for = self._retrier.reason
+        detail = (
+            self._ownership.counts() | self._waits.shown() | ({"trouble": waits_for} if waits_for else {})
+        )
+        return Health(ok=not waits_for, detail=detail)
 
     # --- read ---
 
@@ -166,14 +168,14 @@ class Intake:
             try:
                 some = self._put(await self._source.poll())
             except PartitionError as stuck:
-                # a task of its own: Kafka may not answer about it for long, and the others want to be read
+                # a task of its own: Kafka may not answer about it for long, and the others must be read
                 group.create_task(self._ownership.halt_stuck(stuck))
                 continue
             if some:
                 self._work_wanted.set()
 
     def _put(self, arrived: Mapping[int, Sequence[InboundRecord]]) -> bool:
-        """Queue what arrived, and forget what found no room; return whether anything arrived."""
+        """Queue what arrived, and drop what found no room; return whether anything arrived."""
         for partition, records in arrived.items():
             queue = self._queues.put(partition, records)
             if queue is not None and not queue.held_back and self._queues.overfull(queue):
@@ -197,7 +199,7 @@ class Intake:
 
     async def _dispatch(self, group: asyncio.TaskGroup) -> None:
         while not self._retrier.stopped:
-            if len(self._running) >= self._most_batches or not self._queues.ready():
+            if len(self._running) >= self._max_batches or not self._queues.ready():
                 self._work_wanted.clear()
                 await self._work_wanted.wait()
                 continue
@@ -206,12 +208,12 @@ class Intake:
                 self._begin(group, turn)
 
     def _begin(self, group: asyncio.TaskGroup, turn: Turn) -> None:
-        """Take a batch only now that a worker has time for it: what arrived meanwhile is in it."""
-        share = None if self._retrier.stopped else self._queues.take(turn.share)
-        if share is None:
+        """Take a batch only when a worker is free: it then includes what arrived meanwhile."""
+        batch_input = None if self._retrier.stopped else self._queues.take(turn.share)
+        if batch_input is None:
             turn.end()
             return
-        task = group.create_task(self._work(share, turn))
+        task = group.create_task(self._work(batch_input, turn))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         task.add_done_callback(lambda _: self._ended(turn))
@@ -223,78 +225,82 @@ class Intake:
     def _wake(self) -> None:
         self._work_wanted.set()
 
-    async def _work(self, share: BatchInput, turn: Turn) -> None:
+    async def _work(self, batch_input: BatchInput, turn: Turn) -> None:
         try:
-            done = await self._retrier.until_done(lambda: self._try(share, turn))
+            result = await self._retrier.until_done(lambda: self._try(batch_input, turn))
         finally:
-            self._queues.done(share)
-        if done is not None:
-            self._after(share, done)
-        else:  # a stop came first: what is not committed is the next owner's
-            lanes = [queue.lane for queue in share.queues]
-            _log.warning(Log.BATCH_LEFT, aggregate=self._aggregate, lanes=lanes, records=len(share.records))
+            self._queues.done(batch_input)
+        if result is not None:
+            self._after(batch_input, result)
+        else:  # a stop came first: the next owner does what is not committed
+            lanes = [queue.lane_id for queue in batch_input.queues]
+            _log.warning(
+                Log.BATCH_LEFT, aggregate=self._aggregate, lanes=lanes, records=len(batch_input.records)
+            )
 
-    async def _try(self, share: BatchInput, turn: Turn) -> BatchResult:
-        suspect = share.queues[0].solo > 0
-        async with turn, self._isolation.alone() if suspect else self._isolation.together():
-            return await self._apply(share)
+    async def _try(self, batch_input: BatchInput, turn: Turn) -> BatchResult:
+        isolated = batch_input.queues[0].isolated > 0
+        async with turn, self._isolation.alone() if isolated else self._isolation.together():
+            return await self._apply(batch_input)
 
-    async def _apply(self, share: BatchInput) -> BatchResult:
-        claims = {queue.lane: queue.claim for queue in share.queues if still_ours(self._queues, queue)}
-        records = [(lane, record) for lane, record in share.records if lane in claims]
+    async def _apply(self, batch_input: BatchInput) -> BatchResult:
+        claims = {
+            queue.lane_id: queue.claim for queue in batch_input.queues if still_ours(self._queues, queue)
+        }
+        records = [(lane_id, record) for lane_id, record in batch_input.records if lane_id in claims]
         if not records:
             return BatchResult()
         try:
-            arrivals = await self._trial(share) or await self._screen.screen(records)
+            arrivals = await self._count_isolated(batch_input) or await self._validator.validate(records)
         except Fenced as fenced:
             return BatchResult(fenced=fenced.lanes)
         held = await self._waits.hold_back(claims, arrivals)
         with BATCH_SECONDS.labels(self._aggregate).time():
-            done = await self._writer.apply(claims, held.arrivals)
-        done.waits, done.fenced = held.waits, done.fenced | held.fenced
-        for lane, finding in done.halted.items():
-            await self._store.halt(claims[lane], *finding)
-        return done
+            result = await self._writer.apply(claims, held.arrivals)
+        result.waits, result.fenced = held.waits, result.fenced | held.fenced
+        for lane_id, finding in result.halted.items():
+            await self._store.halt(claims[lane_id], *finding)
+        return result
 
-    async def _trial(self, share: BatchInput) -> list[IncomingCommand] | None:
-        """Before a suspect is touched, count the attempt; the one that ended two processes alone is parked unread."""
-        queue = share.queues[0]
-        if not queue.solo:
+    async def _count_isolated(self, batch_input: BatchInput) -> list[IncomingCommand] | None:
+        """Count an isolated attempt before it begins; a record that ended two processes alone is parked unread."""
+        queue = batch_input.queues[0]
+        if not queue.isolated:
             return None
-        lane, record = share.records[0]
-        if queue.tried_offset != record.offset:  # else the batch is tried again, and has ended nobody
-            queue.trials = await self._store.trial(queue.claim, record.offset)
+        lane_id, record = batch_input.records[0]
+        if queue.tried_offset != record.offset:  # else the batch is tried again, and has ended no process
+            queue.attempts = await self._store.count_attempt(queue.claim, record.offset)
             queue.tried_offset = record.offset
-        if queue.trials <= _TRIALS_BEFORE_PARKING:
+        if queue.attempts <= _ATTEMPTS_BEFORE_PARKING:
             return None
-        reason = f"the process ended {queue.trials - 1} times while it worked on this record alone"
-        return [IncomingCommand(lane, record, verdict=Unreadable(ParkingCode.CRASHED, reason))]
+        reason = f"the process ended {queue.attempts - 1} times while it worked on this record alone"
+        return [IncomingCommand(lane_id, record, disposition=Unreadable(ParkingCode.CRASHED, reason))]
 
-    def _after(self, share: BatchInput, done: BatchResult) -> None:
-        for outcome, count in done.counts.items():
+    def _after(self, batch_input: BatchInput, result: BatchResult) -> None:
+        for outcome, count in result.counts.items():
             if count:
                 RECORDS.labels(self._aggregate, outcome.value).inc(count)
-        BATCH_RECORDS.labels(self._aggregate).observe(len(share.records))
-        if parked := done.counts[Outcome.PARKED]:
-            lanes = [queue.lane for queue in share.queues]
+        BATCH_RECORDS.labels(self._aggregate).observe(len(batch_input.records))
+        if parked := result.counts[Outcome.PARKED]:
+            lanes = [queue.lane_id for queue in batch_input.queues]
             _log.warning(Log.RECORD_PARKED, aggregate=self._aggregate, lanes=lanes, records=parked)
-        self._waits.begin(share, done)
-        self._let_flow(share, done)
-        ours = [queue for queue in share.queues if still_ours(self._queues, queue)]
-        if lost := [queue for queue in ours if queue.lane in done.fenced]:
+        self._waits.begin(batch_input, result)
+        self._let_flow(batch_input, result)
+        ours = [queue for queue in batch_input.queues if still_ours(self._queues, queue)]
+        if lost := [queue for queue in ours if queue.lane_id in result.fenced]:
             self._ownership.fenced(lost)
-        for queue in ours:  # before anything else is awaited: what waits behind the record may not be taken
-            if queue.lane in done.halted:
-                self._ownership.stand_still(queue.claim, *done.halted[queue.lane])
-        if asked := replies.wanted(done.outcomes, self._reply_topics):
+        for queue in ours:  # before anything else is awaited: what waits after the record must not be taken
+            if queue.lane_id in result.halted:
+                self._ownership.stand_still(queue.claim, *result.halted[queue.lane_id])
+        if asked := replies.wanted(result.outcomes, self._reply_topics):
             self._answers.send(asked)
-        self._follower.wake([queue.lane for queue in share.queues])
+        self._follower.wake([queue.lane_id for queue in batch_input.queues])
 
-    def _let_flow(self, share: BatchInput, done: BatchResult) -> None:
-        following = {lane: record.offset + 1 for lane, record in share.records}
-        following |= {lane: wait.newer.offset for lane, wait in done.waits.items()}
-        for queue in share.queues:
-            self._next_offsets[queue.partition] = following[queue.lane]
+    def _let_flow(self, batch_input: BatchInput, result: BatchResult) -> None:
+        following = {lane_id: record.offset + 1 for lane_id, record in batch_input.records}
+        following |= {lane_id: wait.newer.offset for lane_id, wait in result.waits.items()}
+        for queue in batch_input.queues:
+            self._next_offsets[queue.partition] = following[queue.lane_id]
             if queue.held_back and still_ours(self._queues, queue) and self._queues.drained(queue):
                 self._flow_again(queue)
 

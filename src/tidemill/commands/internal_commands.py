@@ -1,7 +1,7 @@
-"""Orders: what the service itself decides about a lane that it owns, written to the lane like a command.
+"""Internal commands: the service's own decisions about a lane that it owns, written to the lane like a command.
 
-An order takes a position, a row of the log, and its events take their place in the lane's sequence; its ledger row
-consumes no record. So whoever announces something does it in the transaction that makes it true, and the relay, the
+An internal command takes a position and a row of the log, and its events take numbers of the lane; its ledger row
+consumes no record. So an announcement is written in the transaction that makes it true, and the relay, the
 audit and the subscribers need not know the difference.
 """
 
@@ -23,7 +23,7 @@ from tidemill.runtime.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class InternalCommand:
-    """One decision. `name`: what the log calls it. `command_id`: a canonical UUID text that no other order has."""
+    """One decision. `name`: its type in the log. `command_id`: a canonical UUID text, unique among them."""
 
     name: str
     command_id: str
@@ -34,7 +34,7 @@ class InternalCommand:
 
 @dataclass
 class InternalCommandNumbering:
-    """The orders of one transaction. `work` is that transaction, `at` the server's clock in it."""
+    """The internal commands of one transaction. `work` is that transaction, `at` the server's clock in it."""
 
     work: UnitOfWork
     at: datetime
@@ -42,12 +42,12 @@ class InternalCommandNumbering:
 
 
 class InternalCommandWriter:
-    """Writes orders to lanes."""
+    """Writes internal commands to lanes."""
 
     def __init__(self, store: CommandStore, clock: Clock, *, silent: bool = False) -> None:
-        """`clock` measures how long an order took.
+        """`clock` measures how long an internal command took.
 
-        `silent`: no orders are given, lanes are only held, so one that must not be written to will do.
+        `silent`: lanes are only locked, nothing is written, so a halted lane is accepted.
         """
         self._store = store
         self._clock = clock
@@ -56,66 +56,68 @@ class InternalCommandWriter:
 
     @asynccontextmanager
     async def transaction(self, claim: Claim) -> AsyncIterator[InternalCommandNumbering]:
-        """Open a transaction that holds the lane; what is in the book's `orders` at its end is written to the lane.
+        """Open a transaction that locks the lane; the `orders` that it holds at its end are written to the lane.
 
         Raises:
-            Fenced: somebody else has claimed the lane.
-            LaneHalted: nobody may write to the lane until an operator decides.
-            NotCompared: nobody may write to it before it is compared with its topics, or was set back behind the claim.
-            RepeatedIds: nothing was written: an order with this id was given before.
-            CommitUnknown: the answer to the commit was lost; look whether it happened, then do it again or not.
-            TransientError: nothing was written, it may work later.
+            Fenced: another process has claimed the lane.
+            LaneHalted: the lane must not be written to until an operator decides.
+            NotCompared: it must first be compared with its topics, or the database was restored after the claim.
+            RepeatedIds: nothing was written: an internal command with this id exists.
+            CommitUnknown: the answer to the commit was lost; check whether it happened, then repeat it if not.
+            TransientError: nothing was written, it may succeed later.
         """
         try:
-            async with self._transaction(claim) as book:
-                yield book
+            async with self._transaction(claim) as numbering:
+                yield numbering
         except GenerationClosed as rolled:
-            raise TransientError(f"{rolled}: give the order again") from rolled
+            raise TransientError(f"{rolled}: try again") from rolled
 
     @asynccontextmanager
     async def _transaction(self, claim: Claim) -> AsyncIterator[InternalCommandNumbering]:
         started_s = self._clock.monotonic_s()
         async with self._store.unit_of_work() as work:
             locked = await work.lock([claim])
-            progress = locked.progress[claim.lane.lane]
+            progress = locked.progress[claim.lane.id]
             if not self._silent:
                 self._check_not_set_back(claim, progress)
                 await work.demand_going(claim)
-            book, books = InternalCommandNumbering(work, locked.now), BatchRows()
-            yield book
-            if book.orders:
-                assert not self._silent, "it was not made sure that the lane may be written to"
-                seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.lane)
-                lane = LaneNumbering(books, claim, progress, locked.gen, at, seconds)
-                for order in book.orders:
+            numbering, batch_rows = InternalCommandNumbering(work, locked.now), BatchRows()
+            yield numbering
+            if numbering.orders:
+                assert not self._silent, "it was not checked that the lane may be written to"
+                seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.id)
+                lane = LaneNumbering(batch_rows, claim, progress, locked.gen, at, seconds)
+                for order in numbering.orders:
                     lane.enter(_arrival(claim, order), list(order.events))
-                lane.close(None, reason=f"ordered: {', '.join(sorted({each.name for each in book.orders}))}")
-                await work.log(books.log)
-                await work.send(books.outbox)
-                await work.close_books(books.ledger)
-        self._reached |= {row.lane: row.position for row in books.ledger}
+                lane.close(
+                    None, reason=f"ordered: {', '.join(sorted({each.name for each in numbering.orders}))}"
+                )
+                await work.log(batch_rows.log)
+                await work.send(batch_rows.outbox)
+                await work.append_ledger(batch_rows.ledger)
+        self._reached |= {row.lane: row.position for row in batch_rows.ledger}
 
     def _check_not_set_back(self, claim: Claim, progress: Progress) -> None:
-        """Raise `NotCompared` if somebody has restored the database behind what the claim, or an order, has seen."""
-        lane = claim.lane.lane
-        if progress.position < max(claim.progress.position, self._reached.get(lane, 0)):
-            raise NotCompared(lane, "since the database was set back")
+        """Raise `NotCompared` if the database was restored to before what the claim or a command has seen."""
+        lane_id = claim.lane.id
+        if progress.position < max(claim.progress.position, self._reached.get(lane_id, 0)):
+            raise NotCompared(lane_id, "since the database was restored")
 
 
 def _arrival(claim: Claim, order: InternalCommand) -> IncomingCommand:
-    """Return the order as a record would have arrived, but from no place in the topic.
+    """Return the internal command in the form of a record, without an offset.
 
-    Any offset could be taken for that of a record, whose sender would take this outcome for its own.
+    With an offset, the sender of the record there would take this outcome for its own.
     """
     record = _Own(claim.lane.partition, NO_OFFSET, order.key)
     fields = {"command_id": order.command_id, "service_name": order.service}
     decoded = Decoded(order.name, fields, b"", None)
-    return IncomingCommand(claim.lane.lane, record, decoded=decoded, command_id=order.command_id)
+    return IncomingCommand(claim.lane.id, record, decoded=decoded, command_id=order.command_id)
 
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """A record that nobody sent."""
+    """A record that was not sent."""
 
     partition: int
     offset: int

@@ -1,7 +1,7 @@
-"""Isolation: a record that may have ended processes is tried while nothing else is in flight in this one.
+"""Isolation: a record that may have ended processes is tried while this process does nothing else.
 
-A process that dies takes everything with it that it was working on. Were a suspect tried beside others, whoever had
-bad luck with his company a few times would be parked with the culprit.
+A process that dies takes all its batches with it. If such a record were tried beside others, an innocent record
+that was tried beside it a few times would be parked, too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 
 class IsolationGate:
-    """What all intakes of a process share: many batches together, or one suspect alone, as they come."""
+    """Shared by all intakes of a process: many batches together, or one isolated attempt, in order of arrival."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
@@ -22,7 +22,7 @@ class IsolationGate:
 
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
-        """Work beside others; waits while a suspect is tried, or waits to be."""
+        """Work beside others; waits while an isolated attempt runs or waits."""
         async with self._turn:
             self._batches += 1
             self._quiet.clear()
@@ -35,7 +35,7 @@ class IsolationGate:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Work alone; waits for what is in flight, and keeps everything else waiting."""
+        """Work alone; waits for what is in flight, and blocks everything else."""
         async with self._turn:
             await self._quiet.wait()
             yield

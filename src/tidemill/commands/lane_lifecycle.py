@@ -1,8 +1,8 @@
-"""Ownership: which lanes this process works, and under which claims.
+"""Ownership: the lanes that this process processes, and their claims.
 
-The consumer group says who may try, a claim in the database says who does. Every claim is held from the moment it is
-made until the partition is revoked, whatever becomes of the lane meanwhile: flowing, halted, or fenced. The life
-of a lane is in `lane_phases`; this module asks the database and Kafka what happens next, and does what follows from it.
+The consumer group decides which process may try, a claim in the database which one does. Every claim is held from the
+moment it is made until the partition is revoked, whatever the lane's phase: flowing, halted, or fenced. The life
+of a lane is in `lane_phases`; this module asks the database and Kafka what happens next, and acts on it.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _log = logger(__name__)
 _FLOWING: Final = frozenset({LanePhase.FLOWING})
 _REVOKED: Final = frozenset({LanePhase.RELEASING, LanePhase.UNASSIGNED})
 _RECLAIM_AFTER_S: Final = 3.0
-_REVOKE_PATIENCE_S: Final = 5.0
+_REVOKE_TIMEOUT_S: Final = 5.0
 _TOGETHER_S: Final = 1.0
-"""How long lanes that were compared wait for the others, so that many start in one go."""
+"""How long compared lanes wait for the others, so that many start together."""
 
 
 class Ownership:
-    """The `Assignee` of a source: claims what is assigned, lets go of what is revoked, stands still where it must."""
+    """The `Assignee` of a source: claims what is assigned, releases what is revoked, and stops lanes that must stop."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Ownership:
         self._claims_wanted = asyncio.Event()
 
     def counts(self) -> dict[str, int]:
-        """Return how many lanes flow, stand still, and wait for their claim."""
+        """Return how many lanes flow, are halted, and wait for their claim."""
         return {
             "lanes": self._lanes.count(_FLOWING),
             "halted": self._lanes.count(COUNTED_HALTED),
@@ -88,7 +88,7 @@ class Ownership:
         }
 
     def _moved(self, life: LaneLife, before: LanePhase) -> None:
-        """Let a lane's queue and the metrics follow its phase."""
+        """Update a lane's queue and the metrics to its phase."""
         if life.phase not in WITH_QUEUE:
             self._queues.remove([life.partition])
         elif before not in WITH_QUEUE and life.claim is not None:
@@ -96,43 +96,45 @@ class Ownership:
         LANES_OWNED.labels(self._aggregate).set(self._lanes.count(_FLOWING))
         LANES_HALTED.labels(self._aggregate).set(self._lanes.count(COUNTED_HALTED))
 
-    # --- told by the source ---
+    # --- called by the source ---
 
     def assigned(self, partitions: frozenset[int]) -> None:
-        """Note what is to be claimed; the claiming is another task's."""
+        """Note what is to be claimed; another task claims it."""
         self._lanes.assign(partitions)
         self._claims_wanted.set()
 
     async def revoked(self, partitions: frozenset[int]) -> None:
-        """Drop what waits, let the batch in flight end, and give the lanes back."""
+        """Drop what waits, let the batch in flight end, and release the lanes."""
         queues = [queue for queue in self._queues.all() if queue.partition in partitions]
         claims = self._lanes.revoke(partitions)
         with contextlib.suppress(
             TimeoutError
         ):  # the next owner's claim waits for the transaction, or ends it
-            async with asyncio.timeout(_REVOKE_PATIENCE_S):
+            async with asyncio.timeout(_REVOKE_TIMEOUT_S):
                 await asyncio.gather(*(queue.idle.wait() for queue in queues))
-        await self._let_go(claims, busy={queue.lane for queue in queues if not queue.idle.is_set()})
+        await self._release_claims(
+            claims, busy={queue.lane_id for queue in queues if not queue.idle.is_set()}
+        )
 
-    async def let_go_of_all(self) -> None:
-        """Give every lane back; no batch may be in flight any more."""
+    async def release_all(self) -> None:
+        """Release every lane; no batch may be in flight any more."""
         self._claims_wanted.set()
-        await self._let_go(self._lanes.revoke(self._lanes.partitions))
+        await self._release_claims(self._lanes.revoke(self._lanes.partitions))
 
-    async def _let_go(self, claims: Sequence[Claim], busy: Collection[int] = ()) -> None:
-        """Stop the relays, and release what no batch of ours still works on."""
+    async def _release_claims(self, claims: Sequence[Claim], busy: Collection[int] = ()) -> None:
+        """Stop the relays, and release lanes without a batch in flight."""
         claims = self._lanes.release(claims)
         if not claims:
             return
-        lanes = [claim.lane.lane for claim in claims]
+        lanes = [claim.lane.id for claim in claims]
         await self._follower.drop(lanes)
-        released = await self._release([claim for claim in claims if claim.lane.lane not in busy])
+        released = await self._release([claim for claim in claims if claim.lane.id not in busy])
         _log.info(Log.LANES_LOST, aggregate=self._aggregate, lanes=spans(lanes), released=released)
 
     async def _release(self, claims: Sequence[Claim]) -> bool:
-        """Give claims back; return whether that worked: if not, the next claim finds them not released."""
+        """Release claims; return whether that worked: if not, the next claim finds them not released."""
         with contextlib.suppress(TransientError, TimeoutError):
-            async with asyncio.timeout(_REVOKE_PATIENCE_S):
+            async with asyncio.timeout(_REVOKE_TIMEOUT_S):
                 await self._store.release(claims)
                 return True
         return False
@@ -140,7 +142,7 @@ class Ownership:
     # --- claim ---
 
     async def claim_assigned(self) -> None:
-        """Claim what is assigned, as it comes, until a stop."""
+        """Claim what is assigned until a stop."""
         async with asyncio.TaskGroup() as group:
             while not self._retrier.stopped:
                 await self._claims_wanted.wait()
@@ -148,9 +150,9 @@ class Ownership:
                 await self._claim(group)
 
     async def _claim(self, group: asyncio.TaskGroup) -> None:
-        """Claim lanes set-wise; the rest is up to a task of their own.
+        """Claim lanes set-wise; another task does the rest.
 
-        Each step is repeated by itself: to claim again because Kafka does not answer would fence ourselves.
+        Each step is repeated separately: claiming again because Kafka does not answer would fence this process.
         """
         claims = await self._retrier.until_done(self._claim_wanted)
         if not claims:
@@ -161,14 +163,14 @@ class Ownership:
         group.create_task(self._settle(group, claims))
 
     async def _claim_wanted(self) -> Sequence[Claim]:
-        """Claim what is wanted now: what was, while the database was away, may be worked by another process."""
+        """Claim what is wanted now: earlier wishes may belong to another process after an outage of the database."""
         wanted = self._lanes.partitions_in(TO_CLAIM)
         return await self._store.claim(self._aggregate, wanted, self._owner) if wanted else ()
 
     async def _settle(self, group: asyncio.TaskGroup, claims: Sequence[Claim]) -> None:
-        """Compare lanes with what is outside, and let each flow as soon as it was found sound.
+        """Compare lanes with their topics, and let each flow as soon as it is found consistent.
 
-        A partition that nobody answers for, having no leader, holds up its own lane only.
+        A partition without a leader holds up its own lane only.
         """
         compared = await self._retrier.until_done(lambda: self._compare(claims))
         if compared is None:
@@ -182,27 +184,27 @@ class Ownership:
     async def _compare(
         self, claims: Sequence[Claim]
     ) -> tuple[list[Claim], list[Claim], topic_check.Compared]:
-        """Halt the lanes that are not what is outside; the others' relays begin to look at theirs.
+        """Halt the lanes that contradict their topics; the relays of the others begin to compare.
 
-        Returns those that are halted, those whose relays look, and what their topic has shown.
+        Returns those that are halted, those whose relays compare, and what their topic has shown.
         """
         claims = [claim for claim in claims if self._is_compared(claim)]
-        halted = await self._store.halted([claim.lane.lane for claim in claims])
-        asked = [claim for claim in claims if claim.lane.lane not in halted]
+        halted = await self._store.halted([claim.lane.id for claim in claims])
+        asked = [claim for claim in claims if claim.lane.id not in halted]
         shown = await topic_check.compare_most(self._source, asked)
         findings = shown.findings
         for claim in asked:
-            if (finding := findings.get(claim.lane.lane)) is not None:
+            if (finding := findings.get(claim.lane.id)) is not None:
                 await self._store.halt(claim, *finding)
         standing = halted.keys() | findings.keys()
-        left = {claim.lane.lane for claim in shown.unanswered}
-        sound = [each for each in asked if each.lane.lane not in standing | left and self._is_compared(each)]
+        left = {claim.lane.id for claim in shown.unanswered}
+        sound = [each for each in asked if each.lane.id not in standing | left and self._is_compared(each)]
         await self._follower.take(sound)
-        return [claim for claim in claims if claim.lane.lane in standing], sound, shown
+        return [claim for claim in claims if claim.lane.id in standing], sound, shown
 
     async def _begin_as_compared(self, claims: Sequence[Claim], idle: Collection[int]) -> None:
         """Start the lanes whose relays have compared, together where that takes no time, else one after the other."""
-        waiting = {asyncio.create_task(self._follower.compared(claim.lane.lane)): claim for claim in claims}
+        waiting = {asyncio.create_task(self._follower.compared(claim.lane.id)): claim for claim in claims}
         try:
             while waiting and not self._retrier.stopped:
                 done, _ = await asyncio.wait(waiting, timeout=_TOGETHER_S)
@@ -212,64 +214,64 @@ class Ownership:
                 task.cancel()
 
     async def _begin(self, claims: Sequence[Claim], idle: Collection[int]) -> None:
-        """Start the lanes that are still ours; of one that was revoked meanwhile, its relay must go, too."""
+        """Start the lanes that are still owned; the relay of a lane that was revoked meanwhile must stop, too."""
         if not claims:
             return
         halted = await self._retrier.until_done(lambda: self._note_compared(claims, idle))
         if halted is None:
             return  # stopping
         ours = [claim for claim in claims if self._is_compared(claim)]
-        sound = [claim for claim in ours if claim.lane.lane not in halted]
+        sound = [claim for claim in ours if claim.lane.id not in halted]
         self._lanes.begin(sound)
         for claim in ours:
-            if claim.lane.lane in halted:
-                self.stand_still(claim, *halted[claim.lane.lane])
+            if claim.lane.id in halted:
+                self.stand_still(claim, *halted[claim.lane.id])
         self._source.resume_at({claim.lane.partition: claim.progress.next_offset for claim in sound})
-        self._follower.begun([claim.lane.lane for claim in sound])
+        self._follower.begun([claim.lane.id for claim in sound])
         _log.info(
             Log.LANES_CLAIMED,
             aggregate=self._aggregate,
-            lanes=spans(claim.lane.lane for claim in sound),
-            halted=spans(claim.lane.lane for claim in ours if claim.lane.lane in halted),
+            lanes=spans(claim.lane.id for claim in sound),
+            halted=spans(claim.lane.id for claim in ours if claim.lane.id in halted),
         )
-        lost = [claim.lane.lane for claim in claims if self._lanes.phase(claim.lane.partition) in _REVOKED]
+        lost = [claim.lane.id for claim in claims if self._lanes.phase(claim.lane.partition) in _REVOKED]
         await self._follower.drop(lost)
 
     async def _note_compared(
         self, claims: Sequence[Claim], idle: Collection[int]
     ) -> dict[int, topic_check.Finding]:
         """Note which lanes may be written to from now on; return those that are halted."""
-        halted = await self._store.halted([claim.lane.lane for claim in claims])
-        sound = [claim for claim in claims if claim.lane.lane not in halted and self._is_compared(claim)]
+        halted = await self._store.halted([claim.lane.id for claim in claims])
+        sound = [claim for claim in claims if claim.lane.id not in halted and self._is_compared(claim)]
         if sound:
             await self._store.compared(sound, idle=idle)
         return halted
 
     def _is_compared(self, claim: Claim) -> bool:
-        """Tell whether a lane is being compared under this very claim: not revoked, nor claimed again since."""
+        """Tell whether a lane is being compared under this claim: not revoked, nor claimed again since."""
         return self._lanes.holds(claim, IN_COMPARISON)
 
-    # --- lanes that must not go on ---
+    # --- lanes that must stop ---
 
     async def watch_halts(self) -> None:
-        """Stop at halts that others recorded (the relay, an operator), go on when an operator has cleared one.
+        """Stop at halts that the relay or an operator recorded, continue when an operator has cleared one.
 
-        A lane that goes on is claimed once: while that claim is made and compared, another one would only fence it.
+        A lane that continues is claimed once: while that claim is made and compared, another one would only fence it.
         """
         flowing, standing = self._lanes.claims_in(_FLOWING), self._lanes.claims_in(STANDING)
         if not flowing and not standing:
             return
-        halted = await self._store.halted([claim.lane.lane for claim in (*flowing, *standing)])
+        halted = await self._store.halted([claim.lane.id for claim in (*flowing, *standing)])
         for claim in flowing:
-            if claim.lane.lane in halted and self._lanes.holds(claim, _FLOWING):  # not revoked meanwhile
-                self.stand_still(claim, *halted[claim.lane.lane])
+            if claim.lane.id in halted and self._lanes.holds(claim, _FLOWING):  # not revoked meanwhile
+                self.stand_still(claim, *halted[claim.lane.id])
         for claim in standing:
-            if claim.lane.lane not in halted and self._lanes.resume(claim):
-                _log.info(Log.LANE_RESUMED, lane=claim.lane.lane)
+            if claim.lane.id not in halted and self._lanes.resume(claim):
+                _log.info(Log.LANE_RESUMED, lane=claim.lane.id)
                 self._claims_wanted.set()
 
     async def halt_stuck(self, stuck: PartitionError) -> None:
-        """Halt a lane at an offset that cannot be fetched: nobody may guess what stands there.
+        """Halt a lane at an offset that cannot be fetched: its content must not be guessed.
 
         What was fetched before it is still applied. Where Kafka has to be asked, that may take as long as the partition
         has no leader.
@@ -291,10 +293,10 @@ class Ownership:
         if not isinstance(stuck, OffsetOutOfRange):
             return HaltCode.UNFETCHABLE, str(stuck)
         shown = await topic_check.compare(self._source, [topic_check.as_if_at(claim, stuck.offset)])
-        return shown.findings.get(claim.lane.lane, (HaltCode.OFFSET_AHEAD, str(stuck)))
+        return shown.findings.get(claim.lane.id, (HaltCode.OFFSET_AHEAD, str(stuck)))
 
     def fenced(self, queues: Sequence[LaneQueue]) -> None:
-        """Let lanes be that somebody else claimed. If the group still gives them to us a while later, nobody has."""
+        """Leave lanes alone that another process claimed. If the group still assigns them here later, none has."""
         claims = [queue.claim for queue in queues]
         self._lanes.fence(claims)
         self._source.pause(frozenset(queue.partition for queue in queues))
@@ -302,17 +304,17 @@ class Ownership:
         _log.warning(
             Log.LANES_LOST,
             aggregate=self._aggregate,
-            lanes=spans(queue.lane for queue in queues),
+            lanes=spans(queue.lane_id for queue in queues),
             reason="claimed by another process",
         )
 
     def _claim_again(self, claims: Sequence[Claim]) -> None:
-        """Claim what nobody of this process works since a fence: not what was assigned, and so claimed, anew."""
+        """Claim lanes that are idle here since a fence, but not those that were assigned and claimed again."""
         self._lanes.reclaim(claims)
         self._claims_wanted.set()
 
     def stand_still(self, claim: Claim, code: str, detail: str) -> None:
-        """Stop a lane whose halt is recorded; what waits is dropped, and read again when it goes on."""
+        """Stop a lane whose halt is recorded; what waits is dropped, and read again when it continues."""
         if self._lanes.halt(claim):
             self._source.pause(frozenset({claim.lane.partition}))
             self._say_halted(claim, code, detail)
@@ -320,13 +322,13 @@ class Ownership:
     def _say_halted(self, claim: Claim, code: str, detail: str) -> None:
         _log.error(
             Log.LANE_HALTED,
-            lane=claim.lane.lane,
+            lane=claim.lane.id,
             code=code,
             reason=detail,
-            next=f"tidemill lanes show {claim.lane.lane}",
+            next=f"tidemill lanes show {claim.lane.id}",
         )
 
 
 def still_ours(queues: Queues, queue: LaneQueue) -> bool:
-    """Tell whether a queue that was taken from is the lane's present one: not revoked, halted or fenced since."""
+    """Tell whether a queue is still the lane's present one: not revoked, halted or fenced since."""
     return queues.get(queue.partition) is queue

@@ -1,9 +1,9 @@
 """The life of a lane in one process: its phases, the table of transitions, and the registry that writes them. Pure.
 
     UNASSIGNED > WANTED > COMPARING > FLOWING
-    FLOWING > FENCED > WANTED                                another process claimed it, and did not come
+    FLOWING > FENCED > WANTED                                another process claimed it, but did not take over
     COMPARING, FLOWING > HALTED                              an operator has to decide
-    FLOWING > STUCK > HALTED                                 so, too, with records that can still be applied
+    FLOWING > STUCK > HALTED                                 the same, with records that can still be applied
     HALTED, STUCK > RESUMED > RECOMPARING > FLOWING, HALTED  an operator has decided
     any that holds a claim > RELEASING > UNASSIGNED          revoked
 
@@ -22,10 +22,10 @@ from tidemill.domain.lane import Claim
 
 
 class LanePhase(StrEnum):
-    """Where a lane is in its life. Its halt, if it has one, is in the database as well: others record and clear it."""
+    """The phase of a lane. A halt is in the database as well: other processes record and clear it."""
 
     UNASSIGNED = "unassigned"
-    """Its partition is another process's; nothing is held."""
+    """Another process owns its partition; no claim is held."""
     WANTED = "wanted"
     """To be claimed. A claim from before may still be held: after a fence, or if the partition was assigned again."""
     COMPARING = "comparing"
@@ -35,13 +35,13 @@ class LanePhase(StrEnum):
     STUCK = "stuck"
     """Halted at an offset that cannot be fetched: what was fetched before it is still applied, from its queue."""
     HALTED = "halted"
-    """Stands still until an operator has acted."""
+    """Stopped until an operator has acted."""
     RESUMED = "resumed"
     """Was halted, and is to be claimed again. It counts as halted until it flows."""
     RECOMPARING = "recomparing"
     """Was halted, is claimed, and is compared as in COMPARING."""
     FENCED = "fenced"
-    """Another process has claimed it, though the group gives it to us; our claim is worth nothing, and is held."""
+    """Another process has claimed it, although the group assigns it here; the claim is invalid, and still held."""
     RELEASING = "releasing"
     """Revoked; the claim is held until the batch in flight has ended."""
 
@@ -60,7 +60,7 @@ TRANSITIONS: Final[Mapping[LanePhase, frozenset[LanePhase]]] = {
     _P.FENCED: frozenset({_P.WANTED, _P.RELEASING}),
     _P.RELEASING: frozenset({_P.UNASSIGNED, _P.WANTED}),
 }
-"""From each phase to which: there is no other transition, and none from a phase to itself."""
+"""The allowed transitions of each phase; there are no others, and none from a phase to itself."""
 
 WITH_QUEUE: Final = frozenset({_P.FLOWING, _P.STUCK})
 """In these, and in no other, a lane has a queue; it is that of the claim that is held."""
@@ -99,16 +99,16 @@ class LaneLife:
 
 
 class LaneRegistry:
-    """All lanes of a stream, as this process has them.
+    """All lanes of a stream in this process.
 
-    The methods after `move` are what happens to lanes. Each of them passes over the lanes to which it cannot happen any
+    The methods after `move` are the events of a lane's life. Each skips the lanes to which it cannot happen any
     more, since something else came first: most are the end of a wait.
     """
 
     def __init__(self, lanes: int, moved: Callable[[LaneLife, LanePhase], None] = lambda *_: None) -> None:
-        """`lanes`: of the stream; what is said of a partition beyond them is ignored.
+        """`lanes`: of the stream; partitions beyond them are ignored.
 
-        `moved`: told of every transition, right after it, with the phase before.
+        `moved`: called after every transition, with the phase before.
         """
         self.partitions: Final = range(lanes)
         self._lives = [LaneLife(partition) for partition in self.partitions]
@@ -116,7 +116,7 @@ class LaneRegistry:
         self._moved = moved
 
     def move(self, life: LaneLife, phase: LanePhase, claim: Claim | None = None) -> None:
-        """Change a lane's phase: nothing else does. `claim`: a new one, which takes the place of what was held."""
+        """Change a lane's phase: nothing else does. `claim`: a new one, which replaces the held one."""
         before = life.phase
         if phase not in TRANSITIONS[before]:
             raise ForbiddenTransition(life.partition, before, phase)
@@ -129,7 +129,7 @@ class LaneRegistry:
     # --- look-ups ---
 
     def phase(self, partition: int) -> LanePhase:
-        """Return where a lane is."""
+        """Return a lane's phase."""
         return self._lives[partition].phase
 
     def count(self, phases: Collection[LanePhase]) -> int:
@@ -149,7 +149,7 @@ class LaneRegistry:
         return next((life.claim for life in self._of([partition]) if life.phase in phases), None)
 
     def holds(self, claim: Claim, phases: Collection[LanePhase]) -> bool:
-        """Tell whether a lane still is under this very claim, and in one of these phases."""
+        """Tell whether a lane still has this claim, and is in one of these phases."""
         return self.claim_of(claim.lane.partition, phases) is claim
 
     def _of(self, partitions: Iterable[int]) -> list[LaneLife]:
@@ -158,10 +158,10 @@ class LaneRegistry:
     def _under(self, claims: Iterable[Claim], phases: Collection[LanePhase]) -> list[LaneLife]:
         return [self._lives[claim.lane.partition] for claim in claims if self.holds(claim, phases)]
 
-    # --- what happens ---
+    # --- events ---
 
     def assign(self, partitions: Iterable[int]) -> None:
-        """Want a claim, whatever there was before; what was halted counts as that until it flows."""
+        """Want a claim, whatever the phase before; a halted lane counts as halted until it flows."""
         for life in self._of(partitions):
             if life.phase not in TO_CLAIM:
                 halted = life.phase in COUNTED_HALTED
@@ -181,26 +181,26 @@ class LaneRegistry:
         return lost
 
     def begin(self, claims: Iterable[Claim]) -> None:
-        """Let lanes flow that were found sound."""
+        """Let lanes flow that were found consistent."""
         for life in self._under(claims, IN_COMPARISON):
             self.move(life, LanePhase.FLOWING)
 
     def halt(self, claim: Claim) -> bool:
-        """Let a lane stand still whose halt is recorded; return whether it was going until now, or to go."""
+        """Halt a lane whose halt is recorded; return whether it was flowing until now, or about to."""
         halted = self._under([claim], IN_COMPARISON | WITH_QUEUE)
         for life in halted:
             self.move(life, LanePhase.HALTED)
         return bool(halted)
 
     def stick(self, claim: Claim) -> bool:
-        """Let a lane end with what was fetched; return whether it was flowing until now."""
+        """Stop a lane after what was fetched; return whether it was flowing until now."""
         stuck = self._under([claim], {LanePhase.FLOWING})
         for life in stuck:
             self.move(life, LanePhase.STUCK)
         return bool(stuck)
 
     def resume(self, claim: Claim) -> bool:
-        """Let a lane be claimed again whose halt was cleared; return whether it stood still until now."""
+        """Let a lane be claimed again whose halt was cleared; return whether it was halted until now."""
         resumed = self._under([claim], STANDING)
         for life in resumed:
             self.move(life, LanePhase.RESUMED)
@@ -213,12 +213,12 @@ class LaneRegistry:
             self.move(life, LanePhase.HALTED if stuck else LanePhase.FENCED)
 
     def reclaim(self, claims: Iterable[Claim]) -> None:
-        """Want a claim again for lanes that are fenced since, still assigned, and worked by nobody else here."""
+        """Want a claim again for lanes that are still fenced, still assigned, and idle in this process."""
         for life in self._under(claims, {LanePhase.FENCED}):
             self.move(life, LanePhase.WANTED)
 
     def revoke(self, partitions: Iterable[int]) -> list[Claim]:
-        """Stop lanes that are another process's from now on; return the claims that are to be released."""
+        """Stop lanes that another process owns from now on; return the claims to release."""
         lives = self._of(partitions)
         for life in lives:
             if life.claim is not None and life.phase is not LanePhase.RELEASING:
@@ -228,7 +228,7 @@ class LaneRegistry:
         return [life.claim for life in lives if life.claim is not None]
 
     def release(self, claims: Iterable[Claim]) -> list[Claim]:
-        """Hold claims of revoked lanes no longer; return those that were held until now."""
+        """Drop the claims of revoked lanes; return those that were held until now."""
         lives = self._under(claims, {LanePhase.RELEASING})
         released = [life.claim for life in lives if life.claim is not None]
         for life in lives:

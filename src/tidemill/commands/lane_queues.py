@@ -1,7 +1,7 @@
 """The records of one process that wait for their batch, lane by lane.
 
-A lane's records wait in offset order; a batch takes from the lanes that are not busy. Batches form from backlog: a lone
-record is taken at once, and while a batch is in the database the next one gathers behind it.
+A lane's records wait in offset order; a batch takes from the lanes that are not busy. Batches form from backlog: a
+single record is taken at once, and while a batch is in the database the next one collects.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from tidemill.domain.lane import Claim, InboundRecord, weight
 
 BATCH_BYTES: Final = 8 << 20
 WAITING_BYTES: Final = 32 << 20
-"""Of what waits in all lanes of a process, about; a lane is held back from twice its share on."""
+"""About how much may wait in all lanes of a process; a lane is held back from twice its share on."""
 
 LARGE_BYTES: Final = 512 << 10
-"""A larger record than is decoded by default: it is to be parked, whole, and there is room for a few of them only."""
+"""A record larger than is decoded by default: it is parked whole, and there is room for a few of them only."""
 
-_LEAST_LANE_BYTES: Final = 256 << 10
+_MIN_LANE_BYTES: Final = 256 << 10
 
 
 class LargeRecords:
     """The large records that all intakes of a process hold: few at once, however many lanes have some.
 
-    Such a record comes of a few hundred bytes of Kafka, compressed, and there may be one in every lane.
+    Such a record may take a few hundred bytes in Kafka, compressed, and there may be one in every lane.
     """
 
     def __init__(self, max_bytes: int = WAITING_BYTES) -> None:
@@ -37,7 +37,7 @@ class LargeRecords:
         self._refused = 0
 
     def take(self, size: int) -> bool:
-        """Take a record in, unless there is no room; one alone always finds room."""
+        """Take a record in, unless there is no room; the first one always has room."""
         if self._held and self._held + size > self._max_bytes:
             return False
         self._held += size
@@ -48,7 +48,7 @@ class LargeRecords:
         self._held -= size
 
     def refused(self) -> int:
-        """Return the number of a refusal: who was refused first comes first."""
+        """Return the number of a refusal: the first refused is served first."""
         self._refused += 1
         return self._refused
 
@@ -62,8 +62,8 @@ class LaneQueue:
     """A claimed lane and what waits for it, each record with its weight.
 
     `bytes`: what all of them weigh. `large`: what the large ones weigh, those in flight included. `come_back_at`: the
-    offset of a large record that found no room: it, and what is behind it, is to be read again; `refusal`: its number.
-    `solo`: how many records are still tried one by one. `idle`: set while no batch of the lane is in flight.
+    offset of a large record that found no room: it and what follows it are read again; `refusal`: its number.
+    `isolated`: how many records are still isolated attempts. `idle`: set while no batch of the lane is in flight.
     `waits`: what it waits for, if nothing may be taken from it.
     """
 
@@ -74,14 +74,14 @@ class LaneQueue:
     come_back_at: int | None = None
     refusal: int = 0
     held_back: bool = False
-    solo: int = 0
+    isolated: int = 0
     tried_offset: int | None = None
-    trials: int = 0
+    attempts: int = 0
     waits: Wait | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        """Begin idle: no batch is in flight."""
+        """Start idle: no batch is in flight."""
         self.idle.set()
 
     def put(self, records: Iterable[InboundRecord], room: LargeRecords, *, again: bool = False) -> None:
@@ -94,7 +94,7 @@ class LaneQueue:
         for record in records:
             size = weight(record)
             if size > LARGE_BYTES:
-                # a lane that waits for long keeps no room from others
+                # a lane that waits for long must not use the room of others
                 if self.waits is not None or not room.take(size):
                     self.come_back_at, self.refusal = record.offset, room.refused()
                     return
@@ -102,14 +102,14 @@ class LaneQueue:
             self.records.append((record, size))
             self.bytes += size
 
-    def take(self, most_records: int, most_bytes: int) -> Iterator[InboundRecord]:
+    def take(self, max_records: int, limit_bytes: int) -> Iterator[InboundRecord]:
         """Remove and yield records up to both bounds, at least one."""
-        left = most_bytes
-        while self.records and most_records > 0 and left > 0:
+        left = limit_bytes
+        while self.records and max_records > 0 and left > 0:
             record, size = self.records.popleft()
             self.bytes -= size
             left -= size
-            most_records -= 1
+            max_records -= 1
             yield record
 
     @property
@@ -118,9 +118,9 @@ class LaneQueue:
         return bool(self.records) and self.idle.is_set() and self.waits is None
 
     @property
-    def lane(self) -> int:
+    def lane_id(self) -> int:
         """Return the lane's database id."""
-        return self.claim.lane.lane
+        return self.claim.lane.id
 
     @property
     def partition(self) -> int:
@@ -158,16 +158,16 @@ class Queues:
         self._by_partition: dict[int, LaneQueue] = {}
 
     def add(self, claims: Iterable[Claim]) -> None:
-        """Start queues for newly claimed lanes, empty: what an earlier claim left is not theirs."""
+        """Start queues for newly claimed lanes, empty: without what an earlier claim left."""
         for claim in claims:
             self.remove([claim.lane.partition])
-            solo = self._batch_records if claim.cautious else 0
-            self._by_partition[claim.lane.partition] = LaneQueue(claim, solo=solo)
+            isolated = self._batch_records if claim.cautious else 0
+            self._by_partition[claim.lane.partition] = LaneQueue(claim, isolated=isolated)
 
     def remove(self, partitions: Iterable[int]) -> list[LaneQueue]:
-        """Forget lanes with all that waits; return those that were there."""
-        gone = [self._by_partition.pop(partition, None) for partition in partitions]
-        there = [queue for queue in gone if queue is not None]
+        """Drop lanes with all that waits; return those that existed."""
+        removed = [self._by_partition.pop(partition, None) for partition in partitions]
+        there = [queue for queue in removed if queue is not None]
         for queue in there:
             self._free(queue, _large_bytes(queue))
             queue.records.clear()
@@ -182,7 +182,7 @@ class Queues:
         return list(self._by_partition.values())
 
     def put(self, partition: int, records: Sequence[InboundRecord]) -> LaneQueue | None:
-        """Append what arrived; None if the lane is not (any more) ours, then the records are dropped.
+        """Append what arrived; None if the lane is not owned (any more), then the records are dropped.
 
         Its `come_back_at` is set where a record found no room: then hold the lane back, and read again from there.
         """
@@ -192,9 +192,9 @@ class Queues:
         return queue
 
     def wait(self, queue: LaneQueue, wait: Wait, records: Sequence[InboundRecord]) -> None:
-        """Let a lane wait; `records`, which were taken last, are put back before what is there, in order.
+        """Let a lane wait; put `records`, which were taken last, back before the others, in order.
 
-        From the first large record on they are forgotten, to be read again: see `put`.
+        From the first large record on they are dropped and read again: see `put`.
         """
         queue.waits = wait
         behind = [record for record, _ in queue.records]
@@ -218,7 +218,7 @@ class Queues:
 
     def _lane_bytes(self) -> int:
         """Return a lane's share of what may wait in all, which is bounded however large the records are."""
-        return max(_LEAST_LANE_BYTES, self._waiting_bytes // max(1, len(self._by_partition)))
+        return max(_MIN_LANE_BYTES, self._waiting_bytes // max(1, len(self._by_partition)))
 
     def out_of_room(self) -> LaneQueue | None:
         """Return the lane that waits longest for room for a large record, once there is room."""
@@ -233,7 +233,7 @@ class Queues:
         return [queue for queue in self._by_partition.values() if queue.ready]
 
     def take(self, free: int) -> BatchInput | None:
-        """Take the next batch, one of `free` (at least 1) that may be begun now; None if nothing is ready.
+        """Take the next batch, one of `free` (at least 1) that may start now; None if nothing is ready.
 
         The ready lanes are shared among the free workers, so that lanes with backlog run side by side and many lanes
         with a record each share one transaction.
@@ -241,33 +241,35 @@ class Queues:
         ready = self.ready()
         if not ready:
             return None
-        alone = next((queue for queue in ready if queue.solo), None)
+        alone = next((queue for queue in ready if queue.isolated), None)
         if alone is not None:
-            return self._share([alone], 1)
-        chosen = sorted(ready[: -(-len(ready) // free)], key=lambda queue: queue.lane)
-        return self._share(chosen, self._batch_records)
+            return self._take_from([alone], 1)
+        chosen = sorted(ready[: -(-len(ready) // free)], key=lambda queue: queue.lane_id)
+        return self._take_from(chosen, self._batch_records)
 
-    def _share(self, chosen: list[LaneQueue], most: int) -> BatchInput:
-        """Take about as many records of each lane; what the shorter ones leave is for the longer ones."""
+    def _take_from(self, chosen: list[LaneQueue], most: int) -> BatchInput:
+        """Take about as many records of each lane; longer ones get what shorter ones leave."""
         taken: dict[int, list[InboundRecord]] = {}
         each_bytes, waiting = self._batch_bytes // len(chosen), len(chosen)
         for queue in sorted(chosen, key=lambda queue: len(queue.records)):
             queue.idle.clear()
-            taken[queue.lane] = list(queue.take(max(1, most // waiting), each_bytes))
-            most -= len(taken[queue.lane])
+            taken[queue.lane_id] = list(queue.take(max(1, most // waiting), each_bytes))
+            most -= len(taken[queue.lane_id])
             waiting -= 1
-        return BatchInput(chosen, [(queue.lane, record) for queue in chosen for record in taken[queue.lane]])
+        return BatchInput(
+            chosen, [(queue.lane_id, record) for queue in chosen for record in taken[queue.lane_id]]
+        )
 
-    def done(self, share: BatchInput) -> None:
-        """Free the lanes of a batch; a lane that was tried record by record is trusted again after enough of them."""
-        for queue in share.queues:
+    def done(self, batch_input: BatchInput) -> None:
+        """Free the lanes of a batch; a lane with isolated attempts takes batches again after enough of them."""
+        for queue in batch_input.queues:
             queue.idle.set()
             if queue.large:
                 self._free(queue, queue.large - _large_bytes(queue))
-            if queue.solo:
-                queue.solo -= 1
+            if queue.isolated:
+                queue.isolated -= 1
                 if not queue.records:
-                    queue.solo = 0
+                    queue.isolated = 0
 
     def _free(self, queue: LaneQueue, size: int) -> None:
         queue.large -= size

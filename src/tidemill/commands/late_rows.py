@@ -1,7 +1,7 @@
-"""Rows that come too late: their span of the table is sealed, archived or brought back, and takes no more.
+"""Late rows: their span of the table is sealed, archived or restored, and takes no more rows.
 
-They are diverted in their command's own transaction, to be archived in turn, or their commands are refused, as the
-table's policy says. Either way the rest of the batch goes where it belongs.
+They are diverted in their command's own transaction, and archived later, or their commands are refused, as the
+table's policy says. Either way the rest of the batch is written as usual.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from tidemill.commands.ports import ClosedRanges
 from tidemill.domain.archive.ranges import Ranges
 from tidemill.domain.decision import Rejected
 from tidemill.domain.rejections import RejectionCode
+from tidemill.domain.table_shape import TableShape
 
 Row = tuple[Any, ...]
 
 
 class SplitRows(NamedTuple):
-    """Rows of a table by where they go. `late`: index in the rows -> start of the closed range it is for.
+    """Rows of a table by destination. `late`: index in the rows -> start of its closed range.
 
-    Of several that contain it, for closed ranges may overlap, that is the one that begins last.
+    Closed ranges may overlap: of several that contain it, this is the one that begins last.
     """
 
     on_time: list[Row]
     late: dict[int, datetime]
 
 
-async def split(ranges: ClosedRanges, table: Any, rows: Sequence[Row], time_at: int) -> SplitRows:
-    """Ask which of `rows` (at least one) are too late, by their column number `time_at`."""
+async def split(ranges: ClosedRanges, table: TableShape, rows: Sequence[Row], time_at: int) -> SplitRows:
+    """Ask which of `rows` (at least one) are late, by their column number `time_at`."""
     times = [row[time_at] for row in rows]
     closed = await ranges.closed_ranges(table, min(times), max(times))
     if not closed:
@@ -41,9 +42,9 @@ async def split(ranges: ClosedRanges, table: Any, rows: Sequence[Row], time_at: 
 
 
 def range_closed(start: datetime) -> Rejected:
-    """Refuse a command whose row nobody may take any more."""
+    """Refuse a command whose row is late."""
     return Rejected(
         RejectionCode.RANGE_CLOSED,
-        f"the table takes no rows of the span that begins at {start:%Y-%m-%d %H:%M} UTC any more: "
-        "it is being archived, or was",
+        f"the table no longer takes rows of the span that begins at {start:%Y-%m-%d %H:%M} UTC: "
+        "it is archived, or is being archived",
     )

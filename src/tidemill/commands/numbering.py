@@ -1,4 +1,4 @@
-"""The books of a batch: number what happened, densely, and make the rows that the transaction writes.
+"""The rows of a batch: records and events are numbered densely, and become the rows that the transaction writes.
 
 Pure. Position counts the records of a lane, sequence counts its events; both are numbered here, in offset order, from
 what the ledger says under the lane's lock.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tidemill.commands.decide_fold import EncodedEvent, Result
+from tidemill.commands.decide_fold import EncodedEvent, HandlerResult
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.commands.validation import MAX_KEY_BYTES, IncomingCommand
 from tidemill.domain.decision import Rejected
@@ -24,20 +24,20 @@ from tidemill.domain.rejections import RejectionCode
 _MAX_DETAIL_CHARACTERS = 1000
 _MAX_TRACE_CHARACTERS = 128
 
-# The letters once and for all: looking one up through the enum takes longer than making the row.
+# The letters, looked up once: a look-up through the enum takes longer than making the row.
 _APPLIED, _REJECTED, _DUPLICATE, _PARKED = (outcome.letter for outcome in Outcome)
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A record whose id is known: `first` is what became of the first one; `reused` if its payload differed."""
+    """A record whose id is known: `first` is the outcome of the first one; `reused` if its payload differed."""
 
     first: LoggedCommand
     reused: bool
 
 
-Fate = Result | Repeat
-"""What became of a record: events, a rejection, unreadable, or a repeat of an earlier command."""
+Disposition = HandlerResult | Repeat
+"""The outcome of a record: events, a rejection, unreadable, or a repeat of an earlier command."""
 
 
 @dataclass
@@ -55,44 +55,44 @@ class LaneNumbering:
     """Numbers the records of one lane within one batch."""
 
     def __init__(
-        self, books: BatchRows, claim: Claim, progress: Progress, gen: int, at: datetime, seconds: float
+        self, batch_rows: BatchRows, claim: Claim, progress: Progress, gen: int, at: datetime, seconds: float
     ) -> None:
         """`seconds`: how long the batch has taken so far, which its outcomes report as execution time."""
-        self._books = books
+        self._rows = batch_rows
         self._claim = claim
         self._before = progress
         self._gen = gen
         self._at = at
         self._seconds = seconds
-        self._lane = claim.lane.lane
+        self._lane = claim.lane.id
         self._position = progress.position
         self._sequence = progress.sequence
         self._chain = progress.chain
         self._counts = dict.fromkeys((_APPLIED, _REJECTED, _DUPLICATE, _PARKED), 0)
 
-    def enter(self, arrival: IncomingCommand, fate: Fate) -> OutboxRow:
+    def enter(self, arrival: IncomingCommand, disposition: Disposition) -> OutboxRow:
         """Give the record its position and its rows; return the row that carries its outcome."""
         self._position += 1
-        if isinstance(fate, list):
-            return self._applied(arrival, fate)
-        if isinstance(fate, Rejected):
-            return self._refused(arrival, fate.code, fate.message)
-        if isinstance(fate, Unreadable):
-            return self._unreadable(arrival, fate)
-        if fate.reused:
-            first = fate.first
+        if isinstance(disposition, list):
+            return self._applied(arrival, disposition)
+        if isinstance(disposition, Rejected):
+            return self._refused(arrival, disposition.code, disposition.message)
+        if isinstance(disposition, Unreadable):
+            return self._unreadable(arrival, disposition)
+        if disposition.reused:
+            first = disposition.first
             place = f"see position {first.position} of lane {first.lane}"
             text = f"{first.command_id} was first used for another command, {place}"
             return self._refused(arrival, RejectionCode.ID_REUSE, text, repeats=first.command_id)
-        return self._repeated(arrival, fate.first)
+        return self._repeated(arrival, disposition.first)
 
     def close(self, last: InboundRecord | None, *, reason: str | None = None) -> None:
-        """Write the lane's ledger row: the batch ends behind `last`; None: it consumed nothing, for a `reason`."""
+        """Write the lane's ledger row: the batch ends after `last`; None: it consumed nothing, for a `reason`."""
         before, counts = self._before, self._counts
         anchor = before.anchor if last is None else Anchor(last.offset, checksum(last))
         for outcome, count in counts.items():
-            self._books.counts[Outcome.of_letter(outcome)] += count
-        self._books.ledger.append(
+            self._rows.counts[Outcome.of_letter(outcome)] += count
+        self._rows.ledger.append(
             LedgerRow(
                 lane=self._lane,
                 gen=self._gen,
@@ -122,9 +122,9 @@ class LaneNumbering:
         self._log(arrival, _APPLIED, command_id, events=len(events))
         if not events:
             return self._send(arrival, _APPLIED, command_id)
-        first = self._send(arrival, _APPLIED, command_id, happened=events[0])
-        for item, happened in enumerate(events[1:], start=1):
-            self._send(arrival, None, command_id, happened=happened, item=item)
+        first = self._send(arrival, _APPLIED, command_id, event=events[0])
+        for item, event in enumerate(events[1:], start=1):
+            self._send(arrival, None, command_id, event=event, item=item)
         return first
 
     def _refused(
@@ -135,10 +135,10 @@ class LaneNumbering:
         self._log(arrival, _REJECTED, own_id, code=code, detail=detail, repeats=repeats)
         return self._send(arrival, _REJECTED, arrival.command_id, code=code, detail=detail)
 
-    def _unreadable(self, arrival: IncomingCommand, fate: Unreadable) -> OutboxRow:
-        record, detail = arrival.record, clean(fate.detail)
+    def _unreadable(self, arrival: IncomingCommand, disposition: Unreadable) -> OutboxRow:
+        record, detail = arrival.record, clean(disposition.detail)
         assert arrival.headers_text is not None, "made before the lanes were locked"
-        self._books.parked.append(
+        self._rows.parked.append(
             ParkedRow(
                 lane=self._lane,
                 position=self._position,
@@ -148,13 +148,13 @@ class LaneNumbering:
                 key=record.key,
                 value=record.value,
                 headers=arrival.headers_text,
-                code=fate.code,
+                code=disposition.code,
                 detail=detail,
                 at=self._at,
             )
         )
-        self._log(arrival, _PARKED, None, code=fate.code, detail=detail)
-        return self._send(arrival, _PARKED, None, code=fate.code, detail=detail)
+        self._log(arrival, _PARKED, None, code=disposition.code, detail=detail)
+        return self._send(arrival, _PARKED, None, code=disposition.code, detail=detail)
 
     def _repeated(self, arrival: IncomingCommand, first: LoggedCommand) -> OutboxRow:
         self._log(arrival, _DUPLICATE, None, code=first.code, detail=first.detail, repeats=first.command_id)
@@ -180,7 +180,7 @@ class LaneNumbering:
     ) -> None:
         self._counts[outcome] += 1
         decoded = arrival.decoded
-        self._books.log.append(
+        self._rows.log.append(
             LogRow(
                 self._lane,
                 self._gen,
@@ -205,13 +205,13 @@ class LaneNumbering:
         outcome: bytes | None,
         command_id: str | None,
         *,
-        happened: EncodedEvent | None = None,
+        event: EncodedEvent | None = None,
         item: int = 0,
         original: bytes | None = None,
         code: str | None = None,
         detail: str | None = None,
     ) -> OutboxRow:
-        if happened is not None:
+        if event is not None:
             assert command_id is not None
             self._sequence += 1
             self._chain = chain(self._chain, event_id(command_id, item + 1))
@@ -233,13 +233,13 @@ class LaneNumbering:
             self._seconds,
             record.offset,
             record.key if record.key is None or len(record.key) <= MAX_KEY_BYTES else None,
-            happened.type if happened is not None else None,
-            happened.payload if happened is not None else None,
+            event.type if event is not None else None,
+            event.payload if event is not None else None,
             self._chain,
             trace_of(record) if record.headers else None,
             client_id(arrival, command_id),
         )
-        self._books.outbox.append(row)
+        self._rows.outbox.append(row)
         return row
 
 
@@ -250,13 +250,13 @@ def checksum(record: InboundRecord) -> int:
 
 
 def clean(text: str) -> str:
-    """Make a text fit for a column, a header and a terminal: PostgreSQL refuses NUL, UTF-8 halves of a character."""
+    """Make a text fit for a column, a header and a terminal: PostgreSQL refuses NUL, UTF-8 refuses lone surrogates."""
     short = text[:_MAX_DETAIL_CHARACTERS].replace("\x00", "\\0")
     return short.encode(errors="backslashreplace").decode()[:_MAX_DETAIL_CHARACTERS]
 
 
 def header(record: InboundRecord, name: str) -> str | None:
-    """Return a header's text, None where it is absent or no UTF-8; of several, the last."""
+    """Return a header's text, None where it is absent or not UTF-8; of several, the last."""
     found = None
     for key, value in record.headers:
         if key == name and value is not None:
@@ -270,7 +270,7 @@ def header(record: InboundRecord, name: str) -> str | None:
 
 
 def trace_of(record: InboundRecord) -> str | None:
-    """Return the W3C trace context (55 characters), None where something else bears its name."""
+    """Return the W3C trace context (55 characters), None where the header has other content."""
     trace = header(record, "traceparent")
     return trace if trace is not None and len(trace) <= _MAX_TRACE_CHARACTERS else None
 

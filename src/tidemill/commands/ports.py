@@ -1,4 +1,4 @@
-"""What the way in needs from the outside: bytes made into commands, a place to write, a source of records."""
+"""The ports of the intake: bytes made into commands, a place to write, a source of records."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.domain.errors import Unreadable
-from tidemill.domain.lane import MOST_AHEAD, Claim, InboundRecord, Progress
+from tidemill.domain.headers import Headers
+from tidemill.domain.lane import MAX_AHEAD, Claim, InboundRecord, Progress
 from tidemill.domain.messages import EventBase
 from tidemill.domain.state import Reference, State, Unique
+from tidemill.domain.table_shape import TableShape
 
 T = TypeVar("T")
+Rows = Sequence[tuple[Any, ...]]
 
 # --- bytes -> commands ---
 
@@ -23,7 +26,7 @@ class Decoded(NamedTuple):
     """One command, read strictly: known schema, whole body consumed, nothing out of range.
 
     `name`: the reader schema's full name. `fields`: field -> value, logical types applied, by the reader schema.
-    `facts`: the canonical Avro bytes behind the four base fields, by the reader schema, trailing fields that hold their
+    `facts`: the canonical Avro bytes after the four base fields, by the reader schema, trailing fields that hold their
     defaults left out (a schema that grew must not change them): what makes two payloads equal.
     `body`: the canonical Avro body by the reader schema, without framing; None where it would have to be encoded.
     """
@@ -42,7 +45,7 @@ class CommandCodec(Protocol):
         ...
 
     def decode(self, values: Sequence[bytes | None]) -> list[Decoded | Unreadable]:
-        """Read each value; what cannot be read comes back as an `Unreadable` in its place. Never raises."""
+        """Read each value; what cannot be read becomes an `Unreadable` in its place. Never raises."""
         ...
 
     def encode_event(self, event: EventBase) -> bytes:
@@ -58,7 +61,7 @@ class CommandCodec(Protocol):
 
 
 class Assignee(Protocol):
-    """Who is told which partitions a source was given. Neither call may take long."""
+    """Gets the partitions that a source was assigned. Neither call may take long."""
 
     def assigned(self, partitions: frozenset[int]) -> None:
         """Note the new partitions, which are paused. Runs inside the client's callback: no waiting, no I/O."""
@@ -77,10 +80,10 @@ class CommandSource(Protocol):
         ...
 
     async def poll(self) -> Mapping[int, Sequence[InboundRecord]]:
-        """Return what arrived, by partition; waits a moment if nothing did. Call it in a loop, also when all is paused.
+        """Return new records, by partition; waits a moment for some. Call it in a loop, also when all is paused.
 
         Raises `Unfetchable` for a partition whose next batch cannot be unpacked, `OffsetOutOfRange` for a position that
-        the topic does not have; other partitions go on at the next call.
+        the topic does not have; other partitions continue at the next call.
         """
         ...
 
@@ -107,23 +110,23 @@ class CommandSource(Protocol):
     async def records_at(
         self, offsets: Mapping[int, int], of: Callable[[InboundRecord], T]
     ) -> Mapping[int, T | None]:
-        """Return `of` each record that stands at these offsets, None where there is none. Raises `Unavailable`.
+        """Return `of` each record at these offsets, None where there is none. Raises `Unavailable`.
 
-        Of the records themselves none is kept: there may be many megabytes in each partition.
+        The records themselves are not kept: there may be many megabytes in each partition.
         """
         ...
 
     async def note(self, offsets: Mapping[int, int]) -> None:
-        """Commit next offsets to the group: a hint for lag tools, lost without harm. Never raises."""
+        """Commit next offsets to the group: a hint for lag tools, whose loss is harmless. Never raises."""
         ...
 
     async def close(self, *, hurried: bool = False) -> None:
-        """Leave the group within a deadline, also with the broker away; `hurried`: within half of it."""
+        """Leave the group within a deadline, also with an unavailable broker; `hurried`: within half of it."""
         ...
 
 
 class PartitionError(Exception):
-    """Something about one partition that only its lane's owner can answer."""
+    """A condition of one partition that its lane's owner must handle."""
 
     def __init__(self, partition: int, offset: int, detail: str) -> None:
         """`offset` is the position at which the partition is stuck."""
@@ -146,52 +149,59 @@ class OffsetOutOfRange(PartitionError):
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """What is true while the batch holds its lanes: the open generation, the server's clock, each lane's progress.
+    """The state while the batch locks its lanes: the open generation, the server's clock, each lane's progress.
 
-    `now` is for judging: a wall clock, which may have been wrong a moment ago. What is stored, and published, gets the
-    time `at` its lane, so that an event and the state that it leads to have the same.
+    `now` is for comparisons: a wall clock, which may have been wrong a moment ago. What is stored and published gets
+    the time `at` its lane, so that an event and the state after it have the same.
     """
 
     gen: int
     now: datetime
     progress: Mapping[int, Progress]
 
-    def at(self, lane: int) -> datetime:
+    def at(self, lane_id: int) -> datetime:
         """Return the time of a lane's next batch: not before its last one, where a clock was set back a little."""
-        before = self.progress[lane].at
-        return before if self.now < before <= self.now + MOST_AHEAD else self.now
+        before = self.progress[lane_id].at
+        return before if self.now < before <= self.now + MAX_AHEAD else self.now
 
     def ahead(self) -> dict[int, timedelta]:
         """Return lane -> how far its last batch is ahead of the clock, where one of the two is, or was, wrong."""
-        limit = self.now + MOST_AHEAD
-        return {lane: each.at - self.now for lane, each in self.progress.items() if each.at > limit}
+        limit = self.now + MAX_AHEAD
+        return {lane_id: each.at - self.now for lane_id, each in self.progress.items() if each.at > limit}
 
 
 class ClosedRange(NamedTuple):
-    """A span of a table that takes no rows any more, `start <= time < end`: sealed, dropped or restored."""
+    """A span of a table that takes no more rows, `start <= time < end`: sealed, dropped or restored."""
 
     start: datetime
     end: datetime
 
 
 class ClosedRanges(Protocol):
-    """What the archive has closed. Nobody opens or closes a range between the question and the end of the batch."""
+    """The ranges that the archive has closed. They do not change between the question and the end of the batch."""
 
-    async def closed_ranges(self, table: Any, first: datetime, last: datetime) -> Sequence[ClosedRange]:
+    async def closed_ranges(self, table: TableShape, first: datetime, last: datetime) -> list[ClosedRange]:
         """Share the table's lock until the transaction ends; return what is closed of `first`..`last`, ascending."""
         ...
 
     async def divert(
-        self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], starts: Sequence[datetime]
+        self, table: TableShape, columns: Sequence[str], rows: Rows, starts: Sequence[datetime]
     ) -> None:
-        """COPY rows that came too late to where they wait for their own archival; `starts`: of each one's range."""
+        """COPY late rows to the table where they wait for their archival; `starts`: of each one's range."""
         ...
 
 
-class UnitOfWork(ClosedRanges, Protocol):
+class SharedTransaction(Protocol):
+    """A batch's transaction, for work that runs on the engine as its client, and is no context."""
+
+    def join(self, open_port: Callable[[Any], T]) -> T:
+        """Return what the client's adapter makes of it: what is written through that happens if the batch commits."""
+
+
+class UnitOfWork(ClosedRanges, SharedTransaction, Protocol):
     """One transaction over a set of lanes. Everything raised inside rolls all of it back.
 
-    Every call may raise `TransientError` (deadlock, time-out, server away) or `DataError` (a value was refused).
+    Every call may raise `TransientError` (deadlock, time-out, server unavailable) or `DataError` (a value was refused).
     """
 
     async def lock(self, claims: Sequence[Claim]) -> Locked:
@@ -199,9 +209,9 @@ class UnitOfWork(ClosedRanges, Protocol):
         ...
 
     async def demand_going(self, claim: Claim) -> None:
-        """Make sure, behind `lock`, that the lane may be written to beside its records.
+        """Make sure, after `lock`, that the lane may be written to beside its records.
 
-        Raises `LaneHalted`, or `NotCompared` if nobody noted that it was `compared` under its present epoch.
+        Raises `LaneHalted`, or `NotCompared` if it was not `compared` under its present epoch.
         """
         ...
 
@@ -209,7 +219,7 @@ class UnitOfWork(ClosedRanges, Protocol):
         """Return what the log holds of `ids`: closed generations always, the open one if `open_too`."""
         ...
 
-    async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    async def append(self, table: TableShape, columns: Sequence[str], rows: Rows) -> None:
         """COPY rows into a table of a context."""
         ...
 
@@ -251,23 +261,23 @@ class UnitOfWork(ClosedRanges, Protocol):
         ...
 
     async def park(self, rows: Sequence[ParkedRow]) -> None:
-        """Keep unreadable records as they came."""
+        """Store unreadable records unchanged."""
         ...
 
     async def send(self, rows: Sequence[OutboxRow]) -> None:
         """COPY outbox rows."""
         ...
 
-    async def close_books(self, rows: Sequence[LedgerRow]) -> None:
-        """Append to the ledger, then look again whether the generation is still open. Raises `GenerationClosed`."""
+    async def append_ledger(self, rows: Sequence[LedgerRow]) -> None:
+        """Append to the ledger, then check again whether the generation is still open. Raises `GenerationClosed`."""
         ...
 
 
 class Newer(NamedTuple):
-    """A command of which the lane's owner does not know all.
+    """A command that the lane's owner does not know completely.
 
-    `schema`: its id in the registry, or its fingerprint. `type_name`: the message's full name. `service`: who sent it,
-    where the record says so. `detail`: what is not known.
+    `schema`: its id in the registry, or its fingerprint. `type_name`: the message's full name. `service`: the sender,
+    where the record names it. `detail`: what is not known.
     """
 
     offset: int
@@ -278,7 +288,7 @@ class Newer(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """How a lane waits before a command for an owner that knows all of it; times are the database's.
+    """A lane's wait before a command for an owner that knows all of it; times are the database's.
 
     `until`: when the command is parked at the latest. `over_at`: since when the lane does not wait any more, whatever
     comes, because that time was over, or an operator said so, for a `reason`.
@@ -292,7 +302,7 @@ class Wait(NamedTuple):
 
 
 class CommandStore(Protocol):
-    """The database as the way in sees it."""
+    """The database of the intake."""
 
     async def claim(self, aggregate: str, partitions: Sequence[int], owner: str) -> list[Claim]:
         """Raise the epochs of the lanes and return the claims; ends a backend that blocks for more than 2 s.
@@ -302,7 +312,7 @@ class CommandStore(Protocol):
         ...
 
     async def compared(self, claims: Sequence[Claim], *, idle: Collection[int] = ()) -> None:
-        """Note that lanes were compared with what is outside under these claims; one that was lost changes nothing.
+        """Note that lanes were compared with their topics under these claims; a lost claim changes nothing.
 
         `idle`: ids of lanes without a record to consume: if such a claim ends without progress, no record ended it, and
         it is not counted.
@@ -310,7 +320,7 @@ class CommandStore(Protocol):
         ...
 
     async def release(self, claims: Sequence[Claim]) -> None:
-        """Give lanes back after a clean stop, so that the next claim does not count as one without progress."""
+        """Release lanes after a clean stop, so that the next claim does not count as one without progress."""
         ...
 
     async def halted(self, lanes: Sequence[int]) -> dict[int, tuple[str, str]]:
@@ -318,18 +328,18 @@ class CommandStore(Protocol):
         ...
 
     async def halt(self, claim: Claim, code: str, detail: str) -> None:
-        """Record that a lane stands still, unless the claim was lost meanwhile."""
+        """Record that a lane is halted, unless the claim was lost meanwhile."""
         ...
 
-    async def trial(self, claim: Claim, offset: int) -> int:
+    async def count_attempt(self, claim: Claim, offset: int) -> int:
         """Count, durably and before the attempt, that the record at `offset` is tried alone; return the count."""
         ...
 
     async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
-        """Wait before a command from now on, or go on with a wait, durably; `at_most` in all.
+        """Start or continue a wait before a command, durably; `at_most` in all.
 
-        Returns how the lane waits: one that is over parks it (`waiting.next_wait` decides). An attempt to work on it
-        alone is not counted any more, since it did no harm. Raises `Fenced`.
+        Returns the lane's wait: one that is over parks the command (`next_wait` decides). An isolated attempt on it
+        is not counted any more, since it did no harm. Raises `Fenced`.
         """
         ...
 
@@ -337,16 +347,20 @@ class CommandStore(Protocol):
         """Return those of `lanes` whose wait is not over."""
         ...
 
+    def headers_text(self, headers: Headers) -> str:
+        """Return headers as `ParkedRow` has them. Asks nobody; takes some 2 us a header."""
+        ...
+
     def unit_of_work(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Open a transaction; leaving the block commits. Raises `CommitUnknown` if the answer to COMMIT is lost."""
         ...
 
 
-# --- what happens after the commit ---
+# --- after the commit ---
 
 
 class Reply(NamedTuple):
-    """An answer to somebody who asked for one: headers `kafka_replyTopic`, `kafka_correlationId` of the command."""
+    """A reply to a command that asked for one: headers `kafka_replyTopic`, `kafka_correlationId` of the command."""
 
     topic: str
     correlation: bytes | None
@@ -355,7 +369,7 @@ class Reply(NamedTuple):
 
 
 class Replies(Protocol):
-    """The best-effort way to those who asked. The truth is the outcome topic."""
+    """Sends replies, best effort. The outcome topic is authoritative."""
 
     def send(self, replies: Sequence[Reply]) -> None:
         """Queue replies; never waits, never raises, drops when it is full."""
@@ -363,7 +377,7 @@ class Replies(Protocol):
 
 
 class LaneFollower(Protocol):
-    """Who works a lane beside the intake: its relay, which needs the same claim."""
+    """What follows a lane beside the intake: its relay, which needs the same claim."""
 
     async def take(self, claims: Sequence[Claim]) -> None:
         """Follow these claims from now on."""
@@ -373,12 +387,12 @@ class LaneFollower(Protocol):
         """Say that lanes (ids) flow from now on: they were compared, and that is noted."""
         ...
 
-    async def compared(self, lane: int) -> None:
-        """Return when what is outside was compared with a lane's (id) log (a mismatch halts it), or it was dropped."""
+    async def compared(self, lane_id: int) -> None:
+        """Return when a lane's (id) topics were compared with its log (a mismatch halts it), or it was dropped."""
         ...
 
     async def drop(self, lanes: Sequence[int]) -> None:
-        """Let go of lanes (ids) within a few seconds."""
+        """Release lanes (ids) within a few seconds."""
         ...
 
     def wake(self, lanes: Sequence[int]) -> None:
@@ -387,7 +401,7 @@ class LaneFollower(Protocol):
 
 
 class Generations(Protocol):
-    """The generations of the log, for their keeper. Every call may raise `TransientError`."""
+    """The generations of the log, for their cleaner. Every call may raise `TransientError`."""
 
     async def roll_if_due(self, *, max_age: timedelta, max_ids: int) -> int | None:
         """Open the next generation if the open one is old or full; return its number if it did."""

@@ -1,4 +1,4 @@
-"""Replies: a hint to those who asked for one, sent after the commit. The truth is the outcome topic.
+"""Replies: a hint for commands that asked for one, sent after the commit. The outcome topic is authoritative.
 
 Request/reply headers as Spring for Apache Kafka names them: `kafka_replyTopic`, `kafka_replyPartition` (4 bytes, big
 endian), `kafka_correlationId` (echoed untouched).

@@ -1,4 +1,4 @@
-"""What an intake tells of work that it does again."""
+"""What an intake reports of retries."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 class LoggedCommand(NamedTuple):
     """What the log remembers of a command: enough to answer a duplicate with the first outcome.
 
-    Ids are canonical UUID texts here and below: the driver takes text, and a `UUID` object costs more than it gives.
+    Ids are canonical UUID texts here and below: the driver takes text, and a `UUID` object costs more than it helps.
     """
 
     command_id: str
@@ -74,7 +74,7 @@ class OutboxRow(NamedTuple):
 
 
 class ParkedRow(NamedTuple):
-    """A record as it came; column order of `tm.parked`. `headers`: see `domain.parked`."""
+    """An unchanged record; column order of `tm.parked`. `headers`: by `CommandStore.headers_text`."""
 
     lane: int
     position: int

@@ -1,8 +1,8 @@
-"""Claiming: take lanes over, and make sure that the topic still is the one that the ledger speaks of.
+"""Claiming: take lanes over, and check that the topic still is the one of the ledger.
 
-The log and the topic must agree before a lane flows: the last record consumed must still stand where it stood, and the
-next one must not have been deleted. Where they disagree nobody can tell which is right: the lane halts by name, and an
-operator decides.
+The log and the topic must agree before a lane flows: the last record consumed must still be at its offset, and the
+next one must not have been deleted. Where they disagree it is unknown which is right: the lane halts with a code, and
+an operator decides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Finding = tuple[str, str]
 
 @dataclass
 class Compared:
-    """What comparing lanes with their topics has shown.
+    """The result of comparing lanes with their topics.
 
     `findings`: lane id -> why it must halt, where the topic is not what the ledger says. `idle`: lane ids without a
     record to consume. `unanswered`: those that Kafka could not be asked about.
@@ -33,7 +33,7 @@ class Compared:
     unanswered: list[Claim] = field(default_factory=list)
 
     def add(self, other: Compared) -> None:
-        """Take in what was shown of other lanes."""
+        """Add the results of other lanes."""
         self.findings |= other.findings
         self.idle |= other.idle
         self.unanswered += other.unanswered
@@ -54,18 +54,18 @@ async def compare(source: CommandSource, claims: Sequence[Claim]) -> Compared:
         and _within(claim.progress.anchor.offset, bounds[claim.lane.partition])
     }
     checksums = await source.records_at(anchored, checksum) if anchored else {}
-    findings = {claim.lane.lane: _finding(claim, bounds[claim.lane.partition], checksums) for claim in claims}
+    findings = {claim.lane.id: _finding(claim, bounds[claim.lane.partition], checksums) for claim in claims}
     idle = {
-        claim.lane.lane for claim in claims if claim.progress.next_offset >= bounds[claim.lane.partition][1]
+        claim.lane.id for claim in claims if claim.progress.next_offset >= bounds[claim.lane.partition][1]
     }
-    return Compared({lane: finding for lane, finding in findings.items() if finding is not None}, idle)
+    return Compared({lane_id: finding for lane_id, finding in findings.items() if finding is not None}, idle)
 
 
 async def compare_most(source: CommandSource, claims: Sequence[Claim]) -> Compared:
     """Compare those of the lanes that Kafka can be asked about.
 
-    One partition without a leader makes every question about it fail: so what was asked in vain is asked again in
-    halves, as long as one of them is answered. Raises `Unavailable` if neither half is.
+    One partition without a leader makes every question about it fail: so a failed question is asked again in
+    halves, as long as one half is answered. Raises `Unavailable` if neither half is.
     """
     try:
         return await compare(source, claims)
@@ -91,9 +91,9 @@ async def _ask(source: CommandSource, claims: Sequence[Claim]) -> Compared | Una
 
 
 def _changed_count(count: int, claims: Sequence[Claim]) -> dict[int, Finding]:
-    """A topic that has grown spreads its keys anew: whatever order they had is gone, in every lane."""
+    """A topic with more partitions distributes its keys differently: their order is lost, in every lane."""
     return {
-        claim.lane.lane: (HaltCode.PARTITIONS_CHANGED, _counts(claim.lane, count))
+        claim.lane.id: (HaltCode.PARTITIONS_CHANGED, _counts(claim.lane, count))
         for claim in claims
         if count != claim.lane.partitions
     }
@@ -104,7 +104,7 @@ def _counts(lane: Lane, count: int) -> str:
 
 
 def as_if_at(claim: Claim, offset: int) -> Claim:
-    """Return the claim as if its lane were to read on at `offset`."""
+    """Return the claim as if its lane continued at `offset`."""
     return replace(claim, progress=replace(claim.progress, next_offset=offset))
 
 
@@ -116,7 +116,7 @@ def _finding(claim: Claim, bounds: tuple[int, int], checksums: Mapping[int, int 
     if at > end:
         return HaltCode.OFFSET_AHEAD, f"{topic}/{partition} ends at {end}, the lane consumed up to {at}"
     if at < first:
-        return HaltCode.OFFSET_LOST, f"{topic}/{partition} starts at {first}, the lane would read on at {at}"
+        return HaltCode.OFFSET_LOST, f"{topic}/{partition} starts at {first}, the lane would continue at {at}"
     anchor = claim.progress.anchor
     if anchor is None or partition not in checksums:
         return (

@@ -1,7 +1,7 @@
-"""Screening: what can be said of a record before any transaction.
+"""Screening: the checks of a record before any transaction.
 
-Decode strictly, validate the fields, check that the lane owns the key, give the command its identity. Pure but for the
-codec, so that one batch is screened while another is in the database.
+Decode strictly, validate the fields, check that the lane owns the key, give the command its identity. Pure except for
+the codec, so that one batch is screened while another is in the database.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tidemill.commands.ports import CommandCodec, Decoded
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import Unreadable
+from tidemill.domain.headers import MAX_HEADER_BYTES, MAX_HEADERS, cut_headers
 from tidemill.domain.identity import identify
 from tidemill.domain.lane import InboundRecord
 from tidemill.domain.messages import CommandBase
-from tidemill.domain.parked import MAX_HEADER_BYTES, MAX_HEADERS, cut_headers
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.rejections import ParkingCode, RejectionCode
 from tidemill.domain.stream import Stream
@@ -33,22 +33,22 @@ _MAX_MESSAGE_CHARACTERS = 500
 
 @dataclass(slots=True)
 class IncomingCommand:
-    """A record on its way through a batch.
+    """A record that passes through a batch.
 
-    `verdict` is what is certain before the transaction: unreadable, rejected, or None (it is for the rules to decide).
+    `disposition` is what is certain before the transaction: unreadable, rejected, or None (rules decide).
     `command_id` is the canonical text of the identity (`domain.identity`), None where no identity could be read; such
-    a record can be neither duplicate nor duplicated. `headers_text`: its headers as a parked row keeps them, made
-    before the transaction for what is to be parked.
+    a record can be neither duplicate nor duplicated. `headers_text`: its headers as stored in a parked row, made
+    before the transaction for records to be parked.
     """
 
-    lane: int
+    lane_id: int
     record: InboundRecord
     decoded: Decoded | None = None
     command: CommandBase | None = None
     spec: CommandSpec | None = None
     command_id: str | None = None
     digest: int = 0
-    verdict: Rejected | Unreadable | None = None
+    disposition: Rejected | Unreadable | None = None
     headers_text: str | None = None
 
 
@@ -65,11 +65,11 @@ class Validator:
         for name, spec in self.stream.commands.items():
             self.adapters[name] = TypeAdapter(list[spec.model])  # type: ignore[name-defined]  # a class of a value
 
-    async def screen(self, lane_records: Sequence[tuple[int, InboundRecord]]) -> list[IncomingCommand]:
-        """Return an arrival for every (lane id, record), in order. Raises `Unavailable` if the registry is away."""
+    async def validate(self, lane_records: Sequence[tuple[int, InboundRecord]]) -> list[IncomingCommand]:
+        """Return an arrival for every (lane id, record), in order. Raises `Unavailable` for the registry."""
         values = [record.value for _, record in lane_records]
         await self.codec.prepare(values)
-        arrivals = [_arrival(lane, record) for lane, record in lane_records]
+        arrivals = [_arrival(lane_id, record) for lane_id, record in lane_records]
         for name, readable in self._decode(arrivals, values).items():
             self._validate(name, readable)
         return arrivals
@@ -79,10 +79,10 @@ class Validator:
     ) -> dict[str, list[IncomingCommand]]:
         by_name: dict[str, list[IncomingCommand]] = defaultdict(list)
         for arrival, decoded in zip(arrivals, self.codec.decode(values), strict=True):
-            if arrival.verdict is not None:
+            if arrival.disposition is not None:
                 continue
             if isinstance(decoded, Unreadable):
-                arrival.verdict = decoded
+                arrival.disposition = decoded
             else:
                 arrival.decoded = decoded
                 by_name[decoded.name].append(arrival)
@@ -115,11 +115,11 @@ class Validator:
             except ValidationError as error:
                 reasons = _reasons(error)
                 for index, reason in reasons.items():
-                    candidates[index].verdict = Rejected(RejectionCode.INVALID, reason)
+                    candidates[index].disposition = Rejected(RejectionCode.INVALID, reason)
                 candidates = [each for index, each in enumerate(candidates) if index not in reasons]
             except Exception as fault:  # noqa: BLE001  a validator's bug must not stop its lane
                 if len(candidates) == 1:
-                    candidates[0].verdict = crashed(fault)
+                    candidates[0].disposition = crashed(fault)
                     return
                 for candidate in candidates:
                     self._read_fields(name, [candidate])
@@ -130,7 +130,7 @@ class Validator:
                 return
 
     def _check_lane(self, arrival: IncomingCommand, command: CommandBase) -> None:
-        """A key belongs to one lane: otherwise two lanes would decide about the same aggregate."""
+        """A key belongs to one lane; otherwise two lanes would decide about the same aggregate."""
         if not self.stream.keyed:
             return
         record = arrival.record
@@ -138,36 +138,36 @@ class Validator:
             key = self.stream.key(command)
             expected = key.encode()
         except Exception as fault:  # noqa: BLE001  a key function's bug must not stop its lane
-            arrival.verdict = crashed(fault)
+            arrival.disposition = crashed(fault)
             return
         if record.key != expected:
-            arrival.verdict = Rejected(
+            arrival.disposition = Rejected(
                 RejectionCode.WRONG_KEY, f"the record's key must be {key!r}, it is {record.key!r}"
             )
             return
         partition = partition_of(expected, self.stream.partitions)
         if partition != record.partition:
-            arrival.verdict = Rejected(
+            arrival.disposition = Rejected(
                 RejectionCode.WRONG_PARTITION,
                 f"key {key!r} belongs to partition {partition}, the record is in {record.partition}: "
                 "set partitioner=murmur2_random in librdkafka clients (Java and aiokafka do it by default)",
             )
 
 
-def _arrival(lane: int, record: InboundRecord) -> IncomingCommand:
-    """Begin a record's way. A key goes back out with every outcome, so it must fit there."""
+def _arrival(lane_id: int, record: InboundRecord) -> IncomingCommand:
+    """Take a record in. Its key is sent with every outcome, so it must fit there."""
     key, headers = record.key, record.headers
     if key is not None and len(key) > MAX_KEY_BYTES:
         detail = f"a key of {len(key)} bytes, at most {MAX_KEY_BYTES}"
-        return IncomingCommand(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
+        return IncomingCommand(lane_id, record, disposition=Unreadable(ParkingCode.TOO_BIG, detail))
     if headers and (cut := cut_headers(headers)) is not None:
         detail = f"{cut}, at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes are read"
-        return IncomingCommand(lane, record, verdict=Unreadable(ParkingCode.TOO_BIG, detail))
-    return IncomingCommand(lane, record)
+        return IncomingCommand(lane_id, record, disposition=Unreadable(ParkingCode.TOO_BIG, detail))
+    return IncomingCommand(lane_id, record)
 
 
 def crashed(fault: Exception) -> Unreadable:
-    """Return what parks a record at which a context's code raised: the fault is the code's, the bytes are kept."""
+    """Return what parks a record on which a context's code raised: the fault is in the code, the bytes are stored."""
     return Unreadable(ParkingCode.CRASHED, f"the context's code raised {type(fault).__name__}: {fault}")
 
 
@@ -177,15 +177,13 @@ def _reasons(error: ValidationError) -> dict[int, str]:
     for fault in error.errors(include_url=False, include_context=False):
         index, *path = fault["loc"]
         where = ".".join(str(part) for part in path)
-        what = fault["msg"].removeprefix(
-            "Value error, "
-        )  # how a rule of ours was raised is nobody's business
+        what = fault["msg"].removeprefix("Value error, ")  # pydantic's prefix is of no use to the sender
         faults[int(index)].append(f"{where}: {what}" if where else what)
     return {index: "; ".join(texts)[:_MAX_MESSAGE_CHARACTERS] for index, texts in faults.items()}
 
 
 def _identity_of_invalid(fields: dict[str, Any]) -> str | None:
-    """An invalid command has an identity, so that its repeat gets the first outcome; unless the id is the fault."""
+    """An invalid command has an identity, so that its repeat gets the first outcome, unless its id is invalid."""
     try:
         base = CommandBase.model_validate({name: fields.get(name) for name in CommandBase.model_fields})
     except ValidationError:

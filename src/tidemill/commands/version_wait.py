@@ -1,12 +1,12 @@
-"""Waiting for a newer version: a lane stands before a command of which this one does not know all.
+"""Waiting for a newer version: a lane waits before a command that this version does not know completely.
 
-    the first such command of a lane    -> what is before it is applied, the rest stays in its queue
-    a process that knows the schema     -> takes the lane over, by a restart or a rebalance, and goes on with it
+    the first such command of a lane    -> what is before it is applied, the rest stays queued
+    a process that knows the schema     -> takes the lane over, by a restart or a rebalance, and continues
     the time is over, or an operator    -> it is parked, and for a day every other one of the lane is parked at once
 
-How long a lane may wait is bounded for the lane, not for a schema or a record: whoever may register a schema, or a
-thousand, holds a lane up for that long, once a day. Since when it waits is in the database, by the database's clock, so
-that no restart, take-over or rebalance begins anew.
+How long a lane may wait is bounded for the lane, not for a schema or a record: a client that may register a schema, or
+a thousand, delays a lane for that long, once a day. The start of the wait is in the database, by the database's clock,
+so that no restart, take-over or rebalance resets it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MAX_LABEL_CHARACTERS: Final = 64
 
 
 def next_wait(before: Wait | None, newer: Newer, now: datetime, at_most: timedelta) -> Wait:
-    """Return how a lane's wait goes on that stands before `newer` now; one that is `over` parks it.
+    """Return the next wait of a lane whose next command is `newer`; one that is `over` parks it.
 
     `before`: the lane's last wait. `now`: the database's time. `at_most`: how long it may wait in all.
     """
@@ -51,7 +51,7 @@ def next_wait(before: Wait | None, newer: Newer, now: datetime, at_most: timedel
 
 @dataclass
 class HeldBack:
-    """What of a batch goes on. `waits`: lane id -> the wait that it begins; `fenced`: lanes that others claimed."""
+    """What of a batch continues. `waits`: lane id -> its new wait; `fenced`: lanes claimed by others."""
 
     arrivals: Sequence[IncomingCommand]
     waits: dict[int, Wait] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Waits:
         at_most: timedelta,
         wake: Callable[[], None],
     ) -> None:
-        """`at_most`: how long a lane waits; nothing: its records are parked at once. `wake`: told when lanes go on."""
+        """`at_most`: how long a lane waits; zero: records are parked at once. `wake`: called when lanes continue."""
         self._aggregate = aggregate
         self._store = store
         self._queues = queues
@@ -79,51 +79,55 @@ class Waits:
         self._measured: set[tuple[str, str]] = set()
 
     async def hold_back(self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand]) -> HeldBack:
-        """Take out what has to wait: of each lane the first command that is newer than we are, and all behind it."""
+        """Take out what has to wait: of each lane the first command of a newer version, and all after it."""
         first: dict[int, IncomingCommand] = {}
         for arrival in arrivals:
-            if arrival.verdict is not None and isinstance(arrival.verdict, NewerSchema):
-                first.setdefault(arrival.lane, arrival)
+            if arrival.disposition is not None and isinstance(arrival.disposition, NewerSchema):
+                first.setdefault(arrival.lane_id, arrival)
         held = HeldBack(arrivals)
         if not first or not self._at_most:
             return held
         ends: dict[int, int] = {}
-        for lane, arrival in first.items():
+        for lane_id, arrival in first.items():
             try:
-                wait = await self._store.wait(claims[lane], newer_of(arrival), self._at_most)
+                wait = await self._store.wait(claims[lane_id], newer_of(arrival), self._at_most)
             except Fenced:
-                held.fenced.add(lane)
-                ends[lane] = 0
+                held.fenced.add(lane_id)
+                ends[lane_id] = 0
                 continue
             if wait.over_at is None:
-                held.waits[lane] = wait
-                ends[lane] = arrival.record.offset
+                held.waits[lane_id] = wait
+                ends[lane_id] = arrival.record.offset
             else:
-                _explain(arrivals, lane, why_over(wait, newer_of(arrival)))
+                _explain(arrivals, lane_id, why_over(wait, newer_of(arrival)))
         held.arrivals = [
-            each for each in arrivals if each.lane not in ends or each.record.offset < ends[each.lane]
+            each for each in arrivals if each.lane_id not in ends or each.record.offset < ends[each.lane_id]
         ]
         return held
 
-    def begin(self, share: BatchInput, done: BatchResult) -> None:
-        """Put back what a batch has held back; its lanes are taken from again when their wait is over."""
-        for queue in share.queues:
-            wait = done.waits.get(queue.lane)
+    def begin(self, batch_input: BatchInput, result: BatchResult) -> None:
+        """Put back what a batch left out; its lanes are taken from again when their wait is over."""
+        for queue in batch_input.queues:
+            wait = result.waits.get(queue.lane_id)
             ours = self._queues.get(queue.partition) is queue
-            if wait is None or not ours or queue.lane in done.fenced or queue.lane in done.halted:
+            if wait is None or not ours or queue.lane_id in result.fenced or queue.lane_id in result.halted:
                 continue
-            held = [r for lane, r in share.records if lane == queue.lane and r.offset >= wait.newer.offset]
+            held = [
+                r
+                for lane_id, r in batch_input.records
+                if lane_id == queue.lane_id and r.offset >= wait.newer.offset
+            ]
             self._queues.wait(queue, wait, held)
             _log.warning(Log.LANE_WAITS, lane=_name(queue), **_shown(wait), reason=wait.newer.detail)
-        if done.waits:
+        if result.waits:
             self.measure()
 
     async def watch(self) -> None:
-        """Let lanes go on whose wait is over: then what they stand before is parked. Raises `TransientError`."""
-        waiting = {queue.lane: queue for queue in self._waiting()}
+        """Resume lanes whose wait is over: then the command that they wait for is parked. Raises `TransientError`."""
+        waiting = {queue.lane_id: queue for queue in self._waiting()}
         if waiting:
             still = await self._store.waiting(list(waiting))
-            over = [queue for lane, queue in waiting.items() if lane not in still]
+            over = [queue for lane_id, queue in waiting.items() if lane_id not in still]
             for queue in over:
                 _log.info(Log.LANE_GOES_ON, lane=_name(queue))
                 queue.waits = None
@@ -132,7 +136,7 @@ class Waits:
         self.measure()
 
     def shown(self) -> dict[str, Any]:
-        """Return what `/health` says of them; nothing if no lane waits."""
+        """Return the text of `/health` about them; nothing if no lane waits."""
         waiting = self._waiting()
         if not waiting:
             return {}
@@ -159,35 +163,35 @@ class Waits:
 
 
 def newer_of(arrival: IncomingCommand) -> Newer:
-    """Return what is kept of a command that is newer than we are, while its lane waits before it."""
-    verdict = arrival.verdict
-    assert isinstance(verdict, NewerSchema)
+    """Return what is stored about a command that is newer than this version, while its lane waits."""
+    disposition = arrival.disposition
+    assert isinstance(disposition, NewerSchema)
     return Newer(
         offset=arrival.record.offset,
-        schema=verdict.schema,
-        type_name=clean(verdict.type_name),
-        service=None if verdict.service is None else clean(verdict.service),
-        detail=clean(verdict.detail),
+        schema=disposition.schema,
+        type_name=clean(disposition.type_name),
+        service=None if disposition.service is None else clean(disposition.service),
+        detail=clean(disposition.detail),
     )
 
 
 def why_over(wait: Wait, newer: Newer) -> str:
-    """Say why a lane does not wait, for the one who finds the record parked."""
+    """Say why a lane does not wait, for the operator who finds the record parked."""
     assert wait.over_at is not None
     if wait.newer.offset != newer.offset:
-        return f"the lane waited for a newer version before, until {wait.over_at:%Y-%m-%d %H:%M} UTC"
+        return f"the lane already waited for a newer version, until {wait.over_at:%Y-%m-%d %H:%M} UTC"
     if wait.reason is not None:
         return f"parked by hand: {wait.reason}"
     waited_s = (wait.over_at - wait.since).total_seconds()
-    return f"the lane waited for {waited_s:.0f} s, and no process that knows it took it over"
+    return f"the lane waited for {waited_s:.0f} s, and no process with that schema took it over"
 
 
-def _explain(arrivals: Sequence[IncomingCommand], lane: int, why: str) -> None:
-    """Let the records of a lane that are parked now say why they do not wait."""
+def _explain(arrivals: Sequence[IncomingCommand], lane_id: int, why: str) -> None:
+    """Add to the parked records of a lane why they do not wait."""
     for arrival in arrivals:
-        verdict = arrival.verdict
-        if arrival.lane == lane and isinstance(verdict, NewerSchema):
-            arrival.verdict = Unreadable(verdict.code, f"{verdict.detail}; {why}")
+        disposition = arrival.disposition
+        if arrival.lane_id == lane_id and isinstance(disposition, NewerSchema):
+            arrival.disposition = Unreadable(disposition.code, f"{disposition.detail}; {why}")
 
 
 def _name(queue: LaneQueue) -> str:

@@ -3,8 +3,8 @@
     ready lanes -> a turn (waits for a worker) -> a batch -> a try -> done
                                                    try again <- the worker is given back while it waits
 
-Who waits is served in the order of coming, and an intake waits with one new batch at a time: so streams take turns,
-however much each of them has. What stands in the way of one stream (a lock, a slow statement) leaves workers to the
+Waiting batches are served in order of arrival, and an intake waits with one new batch at a time: so streams take turns,
+however much each of them has. A delay of one stream (a lock, a slow statement) leaves workers to the
 others: of several streams none may have all workers, and batches that are tried again have at most half of them.
 """
 
@@ -24,8 +24,8 @@ class Workers:
     def __init__(self, count: int, *, streams: int = 1) -> None:
         """`count`: how many there are. `streams`: how many intakes share them."""
         self._count = count
-        self._most_of_a_team = count if streams == 1 else max(1, count - 1)
-        self._most_again = max(1, count // 2)
+        self._max_of_a_team = count if streams == 1 else max(1, count - 1)
+        self._max_repeats = max(1, count // 2)
         self._busy = 0
         self._busy_again = 0
         self._wishes: list[_Wish] = []
@@ -36,10 +36,10 @@ class Workers:
 
     def available(self, team: Team) -> int:
         """Return how many more workers a team would get just now."""
-        return max(0, min(self._count - self._busy, self._most_of_a_team - team.busy))
+        return max(0, min(self._count - self._busy, self._max_of_a_team - team.busy))
 
     async def get(self, team: Team, *, again: bool) -> bool:
-        """Wait for a worker; False for a team that is closed, unless one is free at once."""
+        """Wait for a worker; False if the team is closed, unless one is free at once."""
         wish = _Wish(team, again)
         self._wishes.append(wish)
         self._serve()
@@ -55,14 +55,14 @@ class Workers:
             raise
 
     def give_back(self, team: Team, *, again: bool) -> None:
-        """Take note that a worker has nothing to do."""
+        """Record that a worker is free."""
         self._busy -= 1
         self._busy_again -= again
         team.busy -= 1
         self._serve()
 
     def refuse_all(self, team: Team) -> None:
-        """Let a team wait no longer."""
+        """End the waiting of a team."""
         for wish in [wish for wish in self._wishes if wish.team is team]:
             self._refuse(wish)
 
@@ -71,9 +71,9 @@ class Workers:
         wish.answer.set_result(False)
 
     def _serve(self) -> None:
-        """Give whoever came first and may have one a worker, as long as there are any."""
+        """Give workers to those that wait, in order of arrival, as long as there are any."""
         for wish in list(self._wishes):
-            if not self.available(wish.team) or (wish.again and self._busy_again >= self._most_again):
+            if not self.available(wish.team) or (wish.again and self._busy_again >= self._max_repeats):
                 continue
             self._wishes.remove(wish)
             self._busy += 1
@@ -103,7 +103,7 @@ class Team:
         return Turn(self._workers, self) if await self._workers.get(self, again=False) else None
 
     def close(self) -> None:
-        """Wait for no worker any more: what is in flight may end, what would have to wait is left."""
+        """Stop waiting for workers: what is in flight may end, the rest is left."""
         self.closed = True
         self._workers.refuse_all(self)
 

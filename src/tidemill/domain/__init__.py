@@ -1,1 +1,1 @@
-"""2 decide: the pure vocabulary every other part speaks. No I/O, no clock, no driver."""
+"""2 decide: the pure vocabulary of every other part. No I/O, no clock, no driver."""

@@ -1,4 +1,4 @@
-"""What a bounded context declares: its commands, the two styles of deciding, its state and its read models."""
+"""The declaration of a bounded context: its commands, the two ways to decide them, its state and its read models."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ __all__ = [
     "append",
     "decide",
 ]
+from tidemill.domain.table_shape import TableShape
 
 C = TypeVar("C", bound=CommandBase)
 
@@ -64,10 +65,10 @@ class AppendSpec(CommandSpec):
     """A fact for a table: one row and one event per command; columns by name.
 
     The event's fields are the command's fields. A table column `command_id` (uuid), if there is one, gets the
-    command's identity. `check(command, now)` may refuse a command by what only the clock knows.
+    command's identity. `check(command, now)` may refuse a command by the time.
     """
 
-    table: Any
+    table: TableShape
     event: type[EventBase]
     check: Callable[[Any, datetime], Rejected | None] | None = None
 
@@ -94,7 +95,7 @@ class DecideSpec(CommandSpec):
 def append(
     model: type[C],
     *,
-    into: Any,  # a SQLAlchemy Core table, which the domain must not import
+    into: TableShape,  # a SQLAlchemy Core table, which the domain must not import
     event: type[EventBase],
     check: Callable[[C, datetime], Rejected | None] | None = None,
 ) -> AppendSpec:
@@ -122,7 +123,8 @@ class Context:
     """A bounded context at a glance. `aggregate` names its topics (`market-data`).
 
     `key(command)` is the key its records must carry. `keyed=False` (append only) accepts any key and partition.
-    `schemas` and `migrations` are folders of a plug-in; a built-in context's lie in the top-level folders of that name.
+    `schemas` and `migrations` are folders of a plug-in; those of a built-in context are in the top-level folders of
+    that name.
     `family`: several states in place of `state`; they share the context's key and are folded as one. `codes`: the
     context's own rejection codes, each with what the client should do. `retention`: which of its appended rows leave
     for the archive, and when.
@@ -145,7 +147,9 @@ class Context:
     def __post_init__(self) -> None:
         """Refuse what would only fail later, on the first record."""
         if not _AGGREGATE.fullmatch(self.aggregate):
-            raise ContractError(f"aggregate {self.aggregate!r}: lower-case words joined by hyphens, please")
+            raise ContractError(
+                f"aggregate {self.aggregate!r}: it must be lower-case words joined by hyphens"
+            )
         if self.state is not None and self.family:
             raise ContractError(f"context {self.aggregate}: give `state` or `family`, not both")
         decided = [spec for spec in self.commands if isinstance(spec, DecideSpec)]
@@ -157,7 +161,7 @@ class Context:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.retention is not None and self.retention.table not in self._appended_tables:
             raise ContractError(
-                f"context {self.aggregate}: retention of {self.retention.table_name}, to which no command appends"
+                f"context {self.aggregate}: retention of {self.retention.table_name}, but no command appends to it"
             )
 
     def _check_state(self, spec: DecideSpec) -> None:
@@ -171,7 +175,7 @@ class Context:
             )
 
     @property
-    def _appended_tables(self) -> list[Any]:
+    def _appended_tables(self) -> list[TableShape]:
         return [spec.table for spec in self.commands if isinstance(spec, AppendSpec)]
 
     @property

@@ -1,4 +1,4 @@
-"""Decisions: what a rule answers to a command."""
+"""Decisions: a rule's answers to a command."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tidemill.domain.messages import EventBase
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The command is applied; its events happened, in this order. No event is a legal answer: nothing changed."""
+    """The command is applied; its events happened, in this order. No event at all is valid: nothing changed."""
 
     events: tuple[EventBase, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The command is refused; nothing changed. `message` is for the person who sent it."""
+    """The command is refused; nothing changed. `message` is for the sender."""
 
     code: str
     message: str

@@ -1,9 +1,9 @@
-"""Identity: what makes two commands the same command, and what an event is called.
+"""Identity: when two commands are the same command, and the id of an event.
 
 A `command_id` that is a UUID as RFC 9562 writes it, in either case, is kept. Anything else is only unique within its
 service, so it becomes the name-based UUID (version 5) of the id in the namespace of its service. `uuid.UUID` does not
 decide which it is: it drops hyphens wherever they are, and takes braces, signs, underscores and digits of any script,
-so that ids of two services which are no UUIDs became one.
+so that different ids of two services, neither of them a UUID, would become one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _namespace(service_name: str) -> UUID:
 def identify(command_id: str, service_name: str) -> str:
     """Return the canonical text of the UUID by which duplicates of `command_id` are found.
 
-    Text, not an object: making and printing a `UUID` costs more than everything else that is done with it.
+    Text, not an object: making and printing a `UUID` costs more than all other work with it.
     """
     if _CANONICAL.fullmatch(command_id):
         return command_id

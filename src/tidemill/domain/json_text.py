@@ -60,7 +60,7 @@ def _parsed(text: str) -> Any:
 
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a key that comes twice: readers differ in which they take, and the database looks at all of them."""
+    """Refuse a key that comes twice: readers differ in which one they use, and the database checks all of them."""
     found = dict(members)
     if len(found) < len(members):
         keys = [key for key, _ in members]
@@ -81,7 +81,7 @@ def _number(literal: str) -> float:
 
 
 def _no_number(literal: str) -> NoReturn:
-    raise _Unfit(f"has {literal}, which is no JSON number")
+    raise _Unfit(f"has {literal}, which is not a JSON number")
 
 
 def _strings(data: Any) -> Iterator[str]:

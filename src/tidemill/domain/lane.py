@@ -1,7 +1,7 @@
 """Lanes and streams: the unit of order, ownership and scale.
 
 A *stream* is one family of topics: commands come in, events, outcomes and dead letters go out. Its *lane* number p is
-partition p of every one of them. A *claim* is the right to work a lane, fenced by its epoch.
+partition p of every one of them. A *claim* is the right to process a lane, fenced by its epoch.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Final, Protocol
 
 DEFAULT_PARTITIONS = 64
 NO_OFFSET: Final = -1
-"""The record offset of what no record brought."""
+"""The record offset of decisions without a record."""
 
-MOST_AHEAD: Final = timedelta(minutes=5)
-"""How far a clock may be set back with times of a lane still never going back. A time further ahead was wrong."""
+MAX_AHEAD: Final = timedelta(minutes=5)
+"""How far a clock may be set back while the times of a lane still never decrease. A time further ahead was wrong."""
 
-_MOST_SPANS = 8
+_MAX_SPANS = 8
 
 
 class TopicRole(StrEnum):
@@ -59,9 +59,9 @@ class StreamTopics:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A lane as it stands in `tm.lane`: `lane` is its database id, `partition` its number within the stream."""
+    """A lane as stored in `tm.lane`: `id` is its column `lane`, `partition` its number within the stream."""
 
-    lane: int
+    id: int
     aggregate: str
     partition: int
     partitions: int
@@ -70,7 +70,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The last record that a lane consumed: what the topic must still hold there at the next claim."""
+    """The last record that a lane consumed: the topic must still hold it at the next claim."""
 
     offset: int
     checksum: int
@@ -78,11 +78,11 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a lane is: the newest row of its ledger.
+    """The progress of a lane: the newest row of its ledger.
 
     `next_offset` is the command offset to read next; `position` counts log rows, `sequence` counts events, both
     dense from 1; `chain` is the running hash over event ids; `timeline` is raised by a reconciliation.
-    `at` is the time of the batch: the next one gets no earlier time, unless it is further ahead than `MOST_AHEAD`.
+    `at` is the time of the batch: the next one gets no earlier time, unless it is further ahead than `MAX_AHEAD`.
     """
 
     batch: int
@@ -97,7 +97,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to work a lane until somebody raises its epoch.
+    """The right to process a lane until another claim raises its epoch.
 
     `cautious`: earlier claims ended without any progress, so the lane's records are tried one by one.
     """
@@ -106,16 +106,6 @@ class Claim:
     epoch: int
     progress: Progress
     cautious: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Halt:
-    """A lane that stands still until an operator acts. `code` is one of `rejections.HALTED`."""
-
-    lane: int
-    code: str
-    detail: str
-    since: datetime
 
 
 class InboundRecord(Protocol):
@@ -138,11 +128,11 @@ _HEADER_BYTES = 100
 
 
 def weight(record: InboundRecord) -> int:
-    """Return about how many bytes a record takes in memory: what it carries, and the objects that carry it."""
+    """Return about how many bytes a record takes in memory: its content, and the objects that hold it."""
     carried = len(record.value or b"") + len(record.key or b"")
     if not record.headers:
         return _RECORD_BYTES + carried
-    for name, value in record.headers:  # of every event that is read: a generator takes half as long again
+    for name, value in record.headers:  # a hot path: a generator takes half as long again
         carried += len(name)
         if value:
             carried += len(value)
@@ -150,13 +140,13 @@ def weight(record: InboundRecord) -> int:
 
 
 def spans(numbers: Iterable[int]) -> str:
-    """Return numbers as a log line may hold them, however many they are: `1-3, 7, 12-64`, and how many more."""
+    """Return numbers as short text for a log line, however many they are: `1-3, 7, 12-64`, and how many more."""
     found: list[tuple[int, int]] = []
     for number in sorted(set(numbers)):
         if found and found[-1][1] == number - 1:
             found[-1] = (found[-1][0], number)
         else:
             found.append((number, number))
-    shown = [str(first) if first == last else f"{first}-{last}" for first, last in found[:_MOST_SPANS]]
-    more = sum(last - first + 1 for first, last in found[_MOST_SPANS:])
+    shown = [str(first) if first == last else f"{first}-{last}" for first, last in found[:_MAX_SPANS]]
+    more = sum(last - first + 1 for first, last in found[_MAX_SPANS:])
     return ", ".join(shown) + (f" and {more} more" if more else "")

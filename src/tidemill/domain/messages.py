@@ -18,11 +18,11 @@ from pydantic_core.core_schema import no_info_after_validator_function
 from tidemill.domain.checks import Check, TimedCheck
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""A short text without control characters: PostgreSQL refuses NUL, terminals and logs obey the rest."""
+"""A short text without control characters: PostgreSQL refuses NUL, terminals and logs interpret the others."""
 
 
 class Message(BaseModel):
-    """A command or event as Python sees it; its wire form is the `.avsc` of the same name.
+    """A command or event in Python; its wire form is the `.avsc` of the same name.
 
     `checks`: what must hold beyond the types of its fields.
     """
@@ -48,7 +48,7 @@ class Message(BaseModel):
 
 
 class CommandBase(Message):
-    """An instruction. `timestamp` is the client's time: it is recorded, and decides nothing."""
+    """An instruction. `timestamp` is the client's time: it is recorded, but never used for decisions."""
 
     command_id: Label
     service_name: Label
@@ -75,7 +75,7 @@ BASE_FIELDS = tuple(CommandBase.model_fields)
 
 
 class Outcome(StrEnum):
-    """What became of a record. The value is the text in outcome messages, the initial is what the log stores."""
+    """The outcome of a record. The value is the text in outcome messages, the initial is what the log stores."""
 
     APPLIED = "applied"
     REJECTED = "rejected"
@@ -89,7 +89,7 @@ class Outcome(StrEnum):
 
     @classmethod
     def of_letter(cls, letter: bytes) -> Outcome:
-        """Return the outcome that the log's byte stands for."""
+        """Return the outcome of the log's byte."""
         return _BY_LETTER[letter]
 
 

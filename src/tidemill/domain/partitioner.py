@@ -1,4 +1,4 @@
-"""Which lane owns a key: Kafka's murmur2 partitioner.
+"""The lane of a key: Kafka's murmur2 partitioner.
 
 The rule is Apache Kafka's `org.apache.kafka.common.utils.Utils#murmur2` with `toPositive(hash) % partitions`, which the
 Java client and aiokafka use for keyed records; librdkafka calls it `murmur2_random`.

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import EventBase
+from tidemill.domain.table_shape import TableShape
 
 E = TypeVar("E", bound=EventBase)
 
@@ -36,11 +37,11 @@ class Recorded(Generic[E]):
     lane: int
     sequence: int
     key: bytes = b""
-    """Of its record."""
+    """The key of its record."""
 
     @property
     def order(self) -> tuple[int, int]:
-        """What breaks a tie between two events of equal time, alike in every run."""
+        """Breaks a tie between two events of equal time, the same in every run."""
         return (self.lane, self.sequence)
 
 
@@ -48,7 +49,7 @@ class Recorded(Generic[E]):
 class Projection:
     """A read model and how events become its rows.
 
-    `name`: what people type (`latest-quotes`). `row`: a `ReadModelBase` dataclass whose fields are the table's columns.
+    `name`: for operators (`latest-quotes`). `row`: a `ReadModelBase` dataclass whose fields are the table's columns.
     `table`: a SQLAlchemy Core table; its primary key are the `key` columns. `folds`: event class -> fold.
     `key`: event -> values of the key columns; None: the one key column is the key of the event's record. `stamped`: the
     engine fills the fields of `ReadModelBase`.
@@ -56,13 +57,13 @@ class Projection:
 
     name: str
     row: type[Any]
-    table: Any
+    table: TableShape
     key: Callable[[Any], Key] | None
     folds: Mapping[type[EventBase], Fold]
     stamped: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse a row class and a table that differ: the mistake would show only at the first write."""
+        """Refuse a row class and a table that differ: otherwise the mistake would show at the first write."""
         declared = {column.name for column in self.table.columns}
         held = {item.name for item in fields(self.row)}
         if declared != held:

@@ -1,4 +1,4 @@
-"""Every code that an outcome or a halt can carry, each defined once, with what to do about it.
+"""Every code of an outcome or a halt, each defined once, with its advice.
 
 The documents' tables are checked against these by a test. Contexts add codes of their own with `rejected(code, ...)`;
 those are declared in `Context.codes` so that they are listed too.
@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, Self
 
 
-class _Code(StrEnum):
+class Code(StrEnum):
     """A code, which is its own text, and its advice."""
 
     advice: str
@@ -23,7 +23,7 @@ class _Code(StrEnum):
         return member
 
 
-class RejectionCode(_Code):
+class RejectionCode(Code):
     """Why a command was rejected, and what its sender should do."""
 
     INVALID = "INVALID", "a field breaks the command's rules: correct it and send a new command"
@@ -44,7 +44,7 @@ class RejectionCode(_Code):
     TOO_LARGE = "TOO_LARGE", "the event would exceed its topic's limit: send less in one command"
 
 
-class ParkingCode(_Code):
+class ParkingCode(Code):
     """Why a record was parked."""
 
     MALFORMED = (
@@ -66,12 +66,12 @@ class ParkingCode(_Code):
     )
 
 
-class HaltCode(_Code):
+class HaltCode(Code):
     """Why a lane waits for an operator."""
 
     TOPIC_CHANGED = (
         "TOPIC_CHANGED",
-        "the last record consumed is not in the command topic any more: it was re-created or truncated",
+        "the last record consumed is no longer in the command topic: it was re-created or truncated",
     )
     OFFSET_LOST = (
         "OFFSET_LOST",
@@ -79,7 +79,7 @@ class HaltCode(_Code):
     )
     OFFSET_AHEAD = (
         "OFFSET_AHEAD",
-        "the next offset lies beyond the end of the command topic: it was re-created or truncated",
+        "the next offset is beyond the end of the command topic: it was re-created or truncated",
     )
     HISTORY_FORKED = (
         "HISTORY_FORKED",
@@ -93,23 +93,23 @@ class HaltCode(_Code):
         "TOPIC_BEHIND",
         "the event topic lacks events that were acknowledged: it was re-created or truncated",
     )
-    UNFETCHABLE = "UNFETCHABLE", "a Kafka batch cannot be unpacked: records behind it are out of reach"
-    OUTBOX_GAP = "OUTBOX_GAP", "the outbox misses a number: rows were deleted by hand"
+    UNFETCHABLE = "UNFETCHABLE", "a Kafka batch cannot be unpacked: records after it cannot be read"
+    OUTBOX_GAP = "OUTBOX_GAP", "a number is missing in the outbox: rows were deleted by hand"
     PARTITIONS_CHANGED = (
         "PARTITIONS_CHANGED",
         "the topic's partition count is not the one the lanes were created with",
     )
     FOREIGN_TAIL = (
         "FOREIGN_TAIL",
-        "an outbound topic ends with a record that the relay did not write: somebody else writes there",
+        "an outbound topic ends with a record that the relay did not write: another program writes there",
     )
     EVENT_REFUSED = (
         "EVENT_REFUSED",
-        "Kafka refuses an event for good: its topic's size limit is below what the batch checked",
+        "Kafka refuses an event permanently: its topic's size limit is below what the batch checked",
     )
     PARKING_REFUSED = (
         "PARKING_REFUSED",
-        "the database refuses a record even as it came: nothing of it could be kept",
+        "the database refuses a record even unchanged: nothing of it could be stored",
     )
 
 
@@ -123,37 +123,37 @@ _RECONCILE = "tidemill lanes reconcile LANE --reason TEXT"
 
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
     HaltCode.TOPIC_CHANGED: (
-        f"bring the topic back: {_RESUME}",
-        f"read the new one, from offset 0 as a rule: {_SKIP}",
+        f"restore the topic: {_RESUME}",
+        f"read the new one, usually from offset 0: {_SKIP}",
     ),
     HaltCode.OFFSET_LOST: (
-        f"read on at the first offset there is, and have the senders send again: {_SKIP}",
+        f"continue at the first existing offset, and have the senders send again: {_SKIP}",
     ),
     HaltCode.OFFSET_AHEAD: (
-        f"bring the topic back: {_RESUME}",
-        f"read the new one, from offset 0 as a rule: {_SKIP}",
+        f"restore the topic: {_RESUME}",
+        f"read the new one, usually from offset 0: {_SKIP}",
     ),
-    HaltCode.HISTORY_FORKED: (f"keep both, what the topic has alone is withdrawn: {_RECONCILE}",),
+    HaltCode.HISTORY_FORKED: (f"keep both, and withdraw what only the topic has: {_RECONCILE}",),
     HaltCode.HISTORY_BEHIND: (
         f"restore a database that knows the topic's events: {_RESUME}",
-        f"go on behind the topic, and take the commands since then in again: {_RECONCILE}",
+        f"continue after the topic's end, and consume the commands since then again: {_RECONCILE}",
     ),
     HaltCode.TOPIC_BEHIND: (
-        f"bring the events back from a mirror: {_RESUME}",
-        f"send what the outbox still has, and go on: {_RECONCILE}",
+        f"restore the events from a mirror: {_RESUME}",
+        f"send what the outbox still has, and continue: {_RECONCILE}",
     ),
-    HaltCode.UNFETCHABLE: (f"read on behind the batch: {_SKIP}",),
-    HaltCode.OUTBOX_GAP: (f"put the rows back from a backup: {_RESUME}",),
+    HaltCode.UNFETCHABLE: (f"continue after the batch: {_SKIP}",),
+    HaltCode.OUTBOX_GAP: (f"restore the rows from a backup: {_RESUME}",),
     HaltCode.PARTITIONS_CHANGED: (
-        f"make the topic again with the count it had, and read it from its start: {_RESUME} --skip-to 0 --reason TEXT",
+        f"create the topic again with its old count, and read it from its start: {_RESUME} --skip-to 0 --reason TEXT",
     ),
     HaltCode.FOREIGN_TAIL: (
-        f"take the right to write away, and go on behind the record: {_RESUME} --accept-foreign --reason TEXT",
+        f"revoke the right to write there, and continue after the record: {_RESUME} --accept-foreign --reason TEXT",
     ),
     HaltCode.EVENT_REFUSED: (f"raise the topic's max.message.bytes: {_RESUME}",),
     HaltCode.PARKING_REFUSED: (
         f"fix what the evidence names: {_RESUME}",
-        f"leave the record out, once it is kept elsewhere: {_SKIP}",
+        f"skip the record, once it is stored elsewhere: {_SKIP}",
     ),
 }
-"""What can be done about each halt: what works, with LANE for the lane's name. The CLI and the runbook say it."""
+"""The possible decisions about each halt, with LANE for the lane's name. The CLI and the runbook print them."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Projection, Recorded
+from tidemill.domain.table_shape import TableShape
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Unique:
     of: Callable[[Any], tuple[Any, ...] | None]
     code: str
     constraint: str
-    where: Any = None
+    where: object = None
     shown: tuple[str, ...] = ()
 
 
@@ -60,7 +61,7 @@ class State:
     """
 
     model: type[Any]
-    table: Any
+    table: TableShape
     key: str
     evolve: Callable[..., Any]
     events: tuple[type[EventBase], ...]

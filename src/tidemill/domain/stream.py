@@ -1,4 +1,4 @@
-"""A stream: what the engine runs. Made from a context, or by a part that supplies commands of its own."""
+"""A stream, which the engine runs. Made from a context, or by a part with its own commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tidemill.domain.state import Reference, State
 
 @dataclass(frozen=True)
 class Stream:
-    """A family of topics with what decides its commands.
+    """A family of topics, with the rules for its commands.
 
     `commands`: Avro full name -> spec. `events`: Avro full name -> class. `key(command)` is the key a record must
     carry; `keyed=False` accepts any key and partition. `states`: what its commands decide about. `others`: name ->

@@ -1,1 +1,1 @@
-"""The outside by HTTP: how a process is, and its metrics."""
+"""HTTP: the health of a process, and its metrics."""

@@ -1,7 +1,7 @@
-"""How a process is, for those who ask it: probes of the servers it needs, and `/health` and `/metrics` over HTTP.
+"""The health of a process: probes of the servers it needs, and `/health` and `/metrics` over HTTP.
 
-The Kafka client says nothing when Kafka is away, and a pool only when it is used: so each server is asked on purpose,
-every few seconds. The HTTP server lives in the process's own event loop: if that is stuck, it does not answer either.
+The Kafka client does not report an unavailable broker, and a pool only when it is used: so each server is asked,
+every few seconds. The HTTP server runs in the process's own event loop: if that is stuck, it does not answer either.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tidemill.domain.errors import TidemillError, UsageError
+from tidemill.runtime.periodic import Periodic
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
@@ -35,11 +36,11 @@ _log = logger(__name__)
 
 
 class Probe(Protocol):
-    """Asks one server whether it is there."""
+    """Asks one server whether it is available."""
 
     @property
     def name(self) -> str:
-        """What is asked: `database`, `kafka`."""
+        """The server: `database`, `kafka`."""
         ...
 
     async def ask(self) -> None:
@@ -60,21 +61,19 @@ class _Answer:
 
 
 class Dependencies:
-    """The servers that a process needs, asked again and again."""
+    """The servers that a process needs, asked periodically."""
 
     def __init__(self, probes: Sequence[Probe], *, every_s: float = PROBE_EVERY_S) -> None:
-        """Nothing is asked before `watching`."""
-        self._probes = probes
-        self._every_s = every_s
+        """Connect nothing before `watching`."""
+        self._watches = [_ProbeWatch(probe, self._note, every_s=every_s) for probe in probes]
         self._answers: dict[str, _Answer] = {}
         self._news = asyncio.Event()
-        self._hurry = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Ask while the block runs."""
         tasks = [
-            asyncio.create_task(self._watch(probe), name=f"probe {probe.name}") for probe in self._probes
+            asyncio.create_task(watch.run(), name=f"probe {watch.probe.name}") for watch in self._watches
         ]
         try:
             yield
@@ -82,22 +81,33 @@ class Dependencies:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=1.0) if tasks else None
-            for probe in self._probes:
-                await _quietly(probe.close())
+            for watch in self._watches:
+                await _quietly(watch.probe.close())
 
     def health(self) -> dict[str, Health]:
         """Return the last answer of each server; one that is too old counts as none."""
-        return {probe.name: self._of(self._answers.get(probe.name)) for probe in self._probes}
+        names = [watch.probe.name for watch in self._watches]
+        return {name: self._of(self._answers.get(name)) for name in names}
 
     async def loss_of(self, name: str) -> None:
-        """Return when a server does not answer; never for one that is not asked."""
+        """Return when a server does not answer; never for one without a probe."""
         while (answer := self._answers.get(name)) is None or answer.ok:
             await self._news.wait()
 
     def ask_at_once(self) -> None:
-        """Ask now instead of after the pause: somebody is about to decide by the answers."""
-        self._hurry.set()
-        self._hurry = asyncio.Event()
+        """Ask now instead of after the pause, for a decision."""
+        for watch in self._watches:
+            watch.wake()
+
+    def _note(self, name: str, answer: _Answer) -> None:
+        before = self._answers.get(name)
+        self._answers[name] = answer
+        self._news.set()
+        self._news = asyncio.Event()  # those who waited look at the answers, and wait for the next ones
+        DEPENDENCY_UP.labels(name).set(answer.ok)
+        if answer.ok != (before is None or before.ok):
+            event = Log.DEPENDENCY_BACK if answer.ok else Log.DEPENDENCY_LOST
+            _log.warning(event, dependency=name, error=answer.text)
 
     def _of(self, answer: _Answer | None) -> Health:
         if answer is None:
@@ -108,18 +118,17 @@ class Dependencies:
             return Health(ok=False, detail=detail | {"error": answer.text})
         return Health(ok=age_s < STALE_AFTER_S, detail=detail)
 
-    async def _watch(self, probe: Probe) -> None:
-        while True:
-            before = self._answers.get(probe.name)
-            self._answers[probe.name] = answer = await _ask(probe)
-            self._news.set()
-            self._news = asyncio.Event()  # those who waited look at the answers, and wait for the next ones
-            DEPENDENCY_UP.labels(probe.name).set(answer.ok)
-            if answer.ok != (before is None or before.ok):
-                event = Log.DEPENDENCY_BACK if answer.ok else Log.DEPENDENCY_LOST
-                _log.warning(event, dependency=probe.name, error=answer.text)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), self._every_s)
+
+class _ProbeWatch(Periodic):
+    """Asks one server; `note` hears the answer."""
+
+    def __init__(self, probe: Probe, note: Callable[[str, _Answer], None], *, every_s: float) -> None:
+        super().__init__(every_s=every_s)
+        self.probe = probe
+        self._note = note
+
+    async def look(self) -> None:
+        self._note(self.probe.name, await _ask(self.probe))
 
 
 async def _ask(probe: Probe) -> _Answer:
@@ -144,7 +153,7 @@ async def _quietly(closing: Any) -> None:
 # --- over HTTP -------------------------------------------------------------------------------------------------------
 
 Report = Callable[[], tuple[bool, Mapping[str, Any]]]
-"""Returns whether all is well, and what `/health` shows."""
+"""Returns whether the process is healthy, and the content of `/health`."""
 
 
 class _Server(uvicorn.Server):
@@ -160,7 +169,7 @@ async def serving(report: Report, host: str, port: int) -> AsyncIterator[str]:
     """Answer `/health` (200 or 503, JSON) and `/metrics` while the block runs; yields the address.
 
     Raises:
-        UsageError: the port is taken, or the host is none of ours.
+        UsageError: the port is taken, or the host is not of this machine.
     """
     listening = _listen(host, port)
     address = "http://{}:{}".format(*listening.getsockname()[:2])
@@ -184,7 +193,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise UsageError(
             f"TIDEMILL_HEALTH_PORT={port}: cannot listen at {host}:{port} ({error.strerror}); "
-            "choose another port, or 0 for any that is free"
+            "choose another port, or 0 for any free one"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A copy's columns as Arrow sees them, and other writers' types made ours: without loss, or not at all."""
+"""A copy's columns in Arrow, and conversions from other writers' types: without loss, or not at all."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _FAMILIES: Final[tuple[_Kinds, ...]] = (
     (pa.types.is_time,),
     (pa.types.is_timestamp,),
 )
-"""Types between which values pass without a change of meaning; whether they pass without loss, the cast checks."""
+"""Types between which values pass without a change of meaning; the cast checks that nothing is lost."""
 
 
 def arrow_type(column: LakeColumn) -> pa.DataType:
@@ -65,7 +65,7 @@ def schema_of(columns: Sequence[LakeColumn]) -> pa.Schema:
         pa.field(
             column.name,
             arrow_type(column),
-            nullable=True,  # what PostgreSQL promises, a reader need not rely on
+            nullable=True,  # a reader must not rely on PostgreSQL's NOT NULL
             metadata={PG_TYPE: column.pg_type.encode(), BY_TEXT: b"true" if column.by_text else b"false"},
         )
         for column in columns
@@ -83,10 +83,10 @@ def conform(batch: pa.RecordBatch, columns: Sequence[LakeColumn]) -> pa.RecordBa
 
 
 def check_schema(schema: pa.Schema, columns: Sequence[LakeColumn]) -> None:
-    """Make sure, before any row is read, that a file of this schema can hold the columns.
+    """Check, before any row is read, that a file of this schema can hold the columns.
 
     Raises:
-        ValueError: as `conform`, as far as types tell.
+        ValueError: as `conform`, as far as types show it.
     """
     empty = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
     conform(empty, columns)
@@ -129,9 +129,8 @@ def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_decimal(wanted) and _is(array.type, _STRINGS):
         return pc.cast(pc.cast(array, pa.string()), wanted)  # ADBC gives a numeric as its text
     if pa.types.is_string(wanted) and _is(array.type, _BINARIES):
-        return pc.cast(
-            array, wanted
-        )  # text that a writer did not mark as such; the cast checks that it is UTF-8
+        # text that its writer did not mark as text; the cast checks that it is UTF-8
+        return pc.cast(array, wanted)
     if not any(_is(array.type, family) and _is(wanted, family) for family in _FAMILIES):
         raise pa.ArrowTypeError("types of another kind")
     if pa.types.is_floating(array.type) and array.type.bit_width > wanted.bit_width:
@@ -152,5 +151,5 @@ def _uuid_bytes(array: pa.Array) -> pa.Array:
         raise pa.ArrowTypeError("types of another kind")
     digits = pc.replace_substring_regex(pc.cast(array, pa.string()), r"[-{}]", "")
     if not pc.all(pc.match_substring_regex(digits, r"^[0-9A-Fa-f]{32}$"), min_count=0).as_py():
-        raise pa.ArrowInvalid("a text is no UUID")
+        raise pa.ArrowInvalid("a text is not a UUID")
     return pa.array([None if text is None else bytes.fromhex(text) for text in digits.to_pylist()], wanted)

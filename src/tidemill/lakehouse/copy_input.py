@@ -1,7 +1,7 @@
-"""Arrow batches as COPY takes them: CSV, in which PostgreSQL reads every value by its own rules.
+"""Arrow batches as input of COPY: CSV, in which PostgreSQL parses every value itself.
 
-All floats pass as the shortest text that gives their bits back, but NaN has one text and many bit patterns: rows with
-one that is not PostgreSQL's own go beside.
+All floats become the shortest text that restores their bits, but NaN has one text and many bit patterns: rows with
+one that is not PostgreSQL's own are inserted separately.
 """
 
 from __future__ import annotations
@@ -62,16 +62,15 @@ def _texts(array: pa.Array, column: LakeColumn) -> pa.Array:
         digits = _hexadecimal(offsets, data, pc.is_null(array))
         return pc.binary_join_element_wise(_PREFIX, digits, _NOTHING)
     if column.type is LakeType.INSTANT:
-        return array.cast(
-            pa.timestamp("us")
-        )  # UTC without saying so: Arrow takes forty times as long to say it
+        # UTC without the zone: Arrow takes forty times as long to write it
+        return array.cast(pa.timestamp("us"))
     if pa.types.is_dictionary(array.type):
         return array.dictionary_decode()
     return array
 
 
 def _hexadecimal(offsets: pa.Buffer, data: pa.Buffer | None, nulls: pa.Array) -> pa.Array:
-    """Return byte strings as hexadecimal digits, NULL where `nulls` says so."""
+    """Return byte strings as hexadecimal digits, NULL where `nulls` is true."""
     count = len(nulls)
     ends = np.frombuffer(offsets, np.int32)[: count + 1].astype(np.int64)
     raw = (np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8))[ends[0] : ends[-1]]
@@ -83,7 +82,7 @@ def _hexadecimal(offsets: pa.Buffer, data: pa.Buffer | None, nulls: pa.Array) ->
 
 
 def _odd_rows(batch: pa.RecordBatch, columns: Sequence[LakeColumn]) -> pa.Array | None:
-    """Return which rows hold a NaN of another bit pattern than PostgreSQL's own, None if none does."""
+    """Return which rows hold a NaN of another bit pattern than PostgreSQL's own, None if there are none."""
     odd = np.zeros(batch.num_rows, np.bool_)
     for index, column in enumerate(columns):
         if column.type in _FLOATS and batch.num_rows:

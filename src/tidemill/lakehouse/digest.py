@@ -1,4 +1,4 @@
-"""The digest over Arrow batches, equal to the one that PostgreSQL computes. Written out in `docs/archival.md`."""
+"""The digest over Arrow batches, equal to the one that PostgreSQL computes. Specified in `docs/archival.md`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Digest:
     """Measures rows as they pass, in any order and any batches."""
 
     def __init__(self, columns: Sequence[LakeColumn], time_column: str) -> None:
-        """`time_column` is one of `columns`: its least and greatest values are kept."""
+        """`time_column` is one of `columns`: its minimum and maximum are measured."""
         self._columns = tuple(columns)
         self._time = next(index for index, column in enumerate(columns) if column.name == time_column)
         self._rows = 0
@@ -40,7 +40,7 @@ class Digest:
         self._greatest: int | None = None
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Count the rows of a batch in; it must have been made to `conform`."""
+        """Add the rows of a batch; it must have been made to `conform`."""
         if not batch.num_rows:
             return
         ready = [_ready(batch.column(index), column) for index, column in enumerate(self._columns)]
@@ -52,7 +52,7 @@ class Digest:
         self._widen(batch.column(self._time))
 
     def measured(self) -> Measured:
-        """Return what is true of all rows so far."""
+        """Return the measurement of all rows so far."""
         digest = f"{DIGEST_VERSION}:{self._sum:016x}:{self._xor:016x}"
         return Measured(self._rows, digest, self._instant(self._least), self._instant(self._greatest))
 
@@ -92,7 +92,7 @@ def column_hashes(array: pa.Array, column: LakeColumn) -> Hashes:
 
 
 def _ready(array: pa.Array, column: LakeColumn) -> pa.Array:
-    """Return a column as it is hashed soonest: decimals as text, and texts that repeat as a dictionary."""
+    """Return a column in the form that is hashed fastest: decimals as text, and texts that repeat as a dictionary."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if column.type is LakeType.DECIMAL:
@@ -135,7 +135,7 @@ def _value_hashes(array: pa.Array, kind: LakeType) -> Hashes:
 
 
 def _numbers(array: pa.Array, kind: type[Any]) -> npt.NDArray[Any]:
-    """Return the values as they lie in memory; where there is NULL, anything."""
+    """Return the values in memory; undefined where there is NULL."""
     values = array.buffers()[1]
     if values is None or not len(array):
         return np.zeros(len(array), kind)

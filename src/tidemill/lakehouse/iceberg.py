@@ -1,9 +1,10 @@
-"""A lake of Iceberg tables: the same files as without a catalog, and one table over those of each hypertable.
+"""A lake of Iceberg tables: the same files as without a catalog, and a table of those of each hypertable.
 
-What an event brought is committed once, in one transaction: the files, those of superseded copies out, and a property
-of the table that names the event's slices. The property is looked up before each try, since a commit whose answer was
-lost may be there all the same, and snapshots, which say it too, expire. After an unknown result nothing is deleted.
-Properties are part of all metadata, so those of old ranges are taken away, as long as the table's files say the same.
+The copies of an event are committed once, in one transaction: files added, those of superseded copies removed, and a
+property of the table that names the event's slices. The property is looked up before each try, since a commit whose
+answer was lost may have succeeded, and snapshots, which record it too, expire. After an unknown result nothing is
+deleted. Properties are part of all metadata, so those of old ranges are removed, as long as the table's files show the
+same.
 """
 
 from __future__ import annotations
@@ -36,26 +37,26 @@ from tidemill.lakehouse.layout import Manifest, table_folder
 from tidemill.lakehouse.parquet import LakeWriter
 
 COMMITTED: Final = "tidemill.archived."
-"""With an event's id behind it: the property that says which slices were committed for the event."""
+"""With an event's id appended: the property that lists the slices committed for the event."""
 
 SUMMARY: Final = "tidemill.archival.event-id"
 """The same in the summary of the snapshot, for people."""
 
 PRUNED: Final = "tidemill.archived-pruned"
-"""Set once such properties were taken away: from then on, files tell of events without one."""
+"""Set once such properties were removed: from then on, files identify events without one."""
 
 KEPT: Final = 200
-"""How many events keep their property at least: those of the latest ranges."""
+"""The minimum number of events that keep their property: those of the latest ranges."""
 
 _TRIES: Final = 5
 _NAMED: Final = re.compile(r"(?P<slice>\w+Z-g\d+)-(?P<event>.+)")
 _TABLE: Final = {
     "format-version": "2",
-    "commit.retry.num-retries": "0",  # the look-up between two tries is ours
+    "commit.retry.num-retries": "0",  # this module looks between two tries
     "write.metadata.previous-versions-max": "20",
     "write.metadata.delete-after-commit.enabled": "true",
-    # Spark's vectorised reader knows no BYTE_STREAM_SPLIT, before Iceberg 1.10 no DELTA_BINARY_PACKED either; row by
-    # row it reads both
+    # Spark's vectorised reader does not support BYTE_STREAM_SPLIT, and before Iceberg 1.10 no DELTA_BINARY_PACKED
+    # either; row by row it reads both
     "read.parquet.vectorization.enabled": "false",
 }
 
@@ -100,7 +101,7 @@ def open_catalog(url: str, root: str, *, schema: str, options: Mapping[str, Any]
 class IcebergLake:
     """A `Lake` of the archiver. One table `schema.table` for each hypertable, at `<root>/<schema.table>`.
 
-    Unpartitioned: files say in which span their times are, and a chunk may reach over any border.
+    Unpartitioned: files record the span of their times, and a chunk may cross any boundary.
     """
 
     def __init__(
@@ -143,12 +144,15 @@ class IcebergLake:
                     return _place(loaded)
                 try:
                     self._commit(loaded, event_id, columns, missing, superseded)
-                except CommitFailedException as fault:  # somebody else was first
+                except CommitFailedException as fault:  # another writer was first
                     unknown = fault
-                except (CommitStateUnknownException, SQLAlchemyError) as fault:  # it may be there: look again
+                except (
+                    CommitStateUnknownException,
+                    SQLAlchemyError,
+                ) as fault:  # it may have succeeded: check again
                     unknown = fault
         raise Unavailable(
-            "lake", f"committing to {table}: {unknown!r}; nothing was deleted, the next try looks first"
+            "lake", f"committing to {table}: {unknown!r}; nothing was deleted, the next try checks first"
         )
 
     def _commit(
@@ -159,7 +163,7 @@ class IcebergLake:
         copies: Mapping[SliceId, Copied],
         superseded: Sequence[str],
     ) -> None:
-        """Make one transaction of it all: a reader sees the old rows or the new ones, never both, never neither."""
+        """Commit it all in one transaction: a reader sees either the old rows or the new ones."""
         summary = {SUMMARY: event_id}
         done = sorted(committed(table, event_id) | {name_of(key) for key in copies})
         with table.transaction() as transaction:
@@ -183,7 +187,7 @@ class IcebergLake:
         superseded: Sequence[str],
         summary: dict[str, str],
     ) -> None:
-        """Take the files of superseded copies of these slices out of the table; older snapshots still have them."""
+        """Remove the files of superseded copies of these slices from the table; older snapshots still have them."""
         stems = {f"{name_of(key)}-{earlier}" for key in copies for earlier in superseded}
         old = [file for file in _data_files(table) if stems and _stem(file.file_path) in stems]
         if old:
@@ -206,7 +210,7 @@ class IcebergLake:
             return self._catalog.load_table((namespace, name))
 
     def _demand_uncommitted(self, slice_: SliceId, event_id: str) -> None:
-        """Keep hands off files that the table refers to."""
+        """Refuse to replace files that the table refers to."""
         namespace, _, name = slice_.table.partition(".")
         with _answering(f"looking at {slice_.table}"):
             try:
@@ -215,13 +219,13 @@ class IcebergLake:
                 return
         if name_of(slice_) in committed(table, event_id):
             path = _as_path(table.location())
-            raise CopyStands(path, slice_, event_id, "it was committed, and its files are not whole any more")
+            raise CopyStands(path, slice_, event_id, "it was committed, and its files are damaged")
 
 
-def strays(catalog: Catalog, table: str, paths: Sequence[str]) -> list[str]:
-    """Return those of the files that the table, as it is now, does not have. Raises `Unavailable`.
+def unregistered(catalog: Catalog, table: str, paths: Sequence[str]) -> list[str]:
+    """Return the files that the table does not have now. Raises `Unavailable`.
 
-    They hold what they hold, but are nobody's: whoever tidies the lake up takes them for left-overs.
+    They may be intact, but a clean-up of the lake would delete them as orphans.
     """
     namespace, _, name = table.partition(".")
     with _answering(f"looking at {table}"):
@@ -234,7 +238,7 @@ def strays(catalog: Catalog, table: str, paths: Sequence[str]) -> list[str]:
 
 
 def committed(table: Table, event_id: str) -> frozenset[str]:
-    """Return the names of the slices that were committed for an event, as its property says, or else the files."""
+    """Return the names of the slices that were committed for an event, from its property, or else from the files."""
     told = table.properties.get(COMMITTED + event_id)
     if told is not None or PRUNED not in table.properties:
         return frozenset((told or "").split())
@@ -243,15 +247,15 @@ def committed(table: Table, event_id: str) -> frozenset[str]:
 
 
 def _forgotten(table: Table, superseded: Sequence[str]) -> dict[str, str]:
-    """Return the properties of events whose files are about to go, and without them all that is known."""
+    """Return the properties of events whose files will be removed, or else everything that is known of them."""
     names = {COMMITTED + earlier: " ".join(sorted(committed(table, earlier))) for earlier in superseded}
     return {key: told for key, told in names.items() if told and key not in table.properties}
 
 
 def _prunable(table: Table, in_use: Collection[str]) -> list[str]:
-    """Return the events whose properties may go: not among the latest, and each slice has its files in the table.
+    """Return the events whose properties may be removed: not the latest, and each slice has files in the table.
 
-    A superseded copy's files are out of the table, and a slice without rows has none: their properties stay.
+    Superseded copies and slices without rows have no files in the table: their properties stay.
     """
     known = {
         name.removeprefix(COMMITTED): value.split()
@@ -265,7 +269,7 @@ def _prunable(table: Table, in_use: Collection[str]) -> list[str]:
 
 
 def name_of(slice_: SliceId) -> str:
-    """Return what the names of a slice's files begin with."""
+    """Return the prefix of the names of a slice's files."""
     start = slice_.start.astimezone(UTC)
     fraction = f"{start.microsecond:06d}" if start.microsecond else ""
     return f"{start.year:04d}{start:%m%dT%H%M%S}{fraction}Z-g{slice_.generation}"
@@ -286,7 +290,7 @@ def _stem(path: str) -> str:
 
 
 def _as_url(path: str) -> str:
-    """Name a path as Iceberg's readers want it: Spark takes one without a scheme for its default file system's."""
+    """Return a path as a URL: Spark looks up one without a scheme in its default file system."""
     return f"file://{path}" if path.startswith("/") else path
 
 

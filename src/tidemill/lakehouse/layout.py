@@ -3,8 +3,8 @@
     <root>/<schema>.<table>/year=2026/month=03/<range start>-g<generation>-<event id>-<n>.parquet
     <root>/<schema>.<table>/year=2026/month=03/<range start>-g<generation>-<event id>.manifest.json
 
-Names depend on nothing but slice, event and number: a second attempt finds what the first left. A copy without
-manifest is none: the manifest is written last.
+Names depend on nothing but slice, event and number: a second attempt finds the files of the first. A copy without
+a manifest does not count: the manifest is written last.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MANIFEST: Final = ".manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a copy is. `files` have paths that can be opened as they stand (URLs, or paths of this machine)."""
+    """The content of a copy. `files` have paths that can be opened directly (URLs, or paths of this machine)."""
 
     slice: SliceId
     event_id: str
@@ -61,7 +61,7 @@ class Names:
         return self.folder.below(self.stem + _MANIFEST)
 
     def existing(self) -> list[LakeLocation]:
-        """Return all there is of the copy, complete or not: the manifest first, so that it goes first."""
+        """Return all files of the copy, complete or not: the manifest first, so that it is removed first."""
         ours = re.compile(rf"\.?{re.escape(self.stem)}(-\d+\.parquet|{re.escape(_MANIFEST)})(\.\w+\.tmp)?")
         found = [name for name in self.folder.names() if ours.fullmatch(name)]
         return [
@@ -85,10 +85,10 @@ def to_json(manifest: Manifest) -> bytes:
 
 
 def from_json(text: bytes, place: LakeLocation) -> Manifest:
-    """Return the manifest that is stored at `place`.
+    """Return the manifest stored at `place`.
 
     Raises:
-        CopyError: it is none, or of a later version.
+        CopyError: it is not one, or of a later version.
     """
     try:
         body = json.loads(text)
@@ -96,7 +96,7 @@ def from_json(text: bytes, place: LakeLocation) -> Manifest:
             raise CopyError(place.url, f"its manifest is of version {body['version']}, not {VERSION}")
         return _manifest(body, place.url.rpartition("/")[0])
     except (ValueError, KeyError, TypeError) as error:
-        raise CopyError(place.url, f"this is no manifest: {error!r}") from error
+        raise CopyError(place.url, f"this is not a manifest: {error!r}") from error
 
 
 def stored_manifests(folder: LakeLocation) -> Iterator[LakeLocation]:
@@ -140,12 +140,12 @@ def _told(value: object) -> str:
 
 
 def _compact(instant: datetime) -> str:
-    """Return an instant as a file name has it: to the second if that says it all."""
+    """Return an instant for a file name, to the second if it has no fraction."""
     fraction = f"{instant.microsecond:06d}" if instant.microsecond else ""
     date = f"{instant.year:04d}{instant.month:02d}{instant.day:02d}"
     return f"{date}T{instant.hour:02d}{instant.minute:02d}{instant.second:02d}{fraction}Z"
 
 
 def _plain(text: str) -> str:
-    """Return a text as one part of a path, readable where it can be."""
+    """Return a text as one part of a path, readable where possible."""
     return quote(text, safe="._-").lstrip(".") or "%2E"

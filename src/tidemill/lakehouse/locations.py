@@ -1,6 +1,6 @@
-"""Places in a lake: a folder of this machine, or any URL that fsspec opens; and what may be read for a message.
+"""Places in a lake: a folder of this machine, or any URL that fsspec opens; and the check of paths in messages.
 
-A message names files. Nothing is opened for it but what lies below a root that the operator allowed, after symbolic
+A message names files. Only files below a root that the operator allowed are opened for it, after symbolic
 links are resolved: a path with `..`, of another kind of storage, or that chains file systems (`::`) is refused.
 """
 
@@ -25,10 +25,10 @@ _LOCAL: Final = ("file", "local")
 
 @dataclass(frozen=True, slots=True)
 class LakeLocation:
-    """A file or folder: the storage it is in, and its path there, without a trailing slash.
+    """A file or folder: its storage, and its path there, without a trailing slash.
 
-    `root`: below which it was allowed. Calls raise `Unavailable` where the storage does not answer, or refuses to:
-    that says nothing of what is there.
+    `root`: below which it was allowed. Calls raise `Unavailable` where the storage does not answer, or refuses:
+    that is no information about the file.
     """
 
     storage: Any
@@ -37,10 +37,10 @@ class LakeLocation:
 
     @classmethod
     def of_root(cls, url: str, options: Mapping[str, Any] | None = None) -> LakeLocation:
-        """Return a root as an operator writes it; `options` are fsspec's, for a root that is no local folder.
+        """Return a root as the operator configured it; `options` are fsspec's, for a root that is not a local folder.
 
         Raises:
-            UsageError: fsspec knows no such storage, or what it needs is not installed.
+            UsageError: fsspec does not know the storage, or its package is not installed.
         """
         if _is_local(url):
             return cls(fsspec.filesystem("file"), os.path.realpath(_local_path(url)))
@@ -61,7 +61,7 @@ class LakeLocation:
 
     @property
     def url(self) -> str:
-        """Return what names the place in a message: a path if it is local, else a URL."""
+        """Return the name of the place for a message: a path if it is local, else a URL."""
         return self.path if self.is_local else str(self.storage.unstrip_protocol(self.path))
 
     def below(self, *parts: str) -> LakeLocation:
@@ -69,7 +69,7 @@ class LakeLocation:
         return replace(self, path=posixpath.join(self.path, *parts))
 
     def names(self) -> list[str]:
-        """Return the names of what is in a folder, none if there is no such folder."""
+        """Return the names in a folder, none if it does not exist."""
         try:
             with _asking(self):
                 found = self.storage.ls(self.path, detail=False, refresh=True)
@@ -85,17 +85,17 @@ class LakeLocation:
         return [replace(self, path=path) for path in found]
 
     def size_bytes(self) -> int:
-        """Return the file's size. Raises `CopyError` for what is no file: a pipe would be waited for without end."""
+        """Return the file's size. Raises `CopyError` if it is not a file: a pipe would block without end."""
         if self.is_local:
             found = Path(self.path).stat()
             if not stat.S_ISREG(found.st_mode):
-                raise CopyError(self.url, "it is no plain file")
+                raise CopyError(self.url, "it is not a regular file")
             return found.st_size
         with _asking(self):
             return int(self.storage.size(self.path) or 0)
 
     def open(self) -> IO[bytes]:
-        """Open the file to read it. Raises `CopyError` for what is no file."""
+        """Open the file to read it. Raises `CopyError` if it is not a file."""
         self.size_bytes()
         with _asking(self):
             opened: IO[bytes] = self.storage.open(self.path, "rb")
@@ -123,12 +123,12 @@ def allowed(path: str, roots: Sequence[LakeLocation]) -> LakeLocation:
 
 _GONE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _UNANSWERED: Final = (PermissionError, TimeoutError, ConnectionError)
-"""What is no fault of a copy, with an error number or, as fsspec raises it, without."""
+"""Errors that are not faults of a copy, with an error number or, as fsspec raises them, without."""
 
 
 @contextmanager
 def reading(place: LakeLocation) -> Iterator[None]:
-    """Tell apart, inside the block, what is wrong with a copy from what is wrong with the way to it."""
+    """Distinguish, inside the block, faults of a copy from faults of its storage."""
     try:
         yield
     except _GONE as error:
@@ -143,17 +143,17 @@ def reading(place: LakeLocation) -> Iterator[None]:
 
 
 def absent(place: LakeLocation, what: str) -> CopyError | Unavailable:
-    """Return what to raise for a file that is not there; in a root without anything it is the lake that is not."""
+    """Return the error for a missing file; in an empty root the lake itself is missing."""
     if place.root is not None and not place.root.names():
         return Unavailable(
-            "lake", f"there is nothing at all in {place.root.url}: is it mounted, is it the right one?"
+            "lake", f"{place.root.url} is empty: check that it is mounted, and that it is the right one"
         )
     return CopyError(place.url, what)
 
 
 @contextmanager
 def _asking(place: LakeLocation) -> Iterator[None]:
-    """Raise what a storage raises inside the block as `Unavailable`, unless it says that there is no such file."""
+    """Raise what a storage raises inside the block as `Unavailable`, unless the file does not exist."""
     try:
         yield
     except _GONE:

@@ -18,7 +18,7 @@ _BLOCK: Final = 12
 _MIX: Final = (4, 6, 8, 16, 19, 4)
 _FINAL: Final = (14, 11, 25, 16, 4, 14, 24)
 
-# Bytes 0..3, 4..7 and 8..11 of a last block that has 0..11 bytes of its own; what lies behind them is not hashed.
+# Bytes 0..3, 4..7 and 8..11 of a last block that has 0..11 bytes of its own; what follows them is not hashed.
 _KEEP: Final = np.array(
     [[(1 << 8 * min(max(rest - 4 * word, 0), 4)) - 1 for rest in range(_BLOCK)] for word in range(3)],
     dtype=np.uint32,
@@ -48,7 +48,7 @@ def hash_longs(values: npt.NDArray[np.int64] | Hashes) -> Hashes:
 def hash_bytes(
     data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
 ) -> Hashes:
-    """Hash byte strings that lie in `data`, from `starts` on, `lengths` long."""
+    """Hash byte strings in `data`, from `starts` on, `lengths` long."""
     words = _words_at_every_byte(data)
     order = None
     if len(lengths) and lengths.max() >= _BLOCK:
@@ -71,7 +71,7 @@ def hash_bytes(
 
 
 def _words_at_every_byte(data: npt.NDArray[np.uint8]) -> Words:
-    """Return the little-endian words that begin at each byte; behind the end there are zeros."""
+    """Return the little-endian words that begin at each byte; after the end there are zeros."""
     padded = np.zeros(len(data) + 2 * _BLOCK, np.uint8)
     padded[: len(data)] = data
     return np.ndarray((len(padded) - 3,), np.dtype("<u4"), padded.data, strides=(1,))

@@ -48,9 +48,9 @@ class LakeWriter:
         self._file_bytes = file_bytes
 
     def find(self, slice_: SliceId, event_id: str) -> Manifest | None:
-        """Return the complete copy that this event left, if there is one: answer with it, copy nothing.
+        """Return the complete copy of this event, if there is one: then nothing is copied.
 
-        One that cannot be read, or that is not whole, is none: it is copied again.
+        An unreadable or incomplete copy does not count: it is copied again.
 
         Raises:
             Unavailable: the lake cannot be read.
@@ -71,10 +71,10 @@ class LakeWriter:
         batches: Iterable[pa.RecordBatch],
         demand: Callable[[Measured], None] | None = None,
     ) -> Manifest:
-        """Write one copy, digest on the way, and then its manifest; a slice without rows has no file.
+        """Write one copy, digesting it, and then its manifest; a slice without rows has no file.
 
-        `demand` is asked when all is written and nothing is in place: what it raises, and what raises inside `batches`,
-        leaves all as it was. What an earlier try left in part is replaced; a complete copy of the same rows stays, and
+        `demand` is called when all is written and nothing is in place: what it raises, and what raises inside
+        `batches`, leaves all unchanged. An incomplete copy is replaced; a complete copy of the same rows stays, and
         is returned.
 
         Raises:
@@ -100,7 +100,7 @@ class LakeWriter:
                 raise
 
     def remove(self, slice_: SliceId, event_id: str) -> int:
-        """Remove what an event left of a slice, complete or not; return the number of files."""
+        """Remove an event's copy of a slice, complete or not; return the number of files."""
         names = Names.of(self._root, slice_, event_id)
         with writing(names.folder.url):
             found = names.existing()
@@ -111,7 +111,7 @@ class LakeWriter:
     def publish(
         self, table: str, event_id: str, copies: Mapping[SliceId, object], superseded: Sequence[str]
     ) -> LakePlace:
-        """Remove what superseded events left of the slices; a copy itself is seen since its files are in place."""
+        """Remove the copies of superseded events; a copy itself is visible once its files are in place."""
         for slice_ in copies:
             for earlier in superseded:
                 if earlier != event_id:
@@ -120,7 +120,7 @@ class LakeWriter:
 
 
 def _told(names: Names) -> Manifest | None:
-    """Return the manifest that is there, whatever became of its files. Raises `CopyError` if it cannot be read."""
+    """Return the existing manifest, whether or not its files exist. Raises `CopyError` if it cannot be read."""
     with reading(names.manifest):
         if names.manifest.path not in {place.path for place in names.existing()}:
             return None
@@ -129,7 +129,7 @@ def _told(names: Names) -> Manifest | None:
 
 
 def _is_whole(names: Names, manifest: Manifest) -> bool:
-    """Tell whether all files that a manifest tells of are there."""
+    """Tell whether all files of a manifest exist."""
     with reading(names.manifest):
         there = {place.path for place in names.existing()}
         places = [names.file(number) for number in range(len(manifest.files))]
@@ -140,22 +140,22 @@ def _is_whole(names: Names, manifest: Manifest) -> bool:
 
 
 def _settle(names: Names, copy: _Copy, manifest: Manifest) -> Manifest:
-    """Put a copy in place, unless one is there: whoever was slow must not touch what rows were let go for."""
+    """Put a copy in place, unless one is there: a slow writer must not touch a copy that rows were dropped for."""
     standing = _standing(names, manifest)
     if standing is not None:
         copy.discard()
         return standing
     kept = copy.commit(to_json(manifest))
     for place in names.existing():
-        if place.path not in kept:  # a try before this one made more files
+        if place.path not in kept:  # an earlier attempt made more files
             place.storage.rm_file(place.path)
     return manifest
 
 
 def _standing(names: Names, wanted: Manifest) -> Manifest | None:
-    """Return the complete copy that is there. Raises `CopyStands` if there is any of other rows, complete or not.
+    """Return the existing complete copy. Raises `CopyStands` if there is one of other rows, complete or not.
 
-    Raises `Unavailable` if that cannot be seen: a copy that was not looked at may be complete.
+    Raises `Unavailable` if that cannot be checked: a copy that was not read may be complete.
     """
     try:
         told = _told(names)
@@ -166,12 +166,12 @@ def _standing(names: Names, wanted: Manifest) -> Manifest | None:
                 names.manifest.url, wanted.slice, wanted.event_id, f"{told.measured}, not {wanted.measured}"
             )
         return told if _is_whole(names, told) else None
-    except CopyError:  # a manifest that cannot be read, or files that went meanwhile
+    except CopyError:  # a manifest that cannot be read, or files that were removed meanwhile
         return None
 
 
 class _Copy:
-    """One copy on its way: batches are gathered to row groups, row groups to files."""
+    """A copy being written: batches are collected to row groups, row groups to files."""
 
     def __init__(
         self, names: Names, columns: Sequence[LakeColumn], time_column: str, file_bytes: int
@@ -211,7 +211,7 @@ class _Copy:
 
     def discard(self) -> None:
         if self._writer is not None:
-            with suppress(OSError):  # it wants to write its footer; what has failed already is being raised
+            with suppress(OSError):  # it would write its footer; the failure is being raised already
                 self._writer.close()
         for file, _ in self._files:
             file.discard()

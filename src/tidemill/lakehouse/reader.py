@@ -1,4 +1,4 @@
-"""Reads copies back, only below allowed roots: whatever a message says, nothing else is opened."""
+"""Reads copies back, only below allowed roots: nothing else is opened for a message."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BUFFER_BYTES: Final = 1 << 20
 
 
 class Sized(Protocol):
-    """Something that takes memory: rows, or a piece of a file."""
+    """Something with a size in memory: rows, or a piece of a file."""
 
     @property
     def nbytes(self) -> int:
@@ -41,11 +41,11 @@ T = TypeVar("T", bound=Sized)
 
 
 class Brake(Protocol):
-    """Holds reading back, as `archiver.pacing.Pace` does."""
+    """Limits the rate of reading, as `archiver.read_pace.ReadPace` does."""
 
     @property
     def piece_bytes(self) -> int | None:
-        """How much to read at a time; None: nothing is held back."""
+        """How much to read at a time; None: without limit."""
         ...
 
     def through(self, batches: Iterator[T]) -> Iterator[T]:
@@ -54,7 +54,7 @@ class Brake(Protocol):
 
 
 class MeasuredSpans(NamedTuple):
-    """All rows below a path: one measurement per span asked for, and the number of rows in none of them.
+    """All rows below a path: one measurement per requested span, and the number of rows in none of them.
 
     `files`: for each span those that have rows of it.
     """
@@ -68,7 +68,7 @@ class LakeReader:
     """Copies below some roots. Paths in messages are URLs, or absolute paths of this machine."""
 
     def __init__(self, roots: Sequence[str], options: Mapping[str, Any] | None = None) -> None:
-        """`options` are fsspec's; they go with every root that is no folder of this machine."""
+        """`options` are fsspec's; they apply to every root that is not a folder of this machine."""
         self._roots = tuple(LakeLocation.of_root(root, options) for root in roots)
         self._brake: Brake | None = None
 
@@ -144,7 +144,7 @@ class LakeReader:
         time_column: str,
         bounds: Bounds | None = None,
     ) -> Iterator[CopyPart]:
-        """Yield the same rows as COPY takes them, for `storage.restoring.restore_batches`. Raises as `read_back`."""
+        """Yield the same rows as input of COPY, for `restore_batches`. Raises as `read_back`."""
         return copy_parts(self.batches(files, columns, time_column, bounds), columns)
 
     def files_below(self, path: str) -> list[str]:
@@ -152,7 +152,7 @@ class LakeReader:
         return [place.url for place in self._parquet_files(path)]
 
     def resolved(self, paths: Sequence[str]) -> list[str]:
-        """Return the paths as `MeasuredSpans.files` spells them, without those that are not below an allowed root."""
+        """Return the paths in the spelling of `MeasuredSpans.files`, only those below an allowed root."""
         found = []
         for path in paths:
             with suppress(PathRefused):
@@ -160,7 +160,7 @@ class LakeReader:
         return found
 
     def damaged(self, file: LakeFile) -> str | None:
-        """Return what is wrong with a file (gone, other size, no Parquet, other sha256), None if nothing is.
+        """Return what is wrong with a file (missing, other size, not Parquet, other sha256), None if nothing is.
 
         Raises:
             PathRefused: it is not below an allowed root.
@@ -201,7 +201,7 @@ class LakeReader:
 
 
 def _is_data(path: str, top: str) -> bool:
-    """Tell a file with rows from what writers leave beside: names with a dot or underscore in front are no data."""
+    """Distinguish data files from other files of writers, whose names begin with a dot or an underscore."""
     hidden = any(
         part.startswith((".", "_")) for part in posixpath.relpath(path, top).split("/") if part != "."
     )
@@ -220,7 +220,7 @@ def _braked(read: Iterator[T], brake: Brake | None) -> Iterator[T]:
 def _batches(
     place: LakeLocation, columns: Sequence[LakeColumn], brake: Brake | None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield a file's rows; its pages' checksums are verified where it has any."""
+    """Yield a file's rows; its pages' checksums are verified if it has any."""
     slow = brake is not None and brake.piece_bytes is not None
     with reading(place), _opened(place) as source:
         file = pq.ParquetFile(
@@ -230,7 +230,7 @@ def _batches(
             check_schema(file.schema_arrow, columns)
         names = [column.name for column in columns]
         rows = _SLOW_BATCH_ROWS if slow else _BATCH_ROWS
-        # who is held back takes one core at most
+        # a limited read uses at most one core
         for raw in _braked(file.iter_batches(rows, columns=names, use_threads=not slow), brake):
             with _as_copy_error(place):
                 batch = conform(raw, columns)
@@ -254,6 +254,6 @@ def _as_copy_error(place: LakeLocation) -> Iterator[None]:
     try:
         yield
     except pa.ArrowException:
-        raise  # `reading` knows what it means
+        raise  # `reading` translates it
     except ValueError as error:
         raise CopyError(place.url, str(error)) from error

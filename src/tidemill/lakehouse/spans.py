@@ -1,4 +1,4 @@
-"""Rows of a batch by the span of time that they lie in."""
+"""Rows of a batch by their span of time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEAST: Final = np.iinfo(np.int64).min
 
 
 class Spans:
-    """Disjoint spans of a table's time column; what has no zone is in UTC."""
+    """Disjoint spans of a table's time column; times without a zone are in UTC."""
 
     def __init__(self, columns: Sequence[LakeColumn], time_column: str, bounds: Sequence[Bounds]) -> None:
         """Raise ValueError if spans overlap."""
@@ -35,7 +35,7 @@ class Spans:
             (_microseconds(start), _microseconds(end), number) for number, (start, end) in enumerate(bounds)
         )
         if any(earlier[1] > later[0] for earlier, later in pairwise(spans)):
-            raise ValueError("spans overlap: rows of one slice cannot be told from those of another")
+            raise ValueError("spans overlap: rows of one slice cannot be distinguished from those of another")
         self._starts = np.array([start for start, _, _ in spans], np.int64)
         self._ends = np.array([end for _, end, _ in spans], np.int64)
         self._numbers = [number for _, _, number in spans]
@@ -51,7 +51,7 @@ class Spans:
             yield number, batch if len(present) == 1 else batch.filter(pa.array(at == index))
 
     def _times(self, array: pa.Array) -> npt.NDArray[np.int64]:
-        """Return the time of each row in microseconds since 1970; NULL is before all."""
+        """Return the time of each row in microseconds since 1970; NULL sorts before all."""
         whole = array.view(pa.int32() if self._days else pa.int64())
         values: npt.NDArray[np.int64] = pc.fill_null(pc.cast(whole, pa.int64()), 0).to_numpy(
             zero_copy_only=False

@@ -1,4 +1,4 @@
-"""Files that nobody sees until they are committed: renamed into place, or uploaded and completed as one object."""
+"""Files that are invisible until they are committed: renamed into place, or uploaded and completed as one object."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from uuid import uuid4
 from tidemill.lakehouse.locations import LakeLocation
 
 _COMPLETING: Final = frozenset({"s3", "s3a", "gs", "gcs"})
-"""Storage whose files are seen when they are committed; other kinds of fsspec's may not heed `autocommit=False`."""
+"""Storage whose files are visible when they are committed; other kinds of fsspec may ignore `autocommit=False`."""
 
 _LOCK_TRIES: Final = 100
 _LOCK_PAUSE_S: Final = 0.1
 
 _UNSYNCED_BYTES: Final = 16 << 20
-"""So much goes to disk at a time: a whole file at its end would hold up the commits of a database beside it."""
+"""The bytes synced to disk at a time: a whole file at once would delay the commits of a database on the same disk."""
 
 
 class PendingFile:
-    """A file being written: `close` it, then `commit` or `discard` it. Its sha256 is taken on the way."""
+    """A file being written: `close` it, then `commit` or `discard` it. Its sha256 is computed while it is written."""
 
     def __init__(self, place: LakeLocation) -> None:
-        """Begin it; what was at `place` before stays until `commit`."""
+        """Start it; the old file at `place` stays until `commit`."""
         self.place = place
         self.size_bytes = 0
         self._unsynced_bytes = 0
@@ -70,10 +70,10 @@ class PendingFile:
         return view.nbytes
 
     def flush(self) -> None:
-        """Do nothing: only the whole file counts."""
+        """Do nothing: only the complete file counts."""
 
     def close(self) -> None:
-        """Let nothing more be written; local bytes are on disk when this returns."""
+        """End writing; local bytes are on disk when this returns."""
         if self._file.closed:
             return
         if self._temporary is not None:
@@ -82,7 +82,7 @@ class PendingFile:
         self._file.close()
 
     def commit(self) -> None:
-        """Put it in place of what was there."""
+        """Move it into its place, replacing what was there."""
         self.close()
         if self._staged is not None:
             self._staged.storage.mv(self._staged.path, self.place.path)
@@ -113,10 +113,10 @@ class PendingFile:
 
 @contextmanager
 def alone(folder: LakeLocation) -> Iterator[None]:
-    """Keep other processes of this machine from putting files in place here meanwhile; other storage has no such lock.
+    """Lock out other processes of this machine that put files in place here; other storage has no such lock.
 
     Raises:
-        TimeoutError: somebody keeps us out for long.
+        TimeoutError: another process holds the lock for long.
     """
     if not folder.is_local:
         yield
@@ -127,7 +127,7 @@ def alone(folder: LakeLocation) -> Iterator[None]:
         _lock(handle, folder)
         yield
     finally:
-        os.close(handle)  # which lets go of the lock
+        os.close(handle)  # which releases the lock
 
 
 def _lock(handle: int, folder: LakeLocation) -> None:
@@ -138,7 +138,7 @@ def _lock(handle: int, folder: LakeLocation) -> None:
             threading.Event().wait(_LOCK_PAUSE_S)
         except (
             OSError
-        ):  # a file system without such locks: those who write there are as far apart as on other storage
+        ):  # a file system without such locks: its writers are not synchronised, as on other storage
             return
         else:
             return
@@ -147,5 +147,5 @@ def _lock(handle: int, folder: LakeLocation) -> None:
 
 
 def _hidden(name: str) -> str:
-    """Return a name for the same folder, hidden from those who read `*.parquet`."""
+    """Return a name for the same folder, hidden from readers of `*.parquet`."""
     return f".{name}.{uuid4().hex[:8]}.tmp"

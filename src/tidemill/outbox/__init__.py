@@ -1,1 +1,1 @@
-"""3 out: the relay. Sends what committed, in order, once; runs any stream."""
+"""3 publish: the relay. Sends committed events, in order, once; runs any stream."""

@@ -1,8 +1,8 @@
-"""Up to where a lane's topic and its log tell the same history: asked when somebody decides how it goes on.
+"""The common history of a lane's topic and its log, for an operator's decision how it continues.
 
 Every event carries a running hash over the ids of all events before it (`tm_chain`), and so does every row of the
-ledger and of the outbox. Where two hashes are equal, all that stands before them is; so the last such place is found by
-halving.
+ledger and of the outbox. Where two hashes are equal, everything before them is, too; so the last such place is found by
+bisection.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tidemill.outbox.ports import Fork, Tail
 
 
 class Point(NamedTuple):
-    """A place that the log remembers: behind `position` there are `sequence` events, with the hash `chain`."""
+    """A point in the log: up to `position` there are `sequence` events, with the hash `chain`."""
 
     position: int
     sequence: int
@@ -22,7 +22,7 @@ class Point(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """Up to where both tell the same: what the topic has behind `sequence`, and the log behind `position`, differs."""
+    """The end of the common history: the topic differs after `sequence`, the log after `position`."""
 
     position: int
     sequence: int
@@ -35,9 +35,9 @@ ChainAt = Callable[[int], Awaitable[int | None]]
 async def agreement(
     points: Sequence[Point], tail: Tail | None, forks: Sequence[Fork], chain_at: ChainAt
 ) -> Agreement:
-    """Return up to where log and topic agree. `points`: all that the log remembers, ascending, its end last.
+    """Return the end of the common history. `points`: those of the log, ascending, its end last.
 
-    A log that remembers nothing was never written to: a database that was restored to before the first event, say.
+    A log without points was never written to, e.g. a database restored to before the first event.
     """
     if tail is None or not points:
         return Agreement(0, 0)
@@ -54,7 +54,7 @@ async def agreement(
         return _place(known[agreeing - 1]) if agreeing else Agreement(0, 0)
     if known and known[-1] == points[-1]:
         return _place(known[-1])
-    return Agreement(tail.position, tail.sequence)  # all that the log remembers of that time is there
+    return Agreement(tail.position, tail.sequence)  # the log holds all points of that time
 
 
 def in_force(sequence: int, forks: Sequence[Fork]) -> int:

@@ -1,34 +1,39 @@
-"""Dead letters that their topic would refuse: what it takes of them is sent, the record itself stays in `tm.parked`.
+"""Dead letters that are too large for their topic: a shortened one is sent, the record stays in `tm.parked`.
 
-A record that nobody can read is no reason to halt a lane, and it may well be larger than what we write: a command that
-was compressed counts unpacked here, and gets headers of ours. So a letter sheds first its value, then its own key and
-headers, and says so in front of our headers:
+An unreadable record is not a reason to halt a lane, and it may be larger than what Tidemill writes: a command that
+was compressed counts unpacked here, and gets further headers. So first the value is left out, then the key and
+headers of the record, which these headers report:
 
     tm_value         omitted
     tm_value_bytes   how large it was
     tm_headers       omitted, where the record's own key and headers are left out too
-    tm_kept          the command that shows the record as it came
+    tm_kept          the command that shows the record unchanged
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from tidemill.outbox.ports import OutboundRecord, ParkedRecord
+from tidemill.outbox.ports import EncodedRecord, Header, ParkedRecord
+
+Make = Callable[[bytes | None, bytes | None, Sequence[Header]], EncodedRecord]
 
 _BARE: Final = ("tm_headers", b"omitted")
 
 
-def size_of(record: OutboundRecord) -> int:
+def size_of(record: EncodedRecord) -> int:
     """Return how many bytes key, value and headers have, without Kafka's few bytes around them."""
     headers = sum(len(name) + len(value or b"") for name, value in record.headers)
     return len(record.key or b"") + len(record.value or b"") + headers
 
 
-def fitted(letter: OutboundRecord, record: ParkedRecord, lane: int, max_bytes: int) -> OutboundRecord:
-    """Return the dead letter of `record` with no more left out than `max_bytes` demand.
+def truncated_to(
+    letter: EncodedRecord, record: ParkedRecord, lane_id: int, max_bytes: int, make: Make
+) -> EncodedRecord:
+    """Return the dead letter of `record`, leaving out no more than `max_bytes` requires.
 
-    The barest form is returned even if that is larger.
+    The shortest form is returned even if it is larger. `make`: `LaneRecords.record`.
     """
     if record.whole and size_of(letter) <= max_bytes:
         return letter
@@ -36,9 +41,9 @@ def fitted(letter: OutboundRecord, record: ParkedRecord, lane: int, max_bytes: i
     note = [
         ("tm_value", b"omitted"),
         ("tm_value_bytes", b"%d" % (record.value_bytes or len(record.value or b""))),
-        ("tm_kept", f"tidemill dead-letters show {lane} {record.position}".encode()),
+        ("tm_kept", f"tidemill dead-letters show {lane_id} {record.position}".encode()),
     ]
-    without_value = OutboundRecord(record.key, None, [*record.headers, *note, *ours])
+    without_value = make(record.key, None, [*record.headers, *note, *ours])
     if not record.bare and size_of(without_value) <= max_bytes:
         return without_value
-    return OutboundRecord(None, None, [_BARE, *note, *ours])
+    return make(None, None, [_BARE, *note, *ours])

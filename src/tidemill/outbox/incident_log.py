@@ -1,7 +1,7 @@
-"""What the relays of a process cannot do just now, told by kind: an outage strikes every lane, again and again.
+"""Incidents of the relays of a process, logged by kind: an outage affects every lane, repeatedly.
 
-A line for each attempt of each lane would be a flood that says one thing. Here a kind of trouble is told when it
-begins, with all the lanes that it struck, and when it is over, with what it cost.
+A line for each attempt of each lane would flood the log with one fact. Here a kind of incident is logged when it
+begins, with all its lanes, and when it is over, with its number of failures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _log = logger(__name__)
 
 
 @dataclass
-class _Trouble:
+class _Incident:
     """One lane's. `kinds`: what it failed with so far."""
 
     since_s: float
@@ -28,7 +28,7 @@ class _Trouble:
 
 @dataclass
 class _Struck:
-    """Lanes with a new kind of trouble, and what the first of them was told."""
+    """Lanes with a new kind of incident, and the error of the first of them."""
 
     reason: str
     lanes: set[int] = field(default_factory=set)
@@ -36,7 +36,7 @@ class _Struck:
 
 @dataclass
 class _Recovered:
-    """Lanes whose trouble is over. `failures`: of all; `after_s`: the longest."""
+    """Lanes whose incident is over. `failures`: of all; `after_s`: the longest."""
 
     lanes: set[int] = field(default_factory=set)
     failures: int = 0
@@ -44,40 +44,40 @@ class _Recovered:
 
 
 class IncidentLog:
-    """The troubles of lanes (ids) that end in the same way. `began`: what a line calls them."""
+    """The incidents of lanes (ids) that end in the same way. `began`: their log event."""
 
     def __init__(self, began: Log) -> None:
         self._began = began
-        self._open: dict[int, _Trouble] = {}
+        self._open: dict[int, _Incident] = {}
         self._struck: dict[str, _Struck] = {}
         self._recovered = _Recovered()
 
-    def failed(self, lane: int, error: Exception) -> bool:
-        """Take note of an attempt that failed; return whether it is the lane's first one of its kind."""
-        trouble = self._open.setdefault(lane, _Trouble(time.monotonic()))
-        trouble.failures += 1
+    def failed(self, lane_id: int, error: Exception) -> bool:
+        """Record a failed attempt; return whether it is the lane's first one of its kind."""
+        incident = self._open.setdefault(lane_id, _Incident(time.monotonic()))
+        incident.failures += 1
         kind = _kind(error)
-        if kind in trouble.kinds:
+        if kind in incident.kinds:
             return False
-        trouble.kinds.add(kind)
-        self._struck.setdefault(kind, _Struck(str(error))).lanes.add(lane)
+        incident.kinds.add(kind)
+        self._struck.setdefault(kind, _Struck(str(error))).lanes.add(lane_id)
         return True
 
-    def over(self, lane: int) -> None:
-        """Take note that what failed before has worked."""
-        trouble = self._open.pop(lane, None)
-        if trouble is not None:
+    def over(self, lane_id: int) -> None:
+        """Record that what failed before has succeeded."""
+        incident = self._open.pop(lane_id, None)
+        if incident is not None:
             recovered = self._recovered
-            recovered.lanes.add(lane)
-            recovered.failures += trouble.failures
-            recovered.after_s = max(recovered.after_s, time.monotonic() - trouble.since_s)
+            recovered.lanes.add(lane_id)
+            recovered.failures += incident.failures
+            recovered.after_s = max(recovered.after_s, time.monotonic() - incident.since_s)
 
-    def forget(self, lane: int) -> None:
-        """Let go of a lane: how it goes on is for its next owner to tell."""
-        self._open.pop(lane, None)
+    def forget(self, lane_id: int) -> None:
+        """Forget a lane: its next owner reports how it continues."""
+        self._open.pop(lane_id, None)
 
     def tell(self) -> None:
-        """Write a line for each kind of trouble that began since the last call, and one for all that are over."""
+        """Write a line for each kind of incident that began since the last call, and one for all that are over."""
         struck, self._struck = self._struck, {}
         recovered, self._recovered = self._recovered, _Recovered()
         for each in struck.values():
@@ -93,5 +93,5 @@ class IncidentLog:
 
 
 def _kind(error: Exception) -> str:
-    """Name it without its text, which may hold what is the lane's own."""
+    """Name it without its text, which may be specific to the lane."""
     return f"{type(error).__name__} {error.server if isinstance(error, Unavailable) else ''}"

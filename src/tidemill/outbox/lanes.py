@@ -1,8 +1,8 @@
-"""The relays of a process: one for every lane it has claimed, and the housekeeping they share.
+"""The relays of a process: one for every lane it has claimed, and their shared housekeeping.
 
-The intake says what was claimed, dropped and committed. Three questions are asked for all lanes at once, so that idle
-lanes cost next to nothing: is there more in the outbox than a relay was told of (a fallback), how far was published
-(stored as a hint), and has an operator lifted a halt.
+The intake reports what was claimed, dropped and committed. Three checks are made for all lanes at once, so that idle
+lanes cost next to nothing: has the outbox rows that were not announced to a relay (a fallback), how far was published
+(stored as a hint), and was a halt lifted.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, TypeVar
 
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim, spans
-from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers
+from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers, RecordFormat
 from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.send_loop import RelayParts, SendPace
+from tidemill.runtime.pauses import every, stopped_within
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
@@ -27,25 +28,25 @@ from tidemill.runtime.telemetry.metrics import UNPUBLISHED
 
 T = TypeVar("T")
 
-_BACKOFF: Final = Backoff(first_s=0.1, longest_s=5.0)
+_BACKOFF: Final = Backoff(first_s=0.1, max_s=5.0)
 
 _log = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    """How the relays of a stream share their means.
+    """The shared limits of the relays of a stream.
 
-    A publication holds at most `most_positions` of its lane and `max_bytes` of payload; many lanes share
+    A publication holds at most `max_positions` of its lane and `max_bytes` of payload; many lanes share
     `positions_in_all` and `bytes_in_all`, so that a backlog in each of them fits into memory. A dead letter above
-    `max_letter_bytes` goes out without what makes it so large.
+    `max_letter_bytes` is sent without its large parts.
     """
 
-    most_positions: int = 4_000
-    least_positions: int = 250
+    max_positions: int = 4_000
+    min_positions: int = 250
     positions_in_all: int = 32_000
     max_bytes: int = 1 << 20
-    least_bytes: int = 128 << 10
+    min_bytes: int = 128 << 10
     bytes_in_all: int = 32 << 20
     max_letter_bytes: int = 1 << 20
     poll_first_s: float = 0.02
@@ -57,25 +58,26 @@ class RelaySettings:
     backoff: Backoff = _BACKOFF
 
     def shared_by(self, streams: int) -> RelaySettings:
-        """Return the settings of each of so many streams of a process, which share what is in memory."""
+        """Return the settings of each of so many streams of a process, which share the memory."""
         return replace(
             self, positions_in_all=self.positions_in_all // streams, bytes_in_all=self.bytes_in_all // streams
         )
 
 
 class LaneRelays:
-    """The relays of the lanes that this process has claimed; a `Service`, and what the intake calls `LaneFollower`."""
+    """The relays of the lanes that this process has claimed; a `Service`, and the intake's `LaneFollower`."""
 
     def __init__(
         self,
         reader: OutboxReader,
         publishers: Publishers,
         outcomes: OutcomeCodec,
+        records: RecordFormat,
         settings: RelaySettings | None = None,
     ) -> None:
         self._settings = settings or RelaySettings()
         self._reader = reader
-        self._parts = RelayParts(reader, publishers, outcomes, self._settings.backoff)
+        self._parts = RelayParts(reader, publishers, outcomes, records, self._settings.backoff)
         self._relays: dict[int, LaneRelay] = {}
         self._marked: dict[int, Published] = {}
         self._changing = asyncio.Lock()
@@ -83,49 +85,52 @@ class LaneRelays:
         self._stopping = asyncio.Event()
         self._put_off: set[str] = set()
 
-    # --- what the intake says ---
+    # --- called by the intake ---
 
     async def take(self, claims: Sequence[Claim]) -> None:
         """Relay these lanes from now on."""
         async with self._changing:
-            await self._stop([claim.lane.lane for claim in claims])
+            await self._stop([claim.lane.id for claim in claims])
             taken = [LaneRelay(claim, self._parts, self._pace()) for claim in claims]
-            self._relays |= {relay.lane: relay for relay in taken}
+            self._relays |= {relay.lane_id: relay for relay in taken}
 
     def begun(self, lanes: Sequence[int]) -> None:
-        """Nothing: a relay sends what is there, whoever wrote it."""
+        """Nothing: a relay sends all rows, whichever process wrote them."""
 
-    async def compared(self, lane: int) -> None:
-        """Return when the outside was compared with a lane's (id) log (a mismatch halts it), or it was dropped."""
-        if lane in self._relays:
-            await self._relays[lane].compared()
+    async def compared(self, lane_id: int) -> None:
+        """Return when the topics were compared with a lane's (id) log (a mismatch halts it), or it was dropped."""
+        if lane_id in self._relays:
+            await self._relays[lane_id].compared()
 
     async def drop(self, lanes: Iterable[int]) -> None:
-        """Let go of lanes (ids) within a few seconds; what was acknowledged is remembered."""
+        """Release lanes (ids) within a few seconds; what was acknowledged is stored."""
         async with self._changing:
             await self._stop(lanes)
 
     def wake(self, lanes: Iterable[int]) -> None:
         """Say that something was committed in lanes (ids)."""
-        for lane in lanes:
-            if lane in self._relays:
-                self._relays[lane].wake()
+        for lane_id in lanes:
+            if lane_id in self._relays:
+                self._relays[lane_id].wake()
 
     # --- service ---
 
     async def start(self) -> None:
-        """Make ready; relays start when lanes are taken."""
+        """Nothing to prepare; relays start when lanes are taken."""
 
     async def run(self) -> None:
         """Do the housekeeping until `stop`."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._polling())
-            group.create_task(self._every(self._settings.mark_every_s, "hints", self._mark))
-            group.create_task(self._every(self._settings.halts_every_s, "halts", self._lift_halts))
-            group.create_task(self._telling())
+            for seconds, work in (
+                (self._settings.mark_every_s, partial(self._tolerantly, "hints", self._mark)),
+                (self._settings.halts_every_s, partial(self._tolerantly, "halts", self._lift_halts)),
+                (self._settings.tell_every_s, self._tell),
+            ):
+                group.create_task(every(seconds, work, self._stopping))
 
     async def stop(self) -> None:
-        """Let go of all lanes, then end."""
+        """Release all lanes, then end."""
         await self.drop(list(self._relays))
         self._parts.tell()
         self._stopping.set()
@@ -133,16 +138,16 @@ class LaneRelays:
     def health(self) -> Health:
         """Return how many lanes are in which state; not well while one of them keeps failing."""
         states = Counter(relay.state.value for relay in self._relays.values())
-        failing = [relay.lane for relay in self._relays.values() if relay.failures > 1]
+        failing = [relay.lane_id for relay in self._relays.values() if relay.failures > 1]
         return Health(ok=not failing, detail={"lanes": dict(states), "failing": failing})
 
     def states(self) -> dict[int, tuple[RelayState, Published]]:
-        """Return lane (id) -> where its relay is in its life, and how far the broker has acknowledged."""
-        return {lane: (relay.state, relay.published) for lane, relay in self._relays.items()}
+        """Return lane (id) -> the state of its relay, and how far the broker has acknowledged."""
+        return {lane_id: (relay.state, relay.published) for lane_id, relay in self._relays.items()}
 
-    def history(self, lane: int) -> LaneEnd | None:
-        """Return how a lane's (id) history came to be, as its relay has compared it; None if it has not."""
-        relay = self._relays.get(lane)
+    def history(self, lane_id: int) -> LaneEnd | None:
+        """Return a lane's (id) history as its relay has compared it; None if it has not."""
+        relay = self._relays.get(lane_id)
         return relay.history if relay is not None else None
 
     # --- housekeeping ---
@@ -151,33 +156,33 @@ class LaneRelays:
         return SendPace(self._share, self._share_of_bytes, self._settings.max_letter_bytes)
 
     def _share(self) -> int:
-        """Return how many positions a lane may publish at once, with as many lanes as there are."""
+        """Return how many positions a lane may publish at once, with the present number of lanes."""
         settings = self._settings
         share = settings.positions_in_all // max(1, len(self._relays))
-        return min(settings.most_positions, max(settings.least_positions, share))
+        return min(settings.max_positions, max(settings.min_positions, share))
 
     def _share_of_bytes(self) -> int:
         settings = self._settings
         share = settings.bytes_in_all // max(1, len(self._relays))
-        return min(settings.max_bytes, max(settings.least_bytes, share))
+        return min(settings.max_bytes, max(settings.min_bytes, share))
 
     async def _stop(self, lanes: Iterable[int]) -> None:
-        ending = [self._relays[lane] for lane in lanes if lane in self._relays]
-        if not ending:
+        stopping = [self._relays[lane_id] for lane_id in lanes if lane_id in self._relays]
+        if not stopping:
             return
-        ended = await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in ending))
+        ended = await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in stopping))
         if not all(ended):
-            left = [relay.lane for relay, has_ended in zip(ending, ended, strict=True) if not has_ended]
+            left = [relay.lane_id for relay, has_ended in zip(stopping, ended, strict=True) if not has_ended]
             _log.warning(Log.DRAIN_CUT_OFF, lanes=spans(left))
-        await self._tolerantly("hints", lambda: self._mark_of(ending))
-        for relay in ending:
-            del self._relays[relay.lane]
-            self._marked.pop(relay.lane, None)
+        await self._tolerantly("hints", lambda: self._mark_of(stopping))
+        for relay in stopping:
+            del self._relays[relay.lane_id]
+            self._marked.pop(relay.lane_id, None)
 
     async def _polling(self) -> None:
-        """Look for rows nobody told of; often while that happens, else once a second."""
+        """Look for rows that were not announced; often while there are some, else once a second."""
         pause_s = self._settings.poll_first_s
-        while not await self._stopped_within(pause_s):
+        while not await stopped_within(self._stopping, pause_s):
             found = await self._tolerantly("backlog", self._poll)
             pause_s = (
                 self._settings.poll_first_s if found else min(self._settings.poll_longest_s, 2 * pause_s)
@@ -187,9 +192,9 @@ class LaneRelays:
         relays = [relay for relay in self._relays.values() if relay.state is RelayState.SENDING]
         if not relays:
             return False
-        newest = await self._reader.pending({relay.lane: relay.published.position for relay in relays})
+        newest = await self._reader.pending({relay.lane_id: relay.published.position for relay in relays})
         _show_backlog(relays, newest)
-        missed = [relay for relay in relays if relay.waiting and relay.lane in newest]
+        missed = [relay for relay in relays if relay.waiting and relay.lane_id in newest]
         for relay in missed:
             relay.wake()
         return bool(missed)
@@ -200,12 +205,14 @@ class LaneRelays:
     async def _mark_of(self, relays: Iterable[LaneRelay]) -> None:
         """Store how far these lanes were published, in one statement.
 
-        One at a time: nothing of a lane may be on its way when it is dropped.
+        One at a time: nothing of a lane may be in flight when it is dropped.
         """
         async with self._marking:
-            marks = {relay.lane: relay.published for relay in relays}
+            marks = {relay.lane_id: relay.published for relay in relays}
             news = {
-                lane: mark for lane, mark in marks.items() if mark.position and mark != self._marked.get(lane)
+                lane_id: mark
+                for lane_id, mark in marks.items()
+                if mark.position and mark != self._marked.get(lane_id)
             }
             if news:
                 await self._reader.mark(news)
@@ -215,41 +222,31 @@ class LaneRelays:
         standing = [relay for relay in self._relays.values() if relay.state is RelayState.HALTED]
         if not standing:
             return
-        halted = await self._reader.halted([relay.lane for relay in standing])
+        halted = await self._reader.halted([relay.lane_id for relay in standing])
         for relay in standing:
-            if relay.lane not in halted:
+            if relay.lane_id not in halted:
                 relay.clear()
 
-    async def _telling(self) -> None:
-        """Say what troubles began and ended: now and then, so that an outage is a line and not one for each lane."""
-        while not await self._stopped_within(self._settings.tell_every_s):
-            self._parts.tell()
-
-    async def _every(self, seconds: float, what: str, work: Callable[[], Awaitable[None]]) -> None:
-        while not await self._stopped_within(seconds):
-            await self._tolerantly(what, work)
+    async def _tell(self) -> None:
+        """Log incidents that began and ended: periodically, so that an outage is one line and not one for each lane."""
+        self._parts.tell()
 
     async def _tolerantly(self, what: str, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Do what can as well be done the next time, if the database is away just now; say so once."""
+        """Do what can wait for the next time if the database is unavailable; log that once."""
         try:
-            done = await work()
+            result = await work()
         except TransientError as error:
             if not self._put_off:
                 _log.info(Log.RELAY_WAITS, put_off=what, reason=str(error))
             self._put_off.add(what)
             return None
         self._put_off.discard(what)
-        return done
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        return self._stopping.is_set()
+        return result
 
 
 def _show_backlog(relays: Sequence[LaneRelay], newest: Mapping[int, int]) -> None:
     behind = Counter({relay.claim.lane.aggregate: 0 for relay in relays})
     for relay in relays:
-        behind[relay.claim.lane.aggregate] += max(0, newest.get(relay.lane, 0) - relay.published.position)
+        behind[relay.claim.lane.aggregate] += max(0, newest.get(relay.lane_id, 0) - relay.published.position)
     for aggregate, positions in behind.items():
         UNPUBLISHED.labels(aggregate).set(positions)

@@ -1,17 +1,17 @@
-"""What the relay needs from the outside: rows to send, and one publisher per lane."""
+"""The ports of the relay: rows to send, and one publisher per lane."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError
 from tidemill.domain.lane import Claim, Lane
-from tidemill.outbox.record_format import Header, decode_record, encode_record
 
-_new = object.__new__
+Header = tuple[str, bytes | None]
 
 
 class OutboxItem(NamedTuple):
@@ -64,10 +64,10 @@ class ParkedRecord(NamedTuple):
 
 
 class Published(NamedTuple):
-    """How far the outside is known to be: everything up to `position` was acknowledged by the broker.
+    """How far a lane is published: everything up to `position` was acknowledged by the broker.
 
     `sequence` and `event_id`: the last event up to there (0 and None before the first). A reconciliation of a lane's
-    history sets it to the topic's tail, and leaves no rows in the outbox at that place: the relay continues behind it.
+    history sets it to the topic's tail, and leaves no rows in the outbox at that place: the relay continues after it.
     """
 
     position: int
@@ -82,9 +82,9 @@ NOTHING_ACCEPTED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Fork(NamedTuple):
-    """A reconciliation: from `timeline` on, history goes on otherwise than the topics said.
+    """A reconciliation: from `timeline` on, history continues differently from the topics.
 
-    Events up to `forked_at` stay in force, those behind it up to `continued_at` were withdrawn, if there are any; the
+    Events up to `forked_at` stay in force, those after it up to `continued_at` were withdrawn, if there are any; the
     timeline's own follow `continued_at`. `position`: the hint that was left then; `topic_sequence`, `topic_position`:
     where the topics of events and of outcomes ended then (0 and None for an empty one).
     """
@@ -98,9 +98,9 @@ class Fork(NamedTuple):
 
 
 class LaneEnd(NamedTuple):
-    """How far the database is: the newest row of the lane's ledger, and how its history came to be.
+    """How far the database is: the newest row of the lane's ledger, and its earlier reconciliations.
 
-    `accepted`: topic -> the offset up to which an operator has accepted records of somebody else.
+    `accepted`: topic -> the offset up to which an operator has accepted records of another program.
     """
 
     position: int
@@ -122,8 +122,8 @@ class LaneEnd(NamedTuple):
 class OutboxReader(Protocol):
     """The outbox of the lanes, for their relay. Every call may raise `Unavailable` or another `TransientError`."""
 
-    async def read(self, lane: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
-        """Return rows behind position `after`, by (position, item); empty only if there is none.
+    async def read(self, lane_id: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
+        """Return rows after position `after`, by (position, item); empty only if there is none.
 
         At most `limit` positions, each of them whole, and no more than `max_bytes` of keys, payloads and parked records
         (the text of their headers included) unless the first position alone is larger. The first row may be further
@@ -131,15 +131,15 @@ class OutboxReader(Protocol):
         """
         ...
 
-    async def parked(self, lane: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
+    async def parked(self, lane_id: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
         """Return the parked records at `positions`, each without its value, key or headers if that alone is larger."""
         ...
 
     async def pending(self, positions: Mapping[int, int]) -> dict[int, int]:
-        """Return lane -> newest position, for those of the lanes (lane -> position) that have rows behind theirs."""
+        """Return lane -> newest position, for those of the lanes (lane -> position) that have rows after theirs."""
         ...
 
-    async def published(self, lane: int) -> Published:
+    async def published(self, lane_id: int) -> Published:
         """Return the stored hint of how far the lane was published; `NOTHING_PUBLISHED` if there is none."""
         ...
 
@@ -151,12 +151,12 @@ class OutboxReader(Protocol):
         """Return how far the lane's ledger is. Raises `Fenced` if the claim was lost."""
         ...
 
-    async def events_at(self, lane: int, position: int) -> dict[int, str] | None:
+    async def events_at(self, lane_id: int, position: int) -> dict[int, str] | None:
         """Return sequence -> event id of the events at `position`; None if the outbox does not hold it (any more)."""
         ...
 
     async def halt(self, claim: Claim, code: str, detail: str) -> None:
-        """Record that a lane stands still, unless it is recorded already or the claim was lost meanwhile."""
+        """Record that a lane is halted, unless it is recorded already or the claim was lost meanwhile."""
         ...
 
     async def halted(self, lanes: Sequence[int]) -> frozenset[int]:
@@ -176,56 +176,70 @@ class OutboxGenerations(Protocol):
         ...
 
     async def drop(self, generation: int) -> None:
-        """Let a generation's outbox go. A generation that is gone already is none of our business."""
+        """Drop a generation's outbox. A generation that was dropped already is ignored."""
         ...
 
 
-class OutboundRecord:
-    """A record for Kafka; its fields can be read, it is kept as `encoded`."""
-
-    __slots__ = ("encoded",)
-
-    encoded: bytes
-
-    def __init__(
-        self, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
-    ) -> None:
-        """Encode it."""
-        self.encoded = encode_record(key, value, headers)
-
-    @staticmethod
-    def of(encoded: bytes) -> OutboundRecord:
-        """Return the record that somebody has encoded."""
-        record = _new(OutboundRecord)
-        record.encoded = encoded
-        return record
+class EncodedRecord(Protocol):
+    """A record for Kafka, as it is sent."""
 
     @property
-    def key(self) -> bytes | None:
-        """Return its key."""
-        return decode_record(self.encoded)[0]
+    def encoded(self) -> bytes:
+        """All of it, but for its place in a batch."""
+        ...
 
     @property
-    def value(self) -> bytes | None:
-        """Return its value."""
-        return decode_record(self.encoded)[1]
+    def key(self) -> bytes | None: ...
 
     @property
-    def headers(self) -> list[Header]:
-        """Return its headers in their order."""
-        return decode_record(self.encoded)[2]
+    def value(self) -> bytes | None: ...
 
-    def __eq__(self, other: object) -> bool:
-        """Return whether `other` is the same record, byte for byte."""
-        return isinstance(other, OutboundRecord) and self.encoded == other.encoded
+    @property
+    def headers(self) -> Sequence[Header]: ...
 
-    def __hash__(self) -> int:
-        """Return a hash for `__eq__`."""
-        return hash(self.encoded)
 
-    def __repr__(self) -> str:
-        """Return what it holds."""
-        return f"OutboundRecord{decode_record(self.encoded)}"
+class SentPositions(NamedTuple):
+    """What the topics hold already: events up to `sequence`, outcomes and dead letters up to a position each."""
+
+    sequence: int
+    outcomes: int
+    dead_letters: int
+
+
+class LaneRecords(Protocol):
+    """Makes the records of one lane, many at a call: it runs for each event and outcome."""
+
+    def events_and_outcomes(
+        self, items: Iterable[OutboxItem], outcomes: Iterable[tuple[OutboxItem, bytes]], sent: SentPositions
+    ) -> tuple[list[EncodedRecord], list[EncodedRecord]]:
+        """Return what of `items` the topics do not hold yet, as `sent` says.
+
+        `outcomes`: every item that carries an outcome to be sent, in order, with its framed message.
+        """
+        ...
+
+    def dead_letters(
+        self, items: Sequence[OutboxItem], parked: Sequence[ParkedRecord]
+    ) -> list[EncodedRecord]:
+        """Return the records behind `items` unchanged, with what is wrong with them in Kafka Connect's headers."""
+        ...
+
+    def record(self, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> EncodedRecord:
+        """Return a record of these."""
+        ...
+
+
+class RecordFormat(Protocol):
+    """How records are written."""
+
+    def lane_records(
+        self, lane: Lane, timeline: int, withdrawn: Sequence[tuple[int, int]] = ()
+    ) -> LaneRecords:
+        """Return what makes the records of a lane.
+
+        `withdrawn`: (first, last) of every span of events that are not in force any more.
+        """
+        ...
 
 
 class Tail(NamedTuple):
@@ -245,16 +259,17 @@ class Tails(NamedTuple):
 
 
 class LanePublisher(Protocol):
-    """The only writer of a lane's outbound partitions. After any exception it is dead: close it, make a new one."""
+    """The only writer of a lane's outbound partitions. After any exception: close it, make a new one."""
 
     async def start(self) -> Tails:
         """Fence every earlier publisher of the lane, then read the tails. Raises `Unavailable`, `ForeignTail`."""
         ...
 
-    async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         """Send topic -> records, in order; returns when the broker has acknowledged all of it.
 
-        Raises `Unavailable` (outcome unknown), `RecordRefused` (the broker never takes a record), `PublisherFenced`.
+        Raises `Unavailable` (outcome unknown), `RecordRefused` (the broker permanently refuses a record),
+        `PublisherFenced`.
         """
         ...
 
@@ -264,23 +279,28 @@ class LanePublisher(Protocol):
 
 
 class RecordRefused(Exception):
-    """The broker will never take one of the records: it is larger than the topic allows, for one."""
+    """The broker permanently refuses one of the records: for example, it is larger than the topic allows."""
 
 
 class PublisherFenced(Exception):
-    """A later publisher of the lane was started, or this one stood still for longer than a transaction may take.
+    """A later publisher of the lane was started, or this one was idle for longer than a transaction may take.
 
-    Whether the lane is still ours is the database's to say; start another publisher only then.
+    The database decides whether the lane is still owned; start another publisher only then.
     """
 
 
 class ForeignTail(TidemillError):
-    """The last record of an outbound partition is not ours: somebody else writes to the relay's topics."""
+    """The last record of an outbound partition is not the relay's: another program writes to its topics."""
+
+    kind = ErrorCode.FOREIGN_RECORD
 
     def __init__(self, topic: str, partition: int, offset: int) -> None:
         """Name the record, so that an operator can look at it."""
         super().__init__(
-            f"{topic}/{partition} offset {offset} was not written by the relay: find out who did"
+            f"{topic}/{partition} offset {offset} was not written by the relay",
+            topic=topic,
+            partition=partition,
+            offset=offset,
         )
         self.topic = topic
         self.partition = partition
@@ -293,8 +313,8 @@ class Publishers(Protocol):
     def of(self, lane: Lane, accepted: Mapping[str, int] = NOTHING_ACCEPTED) -> LanePublisher:
         """Return a new publisher for a lane, not started.
 
-        `accepted`: topic -> the offset up to which records of somebody else are no reason to halt; its tail is then the
-        last record of ours before them.
+        `accepted`: topic -> the offset up to which records of another program are not a reason to halt; its tail is
+        then the relay's last record before them.
         """
         ...
 

@@ -1,7 +1,7 @@
-"""Chunks: consecutive positions of a lane, checked for holes, to be published as one.
+"""Chunks: consecutive positions of a lane, checked for gaps, to be published together.
 
-Positions and event sequences are dense in commit order, so a missing number is a row that somebody deleted; to go on
-behind it would be to skip an event for good.
+Positions and event sequences are dense in commit order, so a missing number is a deleted row; continuing
+after it would skip an event permanently.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tidemill.outbox.ports import OutboxItem, Published
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Rows behind `before`, without holes; `after` is what will be published when all of them are."""
+    """Rows after `before`, without gaps; `after` is what will be published when all of them are."""
 
     items: Sequence[OutboxItem]
     before: Published
@@ -34,7 +34,7 @@ class Chunk:
         return self.after.position - self.before.position
 
     def heads(self, behind: int) -> list[OutboxItem]:
-        """Return the rows that carry outcomes, of positions behind `behind`; `sequence`: the position's last event."""
+        """Return the rows that carry outcomes, of positions after `behind`; `sequence`: the position's last event."""
         found: list[OutboxItem] = []
         for item in self.items:
             if item.position <= behind:
@@ -46,19 +46,21 @@ class Chunk:
         return found
 
 
-def chunk_of(lane: int, items: Sequence[OutboxItem], before: Published, chained: int | None = None) -> Chunk:
+def chunk_of(
+    lane_id: int, items: Sequence[OutboxItem], before: Published, chained: int | None = None
+) -> Chunk:
     """Return `items` (at least one) as a chunk. `chained`: the hash as of the row before, None if it is not known.
 
     Raises:
         LaneHalted: `OUTBOX_GAP`, a position, an item or an event is missing; `HISTORY_FORKED`, these rows do not
-            continue what was read before: the database was set back meanwhile, and went on differently.
+            continue what was read before: the database was restored meanwhile, and continued differently.
     """
     if chained is not None and items[0].chain != _continued(chained, items[0]):
         raise LaneHalted(
-            lane,
+            lane_id,
             HaltCode.HISTORY_FORKED,
             f"position {items[0].position} does not continue position {before.position} as it was published: "
-            "the database was set back while we were connected",
+            "the database was restored while the relay was connected",
         )
     position, number, sequence = before.position, 0, before.sequence
     last = None
@@ -71,7 +73,7 @@ def chunk_of(lane: int, items: Sequence[OutboxItem], before: Published, chained:
             sequence += 1
             last = item
         if item.position != position or item.item != number or item.sequence != sequence:
-            raise _gap(lane, item, position, sequence)
+            raise _gap(lane_id, item, position, sequence)
     known = before.event_id
     if last is not None and last.command_id is not None:
         known = event_id(last.command_id, last.item + 1)
@@ -85,9 +87,9 @@ def _continued(chained: int, item: OutboxItem) -> int:
     return chain(chained, event_id(item.command_id, item.item + 1))
 
 
-def _gap(lane: int, found: OutboxItem, position: int, sequence: int) -> LaneHalted:
+def _gap(lane_id: int, found: OutboxItem, position: int, sequence: int) -> LaneHalted:
     return LaneHalted(
-        lane,
+        lane_id,
         HaltCode.OUTBOX_GAP,
         f"expected position {position} with event {sequence}, "
         f"found position {found.position}, item {found.item}, event {found.sequence}",

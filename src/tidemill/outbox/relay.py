@@ -1,9 +1,10 @@
-"""The relay of one lane: sends what its outbox holds, in order, once, as long as the claim holds.
+"""The relay of one lane: sends the rows of its outbox, in order, once, as long as the claim is valid.
 
-    publisher starts (fences its predecessors) -> tails compared with the database -> read, check, publish, remember ...
+    publisher starts (fences its predecessors) -> tails compared with the database -> read, check, publish, store ...
 
-Every fault of the publisher ends it, and the next one begins at the tails again: what the broker has is what counts,
-`tm.published` is a hint that saves reading. A contradiction halts the lane until an operator has cleared it.
+Every fault of the publisher ends it, and the next one starts from the tails again: the broker's records are
+authoritative, `tm.published` is a hint that saves reads. A contradiction halts the lane until an operator has cleared
+it.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from tidemill.outbox.ports import (
     RecordRefused,
 )
 from tidemill.outbox.send_loop import RelayParts, Sending, SendPace
-from tidemill.outbox.tail_check import ResumePoint, find_place
+from tidemill.outbox.tail_check import ResumePoint, find_resume_point
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 from tidemill.runtime.telemetry.metrics import PUBLISHERS_STARTED
 
 CLOSE_WITHIN_S: Final = 6.0
-"""How long `stop` waits for the publisher to close; what hangs then is fenced by the lane's next owner."""
+"""How long `stop` waits for the publisher to close; the lane's next owner fences one that hangs."""
 
 _log = logger(__name__)
 
 
 class RelayState(StrEnum):
-    """Where a relay is in its life."""
+    """The state of a relay."""
 
     STARTING = "starting"
     SENDING = "sending"
@@ -46,7 +47,7 @@ class RelayState(StrEnum):
 
 
 class LaneRelay:
-    """One lane's relay; it works from the moment it is made.
+    """One lane's relay; it runs from its construction.
 
     `published`: how far the broker has acknowledged, for the stored hint. `failures`: attempts in a row that failed.
     `history`: the lane's end in the database when it was last compared, None before.
@@ -65,20 +66,20 @@ class LaneRelay:
         self._compared = asyncio.Event()
         self._sending: Sending | None = None
         self._stopping = False
-        self._task = asyncio.create_task(self._live(), name=f"relay of lane {claim.lane.lane}")
+        self._task = asyncio.create_task(self._live(), name=f"relay of lane {claim.lane.id}")
 
     @property
-    def lane(self) -> int:
+    def lane_id(self) -> int:
         """Return the lane's id."""
-        return self.claim.lane.lane
+        return self.claim.lane.id
 
     @property
     def waiting(self) -> bool:
-        """Return whether all it knows of was sent."""
+        """Return whether everything that it knows of was sent."""
         return self._sending is not None and self._sending.waiting
 
     async def compared(self) -> None:
-        """Return when the outside was compared with the log for the first time, or the relay has ended."""
+        """Return when the topics were compared with the log for the first time, or the relay has ended."""
         await self._compared.wait()
 
     def wake(self) -> None:
@@ -106,14 +107,14 @@ class LaneRelay:
             while not self._stopping:
                 await self._attempt()
         except Fenced:
-            _log.info(Log.LANES_LOST, lanes=str(self.lane))
+            _log.info(Log.LANES_LOST, lanes=str(self.lane_id))
         finally:
             self.state = RelayState.ENDED
-            self._parts.forget(self.lane)
+            self._parts.forget(self.lane_id)
             self._compared.set()
 
     async def _attempt(self) -> None:
-        """Work with one publisher until it fails; then wait for what the failure asks for."""
+        """Work with one publisher until it fails; then wait as the failure requires."""
         self.state = RelayState.STARTING
         try:
             await self._work()
@@ -122,7 +123,7 @@ class LaneRelay:
         except LaneHalted as halt:
             await self._stand_still(halt)
         except ForeignTail as found:
-            await self._stand_still(LaneHalted(self.lane, HaltCode.FOREIGN_TAIL, str(found)))
+            await self._stand_still(LaneHalted(self.lane_id, HaltCode.FOREIGN_TAIL, str(found)))
         except RecordRefused as refused:
             self._note(refused)  # and at once again, with fewer records
         except (TransientError, PublisherFenced) as error:
@@ -130,13 +131,13 @@ class LaneRelay:
             await self._pause()
         except Exception as error:  # noqa: BLE001  a mistake of ours must be loud, and not stop other lanes
             if self._note(error):
-                _log.exception(Log.RELAY_FAILED, lane=self.lane)
+                _log.exception(Log.RELAY_FAILED, lane=self.lane_id)
             await self._pause()
 
     async def _work(self) -> None:
-        """Start a publisher, compare, and send until something fails."""
-        # First of all, since a publisher fences: who has lost the claim must not fence the owner's.
-        end = await self._parts.patiently(self.lane, lambda: self._parts.reader.end(self.claim))
+        """Start a publisher, compare, and send until a failure."""
+        # First of all, since a publisher fences: a process without the claim must not fence the owner's.
+        end = await self._parts.with_retries(self.lane_id, lambda: self._parts.reader.end(self.claim))
         publisher = self._parts.publishers.of(self.claim.lane, end.accepted)
         PUBLISHERS_STARTED.labels(self.claim.lane.aggregate).inc()
         try:
@@ -157,8 +158,8 @@ class LaneRelay:
 
     async def _start(self, publisher: LanePublisher) -> ResumePoint:
         tails = await publisher.start()
-        place = await self._parts.patiently(
-            self.lane, lambda: find_place(self._parts.reader, self.claim, tails)
+        place = await self._parts.with_retries(
+            self.lane_id, lambda: find_resume_point(self._parts.reader, self.claim, tails)
         )
         self.published = place.published
         self.history = place.end
@@ -169,19 +170,19 @@ class LaneRelay:
     def _progressed(self, published: Published) -> None:
         self.published = published
         self.failures = 0
-        self._parts.restarts.over(self.lane)
+        self._parts.restarts.over(self.lane_id)
 
     async def _stand_still(self, halt: LaneHalted) -> None:
-        await self._parts.patiently(
-            self.lane, lambda: self._parts.reader.halt(self.claim, halt.code, halt.detail)
+        await self._parts.with_retries(
+            self.lane_id, lambda: self._parts.reader.halt(self.claim, halt.code, halt.detail)
         )
-        _log.error(Log.LANE_HALTED, lane=halt.lane, code=halt.code, reason=str(halt))
+        _log.error(Log.LANE_HALTED, lane=halt.lane_id, code=halt.code, reason=str(halt))
         self._cleared.clear()
         self.state = RelayState.HALTED
-        self.failures = 0  # nobody tries any more: what it waits for is an operator
+        self.failures = 0  # no further attempts: it waits for an operator
         self._compared.set()
         await self._cleared.wait()
-        _log.info(Log.LANE_RESUMED, lane=halt.lane)
+        _log.info(Log.LANE_RESUMED, lane=halt.lane_id)
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._parts.backoff.pause_s(self.failures))
@@ -189,11 +190,11 @@ class LaneRelay:
     def _note(self, error: Exception) -> bool:
         """Count it; return whether it is the first one of its kind since the lane worked."""
         self.failures += 1
-        return self._parts.restarts.failed(self.lane, error)
+        return self._parts.restarts.failed(self.lane_id, error)
 
 
 async def _close(publisher: LanePublisher) -> None:
-    """Close it whatever happens to the task that does so; it has a deadline of its own."""
+    """Close it even if this task is cancelled; it has its own deadline."""
     closing = asyncio.create_task(publisher.close())
     try:
         await asyncio.shield(closing)

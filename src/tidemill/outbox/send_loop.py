@@ -12,37 +12,37 @@ from tidemill.domain.errors import LaneHalted, TransientError
 from tidemill.domain.lane import Lane, TopicRole
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import HaltCode
-from tidemill.outbox.dead_letter_size import fitted, size_of
+from tidemill.outbox.dead_letter_size import size_of, truncated_to
 from tidemill.outbox.incident_log import IncidentLog
 from tidemill.outbox.ports import (
+    EncodedRecord,
     LanePublisher,
-    OutboundRecord,
     OutboxItem,
     OutboxReader,
     OutcomeCodec,
     Published,
     Publishers,
+    RecordFormat,
     RecordRefused,
 )
 from tidemill.outbox.position_range import Chunk, chunk_of
-from tidemill.outbox.records import RecordBuilder
 from tidemill.outbox.tail_check import ResumePoint
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.metrics import PUBLISH_SECONDS, PUBLISHED
 
 T = TypeVar("T")
-Batch = tuple[TopicRole, str, list[OutboundRecord]]
+Batch = tuple[TopicRole, str, list[EncodedRecord]]
 
 SLICE: Final = 500
-"""Rows that are encoded at a stretch, in 3 ms."""
+"""Rows that are encoded at a time, in 3 ms."""
 
 _PARKED: Final = Outcome.PARKED.letter
 
 
 @dataclass(frozen=True, slots=True)
 class RelayParts:
-    """What every relay of a process works with. `backoff`: pauses between attempts at a server that is away.
+    """The shared objects of the relays of a process. `backoff`: pauses between attempts at an unavailable server.
 
     `restarts`: lanes whose publisher keeps failing; `waits`: those that wait for the database.
     """
@@ -50,60 +50,61 @@ class RelayParts:
     reader: OutboxReader
     publishers: Publishers
     outcomes: OutcomeCodec
+    records: RecordFormat
     backoff: Backoff
     restarts: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_RESTARTED))
     waits: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_WAITS))
 
-    async def patiently(self, lane: int, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return what the database answers, waiting for it as long as it takes."""
+    async def with_retries(self, lane_id: int, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return the database's answer, waiting for it as long as needed."""
         failures = 0
         while True:
             try:
                 answer = await ask()
             except TransientError as error:
                 failures += 1
-                self.waits.failed(lane, error)
+                self.waits.failed(lane_id, error)
                 await asyncio.sleep(self.backoff.pause_s(failures))
             else:
-                self.waits.over(lane)
+                self.waits.over(lane_id)
                 return answer
 
-    def forget(self, lane: int) -> None:
-        """Let go of a lane's troubles."""
-        self.restarts.forget(lane)
-        self.waits.forget(lane)
+    def forget(self, lane_id: int) -> None:
+        """Forget a lane's incidents."""
+        self.restarts.forget(lane_id)
+        self.waits.forget(lane_id)
 
     def tell(self) -> None:
-        """Say what troubles began and ended since the last call."""
+        """Log the incidents that began and ended since the last call."""
         self.restarts.tell()
         self.waits.tell()
 
 
 class SendPace:
-    """How much one publication of a lane may hold: `most()` positions and `most_bytes()` of payload just now.
+    """How much one publication of a lane may hold: `most()` positions and `max_bytes()` of payload just now.
 
-    Behind a refusal it halves what is left of the refused positions until the record that was refused stands alone.
-    If that is a dead letter, `max_letter_bytes` learns what its topic takes.
+    After a refusal it halves the remaining positions until the refused record is alone.
+    If that is a dead letter, `max_letter_bytes` is lowered to what its topic takes.
     """
 
-    def __init__(self, most: Callable[[], int], most_bytes: Callable[[], int], max_letter_bytes: int) -> None:
-        self.most_bytes = most_bytes
+    def __init__(self, most: Callable[[], int], max_bytes: Callable[[], int], max_letter_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self.max_letter_bytes = max_letter_bytes
         self._most = most
-        self._suspect_until = 0
+        self._doubtful_until = 0
 
     def positions(self, behind: int) -> int:
-        """Return how many positions behind `behind` to publish at once."""
-        if self._suspect_until > behind:
-            return max(1, (self._suspect_until - behind) // 2)
+        """Return how many positions after `behind` to publish at once."""
+        if self._doubtful_until > behind:
+            return max(1, (self._doubtful_until - behind) // 2)
         return self._most()
 
     def refused(self, chunk: Chunk) -> None:
         """Remember that some record of `chunk` was refused."""
-        self._suspect_until = chunk.after.position
+        self._doubtful_until = chunk.after.position
 
-    def sheds(self, letter_bytes: int) -> bool:
-        """Tell whether a letter that was refused has something left to shed: only the barest exceeds the limit."""
+    def can_shrink(self, letter_bytes: int) -> bool:
+        """Tell whether a refused letter can be shortened further: only the shortest form may exceed the limit."""
         if letter_bytes > self.max_letter_bytes:
             return False
         self.max_letter_bytes = letter_bytes - 1
@@ -113,7 +114,8 @@ class SendPace:
 class Sending:
     """The work of one publisher, from `place` on.
 
-    `news` is set when the outbox may hold more. `progressed` hears of every acknowledgement, and of an empty outbox.
+    `news` is set when the outbox may hold more. `progressed` is called at every acknowledgement, and at an empty
+    outbox.
     """
 
     def __init__(
@@ -136,7 +138,7 @@ class Sending:
         self._pace = pace
         self._news = news
         self._progressed = progressed
-        self._records = RecordBuilder(lane, place.end.timeline, place.end.withdrawn)
+        self._records = parts.records.lane_records(lane, place.end.timeline, place.end.withdrawn)
         self._at = place.published
         self._chained: int | None = None
         self._ahead: asyncio.Task[list[OutboxItem]] | None = None
@@ -147,17 +149,17 @@ class Sending:
         self._finishing = True
 
     async def run(self) -> None:
-        """Send until something fails or `finish` is called.
+        """Send until a failure, or until `finish` is called.
 
         Raises:
-            LaneHalted: a hole in the outbox, or a record that the broker will never take.
+            LaneHalted: a gap in the outbox, or a record that the broker refuses permanently.
             Refused: look for that record in smaller publications.
-            PublisherFenced, TransientError: the publisher is dead.
+            PublisherFenced, TransientError: the publisher cannot be used again.
         """
         try:
             while not self._finishing:
                 items = await self._next()
-                chunk = chunk_of(self._lane.lane, items, self._at, self._chained)
+                chunk = chunk_of(self._lane.id, items, self._at, self._chained)
                 if self._more_behind(chunk):
                     self._ahead = asyncio.create_task(self._read(chunk.after.position))
                 await self._publish(chunk)
@@ -173,7 +175,7 @@ class Sending:
         items = await self._ahead if self._ahead is not None else []
         self._ahead = None
         while not items:
-            self._news.clear()  # before the look, so that what is committed behind it is not missed
+            self._news.clear()  # before the read, so that later commits are not missed
             items = await self._read(self._at.position)
             if not items:
                 self._check_drained()
@@ -184,9 +186,9 @@ class Sending:
         return items
 
     async def _read(self, behind: int) -> list[OutboxItem]:
-        lane, limit, reader = self._lane.lane, self._pace.positions(behind), self._parts.reader
-        return await self._parts.patiently(
-            lane, lambda: reader.read(lane, behind, limit, self._pace.most_bytes())
+        lane_id, limit, reader = self._lane.id, self._pace.positions(behind), self._parts.reader
+        return await self._parts.with_retries(
+            lane_id, lambda: reader.read(lane_id, behind, limit, self._pace.max_bytes())
         )
 
     def _more_behind(self, chunk: Chunk) -> bool:
@@ -195,12 +197,12 @@ class Sending:
         return backlog or chunk.positions >= self._pace.positions(chunk.before.position)
 
     def _check_drained(self) -> None:
-        """Nothing follows: then what the ledger counted before this publisher started must have been there."""
+        """Nothing follows: then all that the ledger counted before this publisher started must have been sent."""
         end = self._place.end
         short = self._at.position < end.position
         if short or (self._at.position == end.position and self._at.sequence != end.sequence):
             raise LaneHalted(
-                self._lane.lane,
+                self._lane.id,
                 HaltCode.OUTBOX_GAP,
                 f"the ledger counts {end.position} positions and {end.sequence} events, "
                 f"the outbox ends with {self._at.position} and {self._at.sequence}",
@@ -217,7 +219,7 @@ class Sending:
         except RecordRefused as refused:
             self._pace.refused(chunk)
             letters = [records for role, _, records in batches if role is TopicRole.DEAD_LETTERS]
-            if chunk.positions == 1 and not (letters and self._pace.sheds(size_of(letters[0][0]))):
+            if chunk.positions == 1 and not (letters and self._pace.can_shrink(size_of(letters[0][0]))):
                 raise self._hopeless(chunk, batches, refused) from refused
             raise
         finally:
@@ -227,7 +229,7 @@ class Sending:
             PUBLISHED.labels(self._lane.aggregate, role).inc(len(records))
 
     async def _batches(self, chunk: Chunk) -> list[Batch]:
-        """Return what of `chunk` the topics do not hold yet."""
+        """Return the part of `chunk` that the topics do not hold yet."""
         topics = self._lane.topics
         events, outcomes = await self._events_and_outcomes(chunk)
         return [
@@ -236,38 +238,40 @@ class Sending:
             (TopicRole.DEAD_LETTERS, topics.dead_letters, await self._dead_letters(chunk)),
         ]
 
-    async def _events_and_outcomes(self, chunk: Chunk) -> tuple[list[OutboundRecord], list[OutboundRecord]]:
-        sent, events, outcomes = self._place.sent, list[OutboundRecord](), list[OutboundRecord]()
+    async def _events_and_outcomes(self, chunk: Chunk) -> tuple[list[EncodedRecord], list[EncodedRecord]]:
+        sent, events, outcomes = self._place.sent, list[EncodedRecord](), list[EncodedRecord]()
         heads, encode = chunk.heads(sent.outcomes), self._parts.outcomes.encode
         values = [value async for part in _slices(heads) for value in encode(self._lane, part)]
-        messages = zip(heads, values, strict=True)  # of which every slice takes its own
+        messages = zip(heads, values, strict=True)  # every slice takes its own of these
         async for items in _slices(chunk.items):
             more = self._records.events_and_outcomes(items, messages, sent)
             events += more[0]
             outcomes += more[1]
         return events, outcomes
 
-    async def _dead_letters(self, chunk: Chunk) -> list[OutboundRecord]:
+    async def _dead_letters(self, chunk: Chunk) -> list[EncodedRecord]:
         heads = [item for item in chunk.heads(self._place.sent.dead_letters) if item.outcome == _PARKED]
         if not heads:
             return []
         positions = [item.position for item in heads]
-        lane, reader = self._lane.lane, self._parts.reader
+        lane_id, reader = self._lane.id, self._parts.reader
         most = self._pace.max_letter_bytes
-        kept = await self._parts.patiently(lane, lambda: reader.parked(lane, positions, most))
+        kept = await self._parts.with_retries(lane_id, lambda: reader.parked(lane_id, positions, most))
         missing = [position for position in positions if position not in kept]
         if missing:
             raise LaneHalted(
-                lane, HaltCode.OUTBOX_GAP, f"the record parked at position {missing[0]} was deleted"
+                lane_id, HaltCode.OUTBOX_GAP, f"the record parked at position {missing[0]} was deleted"
             )
         parked = [kept[position] for position in positions]
         letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
-        return [fitted(letter, record, lane, most) for letter, record in letters]
+        return [
+            truncated_to(letter, record, lane_id, most, self._records.record) for letter, record in letters
+        ]
 
     def _hopeless(self, chunk: Chunk, batches: Sequence[Batch], refused: RecordRefused) -> LaneHalted:
         size, topic = max((size_of(record), topic) for _, topic, records in batches for record in records)
         return LaneHalted(
-            self._lane.lane,
+            self._lane.id,
             HaltCode.EVENT_REFUSED,
             f"position {chunk.after.position}, largest record about {size} bytes, for {topic}: {refused}; "
             "raise that topic's max.message.bytes, then resume the lane",
@@ -275,7 +279,7 @@ class Sending:
 
 
 async def _slices(rows: Sequence[T]) -> AsyncIterator[Sequence[T]]:
-    """Yield slice after slice; whatever else runs in this process gets its turns in between."""
+    """Yield slice after slice; other tasks of this process run in between."""
     for start in range(0, len(rows), SLICE):
         yield rows[start : start + SLICE]
         await asyncio.sleep(0)

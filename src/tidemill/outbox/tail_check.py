@@ -1,11 +1,11 @@
-"""The outside against the database, before a relay sends anything.
+"""The topics compared with the database, before a relay sends anything.
 
-The tails of a lane's topics say what subscribers can see, the ledger and the outbox say what happened. Where they
-contradict each other somebody restored, edited, truncated or re-created one of them: the lane halts with a name, since
-each way to go on by itself would lose, double or rewrite events.
+The tails of a lane's topics show what subscribers can see, the ledger and the outbox what happened. Where they
+contradict each other, one of them was restored, edited, truncated or re-created: the lane halts with a code, since
+every automatic continuation would lose, double or rewrite events.
 
-Outcomes and dead letters may be gone by retention, so an empty topic proves nothing about them; events are kept for
-ever. What the outbox still holds counts more than the stored hint, which speaks where it does not remember any more.
+Retention may have removed outcomes and dead letters, so an empty topic proves nothing about them; events are kept
+without end. What the outbox still holds is authoritative; the stored hint is used where the outbox has been dropped.
 """
 
 from __future__ import annotations
@@ -15,42 +15,34 @@ from typing import NamedTuple
 from tidemill.domain.errors import LaneHalted
 from tidemill.domain.lane import Claim, Lane
 from tidemill.domain.rejections import HaltCode
-from tidemill.outbox.ports import LaneEnd, OutboxReader, Published, Tail, Tails
+from tidemill.outbox.ports import LaneEnd, OutboxReader, Published, SentPositions, Tail, Tails
 
 _EMPTY = Tail(0, 0, None)
 
 
-class SentPositions(NamedTuple):
-    """What the topics hold already: events up to `sequence`, outcomes and dead letters up to a position each."""
-
-    sequence: int
-    outcomes: int
-    dead_letters: int
-
-
 class ResumePoint(NamedTuple):
-    """Where a relay goes on: behind `published`, leaving out what is `sent`. `end`: how far the database was."""
+    """Where a relay continues: after `published`, leaving out what is `sent`. `end`: how far the database was."""
 
     published: Published
     sent: SentPositions
     end: LaneEnd
 
 
-async def find_place(reader: OutboxReader, claim: Claim, tails: Tails) -> ResumePoint:
-    """Compare `tails` with the database and return where to go on.
+async def find_resume_point(reader: OutboxReader, claim: Claim, tails: Tails) -> ResumePoint:
+    """Compare `tails` with the database and return where to continue.
 
-    The tails must have been read before: the lane's owner goes on committing meanwhile.
+    The tails must have been read before: the lane's owner continues to commit meanwhile.
 
     Raises:
         LaneHalted: they contradict each other.
         Fenced: the claim was lost.
-        TransientError: the database cannot be asked.
+        TransientError: the database is unavailable.
     """
     end = await reader.end(claim)
-    published = await reader.published(claim.lane.lane)
+    published = await reader.published(claim.lane.id)
     known: dict[int, str] | None = None
     if tails.events is not None:
-        known = await reader.events_at(claim.lane.lane, tails.events.position)
+        known = await reader.events_at(claim.lane.id, tails.events.position)
     compare_tails(claim.lane, tails, end, published, known)
     return ResumePoint(published, _sent(tails, published), end)
 
@@ -60,7 +52,7 @@ def compare_tails(
 ) -> None:
     """Raise `LaneHalted` if `tails` contradict the database.
 
-    `known`: the database's events at the position of the event topic's tail, None if it remembers none of that time.
+    `known`: the database's events at the position of the event topic's tail, None if it has none of that time.
     """
     _check_not_ahead(lane, tails, end)
     if not _was_known(tails, end, published):
@@ -73,14 +65,14 @@ def _check_not_ahead(lane: Lane, tails: Tails, end: LaneEnd) -> None:
     events = tails.events or _EMPTY
     if events.sequence > end.sequence:
         raise LaneHalted(
-            lane.lane,
+            lane.id,
             HaltCode.HISTORY_BEHIND,
             f"{lane.topics.events}/{lane.partition} ends with event {events.sequence}, the log with {end.sequence}",
         )
     for topic, tail in _tails(lane, tails):
         if tail is not None and tail.position > end.position:
             raise LaneHalted(
-                lane.lane,
+                lane.id,
                 HaltCode.HISTORY_BEHIND,
                 f"{topic}/{lane.partition} ends with position {tail.position}, the log with {end.position}",
             )
@@ -103,14 +95,14 @@ def _check_not_behind(lane: Lane, tails: Tails, published: Published) -> None:
     events = tails.events or _EMPTY
     if events.sequence < published.sequence:
         raise LaneHalted(
-            lane.lane,
+            lane.id,
             HaltCode.TOPIC_BEHIND,
             f"{lane.topics.events}/{lane.partition} acknowledged event {published.sequence} "
             f"and now ends with {events.sequence}",
         )
     if tails.outcomes is not None and tails.outcomes.position < published.position:
         raise LaneHalted(
-            lane.lane,
+            lane.id,
             HaltCode.TOPIC_BEHIND,
             f"{lane.topics.outcomes}/{lane.partition} acknowledged position {published.position} "
             f"and now ends with {tails.outcomes.position}",
@@ -123,10 +115,10 @@ def _check_same_event(lane: Lane, tail: Tail, published: Published, known: dict[
     elif published.sequence == tail.sequence and published.event_id is not None:
         expected = published.event_id
     else:
-        return  # nobody remembers; a hole behind `published` shows when its rows are read
+        return  # unknown; a gap after `published` shows when its rows are read
     if expected != tail.event_id:
         raise LaneHalted(
-            lane.lane,
+            lane.id,
             HaltCode.HISTORY_FORKED,
             f"event {tail.sequence} at position {tail.position} is {tail.event_id} in "
             f"{lane.topics.events}/{lane.partition}, and {expected or 'another one'} in the log",

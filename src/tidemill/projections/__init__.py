@@ -1,1 +1,1 @@
-"""4 remember: fold events into read models, with a checkpoint per lane in the read model's own transaction."""
+"""4 project: fold events into read models, with a checkpoint per lane in the read model's own transaction."""

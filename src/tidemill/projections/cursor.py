@@ -1,8 +1,8 @@
-"""Where a view stands in one lane, and which of the records that arrive are next. Pure.
+"""The position of a read model in one lane, and which of the arriving records are next. Pure.
 
 The rule is one sentence: the record whose sequence is the expected one is taken, every other is dropped. A lower one
 is a repeat; a higher one means that events are missing, which halts the lane until the expected one arrives. Which one
-is expected follows from the lane's history: events that were withdrawn are left out, those beyond the log's end wait.
+is expected follows from the lane's history: withdrawn events are left out, those beyond the log's end wait.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LaneBatch:
     """Records of one lane as they arrived: offsets, sequences and events, side by side.
 
     `whole`: every event could be read. `dense`: every sequence is the one before plus one. Both are true nearly always;
-    then nobody looks at the records one by one. The records themselves are let go: a backlog holds thousands.
+    then the records are not read one by one. The records themselves are dropped: a backlog holds thousands.
     """
 
     offsets: list[int]
@@ -38,7 +38,7 @@ class LaneBatch:
     dense: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        """Look at the sequences once, for all views."""
+        """Check the sequences once, for all read models."""
         first = self.sequences[0]
         self.dense = self.sequences == list(range(first, first + len(self.sequences)))
 
@@ -52,7 +52,7 @@ class LaneBatch:
         return len(self.sequences)
 
     def extend(self, later: LaneBatch) -> None:
-        """Add what arrived behind it."""
+        """Append later records."""
         self.dense = self.dense and later.dense and self.sequences[-1] + 1 == later.sequences[0]
         self.whole = self.whole and later.whole
         self.offsets += later.offsets
@@ -86,9 +86,9 @@ Batch = Mapping[int, LaneBatch]
 
 
 class _Places(NamedTuple):
-    """Which records of a batch come next, and which sequence follows them.
+    """The next records of a batch, and the sequence after them.
 
-    `gap`: the sequence that stands there instead. `ahead`: the first one that comes next, but that the log does not
+    `gap`: the sequence that is there instead. `ahead`: the first next one that the log does not
     know.
     """
 
@@ -99,7 +99,7 @@ class _Places(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a view takes of a lane's batch: `events`, all readable and in order, and how it stands afterwards."""
+    """What a read model takes of a lane's batch: `events`, all readable and in order, and its state afterwards."""
 
     events: Sequence[Recorded[EventBase]]
     checkpoint: Checkpoint
@@ -109,11 +109,11 @@ class Taken(NamedTuple):
 
 @dataclass(slots=True)
 class Cursor:
-    """A view's place in one lane.
+    """A read model's position in one lane.
 
-    `proven`: the record of the last event folded was seen where the checkpoint says, so that this is still the same
-    topic. `recorded`: the halt that the store knows of. `until`: the last sequence that is wanted, if there is one.
-    `history`: what the log says, as of the batch that is looked at.
+    `proven`: the record of the last event folded was found at the checkpoint's offset, so this is still the same
+    topic. `recorded`: the stored halt. `until`: the last sequence that is wanted, if there is one.
+    `history`: the log's history as of the present batch.
     """
 
     checkpoint: Checkpoint
@@ -124,7 +124,7 @@ class Cursor:
     proven: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing to prove before the first event; without a hint of its offset there is no record to look for."""
+        """Nothing to prove before the first event; without its offset there is no record to compare."""
         self.proven = self.checkpoint.sequence == 0 or self.checkpoint.next_offset == 0
 
     @property
@@ -134,7 +134,7 @@ class Cursor:
 
     @property
     def closed(self) -> bool:
-        """Return whether nothing that arrives will be taken any more."""
+        """Return whether no further record will be taken."""
         return self.done or (self.halt is not None and self.halt.code not in _PASSING)
 
     @property
@@ -144,11 +144,11 @@ class Cursor:
 
     @property
     def start_offset(self) -> int:
-        """Return where to begin to read: at the proof if it is still to be seen, else behind it."""
+        """Return where to begin to read: at the proof if it is still to be read, else after it."""
         return self.checkpoint.next_offset - (not self.proven)
 
     def take(self, lane: LaneBatch) -> Taken | None:
-        """Return what comes next of `lane`, None if it changes nothing. Moves nothing yet."""
+        """Return what is next of `lane`, None if it changes nothing. Moves nothing yet."""
         if self.closed:
             return None
         if (span := self.history.withdrew(self.checkpoint.sequence)) is not None:
@@ -164,19 +164,19 @@ class Cursor:
         return self._taken(lane, self._places(lane, begin))
 
     def move(self, taken: Taken) -> None:
-        """Stand where `taken` says: it is folded and committed."""
+        """Move to `taken`: it is folded and committed."""
         self.checkpoint, self.proven, self.halt = taken.checkpoint, taken.proven, taken.halt
 
     def step(self, taken: Taken) -> CheckpointMove:
-        """Return the checkpoint's move that `taken` makes."""
+        """Return the checkpoint's move for `taken`."""
         return CheckpointMove(self.checkpoint.sequence, *taken.checkpoint)
 
     def hold(self, code: str, detail: str) -> None:
-        """Go no further: what stands at the expected sequence is out of reach."""
+        """Halt: the record at the expected sequence cannot be read."""
         self.halt = FoldHalt(code, self.expected, self.expected, detail)
 
     def waive_proof(self) -> bool:
-        """Go on without the proof, whose record may have been trimmed; False if it was not asked for."""
+        """Continue without the proof, whose record may have been trimmed; False if it was not needed."""
         waived, self.proven = not self.proven, True
         return waived
 
@@ -194,7 +194,7 @@ class Cursor:
         return FoldHalt(halts.WITHDRAWN, before + 1, folded, detail)
 
     def _places(self, lane: LaneBatch, begin: int) -> _Places:
-        """Return which records come next, and what stands behind them."""
+        """Return the next records, and what follows them."""
         first = lane.sequences[0]
         if lane.dense and self.history.is_plain_from(self.checkpoint.sequence):
             if first > self.expected:
@@ -216,7 +216,7 @@ class Cursor:
         return places, gap
 
     def _wanted(self, lane: LaneBatch, places: Sequence[int], gap: int | None) -> _Places:
-        """Leave out what nobody wants, and what the log does not know."""
+        """Leave out what is not wanted, and what the log does not know."""
         ahead = None
         if places and self.until is not None and lane.sequences[places[-1]] > self.until:
             places = [place for place in places if lane.sequences[place] <= self.until]
@@ -246,7 +246,7 @@ class Cursor:
 
     def _gap(self, found: _Places, *, fresh: bool) -> FoldHalt | None:
         if not fresh and self.halt is not None:
-            return self.halt  # still the same gap, whatever else came by
+            return self.halt  # still the same gap
         expected, got = found.expected, found.gap
         if got is None or (self.until is not None and expected > self.until):
             return None

@@ -1,7 +1,7 @@
 """Folding a batch of events into rows. Pure: rows in, rows out.
 
 First `keyed` says which rows a batch touches, so that they can be loaded at once; then `fold` folds the events in
-order and says what to write. The result does not depend on where a batch was cut.
+order and returns what to write. The result does not depend on where a batch was cut.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError
 from tidemill.domain.identity import row_id, row_uuid
 from tidemill.domain.messages import EventBase, ReadModelBase
@@ -18,16 +19,21 @@ Event = Recorded[EventBase]
 
 
 class FoldFailed(TidemillError):
-    """A projection's own code raised, on the event `sequence` of `lane`: a bug, which trying again does not mend."""
+    """A projection's own code raised, on the event `sequence` of `lane`: a bug, which a retry does not fix."""
+
+    kind = ErrorCode.FOLD_FAILED
 
     def __init__(self, projection: str, event: Event, cause: Exception) -> None:
         """The event is named so that the bug can be reproduced from the topic."""
         kind = type(event.event).__name__
         super().__init__(
             f"projection {projection} failed on event {event.sequence} of lane {event.lane} ({kind}): "
-            f"{type(cause).__name__}: {cause}; mend its code, then restart the projector"
+            f"{type(cause).__name__}: {cause}; fix its code, then restart the projector",
+            projection=projection,
+            lane=event.lane,
+            sequence=event.sequence,
         )
-        self.lane = event.lane
+        self.lane_id = event.lane
         self.sequence = event.sequence
 
 
@@ -36,7 +42,7 @@ Touch = tuple[Key, Fold, Event]
 
 
 class Changes(NamedTuple):
-    """What a batch does to the rows of a view."""
+    """The changes of a batch to the rows of a read model."""
 
     new: list[ReadModelBase]
     changed: list[ReadModelBase]
@@ -91,7 +97,9 @@ def _stamp(
     folded.version += 1
     if at > folded.updated_at:
         folded.updated_at = at
-    elif at < folded.created_at:  # lanes interleave differently in every run, the earliest time does not
+    elif (
+        at < folded.created_at
+    ):  # lanes interleave differently in every run, but the earliest time is the same
         folded.created_at = at
 
 

@@ -1,8 +1,8 @@
-"""What the log says of a lane's history and its topic does not: how far it goes, what was withdrawn. Pure.
+"""The log's part of a lane's history, which its topic lacks: its end, and what was withdrawn. Pure.
 
-After a database was set back and reconciled, the topic still holds the events that were published since, and then those
-of the commands that were taken in again: the first ones are not in force any more, and are left out. Until somebody has
-decided that, what the topic has beyond the log's end is not folded.
+After a database was restored and reconciled, the topic still holds the events that were published since, and then those
+of the commands that were consumed again: the first ones are not in force any more, and are left out. Until an operator
+has reconciled it, events beyond the log's end are not folded.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LaneHistory:
-    """`end`: the last event that the log knows; None where it does not bind: nobody has worked the lane.
+    """`end`: the last event that the log knows; None where there is no limit: the lane was never processed.
 
-    `withdrawn`: (last before, last of) spans of events that are not in force, ascending. `lost`: spans alike, of events
-    that are gone from the topic for good.
+    `withdrawn`: (last before, last of) spans of events that are not in force, ascending. `lost`: spans, too, of events
+    that are permanently missing in the topic.
     """
 
     end: int | None = None
@@ -24,7 +24,7 @@ class LaneHistory:
     lost: Sequence[tuple[int, int]] = ()
 
     def after(self, sequence: int) -> int:
-        """Return the number of the event in force that follows event `sequence`."""
+        """Return the number of the next event in force after event `sequence`."""
         following = sequence + 1
         for before, last in self.withdrawn:
             if before < following <= last:
@@ -39,11 +39,11 @@ class LaneHistory:
         return sequence
 
     def withdrew(self, sequence: int) -> tuple[int, int] | None:
-        """Return the span of withdrawn events that `sequence` is one of."""
+        """Return the span of withdrawn events that contains `sequence`."""
         return next((span for span in self.withdrawn if span[0] < sequence <= span[1]), None)
 
     def lost_at(self, sequence: int) -> tuple[int, int] | None:
-        """Return the span of lost events that `sequence` is one of."""
+        """Return the span of lost events that contains `sequence`."""
         return next((span for span in self.lost if span[0] < sequence <= span[1]), None)
 
     def beyond(self, sequence: int) -> bool:
@@ -51,7 +51,7 @@ class LaneHistory:
         return self.end is not None and sequence > self.end
 
     def is_plain_from(self, sequence: int) -> bool:
-        """Tell whether everything behind event `sequence` counts, as nearly always."""
+        """Tell whether everything after event `sequence` counts, as nearly always."""
         return not self.withdrawn or self.withdrawn[-1][1] <= sequence
 
 

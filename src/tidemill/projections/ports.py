@@ -1,4 +1,4 @@
-"""What read models need from the outside: events in order, rows with a checkpoint, and a place to build rows twice."""
+"""The ports of read models: events in order, rows with a checkpoint, and a place to rebuild rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, TransientError
 from tidemill.domain.messages import EventBase, ReadModelBase
 from tidemill.domain.projection import Key, Projection, Recorded
@@ -17,7 +18,7 @@ from tidemill.projections.history import LaneHistory
 
 
 class EventRecord(NamedTuple):
-    """An event record's frame: what can be checked before its body is decoded."""
+    """An event record's frame: the part that is checked before its body is decoded."""
 
     partition: int
     offset: int
@@ -36,12 +37,12 @@ class EventCodec(Protocol):
         ...
 
     def decode(self, records: Sequence[EventRecord]) -> list[Recorded[EventBase]]:
-        """Return the events, in order. Raises `ContractError` for a type or body that no class here reads."""
+        """Return the events, in order. Raises `ContractError` for a type or body that this version cannot read."""
         ...
 
 
 class ForeignRecord(NamedTuple):
-    """A record in the event topic that is no event: `detail` says which header of every event it lacks.
+    """A record in the event topic that is not an event: `detail` names the missing header.
 
     Or the first of a batch that cannot be unpacked, which the relay never writes.
     """
@@ -51,8 +52,8 @@ class ForeignRecord(NamedTuple):
     detail: str
 
 
-class PartitionError(Exception):
-    """A partition cannot be read on from where it is, and is held back until a `seek`; the others go on."""
+class EventSourceFault(Exception):
+    """A partition cannot be read further, and is paused until a `seek`; the others continue."""
 
     def __init__(self, partition: int, offset: int, detail: str) -> None:
         """`offset` is the position at which the partition is stuck."""
@@ -62,12 +63,12 @@ class PartitionError(Exception):
         self.detail = detail
 
 
-class OffsetOutOfRange(PartitionError):
+class EventsOutOfRange(EventSourceFault):
     """The topic does not have `offset`: it was trimmed, or created again."""
 
 
-class Unfetchable(PartitionError):
-    """What stands at `offset` cannot be unpacked, and may have been an event: it is damaged."""
+class EventsUnfetchable(EventSourceFault):
+    """The record at `offset` cannot be unpacked, and may have been an event: it is damaged."""
 
 
 class EventSource(Protocol):
@@ -81,17 +82,17 @@ class EventSource(Protocol):
         ...
 
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
-        """Return what arrived, by partition, in offset order; waits a moment if nothing did.
+        """Return the records that arrived, by partition, in offset order; waits a moment if none did.
 
         A batch that a client wrote so that it cannot be unpacked is left out, and is `foreign`.
 
-        Raises `PartitionError`; `Unavailable` if the client is broken for good. Cancelling it loses nothing that a
-        `seek` does not bring back.
+        Raises `EventSourceFault`; `Unavailable` if the client must be replaced. Cancelling it loses nothing that a
+        `seek` does not read again.
         """
         ...
 
     def foreign(self) -> Sequence[ForeignRecord]:
-        """Return what polls have left out since the last call: records that are no events. Some, if there are many."""
+        """Return what polls have left out since the last call: records that are not events. Some, if there are many."""
         ...
 
     def seek(self, partition: int, offset: int) -> None:
@@ -115,14 +116,14 @@ class EventSource(Protocol):
 
 
 class Checkpoint(NamedTuple):
-    """How far a view is in a lane: the last sequence folded, and the offset behind that event's record."""
+    """A read model's progress in a lane: the last sequence folded, and the offset after that event's record."""
 
     sequence: int
     next_offset: int
 
 
 class CheckpointMove(NamedTuple):
-    """A checkpoint's move: it must stand at sequence `before`."""
+    """A checkpoint's move: it must be at sequence `before`."""
 
     before: int
     sequence: int
@@ -130,9 +131,9 @@ class CheckpointMove(NamedTuple):
 
 
 class FoldHalt(NamedTuple):
-    """Why a view does not go on in a lane: it expects event `expected`. `code` is one of `halts.HALTS`.
+    """Why a read model is halted in a lane: it expects event `expected`. `code` is one of `halts.HALTS`.
 
-    `got`: for a gap, the sequence that came instead; else the event that it stands before.
+    `got`: for a gap, the sequence that came instead; else the event that is next.
     """
 
     code: str
@@ -142,7 +143,7 @@ class FoldHalt(NamedTuple):
 
 
 class CheckpointMoved(TransientError):
-    """Somebody else moved a checkpoint, or the rows were swapped: read the checkpoints again, then the events."""
+    """Another process moved a checkpoint, or the rows were swapped: read the checkpoints again, then the events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class View:
 
 
 class Standing(NamedTuple):
-    """A view with its checkpoint in every lane, and the halts that are on record."""
+    """A read model with its checkpoint in every lane, and its stored halts."""
 
     view: View
     checkpoints: Mapping[int, Checkpoint]
@@ -163,7 +164,7 @@ class Standing(NamedTuple):
 
 
 class ViewTransaction(Protocol):
-    """One transaction over the rows of one view and its checkpoints. Every call may raise `TransientError`.
+    """One transaction over the rows of one read model and its checkpoints. Every call may raise `TransientError`.
 
     Those about rows raise `TableMisfit` if their table is not what is declared.
     """
@@ -181,22 +182,22 @@ class ViewTransaction(Protocol):
     ) -> None:
         """Insert, update and delete rows set-wise.
 
-        Raises `TransientError` if somebody else inserted a key meanwhile, `DataError` if a value is refused.
+        Raises `TransientError` if another process inserted a key meanwhile, `DataError` if a value is refused.
         """
         ...
 
     async def clear_halts(self, partitions: frozenset[int]) -> None:
-        """Forget the halts of lanes that go on."""
+        """Delete the halts of lanes that continue."""
         ...
 
 
 class ViewStore(Protocol):
-    """Where read models live. Every call may raise `Unavailable`."""
+    """Where read models are stored. Every call may raise `Unavailable`."""
 
     async def open(self, projection: Projection, aggregate: str, partitions: int) -> Standing:
-        """Return the live view; its first call ever records the projection with checkpoints at zero.
+        """Return the live read model; its first call records the projection with checkpoints at zero.
 
-        Raises `TableMisfit` if its table is not as declared, `ContractError` if it is on record for another stream.
+        Raises `TableMisfit` if its table is not as declared, `ContractError` if it is recorded for another stream.
         """
         ...
 
@@ -205,15 +206,15 @@ class ViewStore(Protocol):
         ...
 
     async def histories(self, aggregate: str, partitions: Collection[int]) -> Mapping[int, LaneHistory]:
-        """Return what the log says of these lanes, as of now; nothing for a lane that there is not."""
+        """Return the log's history of these lanes, as of now; nothing for a lane that does not exist."""
         ...
 
     async def note_foreign(self, aggregate: str, found: Sequence[ForeignRecord]) -> None:
-        """Put on record that somebody else wrote into the event topic. The same record is counted once."""
+        """Record that another program wrote into the event topic. The same record is counted once."""
         ...
 
     async def halt(self, view: View, partition: int, halt: FoldHalt) -> None:
-        """Put a halt on record. The time of an equal one that is on record already is kept."""
+        """Record a halt. The time of an equal one that is recorded already is kept."""
         ...
 
 
@@ -221,7 +222,7 @@ class ViewStore(Protocol):
 
 
 class RowDifference(NamedTuple):
-    """A row that the live view and its rebuild do not share.
+    """A row that differs between the live read model and its rebuild.
 
     `key`: its key columns as text. `columns`: column -> (live, rebuilt) as text, None for null, of those that differ;
     empty where one side lacks the row, which `side` then names (`live` or `rebuilt` has it).
@@ -241,53 +242,56 @@ class Comparison(NamedTuple):
 
 
 class RebuildTargetLost(TidemillError):
-    """The connection that holds the workshop broke: somebody else may open it, and nothing more is done in this one."""
+    """The connection of the rebuild broke: another process may start one, and this one does nothing more."""
+
+    kind = ErrorCode.REBUILD_LOST
 
     def __init__(self, projection: Projection, detail: str) -> None:
-        """Either the rows were swapped whole, or not at all."""
+        """The rows were either swapped completely, or not at all."""
         super().__init__(
-            f"the database connection of the workshop of {projection.name} was lost: {detail}; its rows are whole: "
-            "run it again"
+            f"the database connection of the rebuild of {projection.name} was lost: {detail}; its rows are whole",
+            projection=projection.name,
+            detail=detail,
         )
 
 
 class RebuildTarget(Protocol):
-    """A place where one projection's rows are built a second time. Every call may raise `RebuildTargetLost`."""
+    """A place where one projection's rows are rebuilt. Every call may raise `RebuildTargetLost`."""
 
     @property
     def view(self) -> View:
-        """The view under construction: no rows, checkpoints at zero."""
+        """The read model under construction: no rows, checkpoints at zero."""
         ...
 
     async def live(self) -> Mapping[int, Checkpoint]:
-        """Return the checkpoints of the live view."""
+        """Return the checkpoints of the live read model."""
         ...
 
-    async def photograph(self) -> Mapping[int, Checkpoint]:
+    async def take_snapshot(self) -> Mapping[int, Checkpoint]:
         """Copy the live rows and return their checkpoints, both of one moment."""
         ...
 
     async def compare(self, examples: int) -> Comparison:
-        """Compare the photograph with the rows that were built."""
+        """Compare the snapshot with the rebuilt rows."""
         ...
 
     def swap(self) -> AbstractAsyncContextManager[Mapping[int, Checkpoint]]:
-        """Hold the live view's checkpoints, which are returned; leaving the block puts the new rows in its place.
+        """Lock and return the live read model's checkpoints; leaving the block swaps the new rows in.
 
-        In one transaction, with names, indexes and grants kept; an exception leaves the live view as it was.
+        In one transaction, with names, indexes and grants kept; an exception leaves the live read model unchanged.
         """
         ...
 
 
 class RebuildTargets(Protocol):
-    """Opens workshops."""
+    """Opens rebuild targets."""
 
     def open(
         self, projection: Projection, aggregate: str, partitions: int, *, lasting: bool
     ) -> AbstractAsyncContextManager[RebuildTarget]:
-        """Clear away what a crash left, then prepare an empty view beside the live one.
+        """Remove what a crash left, then prepare an empty read model beside the live one.
 
         Leaving the block removes what was not swapped. `lasting=False`: the rows need not survive a crash.
-        Raises `UsageError` if another workshop of the projection is open or the table cannot be swapped.
+        Raises `UsageError` if another rebuild of the projection runs or the table cannot be swapped.
         """
         ...

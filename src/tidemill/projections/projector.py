@@ -1,7 +1,7 @@
 """The projector of one stream: reads its events once and keeps every projection of them up to date.
 
 Each projection has its own checkpoints and its own transaction per batch. A gap, an unreadable event or a changed
-topic halts one lane of one projection; a bug in its code stops that projection; the rest goes on.
+topic halts one lane of one projection; a bug in its code stops that projection; everything else continues.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from tidemill.domain.errors import TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.projections.cursor import Batch
-from tidemill.projections.ports import EventCodec, EventSource, PartitionError, ViewStore
-from tidemill.projections.read_ahead import MOST_EVENTS, ReadAhead
+from tidemill.projections.ports import EventCodec, EventSource, EventSourceFault, ViewStore
+from tidemill.projections.read_ahead import MAX_EVENTS, ReadAhead
 from tidemill.projections.retry import projector_retrier
 from tidemill.projections.status import ProjectorStatus
 from tidemill.projections.worker import ProjectionWorker
@@ -29,14 +29,14 @@ _log = logger(__name__)
 DRAIN_S: Final = 3.0
 _ABANDON_S: Final = 2.0
 LOOK_AGAIN_FIRST_S: Final = 2.0
-"""How long after a halt it is looked again, whether its cause is gone; twice as long each time."""
+"""How long after a halt its cause is checked again; twice as long each time."""
 _LOOK_AGAIN_LONGEST_S: Final = 60.0
 _LOOK_AT_TABLES_S: Final = 4.0
-"""The same for a table that is not as declared: to look costs little, and whoever mends it waits for us."""
+"""The same for a table that is not as declared: a check costs little, and an operator who fixes it waits."""
 
 
 class Projector:
-    """Runs once, until told to stop; `status` may be asked at any time."""
+    """Runs once, until told to stop; `status` may be called at any time."""
 
     def __init__(
         self,
@@ -47,46 +47,46 @@ class Projector:
         codec: EventCodec,
         store: ViewStore,
         clock: Clock,
-        most_events: int = MOST_EVENTS,
+        max_events: int = MAX_EVENTS,
     ) -> None:
-        """Connect nothing yet. `most_events`: how many are read ahead, and so the usual bound of a transaction."""
+        """Connect nothing yet. `max_events`: how many are read ahead, and so the usual bound of a transaction."""
         self._stream = stream
         self._source = source
         self._store = store
         self._pause_s = LOOK_AGAIN_FIRST_S
         self._look_again_at: float | None = None
         self._retrier = projector_retrier()
-        self._reader = ReadAhead(source, codec, self._retrier, most_events=most_events)
-        self._keepers = [
+        self._reader = ReadAhead(source, codec, self._retrier, max_events=max_events)
+        self._workers = [
             ProjectionWorker(projection, stream, store, clock, self._retrier) for projection in projections
         ]
 
     async def run(self, stopping: asyncio.Event, *, drain_s: float = DRAIN_S) -> None:
         """Project until `stopping`, then finish the batch in flight; give it up after `drain_s`.
 
-        Raises what is a bug of ours or of an adapter; servers that are away are waited for.
+        Raises only bugs, also those of an adapter; it waits for servers that are unavailable.
         """
         work = asyncio.create_task(self._work(), name=f"projector {self._stream.aggregate}")
-        told = asyncio.create_task(stopping.wait())
+        stop = asyncio.create_task(stopping.wait())
         try:
-            await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
             self._retrier.stop()
             self._reader.interrupt()
             await asyncio.wait({work}, timeout=drain_s)
         finally:
-            told.cancel()
+            stop.cancel()
             await self._end(work)
 
     def status(self) -> ProjectorStatus:
-        """Return how every projection stands."""
+        """Return the state of every projection."""
         return ProjectorStatus(
             aggregate=self._stream.aggregate,
-            projections=tuple(keeper.status() for keeper in self._keepers),
+            projections=tuple(worker.status() for worker in self._workers),
             waiting_for=self._retrier.reason or None,
         )
 
     async def _work(self) -> None:
-        await asyncio.gather(*(keeper.open() for keeper in self._keepers))
+        await asyncio.gather(*(worker.open() for worker in self._workers))
         try:
             await self._retrier.call(self._start_source)
         except TransientError:
@@ -114,20 +114,20 @@ class Projector:
                 await self._look_again()
             else:
                 await self._apply(batch)
-        except PartitionError as fault:
-            await asyncio.gather(*(keeper.lose(fault) for keeper in self._keepers))
+        except EventSourceFault as fault:
+            await asyncio.gather(*(worker.lose(fault) for worker in self._workers))
             await self._read_again()
         except TransientError:
-            if not self._retrier.stopped:  # else told to stop while a server was away
-                raise  # the client is broken for good
+            if not self._retrier.stopped:  # else told to stop while a server was unavailable
+                raise  # the client must be replaced
         self._plan_look()
 
     async def _take(self) -> Batch | None:
-        """Return what has arrived; None when it is time to look again at what stands still."""
+        """Return what has arrived; None when it is time to check halted projections again."""
         due = self._look_again_at
         if (
             due is not None and asyncio.get_running_loop().time() >= due
-        ):  # a backlog never lets the timer through
+        ):  # a backlog would never let the timer fire
             return None
         try:
             async with asyncio.timeout_at(due):
@@ -142,12 +142,12 @@ class Projector:
         histories = await self._retrier.call(
             lambda: self._store.histories(self._stream.aggregate, batch.keys())
         )
-        outcomes = await asyncio.gather(*(keeper.apply(batch, histories) for keeper in self._keepers))
+        outcomes = await asyncio.gather(*(worker.apply(batch, histories) for worker in self._workers))
         if any(outcomes):
             await self._read_again()
 
     async def _tell_of_foreign_records(self) -> None:
-        """A record that is no event is left out: the numbers of the events prove that none is missing."""
+        """A record that is not an event is left out: the numbers of the events prove that none is missing."""
         if found := self._reader.foreign():
             await self._retrier.call(lambda: self._store.note_foreign(self._stream.aggregate, found))
             FOREIGN_RECORDS.labels(self._stream.aggregate).inc(len(found))
@@ -161,22 +161,22 @@ class Projector:
             )
 
     async def _look_again(self) -> None:
-        """Stand where the store says: an operator may have decided, a topic or a table may have been mended."""
+        """Load the checkpoints: an operator may have decided, a topic or a table may have been fixed."""
         self._look_again_at = None
         self._pause_s = min(_LOOK_AGAIN_LONGEST_S, 2 * self._pause_s)
-        halted = [keeper for keeper in self._keepers if keeper.halted]
-        await asyncio.gather(*(keeper.open() for keeper in halted))
-        if not all(keeper.misfits for keeper in halted):  # else nobody reads who did not before
+        halted = [worker for worker in self._workers if worker.halted]
+        await asyncio.gather(*(worker.open() for worker in halted))
+        if not all(worker.misfits for worker in halted):  # else no further projection reads
             await self._read_again()
 
     def _plan_look(self) -> None:
-        """Look again after a while if something stands still."""
-        if not any(keeper.halted for keeper in self._keepers):
+        """Check again after a while if a projection is halted."""
+        if not any(worker.halted for worker in self._workers):
             self._look_again_at = None
-            if not any(keeper.doubtful for keeper in self._keepers):
+            if not any(worker.doubtful for worker in self._workers):
                 self._pause_s = LOOK_AGAIN_FIRST_S
         elif self._look_again_at is None:
-            compared = any(keeper.misfits and not keeper.doubtful for keeper in self._keepers)
+            compared = any(worker.misfits and not worker.doubtful for worker in self._workers)
             pause_s = min(self._pause_s, _LOOK_AT_TABLES_S) if compared else self._pause_s
             self._look_again_at = asyncio.get_running_loop().time() + pause_s
 
@@ -193,15 +193,15 @@ class Projector:
             self._source.seek(partition, offset)
 
     def _offsets(self) -> dict[int, int]:
-        """Return where the projection that is farthest behind wants to read, by partition."""
-        wanted = [keeper.start_offsets() for keeper in self._keepers]
+        """Return the lowest next offsets of all projections, by partition."""
+        wanted = [worker.start_offsets() for worker in self._workers]
         return {
             partition: min(offsets[partition] for offsets in wanted if partition in offsets)
             for partition in {partition for offsets in wanted for partition in offsets}
         }
 
     async def _end(self, work: asyncio.Task[None]) -> None:
-        """End what is still at work, side by side: neither server may answer, and the process has to be gone soon."""
+        """Close what is still open, concurrently: neither server may answer, and the process must end soon."""
         work.cancel()
         await asyncio.gather(asyncio.wait({work}, timeout=_ABANDON_S), self._leave_topic())
         if work.done() and not work.cancelled():

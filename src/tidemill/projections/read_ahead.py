@@ -1,7 +1,7 @@
-"""Reading ahead: records are fetched and decoded, once for all views, while the last batch is being written.
+"""Reading ahead: records are fetched and decoded, once for all read models, while the last batch is being written.
 
-A batch is what has arrived by the time somebody asks for it: a lone record at once, thousands from a backlog. While
-polls come back full there is a backlog, and a batch is filled up before it is given away: the more events a batch has,
+A batch is what has arrived when it is requested: a single record at once, thousands from a backlog. While
+polls come back full there is a backlog, and a batch is filled up before it is returned: the more events a batch has,
 the fewer rows are written for each.
 """
 
@@ -16,16 +16,16 @@ from tidemill.projections.cursor import Batch, Decoded, LaneBatch
 from tidemill.projections.ports import EventCodec, EventRecord, EventSource, ForeignRecord
 from tidemill.runtime.retry import Retrier
 
-MOST_EVENTS: Final = 20_000
-MOST_BYTES: Final = 16 << 20
-_MOST_FOREIGN: Final = 10_000  # told of at once; the rest is not counted
-_BACKLOG: Final = 500  # records of one poll that speak of more behind them
-_GRACE_S: Final = 0.05  # how long they may be waited for: a fetch of megabytes takes 10 ms and more
-_SLICE: Final = 500  # decoded at a stretch: 4 ms, so that a transaction in flight gets its turns
+MAX_EVENTS: Final = 20_000
+MAX_BYTES: Final = 16 << 20
+_MAX_FOREIGN: Final = 10_000  # reported together; the rest is not counted
+_BACKLOG: Final = 500  # records of one poll that suggest more after them
+_GRACE_S: Final = 0.05  # how long to wait for them: a fetch of megabytes takes 10 ms and more
+_SLICE: Final = 500  # decoded at a time: 4 ms, so that a transaction in flight can continue
 
 
 class ReadAhead:
-    """Polls a source into a bounded buffer. Between `stop` and `start` the source may be sent elsewhere."""
+    """Polls a source into a bounded buffer. Between `stop` and `start` the source may be moved."""
 
     def __init__(
         self,
@@ -33,15 +33,15 @@ class ReadAhead:
         codec: EventCodec,
         retrier: Retrier,
         *,
-        most_events: int = MOST_EVENTS,
-        most_bytes: int = MOST_BYTES,
+        max_events: int = MAX_EVENTS,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
-        """`most_events`, `most_bytes` (of encoded events) bound the buffer; what one poll brings may go beyond them."""
+        """`max_events`, `max_bytes` (of encoded events) bound the buffer; one poll may exceed them."""
         self._source = source
         self._codec = codec
         self._retrier = retrier
-        self._most_events = most_events
-        self._most_bytes = most_bytes
+        self._max_events = max_events
+        self._max_bytes = max_bytes
         self._lanes: dict[int, LaneBatch] = {}
         self._events = 0
         self._bytes = 0
@@ -51,13 +51,13 @@ class ReadAhead:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to read from where the source is."""
+        """Start to read from the source's position."""
         self._room.set()
         self._task = asyncio.create_task(self._read(), name="read ahead")
         self._task.add_done_callback(lambda _: self._news.set())
 
     async def take(self) -> Batch:
-        """Return what has arrived; waits for it. Empty after `interrupt`, and if all that arrived was left out.
+        """Return what has arrived; waits for it. Empty after `interrupt`, or if all that arrived was left out.
 
         Raises what the source or the codec raised, after everything that was read before it has been taken.
         """
@@ -72,7 +72,7 @@ class ReadAhead:
         return batch
 
     def foreign(self) -> Sequence[ForeignRecord]:
-        """Return what was left out since the last call, being no events."""
+        """Return what was left out since the last call: records that are not events."""
         found, self._foreign = self._foreign, []
         return found
 
@@ -81,22 +81,22 @@ class ReadAhead:
         self._news.set()
 
     async def stop(self) -> None:
-        """End reading and forget what was read ahead."""
+        """Stop reading and drop what was read ahead."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
             if not task.cancelled():
-                task.exception()  # it failed: whoever stops it reads those records again, and meets the error again
+                task.exception()  # it failed: those records are read again, and the error comes again
         self._lanes, self._events, self._bytes = {}, 0, 0
         self._news.clear()
 
     async def _read(self) -> None:
-        while self._task is asyncio.current_task():  # a client may swallow the cancellation
+        while self._task is asyncio.current_task():  # a client may ignore the cancellation
             await self._room.wait()
             polled = await self._poll()
             if found := self._source.foreign():
-                self._foreign += found[: _MOST_FOREIGN - len(self._foreign)]
+                self._foreign += found[: _MAX_FOREIGN - len(self._foreign)]
                 self._news.set()
             if polled:
                 self._add(await self._lanes_of(polled), _bytes_of(polled))
@@ -104,7 +104,7 @@ class ReadAhead:
                 self._news.set()
 
     async def _poll(self) -> Mapping[int, Sequence[EventRecord]]:
-        """Poll; if that has to wait, what there is already is given away."""
+        """Poll; if that has to wait, what is buffered is returned."""
         if not self._events:
             return await self._source.poll()
         release = asyncio.get_running_loop().call_later(_GRACE_S, self._news.set)
@@ -128,7 +128,7 @@ class ReadAhead:
         events = sum(map(len, lanes.values()))
         self._events += events
         self._bytes += size
-        if self._events >= self._most_events or self._bytes >= self._most_bytes:
+        if self._events >= self._max_events or self._bytes >= self._max_bytes:
             self._room.clear()
             self._news.set()
         elif events < _BACKLOG:

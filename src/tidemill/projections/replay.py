@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Self
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
@@ -18,7 +19,7 @@ from tidemill.projections.ports import (
     CheckpointMoved,
     EventCodec,
     EventSource,
-    PartitionError,
+    EventSourceFault,
     RebuildTargets,
     Standing,
     View,
@@ -29,45 +30,49 @@ from tidemill.projections.retry import projector_retrier
 from tidemill.projections.row_writer import ViewWriter
 
 STALL_S: Final = 30.0
-"""How long no event may come that is still wanted."""
+"""How long a wanted event may fail to arrive."""
 
 SERVERS_AWAY_S: Final = 120.0
-"""How long a server may be away before a replay is given up."""
+"""How long a server may be unavailable before a replay is given up."""
 
 OnProgress = Callable[[int, int], None]
 """Called with the number of events folded so far, and of all that are wanted."""
 
 
 class ReplayFailed(TidemillError):
-    """The events that a projection was made of cannot all be read again."""
+    """The events of a projection cannot all be read again."""
+
+    kind = ErrorCode.REPLAY_FAILED
 
     def __init__(self, projection: Projection, detail: str) -> None:
-        """The live rows are as they were."""
+        """The live rows are unchanged."""
         super().__init__(
-            f"the events of {projection.name} cannot be replayed: {detail}; its rows are untouched"
+            f"the events of {projection.name} cannot be replayed: {detail}; its rows are unchanged",
+            projection=projection.name,
+            detail=detail,
         )
 
 
 def _gone(partition: int, before: int, last: int) -> str:
     return (
-        f"lane {partition}: events {before + 1} to {last} are gone from the topic for good, as was found when the lane "
-        "was reconciled; bring the topic back from a mirror, or keep the live rows, which are right"
+        f"lane {partition}: events {before + 1} to {last} are permanently missing in the topic, as found when the lane "
+        "was reconciled; restore the topic from a mirror, or keep the live rows, which are correct"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayParts:
-    """What a replay works with. `source` makes a new one for every replay."""
+    """The parts of a replay. `source` makes a new one for every replay."""
 
     source: Callable[[], EventSource]
     codec: EventCodec
     store: ViewStore
-    workshops: RebuildTargets
+    rebuild_targets: RebuildTargets
     stall_s: float = STALL_S
 
 
 class Replay:
-    """Folds events into one view, from sequence 1 to wherever it is asked to.
+    """Folds events into one read model, from sequence 1 up to given targets.
 
     `until`: partition -> the last sequence that may be folded; without it, whatever is read is folded.
     """
@@ -93,7 +98,7 @@ class Replay:
 
         Raises:
             ReplayFailed: an event that is wanted is missing, gone or unreadable.
-            FoldFailed, DataError: the projection cannot fold what is there.
+            FoldFailed, DataError: the projection cannot fold an event.
         """
         self._histories = await self._retrier.call(self._ask_histories)
         total = sum(targets.values())
@@ -104,7 +109,7 @@ class Replay:
         on_progress(total, total)
 
     def missing(self, targets: Mapping[int, int]) -> dict[int, int]:
-        """Return partition -> how many numbers are still to be passed, without those that are at their target."""
+        """Return partition -> how many numbers are missing, without those at their target."""
         behind = {
             partition: self._histories.get(partition, PLAIN).until(target)
             - self._writer.cursors[partition].checkpoint.sequence
@@ -113,7 +118,7 @@ class Replay:
         return {partition: count for partition, count in behind.items() if count > 0}
 
     async def __aenter__(self) -> Self:
-        """Begin at the beginning of every partition."""
+        """Start at the beginning of every partition."""
         try:
             await self._retrier.call(self._start)
         except BaseException:
@@ -140,24 +145,22 @@ class Replay:
                 batch = await self._reader.take()
         except TimeoutError:
             raise self._failed(f"no more events for {self._stall_s:g} s; {self._standing(missing)}") from None
-        except PartitionError as fault:
+        except EventSourceFault as fault:
             if fault.partition in missing:
                 raise self._failed(self._why(fault)) from fault
-            await (
-                self._reader.stop()
-            )  # nothing was read ahead: a fault is raised after all that came before it
+            await self._reader.stop()  # nothing was read ahead: a fault is raised after everything before it
             self._reader.start()
             return
         try:
             self._histories = await self._retrier.call(self._ask_histories)
             applied = await self._retrier.call(lambda: self._writer.apply(batch, self._histories))
         except CheckpointMoved as moved:
-            raise self._failed("somebody else has begun to build its rows") from moved
+            raise self._failed("another process has begun to build its rows") from moved
         if applied.folded:
             self._moved_at = monotonic()
         self._check(missing)
 
-    def _why(self, fault: PartitionError) -> str:
+    def _why(self, fault: EventSourceFault) -> str:
         expected = self._writer.cursors[fault.partition].expected
         lost = self._histories.get(fault.partition, PLAIN).lost_at(expected)
         return str(fault) if lost is None else _gone(fault.partition, *lost)
@@ -181,7 +184,7 @@ class Replay:
 
     def _standing(self, missing: Mapping[int, int]) -> str:
         lanes = [
-            f"lane {partition} lacks {count} behind event {self._writer.cursors[partition].checkpoint.sequence}"
+            f"lane {partition} lacks {count} after event {self._writer.cursors[partition].checkpoint.sequence}"
             for partition, count in list(missing.items())[:3]
         ]
         return "; ".join(lanes) + (f"; and {len(missing) - 3} more lanes" if len(missing) > 3 else "")

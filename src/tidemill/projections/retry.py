@@ -1,4 +1,4 @@
-"""How a projector waits for a server that is unavailable, and what it tells of that."""
+"""How a projector waits for an unavailable server, and reports it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = logger(__name__)
 
 
 def projector_retrier(*, limit_s: float | None = None) -> Retrier:
-    """Return what tries again whatever failed for a passing reason; another writer of the read model is none."""
+    """Return what retries transient failures; another writer of the read model is not one."""
     return Retrier(_ProjectorRetries(), is_passing=_passes, limit_s=limit_s)
 
 

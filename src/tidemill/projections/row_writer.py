@@ -1,4 +1,4 @@
-"""Bringing one view up to date: what it takes of a batch, in one transaction with its checkpoints."""
+"""Updating one read model: its part of a batch, in one transaction with its checkpoints."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _log = logger(__name__)
 
 
 class Applied(NamedTuple):
-    """What a batch came to: events folded, and records dropped because they had been folded before."""
+    """The result of a batch: events folded, and records dropped because they had been folded before."""
 
     folded: int
     repeated: int
 
 
 class ViewWriter:
-    """One view with its cursors. After any exception nothing has moved, and the same batch may be tried again.
+    """One read model with its cursors. After any exception nothing has moved, and the batch may be tried again.
 
     `until`: partition -> last sequence wanted.
     """
 
     def __init__(self, store: ViewStore, standing: Standing, until: Mapping[int, int] | None = None) -> None:
-        """Stand where the store says."""
+        """Load the checkpoints."""
         self._store = store
         self.closed = 0  # how often a lane was closed
         self.view: View = standing.view
@@ -49,10 +49,10 @@ class ViewWriter:
         }
 
     async def apply(self, batch: Batch, histories: Mapping[int, LaneHistory]) -> Applied:
-        """Fold what is next, commit, put halts on record. `histories`: of the lanes, asked after the batch has arrived.
+        """Fold what is next, commit, record halts. `histories`: of the lanes, read after the batch has arrived.
 
         Raises `TransientError` (try again), `CheckpointMoved` (read again), `FoldFailed`, `DataError` and others
-        (this projection cannot go on).
+        (this projection cannot continue).
         """
         for partition in batch:
             self.cursors[partition].history = histories.get(partition, PLAIN)
@@ -65,7 +65,7 @@ class ViewWriter:
         return Applied(folded, repeated)
 
     async def record_halts(self) -> None:
-        """Put on record the halts that are not yet."""
+        """Record the halts that are not recorded yet."""
         for partition, cursor in self.cursors.items():
             if cursor.halt is not None and cursor.halt != cursor.recorded:
                 await self._store.halt(self.view, partition, cursor.halt)

@@ -1,4 +1,4 @@
-"""What a projector says about itself, for health, metrics and people."""
+"""The status of a projector, for health, metrics and operators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidemill.projections.ports import FoldHalt
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """A projection in one lane: the last event folded, and why it stands still, if it does."""
+    """A projection in one lane: the last event folded, and why it is halted, if it is."""
 
     partition: int
     sequence: int
@@ -22,7 +22,7 @@ class LaneStatus:
 class ProjectionStatus:
     """One projection: `events` folded by this process, `active_at` the last commit, `error` if it is stopped.
 
-    `misfit`: what of its table is not as declared, while it stands for that.
+    `misfit`: what of its table is not as declared, while it is stopped for that.
     """
 
     name: str
@@ -34,13 +34,13 @@ class ProjectionStatus:
 
     @property
     def halted(self) -> Sequence[LaneStatus]:
-        """Return the lanes that stand still."""
+        """Return the halted lanes."""
         return [lane for lane in self.lanes if lane.halt is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectorStatus:
-    """A stream's projector: `waiting_for` says which server it waits for, None while all answer."""
+    """A stream's projector: `waiting_for` is the server that it waits for, None while all answer."""
 
     aggregate: str
     projections: Sequence[ProjectionStatus]
@@ -48,7 +48,7 @@ class ProjectorStatus:
 
     @property
     def healthy(self) -> bool:
-        """Return whether every projection goes on in every lane."""
+        """Return whether every projection runs in every lane."""
         return self.waiting_for is None and not any(
             projection.error or projection.misfit or projection.halted for projection in self.projections
         )

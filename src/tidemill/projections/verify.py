@@ -21,21 +21,21 @@ async def verify(
     *,
     examples: int = EXAMPLES,
 ) -> Comparison:
-    """Compare a projection with its rebuild up to the very events that its rows, as they stand now, were made of.
+    """Compare a projection with its rebuild up to exactly the events that its present rows were made of.
 
     Raises:
         UsageError: it is being rebuilt or verified already.
         ReplayFailed: an event is missing or unreadable. FoldFailed, DataError: the projection cannot fold one.
-        TransientError: a server was away for too long.
+        TransientError: a server was unavailable for too long.
     """
-    opened = parts.workshops.open(projection, stream.aggregate, stream.partitions, lasting=False)
-    async with opened as workshop:
-        photo = await workshop.photograph()
-        histories = await parts.store.histories(stream.aggregate, photo.keys())
+    opened = parts.rebuild_targets.open(projection, stream.aggregate, stream.partitions, lasting=False)
+    async with opened as target:
+        snapshot = await target.take_snapshot()
+        histories = await parts.store.histories(stream.aggregate, snapshot.keys())
         until = {
             partition: histories.get(partition, PLAIN).until(checkpoint.sequence)
-            for partition, checkpoint in photo.items()
+            for partition, checkpoint in snapshot.items()
         }
-        async with Replay(stream, workshop.view, parts, until) as replay:
+        async with Replay(stream, target.view, parts, until) as replay:
             await replay.up_to(until, on_progress)
-        return await workshop.compare(examples)
+        return await target.compare(examples)

@@ -1,4 +1,4 @@
-"""One projection as a process keeps it: whatever happens to it stays its own affair."""
+"""One projection in a process: its failures do not affect the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from tidemill.projections import halts
 from tidemill.projections.cursor import Batch
 from tidemill.projections.fold import FoldFailed
 from tidemill.projections.history import LaneHistory
-from tidemill.projections.ports import CheckpointMoved, FoldHalt, OffsetOutOfRange, PartitionError, ViewStore
+from tidemill.projections.ports import (
+    CheckpointMoved,
+    EventSourceFault,
+    EventsOutOfRange,
+    FoldHalt,
+    ViewStore,
+)
 from tidemill.projections.row_writer import Applied, ViewWriter
 from tidemill.projections.status import LaneStatus, ProjectionStatus
 from tidemill.runtime.clock import Clock
@@ -31,14 +37,14 @@ from tidemill.runtime.telemetry.metrics import (
 
 _log = logger(__name__)
 
-_CALM_S: Final = 60.0
-"""Without meeting another projector for so long, it is news when there is one again."""
+_STABLE_S: Final = 60.0
+"""After this long without another projector, the next conflict is logged again."""
 
 
 class ProjectionWorker:
-    """Keeps one projection up to date; stops it, with the reason in `status`, when it cannot go on.
+    """Keeps one projection up to date; stops it, with the reason in `status`, when it cannot continue.
 
-    While its table is not as declared it stands, and is to be opened again now and then.
+    While its table is not as declared it is stopped, and opened again periodically.
     """
 
     def __init__(
@@ -56,10 +62,10 @@ class ProjectionWorker:
         self.doubtful = False
         self._events = 0
         self._active_at: datetime | None = None
-        self._moved_s = -_CALM_S
+        self._moved_s = -_STABLE_S
 
     async def open(self) -> None:
-        """Stand where the store says. Afterwards it runs, unless the store refuses, or a stop came first."""
+        """Load the checkpoints. Afterwards it runs, unless the store refuses, or a stop came first."""
         self._writer = None
         try:
             standing = await self._retrier.call(
@@ -82,18 +88,18 @@ class ProjectionWorker:
 
     @property
     def halted(self) -> bool:
-        """Return whether it stands still in a lane for a reason that others may have mended meanwhile."""
+        """Return whether it is halted in a lane for a reason that may be gone meanwhile."""
         if self._writer is None or self._error:
             return self.misfits
         return any((cursor.halt or cursor.recorded) is not None for cursor in self._writer.cursors.values())
 
     @property
     def misfits(self) -> bool:
-        """Return whether its table was not as declared when it was last looked at."""
+        """Return whether its table was not as declared at the last check."""
         return self._misfit is not None
 
     async def apply(self, batch: Batch, histories: Mapping[int, LaneHistory]) -> bool:
-        """Take what is next of a batch; return whether `start_offsets` are now other than what was read leads to."""
+        """Take what is next of a batch; return whether `start_offsets` no longer follow from what was read."""
         writer = self._writer
         if writer is None or self._error:
             return False
@@ -115,19 +121,19 @@ class ProjectionWorker:
         return writer.closed != closed
 
     def _say_who_else_writes(self, moved: CheckpointMoved) -> None:
-        """Two that write one read model meet at every other batch: told when it begins, not each time."""
+        """Two writers of one read model conflict at every other batch: logged once, not each time."""
         now_s = self._clock.monotonic_s()
-        if now_s - self._moved_s >= _CALM_S:
+        if now_s - self._moved_s >= _STABLE_S:
             _log.info(Log.PROJECTION_READS_AGAIN, projection=self._projection.name, reason=str(moved))
         self._moved_s = now_s
 
-    async def lose(self, error: PartitionError) -> None:
-        """Meet what stands in the way of a partition: without its proof if that may be all that is gone, else halt."""
+    async def lose(self, error: EventSourceFault) -> None:
+        """Handle the error of a partition: continue without its proof if only that may be missing, else halt."""
         offset = self.start_offsets().get(error.partition)
         if self._writer is None or offset is None or offset > error.offset:
             return
         cursor = self._writer.cursors[error.partition]
-        if not isinstance(error, OffsetOutOfRange):
+        if not isinstance(error, EventsOutOfRange):
             cursor.hold(halts.UNFETCHABLE, str(error))
         elif not cursor.waive_proof():
             cursor.hold(halts.OFFSET_LOST, str(error))
@@ -135,7 +141,7 @@ class ProjectionWorker:
             await self._retrier.call(self._writer.record_halts)
 
     def status(self) -> ProjectionStatus:
-        """Return how it stands."""
+        """Return its status."""
         cursors = self._writer.cursors if self._writer else {}
         return ProjectionStatus(
             name=self._projection.name,
@@ -160,11 +166,11 @@ class ProjectionWorker:
             self._active_at = self._clock.now()
 
     async def _cannot(self, writer: ViewWriter, batch: Batch, error: TidemillError) -> None:
-        """Stop for good, or stand for the table's sake: a value is refused, too, by one that is not as declared."""
+        """Stop permanently, or wait for the table: a table that is not as declared refuses values, too."""
         if isinstance(error, DataError | TableMisfit):
             await self.open()
         if isinstance(error, TableMisfit) and not self.misfits:
-            self.doubtful = True  # the comparison finds nothing wrong: it is tried ever more rarely
+            self.doubtful = True  # the comparison finds nothing wrong: it is tried less and less often
             self._writer = None
             self._stand(error)
         if self.misfits:
@@ -174,13 +180,13 @@ class ProjectionWorker:
             await self._record(writer, batch, halts.STOPPED, error)
 
     async def _record(self, writer: ViewWriter, batch: Batch, code: str, error: TidemillError) -> None:
-        partition = error.lane if isinstance(error, FoldFailed) else min(batch)
+        partition = error.lane_id if isinstance(error, FoldFailed) else min(batch)
         cursor = writer.cursors[partition]
         got = error.sequence if isinstance(error, FoldFailed) else cursor.expected
         cursor.halt = FoldHalt(code, cursor.expected, got, str(error))
         with suppress(
             TidemillError
-        ):  # the log and the status have it already; the record is for other processes
+        ):  # the log and the status have it already; the stored halt is for other processes
             await self._retrier.call(writer.record_halts)
 
     def _stand(self, misfit: TableMisfit) -> None:

@@ -1,4 +1,4 @@
-"""What answering needs from the outside: rows of a read model."""
+"""The port of queries: rows of a read model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class ReadModelReader(Protocol):
     async def read(self, projection: Projection, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
         """Return at most `limit` rows, column -> value, in key order.
 
-        `key`: values of the first key columns, as text, in order; no more than there are. Raises `UsageError` (a value
-        is not of its column's type; it took too long), `TableMisfit` (there is no such table, or no right to read it),
-        `Unavailable`.
+        `key`: values of the first key columns, as text, in order; no more values than columns. Raises `UsageError` (a
+        value is not of its column's type; it took too long), `TableMisfit` (the table does not exist or may not be
+        read), `Unavailable`.
         """
         ...

@@ -1,4 +1,4 @@
-"""Asking a read model by name: a page of its rows, by the first columns of its key."""
+"""Reading a read model by name: a page of its rows, by the first columns of its key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidemill.domain.projection import Projection
 from tidemill.queries.ports import ReadModelReader
 
 DEFAULT_LIMIT: Final = 20
-MOST_ROWS: Final = 10_000
+MAX_ROWS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ReadModels:
 
         Raises:
             UsageError: there is no such read model, the key does not fit, the limit is out of range.
-            Unavailable: the database is away.
+            Unavailable: the database is unavailable.
             TableMisfit: the read model has no table, or this login may not read it.
         """
         projection = self._named(name)
@@ -45,8 +45,8 @@ class ReadModels:
             raise UsageError(
                 f"{name} has the key {', '.join(columns)}: give at most {len(columns)} values, not {len(key)}"
             )
-        if not 1 <= limit <= MOST_ROWS:
-            raise UsageError(f"ask for 1 to {MOST_ROWS} rows, not {limit}")
+        if not 1 <= limit <= MAX_ROWS:
+            raise UsageError(f"ask for 1 to {MAX_ROWS} rows, not {limit}")
         rows = await self._reader.read(projection, key, limit + 1)
         names = tuple(column.name for column in projection.table.columns)
         return Page(names, rows[:limit], more=len(rows) > limit)

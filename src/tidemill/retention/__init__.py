@@ -1,1 +1,1 @@
-"""6 let go: seal, request, confirm, verify, drop; restore. Nothing leaves before we read its copy back."""
+"""6 archive: seal, request, confirm, verify, drop; restore. Nothing leaves before its copy is read back."""

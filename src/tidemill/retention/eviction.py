@@ -1,4 +1,4 @@
-"""The way back: rows that were restored leave again when their time is over. Restoring itself is an operator's."""
+"""Eviction: restored rows leave again when their time is over. Only an operator restores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _S = ArchiveState
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """What becomes of a range that was restored: a move for every restored generation, or what is refused.
+    """The eviction of a restored range: a transition for every restored generation, or a refusal.
 
     `chunk`: the slice whose chunk is dropped with them, None if the rows stay.
     """
@@ -27,10 +27,10 @@ class Leaving:
 
 
 def leave(together: Sequence[Slice], at: datetime, *, found: Measured, holds: Iterable[Hold]) -> Leaving:
-    """Let the restored generations of a range go, or set them aside; they go as they came, all or none. Pure.
+    """Drop the restored generations of a range, or quarantine them; all or none. Pure.
 
-    `together`: all of them, the one that has the chunk first. `found`: what is in that chunk. If an operator has the
-    chunk's own slice in hand already, the first is one of late rows: it has none, and there is nothing to drop.
+    `together`: all of them, the one that has the chunk first. `found`: the measurement of that chunk. If an operator
+    handles the chunk's own slice already, the first is one of late rows, which has no chunk: there is nothing to drop.
     """
     held = tuple(holds)
     moves = tuple(_left(each, together, at, found, held) for each in together)
@@ -43,22 +43,22 @@ def leave(together: Sequence[Slice], at: datetime, *, found: Measured, holds: It
 
 
 def _left(
-    which: Slice, together: Sequence[Slice], at: datetime, found: Measured, holds: Sequence[Hold]
+    archive_slice: Slice, together: Sequence[Slice], at: datetime, found: Measured, holds: Sequence[Hold]
 ) -> Moved:
-    beside = [other for other in together if other.id != which.id]
-    moved = operator_transitions.evict(which, at, found=found, holds=holds, beside=beside)
+    beside = [other for other in together if other.id != archive_slice.id]
+    moved = operator_transitions.evict(archive_slice, at, found=found, holds=holds, beside=beside)
     if isinstance(moved, TransitionRefused) and moved.code == "CHANGED":
-        return operator_transitions.spoil(which, at, found=found, beside=beside)
+        return operator_transitions.quarantine_changed(archive_slice, at, found=found, beside=beside)
     return moved
 
 
-async def evict(work: ArchiveWork, which: Slice, time_column: str) -> tuple[Moved, ...]:
-    """Let the restored rows of a range go, if they are what was restored; else set them aside.
+async def evict(work: ArchiveWork, archive_slice: Slice, time_column: str) -> tuple[Moved, ...]:
+    """Drop the restored rows of a range if they are unchanged; else quarantine them.
 
-    Returns what is to be stored in the same transaction: see `Leaving`.
+    Returns what to store in the same transaction: see `Leaving`.
     """
-    holds = await work.holds(which.id.table)
-    generations = await work.of_range(which.id.table, which.id.start)
+    holds = await work.holds(archive_slice.id.table)
+    generations = await work.of_range(archive_slice.id.table, archive_slice.id.start)
     together = [each for each in generations if each.state is _S.RESTORED]
     if not together:
         return ()
@@ -66,5 +66,5 @@ async def evict(work: ArchiveWork, which: Slice, time_column: str) -> tuple[Move
     found = await work.measure(together[0], time_column)
     leaving = leave(together, work.at, found=found, holds=holds)
     if leaving.chunk is not None:
-        await work.let_go(leaving.chunk)
+        await work.drop_rows(leaving.chunk)
     return leaving.moves

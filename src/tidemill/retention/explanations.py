@@ -1,4 +1,4 @@
-"""Why a slice is still in the database, or cannot be sealed: one sentence for each state, with what to do. Pure."""
+"""Why a slice is still in the database, or cannot be sealed: one sentence for each state, with advice. Pure."""
 
 from __future__ import annotations
 
@@ -11,35 +11,42 @@ from tidemill.retention.slices import AWAITED, Slice, overlaps
 _S = ArchiveState
 
 
-def why_not_dropped(which: Slice, now: datetime) -> str:
-    """Return one sentence: what is awaited, and what to do."""
-    late = which.deadline is not None and which.deadline <= now
-    told = {
+def why_not_dropped(archive_slice: Slice, now: datetime) -> str:
+    """Return one sentence: what it waits for, and what to do."""
+    late = archive_slice.deadline is not None and archive_slice.deadline <= now
+    explanations = {
         _S.LIVE: "it is not old enough yet: see `tidemill retention plan`",
         _S.ELIGIBLE: "it is next to be sealed: run `tidemill serve retention`",
-        _S.SEALED: "it is being measured" if which.sealed is None else "its request is about to be sent",
-        _S.REQUESTED: f"request {which.event_id} (attempt {which.attempt}) waits for an archiver, "
-        + ("overdue: is `tidemill serve archiver` running?" if late else f"until {moment(which.deadline)}"),
-        _S.COPYING: f"an archiver copies it, its next word is due by {moment(which.deadline)}"
+        _S.SEALED: "it is being measured"
+        if archive_slice.sealed is None
+        else "its request is about to be sent",
+        _S.REQUESTED: f"request {archive_slice.event_id} (attempt {archive_slice.attempt}) waits for an archiver, "
+        + (
+            "overdue: is `tidemill serve archiver` running?"
+            if late
+            else f"until {moment(archive_slice.deadline)}"
+        ),
+        _S.COPYING: f"an archiver copies it, its next message is due by {moment(archive_slice.deadline)}"
         + (", overdue: look at the archiver" if late else ""),
-        _S.CONFIRMED: "its copy is about to be read back: if this lasts, can the service read the lake?",
+        _S.CONFIRMED: "its copy is about to be read back: if this lasts, check that the service can read the lake",
         _S.VERIFIED: "its copy is verified, the drop waits for a moment without readers: if this lasts, look for "
         "long transactions",
         _S.DROPPED: "it is dropped",
-        _S.ABORTED: f"it was given up, and is tried again: {_reason(which)}",
-        _S.QUARANTINED: f"a person must look at it: {_reason(which)}; then `tidemill retention retry` or `release`",
-        _S.HELD: f"it is held, {_reason(which)}: end that by `tidemill retention release --hold`",
-        _S.RESTORED: f"it was restored, and leaves again after {moment(which.restore_until)}",
+        _S.ABORTED: f"it was given up, and is tried again: {_reason(archive_slice)}",
+        _S.QUARANTINED: f"an operator must look at it: {_reason(archive_slice)}; then "
+        "`tidemill retention retry` or `release`",
+        _S.HELD: f"it is held, {_reason(archive_slice)}: to end it: `tidemill retention release --hold`",
+        _S.RESTORED: f"it was restored, and leaves again after {moment(archive_slice.restore_until)}",
     }
-    return told[which.state]
+    return explanations[archive_slice.state]
 
 
-def _reason(which: Slice) -> str:
-    return which.reason or "no reason given"
+def _reason(archive_slice: Slice) -> str:
+    return archive_slice.reason or "no reason given"
 
 
 def lasted(time: timedelta) -> str:
-    """Return a time span as people say it, in the largest unit that it has two of, rounded down."""
+    """Return a time span for people, in the largest unit that fits twice, rounded down."""
     seconds = max(int(time.total_seconds()), 0)
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length:
@@ -48,17 +55,19 @@ def lasted(time: timedelta) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """Return a time as people read it, to the minute, in UTC."""
+    """Return a time for people, to the minute, in UTC."""
     return f"{at:%Y-%m-%d %H:%M}" if at else "an unknown time"
 
 
-def in_the_way(which: Slice, others: Iterable[Slice]) -> str | None:
-    """Return why rows cannot be sealed anew now: others of the same time are on their way, or in their chunk. Pure."""
+def in_the_way(archive_slice: Slice, others: Iterable[Slice]) -> str | None:
+    """Return why rows cannot be sealed again now: others of the same time are in progress, or in their chunk. Pure."""
     for other in others:
-        if other.id == which.id or not overlaps(other.id, which.id.start, which.id.end):
+        if other.id == archive_slice.id or not overlaps(
+            other.id, archive_slice.id.start, archive_slice.id.end
+        ):
             continue
         if other.stage in AWAITED:
-            return f"{other.id} is {other.state}: a range goes round one slice at a time, try again when that is over"
+            return f"{other.id} is {other.state}: one slice of a range at a time, try again when that is over"
         if other.stage is _S.RESTORED:
             return (
                 f"{other.id} is restored until {moment(other.restore_until)}: its rows are in the same chunk, and "

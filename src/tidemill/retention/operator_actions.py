@@ -1,6 +1,6 @@
-"""What an operator orders, each in one transaction under the archive's lane: hold, lift, retry, release.
+"""An operator's actions, each in one transaction under the archive's lane: hold, lift, retry, release.
 
-The rules are those of `interventions`; here they meet the registry. What a rule refuses is the operator's to mend.
+The rules are in `operator_transitions`; here they are applied to the registry. A refusal is a `UsageError`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tidemill.domain.archive.slices import ArchiveState, SliceId
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import Claim
 from tidemill.retention import operator_transitions
@@ -23,7 +24,7 @@ _S = ArchiveState
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A hold that was placed. `stopped`: slices that were on their way, and stand still now."""
+    """A hold that was placed. `stopped`: slices that were in progress."""
 
     hold: Hold
     stopped: tuple[Slice, ...]
@@ -31,7 +32,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Lifted:
-    """Holds that were lifted. `going_on`: slices that go on where they stopped; `still`: what others still hold."""
+    """Holds that were lifted. `going_on`: slices that continue; `still`: those under other holds."""
 
     holds: tuple[Hold, ...]
     going_on: tuple[Slice, ...]
@@ -48,7 +49,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who orders it, and why; the trail keeps both."""
+    """The operator and the reason; both are stored in the trail."""
 
     who: str
     why: str
@@ -61,14 +62,14 @@ async def hold(
     span: tuple[datetime | None, datetime | None],
     operator: Operator,
 ) -> Held:
-    """Keep rows of a span from leaving, whatever the policy says; what is on its way stands still."""
+    """Hold the rows of a span, whatever the policy says; slices in progress are stopped."""
     async with store.transaction(claim) as work:
         placed = Hold(table, *span, operator.why, operator.who, work.at)
         await work.add_hold(placed)
         stopped = []
-        for which in await work.of_table(table):
-            if placed.covers(which.id) and which.state in HOLDABLE:
-                moved = operator_transitions.hold(which, work.at, who=operator.who, why=operator.why)
+        for archive_slice in await work.of_table(table):
+            if placed.covers(archive_slice.id) and archive_slice.state in HOLDABLE:
+                moved = operator_transitions.hold(archive_slice, work.at, who=operator.who, why=operator.why)
                 stopped.append((await _stored(work, moved)).after)
     return Held(placed, tuple(stopped))
 
@@ -80,7 +81,7 @@ async def lift(
     span: tuple[datetime | None, datetime | None],
     operator: Operator,
 ) -> Lifted:
-    """Remove the holds that lie within a span, and let go what no other hold covers.
+    """Remove the holds within a span, and resume what no other hold covers.
 
     Raises:
         UsageError: there is no such hold.
@@ -88,19 +89,17 @@ async def lift(
     async with store.transaction(claim) as work:
         removed = await work.remove_holds(table, *span)
         if not removed:
-            raise UsageError(
-                f"no hold of {table} lies within that span: see `tidemill retention hold --list`"
-            )
+            raise UsageError(f"no hold of {table} is within that span: see `tidemill retention hold --list`")
         rest = await work.holds(table)
         going_on, still = [], []
-        for which in await work.of_table(table):
-            if which.state is not _S.HELD:
+        for archive_slice in await work.of_table(table):
+            if archive_slice.state is not _S.HELD:
                 continue
-            moved = operator_transitions.let_go(
-                which, work.at, who=operator.who, why=operator.why, holds=rest
+            moved = operator_transitions.resume_held(
+                archive_slice, work.at, who=operator.who, why=operator.why, holds=rest
             )
             if isinstance(moved, TransitionRefused):
-                still.append(which)
+                still.append(archive_slice)
             else:
                 going_on.append((await _stored(work, moved)).after)
     return Lifted(tuple(removed), tuple(going_on), tuple(still))
@@ -109,46 +108,46 @@ async def lift(
 async def retry(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Operator) -> Slice:
     """Take a quarantined slice through a new seal, measurement and request. Raises `UsageError`."""
     async with store.transaction(claim) as work:
-        which = await _known(work, wanted)
-        busy = in_the_way(which, await work.of_table(wanted.table))
+        archive_slice = await _known(work, wanted)
+        busy = in_the_way(archive_slice, await work.of_table(wanted.table))
         if busy is not None:
             raise UsageError(busy)
         step = await _stored(
-            work, operator_transitions.retry(which, work.at, who=operator.who, why=operator.why)
+            work, operator_transitions.retry(archive_slice, work.at, who=operator.who, why=operator.why)
         )
         await announce_ends(work, [step])
         return step.after
 
 
 async def release(store: ArchiveStore, claim: Claim, wanted: SliceId, operator: Operator) -> Released:
-    """Give a slice up: its rows stay, its range takes rows again, and its late rows go where they belong.
+    """Give a slice up: its rows stay, its range takes rows again, and its late rows go back into the table.
 
     Raises:
         UsageError: it cannot be given up.
-        Busy: batches do not make way.
+        Busy: batches do not release the table.
     """
     async with store.transaction(claim) as work:
-        which = await _known(work, wanted)
-        moved = operator_transitions.release(which, work.at, who=operator.who, why=operator.why)
+        archive_slice = await _known(work, wanted)
+        moved = operator_transitions.release(archive_slice, work.at, who=operator.who, why=operator.why)
         if isinstance(moved, TransitionRefused):
             raise UsageError(moved.message)
-        await work.lock_ranges(which.id.table)
+        await work.lock_ranges(archive_slice.id.table)
         await work.store(moved)
-        returned = await work.return_late(which)
+        returned = await work.return_late(archive_slice)
         await announce_ends(work, [moved])
     return Released(moved.after, returned)
 
 
 async def _known(work: ArchiveWork, wanted: SliceId) -> Slice:
-    which = await work.slice(wanted)
-    if which is None:
-        raise UsageError(f"the registry has no {wanted}: see `tidemill retention status {wanted.table}`")
-    if which.state is _S.HELD:
+    archive_slice = await work.slice(wanted)
+    if archive_slice is None:
+        raise UsageError(f"the registry has no {wanted}", code=ErrorCode.UNKNOWN_SLICE, table=wanted.table)
+    if archive_slice.state is _S.HELD:
         raise UsageError(
-            f"{which.id} is held since {moment(which.since)}: first `tidemill retention release "
+            f"{archive_slice.id} is held since {moment(archive_slice.since)}: first `tidemill retention release "
             f"{wanted.table} --hold`"
         )
-    return which
+    return archive_slice
 
 
 async def _stored(work: ArchiveWork, moved: Moved) -> Transition:

@@ -1,4 +1,4 @@
-"""What operators do to a slice: hold and let go, retry, release; and the way back: restore, evict, spoil. Pure."""
+"""An operator's transitions of a slice: hold, resume, retry, release; restore, evict, quarantine. Pure."""
 
 from __future__ import annotations
 
@@ -22,33 +22,44 @@ from tidemill.retention.transition_table import (
 _S = ArchiveState
 
 
-def hold(which: Slice, at: datetime, *, who: str, why: str) -> Moved:
-    """Stop a slice where it is. Answers to its request are ignored until it is let go."""
-    return step(which, Action.HOLD, _S.HELD, at, Party.OPERATOR, who, why=why, held_from=which.state)
+def hold(archive_slice: Slice, at: datetime, *, who: str, why: str) -> Moved:
+    """Stop a slice where it is. Answers to its request are ignored until it is resumed."""
+    return step(
+        archive_slice, Action.HOLD, _S.HELD, at, Party.OPERATOR, who, why=why, held_from=archive_slice.state
+    )
 
 
-def let_go(which: Slice, at: datetime, *, who: str, why: str, holds: Iterable[Hold]) -> Moved:
+def resume_held(archive_slice: Slice, at: datetime, *, who: str, why: str, holds: Iterable[Hold]) -> Moved:
     """Return a held slice to where it was, unless one of the remaining `holds` covers it."""
-    if refusal := held_back(which, holds, "let go"):
+    if refusal := held_back(archive_slice, holds, "let go"):
         return refusal
-    if which.held_from is None:
-        return not_allowed(which, Action.LET_GO)
-    return step(which, Action.LET_GO, which.held_from, at, Party.OPERATOR, who, why=why, held_from=None)
+    if archive_slice.held_from is None:
+        return not_allowed(archive_slice, Action.RESUME_HELD)
+    return step(
+        archive_slice,
+        Action.RESUME_HELD,
+        archive_slice.held_from,
+        at,
+        Party.OPERATOR,
+        who,
+        why=why,
+        held_from=None,
+    )
 
 
-def retry(which: Slice, at: datetime, *, who: str, why: str) -> Moved:
+def retry(archive_slice: Slice, at: datetime, *, who: str, why: str) -> Moved:
     """Take a quarantined slice through a new seal, measurement and request."""
-    told = {**new_seal(which), "sealed_at": at}
-    return step(which, Action.RETRY, _S.SEALED, at, Party.OPERATOR, who, why=why, **told)
+    changes = {**new_seal(archive_slice), "sealed_at": at}
+    return step(archive_slice, Action.RETRY, _S.SEALED, at, Party.OPERATOR, who, why=why, **changes)
 
 
-def release(which: Slice, at: datetime, *, who: str, why: str) -> Moved:
-    """Open the range again by an operator's word; its rows stay in the database."""
-    return step(which, Action.RELEASE, _S.ABORTED, at, Party.OPERATOR, who, why=why, deadline=None)
+def release(archive_slice: Slice, at: datetime, *, who: str, why: str) -> Moved:
+    """Open the range again by an operator's decision; its rows stay in the database."""
+    return step(archive_slice, Action.RELEASE, _S.ABORTED, at, Party.OPERATOR, who, why=why, deadline=None)
 
 
 def restore(
-    which: Slice,
+    archive_slice: Slice,
     at: datetime,
     *,
     found: Measured,
@@ -57,31 +68,34 @@ def restore(
     who: str,
     beside: Sequence[Slice] = (),
 ) -> Moved:
-    """Note that the rows are back, in `chunk`, until `until`.
+    """Record that the rows are restored, in `chunk`, until `until`.
 
-    `found`: what is in the chunk before the commit; `beside`: the range's other slices whose rows came back with these.
-    From then on the chunk is the first one's: should it be archived again, the others have no rows of their own.
+    `found`: the chunk's measurement before the commit; `beside`: the range's other slices restored with it.
+    From then on the chunk belongs to the first one: if it is archived again, the others have no rows of their own.
     """
-    proofs = [each.verified for each in (which, *beside)]
+    proofs = [each.verified for each in (archive_slice, *beside)]
     copies = [proof.found for proof in proofs if proof is not None]
     if len(copies) != len(proofs):
-        return TransitionRefused("CHANGED", f"{which.id}: not all that left its range has a verified copy")
+        return TransitionRefused(
+            "CHANGED", f"{archive_slice.id}: not every slice of its range has a verified copy"
+        )
     whole = together(copies) if beside else copies[0]
     if found != whole:
         return TransitionRefused(
-            "CHANGED", f"{which.id}: what came back is not what left: {difference(whole, found)}; scrub it"
+            "CHANGED",
+            f"{archive_slice.id}: the restored rows are not those that left: {difference(whole, found)}; scrub it",
         )
-    is_first = all(which.id < other.id for other in beside)
-    told: dict[str, Any] = {
+    is_first = all(archive_slice.id < other.id for other in beside)
+    changes: dict[str, Any] = {
         "restore_until": until,
         "source": Source.CHUNK if is_first else Source.LATE,
-        "chunk": chunk if is_first else late_name(which.id),
+        "chunk": chunk if is_first else late_name(archive_slice.id),
     }
-    return step(which, Action.RESTORE, _S.RESTORED, at, Party.OPERATOR, who, **told)
+    return step(archive_slice, Action.RESTORE, _S.RESTORED, at, Party.OPERATOR, who, **changes)
 
 
 def evict(
-    which: Slice,
+    archive_slice: Slice,
     at: datetime,
     *,
     found: Measured,
@@ -89,38 +103,40 @@ def evict(
     beside: Sequence[Slice] = (),
     operator: str | None = None,
 ) -> Moved:
-    """Let restored rows go again without a new copy: they are what was verified, measured under lock just now.
+    """Drop restored rows again without a new copy: measured under lock, they are what was verified.
 
-    `found` is of all rows of the range; `beside`: the range's other restored slices, which go with this one. Before the
+    `found` is of all rows of the range; `beside`: the range's other restored slices, which are dropped, too. Before the
     last `restore_until` of them only an `operator` may.
     """
-    if refusal := held_back(which, holds, "evicted"):
+    if refusal := held_back(archive_slice, holds, "evicted"):
         return refusal
-    until = max((each.restore_until for each in (which, *beside) if each.restore_until), default=at)
+    until = max((each.restore_until for each in (archive_slice, *beside) if each.restore_until), default=at)
     if operator is None and at < until:
-        return TransitionRefused("TOO_EARLY", f"{which.id} was restored until {until.isoformat()}")
-    changed = _change(which, found, beside)
+        return TransitionRefused("TOO_EARLY", f"{archive_slice.id} was restored until {until.isoformat()}")
+    changed = _change(archive_slice, found, beside)
     if changed is not None:
-        return TransitionRefused("CHANGED", f"{which.id} {changed}")
-    if which.verified is None or which.verified.is_old(at):
+        return TransitionRefused("CHANGED", f"{archive_slice.id} {changed}")
+    if archive_slice.verified is None or archive_slice.verified.is_old(at):
         return TransitionRefused(
-            "OLD_PROOF", f"{which.id}: it is long ago that its copy was read; read it again"
+            "OLD_PROOF", f"{archive_slice.id}: its copy was read too long ago; read it again"
         )
     by, who = (Party.OPERATOR, operator) if operator else (Party.SERVICE, "service")
-    return step(which, Action.EVICT, _S.DROPPED, at, by, who, restore_until=None, reason=None)
+    return step(archive_slice, Action.EVICT, _S.DROPPED, at, by, who, restore_until=None, reason=None)
 
 
-def spoil(which: Slice, at: datetime, *, found: Measured, beside: Sequence[Slice] = ()) -> Moved:
-    """Set restored rows aside that somebody changed: an operator decides whether they are archived or stay."""
-    changed = _change(which, found, beside)
+def quarantine_changed(
+    archive_slice: Slice, at: datetime, *, found: Measured, beside: Sequence[Slice] = ()
+) -> Moved:
+    """Quarantine changed restored rows: an operator decides whether they are archived or stay."""
+    changed = _change(archive_slice, found, beside)
     if changed is None:
-        return TransitionRefused("UNCHANGED", f"{which.id} is as it was restored")
-    return step(which, Action.SPOIL, _S.QUARANTINED, at, why=changed, restore_until=None)
+        return TransitionRefused("UNCHANGED", f"{archive_slice.id} is unchanged since it was restored")
+    return step(archive_slice, Action.QUARANTINE_CHANGED, _S.QUARANTINED, at, why=changed, restore_until=None)
 
 
-def _change(which: Slice, found: Measured, beside: Sequence[Slice]) -> str | None:
+def _change(archive_slice: Slice, found: Measured, beside: Sequence[Slice]) -> str | None:
     """Return in what the range's rows differ from the verified copies of all its restored slices."""
-    proofs = [each.verified for each in (which, *beside) if each.state is _S.RESTORED]
+    proofs = [each.verified for each in (archive_slice, *beside) if each.state is _S.RESTORED]
     copies = [proof.found for proof in proofs if proof is not None]
     if len(copies) != 1 + len(beside):
         return "has no verified copy of each slice of its range"

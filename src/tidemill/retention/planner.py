@@ -1,4 +1,4 @@
-"""What leaves next, what waits, and why: from the catalog, the registry and the policy. Pure: times are handed in."""
+"""What leaves next, what waits, and why: from the catalog, the registry and the policy. Pure: times are arguments."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tidemill.retention.slices import UNVERIFIED, Hold, Slice, held, late_name
 from tidemill.retention.timescale_jobs import ContinuousAggregate, DropJob, still_refreshed, why_refreshed
 
 FIRST_RATIO: Final = 0.25
-"""Bytes in the lake per byte in the database, until an earlier slice of the table tells better."""
+"""Bytes in the lake per byte in the database, until an earlier slice of the table gives a better value."""
 
 COMPRESSED_RATIO: Final = 1.0
 """The same for a compressed chunk: Parquet and the columnstore need about as much."""
 
 UNSEEN: Final = "UNSEEN"
-"""The code of chunks whose writes nobody has counted yet: the keeper's next round does."""
+"""The code of chunks whose writes were not counted yet: the worker's next round does."""
 
 _S = ArchiveState
 _UNDER_WAY = UNVERIFIED | {_S.VERIFIED}
@@ -53,9 +53,9 @@ class LateFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known of one table (`schema.table`). `registry`: whose slices these are, no other database's.
+    """All facts of one table (`schema.table`). `registry`: the id of this database's registry.
 
-    `late_unfit`: why late rows could not be kept as they are, None if they can. `views`: continuous aggregates over the
+    `late_unfit`: why late rows could not be stored unchanged, None if they can. `views`: continuous aggregates over the
     table. `drop_jobs`: TimescaleDB's own retention policies on it.
     """
 
@@ -84,7 +84,7 @@ class Candidate:
     known: Slice | None = None
 
     def slice(self, at: datetime) -> Slice:
-        """Return the slice as `machine.choose` takes it: the registry's own, or a new one."""
+        """Return the slice for `transitions.choose`: the registry's own, or a new one."""
         if self.known is None:
             fresh = Slice(self.id, ArchiveState.LIVE, at, self.source, self.chunk, self.size_bytes)
             return replace(fresh, compressed=self.compressed)
@@ -93,7 +93,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A slice, or a range that has none yet, that stays in the database for now. `until`: None if that is not known."""
+    """A slice, or a range that has none yet, that stays in the database for now. `until`: None if it is not known."""
 
     id: SliceId
     chunk: str
@@ -104,7 +104,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class RetentionPlan:
-    """`seal`: to be sealed now, oldest first. `queued`: eligible, for the next rounds. `waiting`: not eligible.
+    """`seal`: to be sealed now, oldest first. `queued`: eligible, for later rounds. `waiting`: not eligible.
 
     `quiet_until`: the end of the quiet hours, if they are why nothing is sealed now. `ratio`: bytes in the lake per
     byte of an uncompressed chunk.
@@ -137,7 +137,7 @@ class RetentionPlan:
 
 
 def plan(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> RetentionPlan:
-    """Return what leaves next. `as_of`: the time that ages are counted to; quiet periods and hours are of `now`."""
+    """Return what leaves next. `as_of`: the time for ages; quiet periods and hours are of `now`."""
     ratio, index = lake_ratio(facts.slices), _Index.of(facts)
     judged = [_judged(policy, index, each, as_of, now) for each in _candidates(index, ratio)]
     eligible = list(_first_of_each_range(each for each in judged if isinstance(each, Candidate)))
@@ -154,9 +154,9 @@ def plan(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> 
 
 
 def _first_of_each_range(eligible: Iterable[Candidate]) -> Iterator[Candidate]:
-    """Leave the later generations of a range for the next rounds: a range goes round one slice at a time.
+    """Leave the later generations of a range for later rounds: one slice of a range at a time.
 
-    So do ranges that overlap. `eligible`: oldest range first.
+    The same holds for ranges that overlap. `eligible`: oldest range first.
     """
     taken_to: datetime | None = None
     for each in eligible:
@@ -166,19 +166,19 @@ def _first_of_each_range(eligible: Iterable[Candidate]) -> Iterator[Candidate]:
 
 
 def lake_ratio(slices: Iterable[Slice]) -> float:
-    """Return bytes in the lake per byte of rows that are not compressed, measured at copies whose files were told."""
-    told = [
+    """Return bytes in the lake per byte of rows that are not compressed, measured at copies with known files."""
+    copied = [
         each
         for each in slices
         if each.verified and each.verified.copy.files and each.size_bytes > 0 and not each.compressed
     ]
-    here = sum(each.size_bytes for each in told)
-    there = sum(file.size_bytes for each in told if each.verified for file in each.verified.copy.files)
+    here = sum(each.size_bytes for each in copied)
+    there = sum(file.size_bytes for each in copied if each.verified for file in each.verified.copy.files)
     return there / here if here and there else FIRST_RATIO
 
 
 class _Index(NamedTuple):
-    """The facts by what they are looked up by. `around`: slices by the time that they share with others."""
+    """Indexes of the facts. `around`: slices by the time that they share with others."""
 
     facts: Facts
     ranges: Mapping[_Range, Sequence[Slice]]
@@ -190,40 +190,40 @@ class _Index(NamedTuple):
     @classmethod
     def of(cls, facts: Facts) -> _Index:
         ranges: dict[_Range, list[Slice]] = {}
-        for which in facts.slices:
-            ranges.setdefault((which.id.start, which.id.end), []).append(which)
+        for archive_slice in facts.slices:
+            ranges.setdefault((archive_slice.id.start, archive_slice.id.end), []).append(archive_slice)
         chunks = {chunk.chunk: chunk for chunk in facts.chunks}
         around = Ranges((each.id.start, each.id.end, each) for each in facts.slices)
         late = {late.start: late for late in facts.late}
         return cls(facts, ranges, around, chunks, late, why_partitioned(facts))
 
-    def late_of(self, which: SliceId) -> LateFacts | None:
+    def late_of(self, slice_id: SliceId) -> LateFacts | None:
         """Return the late rows of exactly that range."""
-        late = self.late.get(which.start)
-        return late if late is not None and late.end == which.end else None
+        late = self.late.get(slice_id.start)
+        return late if late is not None and late.end == slice_id.end else None
 
 
 def why_partitioned(facts: Facts) -> str | None:
-    """Return why a table whose chunks share ranges cannot leave, None if each range has a chunk of its own."""
+    """Return why a table whose chunks share ranges cannot leave, None if each range has its own chunk."""
     first: dict[_Range, str] = {}
     for chunk in facts.chunks:
         other = first.setdefault((chunk.start, chunk.end), chunk.chunk)
         if other != chunk.chunk:
             return (
-                f"{other} and {chunk.chunk} are of one range: {facts.table} is partitioned by another column beside "
-                "its time, and such a table cannot be archived; copy its rows to one that has the time dimension alone"
+                f"{other} and {chunk.chunk} are of one range: {facts.table} has another partitioning column beside "
+                "its time, and cannot be archived; copy its rows to a table that has only the time dimension"
             )
     return None
 
 
 def _candidates(index: _Index, ratio: float) -> list[Candidate]:
-    """Return every slice that could ever leave, oldest range first: those in the registry, and those to come."""
+    """Return every slice that could leave, oldest range first: those in the registry, and new ones."""
     facts = index.facts
-    found = [_known(which, index, ratio) for which in facts.slices if which.state is not _S.DROPPED]
-    # by start alone: a chunk may begin where one that left did, and end later
+    found = [_known(known, index, ratio) for known in facts.slices if known.state is not _S.DROPPED]
+    # by start alone: a chunk may begin where an archived one did, and end later
     generations: dict[datetime, int] = {}
-    for which in facts.slices:
-        generations[which.id.start] = max(generations.get(which.id.start, 0), which.id.generation)
+    for slice_id in (known.id for known in facts.slices):
+        generations[slice_id.start] = max(generations.get(slice_id.start, 0), slice_id.generation)
     fresh: list[ChunkFacts | LateFacts] = [*_new_chunks(index), *_new_late(index)]
     for new in fresh:
         generations[new.start] = generations.get(new.start, 0) + 1
@@ -232,7 +232,7 @@ def _candidates(index: _Index, ratio: float) -> list[Candidate]:
 
 
 def _new_chunks(index: _Index) -> Iterator[ChunkFacts]:
-    """Return the chunks that no slice names: never archived ones, and what strangers made in ranges that are gone."""
+    """Return the chunks that no slice names: never archived ones, and those of external writers in archived ranges."""
     for chunk in index.facts.chunks:
         known = index.ranges.get((chunk.start, chunk.end), ())
         if not any(each.chunk == chunk.chunk and each.state is not _S.DROPPED for each in known):
@@ -240,38 +240,38 @@ def _new_chunks(index: _Index) -> Iterator[ChunkFacts]:
 
 
 def _new_late(index: _Index) -> Iterator[LateFacts]:
-    """Return the late rows that no slice waits for: one that was given up takes them when it is sealed again."""
+    """Return the late rows without a waiting slice: one that was given up takes them when it is sealed again."""
     for late in index.facts.late:
         known = index.ranges.get((late.start, late.end), ())
         if not any(each.source is Source.LATE and not each.is_closed for each in known):
             yield late
 
 
-def _known(which: Slice, index: _Index, ratio: float) -> Candidate:
-    now: ChunkFacts | LateFacts | None = index.chunks.get(which.chunk)
-    if which.source is Source.LATE and not which.is_closed:
-        now = index.late_of(which.id)
-    size_bytes = now.size_bytes if now else which.size_bytes
+def _known(archive_slice: Slice, index: _Index, ratio: float) -> Candidate:
+    now: ChunkFacts | LateFacts | None = index.chunks.get(archive_slice.chunk)
+    if archive_slice.source is Source.LATE and not archive_slice.is_closed:
+        now = index.late_of(archive_slice.id)
+    size_bytes = now.size_bytes if now else archive_slice.size_bytes
     compressed = isinstance(now, ChunkFacts) and now.compressed
     return Candidate(
-        id=which.id,
-        source=which.source,
-        chunk=which.chunk,
+        id=archive_slice.id,
+        source=archive_slice.source,
+        chunk=archive_slice.chunk,
         size_bytes=size_bytes,
         lake_bytes=_lake_bytes(size_bytes, ratio, compressed=compressed),
         compressed=compressed,
         last_write=now.last_write if now else None,
-        known=which,
+        known=archive_slice,
     )
 
 
 def _new(table: str, facts: ChunkFacts | LateFacts, generation: int, ratio: float) -> Candidate:
-    which = SliceId(table, facts.start, facts.end, generation)
+    slice_id = SliceId(table, facts.start, facts.end, generation)
     compressed = isinstance(facts, ChunkFacts) and facts.compressed
     return Candidate(
-        id=which,
+        id=slice_id,
         source=Source.CHUNK if isinstance(facts, ChunkFacts) else Source.LATE,
-        chunk=facts.chunk if isinstance(facts, ChunkFacts) else late_name(which),
+        chunk=facts.chunk if isinstance(facts, ChunkFacts) else late_name(slice_id),
         size_bytes=facts.size_bytes,
         lake_bytes=_lake_bytes(facts.size_bytes, ratio, compressed=compressed),
         compressed=compressed,
@@ -299,16 +299,16 @@ def _judged(
         )
     if not policy.enabled:
         return Waiting(
-            each.id, each.chunk, "DISABLED", f"archiving {each.id.table} is switched off: enable its policy"
+            each.id, each.chunk, "DISABLED", f"archiving {each.id.table} is disabled: enable its policy"
         )
     hold = held(each.id, index.facts.holds)
     if hold is not None:
         held_by = f"held by {hold.who} since {hold.since:%Y-%m-%d}, {hold.reason}: "
-        held_by += "lift that by `tidemill retention release --hold`"
+        held_by += "to lift it: `tidemill retention release --hold`"
         return Waiting(each.id, each.chunk, "HOLD", held_by)
     if each.source is Source.CHUNK and each.chunk not in index.chunks:
         return Waiting(
-            each.id, each.chunk, "GONE", f"{each.chunk} is not in the catalog: somebody else dropped it"
+            each.id, each.chunk, "GONE", f"{each.chunk} is not in the catalog: another program dropped it"
         )
     waits = _range_waits(index, each) or _partition_waits(index, each)
     waits = waits or _time_waits(policy, each, as_of, now) or _view_waits(policy, index, each, now)
@@ -319,7 +319,7 @@ def _judged(
 
 
 def needs_late_table(policy: Retention, source: Source) -> bool:
-    """Return whether a seal could have rows diverted, or takes such rows."""
+    """Return whether a seal could divert rows, or takes such rows."""
     return policy.late is LateRule.DIVERT or source is Source.LATE
 
 
@@ -336,21 +336,19 @@ def _range_waits(index: _Index, each: Candidate) -> Waiting | None:
 
 
 def _late_waits(index: _Index, each: Candidate, others: Sequence[Slice]) -> Waiting | None:
-    """Return why late rows cannot leave as this slice. They are told apart by the start of their range alone."""
+    """Return why late rows cannot leave as this slice. They are identified by the start of their range alone."""
     of_start = [other for other in others if other.id.start == each.id.start]
     if not any(other.state is _S.DROPPED for other in of_start):
-        return Waiting(
-            each.id, each.chunk, "RANGE_OPEN", "its range is open: the rows belong back in the table"
-        )
+        return Waiting(each.id, each.chunk, "RANGE_OPEN", "its range is open: the rows belong in the table")
     rows = index.late.get(each.id.start)
     if rows is not None and rows.end > each.id.end:
-        why = f"its rows leave with those of the range to {moment(rows.end)}, which begins with this one"
+        why = f"its rows leave with the range to {moment(rows.end)}, which begins at the same time"
         return Waiting(each.id, each.chunk, "RANGE_BUSY", why)
     return None
 
 
 def _called(other: Slice, beside: Candidate) -> str:
-    """Return what to call a slice that another one waits for."""
+    """Return the name of a slice that another one waits for."""
     if (other.id.start, other.id.end) == (beside.id.start, beside.id.end):
         return f"generation {other.id.generation} of its range"
     return f"{other.id}, which overlaps it,"
@@ -376,7 +374,7 @@ def _time_waits(policy: Retention, each: Candidate, as_of: datetime, now: dateti
 
 
 def _view_waits(policy: Retention, index: _Index, each: Candidate, now: datetime) -> Waiting | None:
-    """Return why a chunk waits for a continuous aggregate; late rows were never in the table that it reads."""
+    """Return why a chunk waits for a continuous aggregate; late rows were never in its source table."""
     if each.source is Source.LATE:
         return None
     view = still_refreshed(index.facts.views, each.id.end, now)
@@ -389,11 +387,13 @@ def _view_waits(policy: Retention, index: _Index, each: Candidate, now: datetime
 
 def _quiet_waits(policy: Retention, each: Candidate, now: datetime) -> Waiting | None:
     if each.last_write is not None and now < each.last_write + policy.quiet:
-        why = f"written to {lasted(now - each.last_write)} ago, or seen for the first time: "
-        why += f"it leaves when it was quiet for {lasted(policy.quiet)}"
+        why = f"written to {lasted(now - each.last_write)} ago, or found for the first time: "
+        why += f"it leaves after no writes for {lasted(policy.quiet)}"
         return Waiting(each.id, each.chunk, "WRITTEN", why, each.last_write + policy.quiet)
     if each.last_write is None and each.source is Source.CHUNK:
-        why = "not measured yet whether it is written to: `tidemill serve retention` does, and lets it leave when it "
-        why += f"was quiet for {lasted(policy.quiet)}"
+        why = (
+            "not measured yet whether it is written to: `tidemill serve retention` does; it leaves after no "
+        )
+        why += f"writes for {lasted(policy.quiet)}"
         return Waiting(each.id, each.chunk, UNSEEN, why)
     return None

@@ -1,4 +1,4 @@
-"""What retention needs from the outside: the registry and the rows, in one transaction; and eyes on the lake."""
+"""The ports of retention: the registry and the rows, in one transaction; and readers of the lake."""
 
 from __future__ import annotations
 
@@ -19,11 +19,23 @@ from tidemill.retention.transition_table import Transition
 
 
 class Overtaken(TransientError):
-    """A slice is not what it was when the step was made: look again."""
+    """A slice changed since the step was made: read it again."""
 
 
 class Busy(TransientError):
-    """Somebody uses the rows, and we do not wait for long: try again later."""
+    """The rows are in use, and the wait is short: try again later."""
+
+
+class RequestedSlices(Protocol):
+    """The slices of requests, in the transaction of the batch that brings what archivers answer."""
+
+    async def of_event(self, event_id: str) -> list[Slice]:
+        """Return the slices that have this request, or had it under an earlier seal."""
+        ...
+
+    async def store(self, step: Transition) -> None:
+        """Store a step and its row of the trail. Raises `Overtaken` if the slice is not what it was."""
+        ...
 
 
 class ArchiveWork(Protocol):
@@ -34,7 +46,7 @@ class ArchiveWork(Protocol):
         """The server's time."""
         ...
 
-    async def slice(self, which: SliceId) -> Slice | None:
+    async def slice(self, slice_id: SliceId) -> Slice | None:
         """Return a slice as it is now, None if the registry does not have it."""
         ...
 
@@ -47,7 +59,7 @@ class ArchiveWork(Protocol):
         ...
 
     async def dropped_under(self, event_id: str) -> frozenset[SliceId]:
-        """Return the slices that were dropped while this was their request, whatever became of them since."""
+        """Return the slices that were dropped while this was their request, whatever happened since."""
         ...
 
     async def of_range(self, table: str, start: datetime) -> list[Slice]:
@@ -59,18 +71,18 @@ class ArchiveWork(Protocol):
         ...
 
     async def add_hold(self, hold: Hold) -> None:
-        """Keep a hold."""
+        """Store a hold."""
         ...
 
     async def remove_holds(self, table: str, start: datetime | None, end: datetime | None) -> list[Hold]:
-        """Remove the holds that lie within a span (None: without bound); return them."""
+        """Remove the holds within a span (None: without bound); return them."""
         ...
 
     async def store(self, step: Transition) -> None:
         """Store a step and its row of the trail; freeze or thaw the chunk with it, where the database can.
 
         Raises:
-            Overtaken: the slice is not what it was.
+            Overtaken: the slice was changed.
             Busy: writers of a chunk that is to be frozen do not end.
         """
         ...
@@ -79,41 +91,41 @@ class ArchiveWork(Protocol):
         """Publish an event if and only if the transaction commits."""
         ...
 
-    async def await_writers(self, which: Slice) -> None:
-        """Wait until nobody changes the slice's rows, and let go again. Raises `Busy`, `Gone`."""
+    async def await_writers(self, archive_slice: Slice) -> None:
+        """Wait for the writers of the slice's rows, without keeping the lock. Raises `Busy`, `Gone`."""
         ...
 
     async def lock_ranges(self, table: str) -> None:
         """Keep batches out until the transaction ends. Raises `Busy`."""
         ...
 
-    async def lock_rows(self, which: Slice) -> None:
-        """Keep everybody from changing the slice's rows; readers pass. Raises `Busy`, `Gone`."""
+    async def lock_rows(self, archive_slice: Slice) -> None:
+        """Lock the slice's rows against changes; readers pass. Raises `Busy`, `Gone`."""
         ...
 
     async def note_writes(self, table: str, before: datetime) -> None:
-        """Note which chunks that end by `before` were written to since the last time: their quiet period begins anew.
+        """Note which chunks that end by `before` were written to since the last call: their quiet period restarts.
 
-        A chunk that is seen for the first time counts as written to just now.
+        A chunk that is found for the first time counts as written to just now.
         """
         ...
 
-    async def measure(self, which: Slice, time_column: str) -> Measured:
+    async def measure(self, archive_slice: Slice, time_column: str) -> Measured:
         """Measure the slice's rows as this transaction sees them."""
         ...
 
-    async def let_go(self, which: Slice) -> None:
-        """Drop the slice's rows: exactly its chunk, or its late rows. Raises `Busy` when readers do not make way."""
+    async def drop_rows(self, archive_slice: Slice) -> None:
+        """Drop the slice's rows: exactly its chunk, or its late rows. Raises `Busy` when readers do not end."""
         ...
 
-    async def adopt_late(self, which: Slice) -> int:
-        """Make all late rows of the range that belong to no slice this one's; return how many."""
+    async def adopt_late(self, archive_slice: Slice) -> int:
+        """Assign all late rows of the range without a slice to this one; return how many."""
         ...
 
-    async def return_late(self, which: Slice) -> int:
-        """Put late rows back to where they belong when the slice has opened; return how many went into the table.
+    async def return_late(self, archive_slice: Slice) -> int:
+        """Return late rows to the table when the slice has opened; return how many went into the table.
 
-        None of them does if it refuses any: they stay late, and leave as a slice of their own.
+        If it refuses one, none moves: they stay late, and leave as a separate slice.
         """
         ...
 
@@ -122,16 +134,16 @@ class ArchiveWork(Protocol):
         ...
 
     async def late_unfit(self, table: str) -> str | None:
-        """Return why late rows of a table could not be kept as they are, and what to do; None if they can."""
+        """Return why late rows of a table could not be stored unchanged, and what to do; None if they can."""
         ...
 
 
 class Gone(TransientError):
-    """The slice's rows are not where the registry says: somebody else dropped them."""
+    """The slice's rows are not where the registry says: another program dropped them."""
 
 
 class ArchiveStore(Protocol):
-    """The database as retention sees it. Every call may raise `TransientError`."""
+    """The database of retention. Every call may raise `TransientError`."""
 
     def transaction(self, claim: Claim) -> AbstractAsyncContextManager[ArchiveWork]:
         """Open a transaction under the archive's lane. Raises `Fenced`."""
@@ -142,37 +154,39 @@ class ArchiveStore(Protocol):
         ...
 
     async def facts(self, table: str) -> Facts:
-        """Return all that is known of a table."""
+        """Return all facts of a table."""
         ...
 
     async def shape(
-        self, which: Slice, bytes_per_s: int | None = None
+        self, archive_slice: Slice, bytes_per_s: int | None = None
     ) -> tuple[tuple[LakeColumn, ...], tuple[Refusal, ...]]:
-        """Return the columns of a copy, and what no copy can hold: by type, and by the values that are there.
+        """Return the columns of a copy, and what a copy cannot hold: by type, and by the present values.
 
         `bytes_per_s`: the fastest that rows are read; None: as fast as the server can.
         """
         ...
 
-    async def measure(self, which: Slice, time_column: str, bytes_per_s: int | None = None) -> Measured:
+    async def measure(
+        self, archive_slice: Slice, time_column: str, bytes_per_s: int | None = None
+    ) -> Measured:
         """Measure a sealed slice's rows, from one snapshot, read no faster than that."""
         ...
 
-    def read_sql(self, which: Slice) -> str:
+    def read_sql(self, archive_slice: Slice) -> str:
         """Return the query that gives exactly the rows and columns of the copy."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CopyToVerify:
-    """A slice whose copy is to be read back, and where it is said to be."""
+    """A slice whose copy is to be read back, and its stated location."""
 
     slice: Slice
     copy: CopyLocation
 
 
 class CopyReader(Protocol):
-    """Reads copies with our own credentials, only below allowed roots. Synchronous: call it from a thread."""
+    """Reads copies with Tidemill's own credentials, only below allowed roots. Synchronous: call it from a thread."""
 
     def measure(
         self, wanted: Sequence[CopyToVerify], time_column: str, bytes_per_s: int | None = None

@@ -1,4 +1,4 @@
-"""The events that retention announces: a request for copies, and what became of it. Pure."""
+"""The events that retention announces: a request for copies, and its result. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tidemill.retention.slices import Slice
 
 _REQUESTS: Final = UUID("8d5f7f5e-6c39-5d2a-9d4b-0f4f0a3f6f52")
 OWN_DIGITS: Final = 8
-"""How many digits of a request's id tell the registry."""
+"""How many digits of a request's id identify the registry."""
 
 
 def request_id(registry: str, slices: Sequence[Slice]) -> str:
     """Return the id of a registry's request for these slices under their present seals: the same ones give the same id.
 
-    All requests of a registry begin alike, those of another one otherwise: copies have their names from it.
+    All requests of a registry have the same prefix, which names its copies; other registries have others.
     """
     named = json.dumps(
         [
@@ -41,7 +41,7 @@ def _exact(instant: datetime) -> str:
 def _superseded(slices: Sequence[Slice], event_id: str) -> tuple[str, ...]:
     """Return the requests whose copies the new one replaces: those of this registry.
 
-    A clone's slices know what its original asked for; these copies may be the only ones that the original has.
+    A clone's slices have the requests of its original, whose only copies these may be.
     """
     own = event_id[:OWN_DIGITS]
     earlier = dict.fromkeys(event for each in slices for event in each.superseded)
@@ -57,7 +57,7 @@ def order_id(event: ArchivalEvent) -> str:
 def request(
     slices: Sequence[Slice], policy: Retention, at: datetime, read_sql: Callable[[Slice], str]
 ) -> ArchivalEvent:
-    """Return what asks for copies of slices that share one request."""
+    """Return the request for copies of slices that share one."""
     first = slices[0]
     return ArchivalEvent(
         event_id=first.event_id or "",
@@ -80,7 +80,7 @@ def request(
 def settled(
     event_id: str, slices: Sequence[Slice], status: ArchivalStatus, at: datetime, why: str | None
 ) -> ArchivalEvent:
-    """Return what tells that all slices of a request were dropped (`completed`), or that it was given up (`failed`)."""
+    """Return the event that all slices of a request were dropped (`completed`), or that it was given up (`failed`)."""
     return ArchivalEvent(
         event_id=event_id,
         table_name=slices[0].id.table,
@@ -104,20 +104,20 @@ def _column(column: LakeColumn) -> ArchivalColumn:
     )
 
 
-def _chunk(which: Slice, read_sql: str | None) -> ArchivalChunk:
-    sealed = which.sealed
+def _chunk(archive_slice: Slice, read_sql: str | None) -> ArchivalChunk:
+    sealed = archive_slice.sealed
     return ArchivalChunk(
-        chunk_name=which.chunk,
-        table_name=which.id.table,
-        range_start=which.id.start,
-        range_end=which.id.end,
-        compressed=which.compressed,
-        size_bytes=which.size_bytes,
-        generation=which.id.generation,
+        chunk_name=archive_slice.chunk,
+        table_name=archive_slice.id.table,
+        range_start=archive_slice.id.start,
+        range_end=archive_slice.id.end,
+        compressed=archive_slice.compressed,
+        size_bytes=archive_slice.size_bytes,
+        generation=archive_slice.id.generation,
         row_count=sealed.row_count if sealed else None,
         digest=sealed.digest if sealed else None,
         min_time=sealed.min_time if sealed else None,
         max_time=sealed.max_time if sealed else None,
         read_sql=read_sql,
-        sealed_at=which.sealed_at,
+        sealed_at=archive_slice.sealed_at,
     )

@@ -1,4 +1,4 @@
-"""What can be brought back from the lake, and what stands in the way: range by range. Pure."""
+"""What can be restored from the lake, and what prevents it: range by range. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _S = ArchiveState
 
 @dataclass(frozen=True, slots=True)
 class RestorableRange:
-    """A range that is to come back, with all its generations. `refused`: why it cannot, and what to do."""
+    """A range to be restored, with all its generations. `refused`: why it cannot, and what to do."""
 
     table: str
     start: datetime
@@ -27,28 +27,28 @@ class RestorableRange:
 
     @property
     def row_count(self) -> int:
-        """Return how many rows come back."""
+        """Return how many rows are restored."""
         return sum(each.verified.found.row_count for each in self.slices if each.verified)
 
     @property
     def size_bytes(self) -> int:
-        """Return how many bytes are read from the lake; 0 if the archiver did not tell."""
+        """Return how many bytes are read from the lake; 0 if the archiver did not report it."""
         return sum(
             file.size_bytes for each in self.slices if each.verified for file in each.verified.copy.files
         )
 
     @property
     def files(self) -> int:
-        """Return how many files are read; 0 if the archiver did not tell."""
+        """Return how many files are read; 0 if the archiver did not report it."""
         return sum(len(each.verified.copy.files) for each in self.slices if each.verified)
 
 
 def ranges_back(facts: Facts, first: datetime, last: datetime) -> list[RestorableRange]:
-    """Return the archived ranges of a table that share time with `first <= time < last`, oldest first."""
+    """Return the archived ranges of a table that overlap `first <= time < last`, oldest first."""
     by_range: dict[tuple[datetime, datetime], list[Slice]] = {}
-    for which in sorted(facts.slices, key=lambda each: each.id):
-        if which.id.end > first and which.id.start < last:
-            by_range.setdefault((which.id.start, which.id.end), []).append(which)
+    for archive_slice in sorted(facts.slices, key=lambda each: each.id):
+        if archive_slice.id.end > first and archive_slice.id.start < last:
+            by_range.setdefault((archive_slice.id.start, archive_slice.id.end), []).append(archive_slice)
     around = Ranges((each.id.start, each.id.end, each) for each in facts.slices)
     return [
         _back(facts, slices, around)
@@ -58,34 +58,40 @@ def ranges_back(facts: Facts, first: datetime, last: datetime) -> list[Restorabl
 
 
 def _back(facts: Facts, slices: list[Slice], around: Ranges[Slice]) -> RestorableRange:
-    which = slices[0].id
-    gone = tuple(each for each in slices if each.state is _S.DROPPED)
-    others = sorted(around.sharing(which.start, which.end), key=lambda each: each.id)
-    return RestorableRange(which.table, which.start, which.end, gone, _obstacle(facts, which, others, gone))
+    archive_slice = slices[0].id
+    dropped = tuple(each for each in slices if each.state is _S.DROPPED)
+    others = sorted(around.sharing(archive_slice.start, archive_slice.end), key=lambda each: each.id)
+    return RestorableRange(
+        archive_slice.table,
+        archive_slice.start,
+        archive_slice.end,
+        dropped,
+        _obstacle(facts, archive_slice, others, dropped),
+    )
 
 
-def _obstacle(facts: Facts, which: SliceId, slices: list[Slice], gone: tuple[Slice, ...]) -> str | None:
-    """Return what stands in the way of a range; `slices`: all that share time with it, its own among them."""
+def _obstacle(facts: Facts, slice_id: SliceId, slices: list[Slice], dropped: tuple[Slice, ...]) -> str | None:
+    """Return what prevents restoring a range; `slices`: all that overlap it, its own included."""
     for each in slices:
-        own = (each.id.start, each.id.end) == (which.start, which.end)
+        own = (each.id.start, each.id.end) == (slice_id.start, slice_id.end)
         if each.stage is _S.RESTORED:
             called = "it" if own else f"{each.id}, which overlaps it,"
             return f"{called} is restored already, until {moment(each.restore_until)}"
         if each.is_closed and each.state is not _S.DROPPED:
             called = f"its generation {each.id.generation}" if own else f"{each.id}, which overlaps it,"
             asked = f"tidemill retention why-not-dropped {each.id.table} {each.id.start.isoformat()}"
-            return f"{called} is {each.state}: wait until that is over; `{asked}` says what it waits for"
-    chunk = next((chunk for chunk in facts.chunks if overlaps(which, chunk.start, chunk.end)), None)
+            return f"{called} is {each.state}: wait until that is over; `{asked}` shows what it waits for"
+    chunk = next((chunk for chunk in facts.chunks if overlaps(slice_id, chunk.start, chunk.end)), None)
     if chunk is not None:
         return (
-            f"somebody wrote rows into it since it was dropped, past Tidemill: chunk {chunk.chunk}. They leave as its "
+            f"an external writer has written rows into it since it was dropped: chunk {chunk.chunk}. They leave as its "
             "next generation; restore the range after that, or delete the rows and drop the chunk by hand"
         )
-    if not any(each.verified and each.verified.found.row_count for each in gone):
-        return "there is no row in it"
-    if len({each.columns for each in gone}) > 1:
+    if not any(each.verified and each.verified.found.row_count for each in dropped):
+        return "it has no rows"
+    if len({each.columns for each in dropped}) > 1:
         return (
-            "the table's columns changed between its generations, so that their rows cannot be proved together: "
+            "the table's columns changed between its generations, so that their rows cannot be verified together: "
             "read the copies from the lake"
         )
     return None
@@ -93,7 +99,7 @@ def _obstacle(facts: Facts, which: SliceId, slices: list[Slice], gone: tuple[Sli
 
 @dataclass(frozen=True, slots=True)
 class Alterations:
-    """In what a table's columns differ from those of a copy. `retyped`: with the copy's type, and the table's."""
+    """The differences between a table's columns and those of a copy. `retyped`: with both types."""
 
     gone: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
@@ -116,16 +122,17 @@ class Alterations:
         return bool(self.gone or self.new or self.retyped)
 
     def __str__(self) -> str:
-        """Return what they are, and what to do while rows are restored."""
-        told = [f"it has no {name} any more (add it again, or rename it back)" for name in self.gone]
-        told += [
-            f"{name} came since (rows come back without a value for it: drop its default or NOT NULL)"
+        """Return the differences, and what to do while rows are restored."""
+        differences = [f"it no longer has {name} (add it again, or rename it back)" for name in self.gone]
+        differences += [
+            f"{name} is new (restored rows have no value for it: drop its default or NOT NULL)"
             for name in self.new
         ]
-        told += [
-            f"{name} was {before}, and is {after} (change it back)" for name, before, after in self.retyped
+        differences += [
+            f"{name} was {before}, and is now {after} (change it back)"
+            for name, before, after in self.retyped
         ]
         return (
-            f"the table's columns are not those of the copy, which is whole: {'; '.join(told)}. Do so while you "
+            f"the table has other columns than the copy, which is intact: {'; '.join(differences)}. Do so while you "
             "restore, or read the copy from the lake; nothing was changed"
         )

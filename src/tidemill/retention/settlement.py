@@ -1,4 +1,4 @@
-"""How a request ends: told once, in the transaction in which nothing of it is under way any more."""
+"""The end of a request: announced once, in the transaction that ends its last slice."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tidemill.retention.slices import Slice
 from tidemill.retention.transition_table import Action, Transition
 
 _ENDING: Final = frozenset({Action.DROP, Action.GIVE_UP, Action.RESEAL, Action.RETRY, Action.RELEASE})
-"""After these a slice is not under way for its request any more."""
+"""After these a slice is no longer in progress for its request."""
 
-_LONGEST_REASON: Final = 2000
+_MAX_REASON: Final = 2000
 
 
 async def announce_ends(work: ArchiveWork, steps: Iterable[Transition]) -> None:
-    """Announce what became of the requests that these steps have ended; they were stored in this transaction."""
+    """Announce the results of the requests that these steps have ended; they were stored in this transaction."""
     ended: dict[str, list[Transition]] = defaultdict(list)
     for step in steps:
         if step.action in _ENDING and step.before.event_id is not None:
@@ -29,7 +29,7 @@ async def announce_ends(work: ArchiveWork, steps: Iterable[Transition]) -> None:
     for event_id, of_event in ended.items():
         dropped = await work.dropped_under(event_id)
         if any(step.action is Action.DROP or step.before.id not in dropped for step in of_event):
-            await _announce_end(work, event_id, dropped)  # else they left under it before, and came back
+            await _announce_end(work, event_id, dropped)  # else they left under it before, and were restored
 
 
 async def _announce_end(work: ArchiveWork, event_id: str, dropped: Collection[SliceId]) -> None:
@@ -42,5 +42,5 @@ async def _announce_end(work: ArchiveWork, event_id: str, dropped: Collection[Sl
 
 def _why(slices: Sequence[Slice], dropped: Collection[SliceId]) -> str:
     """Return the reasons of the slices that stay, each once."""
-    reasons = [each.reason or "it is asked for anew" for each in slices if each.id not in dropped]
-    return "; ".join(dict.fromkeys(reasons))[:_LONGEST_REASON]
+    reasons = [each.reason or "it is requested again" for each in slices if each.id not in dropped]
+    return "; ".join(dict.fromkeys(reasons))[:_MAX_REASON]

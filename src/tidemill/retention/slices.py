@@ -1,4 +1,4 @@
-"""A slice as the registry keeps it: its seal, what was asked and answered, what we verified ourselves. Pure."""
+"""A slice in the registry: its seal, its request, the answer, and the verification. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ OPEN: Final = frozenset({ArchiveState.LIVE, ArchiveState.ELIGIBLE, ArchiveState.
 UNVERIFIED: Final = frozenset(
     {ArchiveState.SEALED, ArchiveState.REQUESTED, ArchiveState.COPYING, ArchiveState.CONFIRMED}
 )
-"""Sealed, and no verified copy yet: a slice may not stay there longer than `AnswerLimits.longest_seal`."""
+"""Sealed, and no verified copy yet: a slice may not stay there longer than `AnswerLimits.max_seal`."""
 
 AWAITED: Final = UNVERIFIED | {ArchiveState.VERIFIED}
-"""The states in which somebody waits for an answer."""
+"""The states that wait for an answer."""
 
 
 class Party(StrEnum):
-    """Who may do something to a slice."""
+    """The actors that may change a slice."""
 
     SERVICE = "service"
     ARCHIVER = "archiver"
@@ -33,7 +33,7 @@ class Party(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReportedCopy:
-    """What an archiver says about its copy. It decides nothing; it helps to find out what went wrong."""
+    """An archiver's report about its copy. It decides nothing; it helps to find errors."""
 
     row_count: int | None = None
     digest: str | None = None
@@ -46,10 +46,10 @@ NOT_TOLD: Final = ReportedCopy()
 
 @dataclass(frozen=True, slots=True)
 class CopyLocation:
-    """Where a copy is said to be: the answer to `event_id`; `attempt` is the one under way when it came.
+    """The stated location of a copy: the answer to `event_id`; `attempt` is the one under way when it came.
 
     Without `files`, `location` holds all rows of the event, to be split by the slices' bounds; with them, their paths
-    are below it, or whole URLs. `location` is empty if only the files were told, or if there is no row to copy.
+    are below it, or whole URLs. `location` is empty if only files were reported, or if there is no row to copy.
     """
 
     event_id: str
@@ -62,29 +62,29 @@ class CopyLocation:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Return the whole path of each file that was told."""
+        """Return the whole path of each reported file."""
         return tuple(_path(self.location, file.path) for file in self.files)
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Return where it is said to be: its files, or the folder that holds it."""
+        """Return its stated location: its files, or the folder that holds it."""
         return self.paths or ((self.location,) if self.location else ())
 
 
 PROOF_LASTS: Final = timedelta(hours=1)
-"""How long rows may be let go for a copy that was read: a drop that meets readers tries again for minutes."""
+"""How long a read copy proves a drop: a drop that finds readers tries again for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What the service itself read back from `copy`, and when. `machine.verify` makes it, the registry keeps it."""
+    """What the service itself read back from `copy`, and when. Made by `transitions.verify`, stored in the registry."""
 
     copy: CopyLocation
     found: Measured
     at: datetime
 
     def is_old(self, now: datetime) -> bool:
-        """Return whether the copy has to be read again before rows are let go for it."""
+        """Return whether the copy has to be read again before rows are dropped."""
         return now - self.at > PROOF_LASTS
 
 
@@ -99,12 +99,12 @@ class Hold:
     who: str
     since: datetime
 
-    def covers(self, which: SliceId) -> bool:
-        """Return whether the hold and the slice share any time."""
+    def covers(self, slice_id: SliceId) -> bool:
+        """Return whether the hold and the slice overlap."""
         return (
-            which.table == self.table
-            and (self.start is None or which.end > self.start)
-            and (self.end is None or which.start < self.end)
+            slice_id.table == self.table
+            and (self.start is None or slice_id.end > self.start)
+            and (self.end is None or slice_id.start < self.end)
         )
 
 
@@ -112,12 +112,12 @@ class Hold:
 class Slice:
     """One row of the registry; `since` is when it came into `state`.
 
-    `chunk`: what messages call it, unique within an event: the chunk's `schema.name`, or `late_name` for late rows.
+    `chunk`: its name in messages, unique within an event: the chunk's `schema.name`, or `late_name` for late rows.
     `seal`: counts the seals of this slice; results of work that began under another seal are void. `sealed_at`: since
-    when its rows are kept unchanged for a copy. `sealed`: what was measured under this seal. `event_id`: the request of
+    when its rows are protected for a copy. `sealed`: what was measured under this seal. `event_id`: the request of
     this seal. `attempt`: how often it was sent. `deadline`: when it is sent again. `superseded`: requests of earlier
-    seals, whose copies the next one replaces; `left_at`: where these copies were said to be. `held_from`: where a
-    released hold returns to. `compressed`: as it was chosen, like `size_bytes`.
+    seals, whose copies the next one replaces; `left_at`: the stated locations of these copies. `held_from`: where a
+    released hold returns to. `compressed`: when it was chosen, like `size_bytes`.
     """
 
     id: SliceId
@@ -149,7 +149,7 @@ class Slice:
 
     @property
     def keeps_chunk(self) -> bool:
-        """Return whether its rows are in a chunk that must stay as it is."""
+        """Return whether its rows are in a chunk that must not change."""
         return self.source is Source.CHUNK and self.is_closed and self.state is not ArchiveState.DROPPED
 
     @property
@@ -160,31 +160,31 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class AnswerLimits:
-    """How long to wait for whom. The same request is sent again with growing pauses, then given up."""
+    """Deadlines of answers. The same request is sent again with growing pauses, then given up."""
 
     first_answer: timedelta = timedelta(minutes=15)
     heartbeat: timedelta = timedelta(hours=1)
     first_backoff: timedelta = timedelta(minutes=1)
-    longest_wait: timedelta = timedelta(hours=6)
-    longest_seal: timedelta = timedelta(hours=24)
+    max_wait: timedelta = timedelta(hours=6)
+    max_seal: timedelta = timedelta(hours=24)
     max_attempts: int = 8
     bytes_per_s: int | None = None
 
     @classmethod
     def of(cls, policy: Retention) -> AnswerLimits:
         """Return the limits of a table's policy."""
-        return cls(longest_seal=policy.longest_seal, bytes_per_s=policy.bytes_per_s)
+        return cls(max_seal=policy.longest_seal, bytes_per_s=policy.bytes_per_s)
 
     def answer_within(self, attempt: int) -> timedelta:
-        """Return how long the archiver has to begin: doubled with every attempt."""
-        return min(self.first_answer * (1 << attempt - 1), self.longest_wait)
+        """Return how long the archiver has to start: doubled with every attempt."""
+        return min(self.first_answer * (1 << attempt - 1), self.max_wait)
 
     def backoff(self, attempt: int) -> timedelta:
-        """Return how long a failed request rests before it is sent again: doubled with every attempt."""
-        return min(self.first_backoff * (1 << attempt - 1), self.longest_wait)
+        """Return how long a failed request waits before it is sent again: doubled with every attempt."""
+        return min(self.first_backoff * (1 << attempt - 1), self.max_wait)
 
     def silence(self, size_bytes: int) -> timedelta:
-        """Return how long a copy may take without a word: ten times what it should take at the agreed rate."""
+        """Return how long a copy may take without a message: ten times its time at the agreed rate."""
         if self.bytes_per_s is None:
             return self.heartbeat
         return max(self.heartbeat, timedelta(seconds=10 * size_bytes / self.bytes_per_s))
@@ -196,19 +196,19 @@ def _path(location: str, path: str) -> str:
     return f"{location.rstrip('/')}/{path}"
 
 
-def overlaps(which: SliceId, start: datetime, end: datetime) -> bool:
-    """Return whether a slice's range shares time with a span."""
-    return which.end > start and which.start < end
+def overlaps(slice_id: SliceId, start: datetime, end: datetime) -> bool:
+    """Return whether a slice's range overlaps a span."""
+    return slice_id.end > start and slice_id.start < end
 
 
-def late_name(which: SliceId) -> str:
-    """Return what messages call the late rows of a range (`public.ticks late 2010-01-01T00:00:00+00:00`)."""
-    return f"{which.table} late {which.start.isoformat()}"
+def late_name(slice_id: SliceId) -> str:
+    """Return the name of the late rows of a range in messages (`public.ticks late 2010-01-01T00:00:00+00:00`)."""
+    return f"{slice_id.table} late {slice_id.start.isoformat()}"
 
 
-def held(which: SliceId, holds: Iterable[Hold]) -> Hold | None:
+def held(slice_id: SliceId, holds: Iterable[Hold]) -> Hold | None:
     """Return a hold that covers the slice, if there is one."""
-    return next((hold for hold in holds if hold.covers(which)), None)
+    return next((hold for hold in holds if hold.covers(slice_id)), None)
 
 
 def together(parts: Iterable[Measured]) -> Measured:

@@ -1,4 +1,4 @@
-"""What keeps a whole table from leaving, or lets it go past us, and what to do about it. Pure."""
+"""What keeps a whole table from leaving, or drops its rows past Tidemill, and the advice. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidemill.retention.timescale_jobs import drop_warning, why_refreshed
 
 
 def obstacles(policy: Retention, facts: Facts) -> Iterator[str]:
-    """Return why no chunk of a table can be sealed until somebody mends it: nothing, as a rule."""
+    """Return why no chunk of a table can be sealed until an operator fixes it; usually nothing."""
     if facts.late_unfit is not None and needs_late_table(policy, Source.CHUNK):
         yield facts.late_unfit
     partitioned = why_partitioned(facts)
@@ -23,5 +23,5 @@ def obstacles(policy: Retention, facts: Facts) -> Iterator[str]:
 
 
 def warnings(facts: Facts) -> tuple[str, ...]:
-    """Return what others do to a table's rows that no rule of ours can stop."""
+    """Return what other programs do to a table's rows that Tidemill cannot stop."""
     return tuple(drop_warning(facts.table, job) for job in facts.drop_jobs)

@@ -1,4 +1,4 @@
-"""Every transition that there is, as one table, and the step that is stored. Pure."""
+"""Every transition, as one table, and the step that is stored. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidemill.retention.slices import UNVERIFIED, Hold, Party, Slice, held
 
 
 class Action(StrEnum):
-    """What can be done to a slice; the function of the same name does it."""
+    """The actions on a slice; the function of the same name performs each."""
 
     CHOOSE = "choose"
     REFUSE = "refuse"
@@ -30,12 +30,12 @@ class Action(StrEnum):
     RESEAL = "reseal"
     DROP = "drop"
     HOLD = "hold"
-    LET_GO = "let_go"
+    RESUME_HELD = "let_go"
     RETRY = "retry"
     RELEASE = "release"
     RESTORE = "restore"
     EVICT = "evict"
-    SPOIL = "spoil"
+    QUARANTINE_CHANGED = "spoil"
 
 
 _S = ArchiveState
@@ -79,20 +79,20 @@ TRANSITIONS: Final = frozenset({
     (_S.DROPPED,     Action.RESTORE,       _S.RESTORED,    Party.OPERATOR),
     (_S.RESTORED,    Action.EVICT,         _S.DROPPED,     Party.SERVICE),
     (_S.RESTORED,    Action.EVICT,         _S.DROPPED,     Party.OPERATOR),
-    (_S.RESTORED,    Action.SPOIL,         _S.QUARANTINED, Party.SERVICE),
+    (_S.RESTORED,    Action.QUARANTINE_CHANGED,         _S.QUARANTINED, Party.SERVICE),
     (_S.HELD,        Action.GIVE_UP,       _S.ABORTED,     Party.SERVICE),
     *((state,        Action.GIVE_UP,       _S.ABORTED,     Party.SERVICE) for state in UNVERIFIED),
     *((state,        Action.RELEASE,       _S.ABORTED,     Party.OPERATOR) for state in RELEASABLE),
     *((state,        Action.HOLD,          _S.HELD,        Party.OPERATOR) for state in HOLDABLE),
-    *((_S.HELD,      Action.LET_GO,        state,          Party.OPERATOR) for state in HOLDABLE),
+    *((_S.HELD,      Action.RESUME_HELD,        state,          Party.OPERATOR) for state in HOLDABLE),
 })
 # fmt: on
-"""(from, action, to, by whom): there is no other transition, and none that a time-out alone leads to DROPPED."""
+"""(from, action, to, actor): there is no other transition, and no time-out alone leads to DROPPED."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransitionRefused:
-    """Why nothing was done. `message` says what is the matter and, where somebody can act, what to do next."""
+    """Why nothing was done. `message` is the fact and, where an operator can act, what to do next."""
 
     code: str
     message: str
@@ -111,12 +111,12 @@ class Transition:
 
     @property
     def opens(self) -> bool:
-        """Return whether rows of the range may go to the hypertable again, and diverted ones must move back."""
+        """Return whether rows of the range go to the hypertable again, and diverted ones must move back."""
         return self.before.is_closed and not self.after.is_closed
 
     @property
     def freezes(self) -> bool:
-        """Return whether the chunk must stay as it is from now on, or need not any more; a drop leaves no chunk."""
+        """Return whether the chunk's protection starts or ends here; a drop leaves no chunk."""
         if self.after.state is ArchiveState.DROPPED:
             return False
         sealed = self.after.keeps_chunk and self.after.seal != self.before.seal
@@ -126,15 +126,15 @@ class Transition:
 Moved = Transition | TransitionRefused
 
 
-def not_allowed(which: Slice, action: Action) -> TransitionRefused:
-    """Say that the table has no such transition."""
+def not_allowed(archive_slice: Slice, action: Action) -> TransitionRefused:
+    """Refuse a transition that the table does not have."""
     return TransitionRefused(
-        "NOT_ALLOWED", f"{which.id} is {which.state}: it cannot {action.replace('_', ' ')}"
+        "NOT_ALLOWED", f"{archive_slice.id} is {archive_slice.state}: it cannot {action.replace('_', ' ')}"
     )
 
 
 def step(
-    which: Slice,
+    archive_slice: Slice,
     action: Action,
     to: ArchiveState,
     at: datetime,
@@ -142,38 +142,41 @@ def step(
     who: str = "service",
     *,
     why: str | None = None,
-    **told: Any,
+    **changes: Any,
 ) -> Moved:
     """Return the step if the table has it. Staying in a state keeps `since`."""
-    if (which.state, action, to, by) not in TRANSITIONS:
-        return not_allowed(which, action)
+    if (archive_slice.state, action, to, by) not in TRANSITIONS:
+        return not_allowed(archive_slice, action)
     if why is not None:
-        told = {"reason": why, **told}
-    since = which.since if to is which.state else at
-    return Transition(action, which, replace(which, state=to, since=since, **told), by, who, why)
+        changes = {"reason": why, **changes}
+    since = archive_slice.since if to is archive_slice.state else at
+    return Transition(
+        action, archive_slice, replace(archive_slice, state=to, since=since, **changes), by, who, why
+    )
 
 
-def new_seal(which: Slice) -> dict[str, Any]:
-    """Return the fields of the next seal: of the present one only its request, and where its copy was, are kept."""
-    superseded = which.superseded + ((which.event_id,) if which.event_id else ())
-    left_at = which.left_at + (which.copy.places if which.copy else ())
+def new_seal(archive_slice: Slice) -> dict[str, Any]:
+    """Return the fields of the next seal: of the present one only the request and its copy's location are kept."""
+    superseded = archive_slice.superseded + ((archive_slice.event_id,) if archive_slice.event_id else ())
+    left_at = archive_slice.left_at + (archive_slice.copy.places if archive_slice.copy else ())
     return {
-        "seal": which.seal + 1, "sealed": None, "event_id": None, "attempt": 0, "deadline": None,
+        "seal": archive_slice.seal + 1, "sealed": None, "event_id": None, "attempt": 0, "deadline": None,
         "copy": None, "verified": None, "superseded": superseded, "left_at": tuple(dict.fromkeys(left_at)),
     }  # fmt: skip
 
 
-def held_back(which: Slice, holds: Iterable[Hold], verb: str) -> TransitionRefused | None:
+def held_back(archive_slice: Slice, holds: Iterable[Hold], verb: str) -> TransitionRefused | None:
     """Refuse what a hold forbids; `verb` says what was tried."""
-    hold = held(which.id, holds)
+    hold = held(archive_slice.id, holds)
     if hold is None:
         return None
     return TransitionRefused(
-        "HELD", f"{which.id} must not be {verb}: held by {hold.who} since {hold.since.date()}, {hold.reason}"
+        "HELD",
+        f"{archive_slice.id} must not be {verb}: held by {hold.who} since {hold.since.date()}, {hold.reason}",
     )
 
 
 def difference(expected: Measured, found: Measured) -> str:
-    """Return in what two measurements differ, for people."""
+    """Return the differences of two measurements, for people."""
     pairs = zip(Measured._fields, expected, found, strict=True)
     return ", ".join(f"{name} {there} instead of {here}" for name, here, there in pairs if here != there)

@@ -1,15 +1,15 @@
-"""The life of a slice: every transition that there is, and one function per action. Pure: times are handed in.
+"""The life of a slice: every transition, and one function per action. Pure: times are arguments.
 
 Each function takes the slice as the registry has it now and returns the `Transition` to be stored, or
-`TransitionRefused`. It is stored by comparing (state, seal, attempt) with `before`, so that of two which saw the same
+`TransitionRefused`. It is stored by comparing (state, seal, attempt) with `before`, so that of two that read the same
 slice one is stored.
 
 Three rules carry the promise that no row leaves before its verified copy exists:
 - only `verify` makes a `Verification`, from what the service itself read, of exactly the copy that is registered;
 - only `drop` and `evict` lead to DROPPED, and both compare what is in the database at that moment, under lock, with it;
-  a proof that is old does for neither: the copy is read again first, since a lake may change while a slice is held;
+  an old proof is not enough for either: the copy is read again first, since a lake may change while a slice is held;
 - results of work that began under an earlier seal are void.
-Nothing here knows how much time has passed, except to ask again, to give up, to doubt or to let an eviction begin.
+Time is used only to request again, to give up, to distrust a proof or to start an eviction.
 """
 
 from __future__ import annotations
@@ -32,174 +32,216 @@ from tidemill.retention.transition_table import (
 )
 
 READABLE: Final = frozenset({ArchiveState.CONFIRMED, ArchiveState.VERIFIED, ArchiveState.RESTORED})
-"""Whose copies are read: before rows go for the first time, and again when the proof has become old."""
+"""States whose copies are read: before the first drop, and again when the proof is old."""
 
 _S = ArchiveState
 
 
-def choose(which: Slice, at: datetime) -> Moved:
+def choose(archive_slice: Slice, at: datetime) -> Moved:
     """Mark a slice as next to be sealed."""
-    return step(which, Action.CHOOSE, _S.ELIGIBLE, at)
+    return step(archive_slice, Action.CHOOSE, _S.ELIGIBLE, at)
 
 
-def refuse(which: Slice, at: datetime, *, why: str) -> Moved:
+def refuse(archive_slice: Slice, at: datetime, *, why: str) -> Moved:
     """Give a slice up because the lake cannot hold a value of it; `why` names the columns."""
-    return step(which, Action.REFUSE, _S.ABORTED, at, why=why, deadline=None)
+    return step(archive_slice, Action.REFUSE, _S.ABORTED, at, why=why, deadline=None)
 
 
-def seal(which: Slice, at: datetime, *, columns: tuple[LakeColumn, ...], holds: Iterable[Hold]) -> Moved:
-    """Close the range: from now on its rows are diverted, and this slice's rows do not change by us."""
-    if refusal := held_back(which, holds, "sealed"):
+def seal(
+    archive_slice: Slice, at: datetime, *, columns: tuple[LakeColumn, ...], holds: Iterable[Hold]
+) -> Moved:
+    """Close the range: from now on its rows are diverted, and Tidemill does not change this slice's rows."""
+    if refusal := held_back(archive_slice, holds, "sealed"):
         return refusal
     return step(
-        which, Action.SEAL, _S.SEALED, at, **new_seal(which), sealed_at=at, columns=columns, reason=None
+        archive_slice,
+        Action.SEAL,
+        _S.SEALED,
+        at,
+        **new_seal(archive_slice),
+        sealed_at=at,
+        columns=columns,
+        reason=None,
     )
 
 
 def measure(
-    which: Slice, at: datetime, *, seal: int, found: Measured, columns: tuple[LakeColumn, ...] = ()
+    archive_slice: Slice, at: datetime, *, seal: int, found: Measured, columns: tuple[LakeColumn, ...] = ()
 ) -> Moved:
-    """Store what was measured under seal number `seal`, once. `columns`: those of the table then, if it was altered."""
-    if seal != which.seal:
+    """Store what was measured under seal number `seal`, once. `columns`: the table's, if it was altered."""
+    if seal != archive_slice.seal:
         return TransitionRefused(
             "OTHER_SEAL",
-            f"{which.id} was measured under seal {seal}, it has seal {which.seal}: measure again",
+            f"{archive_slice.id} was measured under seal {seal}, it has seal {archive_slice.seal}: measure again",
         )
-    if which.sealed is not None:
-        return TransitionRefused("MEASURED", f"{which.id} is measured already")
-    return step(which, Action.MEASURE, _S.SEALED, at, sealed=found, columns=columns or which.columns)
+    if archive_slice.sealed is not None:
+        return TransitionRefused("MEASURED", f"{archive_slice.id} is measured already")
+    return step(
+        archive_slice, Action.MEASURE, _S.SEALED, at, sealed=found, columns=columns or archive_slice.columns
+    )
 
 
-def request(which: Slice, at: datetime, *, event_id: str, limits: AnswerLimits) -> Moved:
-    """Ask for a copy, with an `event_id` that was never used before."""
-    if which.sealed is None:
-        return TransitionRefused("NOT_MEASURED", f"{which.id} is not measured yet")
-    if event_id in which.superseded:
+def request(archive_slice: Slice, at: datetime, *, event_id: str, limits: AnswerLimits) -> Moved:
+    """Request a copy, with an `event_id` that was never used before."""
+    if archive_slice.sealed is None:
+        return TransitionRefused("NOT_MEASURED", f"{archive_slice.id} is not measured yet")
+    if event_id in archive_slice.superseded:
         return TransitionRefused(
-            "EVENT_USED", f"{which.id} was requested as {event_id} under an earlier seal"
+            "EVENT_USED", f"{archive_slice.id} was requested as {event_id} under an earlier seal"
         )
     deadline = at + limits.answer_within(1)
-    return step(which, Action.REQUEST, _S.REQUESTED, at, event_id=event_id, attempt=1, deadline=deadline)
+    return step(
+        archive_slice, Action.REQUEST, _S.REQUESTED, at, event_id=event_id, attempt=1, deadline=deadline
+    )
 
 
-def heartbeat(which: Slice, at: datetime, *, limits: AnswerLimits, who: str) -> Moved:
-    """Note that somebody works on the copy."""
-    deadline = at + limits.silence(which.size_bytes)
-    return step(which, Action.HEARTBEAT, _S.COPYING, at, Party.ARCHIVER, who, deadline=deadline)
+def heartbeat(archive_slice: Slice, at: datetime, *, limits: AnswerLimits, who: str) -> Moved:
+    """Record that an archiver works on the copy."""
+    deadline = at + limits.silence(archive_slice.size_bytes)
+    return step(archive_slice, Action.HEARTBEAT, _S.COPYING, at, Party.ARCHIVER, who, deadline=deadline)
 
 
-def confirm(which: Slice, at: datetime, *, copy: CopyLocation, who: str) -> Moved:
-    """Note where a copy is said to be; it counts for nothing until it is read back."""
-    if copy.event_id != which.event_id:
+def confirm(archive_slice: Slice, at: datetime, *, copy: CopyLocation, who: str) -> Moved:
+    """Record the stated location of a copy; it does not count until it is read back."""
+    if copy.event_id != archive_slice.event_id:
         return TransitionRefused(
-            "OTHER_EVENT", f"{which.id} is requested as {which.event_id}, not as {copy.event_id}"
+            "OTHER_EVENT",
+            f"{archive_slice.id} is requested as {archive_slice.event_id}, not as {copy.event_id}",
         )
     return step(
-        which, Action.CONFIRM, _S.CONFIRMED, at, Party.ARCHIVER, who, copy=copy, deadline=None, reason=None
+        archive_slice,
+        Action.CONFIRM,
+        _S.CONFIRMED,
+        at,
+        Party.ARCHIVER,
+        who,
+        copy=copy,
+        deadline=None,
+        reason=None,
     )
 
 
 def fail(
-    which: Slice, at: datetime, *, why: str, who: str, limits: AnswerLimits, retryable: bool = True
+    archive_slice: Slice, at: datetime, *, why: str, who: str, limits: AnswerLimits, retryable: bool = True
 ) -> Moved:
-    """Note that the archiver failed; the request rests, then goes out again. Not `retryable`: no attempt is left."""
-    attempt = which.attempt if retryable else max(which.attempt, limits.max_attempts)
+    """Record that the archiver failed; the request waits, then is sent again. Not `retryable`: no attempt is left."""
+    attempt = archive_slice.attempt if retryable else max(archive_slice.attempt, limits.max_attempts)
     deadline = at if attempt >= limits.max_attempts else at + limits.backoff(attempt)
-    told: dict[str, Any] = {"attempt": attempt, "deadline": deadline, "reason": why}
-    return step(which, Action.FAIL, _S.REQUESTED, at, Party.ARCHIVER, who, why=why, **told)
+    changes: dict[str, Any] = {"attempt": attempt, "deadline": deadline, "reason": why}
+    return step(archive_slice, Action.FAIL, _S.REQUESTED, at, Party.ARCHIVER, who, why=why, **changes)
 
 
-def request_again(which: Slice, at: datetime, *, limits: AnswerLimits) -> Moved:
-    """Send the same request once more, since its deadline passed."""
-    if which.deadline is not None and at < which.deadline:
-        return TransitionRefused("TOO_EARLY", f"{which.id} has time until {which.deadline.isoformat()}")
-    if which.attempt >= limits.max_attempts:
-        return TransitionRefused("SPENT", f"{which.id} was requested {which.attempt} times: give it up")
-    told: dict[str, Any] = {
-        "attempt": which.attempt + 1,
-        "deadline": at + limits.answer_within(which.attempt + 1),
+def request_again(archive_slice: Slice, at: datetime, *, limits: AnswerLimits) -> Moved:
+    """Send the same request again, since its deadline passed."""
+    if archive_slice.deadline is not None and at < archive_slice.deadline:
+        return TransitionRefused(
+            "TOO_EARLY", f"{archive_slice.id} has time until {archive_slice.deadline.isoformat()}"
+        )
+    if archive_slice.attempt >= limits.max_attempts:
+        return TransitionRefused(
+            "SPENT", f"{archive_slice.id} was requested {archive_slice.attempt} times: give it up"
+        )
+    changes: dict[str, Any] = {
+        "attempt": archive_slice.attempt + 1,
+        "deadline": at + limits.answer_within(archive_slice.attempt + 1),
     }
-    return step(which, Action.REQUEST_AGAIN, _S.REQUESTED, at, **told)
+    return step(archive_slice, Action.REQUEST_AGAIN, _S.REQUESTED, at, **changes)
 
 
-def give_up(which: Slice, at: datetime, *, limits: AnswerLimits) -> Moved:
+def give_up(archive_slice: Slice, at: datetime, *, limits: AnswerLimits) -> Moved:
     """Open the range again: its attempts are spent, or it was sealed for too long without a verified copy."""
-    why = overdue(which, at, limits)
+    why = overdue(archive_slice, at, limits)
     if why is None:
-        return TransitionRefused("TOO_EARLY", f"{which.id}: nothing is overdue")
-    return step(which, Action.GIVE_UP, _S.ABORTED, at, why=why, deadline=None, held_from=None)
+        return TransitionRefused("TOO_EARLY", f"{archive_slice.id}: nothing is overdue")
+    return step(archive_slice, Action.GIVE_UP, _S.ABORTED, at, why=why, deadline=None, held_from=None)
 
 
-def overdue(which: Slice, at: datetime, limits: AnswerLimits) -> str | None:
-    """Return why `give_up` is due, None if it is not. A copy that is verified waits for as long as it takes."""
-    if which.stage not in UNVERIFIED:
+def overdue(archive_slice: Slice, at: datetime, limits: AnswerLimits) -> str | None:
+    """Return why `give_up` is due, None if it is not. A verified copy waits without limit."""
+    if archive_slice.stage not in UNVERIFIED:
         return None
-    if which.sealed_at is not None and at - which.sealed_at >= limits.longest_seal:
-        return _because(which, f"no verified copy within {limits.longest_seal}")
-    spent = which.attempt >= limits.max_attempts and which.deadline is not None and which.deadline <= at
-    if spent and which.state in {_S.REQUESTED, _S.COPYING}:
-        return _because(which, f"no copy after {which.attempt} attempts")
+    if archive_slice.sealed_at is not None and at - archive_slice.sealed_at >= limits.max_seal:
+        return _because(archive_slice, f"no verified copy within {limits.max_seal}")
+    spent = (
+        archive_slice.attempt >= limits.max_attempts
+        and archive_slice.deadline is not None
+        and archive_slice.deadline <= at
+    )
+    if spent and archive_slice.state in {_S.REQUESTED, _S.COPYING}:
+        return _because(archive_slice, f"no copy after {archive_slice.attempt} attempts")
     return None
 
 
-def verify(which: Slice, at: datetime, *, read: CopyLocation, found: Measured) -> Moved:
-    """Judge what the service itself read from `read`: equal is a proof for now, anything else is QUARANTINED.
+def verify(archive_slice: Slice, at: datetime, *, read: CopyLocation, found: Measured) -> Moved:
+    """Compare what the service itself read from `read`: equal is a proof for now, anything else is QUARANTINED.
 
-    What is CONFIRMED becomes VERIFIED by it; what is VERIFIED or RESTORED stays what it is, with a new proof.
+    CONFIRMED becomes VERIFIED; VERIFIED and RESTORED stay, with a new proof.
     """
-    if refusal := _other_copy(which, read):
+    if refusal := _other_copy(archive_slice, read):
         return refusal
-    assert which.sealed is not None  # nothing is requested before it is measured
-    if found != which.sealed:
-        return quarantine(which, at, read=read, why=difference(which.sealed, found))
-    state = _S.RESTORED if which.state is _S.RESTORED else _S.VERIFIED
+    assert archive_slice.sealed is not None  # nothing is requested before it is measured
+    if found != archive_slice.sealed:
+        return quarantine(archive_slice, at, read=read, why=difference(archive_slice.sealed, found))
+    state = _S.RESTORED if archive_slice.state is _S.RESTORED else _S.VERIFIED
     proof = Verification(copy=read, found=found, at=at)
-    return step(which, Action.VERIFY, state, at, verified=proof, reason=None)
+    return step(archive_slice, Action.VERIFY, state, at, verified=proof, reason=None)
 
 
-def quarantine(which: Slice, at: datetime, *, read: CopyLocation, why: str) -> Moved:
-    """Set a copy aside that cannot be read for good: outside of the allowed roots, absent, or not what it should be."""
-    refusal = _other_copy(which, read)
-    return refusal or step(which, Action.QUARANTINE, _S.QUARANTINED, at, why=why, restore_until=None)
+def quarantine(archive_slice: Slice, at: datetime, *, read: CopyLocation, why: str) -> Moved:
+    """Quarantine a copy that cannot be read: outside the allowed roots, absent, or with other content."""
+    refusal = _other_copy(archive_slice, read)
+    return refusal or step(archive_slice, Action.QUARANTINE, _S.QUARANTINED, at, why=why, restore_until=None)
 
 
-def reseal(which: Slice, at: datetime, *, found: Measured) -> Moved:
-    """Begin again under a new seal: somebody changed the rows behind the first one. Never a drop."""
-    if which.sealed is None:
-        return not_allowed(which, Action.RESEAL)
-    if found == which.sealed:
-        return TransitionRefused("UNCHANGED", f"{which.id} is as it was sealed")
-    why = f"the rows changed under the seal: {difference(which.sealed, found)}"
-    return step(which, Action.RESEAL, _S.SEALED, at, why=why, **new_seal(which))
+def reseal(archive_slice: Slice, at: datetime, *, found: Measured) -> Moved:
+    """Start again under a new seal: the rows were changed under the first one. Never a drop."""
+    if archive_slice.sealed is None:
+        return not_allowed(archive_slice, Action.RESEAL)
+    if found == archive_slice.sealed:
+        return TransitionRefused("UNCHANGED", f"{archive_slice.id} is unchanged since it was sealed")
+    why = f"the rows changed under the seal: {difference(archive_slice.sealed, found)}"
+    return step(archive_slice, Action.RESEAL, _S.SEALED, at, why=why, **new_seal(archive_slice))
 
 
-def drop(which: Slice, at: datetime, *, found: Measured, holds: Iterable[Hold]) -> Moved:
-    """Let the rows go. `found`: measured in this very transaction, under a lock that keeps writers out."""
-    if refusal := held_back(which, holds, "dropped"):
+def drop(archive_slice: Slice, at: datetime, *, found: Measured, holds: Iterable[Hold]) -> Moved:
+    """Drop the rows. `found`: measured in this transaction, under a lock against writers."""
+    if refusal := held_back(archive_slice, holds, "dropped"):
         return refusal
-    proof = which.verified
-    if which.state is not _S.VERIFIED or proof is None:
-        return not_allowed(which, Action.DROP)
-    if proof.copy != which.copy or proof.copy.event_id != which.event_id or proof.found != which.sealed:
-        return TransitionRefused("OTHER_COPY", f"{which.id}: what was verified is not this copy of this seal")
+    proof = archive_slice.verified
+    if archive_slice.state is not _S.VERIFIED or proof is None:
+        return not_allowed(archive_slice, Action.DROP)
+    if (
+        proof.copy != archive_slice.copy
+        or proof.copy.event_id != archive_slice.event_id
+        or proof.found != archive_slice.sealed
+    ):
+        return TransitionRefused(
+            "OTHER_COPY", f"{archive_slice.id}: the verified copy is not this copy of this seal"
+        )
     if proof.is_old(at):
         return TransitionRefused(
-            "OLD_PROOF", f"{which.id}: the copy was read at {proof.at.isoformat()}; read it again"
+            "OLD_PROOF", f"{archive_slice.id}: the copy was read at {proof.at.isoformat()}; read it again"
         )
     if found != proof.found:
         return TransitionRefused(
-            "CHANGED", f"{which.id} changed under its seal: {difference(proof.found, found)}; seal it again"
+            "CHANGED",
+            f"{archive_slice.id} changed under its seal: {difference(proof.found, found)}; seal it again",
         )
-    return step(which, Action.DROP, _S.DROPPED, at, reason=None)
+    return step(archive_slice, Action.DROP, _S.DROPPED, at, reason=None)
 
 
-def _other_copy(which: Slice, read: CopyLocation) -> TransitionRefused | None:
-    if which.state in READABLE and which.copy == read and read.event_id == which.event_id:
+def _other_copy(archive_slice: Slice, read: CopyLocation) -> TransitionRefused | None:
+    if (
+        archive_slice.state in READABLE
+        and archive_slice.copy == read
+        and read.event_id == archive_slice.event_id
+    ):
         return None
     return TransitionRefused(
-        "OTHER_COPY", f"{which.id} is {which.state}; the copy that was read is not the one to verify"
+        "OTHER_COPY",
+        f"{archive_slice.id} is {archive_slice.state}; the copy that was read is not the one to verify",
     )
 
 
-def _because(which: Slice, why: str) -> str:
-    return f"{why}; the last reason given: {which.reason}" if which.reason else why
+def _because(archive_slice: Slice, why: str) -> str:
+    return f"{why}; the last reason given: {archive_slice.reason}" if archive_slice.reason else why

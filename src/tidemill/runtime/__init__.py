@@ -1,1 +1,1 @@
-"""What every process stands on: services, periodic looks, retries, clocks, threads, telemetry. Knows no workflow."""
+"""The basis of every process: services, periodic work, retries, clocks, threads, telemetry. Knows no workflow."""

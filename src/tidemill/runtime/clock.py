@@ -1,4 +1,4 @@
-"""Time as a port: everything that needs it gets a `Clock`; only this module asks the system."""
+"""Time as a port: everything that needs it gets a `Clock`; only this module reads the system clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Clock(Protocol):
         ...
 
     def monotonic_s(self) -> float:
-        """Return seconds that never go back."""
+        """Return seconds that never decrease."""
         ...
 
 
@@ -27,5 +27,5 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic_s(self) -> float:
-        """Return seconds that never go back."""
+        """Return seconds that never decrease."""
         return time.monotonic()

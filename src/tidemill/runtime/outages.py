@@ -1,7 +1,7 @@
-"""What cannot be done just now: to be told when it begins and when it is over, not at each attempt.
+"""Outages, logged when they begin and when they are over, not at each attempt.
 
-An outage strikes many pieces of work, again and again, for as long as it lasts. How many lines it takes must not grow
-with that. Counters count the attempts, and `/health` has what is in the way.
+An outage affects many pieces of work, repeatedly, for as long as it lasts. The number of log lines must not grow
+with that. Counters count the attempts, and `/health` shows the error.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Outages:
     """The outages of one service, by kind. `work` names what fails: a call, a slice, the service itself."""
 
     def __init__(self) -> None:
-        """All is well."""
+        """Start without an outage."""
         self._open: dict[str, _Outage] = {}
 
     def __bool__(self) -> bool:
@@ -40,7 +40,7 @@ class Outages:
         return bool(self._open)
 
     def failed(self, work: Hashable, error: BaseException | None) -> bool:
-        """Take note of an attempt; return whether it begins an outage, which is to be told."""
+        """Record a failed attempt; return whether it begins an outage, which is to be logged."""
         kind = _kind(error)
         begins = kind not in self._open
         outage = self._open.setdefault(kind, _Outage(time.monotonic()))
@@ -49,7 +49,7 @@ class Outages:
         return begins
 
     def ended(self, work: Hashable) -> list[Over]:
-        """Take note that `work` does not fail any more, or is not tried any more; return what is over by that."""
+        """Record that `work` no longer fails, or is no longer tried; return the outages that end with that."""
         over = []
         for kind, outage in list(self._open.items()):
             outage.work.discard(work)

@@ -1,7 +1,7 @@
-"""Where the files that are no Python lie: Avro schemas and migrations.
+"""The folders of files that are not Python modules: Avro schemas and migrations.
 
-In a checkout (and in an editable install, which reads the checkout) they stand at the top, where people look for
-them; the wheel carries the same folders inside the package. Nobody else needs to know which of the two it is.
+In a checkout (and in an editable install, which reads the checkout) they are at the top level;
+the wheel has the same folders inside the package. Other modules need not know which of the two it is.
 """
 
 from pathlib import Path
@@ -33,5 +33,7 @@ def _find(name: str, package: Path = _PACKAGE) -> Path:
     for folder in (shipped, checkout):
         if folder.is_dir():
             return folder
-    message = f"No {name} folder at {shipped} nor {checkout}: install tidemill's wheel, or run from a whole checkout."
+    message = (
+        f"No {name} folder at {shipped} nor {checkout}: install tidemill's wheel, or run from a checkout."
+    )
     raise FileNotFoundError(message)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -13,6 +12,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 
 from tidemill.domain.errors import TransientError
 from tidemill.runtime.outages import Outages, Over
+from tidemill.runtime.pauses import every, stopped_within
 
 T = TypeVar("T")
 
@@ -22,36 +22,36 @@ MAX_PAUSE_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Pauses between starts of a failing service: doubling from `first_s` to `longest_s`, a random part of it cut off.
+    """Pauses between starts of a failing service: doubling from `first_s` to `max_s`, a random part of it cut off.
 
-    A service that worked for `calm_s` begins again with the first pause. A gate is looked at again after `shut_s` while
-    it is shut, after `open_s` while it is open.
+    A service that ran for `stable_s` starts again with the first pause. A gate is checked again after `shut_s`
+    while it is shut, after `open_s` while it is open.
     """
 
     first_s: float = 0.5
-    longest_s: float = 30.0
-    calm_s: float = 60.0
+    max_s: float = 30.0
+    stable_s: float = 60.0
     shut_s: float = 3.0
     open_s: float = 30.0
 
     def pause_s(self, failures: int) -> float:
         """Return the pause after the n-th failure in a row (from 1)."""
-        whole = min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 16))
+        whole = min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 16))
         return whole * random.uniform(0.5, 1.0)  # noqa: S311  spreads restarts, guards nothing
 
 
 class RetryListener(Protocol):
-    """Hears what a `Retrier` meets, to log and count it."""
+    """Gets the failures of a `Retrier`, to log and count them."""
 
     def failed(self, error: BaseException, *, begins: bool) -> None:
-        """An attempt failed; `begins`: an outage of this kind was not under way before."""
+        """An attempt failed; `begins`: it is the first of its kind in an outage."""
 
     def recovered(self, outage: Over) -> None:
         """An outage is over."""
 
 
 class Retrier:
-    """What the tasks of one service share: when to stop, and what is in the way.
+    """Shared by the tasks of one service: the stop, and the present error.
 
     `is_passing`: which errors are worth another attempt, by default every `TransientError`. `limit_s`: how long one
     piece of work may be tried; None, the default, is until the stop.
@@ -79,7 +79,7 @@ class Retrier:
 
     @property
     def reason(self) -> str:
-        """Return what is in the way of anything that is being tried just now; empty if nothing is."""
+        """Return the present errors of what is being retried; empty if there are none."""
         return "; ".join(dict.fromkeys(self._reasons.values()))
 
     def stop(self) -> None:
@@ -107,7 +107,7 @@ class Retrier:
             self._tell_what_is_over(retrying)
 
     async def until_done(self, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Do `work` until it raises no passing error. None if a stop came first."""
+        """Repeat `work` until it raises no transient error. None if a stop came first."""
         try:
             return await self.call(work)
         except TransientError:
@@ -116,16 +116,12 @@ class Retrier:
             raise
 
     async def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work` now and then until a stop."""
-        while not self.stopped:
-            await self.pause(seconds)
-            await self.until_done(work)
+        """Do `work` periodically until a stop."""
+        await every(seconds, lambda: self.until_done(work), self._stopping)
 
     async def pause(self, seconds: float) -> None:
         """Wait, but not beyond a stop."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):  # wait_for of Python 3.11 may swallow a cancellation
-                await self._stopping.wait()
+        await stopped_within(self._stopping, seconds)
 
     def _is_over(self, state: RetryCallState) -> bool:
         return self.stopped or (

@@ -1,9 +1,9 @@
-"""Services: what runs for long, how it is started, watched and stopped.
+"""Services: long-running work, started, watched and stopped.
 
-A process is a supervisor with several services. A service that fails is made anew and started again, with growing
-pauses; one that fails because it is declared or configured wrongly ends the process, since no retry can mend that.
-One with a gate stands while that is shut, and ends nobody else: it goes on by itself.
-A stop drains: every service ends what is in flight, within a deadline that also holds when the servers are away.
+A process is a supervisor with several services. A failed service is created and started again, with growing
+pauses; one that fails because it is declared or configured wrongly ends the process, since no retry can fix that.
+One with a gate waits while that is shut, without ending the others: it continues by itself.
+A stop drains: every service ends what is in flight, within a deadline that also holds when the servers are unavailable.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from tidemill.domain.errors import ContractError, TableMisfit, TidemillError, TransientError, UsageError
 from tidemill.runtime.outages import Outages
+from tidemill.runtime.pauses import stopped_within
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
@@ -30,7 +31,7 @@ DRAIN_S = 8.0
 """How long services may take to end by themselves; then they are cancelled."""
 
 EXIT_AFTER_S = 10.0
-"""How long after the signal the process is gone in any case."""
+"""How long after the signal the process exits in any case."""
 
 _log = logger(__name__)
 
@@ -45,7 +46,7 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a service is: `detail` holds plain values for people and machines (JSON), never secrets."""
+    """The health of a service: `detail` holds plain values for people and machines (JSON), never secrets."""
 
     ok: bool
     detail: Mapping[str, Any] = field(default_factory=dict)
@@ -55,11 +56,11 @@ class Service(Protocol):
     """Something that works until it is stopped."""
 
     async def start(self) -> None:
-        """Make ready: connect, join, load. May raise; `stop` is called then too."""
+        """Prepare: connect, join, load. May raise; `stop` is called then too."""
         ...
 
     async def run(self) -> None:
-        """Work until `stop` is called. To return or raise earlier is a failure, whatever the reason."""
+        """Work until `stop` is called. Returning or raising earlier is a failure, whatever the reason."""
         ...
 
     async def stop(self) -> None:
@@ -67,31 +68,31 @@ class Service(Protocol):
         ...
 
     def health(self) -> Health:
-        """Return how it is, at once."""
+        """Return its health, without waiting."""
         ...
 
 
 class Gate(Protocol):
-    """What has to be so before a service starts and while it works."""
+    """A condition for a service, checked before it starts and while it runs."""
 
     async def look(self) -> bool:
-        """Return whether it is so. Raises `TransientError` if that cannot be told now."""
+        """Return whether it holds. Raises `TransientError` if that is unknown now."""
         ...
 
     def blame(self, error: BaseException) -> bool:
-        """Tell whether a service that ended with this error ended because it is not so; keep it as the reason."""
+        """Tell whether a service ended with this error because the condition does not hold; store it as the reason."""
         ...
 
     def standing(self) -> Mapping[str, Any]:
-        """Return what is in the way, as `Health.detail`."""
+        """Return the reason, as `Health.detail`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A service to keep: `make` returns a new one for every start, since one that failed is not trusted again.
+    """A service to run: `make` returns a new one for every start, since a failed one is not used again.
 
-    While its `gate` is shut, the service stands: it is not started, or stopped, and the process is well.
+    While its `gate` is shut, the service is not started, or is stopped, and the process is healthy.
     """
 
     name: str
@@ -100,7 +101,7 @@ class Job:
 
 
 class ServiceState(StrEnum):
-    """Where a service is in its life."""
+    """The state of a service."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -111,7 +112,7 @@ class ServiceState(StrEnum):
 
 
 class ServiceRunner:
-    """Keeps one job going until it is told to stop."""
+    """Keeps one job running until it is told to stop."""
 
     def __init__(self, job: Job, backoff: Backoff) -> None:
         """Nothing runs before `keep`."""
@@ -126,7 +127,7 @@ class ServiceRunner:
         self._work: asyncio.Task[Any] | None = None
 
     async def keep(self) -> None:
-        """Run the service again and again. Raises `ContractError` or `UsageError` of the service; ends after `stop`."""
+        """Run the service, and restart it. Raises `ContractError` or `UsageError` of the service; ends after `stop`."""
         while await self._let_in():
             began = time.monotonic()
             error = await self._once()
@@ -135,8 +136,8 @@ class ServiceRunner:
             if isinstance(error, ContractError | UsageError):
                 self.state = ServiceState.FAILED
                 raise error
-            calm = time.monotonic() - began > self._backoff.calm_s
-            await self._pause(error, 1 if calm else self.failures + 1)
+            stable = time.monotonic() - began > self._backoff.stable_s
+            await self._pause(error, 1 if stable else self.failures + 1)
         self.state = ServiceState.STOPPED
         _log.info(Log.SERVICE_STOPPED, service=self.job.name)
 
@@ -144,12 +145,12 @@ class ServiceRunner:
         """Ask the service to end; returns when it has freed everything."""
         self._stopping.set()
         if self.state in {ServiceState.STARTING, ServiceState.STANDING} and self._work is not None:
-            self._work.cancel()  # nothing is in flight yet, and a start may wait for a server that is away
+            self._work.cancel()  # nothing is in flight yet, and a start may wait for a server that is unavailable
         elif self.state is ServiceState.RUNNING and self._service is not None:
             await self._service.stop()
 
     def health(self) -> Health:
-        """Return the service's own health, with where it is in its life."""
+        """Return the service's own health, with its state."""
         own = self._own_health()
         detail = {"state": self.state.value, "failures": self.failures, **own.detail}
         if self.last_error:
@@ -174,11 +175,11 @@ class ServiceRunner:
             if is_open:
                 return True
             self.state = ServiceState.WAITING if is_open is None else ServiceState.STANDING
-            await _first_of(self._stopping.wait(), self._backoff.shut_s)
+            await stopped_within(self._stopping, self._backoff.shut_s)
         return False
 
     async def _look(self) -> bool | None:
-        """Return whether the gate is open; None if that cannot be told, or a stop came first."""
+        """Return whether the gate is open; None if that is unknown, or a stop came first."""
         if self.job.gate is None:
             return True
         looking = self._work = asyncio.create_task(self.job.gate.look(), name=f"gate of {self.job.name}")
@@ -204,14 +205,14 @@ class ServiceRunner:
         """Run one service from start to end; return why it ended, None if it was asked to, or its gate is shut."""
         try:
             service = self._service = self.job.make()
-        except Exception as error:  # noqa: BLE001  whatever it is, the keeper decides what follows
+        except Exception as error:  # noqa: BLE001  whatever it is, the supervisor decides what follows
             return error
         work = self._work = asyncio.create_task(self._live(service), name=self.job.name)
         shut = asyncio.create_task(self._shut())
         try:
             await asyncio.wait({work, shut}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                await self._free(service)  # what is in flight comes to its end
+                await self._free(service)  # what is in flight ends
                 await _cancel({work})
                 self.state = ServiceState.STANDING
                 return None
@@ -227,13 +228,13 @@ class ServiceRunner:
         self.state = ServiceState.RUNNING
         if (
             not self._outages
-        ):  # else it may fail as before: what is over is told when it has worked for a while
+        ):  # else it may fail as before: an outage is over when the service has run for a while
             _log.info(Log.SERVICE_STARTED, service=self.job.name)
-        calm = asyncio.get_running_loop().call_later(self._backoff.calm_s, self._say_what_is_over)
+        stable = asyncio.get_running_loop().call_later(self._backoff.stable_s, self._say_what_is_over)
         try:
             await service.run()
         finally:
-            calm.cancel()
+            stable.cancel()
 
     def _say_what_is_over(self) -> None:
         for outage in self._outages.ended(self.job):
@@ -251,9 +252,9 @@ class ServiceRunner:
             _log.warning(Log.SERVICE_GAVE_UP, service=self.job.name, error=repr(error))
 
     def _why(self, work: asyncio.Task[None]) -> BaseException | None:
-        """Return what is to be acted on; None once a stop was asked for, unless a mistake of ours showed up then."""
+        """Return the error to act on; None after a stop was requested, unless it is a bug."""
         asked = self._stopping.is_set()
-        if work.cancelled():  # by us, or by a library that cancelled the task it ran in
+        if work.cancelled():  # by the supervisor, or by a library that cancelled the task it ran in
             return None if asked else RuntimeError("was cancelled by a library")
         error = work.exception()
         if error is None:
@@ -277,17 +278,17 @@ class ServiceRunner:
                 pause_s=round(pause_s, 2),
                 exc_info=None if isinstance(error, TidemillError) else error,
             )
-        await _first_of(self._stopping.wait(), pause_s)
+        await stopped_within(self._stopping, pause_s)
 
 
 class Supervisor:
-    """Runs jobs side by side until a stop is requested or one of them cannot go on."""
+    """Runs jobs side by side until a stop is requested or one of them cannot continue."""
 
     def __init__(
         self, jobs: Sequence[Job], *, drain_s: float = DRAIN_S, backoff: Backoff | None = None
     ) -> None:
         """`drain_s`: how long services may take to end by themselves once a stop was requested."""
-        self._keepers = [ServiceRunner(job, backoff or Backoff()) for job in jobs]
+        self._runners = [ServiceRunner(job, backoff or Backoff()) for job in jobs]
         self._drain_s = drain_s
         self._stop = asyncio.Event()
         self.error: BaseException | None = None
@@ -297,8 +298,8 @@ class Supervisor:
         self._stop.set()
 
     async def run(self) -> Exit:
-        """Keep all jobs going; return how it ended. `error` then holds what made it fail, if it did."""
-        kept = {asyncio.create_task(keeper.keep(), name=keeper.job.name) for keeper in self._keepers}
+        """Keep all jobs running; return how it ended. `error` then holds its error, if it failed."""
+        kept = {asyncio.create_task(runner.keep(), name=runner.job.name) for runner in self._runners}
         stop = asyncio.create_task(self._stop.wait())
         lag = asyncio.create_task(watch_loop())
         try:
@@ -314,10 +315,10 @@ class Supervisor:
 
     def health(self) -> dict[str, Health]:
         """Return the health of every service by name."""
-        return {keeper.job.name: keeper.health() for keeper in self._keepers}
+        return {runner.job.name: runner.health() for runner in self._runners}
 
     async def _drain(self, kept: set[asyncio.Task[None]]) -> bool:
-        stops = {asyncio.create_task(keeper.stop()) for keeper in self._keepers}
+        stops = {asyncio.create_task(runner.stop()) for runner in self._runners}
         _, late = await asyncio.wait({*stops, *kept}, timeout=self._drain_s)
         if late:
             _log.error(
@@ -346,7 +347,7 @@ async def watch_loop(every_s: float = 0.25, warn_s: float = 0.5) -> None:
 
 
 def exit_after(seconds: float, code: int) -> threading.Timer:
-    """End the process in `seconds` whatever happens, also if the event loop is stuck; cancel it if all went well."""
+    """End the process in `seconds` whatever happens, also if the event loop is stuck; cancel it after a clean end."""
 
     def leave() -> None:
         sys.stderr.write(f"tidemill: not stopped {seconds:g} s after the signal; leaving at once\n")
@@ -360,7 +361,7 @@ def exit_after(seconds: float, code: int) -> threading.Timer:
 
 
 def _decisive(error: BaseException) -> BaseException:
-    """Return what is to be acted on: of a task group's errors the one that no retry can mend, else the first."""
+    """Return the error to act on: of a task group's errors a permanent one, else the first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = [_decisive(part) for part in error.exceptions]
@@ -370,15 +371,8 @@ def _decisive(error: BaseException) -> BaseException:
     return leaves[0]
 
 
-async def _first_of(waiting: Any, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(waiting, timeout_s)
-    except TimeoutError:
-        return
-
-
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait for them a moment; what even then goes on ends with the process."""
+    """Cancel tasks and wait for them a moment; tasks that still run end with the process."""
     for task in tasks:
         task.cancel()
     if tasks:

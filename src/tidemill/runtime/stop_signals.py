@@ -1,6 +1,6 @@
-"""Signals that ask a process to stop are heard by its main thread, which does nothing else.
+"""Stop signals are handled by the main thread of a process, which does nothing else.
 
-An event loop hears of a signal when it turns, and a loop that is stuck does not turn. So the work runs in a thread of
+An event loop handles a signal when it runs, and a stuck loop does not run. So the work runs in a thread of
 its own, and Python runs the handlers in the main one, which needs no more than the interpreter's lock for a moment.
 """
 
@@ -18,17 +18,17 @@ T = TypeVar("T")
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _LOOK_EVERY_S: Final = (
-    0.25  # in case that the system gave a signal to another thread, which does not wake this one
+    0.25  # in case the system delivered a signal to another thread, which does not wake this one
 )
 
 
 def run_beside_signals(work: Callable[[], T], heard: Callable[[signal.Signals], None]) -> T:
     """Run `work` in a thread and return what it returns, or raise what it raises. Call it in the main thread.
 
-    `heard` is called in the main thread at each signal to stop, whatever the work is doing, and may not raise.
+    `heard` is called in the main thread at each stop signal, whatever the work is doing, and must not raise.
     """
     answer: Future[T] = Future()
-    context = copy_context()  # what the main thread has bound to its log lines
+    context = copy_context()  # the main thread's bound log fields
     thread = threading.Thread(
         target=lambda: context.run(_carry_out, work, answer), name="tidemill loop", daemon=True
     )

@@ -1,8 +1,8 @@
-"""Work that blocks, in threads of its own, for as long as we are willing to wait.
+"""Blocking work in separate threads, with a limit on the wait.
 
-A storage of somebody else's may never answer, and nobody can end a thread from outside: one that was given up goes on
-until its call returns, and what it gives is thrown away. It keeps neither the caller nor the end of the process
-waiting, and there are never many: while some hang, nothing more is begun.
+A foreign storage may never answer, and a thread cannot be ended from outside: an abandoned one continues
+until its call returns, and its result is discarded. It keeps neither the caller nor the end of the process
+waiting, and there are never many: while some hang, nothing more is started.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tidemill.domain.errors import Unavailable
 
 T = TypeVar("T")
 
-MOST_GIVEN_UP: Final = 8
+MAX_GIVEN_UP: Final = 8
 
 _given_up: set[threading.Thread] = set()
 
@@ -26,19 +26,19 @@ _given_up: set[threading.Thread] = set()
 async def in_thread(
     work: Callable[[], T], *, server: str, timeout_s: float, idle_s: Callable[[], float] | None = None
 ) -> T:
-    """Return what `work` returns, or raise what it raises. `server`: who may keep it waiting, as in `Unavailable`.
+    """Return what `work` returns, or raise what it raises. `server`: the one that it waits for, as in `Unavailable`.
 
-    `idle_s` tells for how long it made no progress: then it may take as long as it likes, but never `timeout_s` without
+    `idle_s` returns for how long it made no progress: then it may take any time, but never `timeout_s` without
     any.
 
     Raises:
-        Unavailable: it took longer than `timeout_s`, or so many that did are hanging still that it was not begun.
+        Unavailable: it took longer than `timeout_s`, or too many earlier calls still hang, and it was not started.
     """
     _given_up.difference_update([each for each in _given_up if not each.is_alive()])
-    if len(_given_up) >= MOST_GIVEN_UP:
-        raise Unavailable(server, f"{len(_given_up)} calls that were given up are hanging still")
+    if len(_given_up) >= MAX_GIVEN_UP:
+        raise Unavailable(server, f"{len(_given_up)} abandoned calls still hang")
     answer: Future[T] = Future()
-    answer.set_running_or_notify_cancel()  # so that who gives it up cannot make the thread fail
+    answer.set_running_or_notify_cancel()  # so that abandoning it cannot make the thread fail
     context = copy_context()
     thread = threading.Thread(
         target=lambda: context.run(_carry_out, work, answer), name=f"tidemill {server}", daemon=True

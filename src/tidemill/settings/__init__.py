@@ -1,8 +1,8 @@
-"""Settings: everything that a deployment decides, read from the environment and checked at start.
+"""Settings: the configuration of a deployment, read from the environment and checked at start.
 
 A setting is a variable `TIDEMILL_<GROUP>_<NAME>`, or `TIDEMILL_<NAME>` where it has no group; `docs/settings.md` lists
-them all and is made from this package. A variable may also be a line of an env file, or a file of the same name in the
-folder `TIDEMILL_SECRETS_DIR`; the environment wins over both. Secrets never appear in errors, logs or `repr`.
+them all and is generated from this package. A variable may also be a line of an env file, or a file of the same name
+in the folder `TIDEMILL_SECRETS_DIR`; the environment takes precedence. Secrets never appear in errors, logs or `repr`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Settings(BaseSettings):
 
     contexts: str | None = Field(
         default=None,
-        title="What the deployment is about. A context that is not chosen has no tables, topics, groups or lanes.",
+        title="The contexts of the deployment. A context that is not chosen has no tables, topics, groups or lanes.",
         description="contexts to work with, names separated by commas, or `all`; not set: `market_data`, "
         "`connector_profiles` and every plug-in",
     )
@@ -95,7 +95,7 @@ class Settings(BaseSettings):
         if self.topics.command_days >= self.commands.horizon_days:
             raise ValueError(
                 f"TIDEMILL_COMMANDS_HORIZON_DAYS: expected more than {self.topics.command_days:g}, "
-                "the days that commands are kept: a record that is read again must still be known"
+                "the days that commands are kept: a record that is read again must still be found as a duplicate"
             )
         return self
 
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
         return self.commands.replies or rf"{re.escape(self.topics.prefix)}\.replies\..*"
 
     def secrets(self) -> frozenset[str]:
-        """Return every secret value, for whoever must keep it out of what he writes."""
+        """Return every secret value, to be removed from output."""
         found: set[str] = set()
         for name in type(self).model_fields:
             group = getattr(self, name)
@@ -133,7 +133,7 @@ def load(env_file: Path | None = None, **groups: Any) -> Settings:
 
     Args:
         env_file: a file of lines `NAME=value` for variables that the environment does not set.
-        **groups: values that win over all others, e.g. `topics={"prefix": "trial"}`.
+        **groups: values that override all others, e.g. `topics={"prefix": "trial"}`.
 
     Raises:
         UsageError: something is wrong; one line for each variable, with what was expected.
@@ -146,7 +146,7 @@ def load(env_file: Path | None = None, **groups: Any) -> Settings:
         wrong = _each_once([*wrong, *explain(error, Settings.model_fields)])
     except SettingsError as error:
         wrong = _each_once([*wrong, _source_problem(str(error), folder)])
-    if wrong or settings is None:  # not where it was caught: that cause would quote the values
+    if wrong or settings is None:  # raised outside the handler: the cause would quote the values
         raise UsageError("\n".join(wrong))
     return settings
 
@@ -174,7 +174,7 @@ def _readable(env_file: Path | None) -> Path | None:
 
 
 def _each_once(lines: Iterable[str]) -> list[str]:
-    """Return the first of the lines `NAME: ...` of each variable: what it might have meant, before that it is none."""
+    """Return the first of the lines `NAME: ...` of each variable: a suggestion comes before "no such setting"."""
     first: dict[str, str] = {}
     for line in lines:
         first.setdefault(line.partition(":")[0], line)

@@ -1,4 +1,4 @@
-"""The database's address: a URL as libpq reads it, of which both drivers (asyncpg, and libpq itself) must know all."""
+"""The database's address: a libpq URL, whose parameters both drivers (asyncpg, and libpq itself) must know."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FILES: Final = {
     "sslkey": "TIDEMILL_DATABASE_KEY_FILE",
 }
 _INSTEAD: Final = {
-    "channel_binding": "leave it out and let TIDEMILL_DATABASE_SSLMODE=verify-full make sure which server it is",
-    "connect_timeout": "leave it out: an attempt to connect is given up after 10 s as it is",
-    "gssencmode": "leave it out, and encrypt by TIDEMILL_DATABASE_SSLMODE",
-    "tcp_user_timeout": "leave it out: a server that does not answer is left after 35 s as it is",
+    "channel_binding": "leave it out and verify the server with TIDEMILL_DATABASE_SSLMODE=verify-full",
+    "connect_timeout": "leave it out: an attempt to connect always ends after 10 s",
+    "gssencmode": "leave it out, and encrypt with TIDEMILL_DATABASE_SSLMODE",
+    "tcp_user_timeout": "leave it out: a server that does not answer is always given up after 35 s",
 }
 _KEEPALIVES: Final = "keepalives"
 
@@ -39,13 +39,13 @@ def check_database_url(value: SecretStr) -> SecretStr:
             raise ValueError(f"expected no parameter {name}: {_instead_of(name)}")
         if name in _FILES and not Path(given).is_file():
             raise ValueError(
-                f"expected a file as {name}, and {given} is none: correct it, or use {_FILES[name]}"
+                f"expected a file as {name}, and {given} is not a file: correct it, or use {_FILES[name]}"
             )
     return value
 
 
 def travels_in_plain_text(database_url: str) -> bool:
-    """Whether what is said to the server may be read on the way: one of its hosts is far, and no TLS is asked for."""
+    """Whether traffic to the server may be read by others: one of its hosts is remote, and TLS is not required."""
     url = urlsplit(database_url)
     return not all(map(is_local, _hosts(url))) and "sslmode" not in _parameters(url)
 
@@ -63,7 +63,7 @@ def _parameters(url: SplitResult) -> dict[str, str]:
 
 
 def _hosts(url: SplitResult) -> list[str]:
-    """Return the hosts: there may be several, and `host` wins over what stands at the usual place."""
+    """Return the hosts: there may be several, and `host` overrides the URL's host part."""
     named = _parameters(url).get("host")
     if named is not None:
         return named.split(",")
@@ -73,6 +73,4 @@ def _hosts(url: SplitResult) -> list[str]:
 def _instead_of(name: str) -> str:
     if name.startswith(_KEEPALIVES):
         return _INSTEAD["tcp_user_timeout"]
-    return _INSTEAD.get(
-        name, "leave it out; the server's settings are set for a login by `alter role ... set`"
-    )
+    return _INSTEAD.get(name, "leave it out; set the server's settings for a login with `alter role ... set`")

@@ -1,7 +1,7 @@
 """The groups of settings: one class per group, one field per variable, each checked and described.
 
-What is said of a field here is what `docs/settings.md` says. Messages begin with the variable where a check concerns
-several of them; a check of one field says only what was expected, the variable is put before it.
+The descriptions of fields are those of `docs/settings.md`. Messages begin with the variable where a check concerns
+several of them; a check of one field says only what was expected; the variable is added before it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.settings.database_urls import is_local, travels_in_plain_text
 from tidemill.settings.policies import policy_text
@@ -44,7 +45,7 @@ Login = Literal["service", "migration", "reader", "archiver", "retention"]
 
 
 class DatabaseSettings(Group):
-    """TimescaleDB. Each role has a login of its own; where only the first is given, it is used for all of them."""
+    """TimescaleDB. Each role has a login of its own; if only the first is given, it is used for all roles."""
 
     url: DatabaseUrl | None = Field(None, description="login of the service; a member of `tidemill_service`")
     migration_url: DatabaseUrl | None = Field(
@@ -59,15 +60,15 @@ class DatabaseSettings(Group):
     )
     retention_url: DatabaseUrl | None = Field(
         None,
-        description="login that may let archived rows go, a member of `tidemill_retention`; else the service's",
+        description="login that may drop archived rows, a member of `tidemill_retention`; else the service's",
     )
     sslmode: Literal["disable", "require", "verify-ca", "verify-full"] | None = Field(
-        None, description="TLS; needed as soon as the server is not on this machine, `verify-full` is advised"
+        None, description="TLS; required if the server is not on this machine, `verify-full` is recommended"
     )
     ca_file: FilePath | None = Field(
         None, description="certificates that may sign the server's, as a PEM file; else the machine's own"
     )
-    cert_file: FilePath | None = Field(None, description="certificate that we show the server, as a PEM file")
+    cert_file: FilePath | None = Field(None, description="client certificate for the server, as a PEM file")
     key_file: FilePath | None = Field(None, description="key of that certificate, as a PEM file")
 
     @model_validator(mode="after")
@@ -96,7 +97,7 @@ class DatabaseSettings(Group):
         secret = own or self.url
         if secret is None:
             raise UsageError(
-                "TIDEMILL_DATABASE_URL is not set: set it, or start servers with `tidemill dev up`"
+                "TIDEMILL_DATABASE_URL is not set", code=ErrorCode.NOT_SET, setting="TIDEMILL_DATABASE_URL"
             )
         return secret.get_secret_value()
 
@@ -104,25 +105,23 @@ class DatabaseSettings(Group):
 class KafkaSettings(Group):
     """Kafka."""
 
-    bootstrap: Servers | None = Field(None, description="brokers to ask first, `HOST:PORT[,HOST:PORT...]`")
+    bootstrap: Servers | None = Field(None, description="bootstrap brokers, `HOST:PORT[,HOST:PORT...]`")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] | None = Field(
-        None, description="needed as soon as a broker is not on this machine, `SASL_SSL` or `SSL` is advised"
+        None, description="required if a broker is not on this machine, `SASL_SSL` or `SSL` is recommended"
     )
     ca_file: FilePath | None = Field(
         None, description="certificates that may sign the brokers', as a PEM file; else the machine's own"
     )
-    cert_file: FilePath | None = Field(
-        None, description="certificate that we show the brokers, as a PEM file"
-    )
+    cert_file: FilePath | None = Field(None, description="client certificate for the brokers, as a PEM file")
     key_file: FilePath | None = Field(None, description="key of that certificate, as a PEM file")
     key_password: SecretStr | None = Field(None, description="password of that key")
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        None, description="how to log in"
+        None, description="login mechanism"
     )
     sasl_user: str | None = Field(None, description="user to log in as")
     sasl_password: SecretStr | None = Field(None, description="password to log in with")
     session_s: float = Field(
-        30.0, ge=6, le=300, description="seconds until others take over the lanes of a process that died"
+        30.0, ge=6, le=300, description="seconds until other processes take over the lanes of a dead one"
     )
 
     @model_validator(mode="after")
@@ -137,7 +136,7 @@ class KafkaSettings(Group):
             )
         if not local and self.security_protocol == "SASL_PLAINTEXT" and self.sasl_mechanism == "PLAIN":
             raise ValueError(
-                "TIDEMILL_KAFKA_SECURITY_PROTOCOL: expected SASL_SSL, since PLAIN sends the password as it is"
+                "TIDEMILL_KAFKA_SECURITY_PROTOCOL: expected SASL_SSL, since PLAIN sends the password in plain text"
             )
         return self
 
@@ -157,10 +156,12 @@ class KafkaSettings(Group):
         return self
 
     def servers(self) -> str:
-        """Return the brokers to ask first. Raises `UsageError` if none is set."""
+        """Return the bootstrap brokers. Raises `UsageError` if none is set."""
         if self.bootstrap is None:
             raise UsageError(
-                "TIDEMILL_KAFKA_BOOTSTRAP is not set: set it, or start servers with `tidemill dev up`"
+                "TIDEMILL_KAFKA_BOOTSTRAP is not set",
+                code=ErrorCode.NOT_SET,
+                setting="TIDEMILL_KAFKA_BOOTSTRAP",
             )
         return self.bootstrap
 
@@ -218,49 +219,52 @@ class TopicSettings(Group):
 
 
 class CommandSettings(Group):
-    """The way in."""
+    """Consuming commands."""
 
     batch_size: int = Field(2_000, ge=1, le=50_000, description="most records of one transaction")
-    workers: int = Field(4, ge=1, le=64, description="transactions of a process at a time; a connection each")
+    workers: int = Field(
+        4, ge=1, le=64, description="concurrent transactions of a process; a connection each"
+    )
     horizon_days: int = Field(8, ge=1, le=365, description="how long a repeated command_id is found")
     newer_schema: Literal["wait", "park"] = Field(
         "wait",
-        description="before a command of a registered schema that this version does not know whole, its lane waits for "
+        description="before a command of a registered schema that this version does not fully know, its lane waits for "
         "a process that does, or the command is parked at once",
     )
     newer_schema_wait_s: float = Field(
-        900.0, gt=0, le=86_400, description="seconds that a lane waits so, in all; then the command is parked"
+        900.0,
+        gt=0,
+        le=86_400,
+        description="seconds that a lane waits for that in total; then the command is parked",
     )
     replies: Pattern = Field(
         "",
-        description="regular expression of the topics that may be asked to answer to; empty: `PREFIX.replies.*`",
+        description="regular expression of the allowed reply topics; empty: `PREFIX.replies.*`",
     )
 
 
 class OutboxSettings(Group):
-    """The way out."""
+    """Publishing events and outcomes."""
 
     transactional: bool = Field(
         default=True,
-        description="Kafka transactions: read_committed consumers see each event once. `false`: every publication, not "
-        "lone events alone, goes out idempotently, some milliseconds sooner; a replaced owner's repeats are dropped by "
-        "`tm_sequence`, and where they end a topic its lane may halt with `TOPIC_BEHIND`",
+        description="Kafka transactions: read_committed consumers see each event once. `false`: every publication, "
+        "not only of single events, is just idempotent, some milliseconds faster; a replaced owner's repeats are "
+        "dropped by `tm_sequence`, and where they end a topic its lane may halt with `TOPIC_BEHIND`",
     )
 
 
 class LakeSettings(Group):
-    """The lake, where copies go of what leaves the database."""
+    """The lake, where the copies of archived rows are stored."""
 
     root: LakeRoot | None = Field(
         None,
-        description="folder or URL below which the archiver writes; the whole path, `/...` or `s3://...`",
+        description="folder or URL below which the archiver writes; an absolute path, `/...` or `s3://...`",
     )
     format: Literal["parquet", "iceberg"] = Field(
         "parquet", description="Parquet files in folders, or the same files in an Iceberg table each"
     )
-    options: JsonObject | None = Field(
-        None, description="what fsspec wants to know of the root's kind of storage, as JSON"
-    )
+    options: JsonObject | None = Field(None, description="fsspec's options for the root's storage, as JSON")
     catalog_url: SecretStr | None = Field(
         None,
         description="Iceberg: `postgresql://...` of a login that may write the catalog's schema alone, or the "
@@ -271,26 +275,26 @@ class LakeSettings(Group):
     )
     catalog_options: JsonObject | None = Field(
         None,
-        description="Iceberg: what pyiceberg wants to know of the catalog, as JSON, such as a credential",
+        description="Iceberg: pyiceberg's properties of the catalog, as JSON, such as a credential",
     )
     timeout_s: float = Field(
         1_800.0,
         gt=0,
         le=86_400,
-        description="seconds that one reading of copies may take, until it is given up",
+        description="seconds that one read of copies may take before it is given up",
     )
 
 
 class RetentionSettings(Group):
-    """What leaves the database, and whose copies are believed."""
+    """What leaves the database, and where copies are read back."""
 
     roots: str = Field(
         "",
         description="folders and URLs below which copies are read back, separated by spaces; empty: the lake's root",
     )
-    every_s: float = Field(5.0, gt=0, le=3_600, description="pause between two looks at what is due")
+    every_s: float = Field(5.0, gt=0, le=3_600, description="pause between two rounds")
     as_of: AwareDatetime | None = Field(
-        None, description="the time that ages are counted to, for a rehearsal; empty: now"
+        None, description="the time for computing ages, for a rehearsal; empty: now"
     )
     policies: Annotated[str, AfterValidator(policy_text)] = Field(
         "",
@@ -299,7 +303,7 @@ class RetentionSettings(Group):
     )
     max_bytes_per_second: Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="the fastest that rows are measured, copied and read back, in bytes in memory; a context may ask "
+        description="the maximum rate of measuring, copying and reading back, in bytes in memory; a context may set "
         "for less",
     )
 
@@ -307,10 +311,10 @@ class RetentionSettings(Group):
 class ArchiverSettings(Group):
     """The reference archiver."""
 
-    id: str = Field("", description="what it calls itself in its answers; empty: `archiver-HOST`")
+    id: str = Field("", description="its id in its answers; empty: `archiver-HOST`")
     group: str = Field("", description="archivers of one group share the work; empty: `PREFIX.archivers`")
     max_bytes_per_second: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="the fastest that it reads, in bytes in memory; a request may ask for less"
+        None, description="its maximum rate of reading, in bytes in memory; a request may set less"
     )
     stall_s: float = Field(
         1_800.0, gt=0, le=86_400, description="seconds without progress after which a copy is given up"
@@ -329,9 +333,5 @@ class HealthSettings(Group):
 class LogSettings(Group):
     """Logs go to standard error."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="least level that is written"
-    )
-    format: Literal["auto", "json", "console"] = Field(
-        "auto", description="auto: for people if it is a terminal"
-    )
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="minimum level")
+    format: Literal["auto", "json", "console"] = Field("auto", description="auto: for people on a terminal")

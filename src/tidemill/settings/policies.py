@@ -21,11 +21,11 @@ def policy_text(value: str) -> str:
         parsed = None
     if not isinstance(parsed, dict):
         raise ValueError(_EXPECTED)  # noqa: TRY004  pydantic wants a ValueError
-    for table, told in parsed.items():
-        if not isinstance(told, dict):
-            raise ValueError(f"{_EXPECTED}; {table} has no object")  # noqa: TRY004  as above
+    for table, fields in parsed.items():
+        if not isinstance(fields, dict):
+            raise ValueError(f"{_EXPECTED}; {table} is not an object")  # noqa: TRY004  as above
         try:
-            RetentionPolicy.model_validate(_LEAST | told)
+            RetentionPolicy.model_validate(_LEAST | fields)
         except ValidationError as error:
             wrong = error.errors()[0]
             place = ".".join(map(str, wrong["loc"]))

@@ -1,4 +1,4 @@
-"""What the values of settings must look like: each check returns the value as it is used, or says what was expected."""
+"""Checks of the values of settings: each returns the value, or says what was expected."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _topic_prefix(value: str) -> str:
 
 def _lake_root(value: str) -> str:
     if not value.startswith("/") and not re.match(r"[a-z][a-z0-9+.-]*://.", value):
-        raise ValueError("expected the whole path of a folder, /..., or a URL such as s3://BUCKET/PATH")
+        raise ValueError("expected the absolute path of a folder, /..., or a URL such as s3://BUCKET/PATH")
     return value.rstrip("/") or "/"
 
 

@@ -1,4 +1,4 @@
-"""Settings as people meet them: names of variables, mistakes in one line each, and the page that lists them."""
+"""Settings for people: names of variables, mistakes in one line each, and the page that lists them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Groups = Mapping[str, FieldInfo]
 
 @dataclass(frozen=True)
 class Variable:
-    """One setting: what it is called, what it accepts, what it is without being set, what it means."""
+    """One setting: its name, what it accepts, its default, its meaning."""
 
     name: str
     accepts: str
@@ -55,10 +55,10 @@ _OF_TESTS = f"{PREFIX}TEST_"
 
 
 def misspelt(environment: Mapping[str, str], groups: Groups) -> list[str]:
-    """Return one line for each variable that looks like a setting, but is none.
+    """Return one line for each variable that looks like a setting, but is not.
 
-    Other parts own variables with the same prefix, so a name counts as misspelt only if it is in one of our groups, or
-    close to one of our names; `TIDEMILL_TEST_...` belongs to the tests, however close it is.
+    Other parts own variables with the same prefix, so a name counts as misspelt only if it is in one of these groups,
+    or close to one of these names; `TIDEMILL_TEST_...` belongs to the tests, however close it is.
     """
     known = [variable.name for variable in variables_of(groups)] + [SECRETS_DIR, CACHE]
     ours = tuple(f"{PREFIX}{group.upper()}_" for group in groups)
@@ -66,10 +66,10 @@ def misspelt(environment: Mapping[str, str], groups: Groups) -> list[str]:
     for name in sorted(each for each in set(environment) - set(known) if not each.startswith(_OF_TESTS)):
         close = get_close_matches(name, known, n=1, cutoff=0.9) if name.startswith(PREFIX) else []
         if close or name.startswith(ours):
-            near = close or get_close_matches(name, known, n=1, cutoff=0.6)
+            suggestions = close or get_close_matches(name, known, n=1, cutoff=0.6)
             lines.append(
                 f"{name}: no such setting"
-                + (f"; did you mean {near[0]}?" if near else "; see docs/settings.md")
+                + (f"; did you mean {suggestions[0]}?" if suggestions else "; see docs/settings.md")
             )
     return lines
 
@@ -96,13 +96,14 @@ wrong. A variable may also be
 - a file of the same name, in lower case, in the folder that `{SECRETS_DIR}` names (as secrets are mounted in
   containers): its content is the value.
 
-The environment wins over both. Values marked *secret* appear in no log, error or page.
+The environment takes precedence over both. Values marked *secret* appear in no log, error or page.
 
-`{CACHE}` is no setting of a process: it names the folder in which `tidemill dev`, `make demo` and `make test` keep
+`{CACHE}` is not a setting of a process: it names the folder in which `tidemill dev`, `make demo` and `make test` keep
 the servers that they start, with their programs, data and logs (`~/.cache/tidemill` by default, or `tidemill` in
 `XDG_CACHE_HOME`). Once `tidemill dev down --purge` has run it may be deleted.
 
-This page is made from `tidemill.settings`: change it there, then `python -m tidemill.settings > docs/settings.md`."""
+This page is generated from `tidemill.settings`: change it there, then `python -m tidemill.settings >
+docs/settings.md`."""
 
 
 def _model(field: FieldInfo) -> type[BaseModel] | None:
@@ -156,7 +157,7 @@ def _accepts(annotation: Any, metadata: list[Any]) -> str:
         return _accepts(annotation.__origin__, own)
     if get_origin(annotation) in {Union, types.UnionType}:
         return _accepts(inner[0], metadata)
-    return _KINDS[annotation] + _bounds(metadata)  # a KeyError asks to say what a new type accepts
+    return _KINDS[annotation] + _bounds(metadata)  # a KeyError: add what a new type accepts
 
 
 def _bounds(metadata: list[Any]) -> str:

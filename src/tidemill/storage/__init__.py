@@ -1,1 +1,1 @@
-"""Adapter: TimescaleDB. The only place, beside `contexts`' table declarations, where SQL is known."""
+"""Adapter: TimescaleDB. The only place with SQL, beside the table declarations of `contexts`."""

@@ -1,1 +1,1 @@
-"""Adapter: Kafka, Avro, and the schema registry. Nobody but `app` imports it."""
+"""Adapter: Kafka, Avro, and the schema registry. Only `app` imports it."""

@@ -1,7 +1,7 @@
 """The schema registry, by Confluent's client: Confluent's own, Apicurio's or Karapace's.
 
-Every request has a deadline of ours. The client's cache answers repeated questions from schema to id. What ids mean is
-for the caller to remember, and what is missing: the client would keep every schema that anybody has named, for good.
+Every request has a deadline. The client's cache answers repeated look-ups from schema to id. The caller caches
+the schemas of ids, and missing ones: the client would keep every schema that was ever named.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class ConfluentRegistry:
         await self._within(self._client.aclose())
 
     async def _ask(self, request: Awaitable[T]) -> T | None:
-        """Return the answer, None if the registry says that there is no such thing."""
+        """Return the answer, None if the registry does not have it."""
         try:
             return await self._within(request)
         except SchemaRegistryError as fault:
@@ -103,7 +103,7 @@ class ConfluentRegistry:
                 return await request
         except TimeoutError as fault:
             raise Unavailable("registry", f"no answer within {self._deadline_s:g} s") from fault
-        except (httpx2.HTTPError, ValueError) as fault:  # ValueError: an answer that is no JSON
+        except (httpx2.HTTPError, ValueError) as fault:  # ValueError: an answer that is not JSON
             raise _unreachable(str(fault) or type(fault).__name__) from fault
 
 
@@ -111,7 +111,7 @@ def _unreachable(text: str) -> Unavailable:
     if _NOT_ACCEPTED not in text:
         return Unavailable("registry", text)
     advice = (
-        "TIDEMILL_REGISTRY_CA_FILE says who may sign its certificate, which must name the host in "
+        "TIDEMILL_REGISTRY_CA_FILE must hold the signer of its certificate, which must name the host in "
         "TIDEMILL_REGISTRY_URL"
     )
     return Unavailable("registry", f"{text}: {advice}", advised=True)

@@ -1,4 +1,4 @@
-"""Trying any archiver over Kafka: requests as retention makes them, answers judged as it judges them.
+"""Testing any archiver over Kafka: with retention's own requests, and its own checks of the answers.
 
-Rows and requests are real, in a database and on topics that are made for this and deleted again.
+Rows and requests are real, in a database and on topics that are created for the test and deleted again.
 """

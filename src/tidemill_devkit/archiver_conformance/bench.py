@@ -1,20 +1,20 @@
-"""What the cases work with: slices moved by retention's own rules, and copies that are read back."""
+"""The tools of the cases: slices moved by retention's own rules, and copies that are read back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
-from types import SimpleNamespace
 from typing import Final
 from uuid import uuid4
 
-from tidemill.app.lake_copies import LakeCopies
+from sqlalchemy import Column, DateTime, MetaData, Table
+
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState, Measured, SliceId, Source
 from tidemill.domain.errors import CopyError
+from tidemill.lakehouse.copy_reader import LakeCopies
 from tidemill.retention import requests, transitions
 from tidemill.retention.confirmations import CODES, fold
 from tidemill.retention.ports import CopyToVerify
@@ -31,11 +31,11 @@ LIMITS: Final = AnswerLimits()
 
 
 class Failed(Exception):
-    """The archiver did something else than it should; the text says what."""
+    """The archiver did something wrong; the text says what."""
 
 
 class NotTried(Exception):
-    """A case needs what an earlier one did not bring about."""
+    """A case needs the result of an earlier one, which failed."""
 
 
 @dataclass
@@ -53,14 +53,13 @@ class Bench:
         """Open nothing: the place has its pool."""
         self._database = ArchiveDatabase(self.place.pool)
         self._clock = SystemClock()
-        self._registry = str(uuid4())  # copies stay when the database is gone
+        self._registry = str(uuid4())  # copies stay when the database is dropped
         _, _, name = self.place.table.name.partition(".")
-        instant = SimpleNamespace(type=SimpleNamespace(python_type=datetime, timezone=True))
-        table = SimpleNamespace(schema="public", name=name, c={TIME_COLUMN: instant})
+        table = Table(name, MetaData(), Column(TIME_COLUMN, DateTime(timezone=True)), schema="public")
         age = self._clock.now() - self.place.table.day(0).start
         self._policy = Retention(table=table, after=age, time_column=TIME_COLUMN)
 
-    # --- slices, as the keeper moves them ---
+    # --- slices, as the worker moves them ---
 
     async def chunk(self, number: int) -> Slice:
         """Return the chunk of a day, sealed and measured."""
@@ -91,41 +90,41 @@ class Bench:
         return _after(transitions.measure(sealed, now, seal=sealed.seal, found=found))
 
     def requested(self, *sealed: Slice) -> list[Slice]:
-        """Return slices as they are when they share a request."""
+        """Return slices in the state of a shared request."""
         event_id, now = requests.request_id(self._registry, sealed), self._clock.now()
         return [_after(transitions.request(each, now, event_id=event_id, limits=LIMITS)) for each in sealed]
 
     def requested_again(self, requested: Sequence[Slice]) -> list[Slice]:
-        """Return slices as they are when their request is sent once more."""
+        """Return slices in the state of a repeated request."""
         due = [replace(each, deadline=None) for each in requested]
         return [_after(transitions.request_again(each, self._clock.now(), limits=LIMITS)) for each in due]
 
     def event(self, requested: Sequence[Slice]) -> ArchivalEvent:
-        """Return the request for them, as retention announces it."""
+        """Return retention's request for them."""
         event = requests.request(requested, self._policy, self._clock.now(), self._database.read_sql)
         return event.model_copy(update={"database": self.place.database})
 
-    # --- asking, and judging what is answered ---
+    # --- requests, and checks of the answers ---
 
     async def ask(self, requested: Sequence[Slice], *before: ArchivalEvent | bytes | None) -> list[Slice]:
-        """Send a request, behind something else if need be; return the slices with their verified copies.
+        """Send a request, optionally after other records; return the slices with their verified copies.
 
         Raises:
-            Failed: the answer or the copy is not what it should be. Silent, Unreadable: see `ArchiverLine`.
+            Failed: the answer or the copy is wrong. Silent, Unreadable: see `ArchiverLine`.
         """
         return (await self.ask_and_hear(requested, *before))[1]
 
     async def ask_and_hear(
         self, requested: Sequence[Slice], *before: ArchivalEvent | bytes | None
     ) -> tuple[ArchivalConfirmation, list[Slice]]:
-        """Return the answer as well. Raises as `ask`."""
+        """Also return the answer. Raises as `ask`."""
         event = self.event(requested)
         await self.line.send(*before, event)
         answer = await self.line.answer(event.event_id, self.within_s)
         return answer, await self.judged(requested, answer)
 
     async def judged(self, requested: Sequence[Slice], answer: ArchivalConfirmation) -> list[Slice]:
-        """Fold an answer over its slices, read the copies back and verify them. Raises `Failed`."""
+        """Apply an answer to its slices, read the copies back and verify them. Raises `Failed`."""
         folded = fold(answer, requested, self._clock.now(), LIMITS)
         for ignored in folded.ignored:
             raise Failed(f"{ignored.code}, {ignored.message}: {CODES[ignored.code]}")
@@ -156,7 +155,7 @@ class Bench:
         return found
 
     async def still_there(self, copied: Sequence[Slice]) -> list[Slice]:
-        """Return those of some copied slices whose copies still read back as they did."""
+        """Return those of some copied slices whose copies still read back unchanged."""
         found = []
         for together in _at_one_place(copied):
             try:
@@ -171,7 +170,7 @@ class Bench:
         return await in_thread(read, server="lake", timeout_s=self.within_s)
 
     def needed(self, case: str) -> list[Slice]:
-        """Return what an earlier case had copied. Raises `NotTried`."""
+        """Return the copied slices of an earlier case. Raises `NotTried`."""
         if case not in self.copied:
             raise NotTried(f"it needs case {case}, which failed")
         return self.copied[case]
@@ -183,7 +182,7 @@ def _after(moved: Moved) -> Slice:
 
 
 def _at_one_place(slices: Sequence[Slice]) -> list[list[CopyToVerify]]:
-    """Group slices whose copies are read in one pass, as retention does: those that only a common path tells of."""
+    """Group slices whose copies are read in one pass, as retention does: those that have only a common path."""
     wanted = [CopyToVerify(each, each.copy) for each in slices if each.copy is not None]
     alone = [[each] for each in wanted if each.copy.files or not each.copy.location]
     shared: dict[str, list[CopyToVerify]] = {}

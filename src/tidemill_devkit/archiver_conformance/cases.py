@@ -1,4 +1,4 @@
-"""The cases: what an archiver is asked, and what it must not do."""
+"""The cases: requests to an archiver, and what it must not do."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def _late(bench: Bench) -> None:
     await bench.place.table.fill_late(0, 2)
     await bench.ask(bench.requested(await bench.late(0, 2)))
     if not await bench.still_there(first):
-        raise Failed(f"the copy of generation 1 is gone or altered: {_named(first[0].copy)}")
+        raise Failed(f"the copy of generation 1 is missing or altered: {_named(first[0].copy)}")
 
 
 async def _changed(bench: Bench) -> None:
@@ -63,10 +63,10 @@ async def _changed(bench: Bench) -> None:
     await bench.ask(bench.requested(await bench.resealed(changed)))
     left = await bench.still_there(others)
     if len(left) < len(others):
-        raise Failed("copies of other chunks of the superseded request are gone: they were the only ones")
+        raise Failed("copies of other chunks of the superseded request are missing: they were the only ones")
     if await bench.still_there([changed]):
         bench.notes.append(
-            f"the superseded copy is still there: whoever reads the lake sees both; {_named(changed.copy)}"
+            f"the superseded copy still exists: readers of the lake see both; {_named(changed.copy)}"
         )
 
 
@@ -89,39 +89,39 @@ async def _unknown(bench: Bench) -> None:
     requested = bench.requested(await bench.chunk(6))
     event = bench.event(requested)
     column = ArchivalColumn(name="of_later", pg_type="hologram", lake_type="hologram", nullable=True)
-    told = {
+    changes = {
         "event_id": str(uuid4()),
         "columns": (*event.columns, column),
         "digest_version": "v99",
         "required_verification": "hologram",
     }
-    await bench.ask(requested, event.model_copy(update=told))
+    await bench.ask(requested, event.model_copy(update=changes))
 
 
 async def _noise(bench: Bench) -> None:
     await bench.place.table.fill(7)
     requested = bench.requested(await bench.chunk(7))
     event = bench.event(requested)
-    told = [
+    headers = [
         event.model_copy(update={"event_id": str(uuid4()), "status": status})
         for status in (ArchivalStatus.COMPLETED, ArchivalStatus.FAILED)
     ]
-    await bench.ask(requested, None, b"this is no Avro", *told)
-    for each in told:
+    await bench.ask(requested, None, b"this is not Avro", *headers)
+    for each in headers:
         if any(answer.event_id == each.event_id for answer in bench.line.answers):
-            raise Failed(f"it answered an event with status {each.status}, which asks for nothing")
+            raise Failed(f"it answered an event with status {each.status}, which is not a request")
 
 
 CASES: Final = (
     Case("plain", "a chunk with every type is copied; the copy reads back equal", _plain),
-    Case("again", "the same request once more leaves one copy", _again),
+    Case("again", "the same request again leaves one copy", _again),
     Case("several", "three chunks in one request", _several),
     Case("empty", "a chunk without rows", _empty),
     Case("late", "late rows of a range, its generation 2; generation 1 stays", _late),
     Case("changed", "rows that changed: a request that supersedes an earlier one", _changed),
-    Case("gone", "no copy is claimed of a chunk that is not there; the next request is answered", _gone),
+    Case("gone", "no copy is claimed of a chunk that does not exist; the next request is answered", _gone),
     Case("unknown", "a type and a digest of a later version do not stop it", _unknown),
-    Case("noise", "records that ask for nothing are skipped", _noise),
+    Case("noise", "records that are not requests are skipped", _noise),
 )
 
 

@@ -1,4 +1,4 @@
-"""The line to an archiver: requests go out on its topic, its answers come back on the other, each with a deadline."""
+"""The connection to an archiver: requests on its topic, its answers on the other, each with a deadline."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from tidemill.admin.records.outgoing import Outgoing
-from tidemill.app.archive_stream import archive_stream
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.catalog.schemas import load_messages
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent, ArchivalStatus
 from tidemill.domain.errors import Unreadable
+from tidemill.retention.stream import archive_stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.resources import schemas_dir
 from tidemill.transport.avro.codec import StreamCodec
@@ -59,7 +59,7 @@ class ArchiverLine:
         return line
 
     async def send(self, *events: ArchivalEvent | bytes | None) -> None:
-        """Send requests, or what is none, in order. Raises `Unavailable`."""
+        """Send requests, or other records, in order. Raises `Unavailable`."""
         values = [
             self._codec.encode_event(event) if isinstance(event, ArchivalEvent) else event for event in events
         ]
@@ -70,7 +70,7 @@ class ArchiverLine:
 
         Raises:
             Silent: none came.
-            Unreadable: something came that is no confirmation.
+            Unreadable: something came that is not a confirmation.
         """
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Where an archiver is tried: a database and topics on the deployment's servers, deleted again afterwards."""
+"""The place of a test of an archiver: a database and topics on the deployment's servers, deleted afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.registration import register_schemas
 from tidemill.catalog.schemas import load_messages
 from tidemill.catalog.streams import outcome_messages
-from tidemill.catalog.topics import TopicSettings, plan_topics
+from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.domain.archive.messages import archival_topics
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics
@@ -54,13 +54,13 @@ class ConformanceSite:
 
 @asynccontextmanager
 async def scratch_place(deployment: Deployment, prefix: str, now: datetime) -> AsyncIterator[ConformanceSite]:
-    """Make the place; whatever happens inside the block, it is gone behind it. Schemas stay in the registry.
+    """Create the place; it is deleted after the block in any case. Schemas stay in the registry.
 
     Raises:
-        UsageError: the prefix is the deployment's own, or its database or topics exist and are not from here.
+        UsageError: the prefix is the deployment's own, or its database or topics exist and were not made by this verb.
     """
     if prefix == deployment.settings.topics.prefix:
-        raise UsageError(f"--prefix {prefix} is this deployment's own: choose one that nobody uses")
+        raise UsageError(f"--prefix {prefix} is this deployment's own: choose an unused one")
     database = prefix.replace("-", "_").replace(".", "_")
     settings = _settings_of(deployment.settings, database, prefix)
     topics = archival_topics(prefix=prefix)
@@ -82,17 +82,19 @@ async def scratch_place(deployment: Deployment, prefix: str, now: datetime) -> A
 
 
 async def _demand_room(server: Pool, settings: Settings, database: str, topics: StreamTopics) -> None:
-    """Take away what a run left that was killed; leave alone what is not ours, or in use."""
+    """Delete what a killed run left, unless it is in use or was not made by this verb."""
     note = await note_of_database(server, database, _NAME)
     if note is not None and note.comment != _COMMENT:
-        raise UsageError(f"there is a database {database}, which is not from here: choose another --prefix")
+        raise UsageError(
+            f"database {database} exists, and was not made by this verb: choose another --prefix"
+        )
     if note is not None and note.used:
-        raise UsageError(f"another run works in database {database}: wait for it, or choose another --prefix")
+        raise UsageError(f"another run uses database {database}: wait for it, or choose another --prefix")
     if note is None:
         there = await _existing(settings, topics)
         if there:
             raise UsageError(
-                f"there are topics {', '.join(there)}, which are not from here: choose another --prefix"
+                f"topics {', '.join(there)} exist, and were not made by this verb: choose another --prefix"
             )
     else:
         await _remove_topics(settings, topics)
@@ -114,7 +116,7 @@ async def _open_topics(shared: AsyncExitStack, settings: Settings, topics: Strea
     plans = plan_topics(
         topics,
         1,
-        TopicSettings(
+        TopicOptions(
             replication=chosen.replication,
             max_command_bytes=chosen.max_command_bytes,
             max_event_bytes=chosen.max_event_bytes,

@@ -1,4 +1,4 @@
-"""`retention conformance`: every case in turn, against whichever archiver listens."""
+"""`retention conformance`: every case in turn, against the listening archiver."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from tidemill.app.deployment import Deployment
-from tidemill.app.lake_copies import open_copies
+from tidemill.app.lake import open_copies
 from tidemill.domain.errors import Unreadable
 from tidemill.runtime.clock import SystemClock
 from tidemill_devkit.archiver_conformance.bench import Bench, Failed, NotTried
@@ -18,7 +18,7 @@ from tidemill_devkit.archiver_conformance.place import ConformanceSite, scratch_
 
 @dataclass(frozen=True)
 class Invitation:
-    """What an archiver needs to take part: the rest of its settings are its own."""
+    """The settings that an archiver needs to take part; the others are its own."""
 
     database: str
     prefix: str
@@ -28,7 +28,7 @@ class Invitation:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CaseResult:
     """How a case ended: `result` is `passed`, `failed` or `not tried`; `why` says what was wrong."""
 
     case: str
@@ -41,16 +41,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class ConformanceReport:
-    """What became of every case. `archiver`: what it calls itself, None if it does not say."""
+    """The results of all cases. `archiver`: its id, None if it sends none."""
 
     archiver: str | None
     table: str
-    verdicts: tuple[Verdict, ...]
+    case_results: tuple[CaseResult, ...]
 
     @property
     def conforms(self) -> bool:
         """Return whether every case was passed."""
-        return all(each.result == "passed" for each in self.verdicts)
+        return all(each.result == "passed" for each in self.case_results)
 
 
 async def run_conformance(
@@ -59,13 +59,13 @@ async def run_conformance(
     prefix: str,
     within_s: float,
     on_ready: Callable[[Invitation], None],
-    on_verdict: Callable[[Verdict], None],
+    on_result: Callable[[CaseResult], None],
 ) -> ConformanceReport:
-    """Try the archiver that listens at `prefix`. `within_s`: how long each answer may take.
+    """Test the archiver that listens at `prefix`. `within_s`: how long each answer may take.
 
     Raises:
         UsageError: no lake is set, or the prefix is taken.
-        Unavailable: a server is away.
+        Unavailable: a server is unavailable.
     """
     copies, clock = open_copies(deployment.settings), SystemClock()
     async with AsyncExitStack() as shared:
@@ -73,21 +73,21 @@ async def run_conformance(
         line = await ArchiverLine.open(shared, place)
         on_ready(_invitation(place))
         bench = Bench(place, line, copies, within_s)
-        verdicts: list[Verdict] = []
+        case_results: list[CaseResult] = []
         for case in CASES:
             began_s = clock.monotonic_s()
             bench.notes.clear()
-            result, why = await _tried(bench, case, verdicts)
-            verdict = Verdict(
+            result, why = await _tried(bench, case, case_results)
+            case_result = CaseResult(
                 case.name, case.about, result, why, tuple(bench.notes), clock.monotonic_s() - began_s
             )
-            verdicts.append(verdict)
-            on_verdict(verdict)
-        told = (answer.archiver_id for answer in line.answers if answer.archiver_id)
-        return ConformanceReport(next(told, None), place.table.name, tuple(verdicts))
+            case_results.append(case_result)
+            on_result(case_result)
+        archiver_ids = (answer.archiver_id for answer in line.answers if answer.archiver_id)
+        return ConformanceReport(next(archiver_ids, None), place.table.name, tuple(case_results))
 
 
-async def _tried(bench: Bench, case: Case, before: list[Verdict]) -> tuple[str, str | None]:
+async def _tried(bench: Bench, case: Case, before: list[CaseResult]) -> tuple[str, str | None]:
     if before and not bench.line.answers:
         return "not tried", "nobody answers"
     try:

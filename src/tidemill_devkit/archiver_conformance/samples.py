@@ -1,4 +1,4 @@
-"""A value or more of every type that a copy holds, and the table of them: what an archiver is tried on."""
+"""A value or more of every type that a copy holds, and the table of them, for testing an archiver."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREPARATION: Final = (
 
 
 class Sample(NamedTuple):
-    """A type of PostgreSQL and literals of it, those at its edges among them."""
+    """A type of PostgreSQL and literals of it, edge cases included."""
 
     pg_type: str
     literals: tuple[str, ...]
@@ -47,7 +47,7 @@ EXACT: Final = (
     Sample("timestamptz", ("0001-01-01 00:00+00", "9999-12-31 23:59:59.999999+00", "2026-03-29 03:30+02")),
     Sample("public.sample_count", ("1", "2147483647")),
 )
-"""Types whose values a copy holds as they are, a domain over one of them at the end."""
+"""Types whose values a copy holds unchanged, a domain over one of them at the end."""
 
 BY_TEXT: Final = (
     Sample("numeric", ("1.10", "NaN", "-Infinity", "1e100", "-0.000000000001")),
@@ -92,7 +92,7 @@ ROWS: Final = max(len(sample.literals) for sample in SAMPLES) + 1
 
 
 def create_sql(table: str) -> str:
-    """Return what makes a table with a column for every type."""
+    """Return the SQL of a table with a column for every type."""
     columns = ", ".join(f"{quoted(sample.column)} {sample.pg_type}" for sample in SAMPLES)
     return f"create table {table} ({quoted(TIME_COLUMN)} timestamptz not null, {columns})"
 

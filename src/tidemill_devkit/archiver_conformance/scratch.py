@@ -1,4 +1,4 @@
-"""A hypertable to try an archiver on: a day to a chunk, rows of every type, and what may happen to them."""
+"""A hypertable for testing an archiver: a chunk per day, rows of every type, and changes of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DAY: Final = timedelta(days=1)
 
 
 class ScratchTable:
-    """A table of its own in a database of its own. `name`: `schema.table`. Every call may raise `Unavailable`."""
+    """A table in its own database. `name`: `schema.table`. Every call may raise `Unavailable`."""
 
     def __init__(self, pool: Pool, name: str) -> None:
         """`pool`: of the login that migrates."""
@@ -24,7 +24,7 @@ class ScratchTable:
         self.name = name
 
     async def create(self) -> None:
-        """Make the hypertable, and the place for its late rows; archivers may read both."""
+        """Create the hypertable, and the table for its late rows; archivers may read both."""
         table = quoted_name(self.name)
         await self._run(
             *samples.PREPARATION,
@@ -59,7 +59,7 @@ class ScratchTable:
         await self._run(f"delete from {quoted_name(self.name)} where {self._within(number)}")
 
     async def change(self, number: int) -> None:
-        """Change one value of a day, as somebody does who writes to the table by himself."""
+        """Change one value of a day, as an external writer would."""
         column = quoted(next(each.column for each in samples.SAMPLES if each.pg_type == "text"))
         where = f"{self._within(number)} and {column} = 'NULL'"
         await self._run(f"update {quoted_name(self.name)} set {column} = 'changed' where {where}")

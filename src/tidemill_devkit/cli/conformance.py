@@ -1,4 +1,4 @@
-"""`tidemill retention conformance`: tries an archiver over Kafka, whoever wrote it."""
+"""`tidemill retention conformance`: tests any archiver over Kafka."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, err_console, examples, note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from tidemill_devkit.archiver_conformance.run import ConformanceReport, Invitation, Verdict
+    from tidemill_devkit.archiver_conformance.run import CaseResult, ConformanceReport, Invitation
 
 app = typer.Typer()
 
@@ -21,26 +21,30 @@ _COLOURS = {"passed": "green", "failed": "red", "not tried": "yellow"}
 @app.command(
     epilog=examples(
         "tidemill retention conformance",
-        "tidemill retention conformance --timeout 300 --json > verdicts.json",
+        "tidemill retention conformance --timeout 300 --json > report.json",
     )
 )
 def conformance(
     prefix: Annotated[
-        str, typer.Option(metavar="PREFIX", help="Topics and a database are made of this name, and deleted.")
+        str,
+        typer.Option(
+            metavar="PREFIX", help="Prefix of the topics and the database that are created and deleted."
+        ),
     ] = _PREFIX,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that each answer may take.")] = 120.0,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for each answer.")] = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Try an archiver: requests as retention makes them, copies read back as it reads them.
+    """Test an archiver: send requests, and read its copies back, as retention does.
 
-    Makes a database and topics for it on this deployment's servers, says what they are called, and asks the archiver
-    that listens there; both are gone at the end. Copies stay where the archiver put them.
-    Needs the login that migrates, and the right to make databases. Exits 1 unless every case is passed.
+    Creates a database and topics on this deployment's servers, prints their names,
+    and sends requests to the archiver that listens there; both are deleted at the end.
+    Copies stay where the archiver put them.
+    Needs the login that migrates, and the right to create databases. Exits 1 unless every case passes.
     """
     from tidemill.app.run import run
     from tidemill_devkit.archiver_conformance.run import run_conformance
 
-    with err_console().status("making a database and topics") as status:
+    with err_console().status("creating a database and topics") as status:
 
         def on_ready(invitation: Invitation) -> None:
             _invite(invitation)
@@ -52,7 +56,7 @@ def conformance(
                 prefix=prefix,
                 within_s=timeout,
                 on_ready=on_ready,
-                on_verdict=_tell,
+                on_result=_tell,
             )
         )
     if as_json:
@@ -64,7 +68,7 @@ def conformance(
 
 
 def _invite(invitation: Invitation) -> None:
-    note("Start the archiver, or let one that runs listen here too:")
+    note("Start the archiver, or let a running one also listen here:")
     shown = {
         "requests": invitation.events,
         "answers": invitation.confirmations,
@@ -76,14 +80,16 @@ def _invite(invitation: Invitation) -> None:
         note("  [bold]{name}[/bold] {value}", name=f"{name:<8}", value=value)
 
 
-def _tell(verdict: Verdict) -> None:
-    colour = _COLOURS[verdict.result]
+def _tell(case_result: CaseResult) -> None:
+    colour = _COLOURS[case_result.result]
     text = f"[{colour}]{{result}}[/{colour}] {{case}} [dim]{{seconds}}[/dim]"
-    note(text, result=f"{verdict.result:<9}", case=verdict.case, seconds=f"{verdict.seconds:.1f} s")
+    note(
+        text, result=f"{case_result.result:<9}", case=case_result.case, seconds=f"{case_result.seconds:.1f} s"
+    )
 
 
 def _plain(report: ConformanceReport) -> dict[str, object]:
-    return {"archiver": report.archiver, "table": report.table, "cases": report.verdicts}
+    return {"archiver": report.archiver, "table": report.table, "cases": report.case_results}
 
 
 def _show(report: ConformanceReport) -> None:
@@ -94,12 +100,12 @@ def _show(report: ConformanceReport) -> None:
             each.result,
             "; ".join([*([each.why] if each.why else []), *each.notes]) or None,
         )
-        for each in report.verdicts
+        for each in report.case_results
     ]
     print_table(
         ("case", "what", "result", "why"), rows, title=f"Archiver {report.archiver or 'without a name'}"
     )
-    passed = sum(each.result == "passed" for each in report.verdicts)
+    passed = sum(each.result == "passed" for each in report.case_results)
     if report.conforms:
         say("[green]It conforms:[/green] {passed} of {all} cases passed.", passed=passed, all=len(rows))
     else:

@@ -1,4 +1,4 @@
-"""`tidemill demo`: all of it once, on real data."""
+"""`tidemill demo`: the whole path once, on real data."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _TERMINATED = 143
 def demo(
     remove: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Instead: delete database, topics and lake of a run, or of `all`."),
+        typer.Option(metavar="RUN", help="Delete database, topics and lake of a run, or of `all`, instead."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send 12,154 real quotes the whole way, with what goes wrong in real life, and prove that all came out.
+    """Send 12,154 real quotes the whole way, with typical failures, and prove that exactly the right counts come out.
 
-    Old quotes then leave for a lake: copied, read back, dropped; a forged confirmation is found out.
-    Starts the servers if none are given, and four processes; makes a database, topics and a lake of its own.
-    May be repeated. Exits 1, and says what differs, unless exactly what was planned came out.
+    Old quotes are then archived: copied, read back, dropped; a forged confirmation is detected.
+    Starts the servers if none are given, and four processes; creates its own database, topics and lake.
+    May be repeated. Exits 1, and prints the differences, unless exactly the planned counts came out.
     """
     from tidemill.domain.errors import TidemillError
     from tidemill_devkit.stack import DevstackError
@@ -76,16 +76,16 @@ def _run() -> DemoReport:
 
     demand_packages()
     found = _servers()
-    audience = LiveListener() if sys.stderr.isatty() else PlainListener()
+    listener = LiveListener() if sys.stderr.isatty() else PlainListener()
     try:
-        return run(run_demo(found, audience))
+        return run(run_demo(found, listener))
     except BaseException:
-        audience.close()
-        if audience.run is not None:
-            note("To delete what the run has made: tidemill demo --remove {run}", run=audience.run)
+        listener.close()
+        if listener.run is not None:
+            note("To delete what the run has made: tidemill demo --remove {run}", run=listener.run)
         raise
     finally:
-        audience.close()
+        listener.close()
 
 
 def _remove(chosen: str, as_json: bool) -> None:
@@ -113,7 +113,7 @@ def _servers() -> Servers:
 
 
 class PlainListener:
-    """A line for each step, and for the hops every two seconds."""
+    """A line for each step, and for the progress every two seconds."""
 
     def __init__(self) -> None:
         """Nothing is printed before something happens."""
@@ -134,7 +134,7 @@ class PlainListener:
         self._print(f"{name:<10} {result}")
 
     def hops(self, hops: Sequence[Hop]) -> None:
-        """Print all hops in a line, if they moved."""
+        """Print all progress in a line, if it changed."""
         complete = all(hop.complete for hop in hops)
         text = ", ".join(f"{hop.name} {hop.done:,}/{hop.total:,}" for hop in hops)
         if text != self._shown and (complete or monotonic() - self._last_s >= _PLAIN_EVERY_S):
@@ -142,7 +142,7 @@ class PlainListener:
             self._print(text)
 
     def close(self) -> None:
-        """End what moves: nothing does."""
+        """Nothing to stop."""
 
     def _print(self, text: str) -> None:
         typer.echo(f"{monotonic() - self._began_s:6.1f} s  {text}", err=True)
@@ -181,7 +181,7 @@ class LiveListener(PlainListener):
             self._bars.update(self._rows[hop.name], completed=hop.done, total=max(1, hop.total), count=count)
 
     def close(self) -> None:
-        """End what moves; bars stay as they are."""
+        """Stop the spinner; bars stay."""
         if self._spinner is not None:
             self._spinner.stop()
         if self._bars is not None:
@@ -221,12 +221,12 @@ def _show(report: DemoReport) -> None:
     _print_indented(_checks(report))
     say("[bold]What to type next[/bold]")
     _show_next(report)
-    verdict = (
+    summary = (
         "[bold green]Everything came out as planned[/bold green]"
         if report.ok
         else "[bold red]Not everything came out as planned[/bold red]; what differs is marked above"
     )
-    say(f"{verdict}, in {total} ({seconds}).")
+    say(f"{summary}, in {total} ({seconds}).")
 
 
 def _outcomes(lines: Sequence[OutcomeLine]) -> Table:
@@ -292,7 +292,7 @@ def _show_next(report: DemoReport) -> None:
     program = _program()
     groups = (
         ("to look at it", report.look),
-        ("to go on with it: each in a terminal of its own, with the line above", report.go_on),
+        ("to continue: each in its own terminal, with the line above", report.go_on),
         ("to clean up", report.clean_up),
     )
     say("  set -a; . {file}; set +a  [dim]# this run's variables[/dim]", file=report.env_file)
@@ -321,16 +321,16 @@ def _print_indented(what: RenderableType) -> None:
 
 
 def _program() -> str:
-    """Return how to call this program from here."""
+    """Return the command of this program in this folder."""
     name = _beside("tidemill")
     return name if session.env_file is None else f"{name} --env-file {session.env_file}"
 
 
 def _beside(name: str) -> str:
-    """Return how to call a program of our environment from here."""
+    """Return the command of another program of this environment."""
     ours = Path(sys.executable).parent / name
     on_path = shutil.which(name)
     if on_path is not None and Path(on_path).parent.resolve() == ours.parent.resolve():
-        return name  # an interpreter is a link to one that lacks our packages, so the links' places count
+        return name  # an interpreter is a link to one without these packages, so the link's place counts
     here = Path.cwd()
     return str(ours.relative_to(here)) if ours.is_relative_to(here) else str(ours)

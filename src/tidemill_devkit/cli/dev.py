@@ -1,4 +1,4 @@
-"""`tidemill dev up|down|status`: the real parts for development."""
+"""`tidemill dev up|down|status`: real servers for development."""
 
 import json
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from tidemill_devkit import stack as devstack
 from tidemill_devkit.stack.progress import shown
 
 app = typer.Typer(
-    help="The real parts, for development. They and their data lie in ~/.cache/tidemill, or where TIDEMILL_CACHE says.",
+    help="Real servers for development. They and their data are in ~/.cache/tidemill, or in TIDEMILL_CACHE.",
     no_args_is_help=True,
 )
 
@@ -27,7 +27,7 @@ COLOURS = {"up": "green", "down": "dim", "frozen": "yellow", "not answering": "r
 
 
 def _variables(stack: devstack.Stack) -> dict[str, str]:
-    """What a program must be told to use this stack."""
+    """The variables that make a program use this stack."""
     found = {variable: getattr(stack, field) for variable, field in VARIABLES.items()}
     return {variable: address for variable, address in found.items() if address}
 
@@ -39,7 +39,7 @@ def _fail(error: devstack.DevstackError) -> typer.Exit:
 
 @app.command()
 def up(name: Name = None, as_json: AsJson = False) -> None:
-    """Bring up TimescaleDB, Kafka and a schema registry, or find them up."""
+    """Start TimescaleDB, Kafka and a schema registry, unless they run."""
     try:
         with shown() as progress:
             stack = devstack.up(name, progress=progress)
@@ -59,28 +59,32 @@ def up(name: Name = None, as_json: AsJson = False) -> None:
 @app.command()
 def down(
     name: Name = None,
-    purge: Annotated[bool, typer.Option("--purge", help="Delete the data of all three, too.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Also delete the data of all three.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Stop the servers that `up` started; their data stay, all or none."""
+    """Stop the servers that `up` started; their data are kept."""
     try:
         with shown() as progress:
-            done = devstack.down(name, purge=purge, progress=progress)
+            taken_down = devstack.down(name, purge=purge, progress=progress)
     except devstack.DevstackError as error:
         raise _fail(error) from error
     if as_json:
-        typer.echo(json.dumps({"stopped": done.stopped, "purged": done.deleted is not None}))
+        typer.echo(json.dumps({"stopped": taken_down.stopped, "purged": taken_down.deleted is not None}))
         return
-    typer.echo(f"{_stopped(done)}; {_data(done, purge)}" if purge or done.stopped else _stopped(done))
+    typer.echo(
+        f"{_stopped(taken_down)}; {_data(taken_down, purge)}"
+        if purge or taken_down.stopped
+        else _stopped(taken_down)
+    )
 
 
-def _stopped(done: devstack.TakenDown) -> str:
-    return f"stopped {', '.join(done.stopped)}" if done.stopped else "nothing was running"
+def _stopped(taken_down: devstack.TakenDown) -> str:
+    return f"stopped {', '.join(taken_down.stopped)}" if taken_down.stopped else "nothing was running"
 
 
-def _data(done: devstack.TakenDown, purge: bool) -> str:
-    if done.deleted is not None:
-        return f"the data of all three servers are deleted, and their logs with them ({done.deleted})"
+def _data(taken_down: devstack.TakenDown, purge: bool) -> str:
+    if taken_down.deleted is not None:
+        return f"the data of all three servers are deleted, and their logs with them ({taken_down.deleted})"
     if purge:
         return "there were no data to delete: this stack has never been up, or was purged before"
     return "the data are kept for the next `tidemill dev up`"

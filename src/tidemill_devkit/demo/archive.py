@@ -1,4 +1,4 @@
-"""The demo's archive: old chunks leave, a lie is found out, one range comes back, and a stranger reads the lake."""
+"""The demo's archive: old chunks leave, a lie is detected, a range is restored, and another program reads the lake."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tidemill_devkit.demo.lake import LakeLine, read_lake
 from tidemill_devkit.demo.place import AS_OF, DemoSite
 from tidemill_devkit.demo.plan import MARKET_DATA
 from tidemill_devkit.demo.processes import Serving
-from tidemill_devkit.demo.watch import PATIENCE_S, Hop, StandsStill
+from tidemill_devkit.demo.watch import MAX_STALL_S, Hop, StandsStill
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class RangeLine:
 
 @dataclass(frozen=True)
 class Forgery:
-    """A confirmation of a copy that is not one, and what the service found in it. `kept`: the rows are still there."""
+    """A forged confirmation, and what the service found. `kept`: the rows still exist."""
 
     start: datetime
     rows: int
@@ -66,7 +66,7 @@ class Forgery:
 
 @dataclass(frozen=True)
 class Back:
-    """The range that was brought back, and until when."""
+    """The restored range, and until when."""
 
     start: datetime
     end: datetime
@@ -76,7 +76,7 @@ class Back:
 
 @dataclass(frozen=True)
 class Archived:
-    """What became of the old chunks. `due`: how many were to leave; `lake`: what a program of somebody else finds."""
+    """The results for the old chunks. `due`: how many had to leave; `lake`: what another program finds."""
 
     due: int
     before: datetime
@@ -87,7 +87,7 @@ class Archived:
 
     @property
     def rows(self) -> int:
-        """Return how many rows left, those that came back among them."""
+        """Return how many rows left, restored ones included."""
         return sum(each.rows for each in self.ranges)
 
 
@@ -100,7 +100,7 @@ async def archive(
     """Archive what was due on 2012-01-01, as `serve retention` and `serve archiver` do it.
 
     Raises:
-        ProcessEnded: a process is gone. StandsStill: nothing moves any more. TidemillError: something was refused.
+        ProcessEnded: a process ended. StandsStill: no progress. TidemillError: something was refused.
     """
     async with AsyncExitStack() as shared:
         pool = await open_pool(shared, place.settings, name="tidemill demo", size=2)
@@ -134,9 +134,7 @@ class _Archive:
         rows = await send_forgery(
             self._place, asked, self._policy.time_column, self._database.read_sql(asked)
         )
-        await self._processes.start(
-            "archiver"
-        )  # whose answer comes behind the forged one, however quick it is
+        await self._processes.start("archiver")  # whose answer comes after the forged one, however fast it is
         forged = await self._judged(asked, rows)
         await self._until(self._all_gone, "every range to be copied, verified and dropped")
         self._on_step("forged", f"set aside: {forged.reason}; no row was dropped for it")
@@ -153,7 +151,7 @@ class _Archive:
         )
 
     async def _judged(self, asked: Slice, rows: int) -> Forgery:
-        """Wait until the forged copy was read back; then ask for a true one, as an operator who looked at it would."""
+        """Wait until the forged copy was read back; then request a true one, as an operator would."""
 
         def set_aside(facts: Facts) -> tuple[Slice, bool] | None:
             (found,) = (each for each in facts.slices if each.id == asked.id)
@@ -170,11 +168,13 @@ class _Archive:
         table, first = self._policy.table_name, RESTORED_DAY
         async with Admin(self._deployment) as admin:
             ranges = await admin.restore.restorable(table, first, first + timedelta(days=1))
-            (done,) = await admin.restore.restore(ranges, _KEEP, lambda _: None)
-        if done.trouble is not None:
-            raise TidemillError(f"the range did not come back: {done.trouble}")
-        self._on_step("restored", f"{done.row_count:,} rows of {done.start:%Y-%m-%d} .. {done.end:%Y-%m-%d}")
-        return Back(done.start, done.end, done.row_count, done.until)
+            (restored,) = await admin.restore.restore(ranges, _KEEP, lambda _: None)
+        if restored.trouble is not None:
+            raise TidemillError(f"the range did not come back: {restored.trouble}")
+        self._on_step(
+            "restored", f"{restored.row_count:,} rows of {restored.start:%Y-%m-%d} .. {restored.end:%Y-%m-%d}"
+        )
+        return Back(restored.start, restored.end, restored.row_count, restored.until)
 
     def _all_gone(self, facts: Facts) -> bool:
         return self._due <= {each.id.start for each in facts.slices if each.stage in _GONE}
@@ -183,7 +183,7 @@ class _Archive:
         return await self._database.facts(self._policy.table_name)
 
     async def _until(self, found: Callable[[Facts], T | None], what: str) -> T:
-        """Look again and again, and tell how far all ranges are."""
+        """Poll, and report the progress of all ranges."""
         seen: Sequence[Hop] = []
         moved_s = monotonic()
         while True:
@@ -195,8 +195,8 @@ class _Archive:
             self._processes.demand_alive()
             if hops != seen:
                 seen, moved_s = hops, monotonic()
-            elif monotonic() - moved_s > PATIENCE_S:
-                raise StandsStill(f"no step for {PATIENCE_S:.0f} s, while waiting for {what}")
+            elif monotonic() - moved_s > MAX_STALL_S:
+                raise StandsStill(f"no step for {MAX_STALL_S:.0f} s, while waiting for {what}")
             await asyncio.sleep(_POLL_S)
 
     def _hops(self, slices: Sequence[Slice]) -> list[Hop]:
@@ -221,14 +221,14 @@ def _first_request(facts: Facts) -> Slice | None:
     return next((each for each in facts.slices if each.state is _S.REQUESTED), None)
 
 
-def _line(which: Slice, hot_bytes: int) -> RangeLine:
-    files = which.verified.copy.files if which.verified else ()
+def _line(archive_slice: Slice, hot_bytes: int) -> RangeLine:
+    files = archive_slice.verified.copy.files if archive_slice.verified else ()
     return RangeLine(
-        start=which.id.start,
-        end=which.id.end,
-        rows=which.sealed.row_count if which.sealed else 0,
+        start=archive_slice.id.start,
+        end=archive_slice.id.end,
+        rows=archive_slice.sealed.row_count if archive_slice.sealed else 0,
         hot_bytes=hot_bytes,
         lake_bytes=sum(file.size_bytes for file in files),
         files=[file.path for file in files],
-        state=which.state.value,
+        state=archive_slice.state.value,
     )

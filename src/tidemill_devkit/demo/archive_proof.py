@@ -1,4 +1,4 @@
-"""Whether the archive did what it must: numbers that are known, and what a stranger finds in the lake. Pure."""
+"""Whether the archive is correct: known numbers, and what another program finds in the lake. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KNOWN: Final = Known(ranges=10, rows=8_750, back=1_012)
 
 
 def proof_of_archive(plan: DemoPlan, archived: Archived) -> Iterator[DemoCheck]:
-    """Yield what must be so."""
+    """Yield the checks."""
     yield _check_gone(plan, archived)
     yield _check_forgery(archived)
     yield _check_lake(plan, archived)

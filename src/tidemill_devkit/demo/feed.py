@@ -1,4 +1,4 @@
-"""Publishing the plan: commands encoded as any client would, then spoiled where the plan says so."""
+"""Publishing the plan: commands encoded like any client's, then damaged where the plan requires it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHUNK: Final = 500
 
 @dataclass(frozen=True)
 class SentRecord:
-    """A record that Kafka has acknowledged, and where it stands."""
+    """A record that Kafka has acknowledged, and its place."""
 
     planned: Planned
     place: RecordPlace
@@ -98,11 +98,11 @@ class _Feed:
 
 
 def outgoing(stream: Stream, record: Planned, value: bytes) -> Outgoing:
-    """Return the record as its producer sends it to the stream's command topic, `value` being what it should hold."""
+    """Return the record that its producer sends to the stream's command topic; `value`: what it should hold."""
     key = (stream.key(record.command) if record.key is None else record.key).encode()
     home = partition_of(key, stream.partitions)
     return Outgoing(
         key=key,
-        value=value if record.spoil is None else record.spoil(value),
+        value=value if record.damage is None else record.damage(value),
         partition=(home + record.partitions_off) % stream.partitions,
     )

@@ -1,4 +1,4 @@
-"""The demo's stranger: DuckDB reads the lake in a process that knows nothing of Tidemill."""
+"""The demo's external reader: DuckDB reads the lake in a process without Tidemill."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ select symbol, year(time at time zone 'UTC') as year, count(*) as quotes, max(hi
 from read_parquet('{files}') group by all order by all
 """
 
-_LONGEST_S: Final = 30.0
+_MAX_S: Final = 30.0
 
 
 @dataclass(frozen=True)
 class LakeLine:
-    """What the lake says of a stock in a year."""
+    """The lake's values of a stock in a year."""
 
     symbol: str
     year: int
@@ -38,7 +38,7 @@ _PACKAGES: Final = ("duckdb", "pyarrow", "adbc_driver_postgresql")
 
 
 def demand_packages() -> None:
-    """Return if there is what the archive and its stranger need. Raises `UsageError`."""
+    """Return if the packages of the archive and its external reader are installed. Raises `UsageError`."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise UsageError(f"this verb needs {' and '.join(missing)}: pip install 'tidemill[archive,demo]'")
@@ -56,7 +56,7 @@ async def read_lake(place: DemoSite, table: str) -> list[LakeLine]:
         sys.executable, "-c", _PROGRAM, query, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        out, err = await asyncio.wait_for(child.communicate(), _LONGEST_S)
+        out, err = await asyncio.wait_for(child.communicate(), _MAX_S)
     finally:
         if child.returncode is None:
             child.kill()

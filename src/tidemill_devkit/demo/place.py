@@ -1,6 +1,6 @@
-"""Where a run takes place: servers that answer, a database, topics and a lake of its own.
+"""The place of a run: servers that answer, and its own database, topics and lake.
 
-Nothing that the servers hold already is touched, and two runs never meet.
+Existing data of the servers is not touched, and two runs never share anything.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _RUN: Final = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _SLOWLY: Final = Timeouts(statement_ms=120_000, lock_ms=60_000, command_s=130.0)
 
 AS_OF: Final = datetime(2012, 1, 1, tzinfo=UTC)
-"""The time that ages are counted to: the quotes end soon after it, and what is two years older is to leave."""
+"""The time for ages: the quotes end soon after it, and what is two years older must leave."""
 
 MAINTENANCE_DATABASE: Final = "postgres"
 
@@ -84,7 +84,7 @@ class DemoSite:
         """Write the file, for its owner only."""
         self.env_file.parent.mkdir(parents=True, exist_ok=True)
         self.env_file.touch(mode=0o600)
-        self.env_file.chmod(0o600)  # it may have been there
+        self.env_file.chmod(0o600)  # it may exist
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in self.environment().items()]
         self.env_file.write_text("".join(lines), encoding="utf-8")
 
@@ -113,7 +113,7 @@ def database_of(run: str) -> str:
 
 
 def servers(env_file: Path | None, progress: StackProgress) -> Servers:
-    """Return the servers that are given, else those of `dev up`, started if need be.
+    """Return the given servers, else those of `dev up`, started if needed.
 
     Raises:
         UsageError: a setting is wrong. DevstackError: the servers cannot be started.
@@ -140,7 +140,7 @@ def servers(env_file: Path | None, progress: StackProgress) -> Servers:
 
 
 async def take_place(given: Servers, *, now: datetime, lanes: int) -> DemoSite:
-    """Make a database for a new run, named after the time, and return its place."""
+    """Create a database for a new run, named after the time, and return its place."""
     settings = given.settings
     async with AsyncExitStack() as shared:
         pool = await _server(shared, settings)
@@ -198,7 +198,7 @@ async def remove_runs(settings: Settings, chosen: str) -> list[str]:
 
 
 async def remove_run(settings: Settings, run: str) -> None:
-    """Delete database, topics and lake of a run; its schemas stay in the registry, where they harm nobody."""
+    """Delete database, topics and lake of a run; its schemas stay in the registry, where they are harmless."""
     topics = Topics(kafka_connection(settings))
     named = sorted(Deployment.of(settings_of(settings, run, lanes=1)).catalog.topics())
     there = [name for name, state in (await topics.describe(named)).items() if state is not None]
@@ -211,7 +211,7 @@ async def remove_run(settings: Settings, run: str) -> None:
 
 
 def _beside(settings: Settings, run: str) -> Settings:
-    """Return the settings with another database if theirs is the run's, as behind its env file: none drops itself."""
+    """Return the settings with another database if theirs is the run's, as with its env file: none drops itself."""
     if f"/{database_of(run)}" not in _paths(settings):
         return settings
     database = type(settings.database).model_validate(

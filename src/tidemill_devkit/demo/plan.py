@@ -1,7 +1,7 @@
-"""The plan: every record of the demo in the order in which it is published, and what must become of each.
+"""The plan: every record of the demo in the order in which it is published, and the expected outcome of each.
 
-Real quotes, and between them what real producers do wrong, in numbers that are known. A duplicate and an id that is
-used twice go to the lane of the first one, behind it, so that their outcome does not depend on which lane is quicker.
+Real quotes, and between them the mistakes of real producers, in known numbers. A duplicate and an id that is
+used twice go to the lane of the first one, after it, so that their outcome does not depend on which lane is faster.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill_devkit.demo.profiles import PROFILES, profile_records
 from tidemill_devkit.demo.quotes import SYMBOLS, Quote, quotes
 from tidemill_devkit.demo.records import (
+    Damage,
     ExpectedOutcome,
     Planned,
-    Spoil,
     applied,
     as_json,
     as_nothing,
@@ -44,16 +44,16 @@ REPLAYED: Final = 25
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """What is sent and exactly what must come out."""
+    """The records, and exactly the expected results."""
 
     symbols: tuple[str, ...]
     quotes: Sequence[Quote]
     records: Sequence[Planned]
     lanes: int = LANES
 
-    def fates(self) -> Counter[ExpectedOutcome]:
-        """Return how many records have which fate."""
-        return Counter(record.fate for record in self.records)
+    def expected_outcomes(self) -> Counter[ExpectedOutcome]:
+        """Return how many records are expected to have which outcome."""
+        return Counter(record.expected_outcome for record in self.records)
 
     def records_of(self, aggregate: str) -> int:
         """Return how many records the command topic of an aggregate gets."""
@@ -69,7 +69,7 @@ class DemoPlan:
 
 
 def make_plan(now: datetime, symbols: tuple[str, ...] = SYMBOLS) -> DemoPlan:
-    """Return the plan. `now`: what commands say of when they were made; `symbols`: fewer stocks make a smaller demo."""
+    """Return the plan. `now`: the timestamp of the commands; `symbols`: fewer stocks make a smaller demo."""
     real = quotes(symbols)
     clients = Clients(now)
     market = _woven([applied(MARKET_DATA, clients.quote(quote)) for quote in real], clients, real)
@@ -77,7 +77,7 @@ def make_plan(now: datetime, symbols: tuple[str, ...] = SYMBOLS) -> DemoPlan:
 
 
 def _woven(good: Sequence[Planned], clients: Clients, real: Sequence[Quote]) -> list[Planned]:
-    """Put the mistakes evenly between the quotes, so that good and bad ones share batches."""
+    """Distribute the mistakes evenly between the quotes, so that good and bad ones share batches."""
     between: dict[int, list[Planned]] = defaultdict(list)
     for number in range(RETRIED):  # the answer to the first try got lost
         at = number * len(good) // RETRIED
@@ -90,7 +90,9 @@ def _woven(good: Sequence[Planned], clients: Clients, real: Sequence[Quote]) -> 
         records += [record, *between[at]]
     # a feed that starts again, sends again what it had sent; and a mistake stays one, however often it is sent
     replayed = [record.again() for record in good[:REPLAYED]]
-    refused_twice = [mistake.again() for mistake in mistakes if mistake.fate.code == "INVALID"][:2]
+    refused_twice = [mistake.again() for mistake in mistakes if mistake.expected_outcome.code == "INVALID"][
+        :2
+    ]
     return [*records, *replayed, *refused_twice]
 
 
@@ -105,7 +107,7 @@ class Clients:
         return RecordMarketData.model_validate(self._fields(quote, f"{quote.symbol}-{quote.day}"))
 
     def mistakes(self, real: Sequence[Quote]) -> Iterator[Planned]:
-        """Yield what goes wrong, each on a quote of its own."""
+        """Yield the mistakes, each on its own quote."""
         days = iter(real[:: max(1, len(real) // 64)])
         yield from self._reused_ids(real)
         yield from self._invalid(days)
@@ -115,7 +117,7 @@ class Clients:
             yield rejected(MARKET_DATA, self._command(next(days), str(_uuid7_of_2020(number))), "STALE")
 
     def _reused_ids(self, real: Sequence[Quote]) -> Iterator[Planned]:
-        """The first ids again, for another price: they must follow the quotes that they take them from."""
+        """The first ids again, for another price: they must follow the quotes with these ids."""
         for quote in real[:10]:
             again = self._fields(quote, f"{quote.symbol}-{quote.day}") | {"price": quote.close + 1}
             yield rejected(MARKET_DATA, RecordMarketData.model_validate(again), "ID_REUSE")
@@ -135,9 +137,9 @@ class Clients:
                 yield rejected(MARKET_DATA, command, "INVALID")
 
     def _unreadable(self, days: Iterator[Quote]) -> Iterator[Planned]:
-        spoils: list[Spoil] = [*[cut_short] * 4, *[with_a_tail] * 2, *[as_json] * 2, as_nothing]
-        for number, spoil in enumerate(spoils, start=1):
-            yield parked(MARKET_DATA, self._command(next(days), f"broken-{number}"), "MALFORMED", spoil)
+        damages: list[Damage] = [*[cut_short] * 4, *[with_a_tail] * 2, *[as_json] * 2, as_nothing]
+        for number, damage in enumerate(damages, start=1):
+            yield parked(MARKET_DATA, self._command(next(days), f"broken-{number}"), "MALFORMED", damage)
         for number in range(1, 6):
             command = self._command(next(days), f"unknown-{number}")
             yield parked(MARKET_DATA, command, "UNKNOWN_SCHEMA", of_another_schema)
@@ -157,7 +159,7 @@ class Clients:
             yield replace(rejected(MARKET_DATA, command, "WRONG_PARTITION"), partitions_off=1)
 
     def _command(self, quote: Quote, command_id: str, **changes: Any) -> RecordMarketData:
-        """Return a command that nobody has checked, as a client of another language would send it."""
+        """Return an unchecked command, as a client of another language could send it."""
         return RecordMarketData.model_construct(**(self._fields(quote, command_id) | changes))
 
     def _fields(self, quote: Quote, command_id: str) -> dict[str, Any]:
@@ -177,7 +179,7 @@ class Clients:
 
 
 def _uuid7_of_2020(number: int) -> UUID:
-    """Return an id that was made on 1 January 2020: beyond every duplicate horizon."""
+    """Return an id of 1 January 2020: older than every duplicate horizon."""
     made_ms = (datetime(2020, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(
         milliseconds=1
     )

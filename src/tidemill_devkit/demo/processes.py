@@ -21,17 +21,17 @@ from tidemill.runtime.service import EXIT_AFTER_S, Exit
 from tidemill_devkit.demo.place import DemoSite
 
 PROCESSES: Final = ("commands", "projections")
-"""What runs from the start."""
+"""The processes from the start."""
 
 ARCHIVE_PROCESSES: Final = ("retention", "archiver")
-"""What is started when the quotes are in."""
+"""The processes that start after the quotes."""
 
 _GONE_AFTER_S: Final = EXIT_AFTER_S + 3.0
 _LINES_QUOTED: Final = 6
 
 
 class ProcessEnded(TidemillError):
-    """A process ended that should go on. `name`: its verb."""
+    """A process ended too early. `name`: its verb."""
 
     def __init__(self, name: str, exit_code: int, log: Path, last: Sequence[str]) -> None:
         quoted = "\n".join(f"    {line}" for line in last)
@@ -41,8 +41,8 @@ class ProcessEnded(TidemillError):
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a process ended after SIGTERM; its log is kept if it did not end well."""
+class ProcessExit:
+    """How a process ended after SIGTERM; its log is kept if it failed."""
 
     name: str
     exit_code: int
@@ -76,14 +76,14 @@ class Serving:
             f"    {name}: {line}" for name in self._children for line in _last_lines(self._log(name))
         )
 
-    async def stop(self) -> list[Ending]:
-        """Ask all to drain and wait for it; who does not end in time is killed."""
+    async def stop(self) -> list[ProcessExit]:
+        """Ask all to drain and wait for it; one that does not end in time is killed."""
         return list(await asyncio.gather(*(self._stop(name) for name in self._children)))
 
     def _log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
-    async def _stop(self, name: str) -> Ending:
+    async def _stop(self, name: str) -> ProcessExit:
         child, began_s = self._children[name], monotonic()
         with suppress(ProcessLookupError):
             child.send_signal(signal.SIGTERM)
@@ -93,14 +93,14 @@ class Serving:
             child.kill()
             await child.wait()
         assert child.returncode is not None
-        return Ending(name, child.returncode, monotonic() - began_s, self._log(name))
+        return ProcessExit(name, child.returncode, monotonic() - began_s, self._log(name))
 
 
 @asynccontextmanager
 async def serving(place: DemoSite) -> AsyncIterator[Serving]:
-    """Start the first two processes; whatever happens inside the block, all are gone behind it.
+    """Start the first two processes; after the block all have ended in any case.
 
-    Their logs stay if they show what went wrong, and are removed if nothing did.
+    Their logs are kept after an error, and deleted otherwise.
     """
     logs = Path(tempfile.mkdtemp(prefix=f"tidemill-demo-{place.run}-"))
     running = Serving(place, logs)
@@ -109,7 +109,7 @@ async def serving(place: DemoSite) -> AsyncIterator[Serving]:
         for name in PROCESSES:
             await running.start(name)
         yield running
-        wanted = any(ending.exit_code != Exit.DRAINED for ending in await running.stop())
+        wanted = any(process_exit.exit_code != Exit.DRAINED for process_exit in await running.stop())
     except Exception:
         wanted = True
         raise
@@ -140,7 +140,7 @@ async def _start(name: str, place: DemoSite, log: Path) -> asyncio.subprocess.Pr
 
 
 def _last_lines(log: Path) -> list[str]:
-    """Return the end of a log for people: of a line of JSON what it says."""
+    """Return the end of a log for people: of a line of JSON its content."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return [_said(line) for line in lines[-_LINES_QUOTED:]]
 

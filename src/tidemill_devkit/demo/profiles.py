@@ -1,7 +1,7 @@
-"""The plan's part about connector profiles: a life of each kind, and every refusal that its rules know.
+"""The plan's part about connector profiles: a life of each kind, and every rejection of its rules.
 
-Names are unique across profiles, and profiles of different lanes are worked at the same time. What depends on another
-profile's name is therefore played within one lane; a client that works across lanes waits for the outcome instead.
+Names are unique across profiles, and profiles of different lanes are processed concurrently. What depends on another
+profile's name is therefore done within one lane; a client that works across lanes would wait for the outcome.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DIRECTORY: Final = {
     "Corporate actions (retired)": False,
     "Archive drop": True,
 }
-"""What the connector directory must say at the end: name -> active."""
+"""The expected connector directory at the end: name -> active."""
 
 
 def profile_records(now: datetime, lanes: int) -> list[Planned]:
@@ -47,7 +47,7 @@ class _Story:
         self._lanes = lanes
 
     def records(self) -> Iterator[Planned]:
-        """Yield what two people do to five profiles; the second one does not always look first."""
+        """Yield the commands of two clients for five profiles; the second one does not always read first."""
         feed, backup, actions, successor, drop = self._neighbours(
             "feed", "backup", "actions", "successor", "drop"
         )

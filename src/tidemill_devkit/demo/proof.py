@@ -1,4 +1,4 @@
-"""What came out, read back from outcome topics and read models, and whether it is what was planned."""
+"""The results, read back from outcome topics and read models, compared with the plan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tidemill.app.deployment import Deployment
 from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.lane import NO_OFFSET
 from tidemill.domain.messages import Outcome
-from tidemill.queries.read_models import MOST_ROWS, ReadModels
+from tidemill.queries.read_models import MAX_ROWS, ReadModels
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.admin.reader import TopicReader
@@ -26,13 +26,13 @@ from tidemill_devkit.demo.profiles import DIRECTORY
 from tidemill_devkit.demo.quotes import KNOWN, Extremes
 from tidemill_devkit.demo.records import ExpectedOutcome
 
-_MOST_NAMED: Final = 5
+_MAX_NAMED: Final = 5
 _ORDER: Final = (Outcome.APPLIED, Outcome.DUPLICATE, Outcome.REJECTED, Outcome.PARKED)
 
 
 @dataclass(frozen=True)
 class DemoCheck:
-    """Something that must be so. `detail`: the evidence, or what differs."""
+    """A check. `detail`: the evidence, or the difference."""
 
     name: str
     ok: bool
@@ -50,23 +50,23 @@ class Example:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many records had one fate."""
+    """How many records had one outcome."""
 
-    fate: ExpectedOutcome
+    expected_outcome: ExpectedOutcome
     planned: int
     found: int
     example: Example | None
 
 
 Answers = Mapping[tuple[str, int, int], Sequence[Mapping[str, Any]]]
-"""(aggregate, partition, offset) -> the outcomes of that place; one, if all is well."""
+"""(aggregate, partition, offset) -> the outcomes of that place; one, if correct."""
 
 
 # --- outcomes --------------------------------------------------------------------------------------------------------
 
 
 async def read_outcomes(deployment: Deployment) -> Answers:
-    """Return the outcomes of all records of the run: what the service decides itself, none brought.
+    """Return the outcomes of all records of the run, without the service's own decisions.
 
     Raises `Unavailable`.
     """
@@ -94,19 +94,27 @@ async def _outcomes_of(deployment: Deployment, part: ContextStream) -> list[Mapp
 
 
 def tallies(plan: DemoPlan, sent: Sequence[SentRecord], answers: Answers) -> list[Tally]:
-    """Return planned and found numbers of every fate, each with the first example in the order of publication."""
-    planned = plan.fates()
+    """Return planned and found numbers of every outcome, each with the first example in the order of publication."""
+    planned = plan.expected_outcomes()
     examples: dict[ExpectedOutcome, Example] = {}
     for each in sent:
         for answer in _answers_to(each, answers):
-            examples.setdefault(fate_of(answer), _example(answer))
-    found = Counter(fate_of(answer) for every in answers.values() for answer in every)
+            examples.setdefault(expected_of(answer), _example(answer))
+    found = Counter(expected_of(answer) for every in answers.values() for answer in every)
     ordered = sorted(planned.keys() | found.keys(), key=_rank)
-    return [Tally(fate, planned[fate], found[fate], examples.get(fate)) for fate in ordered]
+    return [
+        Tally(
+            expected_outcome,
+            planned[expected_outcome],
+            found[expected_outcome],
+            examples.get(expected_outcome),
+        )
+        for expected_outcome in ordered
+    ]
 
 
-def _rank(fate: ExpectedOutcome) -> tuple[int, str]:
-    return (_ORDER.index(fate.outcome), fate.code or "")
+def _rank(expected_outcome: ExpectedOutcome) -> tuple[int, str]:
+    return (_ORDER.index(expected_outcome.outcome), expected_outcome.code or "")
 
 
 def _key(sent: SentRecord) -> tuple[str, int, int]:
@@ -119,8 +127,8 @@ def _answers_to(sent: SentRecord, answers: Answers) -> list[Mapping[str, Any]]:
     return [answer for answer in answers.get(_key(sent), ()) if answer["command_id"] in ids]
 
 
-def fate_of(answer: Mapping[str, Any]) -> ExpectedOutcome:
-    """Return what an outcome message says."""
+def expected_of(answer: Mapping[str, Any]) -> ExpectedOutcome:
+    """Return the content of an outcome message."""
     return ExpectedOutcome(Outcome(answer["outcome"]), answer["code"])
 
 
@@ -131,18 +139,18 @@ def _example(answer: Mapping[str, Any]) -> Example:
 
 def check_outcomes(sent: Sequence[SentRecord], answers: Answers) -> DemoCheck:
     """Every record has one outcome, the planned one."""
-    wrong, strangers = [], sum(len(every) for every in answers.values())
+    wrong, unplanned = [], sum(len(every) for every in answers.values())
     for each in sent:
         aggregate, (partition, offset) = each.planned.sent_to, each.place
-        got = [fate_of(answer) for answer in _answers_to(each, answers)]
-        strangers -= len(got)
-        if got != [each.planned.fate]:
-            said = " and ".join(_said(fate) for fate in got) or "no outcome"
+        got = [expected_of(answer) for answer in _answers_to(each, answers)]
+        unplanned -= len(got)
+        if got != [each.planned.expected_outcome]:
+            said = " and ".join(_said(expected_outcome) for expected_outcome in got) or "no outcome"
             wrong.append(
-                f"{aggregate}/{partition}@{offset}: planned {_said(each.planned.fate)}, found {said}"
+                f"{aggregate}/{partition}@{offset}: planned {_said(each.planned.expected_outcome)}, found {said}"
             )
-    if not wrong and strangers:
-        wrong.append(f"{strangers} outcomes of records that nobody published")
+    if not wrong and unplanned:
+        wrong.append(f"{unplanned} outcomes of records that were not published")
     return DemoCheck(
         "each record has one outcome, the planned one",
         ok=not wrong,
@@ -150,8 +158,12 @@ def check_outcomes(sent: Sequence[SentRecord], answers: Answers) -> DemoCheck:
     )
 
 
-def _said(fate: ExpectedOutcome) -> str:
-    return fate.outcome if fate.code is None else f"{fate.outcome} {fate.code}"
+def _said(expected_outcome: ExpectedOutcome) -> str:
+    return (
+        expected_outcome.outcome
+        if expected_outcome.code is None
+        else f"{expected_outcome.outcome} {expected_outcome.code}"
+    )
 
 
 # --- read models -----------------------------------------------------------------------------------------------------
@@ -159,7 +171,7 @@ def _said(fate: ExpectedOutcome) -> str:
 
 @dataclass(frozen=True)
 class Views:
-    """What the read models say: latest quotes by symbol, extremes by symbol and year, connectors by name."""
+    """The content of the read models: latest quotes by symbol, extremes by symbol and year, connectors by name."""
 
     latest: Mapping[str, Mapping[str, Any]]
     years: Mapping[tuple[str, int], Extremes]
@@ -168,7 +180,7 @@ class Views:
 
 
 async def read_views(deployment: Deployment, plan: DemoPlan) -> Views:
-    """Read all three as their readers do; the bars by symbol, since a page has an end."""
+    """Read all three like their readers; the bars by symbol, since a page is limited."""
     async with Admin(deployment) as admin:
         read_models = admin.queries
         latest = await _rows(read_models, "latest-quotes")
@@ -184,7 +196,7 @@ async def read_views(deployment: Deployment, plan: DemoPlan) -> Views:
 
 
 async def _rows(read_models: ReadModels, name: str, *key: str) -> Sequence[Mapping[str, Any]]:
-    return (await read_models.page(name, key, MOST_ROWS)).rows
+    return (await read_models.page(name, key, MAX_ROWS)).rows
 
 
 def extremes(bars: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Extremes]:
@@ -198,7 +210,7 @@ def extremes(bars: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Extreme
 
 
 def check_known(plan: DemoPlan, views: Views) -> DemoCheck:
-    """The extremes that anybody can look up."""
+    """Well-known extremes."""
     known = {year: value for year, value in KNOWN.items() if year[0] in plan.symbols}
     shown = "; ".join(
         f"{symbol} {year}: {high:.2f}, {low:.2f}" for (symbol, year), (high, low) in known.items()
@@ -220,8 +232,8 @@ def check_extremes(plan: DemoPlan, views: Views) -> DemoCheck:
 
 
 def check_views(plan: DemoPlan, views: Views) -> DemoCheck:
-    """Latest quotes and number of bars as in the file; the directory as the story ends."""
-    newest = {quote.symbol: quote for quote in plan.quotes}  # they stand by day
+    """Latest quotes and number of bars as in the file; the directory at the end."""
+    newest = {quote.symbol: quote for quote in plan.quotes}  # they are ordered by day
     prices = {symbol: (quote.time, quote.close) for symbol, quote in newest.items()}
     latest = {symbol: (row["time"], row["price"]) for symbol, row in views.latest.items()}
     wrong = [
@@ -234,7 +246,7 @@ def check_views(plan: DemoPlan, views: Views) -> DemoCheck:
 
 
 def check_lag(status: Status) -> DemoCheck:
-    """Nothing is on its way, nothing stands still."""
+    """Nothing is in flight, nothing is halted."""
     behind = [
         *(
             f"{each.aggregate}: {each.command_lag} to consume"
@@ -247,7 +259,7 @@ def check_lag(status: Status) -> DemoCheck:
         *([status.trouble] if status.trouble else []),
     ]
     return DemoCheck(
-        "lag is zero at every hop", ok=not behind, detail=named(behind) or "nothing is on its way"
+        "lag is zero at every step", ok=not behind, detail=named(behind) or "nothing is in flight"
     )
 
 
@@ -277,6 +289,6 @@ def _shown(value: Any) -> str:
 
 
 def named(wrong: Sequence[str]) -> str:
-    """Return the first of what is wrong, empty if nothing is."""
-    more = len(wrong) - _MOST_NAMED
-    return "; ".join(wrong[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    """Return the first faults, empty if there are none."""
+    more = len(wrong) - _MAX_NAMED
+    return "; ".join(wrong[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")

@@ -1,7 +1,7 @@
 """The real data: the daily quotes of five stocks that come with the package `bokeh_sampledata`.
 
-The plan reads the file with the standard library and the proof asks pandas, so that neither can agree with its own
-mistake. The prices are unadjusted, as they were printed on the day; the data is in the public domain.
+The plan reads the file with the standard library and the proof uses pandas, so that neither can agree with its own
+mistake. The prices are unadjusted, as published on the day; the data is in the public domain.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ KNOWN: Final[Mapping[tuple[str, int], Extremes]] = {
     ("IBM", 2011): Extremes(194.9, 146.64),
     ("MSFT", 2000): Extremes(115.0, 40.31),
 }
-"""Five that anybody can look up: Apple's peak before its split, Facebook's first year, Google's fall of 2008."""
+"""Five well-known ones: Apple's peak before its split, Facebook's first year, Google's fall of 2008."""
 
 
 def quotes(symbols: tuple[str, ...] = SYMBOLS) -> list[Quote]:

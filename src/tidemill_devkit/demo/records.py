@@ -1,4 +1,4 @@
-"""A record of the plan: what is published, and what must become of it."""
+"""A record of the plan: what is published, and its expected outcome."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import NamedTuple
 from tidemill.domain.messages import CommandBase, Outcome
 from tidemill.transport.avro import wire
 
-Spoil = Callable[[bytes], bytes | None]
-"""What a broken producer makes of a record's value."""
+Damage = Callable[[bytes], bytes | None]
+"""A broken producer's change of a record's value."""
 
 
 class ExpectedOutcome(NamedTuple):
-    """What becomes of a record. `code`: of a rejected or parked one, or of the first that a duplicate repeats."""
+    """The outcome of a record. `code`: of a rejected or parked one, or of the first that a duplicate repeats."""
 
     outcome: Outcome
     code: str | None = None
@@ -28,22 +28,22 @@ DUPLICATE = ExpectedOutcome(Outcome.DUPLICATE)
 class Planned:
     """A record to publish.
 
-    `command` is encoded as it stands, also if it breaks the rules. `sent_to` is the aggregate whose command topic gets
-    it. `key` and `partitions_off` make it a wrongly addressed one, `spoil` an unreadable one.
+    `command` is encoded unchanged, also if it breaks the rules. `sent_to` is the aggregate whose command topic gets
+    it. `key` and `partitions_off` make it a wrongly addressed one, `damage` an unreadable one.
     """
 
     sent_to: str
     command: CommandBase
-    fate: ExpectedOutcome
+    expected_outcome: ExpectedOutcome
     events: int = 0
     key: str | None = None
     partitions_off: int = 0
-    spoil: Spoil | None = None
+    damage: Damage | None = None
 
     def again(self) -> Planned:
-        """Return the record of a producer that sends the same command once more."""
-        first = None if self.fate.outcome is Outcome.APPLIED else self.fate.code
-        return replace(self, fate=ExpectedOutcome(Outcome.DUPLICATE, first), events=0)
+        """Return the record of a producer that sends the same command again."""
+        first = None if self.expected_outcome.outcome is Outcome.APPLIED else self.expected_outcome.code
+        return replace(self, expected_outcome=ExpectedOutcome(Outcome.DUPLICATE, first), events=0)
 
 
 def applied(sent_to: str, command: CommandBase) -> Planned:
@@ -56,9 +56,9 @@ def rejected(sent_to: str, command: CommandBase, code: str) -> Planned:
     return Planned(sent_to, command, ExpectedOutcome(Outcome.REJECTED, code))
 
 
-def parked(sent_to: str, command: CommandBase, code: str, spoil: Spoil | None = None) -> Planned:
-    """Return a record that nobody can read."""
-    return Planned(sent_to, command, ExpectedOutcome(Outcome.PARKED, code), spoil=spoil)
+def parked(sent_to: str, command: CommandBase, code: str, damage: Damage | None = None) -> Planned:
+    """Return a record that cannot be read."""
+    return Planned(sent_to, command, ExpectedOutcome(Outcome.PARKED, code), damage=damage)
 
 
 def cut_short(value: bytes) -> bytes:
@@ -83,7 +83,7 @@ def as_nothing(value: bytes) -> None:
 
 
 def of_another_schema(value: bytes) -> bytes:
-    """Name a schema that nobody has registered, in whichever of the two framings."""
+    """Name an unregistered schema, in either framing."""
     if value.startswith(wire.ID_MAGIC):
         return wire.prefix_of_id(wire.LARGEST_ID) + value[wire.ID_BYTES :]
     return wire.prefix_of_fingerprint(b"\xde\xad\xbe\xef\xde\xad\xbe\xef") + value[wire.FINGERPRINT_BYTES :]

@@ -25,7 +25,7 @@ _MEANING: Final = {
 
 @dataclass(frozen=True)
 class OutcomeLine:
-    """One fate: planned and found, and for people what it means or what to do about it."""
+    """One outcome: planned and found, and for people its meaning or advice."""
 
     outcome: str
     code: str | None
@@ -70,7 +70,7 @@ class ArchiveLine:
 
 @dataclass(frozen=True)
 class ArchivePart:
-    """What became of the old quotes. `read`: a line that reads the lake without Tidemill."""
+    """The results for the old quotes. `read`: a line that reads the lake without Tidemill."""
 
     ranges: Sequence[ArchiveLine]
     forged: Forgery
@@ -81,7 +81,7 @@ class ArchivePart:
 
 @dataclass(frozen=True)
 class DemoFindings:
-    """What came out, to be reported."""
+    """The results, to be reported."""
 
     tallies: Sequence[Tally]
     views: Views
@@ -90,7 +90,7 @@ class DemoFindings:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What a run was and what came of it.
+    """A run and its results.
 
     `seconds`: step -> how long it took. `env_file`: the variables that make every verb work on this run.
     `look`, `go_on` and `clean_up`: verbs with their arguments, to be typed next.
@@ -121,7 +121,7 @@ def make_report(
     checks: Sequence[DemoCheck],
     seconds: Mapping[str, float],
 ) -> DemoReport:
-    """Return the report; all is well if every check is, and every number the planned one."""
+    """Return the report; it is good if every check holds, and every number is the planned one."""
     tallies, views = found.tallies, found.views
     advice = _advice(place.deployment)
     return DemoReport(
@@ -171,7 +171,7 @@ def _archive(place: DemoSite, archived: Archived) -> ArchivePart:
 
 
 def _line(tally: Tally, advice: Mapping[str, str]) -> OutcomeLine:
-    outcome, code = tally.fate
+    outcome, code = tally.expected_outcome
     meaning = _MEANING.get(outcome) or advice.get(code or "", "")
     return OutcomeLine(outcome.value, code, tally.planned, tally.found, tally.example, meaning)
 
@@ -182,7 +182,7 @@ def _advice(deployment: Deployment) -> dict[str, str]:
 
 
 def _look(plan: DemoPlan) -> list[str]:
-    """Return what shows the run; no process is needed."""
+    """Return verbs that show the run; no process is needed."""
     quote = plan.quotes[-1]
     return [
         "query latest-quotes",
@@ -198,7 +198,7 @@ def _look(plan: DemoPlan) -> list[str]:
 
 
 def _go_on(plan: DemoPlan) -> list[str]:
-    """Return what takes the run further: a process, and a command for it."""
+    """Return verbs that continue the run: a process, and a command for it."""
     quote = plan.quotes[-1]
     time = f"{quote.time:%Y-%m-%dT22:00:00Z}"
     command = {"symbol": quote.symbol, "time": time, "price": 40.0, "source": "me"}
@@ -206,5 +206,5 @@ def _go_on(plan: DemoPlan) -> list[str]:
 
 
 def clean_up(place: DemoSite) -> list[str]:
-    """Return what removes all traces; servers that were given are not ours to take down."""
+    """Return what removes all traces; given servers are not stopped."""
     return [f"demo --remove {place.run}", *(["dev down"] if place.servers.owned else [])]

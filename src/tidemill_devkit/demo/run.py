@@ -19,7 +19,7 @@ from tidemill_devkit.demo.archive_proof import proof_of_archive
 from tidemill_devkit.demo.feed import SentRecord, publish_plan
 from tidemill_devkit.demo.place import DemoSite, Servers, take_place
 from tidemill_devkit.demo.plan import DemoPlan, make_plan
-from tidemill_devkit.demo.processes import Ending, Serving, serving
+from tidemill_devkit.demo.processes import ProcessExit, Serving, serving
 from tidemill_devkit.demo.proof import DemoCheck
 from tidemill_devkit.demo.quotes import SYMBOLS
 from tidemill_devkit.demo.report import DemoFindings, DemoReport, make_report
@@ -29,43 +29,44 @@ _AUDIT_WAIT_S = 10.0
 
 
 class DemoListener(Protocol):
-    """Who watches a run."""
+    """The observer of a run."""
 
     def began(self, run: str) -> None:
         """A run of that name has its database now."""
         ...
 
     def step(self, name: str) -> None:
-        """Something begins that takes a moment."""
+        """A step begins."""
         ...
 
     def done(self, name: str, result: str) -> None:
-        """It is done; `result` says what came of it."""
+        """The step is done, with a `result`."""
         ...
 
     def hops(self, hops: Sequence[Hop]) -> None:
-        """How far every hop is; called several times a second."""
+        """The progress of every step; called several times a second."""
         ...
 
 
 async def run_demo(
-    servers: Servers, audience: DemoListener, symbols: tuple[str, ...] = SYMBOLS
+    servers: Servers, listener: DemoListener, symbols: tuple[str, ...] = SYMBOLS
 ) -> DemoReport:
     """Run the demo on servers that answer. `symbols`: fewer stocks make a smaller demo.
 
     Raises:
-        TidemillError: it cannot be run to its end. What came to its end is in the report, good or bad.
+        TidemillError: it cannot be completed. Results, good or bad, are in the report.
     """
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # or the processes would stay
-    return await _Run(servers, audience).run(symbols)
+    # else the processes would keep running
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await _Run(servers, listener).run(symbols)
 
 
 class _Run:
-    def __init__(self, servers: Servers, audience: DemoListener) -> None:
+    def __init__(self, servers: Servers, listener: DemoListener) -> None:
         self._servers = servers
-        self._audience = audience
+        self._listener = listener
         self._clock = SystemClock()
         self._seconds: dict[str, float] = {"servers": servers.seconds}
 
@@ -73,32 +74,32 @@ class _Run:
         now = self._clock.now()
         plan = make_plan(now, symbols)
         with self._timed("prepare"):
-            self._audience.step("database")
+            self._listener.step("database")
             place = await take_place(self._servers, now=now, lanes=plan.lanes)
-            self._audience.began(place.run)
+            self._listener.began(place.run)
             place.write_env_file()
             await self._prepare(place)
         async with serving(place) as processes:
             with self._timed("process"):
                 sent = await self._through(place, plan, processes)
             with self._timed("archive"):
-                self._audience.step("archive")
-                archived = await archive(place, processes, self._audience.hops, self._audience.done)
-            self._audience.step("processes")
+                self._listener.step("archive")
+                archived = await archive(place, processes, self._listener.hops, self._listener.done)
+            self._listener.step("processes")
             with self._timed("drain"):
-                endings = await processes.stop()
-            self._audience.done("processes", _ended(endings))
-        self._audience.step("proof")
+                process_exits = await processes.stop()
+            self._listener.done("processes", _ended(process_exits))
+        self._listener.step("proof")
         with self._timed("proof"):
             answers = await proof.read_outcomes(place.deployment)
             views = await proof.read_views(place.deployment, plan)
             checks = [
                 *await self._checks(place, plan, sent, answers, views),
                 *proof_of_archive(plan, archived),
-                _check_endings(endings),
+                _check_process_exits(process_exits),
             ]
         good = sum(check.ok for check in checks)
-        self._audience.done("proof", f"{good} of {len(checks)} checks hold")
+        self._listener.done("proof", f"{good} of {len(checks)} checks hold")
         tallies = proof.tallies(plan, sent, answers)
         return make_report(place, plan, DemoFindings(tallies, views, archived), checks, self._seconds)
 
@@ -107,25 +108,25 @@ class _Run:
             await self._prepare_by(admin, place)
 
     async def _prepare_by(self, admin: Admin, place: DemoSite) -> None:
-        audience = self._audience
+        listener = self._listener
         steps = await admin.migrations.apply(["heads"], lambda _: None)
-        audience.done("database", f"{place.database}: {len(steps)} migrations")
-        audience.step("topics")
+        listener.done("database", f"{place.database}: {len(steps)} migrations")
+        listener.step("topics")
         prepared = await admin.topic_setup.create()
         topics = sum(len(each.new_topics) for each in prepared)
         lanes = sum(each.new_lanes for each in prepared)
-        audience.done("topics", f"{place.settings.topics.prefix}.*: {topics} topics, {lanes} lanes")
-        audience.step("schemas")
+        listener.done("topics", f"{place.settings.topics.prefix}.*: {topics} topics, {lanes} lanes")
+        listener.step("schemas")
         if place.settings.registry.url is None:
-            audience.done("schemas", "no registry: records carry the fingerprint of their schema")
+            listener.done("schemas", "no registry: records carry the fingerprint of their schema")
         else:
             registered = await admin.schemas.register()
-            audience.done("schemas", f"{len(registered)} registered")
+            listener.done("schemas", f"{len(registered)} registered")
 
     async def _through(self, place: DemoSite, plan: DemoPlan, processes: Serving) -> list[SentRecord]:
-        """Publish while the processes work, and return when all of it has come through."""
+        """Publish while the processes run, and return when everything has passed through."""
         deployment = place.deployment
-        watch = DemoWatch(deployment, plan, self._audience.hops)
+        watch = DemoWatch(deployment, plan, self._listener.hops)
         feeding = asyncio.create_task(publish_plan(deployment, plan, watch.published))
         watching = asyncio.create_task(watch.until_done(processes))
         tasks = (feeding, watching)
@@ -183,13 +184,16 @@ def _check_audit(balance: Audit) -> DemoCheck:
     )
 
 
-def _check_endings(endings: Sequence[Ending]) -> DemoCheck:
-    ok = all(ending.exit_code == Exit.DRAINED for ending in endings) and len(endings) == 4
-    return DemoCheck("all four processes drained after SIGTERM", ok=ok, detail=_ended(endings))
+def _check_process_exits(process_exits: Sequence[ProcessExit]) -> DemoCheck:
+    ok = (
+        all(process_exit.exit_code == Exit.DRAINED for process_exit in process_exits)
+        and len(process_exits) == 4
+    )
+    return DemoCheck("all four processes drained after SIGTERM", ok=ok, detail=_ended(process_exits))
 
 
-def _ended(endings: Sequence[Ending]) -> str:
+def _ended(process_exits: Sequence[ProcessExit]) -> str:
     return ", ".join(
-        f"serve {ending.name} ended with {ending.exit_code} after {ending.seconds:.1f} s"
-        for ending in endings
+        f"serve {process_exit.name} ended with {process_exit.exit_code} after {process_exit.seconds:.1f} s"
+        for process_exit in process_exits
     )

@@ -1,4 +1,4 @@
-"""How far every hop is: the books of the database say what was taken in and folded, the topics what was sent out."""
+"""The progress of every step: the database shows what was consumed and folded, the topics what was published."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tidemill_devkit.demo.plan import DemoPlan
 from tidemill_devkit.demo.processes import Serving
 
 _POLL_S: Final = 0.2
-PATIENCE_S: Final = 180.0
-"""How long nothing may move. A process needs some seconds to start on a busy machine."""
+MAX_STALL_S: Final = 180.0
+"""How long there may be no progress. A process needs some seconds to start on a busy machine."""
 
 
 class StandsStill(TidemillError):
-    """Nothing moved for too long."""
+    """No progress for too long."""
 
 
 @dataclass(frozen=True)
 class Hop:
-    """How far one hop is; `what` says of what for people."""
+    """The progress of one step; `what` describes it for people."""
 
     name: str
     done: int
@@ -42,12 +42,12 @@ class Hop:
 
 
 class DemoWatch:
-    """Looks at all hops until nothing is on its way any more."""
+    """Polls all steps until nothing is in flight any more."""
 
     def __init__(
         self, deployment: Deployment, plan: DemoPlan, on_hops: Callable[[Sequence[Hop]], None]
     ) -> None:
-        """`on_hops`: told how far all hops are, again and again."""
+        """`on_hops`: called repeatedly with the progress of all steps."""
         self._deployment = deployment
         self._plan = plan
         self._on_hops = on_hops
@@ -58,14 +58,14 @@ class DemoWatch:
         self._published = 0
 
     def published(self, records: int) -> None:
-        """Take note of how many records Kafka has acknowledged."""
+        """Store how many records Kafka has acknowledged."""
         self._published = records
 
     async def until_done(self, serving: Serving) -> None:
-        """Return when every record that is published has come through every hop.
+        """Return when every published record has passed through every step.
 
         Raises:
-            ProcessEnded: a process is gone. StandsStill: nothing moves any more.
+            ProcessEnded: a process ended. StandsStill: no progress.
         """
         seen: Sequence[Hop] = []
         moved_s = monotonic()
@@ -80,14 +80,14 @@ class DemoWatch:
                 serving.demand_alive()
                 if hops != seen:
                     seen, moved_s = hops, monotonic()
-                elif monotonic() - moved_s > PATIENCE_S:
+                elif monotonic() - moved_s > MAX_STALL_S:
                     raise StandsStill(_complaint(hops, serving))
                 await asyncio.sleep(_POLL_S)
 
     def _hops(
         self, lanes: Sequence[LaneState], relayed: int, projections: Iterable[ProjectionState]
     ) -> list[Hop]:
-        """Return all hops. What is planned counts until it is there; then what is there, be it more or less."""
+        """Return all steps. The planned numbers count until all is published; then the published ones."""
         records = len(self._plan.records)
         taken = sum(lane.position for lane in lanes)
         all_in = taken >= records
@@ -118,6 +118,6 @@ async def _relayed(topics: TopicInspector, lanes: Sequence[LaneState]) -> int:
 def _complaint(hops: Sequence[Hop], serving: Serving) -> str:
     behind = ", ".join(f"{hop.name} {hop.done:,} of {hop.total:,}" for hop in hops if not hop.complete)
     return (
-        f"nothing has moved for {PATIENCE_S:.0f} s: {behind}. What the processes said last, all of it in "
+        f"nothing has moved for {MAX_STALL_S:.0f} s: {behind}. The last lines of the processes, with the full logs in "
         f"{serving.logs}:\n{serving.last_words()}"
     )

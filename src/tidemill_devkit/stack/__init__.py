@@ -1,8 +1,8 @@
-"""The real parts for development: TimescaleDB, Kafka and a schema registry on this machine.
+"""Real servers for development: TimescaleDB, Kafka and a schema registry on this machine.
 
 `up()` returns a `Stack` whose servers answer: given ones (environment), containers (if a Docker
 daemon answers), else native processes whose programs are fetched once into a cache folder. `down()`
-ends them. Test fixtures and `tidemill dev` stand on these two and `status()`.
+ends them. Test fixtures and `tidemill dev` use these two and `status()`.
 """
 
 from tidemill_devkit.stack.errors import (

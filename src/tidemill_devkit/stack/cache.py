@@ -1,9 +1,9 @@
-"""The one folder that holds everything devstack puts on a machine, and how parts get into it whole.
+"""The one folder with everything that the devkit puts on a machine, and the installation of its parts.
 
 - `parts/<name>-<version>-<recipe digest>/`: what was installed, each with a stamp
 - `stacks/<name>/`: data, logs and process ids of one stack
 - `logs/`: what the installing programs printed
-- `locks/`: who is working on what right now
+- `locks/`: the locks of running work
 
 A part is built under a temporary name and renamed when it is complete, so that an interrupted
 set-up leaves nothing that could be mistaken for a finished one.
@@ -38,7 +38,7 @@ def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
 
 @contextmanager
 def locked(name: str, *, cache: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock `name` (freed by the kernel if we die); `on_wait` is called if another has it."""
+    """Hold the lock `name` (freed by the kernel if the process dies); `on_wait` is called if another has it."""
     path = cache / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     file = _locked_file(path, on_wait)
@@ -58,7 +58,7 @@ def _locked_file(path: Path, on_wait: Callable[[], None] | None) -> TextIO:
             if on_wait is not None:
                 on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
-        # who held it has removed the file: we may have the lock of a name that others no longer see
+        # its holder has removed the file: this lock may be of a name that others no longer see
         if _is_at(path, file):
             return file
         file.close()

@@ -1,4 +1,4 @@
-"""What can go wrong while the real parts are brought up, each saying what to do next."""
+"""Errors of starting the servers, each with the next step."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ class ServerFailedError(DevstackError):
 
 
 class NotOwnedError(DevstackError):
-    """A test wanted to break a server that somebody else runs."""
+    """A test tried to break a server that devstack does not own."""
 
     def __init__(self, server: str) -> None:
         self.server = server

@@ -1,4 +1,4 @@
-"""Servers that somebody else runs, as the environment names them."""
+"""Given servers, named by the environment."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def given_servers(environ: Mapping[str, str], prefix: str) -> GivenServers | Non
 
 
 def probe(given: GivenServers) -> list[ServerProbe]:
-    """Ask each server; since it may want TLS or a password that we do not know, an open port must do."""
+    """Ask each server; since it may require TLS or an unknown password, an open port is enough."""
     database = _addresses(urlsplit(given.database_url).netloc.rpartition("@")[2], default_port=5432)
     brokers = _addresses(given.kafka_bootstrap, default_port=9092)
     found = [_probe("postgres", database, "DATABASE_URL"), _probe("kafka", brokers, "KAFKA_BOOTSTRAP")]
@@ -85,4 +85,4 @@ def _addresses(listed: str, *, default_port: int) -> list[tuple[str, int]]:
         parts = [urlsplit(f"//{one.strip()}") for one in listed.split(",")]
         return [(part.hostname or "127.0.0.1", part.port or default_port) for part in parts]
     except ValueError as error:
-        raise DevstackError(f"{listed!r} is no list of host:port") from error
+        raise DevstackError(f"{listed!r} is not a list of host:port") from error

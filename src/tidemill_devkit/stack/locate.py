@@ -38,7 +38,7 @@ def locate(
 ) -> Location:
     """Given servers, else what the stack was made with (its data are there), else Docker, else native.
 
-    `own` are the addresses of the stack itself: whoever exported what `up` printed means that stack.
+    `own` are the addresses of the stack itself: exporting what `up` printed selects that stack.
     """
     variables = os.environ if environ is None else environ
     given = given_servers(variables, prefix) if prefix is not None else None

@@ -46,7 +46,7 @@ def has_data_of(server: NativeServer, generation: str) -> bool:
 def up(state: StackState, cache: Path, says: StackProgress) -> StackState:
     """Install, initialise and start what is not running; on failure stop what this call started.
 
-    Returns the state, of a new generation if the data had to be made anew: the data of the three
+    Returns the state, of a new generation if the data had to be created again: the data of the three
     servers refer to each other, so they are kept together or dropped together.
     """
     handles = servers(state, cache)

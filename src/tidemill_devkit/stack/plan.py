@@ -1,4 +1,4 @@
-"""What the three servers have in common, whichever way they run."""
+"""The common interface of the three servers, however they run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ PORTS = (*SERVERS, "controller")
 
 
 class Server(Protocol):
-    """The handle of one server of an owned stack, by which a test may break and mend it."""
+    """The handle of one server of an owned stack, by which a test may break and repair it."""
 
     @property
     def name(self) -> str: ...
@@ -39,17 +39,17 @@ class Server(Protocol):
         """End it at once, as a power failure would."""
 
     def freeze(self) -> None:
-        """Stop it in its tracks: connections stay open, nothing answers."""
+        """Freeze it: connections stay open, nothing answers."""
 
     def thaw(self) -> None:
-        """Let a frozen server go on."""
+        """Let a frozen server continue."""
 
 
 @dataclass(frozen=True)
 class ServerPlan:
     """How one server of one stack is made, started, asked and stopped.
 
-    `initialise(log)` makes what is missing in `home` and writes the configuration anew: it is called
+    `initialise(log)` makes what is missing in `home` and writes the configuration again: it is called
     before every start, as is `command`. `answers(pid)` must be quick and must not raise.
     """
 

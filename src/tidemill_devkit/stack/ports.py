@@ -1,11 +1,11 @@
-"""Choosing TCP ports on the loopback interface that nobody else has or will get by chance."""
+"""Choosing TCP ports on the loopback interface that are free, and will not be taken by chance."""
 
 import random
 import socket
 from collections.abc import Collection, Iterator
 
 # below the range from which the kernel takes the ports of outgoing connections: a port that is kept
-# while its stack is down must not be lent to somebody's connection meanwhile
+# while its stack is down must not be used for a connection meanwhile
 FIRST, LAST = 20_000, 32_000
 
 

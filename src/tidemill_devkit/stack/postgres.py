@@ -19,7 +19,7 @@ _BUILTIN_PACKAGES = Path("/usr/lib/postgresql")
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    # nobody needs the socket, and without it two stacks have nothing to collide on
+    # the socket is not needed, and without it two stacks cannot collide
     "unix_socket_directories": "",
     "shared_preload_libraries": "timescaledb",
     "timescaledb.telemetry_level": "off",
@@ -123,7 +123,7 @@ def from_debian(part_folder: Path) -> Programs:
 
 
 def home_of(programs: Programs, stack: Path) -> Path:
-    """Where the data of a stack lie: inside the private root, else in the stack's own folder."""
+    """The data folder of a stack: inside the private root, else in the stack's own folder."""
     if programs.root is None:
         return stack / "postgres"
     return programs.root / "var/lib/tidemill" / stack.name
@@ -175,8 +175,8 @@ def _make_cluster(programs: Programs, home: Path, password: str, log: Path) -> N
 def _drop_lock_of_the_dead(pid_file: Path) -> None:
     """Remove the lock of a killed server whose parent has not collected it yet.
 
-    PostgreSQL takes such a zombie for a living server and would not start, for ever if the first
-    process of a container collects nobody.
+    PostgreSQL takes such a zombie for a living server and would never start if the first
+    process of a container does not collect zombies.
     """
     try:
         holder = ProcessId.of(int(pid_file.read_text().splitlines()[0]))

@@ -1,7 +1,7 @@
-"""Processes that outlive us: started in a session of their own, remembered by pid and start time.
+"""Processes that outlive this one: started in their own session, identified by pid and start time.
 
-A pid alone is no identity: after a crash or a reboot the kernel gives it to a stranger, whom we must
-never signal. The start time in clock ticks together with the boot id is unique.
+A pid alone is no identity: after a crash or a reboot the kernel gives it to another process, which must
+never be signalled. The start time in clock ticks together with the boot id is unique.
 """
 
 import json
@@ -45,7 +45,7 @@ def _stat(pid: int) -> _Stat | None:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """One process for ever: no other process of any boot compares equal."""
+    """A unique process: no other process of any boot compares equal."""
 
     pid: int
     start_ticks: int
@@ -80,13 +80,13 @@ class ProcessId:
 
 
 def _reap(pid: int) -> None:
-    # somebody else's child is left to its parent or to init
+    # another process's child is left to its parent or to init
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 
 
 def spawn(command: Sequence[str], *, home: Path, log: Path, environment: Mapping[str, str]) -> ProcessId:
-    """Start a server that survives us and our terminal; what it prints is appended to `log`.
+    """Start a server that survives this process and its terminal; what it prints is appended to `log`.
 
     It runs in the folder `home` (where a dying JVM leaves its remains) and is marked with it.
     """
@@ -150,13 +150,13 @@ def send_family(process: ProcessId, number: signal.Signals) -> None:
 
 
 def freeze(process: ProcessId) -> None:
-    """Stop the process and its descendants where they are; returns when they stand still."""
+    """Stop the process and its descendants where they are; returns when they are stopped."""
     send_family(process, signal.SIGSTOP)
     _wait_until(lambda life: life != "running", family(process), timeout_s=5)
 
 
 def thaw(process: ProcessId) -> None:
-    """Let a frozen process and its descendants go on; returns when they do."""
+    """Let a frozen process and its descendants continue; returns when they do."""
     send_family(process, signal.SIGCONT)
     _wait_until(lambda life: life != "frozen", family(process), timeout_s=5)
 

@@ -1,7 +1,7 @@
 """The handle of one server process of one stack: start it, stop it, break it.
 
 The process is remembered in a file of its own, so that handles in different processes (the command
-line, test workers) see the same truth.
+line, test workers) see the same state.
 """
 
 import os
@@ -67,11 +67,11 @@ class NativeServer:
         self._end(kill)
 
     def freeze(self) -> None:
-        """Stop it in its tracks: connections stay open, nothing answers."""
+        """Freeze it: connections stay open, nothing answers."""
         self._do(processes.freeze)
 
     def thaw(self) -> None:
-        """Let a frozen server go on."""
+        """Let a frozen server continue."""
         self._do(processes.thaw)
 
     def _do(self, act: Callable[[ProcessId], None]) -> None:
@@ -84,13 +84,13 @@ class NativeServer:
         return self.stack / f"{self.name}.pid"
 
     def initialise(self) -> None:
-        """Make what is missing in its home, and write its configuration anew."""
+        """Make what is missing in its home, and write its configuration again."""
         self.plan.home.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.plan.initialise(self.log)
 
     def _start_process(self) -> None:
-        # a run that was killed between start and note has left a server that nobody knows
+        # a run that was killed between start and note has left an unknown server
         kill_marked(self.plan.home)
         self.initialise()
         environment = {**os.environ, **self.plan.environment}

@@ -53,7 +53,7 @@ def _started(command: Sequence[str], environment: Mapping[str, str]) -> "subproc
 def output(command: Sequence[str], *, timeout_s: float = 20.0) -> str | None:
     """What the command prints on stdout and stderr, or None if it fails, hangs or is not there."""
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -64,7 +64,7 @@ def output(command: Sequence[str], *, timeout_s: float = 20.0) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return completed.stdout if completed.returncode == 0 else None
 
 
 def check(command: Sequence[str], *, timeout_s: float = 20.0) -> None:

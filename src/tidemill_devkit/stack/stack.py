@@ -52,7 +52,7 @@ class Stack:
     def registry(self) -> Server:
         return self._server("registry")
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Start or thaw whatever was broken; returns when every server answers."""
         for server in self.servers.values():
             server.start()
@@ -157,7 +157,7 @@ def locate_stack(known: StackState | None, prefix: str | None, cache: Path) -> L
 
 
 def given_stack(name: str, location: Location, given: GivenServers) -> Stack:
-    """Servers that somebody else runs, as a stack that nobody may break."""
+    """Given servers, as a stack that must not be broken."""
     return Stack(
         name=name,
         origin="given",
@@ -169,7 +169,7 @@ def given_stack(name: str, location: Location, given: GivenServers) -> Stack:
 
 
 def owned_stack(known: StackState, reason: str, cache: Path, containers: Containers = docker) -> Stack:
-    """The addresses and handles of a stack of ours, whether it runs or not."""
+    """The addresses and handles of an owned stack, whether it runs or not."""
     handles: Mapping[str, Server]
     if known.origin == "docker":
         handles = containers.servers(known, state.stack_folder(known.name, cache))
@@ -206,7 +206,7 @@ def _new_state(name: str, origin: Origin, *, brief: bool) -> StackState:
 
 
 def _with_ports(known: StackState, cache: Path, says: StackProgress, containers: Containers) -> StackState:
-    """The state with a port for every server: those it had, unless a stranger took one meanwhile."""
+    """The state with a port for every server: those it had, unless another process took one meanwhile."""
     folder = state.stack_folder(known.name, cache)
     # two stacks that choose at once must see each other's choice
     with locked("ports", cache=cache):

@@ -1,7 +1,7 @@
 """What a stack remembers between runs: its ports, password and the generation of its data.
 
-In `<cache>/stacks/<name>/` lie `stack.json` (this module), `<server>.pid` (the running process of each native
-server), `logs/`, and the servers' data, except where they must lie inside a private Debian root.
+In `<cache>/stacks/<name>/` are `stack.json` (this module), `<server>.pid` (the running process of each native
+server), `logs/`, and the servers' data, except where they must be inside a private Debian root.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ def default_name(checkout: Path | None = None) -> str:
 
 
 def stack_folder(name: str, cache: Path) -> Path:
-    """Where the stack `name` keeps its things; refuses a name that could lead elsewhere."""
+    """The folder of the stack `name`; refuses a name that could lead elsewhere."""
     if NAME_FORM.fullmatch(name) is None:
         raise DevstackError(
             f"{name!r} cannot name a stack: use lower case letters, digits and hyphens (63 at most)"
@@ -65,7 +65,7 @@ def stack_folder(name: str, cache: Path) -> Path:
 
 
 def load(folder: Path) -> StackState | None:
-    """The state in `folder`; None if there is none or it cannot be read (it is then made anew)."""
+    """The state in `folder`; None if there is none or it cannot be read (it is then created again)."""
     try:
         return StackState(**json.loads((folder / "stack.json").read_text()))
     except (FileNotFoundError, ValueError, TypeError):

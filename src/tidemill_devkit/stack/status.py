@@ -1,4 +1,4 @@
-"""Where the servers of a stack are, how they fare and how to reach them."""
+"""The servers of a stack: their place, their condition and how to reach them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class ServerStatus:
 class StackStatus:
     """A stack as it is now.
 
-    `stack` tells how to reach it, None if it has never been up; `advice` what to do, None if all is well.
+    `stack` tells how to reach it, None if it has never been up; `advice` what to do, None if nothing is to be done.
     """
 
     name: str
@@ -64,8 +64,8 @@ def status(name: str | None = None, *, prefix: str | None = "TIDEMILL_") -> Stac
         servers = tuple(_owned(server) for server in stack.servers.values())
     ours = folder if stack is not None and stack.owned else None
     is_up = all(server.condition == "up" for server in servers)
-    told = None if is_up else advice
-    return StackStatus(chosen, location.origin, location.reason, servers, stack, ours, told)
+    shown_advice = None if is_up else advice
+    return StackStatus(chosen, location.origin, location.reason, servers, stack, ours, shown_advice)
 
 
 def _owned(server: Server) -> ServerStatus:

@@ -22,7 +22,7 @@ def kcat_command() -> list[str]:
 
 
 def console_consumer_command() -> list[str]:
-    """How to run Kafka's console consumer from the fetched jars; arguments go behind."""
+    """How to run Kafka's console consumer from the fetched jars; arguments follow."""
     cache = cache_folder()
     if java_command() is None or not kafka.PART.is_installed(cache):
         raise MissingPrerequisiteError(

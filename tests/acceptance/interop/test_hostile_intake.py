@@ -113,7 +113,7 @@ class Case(NamedTuple):
     value: bytes
 
     @property
-    def fate(self) -> tuple[str, str, str]:
+    def disposition(self) -> tuple[str, str, str]:
         return self[:3]
 
 
@@ -200,12 +200,12 @@ def test_hostile_payloads_among_good_ones(
     places = outsider.send(topic, [sending for sending, _ in records], COMPRESSED)
     outcomes = outsider.outcomes_of(places, "probes")
 
-    expected = [("", "applied", None) if case is None else case.fate for _, case in records]
-    fates = [
+    expected = [("", "applied", None) if case is None else case.disposition for _, case in records]
+    dispositions = [
         ("" if case is None else case.name, outcome["outcome"], outcome["code"])
         for (_, case), outcome in zip(records, outcomes, strict=True)
     ]
-    assert fates == expected
+    assert dispositions == expected
     [(rows,)] = probed.fetch("select count(*)::int from public.probes")
     assert rows == WARM_UP + GOOD_ONES
     assert serving.process.poll() is None

@@ -92,7 +92,7 @@ def test_a_repeat_is_dropped_a_gap_halts_and_the_missing_event_mends_it(
         assert f"halted {line} since" in told
     assert told.count("expected 3, got 4") == len(READ_MODELS)
     status, health = projecting.health()
-    assert status == 200, "no restart would mend it: the process is well, and says what it waits for"
+    assert status == 200, "no restart would repair it: the process is well, and says what it waits for"
     shown = health["services"]["read models of market-data"]
     assert {shown[name]["halted"][str(LANE)] for name in READ_MODELS} == {"expected 3, got 4"}
 

@@ -16,11 +16,11 @@ from tests.support.waiting import eventually
 from tidemill.archiver.ports import Confirmations, Incoming, Requests
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.errors import Unreadable, UsageError
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka import KafkaConnection
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.kafka.retention.archival import KafkaConfirmations, KafkaRequests
 
 
@@ -112,14 +112,14 @@ async def kafka(request: pytest.FixtureRequest) -> AsyncIterator[KafkaPlace]:
 
 
 @pytest.fixture
-async def ending() -> AsyncIterator[AsyncExitStack]:
+async def exit_stack() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
         yield stack
 
 
-async def opened(place: Place, ending: AsyncExitStack) -> Requests:
+async def opened(place: Place, exit_stack: AsyncExitStack) -> Requests:
     requests = place.requests()
-    ending.push_async_callback(requests.close)
+    exit_stack.push_async_callback(requests.close)
     await requests.start()
     return requests
 
@@ -141,44 +141,44 @@ def numbered(*numbers: int) -> list[ArchivalEvent]:
     return [request(event_id=f"event-{number}") for number in numbers]
 
 
-async def test_records_come_in_order_and_noise_in_its_place(place: Place, ending: AsyncExitStack) -> None:
+async def test_records_come_in_order_and_noise_in_its_place(place: Place, exit_stack: AsyncExitStack) -> None:
     first, second = numbered(1, 2)
     await place.announce(first, b"noise", second)
-    got = await taken(await opened(place, ending), 3)
+    got = await taken(await opened(place, exit_stack), 3)
     assert [each.event for each in got if not isinstance(each.event, Unreadable)] == [first, second]
     assert isinstance(got[1].event, Unreadable)
     assert [each.partition for each in got] == [0, 0, 0]
 
 
-async def test_nothing_comes_of_nothing(place: Place, ending: AsyncExitStack) -> None:
-    assert await (await opened(place, ending)).next() is None
+async def test_nothing_comes_of_nothing(place: Place, exit_stack: AsyncExitStack) -> None:
+    assert await (await opened(place, exit_stack)).next() is None
 
 
-async def test_what_was_not_done_comes_again(place: Place, ending: AsyncExitStack) -> None:
+async def test_what_was_not_done_comes_again(place: Place, exit_stack: AsyncExitStack) -> None:
     await place.announce(*numbered(1, 2, 3))
-    requests = await opened(place, ending)
+    requests = await opened(place, exit_stack)
     got = await taken(requests, 3)
     assert all(requests.ours(each) for each in got)
     await requests.done(got[0])
     await requests.close()
-    again = await taken(await opened(place, ending), 2)
+    again = await taken(await opened(place, exit_stack), 2)
     assert [each.event for each in again] == numbered(2, 3)
 
 
-async def test_what_was_done_never_comes_again(place: Place, ending: AsyncExitStack) -> None:
+async def test_what_was_done_never_comes_again(place: Place, exit_stack: AsyncExitStack) -> None:
     await place.announce(*numbered(1, 2))
-    requests = await opened(place, ending)
+    requests = await opened(place, exit_stack)
     for each in await taken(requests, 2):
         await requests.done(each)
     await requests.close()
-    requests = await opened(place, ending)
+    requests = await opened(place, exit_stack)
     await place.announce(*numbered(3))
     assert [each.event for each in await taken(requests, 1)] == numbered(3)
 
 
-async def test_a_reply_is_in_the_topic_when_it_was_sent(place: Place, ending: AsyncExitStack) -> None:
+async def test_a_reply_is_in_the_topic_when_it_was_sent(place: Place, exit_stack: AsyncExitStack) -> None:
     replies = place.replies()
-    ending.push_async_callback(replies.close)
+    exit_stack.push_async_callback(replies.close)
     await replies.start()
     said = [confirmation(), confirmation(chunks=(), error_message="none")]
     for each in said:
@@ -191,45 +191,47 @@ async def test_a_reply_is_in_the_topic_when_it_was_sent(place: Place, ending: As
 
 
 async def test_a_second_archiver_takes_over_what_the_first_one_lets_go_of(
-    kafka: KafkaPlace, ending: AsyncExitStack
+    kafka: KafkaPlace, exit_stack: AsyncExitStack
 ) -> None:
     await kafka.announce(*numbered(1))
     first, second = kafka.requests(), kafka.requests()
     await first.start()
     [held] = await taken(first, 1)
     assert first.ours(held)
-    ending.push_async_callback(second.close)
+    exit_stack.push_async_callback(second.close)
     await second.start()
     await first.close()
     assert not first.ours(held)
     assert [each.event for each in await taken(second, 1)] == numbered(1)
 
 
-async def test_a_batch_that_nobody_can_unpack_is_left_out(kafka: KafkaPlace, ending: AsyncExitStack) -> None:
+async def test_a_batch_that_nobody_can_unpack_is_left_out(
+    kafka: KafkaPlace, exit_stack: AsyncExitStack
+) -> None:
     topic = kafka.world.topics.events
     await kafka.announce(*numbered(1))
     await kafka.world.poison(topic, 0)
     await kafka.announce(*numbered(2))
-    requests = await opened(kafka, ending)
+    requests = await opened(kafka, exit_stack)
     got = await taken(requests, 3)
     assert [type(each.event) for each in got] == [ArchivalEvent, Unreadable, ArchivalEvent]
     await requests.done(got[2])
 
 
-async def test_what_was_deleted_is_not_waited_for(kafka: KafkaPlace, ending: AsyncExitStack) -> None:
+async def test_what_was_deleted_is_not_waited_for(kafka: KafkaPlace, exit_stack: AsyncExitStack) -> None:
     await kafka.announce(*numbered(1, 2, 3))
-    requests = await opened(kafka, ending)
+    requests = await opened(kafka, exit_stack)
     await requests.done((await taken(requests, 1))[0])
     await requests.close()
     await kafka.world.trim(kafka.world.topics.events, 0, 2)
-    assert [each.event for each in await taken(await opened(kafka, ending), 1)] == numbered(3)
+    assert [each.event for each in await taken(await opened(kafka, exit_stack), 1)] == numbered(3)
 
 
 async def test_a_reply_larger_than_its_topic_takes_is_refused_and_the_next_one_sent(
-    kafka: KafkaPlace, ending: AsyncExitStack
+    kafka: KafkaPlace, exit_stack: AsyncExitStack
 ) -> None:
     replies = kafka.replies()
-    ending.push_async_callback(replies.close)
+    exit_stack.push_async_callback(replies.close)
     await replies.start()
     with pytest.raises(UsageError, match="larger than"):
         await replies.send(confirmation(error_message="x" * 300_000))

@@ -12,7 +12,7 @@ from tests.support.engine.kafka import World
 from tests.support.waiting import eventually
 from tidemill.commands.ports import CommandSource, OffsetOutOfRange, PartitionError, Unfetchable
 from tidemill.domain.lane import InboundRecord
-from tidemill.outbox.ports import OutboundRecord
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 
 class Owner:
@@ -130,9 +130,9 @@ async def test_records_arrive_as_they_were_written(world: World, member: Member)
 async def test_only_what_is_committed_is_read(world: World, member: Member) -> None:
     topic = world.topics.commands
     await world.write(topic, 1, *commands(b"a"))
-    await world.write(topic, 1, *commands(b"never"), fate="aborted")
+    await world.write(topic, 1, *commands(b"never"), record_state="aborted")
     await world.write(topic, 1, *commands(b"b"))
-    await world.write(topic, 1, *commands(b"pending"), fate="open")
+    await world.write(topic, 1, *commands(b"pending"), record_state="open")
     await world.write(topic, 1, *commands(b"behind"))
     member.source.resume_at({1: 0})
     await member.until(lambda: len(member.read.get(1, [])) >= 2, "records")
@@ -213,7 +213,7 @@ async def test_an_offset_that_the_topic_does_not_have_is_told(
 async def test_single_records_can_be_looked_at_while_others_flow(world: World, member: Member) -> None:
     topic = world.topics.commands
     await world.write(topic, 0, *commands(b"a", b"b"))
-    await world.write(topic, 0, *commands(b"never"), fate="aborted")
+    await world.write(topic, 0, *commands(b"never"), record_state="aborted")
     await world.write(topic, 0, *commands(b"c"))
     await world.write(topic, 1, *commands(b"x"))
     await world.trim(topic, 0, 1)
@@ -280,7 +280,7 @@ async def test_two_members_share_and_every_partition_starts_anew(
     await other.until(lambda: other.owner.ours == {0, 1, 2, 3}, "what the other one left")
 
 
-async def test_partitions_are_taken_only_after_their_owner_has_let_go(member: Member, join: Join) -> None:
+async def test_partitions_are_taken_only_after_their_owner_has_released(member: Member, join: Join) -> None:
     released = asyncio.Event()
     order: list[str] = []
 

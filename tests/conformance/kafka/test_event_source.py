@@ -9,13 +9,13 @@ import pytest
 
 from tests.support.engine.kafka import World
 from tests.support.waiting import eventually
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.projections.ports import (
     EventRecord,
     EventSource,
-    OffsetOutOfRange,
-    PartitionError,
+    EventSourceFault,
+    EventsOutOfRange,
 )
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 AT = datetime(2026, 11, 21, 7, 30, 0, 250, tzinfo=UTC)
 
@@ -36,12 +36,12 @@ class Reader:
     def __init__(self, source: EventSource) -> None:
         self.source = source
         self.read: dict[int, list[EventRecord]] = {}
-        self.faults: list[PartitionError] = []
+        self.faults: list[EventSourceFault] = []
 
     async def poll(self) -> None:
         try:
             polled = await self.source.poll()
-        except PartitionError as fault:
+        except EventSourceFault as fault:
             self.faults.append(fault)
             return
         for partition, records in polled.items():
@@ -76,10 +76,10 @@ async def reader(world: World) -> AsyncIterator[Reader]:
 async def test_frames_are_read_and_offsets_have_holes(world: World, reader: Reader) -> None:
     topic = world.topics.events
     await world.write(topic, 0, event(1))
-    await world.write(topic, 0, event(2), fate="aborted")
+    await world.write(topic, 0, event(2), record_state="aborted")
     await world.write(topic, 0, event(2, ("ce_subject", b"tea"), ("traceparent", None)), event(3))
     await world.write(topic, 1, event(1))
-    await world.write(topic, 1, event(2), fate="open")
+    await world.write(topic, 1, event(2), record_state="open")
     await reader.source.start({})
     await reader.until(lambda: len(reader.sequences(0)) == 3 and reader.sequences(1), "events")
     assert reader.read[0][1:] == [
@@ -175,7 +175,7 @@ async def test_an_offset_that_the_topic_does_not_have_is_told(
     await reader.source.start({0: offset})
     await reader.until(lambda: reader.faults, "the fault")
     await reader.quiet()
-    assert [(type(fault), fault.offset) for fault in reader.faults] == [(OffsetOutOfRange, offset)]
+    assert [(type(fault), fault.offset) for fault in reader.faults] == [(EventsOutOfRange, offset)]
     reader.source.seek(0, 2)
     await reader.until(lambda: reader.sequences(0) == [3], "what is there")
 

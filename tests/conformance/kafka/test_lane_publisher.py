@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.engine.kafka import MAX_EVENT_BYTES, World, lane_of
 from tidemill.domain.errors import Unavailable
-from tidemill.outbox.ports import ForeignTail, OutboundRecord, PublisherFenced, RecordRefused, Tail, Tails
+from tidemill.outbox.ports import ForeignTail, PublisherFenced, RecordRefused, Tail, Tails
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 
 def record(number: int, value: bytes | None = b"v", *, sequence: int | None = None) -> OutboundRecord:
@@ -88,7 +89,9 @@ async def test_a_tail_is_found_behind_aborted_records_and_after_retention(world:
     await publisher.publish({world.topics.events: [record(1)], world.topics.outcomes: [record(1)]})
     await publisher.close()
     for _ in range(3):
-        await world.write(world.topics.events, 0, *(record(n) for n in range(100, 150)), fate="aborted")
+        await world.write(
+            world.topics.events, 0, *(record(n) for n in range(100, 150)), record_state="aborted"
+        )
     await world.trim(world.topics.outcomes, 0, 2)
     assert await tails_of(world) == Tails(Tail(1, 1, "event-1"), None, None)
 
@@ -180,7 +183,7 @@ async def test_records_of_somebody_else_that_were_accepted_are_passed_over(world
 
 
 async def test_records_of_somebody_else_may_not_hide_what_stands_behind_them(world: World) -> None:
-    await world.write(world.topics.outcomes, 0, record(1), fate="open")
+    await world.write(world.topics.outcomes, 0, record(1), record_state="open")
     with pytest.raises(Unavailable):
         await tails_of(world)
 

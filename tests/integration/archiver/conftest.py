@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from tests.support.archive.archivers import Desk, desk_at
+from tests.support.archive.archivers import RetentionSide, retention_side_at
 from tests.support.servers.databases import execute
 from tidemill.storage.database.pool import Connection, close_pool, connection, create_pool
 from tidemill_devkit.stack import Stack
@@ -44,6 +44,6 @@ def prefix(unique_name: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-async def desk(stack: Stack, prefix: str) -> AsyncIterator[Desk]:
-    async with desk_at(stack.kafka_bootstrap, prefix) as desk:
-        yield desk
+async def retention_side(stack: Stack, prefix: str) -> AsyncIterator[RetentionSide]:
+    async with retention_side_at(stack.kafka_bootstrap, prefix) as retention_side:
+        yield retention_side

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.archive import fidelity
 from tests.support.archive.archival import MESSAGES
-from tests.support.archive.archivers import Desk, request_for
+from tests.support.archive.archivers import RetentionSide, request_for
 from tests.support.servers.databases import execute
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.archiver.archiver import Archiver, ArchiverTimeouts
@@ -57,15 +57,15 @@ class Losing:
 class Site:
     """What an archiver here is made of."""
 
-    def __init__(self, desk: Desk, reading_url: str, lake: Lake, root: Path) -> None:
-        self.desk = desk
+    def __init__(self, retention_side: RetentionSide, reading_url: str, lake: Lake, root: Path) -> None:
+        self.retention_side = retention_side
         self.lake = lake
         self.root = root
         self.reader = DatabaseChunks(reading_url, batch_bytes=1 << 16)
 
     @asynccontextmanager
     async def archiving(self, *, losing: bool = False, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
-        world, clock = self.desk.world, SystemClock()
+        world, clock = self.retention_side.world, SystemClock()
         codec = await ArchivalCodec.open(world.topics, MESSAGES, clock=clock)
         requests = KafkaRequests(
             world.connection, codec, topic=world.topics.events, group=f"group-{world.topics.events}"
@@ -98,8 +98,8 @@ class Site:
 
 
 @pytest.fixture
-def site(desk: Desk, reading_url: str, tmp_path: Path) -> Site:
-    return Site(desk, reading_url, LakeWriter(str(tmp_path)), tmp_path)
+def site(retention_side: RetentionSide, reading_url: str, tmp_path: Path) -> Site:
+    return Site(retention_side, reading_url, LakeWriter(str(tmp_path)), tmp_path)
 
 
 @pytest.fixture
@@ -125,9 +125,9 @@ async def readings(session: Connection, reading_role: str) -> Connection:
 async def test_what_was_asked_for_is_in_files_that_others_read(readings: Connection, site: Site) -> None:
     asked = await request_for(readings, READINGS, "time", "event-1")
     assert [chunk.row_count for chunk in asked.chunks] == [1000, 1000, 1000]
-    await site.desk.announce(asked)
+    await site.retention_side.announce(asked)
     async with site.archiving():
-        [answer] = await site.desk.settled(1)
+        [answer] = await site.retention_side.settled(1)
     assert (answer.status, answer.event_id, answer.replayed) == (COMPLETED, "event-1", False)
     assert answer.lakehouse_path == f"{site.root}/{READINGS}"
     for chunk, result in zip(asked.chunks, answer.chunks, strict=True):
@@ -158,7 +158,7 @@ async def test_what_was_asked_for_is_in_files_that_others_read(readings: Connect
 async def test_every_type_that_a_copy_holds(
     database: str,
     session: Connection,
-    desk: Desk,
+    retention_side: RetentionSide,
     reading_url: str,
     reading_role: str,
     tmp_path: Path,
@@ -178,12 +178,12 @@ async def test_every_type_that_a_copy_holds(
         await session.execute("create schema lake")
         catalog = open_catalog(database, str(tmp_path), schema="lake")
         lake = IcebergLake(catalog, str(tmp_path))
-    site = Site(desk, reading_url, lake, tmp_path)
+    site = Site(retention_side, reading_url, lake, tmp_path)
     asked = await request_for(session, "public.every_type", "at", "event-1")
     assert len(asked.chunks) >= 2
-    await desk.announce(asked)
+    await retention_side.announce(asked)
     async with site.archiving():
-        [answer] = await desk.settled(1)
+        [answer] = await retention_side.settled(1)
     assert (answer.status, answer.error_code, answer.lake_format) == (COMPLETED, None, lake_format)
     assert [result.digest for result in answer.chunks] == [chunk.digest for chunk in asked.chunks]
     rows = sum(chunk.row_count or 0 for chunk in asked.chunks)
@@ -206,45 +206,45 @@ async def test_every_type_that_a_copy_holds(
 
 async def test_a_request_that_comes_again_is_answered_from_the_copy(readings: Connection, site: Site) -> None:
     asked = await request_for(readings, READINGS, "time", "event-1")
-    await site.desk.announce(b"noise", asked, asked, asked.model_copy(update={"attempt": 2}))
+    await site.retention_side.announce(b"noise", asked, asked, asked.model_copy(update={"attempt": 2}))
     async with site.archiving():
-        first, second = await site.desk.settled(2)
+        first, second = await site.retention_side.settled(2)
         before = [(path, path.stat().st_mtime_ns) for path in site.files()]
     assert (first.replayed, second.replayed) == (False, True)
     assert first.chunks == second.chunks
     assert len(before) == 3
     async with site.archiving():  # another process, which remembers nothing: the records were done
-        await site.desk.announce(asked.model_copy(update={"attempt": 3}))
-        *_, third = await site.desk.settled(3)
+        await site.retention_side.announce(asked.model_copy(update={"attempt": 3}))
+        *_, third = await site.retention_side.settled(3)
     assert (third.attempt, third.replayed) == (3, True)
     assert [(path, path.stat().st_mtime_ns) for path in site.files()] == before
 
 
 async def test_a_crash_between_upload_and_answer_leaves_one_copy(readings: Connection, site: Site) -> None:
-    await site.desk.announce(await request_for(readings, READINGS, "time", "event-1"))
+    await site.retention_side.announce(await request_for(readings, READINGS, "time", "event-1"))
     async with site.archiving(losing=True) as work:
         await asyncio.wait({work}, timeout=HANGING_S)
         with pytest.raises(Unavailable, match="lost"):
             work.result()
     before = [(path, path.stat().st_mtime_ns) for path in site.files()]
     assert len(before) == 3
-    assert {answer.status for answer in await site.desk.answers()} == {IN_PROGRESS}
+    assert {answer.status for answer in await site.retention_side.answers()} == {IN_PROGRESS}
     async with site.archiving():
-        [answer] = await site.desk.settled(1)
+        [answer] = await site.retention_side.settled(1)
     assert (answer.status, answer.replayed) == (COMPLETED, True)
     assert [(path, path.stat().st_mtime_ns) for path in site.files()] == before
 
 
 async def test_a_superseding_request_leaves_only_its_own_copies(readings: Connection, site: Site) -> None:
-    await site.desk.announce(await request_for(readings, READINGS, "time", "event-1"))
+    await site.retention_side.announce(await request_for(readings, READINGS, "time", "event-1"))
     async with site.archiving():
-        await site.desk.settled(1)
+        await site.retention_side.settled(1)
         await readings.execute("insert into readings values ('2024-05-02 12:00+00', 9, 9)")
         again = await request_for(
             readings, READINGS, "time", "event-2", chunks=slice(1, 2), supersedes=("event-1",)
         )
-        await site.desk.announce(again)
-        await site.desk.settled(2)
+        await site.retention_side.announce(again)
+        await site.retention_side.settled(2)
     assert [path.name.split("-event-")[1][0] for path in site.files()] == ["1", "2", "1"]
     assert site.duckdb("select count(*) from readings") == [(3001,)]
 
@@ -257,9 +257,9 @@ async def test_a_chunk_that_changed_since_it_was_measured_fails_alone(
 ) -> None:
     asked = await request_for(readings, READINGS, "time", "event-1")
     await readings.execute("update readings set value = value + 1 where time = '2024-05-02 12:00+00'")
-    await site.desk.announce(asked)
+    await site.retention_side.announce(asked)
     async with site.archiving():
-        [answer] = await site.desk.settled(1)
+        [answer] = await site.retention_side.settled(1)
     assert answer.status is COMPLETED
     assert [result.error_code for result in answer.chunks] == [None, "DIGEST_DIFFERS", None]
     assert len(site.files()) == 2
@@ -283,9 +283,9 @@ async def test_what_the_login_may_not_read_is_refused_and_nothing_changes(
     await readings.execute("create table secrets (word text)")
     asked = await request_for(readings, READINGS, "time", "event-1")
     first = asked.chunks[0].model_copy(update={"read_sql": statement})
-    await site.desk.announce(asked.model_copy(update={"chunks": (first, asked.chunks[1])}))
+    await site.retention_side.announce(asked.model_copy(update={"chunks": (first, asked.chunks[1])}))
     async with site.archiving():
-        [answer] = await site.desk.settled(1)
+        [answer] = await site.retention_side.settled(1)
     assert [result.error_code for result in answer.chunks] == ["READ_REFUSED", None]
     assert await readings.fetchval("select count(*) from readings") == 3000
     assert len(site.files()) == 1
@@ -296,14 +296,14 @@ async def test_a_database_that_is_away_is_said_and_may_be_asked_again(
 ) -> None:
     asked = await request_for(readings, READINGS, "time", "event-1")
     there, site.reader = site.reader, DatabaseChunks("postgresql://nobody@127.0.0.1:1/nowhere")
-    await site.desk.announce(asked)
+    await site.retention_side.announce(asked)
     async with site.archiving():
-        [answer] = await site.desk.settled(1)
+        [answer] = await site.retention_side.settled(1)
     assert (answer.status, answer.error_code, answer.retryable) == (FAILED, "DATABASE_AWAY", True)
     site.reader = there
     async with site.archiving():
-        await site.desk.announce(asked.model_copy(update={"attempt": 2}))
-        assert (await site.desk.settled(2))[1].status is COMPLETED
+        await site.retention_side.announce(asked.model_copy(update={"attempt": 2}))
+        assert (await site.retention_side.settled(2))[1].status is COMPLETED
 
 
 # --- while it copies -------------------------------------------------------------------------------------------------
@@ -319,29 +319,29 @@ async def test_it_reads_no_faster_than_it_may_and_says_that_it_is_alive(
         "from generate_series(0, 49999) n",
     )
     asked = await request_for(readings, READINGS, "time", "event-1", chunks=slice(3, 4))
-    await site.desk.announce(asked.model_copy(update={"max_bytes_per_second": 1_000_000}))
+    await site.retention_side.announce(asked.model_copy(update={"max_bytes_per_second": 1_000_000}))
     loop = asyncio.get_running_loop()
     began = loop.time()
     async with site.archiving(timeouts=ArchiverTimeouts(heartbeat_s=0.3)):
-        [answer] = await site.desk.settled(1)
+        [answer] = await site.retention_side.settled(1)
     elapsed = loop.time() - began
     assert answer.status is COMPLETED
     assert answer.chunks[0].row_count == 50_000
     size = 50_000 * (8 + 4 + 4)  # at least, in memory
     assert elapsed >= size / 1_000_000 - 0.2
-    assert len(await site.desk.answers(IN_PROGRESS)) >= 2
+    assert len(await site.retention_side.answers(IN_PROGRESS)) >= 2
 
 
 async def test_a_drain_in_the_middle_leaves_nothing_half_done(readings: Connection, site: Site) -> None:
     asked = await request_for(readings, READINGS, "time", "event-1")
-    await site.desk.announce(asked)
+    await site.retention_side.announce(asked)
     reading: Callable[[], object] = lambda: list(site.root.rglob(".*.tmp")) or site.files()
     async with site.archiving(max_bytes_per_second=1_000):
         await eventually(reading, what="the first file")
-    assert {answer.status for answer in await site.desk.answers()} == {IN_PROGRESS}
+    assert {answer.status for answer in await site.retention_side.answers()} == {IN_PROGRESS}
     assert not list(site.root.rglob(".*"))
     async with site.archiving():
-        [answer] = await site.desk.settled(1)
+        [answer] = await site.retention_side.settled(1)
     assert answer.status is COMPLETED
     assert site.duckdb("select count(*) from readings") == [(3000,)]
     assert isinstance(asked, ArchivalEvent)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.archive.archivers import Desk, request_for
+from tests.support.archive.archivers import RetentionSide, request_for
 from tests.support.servers.installation import Installation, Serving
 from tests.support.waiting import HANGING_S, eventually, eventually_blocking
 from tidemill.app.processes.base import NICENESS
@@ -43,7 +43,12 @@ async def ticks(session: Connection, reading_role: str) -> Connection:
 
 @pytest.fixture
 def installation(
-    stack: Stack, reading_url: str, prefix: str, desk: Desk, tmp_path: Path, unique_name: Callable[[str], str]
+    stack: Stack,
+    reading_url: str,
+    prefix: str,
+    retention_side: RetentionSide,
+    tmp_path: Path,
+    unique_name: Callable[[str], str],
 ) -> Installation:
     """Settings that know Kafka, the reading login and the lake."""
     environment = {
@@ -76,12 +81,12 @@ def metric(serving: Serving, pattern: str) -> float:
 
 
 async def test_it_copies_answers_and_drains(
-    ticks: Connection, desk: Desk, installation: Installation
+    ticks: Connection, retention_side: RetentionSide, installation: Installation
 ) -> None:
     asked = await request_for(ticks, TABLE, "time", "event-1")
-    await desk.announce(asked)
+    await retention_side.announce(asked)
     with installation.serving("archiver") as serving:
-        [answer] = await desk.settled(1, 60)
+        [answer] = await retention_side.settled(1, 60)
         assert answer.status is COMPLETED
         assert answer.archiver_id == installation.environment["TIDEMILL_ARCHIVER_ID"]
         assert metric(serving, "archiver_rows_total") == 80_000
@@ -98,18 +103,18 @@ async def test_it_copies_answers_and_drains(
 
 
 async def test_killed_with_some_chunks_complete_it_goes_on_with_the_others(
-    ticks: Connection, desk: Desk, installation: Installation
+    ticks: Connection, retention_side: RetentionSide, installation: Installation
 ) -> None:
     asked = await request_for(ticks, TABLE, "time", "event-1")
-    await desk.announce(asked)
+    await retention_side.announce(asked)
     with installation.serving("archiver", **SLOWLY) as serving:
         eventually_blocking(lambda: manifests(installation), what="a first copy")
         serving.process.kill()
     complete = {path: path.stat().st_mtime_ns for path in files(installation)}
     assert 1 <= len(complete) < 4
-    assert {each.status for each in await desk.answers()} == {IN_PROGRESS}
+    assert {each.status for each in await retention_side.answers()} == {IN_PROGRESS}
     with installation.serving("archiver") as serving:
-        [answer] = await desk.settled(1, 60)
+        [answer] = await retention_side.settled(1, 60)
         assert metric(serving, r'archiver_chunks_total\{result="found"\}') >= 1
         assert serving.stop() == 0
     assert answer.status is COMPLETED
@@ -119,17 +124,17 @@ async def test_killed_with_some_chunks_complete_it_goes_on_with_the_others(
 
 
 async def test_killed_after_the_last_upload_it_answers_with_what_is_there(
-    ticks: Connection, desk: Desk, installation: Installation
+    ticks: Connection, retention_side: RetentionSide, installation: Installation
 ) -> None:
     """Frozen by the system, so that it cannot answer, then killed."""
-    await desk.announce(await request_for(ticks, TABLE, "time", "event-1", chunks=slice(0, 1)))
+    await retention_side.announce(await request_for(ticks, TABLE, "time", "event-1", chunks=slice(0, 1)))
     with installation.serving("archiver") as serving:
         eventually_blocking(lambda: manifests(installation), what="the copy")
         serving.process.kill()
     [copied] = files(installation)
     before = copied.stat().st_mtime_ns
     with installation.serving("archiver") as serving:
-        [answer, *_] = await desk.settled(1, 60)
+        [answer, *_] = await retention_side.settled(1, 60)
         assert os.getpriority(os.PRIO_PROCESS, serving.process.pid) >= NICENESS
         assert serving.stop() == 0
     assert answer.status is COMPLETED
@@ -138,21 +143,21 @@ async def test_killed_after_the_last_upload_it_answers_with_what_is_there(
 
 
 async def test_a_table_of_iceberg_has_each_copy_once_whatever_was_killed(
-    ticks: Connection, desk: Desk, installation: Installation, reading_url: str
+    ticks: Connection, retention_side: RetentionSide, installation: Installation, reading_url: str
 ) -> None:
     role = reading_url.partition("://")[2].partition(":")[0]
     await ticks.execute(f"create schema tidemill_lake authorization {role}")  # all that this login may write
     lake = {"TIDEMILL_LAKE_FORMAT": "iceberg", "TIDEMILL_LAKE_CATALOG_URL": reading_url}
     first = await request_for(ticks, TABLE, "time", "event-1", chunks=slice(0, 2))
     second = await request_for(ticks, TABLE, "time", "event-2", chunks=slice(2, 4))
-    await desk.announce(first, second)
+    await retention_side.announce(first, second)
     with installation.serving("archiver", **SLOWLY, **lake) as serving:
         eventually_blocking(lambda: len(manifests(installation)) >= 2, what="two copies")
         serving.process.kill()
     with installation.serving("archiver", **lake) as serving:
-        answers = await desk.settled(2, 60)
-        await desk.announce(first.model_copy(update={"attempt": 2}))
-        answers = await desk.settled(len(answers) + 1, 60)
+        answers = await retention_side.settled(2, 60)
+        await retention_side.announce(first.model_copy(update={"attempt": 2}))
+        answers = await retention_side.settled(len(answers) + 1, 60)
         assert serving.stop() == 0
     assert {answer.status for answer in answers} == {COMPLETED}
     assert answers[-1].replayed is True

@@ -46,10 +46,10 @@ def documented(
 
     `database`: another one of the same server, whose migrations have made the roles that all share.
     """
-    ending = unique_name("").replace("-", "_")
+    suffix = unique_name("").replace("-", "_")
 
     def renamed(text: str) -> str:
-        return OWN_NAME.sub(lambda name: name[0] + ending, text)
+        return OWN_NAME.sub(lambda name: name[0] + suffix, text)
 
     logins = re.findall(r"create role (\w+) login", renamed(_block("sql")))
     try:
@@ -69,7 +69,7 @@ def documented(
         }
         yield Installation(dict(installation.environment) | urls | lake, tmp_path)
     finally:
-        drop(stack.database_url, "tidemill" + ending)
+        drop(stack.database_url, "tidemill" + suffix)
         execute(stack.database_url, *(f"drop role if exists {login}" for login in logins))
 
 
@@ -118,21 +118,21 @@ def test_the_roles_are_made_as_the_migrations_would(
     where: str, database: str, unique_name: Callable[[str], str]
 ) -> None:
     """A role that is there already is not made again, and who may not grant membership needs it to be there."""
-    ending = unique_name("").replace("-", "_")
+    suffix = unique_name("").replace("-", "_")
     made = re.findall(r"^create role (\w+ nologin.*?);", (ROOT / where).read_text(), re.MULTILINE)
     roles = [each.split()[0] for each in made]
     try:
         execute(
             database,
-            *(re.sub(r"tidemill_\w+", lambda name: name[0] + ending, f"create role {each}") for each in made),
+            *(re.sub(r"tidemill_\w+", lambda name: name[0] + suffix, f"create role {each}") for each in made),
         )
         pairs = {(row["member"], row["role"]) for row in fetch(database, MEMBERS)}
     finally:
-        execute(database, *(f"drop role if exists {role}{ending}" for role in reversed(roles)))
+        execute(database, *(f"drop role if exists {role}{suffix}" for role in reversed(roles)))
     ours = {
-        (member.removesuffix(ending), role.removesuffix(ending))
+        (member.removesuffix(suffix), role.removesuffix(suffix))
         for member, role in pairs
-        if member.endswith(ending)
+        if member.endswith(suffix)
     }
     theirs = {(member, role) for member, role in pairs if member in roles}
     assert len(roles) == 4

@@ -71,7 +71,7 @@ def test_a_topic_that_is_not_the_one_it_was_halts_and_is_skipped(prepared: Insta
         told = prepared("lanes", "resume", name, "--skip-to", "99", "--reason", "x", expect=2)
         assert "holds offsets 0 to 2" in told.err
         told = prepared("lanes", "resume", name, "--skip-to", "3", expect=2)
-        assert told.err.startswith("Error: --reason: say in at most")
+        assert told.err.startswith("Error: --reason: give a reason of at most")
         assert prepared("lanes", "list", "--halted", "--json").json() != []
 
         send(prepared, 4)
@@ -97,7 +97,7 @@ def test_a_halt_whose_cause_is_mended_is_lifted(prepared: Installation) -> None:
         )
         send(prepared, 2)
         told = prepared("lanes", "resume", f"market-data/{lane['partition']}")
-        assert "was halted with TOPIC_CHANGED; it goes on" in told.out
+        assert "was halted with TOPIC_CHANGED; it continues" in told.out
         goes_on(prepared, serving, events=2)
 
 
@@ -129,7 +129,7 @@ def test_a_database_set_back_halts_and_is_reconciled(prepared: Installation) -> 
         assert told.err.startswith("Error: still HISTORY_BEHIND")
         assert "tidemill lanes reconcile" in told.err
         told = prepared("lanes", "reconcile", name, "--reason", "restored to yesterday")
-        assert "goes on behind event 5 on timeline 2" in told.out
+        assert "continues after event 5 on timeline 2" in told.out
         lost = 5 - kept["position"]
         assert f"{lost} events of the topic are withdrawn" in told.out
         shown = prepared("status", expect=1).out

@@ -40,11 +40,11 @@ def archiving(
     """An archiver that only reads, and a login that may let rows go, beside them; and a lake."""
     with (
         _login(installation, unique_name("archiver"), "tidemill_archiver") as archiver,
-        _login(installation, unique_name("keeper"), "tidemill_retention") as keeper,
+        _login(installation, unique_name("keeper"), "tidemill_retention") as retention_login,
     ):
         environment = dict(by_role.environment) | {
             "TIDEMILL_DATABASE_ARCHIVER_URL": archiver,
-            "TIDEMILL_DATABASE_RETENTION_URL": keeper,
+            "TIDEMILL_DATABASE_RETENTION_URL": retention_login,
             "TIDEMILL_LAKE_ROOT": str(tmp_path / "lake"),
             "TIDEMILL_RETENTION_AS_OF": "2026-01-01T00:00:00Z",
             "TIDEMILL_RETENTION_EVERY_S": "0.3",

@@ -92,7 +92,7 @@ def aggregates(installation: Installation) -> set[str]:
 def test_a_context_that_does_not_exist_is_refused_by_name(installation: Installation) -> None:
     other = Installation(dict(installation.environment) | {"TIDEMILL_CONTEXTS": "tides"}, installation.folder)
     assert other("migrate", expect=2).err == (
-        "Error: TIDEMILL_CONTEXTS: there is no context 'tides'; "
+        "Error: TIDEMILL_CONTEXTS: unknown context 'tides'; "
         "expected all, or some of connector_profiles, market_data\n"
     )
 

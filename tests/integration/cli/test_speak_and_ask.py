@@ -57,7 +57,7 @@ def send_raw(installation: Installation, topic: str, *records: Outgoing) -> None
 def test_commands_are_published_and_waited_for(served: Installation, ticks: Path, symbol: str) -> None:
     told = served("publish", "RecordMarketData", ticks, "--wait", "--timeout", "300")
     assert told.out.count("  applied  ") == 3
-    assert told.err == "sent 3 commands; waiting for what becomes of each, 300 s at most\n"
+    assert told.err == "sent 3 commands; waiting for their outcomes, 300 s at most\n"
     quiet = served("publish", "RecordMarketData", ticks, "--wait", "--json")
     assert quiet.err == ""
     answers = quiet.json_lines()
@@ -145,7 +145,8 @@ def test_a_read_model_is_asked(served: Installation, ticks: Path, symbol: str) -
     )
     assert served("query", "nonsense", expect=2).err.startswith("Error: there is no read model 'nonsense'")
     assert (
-        served("query", "latest-quotes", "--key", "nobody").err == "No rows. How far it is: tidemill status\n"
+        served("query", "latest-quotes", "--key", "nobody").err
+        == "No rows. To see its progress: tidemill status\n"
     )
 
 
@@ -206,7 +207,7 @@ def test_what_cannot_be_read_is_kept_and_shown(served: Installation, symbol: str
         refused = served("dead-letters", "show", *wrong, expect=2)
         assert "names no parked record: name it as `tidemill dead-letters list` does" in refused.err
     assert "was not parked" in served("dead-letters", "show", f"{topic}/0@999999", expect=2).err
-    assert "there is no lane 99" in served("dead-letters", "show", "99", "1", expect=2).err
+    assert "lane 99 does not exist" in served("dead-letters", "show", "99", "1", expect=2).err
     found = lambda: "MALFORMED" in served("tail", topic + ".dlq", "--last", "9", "--no-follow").out
     eventually_blocking(found, what="the dead letter in its topic")
 
@@ -330,7 +331,7 @@ def test_read_models_are_listed_verified_and_built_again(
     told = served("projections", "verify", "latest-quotes", expect=1)
     assert "differs from its events in 1 of" in told.out
     assert f"{symbol}: price is" in told.out
-    assert "took the place" in served("projections", "rebuild", "latest-quotes").out
+    assert "replaced the old one" in served("projections", "rebuild", "latest-quotes").out
     assert served("projections", "verify", "latest-quotes", "--json").json()["differing"] == 0
     assert "rebuilt" in served("projections", "list").out
 
@@ -367,7 +368,7 @@ def test_a_state_that_was_changed_by_hand_is_found(served: Installation) -> None
     served.execute("update public.connector_profiles set name = 'by hand' where id = 'state-5'")
     told = served("projections", "verify", name, expect=1)
     assert "differs from its events in 1 of" in told.out
-    assert "state-5: name is by hand, its events make n5" in told.out
-    assert "put them back by hand" in served("projections", "rebuild", name, expect=2).err
+    assert "state-5: name is by hand, its events give n5" in told.out
+    assert "correct them by hand" in served("projections", "rebuild", name, expect=2).err
     served.execute("update public.connector_profiles set name = 'n5' where id = 'state-5'")
     assert served("projections", "verify", name, "--json").json()["differing"] == 0

@@ -74,7 +74,7 @@ async def put(pool: Pool, ticks: Harness, value: Any) -> None:
     async with batch_transaction(pool, ClosedGenerations()) as batch:
         await batch.lock(list(ticks.claims.values()))
         await batch.append(NUMBERS, ["number"], [(value,)])
-        await batch.close_books([])
+        await batch.append_ledger([])
 
 
 @pytest.mark.parametrize(("before", "after", "value"), [("bigint", "numeric", 5), ("int", "bigint", 2**40)])
@@ -123,7 +123,7 @@ async def test_a_plan_that_is_out_of_date_is_made_anew(pool: Pool, profiles: Har
 
 
 async def test_a_plan_that_is_out_of_date_in_a_new_session_too_is_a_matter_of_the_table(pool: Pool) -> None:
-    """Nobody waits for ever for what does not pass."""
+    """Nobody waits indefinitely for what does not pass."""
 
     async def fail() -> None:
         async with connection(pool):

@@ -21,11 +21,11 @@ from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import TableMisfit
-from tidemill.domain.parked import headers_of
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
+from tidemill.storage.database.header_json import headers_of
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 TICKS = Stream.of(replace(market_data, partitions=4))

@@ -50,7 +50,7 @@ async def test_a_claim_ends_the_backend_of_an_owner_that_holds_its_lane(database
             "$1", "'market-data'"
         )
     )
-    (claim,) = await CommandDatabase(pool, patience_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
+    (claim,) = await CommandDatabase(pool, owner_wait_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
     assert claim.epoch == 2
     await eventually(frozen.is_closed, what="the frozen owner's connection ends")
     with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError)):
@@ -59,26 +59,26 @@ async def test_a_claim_ends_the_backend_of_an_owner_that_holds_its_lane(database
 
 
 async def test_a_claim_ends_the_backend_of_any_owner_that_holds_its_lane(database: str, pool: Pool) -> None:
-    """Whoever writes to lanes beside their owner owns lanes of another stream: frozen, it would hold these for ever."""
+    """A writer beside the owner owns lanes of another stream: frozen, it would hold these indefinitely."""
     frozen = await asyncpg.connect(database, server_settings={"application_name": "owner-of-profiles"})
     await CommandDatabase(pool).claim(PROFILES.aggregate, [3], "owner-of-profiles")
     await frozen.execute("begin")
     await frozen.execute("select 1 from tm.lane where aggregate = 'market-data' and partition = 0 for update")
-    (claim,) = await CommandDatabase(pool, patience_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
+    (claim,) = await CommandDatabase(pool, owner_wait_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
     assert claim.epoch == 1
     await eventually(frozen.is_closed, what="the frozen owner's connection ends")
 
 
-async def test_a_stranger_that_holds_a_lane_is_named_and_not_ended(database: str, pool: Pool) -> None:
-    stranger = await asyncpg.connect(database, server_settings={"application_name": "a person"})
-    await stranger.execute("begin")
-    await stranger.execute(
+async def test_an_external_writer_that_holds_a_lane_is_named_and_not_ended(database: str, pool: Pool) -> None:
+    external_writer = await asyncpg.connect(database, server_settings={"application_name": "a person"})
+    await external_writer.execute("begin")
+    await external_writer.execute(
         "select 1 from tm.lane where aggregate = 'market-data' and partition = 0 for update"
     )
     with pytest.raises(TransientError, match="locked by a person"):
-        await CommandDatabase(pool, patience_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
-    await stranger.execute("commit")
-    await stranger.close()
+        await CommandDatabase(pool, owner_wait_s=0.2).claim(TICKS.aggregate, [0], "next-owner")
+    await external_writer.execute("commit")
+    await external_writer.close()
 
 
 async def test_claims_without_progress_are_counted_and_a_clean_release_is_not(pool: Pool) -> None:
@@ -91,7 +91,11 @@ async def test_claims_without_progress_are_counted_and_a_clean_release_is_not(po
     await store.release([claim])
     (claim,) = await store.claim(TICKS.aggregate, [1], "y")
     assert not claim.cautious
-    assert [await store.trial(claim, 7), await store.trial(claim, 7), await store.trial(claim, 8)] == [
+    assert [
+        await store.count_attempt(claim, 7),
+        await store.count_attempt(claim, 7),
+        await store.count_attempt(claim, 8),
+    ] == [
         1,
         2,
         1,
@@ -125,12 +129,12 @@ async def test_a_process_of_the_version_before_claims_beside_ours(pool: Pool) ->
     await rows(pool, AN_OLD_CLAIM, partition, 2)
     (claim,) = await store.claim(TICKS.aggregate, [partition], "ours")
     assert claim.cautious
-    ticks.claims[claim.lane.lane] = claim
+    ticks.claims[claim.lane.id] = claim
     await ticks.send(command)
     await rows(pool, AN_OLD_CLAIM, partition, 2)
     (claim,) = await store.claim(TICKS.aggregate, [partition], "ours again")
     assert claim.cautious
-    ticks.claims[claim.lane.lane] = claim
+    ticks.claims[claim.lane.id] = claim
     await ticks.send(command)
     (claim,) = await store.claim(TICKS.aggregate, [partition], "and again")
     assert not claim.cautious

@@ -17,7 +17,7 @@ from tests.support.servers.databases import execute
 from tidemill.domain.archive.slices import LakeColumn, LakeType, SliceId
 from tidemill.domain.errors import CopyStands, Unavailable, UsageError
 from tidemill.lakehouse import iceberg
-from tidemill.lakehouse.iceberg import COMMITTED, IcebergLake, committed, name_of, open_catalog, strays
+from tidemill.lakehouse.iceberg import COMMITTED, IcebergLake, committed, name_of, open_catalog, unregistered
 
 COLUMNS = (
     LakeColumn("time", "timestamp with time zone", LakeType.INSTANT, nullable=False),
@@ -99,7 +99,7 @@ def test_what_stays_unknown_is_said_and_nothing_is_deleted(
     copy = written(lake, DAY_ONE, "one")
     with monkeypatch.context() as patched:
         interfere(patched, catalog, CommitStateUnknownException("lost"), commit=False, times=100)
-        with pytest.raises(Unavailable, match="the next try looks first"):
+        with pytest.raises(Unavailable, match="the next try checks first"):
             lake.publish(TABLE, "one", {DAY_ONE: copy}, ())
     assert all(Path(file.path).exists() for file in copy.files)
     found = lake.find(DAY_ONE, "one")
@@ -199,17 +199,17 @@ def test_files_that_the_table_refers_to_are_not_touched(catalog: Catalog, lake: 
     assert rows(catalog) == 2
 
 
-def test_files_that_no_commit_brought_are_strays(catalog: Catalog, lake: IcebergLake) -> None:
+def test_files_that_no_commit_brought_are_unregistered(catalog: Catalog, lake: IcebergLake) -> None:
     manifest = written(lake, DAY_ONE, "e1")
     paths = [file.path for file in manifest.files]
-    assert strays(catalog, TABLE, paths) == paths, "there is not even a table"
+    assert unregistered(catalog, TABLE, paths) == paths, "there is not even a table"
     lake.publish(TABLE, "e1", {DAY_ONE: manifest}, ())
-    assert strays(catalog, TABLE, paths) == []
+    assert unregistered(catalog, TABLE, paths) == []
     loose = [file.path for file in written(lake, DAY_TWO, "e2").files]
-    assert strays(catalog, TABLE, [*paths, *loose]) == loose
+    assert unregistered(catalog, TABLE, [*paths, *loose]) == loose
     again = written(lake, DAY_ONE, "e3")
     lake.publish(TABLE, "e3", {DAY_ONE: again}, ("e1",))
-    assert strays(catalog, TABLE, paths) == paths, "superseded"
+    assert unregistered(catalog, TABLE, paths) == paths, "superseded"
 
 
 def test_a_table_grows_with_its_hypertable(catalog: Catalog, lake: IcebergLake) -> None:

@@ -11,8 +11,8 @@ from tests.support.engine.outbox import Scribe
 from tests.support.engine.real_relays import SETTINGS, RealWorld, headers, numbers
 from tests.support.waiting import eventually
 from tidemill.outbox.lanes import LaneRelays
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.storage.outbox.reader import OutboxDatabase
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 
 async def published(world: RealWorld, count: int, *, hinted: bool = True) -> tuple[Scribe, LaneRelays]:
@@ -22,13 +22,13 @@ async def published(world: RealWorld, count: int, *, hinted: bool = True) -> tup
     relays = await world.process(housekeeping=hinted)
     await world.claim(relays, scribe.lane)
     await world.sent(relays, scribe)
-    await (relays.drop([scribe.lane.lane]) if hinted else world.crash(relays))
+    await (relays.drop([scribe.lane.id]) if hinted else world.crash(relays))
     return scribe, relays
 
 
 async def set_back(world: RealWorld, scribe: Scribe, position: int) -> Scribe:
     """Restore the database to the moment when `position` was its newest; return who writes there."""
-    lane = scribe.lane.lane
+    lane = scribe.lane.id
     for table in ("outbox", "batch"):
         await world.pool.execute(f"delete from tm.{table} where lane = $1 and position > $2", lane, position)
     await world.pool.execute(
@@ -66,9 +66,9 @@ async def test_a_reconciled_history_goes_on_behind_the_topics(world: RealWorld) 
     assert (await world.halted(lane))[0] == "HISTORY_FORKED"
     done = await world.reconcile(scribe.lane, "restored from last night")
     assert (done.withdrawn, done.lost) == (3, 0)
-    epoch = await world.pool.fetchval("select epoch from tm.lane where lane = $1", lane.lane)
+    epoch = await world.pool.fetchval("select epoch from tm.lane where lane = $1", lane.id)
     await world.claim(relays, lane, epoch=epoch)
-    await eventually(lambda: relays.states()[lane.lane][1].position == done.position, what="all sent")
+    await eventually(lambda: relays.states()[lane.id][1].position == done.position, what="all sent")
     events = await world.read(world.topics.events, 0)
     assert numbers(events, "tm_sequence") == list(range(1, done.sequence + 1))
     assert numbers(events, "tm_timeline") == [1] * 8 + [2] * (done.sequence - 8)
@@ -82,7 +82,7 @@ async def test_a_database_set_back_under_a_running_relay_is_noticed(world: RealW
     await world.sent(relays, scribe)
     other = await set_back(world, scribe, 5)
     await world.store(*(other.applied().batch() for _ in range(6)))
-    relays.wake([scribe.lane.lane])
+    relays.wake([scribe.lane.id])
     code, detail = await world.halted(scribe.lane, relays)
     assert code == "HISTORY_FORKED"
     assert detail.startswith("position 9 does not continue position 8")
@@ -93,7 +93,7 @@ async def test_an_event_that_was_altered_is_noticed(world: RealWorld) -> None:
     scribe, relays = await published(world, 4, hinted=False)
     await world.pool.execute(
         "update tm.outbox set command_id = gen_random_uuid() where lane = $1 and position = 4",
-        scribe.lane.lane,
+        scribe.lane.id,
     )
     await world.claim(relays, scribe.lane, epoch=2)
     assert (await world.halted(scribe.lane))[0] == "HISTORY_FORKED"
@@ -121,7 +121,7 @@ async def test_a_deleted_row_halts_its_lane_until_it_is_back(world: RealWorld) -
     scribe, other = world.scribes[:2]
     await world.store(scribe.applied(600).batch(), other.applied(600).batch())
     lost = await world.pool.fetchrow(
-        "delete from tm.outbox where lane = $1 and position = 450 returning *", scribe.lane.lane
+        "delete from tm.outbox where lane = $1 and position = 450 returning *", scribe.lane.id
     )
     assert lost is not None
     relays = await world.process()
@@ -173,10 +173,10 @@ async def test_a_dead_letter_that_kafka_would_refuse_goes_out_without_its_value(
     assert (without_value.key(), without_value.value()) == (b"AAPL", None)
     told = headers(without_value)
     assert (told["own"], told["tm_value"], told["tm_value_bytes"]) == (b"1", b"omitted", b"300000")
-    assert told["tm_kept"] == b"tidemill dead-letters show %d 31" % scribe.lane.lane
+    assert told["tm_kept"] == b"tidemill dead-letters show %d 31" % scribe.lane.id
     assert (bare.key(), bare.value(), headers(bare)["tm_headers"]) == (None, None, b"omitted")
     assert whole.value() == b"small"
-    kept = await OutboxDatabase(world.pool).parked(scribe.lane.lane, [31], 8 << 20)
+    kept = await OutboxDatabase(world.pool).parked(scribe.lane.id, [31], 8 << 20)
     assert kept[31].value == large
 
 
@@ -184,13 +184,13 @@ async def test_an_emptied_event_topic_goes_on_with_the_numbers_it_had(world: Rea
     scribe, relays = await published(world, 4)
     lane = scribe.lane
     await world.kafka.trim(world.topics.events, 0, -1)
-    await world.pool.execute("delete from tm.outbox where lane = $1 and position <= 2", lane.lane)
+    await world.pool.execute("delete from tm.outbox where lane = $1 and position <= 2", lane.id)
     await world.claim(relays, lane, epoch=2)
     assert (await world.halted(lane))[0] == "TOPIC_BEHIND"
     done = await world.reconcile(scribe.lane, "retention was set by mistake")
     assert (done.sequence, done.again, done.withdrawn, done.lost) == (4, 2, 0, 2)
-    epoch = await world.pool.fetchval("select epoch from tm.lane where lane = $1", lane.lane)
+    epoch = await world.pool.fetchval("select epoch from tm.lane where lane = $1", lane.id)
     await world.claim(relays, lane, epoch=epoch)
-    await eventually(lambda: relays.states()[lane.lane][1].position == 4, what="what the outbox still had")
+    await eventually(lambda: relays.states()[lane.id][1].position == 4, what="what the outbox still had")
     events = await world.read(world.topics.events, 0)
     assert numbers(events, "tm_sequence") == [3, 4]

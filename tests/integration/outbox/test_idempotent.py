@@ -12,7 +12,7 @@ from tests.support.engine.real_relays import RealWorld, numbers
 from tests.support.waiting import eventually
 from tidemill.domain.lane import Lane
 from tidemill.outbox.lanes import LaneRelays
-from tidemill.outbox.ports import NOTHING_ACCEPTED, LanePublisher, OutboundRecord, Publishers, Tails
+from tidemill.outbox.ports import NOTHING_ACCEPTED, EncodedRecord, LanePublisher, Publishers, Tails
 
 
 class Late:
@@ -37,7 +37,7 @@ class LatePublisher:
     async def start(self) -> Tails:
         return await self._publisher.start()
 
-    async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         self._late.waiting += 1
         await self._late.let.acquire()
         await self._publisher.publish(batches)
@@ -80,11 +80,11 @@ async def test_what_a_replaced_owner_sends_late_is_dropped_by_its_number(world: 
     late.let.release()
     await eventually(lambda: late.waiting == 2, what="the late batch acknowledged, the next one on its way")
     await world.store(scribe.applied(4).batch())
-    two.wake([scribe.lane.lane])
+    two.wake([scribe.lane.id])
     await world.sent(two, scribe)
     assert await events(world, scribe) == [1, 2, 3, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10]
     await world.crash(one)
-    await two.drop([scribe.lane.lane])
+    await two.drop([scribe.lane.id])
     await world.store(scribe.applied(2).batch())
     three = await world.process(transactional=False)
     await world.claim(three, scribe.lane, epoch=3)
@@ -103,7 +103,7 @@ async def test_a_late_batch_at_the_end_of_a_topic_is_resolved_or_named(
     late.let.release()
     await eventually(lambda: late.waiting == 2, what="the late batch acknowledged, the next one on its way")
     await world.crash(one)
-    await (two.drop([lane.lane]) if hinted else world.crash(two))
+    await (two.drop([lane.id]) if hinted else world.crash(two))
     assert await events(world, scribe) == [1, 2, 3, 4, 5, 6, 1, 2, 3]
     three = await world.process(transactional=False)
     await world.claim(three, lane, epoch=3)
@@ -112,7 +112,7 @@ async def test_a_late_batch_at_the_end_of_a_topic_is_resolved_or_named(
         assert await world.halted(lane, three) == ("TOPIC_BEHIND", told)
         done = await world.reconcile(lane, "a replaced owner's batch came late")
         assert (done.again, done.withdrawn, done.lost) == (3, 0, 0)
-        epoch = await world.pool.fetchval("select epoch from tm.lane where lane = $1", lane.lane)
+        epoch = await world.pool.fetchval("select epoch from tm.lane where lane = $1", lane.id)
         await world.claim(three, lane, epoch=epoch)
     await world.sent(three, scribe)
     assert await events(world, scribe) == [1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6]

@@ -74,7 +74,7 @@ async def test_a_lone_event_goes_out_at_a_call(world: RealWorld) -> None:
     await world.claim(relays, scribe.lane)
     for _ in range(5):
         await world.store(scribe.applied().batch())
-        relays.wake([scribe.lane.lane])
+        relays.wake([scribe.lane.id])
         await world.sent(relays, scribe)
     await world.check(scribe)
 
@@ -86,9 +86,9 @@ async def test_what_was_acknowledged_is_hinted(world: RealWorld) -> None:
     relays = await world.process(housekeeping=False)
     await world.claim(relays, scribe.lane)
     await world.sent(relays, scribe)
-    await relays.drop([scribe.lane.lane])
+    await relays.drop([scribe.lane.id])
     row = await world.pool.fetchrow(
-        "select position, sequence, event_id from tm.published where lane = $1", scribe.lane.lane
+        "select position, sequence, event_id from tm.published where lane = $1", scribe.lane.id
     )
     assert row is not None
     assert Published._make(row) == Published(4, 3, f"{written.outbox[2].command_id}:1")
@@ -128,7 +128,7 @@ async def test_empty_outcome_topics_are_legal(world: RealWorld) -> None:
     relays = await world.process()
     await world.claim(relays, scribe.lane)
     await world.sent(relays, scribe)
-    await relays.drop([scribe.lane.lane])
+    await relays.drop([scribe.lane.id])
     gone = scribe.position
     for topic in (world.topics.outcomes, world.topics.dead_letters):
         await world.kafka.trim(topic, 1, -1)
@@ -149,8 +149,8 @@ async def test_two_relays_of_one_lane_end_with_one(world: RealWorld) -> None:
     await world.claim(first, scribe.lane)
     await world.claim(second, scribe.lane, epoch=2)
     await world.store(some_of_everything(scribe, times=40).batch())
-    second.wake([scribe.lane.lane])
-    first.wake([scribe.lane.lane])
+    second.wake([scribe.lane.id])
+    first.wake([scribe.lane.id])
     await world.sent(second, scribe)
     await world.check(scribe)
-    await first.drop([scribe.lane.lane])
+    await first.drop([scribe.lane.id])

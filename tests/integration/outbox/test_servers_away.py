@@ -16,7 +16,7 @@ from tidemill.storage.database.pool import Timeouts, close_pool, create_pool
 from tidemill.transport.kafka import KafkaConnection
 from tidemill_devkit.stack import Stack
 
-TROUBLE = {Log.RELAY_WAITS, Log.RELAY_RESTARTED}
+INCIDENTS = {Log.RELAY_WAITS, Log.RELAY_RESTARTED}
 
 pytestmark = [pytest.mark.breaks_servers, pytest.mark.slow]
 
@@ -49,10 +49,10 @@ async def test_a_server_goes_and_comes_back(
     for scribe in world.scribes:
         await world.store(scribe.applied(500).rejected(20).batch(), scribe.applied(500, events=2).batch())
     with capture_logs() as told:
-        relays.wake([lane.lane for lane in world.lanes])
+        relays.wake([lane.id for lane in world.lanes])
         await asyncio.to_thread(broken.kill if how == "kill" else broken.freeze)
-        await eventually(lambda: TROUBLE & {entry["event"] for entry in told}, what="a relay noticed")
-    await asyncio.to_thread(breakable_stack.mend)
+        await eventually(lambda: INCIDENTS & {entry["event"] for entry in told}, what="a relay noticed")
+    await asyncio.to_thread(breakable_stack.repair)
     await world.sent(relays, *world.scribes)
     for scribe in world.scribes:
         await world.store(scribe.applied(10).batch())

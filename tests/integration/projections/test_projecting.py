@@ -122,7 +122,7 @@ async def test_a_topic_that_was_created_again_halts(market: Market) -> None:
 
 async def test_when_the_database_cuts_all_connections_nothing_is_lost_or_doubled(market: Market) -> None:
     random = Random(3)
-    async with market.running(most_events=50) as running:
+    async with market.running(max_events=50) as running:
         for _ in range(6):
             for lane in range(LANES):
                 await market.tell(lane, *random_ticks(random, 60))
@@ -141,7 +141,7 @@ async def terminate_others(market: Market) -> None:
 
 async def test_two_projectors_at_once_fold_every_event_once(market: Market) -> None:
     random = Random(4)
-    async with market.running(most_events=20) as first, market.running(most_events=20) as second:
+    async with market.running(max_events=20) as first, market.running(max_events=20) as second:
         for _ in range(15):
             for lane in range(LANES):
                 await market.tell(lane, *random_ticks(random, 8))
@@ -155,7 +155,7 @@ async def test_a_projector_that_ends_in_the_middle_leaves_whole_batches(market: 
         await market.tell(lane, *random_ticks(Random(lane), 400))
     folded = 0
     for _ in range(40):
-        running = market.running(most_events=25)
+        running = market.running(max_events=25)
         async with running:
             await running.until(lambda: sum(running.sequences(QUOTES).values()) > folded, "some more")  # noqa: B023  used up at once
             assert running.task is not None
@@ -239,7 +239,7 @@ async def test_the_stream_of_another_projection_of_that_name_is_refused(market: 
     await market.tell(0, tick("AAPL", 1))
     async with market.running() as running:
         await running.reaches(market.ends(), BARS)
-        assert "is on record for goods" in str(running.status(QUOTES).error)
+        assert "is recorded for goods" in str(running.status(QUOTES).error)
 
 
 async def test_a_projector_waits_for_rows_that_somebody_locks(market: Market, database: str) -> None:
@@ -261,7 +261,7 @@ async def test_any_shuffle_of_lanes_makes_the_same_rows(market: Market, seed: in
     """Whichever order the lanes' batches come in, the rows are those of the events, lane after lane."""
     random = Random(seed)
     parts = {lane: random_ticks(Random(lane), 120) for lane in range(LANES)}
-    async with market.running(most_events=random.randrange(5, 60)) as running:
+    async with market.running(max_events=random.randrange(5, 60)) as running:
         while any(parts.values()):
             lane = random.choice([lane for lane, left in parts.items() if left])
             size = random.randrange(1, 40)

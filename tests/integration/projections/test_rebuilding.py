@@ -104,7 +104,7 @@ async def test_a_rebuild_gives_the_same_rows_and_keeps_all_that_belongs_to_the_t
 async def test_the_projector_works_on_during_a_rebuild_and_after_it(market: Market) -> None:
     await fill(market)
     random = Random(9)
-    async with market.running(most_events=50) as running:
+    async with market.running(max_events=50) as running:
         building = asyncio.create_task(rebuilt(market))
         while not building.done():
             for lane in range(LANES):
@@ -132,7 +132,7 @@ async def test_readers_see_whole_rows_throughout(market: Market, database: str) 
 
 async def test_verify_passes_after_any_shuffle_and_fails_after_one_cell_was_changed(market: Market) -> None:
     random = Random(2)
-    async with market.running(most_events=30) as running:
+    async with market.running(max_events=30) as running:
         for _ in range(20):
             await market.tell(random.randrange(LANES), *random_ticks(random, random.randrange(1, 30)))
         for projection in BOTH:
@@ -178,7 +178,7 @@ async def test_any_change_by_hand_is_found(market: Market, change: str) -> None:
 async def test_verify_while_events_flow(market: Market) -> None:
     await fill(market)
     random = Random(5)
-    async with market.running(most_events=20) as running:
+    async with market.running(max_events=20) as running:
         checking = asyncio.create_task(verified(market))
         while not checking.done():
             await market.tell(random.randrange(LANES), *random_ticks(random, 5))
@@ -195,7 +195,7 @@ async def test_two_at_once(market: Market, act: Act) -> None:
     outcomes = await asyncio.gather(act(market), act(market), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, UsageError)]
     assert len(refused) == 1
-    assert "being rebuilt or verified by somebody else" in str(refused[0])
+    assert "being rebuilt or verified by another process" in str(refused[0])
 
 
 @pytest.mark.parametrize("act", [rebuilt, verified])
@@ -262,7 +262,7 @@ async def test_a_reader_that_holds_the_table_delays_the_swap(market: Market, dat
             "foreign key notes_s_d_fkey",
         ),
         ("create publication all_bars for table daily_bars", "publication all_bars"),
-        ("create table child () inherits (daily_bars)", "it is no plain table"),
+        ("create table child () inherits (daily_bars)", "it is not a plain table"),
         ("alter table daily_bars add column serial_number serial", "sequence daily_bars_serial_number_seq"),
         (
             "select create_hypertable('daily_bars', 'day', migrate_data => true)",

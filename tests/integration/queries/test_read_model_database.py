@@ -1,4 +1,4 @@
-"""Read models as the readers' role sees them: it may look, and no more, and not for ever."""
+"""Read models as the readers' role sees them: it may look, and no more, and not indefinitely."""
 
 from __future__ import annotations
 

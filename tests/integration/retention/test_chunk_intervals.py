@@ -98,6 +98,6 @@ async def test_each_of_the_ranges_comes_back_by_itself(world: Archive) -> None:
     again = await ranges(world)
     assert ["restored" in (each.refused or "") for each in again] == [True] * 3
     assert "which overlaps it" in (again[0].refused or "")
-    with pytest.raises(UsageError, match="into a chunk that is there already"):
+    with pytest.raises(UsageError, match="into an existing chunk"):
         await bring(world, day)
     assert await world.hot() == 1

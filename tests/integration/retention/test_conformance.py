@@ -82,7 +82,7 @@ async def tried(
         prefix=prefix,
         within_s=within_s,
         on_ready=on_ready,
-        on_verdict=lambda _: None,
+        on_result=lambda _: None,
     )
 
 
@@ -232,18 +232,18 @@ async def tried_with(
 
 async def test_five_fields_are_enough(installation: Installation, prefix: str) -> None:
     report = await tried_with(installation, prefix, briefly)
-    assert [(each.case, each.result, each.why) for each in report.verdicts] == [
+    assert [(each.case, each.result, each.why) for each in report.case_results] == [
         (case, "passed", None) for case in CASES
     ]
     assert report.archiver is None
-    notes = {each.case: each.notes for each in report.verdicts if each.notes}
+    notes = {each.case: each.notes for each in report.case_results if each.notes}
     assert notes.keys() == {"again", "changed"}
-    assert "superseded copy is still there" in notes["changed"][0]
+    assert "superseded copy still exists" in notes["changed"][0]
 
 
 async def test_an_archiver_that_lies_fails_where_it_lies(installation: Installation, prefix: str) -> None:
     report = await tried_with(installation, prefix, lie)
-    found = {each.case: (each.result, each.why or "") for each in report.verdicts}
+    found = {each.case: (each.result, each.why or "") for each in report.case_results}
     assert report.archiver == "retelling"
     assert not report.conforms
     assert {case: result for case, (result, _) in found.items()} == {
@@ -275,7 +275,7 @@ def test_what_is_not_from_here_is_left_alone(installation: Installation, prefix:
     execute(installation.database, f"create database {name}")
     try:
         said = installation("retention", "conformance", "--prefix", prefix, expect=2)
-        assert f"there is a database {name}, which is not from here" in said.err
+        assert f"database {name} exists, and was not made by this verb" in said.err
         assert databases(installation, prefix)
     finally:
         execute(installation.database, f"drop database {name}")
@@ -298,7 +298,7 @@ async def test_what_a_killed_run_left_is_taken_away(installation: Installation, 
     comment = "tidemill retention conformance: made to try an archiver, may be dropped"
     execute(installation.database, f"create database {name}")
     execute(installation.database, f"comment on database {name} is '{comment}'")
-    assert (await tried(installation, prefix, lambda _: None, 0.1)).verdicts[0].result == "failed"
+    assert (await tried(installation, prefix, lambda _: None, 0.1)).case_results[0].result == "failed"
     assert not databases(installation, prefix)
 
 
@@ -312,7 +312,7 @@ async def test_topics_that_somebody_has_are_left_alone(installation: Installatio
     async with AsyncExitStack() as shared:
         await _open_topics(shared, settings, topics)
     try:
-        with pytest.raises(UsageError, match="there are topics"):
+        with pytest.raises(UsageError, match=r"^topics .* exist, and were not made by this verb"):
             await tried(installation, prefix, lambda _: None, 1)
         assert len(await topics_left(installation, prefix)) == 4
     finally:

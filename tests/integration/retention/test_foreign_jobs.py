@@ -12,9 +12,9 @@ import pytest
 
 from tests.support.archive.operator import around
 from tests.support.archive.site import TABLE, Archive
-from tidemill.app.archive_stream import Work
 from tidemill.retention.planner import plan
 from tidemill.retention.timescale_jobs import ContinuousAggregate, DropJob
+from tidemill.storage.retention.work import ArchiveTransaction
 
 NO_JOB = """
 create table public.by_hour_rows (bucket timestamptz not null, n bigint);
@@ -69,7 +69,7 @@ async def test_a_view_keeps_chunks_until_a_policy_bounds_its_refreshes(world: Ar
     assert await views(world) == (ContinuousAggregate("public.by_hour", None),)
     found = await world.round()
     assert not found.moved
-    assert "public.by_hour" in found.troubles[0]
+    assert "public.by_hour" in found.problems[0]
     await plant(world, REFRESH, "by_hour_rows", '{"start_offset": "30 days", "end_offset": "1 hour"}')
     assert await views(world) == (ContinuousAggregate("public.by_hour", timedelta(days=30)),)
     await around(world)
@@ -81,8 +81,8 @@ async def assert_put_off(world: Archive) -> None:
     for _ in range(2):
         found = await world.round()
         assert not found.moved
-        (trouble,) = [each for each in found.troubles if "VIEW_REFRESHED" in each]
-        assert "the continuous aggregate public.by_hour would lose it" in trouble
+        (problem,) = [each for each in found.problems if "VIEW_REFRESHED" in each]
+        assert "the continuous aggregate public.by_hour would lose it" in problem
     assert await world.states() == ["verified"]
     facts = await world.store.facts(TABLE)
     (waits,) = plan(world.policy, facts, as_of=world.clock.now(), now=world.clock.now()).waiting
@@ -114,15 +114,15 @@ async def test_a_view_that_is_made_while_the_chunk_is_measured_puts_the_drop_off
     world: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await verified(world)
-    measure = Work.measure
+    measure = ArchiveTransaction.measure
 
-    async def slow(work: Work, *told: Any) -> Any:
+    async def slow(work: ArchiveTransaction, *told: Any) -> Any:
         await world.pool.execute(NO_JOB)
         return await measure(work, *told)
 
-    monkeypatch.setattr(Work, "measure", slow)
+    monkeypatch.setattr(ArchiveTransaction, "measure", slow)
     found = await world.round()
-    assert "VIEW_REFRESHED" in found.troubles[0]
+    assert "VIEW_REFRESHED" in found.problems[0]
     assert await world.states() == ["verified"]
 
 

@@ -14,10 +14,10 @@ from tests.support.archive.site import TABLE, Archive
 from tests.support.servers.databases import fetch
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.admin.archive.restore import Restorer
-from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive.slices import SealMode
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim
+from tidemill.lakehouse.copy_reader import LakeCopies
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention import operator_actions, transitions
 from tidemill.retention.operator_actions import Operator
@@ -38,7 +38,7 @@ WAITING = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and dat
 
 
 @pytest.fixture
-async def stranger(database: str, world: Archive) -> AsyncIterator[asyncpg.Connection]:
+async def external_writer(database: str, world: Archive) -> AsyncIterator[asyncpg.Connection]:
     """Somebody who writes past us; his session has seen the chunk, and prepared its statement, before the seal."""
     await world.fill(2010)
     connection = await asyncpg.connect(database, timeout=HANGING_S, command_timeout=HANGING_S)
@@ -47,12 +47,12 @@ async def stranger(database: str, world: Archive) -> AsyncIterator[asyncpg.Conne
     await connection.close()
 
 
-async def refused(stranger: asyncpg.Connection) -> None:
+async def refused(external_writer: asyncpg.Connection) -> None:
     """Make sure that no row gets in, by INSERT or by COPY."""
     with pytest.raises(asyncpg.FeatureNotSupportedError, match="frozen chunk"):
-        await stranger.execute(INSERT, IN_2010)
+        await external_writer.execute(INSERT, IN_2010)
     with pytest.raises(asyncpg.FeatureNotSupportedError, match="frozen chunk"):
-        await stranger.copy_records_to_table(
+        await external_writer.copy_records_to_table(
             "market_data", records=[(IN_2010, "Y", "past")], columns=["time", "symbol", "source"]
         )
 
@@ -116,25 +116,27 @@ async def test_the_freeze_follows_the_registry_whoever_calls_it(world: Archive) 
 
 
 @pytest.mark.community
-async def test_no_row_of_a_stranger_gets_into_a_sealed_chunk(
-    world: Archive, stranger: asyncpg.Connection
+async def test_no_row_of_an_external_writer_gets_into_a_sealed_chunk(
+    world: Archive, external_writer: asyncpg.Connection
 ) -> None:
     await world.settle()
     rows = await world.hot()
-    await refused(stranger)
+    await refused(external_writer)
     await world.answer()
-    await refused(stranger)
-    assert await stranger.fetchval("select count(*) from public.market_data") == rows, "who reads may go on"
+    await refused(external_writer)
+    assert await external_writer.fetchval("select count(*) from public.market_data") == rows, (
+        "who reads may go on"
+    )
     await world.settle()
     assert (await world.states(), await world.hot()) == (["dropped"], 0)
-    await stranger.execute(INSERT, IN_2010)
+    await external_writer.execute(INSERT, IN_2010)
     await around(world)
     assert (await world.states(), await world.hot()) == (["dropped", "dropped"], 0), "a generation of its own"
 
 
 @pytest.mark.community
-async def test_a_stranger_who_waits_for_the_seal_comes_too_late(
-    world: Archive, stranger: asyncpg.Connection, database: str
+async def test_an_external_writer_who_waits_for_the_seal_comes_too_late(
+    world: Archive, external_writer: asyncpg.Connection, database: str
 ) -> None:
     """He saw the chunk open, and gets his lock on it when it is sealed."""
     assert world.claim is not None
@@ -147,7 +149,7 @@ async def test_a_stranger_who_waits_for_the_seal_comes_too_late(
         await work.lock_ranges(TABLE)
         await work.lock_rows(chosen.after)
         await work.store(step_of(transitions.seal(chosen.after, work.at, columns=columns, holds=())))
-        writing = asyncio.create_task(stranger.execute(INSERT, IN_2010))
+        writing = asyncio.create_task(external_writer.execute(INSERT, IN_2010))
         await eventually(lambda: fetch(database, WAITING), what="the stranger waits for the chunk")
     with pytest.raises(asyncpg.PostgresError, match="frozen chunk"):
         await writing
@@ -162,7 +164,7 @@ def step_of(moved: Moved) -> Transition:
 @pytest.mark.community
 @pytest.mark.parametrize("how", ["given up", "released"])
 async def test_an_open_range_takes_rows_again_and_late_ones_go_back(
-    world: Archive, stranger: asyncpg.Connection, how: str
+    world: Archive, external_writer: asyncpg.Connection, how: str
 ) -> None:
     await world.settle()
     await late_row(world)
@@ -176,13 +178,13 @@ async def test_an_open_range_takes_rows_again_and_late_ones_go_back(
         await world.let_pass(timedelta(hours=25))
         await world.settle()
     assert (await world.states(), await world.frozen()) == (["aborted"], [])
-    await stranger.execute(INSERT, IN_2010)
+    await external_writer.execute(INSERT, IN_2010)
     assert (await world.hot(), await world.late()) == (rows + 2, 0)
 
 
 @pytest.mark.community
 async def test_a_drop_that_readers_hold_up_leaves_the_chunk_frozen(
-    world: Archive, stranger: asyncpg.Connection
+    world: Archive, external_writer: asyncpg.Connection
 ) -> None:
     await world.settle()
     await world.answer()
@@ -190,38 +192,38 @@ async def test_a_drop_that_readers_hold_up_leaves_the_chunk_frozen(
         await reader.fetch("select count(*) from public.market_data")
         await world.settle()
         assert await world.states() == ["verified"]
-        await refused(stranger)
+        await refused(external_writer)
     await world.settle()
     assert (await world.states(), await world.hot()) == (["dropped"], 0)
 
 
 @pytest.mark.community
 async def test_what_somebody_thawed_is_frozen_with_its_next_seal(
-    world: Archive, stranger: asyncpg.Connection
+    world: Archive, external_writer: asyncpg.Connection
 ) -> None:
     """So is what was sealed by a version, or on an edition, that did not freeze."""
     await world.settle()
     await world.answer()
     await world.thaw()
-    await stranger.execute(INSERT, IN_2010)
+    await external_writer.execute(INSERT, IN_2010)
     await world.settle()
     assert await world.states() == ["requested"], "sealed anew: the digest finds what no freeze kept out"
-    await refused(stranger)
+    await refused(external_writer)
     await around(world)
     assert (await world.states(), await world.hot()) == (["dropped"], 0)
 
 
 @pytest.mark.community
 async def test_a_hold_keeps_out_rows_and_the_retention_of_timescaledb(
-    world: Archive, stranger: asyncpg.Connection
+    world: Archive, external_writer: asyncpg.Connection
 ) -> None:
     await world.settle()
     assert world.claim is not None
     await operator_actions.hold(world.store, world.claim, TABLE, (None, None), ADA)
     rows = await world.hot()
-    await refused(stranger)
+    await refused(external_writer)
     assert (
-        await stranger.fetch(
+        await external_writer.fetch(
             "select drop_chunks('public.market_data', older_than => '2020-01-01'::timestamptz)"
         )
         == []
@@ -231,12 +233,12 @@ async def test_a_hold_keeps_out_rows_and_the_retention_of_timescaledb(
 
 @pytest.mark.community
 async def test_restored_rows_are_frozen_and_leave_again(
-    world: Archive, stranger: asyncpg.Connection, database: str
+    world: Archive, external_writer: asyncpg.Connection, database: str
 ) -> None:
     await around(world)
     chunk = await bring(world)
     assert await world.frozen() == [chunk]
-    await refused(stranger)
+    await refused(external_writer)
     await world.let_pass(MONTH)
     await world.settle()
     assert (await world.states(), await world.hot(), await world.frozen()) == (["dropped"], 0, [])
@@ -244,7 +246,7 @@ async def test_restored_rows_are_frozen_and_leave_again(
 
 @pytest.mark.community
 async def test_of_two_who_bring_a_range_back_one_is_told_to_look_again(
-    world: Archive, stranger: asyncpg.Connection
+    world: Archive, external_writer: asyncpg.Connection
 ) -> None:
     await around(world)
     found = await asyncio.gather(bring(world), bring(world), return_exceptions=True)
@@ -255,12 +257,12 @@ async def test_of_two_who_bring_a_range_back_one_is_told_to_look_again(
 
 @pytest.mark.community
 async def test_a_compressed_chunk_is_frozen_and_leaves_like_any_other(
-    world: Archive, stranger: asyncpg.Connection
+    world: Archive, external_writer: asyncpg.Connection
 ) -> None:
     await world.pool.execute("alter table public.market_data set (timescaledb.compress)")
     await world.pool.execute("select compress_chunk(each) from show_chunks('public.market_data') each")
     await world.settle()
-    await refused(stranger)
+    await refused(external_writer)
     await world.answer()
     await world.settle()
     assert (await world.states(), await world.hot()) == (["dropped"], 0)
@@ -268,14 +270,14 @@ async def test_a_compressed_chunk_is_frozen_and_leaves_like_any_other(
 
 @pytest.mark.community
 async def test_a_version_that_does_not_freeze_finds_nothing_frozen(
-    database: str, world: Archive, stranger: asyncpg.Connection
+    database: str, world: Archive, external_writer: asyncpg.Connection
 ) -> None:
     await world.settle()
     await world.answer()
     await downgrade(database, targets=["core_0002"])
-    await stranger.execute(INSERT, IN_2010)
+    await external_writer.execute(INSERT, IN_2010)
     await upgrade(database)
     await world.settle()
-    await refused(stranger)
+    await refused(external_writer)
     await around(world)
     assert (await world.states(), await world.hot()) == (["dropped"], 0)

@@ -15,7 +15,7 @@ from tidemill.storage.admin.inspection import OperationsDatabase
 
 
 async def rows(world: Archive) -> TableRows:
-    return (await OperationsDatabase(world.pool).books([ticks])).rows[TABLE]
+    return (await OperationsDatabase(world.pool).audit_rows([ticks])).rows[TABLE]
 
 
 async def holdings(world: Archive) -> Holdings:

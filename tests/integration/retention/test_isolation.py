@@ -34,16 +34,18 @@ def set_default(database: str, level: Level) -> None:
 
 
 async def write_while_the_drop_waits(world: Archive) -> None:
-    """Commit a stranger's row when the drop's transaction has begun and waits for the stranger."""
-    stranger = await asyncpg.connect(world.database)
+    """Commit an external row when the drop's transaction has begun and waits for the stranger."""
+    external_writer = await asyncpg.connect(world.database)
     try:
-        async with stranger.transaction(isolation="read_committed"):
-            await stranger.execute(ROW)
+        async with external_writer.transaction(isolation="read_committed"):
+            await external_writer.execute(ROW)
             going = asyncio.create_task(world.round())
-            await eventually(lambda: stranger.fetchval(WAITING), what="the drop waits for the stranger")
+            await eventually(
+                lambda: external_writer.fetchval(WAITING), what="the drop waits for the stranger"
+            )
         await going
     finally:
-        await stranger.close()
+        await external_writer.close()
 
 
 @pytest.mark.parametrize("level", LEVELS)

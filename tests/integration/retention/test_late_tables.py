@@ -55,9 +55,9 @@ async def test_nothing_is_sealed_without_a_place_for_late_rows(world: Archive) -
     await world.pool.execute(f"drop table {LATE}")
     done = await world.round()
     assert (await world.states(), await world.hot(), done.moved) == ([], 20, False)
-    (trouble,) = done.troubles
-    assert f"cannot be kept in {LATE}: it does not exist" in trouble
-    assert PREPARE in trouble
+    (problem,) = done.problems
+    assert f"cannot be kept in {LATE}: it does not exist" in problem
+    assert PREPARE in problem
     waiting = plan(
         world.policy, await world.store.facts(TABLE), as_of=world.clock.now(), now=world.clock.now()
     ).waiting
@@ -81,7 +81,7 @@ async def test_a_table_that_refuses_late_rows_needs_no_place_for_them(world: Arc
     world.policy = replace(world.policy, late=LateRule.REJECT)
     await world.fill(2010)
     await world.pool.execute(f"drop table {LATE}")
-    assert not (await world.round()).troubles
+    assert not (await world.round()).problems
     await world.settle()
     assert set(await world.states()) == {"requested"}
 

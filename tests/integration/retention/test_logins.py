@@ -119,7 +119,7 @@ async def test_retention_keeps_tombstones_and_the_trail(database: str, tmp_path:
         await retention.close()
 
 
-async def test_the_archiver_writes_nothing_and_sees_no_books(
+async def test_the_archiver_writes_nothing_and_sees_no_ledger(
     database: str, tmp_path: Path, login: Login
 ) -> None:
     async with archive(database, tmp_path / "lake") as world:

@@ -192,7 +192,7 @@ async def test_a_restored_generation_without_rows_leaves_when_its_time_is_over(w
     await around(world)
     first, empty = await lost_while_restored(world)
     await world.settle()
-    assert not (await world.round()).troubles
+    assert not (await world.round()).problems
     left = {each.id: each.state for each in await world.slices()}
     assert (left[first.id], left[empty.id]) == (ArchiveState.QUARANTINED, ArchiveState.DROPPED)
     assert first.sealed is not None
@@ -220,7 +220,7 @@ async def test_a_release_opens_the_range_and_returns_late_rows(world: Archive, s
     )
 
 
-async def test_a_release_of_spoilt_rows_takes_back_no_completed_event(world: Archive) -> None:
+async def test_a_release_of_changed_rows_takes_back_no_completed_event(world: Archive) -> None:
     await archived(world, 2010)
     await bring(world, (await ranges(world))[0])
     await world.thaw()

@@ -53,7 +53,7 @@ async def test_a_table_that_is_partitioned_by_space_too_does_not_leave(world: Ar
     assert len(chunks) > len({each.start for each in chunks}), "several chunks of one range"
     done = await world.round()
     assert not done.moved
-    assert "partitioned by another column" in done.troubles[0]
+    assert "has a second partitioning column" in done.problems[0]
     assert await world.states() == []
 
 
@@ -61,7 +61,7 @@ async def test_a_table_that_was_partitioned_since_takes_nothing_back_and_says_wh
     await archived(world, 2010)
     await world.pool.execute(SPACE)
     for each in await ranges(world):
-        with pytest.raises(UsageError, match="partitioned by another column"):
+        with pytest.raises(UsageError, match="has a second partitioning column"):
             await bring(world, each)
     assert await world.hot() == 0
 
@@ -163,9 +163,9 @@ async def test_changed_generations_are_archived_again_each_row_once(world: Archi
     await world.pool.execute("delete from public.market_data where symbol = 'L'")
     await world.let_pass(MONTH)
     await world.settle()
-    spoilt = [each for each in await world.slices() if each.state is ArchiveState.QUARANTINED]
-    assert [each.id.generation for each in spoilt] == [1, 2]
-    for each in spoilt:
+    changed = [each for each in await world.slices() if each.state is ArchiveState.QUARANTINED]
+    assert [each.id.generation for each in changed] == [1, 2]
+    for each in changed:
         await operator_actions.retry(world.store, owned(world), each.id, ADA)
         await around(world)
     assert set(await world.states()) == {"dropped"}
@@ -175,7 +175,9 @@ async def test_changed_generations_are_archived_again_each_row_once(world: Archi
     assert await world.hot() == again.row_count
 
 
-async def test_what_strangers_wrote_meanwhile_is_not_mixed_with_what_comes_back(world: Archive) -> None:
+async def test_what_external_writers_wrote_meanwhile_is_not_mixed_with_what_comes_back(
+    world: Archive,
+) -> None:
     await archived(world, 2010)
     planned = await ranges(world)
     await world.fill(2010, rows=1)
@@ -184,7 +186,7 @@ async def test_what_strangers_wrote_meanwhile_is_not_mixed_with_what_comes_back(
     with pytest.raises(UsageError, match="past Tidemill"):
         await bring(world, refused)
     overtaken = next(each for each in planned if each.start == refused.start)
-    with pytest.raises(UsageError, match="not what left"):
+    with pytest.raises(UsageError, match="not those that left"):
         await bring(world, overtaken)
     assert await world.hot() == 1
     assert set(await world.states()) == {"dropped"}
@@ -195,7 +197,7 @@ async def test_a_range_is_not_restored_twice(world: Archive) -> None:
     back = (await ranges(world))[0]
     await bring(world, back)
     assert "restored already" in ((await ranges(world))[0].refused or "")
-    with pytest.raises(Overtaken, match="look again"):
+    with pytest.raises(Overtaken, match="try again"):
         await bring(world, back)
     assert await world.hot() == back.row_count
 
@@ -211,11 +213,11 @@ async def test_a_range_that_would_come_back_as_other_chunks_is_refused(world: Ar
 @pytest.mark.parametrize(
     ("altered", "told"),
     [
-        ("add column venue int default 7", "venue came since .* drop its default"),
-        ("add column venue int not null", "venue came since .* NOT NULL"),
-        ("add column venue money default 7", "venue came since"),
-        ("drop column volume", "no volume any more"),
-        ("rename column volume to size", "no volume any more .* size came since"),
+        ("add column venue int default 7", "venue is new .* drop its default"),
+        ("add column venue int not null", "venue is new .* NOT NULL"),
+        ("add column venue money default 7", "venue is new"),
+        ("drop column volume", "no longer has volume"),
+        ("rename column volume to size", "no longer has volume .* size is new"),
         ("alter column source type int using 1", "source was text, and is integer"),
     ],
 )

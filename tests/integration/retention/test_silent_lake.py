@@ -13,10 +13,10 @@ from fsspec.implementations.local import LocalFileSystem
 from tests.support.archive.site import TABLE, Archive
 from tests.support.waiting import eventually
 from tidemill.admin.archive.restore import Restorer
-from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive.slices import CopyPart
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Claim
+from tidemill.lakehouse.copy_reader import LakeCopies
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.restore_plan import ranges_back
 from tidemill.storage.retention.restore import restore_batches
@@ -58,7 +58,7 @@ async def test_a_copy_that_cannot_be_read_back_in_time_is_left_for_later(
     silence.fall()
     done = await world.round()
     assert silence.waiting == 2, "the second is not held up by the first"
-    assert {trouble.split("generation 1: ")[1] for trouble in done.troubles} == {
+    assert {problem.split("generation 1: ")[1] for problem in done.problems} == {
         "lake is not available: no answer within 0.2 s"
     }
     assert set(await world.states()) == {"confirmed"}, "and no row has left"
@@ -79,8 +79,8 @@ async def test_a_lake_that_is_not_mounted_is_waited_for(world: Archive, place: s
     if place == "hidden":
         world.lake.mkdir()
     done = await world.round()
-    assert len(done.troubles) == 2
-    assert all("is it mounted" in trouble for trouble in done.troubles)
+    assert len(done.problems) == 2
+    assert all("check that it is mounted" in problem for problem in done.problems)
     assert set(await world.states()) == {"confirmed"}
     if place == "hidden":
         world.lake.rmdir()

@@ -18,9 +18,9 @@ from tests.support.servers.encrypted import (
     DESCRIBE_CONFIGS,
     HOST,
     KAFKA_PASSWORD,
+    OUTSIDER,
     READ,
     SENDER,
-    STRANGER,
     UNNAMED_HOST,
     WRITE,
     EncryptedServers,
@@ -227,12 +227,12 @@ def faults_of_kafka(well: Installation, servers: EncryptedServers) -> dict[str, 
         "host": Fault(kafka(well, BOOTSTRAP=unnamed), ("certificate of another host", f"{KAFKA}BOOTSTRAP")),
         "plain text": Fault(
             kafka(well, *LOGIN, "CA_FILE", SECURITY_PROTOCOL="PLAINTEXT"),
-            ("does not speak PLAINTEXT", protocol),
+            ("does not use PLAINTEXT", protocol),
         ),
-        "no login": Fault(kafka(well, *LOGIN, SECURITY_PROTOCOL="SSL"), ("does not speak SSL", protocol)),
+        "no login": Fault(kafka(well, *LOGIN, SECURITY_PROTOCOL="SSL"), ("does not use SSL", protocol)),
         "no certificate": Fault(
             kafka(well, *LOGIN, SECURITY_PROTOCOL="SSL", BOOTSTRAP=servers.kafka_by_certificate),
-            ("asks for a certificate", f"{KAFKA}CERT_FILE"),
+            ("requires a client certificate", f"{KAFKA}CERT_FILE"),
         ),
         "tls on a plain port": Fault(kafka(well, BOOTSTRAP=plain), (protocol,)),
     }
@@ -259,7 +259,7 @@ def test_what_a_broker_objects_to_is_said_with_the_variable(
     told = refused(fault.wrong, "topics", "check")
     assert told.err.startswith("Error: kafka is not available: looking at topics: ")
     assert [words for words in fault.said if words not in told.err] == []
-    assert "see whether it runs" not in told.err, "it does"
+    assert "check that it runs" not in told.err, "it does"
 
 
 @pytest.mark.parametrize(
@@ -298,19 +298,19 @@ def test_a_process_says_so_too_and_waits_for_somebody_to_mend_it(encrypted: Inst
         (("topics", "create"), "the right to create it is missing"),
         (
             ("tail", "market-data", "--no-follow"),
-            "one that our principal may not see is hidden from it",
+            "a topic that Tidemill's principal may not describe is invisible to it",
         ),
-        (("publish", "RecordMarketData", "-"), "or we may not see it"),
-        (("status",), "a right on a topic is missing: grant it to our principal"),
+        (("publish", "RecordMarketData", "-"), "or Tidemill's principal may not describe it"),
+        (("status",), "a right on a topic is missing: grant it to Tidemill's principal"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_who_may_do_nothing_is_told_what_is_missing(
     encrypted: Installation, verb: tuple[str, ...], said: str
 ) -> None:
-    told = refused(kafka(encrypted, SASL_USER=STRANGER), *verb, stdin=TICK)
+    told = refused(kafka(encrypted, SASL_USER=OUTSIDER), *verb, stdin=TICK)
     assert said in told.err
-    assert "see whether it runs" not in told.err
+    assert "check that it runs" not in told.err
 
 
 def test_who_may_only_send_cannot_write_events(encrypted: Installation) -> None:
@@ -349,14 +349,14 @@ def test_what_the_database_objects_to_is_said_with_the_variable(
     fault = faults_of_the_database(encrypted, servers)[name]
     told = refused(fault.wrong, *verb)
     assert [words for words in fault.said if words not in told.err] == []
-    assert "see whether it runs" not in told.err
+    assert "check that it runs" not in told.err
 
 
 def test_less_than_verify_full_asks_for_less(encrypted: Installation, servers: EncryptedServers) -> None:
-    unnamed, stranger = servers.database(host=UNNAMED_HOST), str(servers.other.cert)
+    unnamed, other_ca = servers.database(host=UNNAMED_HOST), str(servers.other.cert)
     assert database(encrypted, URL=unnamed, SSLMODE="verify-ca")("lanes", "list").code == 0
-    assert database(encrypted, URL=unnamed, SSLMODE="require", CA_FILE=stranger)("lanes", "list").code == 0
-    wrong = database(encrypted, SSLMODE="verify-ca", CA_FILE=stranger)
+    assert database(encrypted, URL=unnamed, SSLMODE="require", CA_FILE=other_ca)("lanes", "list").code == 0
+    wrong = database(encrypted, SSLMODE="verify-ca", CA_FILE=other_ca)
     assert f"{DATABASE}CA_FILE" in refused(wrong, "lanes", "list").err
 
 
@@ -383,4 +383,4 @@ def test_schemas_are_registered_over_https(
         ):
             told = refused(changed(well, **{REGISTRY + name: value}), "schemas", "register")
             assert said in told.err
-            assert "see whether it runs" not in told.err
+            assert "check that it runs" not in told.err

@@ -10,7 +10,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from tests.support.clients.clients import PATIENCE_S, Client
+from tests.support.clients.clients import TIMEOUT_S, Client
 from tests.support.plug_ins import many_contexts
 from tests.support.servers.installation import Installation, Serving, installation_on
 from tests.support.waiting import eventually_blocking
@@ -20,8 +20,8 @@ from tidemill_devkit.stack import Stack
 STREAMS, LANES = 16, 8
 GENERATED = STREAMS - 2  # beside the contexts that are built in
 EACH = 100
-MOST_CONNECTIONS = 60
-MOST_FILES = 100 + 6 * STREAMS * LANES
+MAX_CONNECTIONS = 60
+MAX_FILES = 100 + 6 * STREAMS * LANES
 BUILT_IN = {
     "RecordMarketData": '{"symbol": "A", "time": "2013-02-01T00:00:00Z", "price": 1, "source": "test"}',
     "RegisterConnectorProfile": '{"profile_id": "p1", "name": "One", "profile_data": "{}"}',
@@ -68,7 +68,7 @@ def publish_to_all(installation: Installation, client: Client) -> int:
         for number in range(EACH):
             record = many_contexts.keep(aggregate, f"note {number}", str(uuid4()))
             producer.produce(topic, record.value, record.key)
-    assert producer.flush(PATIENCE_S) == 0, "records were not acknowledged"
+    assert producer.flush(TIMEOUT_S) == 0, "records were not acknowledged"
     for command, fields in BUILT_IN.items():
         installation("publish", command, "-", stdin=fields)
     return GENERATED * EACH + len(BUILT_IN)
@@ -93,8 +93,8 @@ def test_sixteen_streams_of_eight_lanes_share_connections_and_workers(
         eventually_blocking(lambda: all_published(many), what="all events to be published")
         under_load = held()  # a pool keeps for minutes what it once needed
         for connections, files in (at_rest, under_load):
-            assert connections <= MOST_CONNECTIONS
-            assert files <= MOST_FILES
+            assert connections <= MAX_CONNECTIONS
+            assert files <= MAX_FILES
         assert_shown(many, serving)
         assert serving.stop() == 0
     assert not many("status", "--json", expect=None).json()["processes"]
@@ -105,11 +105,11 @@ def assert_shown(installation: Installation, serving: Serving) -> None:
     _, content = serving.health()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert content["file_limit"] == most
-    assert 0 < content["open_files"] <= MOST_FILES
+    assert 0 < content["open_files"] <= MAX_FILES
     (shown,) = installation("status", "--json", expect=None).json()["processes"]
     assert f" {serving.process.pid} " in shown["process"]
-    assert 0 < shown["connections"] <= MOST_CONNECTIONS
-    assert 0 < shown["open_files"] <= MOST_FILES
+    assert 0 < shown["connections"] <= MAX_CONNECTIONS
+    assert 0 < shown["open_files"] <= MAX_FILES
     assert shown["file_limit"] == most
     assert shown["process"].removeprefix("tidemill ") in installation("status", expect=None).out
 

@@ -82,13 +82,13 @@ def test_two_lanes_do_not_take_one_value_while_its_guard_is_missing(prepared: In
         assert owners(prepared, "connector-profiles") == 0
         prepared.execute("alter index public.another_name rename to connector_profiles_active_name")
         eventually_blocking(lambda: owners(prepared, "connector-profiles") == 4, what="the lanes")
-        eventually_blocking(lambda: len(fates(prepared)) == 2, what="both commands to be decided")
-        assert fates(prepared) == [(b"a", None), (b"r", "NAME_TAKEN")]
+        eventually_blocking(lambda: len(dispositions(prepared)) == 2, what="both commands to be decided")
+        assert dispositions(prepared) == [(b"a", None), (b"r", "NAME_TAKEN")]
         assert prepared("status").code == 0
         assert serving.stop() == 0
 
 
-def fates(installation: Installation) -> list[tuple[bytes, str | None]]:
+def dispositions(installation: Installation) -> list[tuple[bytes, str | None]]:
     rows = installation.fetch(
         "select outcome, code from tm.log where type like '%Connector%' order by outcome"
     )

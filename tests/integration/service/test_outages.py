@@ -20,7 +20,7 @@ from tidemill_devkit.stack.plan import Server
 
 pytestmark = pytest.mark.breaks_servers
 
-MOST_LINES = 60
+MAX_LINES = 60
 """What a process may tell of an outage, fewer than its lanes are. The client's own flood has tests of its own."""
 BREAK: dict[str, Callable[[Server], None]] = {
     "killed": lambda server: server.kill(),
@@ -63,7 +63,7 @@ def test_it_can_be_started_before_its_servers(breakable: Installation, breakable
     with breakable.starting() as serving:
         eventually_blocking(lambda: serving.address, what="an address")
         assert serving.health()[0] == 503
-        breakable_stack.mend()
+        breakable_stack.repair()
         eventually_blocking(serving.well, what="health")
         send(breakable, 1)
         assert serving.stop() == Exit.DRAINED
@@ -146,8 +146,8 @@ def test_as_many_lanes_as_there_are_by_default_say_little_and_are_stopped_in_tim
             told = [line for line in serving.lines()[told_before:] if line["logger"].startswith("tidemill.")]
         assert code == Exit.DRAINED, told
         assert "relay_restarted" in {line["event"] for line in told}
-        assert len(told) < MOST_LINES, Counter(line["event"] for line in told)
-        breakable_stack.mend()
+        assert len(told) < MAX_LINES, Counter(line["event"] for line in told)
+        breakable_stack.repair()
     Client(breakable_stack.kafka_bootstrap).delete_all(breakable.prefix)
 
 

@@ -33,7 +33,7 @@ def test_an_idle_process_tells_of_a_database_that_is_away_once(
         before = len(serving.lines())
         breakable_stack.postgres.kill()
         eventually_blocking(lambda: attempts(serving) > MANY, what="many attempts")
-        breakable_stack.mend()
+        breakable_stack.repair()
         eventually_blocking(serving.well, what="health")
         told = Counter(line["event"] for line in serving.lines()[before:])
     assert told["batch_retried"] <= streams, told

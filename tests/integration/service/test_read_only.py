@@ -13,7 +13,7 @@ from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill_devkit.stack import Stack
 
 AS_OF = "2026-01-01T00:00:00Z"
-PATIENCE_S = HANGING_S
+TIMEOUT_S = HANGING_S
 """A guard against a process that never goes on; it takes a few seconds."""
 
 
@@ -63,16 +63,16 @@ def test_each_goes_on_by_itself_when_its_database_takes_writes_again(
     )
     late = lines("2025-10-02", "2025-10-03", "2010-02-01")
     prepared("publish", "RecordMarketData", "-", stdin=late)
-    eventually_blocking(lambda: intake_waits(serving), PATIENCE_S, "intake to notice")
-    eventually_blocking(lambda: not database_is_well(serving), PATIENCE_S, "the probe to notice")
+    eventually_blocking(lambda: intake_waits(serving), TIMEOUT_S, "intake to notice")
+    eventually_blocking(lambda: not database_is_well(serving), TIMEOUT_S, "the probe to notice")
     administer(prepared, "alter database {name} reset default_transaction_read_only")
-    prepared("publish", "RecordMarketData", "-", "--wait", "--timeout", str(int(PATIENCE_S)), stdin=late)
+    prepared("publish", "RecordMarketData", "-", "--wait", "--timeout", str(int(TIMEOUT_S)), stdin=late)
     eventually_blocking(
-        lambda: archive(prepared).get("dropped") == 1, PATIENCE_S, "the range of 2010 to leave"
+        lambda: archive(prepared).get("dropped") == 1, TIMEOUT_S, "the range of 2010 to leave"
     )
-    eventually_blocking(lambda: everything_is_projected(prepared), PATIENCE_S, "the read models")
+    eventually_blocking(lambda: everything_is_projected(prepared), TIMEOUT_S, "the read models")
     assert prepared("audit", "--json").json()["balanced"] is True
-    eventually_blocking(serving.well, PATIENCE_S, "health")
+    eventually_blocking(serving.well, TIMEOUT_S, "health")
     assert serving.stop() == 0
 
 

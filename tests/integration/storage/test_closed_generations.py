@@ -21,7 +21,7 @@ from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet, 
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 STREAM = Stream.of(replace(context, partitions=2))
-STRANGERS = [str(uuid4()) for _ in range(1000)]
+UNKNOWN_IDS = [str(uuid4()) for _ in range(1000)]
 
 
 class World:
@@ -70,7 +70,7 @@ async def world(database: str) -> AsyncIterator[World]:
 
 def asked(known: ClosedSet, *more: str) -> dict[int, int]:
     """Return generation -> how many of a thousand new ids, and of `more`, its index must be asked for."""
-    return {gen: len(ids) for gen, ids in known.candidates([*STRANGERS, *more]).items()}
+    return {gen: len(ids) for gen, ids in known.candidates([*UNKNOWN_IDS, *more]).items()}
 
 
 async def test_without_a_filter_every_id_is_asked_for_and_with_one_nearly_none(world: World) -> None:
@@ -80,7 +80,7 @@ async def test_without_a_filter_every_id_is_asked_for_and_with_one_nearly_none(w
     seen = await world.beside()
     assert asked(seen) == {1: 1000}
     await world.load()
-    assert old in seen.candidates([*STRANGERS, old])[1], "the filter reaches the set that batches hold"
+    assert old in seen.candidates([*UNKNOWN_IDS, old])[1], "the filter reaches the set that batches hold"
     assert asked(seen, old)[1] < 50
 
 

@@ -34,7 +34,7 @@ async def connection(database: str) -> AsyncIterator[Driver]:
 
 
 @pytest.fixture
-async def lane(connection: Driver) -> int:
+async def lane_id(connection: Driver) -> int:
     """A lane with two batches of six records in generation 1."""
     lane: int = await connection.fetchval(LANE)
     await connection.execute(BATCH, lane, 1, 1, 0, 6)
@@ -60,7 +60,7 @@ async def test_a_generation_is_prepared_while_others_read_and_write(
         assert made == first, part
 
 
-async def test_rolling_carries_the_books(connection: Driver, lane: int) -> None:
+async def test_rolling_carries_the_numbering(connection: Driver, lane_id: int) -> None:
     before = await only_row(connection, "select * from tm.batch where batch = 2")
     await connection.execute("call tm.roll_generation(1, 2)")
     carried = await only_row(connection, "select * from tm.batch where gen = 2")
@@ -75,15 +75,15 @@ async def test_rolling_carries_the_books(connection: Driver, lane: int) -> None:
     assert late.value.sqlstate == "TM001"
 
 
-async def test_a_log_may_roll_more_often_than_a_smallint_counts(connection: Driver, lane: int) -> None:
+async def test_a_log_may_roll_more_often_than_a_smallint_counts(connection: Driver, lane_id: int) -> None:
     await connection.execute("call tm.roll_generation(1, 32768)")
-    await connection.execute(BATCH, lane, 32768, 3, 12, 18)
+    await connection.execute(BATCH, lane_id, 32768, 3, 12, 18)
     await connection.execute("call tm.roll_generation(32768, 2147483646)")
     await connection.execute("call tm.drop_generation(32768, 'batch')")
     assert await connection.fetchval("select max(gen) from tm.batch") == 2147483646
 
 
-async def test_an_open_generation_is_not_dropped(connection: Driver, lane: int) -> None:
+async def test_an_open_generation_is_not_dropped(connection: Driver, lane_id: int) -> None:
     for part in ("log", "outbox", "batch"):
         with pytest.raises(asyncpg.PostgresError, match="is not closed"):
             await connection.execute("call tm.drop_generation(1, $1)", part)
@@ -91,13 +91,13 @@ async def test_an_open_generation_is_not_dropped(connection: Driver, lane: int) 
         await connection.execute("call tm.drop_generation(1, 'lane')")
 
 
-async def test_what_is_not_published_is_not_dropped(connection: Driver, lane: int) -> None:
-    await connection.execute(OUTBOX, lane, 1)
+async def test_what_is_not_published_is_not_dropped(connection: Driver, lane_id: int) -> None:
+    await connection.execute(OUTBOX, lane_id, 1)
     await connection.execute("call tm.roll_generation(1, 2)")
     drop = "call tm.drop_generation(1, 'outbox')"
     with pytest.raises(asyncpg.PostgresError, match="rows of 1 lanes"):
         await connection.execute(drop)
-    await connection.execute("insert into tm.published values ($1, 5, 0)", lane)
+    await connection.execute("insert into tm.published values ($1, 5, 0)", lane_id)
     with pytest.raises(asyncpg.PostgresError, match="not known to be published"):
         await connection.execute(drop)
     await connection.execute("update tm.published set position = 6")
@@ -107,22 +107,22 @@ async def test_what_is_not_published_is_not_dropped(connection: Driver, lane: in
 
 
 async def test_totals_outlive_the_ledger_and_the_last_part_takes_the_generation(
-    connection: Driver, lane: int
+    connection: Driver, lane_id: int
 ) -> None:
     await connection.execute("call tm.roll_generation(1, 2)")
-    await connection.execute(BATCH, lane, 2, 3, 12, 18)
+    await connection.execute(BATCH, lane_id, 2, 3, 12, 18)
     await connection.execute("call tm.roll_generation(2, 3)")
     for gen in (1, 2):
         for part in ("log", "batch", "outbox"):
             await connection.execute("call tm.drop_generation($1, $2)", gen, part)
     assert await only_row(connection, "select * from tm.ledger_total") == {
-        "lane": lane, "records": 18, "applied": 9, "rejected": 6, "duplicate": 3, "parked": 0, "events": 9
+        "lane": lane_id, "records": 18, "applied": 9, "rejected": 6, "duplicate": 3, "parked": 0, "events": 9
     }  # fmt: skip
     assert [row["gen"] for row in await connection.fetch("select gen from tm.generation")] == [3]
     assert await connection.fetchval("select to_offset from tm.batch") == 18
 
 
-async def test_a_drop_gives_way_to_a_long_reader(database: str, connection: Driver, lane: int) -> None:
+async def test_a_drop_gives_way_to_a_long_reader(database: str, connection: Driver, lane_id: int) -> None:
     await connection.execute("call tm.roll_generation(1, 2)")
     await connection.execute("set lock_timeout = 0")
     reader = await asyncpg.connect(database)

@@ -33,7 +33,7 @@ def lanes(pool: Pool) -> LaneDatabase:
 
 
 @pytest.fixture
-async def lane(pool: Pool, lanes: LaneDatabase) -> int:
+async def lane_id(pool: Pool, lanes: LaneDatabase) -> int:
     """A halted lane with four records: event 1 | rejection | events 2 and 3 | event 4; known as published: event 1."""
     await lanes.create("market-data", TOPICS, {0: 100})
     (state,) = await OperationsDatabase(pool).lanes()
@@ -73,13 +73,13 @@ HINTED = Agreement(1, 1)
 
 async def reconcile(
     lanes: LaneDatabase,
-    lane: int,
+    lane_id: int,
     topics: Tails | TopicsEnd,
     reason: str,
     agreed: Agreement = HINTED,
 ) -> Reconciled:
     end = TopicsEnd(topics, timeline=1, first_offset=0) if isinstance(topics, Tails) else topics
-    return await lanes.reconcile(lane, end, agreed, reason, seen=await seen(lanes._pool))
+    return await lanes.reconcile(lane_id, end, agreed, reason, seen=await seen(lanes._pool))
 
 
 async def seen(pool: Lender) -> Seen:
@@ -122,13 +122,13 @@ async def test_a_new_lane_is_there_after_a_roll_at_the_same_time(pool: Pool, lan
     assert rows == 16, "every lane has a ledger in the open generation, whoever came first"
 
 
-async def test_a_skip_reads_on_elsewhere_and_says_why(pool: Pool, lanes: LaneDatabase, lane: int) -> None:
-    skipped = await lanes.skip(lane, 200, "ticket 77", seen=await seen(pool))
+async def test_a_skip_reads_on_elsewhere_and_says_why(pool: Pool, lanes: LaneDatabase, lane_id: int) -> None:
+    skipped = await lanes.skip(lane_id, 200, "ticket 77", seen=await seen(pool))
     assert skipped == (104, 200)
     state = await state_of(pool)
     assert (state.next_offset, state.anchor_offset, state.halt_code, state.epoch) == (200, None, None, 1)
     assert (state.position, state.sequence, state.chain, state.timeline) == (4, 4, 55, 1)
-    newest = (await OperationsDatabase(pool).ledger(lane, 1))[0]
+    newest = (await OperationsDatabase(pool).ledger(lane_id, 1))[0]
     assert (newest.reason, newest.from_offset, newest.to_offset, newest.applied) == (
         "skipped: ticket 77",
         104,
@@ -137,65 +137,67 @@ async def test_a_skip_reads_on_elsewhere_and_says_why(pool: Pool, lanes: LaneDat
     )
 
 
-async def test_only_a_halted_lane_is_decided_about(pool: Pool, lanes: LaneDatabase, lane: int) -> None:
-    assert (await lanes.resume(lane)) is not None
-    assert await lanes.resume(lane) is None
+async def test_only_a_halted_lane_is_decided_about(pool: Pool, lanes: LaneDatabase, lane_id: int) -> None:
+    assert (await lanes.resume(lane_id)) is not None
+    assert await lanes.resume(lane_id) is None
     now = await seen(pool)
     for decide in (
-        lanes.skip(lane, 1, "x", seen=now),
-        lanes.accept(lane, {TOPICS.events: 1}, "x", seen=now),
-        reconcile(lanes, lane, Tails(None, None, None), "x"),
+        lanes.skip(lane_id, 1, "x", seen=now),
+        lanes.accept(lane_id, {TOPICS.events: 1}, "x", seen=now),
+        reconcile(lanes, lane_id, Tails(None, None, None), "x"),
     ):
         with pytest.raises(UsageError, match="is not halted"):
             await decide
     assert (await state_of(pool)).next_offset == 104
-    with pytest.raises(UsageError, match="there is no lane 999"):
+    with pytest.raises(UsageError, match="lane 999 does not exist"):
         await lanes.resume(999)
 
 
 async def test_what_the_outbox_still_knows_is_sent_as_it_is(
-    pool: Pool, lanes: LaneDatabase, lane: int
+    pool: Pool, lanes: LaneDatabase, lane_id: int
 ) -> None:
     """The topic was truncated to event 3: event 4 is sent again, nothing gets another number."""
     tails = Tails(Tail(3, 3, event(3, 2)), Tail(3, 3, None), None)
-    done = await reconcile(lanes, lane, tails, "truncated", Agreement(3, 3))
+    done = await reconcile(lanes, lane_id, tails, "truncated", Agreement(3, 3))
     assert (done.position, done.sequence, done.timeline, done.again, done.moved) == (4, 4, 2, 1, False)
-    assert await OutboxDatabase(pool).published(lane) == Published(3, 3, event(3, 2))
+    assert await OutboxDatabase(pool).published(lane_id) == Published(3, 3, event(3, 2))
     assert (await state_of(pool)).epoch == 1
 
 
 async def test_a_position_that_was_published_in_part_is_sent_whole(
-    pool: Pool, lanes: LaneDatabase, lane: int
+    pool: Pool, lanes: LaneDatabase, lane_id: int
 ) -> None:
     tails = Tails(Tail(3, 2, event(3, 1)), Tail(2, 1, None), None)
-    done = await reconcile(lanes, lane, tails, "torn", Agreement(3, 2))
+    done = await reconcile(lanes, lane_id, tails, "torn", Agreement(3, 2))
     assert (done.again, done.moved) == (3, False)
-    assert await OutboxDatabase(pool).published(lane) == Published(2, 1, None)
+    assert await OutboxDatabase(pool).published(lane_id) == Published(2, 1, None)
 
 
 async def test_outcomes_that_are_behind_are_sent_again_too(
-    pool: Pool, lanes: LaneDatabase, lane: int
+    pool: Pool, lanes: LaneDatabase, lane_id: int
 ) -> None:
     tails = Tails(Tail(4, 4, event(4)), Tail(2, 1, None), None)
-    done = await reconcile(lanes, lane, tails, "outcomes truncated", Agreement(4, 4))
+    done = await reconcile(lanes, lane_id, tails, "outcomes truncated", Agreement(4, 4))
     assert (done.again, done.moved) == (3, False)
-    assert await OutboxDatabase(pool).published(lane) == Published(2, 1, None)
+    assert await OutboxDatabase(pool).published(lane_id) == Published(2, 1, None)
 
 
 async def test_empty_topics_are_filled_from_a_whole_outbox(
-    pool: Pool, lanes: LaneDatabase, lane: int
+    pool: Pool, lanes: LaneDatabase, lane_id: int
 ) -> None:
-    done = await reconcile(lanes, lane, Tails(None, None, None), "topics re-created")
+    done = await reconcile(lanes, lane_id, Tails(None, None, None), "topics re-created")
     assert (done.again, done.moved) == (5, False)
-    assert await OutboxDatabase(pool).published(lane) == Published(0, 0, None)
+    assert await OutboxDatabase(pool).published(lane_id) == Published(0, 0, None)
 
 
-async def test_a_forked_history_goes_on_behind_the_topics(pool: Pool, lanes: LaneDatabase, lane: int) -> None:
+async def test_a_forked_history_goes_on_behind_the_topics(
+    pool: Pool, lanes: LaneDatabase, lane_id: int
+) -> None:
     """The topics hold another history up to position 9 and event 7: ours, from the hint on, follows it."""
     tails = Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), Tail(5, 3, None))
-    done = await reconcile(lanes, lane, tails, "restored")
+    done = await reconcile(lanes, lane_id, tails, "restored")
     assert (done.position, done.sequence, done.timeline, done.again, done.moved) == (12, 10, 2, 4, True)
-    assert await OutboxDatabase(pool).published(lane) == Published(9, 7, "another:1")
+    assert await OutboxDatabase(pool).published(lane_id) == Published(9, 7, "another:1")
     assert await numbers(pool) == [(1, 0, 1), (10, 0, 7), (11, 0, 8), (11, 1, 9), (12, 0, 10)]
     log = await pool.fetch("select position, sequence from tm.log order by position")
     assert [tuple(row) for row in log] == [(1, 1), (10, 7), (11, 9), (12, 10)]
@@ -207,25 +209,25 @@ async def test_a_forked_history_goes_on_behind_the_topics(pool: Pool, lanes: Lan
 
 
 async def test_a_database_that_is_behind_goes_on_behind_the_topics(
-    pool: Pool, lanes: LaneDatabase, lane: int
+    pool: Pool, lanes: LaneDatabase, lane_id: int
 ) -> None:
     await pool.execute("update tm.published set position = 4, sequence = 4")
     tails = Tails(Tail(40, 30, "x:1"), Tail(41, 30, None), None)
-    done = await reconcile(lanes, lane, tails, "restored to an hour ago", Agreement(4, 4))
+    done = await reconcile(lanes, lane_id, tails, "restored to an hour ago", Agreement(4, 4))
     assert (done.position, done.sequence, done.again) == (41, 30, 0)
-    assert await OutboxDatabase(pool).published(lane) == Published(41, 30, "x:1")
+    assert await OutboxDatabase(pool).published(lane_id) == Published(41, 30, "x:1")
 
 
-async def test_only_outcomes_are_ahead(pool: Pool, lanes: LaneDatabase, lane: int) -> None:
+async def test_only_outcomes_are_ahead(pool: Pool, lanes: LaneDatabase, lane_id: int) -> None:
     """The records that were lost with the database had no events: positions leap, sequences do not."""
     await pool.execute("update tm.published set position = 4, sequence = 4")
     tails = Tails(Tail(4, 4, event(4)), Tail(8, 4, None), None)
-    done = await reconcile(lanes, lane, tails, "restored", Agreement(4, 4))
+    done = await reconcile(lanes, lane_id, tails, "restored", Agreement(4, 4))
     assert (done.position, done.sequence, done.again) == (8, 4, 0)
-    assert await OutboxDatabase(pool).published(lane) == Published(8, 4, event(4))
+    assert await OutboxDatabase(pool).published(lane_id) == Published(8, 4, event(4))
 
 
-async def test_numbers_never_start_again(pool: Pool, lanes: LaneDatabase, lane: int) -> None:
+async def test_numbers_never_start_again(pool: Pool, lanes: LaneDatabase, lane_id: int) -> None:
     """The topics were emptied, and the outbox has let the first two positions go: what is left is sent as it is."""
     await pool.execute("delete from tm.outbox where position < 3")
     await pool.execute("update tm.published set position = 4, sequence = 4")
@@ -233,17 +235,19 @@ async def test_numbers_never_start_again(pool: Pool, lanes: LaneDatabase, lane: 
         "insert into tm.checkpoint (projection, incarnation, aggregate, partition, sequence, next_offset)"
     )
     await pool.execute(f"{checkpoint} values ('seen', 1, 'market-data', 0, 4, 90)")
-    done = await reconcile(lanes, lane, TopicsEnd(Tails(None, None, None), 1, 70), "emptied", Agreement(0, 0))
+    done = await reconcile(
+        lanes, lane_id, TopicsEnd(Tails(None, None, None), 1, 70), "emptied", Agreement(0, 0)
+    )
     assert (done.position, done.sequence, done.again, done.moved) == (4, 4, 3, False)
     assert (done.withdrawn, done.lost) == (0, 1)
-    assert await OutboxDatabase(pool).published(lane) == Published(2, 1, None)
+    assert await OutboxDatabase(pool).published(lane_id) == Published(2, 1, None)
     assert await pool.fetchval("select next_offset from tm.checkpoint") == 70
-    (fork,) = (await OutboxDatabase(pool).end_with_history(lane, LaneEnd(4, 4, 2))).forks
+    (fork,) = (await OutboxDatabase(pool).end_with_history(lane_id, LaneEnd(4, 4, 2))).forks
     assert fork == Fork(2, 1, 1, 2, 0, None)
 
 
 async def test_what_is_withdrawn_is_on_record_and_halts_who_has_folded_it(
-    pool: Pool, lanes: LaneDatabase, lane: int
+    pool: Pool, lanes: LaneDatabase, lane_id: int
 ) -> None:
     await pool.execute(
         "insert into tm.projection (projection, aggregate, incarnation, read_table) values "
@@ -254,57 +258,57 @@ async def test_what_is_withdrawn_is_on_record_and_halts_who_has_folded_it(
         "('in time', 1, 'market-data', 0, 4), ('too far', 1, 'market-data', 0, 5)"
     )
     tails = Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), None)
-    done = await reconcile(lanes, lane, TopicsEnd(tails, 5, 0), "restored", Agreement(4, 4))
+    done = await reconcile(lanes, lane_id, TopicsEnd(tails, 5, 0), "restored", Agreement(4, 4))
     assert (done.sequence, done.timeline, done.withdrawn, done.again) == (7, 6, 3, 0)
     halts = await pool.fetch("select projection, code, expected, got from tm.projection_halt")
     assert [tuple(row) for row in halts] == [("too far", "WITHDRAWN", 5, 5)]
-    end = await OutboxDatabase(pool).end_with_history(lane, LaneEnd(9, 7, 6))
+    end = await OutboxDatabase(pool).end_with_history(lane_id, LaneEnd(9, 7, 6))
     assert end.withdrawn == ((5, 7),)
 
 
 async def test_what_somebody_else_wrote_is_accepted_with_a_reason(
-    pool: Pool, lanes: LaneDatabase, lane: int
+    pool: Pool, lanes: LaneDatabase, lane_id: int
 ) -> None:
-    await lanes.accept(lane, {TOPICS.events: 77}, "a test of theirs", seen=await seen(pool))
-    end = await OutboxDatabase(pool).end_with_history(lane, LaneEnd(4, 4, 1))
+    await lanes.accept(lane_id, {TOPICS.events: 77}, "a test of theirs", seen=await seen(pool))
+    end = await OutboxDatabase(pool).end_with_history(lane_id, LaneEnd(4, 4, 1))
     assert end.accepted == {TOPICS.events: 77}
     state = await state_of(pool)
     assert (state.halt_code, state.epoch, state.next_offset, state.anchor_offset) == (None, 1, 104, 103)
-    newest = (await OperationsDatabase(pool).ledger(lane, 1))[0]
+    newest = (await OperationsDatabase(pool).ledger(lane_id, 1))[0]
     assert newest.reason is not None
     assert newest.reason.endswith(f"{TOPICS.events} up to offset 77: a test of theirs")
 
 
-async def test_a_reconciliation_keeps_the_next_roll_and_the_books_right(
-    pool: Pool, lanes: LaneDatabase, lane: int
+async def test_a_reconciliation_keeps_the_next_roll_and_the_numbering_right(
+    pool: Pool, lanes: LaneDatabase, lane_id: int
 ) -> None:
-    await reconcile(lanes, lane, Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), None), "restored")
+    await reconcile(lanes, lane_id, Tails(Tail(9, 7, "another:1"), Tail(9, 7, None), None), "restored")
     await pool.execute("call tm.roll_generation(1, 2)")
     state = await state_of(pool)
     assert (state.gen, state.position, state.sequence, state.timeline) == (2, 12, 10, 2)
-    (books,) = (await OperationsDatabase(pool).books([])).ledger_books
-    assert (books["torn_at"], books["miscounted_at"], books["leapt"]) == (None, None, True)
-    assert books["records"] == 4
+    (audit_rows,) = (await OperationsDatabase(pool).audit_rows([])).ledger_sums
+    assert (audit_rows["torn_at"], audit_rows["miscounted_at"], audit_rows["leapt"]) == (None, None, True)
+    assert audit_rows["records"] == 4
 
 
 @pytest.mark.parametrize("verb", ["reconcile", "skip", "accept"])
 async def test_nothing_is_decided_about_a_lane_that_changed_meanwhile(
-    pool: Pool, lanes: LaneDatabase, lane: int, verb: str
+    pool: Pool, lanes: LaneDatabase, lane_id: int, verb: str
 ) -> None:
-    """Somebody wrote to the lane, or decided about it, while its topics were looked at."""
+    """Somebody wrote to the lane, or decided about it, while its topics were compared."""
 
     def decide(at: Seen) -> Awaitable[object]:
         match verb:
             case "skip":
-                return lanes.skip(lane, 104, "x", seen=at)
+                return lanes.skip(lane_id, 104, "x", seen=at)
             case "accept":
-                return lanes.accept(lane, {TOPICS.events: 77}, "x", seen=at)
+                return lanes.accept(lane_id, {TOPICS.events: 77}, "x", seen=at)
         topics = TopicsEnd(Tails(None, None, None), timeline=1, first_offset=0)
-        return lanes.reconcile(lane, topics, HINTED, "x", seen=at)
+        return lanes.reconcile(lane_id, topics, HINTED, "x", seen=at)
 
     state = await state_of(pool)
     for before in (Seen(state.epoch, state.batch - 1), Seen(state.epoch - 1, state.batch)):
-        with pytest.raises(UsageError, match="changed while its topics were looked at"):
+        with pytest.raises(UsageError, match="changed while its topics were compared"):
             await decide(before)
     assert await state_of(pool) == state, "it is still halted, and nothing was decided"
     await decide(await seen(pool))

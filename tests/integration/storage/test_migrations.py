@@ -17,6 +17,7 @@ from tidemill.admin.setup.revisions import MigrationStep
 from tidemill.app.context_loader import load_contexts
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, Unavailable, UsageError
+from tidemill.domain.table_shape import TableShape
 from tidemill.storage.migrations import migrate
 from tidemill.storage.migrations.migrate import (
     NotMigrated,
@@ -347,12 +348,12 @@ where i.indrelid = $1::regclass and i.indisprimary order by k.place
 
 
 def declared_tables() -> dict[str, Table]:
-    found: list[Table] = []
+    found: list[TableShape] = []
     for context in load_contexts("all"):
         found += [spec.table for spec in context.commands if isinstance(spec, AppendSpec)]
         found += [context.state.table] if context.state else []
         found += [projection.table for projection in context.projections]
-    return {table.name: table for table in found}
+    return {table.name: table for table in found if isinstance(table, Table)}
 
 
 @pytest.mark.parametrize("name", sorted(declared_tables()))

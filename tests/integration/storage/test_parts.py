@@ -39,7 +39,7 @@ async def test_claims_of_all_streams_wait_for_an_owner_and_leave_batches_their_c
     frozen = await asyncpg.connect(database, server_settings={"application_name": "frozen"})
     await frozen.execute("update tm.lane set owner = 'frozen'")
     await frozen.execute(f"begin; {LOCK}")
-    store = CommandDatabase(DividedPool(pool), patience_s=0.2)
+    store = CommandDatabase(DividedPool(pool), owner_wait_s=0.2)
     claims = [asyncio.create_task(store.claim(stream.aggregate, [0, 1], "claimer")) for stream in STREAMS]
     await eventually(lambda: _waiting(pool) >= 4, what="claims that wait for the owner's locks")
     async with store.unit_of_work():

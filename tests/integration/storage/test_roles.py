@@ -146,7 +146,7 @@ async def test_readers_read_nothing_else(login: Login) -> None:
         assert await allowed(connection, NOT_FOR_READERS) == []
 
 
-async def test_a_stranger_sees_nothing(login: Login) -> None:
+async def test_an_external_writer_sees_nothing(login: Login) -> None:
     async with login(None) as connection:
         assert await allowed(connection, [*NOT_FOR_READERS, "select * from daily_bars"]) == []
 

@@ -112,7 +112,7 @@ CASES = {
     ),
     "null refused": Case(
         "alter table market_data alter column open set not null",
-        f"{FACTS}: column open is NOT NULL, and may be given null",
+        f"{FACTS}: column open is NOT NULL, but null may be written",
     ),
     "required column that nobody fills": Case(
         "alter table market_data add column more integer not null",
@@ -125,7 +125,7 @@ CASES = {
     ),
     "guard missing": Case(f"drop index {GUARD}", f"{NAMES}: unique index {GUARD} is missing", Kind.MISSING),
     "guard under another name": Case(
-        f"alter index {GUARD} rename to mine", f"{NAMES}: unique index {GUARD} is called mine"
+        f"alter index {GUARD} rename to mine", f"{NAMES}: unique index {GUARD} is named mine"
     ),
     "guard of other columns": Case(
         f"drop index {GUARD}; {GUARDED.format(GUARD, 'name', 'where active')}",
@@ -144,7 +144,7 @@ CASES = {
     ),
     "guard that guards nothing": Case(
         f"update pg_index set indisvalid = false where indexrelid = '{GUARD}'::regclass",
-        f"{NAMES}: unique index {GUARD} is not valid: it was not built to its end",
+        f"{NAMES}: unique index {GUARD} is not valid: its build was interrupted",
     ),
     "index that is not unique": Case(
         f"drop index {GUARD}; create index {GUARD} on connector_profiles (service_name, name) where active",
@@ -251,6 +251,7 @@ async def test_a_table_that_is_missing_is_drafted_with_all_that_belongs_to_it(
 STATE = connector_profiles.state
 assert STATE is not None
 (UNIQUE,) = STATE.unique
+assert isinstance(STATE.table, Table)
 ACTIVE = STATE.table.c.active
 SAME_ROWS = {
     "compared with true": ("where active = true", ACTIVE),

@@ -20,12 +20,12 @@ from tidemill.domain.archive.messages import (
 )
 from tidemill.domain.archive.slices import LakeColumn
 from tidemill.domain.errors import Unreadable
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.database.pool import Connection
 from tidemill.storage.retention import digest_sql, measurement
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka import KafkaConnection
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 _CHUNKS = """
 select chunk_schema, chunk_name, range_start, range_end from timescaledb_information.chunks
@@ -34,7 +34,7 @@ where format('%s.%s', hypertable_schema, hypertable_name) = $1 order by range_st
 
 
 @dataclass
-class Desk:
+class RetentionSide:
     """Announces requests and reads what is answered."""
 
     world: KafkaWorld
@@ -69,14 +69,16 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_at(bootstrap: str, prefix: str, registry: Any = None) -> AsyncIterator[Desk]:
+async def retention_side_at(
+    bootstrap: str, prefix: str, registry: Any = None
+) -> AsyncIterator[RetentionSide]:
     """Make the archive's topics, and delete them at the end."""
     world = KafkaWorld(KafkaConnection(bootstrap=bootstrap), "archival", 1)
     world.topics = archival_topics(prefix=prefix)
     await world.open()
     stream = replace(STREAM, topics=world.topics)
     codec = await StreamCodec.open(stream, MESSAGES, clock=SystemClock(), registry=registry)
-    yield Desk(world, codec)
+    yield RetentionSide(world, codec)
     await world.close()
 
 

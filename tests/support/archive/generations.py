@@ -357,7 +357,7 @@ class RangeModel:
         if leaving.chunk is not None:
             after = self._without_chunk(after)
         if after != world:
-            yield Edge("evict" if evicted else "spoil", after)
+            yield Edge("evict" if evicted else "quarantine", after)
 
     def copied(self, world: Range) -> Iterator[Edge[Range]]:
         """An archiver works on a request, old or new, or deletes what the present one supersedes."""
@@ -385,8 +385,8 @@ class RangeModel:
             yield Edge("our row", inserted)
             return
         yield Edge("our row", further._replace(late=world.late | row))
-        if self.bounds.strangers:
-            yield Edge("a stranger's row", inserted)
+        if self.bounds.external_writes:
+            yield Edge("an external row", inserted)
 
 
 def _told(world: Range, numbers: Sequence[int]) -> Range:

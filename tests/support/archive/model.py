@@ -179,7 +179,7 @@ class Model:
             ("choose", rules.choose(which, NOW)),
             ("refuse", rules.refuse(which, NOW, why="infinity in price")),
             ("request", rules.request(which, NOW, event_id=f"e{which.seal}", limits=limits)),
-            ("let go", rules.let_go(which, NOW, who="ada", why="settled", holds=holds)),
+            ("let go", rules.resume_held(which, NOW, who="ada", why="settled", holds=holds)),
             ("release", rules.release(which, NOW, who="ada", why="a mistake")),
             *((f"again at {at}", rules.request_again(which, at, limits=limits)) for at in TIMES),
             *((f"give up at {at}", rules.give_up(which, at, limits=limits)) for at in TIMES),
@@ -290,9 +290,9 @@ class Model:
                 done = self._try("evict", cell.slice, at, found=found, holds=holds, operator=operator)
                 if done is not None:
                     yield Edge("evict", _with(world, place, cell._replace(chunk=NOTHING, slice=done[0])))
-            done = self._try("spoil", cell.slice, AFTER_SEAL, found=found)
+            done = self._try("quarantine_changed", cell.slice, AFTER_SEAL, found=found)
             if done is not None:
-                yield Edge("spoil", self._moved(world, place, cell, done[0], opens=done[1]))
+                yield Edge("quarantine", self._moved(world, place, cell, done[0], opens=done[1]))
 
     def copied(self, world: World) -> Iterator[Edge[World]]:
         """An archiver works on a request, the present one or one long forgotten."""
@@ -317,7 +317,7 @@ class Model:
             ours = diverted if self.slices[cell.slice].is_closed else inserted
             yield Edge("our row", _with(further, place, ours))
             if inserted != ours:
-                yield Edge("a stranger's row", _with(further, place, inserted))
+                yield Edge("an external row", _with(further, place, inserted))
 
     def held(self, world: World) -> Iterator[Edge[World]]:
         """A hold comes, with or without the slices being stopped, or is taken away."""

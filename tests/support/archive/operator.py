@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.support.archive.site import TABLE, Archive
 from tidemill.admin.archive.restore import Restored, Restorer
-from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.lane import Claim
+from tidemill.lakehouse.copy_reader import LakeCopies
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.operator_actions import Operator
 from tidemill.retention.restore_plan import RestorableRange, ranges_back

@@ -55,7 +55,7 @@ class RangeBounds:
     seals: int = 2
     writes: int = 1
     attempts: int = 1
-    strangers: bool = False
+    external_writes: bool = False
     deletes: bool = False
     lies: bool = False
 

@@ -27,7 +27,7 @@ FAIR = frozenset(
         "drop",
         "retry",
         "evict",
-        "spoil",
+        "quarantine",
     }
 )
 """What happens when all do as they should, and time passes."""
@@ -79,7 +79,7 @@ class WatchedRange(RangeModel):
         before, after = max(world.chunk, 0), edge.after
         if before & ~self._in_database(after) or (world.chunk >= 0 and after.chunk < 0):
             return f"{edge.name} removes rows without a tombstone"
-        if edge.name in {"a stranger's row", "restore"} or not max(after.chunk, 0) & ~before:
+        if edge.name in {"an external row", "restore"} or not max(after.chunk, 0) & ~before:
             return None
         closed = any(which.is_closed for _, which in self.known(after))
         return f"{edge.name} puts rows into a closed range" if closed else None

@@ -26,11 +26,11 @@ class Rules:
     reseal: Callable[..., Any] = transitions.reseal
     drop: Callable[..., Any] = transitions.drop
     hold: Callable[..., Any] = operator_transitions.hold
-    let_go: Callable[..., Any] = operator_transitions.let_go
+    resume_held: Callable[..., Any] = operator_transitions.resume_held
     retry: Callable[..., Any] = operator_transitions.retry
     release: Callable[..., Any] = operator_transitions.release
     restore: Callable[..., Any] = operator_transitions.restore
     evict: Callable[..., Any] = operator_transitions.evict
-    spoil: Callable[..., Any] = operator_transitions.spoil
+    quarantine_changed: Callable[..., Any] = operator_transitions.quarantine_changed
     fold: Callable[..., Any] = confirmations.fold
     opens: Callable[[Transition], bool] = lambda step: step.opens

@@ -7,11 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from tests.support.engine.commands import create_lanes
-from tidemill.app.archive_stream import EVENT, Store, archive_stream
-from tidemill.app.lake_copies import LakeCopies
 from tidemill.archiver.copy_plan import CopyPlan, plan
 from tidemill.commands.internal_commands import InternalCommandWriter
 from tidemill.contexts.market_data import context as market_data
@@ -24,16 +21,19 @@ from tidemill.domain.archive.messages import (
 )
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.lane import Claim
+from tidemill.lakehouse.copy_reader import LakeCopies
 from tidemill.lakehouse.parquet import LakeWriter
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.confirmations import ConfirmationEffect, fold
 from tidemill.retention.grouping import Round
 from tidemill.retention.slices import AnswerLimits, Slice
+from tidemill.retention.stream import EVENT, archive_stream
 from tidemill.retention.worker import READ_TIMEOUT_S, ArchiveWorker
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 from tidemill.storage.retention.arrow_reader import read
+from tidemill.storage.retention.work import RetentionDatabase
 
 TABLE = "public.market_data"
 _FROZEN = """
@@ -49,11 +49,9 @@ assert market_data.retention is not None
 POLICY = replace(market_data.retention, quiet=timedelta(0), again_after=timedelta(0))
 
 
-class PlainEvents:
-    """Encodes events as their JSON."""
-
-    def encode_event(self, event: Any) -> bytes:
-        return bytes(event.model_dump_json().encode())
+def plain_event(event: ArchivalEvent) -> bytes:
+    """Return an event as its JSON."""
+    return event.model_dump_json().encode()
 
 
 @dataclass
@@ -69,13 +67,13 @@ class Archive:
     read_timeout_s: float = READ_TIMEOUT_S
 
     @property
-    def store(self) -> Store:
+    def store(self) -> RetentionDatabase:
         """The database as the keeper sees it."""
         writer = InternalCommandWriter(CommandDatabase(self.pool), SystemClock())
-        return Store(self.pool, writer, PlainEvents(), committed=lambda _: None)  # type: ignore[arg-type]  # events only
+        return RetentionDatabase(self.pool, writer, plain_event)
 
     @property
-    def keeper(self) -> ArchiveWorker:
+    def archive_worker(self) -> ArchiveWorker:
         """A keeper that has just been made: nothing is remembered between rounds."""
         copies = LakeCopies(LakeReader([str(self.lake)]))
         return ArchiveWorker(
@@ -96,7 +94,7 @@ class Archive:
 
     async def round(self) -> Round:
         """Do what is due once."""
-        return await self.keeper.round()
+        return await self.archive_worker.round()
 
     async def settle(self, *, most: int = 20) -> None:
         """Do what is due until nothing is."""

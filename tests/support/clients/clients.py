@@ -30,7 +30,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-expor
 
 from tests.support.waiting import HANGING_S, eventually_blocking
 
-PATIENCE_S = HANGING_S
+TIMEOUT_S = HANGING_S
 ATTEMPT_S = 10
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -89,7 +89,7 @@ class Client:
         refused: list[KafkaError] = []
         for number, record in enumerate(records):
             _produce(producer, topic, record, _noting(number, places, refused))
-        assert producer.flush(PATIENCE_S) == 0, "records were not acknowledged"
+        assert producer.flush(TIMEOUT_S) == 0, "records were not acknowledged"
         assert not refused, refused[0]
         return [places[number] for number in sorted(places)]
 
@@ -107,10 +107,10 @@ class Client:
             }
         )
         try:
-            metadata = consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic]
+            metadata = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
             starts = [TopicPartition(topic, partition, 0) for partition in metadata.partitions]
             starts = [
-                TopicPartition(topic, at.partition, consumer.get_watermark_offsets(at, PATIENCE_S)[0])
+                TopicPartition(topic, at.partition, consumer.get_watermark_offsets(at, TIMEOUT_S)[0])
                 for at in starts
             ]
             consumer.assign(starts)
@@ -130,13 +130,13 @@ class Client:
 
     def delete(self, topic: str) -> None:
         """Delete a topic."""
-        self._ask(lambda admin: admin.delete_topics([topic], operation_timeout=PATIENCE_S))
+        self._ask(lambda admin: admin.delete_topics([topic], operation_timeout=TIMEOUT_S))
 
     def delete_all(self, prefix: str) -> None:
         """Delete every topic whose name begins with `prefix`, also of a broker that has just come back."""
         eventually_blocking(
             partial(self._deleted, prefix),
-            PATIENCE_S,
+            TIMEOUT_S,
             "topics to go",
             retry_on=(KafkaException, TimeoutError),
         )
@@ -169,7 +169,7 @@ class Client:
         """Return the one answer; the client must live until then."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         (answer,) = question(admin).values()
-        return answer.result(PATIENCE_S)
+        return answer.result(TIMEOUT_S)
 
 
 @dataclass
@@ -192,7 +192,7 @@ class Feed:
             yield
         finally:
             self._stopping.set()
-            worker.join(PATIENCE_S + 30)
+            worker.join(TIMEOUT_S + 30)
 
     def _work(self) -> None:
         producer = self.client.producer()
@@ -201,7 +201,7 @@ class Feed:
                 break
             name, record = self.make(number)
             _produce(producer, self.topic, record, self._note(name))
-        producer.flush(PATIENCE_S)
+        producer.flush(TIMEOUT_S)
 
     def _note(self, name: str) -> Callable[[KafkaError | None, Message], None]:
         def told(error: KafkaError | None, _: Message) -> None:
@@ -249,7 +249,7 @@ def _until_end(consumer: Consumer, partitions: int) -> Iterable[Seen]:
     """Yield records until every partition has said that its last stable offset is reached."""
     ended: set[int | None] = set()
     while len(ended) < partitions:
-        message = consumer.poll(PATIENCE_S)
+        message = consumer.poll(TIMEOUT_S)
         assert message is not None, "the broker does not answer"
         error = message.error()
         if error is not None:

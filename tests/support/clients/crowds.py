@@ -9,9 +9,9 @@ import cramjam
 from aiokafka import AIOKafkaProducer
 from aiokafka.record._crecords.cutil import crc32c_cython
 
-from tidemill.domain.varint import encode_varint
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.kafka.outbox.record_batch import PackedBatch
+from tidemill.transport.wire.varint import encode_varint
 
 _HEAD = struct.Struct(">hiqqqhii")
 _BEFORE = struct.Struct(">qiibI")

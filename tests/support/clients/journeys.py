@@ -114,7 +114,7 @@ class Deployment:
 
     installation: Installation
     partitions: int
-    ending: ExitStack
+    exit_stack: ExitStack
     _numbers: Iterator[int] = field(default_factory=count)
 
     @property
@@ -137,7 +137,7 @@ class Deployment:
         folder = self.installation.folder / f"{next(self._numbers)}-{process}"
         folder.mkdir()
         starting = replace(self.installation, folder=folder).starting(process, **environment)
-        serving = self.ending.enter_context(starting)
+        serving = self.exit_stack.enter_context(starting)
         return Worker(serving.process, serving.log)
 
     def start(self, process: str = "commands", **environment: str) -> Worker:
@@ -234,7 +234,7 @@ class Deployment:
     def hold_copies(self, table: str = "tm.outbox") -> HeldCopies:
         """Hold every COPY into `table` until it is released, at the latest when the test ends."""
         held = HeldCopies(self.installation.database, table)
-        self.ending.callback(held.release)
+        self.exit_stack.callback(held.release)
         return held
 
 

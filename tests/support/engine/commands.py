@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from tests.fakes.codecs import JsonCodec, encode
 from tidemill.commands.batch import BatchWriter
-from tidemill.commands.handlers import styles_of
+from tidemill.commands.handlers import handlers_of
 from tidemill.commands.ports import CommandStore
 from tidemill.commands.validation import Validator
 from tidemill.domain.lane import Claim
@@ -104,10 +104,10 @@ class Harness:
         self.store = store
         self.topic = Topic(stream)
         codec = JsonCodec(stream)
-        self.screen = Validator(stream, codec)
+        self.validator = Validator(stream, codec)
         self.writer = BatchWriter(
             store,
-            styles_of(stream, codec, max_event_bytes),
+            handlers_of(stream, codec, max_event_bytes),
             SystemClock(),
             horizon=HORIZON,
             demand_tables=demand_tables,
@@ -121,12 +121,12 @@ class Harness:
         wanted = list(range(self.stream.partitions) if partitions is None else partitions)
         claims = await self.store.claim(self.stream.aggregate, wanted, owner)
         await self.store.compared(claims)
-        self.claims |= {claim.lane.lane: claim for claim in claims}
+        self.claims |= {claim.lane.id: claim for claim in claims}
         return claims
 
     def lane_of(self, partition: int) -> int:
         """Return a partition's lane id."""
-        (lane,) = [claim.lane.lane for claim in self.claims.values() if claim.lane.partition == partition]
+        (lane,) = [claim.lane.id for claim in self.claims.values() if claim.lane.partition == partition]
         return lane
 
     async def apply(self, *records: FakeRecord) -> Any:
@@ -134,7 +134,7 @@ class Harness:
         pairs = sorted(
             ((self.lane_of(each.partition), each) for each in records), key=lambda p: (p[0], p[1].offset)
         )
-        return await self.writer.apply(self.claims, await self.screen.screen(pairs))
+        return await self.writer.apply(self.claims, await self.validator.validate(pairs))
 
     async def send(self, *commands: CommandBase) -> Any:
         """Apply well-formed commands as one batch."""

@@ -83,8 +83,9 @@ def tables(*states: State) -> list[str]:
     dialect: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
     made = []
     for state in states:
-        made.append(str(CreateTable(state.table).compile(dialect=dialect)))
-        made += [str(CreateIndex(index).compile(dialect=dialect)) for index in state.table.indexes]
+        table: Any = state.table
+        made.append(str(CreateTable(table).compile(dialect=dialect)))
+        made += [str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes]
         made += [
             f"create unique index {each.constraint} on public.{state.name} ({', '.join(each.columns)}) "
             f"where {condition(each.where)}"

@@ -17,7 +17,7 @@ from tests.fakes.kafka_ports import MemoryCommandSource
 from tests.support.engine.commands import HORIZON, base
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.commands.batch import BatchWriter
-from tidemill.commands.handlers import styles_of
+from tidemill.commands.handlers import handlers_of
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.validation import Validator
 from tidemill.commands.workers import Workers
@@ -25,8 +25,8 @@ from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
-from tidemill.outbox.ports import OutboundRecord
 from tidemill.runtime.clock import SystemClock
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 STREAM = Stream.of(replace(connector_profiles, partitions=3))
 TOPIC = STREAM.topics.commands
@@ -68,9 +68,9 @@ class World:
             stream=self.stream,
             source=MemoryCommandSource(self.broker, topic=TOPIC, group="g"),
             store=self.store,
-            screen=Validator(self.stream, codec),
+            validator=Validator(self.stream, codec),
             writer=BatchWriter(
-                self.store, styles_of(self.stream, codec, 10_000), SystemClock(), horizon=HORIZON
+                self.store, handlers_of(self.stream, codec, 10_000), SystemClock(), horizon=HORIZON
             ),
             follower=self.follower,
             answers=self.answers,

@@ -13,10 +13,10 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource, MemoryEventSource, MemoryPublishers
 from tests.support.waiting import HANGING_S
-from tidemill.catalog.topics import TopicSettings, plan_topics
+from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.lane import Lane, StreamTopics
-from tidemill.outbox.ports import OutboundRecord, Publishers
+from tidemill.outbox.ports import Publishers
 from tidemill.projections.ports import EventSource
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.kafka import (
@@ -34,6 +34,7 @@ from tidemill.transport.kafka.client.client import (
     transactional_producer,
 )
 from tidemill.transport.kafka.client.close import hard_close, kill
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.kafka.outbox.record_batch import pack
 from tidemill.transport.kafka.patches.decompression_limit import MAX_UNPACKED_BYTES
 
@@ -52,7 +53,7 @@ class World(Protocol):
     partitions: int
 
     async def write(
-        self, topic: str, partition: int, *records: OutboundRecord, fate: str = "committed"
+        self, topic: str, partition: int, *records: OutboundRecord, record_state: str = "committed"
     ) -> None: ...
     async def poison(self, topic: str, partition: int, records: int = 1) -> int: ...
     async def trim(self, topic: str, partition: int, first: int) -> None: ...
@@ -79,9 +80,9 @@ class MemoryWorld:
             self.broker.limits[topic] = MAX_EVENT_BYTES
 
     async def write(
-        self, topic: str, partition: int, *records: OutboundRecord, fate: Any = "committed"
+        self, topic: str, partition: int, *records: OutboundRecord, record_state: Any = "committed"
     ) -> None:
-        self.broker.write(topic, partition, *records, fate=fate)
+        self.broker.write(topic, partition, *records, record_state=record_state)
 
     async def poison(self, topic: str, partition: int, records: int = 1) -> int:
         return self.broker.poison(topic, partition, records)
@@ -122,13 +123,13 @@ class KafkaWorld:
         self._producers: list[Any] = []
 
     async def open(self) -> None:
-        settings = TopicSettings(max_command_bytes=MAX_COMMAND_BYTES, max_event_bytes=MAX_EVENT_BYTES)
+        settings = TopicOptions(max_command_bytes=MAX_COMMAND_BYTES, max_event_bytes=MAX_EVENT_BYTES)
         await Topics(self.connection).create(plan_topics(self.topics, self.partitions, settings))
 
     async def write(
-        self, topic: str, partition: int, *records: OutboundRecord, fate: str = "committed"
+        self, topic: str, partition: int, *records: OutboundRecord, record_state: str = "committed"
     ) -> None:
-        if fate == "committed":
+        if record_state == "committed":
             producer = idempotent_producer(self.connection, batch_bytes=MAX_COMMAND_BYTES)
             await producer.start()
             await _send(producer, topic, partition, records)
@@ -138,7 +139,7 @@ class KafkaWorld:
         producer = await self._transactional(name)
         await producer.begin_transaction()
         await _send(producer, topic, partition, records)
-        if fate == "aborted":
+        if record_state == "aborted":
             await producer.abort_transaction()
             await self._transactional(name)  # started when the markers stand: abort does not wait for them
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.support.engine.projections import Running
 from tests.support.engine.streams import messages_of
-from tidemill.catalog.topics import TopicSettings, plan_topics
+from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import MarketDataRecorded
 from tidemill.domain.projection import Projection, Recorded
@@ -92,34 +92,34 @@ class Market:
         """What rebuild and verify work with."""
         return ReplayParts(self.source, self.reader, self.store, RebuildDatabase(self.pool), stall_s)
 
-    async def tell(self, lane: int, *ticks: MarketDataRecorded) -> None:
+    async def tell(self, lane_id: int, *ticks: MarketDataRecorded) -> None:
         """Publish ticks in a lane, numbered on."""
-        told = self.told.setdefault(lane, [])
-        await self.publish(lane, zip(count(len(told) + 1), ticks, strict=False))
+        told = self.told.setdefault(lane_id, [])
+        await self.publish(lane_id, zip(count(len(told) + 1), ticks, strict=False))
 
-    async def publish(self, lane: int, numbered: Iterable[tuple[int, MarketDataRecorded]]) -> None:
+    async def publish(self, lane_id: int, numbered: Iterable[tuple[int, MarketDataRecorded]]) -> None:
         """Publish ticks with the sequences given, dense or not."""
-        told = self.told.setdefault(lane, [])
+        told = self.told.setdefault(lane_id, [])
         batch = self.producer.create_batch()
         for sequence, event in numbered:
             at = NOON + timedelta(seconds=sequence)
-            told.append(Recorded(event, at, lane, sequence))
+            told.append(Recorded(event, at, lane_id, sequence))
             headers = [
-                ("ce_id", b"%d-%d" % (lane, sequence)),
+                ("ce_id", b"%d-%d" % (lane_id, sequence)),
                 ("ce_type", EVENT_TYPE.encode()),
                 ("ce_time", at.isoformat(timespec="microseconds").encode()),
                 ("tm_sequence", b"%d" % sequence),
             ]
             key, value = event.symbol.encode(), self.writer.encode_event(event)
             if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                await self._send(lane, batch)
+                await self._send(lane_id, batch)
                 batch = self.producer.create_batch()
                 batch.append(timestamp=None, key=key, value=value, headers=headers)
-        await self._send(lane, batch)
+        await self._send(lane_id, batch)
 
-    async def _send(self, lane: int, batch: Any) -> None:
+    async def _send(self, lane_id: int, batch: Any) -> None:
         batch.close()
-        await (await self.producer.send_batch(batch, self.stream.topics.events, partition=lane))
+        await (await self.producer.send_batch(batch, self.stream.topics.events, partition=lane_id))
 
     def ends(self) -> dict[int, int]:
         """The last sequence of every lane."""
@@ -130,7 +130,7 @@ class Market:
         return [dict(row) for row in await self.pool.fetch(f"select * from {table}")]
 
     async def create_topics(self) -> None:
-        await Topics(self.connection).create(plan_topics(self.stream.topics, LANES, TopicSettings()))
+        await Topics(self.connection).create(plan_topics(self.stream.topics, LANES, TopicOptions()))
 
     async def delete_topics(self) -> None:
         await Topics(self.connection).delete(list(self.stream.topics.named().values()))

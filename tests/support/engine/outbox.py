@@ -11,8 +11,8 @@ from uuid import uuid4
 from tidemill.commands.rows import LedgerRow, OutboxRow, ParkedRow
 from tidemill.domain.identity import chain, event_id
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
-from tidemill.domain.parked import headers_text
 from tidemill.outbox.ports import OutboxItem
+from tidemill.storage.database.header_json import headers_text
 
 EVENT_TYPE = "tidemill.market_data.MarketDataRecorded"
 BEGAN = datetime(2026, 11, 21, 7, 30, 0, 250, tzinfo=UTC)
@@ -94,7 +94,7 @@ class Scribe:
         heads = [outcome for outcome in outcomes if outcome is not None]
         self.number += 1
         ledger = LedgerRow(
-            lane=self.lane.lane,
+            lane=self.lane.id,
             gen=self.gen,
             batch=self.number,
             epoch=1,
@@ -126,7 +126,7 @@ class Scribe:
             self.sequence += 1
             self.chained = chain(self.chained, event_id(fields["command_id"], item + 1))
         row = OutboxRow(
-            lane=self.lane.lane,
+            lane=self.lane.id,
             gen=self.gen,
             position=self.position,
             item=item,

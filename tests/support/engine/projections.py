@@ -168,9 +168,9 @@ def goods(partitions: int = 2) -> Stream:
     )
 
 
-def told(event: GoodsEvent, sequence: int, *, lane: int = 0, at: datetime | None = None) -> Recorded[Any]:
+def told(event: GoodsEvent, sequence: int, *, lane_id: int = 0, at: datetime | None = None) -> Recorded[Any]:
     """An event as a fold gets it."""
-    return Recorded(event, at or START + timedelta(seconds=sequence), lane, sequence)
+    return Recorded(event, at or START + timedelta(seconds=sequence), lane_id, sequence)
 
 
 class Running:
@@ -245,7 +245,7 @@ class Bench(Running):
         partitions: int = 2,
         topic: MemoryTopic | None = None,
         codec: MemoryCodec | None = None,
-        most_events: int = 10_000,
+        max_events: int = 10_000,
     ) -> None:
         self.stream = goods(partitions)
         self.topic = topic or MemoryTopic()
@@ -258,7 +258,7 @@ class Bench(Running):
             codec=self.codec,
             store=views,
             clock=SystemClock(),
-            most_events=most_events,
+            max_events=max_events,
         )
         super().__init__(projector)
 

@@ -28,13 +28,14 @@ from tidemill.storage.admin.lane_changes import LaneDatabase
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.kafka.outbox.history import KafkaTopicHistory
+from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 
 SETTINGS = RelaySettings(
-    most_positions=200,
+    max_positions=200,
     poll_longest_s=0.1,
     mark_every_s=0.05,
     halts_every_s=0.05,
-    backoff=Backoff(first_s=0.02, longest_s=0.5),
+    backoff=Backoff(first_s=0.02, max_s=0.5),
 )
 
 
@@ -88,14 +89,16 @@ class RealWorld:
     ) -> LaneRelays:
         """Return the relays of another process. Without housekeeping nothing is hinted until a lane is dropped."""
         publishers = publishers or self.kafka.publishers(transactional=transactional)
-        relays = LaneRelays(OutboxDatabase(self.pool), publishers, PlainOutcomes(), settings)
+        relays = LaneRelays(
+            OutboxDatabase(self.pool), publishers, PlainOutcomes(), KafkaRecordFormat(), settings
+        )
         task = asyncio.create_task(relays.run()) if housekeeping else None
         self._running.append((relays, task))
         return relays
 
     async def claim(self, relays: LaneRelays, *lanes: Lane, epoch: int = 1) -> None:
         """Give lanes to a process."""
-        ids = [lane.lane for lane in lanes]
+        ids = [lane.id for lane in lanes]
         await self.pool.execute("update tm.lane set epoch = $2 where lane = any($1::smallint[])", ids, epoch)
         await relays.take([claim_of(lane, epoch) for lane in lanes])
 
@@ -110,21 +113,21 @@ class RealWorld:
         """Return when all of these lanes' rows were acknowledged."""
         for scribe in scribes:
             await eventually(
-                lambda scribe=scribe: relays.states()[scribe.lane.lane][1].position == scribe.position,  # type: ignore[misc]
+                lambda scribe=scribe: relays.states()[scribe.lane.id][1].position == scribe.position,  # type: ignore[misc]
                 within_s,
-                f"all of lane {scribe.lane.lane}",
+                f"all of lane {scribe.lane.id}",
             )
 
     async def halted(self, lane: Lane, relays: LaneRelays | None = None) -> tuple[str, str]:
         """Return code and detail of a lane's halt, when it has one and its relay stands still."""
 
         async def found() -> tuple[str, str] | None:
-            row = await self.pool.fetchrow("select code, detail from tm.halt where lane = $1", lane.lane)
-            if relays is not None and relays.states()[lane.lane][0] is not RelayState.HALTED:
+            row = await self.pool.fetchrow("select code, detail from tm.halt where lane = $1", lane.id)
+            if relays is not None and relays.states()[lane.id][0] is not RelayState.HALTED:
                 return None
             return None if row is None else (row["code"], row["detail"])
 
-        halt: tuple[str, str] | None = await eventually(found, what=f"a halt of lane {lane.lane}")
+        halt: tuple[str, str] | None = await eventually(found, what=f"a halt of lane {lane.id}")
         assert halt is not None
         return halt
 
@@ -132,16 +135,16 @@ class RealWorld:
         """Decide as `tidemill lanes reconcile` does."""
         administration = LaneDatabase(self.pool)
         async with KafkaTopicHistory(self.kafka.connection, lane, {}) as history:
-            (state,) = await OperationsDatabase(self.pool).lanes(lane=lane.lane)
+            (state,) = await OperationsDatabase(self.pool).lanes(lane_id=lane.id)
             told = await history.ends()
-            points = await administration.points(lane.lane)
+            points = await administration.points(lane.id)
             agreed = await agreement(points, told.tails.events, (), history.chain_at)
         end, seen = TopicsEnd(told.tails, told.timeline, told.first_offset), Seen(state.epoch, state.batch)
-        return await administration.reconcile(lane.lane, end, agreed, reason, seen=seen)
+        return await administration.reconcile(lane.id, end, agreed, reason, seen=seen)
 
     async def lift(self, lane: Lane) -> None:
         """Resume a lane, as an operator does."""
-        await self.pool.execute("delete from tm.halt where lane = $1", lane.lane)
+        await self.pool.execute("delete from tm.halt where lane = $1", lane.id)
 
     async def read(self, topic: str, partition: int) -> list[Message]:
         """Return what another client's consumer reads (read_committed)."""

@@ -13,8 +13,9 @@ from tidemill.domain.lane import Lane
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.relay import RelayState
 from tidemill.runtime.retry import Backoff
+from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 
-QUICK = Backoff(first_s=0.001, longest_s=0.005)
+QUICK = Backoff(first_s=0.001, max_s=0.005)
 LANE = lane_of()
 
 
@@ -27,8 +28,8 @@ class World:
         self.outbox = outbox or MemoryOutbox()
         self.topics = topics or WatchedPublishers()
         quick: dict[str, Any] = {
-            "most_positions": 10,
-            "least_positions": 3,
+            "max_positions": 10,
+            "min_positions": 3,
             "poll_first_s": 0.002,
             "poll_longest_s": 0.01,
             "mark_every_s": 0.005,
@@ -36,17 +37,19 @@ class World:
             "stop_within_s": 0.05,
             "backoff": QUICK,
         }
-        self.relays = LaneRelays(self.outbox, self.topics, PlainOutcomes(), RelaySettings(**quick | settings))
+        self.relays = LaneRelays(
+            self.outbox, self.topics, PlainOutcomes(), KafkaRecordFormat(), RelaySettings(**quick | settings)
+        )
 
     async def take(self, *lanes: Lane, epoch: int = 1) -> None:
         for lane in lanes:
-            if lane.lane not in self.outbox.rows:
-                self.outbox.create(lane.lane)
+            if lane.id not in self.outbox.rows:
+                self.outbox.create(lane.id)
         await self.relays.take([claim_of(lane, epoch) for lane in lanes])
-        await asyncio.gather(*(self.relays.compared(lane.lane) for lane in lanes))
+        await asyncio.gather(*(self.relays.compared(lane.id) for lane in lanes))
 
     def state(self, lane: Lane = LANE) -> RelayState:
-        return self.relays.states()[lane.lane][0]
+        return self.relays.states()[lane.id][0]
 
     async def published(self, position: int, lane: Lane = LANE) -> None:
         """Return when the outcome of `position` has arrived."""
@@ -58,7 +61,7 @@ class World:
         await eventually(arrived, what=f"position {position}")
 
     async def halted(self, code: str, lane: Lane = LANE) -> str:
-        found = await eventually(lambda: self.outbox.halts.get(lane.lane), what=code)
+        found = await eventually(lambda: self.outbox.halts.get(lane.id), what=code)
         assert found is not None
         assert found[0] == code
         await eventually(lambda: self.state(lane) is RelayState.HALTED, what="the relay stands still")
@@ -69,7 +72,7 @@ class World:
         lane = scribe.lane
         events = self.topics.log(lane.topics.events, lane.partition)
         outcomes = self.topics.log(lane.topics.outcomes, lane.partition)
-        rows = self.outbox.rows[lane.lane]
+        rows = self.outbox.rows[lane.id]
         assert [number(each, "tm_sequence") for each in events] == list(range(1, scribe.sequence + 1))
         assert [each.value for each in events] == [row.payload for row in rows if row.payload is not None]
         assert [number(each, "tm_position") for each in outcomes] == list(range(1, scribe.position + 1))

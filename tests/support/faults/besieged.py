@@ -16,7 +16,7 @@ from tidemill.domain.lane import StreamTopics
 from tidemill_devkit.stack import Stack
 
 MEBIBYTE = 1 << 20
-MOST_RSS = 400 * MEBIBYTE
+MAX_RSS = 400 * MEBIBYTE
 LANES = 4
 WAIT_S = 300
 GOOD_SYMBOLS = [f"S{number}" for number in range(200)]
@@ -93,7 +93,7 @@ def peak_rss(serving: Serving) -> int:
 
 def check_unharmed(serving: Serving) -> None:
     """Check that a process has borne it: its memory, its lanes, its end."""
-    assert peak_rss(serving) <= MOST_RSS, f"{peak_rss(serving) >> 20} MiB"
+    assert peak_rss(serving) <= MAX_RSS, f"{peak_rss(serving) >> 20} MiB"
     events = {line["event"] for line in serving.lines()}
     assert "lanes_lost" not in events
     assert serving.well()

@@ -82,7 +82,7 @@ def _transitions() -> None:
     async def working(self: CommandDatabase) -> AsyncIterator[Any]:
         async with unit_of_work(self) as work:
             actions: list[str] = []
-            stored[id(work.connection)] = actions
+            stored[work.join(id)] = actions
             yield work
         for action in actions:
             die_at(f"{action}:committed")
@@ -94,7 +94,7 @@ def _transitions() -> None:
 
 def _service() -> None:
     """Points where retention is between the registry, the lake and Kafka."""
-    from tidemill.app.lake_copies import LakeCopies
+    from tidemill.lakehouse.copy_reader import LakeCopies
     from tidemill.transport.kafka.outbox.publisher import KafkaLanePublisher
 
     _around(LakeCopies, "measure", before="copy:to be read", after="copy:read")

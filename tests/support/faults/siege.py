@@ -46,7 +46,7 @@ STRAY_SHARE = 0.02
 
 LATE_DAYS = 3
 PAUSE_S = 0.02
-MOST_ROUNDS = 10
+MAX_ROUNDS = 10
 """How often a round may be over without having been seen waiting for the stranger."""
 
 STREAM = Stream.of(replace(market_data, partitions=2))
@@ -55,7 +55,7 @@ _INSERT = """
 insert into public.market_data (time, symbol, price, source, command_id) values ($1, $2, $3, 'foreign', $4)
 """
 _SYMBOLS = [f"S{number}" for number in range(40)]
-_KEEPER = "keeper"
+_WORKER = "keeper"
 _WAITS_FOR = """
 select 1 from pg_stat_activity
 where datname = current_database() and application_name = $1 and $2::int = any(pg_blocking_pids(pid))
@@ -77,7 +77,7 @@ class Siege:
     acknowledged: list[str] = field(default_factory=list)
     late: int = 0
     refused: Counter[str] = field(default_factory=Counter)
-    troubles: Counter[str] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
     turned_away: Counter[str] = field(default_factory=Counter)
     rounds: int = 0
@@ -170,12 +170,12 @@ class Siege:
     async def round(self) -> Round:
         """Do what is due once, for ages that are counted to the end of yesterday; then what an archiver does."""
         as_of = self.at(self.day, 0) + self.world.policy.after
-        keeper = self.keeping.keeper
-        keeper._as_of = as_of
-        done = await keeper.round()
+        archive_worker = self.keeping.archive_worker
+        archive_worker._as_of = as_of
+        done = await archive_worker.round()
         self.rounds += 1
-        for trouble in done.troubles:
-            self.troubles[_kind(trouble)] += 1
+        for trouble in done.problems:
+            self.problems[_kind(trouble)] += 1
         return done
 
     async def answer(self) -> None:
@@ -257,31 +257,31 @@ class Siege:
                     pass
             self.turned_away[kind] += 1
             return
-        async with self.holding(day) as (stranger, commit):
-            going = await self._meeting(kind, stranger)
+        async with self.holding(day) as (external_writer, commit):
+            going = await self._meeting(kind, external_writer)
             if not within:
                 done = await going
-                assert done.troubles, "a round went through an open transaction"
+                assert done.problems, "a round went through an open transaction"
             await commit()
             await going
 
-    async def _meeting(self, kind: str, stranger: int) -> asyncio.Task[Round]:
+    async def _meeting(self, kind: str, external_writer: int) -> asyncio.Task[Round]:
         """Go round until a round is seen waiting for the stranger, and return it; or the last one that was tried.
 
         A round may be done before anybody has looked, where the machine is busy.
         """
         going = asyncio.create_task(self.round())
-        for _ in range(MOST_ROUNDS):
-            if await self._waits_for(stranger, going):
+        for _ in range(MAX_ROUNDS):
+            if await self._waits_for(external_writer, going):
                 self.met[kind] += 1
                 break
             await going
             going = asyncio.create_task(self.round())
         return going
 
-    async def _waits_for(self, stranger: int, going: asyncio.Task[Round]) -> bool:
+    async def _waits_for(self, external_writer: int, going: asyncio.Task[Round]) -> bool:
         """Return whether a backend of the keeper's is seen waiting for the stranger's before the round is over."""
-        waiting = partial(self.world.pool.fetch, _WAITS_FOR, _KEEPER, stranger)
+        waiting = partial(self.world.pool.fetch, _WAITS_FOR, _WORKER, external_writer)
 
         async def end() -> str | None:
             return "seen" if await waiting() else "over" if going.done() else None
@@ -295,7 +295,7 @@ async def siege(world: Archive, *, seed: int) -> AsyncIterator[Siege]:
     async with world.pool.acquire() as connection:
         await connection.execute("select set_chunk_time_interval('public.market_data', interval '1 day')")
         await create_lanes(connection, STREAM)
-    pool = await create_pool(world.database, application_name=_KEEPER, size=4)
+    pool = await create_pool(world.database, application_name=_WORKER, size=4)
     made = Siege(world, replace(world, pool=pool), Random(seed))
     harnesses = [Harness(STREAM, CommandDatabase(world.pool)) for _ in range(STREAM.partitions)]
     for partition, harness in enumerate(harnesses):

@@ -2,7 +2,7 @@
 
 Images, commands, environment and mounts are read from the compose file. Everything is named after the stack, so that
 all processes of a run find the same containers, and each port is chosen before they start, so that it is the same after
-a kill. The registry keeps its ids in the database here: while a test has that frozen or killed, both are away.
+a kill. The registry keeps its ids in the database here: while a test has that frozen or killed, both are unavailable.
 """
 
 from collections.abc import Mapping

@@ -26,7 +26,7 @@ from tidemill_devkit.stack.cache import cache_folder, locked
 T = TypeVar("T")
 TIMEOUT_S = HANGING_S
 PING_S = 2.0
-MOST_IDLE = 2
+MAX_IDLE = 2
 """Of a test: its database, and the server's."""
 
 
@@ -63,7 +63,7 @@ class Sessions:
         self._idle.setdefault(url, connection)
         if self._idle[url] is not connection:
             await connection.close()
-        await self._leave(MOST_IDLE)
+        await self._leave(MAX_IDLE)
         return found
 
     async def _connection(self, url: str) -> asyncpg.Connection[Any]:

@@ -45,7 +45,7 @@ UNNAMED_HOST = "127.0.0.1"
 
 USER = "tidemill"
 SENDER = "sender"
-STRANGER = "stranger"
+OUTSIDER = "stranger"
 """A user of Kafka without any right."""
 
 KAFKA_PASSWORD = "c4n4ry-k4fk4"
@@ -169,7 +169,7 @@ class EncryptedServers:
         """Give the users of Kafka their passwords, as SCRAM keeps them."""
         how, password = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), KAFKA_PASSWORD.encode()
         wanted: list[Any] = [
-            UserScramCredentialUpsertion(user, how, password) for user in (USER, SENDER, STRANGER)
+            UserScramCredentialUpsertion(user, how, password) for user in (USER, SENDER, OUTSIDER)
         ]
         administrator = self._administrator()
         _wait_for(administrator.alter_user_scram_credentials(wanted))

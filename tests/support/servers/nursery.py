@@ -51,14 +51,14 @@ class Child:
 
     pid: int
     args: Sequence[str]
-    _ending: Path
+    _exit_file: Path
     returncode: int | None = field(default=None, init=False)
 
     def poll(self) -> int | None:
         """Return the exit code, less than 0 for a signal, None while it lives."""
         if self.returncode is None:
             with suppress(FileNotFoundError):
-                self.returncode = int(self._ending.read_text())
+                self.returncode = int(self._exit_file.read_text())
         return self.returncode
 
     def wait(self, timeout_s: float = HANGING_S) -> int:
@@ -91,13 +91,13 @@ class Nursery:
         with self._one_at_a_time:
             parent = self._process or self._started()
             self._begun += 1
-            ending = self._folder / str(self._begun)
+            exit_file = self._folder / str(self._begun)
             order = {"arguments": [module, *arguments], "environment": dict(environment), "log": str(log)}
             assert parent.stdin is not None
             assert parent.stdout is not None
-            parent.stdin.write(json.dumps({**order, "ending": str(ending)}) + "\n")
+            parent.stdin.write(json.dumps({**order, "ending": str(exit_file)}) + "\n")
             parent.stdin.flush()
-            return Child(int(parent.stdout.readline()), [module, *arguments], ending)
+            return Child(int(parent.stdout.readline()), [module, *arguments], exit_file)
 
     def _started(self) -> subprocess.Popen[str]:
         self._folder = Path(mkdtemp(prefix="tidemill-nursery-"))
@@ -159,13 +159,13 @@ def _note_the_ended(endings: dict[int, str]) -> None:
     for pid in list(endings):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            ending = Path(endings.pop(pid))
-            new = ending.with_suffix(".new")
+            exit_file = Path(endings.pop(pid))
+            new = exit_file.with_suffix(".new")
             new.write_text(str(os.waitstatus_to_exitcode(status)))
-            new.rename(ending)
+            new.rename(exit_file)
 
 
-def _live(arguments: Sequence[str], environment: Mapping[str, str], log: str, ending: str) -> NoReturn:
+def _live(arguments: Sequence[str], environment: Mapping[str, str], log: str, exit_file: str) -> NoReturn:
     """Be the program: what the interpreter does around a module, from its environment to its exit code."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

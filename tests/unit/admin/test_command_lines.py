@@ -62,7 +62,7 @@ def test_blank_lines_are_skipped_and_counted() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "moves.jsonl:2: no JSON: Expecting property name enclosed in double quotes at column 2"),
+        ("{", "moves.jsonl:2: invalid JSON: Expecting property name enclosed in double quotes at column 2"),
         ("[1]", "moves.jsonl:2: expected an object, {...}"),
         ('{"piece": "rook"}', "moves.jsonl:2: to: Field required"),
         ('{"piece": 7, "to": "2020-01-01T00:00:00Z"}', "moves.jsonl:2: piece: expected a valid string"),
@@ -84,4 +84,4 @@ def test_many_mistakes_are_told_up_to_ten() -> None:
         commands(*["{"] * 50)
     told = str(caught.value).splitlines()
     assert len(told) == 11
-    assert told[-1].startswith("nothing that follows was sent")
+    assert told[-1].startswith("no later line was sent")

@@ -35,9 +35,11 @@ class Database:
     def __init__(self, *lanes: LaneState) -> None:
         self._lanes = lanes
 
-    async def lanes(self, aggregate: str | None = None, lane: int | None = None) -> list[LaneState]:
+    async def lanes(self, aggregate: str | None = None, lane_id: int | None = None) -> list[LaneState]:
         return [
-            each for each in self._lanes if aggregate in (None, each.aggregate) and lane in (None, each.lane)
+            each
+            for each in self._lanes
+            if aggregate in (None, each.aggregate) and lane_id in (None, each.lane)
         ]
 
     async def lane_of(self, aggregate: str, partition: int) -> int | None:
@@ -46,7 +48,7 @@ class Database:
         )
         return next(named, None)
 
-    async def ledger(self, lane: int, limit: int) -> list[Any]:
+    async def ledger(self, lane_id: int, limit: int) -> list[Any]:
         return []
 
     async def nothing(self, *_: object, **__: object) -> None:
@@ -77,12 +79,12 @@ async def test_a_lane_is_named_by_number_or_by_aggregate_and_partition(name: str
 
 @pytest.mark.parametrize("name", ["7", "market-data/7", "quotes/1", "99999999999"])
 async def test_a_lane_that_there_is_not_is_said_so(name: str) -> None:
-    with pytest.raises(UsageError, match=f"there is no lane {name}: see `tidemill lanes list`"):
+    with pytest.raises(UsageError, match=f"lane {name} does not exist: see `tidemill lanes list`"):
         await find_lane(reader(lane(1), lane(2)), name)
 
 
 async def test_another_word_names_no_lane() -> None:
-    with pytest.raises(UsageError, match="'market-data' names no lane"):
+    with pytest.raises(UsageError, match="'market-data' is not a lane"):
         await find_lane(reader(lane()), "market-data")
 
 
@@ -132,12 +134,12 @@ async def test_a_lane_that_is_not_halted_is_not_decided_about() -> None:
 
 
 async def test_a_halt_that_another_operator_has_lifted_meanwhile_is_said_so() -> None:
-    with pytest.raises(UsageError, match="was resumed by somebody else meanwhile"):
+    with pytest.raises(UsageError, match="was resumed by another process meanwhile"):
         await decisions(lane(halt_code="UNFETCHABLE")).resume("1")
 
 
 async def test_only_a_lane_that_is_halted_for_its_history_is_reconciled() -> None:
-    with pytest.raises(UsageError, match="halted with OFFSET_LOST, which is not about its history"):
+    with pytest.raises(UsageError, match="halted with OFFSET_LOST, which does not concern its history"):
         await decisions(lane(halt_code="OFFSET_LOST")).reconcile("1", "restored")
 
 
@@ -150,7 +152,7 @@ def test_an_offset_to_skip_to_must_be_there() -> None:
 
 
 def test_what_was_consumed_is_read_again_only_from_another_topic() -> None:
-    with pytest.raises(UsageError, match="has consumed what stands before offset 10"):
+    with pytest.raises(UsageError, match="has consumed everything before offset 10"):
         demand_offset(lane(halt_code="UNFETCHABLE"), 9, (0, 20))
     demand_offset(lane(halt_code="TOPIC_CHANGED"), 0, (0, 20))
 
@@ -163,7 +165,7 @@ def test_a_topic_of_another_width_has_no_right_offset() -> None:
 
 @pytest.mark.parametrize("text", ["", "  \n", "x" * 501])
 def test_a_reason_says_something_and_not_too_much(text: str) -> None:
-    with pytest.raises(UsageError, match="--reason: say in at most 500 characters why"):
+    with pytest.raises(UsageError, match="--reason: give a reason of at most 500 characters"):
         reason_of(text)
     assert reason_of(" two \n words ") == "two words"
 

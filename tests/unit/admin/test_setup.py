@@ -15,7 +15,7 @@ from tidemill.admin.setup.schemas import SchemaSetup
 from tidemill.admin.setup.topics import TopicSetup, as_created
 from tidemill.catalog.ports import TopicStore
 from tidemill.catalog.streams import ContextStream, StreamCatalog
-from tidemill.catalog.topics import TopicFinding, TopicPlan, TopicSettings
+from tidemill.catalog.topics import TopicFinding, TopicOptions, TopicPlan
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.errors import ContractError, UsageError
@@ -86,7 +86,7 @@ class _Migrations:
 def topic_setup(servers: Servers) -> TopicSetup:
     return TopicSetup(
         catalog=StreamCatalog({"market-data": PART}),
-        settings=TopicSettings,
+        settings=TopicOptions,
         partitions=None,
         migrations=cast("Migrations", _Migrations(servers)),
         lanes=_Lanes(servers),

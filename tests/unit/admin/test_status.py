@@ -139,7 +139,7 @@ async def test_what_stands_still_is_named_with_an_advice() -> None:
 
 
 def test_an_id_that_is_unique_only_within_its_service_needs_the_service() -> None:
-    with pytest.raises(UsageError, match=r"'order-17' is no UUID.*--service NAME"):
+    with pytest.raises(UsageError, match=r"'order-17' is not a UUID.*--service NAME"):
         identity_of("order-17", None)
     assert identity_of("order-17", "shop") != identity_of("order-17", "till")
     assert str(identity_of("5C0A2F6E-0000-4000-8000-000000000001", None)).startswith("5c0a2f6e")

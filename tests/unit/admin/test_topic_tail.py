@@ -85,7 +85,7 @@ async def test_a_record_is_shown_with_its_fields_and_its_number() -> None:
     ("record", "decoder", "problem"),
     [
         (Record(value=None), Reads(), "no value"),
-        (Record(), None, "not a topic of ours"),
+        (Record(), None, "not a topic of Tidemill"),
         (Record(value=b"?"), Reads(), "not Avro"),
     ],
 )

@@ -75,6 +75,7 @@ def _described(column: Column[Any]) -> str:
 @pytest.mark.parametrize("name", TABLES)
 def test_the_tables_of_the_built_in_contexts_follow_from_their_classes(name: str) -> None:
     table, expected = TABLES[name]
+    assert isinstance(table, Table)
     assert described(table) == expected
     assert table.fullname == name
 

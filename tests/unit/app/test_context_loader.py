@@ -86,7 +86,7 @@ def test_a_name_of_no_context_is_refused_with_what_there_is(plug_in: PlugIn, cho
     plug_in("tide_gauges_d", declaration("tide-gauge"))
     with pytest.raises(
         UsageError,
-        match=r"^TIDEMILL_CONTEXTS: there is no context '.*'; "
+        match=r"^TIDEMILL_CONTEXTS: unknown context '.*'; "
         "expected all, or some of connector_profiles, market_data, tide_gauge$",
     ):
         load_contexts(chosen)

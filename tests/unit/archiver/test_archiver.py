@@ -301,7 +301,7 @@ async def test_a_drain_does_not_wait_for_the_pace(scene: Scene) -> None:
     assert scene.said() == [IN_PROGRESS]
 
 
-async def test_what_was_given_to_somebody_else_is_let_go(scene: Scene) -> None:
+async def test_what_was_given_to_somebody_else_is_released(scene: Scene) -> None:
     scene.reader, scene.options = SlowReader(), {"timeouts": ArchiverTimeouts(heartbeat_s=0.02)}
     scene.requests.add(request(scene.day(1)))
     async with scene.running():

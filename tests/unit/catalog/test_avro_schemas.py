@@ -138,15 +138,15 @@ def holding(kind: str) -> str:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("{", "no Avro schema"),
-        ("[" * 40_000, "no Avro schema"),
+        ("{", "not an Avro schema"),
+        ("[" * 40_000, "not an Avro schema"),
         ('"string"', "must be a record"),
         (holding('{"type": ' * 70 + '"int"' + "}" * 70), "more than 64 deep"),
         ('{"type": "record", "name": "R"}', "list of fields"),
         ('{"type": "record", "name": "R", "fields": [1]}', "list of fields"),
-        ('{"type": "record", "name": "a-b", "fields": []}', "no Avro name"),
-        ('{"type": "record", "fields": []}', "no Avro name"),
-        ('{"type": "record", "name": "R", "fields": [{"name": "x"}]}', "None is no Avro type"),
+        ('{"type": "record", "name": "a-b", "fields": []}', "not an Avro name"),
+        ('{"type": "record", "fields": []}', "not an Avro name"),
+        ('{"type": "record", "name": "R", "fields": [{"name": "x"}]}', "None is not an Avro type"),
         (holding('"int"}, {"name": "x", "type": "int"'), "two fields of one name"),
         (holding('"strnig"'), r"R.x: type strnig"),
         (holding("[]"), "at least one branch"),
@@ -155,7 +155,10 @@ def holding(kind: str) -> str:
         (holding('{"type": "record", "name": "R", "fields": []}'), "defined twice"),
         (holding('{"type": "enum", "name": "E"}'), "different symbols"),
         (holding('{"type": "enum", "name": "E", "symbols": ["A", "A"]}'), "different symbols"),
-        (holding('{"type": "enum", "name": "E", "symbols": ["A"], "default": "B"}'), "none of its symbols"),
+        (
+            holding('{"type": "enum", "name": "E", "symbols": ["A"], "default": "B"}'),
+            "not one of its symbols",
+        ),
         (holding('{"type": "fixed", "name": "F"}'), "needs a size"),
         (
             holding('{"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 3}'),

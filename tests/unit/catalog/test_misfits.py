@@ -72,8 +72,8 @@ async def test_a_misfit_says_whose_it_is() -> None:
     ("differences", "missing", "said"),
     [
         ([LACKS], ["m002", "m003"], "run `tidemill migrate`: m002, m003 are not applied"),
-        ([LACKS], [], "no migration is pending; this would mend it: alter table ..."),
-        ([EXTRA], [], "make it as it is declared, or deploy a version that declares it as it is"),
+        ([LACKS], [], "no migration is pending; this would fix it: alter table ..."),
+        ([EXTRA], [], "change it to what is declared, or deploy a version that declares the present table"),
     ],
 )
 def test_the_advice_is_to_migrate_only_where_that_would_do_something(

@@ -184,7 +184,7 @@ def test_what_is_no_schema_is_refused(folder: Path) -> None:
     (folder / EVENT).write_bytes(b"\xff")
     (folder / "released/outcome/CommandOutcome/vx.avsc").write_text("{}")
     assert codes(folder) == {(COMMAND, "NOT_AVRO"), (EVENT, "NOT_AVRO"), (OUTCOME, "NOT_AVRO")}
-    with pytest.raises(ContractError, match=r"RecordMarketData.avsc: no Avro schema"):
+    with pytest.raises(ContractError, match=r"RecordMarketData.avsc: not an Avro schema"):
         load_messages(folder, "market_data")
 
 

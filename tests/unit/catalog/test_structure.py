@@ -1,4 +1,4 @@
-"""A declared table beside one that is there: what breaks a promise, what passes, what would mend it."""
+"""A declared table beside one that is there: what breaks a promise, what passes, what would repair it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ BREAKS = {
     "another type": (column("size", type=TEXT), "column size is text, not integer", None),
     "null that is refused": (
         column("name", nullable=False),
-        "column name is NOT NULL, and may be given null",
+        "column name is NOT NULL, but null may be written",
         "alter table public.things alter column name drop not null",
     ),
     "a value that is computed": (
@@ -100,7 +100,7 @@ BREAKS = {
     ),
     "a guard under another name": (
         guard(replace(GUARD, name="other")),
-        "unique index things_name is called other",
+        "unique index things_name is named other",
         "alter index public.other rename to things_name",
     ),
     "a guard of more rows": (
@@ -125,12 +125,12 @@ BREAKS = {
     ),
     "a guard that was not built": (
         guard(replace(GUARD, valid=False)),
-        "unique index things_name is not valid: it was not built to its end",
+        "unique index things_name is not valid: its build was interrupted",
         "reindex index public.things_name",
     ),
     "a guard that comes too late": (
         guard(replace(GUARD, immediate=False)),
-        "unique index things_name is deferrable: it refuses at the commit, when it is too late to choose",
+        "unique index things_name is deferrable: it refuses only at the commit, which is too late",
         None,
     ),
     "no primary key": (

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from tidemill.catalog.topics import TopicPlan, TopicSettings, TopicState, compare_topics, plan_topics
+from tidemill.catalog.topics import TopicOptions, TopicPlan, TopicState, compare_topics, plan_topics
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics, TopicRole
 
 TOPICS = StreamTopics.of("goods")
-PLANS = {plan.role: plan for plan in plan_topics(TOPICS, 8, TopicSettings(replication=3))}
+PLANS = {plan.role: plan for plan in plan_topics(TOPICS, 8, TopicOptions(replication=3))}
 DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -30,28 +30,28 @@ def test_events_are_kept_for_ever_and_the_rest_is_not() -> None:
     assert {plan.configs["retention.bytes"] for plan in PLANS.values()} == {"-1"}
 
 
-def limit_of(role: TopicRole, settings: TopicSettings) -> int:
+def limit_of(role: TopicRole, settings: TopicOptions) -> int:
     plans = {plan.role: plan for plan in plan_topics(TOPICS, 8, settings)}
     return int(plans[role].configs["max.message.bytes"])
 
 
 def test_a_command_topic_takes_the_batches_of_any_stock_producer_and_of_the_largest_command() -> None:
-    assert limit_of(TopicRole.COMMANDS, TopicSettings()) == 1_048_588
-    large = TopicSettings(max_command_bytes=6 << 20, max_event_bytes=8 << 20)
+    assert limit_of(TopicRole.COMMANDS, TopicOptions()) == 1_048_588
+    large = TopicOptions(max_command_bytes=6 << 20, max_event_bytes=8 << 20)
     assert limit_of(TopicRole.COMMANDS, large) > (6 << 20) + 100_000
     assert limit_of(TopicRole.EVENTS, large) == limit_of(TopicRole.DEAD_LETTERS, large) == 8 << 20
 
 
 def test_a_command_is_smaller_than_what_may_become_of_it() -> None:
     with pytest.raises(UsageError):
-        TopicSettings(max_command_bytes=1_000, max_event_bytes=1_000)
+        TopicOptions(max_command_bytes=1_000, max_event_bytes=1_000)
 
 
 @pytest.mark.parametrize(("replication", "wanted"), [(1, "1"), (2, "2"), (3, "2"), (5, "2")])
 def test_a_record_is_acknowledged_when_two_copies_exist_where_there_are_two(
     replication: int, wanted: str
 ) -> None:
-    for plan in plan_topics(TOPICS, 1, TopicSettings(replication=replication)):
+    for plan in plan_topics(TOPICS, 1, TopicOptions(replication=replication)):
         assert plan.configs["min.insync.replicas"] == wanted
         assert plan.configs["unclean.leader.election.enable"] == "false"
 

@@ -124,7 +124,7 @@ def test_a_server_that_is_away_is_said_with_the_next_step_and_without_its_passwo
     assert done.stderr.startswith("Error: database is not available")
     (advice,) = done.stderr.splitlines()[1:]
     assert advice.startswith(
-        "It is expected at 127.0.0.1:1: see whether it runs, or correct TIDEMILL_DATABASE_URL;"
+        "It is expected at 127.0.0.1:1: check that it runs, or correct TIDEMILL_DATABASE_URL;"
     )
     assert "s3cr3t-w0rd" not in done.stderr + done.stdout
 

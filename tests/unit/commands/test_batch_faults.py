@@ -115,14 +115,14 @@ async def test_a_record_that_cannot_even_be_parked_halts_its_lane_and_the_others
 
 
 async def test_a_log_that_rolls_under_a_batch_has_it_redone(monkeypatch: pytest.MonkeyPatch) -> None:
-    original, rolls = MemoryWork.close_books, [GenerationClosed("rolled"), GenerationClosed("again")]
+    original, rolls = MemoryWork.append_ledger, [GenerationClosed("rolled"), GenerationClosed("again")]
 
     async def rolling(work: MemoryWork, rows: Any) -> None:
         if rolls:
             raise rolls.pop()
         await original(work, rows)
 
-    monkeypatch.setattr(MemoryWork, "close_books", rolling)
+    monkeypatch.setattr(MemoryWork, "append_ledger", rolling)
     ticks = await harness(TICKS)
     assert outcomes(await ticks.send(tick(), tick())) == {"applied": 2}
     assert ticks.store.transactions == 3  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from tidemill.domain.context import DecideSpec
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Anchor, Claim
 from tidemill.domain.partitioner import partition_of
-from tidemill.outbox.ports import OutboundRecord
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 
 @pytest.fixture
@@ -147,18 +147,18 @@ async def test_a_record_that_ends_the_process_is_tried_alone_and_then_parked(wor
     world.send("p1")
     world.send("p1", command_id="next")
     held = world.store.lanes[partition_of(b"p1", 3) + 1]
-    held.claimed_offset, held.barren, held.trial = 0, 4, (0, 2)
+    held.claimed_offset, held.claims_without_progress, held.attempt = 0, 4, (0, 2)
     async with world.running():
         await world.until_logged(2)
     assert world.logged() == [(b"p", "CRASHED"), (b"a", None)]
     assert world.store.tables.parked[0].key == b"p1"
 
 
-async def test_a_suspect_is_not_blamed_for_a_database_that_is_away(world: World) -> None:
+async def test_an_isolated_record_is_not_blamed_for_a_database_that_is_away(world: World) -> None:
     """Trials count deaths: a batch that is tried again has ended nobody."""
     world.send("p1")
     held = world.store.lanes[partition_of(b"p1", 3) + 1]
-    held.claimed_offset, held.barren = 0, 4
+    held.claimed_offset, held.claims_without_progress = 0, 4
     real, refusals = world.store.unit_of_work, 5
 
     def refusing() -> Any:
@@ -177,7 +177,7 @@ async def test_a_suspect_is_not_blamed_for_a_database_that_is_away(world: World)
 
 async def test_a_lane_without_a_culprit_is_trusted_again(world: World) -> None:
     held = world.store.lanes[partition_of(b"p1", 3) + 1]
-    held.claimed_offset, held.barren = 0, 5
+    held.claimed_offset, held.claims_without_progress = 0, 5
     for number in range(5):
         world.send("p1", command_id=str(number))
     async with world.running():
@@ -235,7 +235,7 @@ async def test_a_registry_that_is_away_pauses(world: World) -> None:
     assert refusals == []
 
 
-async def test_a_lane_with_two_batches_waiting_is_held_back_and_let_go(world: World) -> None:
+async def test_a_lane_with_two_batches_waiting_is_held_back_and_released(world: World) -> None:
     for number in range(120):
         world.send("p1", command_id=str(number))
     async with world.running():
@@ -261,7 +261,7 @@ async def test_a_halt_that_somebody_else_records_stops_the_lane_until_it_is_clea
 async def test_a_lane_that_the_relay_halts_at_its_claim_never_flows(world: World) -> None:
     async def take(claims: Sequence[Claim]) -> None:
         for claim in claims:
-            if claim.lane.lane == 1:
+            if claim.lane.id == 1:
                 await world.store.halt(claim, "HISTORY_BEHIND", "seen by the relay")
 
     world.follower.take = take  # type: ignore[method-assign]
@@ -342,7 +342,7 @@ async def test_context_code_that_raises_parks_its_record_and_the_lane_goes_on(wo
     assert [row.key for row in world.store.tables.outbox if row.code == "TOO_BIG"] == [None]
 
 
-async def test_kafka_that_does_not_answer_at_a_claim_makes_no_lane_a_suspect(world: World) -> None:
+async def test_kafka_that_does_not_answer_at_a_claim_isolates_no_lane(world: World) -> None:
     world.broker.write(TOPIC, 0, OutboundRecord(b"k", b"garbage", ()))
     source = MemoryCommandSource(world.broker, topic=TOPIC, group="g")
     real, failures = source.bounds, [Unavailable("kafka", "no answer")] * 5
@@ -370,7 +370,7 @@ async def test_who_lets_go_of_lanes_slowly_leaves_the_group_in_a_hurry(
     """A stop has one deadline for all: with no server answering, relays and source take theirs one behind the other."""
     monkeypatch.setattr("tidemill.commands.intake._RELEASE_FIRST_S", 0.05)
     intake, hurries, left = world.intake(), [], asyncio.Event()
-    let_go = intake._ownership.let_go_of_all
+    let_go = intake._ownership.release_all
 
     async def letting_go() -> None:
         if slow:
@@ -381,7 +381,7 @@ async def test_who_lets_go_of_lanes_slowly_leaves_the_group_in_a_hurry(
         hurries.append(hurried)
         left.set()
 
-    monkeypatch.setattr(intake._ownership, "let_go_of_all", letting_go)
+    monkeypatch.setattr(intake._ownership, "release_all", letting_go)
     monkeypatch.setattr(intake._source, "close", close)
     await intake.start()
     running = asyncio.create_task(intake.run())

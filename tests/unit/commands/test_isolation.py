@@ -35,7 +35,7 @@ class Company:
         await eventually(lambda: self.inside == set(names), what=f"{names} to be in, and nobody else")
 
 
-async def test_a_suspect_waits_for_those_in_flight_and_keeps_the_later_ones_waiting() -> None:
+async def test_an_isolated_record_waits_for_those_in_flight_and_keeps_the_later_ones_waiting() -> None:
     isolation, company = IsolationGate(), Company()
     company.invite("one", isolation.together())
     company.invite("two", isolation.together())
@@ -52,7 +52,7 @@ async def test_a_suspect_waits_for_those_in_flight_and_keeps_the_later_ones_wait
     await company.until()
 
 
-async def test_suspects_are_alone_from_each_other() -> None:
+async def test_isolated_records_are_alone_from_each_other() -> None:
     isolation, company = IsolationGate(), Company()
     for name in ("first", "second"):
         company.invite(name, isolation.alone())
@@ -67,10 +67,10 @@ async def test_who_gives_up_waiting_is_not_waited_for() -> None:
     isolation, company = IsolationGate(), Company()
     company.invite("one", isolation.together())
     await company.until("one")
-    suspect = asyncio.create_task(isolation.alone().__aenter__())
+    isolated_task = asyncio.create_task(isolation.alone().__aenter__())
     await eventually(isolation._turn.locked, what="the suspect to wait")
-    suspect.cancel()
-    await asyncio.wait({suspect})
+    isolated_task.cancel()
+    await asyncio.wait({isolated_task})
     company.invite("two", isolation.together())
     await company.until("one", "two")
     company.send_home("one", "two")

@@ -33,9 +33,9 @@ def records(partition: int, count: int, size: int = 10) -> list[FakeRecord]:
 async def test_a_lone_record_is_taken_at_once(queues: Queues) -> None:
     assert queues.take(2) is None
     queues.put(3, records(3, 1))
-    share = queues.take(2)
-    assert share is not None
-    assert [record.offset for _, record in share.records] == [0]
+    batch_input = queues.take(2)
+    assert batch_input is not None
+    assert [record.offset for _, record in batch_input.records] == [0]
     assert queues.take(1) is None, "its lane is busy"
     assert not queues.ready()
 
@@ -47,7 +47,7 @@ async def test_the_lanes_with_backlog_are_shared_among_the_workers(queues: Queue
     assert first is not None
     assert second is not None
     assert not queues.ready(), "each lane is in one of them"
-    assert {queue.lane for queue in first.queues}.isdisjoint(queue.lane for queue in second.queues)
+    assert {queue.lane_id for queue in first.queues}.isdisjoint(queue.lane_id for queue in second.queues)
     lanes = [lane for lane, _ in first.records]
     assert lanes == sorted(lanes)
     assert len(first.records) <= 10
@@ -56,23 +56,23 @@ async def test_the_lanes_with_backlog_are_shared_among_the_workers(queues: Queue
 async def test_what_a_short_lane_leaves_of_a_batch_is_for_the_others(queues: Queues) -> None:
     for partition, count in enumerate((30, 1, 30)):
         queues.put(partition, records(partition, count))
-    share = queues.take(1)
-    assert share is not None
-    assert Counter(lane for lane, _ in share.records) == {1: 4, 2: 1, 3: 5}
-    assert [lane for lane, _ in share.records] == [1] * 4 + [2] + [3] * 5
+    batch_input = queues.take(1)
+    assert batch_input is not None
+    assert Counter(lane for lane, _ in batch_input.records) == {1: 4, 2: 1, 3: 5}
+    assert [lane for lane, _ in batch_input.records] == [1] * 4 + [2] + [3] * 5
 
 
 async def test_a_batch_is_bounded_in_bytes_and_never_empty(queues: Queues) -> None:
     queues.put(0, records(0, 10, size=400_000))
-    share = queues.take(1)
-    assert share is not None
-    assert len(share.records) == 3
-    queues.done(share)
+    batch_input = queues.take(1)
+    assert batch_input is not None
+    assert len(batch_input.records) == 3
+    queues.done(batch_input)
     queues.put(0, records(0, 1, size=2 << 20))
     sizes = []
-    while (share := queues.take(1)) is not None:
-        sizes.append(sum(len(record.value or b"") for _, record in share.records))
-        queues.done(share)
+    while (batch_input := queues.take(1)) is not None:
+        sizes.append(sum(len(record.value or b"") for _, record in batch_input.records))
+        queues.done(batch_input)
     assert max(sizes) <= (1 << 20) + (2 << 20)
 
 
@@ -100,8 +100,8 @@ async def test_large_records_find_room_one_after_the_other_in_all_lanes_of_a_pro
     assert sum(len(queue.records) for queues in (one, other) for queue in queues.all()) == 8 + 1
     assert one.out_of_room() is None
     assert all(not queues.drained(queue) for queues in (one, other) for queue in queues.all()[:4])
-    while (share := one.take(1)) is not None:
-        one.done(share)
+    while (batch_input := one.take(1)) is not None:
+        one.done(batch_input)
     freed = one.out_of_room()
     assert freed is not None
     assert (freed.partition, freed.come_back_at) == (0, 2), "who was refused first comes first"
@@ -121,11 +121,11 @@ async def test_room_is_given_back_with_the_lane_also_by_a_batch_in_flight(queues
     assert room.is_empty()
     made.add(claims)
     made.put(0, records(0, 1, size=1 << 20))
-    share = made.take(1)
-    assert share is not None
+    batch_input = made.take(1)
+    assert batch_input is not None
     made.add(claims)
     assert not room.is_empty(), "it is in flight"
-    made.done(share)
+    made.done(batch_input)
     assert room.is_empty()
 
 
@@ -134,13 +134,13 @@ async def test_a_lane_that_waits_for_a_newer_version_keeps_no_room_from_the_othe
     made = Queues(batch_records=1, room=room)
     made.add(await store.claim(STREAM.aggregate, range(8), "tests"))
     queue = made.put(0, [*records(0, 1), *records(0, 2, size=1 << 20)[1:]])
-    share = made.take(1)
+    batch_input = made.take(1)
     assert queue is not None
-    assert share is not None
+    assert batch_input is not None
     assert not room.is_empty()
-    made.done(share)
+    made.done(batch_input)
     newer = Newer(offset=0, schema="7", type_name="x", service=None, detail="d")
-    made.wait(queue, Wait(newer, since=START, until=START), [record for _, record in share.records])
+    made.wait(queue, Wait(newer, since=START, until=START), [record for _, record in batch_input.records])
     assert room.is_empty()
     assert ([record.offset for record, _ in queue.records], queue.come_back_at) == ([0], 1)
     assert made.overfull(queue)
@@ -159,8 +159,8 @@ async def test_a_lane_is_held_back_by_count_or_by_bytes(queues: Queues) -> None:
     assert large is not None
     assert queues.overfull(large)
     assert not queues.drained(large)
-    share = queues.take(2)
-    assert share is not None
+    batch_input = queues.take(2)
+    assert batch_input is not None
     assert queues.drained(many)
 
 

@@ -120,7 +120,7 @@ class Walker:
 
     async def stopped(self) -> None:
         self.ours.clear()
-        await self.ownership.let_go_of_all()
+        await self.ownership.release_all()
 
     # --- what holds after each ---
 

@@ -126,7 +126,7 @@ async def test_a_lane_whose_batch_does_not_end_is_left_to_the_next_claim_and_the
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A release says that the lane stands still: of one with a batch in flight that is not true."""
-    monkeypatch.setattr(lane_lifecycle, "_REVOKE_PATIENCE_S", 0.05)
+    monkeypatch.setattr(lane_lifecycle, "_REVOKE_TIMEOUT_S", 0.05)
     begun, go_on, real = asyncio.Event(), asyncio.Event(), world.store.unit_of_work
 
     @asynccontextmanager
@@ -150,7 +150,7 @@ async def test_a_lane_whose_batch_does_not_end_is_left_to_the_next_claim_and_the
 async def test_a_batch_that_outlives_the_lanes_revocation_is_left_to_the_next_owner(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_lifecycle, "_REVOKE_PATIENCE_S", 0.05)
+    monkeypatch.setattr(lane_lifecycle, "_REVOKE_TIMEOUT_S", 0.05)
     async with world.running() as intake:
         await until_flowing(intake)
         world.store.away = True
@@ -164,21 +164,21 @@ async def test_a_batch_that_outlives_the_lanes_revocation_is_left_to_the_next_ow
         await world.until_logged(1)
 
 
-async def test_a_suspect_whose_lane_was_claimed_meanwhile_is_not_tried(
+async def test_an_isolated_record_whose_lane_was_claimed_meanwhile_is_not_tried(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The count of attempts is the next owner's: one of ours that never was would park the record too early."""
     monkeypatch.setattr(lane_lifecycle, "_RECLAIM_AFTER_S", 0.05)
     held = world.store.lanes[1]
-    held.claimed_offset, held.barren = 0, 4
-    real, others = world.store.trial, ["another process"]
+    held.claimed_offset, held.claims_without_progress = 0, 4
+    real, others = world.store.count_attempt, ["another process"]
 
-    async def trial(claim: Claim, offset: int) -> int:
+    async def count_attempt(claim: Claim, offset: int) -> int:
         if others:
             await world.store.claim(STREAM.aggregate, [0], others.pop())
         return await real(claim, offset)
 
-    monkeypatch.setattr(world.store, "trial", trial)
+    monkeypatch.setattr(world.store, "count_attempt", count_attempt)
     world.send(KEYS[0])
     with capture_logs() as lines:
         async with world.running():

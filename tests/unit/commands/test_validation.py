@@ -37,24 +37,24 @@ def record(at: int = 0, **fields: Any) -> FakeRecord:
     return FakeRecord(partition_of(key, 4), at, key, encode(STREAM, made))
 
 
-async def screened(*records: FakeRecord, stream: Stream = STREAM) -> list[IncomingCommand]:
-    return await Validator(stream, JsonCodec(stream)).screen([(1, each) for each in records])
+async def validated(*records: FakeRecord, stream: Stream = STREAM) -> list[IncomingCommand]:
+    return await Validator(stream, JsonCodec(stream)).validate([(1, each) for each in records])
 
 
 def reason(arrival: IncomingCommand) -> str:
-    assert isinstance(arrival.verdict, Rejected)
-    return f"{arrival.verdict.code}: {arrival.verdict.message}"
+    assert isinstance(arrival.disposition, Rejected)
+    return f"{arrival.disposition.code}: {arrival.disposition.message}"
 
 
 async def test_invalid_commands_are_told_apart_from_good_ones_and_all_their_faults_are_named() -> None:
-    arrivals = await screened(
+    arrivals = await validated(
         record(0),
         record(1, price=float("nan"), source=""),
         record(2),
         record(3, high=1.0, low=2.0),
         record(4, symbol="no symbol"),
     )
-    assert [arrival.verdict is None for arrival in arrivals] == [True, False, True, False, False]
+    assert [arrival.disposition is None for arrival in arrivals] == [True, False, True, False, False]
     assert [arrival.command is not None for arrival in arrivals] == [True, False, True, False, False]
     assert "price: Input should be a finite number" in reason(arrivals[1])
     assert "source: " in reason(arrivals[1])
@@ -62,7 +62,7 @@ async def test_invalid_commands_are_told_apart_from_good_ones_and_all_their_faul
 
 
 async def test_an_invalid_command_keeps_its_identity_unless_the_id_is_the_fault() -> None:
-    named, unnamed = await screened(
+    named, unnamed = await validated(
         record(command_id="1", price=float("inf")), record(command_id="\x07", price=float("inf"))
     )
     assert named.command_id == identify("1", "tests")
@@ -71,7 +71,7 @@ async def test_an_invalid_command_keeps_its_identity_unless_the_id_is_the_fault(
 
 async def test_the_digest_ignores_the_base_fields_and_nothing_else() -> None:
     same = base(**FACTS)
-    first, retried, other = await screened(
+    first, retried, other = await validated(
         record(**same),
         record(**same | {"timestamp": datetime(2026, 2, 2, tzinfo=UTC)}),
         record(**same | {"price": 2.0}),
@@ -84,21 +84,21 @@ async def test_keys_and_partitions_are_checked_where_the_lane_owns_its_keys() ->
     wrong_key = replace(good, key=b"MSFT")
     no_key = replace(good, key=None)
     misplaced = replace(good, partition=(good.partition + 1) % 4)
-    arrivals = await screened(good, wrong_key, no_key, misplaced)
-    assert arrivals[0].verdict is None
+    arrivals = await validated(good, wrong_key, no_key, misplaced)
+    assert arrivals[0].disposition is None
     assert reason(arrivals[1]).startswith("WRONG_KEY: the record's key must be 'AAPL'")
     assert reason(arrivals[2]).startswith("WRONG_KEY")
     assert "partitioner=murmur2_random" in reason(arrivals[3])
-    careless = await screened(wrong_key, no_key, misplaced, stream=replace(STREAM, keyed=False))
-    assert [arrival.verdict for arrival in careless] == [None, None, None]
+    careless = await validated(wrong_key, no_key, misplaced, stream=replace(STREAM, keyed=False))
+    assert [arrival.disposition for arrival in careless] == [None, None, None]
 
 
 async def test_what_cannot_be_read_has_neither_command_nor_identity() -> None:
-    (arrival,) = await screened(FakeRecord(0, 0, b"AAPL", None))
-    assert isinstance(arrival.verdict, Unreadable)
+    (arrival,) = await validated(FakeRecord(0, 0, b"AAPL", None))
+    assert isinstance(arrival.disposition, Unreadable)
     assert (arrival.command, arrival.command_id) == (None, None)
 
 
 async def test_a_topic_in_memory_puts_keys_where_murmur2_does() -> None:
     topic = Topic(STREAM)
-    assert (await screened(topic.record(RecordMarketData(**base(**FACTS)))))[0].verdict is None
+    assert (await validated(topic.record(RecordMarketData(**base(**FACTS)))))[0].disposition is None

@@ -108,7 +108,7 @@ async def test_a_wait_is_bounded_and_what_comes_behind_it_is_parked_at_once(worl
     parked = world.store.tables.parked
     assert [row.code for row in parked] == ["NEWER_SCHEMA"] * 25
     assert "the lane waited for 900 s" in parked[0].detail
-    assert "the lane waited for a newer version before" in parked[-1].detail
+    assert "the lane already waited for a newer version" in parked[-1].detail
     assert len(asked) <= 6, "once for each batch, not for each record"
     world.send(KEYS[0], newer=True, command_id=ids[0], name="n0")
     async with world.running("two", knows_all=True):
@@ -222,10 +222,10 @@ async def test_a_command_that_a_lane_waited_for_is_not_taken_for_what_ends_proce
     """Its lane makes no progress, whoever claims it: the count of attempts must not grow by that."""
     world.send(KEYS[0], newer=True)
     held = world.store.lanes[1]
-    held.claimed_offset, held.barren, held.trial = 0, 4, (0, 1)
+    held.claimed_offset, held.claims_without_progress, held.attempt = 0, 4, (0, 1)
     async with world.running() as intake:
         await until_waiting(intake)
-        assert held.trial == (-1, 0)
+        assert held.attempt == (-1, 0)
     assert world.store.tables.parked == []
 
 

@@ -98,17 +98,17 @@ async def test_streams_take_turns_however_much_each_has() -> None:
 
 async def test_batches_that_are_tried_again_have_at_most_half_of_the_workers() -> None:
     workers = Workers(4, streams=5)
-    troubled = [await turn_of(team) for team in [workers.team() for _ in range(4)]]
-    for turn in troubled:
+    failing = [await turn_of(team) for team in [workers.team() for _ in range(4)]]
+    for turn in failing:
         turn.end()  # each of them failed
-    again = [asyncio.create_task(turn.__aenter__()) for turn in troubled]
+    again = [asyncio.create_task(turn.__aenter__()) for turn in failing]
     await next_turn()
     assert [task.done() for task in again] == [True, True, False, False]
     others = workers.team()
     for _ in range(2):
         await turn_of(others)
-    troubled[0].end()
-    assert await asyncio.wait_for(again[2], HANGING_S) is troubled[2]
+    failing[0].end()
+    assert await asyncio.wait_for(again[2], HANGING_S) is failing[2]
     again[3].cancel()
 
 

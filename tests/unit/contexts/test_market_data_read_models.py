@@ -26,8 +26,8 @@ def told(**fields: Any) -> MarketDataRecorded:
     return MarketDataRecorded(**{**base, "symbol": "IBM", "time": START, "price": 1.0, **fields})
 
 
-def tick(lane: int = 0, sequence: int = 1, **fields: Any) -> Tick:
-    return Recorded(told(**fields), START, lane, sequence)
+def tick(lane_id: int = 0, sequence: int = 1, **fields: Any) -> Tick:
+    return Recorded(told(**fields), START, lane_id, sequence)
 
 
 def folded(projection: Projection, ticks: Iterable[Tick]) -> Rows:

@@ -104,7 +104,7 @@ def test_a_root_without_anything_is_a_lake_that_is_not_mounted(tmp_path: Path, i
         lake.mkdir()
     reader = LakeReader([str(lake)])
     for read in ways(str(lake), made)[:3]:
-        with pytest.raises(Unavailable, match="is it mounted"):
+        with pytest.raises(Unavailable, match="check that it is mounted"):
             read()
     (lake / "another").mkdir(parents=True)
     assert "no such file" in (reader.damaged(made.files[0]) or "")

@@ -24,7 +24,7 @@ from tests.support.archive.archival import DAY, START, TABLE
 from tidemill.app.lake import catalog_of, open_lake
 from tidemill.domain.archive.slices import LakeColumn, LakeType, SliceId
 from tidemill.domain.errors import Unavailable
-from tidemill.lakehouse.iceberg import IcebergLake, committed, name_of, strays
+from tidemill.lakehouse.iceberg import IcebergLake, committed, name_of, unregistered
 from tidemill.settings import Settings
 
 EVENT = "event-1"
@@ -127,14 +127,14 @@ def test_a_table_is_loaded_from_it(rest: Rest, tmp_path: Path) -> None:
     rest.answers[PATH] = (200, loaded(tmp_path, **{f"tidemill.archived.{EVENT}": "a b"}))
     catalog = catalog_of(rest.settings(tmp_path).lake)
     assert committed(catalog.load_table(tuple(TABLE.split("."))), EVENT) == {"a", "b"}
-    assert strays(catalog, TABLE, ["/lake/a.parquet"]) == ["/lake/a.parquet"]
+    assert unregistered(catalog, TABLE, ["/lake/a.parquet"]) == ["/lake/a.parquet"]
     assert {path for path, *_ in rest.asked[1:]} == {PATH}
     assert {credential for _, credential, _ in rest.asked} == {"Bearer secret"}
 
 
 def test_a_table_that_it_does_not_have_has_no_files(rest: Rest, tmp_path: Path) -> None:
     catalog = catalog_of(rest.settings(tmp_path).lake)
-    assert strays(catalog, TABLE, ["/lake/a.parquet"]) == ["/lake/a.parquet"]
+    assert unregistered(catalog, TABLE, ["/lake/a.parquet"]) == ["/lake/a.parquet"]
 
 
 def test_a_commit_whose_answer_is_lost_is_looked_up_and_not_made_twice(rest: Rest, tmp_path: Path) -> None:
@@ -153,11 +153,11 @@ def test_a_commit_whose_answer_is_lost_is_looked_up_and_not_made_twice(rest: Res
 @pytest.mark.parametrize(
     ("status", "kind"), [(503, "ServiceUnavailableException"), (500, "InternalServerError")]
 )
-def test_what_it_does_not_answer_is_no_verdict(rest: Rest, tmp_path: Path, status: int, kind: str) -> None:
+def test_what_it_does_not_answer_is_no_proof(rest: Rest, tmp_path: Path, status: int, kind: str) -> None:
     catalog = catalog_of(rest.settings(tmp_path).lake)
     rest.answers[PATH] = (status, error(kind, status))
     with pytest.raises(Unavailable, match=f"looking at {TABLE}"):
-        strays(catalog, TABLE, ["/lake/a.parquet"])
+        unregistered(catalog, TABLE, ["/lake/a.parquet"])
 
 
 async def test_one_that_is_away_is_awaited(tmp_path: Path) -> None:

@@ -37,40 +37,40 @@ def two_generations() -> MemoryOutbox:
 
 async def test_it_waits_for_the_publication_and_then_for_three_days() -> None:
     outbox = two_generations()
-    keeper = OutboxCleaner(outbox, Hands(outbox))
-    outbox.hints[LANE.lane] = Published(2, 2, None)
-    assert await keeper.tidy() == []
+    cleaner = OutboxCleaner(outbox, Hands(outbox))
+    outbox.hints[LANE.id] = Published(2, 2, None)
+    assert await cleaner.tidy() == []
     outbox.now += timedelta(days=30)
-    outbox.hints[LANE.lane] = Published(3, 3, None)
-    assert await keeper.tidy() == []
+    outbox.hints[LANE.id] = Published(3, 3, None)
+    assert await cleaner.tidy() == []
     outbox.now += timedelta(hours=71, minutes=59)
-    assert await keeper.tidy() == []
+    assert await cleaner.tidy() == []
     outbox.now += timedelta(minutes=1)
-    assert await keeper.tidy() == [1]
-    assert [row.position for row in outbox.rows[LANE.lane]] == [4, 5]
-    assert await keeper.tidy() == []
+    assert await cleaner.tidy() == [1]
+    assert [row.position for row in outbox.rows[LANE.id]] == [4, 5]
+    assert await cleaner.tidy() == []
 
 
 async def test_the_open_generation_never_leaves() -> None:
     outbox = two_generations()
-    keeper = OutboxCleaner(outbox, Hands(outbox), keep=timedelta(0))
-    outbox.hints[LANE.lane] = Published(5, 5, None)
-    assert await keeper.tidy() == [1]
+    cleaner = OutboxCleaner(outbox, Hands(outbox), keep=timedelta(0))
+    outbox.hints[LANE.id] = Published(5, 5, None)
+    assert await cleaner.tidy() == [1]
     outbox.now += timedelta(days=365)
-    assert await keeper.tidy() == []
+    assert await cleaner.tidy() == []
 
 
-async def test_it_looks_again_after_trouble_and_ends_when_asked() -> None:
+async def test_it_looks_again_after_a_problem_and_ends_when_asked() -> None:
     outbox = two_generations()
-    outbox.hints[LANE.lane] = Published(5, 5, None)
-    keeper = OutboxCleaner(outbox, Hands(outbox), keep=timedelta(0), every_s=0.001)
+    outbox.hints[LANE.id] = Published(5, 5, None)
+    cleaner = OutboxCleaner(outbox, Hands(outbox), keep=timedelta(0), every_s=0.001)
     outbox.away = True
-    await keeper.start()
-    running = asyncio.create_task(keeper.run())
-    await eventually(lambda: keeper.health().detail, what="the trouble is told")
-    assert keeper.health().ok
+    await cleaner.start()
+    running = asyncio.create_task(cleaner.run())
+    await eventually(lambda: cleaner.health().detail, what="the trouble is told")
+    assert cleaner.health().ok
     outbox.away = False
     await eventually(lambda: 1 not in outbox.generations, what="the generation is gone")
-    await eventually(lambda: not keeper.health().detail, what="the trouble is over")
-    await keeper.stop()
+    await eventually(lambda: not cleaner.health().detail, what="the trouble is over")
+    await cleaner.stop()
     await running

@@ -7,8 +7,9 @@ import pytest
 from tests.fakes.kafka import MemoryRecord
 from tests.support.engine.outbox import Scribe, lane_of
 from tests.support.engine.relays import LANE, World
-from tidemill.outbox.dead_letter_size import fitted, size_of
-from tidemill.outbox.ports import OutboundRecord, ParkedRecord
+from tidemill.outbox.dead_letter_size import size_of, truncated_to
+from tidemill.outbox.ports import ParkedRecord
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 LETTERS = LANE.topics.dead_letters
 OURS: list[tuple[str, bytes | None]] = [("tm_position", b"9"), ("tm_sequence", b"5")]
@@ -25,20 +26,20 @@ def letter(header_bytes: int = 1) -> tuple[OutboundRecord, ParkedRecord]:
 
 def test_what_fits_is_left_alone() -> None:
     made, record = letter()
-    assert fitted(made, record, 7, size_of(made)) is made
+    assert truncated_to(made, record, 7, size_of(made), OutboundRecord) is made
 
 
 def test_the_value_is_shed_first() -> None:
     made, record = letter()
-    shed = fitted(made, record, 7, size_of(made) - 1)
+    shed = truncated_to(made, record, 7, size_of(made) - 1, OutboundRecord)
     assert shed == OutboundRecord(b"key", None, [*record.headers, *NOTE, *OURS])
 
 
 def test_then_the_records_own_key_and_headers() -> None:
     made, record = letter(header_bytes=900)
-    shed = fitted(made, record, 7, 500)
+    shed = truncated_to(made, record, 7, 500, OutboundRecord)
     assert shed == OutboundRecord(None, None, [("tm_headers", b"omitted"), *NOTE, *OURS])
-    assert fitted(made, record, 7, 0) == shed
+    assert truncated_to(made, record, 7, 0, OutboundRecord) == shed
 
 
 def of_kind(found: MemoryRecord) -> str:
@@ -61,7 +62,7 @@ async def test_letters_that_are_too_large_halt_no_lane(known: bool) -> None:
     assert [of_kind(each) for each in found] == ["no value", "whole", "bare"]
     assert (found[0].key, found[0].value) == (b"AAPL", None)
     assert dict(found[0].headers)["tm_value_bytes"] == b"5000"
-    assert (world.topics.starts[LANE.lane] == 1) is known
+    assert (world.topics.starts[LANE.id] == 1) is known
     await world.relays.stop()
 
 

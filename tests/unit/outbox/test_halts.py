@@ -72,7 +72,7 @@ async def test_a_restored_database_halts_the_lane_before_anything_is_sent(world:
     world.outbox.store(scribe.applied(8).batch())
     await world.take(LANE)
     await world.published(8)
-    await world.relays.drop([LANE.lane])
+    await world.relays.drop([LANE.id])
     restored = Scribe(LANE)
     world.outbox.rows.clear()
     world.outbox.hints.clear()
@@ -92,9 +92,9 @@ async def test_a_database_set_back_under_a_running_relay_is_noticed(world: World
     restored = Scribe(LANE)
     world.outbox.rows.clear()
     world.outbox.store(restored.applied(5).batch())
-    world.relays.wake([LANE.lane])
+    world.relays.wake([LANE.id])
     world.outbox.store(restored.applied(6).batch())
-    world.relays.wake([LANE.lane])
+    world.relays.wake([LANE.id])
     assert "position 9 does not continue position 8" in await world.halted("HISTORY_FORKED")
     assert len(world.topics.log(EVENTS)) == 8
 
@@ -134,7 +134,7 @@ async def test_a_lane_lost_while_it_stands_still_is_left_to_its_owner(world: Wor
     del world.outbox.rows[1][0]
     await world.take(LANE)
     await world.halted("OUTBOX_GAP")
-    world.outbox.epochs[LANE.lane] = 2
+    world.outbox.epochs[LANE.id] = 2
     world.outbox.halts.clear()
     await eventually(lambda: world.state() is RelayState.ENDED, what="it ends")
     assert world.topics.starts == {1: 1}, "the owner's publisher must not be fenced"

@@ -33,34 +33,34 @@ def events(told: Told) -> list[str]:
 
 
 def test_a_kind_is_told_once_with_all_the_lanes_that_it_struck(told: Told) -> None:
-    troubles = IncidentLog(Log.RELAY_RESTARTED)
+    incidents = IncidentLog(Log.RELAY_RESTARTED)
     for lane in (1, 2, 3, 9) * 50:
-        troubles.failed(lane, Unavailable("kafka", f"lane {lane} cannot connect"))
-    troubles.tell()
+        incidents.failed(lane, Unavailable("kafka", f"lane {lane} cannot connect"))
+    incidents.tell()
     for lane in (1, 2, 3, 9) * 50:
-        troubles.failed(lane, AWAY)
-    troubles.tell()
+        incidents.failed(lane, AWAY)
+    incidents.tell()
     assert [(entry["event"], entry["lanes"], entry["reason"]) for entry in told] == [
         (Log.RELAY_RESTARTED, "1-3, 9", "kafka is not available: lane 1 cannot connect")
     ]
 
 
 def test_lanes_that_are_struck_later_are_told_then(told: Told) -> None:
-    troubles = IncidentLog(Log.RELAY_RESTARTED)
-    troubles.failed(1, AWAY)
-    troubles.tell()
-    troubles.failed(1, AWAY)
-    troubles.failed(2, AWAY)
-    troubles.tell()
+    incidents = IncidentLog(Log.RELAY_RESTARTED)
+    incidents.failed(1, AWAY)
+    incidents.tell()
+    incidents.failed(1, AWAY)
+    incidents.failed(2, AWAY)
+    incidents.tell()
     assert [entry["lanes"] for entry in told] == ["1", "2"]
 
 
 def test_another_kind_is_told_beside_it_and_once_however_they_take_turns(told: Told) -> None:
-    troubles = IncidentLog(Log.RELAY_RESTARTED)
+    incidents = IncidentLog(Log.RELAY_RESTARTED)
     for _ in range(9):
         for error in (AWAY, Unavailable("database", "away"), ZeroDivisionError("a mistake")):
-            troubles.failed(1, error)
-        troubles.tell()
+            incidents.failed(1, error)
+        incidents.tell()
     assert [entry["reason"] for entry in told] == [
         str(AWAY),
         "database is not available: away",
@@ -69,30 +69,30 @@ def test_another_kind_is_told_beside_it_and_once_however_they_take_turns(told: T
 
 
 def test_what_is_over_is_told_with_what_it_cost_and_can_begin_anew(told: Told) -> None:
-    troubles = IncidentLog(Log.RELAY_RESTARTED)
+    incidents = IncidentLog(Log.RELAY_RESTARTED)
     for lane in (1, 2, 2):
-        troubles.failed(lane, AWAY)
+        incidents.failed(lane, AWAY)
     for lane in (1, 2, 3):
-        troubles.over(lane)
-    troubles.tell()
+        incidents.over(lane)
+    incidents.tell()
     assert events(told) == [Log.RELAY_RESTARTED, Log.RELAY_RECOVERED]
     assert dict(told[1]) | {"seconds": 0} == {
         "event": Log.RELAY_RECOVERED, "log_level": "info", "lanes": "1-2",
         "after": "relay_restarted", "failures": 3, "seconds": 0,
     }  # fmt: skip
-    troubles.tell()
+    incidents.tell()
     assert len(told) == 2
-    assert troubles.failed(1, AWAY)
-    troubles.tell()
+    assert incidents.failed(1, AWAY)
+    incidents.tell()
     assert told[2]["lanes"] == "1"
 
 
-def test_a_lane_that_was_let_go_did_not_recover(told: Told) -> None:
-    troubles = IncidentLog(Log.RELAY_RESTARTED)
-    troubles.failed(1, AWAY)
-    troubles.forget(1)
-    troubles.over(1)
-    troubles.tell()
+def test_a_lane_that_was_released_did_not_recover(told: Told) -> None:
+    incidents = IncidentLog(Log.RELAY_RESTARTED)
+    incidents.failed(1, AWAY)
+    incidents.forget(1)
+    incidents.over(1)
+    incidents.tell()
     assert events(told) == [Log.RELAY_RESTARTED]
 
 
@@ -123,7 +123,7 @@ async def test_a_database_that_is_away_for_64_lanes_and_many_attempts_is_a_few_l
 
     world.outbox._check = counted  # type: ignore[method-assign]
     world.outbox.away = True
-    world.relays.wake([lane.lane for lane in LANES])
+    world.relays.wake([lane.id for lane in LANES])
     await eventually(lambda: asked > 64 * 20, what="many attempts")
     world.outbox.away = False
     await eventually(lambda: Log.RELAY_RECOVERED in events(told), what="over")

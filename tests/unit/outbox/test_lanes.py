@@ -37,8 +37,8 @@ def with_lanes(world: World, lanes: int) -> LaneRelays:
 def test_many_lanes_share_what_is_in_memory(lanes: int, share: int) -> None:
     defaults = RelaySettings()
     world = World(
-        most_positions=defaults.most_positions,
-        least_positions=defaults.least_positions,
+        max_positions=defaults.max_positions,
+        min_positions=defaults.min_positions,
         positions_in_all=defaults.positions_in_all,
     )
     assert with_lanes(world, lanes)._share() == share
@@ -55,7 +55,7 @@ def test_what_all_lanes_of_all_streams_read_at_once_fits_into_memory(
     world = World(
         bytes_in_all=settings.bytes_in_all,
         max_bytes=settings.max_bytes,
-        least_bytes=settings.least_bytes,
+        min_bytes=settings.min_bytes,
     )
     assert with_lanes(world, lanes)._share_of_bytes() == most
     assert settings.positions_in_all == RelaySettings().positions_in_all // streams
@@ -121,7 +121,7 @@ async def test_chaos_neither_loses_nor_doubles_nor_reorders(seed: int) -> None:
     """Two processes hand lanes to and fro while the broker and the database fail and commands go on."""
     chance = random.Random(seed)
     lanes = [lane_of(number, number - 1) for number in (1, 2, 3)]
-    scribes = {lane.lane: Scribe(lane) for lane in lanes}
+    scribes = {lane.id: Scribe(lane) for lane in lanes}
     first = World()
     second = World(first.outbox, first.topics)
     worlds = (first, second)
@@ -150,7 +150,7 @@ async def _something_happens(
         case 0 | 1:
             events = chance.choice([0, 1, 1, 1, 3])
             outbox.store(scribe.applied(chance.randint(1, 15), events=events).rejected().batch())
-            chance.choice(worlds).relays.wake([scribe.lane.lane])
+            chance.choice(worlds).relays.wake([scribe.lane.id])
         case 2:
             topics.broker.faults.append(chance.choice(["lost", "unheard", "hanging"]))
         case 3:
@@ -159,7 +159,7 @@ async def _something_happens(
             (topics.gate.clear if topics.gate.is_set() else topics.gate.set)()
         case 5 if not outbox.away:
             topics.gate.set()  # a claim waits for the comparison, and what hangs is not its fault
-            await _hand_over(chance.choice(worlds), {scribe.lane.lane: scribe})
+            await _hand_over(chance.choice(worlds), {scribe.lane.id: scribe})
     for _ in range(chance.randint(0, 20)):
         await next_turn()
 
@@ -167,7 +167,7 @@ async def _something_happens(
 async def _hand_over(world: World, scribes: Mapping[int, Scribe]) -> None:
     for scribe in scribes.values():
         lane = scribe.lane
-        if lane.lane not in world.outbox.epochs:
-            world.outbox.create(lane.lane)
-        world.outbox.epochs[lane.lane] += 1
-        await world.take(lane, epoch=world.outbox.epochs[lane.lane])
+        if lane.id not in world.outbox.epochs:
+            world.outbox.create(lane.id)
+        world.outbox.epochs[lane.id] += 1
+        await world.take(lane, epoch=world.outbox.epochs[lane.id])

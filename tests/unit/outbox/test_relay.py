@@ -46,7 +46,7 @@ async def test_what_is_committed_later_goes_out_at_a_call(world: World) -> None:
     await world.take(LANE)
     for _ in range(5):
         world.outbox.store(scribe.applied().batch())
-        world.relays.wake([LANE.lane, 99])
+        world.relays.wake([LANE.id, 99])
         await world.published(scribe.position)
     world.check(scribe)
 
@@ -54,7 +54,7 @@ async def test_what_is_committed_later_goes_out_at_a_call(world: World) -> None:
 async def test_what_nobody_told_of_is_found(world: World) -> None:
     scribe = Scribe(LANE)
     await world.take(LANE)
-    await eventually(lambda: world.relays._relays[LANE.lane].waiting, what="it is idle")
+    await eventually(lambda: world.relays._relays[LANE.id].waiting, what="it is idle")
     world.outbox.store(scribe.applied(2).batch())
     await world.published(2)
     world.check(scribe)
@@ -66,8 +66,8 @@ async def test_the_hint_names_the_last_event(world: World) -> None:
     world.outbox.store(written)
     await world.take(LANE)
     expected = Published(4, 3, event_id(written.outbox[2].command_id or "", 1))
-    await eventually(lambda: world.outbox.hints.get(LANE.lane) == expected, what="the hint")
-    assert world.relays.states()[LANE.lane] == (RelayState.SENDING, expected)
+    await eventually(lambda: world.outbox.hints.get(LANE.id) == expected, what="the hint")
+    assert world.relays.states()[LANE.id] == (RelayState.SENDING, expected)
 
 
 async def test_the_next_rows_are_read_while_some_are_in_flight(world: World) -> None:
@@ -82,7 +82,7 @@ async def test_the_next_rows_are_read_while_some_are_in_flight(world: World) -> 
 
 
 async def test_large_rows_are_read_ahead_too() -> None:
-    world = World(most_positions=100, max_bytes=300)
+    world = World(max_positions=100, max_bytes=300)
     scribe = Scribe(LANE)
     world.topics.gate.clear()
     world.outbox.store(scribe.applied(6, payload=b"x" * 100).batch())
@@ -95,7 +95,7 @@ async def test_large_rows_are_read_ahead_too() -> None:
 
 
 async def test_a_publication_is_encoded_slice_by_slice_whatever_a_cut_goes_through() -> None:
-    world = World(most_positions=4_000)
+    world = World(max_positions=4_000)
     scribe = Scribe(LANE)
     for _ in range(60):
         scribe.applied(11).rejected(3).applied(2, events=7).parked().applied(4, events=0)
@@ -181,7 +181,7 @@ async def test_health_tells_of_a_lane_that_keeps_failing(world: World) -> None:
     await eventually(lambda: not world.relays.health().ok, what="not well")
     assert world.relays.health().detail == {"lanes": {"starting": 1}, "failing": [1]}
     assert not taking.done()
-    await world.relays.drop([LANE.lane])
+    await world.relays.drop([LANE.id])
     await taking
     assert world.relays.health().ok
 
@@ -194,7 +194,7 @@ async def test_a_database_that_is_away_is_waited_for(world: World) -> None:
     await world.take(LANE)
     world.outbox.away = True
     world.outbox.store(scribe.applied(30).batch())
-    world.relays.wake([LANE.lane])
+    world.relays.wake([LANE.id])
     await world.relays._tolerantly("backlog", world.relays._poll)
     world.outbox.away = False
     await world.published(30)
@@ -207,7 +207,7 @@ async def test_a_relay_starts_when_the_database_is_back(world: World) -> None:
     world.outbox.store(scribe.applied(3).batch())
     world.outbox.away = True
     taking = asyncio.create_task(world.take(LANE))
-    await eventually(lambda: LANE.lane in world.relays.states(), what="taken")
+    await eventually(lambda: LANE.id in world.relays.states(), what="taken")
     assert world.topics.starts == {}, "no publisher before it is known whose lane it is"
     world.outbox.away = False
     await taking

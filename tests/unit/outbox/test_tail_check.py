@@ -8,8 +8,8 @@ from tests.fakes.outbox import MemoryOutbox
 from tests.support.engine.outbox import Scribe, claim_of, lane_of
 from tidemill.domain.errors import Fenced, LaneHalted
 from tidemill.domain.rejections import HALTED
-from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, Published, Tail, Tails
-from tidemill.outbox.tail_check import SentPositions, compare_tails, find_place
+from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, Published, SentPositions, Tail, Tails
+from tidemill.outbox.tail_check import compare_tails, find_resume_point
 
 LANE = lane_of()
 EMPTY = Tails(None, None, None)
@@ -80,7 +80,7 @@ def test_they_agree(tails: Tails, published: Published, known: dict[int, str] | 
 def test_they_contradict(code: str, tails: Tails, published: Published, known: dict[int, str] | None) -> None:
     with pytest.raises(LaneHalted) as caught:
         compare_tails(LANE, tails, END, published, known)
-    assert (caught.value.lane, caught.value.code) == (LANE.lane, code)
+    assert (caught.value.lane_id, caught.value.code) == (LANE.id, code)
     assert code in HALTED
     assert f"{LANE.topics.events.removesuffix('.events.v1')}." in caught.value.detail
 
@@ -89,9 +89,9 @@ async def test_the_place_is_behind_the_hint_and_leaves_out_what_is_sent() -> Non
     outbox = MemoryOutbox()
     written = Scribe(LANE).applied(6).batch()
     outbox.store(written)
-    outbox.hints[LANE.lane] = Published(2, 2, "h:1")
+    outbox.hints[LANE.id] = Published(2, 2, "h:1")
     tail = Tail(4, 4, f"{written.outbox[3].command_id}:1")
-    place = await find_place(outbox, claim_of(LANE), Tails(tail, Tail(3, 3, None), None))
+    place = await find_resume_point(outbox, claim_of(LANE), Tails(tail, Tail(3, 3, None), None))
     assert place.published == Published(2, 2, "h:1")
     assert place.sent == SentPositions(sequence=4, outcomes=3, dead_letters=2)
     assert place.end == LaneEnd(6, 6, 1)
@@ -99,14 +99,14 @@ async def test_the_place_is_behind_the_hint_and_leaves_out_what_is_sent() -> Non
 
 async def test_an_empty_lane_has_a_place_too() -> None:
     outbox = MemoryOutbox()
-    outbox.create(LANE.lane)
-    place = await find_place(outbox, claim_of(LANE), EMPTY)
+    outbox.create(LANE.id)
+    place = await find_resume_point(outbox, claim_of(LANE), EMPTY)
     assert (place.published, place.sent) == (NOTHING_PUBLISHED, SentPositions(0, 0, 0))
 
 
 async def test_who_lost_the_claim_learns_it() -> None:
     outbox = MemoryOutbox()
-    outbox.create(LANE.lane)
-    outbox.epochs[LANE.lane] = 2
+    outbox.create(LANE.id)
+    outbox.epochs[LANE.id] = 2
     with pytest.raises(Fenced):
-        await find_place(outbox, claim_of(LANE), EMPTY)
+        await find_resume_point(outbox, claim_of(LANE), EMPTY)

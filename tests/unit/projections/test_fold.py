@@ -76,7 +76,7 @@ def test_a_new_object_keeps_what_the_engine_knows() -> None:
 
 def test_an_earlier_time_of_another_lane_moves_the_beginning() -> None:
     early = START - timedelta(days=1)
-    changes = folded([told(Stored(good="tea"), 1, lane=1, at=early)], {("tea",): stock()})
+    changes = folded([told(Stored(good="tea"), 1, lane_id=1, at=early)], {("tea",): stock()})
     assert changes.changed == [stock(amount=6, version=4, created_at=early)]
 
 
@@ -106,8 +106,8 @@ def test_events_without_a_fold_touch_nothing() -> None:
 )
 def test_a_bug_names_its_event(projection: Projection) -> None:
     with pytest.raises(FoldFailed, match=r"stocks failed on event 12 of lane 3 \(Cursed\)") as failed:
-        folded([told(Cursed(good="tea"), 12, lane=3)], projection=projection)
-    assert (failed.value.lane, failed.value.sequence) == (3, 12)
+        folded([told(Cursed(good="tea"), 12, lane_id=3)], projection=projection)
+    assert (failed.value.lane_id, failed.value.sequence) == (3, 12)
 
 
 def test_keys_that_join_alike_are_two_rows() -> None:

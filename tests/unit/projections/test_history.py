@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.events import MemoryCodec, MemoryEvents, MemoryTopic
-from tests.fakes.views import MemoryViews, MemoryWorkshops
+from tests.fakes.views import MemoryRebuildTargets, MemoryViews
 from tests.support.engine.projections import EVENTS, Bench, Stored, goods, stocks
 from tidemill.projections import projector
 from tidemill.projections.history import LaneHistory
@@ -36,7 +36,7 @@ def parts(views: MemoryViews, topic: MemoryTopic) -> ReplayParts:
         source=lambda: MemoryEvents(topic, partitions=1),
         codec=MemoryCodec(*EVENTS),
         store=views,
-        workshops=MemoryWorkshops(views),
+        rebuild_targets=MemoryRebuildTargets(views),
         stall_s=20.0,  # longer than any pause of a busy machine
     )
 
@@ -92,13 +92,13 @@ async def test_what_is_gone_for_good_is_said_by_a_rebuild(views: MemoryViews) ->
     topic.create_again()
     topic.append(0, 3, Stored(good="tea", amount=1))
     views.lanes[0] = LaneHistory(end=3, lost=[(0, 2)])
-    with pytest.raises(ReplayFailed, match="events 1 to 2 are gone from the topic for good"):
+    with pytest.raises(ReplayFailed, match="events 1 to 2 are permanently missing in the topic"):
         await rebuild(goods(1), stocks, parts(views, topic), lambda *_: None)
 
 
 async def test_what_somebody_else_wrote_is_left_out_and_noted(views: MemoryViews) -> None:
     async with Bench(views, partitions=1) as bench:
-        bench.source.strangers.append(ForeignRecord(0, 17, "no header tm_sequence"))
+        bench.source.foreign_records.append(ForeignRecord(0, 17, "no header tm_sequence"))
         await bench.until(lambda: views.foreign == {(0, 17)}, "the record on file")
 
 

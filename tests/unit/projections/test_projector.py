@@ -24,7 +24,7 @@ from tests.support.engine.projections import (
 from tests.support.waiting import HANGING_S
 from tidemill.domain.errors import ContractError, DataError, TableMisfit, Unavailable
 from tidemill.projections import halts, projector
-from tidemill.projections.ports import Checkpoint, FoldHalt, Unfetchable
+from tidemill.projections.ports import Checkpoint, EventsUnfetchable, FoldHalt
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ async def test_another_record_in_the_last_ones_place_halts(views: MemoryViews) -
 
 async def test_a_batch_that_cannot_be_unpacked_halts_its_lane(views: MemoryViews) -> None:
     bench = Bench(views)
-    bench.source.faults.append(Unfetchable(0, 0, "crc"))
+    bench.source.faults.append(EventsUnfetchable(0, 0, "crc"))
     bench.store(1, 1)
     async with bench:
         assert "crc" in await bench.halts(halts.UNFETCHABLE)
@@ -249,7 +249,7 @@ async def test_a_row_that_the_database_refuses_stops_the_projection(views: Memor
     bench = Bench(views, [stocks, days])
     async with bench:
         await bench.reaches({0: 0})
-        views.troubles.append(DataError("22003", "out of range"))
+        views.problems.append(DataError("22003", "out of range"))
         bench.store(0, 1)
         await bench.until(
             lambda: sum(bench.status(name).error is not None for name in ("stocks", "days")) == 1,
@@ -258,7 +258,7 @@ async def test_a_row_that_the_database_refuses_stops_the_projection(views: Memor
 
 
 async def test_a_projection_without_a_table_does_not_hold_up_the_others(views: MemoryViews) -> None:
-    views.troubles.append(ContractError("no table"))
+    views.problems.append(ContractError("no table"))
     async with Bench(views, [stocks, days]) as bench:
         bench.store(0, 1)
         await bench.reaches({0: 1}, "days")
@@ -327,7 +327,7 @@ async def test_a_row_that_is_refused_by_a_table_that_misfits_stops_nothing_for_g
     async with Bench(views) as bench:
         await bench.reaches({0: 0})
         views.misfits["stocks"] = "public.stocks: column more is NOT NULL without a default"
-        views.troubles.append(DataError("23502", "null value in column more"))
+        views.problems.append(DataError("23502", "null value in column more"))
         bench.store(0, 1)
         await bench.until(lambda: bench.status().misfit, "it stands")
         assert bench.status().error is None
@@ -343,7 +343,7 @@ async def test_when_every_projection_is_stopped_nothing_is_read(views: MemoryVie
 
 async def test_a_bug_in_an_adapter_ends_the_projector(views: MemoryViews) -> None:
     bench = Bench(views)
-    views.troubles.append(KeyError("a bug"))
+    views.problems.append(KeyError("a bug"))
     bench.task = asyncio.create_task(bench.projector.run(bench.stopping))
     with pytest.raises(KeyError):
         await asyncio.wait_for(bench.task, HANGING_S)

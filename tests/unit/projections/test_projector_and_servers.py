@@ -77,7 +77,7 @@ async def test_a_lost_answer_to_the_commit_doubles_nothing(views: MemoryViews) -
 async def test_a_database_that_is_away_is_waited_for(views: MemoryViews) -> None:
     async with Bench(views) as bench:
         await bench.reaches({0: 0})
-        views.troubles.extend([Unavailable("database", "gone"), TransientError("deadlock")])
+        views.problems.extend([Unavailable("database", "gone"), TransientError("deadlock")])
         bench.store(0, 1)
         await bench.until(lambda: bench.projector.status().waiting_for, "it waits")
         assert not bench.projector.status().healthy
@@ -87,7 +87,7 @@ async def test_a_database_that_is_away_is_waited_for(views: MemoryViews) -> None
 
 async def test_servers_that_are_away_at_the_start_are_waited_for(views: MemoryViews) -> None:
     bench = Bench(views)
-    views.troubles.append(Unavailable("database", "gone"))
+    views.problems.append(Unavailable("database", "gone"))
     bench.source.away.append(Unavailable("kafka", "gone"))
     bench.codec.away.append(Unavailable("registry", "gone"))
     bench.store(0, 1)
@@ -99,7 +99,7 @@ async def test_servers_that_are_away_at_the_start_are_waited_for(views: MemoryVi
 async def test_a_halt_that_cannot_be_recorded_is_recorded_later(views: MemoryViews) -> None:
     async with Bench(views) as bench:
         await bench.reaches({0: 0})
-        views.troubles.append(Unavailable("database", "gone"))
+        views.problems.append(Unavailable("database", "gone"))
         bench.store(0, 2)
         await bench.until(lambda: 0 in views.shelves["stocks"].halts, "it is on record")
 
@@ -111,8 +111,8 @@ async def test_a_halt_that_cannot_be_recorded_is_recorded_later(views: MemoryVie
 async def test_it_stops_at_once_while_a_server_is_away(views: MemoryViews, server: str) -> None:
     bench = Bench(views)
     away: Any = [Unavailable(server, "gone")] * 1_000
-    troubles: Any = {"database": views.troubles, "kafka": bench.source.away, "registry": bench.codec.away}
-    troubles[server].extend(away)
+    problems: Any = {"database": views.problems, "kafka": bench.source.away, "registry": bench.codec.away}
+    problems[server].extend(away)
     bench.store(0, 1)
     async with bench:
         await bench.until(lambda: bench.projector.status().waiting_for, "it waits")
@@ -123,7 +123,7 @@ async def test_it_stops_at_once_while_a_server_is_away(views: MemoryViews, serve
 async def test_it_stops_while_a_batch_is_tried_again(views: MemoryViews) -> None:
     async with Bench(views) as bench:
         await bench.reaches({0: 0})
-        views.troubles.extend([Unavailable("database", "gone")] * 1_000)
+        views.problems.extend([Unavailable("database", "gone")] * 1_000)
         bench.store(0, 1)
         await bench.until(lambda: bench.projector.status().waiting_for, "it waits")
     assert bench.sequences()[0] == 0
@@ -169,8 +169,8 @@ class SlowViews(MemoryViews):
 
 async def test_what_is_read_ahead_is_bounded(views: MemoryViews) -> None:
     slow = SlowViews(views)
-    bench = Bench(slow, most_events=100)
-    bench.source._most_records = 50
+    bench = Bench(slow, max_events=100)
+    bench.source._max_records = 50
     bench.store(0, *range(1, 1_001))
     async with bench:
         await slow.begun.wait()

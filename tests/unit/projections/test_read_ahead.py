@@ -12,7 +12,7 @@ from tests.support.engine.projections import EVENTS, Stored
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.projections.cursor import Batch
-from tidemill.projections.ports import EventRecord, Unfetchable
+from tidemill.projections.ports import EventRecord, EventsUnfetchable
 from tidemill.projections.read_ahead import ReadAhead
 from tidemill.projections.retry import projector_retrier
 
@@ -34,14 +34,14 @@ def topic() -> MemoryTopic:
 
 @pytest.fixture
 async def source(topic: MemoryTopic) -> MemoryEvents:
-    source = MemoryEvents(topic, partitions=2, most_records=600)
+    source = MemoryEvents(topic, partitions=2, max_records=600)
     await source.start({})
     return source
 
 
 @pytest.fixture
 async def reader(source: MemoryEvents) -> AsyncIterator[ReadAhead]:
-    reader = ReadAhead(source, MemoryCodec(*EVENTS), projector_retrier(), most_events=2_000)
+    reader = ReadAhead(source, MemoryCodec(*EVENTS), projector_retrier(), max_events=2_000)
     yield reader
     await reader.stop()
 
@@ -69,7 +69,7 @@ async def test_a_batch_ends_at_some_bytes_however_few_its_events_are(
     store(topic, 0, 1, 1_500)
     store(topic, 1, 1, 1_500)
     of_one = len(topic.records[0][0].value)
-    reader = ReadAhead(source, MemoryCodec(*EVENTS), projector_retrier(), most_bytes=1_200 * of_one)
+    reader = ReadAhead(source, MemoryCodec(*EVENTS), projector_retrier(), max_bytes=1_200 * of_one)
     reader.start()
     try:
         assert sizes(await reader.take()) == {0: 600, 1: 600}
@@ -91,11 +91,11 @@ async def test_a_fault_comes_after_what_was_read_before_it(
     store(topic, 0, 1, 3)
     reader.start()
     await eventually(lambda: reader._events == 3)
-    source.faults.append(Unfetchable(1, 0, "crc"))
+    source.faults.append(EventsUnfetchable(1, 0, "crc"))
     await eventually(lambda: reader._task is not None and reader._task.done())
     assert sizes(await reader.take()) == {0: 3}
     for _ in range(2):
-        with pytest.raises(Unfetchable):
+        with pytest.raises(EventsUnfetchable):
             await reader.take()
 
 

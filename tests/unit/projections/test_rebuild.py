@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from tests.fakes.events import START, MemoryCodec, MemoryEvents, MemoryTopic
-from tests.fakes.views import MemoryViews, MemoryWorkshops
+from tests.fakes.views import MemoryRebuildTargets, MemoryViews
 from tests.support.engine.projections import EVENTS, Bench, Cursed, Stock, Stored, days, goods, stocks
 from tidemill.domain.errors import TransientError, Unavailable, UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections import rebuild as rebuilding
 from tidemill.projections.fold import FoldFailed
-from tidemill.projections.ports import CheckpointMove, Comparison, Unfetchable
+from tidemill.projections.ports import CheckpointMove, Comparison, EventsUnfetchable
 from tidemill.projections.rebuild import rebuild
 from tidemill.projections.replay import ReplayFailed, ReplayParts
 from tidemill.projections.verify import verify
@@ -40,10 +40,12 @@ class Yard:
         return Bench(self.views, projections or (stocks,), topic=self.topic)
 
     def parts(self) -> ReplayParts:
-        return ReplayParts(self.source, self.codec, self.views, MemoryWorkshops(self.views), self.stall_s)
+        return ReplayParts(
+            self.source, self.codec, self.views, MemoryRebuildTargets(self.views), self.stall_s
+        )
 
     def source(self) -> MemoryEvents:
-        source = MemoryEvents(self.topic, partitions=2, most_records=100)
+        source = MemoryEvents(self.topic, partitions=2, max_records=100)
         self.sources.append(source)
         self.on_source(source)
         return source
@@ -125,7 +127,7 @@ async def test_two_rebuilds_at_once(yard: Yard) -> None:
 async def test_a_long_way_behind_is_chased_without_the_lock(
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuilding, "MOST_EVENTS", 0)
+    monkeypatch.setattr(rebuilding, "MAX_EVENTS", 0)
     await project(yard, *range(1, 300))
     assert await yard.rebuild() == 300
 
@@ -133,7 +135,7 @@ async def test_a_long_way_behind_is_chased_without_the_lock(
 async def test_a_chase_is_given_up_and_ends_under_the_lock(
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuilding, "MOST_EVENTS", -1)
+    monkeypatch.setattr(rebuilding, "MAX_EVENTS", -1)
     await project(yard, 1, 2)
     assert await yard.rebuild() == 3
 
@@ -146,7 +148,7 @@ BOTH = pytest.mark.parametrize("act", [Yard.rebuild, Yard.verify])
 async def test_a_topic_without_its_beginning_cannot_be_replayed(yard: Yard, act: Act) -> None:
     await project(yard, 1, 2, 3)
     yard.topic.trim(0, 2)
-    with pytest.raises(ReplayFailed, match=r"partition 0 at offset 0: .*its rows are untouched"):
+    with pytest.raises(ReplayFailed, match=r"partition 0 at offset 0: .*its rows are unchanged"):
         await act(yard)
     assert yard.views.shelves["stocks"].live == 1
     assert list(yard.views.shelves["stocks"].rows) == [1]
@@ -157,7 +159,7 @@ async def test_events_that_are_gone_are_named(yard: Yard, act: Act) -> None:
     await project(yard, 1, 2, 3)
     del yard.topic.records[0][1:]
     yard.stall_s = 0.3
-    with pytest.raises(ReplayFailed, match=r"no more events for 0\.3 s; lane 0 lacks 2 behind event 1"):
+    with pytest.raises(ReplayFailed, match=r"no more events for 0\.3 s; lane 0 lacks 2 after event 1"):
         await act(yard)
 
 
@@ -184,7 +186,7 @@ async def test_a_fault_in_a_partition_that_is_not_wanted_does_not_matter(yard: Y
     async with yard.bench() as bench:
         bench.store(0, *range(1, 400))
         await bench.reaches({0: 399})
-    yard.on_source = lambda source: source.faults.append(Unfetchable(1, 0, "crc"))
+    yard.on_source = lambda source: source.faults.append(EventsUnfetchable(1, 0, "crc"))
     await act(yard)
 
 
@@ -194,7 +196,7 @@ async def test_servers_that_are_away_are_waited_for(yard: Yard, act: Act) -> Non
 
     def away(source: MemoryEvents) -> None:
         source.away.append(Unavailable("kafka", "gone"))
-        yard.views.troubles.append(Unavailable("database", "gone"))
+        yard.views.problems.append(Unavailable("database", "gone"))
 
     yard.on_source = away
     await act(yard)
@@ -208,7 +210,7 @@ async def test_a_source_that_fails_for_good_is_closed(yard: Yard) -> None:
     assert yard.sources[-1].closed
 
 
-async def test_somebody_else_in_the_workshop_ends_a_rebuild(yard: Yard) -> None:
+async def test_somebody_else_in_the_rebuild_ends_a_rebuild(yard: Yard) -> None:
     await project(yard, 1, 2, 3)
     views = yard.views
 
@@ -217,7 +219,7 @@ async def test_somebody_else_in_the_workshop_ends_a_rebuild(yard: Yard) -> None:
         shelf.checkpoints[shelf.newest].clear()
 
     yard.on_source = intrude
-    with pytest.raises(ReplayFailed, match="somebody else has begun to build its rows"):
+    with pytest.raises(ReplayFailed, match="another process has begun to build its rows"):
         await yard.rebuild()
 
 
@@ -302,10 +304,10 @@ async def test_a_live_view_behind_a_halt_is_verified_up_to_there(yard: Yard) -> 
     assert (await yard.verify()).differing == 0
 
 
-async def test_the_store_refuses_a_step_of_an_old_workshop(yard: Yard) -> None:
+async def test_the_store_refuses_a_step_of_an_old_rebuild_target(yard: Yard) -> None:
     await project(yard, 1)
-    async with MemoryWorkshops(yard.views).open(stocks, "goods", 2, lasting=True) as workshop:
-        view = workshop.view
+    async with MemoryRebuildTargets(yard.views).open(stocks, "goods", 2, lasting=True) as target:
+        view = target.view
     with pytest.raises(TransientError):
         async with yard.views.transaction(view) as transaction:
             await transaction.advance({0: CheckpointMove(0, 1, 1)})

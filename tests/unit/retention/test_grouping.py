@@ -76,10 +76,12 @@ def test_an_event_is_over_when_all_its_slices_are() -> None:
 
 @pytest.mark.parametrize("end", [S.QUARANTINED, S.SEALED, S.ABORTED])
 def test_an_event_whose_slices_left_is_completed_whatever_becomes_of_them(end: ArchiveState) -> None:
-    spoilt = moved(operator_transitions.spoil(brought_to(S.RESTORED), NOW, found=OTHER_ROWS))
+    quarantined = moved(
+        operator_transitions.quarantine_changed(brought_to(S.RESTORED), NOW, found=OTHER_ROWS)
+    )
     later = {
-        S.QUARANTINED: spoilt,
-        S.SEALED: moved(operator_transitions.retry(spoilt, NOW, who="ada", why="as it is")),
-        S.ABORTED: moved(operator_transitions.release(spoilt, NOW, who="ada", why="it stays")),
+        S.QUARANTINED: quarantined,
+        S.SEALED: moved(operator_transitions.retry(quarantined, NOW, who="ada", why="as it is")),
+        S.ABORTED: moved(operator_transitions.release(quarantined, NOW, who="ada", why="it stays")),
     }[end]
     assert settled("e1", [later], {later.id}) is ArchivalStatus.COMPLETED

@@ -19,7 +19,15 @@ from tests.support.archive.slices import (
 )
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.retention import transitions
-from tidemill.retention.operator_transitions import evict, hold, let_go, release, restore, retry, spoil
+from tidemill.retention.operator_transitions import (
+    evict,
+    hold,
+    quarantine_changed,
+    release,
+    restore,
+    resume_held,
+    retry,
+)
 from tidemill.retention.slices import Party, Slice, together
 from tidemill.retention.transition_table import HOLDABLE, Moved, Transition, TransitionRefused
 
@@ -37,8 +45,8 @@ def test_a_held_slice_returns_to_where_it_was(state: ArchiveState) -> None:
     one = brought_to(state)
     stopped = moved(hold(one, NOW, who="ada", why="a law suit"))
     assert (stopped.state, stopped.stage, stopped.reason) == (S.HELD, state, "a law suit")
-    assert refusal(let_go(stopped, NOW, who="ada", why="", holds=[HOLD])) == "HELD"
-    back = moved(let_go(stopped, NOW, who="bob", why="settled", holds=()))
+    assert refusal(resume_held(stopped, NOW, who="ada", why="", holds=[HOLD])) == "HELD"
+    back = moved(resume_held(stopped, NOW, who="bob", why="settled", holds=()))
     assert (back.state, back.held_from) == (state, None)
 
 
@@ -47,8 +55,8 @@ def test_what_is_open_gone_or_held_is_not_stopped(state: ArchiveState) -> None:
     assert refusal(hold(brought_to(state), NOW, who="ada", why="")) == "NOT_ALLOWED"
 
 
-def test_only_what_is_held_is_let_go() -> None:
-    assert refusal(let_go(brought_to(S.VERIFIED), NOW, who="ada", why="", holds=())) == "NOT_ALLOWED"
+def test_only_what_is_held_is_released() -> None:
+    assert refusal(resume_held(brought_to(S.VERIFIED), NOW, who="ada", why="", holds=())) == "NOT_ALLOWED"
 
 
 def test_a_hold_does_not_keep_an_unverified_seal_for_ever() -> None:
@@ -115,8 +123,8 @@ def test_restored_rows_stay_under_a_hold() -> None:
 def test_restored_rows_that_were_changed_are_a_persons_matter() -> None:
     back = brought_to(S.RESTORED)
     assert refusal(evict(back, EXPIRED, found=OTHER_ROWS, holds=())) == "CHANGED"
-    assert refusal(spoil(back, EXPIRED, found=ROWS)) == "UNCHANGED"
-    aside = moved(spoil(back, EXPIRED, found=OTHER_ROWS))
+    assert refusal(quarantine_changed(back, EXPIRED, found=ROWS)) == "UNCHANGED"
+    aside = moved(quarantine_changed(back, EXPIRED, found=OTHER_ROWS))
     assert aside.state is S.QUARANTINED
     assert aside.reason == "changed since it was restored: row_count 3 instead of 2"
     assert moved(retry(aside, EXPIRED, who="ada", why="keep both")).superseded == ("e1",)
@@ -125,7 +133,7 @@ def test_restored_rows_that_were_changed_are_a_persons_matter() -> None:
 def test_nothing_but_restored_rows_is_evicted() -> None:
     verified = brought_to(S.VERIFIED)
     assert refusal(evict(verified, EXPIRED, found=ROWS, holds=())) == "CHANGED"
-    assert refusal(spoil(verified, EXPIRED, found=ROWS)) == "NOT_ALLOWED"
+    assert refusal(quarantine_changed(verified, EXPIRED, found=ROWS)) == "NOT_ALLOWED"
 
 
 def two_generations() -> tuple[Slice, Slice]:

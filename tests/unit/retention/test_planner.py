@@ -73,7 +73,7 @@ def test_a_table_whose_chunks_share_a_range_stays_as_a_whole() -> None:
     chunks = (chunk(1), chunk(2, chunk="a"), chunk(2, chunk="b"))
     assert [code for code, _ in waits(chunks=chunks)] == ["PARTITIONED"] * 3
     (told,) = obstacles(POLICY, Facts("public.ticks", chunks=chunks))
-    assert "a and b are of one range: public.ticks is partitioned" in told
+    assert "a and b are of one range: public.ticks has another partitioning column" in told
     assert not list(obstacles(POLICY, Facts("public.ticks", chunks=chunks[:2])))
 
 
@@ -200,7 +200,7 @@ def test_restored_rows_are_never_archived_again() -> None:
     assert moment(back.restore_until) in message
 
 
-def test_a_strangers_chunk_in_a_restored_range_waits() -> None:
+def test_an_external_chunk_in_a_restored_range_waits() -> None:
     back = brought_to(S.RESTORED)
     codes = [
         code
@@ -211,7 +211,7 @@ def test_a_strangers_chunk_in_a_restored_range_waits() -> None:
     assert codes == ["RESTORED"] * 3
 
 
-def test_a_strangers_chunk_in_a_dropped_range_is_the_next_generation() -> None:
+def test_an_external_chunk_in_a_dropped_range_is_the_next_generation() -> None:
     found = planned(chunks=(chunk(chunk="strange"),), slices=(brought_to(S.DROPPED),))
     assert [(each.id, each.source, each.chunk) for each in found.seal] == [
         (slice_id(generation=2), Source.CHUNK, "strange")

@@ -63,9 +63,9 @@ def test_a_range_comes_back_once(held: bool) -> None:
     assert "restored already" in (found.refused or "")
 
 
-def test_a_chunk_of_strangers_stands_in_the_way() -> None:
-    strangers = ChunkFacts("_internal.new", FIRST.start - DAY, FIRST.start + DAY / 2, 100)
-    (found,) = back(gone(), chunks=(strangers,))
+def test_a_chunk_of_external_writers_stands_in_the_way() -> None:
+    external_writes = ChunkFacts("_internal.new", FIRST.start - DAY, FIRST.start + DAY / 2, 100)
+    (found,) = back(gone(), chunks=(external_writes,))
     assert "_internal.new" in (found.refused or "")
     beside = ChunkFacts("_internal.new", FIRST.end, FIRST.end + DAY, 100)
     assert back(gone(), chunks=(beside,))[0].refused is None
@@ -92,7 +92,7 @@ def test_a_range_without_rows_has_nothing_to_bring() -> None:
     one = gone()
     assert one.copy is not None
     (found,) = back(replace(one, verified=Verification(one.copy, EMPTY, NOW)))
-    assert found.refused == "there is no row in it"
+    assert found.refused == "it has no rows"
 
 
 def test_generations_of_other_columns_cannot_be_proved_together() -> None:
@@ -113,9 +113,9 @@ def test_alterations_name_what_differs_and_what_to_do() -> None:
     found = Alterations.between(copied, {**now, "price": "bytea", "venue": "money"})
     assert found == Alterations(("volume",), ("venue",), (("price", "numeric", "bytea"),))
     for told in (
-        "no volume any more",
-        "venue came since",
-        "price was numeric, and is bytea",
+        "no longer has volume",
+        "venue is new",
+        "price was numeric, and is now bytea",
         "nothing was changed",
     ):
         assert told in str(found)

@@ -54,7 +54,7 @@ def test_verified_comes_from_confirmed_or_from_a_hold() -> None:
     assert {(before, action) for before, action, after, _ in TRANSITIONS if after is S.VERIFIED} == {
         (S.CONFIRMED, Action.VERIFY),
         (S.VERIFIED, Action.VERIFY),
-        (S.HELD, Action.LET_GO),
+        (S.HELD, Action.RESUME_HELD),
     }
 
 
@@ -117,7 +117,7 @@ def test_a_request_needs_a_measurement_and_a_fresh_id() -> None:
     assert moved(transitions.request(again, NOW, event_id="e2", limits=LIMITS)).attempt == 1
 
 
-def test_a_request_is_sent_again_when_its_deadline_passed_with_growing_patience() -> None:
+def test_a_request_is_sent_again_when_its_deadline_passed_with_growing_pauses() -> None:
     one = brought_to(S.REQUESTED)
     assert one.deadline == NOW + timedelta(minutes=15)
     assert refusal(transitions.request_again(one, NOW, limits=LIMITS)) == "TOO_EARLY"
@@ -132,7 +132,7 @@ def test_no_request_is_sent_a_ninth_time() -> None:
         one, sent = step.after, sent + 1
     assert sent == 8
     assert step.code == "SPENT"
-    limits = AnswerLimits(longest_seal=365 * DAY)
+    limits = AnswerLimits(max_seal=365 * DAY)
     assert one.deadline is not None
     assert (
         refusal(transitions.give_up(one, one.deadline - timedelta(seconds=1), limits=limits)) == "TOO_EARLY"
@@ -336,7 +336,7 @@ def test_the_union_of_measurements() -> None:
 def test_a_policy_sets_the_limits() -> None:
     ticks = Table("ticks", MetaData(), Column("time", DateTime(timezone=True)))
     limits = AnswerLimits.of(Retention(table=ticks, after=DAY, longest_seal=DAY / 2, bytes_per_s=5))
-    assert limits == AnswerLimits(longest_seal=DAY / 2, bytes_per_s=5)
+    assert limits == AnswerLimits(max_seal=DAY / 2, bytes_per_s=5)
 
 
 def test_late_rows_are_named_by_their_range() -> None:

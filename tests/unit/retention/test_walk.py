@@ -72,7 +72,7 @@ def test_every_state_leads_to_a_drop_if_all_work_again() -> None:
 
 
 def test_a_dead_end_is_found() -> None:
-    stuck = Rules(let_go=lambda *args, **told: TransitionRefused("NEVER", "what is held stays held"))
+    stuck = Rules(resume_held=lambda *args, **told: TransitionRefused("NEVER", "what is held stays held"))
     assert walk(WatchedModel(stuck, Bounds(seals=3, writes=0, memory=False)), ends=True).dead
 
 

@@ -31,9 +31,9 @@ from tidemill.retention.transition_table import Transition, TransitionRefused
 HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "1500"))
 STEPS = 150
 
-SMALL = RangeBounds(strangers=True, deletes=True)
+SMALL = RangeBounds(external_writes=True, deletes=True)
 ALONE = RangeBounds(generations=1, lies=True, deletes=True)
-THREE = RangeBounds(generations=3, seals=1, writes=2, strangers=True)
+THREE = RangeBounds(generations=3, seals=1, writes=2, external_writes=True)
 WORLDS = [
     pytest.param(SMALL, 10_000, id="a late row, strangers, superseded copies deleted"),
     pytest.param(THREE, 1_500, id="three generations"),
@@ -43,7 +43,7 @@ LARGER = [
     pytest.param(
         replace(ALONE, generations=2), 30_000, id="confirmations name any copy, superseded ones deleted"
     ),
-    pytest.param(RangeBounds(writes=2, strangers=True), 50_000, id="two late rows, strangers"),
+    pytest.param(RangeBounds(writes=2, external_writes=True), 50_000, id="two late rows, strangers"),
     pytest.param(RangeBounds(generations=3, writes=2), 300_000, id="three generations, two seals"),
 ]
 if os.environ.get("TIDEMILL_ARCHIVE_WALK") == "full":
@@ -69,7 +69,7 @@ def test_every_reachable_range_keeps_the_promises_and_may_leave(bounds: RangeBou
 
 @pytest.mark.timeout(3600)
 def test_long_histories_of_a_range_keep_the_promises() -> None:
-    bounds = RangeBounds(generations=5, seals=4, writes=8, attempts=2, strangers=True, deletes=True)
+    bounds = RangeBounds(generations=5, seals=4, writes=8, attempts=2, external_writes=True, deletes=True)
     walked = histories(WatchedRange(bounds=bounds), HISTORIES // 10, STEPS, seed=20260101)
     sys.stdout.write(f"{bounds}: {walked.states:,} histories, {walked.edges:,} steps\n")
     assert walked.fault is None
@@ -115,7 +115,7 @@ def restores_one_generation(*args: Any) -> Any:
     return [replace(back, slices=back.slices[:1]) for back in restore_plan.ranges_back(*args)]
 
 
-def restores_beside_strangers(facts: Any, *args: Any) -> Any:
+def restores_beside_external_writes(facts: Any, *args: Any) -> Any:
     return restore_plan.ranges_back(replace(facts, chunks=()), *args)
 
 
@@ -160,7 +160,10 @@ MISTAKES: dict[str, tuple[RangeRules, str]] = {
     "evicts the generations whose proof is new": (RangeRules(leave=evicts_what_it_can), "evict of rows"),
     "evicts what was changed": (RangeRules(leave=drops_rows_that_were_changed), "without a tombstone"),
     "restores one generation only": (RangeRules(ranges_back=restores_one_generation), "back in part"),
-    "restores beside what strangers wrote": (RangeRules(ranges_back=restores_beside_strangers), "tombstone"),
+    "restores beside what strangers wrote": (
+        RangeRules(ranges_back=restores_beside_external_writes),
+        "tombstone",
+    ),
     "restores anything": (RangeRules(restore=restores_anything), "not the copies'"),
     "retries beside what is restored": (
         RangeRules(in_the_way=retries_beside_restored),
@@ -211,7 +214,7 @@ DEAD_ENDS: dict[str, RangeRules] = {
 
 @pytest.mark.parametrize("mistake", DEAD_ENDS)
 def test_the_walk_finds_that_nothing_leaves_when_the_archive(mistake: str) -> None:
-    walked = walk(WatchedRange(DEAD_ENDS[mistake], RangeBounds(strangers=True)), ends=True)
+    walked = walk(WatchedRange(DEAD_ENDS[mistake], RangeBounds(external_writes=True)), ends=True)
     assert walked.fault is None
     assert walked.dead
 

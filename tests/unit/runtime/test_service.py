@@ -1,4 +1,4 @@
-"""The supervisor: restarts what fails, ends for what no retry can mend, drains within its deadline."""
+"""The supervisor: restarts what fails, ends for what no retry can fix, drains within its deadline."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from tidemill.domain.errors import ContractError, TableMisfit, Unavailable, Usag
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.service import Exit, Health, Job, Supervisor
 
-QUICK = Backoff(first_s=0.001, longest_s=0.002, shut_s=0.001, open_s=0.001)
+QUICK = Backoff(first_s=0.001, max_s=0.002, shut_s=0.001, open_s=0.001)
 NEVER_S = 3_600
 
 
@@ -201,7 +201,7 @@ async def test_a_start_that_waits_for_a_server_is_given_up_at_a_stop() -> None:
 
 async def test_a_stop_while_it_pauses_between_starts_is_heeded_at_once() -> None:
     diary = Diary()
-    patient = Backoff(first_s=3_600, longest_s=3_600)
+    patient = Backoff(first_s=3_600, max_s=3_600)
     supervisor = Supervisor(
         [Job("one", lambda: Fake(diary, running=failing(ValueError("a bug"))))], backoff=patient
     )
@@ -218,7 +218,7 @@ async def test_a_service_that_does_not_drain_is_cut_off() -> None:
 
 async def test_health_names_state_and_last_error() -> None:
     diary = Diary()
-    patient = Backoff(first_s=3_600, longest_s=3_600)
+    patient = Backoff(first_s=3_600, max_s=3_600)
     fail = failing(Unavailable("kafka", "no answer"))
     supervisor = Supervisor([Job("one", lambda: Fake(diary, starting=fail))], backoff=patient)
     waiting = lambda: supervisor.health()["one"].detail.get("failures") == 1
@@ -232,7 +232,7 @@ async def test_health_names_state_and_last_error() -> None:
 
 
 def test_pauses_grow_up_to_a_bound() -> None:
-    backoff = Backoff(first_s=1, longest_s=8)
+    backoff = Backoff(first_s=1, max_s=8)
     for failures, whole_s in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (10_000, 8)):
         assert whole_s / 2 <= backoff.pause_s(failures) <= whole_s
 
@@ -299,7 +299,7 @@ async def test_what_a_gate_is_blamed_for_never_ends_the_process_and_is_tried_aga
     """Of several errors this one counts, though a comparison finds nothing: then it is the reason."""
     diary, other, gate = Diary(), Diary(), Barrier(is_open=True)
     misfit = ExceptionGroup("several", [ValueError("cancelled beside it"), TableMisfit("42P01: no table")])
-    patient = Backoff(first_s=NEVER_S, longest_s=NEVER_S)
+    patient = Backoff(first_s=NEVER_S, max_s=NEVER_S)
     supervisor = Supervisor(
         [
             Job("one", lambda: Fake(diary, running=failing(misfit)), gate),

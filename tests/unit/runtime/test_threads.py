@@ -12,7 +12,7 @@ import pytest
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.runtime import threads
-from tidemill.runtime.threads import MOST_GIVEN_UP, in_thread
+from tidemill.runtime.threads import MAX_GIVEN_UP, in_thread
 
 
 @pytest.fixture
@@ -70,10 +70,10 @@ async def test_who_waits_can_be_cancelled_meanwhile(hanging: threading.Event) ->
 
 
 async def test_nothing_more_is_begun_while_many_hang(hanging: threading.Event) -> None:
-    for _ in range(MOST_GIVEN_UP):
+    for _ in range(MAX_GIVEN_UP):
         with suppress(Unavailable):
             await in_thread(hanging.wait, server="lake", timeout_s=0.01)
-    with pytest.raises(Unavailable, match="that were given up are hanging still"):
+    with pytest.raises(Unavailable, match="abandoned calls still hang"):
         await in_thread(lambda: pytest.fail("begun"), server="lake", timeout_s=HANGING_S)
     hanging.set()
     await eventually(lambda: not any(each.is_alive() for each in threads._given_up), what="their end")

@@ -89,9 +89,9 @@ def test_differences_are_shown_as_text_in_key_order() -> None:
     )
 
 
-def test_a_photo_has_a_short_name_of_its_own() -> None:
+def test_a_snapshot_has_a_short_name_of_its_own() -> None:
     long = [Table("x" * 63, MetaData(schema=schema)) for schema in ("a", "b")]
-    names = {table_sql.photo_name(table) for table in long}
+    names = {table_sql.snapshot_name(table) for table in long}
     assert len(names) == 2
     assert all(len(name) < 63 for name in names)
 

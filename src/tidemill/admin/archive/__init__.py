@@ -1,1 +1,1 @@
-"""The archive as operators ask about it and decide."""
+"""An operator's questions and decisions about the archive."""

@@ -1,4 +1,4 @@
-"""What an operator's work on the archive starts from: its database, its policies, and its lane's present claim."""
+"""An operator's access to the archive: its database, its policies, and its lane's present claim."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import getpass
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
 from tidemill.admin.archive.ports import ArchiveInspector, RestoreStore
@@ -19,27 +19,29 @@ from tidemill.admin.rows import LaneState
 from tidemill.catalog.streams import ContextStream
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import SliceId
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import Fenced, LaneHalted, TransientError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.ports import ForeignTail
 from tidemill.retention.operator_actions import Operator
 from tidemill.retention.planner import Facts
+from tidemill.retention.policies import without_quiet
 from tidemill.retention.ports import Busy, Overtaken
 
 T = TypeVar("T")
 
 Halt = Callable[[Claim, str, str], Awaitable[None]]
-"""Puts on record that a lane stands still: its claim, a code, the evidence."""
+"""Records that a lane is halted: its claim, a code, the evidence."""
 
 _TRIES: Final = 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveAccess:
-    """The archive as an operator works at it. `policies`: by table. `as_of`: to what time ages are counted, if set.
+    """An operator's access to the archive. `policies`: by table. `as_of`: the time at which ages are computed, if set.
 
-    `announcing`: what is done publishes an event. `pause_s`: after the first try that others were in the way of.
+    `announcing`: the action publishes an event. `pause_s`: after the first conflict with another transaction.
     """
 
     policies: Mapping[str, Retention]
@@ -58,7 +60,10 @@ class ArchiveAccess:
         named = [name for name in self.policies if table in (name, name.partition(".")[2])]
         if len(named) != 1:
             raise UsageError(
-                f"no table {table!r} leaves for the archive: choose one of {', '.join(self.policies)}"
+                f"table {table!r} has no retention",
+                code=ErrorCode.UNKNOWN_NAME,
+                name=table,
+                choices=tuple(self.policies),
             )
         return self.policies[named[0]]
 
@@ -67,7 +72,7 @@ class ArchiveAccess:
         return list(self.policies.values()) if table is None else [self.policy(table)]
 
     def rehearsed(self, as_of: datetime | None) -> ArchiveAccess:
-        """Return it with ages counted to `as_of`, if that is given; then nothing waits for a quiet period."""
+        """Return the policy with ages computed at `as_of`, if that is given; then nothing waits for a quiet period."""
         if as_of is None:
             return self
         policies = {name: without_quiet(policy) for name, policy in self.policies.items()}
@@ -80,18 +85,18 @@ class ArchiveAccess:
         return lanes[0]
 
     async def claim(self) -> Claim:
-        """Return the claim under which the archive's lane is worked now: its row lock keeps us apart."""
+        """Return the claim under which the archive's lane is processed now; its row lock excludes other writers."""
         return claim_of(await self.lane())
 
     async def order(self, work: Callable[[Claim], Awaitable[T]]) -> T:
-        """Do something under the lane's present claim; again if another transaction came in between.
+        """Do something under the lane's present claim; again if another transaction interfered.
 
-        What publishes an event compares the lane with its topics first: a database that was restored knows nothing of
+        Before an event is published the lane is compared with its topics: a restored database knows nothing of
         that, and the process that serves the lane may not have looked yet.
 
         Raises:
-            LaneHalted: it would publish, and the lane is halted, or contradicts its topics: then it is now.
-            TransientError: others were in the way each time.
+            LaneHalted: it would publish, and the lane is halted, or contradicts its topics, and is halted now.
+            TransientError: other transactions interfered each time.
         """
         for attempt in range(1, _TRIES + 1):
             state = await self.lane()
@@ -124,22 +129,17 @@ class OpenAccess(Protocol):
     """Opens the archive with the login of retention."""
 
     def __call__(self, *, announcing: bool = False) -> AbstractAsyncContextManager[ArchiveAccess]:
-        """Open it. `announcing`: what is done publishes an event. Raises `UsageError` if no table leaves."""
+        """Open it. `announcing`: the action publishes an event. Raises `UsageError` if no table has a retention."""
         ...
 
 
-def without_quiet(policy: Retention) -> Retention:
-    """Return a policy for a rehearsal with a time of its own, which does not wait for quiet."""
-    return replace(policy, quiet=timedelta(0))
-
-
 def operator(reason: str) -> Operator:
-    """Return the operator for the trail. Raises `UsageError` for a reason that says nothing."""
+    """Return the operator for the trail. Raises `UsageError` for an empty reason."""
     return Operator(getpass.getuser(), reason_of(reason))
 
 
 def slice_at(facts: Facts, at: datetime, generation: int | None) -> SliceId:
-    """Return the slice of the range that contains `at`; without a generation, the only one that can be meant.
+    """Return the slice of the range that contains `at`; without a generation, the only one there is.
 
     Raises:
         UsageError: there is none, or more than one.
@@ -149,8 +149,11 @@ def slice_at(facts: Facts, at: datetime, generation: int | None) -> SliceId:
     if not chosen:
         raise UsageError(
             f"the registry has no slice of {facts.table} with {at.isoformat()}"
-            + (f" and generation {generation}" if generation else "")
-            + f": see `tidemill retention status {facts.table}`"
+            + (f" and generation {generation}" if generation else ""),
+            code=ErrorCode.UNKNOWN_SLICE,
+            table=facts.table,
+            time=at.isoformat(),
+            generation=generation,
         )
     if len(chosen) > 1:
         known = ", ".join(

@@ -1,4 +1,4 @@
-"""What an operator orders of the archive: hold, lift, retry, release."""
+"""An operator's actions on the archive: hold, lift, retry, release."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class GivenUp:
 
 @dataclass(frozen=True)
 class ArchiveActions:
-    """Orders; each is kept in the trail, with the operator and the reason."""
+    """Actions; each is stored in the trail, with the operator and the reason."""
 
     open_access: OpenAccess
 
     async def hold(self, table: str, span: Span, reason: str) -> tuple[Held, tuple[str, ...]]:
-        """Keep rows of a span from leaving; return what was done, and what could drop them all the same.
+        """Hold the rows of a span; return what was done, and what could drop them all the same.
 
         Raises:
             UsageError: the span ends before it begins.
@@ -58,14 +58,20 @@ class ArchiveActions:
         """Take a quarantined slice through a new copy. Raises `UsageError`."""
         by = operator(reason)
         async with self.open_access(announcing=True) as access:
-            which = slice_at(await access.store.facts(access.policy(table).table_name), time, generation)
-            return await access.order(lambda claim: operator_actions.retry(access.store, claim, which, by))
+            archive_slice = slice_at(
+                await access.store.facts(access.policy(table).table_name), time, generation
+            )
+            return await access.order(
+                lambda claim: operator_actions.retry(access.store, claim, archive_slice, by)
+            )
 
     async def release(self, table: str, time: datetime, generation: int | None, reason: str) -> GivenUp:
         """Give a slice up, so that its range opens. Raises `UsageError`."""
         by = operator(reason)
         async with self.open_access(announcing=True) as access:
             policy = access.policy(table)
-            which = slice_at(await access.store.facts(policy.table_name), time, generation)
-            done = await access.order(lambda claim: operator_actions.release(access.store, claim, which, by))
-            return GivenUp(done, policy.again_after)
+            archive_slice = slice_at(await access.store.facts(policy.table_name), time, generation)
+            released = await access.order(
+                lambda claim: operator_actions.release(access.store, claim, archive_slice, by)
+            )
+            return GivenUp(released, policy.again_after)

@@ -1,4 +1,4 @@
-"""What an operator asks of the archive: what leaves, how far each table is, and why a chunk is still there."""
+"""An operator's questions about the archive: what leaves, the progress of each table, why a chunk is still there."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _FOR_PEOPLE: Final = (_S.QUARANTINED, _S.HELD, _S.ABORTED)
 
 @dataclass(frozen=True)
 class TablePlan:
-    """What leaves of a table, and what waits. `rows` are estimated by nobody: a plan counts bytes.
+    """What leaves of a table, and what waits. A plan counts bytes: it does not estimate `rows`.
 
-    `warnings`: what others do to its rows.
+    `warnings`: what other programs do to its rows.
     """
 
     table: str
@@ -48,7 +48,7 @@ class StateCount:
 
 @dataclass(frozen=True)
 class SliceNote:
-    """A slice that a person should know of, and why."""
+    """A slice that an operator should look at, and why."""
 
     slice: str
     chunk: str
@@ -59,11 +59,11 @@ class SliceNote:
 
 @dataclass(frozen=True)
 class TableStatus:
-    """How far a table is.
+    """The progress of a table.
 
-    `oldest_seal`: since when the longest sealed slice without a verified copy is sealed. `oldest`: where the oldest
+    `oldest_seal`: since when the oldest slice without a verified copy is sealed. `oldest`: where the oldest
     range begins that is still in the database, restored ones apart. `late_rows`: diverted rows that are not archived
-    yet. `archived_*`: what left, restored or not. `warnings`: what others do to its rows.
+    yet. `archived_*`: what left, restored or not. `warnings`: what other programs do to its rows.
     """
 
     table: str
@@ -114,7 +114,7 @@ class ArchiveInspection:
             return found
 
     async def statuses(self, table: str | None) -> list[TableStatus]:
-        """Return how far every table is."""
+        """Return the progress of every table."""
         now = self.clock.now()
         async with self.open_access() as access:
             mode = await access.store.seal_mode()
@@ -154,8 +154,8 @@ class ArchiveInspection:
 
 
 def summary(facts: Facts, now: datetime, mode: SealMode, *, enabled: bool) -> TableStatus:
-    """Return how far a table is. Pure."""
-    gone = [each for each in facts.slices if each.stage in _GONE]
+    """Return the progress of a table. Pure."""
+    dropped = [each for each in facts.slices if each.stage in _GONE]
     restored = {each.chunk for each in facts.slices if each.stage is _S.RESTORED}
     hot = [chunk for chunk in facts.chunks if chunk.chunk not in restored]
     sealed = [each.sealed_at for each in facts.slices if each.stage in AWAITED and each.sealed_at]
@@ -169,10 +169,10 @@ def summary(facts: Facts, now: datetime, mode: SealMode, *, enabled: bool) -> Ta
         oldest=min((chunk.start for chunk in hot), default=None),
         hot_chunks=len(hot),
         hot_bytes=sum(chunk.size_bytes for chunk in hot),
-        restored_rows=sum(_rows(each) for each in gone if each.stage is _S.RESTORED),
-        archived_rows=sum(_rows(each) for each in gone),
+        restored_rows=sum(_rows(each) for each in dropped if each.stage is _S.RESTORED),
+        archived_rows=sum(_rows(each) for each in dropped),
         archived_bytes=sum(
-            file.size_bytes for each in gone if each.verified for file in each.verified.copy.files
+            file.size_bytes for each in dropped if each.verified for file in each.verified.copy.files
         ),
         late_rows=sum(each.row_count for each in facts.late)
         + sum(_rows(each) for each in late if each.stage not in _GONE),
@@ -195,12 +195,12 @@ def _counts(slices: Sequence[Slice]) -> tuple[StateCount, ...]:
     )
 
 
-def _rows(which: Slice) -> int:
-    return which.sealed.row_count if which.sealed else 0
+def _rows(archive_slice: Slice) -> int:
+    return archive_slice.sealed.row_count if archive_slice.sealed else 0
 
 
 def _chunks(facts: Facts, named: str, at: datetime | None) -> set[str]:
-    """Return the chunks that are meant, as the catalogue or the registry has them."""
+    """Return the named chunks, as the catalogue or the registry has them."""
     known = [(each.chunk, each.start, each.end) for each in facts.chunks]
     known += [(each.chunk, each.id.start, each.id.end) for each in facts.slices]
     if at is not None:
@@ -220,9 +220,9 @@ async def _answers(
             answers.append(
                 Why(str(each.id), each.chunk, each.state, answer or why_not_dropped(each, now), trail)
             )
-    told = {each.chunk for each in facts.slices if each.state is not _S.DROPPED}
+    listed = {each.chunk for each in facts.slices if each.state is not _S.DROPPED}
     for chunk in facts.chunks:
-        if chunk.chunk in chunks - told:
+        if chunk.chunk in chunks - listed:
             span = f"{facts.table} {chunk.start:%Y-%m-%d %H:%M} .. {chunk.end:%Y-%m-%d %H:%M}"
             answers.append(Why(span, chunk.chunk, None, planned.why(chunk.chunk) or "nobody knows", ()))
     return answers

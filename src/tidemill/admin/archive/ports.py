@@ -1,4 +1,4 @@
-"""What an operator of the archive needs from the outside, beside what retention itself needs."""
+"""The ports of an operator's work on the archive, in addition to those of retention."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tidemill.retention.transition_table import Transition
 
 
 class ArchiveInspector(ArchiveStore, Protocol):
-    """The database as an operator sees the archive in it. Every call may raise `TransientError`."""
+    """The operator's view of the archive in the database. Every call may raise `TransientError`."""
 
-    async def trail(self, which: SliceId) -> list[dict[str, Any]]:
+    async def trail(self, slice_id: SliceId) -> list[dict[str, Any]]:
         """Return what was done to a slice, oldest first."""
         ...
 
@@ -34,7 +34,7 @@ class RestoreWork(Protocol):
         """Return all generations of a range."""
         ...
 
-    async def chunks_of(self, which: SliceId) -> list[ChunkFacts]:
+    async def chunks_of(self, slice_id: SliceId) -> list[ChunkFacts]:
         """Return the chunks that share time with a slice's range, as this transaction sees them."""
         ...
 
@@ -48,33 +48,33 @@ class RestoreWork(Protocol):
         """
         ...
 
-    async def measure(self, which: Slice, time_column: str) -> Measured:
+    async def measure(self, archive_slice: Slice, time_column: str) -> Measured:
         """Measure the slice's rows as this transaction sees them."""
         ...
 
     async def lock(self, claim: Claim) -> datetime:
-        """Hold the archive's lane until the end; return the server's time. Raises `Fenced`."""
+        """Lock the archive's lane until the end; return the server's time. Raises `Fenced`."""
         ...
 
     async def store(self, step: Transition) -> None:
-        """Store a step and its row of the trail. Raises `Overtaken` if the slice is not what it was."""
+        """Store a step and its row of the trail. Raises `Overtaken` if the slice was changed."""
         ...
 
 
 class RestoreStore(Protocol):
-    """The database as a range comes back to it. Every call may raise `TransientError`."""
+    """The database, for a range that is restored. Every call may raise `TransientError`."""
 
     async def column_types(self, table: str) -> Mapping[str, str]:
         """Return the type of each column of `schema.table`. Raises `ContractError` if there is no such table."""
         ...
 
     def work(self) -> AbstractAsyncContextManager[RestoreWork]:
-        """Open a transaction, which holds no lane yet."""
+        """Open a transaction, which locks no lane yet."""
         ...
 
 
 class ArchivedCopies(CopyReader, Protocol):
-    """Copies in the lake, read by our own credentials. Synchronous: call it from a thread."""
+    """Copies in the lake, read with Tidemill's own credentials. Synchronous: call it from a thread."""
 
     def damaged(self, copy: CopyLocation) -> list[str]:
         """Return what is wrong with the files of a copy, empty if they are as they were confirmed."""
@@ -86,4 +86,4 @@ class ArchivedCopies(CopyReader, Protocol):
 
 
 OnRows = Callable[[int], None]
-"""Told, from another thread, of so many rows more."""
+"""Called, from another thread, with the number of further rows."""

@@ -1,4 +1,4 @@
-"""The way back from the lake: ranges come back, proved to be what left."""
+"""Restoring ranges from the lake, verified against what left."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tidemill.admin.archive.access import OpenAccess, operator
 from tidemill.admin.archive.ports import ArchivedCopies, OnRows, RestoreStore, RestoreWork
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.archive.slices import ArchiveState, CopyPart, Source
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, CopyError, DataError, TidemillError, UsageError
 from tidemill.domain.lane import Claim
 from tidemill.retention import operator_transitions
@@ -30,7 +31,7 @@ OpenCopies = Callable[[], Awaitable[ArchivedCopies]]
 
 @dataclass(frozen=True)
 class Restored:
-    """What became of a range. `chunk` and `until`: None if it did not come back, then `trouble` says why."""
+    """The result for a range. `chunk` and `until`: None if it was not restored, then `trouble` says why."""
 
     table: str
     start: datetime
@@ -43,7 +44,7 @@ class Restored:
 
 @dataclass(frozen=True)
 class ArchiveRestore:
-    """Brings archived ranges back."""
+    """Restores archived ranges."""
 
     open_access: OpenAccess
     open_copies: OpenCopies
@@ -62,34 +63,34 @@ class ArchiveRestore:
             found = ranges_back(await access.store.facts(name), first, last)
         if not found:
             raise UsageError(
-                f"nothing of {name} in that span was archived: see `tidemill retention status {name}`"
+                f"nothing of {name} in that span was archived", code=ErrorCode.UNKNOWN_SLICE, table=name
             )
         return found
 
     async def restore(
         self, ranges: Sequence[RestorableRange], keep: timedelta, on_rows: OnRows
     ) -> list[Restored]:
-        """Bring ranges back one by one, each in a transaction of its own; one that fails does not stop the others."""
+        """Restore ranges one by one, each in its own transaction; a failed one does not stop the others."""
         copies, who = await self.open_copies(), operator("restore").who
         async with self.open_access() as access:
             restorer = Restorer(access.restores, copies, access.claim, who, self.read_timeout_s)
-            done = []
+            restored = []
             for back in ranges:
                 try:
-                    done.append(await restorer.bring(access.policy(back.table), back, keep, on_rows))
+                    restored.append(await restorer.bring(access.policy(back.table), back, keep, on_rows))
                 except TidemillError as error:
-                    done.append(
+                    restored.append(
                         Restored(back.table, back.start, back.end, back.row_count, trouble=str(error))
                     )
-        return done
+        return restored
 
 
 class _NotWhatLeft(UsageError):
-    """Rows came back that are not those that left."""
+    """The restored rows are not those that left."""
 
 
 class Restorer:
-    """Brings ranges back. `claim` gives the present claim of the archive's lane."""
+    """Restores ranges. `claim` gives the present claim of the archive's lane."""
 
     def __init__(
         self,
@@ -109,15 +110,15 @@ class Restorer:
     async def bring(
         self, policy: Retention, back: RestorableRange, keep: timedelta, on_rows: OnRows
     ) -> Restored:
-        """COPY a range's rows into the table, prove that they are what left, and mark them, in one transaction.
+        """COPY a range's rows into the table, verify that they are those that left, and mark them, in one transaction.
 
-        Batches divert rows of the range before, meanwhile and after, so they need not be kept out.
+        Batches divert rows of the range before, during and after this, so they need not be locked out.
 
         Raises:
-            UsageError: it cannot come back, or what came back is not what left; nothing was changed.
+            UsageError: it cannot be restored, or the restored rows are not those that left; nothing was changed.
             CopyError: a file is missing or damaged; nothing was changed.
             DataError: the table refuses a row; nothing was changed.
-            TransientError: somebody was in the way; nothing was changed.
+            TransientError: another transaction interfered; nothing was changed.
         """
         if back.refused is not None:
             raise UsageError(back.refused)
@@ -152,12 +153,12 @@ class Restorer:
             chunk = await _only_chunk(rows, back)
             there = replace(back.slices[0], source=Source.CHUNK, chunk=chunk)
             found = await rows.measure(there, policy.time_column)
-            now = await rows.lock(await self._claim())  # now: the lane goes on while rows come back
+            now = await rows.lock(await self._claim())  # now: the lane continues while rows are copied
             until = now + keep
-            for which in await _unchanged(rows, back):
-                beside = [each for each in back.slices if each.id != which.id]
+            for archive_slice in await _unchanged(rows, back):
+                beside = [each for each in back.slices if each.id != archive_slice.id]
                 moved = operator_transitions.restore(
-                    which, now, found=found, until=until, chunk=chunk, who=self._who, beside=beside
+                    archive_slice, now, found=found, until=until, chunk=chunk, who=self._who, beside=beside
                 )
                 if isinstance(moved, TransitionRefused):
                     raise _NotWhatLeft(f"{moved.message}; nothing was changed")
@@ -165,7 +166,7 @@ class Restorer:
         return Restored(back.table, back.start, back.end, found.row_count, chunk, until)
 
     async def _demand_whole(self, wanted: Sequence[CopyToVerify]) -> None:
-        """Look at every file before the first row moves."""
+        """Check every file before the first row moves."""
         for each in wanted:
             wrong = await self._read(partial(self._copies.damaged, each.copy))
             if wrong:
@@ -183,43 +184,46 @@ def _counted(parts: Iterator[CopyPart], on_rows: OnRows) -> Iterator[CopyPart]:
 
 async def _demand_room(rows: RestoreWork, back: RestorableRange) -> None:
     """Refuse if rows of the range would go into another range's chunk, which may be sealed, and frozen."""
-    which = back.slices[0].id
+    slice_id = back.slices[0].id
     others = [
-        each for each in await rows.chunks_of(which) if (each.start, each.end) != (which.start, which.end)
+        each
+        for each in await rows.chunks_of(slice_id)
+        if (each.start, each.end) != (slice_id.start, slice_id.end)
     ]
     if others:
         there = ", ".join(f"{each.start.isoformat()} .. {each.end.isoformat()}" for each in others)
         raise UsageError(
-            f"the range {which.start.isoformat()} .. {which.end.isoformat()} would go into a chunk that is there "
-            f"already: {there}. Bring it back when that has left (`tidemill retention status {back.table}`), or read "
+            f"the range {slice_id.start.isoformat()} .. {slice_id.end.isoformat()} would go into an existing "
+            f"chunk: {there}. Restore it after that chunk has left (`tidemill retention status {back.table}`), or read "
             "the copy from the lake; nothing was changed"
         )
 
 
 async def _only_chunk(rows: RestoreWork, back: RestorableRange) -> str:
-    """Return the chunk that the rows have made, which must be the range: it leaves as a whole again."""
-    which = back.slices[0].id
-    chunks = await rows.chunks_of(which)
-    if [(each.start, each.end) for each in chunks] == [(which.start, which.end)]:
+    """Return the chunk that the rows created. It must equal the range, because it leaves as a whole."""
+    slice_id = back.slices[0].id
+    chunks = await rows.chunks_of(slice_id)
+    if [(each.start, each.end) for each in chunks] == [(slice_id.start, slice_id.end)]:
         return chunks[0].chunk
     if len({(each.start, each.end) for each in chunks}) < len(chunks):
         raise UsageError(
-            f"{back.table} is partitioned by another column beside its time: the range {which.start.isoformat()} would "
-            "come back as several chunks, which is not supported. Read the copy from the lake; nothing was changed"
+            f"{back.table} has a second partitioning column: the range {slice_id.start.isoformat()} "
+            "would come back as several chunks, which is not supported. Read the copy from the lake; nothing was "
+            "changed"
         )
     made = ", ".join(f"{each.start.isoformat()} .. {each.end.isoformat()}" for each in chunks)
-    days = (which.end - which.start) / timedelta(days=1)
+    days = (slice_id.end - slice_id.start) / timedelta(days=1)
     raise UsageError(
-        f"the range {which.start.isoformat()} .. {which.end.isoformat()} would come back as {made}: the table's chunk "
-        f"interval was changed since. Set it to {days:g} days while you restore (set_chunk_time_interval), or read the "
-        "copy from the lake; nothing was changed"
+        f"the range {slice_id.start.isoformat()} .. {slice_id.end.isoformat()} would come back as {made}: the table's "
+        f"chunk interval was changed since. Set it to {days:g} days while you restore (set_chunk_time_interval), or "
+        "read the copy from the lake; nothing was changed"
     )
 
 
 async def _unchanged(rows: RestoreWork, back: RestorableRange) -> list[Slice]:
     """Return the range's slices as they are now. Raises `Overtaken` if they are not what was planned for."""
     now = [each for each in await rows.of_range(back.table, back.start) if each.id.end == back.end]
-    gone = [each for each in now if each.state is ArchiveState.DROPPED]
-    if gone != list(back.slices) or any(each.stage is ArchiveState.RESTORED for each in now):
-        raise Overtaken(f"the range {back.start.isoformat()} of {back.table} changed meanwhile: look again")
-    return gone
+    dropped = [each for each in now if each.state is ArchiveState.DROPPED]
+    if dropped != list(back.slices) or any(each.stage is ArchiveState.RESTORED for each in now):
+        raise Overtaken(f"the range {back.start.isoformat()} of {back.table} changed meanwhile: try again")
+    return dropped

@@ -1,11 +1,9 @@
-"""`retention run --once`: how far a run is, and whether it is at its end."""
+"""`retention run --once`: the progress of a run, and whether it is finished."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -20,21 +18,21 @@ from tidemill.domain.lane import Claim
 from tidemill.retention.planner import UNSEEN, Facts, plan
 from tidemill.retention.slices import AWAITED
 from tidemill.runtime.clock import Clock
-from tidemill.runtime.service import Health
+from tidemill.runtime.periodic import Periodic
 
 LOOK_EVERY_S: Final = 0.5
 OWNED_ELSEWHERE_S: Final = 10.0
-"""How long a lane that another process works is waited for."""
+"""How long to wait for a lane that another process owns."""
 
 _S = ArchiveState
 
 OnProgress = Callable[[int, int, str], None]
-"""Told how many slices are settled, of how many, and what the others wait for."""
+"""Called with the number of settled slices, their total, and what the others wait for."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended. `finished`: nothing was due any more. `moved`: slices that left in this run."""
+    """How a run ended. `finished`: nothing more was due. `moved`: slices that left in this run."""
 
     finished: bool
     moved: int
@@ -48,7 +46,7 @@ class RunResult:
 
 
 class RunProgress:
-    """What outlives the services of a run: how far they have come."""
+    """The progress of a run, which outlives its services."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         """Nothing has happened yet."""
@@ -62,7 +60,7 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class RunWork:
-    """What a run looks at. `claim`: the archive's, None while this process does not have it. `owner`: this process."""
+    """What a run reads. `claim`: the archive's, None while this process does not have it. `owner`: this process."""
 
     claim: Callable[[], Claim | None]
     lanes: LaneReader
@@ -71,87 +69,70 @@ class RunWork:
     owner: str
 
 
-class RunWatch:
-    """A `Service`: looks how far it is, and ends the process when nothing is due."""
+class RunWatch(Periodic):
+    """A `Service`: checks the progress, and ends the process when nothing is due."""
 
     def __init__(
-        self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, patience_s: float, clock: Clock
+        self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, max_wait_s: float, clock: Clock
     ) -> None:
-        """`patience_s`: how long a lane is waited for that nobody works."""
+        """`patience_s`: how long to wait for a lane that no process owns."""
+        super().__init__(every_s=LOOK_EVERY_S)
         self._as_of = as_of
-        self._patience_s = patience_s
+        self._max_wait_s = max_wait_s
         self._work = work
         self._progress = progress
         self._clock = clock
-        self._stopping = asyncio.Event()
+        self._had_s = clock.monotonic_s()
 
-    async def start(self) -> None:
-        """Nothing to make ready."""
-
-    async def run(self) -> None:
-        """Look until `stop`."""
-        had_s = self._clock.monotonic_s()
-        while not self._stopping.is_set():
-            if self._work.claim() is None:
-                await self._demand_lane(self._clock.monotonic_s() - had_s)
-                continue
-            had_s = self._clock.monotonic_s()
-            if await self._look():
-                self._progress.finished = True
-                self._progress.stop()
-                await self._stopping.wait()
-            await self._pause()
-
-    async def _pause(self) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), LOOK_EVERY_S)
+    async def look(self) -> None:
+        """Note how far it is; end the process when nothing is due."""
+        if self._progress.finished:
+            return
+        if self._work.claim() is None:
+            await self._demand_lane(self._clock.monotonic_s() - self._had_s)
+            return
+        self._had_s = self._clock.monotonic_s()
+        if await self._look():
+            self._progress.finished = True
+            self._progress.stop()
 
     async def _demand_lane(self, waited_s: float) -> None:
         self._progress.on_progress(
             self._progress.moved, self._progress.moved + 1, "waiting for the archive's lane"
         )
-        await self._pause()
         if waited_s < OWNED_ELSEWHERE_S:
             return
-        (lane,) = await self._work.lanes.lanes("archival")
-        if lane.halt_code is not None:
-            raise LaneHalted(lane.lane, lane.halt_code, lane.halt_detail or "")
-        owner = lane.owner if lane.owner != self._work.owner else None
+        (state,) = await self._work.lanes.lanes("archival")
+        if state.halt_code is not None:
+            raise LaneHalted(state.lane, state.halt_code, state.halt_detail or "")
+        owner = state.owner if state.owner != self._work.owner else None
         if owner is not None and await self._work.store.is_connected(owner):
             raise UsageError(
-                f"the archive's lane is worked by {owner!r}, which does by itself what is due: watch it by "
+                f"the archive's lane belongs to {owner!r}, which does what is due: watch it with "
                 "`tidemill retention status`, or stop it and run again"
             )
-        if waited_s > self._patience_s:
+        if waited_s > self._max_wait_s:
             raise UsageError(
-                f"this process was not given the archive's lane in {waited_s:.0f} s: who else is in the consumer group "
-                f"{lane.command_topic}? See `tidemill lanes show {lane.name}`"
+                f"this process did not get the archive's lane in {waited_s:.0f} s: look at the consumer group "
+                f"{state.command_topic}, and at `tidemill lanes show {state.name}`"
             )
 
     async def _look(self) -> bool:
-        """Note how far it is; return whether nothing is due."""
-        now, waits, gone, tables = self._clock.now(), Counter[str](), 0, []
+        """Record the progress; return whether nothing is due."""
+        now, waits, dropped, tables = self._clock.now(), Counter[str](), 0, []
         mode = await self._work.store.seal_mode()
         for policy in self._work.policies:
             facts = await self._work.store.facts(policy.table_name)
             waits += due(policy, facts, as_of=self._as_of or now, now=now)
-            gone += sum(1 for each in facts.slices if each.state is _S.DROPPED)
+            dropped += sum(1 for each in facts.slices if each.state is _S.DROPPED)
             tables.append(summary(facts, now, mode, enabled=policy.enabled))
         if self._progress.gone_before is None:
-            self._progress.gone_before = gone
-        self._progress.moved = max(gone - self._progress.gone_before, 0)
+            self._progress.gone_before = dropped
+        self._progress.moved = max(dropped - self._progress.gone_before, 0)
         self._progress.tables = tuple(tables)
         words = ", ".join(f"{count} {what}" for what, count in waits.items())
         self._progress.on_progress(self._progress.moved, self._progress.moved + waits.total(), words)
         return not waits
-
-    async def stop(self) -> None:
-        """Let `run` end."""
-        self._stopping.set()
-
-    def health(self) -> Health:
-        """Return that it watches."""
-        return Health(ok=True)
 
 
 def due(policy: Retention, facts: Facts, *, as_of: datetime, now: datetime) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""Looking after copies: each is read again, and compared with the registry."""
+"""Checking copies: each is read again, and compared with the registry."""
 
 from __future__ import annotations
 
@@ -49,33 +49,33 @@ class CopyScrub:
             todo = [
                 (policy, each) for policy in access.chosen(table) for each in await _archived(access, policy)
             ]
-        done: list[Scrubbed] = []
-        for policy, which in todo:
-            on_progress(len(done), len(todo))
-            work = partial(scrub_one, copies, which, policy.time_column)
-            done.append(await in_thread(work, server="lake", timeout_s=self.read_timeout_s))
-        on_progress(len(done), len(todo))
-        return done
+        scrubbed: list[Scrubbed] = []
+        for policy, archive_slice in todo:
+            on_progress(len(scrubbed), len(todo))
+            work = partial(scrub_one, copies, archive_slice, policy.time_column)
+            scrubbed.append(await in_thread(work, server="lake", timeout_s=self.read_timeout_s))
+        on_progress(len(scrubbed), len(todo))
+        return scrubbed
 
 
 async def _archived(access: ArchiveAccess, policy: Retention) -> list[Slice]:
     facts = await access.store.facts(policy.table_name)
-    gone = {ArchiveState.DROPPED, ArchiveState.RESTORED}
-    return [each for each in facts.slices if each.stage in gone and each.verified is not None]
+    dropped = {ArchiveState.DROPPED, ArchiveState.RESTORED}
+    return [each for each in facts.slices if each.stage in dropped and each.verified is not None]
 
 
-def scrub_one(copies: ArchivedCopies, which: Slice, time_column: str) -> Scrubbed:
+def scrub_one(copies: ArchivedCopies, archive_slice: Slice, time_column: str) -> Scrubbed:
     """Read one slice's copy again. Raises `Unavailable`."""
-    assert which.verified is not None  # only what has a verified copy is dropped
-    copy, expected = which.verified.copy, which.verified.found
+    assert archive_slice.verified is not None  # only what has a verified copy is dropped
+    copy, expected = archive_slice.verified.copy, archive_slice.verified.found
     wrong: list[str] = []
     try:
         wrong = copies.damaged(copy)
         if not wrong:
-            found = copies.measure([CopyToVerify(which, copy)], time_column)[which.id]
+            found = copies.measure([CopyToVerify(archive_slice, copy)], time_column)[archive_slice.id]
             if found != expected:
                 wrong = [difference(expected, found)]
     except CopyError as error:
         wrong = [error.detail]
     size = sum(file.size_bytes for file in copy.files)
-    return Scrubbed(which.id, copy.event_id, len(copy.files), size, expected.row_count, tuple(wrong))
+    return Scrubbed(archive_slice.id, copy.event_id, len(copy.files), size, expected.row_count, tuple(wrong))

@@ -1,4 +1,4 @@
-"""How far the archive is: for `status`, and as metrics, asked now and then by the process that serves retention."""
+"""The progress of the archive: for `status`, and as metrics, read periodically by the process that serves retention."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _TIERS: Final[Mapping[str, Callable[[Holdings], int]]] = {
 
 @dataclass(frozen=True)
 class ArchiveStatus:
-    """How far the archive of a table is.
+    """The progress of the archive of a table.
 
-    `slices`: how many are in each state. `diverted`: rows that came too late and have not left yet. `oldest_seal`:
+    `slices`: how many are in each state. `diverted`: late rows that have not left yet. `oldest_seal`:
     since when a range is closed whose rows have not left. `overdue_since`: since when the oldest chunk that is there
     might have left.
     """
@@ -49,14 +49,14 @@ class ArchiveStatus:
 
     @property
     def set_aside(self) -> int:
-        """Return how many slices wait for a person to look at their copies."""
+        """Return how many slices wait for an operator to look at their copies."""
         return self.slices.get(_S.QUARANTINED, 0)
 
 
 def archive_status(
     policies: Mapping[str, Retention], held: Iterable[Holdings], now: datetime
 ) -> list[ArchiveStatus]:
-    """Return how far the archive of each table is; `policies`: by table."""
+    """Return the progress of the archive of each table; `policies`: by table."""
     return [
         ArchiveStatus(
             table=each.table,
@@ -98,7 +98,7 @@ class ArchiveWatch(Watch):
         clock: Clock,
         every_s: float = EVERY_S,
     ) -> None:
-        """Nothing is asked before `run`. `policies`: by table."""
+        """Connect nothing before `run`. `policies`: by table."""
         super().__init__(every_s=every_s)
         self._policies = policies
         self._archive = archive

@@ -1,1 +1,1 @@
-"""The audit: what goes into a hop must come out of it."""
+"""The audit: what goes into a step must come out of it."""

@@ -1,4 +1,4 @@
-"""The conservation ledger: what goes into a hop must come out of it. Pure: numbers in, findings out.
+"""The conservation ledger: what goes into a step must come out of it. Pure: numbers in, findings out.
 
     records consumed = applied + rejected + duplicate + parked        the ledger, its chain of offsets, the log
     events written   = published = projected                         outbox, event topics, checkpoints
@@ -22,9 +22,9 @@ OUTCOMES: Final = {"applied": b"a", "rejected": b"r", "duplicate": b"d", "parked
 
 @dataclass(frozen=True)
 class Imbalance:
-    """A hop that does not balance. `place`: the lane (`market-data/3`) or the table.
+    """A step that does not balance. `place`: the lane (`market-data/3`) or the table.
 
-    `expected` and `found` are None of what cannot be counted.
+    `expected` and `found` are None where rows cannot be counted.
     """
 
     hop: str
@@ -40,7 +40,7 @@ class Imbalance:
 
 @dataclass(frozen=True)
 class LaneBalance:
-    """The books of one lane. `published` is None while Kafka was not asked; `projected`: by projection."""
+    """The counts of one lane. `published` is None while Kafka was not read; `projected`: by projection."""
 
     lane: int
     aggregate: str
@@ -56,7 +56,7 @@ class LaneBalance:
 
     @property
     def name(self) -> str:
-        """Return what people call the lane."""
+        """Return the lane's name for operators."""
         return f"{self.aggregate}/{self.partition}"
 
 
@@ -64,7 +64,7 @@ class LaneBalance:
 class TableBalance:
     """A table that commands append to: what was applied must be somewhere. `applied` is None where it is not known.
 
-    `rows` = `hot` + `archived` + `diverted`. Those `restored` are archived ones that are back besides.
+    `rows` = `hot` + `archived` + `diverted`. The `restored` ones are archived rows that were also brought back.
     """
 
     table: str
@@ -78,7 +78,7 @@ class TableBalance:
 
 @dataclass(frozen=True)
 class Appended:
-    """Who appends to a table: the commands `types` (full names) of an aggregate; None if all of its commands do."""
+    """What appends to a table: the commands `types` (full names) of an aggregate; None if all of its commands do."""
 
     table: str
     aggregate: str
@@ -97,7 +97,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class Outside:
-    """What came behind the database: topics and checkpoints, read after the books."""
+    """What follows the database: topics and checkpoints, read after the ledger."""
 
     tails: Mapping[int, Tails]
     projections: Mapping[str, ProjectionState]
@@ -106,7 +106,7 @@ class Outside:
 
 
 @dataclass
-class _LaneBooks:
+class _LaneRows:
     """What the database holds of one lane."""
 
     state: LaneState
@@ -125,15 +125,15 @@ class _LaneBooks:
 _NO_TOTALS: Final = dict.fromkeys(("records", "applied", "rejected", "duplicate", "parked", "events"), 0)
 
 
-def audit(books: AuditRows, outside: Outside, appended: Sequence[Appended]) -> Audit:
-    """Balance every hop."""
-    lanes = _by_lane(books)
-    tables, notes = _tables(books, lanes, appended)
+def audit(audit_rows: AuditRows, outside: Outside, appended: Sequence[Appended]) -> Audit:
+    """Balance every step."""
+    lanes = _by_lane(audit_rows)
+    tables, notes = _tables(audit_rows, lanes, appended)
     findings = [
         finding
         for lane in lanes
         for check in (_ledger, _log, _outbox, _parked)
-        for finding in check(lane, books)
+        for finding in check(lane, audit_rows)
     ]
     balances = [_balance(lane, outside) for lane in lanes]
     for lane, balance in zip(lanes, balances, strict=True):
@@ -143,26 +143,26 @@ def audit(books: AuditRows, outside: Outside, appended: Sequence[Appended]) -> A
         for table in tables
         if table.applied is not None and table.applied != table.rows
     ]
-    return Audit(balances, tables, findings, [*_left(books), *notes])
+    return Audit(balances, tables, findings, [*_left(audit_rows), *notes])
 
 
-def _by_lane(books: AuditRows) -> list[_LaneBooks]:
-    ledgers = {row["lane"]: row for row in books.ledger_books}
-    totals = {row["lane"]: row for row in books.ledger_totals}
+def _by_lane(audit_rows: AuditRows) -> list[_LaneRows]:
+    ledgers = {row["lane"]: row for row in audit_rows.ledger_sums}
+    totals = {row["lane"]: row for row in audit_rows.ledger_totals}
     found = {
-        state.lane: _LaneBooks(state, ledgers[state.lane], totals.get(state.lane, _NO_TOTALS))
-        for state in books.lanes
+        state.lane: _LaneRows(state, ledgers[state.lane], totals.get(state.lane, _NO_TOTALS))
+        for state in audit_rows.lanes
     }
-    for row in books.ledger_by_generation:
+    for row in audit_rows.ledger_by_generation:
         found[row["lane"]].by_generation[row["gen"]] = row
     names = {letter: name for name, letter in OUTCOMES.items()}
-    for row in books.log_by_generation:
+    for row in audit_rows.log_by_generation:
         counts = found[row["lane"]].log[row["gen"]]
         counts[names[row["outcome"]]] += row["records"]
         counts["events"] += row["events"]
-    for row in books.outbox_by_generation:
+    for row in audit_rows.outbox_by_generation:
         found[row["lane"]].outbox[row["gen"]] = row
-    for row in books.parked_by_lane:
+    for row in audit_rows.parked_by_lane:
         found[row["lane"]].parked = row["records"]
     return list(found.values())
 
@@ -170,9 +170,9 @@ def _by_lane(books: AuditRows) -> list[_LaneBooks]:
 # --- the database ----------------------------------------------------------------------------------------------------
 
 
-def _ledger(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
+def _ledger(lane: _LaneRows, audit_rows: AuditRows) -> Iterator[Imbalance]:
     """The chain of offsets, and numbers that advance by what was counted."""
-    del books
+    del audit_rows
     name, ledger = lane.state.name, lane.ledger
     for column, what in (
         ("torn_at", "a batch does not begin where the one before it ended; the batch"),
@@ -180,7 +180,7 @@ def _ledger(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
     ):
         if ledger[column] is not None:
             yield Imbalance("ledger", name, ledger[column] - 1, ledger[column], what)
-    if lane.state.timeline == 1:  # a reconciliation may leap, and its row may have left
+    if lane.state.timeline == 1:  # a reconciliation may skip numbers, and its row may have left
         for column, counted, what in (
             ("base_position", "records", "records of ledgers that have left"),
             ("base_sequence", "events", "events of ledgers that have left"),
@@ -189,10 +189,10 @@ def _ledger(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
                 yield Imbalance("ledger", name, ledger[column], lane.totals[counted], what)
 
 
-def _log(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
+def _log(lane: _LaneRows, audit_rows: AuditRows) -> Iterator[Imbalance]:
     """One row per record, by outcome, in every generation that is still there."""
     for gen, ledger in lane.by_generation.items():
-        if gen in _kept(books, "has_log"):
+        if gen in _kept(audit_rows, "has_log"):
             for counted in (*OUTCOMES, "events"):
                 found = lane.log[gen][counted]
                 if found != ledger[counted]:
@@ -200,10 +200,10 @@ def _log(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
                     yield Imbalance("log", lane.state.name, ledger[counted], found, what)
 
 
-def _outbox(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
+def _outbox(lane: _LaneRows, audit_rows: AuditRows) -> Iterator[Imbalance]:
     """One outcome per record and every event, in every generation that has not left."""
     for gen, ledger in lane.by_generation.items():
-        if gen in _kept(books, "has_outbox"):
+        if gen in _kept(audit_rows, "has_outbox"):
             row = lane.outbox.get(gen, {"outcomes": 0, "events": 0})
             wanted = {"outcomes": sum(ledger[name] for name in OUTCOMES), "events": ledger["events"]}
             for counted, expected in wanted.items():
@@ -212,30 +212,30 @@ def _outbox(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
                     yield Imbalance("outbox", lane.state.name, expected, row[counted], what)
 
 
-def _parked(lane: _LaneBooks, books: AuditRows) -> Iterator[Imbalance]:
-    del books
+def _parked(lane: _LaneRows, audit_rows: AuditRows) -> Iterator[Imbalance]:
+    del audit_rows
     expected = lane.total("parked")
     if lane.parked != expected:
         yield Imbalance("parked", lane.state.name, expected, lane.parked, "records that were parked")
 
 
-def _kept(books: AuditRows, part: str) -> set[int]:
-    return {row["gen"] for row in books.generations_kept if row[part]}
+def _kept(audit_rows: AuditRows, part: str) -> set[int]:
+    return {row["gen"] for row in audit_rows.generations_kept if row[part]}
 
 
-def _left(books: AuditRows) -> Iterator[str]:
+def _left(audit_rows: AuditRows) -> Iterator[str]:
     """What cannot be compared row by row any more."""
-    kept = {row["gen"] for row in books.ledger_by_generation}
+    kept = {row["gen"] for row in audit_rows.ledger_by_generation}
     for part, what in (("has_log", "log"), ("has_outbox", "outbox")):
-        gone = sorted(kept - _kept(books, part))
-        if gone:
-            yield f"the {what} of generation {', '.join(map(str, gone))} has left; its rows are not compared"
+        lost = sorted(kept - _kept(audit_rows, part))
+        if lost:
+            yield f"the {what} of generation {', '.join(map(str, lost))} has left; its rows are not compared"
 
 
-# --- behind the database ---------------------------------------------------------------------------------------------
+# --- after the database ----------------------------------------------------------------------------------------------
 
 
-def _balance(lane: _LaneBooks, outside: Outside) -> LaneBalance:
+def _balance(lane: _LaneRows, outside: Outside) -> LaneBalance:
     state, tails = lane.state, outside.tails.get(lane.state.lane)
     published = None
     if tails is not None:
@@ -259,8 +259,8 @@ def _balance(lane: _LaneBooks, outside: Outside) -> LaneBalance:
     )
 
 
-def _outside(lane: _LaneBooks, balance: LaneBalance, outside: Outside) -> Iterator[Imbalance]:
-    """Everything written must have arrived; what arrived since is no matter."""
+def _outside(lane: _LaneRows, balance: LaneBalance, outside: Outside) -> Iterator[Imbalance]:
+    """Everything written must have arrived; later arrivals do not count."""
     name, written = balance.name, balance.events
     if balance.published is not None and balance.published < written:
         yield Imbalance("published", name, written, balance.published, "the last event in the topic")
@@ -298,17 +298,17 @@ def ahead(lanes: Sequence[LaneState], outside: Outside) -> list[Imbalance]:
 
 
 def _tables(
-    books: AuditRows, lanes: Sequence[_LaneBooks], appended: Sequence[Appended]
+    audit_rows: AuditRows, lanes: Sequence[_LaneRows], appended: Sequence[Appended]
 ) -> tuple[list[TableBalance], list[str]]:
     tables, notes = [], []
     for each in appended:
-        if each.table in books.unread:
+        if each.table in audit_rows.unread:
             continue
         ours = [lane for lane in lanes if lane.state.aggregate == each.aggregate]
-        applied = _applied(books, ours, each)
+        applied = _applied(audit_rows, ours, each)
         if applied is None:
-            notes.append(f"{each.table}: the log that tells its commands from others has left; not compared")
-        rows = books.rows[each.table]
+            notes.append(f"{each.table}: the log that identifies its commands has left; not compared")
+        rows = audit_rows.rows[each.table]
         tables.append(
             TableBalance(
                 each.table, applied, rows.total, rows.hot, rows.archived, rows.diverted, rows.restored
@@ -318,7 +318,7 @@ def _tables(
 
 
 def _where(table: TableBalance) -> str:
-    """Return what a finding says of a table: as little as there is of an archive."""
+    """Return what a finding says of a table: only the counts that exist."""
     if not (table.archived or table.diverted):
         return "commands applied and rows in the table"
     parts = f"{table.hot:,} hot, {table.archived:,} archived, {table.diverted:,} diverted"
@@ -326,17 +326,17 @@ def _where(table: TableBalance) -> str:
     return f"commands applied and rows ({parts}{back})"
 
 
-def _applied(books: AuditRows, lanes: Sequence[_LaneBooks], appended: Appended) -> int | None:
+def _applied(audit_rows: AuditRows, lanes: Sequence[_LaneRows], appended: Appended) -> int | None:
     """Return how many commands were appended to a table; None if that is not known any more."""
     if appended.types is None:
         return sum(lane.total("applied") for lane in lanes)
-    left = {gen for lane in lanes for gen in lane.by_generation} - _kept(books, "has_log")
+    left = {gen for lane in lanes for gen in lane.by_generation} - _kept(audit_rows, "has_log")
     if left or any(lane.totals["records"] for lane in lanes):
         return None
     numbers = {lane.state.lane for lane in lanes}
     applied: int = sum(
         row["records"]
-        for row in books.log_by_generation
+        for row in audit_rows.log_by_generation
         if row["lane"] in numbers and row["outcome"] == OUTCOMES["applied"] and row["type"] in appended.types
     )
     return applied

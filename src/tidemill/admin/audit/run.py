@@ -1,7 +1,7 @@
-"""The audit: reads the books of one moment, waits for what was written by then to come through, and balances.
+"""The audit: reads the ledger of one moment, waits until what was written by then has arrived, and balances.
 
-Under traffic the hops are never equal at one instant. So the books come first, from one snapshot; the topics and the
-checkpoints must then reach them within a time; and a last look makes sure that they are not ahead of the database.
+Under traffic the steps are never equal at one instant. So the ledger is read first, from one snapshot; topics and
+checkpoints must then reach it within a time; and a last read makes sure that they are not ahead of the database.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from tidemill.admin.audit.balance import Appended, Audit, Imbalance, Outside, ahead, audit
 from tidemill.admin.lanes.states import lane_of
-from tidemill.admin.ports import BookReader, LaneReader, ReadModelStates, TopicInspector
+from tidemill.admin.ports import AuditReader, LaneReader, ReadModelStates, TopicInspector
 from tidemill.admin.read_models import TableName
 from tidemill.admin.rows import AuditRows, LaneState
 from tidemill.catalog.misfits import CODE, Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.domain.context import AppendSpec
+from tidemill.domain.table_shape import TableShape
 from tidemill.runtime.clock import Clock
 
 _POLL_S: Final = 0.25
@@ -26,10 +27,10 @@ _POLL_S: Final = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Auditor:
-    """Balances every hop of a deployment."""
+    """Balances every step of a deployment."""
 
     catalog: StreamCatalog
-    books: BookReader
+    reader: AuditReader
     lanes: LaneReader
     read_models: ReadModelStates
     misfits: MisfitReader
@@ -38,18 +39,18 @@ class Auditor:
     clock: Clock
 
     async def run(self, *, wait_s: float) -> Audit:
-        """Balance every hop. `wait_s`: how long what is on its way may take. Raises `Unavailable`."""
+        """Balance every step. `wait_s`: how long to wait for records in flight. Raises `Unavailable`."""
         appended = appended_tables(self.catalog, self.table_name)
-        books = await self.books.books(list(_tables(self.catalog)))
-        unfit = unfit_tables(books, await self.misfits.of(self.catalog))
+        audit_rows = await self.reader.audit_rows(list(_tables(self.catalog)))
+        unfit = unfit_tables(audit_rows, await self.misfits.of(self.catalog))
         wanted = {
             aggregate: [projection.name for projection in part.context.projections]
             for aggregate, part in self.catalog.streams.items()
         }
         deadline_s = self.clock.monotonic_s() + wait_s
         while True:
-            outside = await self._look(books.lanes, wanted)
-            result = audit(books, outside, appended)
+            outside = await self._look(audit_rows.lanes, wanted)
+            result = audit(audit_rows, outside, appended)
             if not _behind(result) or self.clock.monotonic_s() > deadline_s:
                 break
             await asyncio.sleep(_POLL_S)
@@ -62,7 +63,7 @@ class Auditor:
         return Outside(tails, projections, wanted)
 
 
-def unfit_tables(books: AuditRows, misfits: Sequence[Misfit]) -> list[Imbalance]:
+def unfit_tables(audit_rows: AuditRows, misfits: Sequence[Misfit]) -> list[Imbalance]:
     """Name the tables that are not as declared, and those whose rows cannot be counted for any other reason."""
     found = {
         str(each): Imbalance("table", each.table, None, None, f"{misfit.code}: {each.what}; {misfit.advice}")
@@ -72,14 +73,14 @@ def unfit_tables(books: AuditRows, misfits: Sequence[Misfit]) -> list[Imbalance]
     named = {finding.place for finding in found.values()}
     unread = [
         Imbalance("rows", table, None, None, f"{CODE}: its rows cannot be counted: {why_not}")
-        for table, why_not in books.unread.items()
+        for table, why_not in audit_rows.unread.items()
         if table not in named
     ]
     return [*found.values(), *unread]
 
 
 def _behind(result: Audit) -> bool:
-    """Whether something may still be on its way."""
+    """Whether records may still be in flight."""
     return any(finding.hop.startswith(("published", "outcomes", "projected")) for finding in result.findings)
 
 
@@ -97,7 +98,7 @@ def appended_tables(catalog: StreamCatalog, table_name: TableName) -> list[Appen
     return found
 
 
-def _tables(catalog: StreamCatalog) -> dict[Any, None]:
+def _tables(catalog: StreamCatalog) -> dict[TableShape, None]:
     """Return the declared tables that commands append to, each once."""
     return dict.fromkeys(spec.table for spec in _append_specs(catalog))
 

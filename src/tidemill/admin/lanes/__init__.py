@@ -1,1 +1,1 @@
-"""Lanes, shown and decided about when they stand."""
+"""Lanes: shown, and resumed when they are stopped."""

@@ -1,4 +1,4 @@
-"""A lane's history in the database beside what its topics end with, asked also while its owner works it."""
+"""A lane's history in the database compared with the ends of its topics, also while its owner processes it."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ class LaneComparison:
         return await self.outbox.end_with_history(state.lane, end)
 
     def history(self, state: LaneState, end: LaneEnd) -> AbstractAsyncContextManager[TopicHistory]:
-        """Open what the lane's topics tell, without what an operator has accepted."""
+        """Open the history in the lane's topics, without what an operator has accepted."""
         return self.topics.history(lane_of(state), end.accepted)
 
     async def compare(self, state: LaneState) -> None:
         """Compare how a lane's topics end with the database.
 
-        The hint is read first, which must not be ahead of the topics, and the ledger last, which must not be behind.
+        The hint is read first, because it must not be ahead of the topics; the ledger last, because it must not lag.
 
         Raises:
             LaneHalted: they contradict each other.
-            ForeignTail: a topic ends with a record of somebody else.
+            ForeignTail: a topic ends with a record of another program.
             TransientError: a transaction hides how a topic ends, or a server is unavailable.
         """
         lane = state.lane
         published = await self.outbox.published(lane)
         async with self.history(state, await self.end(state)) as history:
             ends = await history.ends()
-        (now,) = await self.lanes.lanes(lane=lane)
+        (now,) = await self.lanes.lanes(lane_id=lane)
         tails, known = ends.tails, None
         if tails.events is not None:
             known = await self.outbox.events_at(lane, tails.events.position)

@@ -1,4 +1,4 @@
-"""What an operator decides about a lane that stands: resume it, skip what cannot be read, reconcile, accept, park."""
+"""An operator's decisions about a stopped lane: resume it, skip what cannot be read, reconcile, accept, park."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tidemill.admin.ports import LaneReader, TopicInspector
 from tidemill.admin.reasons import reason_of
 from tidemill.admin.rows import LaneState
 from tidemill.commands import topic_check
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import LaneHalted, UsageError
 from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.common_history import agreement
@@ -38,7 +39,7 @@ class LaneDecisions:
     lane_topics: LaneTopics
 
     async def resume(self, name: str) -> Cleared:
-        """Lift a lane's halt after its cause was looked for again.
+        """Lift a lane's halt after its cause was checked again.
 
         Raises:
             UsageError: it is not halted, or the cause is still there; nothing was changed.
@@ -47,11 +48,11 @@ class LaneDecisions:
         await self._look_again(state)
         cleared = await self.store.resume(state.lane)
         if cleared is None:
-            raise UsageError(f"lane {state.name} was resumed by somebody else meanwhile")
+            raise UsageError(f"lane {state.name} was resumed by another process meanwhile")
         return cleared
 
     async def park(self, name: str, reason: str) -> Parked:
-        """Let a lane that waits for a newer version go on: what it stands before is parked. Raises `UsageError`."""
+        """Resume a lane that waits for a newer version: park the command that it waits for. Raises `UsageError`."""
         why = reason_of(reason)
         state = await find_lane(self.lanes, name)
         parked = await self.store.park(state.lane, why)
@@ -62,7 +63,7 @@ class LaneDecisions:
         return parked
 
     async def skip(self, name: str, to_offset: int, reason: str) -> Skipped:
-        """Let a halted lane read on at `to_offset`; the ledger keeps the reason. Raises `UsageError`."""
+        """Resume a halted lane at `to_offset`; the reason is stored in the ledger. Raises `UsageError`."""
         why = reason_of(reason)
         state = await self._halted(name)
         demand_same_count(state, await self.topics.partitions(state.command_topic))
@@ -71,7 +72,7 @@ class LaneDecisions:
         return await self.store.skip(state.lane, to_offset, why, seen=_seen(state))
 
     async def reconcile(self, name: str, reason: str) -> Reconciled:
-        """Let a halted lane's history go on behind what its topics hold, on a raised timeline.
+        """Continue a halted lane's history after the end of its topics, on a raised timeline.
 
         Raises:
             UsageError: it is not halted, or not for its history.
@@ -80,8 +81,9 @@ class LaneDecisions:
         state = await self._halted(name)
         if state.halt_code not in _OF_THE_TOPICS_OUT:
             raise UsageError(
-                f"lane {state.name} is halted with {state.halt_code}, which is not about its history: "
-                f"see `tidemill lanes show {state.name}`"
+                f"lane {state.name} is halted with {state.halt_code}, which does not concern its history",
+                code=ErrorCode.OTHER_HALT,
+                lane=state.name,
             )
         end = await self.comparison.end(state)
         async with self.comparison.history(state, end) as history:
@@ -91,10 +93,10 @@ class LaneDecisions:
         return await self.store.reconcile(state.lane, ends, agreed, why, seen=_seen(state))
 
     async def accept(self, name: str, reason: str) -> dict[str, int]:
-        """Let a lane go on although another program wrote into its topics; return topic -> up to which offset.
+        """Resume a lane although another program wrote into its topics; return topic -> up to which offset.
 
         Raises:
-            UsageError: it is not halted, or its topics end with records of ours.
+            UsageError: it is not halted, or its topics end with records of Tidemill.
         """
         why = reason_of(reason)
         state = await self._halted(name)
@@ -103,7 +105,7 @@ class LaneDecisions:
         if state.halt_code != HaltCode.FOREIGN_TAIL or not found:
             raise UsageError(
                 f"lane {state.name} is halted with {state.halt_code}, and its topics end with "
-                f"{'records of somebody else' if found else 'records of ours'}: there is nothing to accept; "
+                f"{'records of another program' if found else 'records of Tidemill'}: there is nothing to accept; "
                 f"see `tidemill lanes show {state.name}`"
             )
         await self.store.accept(state.lane, found, why, seen=_seen(state))
@@ -120,7 +122,7 @@ class LaneDecisions:
         return state
 
     async def _look_again(self, state: LaneState) -> None:
-        """Raise `UsageError` if what halted the lane is still so. Other causes show as soon as it is claimed."""
+        """Raise `UsageError` if the cause of the halt persists. Other causes are found as soon as it is claimed."""
         if state.halt_code in _OF_THE_TOPIC_IN:
             await self._look_at_commands(state)
         if state.halt_code in _OF_THE_TOPICS_OUT | {HaltCode.FOREIGN_TAIL}:
@@ -134,7 +136,7 @@ class LaneDecisions:
             await source.close()
         for code, detail in findings.values():
             raise UsageError(
-                f"still {code}: {detail}\nrestore the topic, or decide where to read on: "
+                f"still {code}: {detail}\nrestore the topic, or decide where to continue: "
                 f"tidemill lanes resume {state.name} --skip-to OFFSET --reason TEXT"
             )
 
@@ -143,12 +145,12 @@ class LaneDecisions:
             await self.comparison.compare(state)
         except ForeignTail as found:
             raise UsageError(
-                f"still FOREIGN_TAIL: {found}\ntake the right to write away, then go on behind it: "
+                f"still FOREIGN_TAIL: {found}\nrevoke the right to write there, then continue after it: "
                 f"tidemill lanes resume {state.name} --accept-foreign --reason TEXT"
             ) from found
         except LaneHalted as halt:
             raise UsageError(
-                f"still {halt.code}: {halt.detail}\nrestore what is missing, or let the history go on behind it: "
+                f"still {halt.code}: {halt.detail}\nrestore what is missing, or continue the history after it: "
                 f"tidemill lanes reconcile {state.name} --reason TEXT"
             ) from halt
 
@@ -158,16 +160,16 @@ def _seen(state: LaneState) -> Seen:
 
 
 def demand_same_count(state: LaneState, count: int) -> None:
-    """While the topic has another number of partitions, no offset of it is the right one. Raises `UsageError`."""
+    """While the topic has another number of partitions, none of its offsets is valid. Raises `UsageError`."""
     if count != state.partitions:
         raise UsageError(
             f"still PARTITIONS_CHANGED: {state.command_topic} has {count} partitions, and {state.partitions} lanes "
-            "were created for it: delete it and run `tidemill topics create`, which makes it as it was"
+            "were created for it: delete it and run `tidemill topics create`, which creates it as before"
         )
 
 
 def demand_offset(state: LaneState, to_offset: int, bounds: tuple[int, int]) -> None:
-    """Return if a halted lane may read on at an offset. `bounds`: of its partition. Raises `UsageError`."""
+    """Return if a halted lane may continue at an offset. `bounds`: of its partition. Raises `UsageError`."""
     first, end = bounds
     if not first <= to_offset <= end:
         raise UsageError(
@@ -176,7 +178,7 @@ def demand_offset(state: LaneState, to_offset: int, bounds: tuple[int, int]) -> 
         )
     if to_offset < state.next_offset and state.halt_code not in _MAY_GO_BACK:
         raise UsageError(
-            f"lane {state.name} has consumed what stands before offset {state.next_offset}: "
+            f"lane {state.name} has consumed everything before offset {state.next_offset}: "
             "choose --skip-to from there on"
         )
 
@@ -186,6 +188,6 @@ async def _ends(history: TopicHistory, state: LaneState) -> TopicsEnd:
         return await history.ends()
     except ForeignTail as found:
         raise UsageError(
-            f"{found}; first let the lane go on behind it: "
+            f"{found}; first let the lane continue after it: "
             f"tidemill lanes resume {state.name} --accept-foreign --reason TEXT"
         ) from found

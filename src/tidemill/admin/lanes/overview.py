@@ -1,4 +1,4 @@
-"""Lanes as an operator looks at them: who owns them, how far they are, and what can be done with a halted one."""
+"""Lanes for an operator: their owners, their progress, and what can be done with a halted one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What deciding about lanes needs from the outside. Every call may raise `Unavailable`."""
+"""The ports of decisions about lanes. Every call may raise `Unavailable`."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from tidemill.outbox.ports import LaneEnd, Published
 
 
 class LaneStore(Protocol):
-    """What an operator changes about a lane: each call is one transaction under the lane's lock.
+    """An operator's changes of a lane: each call is one transaction under the lane's lock.
 
-    It keeps the reason in the ledger, and fences a process that still works with the old state.
+    It stores the reason in the ledger, and fences a process that still has the old state.
     """
 
-    async def resume(self, lane: int) -> Cleared | None:
-        """Lift a lane's halt; None if there is none. Whoever owns the lane claims it again, and looks again."""
+    async def resume(self, lane_id: int) -> Cleared | None:
+        """Lift a lane's halt; None if there is none. Its owner claims it again, and checks it again."""
         ...
 
-    async def park(self, lane: int, reason: str) -> Parked | None:
-        """End a lane's wait for a newer version, and keep the reason; None if it does not wait.
+    async def park(self, lane_id: int, reason: str) -> Parked | None:
+        """End a lane's wait for a newer version, and store the reason; None if it does not wait.
 
-        Whoever owns the lane parks what it stands before; the epoch stays, since nothing that he knows has changed.
+        The lane's owner parks the command that it waits for; the epoch stays, since the owner's state is valid.
         """
         ...
 
-    async def skip(self, lane: int, to_offset: int, reason: str, *, seen: Seen) -> Skipped:
-        """Let a halted lane read on at `to_offset`, whatever stands before it.
+    async def skip(self, lane_id: int, to_offset: int, reason: str, *, seen: Seen) -> Skipped:
+        """Resume a halted lane at `to_offset`, whatever is before it.
 
-        `seen`: what `to_offset` was allowed by. `UsageError` if the lane is not halted, or was changed since.
+        `seen`: the state that allowed `to_offset`. `UsageError` if the lane is not halted, or was changed since.
         """
         ...
 
-    async def accept(self, lane: int, offsets: Mapping[str, int], reason: str, *, seen: Seen) -> Cleared:
-        """Lift a halt, and know from now on records of somebody else in the lane's topics: topic -> up to which offset.
+    async def accept(self, lane_id: int, offsets: Mapping[str, int], reason: str, *, seen: Seen) -> Cleared:
+        """Lift a halt, and accept records of another program in the lane's topics: topic -> up to which offset.
 
-        `seen`: when they were found. `UsageError` if the lane is not halted, or was changed since.
+        `seen`: the state when they were found. `UsageError` if the lane is not halted, or was changed since.
         """
         ...
 
-    async def points(self, lane: int) -> list[Point]:
+    async def points(self, lane_id: int) -> list[Point]:
         """Return what the log remembers of a lane's history, ascending, its end last."""
         ...
 
     async def reconcile(
-        self, lane: int, topics: TopicsEnd, agreed: Agreement, reason: str, *, seen: Seen
+        self, lane_id: int, topics: TopicsEnd, agreed: Agreement, reason: str, *, seen: Seen
     ) -> Reconciled:
-        """Let a halted lane's history go on behind what its topics hold, on a raised timeline.
+        """Continue a halted lane's history after the end of its topics, on a raised timeline.
 
-        `agreed`: up to where topics and log tell the same. What the topics hold behind it is withdrawn; what the log
-        has behind it is sent with numbers behind the topics', or with its own if nothing was withdrawn. That was found
+        `agreed`: up to where topics and log are equal. What the topics hold after it is withdrawn; what the log
+        has after it is sent with numbers after the topics', or with its own if nothing was withdrawn. That was found
         out before the lane was locked: `seen`. `UsageError` if the lane is not halted, or was changed since.
         """
         ...
@@ -63,28 +63,28 @@ class LaneStore(Protocol):
 class OutboxHistory(Protocol):
     """How far the outbox was published, and what it remembers."""
 
-    async def published(self, lane: int) -> Published:
+    async def published(self, lane_id: int) -> Published:
         """Return the stored hint of how far the lane was published."""
         ...
 
-    async def events_at(self, lane: int, position: int) -> dict[int, str] | None:
+    async def events_at(self, lane_id: int, position: int) -> dict[int, str] | None:
         """Return sequence -> event id of the events at `position`; None if the outbox does not hold it (any more)."""
         ...
 
-    async def end_with_history(self, lane: int, end: LaneEnd) -> LaneEnd:
+    async def end_with_history(self, lane_id: int, end: LaneEnd) -> LaneEnd:
         """Return `end` with the lane's forks, and what an operator has accepted."""
         ...
 
 
 class TopicHistory(Protocol):
-    """What the topics of one lane tell of its history."""
+    """The history in the topics of one lane."""
 
     async def ends(self) -> TopicsEnd:
         """Return how the topics end. Raises `ForeignTail`."""
         ...
 
     async def foreign(self) -> dict[str, int]:
-        """Return topic -> the offset of what is last in it, for those where that is not ours."""
+        """Return topic -> the offset of its last record, for topics where that is of another program."""
         ...
 
     async def chain_at(self, sequence: int) -> int | None:
@@ -100,8 +100,8 @@ class LaneTopics(Protocol):
         ...
 
     def history(self, lane: Lane, accepted: Mapping[str, int]) -> AbstractAsyncContextManager[TopicHistory]:
-        """Open what a lane's outbound topics tell.
+        """Open the history in a lane's outbound topics.
 
-        `accepted`: topic -> the offset up to which records of somebody else do not count.
+        `accepted`: topic -> the offset up to which records of another program do not count.
         """
         ...

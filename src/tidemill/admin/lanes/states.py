@@ -1,4 +1,4 @@
-"""Lanes as the database has them: found by the names that people give, and checked against what is deployed."""
+"""Lanes in the database: found by their names, and checked against what is deployed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Final
 from tidemill.admin.ports import LaneReader
 from tidemill.admin.rows import LaneState
 from tidemill.catalog.streams import ContextStream
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress, StreamTopics
 
-_MOST_LANES: Final = 1 << 15
+_MAX_LANES: Final = 1 << 15
 
 
 def lane_of(state: LaneState) -> Lane:
@@ -23,7 +24,7 @@ def lane_of(state: LaneState) -> Lane:
 
 
 def claim_of(state: LaneState) -> Claim:
-    """Return the claim under which the lane is worked now, for a verb that writes to it beside its owner."""
+    """Return the claim under which the lane is processed now, for a verb that writes to it beside its owner."""
     anchor = None
     if state.anchor_offset is not None and state.anchor_checksum is not None:
         anchor = Anchor(state.anchor_offset, state.anchor_checksum)
@@ -45,13 +46,13 @@ async def find_lane(reader: LaneReader, name: str) -> LaneState:
     aggregate, _, partition = name.rpartition("/")
     if not partition.isdecimal():
         raise UsageError(
-            f"{name!r} names no lane: give its number, or AGGREGATE/PARTITION as in market-data/3"
+            f"{name!r} is not a lane: give its number, or AGGREGATE/PARTITION as in market-data/3"
         )
-    number = min(int(partition), _MOST_LANES)
+    number = min(int(partition), _MAX_LANES)
     lane = await reader.lane_of(aggregate, number) if aggregate else number
-    found = await reader.lanes(None, lane) if lane is not None and lane < _MOST_LANES else []
+    found = await reader.lanes(None, lane) if lane is not None and lane < _MAX_LANES else []
     if not found:
-        raise UsageError(f"there is no lane {name}: see `tidemill lanes list`")
+        raise UsageError(f"lane {name} does not exist", code=ErrorCode.UNKNOWN_LANE, lane=name)
     return found[0]
 
 
@@ -68,7 +69,9 @@ async def streams_as_created(
     for aggregate, part in streams.items():
         lanes = [state for state in states if state.aggregate == aggregate]
         if not lanes:
-            raise ContractError(f"{aggregate} has no lanes in this database: run `tidemill topics create`")
+            raise ContractError(
+                f"{aggregate} has no lanes in this database", code=ErrorCode.NOT_CREATED, aggregate=aggregate
+            )
         created, wanted = lane_of(lanes[0]).topics, part.stream.topics
         if created != wanted:
             raise ContractError(

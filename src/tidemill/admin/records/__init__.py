@@ -1,1 +1,1 @@
-"""Records of topics, sent by hand and read by people."""
+"""Records of topics, sent by hand and shown to people."""

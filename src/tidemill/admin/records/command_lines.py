@@ -22,7 +22,7 @@ from tidemill.domain.messages import BASE_FIELDS, CommandBase
 LINES: Final = UUID("a9d0f2c8-66b1-5d36-9f3a-3a52d9c0c1f4")
 """Namespace of command ids that are made from lines."""
 
-_MOST_MISTAKES: Final = 10
+_MAX_MISTAKES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,21 @@ class LineReader:
     """Makes commands of one kind from lines of JSON."""
 
     def __init__(self, model: type[CommandBase], *, service: str, now: Callable[[], datetime]) -> None:
-        """`service`, `now`: what a line that does not say gets."""
+        """`service`, `now`: the defaults of a line that has none."""
         self._model = model
         self._service = service
         self._now = now
         self._seen: Counter[str] = Counter()
 
     def fresh(self) -> LineReader:
-        """Return a reader that has not seen any line."""
+        """Return a reader at its first line."""
         return LineReader(self._model, service=self._service, now=self._now)
 
     def read(self, lines: Iterable[str], name: str) -> Iterator[Line]:
         """Return the command of each line that is not blank; `name` is the file's, for messages.
 
         Raises:
-            UsageError: lines are no commands; one message each for the first ten.
+            UsageError: lines are not commands; one message each for the first ten.
         """
         mistakes: list[str] = []
         for number, text in enumerate(lines, start=1):
@@ -61,14 +61,14 @@ class LineReader:
                 command = self._command(text)
             except (ValueError, ValidationError) as error:
                 mistakes += [f"{name}:{number}: {mistake}" for mistake in _mistakes(error)]
-                if len(mistakes) >= _MOST_MISTAKES:
+                if len(mistakes) >= _MAX_MISTAKES:
                     break
                 continue
             if not mistakes:
                 yield Line(number, command)
         if mistakes:
             raise UsageError(
-                "\n".join([*mistakes[:_MOST_MISTAKES], "nothing that follows was sent: correct the lines"])
+                "\n".join([*mistakes[:_MAX_MISTAKES], "no later line was sent: correct the lines"])
             )
 
     def _command(self, text: str) -> CommandBase:
@@ -83,7 +83,7 @@ class LineReader:
         return self._model.model_validate_json(json.dumps(filled | fields))
 
     def _id(self, fields: Mapping[str, Any]) -> str:
-        """Name a line by its content, and by how many equal ones stand before it."""
+        """Name a line by its content, and by the number of equal lines before it."""
         content = {name: value for name, value in fields.items() if name not in BASE_FIELDS}
         text = f"{self._model.__name__} {json.dumps(content, sort_keys=True)}"
         self._seen[text] += 1
@@ -92,7 +92,7 @@ class LineReader:
 
 def _mistakes(error: ValueError | ValidationError) -> Iterator[str]:
     if isinstance(error, json.JSONDecodeError):
-        yield f"no JSON: {error.msg} at column {error.colno}"
+        yield f"invalid JSON: {error.msg} at column {error.colno}"
     elif isinstance(error, ValidationError):
         for mistake in error.errors(include_url=False):
             where = ".".join(str(part) for part in mistake["loc"])

@@ -1,4 +1,4 @@
-"""Records that an operator sends by hand, and where they came to be."""
+"""Records that an operator sends by hand, and where they were stored."""
 
 from __future__ import annotations
 

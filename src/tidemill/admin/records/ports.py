@@ -1,4 +1,4 @@
-"""What sending and reading records by hand needs from the outside. Every call may raise `Unavailable`."""
+"""The ports of sending and reading records by hand. Every call may raise `Unavailable`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class RecordReader(Protocol):
     async def open(self, *, last: int | None = None) -> None:
         """Fix where to begin: at the start, or at the `last` records of each partition (0: only new ones).
 
-        Raises `UsageError` for a topic or a partition that there is not.
+        Raises `UsageError` for a topic or a partition that does not exist.
         """
         ...
 
     def records(self, *, follow: bool = False) -> AsyncIterator[TopicRecord]:
-        """Yield the records there were when it was opened and, if `follow`, new ones, without end.
+        """Yield the records that existed when it was opened and, if `follow`, new ones, without end.
 
         Raises `UsageError` at a batch that cannot be unpacked.
         """
@@ -61,7 +61,7 @@ class TopicReaders(Protocol):
 
 
 class RecordSender(Protocol):
-    """Sends records to one topic, each acknowledged with its place. After any exception it is dead."""
+    """Sends records to one topic, each acknowledged with its place. After any exception it cannot be used again."""
 
     async def open(self) -> None:
         """Connect. Raises `Unavailable`, also if the topic does not exist."""

@@ -21,6 +21,7 @@ from tidemill.admin.records.ports import (
     TopicReaders,
 )
 from tidemill.catalog.streams import ContextStream, StreamCatalog
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import TopicRole
 from tidemill.domain.messages import CommandBase
@@ -31,9 +32,9 @@ _CHUNK: Final = 1_000
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a record that was published; fields as in the outcome message.
+    """The outcome of a record that was published; fields as in the outcome message.
 
-    `original`: of a duplicate, what became of the first one.
+    `original`: of a duplicate, the outcome of the first one.
     """
 
     line: int
@@ -54,13 +55,13 @@ class Answer:
 
 @dataclass
 class Publication:
-    """What was sent and, if it was waited for, what became of it."""
+    """What was sent and, if waited for, its outcomes."""
 
     topic: str
     answers: list[Answer] = field(default_factory=list)
 
     def add(self, lines: Sequence[Line], places: Sequence[RecordPlace]) -> None:
-        """Take note of where the records of these lines are."""
+        """Record where the records of these lines are."""
         self.answers += [
             Answer(line.number, line.command.command_id, place.partition, place.offset)
             for line, place in zip(lines, places, strict=True)
@@ -73,13 +74,13 @@ class Publication:
 
 
 class ProgressListener(Protocol):
-    """Is told how far a publication is."""
+    """Gets the progress of a publication."""
 
     def sending(self, records: int, outcomes: int) -> None:
-        """So many records are sent; so many outcomes have come, those of other publishers among them."""
+        """The number of records sent and of outcomes received, including those of other publishers."""
 
     def waiting(self, records: int, outcomes: int) -> None:
-        """All are sent; the outcomes of so many have come."""
+        """All are sent; this many outcomes were received."""
 
 
 def find_command(catalog: StreamCatalog, name: str) -> tuple[ContextStream, type[CommandBase]]:
@@ -92,9 +93,9 @@ def find_command(catalog: StreamCatalog, name: str) -> tuple[ContextStream, type
     }
     found = [each for full, each in every.items() if name in {full, full.rpartition(".")[2]}]
     if len(found) != 1:
-        choices = ", ".join(full if found else full.rpartition(".")[2] for full in every)
+        choices = tuple(full if found else full.rpartition(".")[2] for full in every)
         problem = "names several commands" if found else "names no command"
-        raise UsageError(f"{name!r} {problem}: choose one of {choices}")
+        raise UsageError(f"{name!r} {problem}", code=ErrorCode.UNKNOWN_NAME, name=name, choices=choices)
     return found[0]
 
 
@@ -102,8 +103,8 @@ def find_command(catalog: StreamCatalog, name: str) -> tuple[ContextStream, type
 class PublishRequest:
     """What to publish. `command`: its name, short or full. `read`: gives the commands, in order.
 
-    `key`: instead of each command's own. `service`: of lines that name none. `wait_s`: how long to wait for what
-    becomes of the last one; None: not at all.
+    `key`: instead of each command's own. `service`: of lines that name none. `wait_s`: how long to wait for the
+    outcome of the last one; None: not at all.
     """
 
     command: str
@@ -125,10 +126,10 @@ class CommandPublisher:
     clock: Clock
 
     async def publish(self, request: PublishRequest, listener: ProgressListener) -> Publication:
-        """Send commands and, if it is asked to, wait for their outcomes. `listener`: is told how far it is.
+        """Send commands and, if requested, wait for their outcomes. `listener`: gets the progress.
 
         Raises:
-            UsageError: a line is no command, or a record is too large.
+            UsageError: a line is not a command, or a record is too large.
             Unavailable: Kafka or the registry is; what was sent stays, and may be sent again.
         """
         part, model = find_command(self.catalog, request.command)
@@ -190,13 +191,13 @@ class OutcomeWait:
 
     @property
     def answered(self) -> int:
-        """Return how many outcomes have come, those of other publishers among them."""
+        """Return the number of outcomes received, including those of other publishers."""
         return len(self._found)
 
     async def until_all(
         self, answers: Sequence[Answer], wait_s: float, listener: ProgressListener
     ) -> list[Answer]:
-        """Return the answers with their outcomes; those that did not come within `wait_s` stay without."""
+        """Return the answers with their outcomes; those that did not come within `wait_s` have none."""
         deadline_s = monotonic() + wait_s
         listener.waiting(len(answers), self._come(answers))
         while self._come(answers) < len(answers) and (left_s := deadline_s - monotonic()) > 0:
@@ -212,10 +213,10 @@ class OutcomeWait:
         return sum(self._of(answer) is not None for answer in answers)
 
     def _of(self, answer: Answer) -> Mapping[str, Any] | None:
-        """Return the outcome of a record: at its place, and of its command; one that could not be read names none.
+        """Return the outcome at a record's place and of its command; a record that could not be read has no command.
 
-        The place alone does not tell: what a service of 0.1.0 decides itself is at the place of the lane's next record,
-        and a topic that was made anew has each place a second time.
+        The place alone is ambiguous: what a service of 0.1.0 decides itself is at the place of the lane's next record,
+        and a topic that was created again has each place a second time.
         """
         place = RecordPlace(answer.partition, answer.offset)
         return self._found.get((place, answer.command_id)) or self._found.get((place, None))

@@ -63,7 +63,7 @@ class TopicTail:
 
 
 async def show(record: TopicRecord, decoder: RecordDecoder | None) -> RecordShown:
-    """Return a record for people. `decoder`: of its topic, None for one that is not ours."""
+    """Return a record for people. `decoder`: of its topic, None for a topic of another program."""
     headers = tuple(record.headers)
     last = {name: value for name, value in headers if value is not None}
     name, fields, problem = await _read(record.value, decoder)
@@ -88,7 +88,7 @@ async def _read(
     if value is None:
         return None, None, "no value"
     if decoder is None:
-        return None, None, "not a topic of ours"
+        return None, None, "not a topic of Tidemill"
     try:
         return *await decoder.fields_of(value), None
     except Unreadable as error:

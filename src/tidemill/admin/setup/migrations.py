@@ -1,4 +1,4 @@
-"""Migrations: applied, undone, begun."""
+"""Migrations: applied, undone, created."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tidemill.catalog.streams import StreamCatalog
 
 @dataclass(frozen=True)
 class MigrationSetup:
-    """Applies revisions, undoes them and begins new ones."""
+    """Applies revisions, undoes them and creates new ones."""
 
     catalog: StreamCatalog
     migrations: Migrations
@@ -36,7 +36,7 @@ class MigrationSetup:
         return self.migrations.sql()
 
     def draft(self, aggregate: str, about: str) -> Path:
-        """Begin a revision of a context's migrations, at their end; return its file, which carries the rules to keep.
+        """Create a revision at the end of a context's migrations; return its file, which states the rules to keep.
 
         Raises:
             UsageError: there is no such aggregate, `about` is empty, or the context is not in a source folder.

@@ -1,4 +1,4 @@
-"""What preparing a deployment needs from the outside. Every call may raise `Unavailable`."""
+"""The ports of preparing a deployment. Every call may raise `Unavailable`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Migrations(Protocol):
     async def check(self, *, writes: bool = True) -> None:
         """Return if the database has what this version needs.
 
-        `writes`: a server that takes no writes is not asked, for a standby may lack what was applied since.
+        `writes`: a read-only server is not asked, since a standby may lack what was applied since.
         Raises `UsageError`.
         """
         ...
@@ -56,5 +56,5 @@ class Migrations(Protocol):
         ...
 
     def draft(self, branch: str, about: str, *, folder: Path | None) -> Path:
-        """Begin a revision at the end of a branch; return its file. Raises `UsageError` for no good name."""
+        """Create a revision at the end of a branch; return its file. Raises `UsageError` for an invalid name."""
         ...

@@ -1,4 +1,4 @@
-"""Revisions of the database, as an operator sees them."""
+"""Revisions of the database, for operators."""
 
 from __future__ import annotations
 

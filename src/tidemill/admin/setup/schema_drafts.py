@@ -1,4 +1,4 @@
-"""What the author of a context does about its schemas: draft them from its classes, and have all of them checked."""
+"""The schemas of a context: drafted from its classes, and checked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 
 @dataclass(frozen=True)
 class _Declared:
-    """A command or event class of a context, and where its schema belongs."""
+    """A command or event class of a context, and the place of its schema."""
 
     part: ContextStream
     model: type[Message]
@@ -71,7 +71,7 @@ def _against(declared: _Declared) -> Iterator[Finding]:
     try:
         schema = Schema.of(declared.path.read_text(encoding="utf-8"))
     except (ContractError, UnicodeDecodeError):
-        return  # `check_schemas` has said so
+        return  # `check_schemas` has reported it
     if schema.name != context.full_name(model):
         text = f"the class is {context.full_name(model)}, the schema is of {schema.name}"
         yield Finding(declared.file, "OUT_OF_STEP", text)
@@ -85,7 +85,7 @@ def _against(declared: _Declared) -> Iterator[Finding]:
 def draft_schemas(catalog: StreamCatalog, names: Sequence[str]) -> list[Path]:
     """Write drafts of the schemas of command or event classes, all or none; return their paths.
 
-    A draft's docs are the class's docstring and the fields' descriptions; the empty ones are a person's to write.
+    A draft's docs are the class's docstring and the fields' descriptions; the author writes the empty ones.
 
     Raises:
         UsageError: no context declares a class, it has a schema already, or its context is not in a source folder.
@@ -113,13 +113,13 @@ def _find(catalog: StreamCatalog, name: str) -> _Declared:
 
 
 def demand_source(path: Path) -> None:
-    """Return if a draft may be written here: among installed packages the next installation would lose it.
+    """Return if a draft may be written here: the next installation would delete one among installed packages.
 
     Raises:
-        UsageError: `path` is one of an installed package.
+        UsageError: `path` is in an installed package.
     """
     if _INSTALLED.intersection(path.resolve().parts):
         raise UsageError(
-            f"{path} lies among installed packages: install the folder that you work in with "
+            f"{path} is in an installed package: install the folder that you work in with "
             "`pip install --editable FOLDER`, then draft again"
         )

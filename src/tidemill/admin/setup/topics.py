@@ -1,4 +1,4 @@
-"""The topics of a deployment with their lanes: made, and looked at."""
+"""The topics of a deployment with their lanes: created, and checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tidemill.admin.ports import TopicInspector
 from tidemill.admin.setup.ports import LaneCreation, Migrations
 from tidemill.catalog.ports import TopicStore
 from tidemill.catalog.streams import ContextStream, StreamCatalog
-from tidemill.catalog.topics import TopicFinding, TopicPlan, TopicSettings, plan_topics
+from tidemill.catalog.topics import TopicFinding, TopicOptions, TopicPlan, plan_topics
 from tidemill.domain.errors import ContractError, UsageError
 
 
@@ -17,7 +17,7 @@ from tidemill.domain.errors import ContractError, UsageError
 class Prepared:
     """What `topics create` did for a stream: new topics, how many new lanes, and what differs in topics that exist.
 
-    `raised`: the limits that were below what is needed, as they were.
+    `raised`: the limits that were below what is needed, with their old values.
     """
 
     aggregate: str
@@ -30,13 +30,13 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class TopicSetup:
-    """Makes the topics of a deployment with their lanes, and looks whether they are as they should be.
+    """Creates the topics of a deployment with their lanes, and checks their settings.
 
-    `settings`, `partitions`: what an installation has decided, None if nothing. `topics`: may raise `UsageError`.
+    `settings`, `partitions`: what an installation has set, None if nothing. `topics`: may raise `UsageError`.
     """
 
     catalog: StreamCatalog
-    settings: Callable[[], TopicSettings]
+    settings: Callable[[], TopicOptions]
     partitions: int | None
     migrations: Migrations
     lanes: LaneCreation
@@ -44,7 +44,7 @@ class TopicSetup:
     inspector: TopicInspector
 
     async def create(self) -> list[Prepared]:
-        """Make the topics of every stream, record its lanes, raise limits that are too low; all else stays.
+        """Create the topics of every stream, record its lanes, raise limits that are too low; all else stays.
 
         Raises:
             ContractError: topics or lanes exist with another number of partitions.
@@ -55,7 +55,7 @@ class TopicSetup:
         return [await self._prepare(part) for part in self.catalog.streams.values()]
 
     async def check(self) -> list[TopicFinding]:
-        """Return where topics differ from what they should be. Raises `Unavailable`."""
+        """Return where topics differ from their expected settings. Raises `Unavailable`."""
         topics = self.topics()
         parts = [await self._as_created(part) for part in self.catalog.streams.values()]
         return await topics.check([plan for part in parts for plan in self._plans(part)])
@@ -77,7 +77,7 @@ class TopicSetup:
         return as_created(part, await self.lanes.created(part.stream.aggregate), self.partitions)
 
     async def _first_offsets(self, part: ContextStream) -> dict[int, int]:
-        """Return where the command topic begins: a lane that is new to an old topic reads what is left of it."""
+        """Return where the command topic begins: a new lane of an old topic reads what is left of it."""
         topic = part.stream.topics.commands
         bounds = await self.inspector.bounds({topic: part.stream.partitions})
         return {partition: first for partition, (first, _) in enumerate(bounds[topic])}
@@ -87,7 +87,7 @@ class TopicSetup:
 
 
 def as_created(part: ContextStream, created: int, partitions: int | None) -> ContextStream:
-    """Return a stream with as many lanes as it has; a setting that says otherwise is a mistake.
+    """Return a stream with its present number of lanes; a setting that differs is a mistake.
 
     `created`: how many lanes it was created with, 0 if it was not. `partitions`: as set. Raises `UsageError`.
     """

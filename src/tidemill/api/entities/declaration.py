@@ -7,7 +7,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import Table
 
@@ -40,8 +40,7 @@ class Entity:
     @property
     def table(self) -> Table:
         """Return the table of the rows."""
-        table: Table = self.state.table
-        return table
+        return cast("Table", self.state.table)
 
     def context(self, **of_context: Any) -> Context:
         """Return the context of this entity alone; `of_context`: further arguments of `Context`."""

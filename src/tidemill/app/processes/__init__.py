@@ -1,1 +1,1 @@
-"""One file per process that serves, and what all of them share."""
+"""One file per process that serves, and what they share."""

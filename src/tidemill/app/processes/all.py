@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from tidemill.app.connections import DatabaseProbe, SharedResources, kafka_connection
+from tidemill.app.connections import SharedResources, database_probe, kafka_connection
 from tidemill.app.deployment import Deployment
-from tidemill.app.processes.base import run_process
+from tidemill.app.processes.base import footprint_job, run_process
 from tidemill.app.processes.commands import command_jobs
-from tidemill.app.processes.footprint import footprint_job
 from tidemill.app.processes.projections import projection_jobs
 from tidemill.domain.errors import UsageError
 from tidemill.http.health import Probe
@@ -22,7 +21,7 @@ _log = logger(__name__)
 
 
 def serve_all(deployment: Deployment) -> int:
-    """Run the process; return its exit code. Raises what no retry can mend."""
+    """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [
@@ -64,4 +63,4 @@ async def _archive_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[
 def _probes(deployment: Deployment) -> list[Probe]:
     parts = deployment.catalog.contexts if archive_is_off(deployment) else deployment.catalog.streams
     topics = {part.stream.topics.commands: 1 for part in parts.values()}
-    return [DatabaseProbe(deployment.settings), KafkaProbe(kafka_connection(deployment.settings), topics)]
+    return [database_probe(deployment.settings), KafkaProbe(kafka_connection(deployment.settings), topics)]

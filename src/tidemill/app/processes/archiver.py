@@ -1,6 +1,6 @@
 """The process `serve archiver`: the reference archiver, which knows the archive's topics, a reading login and a lake.
 
-It needs no migrations and no lanes: everything that it knows of the database is what requests say.
+It needs no migrations and no lanes: it knows only what requests say about the database.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from tidemill.app.connections import (
-    DatabaseProbe,
     SharedResources,
+    database_probe,
     kafka_connection,
     libpq_url,
     open_registry,
 )
 from tidemill.app.deployment import Deployment
 from tidemill.app.lake import open_lake
-from tidemill.app.processes.base import owner_name, run_process, step_back
+from tidemill.app.processes.base import lower_priority, owner_name, run_process
 from tidemill.archiver.archiver import Archiver, ArchiverTimeouts
 from tidemill.archiver.copier import Copier
 from tidemill.catalog.schemas import load_messages
@@ -35,12 +35,12 @@ from tidemill.transport.kafka.retention.archival import KafkaConfirmations, Kafk
 
 
 def serve_archiver(deployment: Deployment) -> int:
-    """Run the process; return its exit code. Raises what no retry can mend."""
+    """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: AsyncExitStack) -> Sequence[Job]:
         return await archiver_jobs(shared, deployment)
 
-    step_back()
+    lower_priority()
     return run_process("archiver", deployment.settings, assemble, archiver_probes(deployment.settings))
 
 
@@ -48,7 +48,7 @@ def archiver_probes(settings: Settings) -> list[Probe]:
     """Return the probes of the servers that an archiver needs."""
     topics = archival_topics(prefix=settings.topics.prefix)
     kafka = KafkaProbe(kafka_connection(settings), {topics.events: 1, topics.commands: 1})
-    return [DatabaseProbe(settings, login="archiver"), kafka]
+    return [database_probe(settings, login="archiver"), kafka]
 
 
 async def archiver_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[Job]:
@@ -56,7 +56,7 @@ async def archiver_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[
 
     Raises:
         UsageError: `TIDEMILL_LAKE_ROOT` is not set.
-        Unavailable: the registry or the lake's catalog is away.
+        Unavailable: the registry or the lake's catalog is unavailable.
     """
     settings, clock = deployment.settings, SystemClock()
     topics = archival_topics(prefix=settings.topics.prefix)
@@ -95,5 +95,5 @@ def group_of(settings: Settings) -> str:
 
 
 def archiver_id(settings: Settings) -> str:
-    """Return what this archiver calls itself."""
+    """Return this archiver's id."""
     return settings.archiver.id or f"archiver-{socket.gethostname().split('.')[0]}"

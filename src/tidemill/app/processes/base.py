@@ -1,12 +1,12 @@
 """A process that serves: logging, signals, health, what its services share, the supervisor, and its end.
 
-TidemillError at start that no retry mends -> exit 1     drained after SIGTERM -> exit 0
-servers away at start -> waits, unhealthy                not drained in time   -> exit 3
+TidemillError at start that no retry fixes -> exit 1     drained after SIGTERM -> exit 0
+servers down at start -> waits, unhealthy                not drained in time   -> exit 3
 
-A signal is heard whatever the event loop does: see `stop_signals`. From then on the process is gone within
+A signal is handled whatever the event loop does: see `stop_signals`. After it the process ends within
 `EXIT_AFTER_S`.
 
-A drain waits only so long for a database that does not answer: then it is cut off, and what was in flight is left to
+A drain waits a limited time for a database that does not answer: then it is cut off, and work in flight is left to
 the next owner of the lanes, whose claim fences whatever the database still does for this one.
 """
 
@@ -28,10 +28,11 @@ import structlog
 import uvloop
 
 from tidemill import __version__
-from tidemill.app import open_files
-from tidemill.app.connections import DatabaseProbe, SharedResources
+from tidemill.admin.footprint import Footprint
+from tidemill.app.connections import Login, SharedResources, open_pool
 from tidemill.domain.errors import TransientError
 from tidemill.http.health import Dependencies, Probe, serving
+from tidemill.runtime import open_files
 from tidemill.runtime.outages import Outages
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.service import DRAIN_S, EXIT_AFTER_S, Exit, Health, Job, Supervisor, exit_after
@@ -40,7 +41,9 @@ from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import Redactor, configure_logging, logger
 from tidemill.runtime.telemetry.metrics import BUILD
 from tidemill.settings import Settings
+from tidemill.storage.admin.processes import ProcessDatabase
 from tidemill.storage.database.pool import quiet_driver
+from tidemill.storage.database.probe import DatabaseProbe
 from tidemill.transport.kafka.client.logs import limit_client_logs
 
 Assemble = Callable[[SharedResources], Awaitable[Sequence[Job]]]
@@ -50,14 +53,14 @@ CUT_OFF_S: Final = 3.0
 """How long after the signal a database that does not answer is cut off."""
 
 CUT_OFF_ANYWAY_S: Final = 6.0
-"""How long after the signal the database is cut off in any case: a statement may wait for a lock until the end."""
+"""How long after the signal the database is cut off in any case: a statement may wait for a lock without end."""
 
 NICENESS: Final = 10
-"""Of processes that can wait: where the cores are short, others get nine times as much of them."""
+"""The niceness of processes that can wait: on busy cores, others get nine times as much time."""
 
 _YOUNG_OBJECTS = 50_000
 
-_LONGEST_NAME_BYTES = 63  # PostgreSQL cuts application names there
+_MAX_NAME_BYTES = 63  # PostgreSQL cuts application names there
 
 _log = logger(__name__)
 
@@ -65,14 +68,14 @@ _log = logger(__name__)
 def owner_name(process: str) -> str:
     """Return a name for this process that no other has: in `tm.lane`, and as its connections' application name."""
     host = socket.gethostname().split(".")[0][:24]
-    return f"tidemill {process} {host} {os.getpid()} {uuid4().hex[:6]}"[:_LONGEST_NAME_BYTES]
+    return f"tidemill {process} {host} {os.getpid()} {uuid4().hex[:6]}"[:_MAX_NAME_BYTES]
 
 
 def run_process(name: str, settings: Settings, assemble: Assemble, probes: Sequence[Probe]) -> int:
-    """Run until a signal or a failure that no retry can mend; return the exit code.
+    """Run until a signal or a permanent failure; return the exit code.
 
     Raises:
-        TidemillError: what could not be mended.
+        TidemillError: a failure that no retry can fix.
     """
     configure_logging(settings.log.level, settings.log.format, secrets=settings.secrets())
     limit_client_logs()
@@ -81,23 +84,23 @@ def run_process(name: str, settings: Settings, assemble: Assemble, probes: Seque
     structlog.contextvars.bind_contextvars(process=name)
     BUILD.labels(__version__, name).set(1)
     process = Process(name, settings, assemble, probes)
-    calm_collector()
+    tune_gc()
     code = process.run_to_its_end()
     if process.error is not None:
         raise process.error
     return code
 
 
-def step_back() -> None:
+def lower_priority() -> None:
     """Let the other processes of this machine go first. Call it before there are threads: they inherit it.
 
-    Not for who holds locks that writers wait for: they would wait for the cores too.
+    Not for processes with locks that writers wait for: these would wait for the cores too.
     """
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
-def calm_collector() -> None:
-    """Let the cyclic collector look rarely, and never at what was imported.
+def tune_gc() -> None:
+    """Run the cyclic garbage collector rarely, and never over imported objects.
 
     A batch makes tens of thousands of tuples and dicts that reference counting frees; with the default threshold the
     collector took a third of the time per command.
@@ -122,12 +125,12 @@ class Process:
         self._last_resort: threading.Timer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._began_s = time.monotonic()
-        self._trouble = "starting"
+        self._problem = "starting"
         self._outages = Outages()
         self.error: BaseException | None = None
 
     def run_to_its_end(self) -> Exit:
-        """Serve until a signal asks to stop or nothing can be mended; `error` then says what. For the main thread."""
+        """Serve until a signal or a permanent failure, which `error` then has. For the main thread."""
         return run_beside_signals(lambda: uvloop.run(self._run()), self._on_signal)
 
     async def _run(self) -> Exit:
@@ -147,7 +150,7 @@ class Process:
         return code
 
     def request_stop(self) -> None:
-        """Drain and end; the process is gone `EXIT_AFTER_S` later in any case. A second time: gone at once.
+        """Drain and end; the process exits `EXIT_AFTER_S` later in any case. A second call exits at once.
 
         From any thread.
         """
@@ -165,7 +168,7 @@ class Process:
             self._supervisor.request_stop()
 
     def report(self) -> tuple[bool, Mapping[str, Any]]:
-        """Return whether all is well, and the content of `/health`."""
+        """Return whether the process is healthy, and the content of `/health`."""
         dependencies = self._dependencies.health()
         services = self._supervisor.health() if self._supervisor else {}
         ok = bool(services) and all(health.ok for health in [*dependencies.values(), *services.values()])
@@ -179,11 +182,11 @@ class Process:
             "dependencies": {name: _shown(health) for name, health in dependencies.items()},
             "services": {name: _shown(health) for name, health in services.items()},
         }
-        whole = content if services else content | {"trouble": self._trouble}
-        return ok, self._redact(None, "", whole)  # errors may quote what they were given
+        whole = content if services else content | {"trouble": self._problem}
+        return ok, self._redact(None, "", whole)  # errors may quote their input
 
     def _on_signal(self, number: signal.Signals) -> None:
-        self.request_stop()  # first: to write a line may take long
+        self.request_stop()  # first: writing a line may take long
         _log.info(Log.STOP_REQUESTED, signal=number.name)
 
     async def _serve(self) -> Exit:
@@ -204,7 +207,7 @@ class Process:
             cutting.cancel()
 
     async def _cut_off(self, shared: SharedResources) -> None:
-        """Cut the database off when a drain has waited for it for long enough."""
+        """Cut the database off when a drain has waited for it too long."""
         await self._stopping.wait()
         asked_s = time.monotonic()
         self._dependencies.ask_at_once()
@@ -220,7 +223,7 @@ class Process:
         shared.cutoff.cut()
 
     async def _assembled(self, shared: SharedResources) -> Sequence[Job] | None:
-        """Open what is shared, waiting for servers that are away; None if a stop came first."""
+        """Open what is shared, waiting for servers that are unavailable; None if a stop came first."""
         failures = 0
         while not self._stopping.is_set():
             opening = asyncio.ensure_future(self._assemble(shared))
@@ -231,7 +234,7 @@ class Process:
                 break
             except TransientError as error:
                 failures += 1
-                self._trouble = str(error)
+                self._problem = str(error)
                 if self._outages.failed(self._name, error):
                     _log.warning(Log.SERVICE_FAILED, service=self._name, error=str(error))
             await shared.aclose()
@@ -246,6 +249,15 @@ class Process:
         if not work.done():
             work.cancel()
             await asyncio.wait({work}, timeout=1.0)
+
+
+async def footprint_job(
+    shared: SharedResources, settings: Settings, process: str, *, login: Login = "service"
+) -> Job:
+    """Open a connection of its own, so that it waits for nobody's, and return the job."""
+    name = owner_name(process)
+    database = ProcessDatabase(await open_pool(shared, settings, name=name, size=1, login=login))
+    return Job("footprint", lambda: Footprint(database, name, shared.names))
 
 
 def _shown(health: Health) -> dict[str, Any]:

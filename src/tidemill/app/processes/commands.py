@@ -1,11 +1,10 @@
-"""The process `serve commands`: for every stream its intake and the relays of the lanes that it owns; two keepers.
+"""The process `serve commands`: for every stream its intake and the relays of the lanes that it owns; two cleaners.
 
 Kafka -> source -> intake -> batch transaction -> outbox -> relay of the lane -> Kafka
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -15,42 +14,38 @@ from functools import partial
 from typing import Final
 
 from tidemill.admin.lag import LagWatch
-from tidemill.admin.lanes.states import lane_of, streams_as_created
+from tidemill.admin.lanes.states import streams_as_created
 from tidemill.admin.rows import LaneState
-from tidemill.app import open_files
 from tidemill.app.connections import (
-    DatabaseProbe,
     SharedResources,
+    database_probe,
     kafka_connection,
     open_pool,
     open_registry,
 )
 from tidemill.app.deployment import Deployment
-from tidemill.app.processes.base import owner_name, run_process
-from tidemill.app.processes.footprint import footprint_job
+from tidemill.app.processes.base import footprint_job, owner_name, run_process
 from tidemill.app.startup.migrations import demand_migrations, migrations_of
 from tidemill.catalog.streams import ContextStream, StreamCatalog, outcome_messages
 from tidemill.catalog.table_gate import TableGate
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationPolicy, GenerationRoller
-from tidemill.commands.handlers import Handler, styles_of
+from tidemill.commands.handlers import Handler, handlers_of
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.isolation import IsolationGate
 from tidemill.commands.lane_queues import WAITING_BYTES, LargeRecords
-from tidemill.commands.ports import CommandCodec, LaneFollower, Reply
+from tidemill.commands.ports import CommandCodec, LaneFollower
 from tidemill.commands.validation import Validator
 from tidemill.commands.workers import Workers
 from tidemill.domain.context import CommandSpec
-from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
 from tidemill.http.health import Probe
 from tidemill.outbox.cleaner import OutboxCleaner
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
-from tidemill.outbox.ports import LaneEnd, OutboxItem, OutcomeCodec
-from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
-from tidemill.outbox.tail_check import SentPositions
+from tidemill.runtime import open_files
 from tidemill.runtime.clock import SystemClock
-from tidemill.runtime.service import Health, Job
+from tidemill.runtime.service import Job
+from tidemill.runtime.service_group import ServiceGroup
 from tidemill.settings import CommandSettings
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.catalog.structure import StructureDatabase
@@ -64,50 +59,14 @@ from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.admin.inspection import Inspector
 from tidemill.transport.kafka.client.client import KafkaConnection
 from tidemill.transport.kafka.client.probe import KafkaProbe
-from tidemill.transport.kafka.commands.replies import KafkaReplies, ReplyRecord
+from tidemill.transport.kafka.commands.replies import KafkaReplies
+from tidemill.transport.kafka.commands.reply_records import ReplyRecords
 from tidemill.transport.kafka.commands.source import KafkaCommandSource
 from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
+from tidemill.transport.kafka.outbox.records import ENVELOPE_BYTES, KafkaRecordFormat
 
 RELAY_CONNECTIONS: Final = 8
-"""For all relays of a process, whose statements are short and wait for nobody."""
-
-
-class StreamService:
-    """One stream's intake and relays, which share their lanes: they start, fail and stop together."""
-
-    def __init__(
-        self, intake: Intake, relays: LaneRelays, replies: KafkaReplies, publishers: KafkaPublishers
-    ) -> None:
-        """Nothing happens before `start`."""
-        self._intake = intake
-        self._relays = relays
-        self._replies = replies
-        self._publishers = publishers
-
-    async def start(self) -> None:
-        """Join the consumer group."""
-        await self._replies.start()
-        await self._relays.start()
-        await self._intake.start()
-
-    async def run(self) -> None:
-        """Take commands in and send events out until `stop`."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._intake.run())
-            group.create_task(self._relays.run())
-
-    async def stop(self) -> None:
-        """First no more commands, then the events of the last ones, then the rest."""
-        await self._intake.stop()
-        await self._relays.stop()
-        await asyncio.gather(self._replies.close(), self._publishers.close())
-
-    def health(self) -> Health:
-        """Return both halves."""
-        intake, relays = self._intake.health(), self._relays.health()
-        return Health(
-            ok=intake.ok and relays.ok, detail={"intake": dict(intake.detail), "relays": dict(relays.detail)}
-        )
+"""For all relays of a process, whose statements are short and never wait."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +85,7 @@ class Shared:
 
 
 def serve_commands(deployment: Deployment) -> int:
-    """Run the process; return its exit code. Raises what no retry can mend."""
+    """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [
@@ -140,7 +99,7 @@ def serve_commands(deployment: Deployment) -> int:
 def probes(deployment: Deployment) -> list[Probe]:
     """Return the probes of the servers that a process needs."""
     topics = {part.stream.topics.commands: 1 for part in deployment.catalog.contexts.values()}
-    return [DatabaseProbe(deployment.settings), KafkaProbe(kafka_connection(deployment.settings), topics)]
+    return [database_probe(deployment.settings), KafkaProbe(kafka_connection(deployment.settings), topics)]
 
 
 async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[Job]:
@@ -162,10 +121,10 @@ async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[J
     parts = await streams_as_created(deployment.catalog.contexts, OperationsDatabase(pool))
     open_files.warn_if_short(sum(len(lanes) for _, lanes in parts.values()))
     jobs = [await stream_job(shared, common, part, lanes) for part, lanes in parts.values()]
-    return [*jobs, *_keepers(common)]
+    return [*jobs, *_cleaners(common)]
 
 
-def _keepers(common: Shared) -> list[Job]:
+def _cleaners(common: Shared) -> list[Job]:
     generations = GenerationStore(common.pool.pool, common.closed)
     policy = GenerationPolicy(horizon=timedelta(days=common.deployment.settings.commands.horizon_days))
     outbox = OutboxDatabase(common.relay_pool)
@@ -177,16 +136,16 @@ def _keepers(common: Shared) -> list[Job]:
 
 
 def lag_watch(catalog: StreamCatalog, pool: Pool, kafka: KafkaConnection) -> LagWatch:
-    """Return a new watch of how far every hop is."""
+    """Return a new watch of the lag of every step."""
     database = OperationsDatabase(pool)
     return LagWatch(catalog, lanes=database, read_models=database, topics=Inspector(lambda: kafka))
 
 
 @dataclass(frozen=True)
 class StreamOverrides:
-    """What is a stream's own: how its commands are decided, and who follows its lanes, relays behind them."""
+    """The parts of one stream: how its commands are decided, and what follows its lanes, with relays after them."""
 
-    styles: Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Handler]] = styles_of
+    handlers: Callable[[Stream, CommandCodec, int], dict[type[CommandSpec], Handler]] = handlers_of
     follower: Callable[[LaneRelays], LaneFollower] = lambda relays: relays
 
 
@@ -195,10 +154,10 @@ async def stream_job(
     common: Shared,
     part: ContextStream,
     lanes: Sequence[LaneState],
-    fit: StreamOverrides | None = None,
+    overrides: StreamOverrides | None = None,
 ) -> Job:
-    """Ask the registry once, here: a service that is made anew needs it no more."""
-    fit = fit or StreamOverrides()
+    """Ask the registry once, here: a restarted service does not need it again."""
+    overrides = overrides or StreamOverrides()
     stream, settings, clock = part.stream, common.deployment.settings, SystemClock()
     registry = open_registry(shared, settings)
     codec = await StreamCodec.open(
@@ -210,7 +169,7 @@ async def stream_job(
     gate = TableGate(stream, tables, migrations_of(common.deployment))
     streams = max(1, len(common.deployment.catalog.contexts))
 
-    def make() -> StreamService:
+    def make() -> ServiceGroup:
         publishers = KafkaPublishers(
             common.kafka,
             transactional=settings.outbox.transactional,
@@ -218,7 +177,9 @@ async def stream_job(
         )
         largest = settings.topics.max_event_bytes - ENVELOPE_BYTES
         means = RelaySettings(max_letter_bytes=largest).shared_by(streams)
-        relays = LaneRelays(OutboxDatabase(common.relay_pool), publishers, outcomes, means)
+        relays = LaneRelays(
+            OutboxDatabase(common.relay_pool), publishers, outcomes, KafkaRecordFormat(), means
+        )
         replies = KafkaReplies(
             common.kafka,
             ReplyRecords(lanes, outcomes, relays.history),
@@ -232,15 +193,15 @@ async def stream_job(
                 common.kafka, topic=stream.topics.commands, group=group_of(stream.topics.commands)
             ),
             store=store,
-            screen=Validator(stream, codec),
+            validator=Validator(stream, codec),
             writer=BatchWriter(
                 store,
-                fit.styles(stream, codec, largest),
+                overrides.handlers(stream, codec, largest),
                 clock,
                 horizon=timedelta(days=settings.commands.horizon_days),
                 demand_tables=gate.demand,
             ),
-            follower=fit.follower(relays),
+            follower=overrides.follower(relays),
             answers=replies,
             options=IntakeOptions(
                 owner=common.owner,
@@ -254,7 +215,11 @@ async def stream_job(
             workers=common.workers,
             room=common.room,
         )
-        return StreamService(intake, relays, replies, publishers)
+        return ServiceGroup(
+            {"intake": intake, "relays": relays},
+            opening=replies.start,
+            closing=[replies.close, publishers.close],
+        )
 
     return Job(stream.aggregate, make, gate)
 
@@ -265,39 +230,5 @@ def _newer_wait(settings: CommandSettings) -> timedelta:
 
 
 def group_of(command_topic: str) -> str:
-    """Return the consumer group of a stream's intake: its command topic's name, so that nobody else has it."""
+    """Return the consumer group of a stream's intake: its command topic's name, which is unique."""
     return command_topic
-
-
-class ReplyRecords:
-    """Makes replies: the outcome as its topic carries it, with the lane's history as its relay has compared it."""
-
-    def __init__(
-        self, lanes: Sequence[LaneState], outcomes: OutcomeCodec, history: Callable[[int], LaneEnd | None]
-    ) -> None:
-        """`lanes`: as the process found them. `history`: of a lane (id) now: a reconciliation changes it."""
-        self._lanes = {state.lane: lane_of(state) for state in lanes}
-        self._found = {state.lane: LaneEnd(state.position, state.sequence, state.timeline) for state in lanes}
-        self._outcomes = outcomes
-        self._history = history
-        self._builders: dict[int, tuple[LaneEnd, RecordBuilder]] = {}
-
-    def __call__(self, reply: Reply) -> ReplyRecord:
-        """Return the record of a reply."""
-        lane = self._lanes[reply.row.lane]
-        item = OutboxItem._make(reply.row[2:])  # without lane and generation
-        all_but_outcomes = SentPositions(sequence=item.sequence, outcomes=0, dead_letters=item.position)
-        (value,) = self._outcomes.encode(lane, [item])
-        builder = self._builder(lane)
-        _, (made,) = builder.events_and_outcomes([item], [(item, value)], all_but_outcomes)
-        return ReplyRecord(made.key, made.value or b"", made.headers)
-
-    def _builder(self, lane: Lane) -> RecordBuilder:
-        history = (
-            self._history(lane.lane) or self._found[lane.lane]
-        )  # the latter where it was let go meanwhile
-        if lane.lane not in self._builders or self._builders[lane.lane][0] is not history:
-            builder = RecordBuilder(lane, history.timeline, history.withdrawn)
-            self._found[lane.lane] = history
-            self._builders[lane.lane] = history, builder
-        return self._builders[lane.lane][1]

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from tidemill.admin.lanes.states import streams_as_created
 from tidemill.app.connections import SharedResources, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
-from tidemill.app.processes.base import owner_name, run_process
+from tidemill.app.processes.base import footprint_job, owner_name, run_process
 from tidemill.app.processes.commands import lag_watch, probes
-from tidemill.app.processes.footprint import footprint_job
 from tidemill.app.startup.migrations import demand_migrations
 from tidemill.catalog.streams import ContextStream
-from tidemill.projections import halts
 from tidemill.projections.projector import Projector
-from tidemill.projections.status import ProjectionStatus
+from tidemill.projections.service import ProjectorService
 from tidemill.runtime.clock import SystemClock
-from tidemill.runtime.service import Health, Job
+from tidemill.runtime.service import Job
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.database.pool_parts import PoolPart
@@ -29,55 +26,13 @@ from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.kafka.client.client import KafkaConnection
 from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
-_SHOWN_HALTS: Final = 5
 _CONNECTIONS: Final = 8
 _CONNECTIONS_OF_A_STREAM: Final = 4
-"""A read model may wait for another process's; those of another stream shall not wait for it."""
-
-
-class ProjectorService:
-    """A projector as a `Service`."""
-
-    def __init__(self, projector: Projector) -> None:
-        """Nothing happens before `run`."""
-        self._projector = projector
-        self._stopping = asyncio.Event()
-
-    async def start(self) -> None:
-        """Nothing: a projector waits for its servers while it runs."""
-
-    async def run(self) -> None:
-        """Project until `stop`."""
-        await self._projector.run(self._stopping)
-
-    async def stop(self) -> None:
-        """Let the batch in flight end."""
-        self._stopping.set()
-
-    def health(self) -> Health:
-        """Return how every projection stands; one that halts in a lane is an operator's to mend, no restart's."""
-        status = self._projector.status()
-        detail: dict[str, Any] = {projection.name: _shown(projection) for projection in status.projections}
-        if status.waiting_for is not None:
-            detail["waiting_for"] = status.waiting_for
-        stopped = any(projection.error for projection in status.projections)
-        return Health(ok=status.waiting_for is None and not stopped, detail=detail)
-
-
-def _shown(projection: ProjectionStatus) -> dict[str, Any]:
-    shown: dict[str, Any] = {"events": projection.events}
-    if projection.error is not None:
-        shown["error"] = projection.error
-    if projection.misfit is not None:
-        shown |= {"code": halts.TABLE_MISFIT, "misfit": projection.misfit}
-    if projection.halted:
-        halted = [(lane.partition, lane.halt.detail) for lane in projection.halted if lane.halt is not None]
-        shown["halted"] = {str(partition): detail for partition, detail in halted[:_SHOWN_HALTS]}
-    return shown
+"""A read model may wait for another process; the read models of other streams must not wait for it."""
 
 
 def serve_projections(deployment: Deployment) -> int:
-    """Run the process; return its exit code. Raises what no retry can mend."""
+    """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [

@@ -9,7 +9,7 @@ from typing import Final
 
 from tidemill.admin.archive.run_once import OnProgress, RunProgress, RunResult, RunWatch, RunWork
 from tidemill.app.deployment import Deployment
-from tidemill.app.processes.base import Process, calm_collector
+from tidemill.app.processes.base import Process, tune_gc
 from tidemill.app.processes.retention import Working, retention_jobs, retention_probes
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Job
@@ -17,18 +17,18 @@ from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.database.pool import quiet_driver
 from tidemill.transport.kafka.client.logs import limit_client_logs
 
-_GRACE_S: Final = 30.0  # for a group that forms anew, beyond the session of an owner that died
+_GRACE_S: Final = 30.0  # for a group that forms again, after the session of a dead owner
 
 
 def run_once(deployment: Deployment, as_of: datetime | None, on_progress: OnProgress) -> RunResult:
     """Work until nothing is due; a signal ends it earlier.
 
     Raises:
-        UsageError: another process works the archive's lane.
-        LaneHalted: no process works it, until an operator decides.
-        TidemillError: what no retry can mend.
+        UsageError: another process owns the archive's lane.
+        LaneHalted: no process may own it until an operator decides.
+        TidemillError: what no retry can fix.
     """
-    wanted = deployment.rehearsed(as_of).without_health_port()  # that may be a serving process's
+    wanted = deployment.rehearsed(as_of).without_health_port()  # a serving process may have it
     limit_client_logs()
     quiet_driver()
     progress = RunProgress(on_progress)
@@ -38,7 +38,7 @@ def run_once(deployment: Deployment, as_of: datetime | None, on_progress: OnProg
 
     process = Process("retention", wanted.settings, assemble, retention_probes(wanted))
     progress.stop = process.request_stop
-    calm_collector()
+    tune_gc()
     process.run_to_its_end()
     if process.error is not None:
         raise process.error
@@ -54,10 +54,10 @@ def _job(deployment: Deployment, working: Working, progress: RunProgress) -> Job
         policies=working.policies,
         owner=working.owner,
     )
-    patience_s = settings.kafka.session_s + _GRACE_S
+    max_wait_s = settings.kafka.session_s + _GRACE_S
 
     def make() -> RunWatch:
         as_of = settings.retention.as_of
-        return RunWatch(work, progress, as_of=as_of, patience_s=patience_s, clock=SystemClock())
+        return RunWatch(work, progress, as_of=as_of, max_wait_s=max_wait_s, clock=SystemClock())
 
     return Job("run", make)

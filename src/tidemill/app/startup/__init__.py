@@ -1,1 +1,1 @@
-"""What is looked at before a process works: its lanes, and whether its tables are as declared."""
+"""The checks before a process runs: its lanes, and whether its tables are as declared."""

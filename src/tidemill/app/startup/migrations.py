@@ -23,7 +23,7 @@ def migrations_of(deployment: Deployment) -> MigrationDatabase:
 async def demand_migrations(deployment: Deployment, *, writes: bool = True) -> None:
     """Return if the database has what this version needs. Raises `NotMigrated`, `Unavailable`.
 
-    `writes`: a server that takes no writes is not asked, for a standby may lack what was applied since.
+    `writes`: a read-only server is not asked, since a standby may lack what was applied since.
     """
     await migrations_of(deployment).check(writes=writes)
 

@@ -1,4 +1,4 @@
-"""`tidemill retention run|hold|release|retry`: what an operator decides about slices."""
+"""`tidemill retention run|hold|release|retry`: an operator's decisions about slices."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ app = typer.Typer()
     )
 )
 def run(
-    once: Annotated[bool, typer.Option("--once", help="End when nothing is due any more.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End when nothing more is due.")] = False,
     as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Do in this process what `serve retention` does; an archiver must run beside it (`tidemill serve archiver`).
+    """Run `serve retention` in this process; an archiver must run beside it (`tidemill serve archiver`).
 
-    With --once it ends when all that was asked for is dropped, given up, quarantined or held; exits 1 if a copy is
-    quarantined, or a slice was given up.
+    With --once it ends when all requested slices are dropped, given up, quarantined or held.
+    Then it exits 1 if a copy is quarantined, or a slice was given up.
     """
     deployment = session.deployment()
     if not once:
@@ -55,18 +55,20 @@ def run(
     with progress("slices") as shown:
         task = shown.add_task("archive", total=None)
 
-        def tell(done: int, total: int, words: str) -> None:
-            shown.update(task, completed=done, total=total, description=words or "archive")
+        def tell(moved: int, total: int, words: str) -> None:
+            shown.update(task, completed=moved, total=total, description=words or "archive")
 
-        done = run_once(deployment, as_of, tell)
+        run_result = run_once(deployment, as_of, tell)
     if as_json:
-        print_json({"finished": done.finished, "dropped": done.moved, "tables": done.tables})
+        print_json(
+            {"finished": run_result.finished, "dropped": run_result.moved, "tables": run_result.tables}
+        )
     else:
-        for each in done.tables:
+        for each in run_result.tables:
             show_status(each)
-        ending = "Nothing is due any more" if done.finished else "[red]Stopped before all was done[/red]"
-        say(f"{ending}: {done.moved:,} slices left in this run.")
-    if not done.ok:
+        ending = "Nothing more is due" if run_result.finished else "[red]Stopped before all was done[/red]"
+        say(f"{ending}: {run_result.moved:,} slices left in this run.")
+    if not run_result.ok:
         raise typer.Exit(1)
 
 
@@ -85,10 +87,10 @@ def hold(
     listing: Annotated[bool, typer.Option("--list", help="List the holds.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Keep rows of a span from leaving, whatever the policy says: they are neither sealed nor dropped.
+    """Hold the rows of a span, whatever the policy says: they are neither sealed nor dropped.
 
-    What is on its way stands still. A hold ends by `release --hold`, by nothing else. Without --from and --to it is the
-    whole table.
+    Slices in progress are stopped. Only `release --hold` ends a hold.
+    Without --from and --to the whole table is held.
     """
     from tidemill.domain.errors import UsageError
 
@@ -102,20 +104,20 @@ def hold(
             say("Nothing is held.")
         return
     if table is None:
-        raise UsageError("say which TABLE is to be held, or --list what is")
+        raise UsageError("name the TABLE to hold, or use --list")
     named = table
     held, warnings = session.ask(lambda admin: admin.archive_actions.hold(named, (start, end), reason))
     if as_json:
         print_json({"hold": held.hold, "stopped": _named(held.stopped), "warnings": warnings})
         return
     say(
-        f"{{span}} is held; {len(held.stopped):,} slices that were on their way stand still.",
+        f"{{span}} is held; {len(held.stopped):,} slices in progress were stopped.",
         span=_span(held.hold),
     )
     show_warnings(warnings)
     note(
-        "It binds Tidemill. The table's owner, a superuser and a retention policy of TimescaleDB's own can still drop "
-        "its chunks, unless they are frozen under a seal. It ends by: tidemill retention release --hold"
+        "It binds Tidemill only: the table's owner, a superuser and a retention policy of TimescaleDB can still drop "
+        "its chunks, unless they are frozen under a seal. To end it: tidemill retention release --hold"
     )
 
 
@@ -128,7 +130,7 @@ def _span(hold: Hold) -> str:
 
 @app.command(
     epilog=examples(
-        "tidemill retention release market_data 2010-03-01 --reason 'the archiver is gone for good'",
+        "tidemill retention release market_data 2010-03-01 --reason 'the archiver was removed'",
         "tidemill retention release market_data --hold --from 2010-01-01 --to 2011-01-01 --reason 'settled'",
     )
 )
@@ -138,24 +140,22 @@ def release(
         datetime | None, typer.Argument(parser=moment, metavar="[TIME]", help="A time in the range; UTC.")
     ] = None,
     *,
-    lift: Annotated[
-        bool, typer.Option("--hold", help="Lift the holds that lie within --from and --to.")
-    ] = False,
+    lift: Annotated[bool, typer.Option("--hold", help="Lift the holds within --from and --to.")] = False,
     start: From = None,
     end: To = None,
     generation: Generation = None,
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
-    """Give a slice up, so that its range takes rows again (TIME); or lift holds (--hold).
+    """Give up a slice, so that its range takes rows again (TIME); or lift holds (--hold).
 
-    A slice that is given up stays in the database, its late rows go back into the table, and its request is announced
-    as failed. The policy takes it up again later: hold it, if that shall not be.
+    Its rows stay in the database, its late rows go back into the table, and its request is announced as failed.
+    The policy archives it again later: to prevent this, hold it.
     """
     from tidemill.domain.errors import UsageError
 
     if lift == (time is not None):
-        raise UsageError("say either TIME, to give up a slice, or --hold, to lift holds")
+        raise UsageError("give either TIME, to give up a slice, or --hold, to lift holds")
     if time is None:
         lifted = session.ask(lambda admin: admin.archive_actions.lift(table, (start, end), reason))
         if as_json:
@@ -164,20 +164,20 @@ def release(
             )
             return
         say(
-            f"{len(lifted.holds):,} holds lifted; {len(lifted.going_on):,} slices go on, "
-            f"{len(lifted.still):,} are still held by others."
+            f"{len(lifted.holds):,} holds lifted; {len(lifted.going_on):,} slices continue, "
+            f"{len(lifted.still):,} are still held by other holds."
         )
         return
-    done = session.ask(lambda admin: admin.archive_actions.release(table, time, generation, reason))
+    given_up = session.ask(lambda admin: admin.archive_actions.release(table, time, generation, reason))
     if as_json:
-        print_json({"slice": done.released.slice.id, "returned": done.released.returned})
+        print_json({"slice": given_up.released.slice.id, "returned": given_up.released.returned})
         return
     say(
-        f"{{slice}} was given up; {done.released.returned:,} late rows went back into the table.",
-        slice=done.released.slice.id,
+        f"{{slice}} was given up; {given_up.released.returned:,} late rows went back into the table.",
+        slice=given_up.released.slice.id,
     )
     note(
-        f"It is taken up again after {done.again_after}. To keep it: tidemill retention hold {table} --reason TEXT"
+        f"It is archived again after {given_up.again_after}. To stop it: tidemill retention hold {table} --reason TEXT"
     )
 
 
@@ -187,12 +187,12 @@ def release(
 def retry(
     table: Table, time: Time, generation: Generation = None, reason: Reason = "", as_json: AsJson = False
 ) -> None:
-    """Have a quarantined slice copied again, under a new seal and a new request that supersedes the first one."""
-    done = session.ask(lambda admin: admin.archive_actions.retry(table, time, generation, reason))
+    """Copy a quarantined slice again, under a new seal and a new request that supersedes the first one."""
+    retried = session.ask(lambda admin: admin.archive_actions.retry(table, time, generation, reason))
     if as_json:
-        print_json({"slice": done.id, "state": done.state, "seal": done.seal})
+        print_json({"slice": retried.id, "state": retried.state, "seal": retried.seal})
         return
-    say("{slice} is sealed anew, and will be requested again.", slice=done.id)
+    say("{slice} is sealed again; a new copy will be requested.", slice=retried.id)
 
 
 def _named(slices: Sequence[Slice]) -> list[object]:

@@ -1,4 +1,4 @@
-"""`tidemill retention restore|scrub`: the way back from the lake, and looking after what is there."""
+"""`tidemill retention restore|scrub`: bring rows back from the lake, and check the copies there."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ def restore(
         datetime, typer.Option("--from", parser=moment, metavar="TIME", help="From this time on.")
     ],
     end: Annotated[datetime, typer.Option("--to", parser=moment, metavar="TIME", help="Up to this time.")],
-    days: Annotated[
-        int, typer.Option(min=1, max=36_500, help="How long they stay; then they leave again.")
-    ] = 30,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="Days until they are dropped again.")] = 30,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would come back.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring archived ranges back from the lake, whole ranges with all their generations, proved to be what left.
+    """Bring archived ranges back from the lake, whole ranges with all their generations, verified against what left.
 
-    They stay closed: late rows for them are diverted as before. When their days are over they are dropped without a new
-    copy, if nobody changed them. Exits 1 if a range cannot come back.
+    They stay closed: late rows for them are diverted as before.
+    After --days they are dropped without a new copy, if they were not changed.
+    Exits 1 if a range cannot come back.
     """
     found = session.ask(lambda admin: admin.restore.restorable(table, start, end))
     chosen = [each for each in found if each.refused is None]
@@ -61,14 +60,14 @@ def restore(
     with progress("rows") as shown:
         task = shown.add_task(f"restore {table}", total=sum(each.row_count for each in chosen))
         keep = timedelta(days=days)
-        done = session.ask(
+        restored = session.ask(
             lambda admin: admin.restore.restore(chosen, keep, lambda rows: shown.advance(task, rows))
         )
     if as_json:
-        print_json(done)
+        print_json(restored)
     else:
-        _show_restored(done)
-    if len(chosen) < len(found) or any(each.trouble for each in done):
+        _show_restored(restored)
+    if len(chosen) < len(found) or any(each.trouble for each in restored):
         raise typer.Exit(1)
 
 
@@ -76,7 +75,7 @@ def _range_json(each: RestorableRange) -> dict[str, object]:
     return {
         "start": each.start,
         "end": each.end,
-        "generations": [which.id.generation for which in each.slices],
+        "generations": [archive_slice.id.generation for archive_slice in each.slices],
         "rows": each.row_count,
         "bytes": each.size_bytes,
         "files": each.files,
@@ -93,8 +92,8 @@ def _show_ranges(found: Sequence[RestorableRange]) -> None:
     print_table(("from", "to", "generations", "rows", "in the lake", "files", ""), rows)
 
 
-def _show_restored(done: Sequence[Restored]) -> None:
-    for each in done:
+def _show_restored(restored: Sequence[Restored]) -> None:
+    for each in restored:
         if each.trouble is None:
             say(
                 f"[green]restored[/green] {each.row_count:,} rows of {{start}} .. {{end}} as {{chunk}}, "
@@ -115,38 +114,38 @@ def _show_restored(done: Sequence[Restored]) -> None:
 
 @app.command(epilog=examples("tidemill retention scrub", "tidemill retention scrub market_data --json"))
 def scrub(table: AnyTable = None, as_json: AsJson = False) -> None:
-    """Read every copy of what was dropped again, and compare it with the registry; exits 1 if one is not whole.
+    """Read every copy of dropped rows again and compare it with the registry; exits 1 if one is damaged.
 
     Files by size and sha256, rows by count, times and digest.
     """
     with progress("copies") as shown:
         task = shown.add_task("scrub", total=None)
-        done = session.ask(
+        scrubbed = session.ask(
             lambda admin: admin.scrub.scrub(
                 table, lambda count, total: shown.update(task, completed=count, total=total)
             )
         )
-    wrong = [each for each in done if each.wrong]
+    wrong = [each for each in scrubbed if each.wrong]
     if as_json:
-        print_json({"copies": len(done), "wrong": wrong})
+        print_json({"copies": len(scrubbed), "wrong": wrong})
     else:
-        _show_scrubbed(done, wrong)
+        _show_scrubbed(scrubbed, wrong)
     if wrong:
         raise typer.Exit(1)
 
 
-def _show_scrubbed(done: Sequence[Scrubbed], wrong: Sequence[Scrubbed]) -> None:
-    files, rows = sum(each.files for each in done), sum(each.row_count for each in done)
-    size = bytes_text(sum(each.size_bytes for each in done))
-    say(f"{len(done):,} copies read: {files:,} files, {size}, {rows:,} rows.")
+def _show_scrubbed(scrubbed: Sequence[Scrubbed], wrong: Sequence[Scrubbed]) -> None:
+    files, rows = sum(each.files for each in scrubbed), sum(each.row_count for each in scrubbed)
+    size = bytes_text(sum(each.size_bytes for each in scrubbed))
+    say(f"{len(scrubbed):,} copies read: {files:,} files, {size}, {rows:,} rows.")
     if not wrong:
-        say("[green]All copies are whole.[/green]")
+        say("[green]All copies are intact.[/green]")
         return
     print_table(
         ("slice", "event", "what is wrong"),
         [(each.slice, each.event_id, text) for each in wrong for text in each.wrong],
     )
     note(
-        "What is gone or damaged must come back from a backup of the lake: the database has these rows no more. "
-        "What is not below an allowed root was not looked at: set TIDEMILL_LAKE_ROOT as the archiver has it"
+        "Restore missing or damaged files from a backup of the lake: the database no longer has these rows. "
+        "Files outside the allowed roots were not read: set TIDEMILL_LAKE_ROOT to the archiver's value"
     )

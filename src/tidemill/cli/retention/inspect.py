@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_MOST_LINES = 20
+_MAX_LINES = 20
 _SEALS: Final = {
     "freeze": "freeze the chunk (TimescaleDB's Community edition); it is measured again before the drop",
     "lock": "leave the chunk open (TimescaleDB's Apache edition); it is measured again before the drop",
 }
-"""What a seal does about those who write past Tidemill, by `SealMode`."""
+"""What a seal does against external writers, by `SealMode`."""
 
 
 @app.command(
@@ -37,13 +37,13 @@ def plan(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what would leave, how much the lake needs for it, when the rest leaves, and why not now. Changes nothing."""
+    """Show what would leave, the space it needs in the lake, and why and when the rest leaves. Changes nothing."""
     found = session.ask(lambda admin: admin.archive.plans(table, as_of))
     if as_json:
         print_json([_plan_json(each) for each in found])
         return
     for each in found:
-        _show_plan(each, None if every else _MOST_LINES)
+        _show_plan(each, None if every else _MAX_LINES)
 
 
 def _plan_json(found: TablePlan) -> dict[str, object]:
@@ -101,7 +101,7 @@ def _show_plan(found: TablePlan, most: int | None) -> None:
 
 @app.command(epilog=examples("tidemill retention status", "tidemill retention status market_data --json"))
 def status(table: AnyTable = None, as_json: AsJson = False) -> None:
-    """Show how far every slice is, what is where, what came too late, and what waits for a person.
+    """Show the progress of every slice, where rows are, late rows, and what waits for an operator.
 
     Exits 1 if a copy is quarantined.
     """
@@ -116,8 +116,8 @@ def status(table: AnyTable = None, as_json: AsJson = False) -> None:
 
 
 def show_status(found: TableStatus) -> None:
-    """Print how far a table is."""
-    say("[bold]{table}[/bold]" + ("" if found.enabled else "  (switched off)"), table=found.table)
+    """Print the progress of a table."""
+    say("[bold]{table}[/bold]" + ("" if found.enabled else "  (disabled)"), table=found.table)
     say(
         f"here       {found.hot_chunks:,} chunks, {bytes_text(found.hot_bytes)}; the oldest from {{at}}",
         at=found.oldest,
@@ -127,7 +127,7 @@ def show_status(found: TableStatus) -> None:
         f"archived   {found.archived_rows:,} rows, {bytes_text(found.archived_bytes)} in the lake; "
         f"{found.restored_rows:,} of them restored"
     )
-    say(f"late       {found.late_rows:,} rows wait to be archived in turn")
+    say(f"late       {found.late_rows:,} rows wait to be archived")
     if found.oldest_seal:
         say("sealed     the longest without a verified copy since {at}", at=found.oldest_seal)
     if found.states:
@@ -154,7 +154,7 @@ def why_not_dropped(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say in one sentence why a chunk is still in the database, and show what was done to it so far."""
+    """Explain in one sentence why a chunk is still in the database, and show its history."""
     found = session.ask(lambda admin: admin.archive.why(named, time))
     if as_json:
         print_json(found)
@@ -170,7 +170,7 @@ def why_not_dropped(
 
 
 def show_warnings(warnings: Sequence[str]) -> None:
-    """Print what others do to a table's rows."""
+    """Print what other programs do to a table's rows."""
     for each in warnings:
         say("[red]beware[/red]: {what}", what=each)
 

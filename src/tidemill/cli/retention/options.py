@@ -1,4 +1,4 @@
-"""What the verbs of `tidemill retention` share: the words that they take, and sizes for people."""
+"""What the verbs of `tidemill retention` share: their options, and sizes for people."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def moment(text: str) -> datetime:
         found = datetime.fromisoformat(text)
     except ValueError as error:
         raise typer.BadParameter(
-            f"{text!r} is no time: write 2010-01-31 or 2010-01-31T12:00:00+00:00"
+            f"{text!r} is not a valid time: write 2010-01-31 or 2010-01-31T12:00:00+00:00"
         ) from error
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-Table = Annotated[str, typer.Argument(help="A table that leaves for the archive: public.market_data.")]
+Table = Annotated[str, typer.Argument(help="A table with a retention policy, e.g. public.market_data.")]
 AnyTable = Annotated[str | None, typer.Argument(help="Only this table.")]
 Time = Annotated[datetime, typer.Argument(parser=moment, metavar="TIME", help="A time in the range; UTC.")]
 From = Annotated[
@@ -32,11 +32,11 @@ AsOf = Annotated[
         "--as-of",
         parser=moment,
         metavar="TIME",
-        help="Count ages to this time; nothing waits to be quiet then.",
+        help="Compute ages as of this time, without a quiet period.",
     ),
 ]
-Generation = Annotated[int | None, typer.Option(min=1, help="Which one, if the range has several.")]
-Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
+Generation = Annotated[int | None, typer.Option(min=1, help="The generation, if the range has several.")]
+Reason = Annotated[str, typer.Option(help="The reason; it is stored.")]
 
 
 def bytes_text(size: int) -> str:

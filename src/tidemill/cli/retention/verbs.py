@@ -1,4 +1,4 @@
-"""`tidemill retention`: what leaves for the lake and why not; holds; the way back; and looking after copies."""
+"""`tidemill retention`: plans, holds, restores and checks of copies."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import typer
 from tidemill.cli.retention import act, copies, inspect
 
 app = typer.Typer(
-    help="The archive: what leaves for the lake, and why not; hold, retry, release; bring back; look after copies; "
-    "try an archiver.",
+    help="The archive: plan and status; hold, retry, release; restore ranges; check copies; "
+    "test an archiver.",
     no_args_is_help=True,
 )
 

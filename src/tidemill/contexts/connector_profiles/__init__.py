@@ -1,4 +1,4 @@
-"""Connector profiles: how a service reaches a source; each has an id for ever, and a name while it is active."""
+"""Connector profiles: how a service reaches a source; each has a permanent id, and a name while it is active."""
 
 from tidemill.api import Context, State, Unique, decide
 from tidemill.contexts.connector_profiles import rules

@@ -1,4 +1,4 @@
-"""What is said about connector profiles: three commands, three events."""
+"""The messages of connector profiles: three commands, three events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Version = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 class RegisterConnectorProfile(CommandBase):
-    """Register a profile under an id that no profile ever had, and a name that none of the service's has now."""
+    """Register a profile under an id that was never used, and a name that is free within the service."""
 
     profile_id: Label
     name: Label
@@ -47,7 +47,7 @@ class DeactivateConnectorProfile(CommandBase):
 
 
 class ConnectorProfileRegistered(EventBase):
-    """A profile came into being; it belongs to the service that said so."""
+    """A profile was registered; it belongs to the service that sent the command."""
 
     profile_id: str
     name: str
@@ -55,7 +55,7 @@ class ConnectorProfileRegistered(EventBase):
 
 
 class ConnectorProfileUpdated(EventBase):
-    """A profile changed; what is None stayed as it was."""
+    """A profile changed; fields that are None did not change."""
 
     profile_id: str
     name: str | None = None

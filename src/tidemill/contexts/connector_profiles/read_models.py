@@ -1,6 +1,6 @@
-"""The directory of connectors: who has which, of what type, without the data itself.
+"""The directory of connectors: their services and types, without the data itself.
 
-All events of a profile lie in one lane, so their order there is the order in which things happened.
+All events of a profile are in one lane, so their order there is the order in which they happened.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def enter(row: ConnectorEntry | None, told: Recorded[ConnectorProfileRegistered]
 
 
 def correct(row: ConnectorEntry | None, told: Recorded[ConnectorProfileUpdated]) -> ConnectorEntry:
-    """Take over what changed."""
+    """Update the changed fields."""
     entry = _known(row, told.event.profile_id)
     if told.event.name is not None:
         entry.name = told.event.name

@@ -1,6 +1,6 @@
 """The rules of connector profiles: pure functions of a profile and a command.
 
-That a name is free is declared (`Unique`) and seen to by the engine, which knows the names of the other profiles.
+That a name is free is declared (`Unique`) and checked by the engine, which knows the names of the other profiles.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CODES: Final[Mapping[str, str]] = {
     "ALREADY_EXISTS": "an id is used once, also after deactivation: choose another profile_id",
     "NAME_TAKEN": "another active profile of the service has this name: choose another, or deactivate that one",
     "NOT_FOUND": "no active profile has this id: register it, or correct profile_id",
-    "VERSION_CONFLICT": "the profile changed since expected_version: read it again, then decide anew",
+    "VERSION_CONFLICT": "the profile changed since expected_version: read it again, then decide again",
 }
 
 
@@ -36,12 +36,12 @@ def register(profile: ConnectorProfile | None, command: RegisterConnectorProfile
 
 
 def update(profile: ConnectorProfile | None, command: UpdateConnectorProfile) -> Decision:
-    """Accept a change of an active profile that is still the one its sender saw."""
+    """Accept a change of an active profile that its sender has read in its present version."""
     return _refusal(profile, command) or accepted(ConnectorProfileUpdated.of(command))
 
 
 def deactivate(profile: ConnectorProfile | None, command: DeactivateConnectorProfile) -> Decision:
-    """Accept the end of an active profile that is still the one its sender saw."""
+    """Accept the end of an active profile that its sender has read in its present version."""
     return _refusal(profile, command) or accepted(ConnectorProfileDeactivated.of(command))
 
 

@@ -1,4 +1,4 @@
-"""A profile as the database keeps it, and how events make and change it."""
+"""A profile in the database, and how events create and change it."""
 
 from __future__ import annotations
 

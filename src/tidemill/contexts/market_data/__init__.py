@@ -1,4 +1,4 @@
-"""Market data: ticks and quotes of symbols, appended to a hypertable as they are told."""
+"""Market data: ticks and quotes of symbols, appended to a hypertable as they arrive."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What is said about market data: one command, and the event that repeats it."""
+"""The messages of market data: one command, and the event that repeats it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Symbol = Annotated[
     str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Z0-9^][A-Z0-9.:/=^_-]*$")
 ]
 """A ticker as exchanges and vendors write it: `AAPL`, `BRK.B`, `^GSPC`, `EURUSD=X`, `BTC/USD`. Upper case, so that
-nobody opens a second series under `aapl`."""
+there is no second series under `aapl`."""
 
 Volume = Annotated[float, Field(ge=0, le=1e15)]
-"""What changed hands. Bounded so that the sums of it stay exact (see `read_models`)."""
+"""The traded volume. Bounded so that its sums stay exact (see `read_models`)."""
 
 
 class RecordMarketData(CommandBase):
-    """Record what a symbol was worth at a time. Prices may be negative: oil was, in April 2020."""
+    """Record the price of a symbol at a time. Prices may be negative, as that of oil in April 2020."""
 
     checks = (
         checks.Zoned("time"),
@@ -39,7 +39,7 @@ class RecordMarketData(CommandBase):
 
 
 class MarketDataRecorded(EventBase):
-    """A symbol's worth at a time was recorded. The fields are the command's; what happened is not judged again."""
+    """The price of a symbol at a time was recorded. The fields are the command's; a fact is not checked again."""
 
     symbol: str
     time: datetime

@@ -1,7 +1,7 @@
 """Latest quote and daily bar of every symbol, the same whatever order late ticks and lanes come in.
 
-Ticks are ordered by what they say of themselves: time, then lane and sequence. Highs and lows are maxima and minima,
-volumes sums of exact decimals (a sum of floats depends on its order), so that no bar depends on what came first.
+Ticks are ordered by their own values: time, then lane and sequence. Highs and lows are maxima and minima,
+volumes sums of exact decimals (a sum of floats depends on its order), so that no bar depends on the order of arrival.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXACT: Final = Arithmetic(prec=60)  # 1e15 to nine decimals are 25 digits: room
 
 @dataclass(slots=True, kw_only=True)
 class LatestQuote(ReadModelBase):
-    """The newest tick of a symbol; `lane` and `sequence` say which event told it."""
+    """The newest tick of a symbol; `lane` and `sequence` identify its event."""
 
     symbol: str
     time: datetime
@@ -42,7 +42,7 @@ class LatestQuote(ReadModelBase):
 
 @dataclass(slots=True, kw_only=True)
 class DailyBar(ReadModelBase):
-    """A symbol's UTC day: first and last price, extremes, volume, ticks, and which of them were first and last."""
+    """A symbol's UTC day: first and last price, extremes, volume, ticks, and the first and last of them."""
 
     symbol: str
     day: date
@@ -91,7 +91,7 @@ def remember_latest(row: LatestQuote | None, tick: Recorded[MarketDataRecorded])
 
 
 def add_to_bar(row: DailyBar | None, tick: Recorded[MarketDataRecorded]) -> DailyBar:
-    """Take the tick into its day."""
+    """Add the tick to its day."""
     event = tick.event
     first = event.price if event.open is None else event.open
     high, low = _extremes(event, first)
@@ -138,7 +138,7 @@ def _new_bar(tick: Recorded[MarketDataRecorded], first: float, high: float, low:
 
 
 def _extremes(event: MarketDataRecorded, first: float) -> tuple[float, float]:
-    """Return the highest and the lowest price that a tick tells of."""
+    """Return the highest and the lowest price of a tick."""
     high = max(event.price, first)
     low = min(event.price, first)
     if event.high is not None:
@@ -149,7 +149,7 @@ def _extremes(event: MarketDataRecorded, first: float) -> tuple[float, float]:
 
 
 def _add(total: Decimal, volume: float) -> Decimal:
-    """Add exactly what the volume is to nine decimals; most volumes are whole, and that way is the shorter one."""
+    """Add the volume exactly, to nine decimals; most volumes are integers, which is the faster case."""
     return _EXACT.add(total, int(volume) if volume.is_integer() else Decimal(f"{volume:.9f}"))
 
 

@@ -1,4 +1,4 @@
-"""The digest's name and its test vectors. What it computes is written out in `docs/archival.md`."""
+"""The digest's name and its test vectors. It is specified in `docs/archival.md`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ DIGEST_VERSION: Final = "v1"
 class ValueVector(NamedTuple):
     """The hash of one value.
 
-    `literal` is what PostgreSQL reads as `pg_type`, `hashed` the bytes that stand for it (hexadecimal), `hash` the 64
-    bits that come out (hexadecimal).
+    `literal` is what PostgreSQL reads as `pg_type`, `hashed` the bytes that are hashed (hexadecimal), `hash` the 64
+    resulting bits (hexadecimal).
     """
 
     pg_type: str

@@ -1,4 +1,4 @@
-"""The archive's messages: what we ask of an archiver, and what it answers. The wire form is `schemas/archival`.
+"""The archive's messages: requests to an archiver, and its answers. The wire form is `schemas/archival`.
 
 The specified fields come first and keep their names; all others are optional, so that an archiver that knows only the
 specification works.
@@ -21,7 +21,7 @@ MAX_CHUNKS: Final = 64
 """Most chunks of one event: with all fields that is about 33 KB."""
 
 Text = Annotated[str, AfterValidator(lambda text: text.replace("\x00", "\ufffd"))]
-"""What somebody else's program says, for people: PostgreSQL refuses NUL, the rest is his."""
+"""Text from another program, for people, without NUL, which PostgreSQL refuses."""
 
 Place = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A path or URL."""
@@ -30,7 +30,7 @@ _CONFIRMATIONS: Final = UUID("4f1f6a0e-0a3c-5b7e-9d55-6c1d3b8a7e21")
 
 
 class ArchivalStatus(StrEnum):
-    """How far an archival is. An event asks with `pending`, and ends with `completed` (dropped) or `failed`."""
+    """The state of an archival. An event asks with `pending`, and ends with `completed` (dropped) or `failed`."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
@@ -69,7 +69,7 @@ class ArchivalChunk(Message):
 
 
 class ArchivalEvent(Message):
-    """Chunks of one table (at most `MAX_CHUNKS`) that are sealed and wait to be copied, or what became of them.
+    """Chunks of one table (at most `MAX_CHUNKS`) that are sealed and wait to be copied, or their result.
 
     `event_id` stays the same when the same request is sent again (`attempt` grows). `supersedes`: earlier requests
     whose copies, if there are any, this one replaces. `required_verification`: what to return of each chunk.
@@ -103,7 +103,7 @@ class ArchivalFile(Message):
 
 
 class ArchivalResult(Message):
-    """What became of one chunk: some may be completed while others failed."""
+    """The result of one chunk: some may be completed while others failed."""
 
     chunk_name: Label
     generation: int = 1
@@ -118,7 +118,7 @@ class ArchivalResult(Message):
 
 
 class ArchivalConfirmation(Message):
-    """What an archiver says about an event. None of it is believed: a copy counts when we have read it back.
+    """What an archiver says about an event. None of it is trusted: a copy counts when Tidemill has read it back.
 
     Without `chunks` the `lakehouse_path` holds all rows of the event. `lake_format`: `parquet` (default) or `iceberg`,
     then `snapshot_id` says which version of the table at `lakehouse_path`.
@@ -138,7 +138,7 @@ class ArchivalConfirmation(Message):
     lake_format: Label | None = None
     snapshot_id: int | None = None
 
-    # What the engine asks of every command; a confirmation is identified by all that it says.
+    # The interface of every command; a confirmation is identified by its whole content.
 
     @property
     def command_id(self) -> str:
@@ -147,7 +147,7 @@ class ArchivalConfirmation(Message):
 
     @property
     def service_name(self) -> str:
-        """Return who says so."""
+        """Return the sender."""
         return self.archiver_id or "archiver"
 
     @property
@@ -157,7 +157,7 @@ class ArchivalConfirmation(Message):
 
 
 def archival_topics(*, prefix: str = "tidemill", version: int = 1) -> StreamTopics:
-    """Return the names of the archive's topics: confirmations come in, requests go out as its events."""
+    """Return the names of the archive's topics: confirmations are its commands, requests its events."""
     base = f"{prefix}.archival"
     confirmations = f"{base}.confirmations.v{version}"
     return StreamTopics(

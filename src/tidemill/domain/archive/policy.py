@@ -1,4 +1,4 @@
-"""Retention as a context declares it: what leaves, after how long, and how gently. Pure."""
+"""Retention as a context declares it: what leaves, after how long, and at what rate. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pydantic import Field
 
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import Message
+from tidemill.domain.table_shape import TableShape, plain_name
 
 _DAY = timedelta(days=1)
-_LONGEST = 365_000 * _DAY  # a thousand years: what is added to a time must still be one
+_LONGEST = 365_000 * _DAY  # a thousand years: a time plus this must still be a valid time
 
 
 class LateRule(StrEnum):
-    """What becomes of a row for a range that is sealed or gone."""
+    """The handling of a row for a range that is sealed or archived."""
 
     DIVERT = "divert"
     REJECT = "reject"
@@ -39,7 +40,7 @@ class QuietHours:
             raise ContractError("quiet hours are in UTC: give times without a zone")
 
     def until(self, now: datetime) -> datetime | None:
-        """Return when the span that contains `now` ends, None outside of it."""
+        """Return when the span that contains `now` ends, None outside it."""
         clock = now.astimezone(UTC)
         at = clock.time()
         spans_midnight = self.end < self.start
@@ -51,19 +52,19 @@ class QuietHours:
 
 @dataclass(frozen=True)
 class Retention:
-    """A table's policy. Chunks leave that ended `after` ago, once nobody has written to them for `quiet`.
+    """A table's policy. Chunks leave that ended `after` ago, once they were not written to for `quiet`.
 
     The table's migration has to `call tm.prepare_late('schema.table')`, and each one that alters it: nothing is sealed
-    before there is a place for late rows.
+    before the table for late rows exists.
 
-    `table`: a SQLAlchemy Core table. `time_column`: its time dimension, a timestamptz. `late`: what becomes of rows
-    that come too late. `quiet`: by the server's count of written rows, from when the keeper first saw the chunk.
+    `table`: a SQLAlchemy Core table. `time_column`: its time dimension, a timestamptz. `late`: the handling of
+    late rows. `quiet`: by the server's count of written rows, from when the worker first saw the chunk.
     `most_seals`: how many ranges are sealed at once. `longest_seal`: a range that is sealed longer without a verified
-    copy is opened again. `bytes_per_s`: what the archiver is asked to keep to. `again_after`: how long a range that was
-    given up rests.
+    copy is opened again. `bytes_per_s`: the rate that the archiver is asked to keep. `again_after`: how long a range
+    that was given up is left alone.
     """
 
-    table: Any
+    table: TableShape
     after: timedelta
     time_column: str = "time"
     quiet: timedelta = timedelta(hours=1)
@@ -78,16 +79,16 @@ class Retention:
     def __post_init__(self) -> None:
         """Refuse what would only fail later, on the first seal."""
         if self.after <= timedelta(0):
-            raise ContractError(f"retention after {self.after}: rows must get some time to live")
+            raise ContractError(f"retention after {self.after}: the time must be positive")
         if min(self.quiet, self.again_after) < timedelta(0):
             raise ContractError("retention: quiet and again_after cannot be negative")
         if self.longest_seal <= timedelta(0) or self.most_seals < 1:
             raise ContractError("retention: longest_seal and most_seals must be positive")
         if self.bytes_per_s is not None and self.bytes_per_s < 1:
             raise ContractError("retention: bytes_per_s must be positive, or None for no limit")
-        if self.time_column not in self.table.c:
+        if self.time_column not in self.table.columns:
             raise ContractError(f"retention of {self.table_name}: it has no column {self.time_column!r}")
-        kind = self.table.c[self.time_column].type
+        kind = self.table.columns[self.time_column].type
         if not getattr(kind, "timezone", False) or kind.python_type is not datetime:
             raise ContractError(
                 f"retention of {self.table_name}: {self.time_column} is {kind}, not timestamptz. Ranges are instants: "
@@ -97,10 +98,10 @@ class Retention:
     @property
     def table_name(self) -> str:
         """Return `schema.table`."""
-        return f"{self.table.schema or 'public'}.{self.table.name}"
+        return plain_name(self.table)
 
     def adjusted(self, policy: RetentionPolicy) -> Retention:
-        """Return this policy with what a stored or received one says; its None fields leave things as they are."""
+        """Return this policy with the fields of a stored or received one; its None fields change nothing."""
         told: dict[str, Any] = {
             "quiet": _seconds(policy.quiet_s),
             "late": policy.late,
@@ -116,10 +117,10 @@ class Retention:
         )
 
     def told(self, fields: Mapping[str, Any]) -> Retention:
-        """Return this policy with some fields of a `RetentionPolicy`; those that are not there leave it as it is.
+        """Return this policy with some fields of a `RetentionPolicy`; missing fields change nothing.
 
         Raises:
-            ValidationError: they are no fields of a policy.
+            ValidationError: they are not fields of a policy.
         """
         own = RetentionPolicy.of(self).model_dump()
         adjusted = self.adjusted(RetentionPolicy.model_validate(own | dict(fields)))
@@ -129,7 +130,7 @@ class Retention:
 
 
 class RetentionPolicy(Message):
-    """The specification's policy: its two fields, and optional ones of ours."""
+    """The specification's policy: its two fields, and optional further ones."""
 
     enabled: bool
     retention_period_days: int = Field(gt=0, le=_LONGEST.days)

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Ranges(Generic[T]):
-    """Things by their span, `start <= time < end`. Looking one up costs no more than there are of them around it."""
+    """Things by their span, `start <= time < end`. A look-up costs as much as there are spans around it."""
 
     def __init__(self, spans: Iterable[tuple[datetime, datetime, T]]) -> None:
         """`spans`: (start, end, thing), in any order."""
@@ -27,7 +27,7 @@ class Ranges(Generic[T]):
         return self._back_to(time, bisect_right(self._starts, time))
 
     def sharing(self, start: datetime, end: datetime) -> Iterator[T]:
-        """Yield what shares time with a span, the latest start first."""
+        """Yield what overlaps a span, the latest start first."""
         return self._back_to(start, bisect_left(self._starts, end))
 
     def _back_to(self, time: datetime, before: int) -> Iterator[T]:

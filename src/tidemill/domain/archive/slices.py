@@ -1,7 +1,7 @@
-"""The archive's vocabulary: which slice of a hypertable leaves, how far it is, and what proves its copy. Pure.
+"""The archive's vocabulary: the slice of a hypertable that leaves, its state, and the proof of its copy. Pure.
 
 A *range* is the time span of one chunk; its *generation* counts how often rows of that span were archived: the chunk
-itself is 1, the rows that came too late for it are 2, 3, ... A range and a generation together name one slice.
+itself is 1, the late rows for it are 2, 3, ... A range and a generation together name one slice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 
 class ArchiveState(StrEnum):
-    """How far a slice is. What may follow what is one table: `retention.machine`."""
+    """The state of a slice. The allowed transitions are one table: `retention.transitions`."""
 
     LIVE = "live"
     ELIGIBLE = "eligible"
@@ -40,13 +40,13 @@ class Source(StrEnum):
 
 
 class SealMode(StrEnum):
-    """What keeps strangers' rows out of a sealed chunk until the last measurement, under a lock, before its drop."""
+    """What keeps external writers out of a sealed chunk until its last measurement, under a lock, before its drop."""
 
     FREEZE = "freeze"
-    """TimescaleDB's Community edition refuses them."""
+    """TimescaleDB's Community edition refuses such rows."""
 
     LOCK = "lock"
-    """Nothing does: that measurement finds them."""
+    """Nothing does: that measurement finds such rows."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,19 +59,19 @@ class SliceId:
     generation: int = 1
 
     def __str__(self) -> str:
-        """Return it as people read it."""
+        """Return its text for people."""
         return f"{self.table} {_readable(self.start)} .. {_readable(self.end)} generation {self.generation}"
 
 
 def _readable(instant: datetime) -> str:
-    """Return an instant to the minute, or more if that does not say it all."""
+    """Return an instant to the minute, or more exactly if it has seconds."""
     if instant.microsecond:
         return f"{instant:%Y-%m-%d %H:%M:%S.%f}"
     return f"{instant:%Y-%m-%d %H:%M:%S}" if instant.second else f"{instant:%Y-%m-%d %H:%M}"
 
 
 class LakeType(StrEnum):
-    """The types that a copy holds exactly; every other type is held as its text, or refused."""
+    """The types that a copy holds exactly; every other type is stored as its text, or refused."""
 
     BOOLEAN = "boolean"
     INT16 = "int16"
@@ -113,7 +113,7 @@ def schema_fingerprint(columns: Sequence[LakeColumn]) -> str:
 
 
 class Measured(NamedTuple):
-    """What is true of a set of rows in any order: equal measurements are the proof of a copy.
+    """A measurement of a set of rows in any order: equal measurements prove a copy.
 
     `digest`: see `docs/archival.md`. The times are those of the table's time column, None if there is no row.
     """
@@ -134,14 +134,14 @@ class LakeFile(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A column that no copy can hold as it is, because of its type or of values in it, and why."""
+    """A column that a copy cannot hold unchanged, because of its type or its values, and why."""
 
     column: str
     reason: str
 
 
 class CopyPart(NamedTuple):
-    """Some rows of a copy on their way back: `csv` is COPY's input with the copy's columns in order.
+    """Some rows of a copy that are restored: `csv` is COPY's input with the copy's columns in order.
 
     `rows`: the few that CSV cannot carry (a NaN with a payload of its own), each a tuple in the same order: floats as
     floats, all else as text.

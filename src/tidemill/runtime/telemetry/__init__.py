@@ -1,1 +1,1 @@
-"""What a process tells about itself: metrics, log events, and how logs are written."""
+"""The telemetry of a process: metrics, log events, and how logs are written."""

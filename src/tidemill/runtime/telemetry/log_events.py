@@ -1,4 +1,4 @@
-"""Every log event, in one list; what varies is in its fields."""
+"""Every log event, in one list; variable values are in its fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How logs are written: one stream to standard error, from which secrets are cut out."""
+"""How logs are written: one stream to standard error, without secrets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TALKATIVE: Final = (
     "sqlalchemy",
     "uvicorn",
 )
-"""Libraries that are heard one level less than we are, and never at DEBUG."""
+"""Libraries that log one level less than Tidemill, and never at DEBUG."""
 
 _CREDENTIALS = re.compile(r"://[^/@\s:]*:[^/\s]*@")
 _SECRET_NAMES = re.compile(r"password|passwd|secret|token|authorization|dsn", re.IGNORECASE)
@@ -34,10 +34,10 @@ REDACTED: Final = "***"
 
 
 class Redactor:
-    """Cuts secrets out of what is about to be written: known values, credentials in URLs, fields named like secrets."""
+    """Removes secrets from log lines: known values, credentials in URLs, fields named like secrets."""
 
     def __init__(self, secrets: Collection[str] = ()) -> None:
-        """`secrets` are values; very short ones are ignored, as they would blot out ordinary words."""
+        """`secrets` are values; very short ones are ignored, since they would match ordinary words."""
         self._secrets = sorted(
             {value for value in secrets if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True
         )
@@ -76,8 +76,8 @@ def configure_logging(
 ) -> None:
     """Route structlog and the standard library's loggers to one place: `stream`, else standard error.
 
-    `secrets` are cut out of every line, tracebacks included. Talkative libraries have a floor of their own;
-    `libraries=False` silences them, for a verb that says itself what went wrong.
+    `secrets` are removed from every line, tracebacks included. Verbose libraries have a minimum level of their own;
+    `libraries=False` silences them, for a verb that reports errors itself.
     """
     out = stream or sys.stderr
     shared: list[structlog.typing.Processor] = [
@@ -94,7 +94,7 @@ def configure_logging(
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,  # a test, or a verb after another, may configure anew
+        cache_logger_on_first_use=False,  # a test, or a verb after another, may configure it again
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(

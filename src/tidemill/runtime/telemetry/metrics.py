@@ -1,7 +1,7 @@
 """Every metric of a process, in one list.
 
-They are Prometheus's: base units, few labels, never an id, key, lane or offset as a label (but that of a schema that
-lanes wait for: each goes with its wait, and there are no more of them than lanes).
+They are Prometheus's: base units, few labels, never an id, key, lane or offset as a label (except that of a schema that
+lanes wait for: each is removed with its wait, and there are no more of them than lanes).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-# A second line for each counter, of which Prometheus makes nothing.
+# A second line for each counter, which Prometheus does not use.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 
 REGISTRY: Final = CollectorRegistry(auto_describe=True)
@@ -42,8 +42,8 @@ def _histogram(name: str, meaning: str, *labels: str, buckets: tuple[float, ...]
     return Histogram(f"tidemill_{name}", meaning, labels, registry=REGISTRY, buckets=buckets)
 
 
-# --- in --------------------------------------------------------------------------------------------------------------
-RECORDS = _counter("records_total", "records by what became of them", "aggregate", "outcome")
+# --- commands --------------------------------------------------------------------------------------------------------
+RECORDS = _counter("records_total", "records by outcome", "aggregate", "outcome")
 BATCH_SECONDS = _histogram("batch_seconds", "one batch, with what was tried again", "aggregate")
 BATCH_RECORDS = _histogram("batch_records", "records of one batch transaction", "aggregate", buckets=_SIZES)
 BATCH_RETRIES = _counter(
@@ -53,11 +53,11 @@ CLAIMS = _counter("claims_total", "lanes claimed", "aggregate")
 TIMES_AHEAD = _counter(
     "times_ahead_total", "lanes whose last batch was minutes ahead of the database's clock", "aggregate"
 )
-LANES_OWNED = _gauge("lanes_owned", "lanes that this process works", "aggregate")
+LANES_OWNED = _gauge("lanes_owned", "lanes that this process owns", "aggregate")
 LANES_HALTED = _gauge("lanes_halted", "lanes of this process that wait for an operator", "aggregate")
 TABLE_MISFITS = _gauge(
     "table_misfits",
-    "what of a stream's tables is not as declared; its lanes stay unclaimed meanwhile",
+    "differences of a stream's tables from what is declared; its lanes stay unclaimed meanwhile",
     "aggregate",
 )
 COMMAND_LAG = _gauge(
@@ -72,9 +72,9 @@ LANES_WAITING = _gauge(
     "schema",
     "service",
 )
-REPLIES = _counter("replies_total", "answers to those who asked: sent, refused, dropped or failed", "result")
+REPLIES = _counter("replies_total", "replies: sent, refused, dropped or failed", "result")
 
-# --- out -------------------------------------------------------------------------------------------------------------
+# --- outbox ----------------------------------------------------------------------------------------------------------
 PUBLISHED = _counter(
     "published_records_total", "records acknowledged, by role of the topic", "aggregate", "role"
 )
@@ -82,15 +82,17 @@ PUBLISH_SECONDS = _histogram("publish_seconds", "one publication, from send to a
 PUBLISHERS_STARTED = _counter(
     "publishers_started_total", "publishers made, after a claim or a fault", "aggregate"
 )
-UNPUBLISHED = _gauge("unpublished_positions", "committed and not yet acknowledged, of our lanes", "aggregate")
+UNPUBLISHED = _gauge(
+    "unpublished_positions", "committed, not yet acknowledged, of this process's lanes", "aggregate"
+)
 
-# --- remember --------------------------------------------------------------------------------------------------------
+# --- projections -----------------------------------------------------------------------------------------------------
 PROJECTED = _counter("projected_events_total", "events folded into a read model", "projection")
 REPEATED = _counter(
     "repeated_events_total", "events dropped because their sequence was folded before", "projection"
 )
 FOREIGN_RECORDS = _counter(
-    "foreign_records_total", "records in an event topic that are no events, left out", "aggregate"
+    "foreign_records_total", "records in an event topic that are not events, left out", "aggregate"
 )
 PROJECTION_SECONDS = _histogram("projection_seconds", "one transaction of a projector", "projection")
 PROJECTION_LAG = _gauge(
@@ -100,24 +102,26 @@ PROJECTION_LAG = _gauge(
 )
 PROJECTION_HALTED = _gauge("projection_halted_lanes", "lanes whose events have a gap", "projection")
 PROJECTION_MISFIT = _gauge(
-    "projection_misfit", "1 while a read model stands, its table not as declared", "projection"
+    "projection_misfit", "1 while a read model is stopped because its table is not as declared", "projection"
 )
 
-# --- let go ----------------------------------------------------------------------------------------------------------
+# --- archive ---------------------------------------------------------------------------------------------------------
 ARCHIVE_SLICES = _gauge("archive_slices", "slices of a table, by state", "table", "state")
 ARCHIVE_SEAL_AGE = _gauge(
     "archive_seal_age_seconds", "since when a range is closed whose rows have not left, 0 if none is", "table"
 )
 ARCHIVE_OVERDUE = _gauge(
-    "archive_oldest_undropped_seconds", "since when the oldest chunk that is there might have left", "table"
+    "archive_oldest_undropped_seconds", "since when the oldest present chunk might have left", "table"
 )
 ARCHIVE_BYTES = _gauge("archive_bytes", "bytes of a table by tier: hot, late or lake", "table", "tier")
-ARCHIVE_DIVERTED = _gauge("archive_diverted_rows", "rows that came too late and wait to be archived", "table")
+ARCHIVE_DIVERTED = _gauge("archive_diverted_rows", "late rows that wait to be archived", "table")
 ARCHIVE_MISMATCHES = _gauge(
-    "archive_mismatches", "how often a slice was set aside, as its copy was not what was asked for", "table"
+    "archive_mismatches",
+    "how often a slice was quarantined because its copy differed from what was requested",
+    "table",
 )
-ARCHIVE_ROUNDS = _counter("archive_rounds_total", "rounds of the keeper: moved, idle or troubled", "result")
-ARCHIVE_TROUBLES = _gauge(
+ARCHIVE_ROUNDS = _counter("archive_rounds_total", "rounds of the worker: moved, idle or troubled", "result")
+ARCHIVE_PROBLEMS = _gauge(
     "archive_troubles", "what could not be done in the last round, and will be tried again"
 )
 ARCHIVER_REQUESTS = _counter(
@@ -138,5 +142,5 @@ ARCHIVER_SECONDS = _histogram(
 GENERATIONS = _counter("generations_opened_total", "rolls of the log to a new generation")
 DEPENDENCY_UP = _gauge("dependency_up", "1 if the last probe of a server answered in time", "dependency")
 SERVICE_RESTARTS = _counter("service_restarts_total", "restarts of a service that failed", "service")
-LOOP_LAG_SECONDS = _histogram("loop_lag_seconds", "how late the event loop runs what is due")
+LOOP_LAG_SECONDS = _histogram("loop_lag_seconds", "how late the event loop runs scheduled calls")
 BUILD = _gauge("build_info", "always 1; the version is the label", "version", "process")

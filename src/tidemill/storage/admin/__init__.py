@@ -1,1 +1,1 @@
-"""What an operator asks of the database and changes about lanes."""
+"""An operator's queries of the database, and changes of lanes."""

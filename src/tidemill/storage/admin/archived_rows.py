@@ -1,4 +1,4 @@
-"""Where the rows of archived tables are, as operators, metrics and the audit count them: `admin.ports.HoldingsReader`.
+"""Where the rows of archived tables are, for operators, metrics and the audit: `admin.ports.HoldingsReader`.
 
 Reads only.
 """
@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Table
-
 from tidemill.admin.rows import Holdings, SliceCount, TableRows
 from tidemill.domain.archive.slices import ArchiveState
 from tidemill.domain.errors import TableMisfit
+from tidemill.domain.table_shape import TableShape, plain_name
 from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
@@ -25,7 +24,7 @@ _S: Final = ArchiveState
 
 
 class HoldingsDatabase:
-    """The database as it is asked what is where."""
+    """The database for questions about archived rows."""
 
     def __init__(self, pool: Lender) -> None:
         """`pool`: of any login of the service."""
@@ -61,16 +60,16 @@ class HoldingsDatabase:
 _LEFT: Final = frozenset({_S.DROPPED, _S.RESTORED})
 
 
-async def hold_chunks(borrowed: Connection, tables: Sequence[Table]) -> dict[Table, str | None]:
-    """Let no chunk be dropped until the transaction ends. To be called before the transaction's first query.
+async def hold_chunks(borrowed: Connection, tables: Sequence[TableShape]) -> dict[TableShape, str | None]:
+    """Prevent drops of chunks until the transaction ends. Call it before the transaction's first query.
 
-    Dropping takes the rows away from every snapshot, also from those that still see the slice in the registry; this
-    lock, which is a reader's, keeps the two together. Returns the tables; with why, where one cannot be read at all.
+    A drop removes the rows from every snapshot, also from those that still have the slice in the registry; this
+    reader's lock keeps the two consistent. Returns the tables; with the reason where one cannot be read.
     """
-    held: dict[Table, str | None] = dict.fromkeys(tables)
+    held: dict[TableShape, str | None] = dict.fromkeys(tables)
     for table in tables:
         try:
-            async with borrowed.transaction():  # a savepoint: that one is not there spoils none of the others
+            async with borrowed.transaction():  # a savepoint: a missing table does not affect the others
                 with on_tables():
                     await borrowed.execute(f"lock table {table_name(table)} in access share mode")
         except TableMisfit as misfit:
@@ -79,10 +78,10 @@ async def hold_chunks(borrowed: Connection, tables: Sequence[Table]) -> dict[Tab
 
 
 async def count_rows(
-    borrowed: Connection, tables: Sequence[Table], *, timeout_s: float
+    borrowed: Connection, tables: Sequence[TableShape], *, timeout_s: float
 ) -> dict[str, TableRows]:
-    """Return where the rows of these tables are, as the transaction sees it, by the table's quoted name."""
-    plain = {f"{table.schema or 'public'}.{table.name}": table_name(table) for table in tables}
+    """Return where the rows of these tables are, in this transaction, by the table's quoted name."""
+    plain = {plain_name(table): table_name(table) for table in tables}
     counts = await slice_counts(borrowed, list(plain))
     late = await _late_tables(borrowed, list(plain))
     diverted = await _late_rows(borrowed, late, timeout_s=timeout_s)

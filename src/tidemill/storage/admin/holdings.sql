@@ -1,7 +1,7 @@
--- Where the rows of a table are: in the hypertable, among the late ones, in the lake.
+-- Where the rows of a table are: in the hypertable, among the late rows, in the lake.
 
 -- name: slice_counts
--- Files are told as (path, bytes, rows, digest); a copy that was told by its place alone has none.
+-- Files are (path, bytes, rows, digest); a copy that was reported only by its location has none.
 select table_name, state, held_from, count(*) as slices, coalesce(sum(row_count), 0)::bigint as rows,
        min(sealed_at) as oldest_seal,
        coalesce(sum((select sum((file->>1)::bigint) from jsonb_array_elements(copy->'files') as file)), 0)::bigint as lake_bytes
@@ -9,12 +9,12 @@ from tm.archive where table_name = any($1::text[])
 group by table_name, state, held_from order by table_name, state, held_from
 
 -- name: late_tables
--- The place for late rows of each table that has one.
+-- The table of late rows of each table that has one.
 select wanted as table_name, to_regclass(tm.late_table(wanted))::text as late, pg_total_relation_size(to_regclass(tm.late_table(wanted))) as bytes
 from unnest($1::text[]) as wanted where to_regclass(tm.late_table(wanted)) is not null
 
 -- name: hot
--- A chunk of restored rows waits for nobody. A chunk that is dropped meanwhile is in this snapshot's catalogue, and gone.
+-- A chunk of restored rows does not count. A chunk that is dropped meanwhile is in this snapshot's catalogue, but gone.
 select format('%s.%s', hypertable_schema, hypertable_name) as table_name,
        coalesce(sum(pg_total_relation_size(to_regclass(format('%I.%I', chunk_schema, chunk_name)))), 0)::bigint as bytes,
        min(range_end) filter (where not exists (

@@ -1,6 +1,6 @@
-"""What an operator asks the database: lanes and ledgers, commands, dead letters, projections, the audit's books.
+"""An operator's queries: lanes and ledgers, commands, dead letters, projections, the counts of the audit.
 
-Reads only; `lane_changes` holds what an operator may change. Ports: `admin.ports`.
+Reads only; `lane_changes` has the changes. Ports: `admin.ports`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Table
 
 from tidemill.admin.rows import (
     AuditRows,
@@ -27,8 +26,9 @@ from tidemill.admin.rows import (
     RepeatEntry,
     SentEntry,
 )
-from tidemill.domain.parked import headers_of
+from tidemill.domain.table_shape import TableShape
 from tidemill.storage.admin.archived_rows import count_rows, hold_chunks
+from tidemill.storage.database.header_json import headers_of
 from tidemill.storage.database.pool import Lender, connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.database.table_sql import table_name
@@ -38,8 +38,8 @@ _SQL = load_statements(Path(__file__).with_name("operations.sql"))
 _AUDIT_TIMEOUT_S: Final = 1_800.0
 
 
-_BOOKS: Final = (
-    "ledger_books",
+_AUDIT_STATEMENTS: Final = (
+    "ledger_sums",
     "ledger_by_generation",
     "ledger_totals",
     "log_by_generation",
@@ -50,20 +50,20 @@ _BOOKS: Final = (
 
 
 class OperationsDatabase:
-    """The database as an operator sees it. Every call may raise what `pool.connection` raises."""
+    """The database for operators. Every call may raise what `pool.connection` raises."""
 
     def __init__(self, pool: Lender) -> None:
         self._pool = pool
 
-    async def lanes(self, aggregate: str | None = None, lane: int | None = None) -> list[LaneState]:
-        return [LaneState._make(row) for row in await self._fetch("lanes", aggregate, lane)]
+    async def lanes(self, aggregate: str | None = None, lane_id: int | None = None) -> list[LaneState]:
+        return [LaneState._make(row) for row in await self._fetch("lanes", aggregate, lane_id)]
 
     async def lane_of(self, aggregate: str, partition: int) -> int | None:
         rows = await self._fetch("lane_of_partition", aggregate, partition)
         return rows[0]["lane"] if rows else None
 
-    async def ledger(self, lane: int, limit: int) -> list[LedgerEntry]:
-        return [LedgerEntry._make(row) for row in await self._fetch("lane_ledger", lane, limit)]
+    async def ledger(self, lane_id: int, limit: int) -> list[LedgerEntry]:
+        return [LedgerEntry._make(row) for row in await self._fetch("lane_ledger", lane_id, limit)]
 
     async def command(self, command_id: UUID) -> list[CommandEntry]:
         return [CommandEntry._make(row) for row in await self._fetch("commands_logged", command_id)]
@@ -74,8 +74,8 @@ class OperationsDatabase:
             rows = await borrowed.fetch(_SQL["repeats_logged"], command_id, limit, timeout=_AUDIT_TIMEOUT_S)
         return [RepeatEntry._make(row) for row in rows]
 
-    async def sent(self, lane: int, position: int) -> list[SentEntry]:
-        return [SentEntry._make(row) for row in await self._fetch("sent", lane, position)]
+    async def sent(self, lane_id: int, position: int) -> list[SentEntry]:
+        return [SentEntry._make(row) for row in await self._fetch("sent", lane_id, position)]
 
     async def dead_letters(
         self, *, aggregate: str | None, code: str | None, limit: int
@@ -83,8 +83,8 @@ class OperationsDatabase:
         rows = await self._fetch("dead_letters", aggregate, code, limit)
         return [DeadLetterEntry._make(row) for row in rows]
 
-    async def dead_letter(self, lane: int, position: int) -> DeadLetter | None:
-        return _dead_letter(await self._fetch("dead_letter", lane, position))
+    async def dead_letter(self, lane_id: int, position: int) -> DeadLetter | None:
+        return _dead_letter(await self._fetch("dead_letter", lane_id, position))
 
     async def dead_letter_of(self, topic: str, partition: int, offset: int) -> DeadLetter | None:
         return _dead_letter(await self._fetch("dead_letter_of", topic, partition, offset))
@@ -104,7 +104,7 @@ class OperationsDatabase:
     async def foreign_records(self) -> list[ForeignRecords]:
         return [ForeignRecords._make(row) for row in await self._fetch("foreign_records")]
 
-    async def books(self, tables: Sequence[Table]) -> AuditRows:
+    async def audit_rows(self, tables: Sequence[TableShape]) -> AuditRows:
         async with (
             connection(self._pool) as borrowed,
             borrowed.transaction(isolation="repeatable_read", readonly=True),
@@ -113,7 +113,7 @@ class OperationsDatabase:
             held = await hold_chunks(borrowed, tables)
             lanes = await borrowed.fetch(_SQL["lanes"], None, None)
             found: dict[str, Any] = {
-                name: await borrowed.fetch(_SQL[name], timeout=_AUDIT_TIMEOUT_S) for name in _BOOKS
+                name: await borrowed.fetch(_SQL[name], timeout=_AUDIT_TIMEOUT_S) for name in _AUDIT_STATEMENTS
             }
             readable = [table for table, why_not in held.items() if why_not is None]
             rows = await count_rows(borrowed, readable, timeout_s=_AUDIT_TIMEOUT_S)

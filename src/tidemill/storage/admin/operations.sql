@@ -1,7 +1,7 @@
 -- The statements behind status, lanes, audit, dead-letters, projections and command show.
 
 -- name: lanes
--- Carried rows repeat the number of the batch they carry: the later generation is the newer row.
+-- Carried rows repeat the number of their batch: the later generation is the newer row.
 select l.lane, l.aggregate, l.partition, l.partitions, l.command_topic, l.event_topic, l.outcome_topic, l.dead_letter_topic,
        l.epoch, l.owner, l.claimed_at, b.gen, b.batch, b.timeline, b.to_offset as next_offset, b.anchor_offset,
        b.anchor_checksum, b.position, b.sequence, b.chain, b.at, p.position as published_position,
@@ -34,7 +34,7 @@ from tm.log g join tm.lane l using (lane)
 where g.command_id = $1 order by g.gen, g.position
 
 -- name: repeats_logged
--- Reads the whole log: there is no index for it, since nobody but a person asks.
+-- Reads the whole log: there is no index for it, since only operators ask.
 select g.lane, l.aggregate, l.partition, g.gen, g.position, g.outcome, g.at, g.type, g.service, g.code, g.detail
 from tm.log g join tm.lane l using (lane)
 where g.repeats = $1 order by g.at, g.lane, g.position limit $2
@@ -81,8 +81,8 @@ select gen, opened_at, closed_at, to_regclass(format('tm.log_%s', gen)) is not n
        to_regclass(format('tm.batch_%s', gen)) is not null as has_ledger
 from tm.generation order by gen
 
--- name: ledger_books
--- The ledger of every lane, added up, and where it does not follow from one row to the next. A reconciliation may leap.
+-- name: ledger_sums
+-- The ledger of every lane, added up, and where rows do not follow each other. A reconciliation may skip some.
 with rows as (
   select *, applied + rejected + duplicate + parked as records, coalesce(reason like 'reconciled:%', false) as leaps,
          lag(to_offset) over one_after_the_other as offset_before, lag(position) over one_after_the_other as position_before,
@@ -120,7 +120,7 @@ select lane, gen, count(*) filter (where item = 0) as outcomes, count(payload) a
 select lane, count(*) as records from tm.parked group by lane
 
 -- name: hold_generation
--- Nobody rolls the log while a row of ours is on its way into the open generation, and nobody else does what we do.
+-- Locks out rolls of the log while a row is written to the open generation, and other operators' changes.
 select gen from tm.generation where closed_at is null for update
 
 -- name: lanes_created
@@ -132,8 +132,8 @@ insert into tm.lane (aggregate, partition, partitions, command_topic, event_topi
 select $1, partition, $2, $3, $4, $5, $6 from generate_series(0, $2::int - 1) as partition order by partition
 returning lane, partition
 
--- name: open_books
--- The first row of each lane's ledger: it begins at the first offset that the command topic has.
+-- name: open_ledgers
+-- The first row of each lane's ledger: it begins at the first offset of the command topic.
 insert into tm.batch (lane, gen, batch, epoch, timeline, from_offset, to_offset, position, sequence, chain,
                       applied, rejected, duplicate, parked, events, at, reason)
 select n.lane, $1, 0, 0, 1, n.first, n.first, 0, 0, 0, 0, 0, 0, 0, 0, clock_timestamp(), 'created'
@@ -160,14 +160,14 @@ select code, detail, since from tm.halt where lane = $1
 delete from tm.halt where lane = $1 returning code, detail, since
 
 -- name: end_wait
--- Nothing happens if the lane does not wait: an owner that knows the schema may have gone on meanwhile.
+-- Nothing happens if the lane does not wait: an owner that knows the schema may have continued meanwhile.
 update tm.waiting w set over_at = clock_timestamp(), reason = $3
 where w.lane = $1 and w.over_at is null
   and w.record_offset >= (select to_offset from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1)
 returning record_offset, schema, type
 
 -- name: enter_skip
--- What the skipped offsets held is not known: there is no record left to compare with at the next claim.
+-- The skipped records are unknown: there is no record to compare with at the next claim.
 insert into tm.batch (lane, gen, batch, epoch, timeline, from_offset, to_offset, position, sequence, chain,
                       applied, rejected, duplicate, parked, events, at, reason)
 select lane, gen, batch + 1, $3, timeline, to_offset, $4, position, sequence, chain, 0, 0, 0, 0, 0,
@@ -176,7 +176,7 @@ from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1
 returning from_offset, to_offset
 
 -- name: enter_note
--- A row that changes nothing, to keep who decided what.
+-- A row that changes nothing, to store an operator's decision.
 insert into tm.batch (lane, gen, batch, epoch, timeline, from_offset, to_offset, anchor_offset, anchor_checksum,
                       position, sequence, chain, applied, rejected, duplicate, parked, events, at, reason)
 select lane, gen, batch + 1, $3, timeline, to_offset, to_offset, anchor_offset, anchor_checksum,
@@ -195,7 +195,7 @@ select f.lane, l.aggregate, l.partition, f.topic, f.records, f.first_offset, f.l
 from tm.foreign_record f join tm.lane l using (lane) order by l.aggregate, l.partition, f.topic
 
 -- name: points_of_lane
--- What the log remembers of its history: the ends of batches, and of the positions that the outbox still holds.
+-- The points of its history in the log: the ends of batches, and of the positions that the outbox still holds.
 select position, sequence, chain from tm.batch where lane = $1 and position > 0
 union
 select position, max(sequence), (array_agg(chain order by item desc))[1] from tm.outbox where lane = $1
@@ -207,7 +207,7 @@ insert into tm.timeline (lane, timeline, forked_at, continued_at, position, topi
 values ($1, $2, $3, $4, $5, $6, $7)
 
 -- name: read_topic_again
--- Whoever stands behind what the topic lost must not look for it there: repeats are dropped by their numbers.
+-- Read models beyond the topic's end must not look for lost events: repeats are dropped by their numbers.
 update tm.checkpoint c set next_offset = $2 from tm.lane l
 where l.lane = $1 and c.aggregate = l.aggregate and c.partition = l.partition and c.next_offset > $2
 
@@ -233,7 +233,7 @@ select item, sequence, command_id, payload is not null as has_event
 from tm.outbox where lane = $1 and position = $2 order by item
 
 -- name: before_outbox
--- Where the outbox begins; an empty one begins behind the end of the ledger.
+-- Where the outbox begins; an empty one begins after the end of the ledger.
 select position, sequence from (
   select 1 as rank, position - 1 as position, sequence - (payload is not null)::int as sequence
   from (select * from tm.outbox where lane = $1 order by position, item limit 1) as first
@@ -258,7 +258,7 @@ update tm.outbox set position = position + $3, sequence = sequence + $4 where la
 update tm.log set position = position + $3, sequence = sequence + $4 where lane = $1 and position > $2
 
 -- name: move_parked
--- By way of negative numbers: a key that moves must not meet one that has not moved yet.
+-- Through negative numbers: a moved key must not conflict with one that has not moved yet.
 update tm.parked set position = -(position + $3) where lane = $1 and position > $2
 
 -- name: settle_parked

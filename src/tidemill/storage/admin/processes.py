@@ -1,4 +1,4 @@
-"""The processes that serve, as they tell of themselves and as the database sees their connections.
+"""The processes that serve: their own reports, and their connections in the database.
 
 `admin.ports.ProcessReader`.
 """
@@ -25,14 +25,14 @@ class ProcessDatabase:
     async def note(
         self, process: str, names: Collection[str], open_files: int, file_limit: int | None
     ) -> None:
-        """Tell of a process, which connects under `names`; rows that nobody has renewed for long are removed."""
+        """Report a process, which connects under `names`; rows that were not renewed for long are deleted."""
         async with connection(self._pool) as borrowed:
             await borrowed.execute(
                 _SQL["note_process"], process, sorted(names), __version__, open_files, file_limit
             )
 
     async def forget(self, process: str) -> None:
-        """Take away the row of a process that ends."""
+        """Delete the row of a process that ends."""
         async with connection(self._pool) as borrowed:
             await borrowed.execute(_SQL["forget_process"], process)
 

@@ -14,7 +14,7 @@ on conflict (process) do update set names = excluded.names, open_files = exclude
 delete from tm.process where process = $1
 
 -- name: processes
--- A process that died leaves a row that is soon too old; one that tells nothing is known by its connections' names.
+-- A dead process leaves a row that is soon too old; one that reports nothing is found by its connections' names.
 with told as (
   select * from tm.process where at > clock_timestamp() - interval '2 minutes'),
 held as (

@@ -1,1 +1,1 @@
-"""0 prepare, on TimescaleDB: the tables that are there, as values."""
+"""0 prepare, on TimescaleDB: the present tables, as values."""

@@ -1,7 +1,7 @@
-"""The tables that contexts declare, beside those of the database: what differs, in the server's own words.
+"""The declared tables of contexts compared with those of the database, in the server's own notation.
 
-Types and conditions can be written in many ways. So the server itself says what it calls them: declared types by
-`to_regtype`, conditions of partial indexes by a plan that shows them simplified, which needs no right but to read.
+Types and conditions can be written in many ways. So the server normalises them: declared types by
+`to_regtype`, conditions of partial indexes by a plan that shows them simplified, which needs only the right to read.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tidemill.domain.context import AppendSpec
 from tidemill.domain.projection import Projection
 from tidemill.domain.state import State
 from tidemill.domain.stream import Stream
+from tidemill.domain.table_shape import ColumnShape, TableShape
 from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.database.table_sql import condition, quoted, type_as_written
@@ -34,7 +35,7 @@ from tidemill.storage.database.table_sql import condition, quoted, type_as_writt
 _SQL = load_statements(Path(__file__).with_name("structure.sql"))
 
 _TABLE_KINDS: Final = frozenset("rpf")
-"""Plain, partitioned and foreign ones: all of which COPY fills."""
+"""Plain, partitioned and foreign ones: COPY can fill all of them."""
 
 _KINDS: Final[Mapping[str, str]] = {"v": "view", "m": "materialized view", "S": "sequence", "c": "type"}
 
@@ -45,12 +46,12 @@ _FOLDED: Final = _KEPT
 
 @dataclass(frozen=True)
 class TableUse:
-    """A table, and what we do with it: the rights we need, the columns that every row of ours fills.
+    """A table and its use: the needed rights, the columns that every written row fills.
 
-    `may_be_null`: what those may be given null by the classes whose values they hold. `guards`: its unique indexes.
+    `may_be_null`: those that may be null in the classes whose values they hold. `guards`: its unique indexes.
     """
 
-    table: Table
+    table: TableShape
     rights: frozenset[str]
     filled: frozenset[str]
     may_be_null: frozenset[str]
@@ -58,8 +59,8 @@ class TableUse:
 
 
 def uses_of_stream(stream: Stream) -> list[TableUse]:
-    """Return what a stream's commands do with the tables of its context."""
-    specs: dict[Table, list[AppendSpec]] = defaultdict(list)
+    """Return the use of a context's tables by a stream's commands."""
+    specs: dict[TableShape, list[AppendSpec]] = defaultdict(list)
     for spec in stream.commands.values():
         if isinstance(spec, AppendSpec):
             specs[spec.table].append(spec)
@@ -68,13 +69,13 @@ def uses_of_stream(stream: Stream) -> list[TableUse]:
 
 
 def use_of_projection(projection: Projection) -> TableUse:
-    """Return what a projector does with the table of a read model."""
-    names = frozenset(projection.table.columns.keys())
+    """Return a projector's use of the table of a read model."""
+    names = _names(projection.table)
     return TableUse(projection.table, _FOLDED, names, _nullable(projection.row, names))
 
 
-def _appended(table: Table, specs: Sequence[AppendSpec]) -> TableUse:
-    names = frozenset(table.columns.keys())
+def _appended(table: TableShape, specs: Sequence[AppendSpec]) -> TableUse:
+    names = _names(table)
     filled = [names & {*spec.model.model_fields, "command_id"} for spec in specs]
     nullable = {
         name
@@ -86,7 +87,7 @@ def _appended(table: Table, specs: Sequence[AppendSpec]) -> TableUse:
 
 
 def _kept(state: State) -> TableUse:
-    names = frozenset(state.table.columns.keys())
+    names = _names(state.table)
     guards = tuple(
         Index(
             quoted(unique.constraint),
@@ -99,8 +100,12 @@ def _kept(state: State) -> TableUse:
     return TableUse(state.table, _KEPT, names, _nullable(state.model, names), guards)
 
 
+def _names(table: TableShape) -> frozenset[str]:
+    return frozenset(column.name for column in table.columns)
+
+
 def _nullable(model: type[Any], names: frozenset[str]) -> frozenset[str]:
-    """Return the columns that a class lets be null; all of them if its hints name what is not to be found here."""
+    """Return the columns that a class lets be null; all of them if its hints cannot be resolved."""
     try:
         hints = get_type_hints(model)
     except NameError:
@@ -109,7 +114,7 @@ def _nullable(model: type[Any], names: frozenset[str]) -> frozenset[str]:
 
 
 class StructureDatabase:
-    """`catalog.ports.DeclaredTables`, as the login of `pool` meets the tables."""
+    """`catalog.ports.DeclaredTables`, as the login of `pool` sees the tables."""
 
     def __init__(self, pool: Lender) -> None:
         self._pool = pool
@@ -125,7 +130,7 @@ class StructureDatabase:
 
 
 async def differences(pool: Lender, uses: Sequence[TableUse]) -> list[Difference]:
-    """Return how the tables differ from what is declared, as the login of `pool` meets them.
+    """Return how the tables differ from what is declared, as the login of `pool` sees them.
 
     Raises: what `pool.connection` raises.
     """
@@ -144,18 +149,18 @@ async def look(borrowed: Connection, uses: Sequence[TableUse]) -> list[Differenc
         indexes = _by_table(await borrowed.fetch(_SQL["indexes"], schemas, names))
         types = await _types(borrowed, uses)
     kinds = {(row["schema"], row["name"]): row for row in rows}
-    told: list[Difference] = []
+    differences: list[Difference] = []
     for use in uses:
         declared, place = _declared(use, types), _place(use.table)
         found = _found(kinds[place], columns[place], indexes[place]) if place in kinds else None
         if found is not None:
             declared, found = await _alike(borrowed, declared, found)
-        told += compare(declared, found)
-    return told
+        differences += compare(declared, found)
+    return differences
 
 
 def _declared(use: TableUse, types: Mapping[str, ColumnType]) -> Declared:
-    """Return what is declared; types are looked up by how they are written."""
+    """Return what is declared; types are looked up by their text."""
     schema, name = _place(use.table)
     columns = [
         Column(
@@ -176,8 +181,10 @@ def _declared(use: TableUse, types: Mapping[str, ColumnType]) -> Declared:
     )
 
 
-def _own_indexes(table: Table) -> Iterable[Index]:
+def _own_indexes(table: TableShape) -> Iterable[Index]:
     """Yield what SQLAlchemy's own `Index` and `UniqueConstraint` declare over plain columns, under a name."""
+    if not isinstance(table, Table):
+        return
     for constraint in table.constraints:
         if isinstance(constraint, UniqueConstraint) and constraint.name:
             columns = tuple(quoted(column.name) for column in constraint.columns)
@@ -227,17 +234,18 @@ def _found(
     )
 
 
-# --- in the server's words -------------------------------------------------------------------------------------------
+# --- normalised by the server
+# -------------------------------------------------------------------------------------------
 
 
 async def _types(borrowed: Connection, uses: Sequence[TableUse]) -> dict[str, ColumnType]:
-    """Return what the server calls the declared types; one that it does not know keeps its name."""
+    """Return the server's names of the declared types; an unknown one keeps its name."""
     written = {_written(column) for use in uses for column in use.table.columns}
     rows = await borrowed.fetch(_SQL["types"], sorted(each for each in written if each))
     return {row["written"]: _type(row["type"] or row["written"], row["lengths"]) for row in rows}
 
 
-def _written(column: DeclaredColumn[Any]) -> str | None:
+def _written(column: ColumnShape) -> str | None:
     """Return a column's type as SQLAlchemy writes it, None if it was declared without one."""
     try:
         return type_as_written(column)
@@ -252,7 +260,7 @@ def _type(name: str, lengths: str | None) -> ColumnType:
 async def _alike(borrowed: Connection, declared: Declared, found: FoundTable) -> tuple[Declared, FoundTable]:
     """Return both with the conditions of their indexes as a plan shows them.
 
-    A condition that the table refuses leaves out those of both: what it lacks for it is found by itself.
+    A condition that the table refuses leaves out both: the missing column is found separately.
     """
     texts = [index.where for index in (*declared.indexes, *found.indexes) if index.where is not None]
     if not any(index.where for index in declared.indexes):
@@ -274,7 +282,7 @@ async def _planned(borrowed: Connection, table: str, conditions: Sequence[str]) 
     return output
 
 
-def _place(table: Table) -> tuple[str, str]:
+def _place(table: TableShape) -> tuple[str, str]:
     return table.schema or "public", table.name
 
 

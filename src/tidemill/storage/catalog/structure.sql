@@ -1,4 +1,4 @@
--- What the catalogue says of tables that contexts declare, for all of them at once.
+-- The catalogue's facts about the declared tables of contexts, for all of them at once.
 
 -- name: tables
 -- By name and not by regclass, which refuses the names of a schema that this login may not use.
@@ -13,7 +13,7 @@ from unnest($1::text[], $2::text[]) as wanted (schema, name)
 join pg_namespace n on n.nspname = wanted.schema join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
 
 -- name: columns
--- A domain is its base type: what else it asks of a value is a check like any other.
+-- A domain is its base type: its other conditions are checks like any other.
 with recursive wanted as (
   select c.oid, n.nspname, c.relname
   from unnest($1::text[], $2::text[]) as wanted (schema, name)
@@ -47,6 +47,6 @@ join pg_index x on x.indrelid = c.oid join pg_class i on i.oid = x.indexrelid
 order by c.oid, i.relname
 
 -- name: types
--- What the server calls types that are written in one of many ways; null for one that it does not know.
+-- The server's names of types that can be written in many ways; null for an unknown one.
 select written, format_type(to_regtype(written), null) as type, substring(written from '[(]([^)]*)[)]') as lengths
 from unnest($1::text[]) as written

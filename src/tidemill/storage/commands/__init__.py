@@ -1,1 +1,1 @@
-"""1 in, on TimescaleDB: claims, the batch transaction, the generations of the log."""
+"""1 intake, on TimescaleDB: claims, the batch transaction, the generations of the log."""

@@ -1,8 +1,8 @@
-"""The columns that a session's COPYs were prepared for, compared with those of now.
+"""The columns that a session's COPYs were prepared for, compared with the present ones.
 
-The driver asks for the types of a table's columns once and sends values in their binary forms from then on. Behind an
-ALTER TABLE they would be read as something else: an int8 sent for a column that is numeric by now is a zero, without an
-error. So the types are asked for again when the rows are in the table, which holds off ALTER TABLE until the commit.
+The driver reads the types of a table's columns once and sends values in their binary forms from then on. After an
+ALTER TABLE they would be misread: an int8 sent for a column that is now numeric becomes a zero, without an
+error. So the types are read again when the rows are in the table, which blocks ALTER TABLE until the commit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SQL = load_statements(Path(__file__).with_name("commands.sql"))
 
 
 class PreparedShape(NamedTuple):
-    """A table and the types of its columns, as PostgreSQL numbers them; a dropped column has none (0)."""
+    """A table and the types of its columns, by oid; a dropped column has none (0)."""
 
     table: int
     types: tuple[int, ...]
@@ -36,11 +36,11 @@ class Shapes:
 
     @property
     def copied(self) -> list[str]:
-        """Return the tables, as PostgreSQL reads names."""
+        """Return the tables by their SQL names."""
         return sorted(self._copied)
 
     async def note(self, table: str) -> None:
-        """Say that rows are copied into `table` next; how it is then, its session will remember."""
+        """Note that rows are copied into `table` next, and lock it; the session remembers its columns."""
         if table not in self._known:
             await self._borrowed.execute(f"lock table only {table} in row exclusive mode")
             self._known[table] = PreparedShape(
@@ -49,7 +49,7 @@ class Shapes:
         self._copied.add(table)
 
     async def demand_unchanged(self) -> None:
-        """Return if the tables are as they were. Raises `OutOfDate`."""
+        """Return if the tables are unchanged. Raises `OutOfDate`."""
         self.compare(await self._borrowed.fetchval(_SQL["shapes"], self.copied))
 
     def compare(self, types: Iterable[int]) -> None:

@@ -13,40 +13,46 @@ import asyncpg
 
 from tidemill.commands.ports import Newer, Wait
 from tidemill.commands.version_wait import next_wait
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, Fenced, TransientError
+from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
 from tidemill.storage.commands.generations import ClosedGenerations
 from tidemill.storage.commands.unit_of_work import BatchTransaction, batch_transaction, read_progress
+from tidemill.storage.database.header_json import headers_text
 from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.pool_parts import DividedPool
 from tidemill.storage.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("commands.sql"))
 
-PATIENCE_S: Final = 2.0
+OWNER_WAIT_S: Final = 2.0
 """How long a claim waits for the owner before it ends the owner's backend."""
 
 _CAUTIOUS_AFTER_CLAIMS: Final = 3
 
 
 class CommandDatabase:
-    """The database as the way in sees it."""
+    """The database of the intake."""
 
     def __init__(
         self,
         pool: Pool | DividedPool,
         closed: ClosedGenerations | None = None,
         *,
-        patience_s: float = PATIENCE_S,
+        owner_wait_s: float = OWNER_WAIT_S,
     ) -> None:
-        """`pool`: its `application_name` must be the owner that claims, so that a later claimer can tell.
+        """`pool`: its `application_name` must be the owner that claims, so that a later claim can find it.
 
         DividedPool where the streams of a process share it.
         `closed`: the filters that the streams of a process share; without them ids are looked up in every generation.
         """
         self._pool = pool if isinstance(pool, DividedPool) else DividedPool(pool)
-        self._patience_s = patience_s
+        self._owner_wait_s = owner_wait_s
         self._closed = closed or ClosedGenerations()
+
+    def headers_text(self, headers: Headers) -> str:
+        return headers_text(headers)
 
     def unit_of_work(self) -> AbstractAsyncContextManager[BatchTransaction]:
         return batch_transaction(self._pool.pool, self._closed)
@@ -56,27 +62,29 @@ class CommandDatabase:
             rows = await self._lock(borrowed, aggregate, list(partitions))
             if len(rows) != len(set(partitions)):
                 raise ContractError(
-                    f"{aggregate} has lanes that were never created: run `tidemill topics create`"
+                    f"{aggregate} has lanes that were never created",
+                    code=ErrorCode.NOT_CREATED,
+                    aggregate=aggregate,
                 )
             lanes = [row["lane"] for row in rows]
             locked = await read_progress(borrowed, lanes)
-            barren = [_barren(row, locked.progress[row["lane"]], owner) for row in rows]
-            batches = [locked.progress[lane].batch for lane in lanes]
-            offsets = [locked.progress[lane].next_offset for lane in lanes]
-            claimed = await borrowed.fetch(_SQL["claim_lanes"], owner, lanes, batches, offsets, barren)
+            fruitless = [_claims_without_progress(row, locked.progress[row["lane"]], owner) for row in rows]
+            batches = [locked.progress[lane_id].batch for lane_id in lanes]
+            offsets = [locked.progress[lane_id].next_offset for lane_id in lanes]
+            claimed = await borrowed.fetch(_SQL["claim_lanes"], owner, lanes, batches, offsets, fruitless)
             epochs = {row["lane"]: row["epoch"] for row in claimed}
             return [
                 _claim(row, epochs[row["lane"]], locked.progress[row["lane"]], count)
-                for row, count in zip(rows, barren, strict=True)
+                for row, count in zip(rows, fruitless, strict=True)
             ]
 
     async def _lock(
         self, borrowed: Connection, aggregate: str, partitions: list[int]
     ) -> list[asyncpg.Record]:
-        """Wait for the owners a little, then end the backend that blocks: a frozen one would hold on for ever."""
+        """Wait for the owners a little, then end the backend that blocks: a frozen one would block without end."""
         locking = asyncio.ensure_future(borrowed.fetch(_SQL["lanes_to_claim"], aggregate, partitions))
         while True:
-            done, _ = await asyncio.wait({locking}, timeout=self._patience_s)
+            done, _ = await asyncio.wait({locking}, timeout=self._owner_wait_s)
             if done:
                 return locking.result()
             try:
@@ -89,22 +97,24 @@ class CommandDatabase:
     async def _unblock(self, waiting: int, aggregate: str) -> None:
         async with connection(self._pool.rescues) as other:
             blockers = await other.fetch(_SQL["blockers"], waiting)
-            strangers = [row for row in blockers if not row["is_owner"]]
-            if strangers:
+            external = [row for row in blockers if not row["is_owner"]]
+            if external:
                 raise TransientError(
-                    f"lanes of {aggregate} are locked by {strangers[0]['application_name'] or 'somebody'} "
-                    f"(backend {strangers[0]['pid']}), who owns no lane: end that transaction"
+                    f"lanes of {aggregate} are locked by {external[0]['application_name'] or 'an unnamed session'} "
+                    f"(backend {external[0]['pid']}), which owns no lane: end that transaction"
                 )
             for row in blockers:
                 await other.execute(_SQL["end_backend"], row["pid"])
 
     async def compared(self, claims: Sequence[Claim], *, idle: Collection[int] = ()) -> None:
-        lanes, epochs = [claim.lane.lane for claim in claims], [claim.epoch for claim in claims]
+        lanes, epochs = [claim.lane.id for claim in claims], [claim.epoch for claim in claims]
         async with connection(self._pool.questions) as borrowed:
-            await borrowed.execute(_SQL["lanes_compared"], lanes, epochs, [lane in idle for lane in lanes])
+            await borrowed.execute(
+                _SQL["lanes_compared"], lanes, epochs, [lane_id in idle for lane_id in lanes]
+            )
 
     async def release(self, claims: Sequence[Claim]) -> None:
-        lanes, epochs = [claim.lane.lane for claim in claims], [claim.epoch for claim in claims]
+        lanes, epochs = [claim.lane.id for claim in claims], [claim.epoch for claim in claims]
         async with connection(self._pool.questions) as borrowed:
             await borrowed.execute(_SQL["release_lanes"], lanes, epochs)
 
@@ -115,19 +125,19 @@ class CommandDatabase:
 
     async def halt(self, claim: Claim, code: str, detail: str) -> None:
         async with connection(self._pool.questions) as borrowed:
-            await borrowed.execute(_SQL["halt_lane"], claim.lane.lane, claim.epoch, code, detail)
+            await borrowed.execute(_SQL["halt_lane"], claim.lane.id, claim.epoch, code, detail)
 
     async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
-        lane = claim.lane.lane
+        lane_id = claim.lane.id
         async with connection(self._pool.questions) as borrowed, borrowed.transaction():
-            row = await borrowed.fetchrow(_SQL["wait_of_lane"], lane, claim.epoch)
+            row = await borrowed.fetchrow(_SQL["wait_of_lane"], lane_id, claim.epoch)
             if row is None:
-                raise Fenced(frozenset({lane}))
+                raise Fenced(frozenset({lane_id}))
             before = _wait(row)
             wait = next_wait(before, newer, row["now"], at_most)
             if wait != before:
-                await borrowed.execute(_SQL["keep_wait"], lane, *wait.newer, *wait[1:])
-            await borrowed.execute(_SQL["spare_trials"], lane)
+                await borrowed.execute(_SQL["keep_wait"], lane_id, *wait.newer, *wait[1:])
+            await borrowed.execute(_SQL["clear_attempts"], lane_id)
             return wait
 
     async def waiting(self, lanes: Sequence[int]) -> frozenset[int]:
@@ -135,21 +145,21 @@ class CommandDatabase:
             rows = await borrowed.fetch(_SQL["waiting_lanes"], list(lanes))
             return frozenset(row["lane"] for row in rows)
 
-    async def trial(self, claim: Claim, offset: int) -> int:
+    async def count_attempt(self, claim: Claim, offset: int) -> int:
         async with connection(self._pool.questions) as borrowed:
             count: int | None = await borrowed.fetchval(
-                _SQL["count_trial"], claim.lane.lane, claim.epoch, offset
+                _SQL["count_attempt"], claim.lane.id, claim.epoch, offset
             )
             if count is None:
-                raise Fenced(frozenset({claim.lane.lane}))
+                raise Fenced(frozenset({claim.lane.id}))
             return count
 
 
-def _barren(row: asyncpg.Record, progress: Progress, owner: str) -> int:
+def _claims_without_progress(row: asyncpg.Record, progress: Progress, owner: str) -> int:
     """Return how many claims in a row ended without consuming a record: no more than make a lane cautious.
 
     A clean release leaves no `claimed_batch`, and an owner that claims its own lane again has not ended: that is not
-    counted. What was consumed is told by offsets, since others write rows to the ledger, too. The offset may be of an
+    counted. Progress is measured by offsets, since other rows are written to the ledger, too. The offset may be of an
     earlier claim than the last, if a process of 0.1.0 made that one: so either may show that there was no progress.
     """
     if row["owner"] == owner:
@@ -167,9 +177,9 @@ def _wait(row: asyncpg.Record) -> Wait | None:
     return Wait(newer, row["since"], row["until"], row["over_at"], row["reason"])
 
 
-def _claim(row: asyncpg.Record, epoch: int, progress: Progress, barren: int) -> Claim:
+def _claim(row: asyncpg.Record, epoch: int, progress: Progress, fruitless: int) -> Claim:
     topics = StreamTopics(
         row["command_topic"], row["event_topic"], row["outcome_topic"], row["dead_letter_topic"]
     )
     lane = Lane(row["lane"], row["aggregate"], row["partition"], row["partitions"], topics)
-    return Claim(lane, epoch, progress, cautious=barren >= _CAUTIOUS_AFTER_CLAIMS)
+    return Claim(lane, epoch, progress, cautious=fruitless >= _CAUTIOUS_AFTER_CLAIMS)

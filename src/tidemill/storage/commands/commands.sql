@@ -1,16 +1,16 @@
--- The statements of the way in: claims, the batch transaction, generations.
+-- The statements of the intake: claims, the batch transaction, generations.
 
 -- name: lock_lanes
 -- Ascending, so that two batches over many lanes cannot wait for each other in a circle.
 select lane, epoch from tm.lane where lane = any($1::smallint[]) order by lane for update
 
 -- name: lane_standing
--- Whether a lane may be written to beside its records; a statement of its own, behind lock_lanes, as lane_progress is.
+-- Whether a lane may be written to beside its records; a separate statement, after lock_lanes, like lane_progress.
 select l.epoch, l.compared_epoch, h.code, h.detail from tm.lane l left join tm.halt h using (lane) where l.lane = $1
 
 -- name: lane_progress
--- A statement of its own, behind lock_lanes: its snapshot must be taken when the lock is held, or it would show the ledger
--- as it was before the previous owner committed.
+-- A separate statement, after lock_lanes: its snapshot must be taken under the lock, or it would show the ledger
+-- before the previous owner's commit.
 select u.lane, b.batch, b.to_offset, b.anchor_offset, b.anchor_checksum, b.position, b.sequence, b.chain, b.timeline, b.at,
        open.gen, open.opened_at, clock_timestamp() as now
 from (select gen, opened_at from tm.generation where closed_at is null) as open
@@ -48,7 +48,7 @@ select lane, aggregate, partition, partitions, command_topic, event_topic, outco
 from tm.lane where aggregate = $1 and partition = any($2::int[]) order by lane for update
 
 -- name: blockers
--- Who holds up backend $1, and whether it owns lanes: of whichever stream, since owners write to others' lanes, too.
+-- The sessions that block backend $1, and whether they own lanes of any stream, since owners write to other lanes, too.
 select a.pid, a.application_name, exists (select from tm.lane l where l.owner = a.application_name) as is_owner
 from pg_stat_activity a where a.pid = any(pg_blocking_pids($1))
 
@@ -63,7 +63,7 @@ from unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::smallint[]) as c (la
 where l.lane = c.lane returning l.lane, l.epoch
 
 -- name: lanes_compared
--- An idle lane's claim is forgotten as by a clean release. Ascending, as batches lock.
+-- An idle lane's claim is removed as by a clean release. In the order of batches' locks.
 with held as (
   select l.lane, c.idle from tm.lane l join unnest($1::smallint[], $2::int[], $3::bool[]) as c (lane, epoch, idle) using (lane)
   where l.epoch = c.epoch order by l.lane for update of l)
@@ -85,12 +85,12 @@ insert into tm.halt (lane, code, detail)
 select lane, $3, $4 from tm.lane where lane = $1 and epoch = $2
 on conflict (lane) do nothing
 
--- name: count_trial
+-- name: count_attempt
 update tm.lane set trials = case when trial_offset = $3 then trials + 1 else 1 end, trial_offset = $3
 where lane = $1 and epoch = $2 returning trials
 
 -- name: wait_of_lane
--- Locked, so that neither a claim nor an operator comes between the look and what follows from it.
+-- Locked, so that neither a claim nor an operator changes it before the next step.
 select clock_timestamp() as now, w.record_offset, w.schema, w.type, w.service, w.detail, w.since, w.until, w.over_at, w.reason
 from tm.lane l left join tm.waiting w using (lane) where l.lane = $1 and l.epoch = $2 for update of l
 
@@ -105,7 +105,7 @@ set record_offset = excluded.record_offset, schema = excluded.schema, type = exc
 -- name: waiting_lanes
 select lane from tm.waiting where lane = any($1::smallint[]) and over_at is null and until > clock_timestamp()
 
--- name: spare_trials
+-- name: clear_attempts
 update tm.lane set trials = 0, trial_offset = null where lane = $1 and trials > 0
 
 -- name: closed_generations
@@ -141,7 +141,7 @@ group by part
 update tm.generation set filter = $2, ids = $3 where gen = $1 and closed_at is not null
 
 -- name: expired_generations
--- A clock that has just jumped ahead proves no age: the log must have rolled in a time that is beyond the horizon, too, and
+-- A clock that has just jumped ahead proves no age: the log must have rolled after the horizon, too, and
 -- for $2 since then.
 select gen from tm.generation g where closed_at < clock_timestamp() - $1::interval
    and exists (select from tm.generation n where n.gen > g.gen

@@ -1,6 +1,6 @@
 """Generations of the log: which are closed, their filters, when to roll.
 
-The id of a command is unique within its generation; closed generations never change, so a filter in memory answers for
+The id of a command is unique within its generation; closed generations never change, so a filter in memory shows for
 nearly all new ids that they are new. A generation whose filter is not built yet is asked by its index: slower, exact.
 """
 
@@ -21,7 +21,7 @@ from tidemill.storage.database.statements import load_statements
 _SQL = load_statements(Path(__file__).with_name("commands.sql"))
 
 _AGREED: Final = timedelta(hours=6)
-"""How long the log must have been written to beyond the horizon of a generation before that is dropped."""
+"""How long the log must have been written to after the horizon of a generation before that is dropped."""
 
 
 class _Closed:
@@ -36,7 +36,7 @@ class _Closed:
 
 
 class ClosedSet:
-    """The generations that were closed when a certain one was open: never changes but for filters that arrive."""
+    """The generations that were closed when a certain one was open: never changes, except that filters arrive."""
 
     def __init__(self, closed: Sequence[_Closed]) -> None:
         """Use `ClosedGenerations.beside`."""
@@ -57,11 +57,11 @@ class ClosedSet:
 
 
 class ClosedGenerations:
-    """What a process knows of the closed generations; one for all of its streams, since filters are large.
+    """A process's cache of the closed generations; one for all of its streams, since filters are large.
 
     A batch learns within its transaction *which* generations are closed: it must not miss one. Their filters come
-    later and outside of it, by `load`. An open generation stands for its set by number and birth: a database that was
-    restored may open the same number again, beside others.
+    later and outside of it, by `load`. An open generation identifies its set by number and creation time: a restored
+    database may open the same number again, beside others.
     """
 
     def __init__(self) -> None:
@@ -70,16 +70,16 @@ class ClosedGenerations:
         self._set = ClosedSet([])
 
     async def beside(self, borrowed: Connection, gen: int, opened_at: datetime) -> ClosedSet:
-        """Return the generations closed while `gen` is open, as the caller's transaction has seen it."""
+        """Return the generations closed while `gen` is open, as the caller's transaction has read it."""
         if self._beside == (gen, opened_at):
             return self._set
         rows = await borrowed.fetch(_SQL["closed_generations"])
         made = ClosedSet(self._learn(rows))
         self._beside, self._set = (gen, opened_at), made
-        return made  # not what is kept: a batch of an earlier generation may have asked meanwhile
+        return made  # not the cached one: a batch of an earlier generation may have read meanwhile
 
     async def load(self, borrowed: Connection) -> None:
-        """Fetch the filters that are built and not here yet, one by one."""
+        """Fetch the filters that are built and not cached yet, one by one."""
         rows = await borrowed.fetch(_SQL["closed_generations"])
         for row, one in zip(rows, self._learn(rows), strict=True):
             if row["filtered"] and one.filter is None:
@@ -88,7 +88,7 @@ class ClosedGenerations:
                     one.filter = await asyncio.to_thread(IdFilter.from_bytes, stored)
 
     def _learn(self, rows: Sequence[asyncpg.Record]) -> list[_Closed]:
-        """Return the generations in `rows`, each the one object that it has here; forget those that were dropped.
+        """Return the generations in `rows`, each as its cached object; forget those that were dropped.
 
         Only what is older than all of `rows`: they may have been read before the newest one was closed.
         """
@@ -103,7 +103,7 @@ class GenerationStore:
     """Rolls the log, builds filters, drops what is older than the horizon. Fits `commands.ports.Generations`."""
 
     def __init__(self, pool: Pool, closed: ClosedGenerations | None = None) -> None:
-        """`closed`: what `load_filters` fills, for the batches of this process."""
+        """`closed`: the cache that `load_filters` fills, for the batches of this process."""
         self._pool = pool
         self._closed = closed or ClosedGenerations()
 
@@ -111,7 +111,7 @@ class GenerationStore:
         async with connection(self._pool) as borrowed:
             row = await borrowed.fetchrow(_SQL["open_generation_age"])
             assert row is not None, "migrations open the first generation"
-            # one that was opened in the future, by a clock that was wrong, would else stay open until that has come
+            # one that was opened in the future, by a wrong clock, would else stay open until then
             if row["ids"] == 0 or (abs(row["age"]) < max_age and row["ids"] < max_ids):
                 return None
             following: int = row["gen"] + 1

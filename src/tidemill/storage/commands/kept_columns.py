@@ -1,8 +1,8 @@
-"""Columns of an aggregate's table that this version does not know: what they hold stays when a row is written anew.
+"""Columns of an aggregate's table that this version does not know: their values survive when a row is rewritten.
 
-While an upgrade is under way, the table has a newer version's columns already, and may get its values before a process
-of this version writes the row again. Rows are deleted and inserted, so that such values are kept meanwhile, as the
-database's own JSON, which no type of theirs has to be known for. Where there are no such columns nothing of this runs.
+During an upgrade, the table has a newer version's columns already, and may get values in them before a process
+of this version writes the row again. Rows are deleted and inserted, so such values are saved meanwhile, as the
+database's own JSON, for which their types need not be known. Without such columns nothing of this runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Kept(NamedTuple):
 
 
 async def keep(borrowed: Connection, state: State, keys: Sequence[str]) -> Kept:
-    """Read what the rows of `keys` hold in columns that `state` does not have."""
+    """Read the values of `keys` in columns that `state` does not have."""
     table = table_sql.table_name(state.table)
     columns = [row["name"] for row in await borrowed.fetch(table_sql.UNKNOWN_COLUMNS, table, _known(state))]
     if not columns:
@@ -33,7 +33,7 @@ async def keep(borrowed: Connection, state: State, keys: Sequence[str]) -> Kept:
 
 
 async def put_back(borrowed: Connection, state: State, kept: Kept) -> None:
-    """Write what was kept to the rows that were made anew."""
+    """Write the saved values to the rewritten rows."""
     if kept.values:
         statement = table_sql.update_unknown(state, tuple(kept.columns))
         await borrowed.execute(statement, list(kept.values), list(kept.values.values()))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
 from tidemill.commands.ports import ClosedRange, Locked
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import (
     CommitUnknown,
     ContractError,
@@ -28,6 +29,7 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.lane import Anchor, Claim, Progress
 from tidemill.domain.state import Reference, State, Unique
+from tidemill.domain.table_shape import TableShape, plain_name
 from tidemill.storage.commands.column_shapes import Shapes
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.commands.kept_columns import Kept, keep, put_back
@@ -35,6 +37,8 @@ from tidemill.storage.database import table_sql
 from tidemill.storage.database.errors import DRIVER_ERRORS, on_tables, translate
 from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.statements import load_statements
+
+T = TypeVar("T")
 
 _SQL = load_statements(Path(__file__).with_name("commands.sql"))
 
@@ -50,15 +54,14 @@ class BatchTransaction:
         self._gen = 0
         self._wider: set[str] = set()
 
-    @property
-    def connection(self) -> Connection:
-        """Return the connection that the transaction is on, for those who write to it beside us."""
-        return self._borrowed
+    def join(self, open_port: Callable[[Connection], T]) -> T:
+        """See `SharedTransaction`: adapters are given the connection."""
+        return open_port(self._borrowed)
 
     async def lock(self, claims: Sequence[Claim]) -> Locked:
-        lanes = sorted(claim.lane.lane for claim in claims)
+        lanes = sorted(claim.lane.id for claim in claims)
         held = {row["lane"]: row["epoch"] for row in await self._borrowed.fetch(_SQL["lock_lanes"], lanes)}
-        lost = frozenset(claim.lane.lane for claim in claims if held.get(claim.lane.lane) != claim.epoch)
+        lost = frozenset(claim.lane.id for claim in claims if held.get(claim.lane.id) != claim.epoch)
         if lost:
             raise Fenced(lost)
         rows = await _progress_rows(self._borrowed, lanes)
@@ -67,12 +70,12 @@ class BatchTransaction:
         return _locked(rows)
 
     async def demand_going(self, claim: Claim) -> None:
-        lane = claim.lane.lane
-        (row,) = await self._borrowed.fetch(_SQL["lane_standing"], lane)
+        lane_id = claim.lane.id
+        (row,) = await self._borrowed.fetch(_SQL["lane_standing"], lane_id)
         if row["code"] is not None:
-            raise LaneHalted(lane, row["code"], row["detail"])
+            raise LaneHalted(lane_id, row["code"], row["detail"])
         if row["compared_epoch"] != row["epoch"]:
-            raise NotCompared(lane, "since it was claimed or changed last")
+            raise NotCompared(lane_id, "since it was claimed or changed last")
 
     async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
         wanted = dict(self._closed.candidates(ids))
@@ -85,25 +88,31 @@ class BatchTransaction:
                 found.update((str(row["command_id"]), _logged(row)) for row in rows)
         return found
 
-    async def append(self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    async def append(
+        self, table: TableShape, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    ) -> None:
         with on_tables():
             await self._copy(table.name, columns, rows, schema=table.schema or "public")
 
-    async def closed_ranges(self, table: Any, first: datetime, last: datetime) -> list[ClosedRange]:
-        rows = await self._borrowed.fetch(_SQL["closed_ranges"], _qualified(table), first, last)
+    async def closed_ranges(self, table: TableShape, first: datetime, last: datetime) -> list[ClosedRange]:
+        rows = await self._borrowed.fetch(_SQL["closed_ranges"], plain_name(table), first, last)
         return [ClosedRange(*row) for row in rows]
 
     async def divert(
-        self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], starts: Sequence[datetime]
+        self,
+        table: TableShape,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+        starts: Sequence[datetime],
     ) -> None:
-        name = _qualified(table).replace(".", "__")
+        name = plain_name(table).replace(".", "__")
         late = [(*row, start) for row, start in zip(rows, starts, strict=True)]
         try:
-            async with self._borrowed.transaction():  # a savepoint: who is to blame is asked behind a failure
+            async with self._borrowed.transaction():  # a savepoint: the cause is looked up after a failure
                 await self._copy(name, (*columns, "tm_range_start"), late, schema="tm_late")
         except DRIVER_ERRORS as refused:
-            unfit = await self._borrowed.fetchval(_SQL["late_unfit"], _qualified(table))
-            if unfit:  # not the row's fault: it is neither refused nor lost, the batch waits
+            unfit = await self._borrowed.fetchval(_SQL["late_unfit"], plain_name(table))
+            if unfit:  # not the row's fault: it is neither rejected nor lost, the batch waits
                 raise TransientError(f"{unfit} ({refused})") from refused
             with on_tables():
                 raise
@@ -200,7 +209,7 @@ class BatchTransaction:
     async def send(self, rows: Sequence[OutboxRow]) -> None:
         await self._copy("outbox", OutboxRow._fields, rows)
 
-    async def close_books(self, rows: Sequence[LedgerRow]) -> None:
+    async def append_ledger(self, rows: Sequence[LedgerRow]) -> None:
         await self._copy("batch", LedgerRow._fields, rows)
         gen, types = await self._borrowed.fetchrow(_SQL["open_generation"], self._shapes.copied) or (None, ())
         if gen != self._gen:
@@ -210,14 +219,14 @@ class BatchTransaction:
     async def _copy(
         self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, schema: str = "tm"
     ) -> None:
-        if schema != "tm":  # our own tables are only altered by migrations, which only add
+        if schema != "tm":  # Tidemill's own tables are only altered by migrations, which only add
             await self._shapes.note(f"{table_sql.quoted(schema)}.{table_sql.quoted(table)}")
         await self._borrowed.copy_records_to_table(table, records=rows, columns=columns, schema_name=schema)
 
     async def demand_blame(self, error: BaseException) -> None:
-        """Return if `error` may be a value's fault, behind the rollback. Raises `OutOfDate`.
+        """Return if `error` may be a value's fault, after the rollback. Raises `OutOfDate`.
 
-        A value is refused, too, when it is sent in the form of what its column was before.
+        A value is refused, too, when it is sent in the form of its column's old type.
         """
         if isinstance(error, DRIVER_ERRORS) and isinstance(translate(error), DataError):
             await self._shapes.demand_unchanged()
@@ -263,7 +272,9 @@ async def _progress_rows(borrowed: Connection, lanes: Sequence[int]) -> list[asy
     rows: list[asyncpg.Record] = await borrowed.fetch(_SQL["lane_progress"], lanes)
     if len(rows) != len(lanes):
         missing = sorted(set(lanes) - {row["lane"] for row in rows})
-        raise ContractError(f"lanes {missing} have no ledger: run `tidemill topics create`")
+        raise ContractError(
+            f"lanes {missing} have no ledger", code=ErrorCode.NOT_CREATED, lanes=tuple(missing)
+        )
     return rows
 
 

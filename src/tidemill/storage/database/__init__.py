@@ -1,1 +1,1 @@
-"""The database as every workflow uses it: pools, sessions, errors, named statements, statements made from tables."""
+"""The database access of every workflow: pools, sessions, errors, named statements, statements made from tables."""

@@ -1,7 +1,7 @@
-"""Connecting to PostgreSQL, so that an attempt that fails leaves no connection behind.
+"""Connecting to PostgreSQL, so that an attempt that fails leaves no connection open.
 
-The driver closes what it could not log in on, and does not wait. Over TLS a close is a talk with the server, and an
-event loop that ends before it is over complains of an open connection.
+The driver closes a connection whose login failed, and does not wait. Over TLS a close needs an exchange, and an
+event loop that ends before it is over warns of an open connection.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""From asyncpg's exceptions to the domain's: the one place that knows what an SQLSTATE means for us.
+"""From asyncpg's exceptions to the domain's: the only place that interprets SQLSTATEs.
 
-    the server is away, going away or full (class 08, 53, 57P, 58, broken sockets, our own deadlines) -> Unavailable
-    somebody was in the way (40001, 40P01, 55P03, 57014, a frozen chunk), or the server is at fault -> TransientError
+    the server is unavailable, shutting down or full (class 08, 53, 57P, 58, broken sockets, deadlines) -> Unavailable
+    another session interfered (40001, 40P01, 55P03, 57014, a frozen chunk), or a server fault -> TransientError
     a value was refused (class 22, 23, 44, 54, a trigger's P0, the few of class 42 that values cause) -> DataError
     TLS cannot be agreed on (Python's own errors, none of which is the server's) -> Unavailable
     the address, login, database or a privilege is wrong (28, 3D, 42501)  -> UsageError
     a table, column or routine is not what this version expects (the rest of 42, 3F, 0A)  -> NotAsExpected
-    the driver remembers a table as it was (a plan of before, a COPY in the types of before) -> OutOfDate
+    the driver remembers an old form of a table (an old plan, a COPY in old types) -> OutOfDate
 
 Of a context's own tables 42501 and a `ContractError` are a `TableMisfit` (`on_tables`): only what works with those
-stands.
+waits.
 
-What is not known is transient: the lane pauses, visibly, and no record is refused by mistake. The session may be what
-is wrong, so it is left (`storage.sessions`), as after `Unavailable`.
+An unknown error is transient: the lane pauses, visibly, and no record is rejected by mistake. The session may be
+at fault, so it is left (see `sessions`), as after `Unavailable`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Final
 
 import asyncpg
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import (
     ContractError,
     DataError,
@@ -41,34 +42,31 @@ DRIVER_ERRORS: Final = (
     asyncpg.InternalClientError,
     OSError,
     TimeoutError,
-    OverflowError,  # COPY raises the bare error of the encoder that a value did not fit
+    OverflowError,  # COPY raises the encoder's own error for a value that does not fit
     UnicodeError,
 )
 
 
 class SessionDoubted(TransientError):
-    """The server said what nobody expects of it in this session: the next attempt is made in a new one."""
+    """An unexpected error of the server in this session: the next attempt is made in a new one."""
 
 
 class OutOfDate(SessionDoubted):
-    """What the driver remembers of a table is no longer true: a new session learns it anew."""
+    """The driver's information about a table is out of date: a new session reads it again."""
 
 
 class NotAsExpected(ContractError):
-    """A statement meets a database that lacks, or has in another form, what it names. `what`: the server's words.
+    """A statement names something that the database lacks or has in another form. `what`: the server's message.
 
-    Whether a migration is missing is not known here: a service has made sure at its start that none is.
+    Whether a migration is missing is not known here: a service has checked at its start that none is.
     """
 
+    kind = ErrorCode.DATABASE_DIFFERS
+
     def __init__(self, what: str) -> None:
-        """Say how to find out."""
-        super().__init__(f"the database is not what this version expects: {what}; {WHETHER_MIGRATED}")
+        super().__init__(f"the database is not what this version expects: {what}", what=what)
         self.what = what
 
-
-WHETHER_MIGRATED: Final = (
-    "`tidemill migrate --status` shows whether a migration is missing; if none is, it was changed by hand"
-)
 
 _GENERATION_NOT_OPEN: Final = "TM001"  # raised by tm.roll_generation
 _UNENCODABLE: Final = "22000"  # the client refused a value before the server could
@@ -101,7 +99,11 @@ def translate(error: BaseException) -> TidemillError:
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return only_reads()
     if isinstance(error, asyncpg.ClientConfigurationError):
-        return UsageError(f"invalid database URL: {_text(error)}; see TIDEMILL_DATABASE_URL")
+        return UsageError(
+            f"invalid database URL: {_text(error)}",
+            code=ErrorCode.LOGIN_REFUSED,
+            settings="TIDEMILL_DATABASE_URL",
+        )
     if isinstance(error, ssl.SSLError):  # before ValueError, which a certificate that is not accepted is too
         return no_tls(_text(error))
     if isinstance(error, ConnectionError) and _NO_TLS_THERE in str(error):
@@ -120,25 +122,26 @@ def translate(error: BaseException) -> TidemillError:
 def _of_the_server(error: asyncpg.PostgresError) -> TidemillError:
     if _refuses_settings(error):
         return UsageError(
-            f"the database refuses a setting of the session: {error.sqlstate}: {_text(error)}; see the parameters in "
-            "TIDEMILL_DATABASE_URL, and PGOPTIONS"
+            f"the database refuses a setting of the session: {error.sqlstate}: {_text(error)}",
+            code=ErrorCode.LOGIN_REFUSED,
+            settings="the parameters in TIDEMILL_DATABASE_URL, and PGOPTIONS",
         )
     return OutOfDate(_text(error)) if _is_out_of_date(error) else meaning(error.sqlstate or "", _text(error))
 
 
 def only_reads() -> Unavailable:
-    """Return the error for a server that answers and takes no writes."""
+    """Return the error for a read-only server."""
     return Unavailable(
         "database", "it takes no writes: it is a standby, or default_transaction_read_only is on there"
     )
 
 
 def no_tls(text: str) -> Unavailable:
-    """Return the error for a server that is there and that TLS does not let us trust; `text`: OpenSSL's words."""
+    """Return the error for a reachable server that TLS does not trust; `text`: OpenSSL's message."""
     return Unavailable(
         "database",
-        f"{text}: TIDEMILL_DATABASE_CA_FILE says who may sign its certificate, which must name the host in "
-        "TIDEMILL_DATABASE_URL; TIDEMILL_DATABASE_CERT_FILE is ours",
+        f"{text}: TIDEMILL_DATABASE_CA_FILE must hold the signer of its certificate, which must name the host in "
+        "TIDEMILL_DATABASE_URL; TIDEMILL_DATABASE_CERT_FILE is the client's",
         advised=True,
     )
 
@@ -154,9 +157,9 @@ def translated() -> Iterator[None]:
 
 @contextmanager
 def on_tables() -> Iterator[None]:
-    """Around what is asked of a context's tables: that one is not as expected is no trouble of anybody else.
+    """Around statements on a context's tables: a misfit of one does not affect the others.
 
-    Raises `TableMisfit` for it; everything else passes, also what the server says of a value.
+    Raises `TableMisfit` for it; everything else passes, also refused values.
     """
     try:
         yield
@@ -167,22 +170,22 @@ def on_tables() -> Iterator[None]:
 
 
 def meaning(state: str, text: str) -> TidemillError:
-    """Return what an SQLSTATE means to the domain; `text` is what the server said."""
+    """Return the domain's error for an SQLSTATE; `text` is the server's message."""
     if state == _GENERATION_NOT_OPEN:
         return GenerationClosed(text)
     if state == _NOT_SUPPORTED and _FROZEN in text:
-        return TransientError(
-            f"{text}: it is sealed, or somebody froze it by hand; try again when it is thawed"
-        )
+        return TransientError(f"{text}: it is sealed, or was frozen by hand; try again when it is unfrozen")
     if state.startswith(_AWAY):
         return Unavailable("database", f"{state}: {text}")
     if state.startswith(_REFUSED):
         return DataError(state, text)
     if state.startswith(_NOT_ALLOWED):
-        # by pg_hba.conf, which may want TLS, or a certificate of ours
+        # by pg_hba.conf, which may require TLS, or a client certificate
         tls = ", TIDEMILL_DATABASE_SSLMODE and TIDEMILL_DATABASE_CERT_FILE" if state == _NOT_LET_IN else ""
         return UsageError(
-            f"the database refuses this login: {state}: {text}; see TIDEMILL_DATABASE_URL and its role{tls}"
+            f"the database refuses this login: {state}: {text}",
+            code=ErrorCode.LOGIN_REFUSED,
+            settings=f"TIDEMILL_DATABASE_URL and its role{tls}",
         )
     if state.startswith(_NOT_AS_EXPECTED):
         return NotAsExpected(f"{state}: {text}")
@@ -192,14 +195,14 @@ def meaning(state: str, text: str) -> TidemillError:
 
 
 def _refuses_settings(error: asyncpg.PostgresError) -> bool:
-    """Whether a session did not begin because it was asked for with a setting or a value that there is not."""
+    """Whether a session did not start because a requested setting or value does not exist."""
     return error.severity_en == "FATAL" and (error.sqlstate or "").startswith(("22", "42704"))
 
 
 def _is_out_of_date(error: asyncpg.PostgresError) -> bool:
     """Whether a table changed under a statement, or under a binary COPY whose columns the driver knew from before."""
     if error.sqlstate == _MALFORMED:
-        return error.severity_en == "ERROR"  # a pooler that has no server says this too, and hangs up
+        return error.severity_en == "ERROR"  # a pooler without a server reports this too, and disconnects
     return error.sqlstate == _OTHER_FORM or isinstance(error, asyncpg.InvalidCachedStatementError)
 
 

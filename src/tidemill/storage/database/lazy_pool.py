@@ -1,4 +1,4 @@
-"""A pool that is opened when it is first needed: what needs no database does without, and says nothing of it."""
+"""A pool that is opened when it is first needed: a verb that needs no database does not connect to it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tidemill.storage.database.pool import Connection, Pool
 
 
 class LazyPool:
-    """For `pool.connection`, like a pool. Borrowing raises what opening raises; then it is opened at the next try."""
+    """For `pool.connection`, like a pool. Borrowing raises what opening raises; then it is opened at the next call."""
 
     def __init__(self, open_pool: Callable[[], Awaitable[Pool]]) -> None:
-        """`open_pool`: whoever gives it closes what it opens."""
+        """`open_pool`: the caller closes what it opens."""
         self._open_pool = open_pool
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()

@@ -1,6 +1,6 @@
-"""Connections to TimescaleDB: one pool per purpose, every session set up alike, every wait with a deadline.
+"""Connections to TimescaleDB: one pool per purpose, the same settings for every session, a deadline for every wait.
 
-jsonb columns are JSON text both ways, in parameters, results and COPY: that is asyncpg's own codec, so none is set.
+jsonb columns are JSON text both ways, in parameters, results and COPY: that is asyncpg's default, so no codec is set.
 
 Nothing of a session may outlive its transaction: SET LOCAL, transaction-level advisory locks, ON COMMIT DROP. So a
 connection that comes back is rolled back if need be, and spared asyncpg's reset, which costs as much as a statement.
@@ -61,12 +61,12 @@ TlsMode = Literal["disable", "require", "verify-ca", "verify-full"]
 ACQUIRE_TIMEOUT_S: Final = 10.0
 
 READ_COMMITTED: Final = "read committed"
-"""Whatever the database's or the login's default: who waited for a lock must see what was committed meanwhile."""
+"""Independent of the default of database and login: after waiting for a lock, later commits must be visible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Deadlines of a session. The server's come first; `command_s` is ours, for a server that does not answer."""
+    """Deadlines of a session. The server's come first; `command_s` is the client's, for a silent server."""
 
     connect_s: float = 10.0
     statement_ms: int = 30_000
@@ -86,12 +86,12 @@ class Timeouts:
 def tls_context(
     mode: TlsMode, *, ca_file: Path | None = None, cert_file: Path | None = None, key_file: Path | None = None
 ) -> ssl.SSLContext | Literal[False]:
-    """Return what `create_pool(tls=...)` takes; False means plain text, which only loopback deserves.
+    """Return what `create_pool(tls=...)` takes; False means plain text, which is for loopback only.
 
-    `ca_file`: who signs the server's certificate, the system's authorities if None. `cert_file`, `key_file`: ours.
+    `ca_file`: the signer of the server's certificate, the system's if None. `cert_file`, `key_file`: the client's.
 
     Raises:
-        UsageError: a file cannot be read or is no certificate.
+        UsageError: a file cannot be read or is not a certificate.
     """
     if mode == "disable":
         return False
@@ -111,23 +111,23 @@ def tls_context(
 
 
 class Cutoff:
-    """Ends every wait for the database at once, for a process that has to be gone although no answer comes.
+    """Ends every wait for the database at once, for a process that must end although no answer comes.
 
-    To cancel what waits would not do: the driver asks the server to give up the statement, then to roll back.
+    Cancelling tasks is not enough: the driver would ask the server to cancel the statement, then to roll back.
     """
 
     def __init__(self) -> None:
-        """Nothing hangs on it before a pool is created with it."""
+        """It cuts nothing before a pool is created with it."""
         self._pools: list[Pool] = []
         self._connecting: set[asyncio.Timeout] = set()
         self.done = False
 
     def add(self, pool: Pool) -> None:
-        """Let a pool hang on it."""
+        """Add a pool to it."""
         self._pools.append(pool)
 
     def cut(self) -> None:
-        """Drop all connections unasked. Who waits for the database now, or asks it later, gets `Unavailable`."""
+        """Drop all connections. Present and later calls raise `Unavailable`."""
         self.done = True
         for pool in self._pools:
             pool.terminate()
@@ -135,7 +135,7 @@ class Cutoff:
             connecting.reschedule(asyncio.get_running_loop().time())
 
     async def connect(self, *where: Any, **how: Any) -> asyncpg.Connection[asyncpg.Record]:
-        """Make a connection, as long as nothing was cut."""
+        """Make a connection, unless it was cut."""
         now = asyncio.get_running_loop().time()
         async with asyncio.timeout_at(now if self.done else None) as connecting:
             self._connecting.add(connecting)
@@ -156,14 +156,14 @@ async def create_pool(
     cutoff: Cutoff | None = None,
     writes: bool = True,
 ) -> Pool:
-    """Open a pool of at most `size` connections and make sure that one of them works.
+    """Open a pool of at most `size` connections and check that one of them works.
 
     `application_name` shows up in `pg_stat_activity`: a claim ends a blocking backend by it. `tls`: None leaves it to
-    `sslmode` in `url`. `cutoff`: what may cut the pool off. `writes`: a server that takes no writes will not do; of
-    several hosts in `url`, one that does is chosen.
+    `sslmode` in `url`. `cutoff`: may cut the pool off. `writes`: a read-only server is refused; of
+    several hosts in `url`, a writable one is chosen.
 
     Raises:
-        Unavailable: the server does not answer, or takes no writes.
+        Unavailable: the server does not answer, or is read-only.
         UsageError: the address, login or database is wrong.
     """
     limits, cutoff = timeouts or Timeouts(), cutoff or Cutoff()
@@ -188,10 +188,10 @@ async def create_pool(
 def _session(application_name: str) -> dict[str, str]:
     return {
         "application_name": application_name,
-        "search_path": "public",  # our own tables are always written tm.*; unqualified names are a context's
+        "search_path": "public",  # Tidemill's own tables are always written tm.*; unqualified names belong to contexts
         "TimeZone": "UTC",
         "default_transaction_isolation": READ_COMMITTED,
-        "jit": "off",  # compiling costs more than our short statements run
+        "jit": "off",  # JIT compilation takes longer than these short statements
     }
 
 
@@ -204,7 +204,7 @@ async def connection(pool: Lender, *, timeout_s: float = ACQUIRE_TIMEOUT_S) -> A
     """Borrow a connection; a driver's exception inside the block becomes one of the domain's.
 
     Raises:
-        Unavailable: no connection was free or could be made within `timeout_s`; or it takes no writes any more.
+        Unavailable: no connection was free or could be made within `timeout_s`; or it became read-only.
     """
     try:
         async with pool.acquire(timeout=timeout_s) as borrowed:
@@ -232,8 +232,8 @@ async def close_pool(pool: Pool, *, timeout_s: float = 5.0) -> None:
 
 
 def quiet_driver() -> None:
-    """Keep the driver from telling, with a traceback each time, that it cannot connect in the background.
+    """Stop the driver from logging, with a traceback each time, that it cannot connect in the background.
 
-    Whoever needs a connection meanwhile says so, and the probe of the database tells when it went and when it is back.
+    Failed calls are logged elsewhere, and the database's probe reports outages.
     """
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
-"""Parts of a pool: so many connections for one purpose, so that who waits there leaves the others theirs.
+"""Parts of a pool: a number of connections per purpose, so that waits for one leave the others theirs.
 
-All streams of a process share its connections. Some of them may wait for locks, each for seconds: a claim for whoever
-had its lanes before (and then needs a second connection, to end him), a lane that is given back for the batch that is
-still in flight, a read model for another process. Whatever waits so, batches find the connections of their workers.
+All streams of a process share its connections. Some of them may wait for locks, each for seconds: a claim for the
+previous owner (and then needs a second connection, to end it), a lane that is released for the batch
+in flight, a read model for another process. Whatever waits, batches have the connections of their workers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ CLAIMS: Final = 4
 """How many streams claim at once; more of them take turns."""
 
 RESCUES: Final = 2
-"""How many claims at once end whoever blocks them."""
+"""How many claims at once end the sessions that block them."""
 
 QUESTIONS: Final = 3
-"""For short statements: halts, trials, lanes that are given back."""
+"""For short statements: halts, isolated attempts, released lanes."""
 
 KEEPING: Final = 1
 """For the generations of the log, whose filters take minutes."""
@@ -49,7 +49,7 @@ class PoolPart:
 
 
 class DividedPool:
-    """The pool of a process's way in, by what a connection is for; `pool` itself is for batches, one to a worker."""
+    """The pool of a process's intakes, by purpose; `pool` itself is for batches, one per worker."""
 
     def __init__(self, pool: Pool) -> None:
         """`pool`: of `size_for` as many connections as there are workers."""
@@ -60,5 +60,5 @@ class DividedPool:
 
 
 def size_for(workers: int) -> int:
-    """Return how many connections the way in of one process needs, however many streams it has."""
+    """Return how many connections the intakes of one process need, however many streams it has."""
     return workers + CLAIMS + RESCUES + QUESTIONS + KEEPING

@@ -1,8 +1,8 @@
-"""Which sessions are kept: one that may be at the wrong server, or in the wrong mode, is left, and its siblings too.
+"""Which sessions are reused: one at the wrong server, or in the wrong mode, is closed, and its siblings too.
 
-An address may lead to another server from now on while the sessions at the old one stay; a server may take no writes
-any more; the driver may remember tables as they were. Only a new session helps then, and what is true of one session is
-true of all that are as old. The next attempt connects anew.
+An address may lead to another server while the sessions at the old one stay; a server may become
+read-only; the driver may remember old forms of tables. Only a new session helps then, and what is true of one session
+is true of all that are as old. The next attempt connects again.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ else:
     _Driver = asyncpg.Connection  # generic for type checkers only
 
 _TOLD_BY_THE_SERVER: Final = ("in_hot_standby", "default_transaction_read_only")
-"""Settings that PostgreSQL 14 and later report by themselves, also when they change: no question has to be asked."""
+"""Settings that PostgreSQL 14 and later report by themselves, also when they change: no query is needed."""
 
 
 class Session(_Driver):
     """A session at any server."""
 
     proven = False
-    """Whether something has worked on it."""
+    """Whether a statement has succeeded on it."""
 
     def __init__(self, *driver: Any, **own: Any) -> None:
-        """Make it as the driver does."""
+        """Create it as the driver does."""
         super().__init__(*driver, **own)
         self.shapes: dict[str, Any] = {}
         """The tables that its COPYs were prepared for: `storage.shapes`."""
 
     def prove(self) -> None:
-        """Note that something has worked on it."""
+        """Record that a statement has succeeded on it."""
         self.proven = True
 
     def demand_use(self) -> None:
-        """Return if it is of use. Raises `Unavailable`."""
+        """Return if it is usable. Raises `Unavailable`."""
 
 
 class WritingSession(Session):
-    """A session that is of use only at a server that takes writes: what another one says may be behind."""
+    """A session that is usable only at a writable server: the data of another one may lag."""
 
     def demand_use(self) -> None:
-        """Return if the server takes writes, as far as it has told. Raises `Unavailable`."""
-        told = self.get_settings()
-        if any(getattr(told, name, "off") == "on" for name in _TOLD_BY_THE_SERVER):
+        """Return if the server is writable, as far as it has reported. Raises `Unavailable`."""
+        settings = self.get_settings()
+        if any(getattr(settings, name, "off") == "on" for name in _TOLD_BY_THE_SERVER):
             raise only_reads()
 
 
 def session_of(borrowed: Connection) -> Session:
-    """Return the session behind a borrowed connection, which passes on what it has not itself."""
+    """Return the session behind a borrowed connection, which delegates to it."""
     return cast("Session", borrowed)
 
 
 async def consequence(borrowed: Connection, error: Exception) -> Exception:
-    """Leave the session if `error` casts doubt on it; return what is to be raised.
+    """Close the session if `error` makes it doubtful; return the error to raise.
 
-    What the driver remembers cannot be out of date in a session on which nothing has worked yet: that is a
+    The driver's information cannot be out of date in a session without a successful statement: that is a
     `TableMisfit`, and everything else is `error` itself.
     """
     meaning = translate(error) if isinstance(error, DRIVER_ERRORS) else error
@@ -85,7 +85,7 @@ def _casts_doubt(meaning: Exception) -> bool:
 async def _leave(borrowed: Connection) -> None:
     """Have a session closed when it comes back, and all others of its pool that were made before it was doubted.
 
-    A session from before an earlier doubt says nothing about the ones that were made since.
+    An error in a session that is older than an earlier doubt does not concern newer sessions.
     """
     place: Any = borrowed
     place = place._holder  # noqa: SLF001  there is no public way to tell

@@ -1,12 +1,12 @@
-"""Fixed SQL, kept in `.sql` files where people and their editors read it.
+"""Fixed SQL in `.sql` files, which editors understand.
 
-A file stands beside the modules that run its statements. Each statement begins with a line `-- name: <name>` and ends
+A file is beside the modules that run its statements. Each statement begins with a line `-- name: <name>` and ends
 at the next one:
 
     -- name: read_outbox
     select position from tm.outbox where lane = $1
 
-Comments stay in the text: they show up in the server's logs, where they help.
+Comments stay in the text: they appear in the server's logs.
 """
 
 from __future__ import annotations
@@ -44,6 +44,6 @@ def load_statements(path: Path) -> Mapping[str, str]:
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
-    parts = _NAME.split(text)  # what stands before the first name is the file's own comment
+    parts = _NAME.split(text)  # the text before the first name is the file's own comment
     for name, body in zip(parts[1::2], parts[2::2], strict=True):
         yield name, body.strip().removesuffix(";")

@@ -1,4 +1,4 @@
-"""Generated SQL: the statements that depend on a context's tables. Every one is golden-tested.
+"""Generated SQL: the statements that depend on a context's tables. Every one has a golden test.
 
 Names come from SQLAlchemy tables and are quoted; values are parameters, one array per column, joined by `unnest`: one
 statement for any number of rows, and one plan for it.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 from zlib import crc32
 
-from sqlalchemy import ARRAY, Column, Table
+from sqlalchemy import ARRAY, ClauseElement
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
 
 from tidemill.domain.errors import ContractError
 from tidemill.domain.state import State, Unique
+from tidemill.domain.table_shape import ColumnShape, TableShape
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
@@ -25,28 +27,35 @@ def quoted(name: str) -> str:
     return _DIALECT.identifier_preparer.quote(name)
 
 
-def table_name(table: Table) -> str:
+def table_name(table: TableShape) -> str:
     """Return `schema.table`, quoted."""
     return f"{quoted(table.schema or 'public')}.{quoted(table.name)}"
 
 
-def column_type(column: Column[Any]) -> str:
+def column_type(column: ColumnShape) -> str:
     """Return a column's PostgreSQL type."""
-    return column.type.compile(dialect=_DIALECT).lower()
+    return type_as_written(column).lower()
 
 
-def type_as_written(column: Column[Any]) -> str:
-    """Return a column's type as SQLAlchemy writes it. Raises its `CompileError` for one that was declared without."""
+def type_as_written(column: ColumnShape) -> str:
+    """Return a column's type as SQLAlchemy writes it. Raises its `CompileError` for one without a type."""
+    if not isinstance(column.type, TypeEngine):
+        raise ContractError(
+            f"column {column.name}: {column.type} is not a type of SQLAlchemy's; declare it with one"
+        )
     return column.type.compile(dialect=_DIALECT)
 
 
-def condition(expression: Any) -> str:
+def condition(expression: object) -> str:
     """Return a condition of SQLAlchemy's with literal values; conditions come from contexts, never from data."""
-    text: str = expression.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}).string
-    return text
+    if not isinstance(expression, ClauseElement):
+        raise ContractError(
+            f"condition {expression!r} is not SQLAlchemy's: write it with the columns of its table"
+        )
+    return expression.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}).string
 
 
-def unnested(columns: Iterable[Column[Any]], alias: str) -> str:
+def unnested(columns: Iterable[ColumnShape], alias: str) -> str:
     """Return `unnest($1::type[], ...) as alias (name, ...)` for columns in order."""
     columns = list(columns)
     arrays = ", ".join(f"${at}::{column_type(column)}[]" for at, column in enumerate(columns, start=1))
@@ -54,14 +63,14 @@ def unnested(columns: Iterable[Column[Any]], alias: str) -> str:
     return f"unnest({arrays}) as {alias} ({names})"
 
 
-def names_of(columns: Iterable[Column[Any]], alias: str = "") -> str:
+def names_of(columns: Iterable[ColumnShape], alias: str = "") -> str:
     """Return `alias.name, ...`."""
     prefix = f"{alias}." if alias else ""
     return ", ".join(f"{prefix}{quoted(column.name)}" for column in columns)
 
 
 WIDTH: Final = "tm_width"
-"""Beside each row: how many columns its table has that can be written. A newer version may have added some."""
+"""With each row: the number of writable columns of its table. A newer version may have added some."""
 
 UNKNOWN_COLUMNS: Final = """
 select attname as name from pg_catalog.pg_attribute
@@ -86,7 +95,7 @@ def select_states(state: State) -> str:
 
 @lru_cache(maxsize=256)
 def select_owners(state: State, unique: Unique) -> str:
-    """Return the statement that finds who holds unique values (one array per column): key, then the value."""
+    """Return the statement that finds the holders of unique values (one array per column): key, then the value."""
     columns = [state.table.columns[name] for name in unique.columns]
     held = table_name(state.table)  # no alias: the context's condition names the table itself
     equal = " and ".join(f"{held}.{quoted(column.name)} = v.{quoted(column.name)}" for column in columns)
@@ -162,7 +171,7 @@ def delete_states(state: State) -> str:
 
 @lru_cache(maxsize=256)
 def select_unknown(state: State) -> str:
-    """Return the statement that reads, for keys ($1), what stands beside the columns that are known ($2), as JSON."""
+    """Return the statement that reads, for keys ($1), the columns other than the known ones ($2), as JSON."""
     key = state.table.columns[state.key]
     return (
         f"select t.{quoted(key.name)} as key, (to_jsonb(t) - $2::text[])::text as kept from {unnested([key], 'k')} "
@@ -183,16 +192,16 @@ def update_unknown(state: State, columns: tuple[str, ...]) -> str:
 
 
 SHADOW: Final = "tm_shadow"
-"""The schema where read models are built a second time, under their own names."""
+"""The schema where read models are rebuilt, under their own names."""
 
 
-def view_name(table: Table, *, live: bool) -> str:
-    """Return the quoted name of a read model's rows: the live ones, or those that are built beside them."""
+def view_name(table: TableShape, *, live: bool) -> str:
+    """Return the quoted name of a read model's rows: the live ones, or the rebuilt ones."""
     return table_name(table) if live else f"{SHADOW}.{quoted(table.name)}"
 
 
 @lru_cache(maxsize=256)
-def select_rows(table: Table, *, live: bool) -> str:
+def select_rows(table: TableShape, *, live: bool) -> str:
     """Return the statement that loads and locks the rows of keys (one array per key column), in the keys' order."""
     keys = _keys(table)
     arrays = ", ".join(f"${at}::{column_type(column)}[]" for at, column in enumerate(keys, start=1))
@@ -204,7 +213,7 @@ def select_rows(table: Table, *, live: bool) -> str:
 
 
 @lru_cache(maxsize=256)
-def insert_rows(table: Table, *, live: bool) -> str:
+def insert_rows(table: TableShape, *, live: bool) -> str:
     """Return the statement that inserts rows (one array per column)."""
     columns = _columns(table)
     return (
@@ -214,7 +223,7 @@ def insert_rows(table: Table, *, live: bool) -> str:
 
 
 @lru_cache(maxsize=256)
-def update_rows(table: Table, *, live: bool) -> str:
+def update_rows(table: TableShape, *, live: bool) -> str:
     """Return the statement that replaces rows by key (one array per column)."""
     keys = _keys(table)
     others = [column for column in _columns(table) if column not in keys]
@@ -226,7 +235,7 @@ def update_rows(table: Table, *, live: bool) -> str:
 
 
 @lru_cache(maxsize=256)
-def delete_rows(table: Table, *, live: bool) -> str:
+def delete_rows(table: TableShape, *, live: bool) -> str:
     """Return the statement that deletes rows by key (one array per key column)."""
     keys = _keys(table)
     return (
@@ -235,10 +244,10 @@ def delete_rows(table: Table, *, live: bool) -> str:
 
 
 @lru_cache(maxsize=256)
-def select_page(table: Table, given: int) -> str:
+def select_page(table: TableShape, given: int) -> str:
     """Return the statement that reads rows by their first `given` key columns, which are text, in key order.
 
-    The last parameter is how many rows at most.
+    The last parameter is the maximum number of rows.
     """
     keys = _keys(table)
     wanted = [
@@ -252,20 +261,20 @@ def select_page(table: Table, given: int) -> str:
     )
 
 
-def photo_name(table: Table) -> str:
-    """Return the quoted name of a copy of a read model's live rows; short, whatever the table is called."""
+def snapshot_name(table: TableShape) -> str:
+    """Return the quoted name of a copy of a read model's live rows; short, whatever the table's name."""
     return f"{SHADOW}.live_{crc32(view_name(table, live=True).encode()):08x}"
 
 
 @lru_cache(maxsize=256)
-def count_differences(table: Table) -> str:
-    """Return the statement that counts the rows of the photo and the rebuilt table together, and those that differ."""
+def count_differences(table: TableShape) -> str:
+    """Return the statement that counts the rows of the snapshot and the rebuilt table, and those that differ."""
     return f"select count(*), count(*) filter (where {_differ(table)}) from {_side_by_side(table)}"
 
 
 @lru_cache(maxsize=256)
-def select_differences(table: Table) -> str:
-    """Return the statement that shows the first $1 rows that differ: who lacks it, its key, both rows, all as text."""
+def select_differences(table: TableShape) -> str:
+    """Return the statement that shows the first $1 differing rows: the lacking side, its key, both rows, as text."""
     keys, columns = _keys(table), list(table.columns)
     first = quoted(keys[0].name)
     key = ", ".join(f"coalesce(l.{quoted(column.name)}, s.{quoted(column.name)})" for column in keys)
@@ -279,28 +288,28 @@ def select_differences(table: Table) -> str:
     )
 
 
-def _side_by_side(table: Table) -> str:
+def _side_by_side(table: TableShape) -> str:
     equal = " and ".join(f"l.{quoted(column.name)} = s.{quoted(column.name)}" for column in _keys(table))
-    return f"{photo_name(table)} l full join {view_name(table, live=False)} s on {equal}"
+    return f"{snapshot_name(table)} l full join {view_name(table, live=False)} s on {equal}"
 
 
-def _differ(table: Table) -> str:
+def _differ(table: TableShape) -> str:
     """Return the condition that two rows differ in any byte; a row that is missing is null in its key."""
     columns, key = list(table.columns), quoted(_keys(table)[0].name)
-    # without the cast it would be a comparison column by column, for which there is no such operator
+    # without the cast it would be a comparison column by column, for which json has no operator
     rows_differ = f"row({names_of(columns, 'l')})::record *<> row({names_of(columns, 's')})::record"
     return f"l.{key} is null or s.{key} is null or {rows_differ}"
 
 
-def _texts(columns: Iterable[Column[Any]], alias: str) -> str:
+def _texts(columns: Iterable[ColumnShape], alias: str) -> str:
     return f"array[{', '.join(f'{alias}.{quoted(column.name)}::text' for column in columns)}]"
 
 
-def _keys(table: Table) -> list[Column[Any]]:
+def _keys(table: TableShape) -> list[ColumnShape]:
     return list(table.primary_key.columns)
 
 
-def _columns(table: Table) -> list[Column[Any]]:
+def _columns(table: TableShape) -> list[ColumnShape]:
     """Return the columns, all of types that an array can hold."""
     nested = [column.name for column in table.columns if isinstance(column.type, ARRAY)]
     if nested:
@@ -310,10 +319,10 @@ def _columns(table: Table) -> list[Column[Any]]:
     return list(table.columns)
 
 
-def _equal(keys: Iterable[Column[Any]], alias: str) -> str:
+def _equal(keys: Iterable[ColumnShape], alias: str) -> str:
     return " and ".join(f"t.{quoted(column.name)} = {alias}.{quoted(column.name)}" for column in keys)
 
 
-def _and(expression: Any) -> str:
+def _and(expression: object) -> str:
     """Return ` and (condition)`, nothing for none."""
     return "" if expression is None else f" and ({condition(expression)})"

@@ -15,7 +15,7 @@ Server = Callable[[], tuple[str, Tls]]
 
 
 class MigrationDatabase:
-    """What is applied to a database, and what is not."""
+    """The applied and pending revisions of a database."""
 
     def __init__(self, *, owner: Server, service: Server, contexts: Mapping[str, Path | None]) -> None:
         """`owner`: of a login that may create tables and roles. `service`: of one that may read the history.

@@ -1,4 +1,4 @@
-"""Bring a database to the revisions that this version expects, or tell whether it is there.
+"""Migrate a database to the revisions that this version expects, or check whether it has them.
 
 Only `upgrade` and `downgrade` change anything; services call `check` and never migrate. Alembic's version table holds
 the newest revision of every branch; `tidemill_migration` beside it has a row for each one applied, with its time, so
@@ -25,6 +25,7 @@ from alembic.runtime.migration import MigrationInfo as AlembicStep
 from sqlalchemy import Connection, text
 
 from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, UsageError
 from tidemill.storage.migrations.revisions import (
     VERSION_TABLE,
@@ -59,11 +60,11 @@ _HISTORY = "select revision, applied_at from public.tidemill_migration"
 _TIMESCALEDB = "select extversion from pg_extension where extname = 'timescaledb'"
 
 HEADS: Final = "heads"
-"""The target of an upgrade that is not told any: the newest revision of every branch that is needed."""
+"""The default target of an upgrade: the newest revision of every branch that is needed."""
 
 OLDEST_TIMESCALEDB: Final = (2, 19)
 BROKEN_TIMESCALEDB: Final = (
-    "2.30.0"  # its prepared statements, which asyncpg's all are, go wrong at the sixth call
+    "2.30.0"  # prepared statements, as all of asyncpg's are, give wrong results at the sixth call
 )
 
 _SEARCH_PATH = """
@@ -79,9 +80,11 @@ _HAS_HISTORY = "select to_regclass('public.tidemill_migration') is not null"
 class NotMigrated(UsageError):
     """The database lacks revisions that this version needs. `missing` names them."""
 
+    kind = ErrorCode.NOT_MIGRATED
+
     def __init__(self, missing: Sequence[str]) -> None:
-        """Services say this at start, and end."""
-        super().__init__(f"the database lacks the migrations {', '.join(missing)}: run `tidemill migrate`")
+        """Services report this at start, and end."""
+        super().__init__(f"the database lacks the migrations {', '.join(missing)}", missing=tuple(missing))
         self.missing = tuple(missing)
 
 
@@ -100,7 +103,7 @@ async def upgrade(
     `targets`: Alembic's words, such as `heads`, `market_data@head`; `heads` are those that `contexts` need.
 
     Raises:
-        MigrationBlocked: somebody held a lock for too long, or another migrator did not end in time.
+        MigrationBlocked: a session held a lock for too long, or another migration did not end in time.
         MigrationFailed: the database refused a revision.
         UsageError, ContractError, Unavailable: a wrong target; revisions that do not fit; no server.
     """
@@ -165,11 +168,11 @@ async def check(
 ) -> None:
     """Return if the database has every revision that `contexts` need; it may have newer ones, and others.
 
-    `writes`: a server that takes no writes will not do, for a standby may be behind.
+    `writes`: a read-only server is refused, since a standby may lag.
 
     Raises:
         NotMigrated: it lacks some.
-        UsageError: its encoding or TimescaleDB is one that we must not use; or a wrong address or login.
+        UsageError: its encoding or TimescaleDB is not supported; or a wrong address or login.
         Unavailable: no server.
     """
     config = alembic_config(contexts)
@@ -188,8 +191,8 @@ def check_encoding(encoding: str) -> None:
     """Return if texts of any client can be stored. Raises `UsageError`."""
     if encoding != "UTF8":
         raise UsageError(
-            f"the database is encoded in {encoding}, and must be in UTF8, so that every text can be stored: make "
-            "another by `create database NAME encoding 'UTF8' template template0`"
+            f"the database is encoded in {encoding}, and must be in UTF8, so that every text can be stored: create "
+            "another with `create database NAME encoding 'UTF8' template template0`"
         )
 
 
@@ -258,7 +261,7 @@ class _Run:
             self._command(self._config, target)
 
     def _record(self, *, ctx: Any, step: AlembicStep, heads: set[str], run_args: dict[str, Any]) -> None:
-        """Keep the history, in the transaction of the revision itself."""
+        """Write the history, in the transaction of the revision itself."""
         del ctx, heads, run_args
         revision: Any = step.up_revision
         if step.is_upgrade:
@@ -266,10 +269,12 @@ class _Run:
             op.execute(_APPLIED.bindparams(**what))
         else:
             op.execute(_UNDONE.bindparams(id=revision.revision))
-        done = MigrationStep(revision.revision, described(revision), "up" if step.is_upgrade else "down")
-        self._steps.append(done)
+        migration_step = MigrationStep(
+            revision.revision, described(revision), "up" if step.is_upgrade else "down"
+        )
+        self._steps.append(migration_step)
         if self._on_step is not None:
-            self._on_step(done)
+            self._on_step(migration_step)
 
 
 def _say(step: MigrationStep) -> None:

@@ -1,6 +1,6 @@
-"""The revisions: where they lie, which of them are heads, and how a new one is begun.
+"""The revisions: their folders, their heads, and the creation of a new one.
 
-Every folder is a branch of its own: `core`, one per context, one per plug-in. A revision is named after its branch,
+Every folder is a branch: `core`, one per context, one per plug-in. A revision is named after its branch,
 `market_data_0002`, and its file after its number, `0002_add_spread.py`.
 """
 
@@ -39,7 +39,7 @@ _NEEDED: Final = "needed"
 
 
 def alembic_config(contexts: Contexts = None) -> Config:
-    """Return Alembic's configuration: the folders that are needed, and all others of ours. No file is read.
+    """Return Alembic's configuration: the folders that are needed, and all other built-in ones. No file is read.
 
     The others are there because a database may hold revisions of a context that was chosen before.
 
@@ -52,7 +52,7 @@ def alembic_config(contexts: Contexts = None) -> Config:
     for folder in brought.values():
         if not folder.is_dir():
             raise ContractError(
-                f"no folder of migrations at {folder}: `tidemill migrate --new` begins one; or correct the context"
+                f"no folder of migrations at {folder}: create one with `tidemill migrate --new`, or correct the context"
             )
     folders = ours | brought
     needed = folders.keys() if contexts is None else {CORE, *contexts}
@@ -60,7 +60,7 @@ def alembic_config(contexts: Contexts = None) -> Config:
     config.attributes[_NEEDED] = {folder for name, folder in folders.items() if name in needed}
     for option, value in {
         "script_location": str(root),
-        "path_separator": "newline",  # the only character that no sane path holds
+        "path_separator": "newline",  # a character that paths do not have
         "version_locations": "\n".join(map(str, folders.values())),
     }.items():
         config.set_main_option(option, value.replace("%", "%%"))
@@ -98,7 +98,7 @@ def branch_of(revision: Script) -> str:
 
 
 def described(revision: Script) -> str:
-    """Return what a revision does, in one line."""
+    """Return a revision's description, in one line."""
     return (revision.doc or "").strip().rstrip(".")
 
 
@@ -109,16 +109,16 @@ def own_revisions(script: ScriptDirectory) -> Iterator[Script]:
 
 
 def draft(branch: str, what: str, *, folder: Path | None = None) -> Path:
-    """Begin a revision at the end of `branch` and return its file, which carries the rules to keep.
+    """Create a revision at the end of `branch` and return its file, which states the rules to keep.
 
-    A branch that does not exist yet is begun, in `folder` or, for a built-in context, in the folder of its name.
+    A new branch is created in `folder` or, for a built-in context, in the folder of its name.
 
     Raises:
-        UsageError: `branch` or `what` makes no good name.
+        UsageError: `branch` or `what` is not a valid name.
     """
     if not _BRANCH.fullmatch(branch) or not what.strip():
         raise UsageError(
-            f"migrations {branch!r}, {what!r}: a context's name and a few words on what changes, please"
+            f"migrations {branch!r}, {what!r}: expected a context's name and a short description"
         )
     place = folder or migrations_dir() / branch
     place.mkdir(parents=True, exist_ok=True)

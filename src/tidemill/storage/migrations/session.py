@@ -1,7 +1,7 @@
-"""The session in which migrations run: its limits, its turn, and an observer who sees what holds a lock.
+"""The session in which migrations run: its limits, its turn, and an observer that finds the holders of locks.
 
-One migrator works at a time: an advisory lock on a connection of its own (the transactions of the revisions come and
-go) says whose turn it is. While a revision runs, that same connection watches who blocks it, so that an error can tell.
+One migration runs at a time: an advisory lock on a separate connection (the transactions of the revisions come and
+go) decides the turn. While a revision runs, that connection watches the sessions that block it, for the error message.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, TransientError, Unavailable, UsageError
+from tidemill.runtime.pauses import every
 from tidemill.storage.database import connect as driver
 from tidemill.storage.database.errors import DRIVER_ERRORS, NotAsExpected, translate, translated
 from tidemill.storage.database.pool import READ_COMMITTED
@@ -35,7 +37,7 @@ _TURN: Final = 7018643070
 _POLL_S: Final = 0.2
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 
-_IN_PROCESS = threading.Lock()  # Alembic keeps the connection it works on in a global of its module
+_IN_PROCESS = threading.Lock()  # Alembic has its connection in a global of its module
 
 _SESSION = """
 select format('pid %s (%s, user %s, %s for %s s): %s', pid, coalesce(nullif(application_name, ''), 'unnamed'), usename,
@@ -55,7 +57,7 @@ where pid in (select pid from pg_locks where locktype = 'advisory' and granted a
 
 @dataclass(frozen=True, slots=True)
 class MigrationLimits:
-    """How long a migrator waits, in seconds: to connect, for its turn, for a lock, and for one statement.
+    """How long a migration waits, in seconds: to connect, for its turn, for a lock, and for one statement.
 
     `search_path`: where the names in revisions are looked up.
     """
@@ -72,7 +74,7 @@ class MigrationLimits:
             "application_name": "tidemill-migrate",
             "lock_timeout": f"{self.lock_s * 1000:.0f}",
             "statement_timeout": f"{self.statement_s * 1000:.0f}",
-            "idle_in_transaction_session_timeout": "60000",  # a migrator that froze must not keep its locks
+            "idle_in_transaction_session_timeout": "60000",  # a frozen migration must not keep its locks
             "search_path": self.search_path,
             "TimeZone": "UTC",
             "default_transaction_isolation": READ_COMMITTED,
@@ -80,20 +82,21 @@ class MigrationLimits:
 
 
 class MigrationBlocked(TransientError):
-    """A migration did not get what it waited for. `holders` describes the sessions that were seen holding it."""
+    """A migration did not get a lock. `holders` describes the sessions that held it."""
+
+    kind = ErrorCode.MIGRATION_BLOCKED
 
     def __init__(self, what: str, wait_s: float, holders: Sequence[str]) -> None:
         """`what` completes "waited 4 s for ..."."""
-        seen = "; ".join(holders) or "nobody who could be seen"
-        super().__init__(
-            f"waited {wait_s:g} s for {what}, held by {seen}. "
-            "Wait for that session or end it, then migrate again: what was applied before stays."
-        )
+        seen = "; ".join(holders) or "an unknown session"
+        super().__init__(f"waited {wait_s:g} s for {what}, held by {seen}", holders=tuple(holders))
         self.holders = tuple(holders)
 
 
 class MigrationFailed(TidemillError):
     """The database refused a revision, which was undone; those before it stay."""
+
+    kind = ErrorCode.MIGRATION_FAILED
 
 
 async def connect(url: str, tls: Tls, limits: MigrationLimits, *, writes: bool = True) -> Driver:
@@ -129,7 +132,7 @@ async def connected(
 
 @asynccontextmanager
 async def our_turn(url: str, tls: Tls, limits: MigrationLimits) -> AsyncIterator[Driver]:
-    """Wait until no other migrator works on this database, and lend the connection whose end ends the turn.
+    """Wait until no other migration runs on this database, and lend the connection whose end ends the turn.
 
     Raises:
         MigrationBlocked: the other one did not end within `limits.turn_s`.
@@ -164,11 +167,11 @@ async def _within(limit_s: float, granted: Callable[[], Awaitable[bool]]) -> boo
 
 
 async def run_migrations(url: str, tls: Tls, limits: MigrationLimits, guard: Driver, work: Work) -> None:
-    """Run `work` on a connection as Alembic wants it, observed from `guard`.
+    """Run `work` on a connection for Alembic, observed from `guard`.
 
     Raises:
-        MigrationBlocked, MigrationFailed: a lock was not to be had; the database refused a revision.
-        Unavailable, UsageError: the server went away; the login may not, or a revision is not known.
+        MigrationBlocked, MigrationFailed: a lock was not available; the database refused a revision.
+        Unavailable, UsageError: the server became unavailable; the login lacks rights, or a revision is unknown.
     """
     session = await connect(url, tls, limits)
     seen: list[str] = []
@@ -195,12 +198,15 @@ async def _run(session: Driver, work: Work) -> None:
 
 
 async def _watch(guard: Driver, pid: int, seen: list[str]) -> None:
-    """Keep in `seen` who blocked `pid` most recently: when the wait is over, nobody can be asked any more."""
-    while True:
+    """Store in `seen` the sessions that blocked `pid` most recently: after the wait they cannot be found any more."""
+
+    async def look() -> None:
         holders = [row["holder"] for row in await guard.fetch(_BLOCKERS, pid)]
         if holders:
             seen[:] = holders
-        await asyncio.sleep(_POLL_S)
+
+    await look()
+    await every(_POLL_S, look)
 
 
 def _raise_meaning(error: BaseException, limits: MigrationLimits, seen: Sequence[str]) -> NoReturn:

@@ -1,1 +1,1 @@
-"""3 out, on TimescaleDB: what the relay reads."""
+"""3 publish, on TimescaleDB: the rows that the relay reads."""

@@ -1,7 +1,7 @@
--- The statements of the way out: what the relay reads and remembers.
+-- The statements of the relay: what it reads and stores.
 
 -- name: read_outbox
--- Whole positions only. What no record brought has no offset: -1 in messages, and for processes of 0.1.0 here as well.
+-- Whole positions only. A decision without a record has no offset: -1 in messages, and here for processes of 0.1.0.
 -- octet_length of a stored value does not read the value, so counting bytes is cheap; headers are read to be counted,
 -- and therefore only up to the record with which they alone exceed the bytes ("heavy").
 with first as (
@@ -31,7 +31,7 @@ where o.bytes <= $4 or o.position = first.position
 order by o.position, o.item
 
 -- name: parked_records
--- What exceeds the bytes alone is left out, as no letter takes it; headers are counted as text, which is longer.
+-- A value that alone exceeds the limit is left out, as from a letter; headers are counted as text, which is longer.
 select position, topic, partition, record_offset,
        case when octet_length(key) <= $3 then key end as key, case when octet_length(value) <= $3 then value end as value,
        case when light then headers else '[]' end as headers, code, detail,
@@ -52,7 +52,7 @@ select position, sequence, event_id from tm.published where lane = $1
 insert into tm.published as p (lane, position, sequence, event_id)
 select m.lane, m.position, m.sequence, m.event_id
 from unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::text[]) as m (lane, position, sequence, event_id)
-order by m.lane  -- two processes that mark the same lanes must not wait for each other in a circle
+order by m.lane  -- two processes that mark the same lanes must not deadlock
 on conflict (lane) do update
 set position = excluded.position, sequence = excluded.sequence, event_id = excluded.event_id, at = clock_timestamp()
 where excluded.position > p.position
@@ -84,7 +84,7 @@ on conflict (lane) do nothing
 select lane from tm.halt where lane = any($1::smallint[])
 
 -- name: note_sent
--- The last position of each lane in a generation is one look into its index.
+-- The last position of each lane in a generation is one look-up in its index.
 update tm.generation g set outbox_sent_at = clock_timestamp()
 where g.closed_at is not null and g.outbox_sent_at is null and not exists (
   select from tm.lane l left join tm.published p on p.lane = l.lane

@@ -12,8 +12,8 @@ import asyncpg
 from tidemill.domain.errors import ContractError, Fenced
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
-from tidemill.domain.parked import headers_of
 from tidemill.outbox.ports import NOTHING_PUBLISHED, Fork, LaneEnd, OutboxItem, ParkedRecord, Published
+from tidemill.storage.database.header_json import headers_of
 from tidemill.storage.database.pool import Lender, connection
 from tidemill.storage.database.statements import load_statements
 
@@ -21,26 +21,27 @@ _SQL = load_statements(Path(__file__).with_name("outbox.sql"))
 
 
 class OutboxDatabase:
-    """The database as the way out sees it."""
+    """The database of the relay."""
 
     def __init__(self, pool: Lender) -> None:
         self._pool = pool
 
-    async def read(self, lane: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
+    async def read(self, lane_id: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
         return [
-            OutboxItem._make(row) for row in await self._fetch("read_outbox", lane, after, limit, max_bytes)
+            OutboxItem._make(row)
+            for row in await self._fetch("read_outbox", lane_id, after, limit, max_bytes)
         ]
 
-    async def parked(self, lane: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
-        rows = await self._fetch("parked_records", lane, list(positions), max_bytes)
+    async def parked(self, lane_id: int, positions: Sequence[int], max_bytes: int) -> dict[int, ParkedRecord]:
+        rows = await self._fetch("parked_records", lane_id, list(positions), max_bytes)
         return {row["position"]: _parked(row) for row in rows}
 
     async def pending(self, positions: Mapping[int, int]) -> dict[int, int]:
         rows = await self._fetch("pending_lanes", list(positions), list(positions.values()))
         return {row["lane"]: row["newest"] for row in rows}
 
-    async def published(self, lane: int) -> Published:
-        rows = await self._fetch("published", lane)
+    async def published(self, lane_id: int) -> Published:
+        rows = await self._fetch("published", lane_id)
         return Published._make(rows[0]) if rows else NOTHING_PUBLISHED
 
     async def mark(self, marks: Mapping[int, Published]) -> None:
@@ -50,30 +51,30 @@ class OutboxDatabase:
         await self._fetch("mark_published", list(marks), positions, sequences, ids)
 
     async def end(self, claim: Claim) -> LaneEnd:
-        rows = await self._fetch("lane_end", claim.lane.lane)
+        rows = await self._fetch("lane_end", claim.lane.id)
         if not rows:
-            raise ContractError(f"lane {claim.lane.lane} of {claim.lane.aggregate} has no ledger: restore it")
+            raise ContractError(f"lane {claim.lane.id} of {claim.lane.aggregate} has no ledger: restore it")
         if rows[0]["epoch"] != claim.epoch:
-            raise Fenced(frozenset({claim.lane.lane}))
-        return await self.end_with_history(claim.lane.lane, LaneEnd(*tuple(rows[0])[1:]))
+            raise Fenced(frozenset({claim.lane.id}))
+        return await self.end_with_history(claim.lane.id, LaneEnd(*tuple(rows[0])[1:]))
 
-    async def end_with_history(self, lane: int, end: LaneEnd) -> LaneEnd:
-        forks = await self._fetch("forks", lane) if end.timeline > 1 else ()
-        accepted = await self._fetch("accepted_records", lane)
+    async def end_with_history(self, lane_id: int, end: LaneEnd) -> LaneEnd:
+        forks = await self._fetch("forks", lane_id) if end.timeline > 1 else ()
+        accepted = await self._fetch("accepted_records", lane_id)
         return end._replace(
             forks=tuple(Fork._make(row) for row in forks),
             accepted={row["topic"]: row["accepted_offset"] for row in accepted},
         )
 
-    async def events_at(self, lane: int, position: int) -> dict[int, str] | None:
-        rows = await self._fetch("events_at", lane, position)
+    async def events_at(self, lane_id: int, position: int) -> dict[int, str] | None:
+        rows = await self._fetch("events_at", lane_id, position)
         if not rows:
             return None
         events = (row for row in rows if row["has_event"])
         return {row["sequence"]: event_id(row["command_id"], row["item"] + 1) for row in events}
 
     async def halt(self, claim: Claim, code: str, detail: str) -> None:
-        await self._fetch("halt_lane", claim.lane.lane, claim.epoch, code, detail)
+        await self._fetch("halt_lane", claim.lane.id, claim.epoch, code, detail)
 
     async def halted(self, lanes: Sequence[int]) -> frozenset[int]:
         return frozenset(row["lane"] for row in await self._fetch("halted_lanes", list(lanes)))

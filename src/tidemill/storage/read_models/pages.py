@@ -1,4 +1,4 @@
-"""Read models as those see them who only ask: `queries.ports.ReadModelReader`."""
+"""Read models, read only: `queries.ports.ReadModelReader`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ QUERY_TIMEOUT_MS: Final = 5_000
 
 
 class ReadModelDatabase:
-    """Reads in transactions that cannot write, within a time-out, by a login that needs no more than SELECT."""
+    """Reads in transactions that cannot write, within a time-out, with a login that needs only SELECT."""
 
     def __init__(self, pool: Lender, *, timeout_ms: int = QUERY_TIMEOUT_MS) -> None:
-        """`timeout_ms`: how long one answer may take the server."""
+        """`timeout_ms`: how long the server may take for one answer."""
         self._pool = pool
         self._timeout_ms = timeout_ms
 
@@ -34,7 +34,7 @@ class ReadModelDatabase:
                         rows = await borrowed.fetch(statement, *key, limit)
             except TableMisfit as misfit:
                 raise TableMisfit(
-                    f"{projection.name} cannot be read: {misfit.detail}; `tidemill status` says what would mend it"
+                    f"{projection.name} cannot be read: {misfit.detail}; `tidemill status` says how to fix it"
                 ) from misfit
             except asyncpg.DataError as error:
                 raise UsageError(_unfit(projection, key, error)) from error

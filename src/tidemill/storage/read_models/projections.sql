@@ -5,7 +5,7 @@ insert into tm.projection (projection, aggregate, incarnation, read_table) value
 on conflict (projection) do nothing
 
 -- name: read_projection
--- SHARE waits for a swap that is under way, so that nobody works on with the incarnation it replaces.
+-- SHARE waits for a running swap, so that no process continues with the incarnation it replaces.
 select aggregate, incarnation, read_table, to_regclass(read_table) is not null as is_there
 from tm.projection where projection = $1 for share
 
@@ -18,7 +18,7 @@ on conflict (projection, incarnation, partition) do nothing
 select partition, sequence, next_offset from tm.checkpoint where projection = $1 and incarnation = $2
 
 -- name: ledger_checkpoints
--- How far the state of an aggregate is: as far as its lanes.
+-- The progress of the state of an aggregate: that of its lanes.
 select l.partition, newest.sequence
 from tm.lane l
 cross join lateral (
@@ -37,7 +37,7 @@ cross join (select set_config('enable_seqscan', 'off', true)) by_key
 where c.projection = $1 and c.incarnation = $2 and c.partition = s.partition and c.sequence = s.before
 
 -- name: lane_histories
--- How far the log goes; it binds where somebody has worked the lane, or has found that it was set back.
+-- The end of the log; a limit only if the lane was processed, or found restored.
 select l.partition, newest.sequence as "end",
        newest.sequence > 0 or coalesce(h.code in ('HISTORY_BEHIND', 'HISTORY_FORKED'), false) as binds,
        newest.timeline > 1 as forked
@@ -53,7 +53,7 @@ from tm.timeline t join tm.lane l using (lane)
 where l.aggregate = $1 and l.partition = any($2::int[]) order by l.partition, t.timeline
 
 -- name: note_foreign
--- What is read again is not counted again.
+-- Records that are read again are not counted again.
 insert into tm.foreign_record as f (lane, topic, records, first_offset, last_offset, last_seen)
 select l.lane, l.event_topic, count(*), min(n.record_offset), max(n.record_offset), clock_timestamp()
 from unnest($2::int[], $3::bigint[]) as n (partition, record_offset)
@@ -78,16 +78,16 @@ on conflict (projection, partition) do update
 -- name: clear_halts
 delete from tm.projection_halt where projection = $1 and partition = any($2::int[])
 
--- Building a read model a second time. $1 is the projection, or the quoted name of its live table.
+-- Rebuilding a read model. $1 is the projection, or the quoted name of its live table.
 
--- name: lock_workshop
+-- name: lock_rebuild
 select pg_try_advisory_lock(hashtextextended('tidemill workshop ' || $1::text, 0))
 
--- name: unlock_workshop
+-- name: unlock_rebuild
 select pg_advisory_unlock(hashtextextended('tidemill workshop ' || $1::text, 0))
 
 -- name: next_incarnation
--- Never one that was used before: whoever still works on an abandoned one finds no checkpoint of his.
+-- Never one that was used before: a process that still uses an abandoned one finds no checkpoint.
 select p.incarnation as live, greatest(p.incarnation, max(c.incarnation)) + 1 as next
 from tm.projection p left join tm.checkpoint c using (projection)
 where p.projection = $1 group by p.incarnation
@@ -97,9 +97,9 @@ delete from tm.checkpoint c using tm.projection p
 where c.projection = $1 and p.projection = c.projection and c.incarnation <> p.incarnation
 
 -- name: obstacles
--- What a table has that would be lost, or would keep to the old table, when another takes its place.
+-- What a table has that would be lost, or would stay with the old table, when another replaces it.
 with live as (select * from pg_class where oid = $1::text::regclass)
-select 'it is no plain table' as obstacle from live where relkind <> 'r' or relispartition or relhassubclass
+select 'it is not a plain table' as obstacle from live where relkind <> 'r' or relispartition or relhassubclass
 union all
 select 'trigger ' || quote_ident(tgname) from pg_trigger join live on tgrelid = live.oid where not tgisinternal
 union all
@@ -120,7 +120,7 @@ select 'publication ' || quote_ident(p.pubname)
 from pg_publication_rel r join live on r.prrelid = live.oid join pg_publication p on p.oid = r.prpubid
 
 -- name: shadow_definition
--- The statements that give tm_shadow.<name>, made LIKE the live table without its indexes, all else that the live one
+-- The statements that give tm_shadow.<name>, created LIKE the live table without indexes, all else that the live one
 -- has, under the same names.
 with live as (
   select c.oid, c.relname, n.nspname, c.reloptions, c.relacl, c.relowner
@@ -142,7 +142,7 @@ select statement from (
   select 5, format('alter table tm_shadow.%I owner to %I', relname, pg_get_userbyid(relowner)) from live
   where relowner <> (select oid from pg_roles where rolname = current_user)
   union all
-  -- what default privileges gave the new table and the live one does not have
+  -- privileges of the new table by default that the live one does not have
   select 6, format('revoke all on tm_shadow.%I from %s', live.relname, who.name)
   from live
   join pg_class s on s.oid = to_regclass(format('tm_shadow.%I', live.relname)),

@@ -1,7 +1,7 @@
-"""Building a read model a second time, beside the live one: `projections.ports.Workshops`.
+"""Rebuilding a read model beside the live one: `projections.ports.RebuildTargets`.
 
-The rows are built in schema `tm_shadow`, in a table of the live one's name with all that belongs to it, under an
-incarnation of checkpoints of their own. A swap drops the live table and moves the new one into its schema, in one
+The rows are built in schema `tm_shadow`, in a table of the live one's name with its indexes, under an
+incarnation with its own checkpoints. A swap drops the live table and moves the new one into its schema, in one
 transaction with the checkpoints. The login must own the tables: that is the role that migrates.
 """
 
@@ -29,14 +29,14 @@ COPY_TIMEOUT_S: Final = 3600.0
 """How long copying or comparing all rows of a read model may take."""
 
 LOCK_TIMEOUT_S: Final = 2
-"""How long a swap waits for a lock; whoever wants to read the table waits behind it."""
+"""How long a swap waits for a lock; readers of the table queue behind it."""
 
 HOLD_TIMEOUT_S: Final = 60
 """How long a swap may hold the checkpoints while the last events are folded."""
 
 
 class TableRebuildTarget:
-    """The place where one projection's table is built a second time; lives as long as its connection's lock."""
+    """The rebuild of one projection's table; lives as long as its connection's lock."""
 
     def __init__(self, borrowed: Connection, projection: Projection, live: int, view: View) -> None:
         """`live` is the incarnation beside which `view` is built."""
@@ -53,9 +53,11 @@ class TableRebuildTarget:
     async def _standing(self) -> Mapping[int, Checkpoint]:
         return await read_checkpoints(self._borrowed, self._projection, self._live)
 
-    async def photograph(self) -> Mapping[int, Checkpoint]:
+    async def take_snapshot(self) -> Mapping[int, Checkpoint]:
         table = self._projection.table
-        copy = f"create unlogged table {table_sql.photo_name(table)} as table {table_sql.table_name(table)}"
+        copy = (
+            f"create unlogged table {table_sql.snapshot_name(table)} as table {table_sql.table_name(table)}"
+        )
         with self._working():
             async with self._borrowed.transaction(isolation="repeatable_read"):
                 checkpoints = await self._standing()
@@ -105,7 +107,7 @@ class TableRebuildTarget:
                 await self._borrowed.execute(_SQL["forget_halts"], projection.name)
 
     async def _analyze(self) -> None:
-        """Have the planner know the new rows when the first query meets them; a second try need not."""
+        """Update the planner's statistics before the first query; a second try need not."""
         if not self._analyzed:
             shadow = table_sql.view_name(self._projection.table, live=False)
             await self._borrowed.execute(f"analyze {shadow}", timeout=COPY_TIMEOUT_S)
@@ -124,21 +126,21 @@ class TableRebuildTarget:
     async def _check_caught_up(self, live: Mapping[int, Checkpoint]) -> None:
         built = await read_checkpoints(self._borrowed, self._projection, self.view.incarnation)
         rows = await self._borrowed.fetch(_SQL["withdrawn_checkpoints"], self._projection.name)
-        beside = {row["partition"] for row in rows}  # the live ones have folded what is not in force
+        beside = {row["partition"] for row in rows}  # the live ones have folded withdrawn events
         behind = [
             lane
             for lane, point in live.items()
             if built[lane].sequence < point.sequence and lane not in beside
         ]
         if behind:
-            raise TransientError(f"the rebuilt rows are behind the live ones in lanes {sorted(behind)}")
+            raise TransientError(f"the rebuilt rows lag the live ones in lanes {sorted(behind)}")
 
 
 class RebuildDatabase:
-    """Opens workshops, each on a connection of its own."""
+    """Opens rebuild targets, each on its own connection."""
 
     def __init__(self, pool: Lender) -> None:
-        """A workshop holds one connection of `pool` for as long as it is open."""
+        """An open rebuild target holds one connection of `pool`."""
         self._pool = pool
 
     @asynccontextmanager
@@ -147,14 +149,14 @@ class RebuildDatabase:
     ) -> AsyncIterator[TableRebuildTarget]:
         async with connection(self._pool) as borrowed, _alone(borrowed, projection):
             await _clear(borrowed, projection)
-            workshop = await self._prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
+            target = await self._prepare(borrowed, projection, aggregate, partitions, lasting=lasting)
             try:
-                yield workshop
+                yield target
             finally:
                 with (
                     suppress(TidemillError),
                     translated(),
-                ):  # the next one clears what a broken connection leaves
+                ):  # the next one removes what a broken connection leaves
                     await _clear(borrowed, projection)
 
     async def _prepare(
@@ -165,11 +167,11 @@ class RebuildDatabase:
 
 @asynccontextmanager
 async def _alone(borrowed: Connection, projection: Projection) -> AsyncIterator[None]:
-    """Keep others out of the workshop, and have all the time in the world; the pool gets the session as it was."""
+    """Lock out other rebuilds, without a time limit; the pool gets the session back unchanged."""
     table = table_sql.table_name(projection.table)
-    if not await borrowed.fetchval(_SQL["lock_workshop"], table):
+    if not await borrowed.fetchval(_SQL["lock_rebuild"], table):
         raise UsageError(
-            f"projection {projection.name} is being rebuilt or verified by somebody else: wait for that to end"
+            f"projection {projection.name} is being rebuilt or verified by another process: wait for that to end"
         )
     try:
         await borrowed.execute("set statement_timeout = 0")  # whole tables are copied and compared
@@ -177,7 +179,7 @@ async def _alone(borrowed: Connection, projection: Projection) -> AsyncIterator[
     finally:
         try:
             await borrowed.execute("reset statement_timeout")
-            await borrowed.execute(_SQL["unlock_workshop"], table)
+            await borrowed.execute(_SQL["unlock_rebuild"], table)
         except DRIVER_ERRORS:
             if not _is_lost(borrowed):
                 borrowed.terminate()  # then the server gives the lock back
@@ -213,12 +215,12 @@ async def _check_replaceable(borrowed: Connection, projection: Projection, table
 
 async def _clear(borrowed: Connection, projection: Projection) -> None:
     """Remove everything that is not live."""
-    shadow, photo = (
+    shadow, snapshot = (
         table_sql.view_name(projection.table, live=False),
-        table_sql.photo_name(projection.table),
+        table_sql.snapshot_name(projection.table),
     )
     async with borrowed.transaction():
-        await borrowed.execute(f"drop table if exists {shadow}, {photo}")
+        await borrowed.execute(f"drop table if exists {shadow}, {snapshot}")
         await borrowed.execute(_SQL["drop_other_checkpoints"], projection.name)
 
 

@@ -58,7 +58,9 @@ class ViewRows:
             [move.next_offset for move in moves],
         )
         if affected(tag) != len(steps):
-            raise CheckpointMoved(f"a checkpoint of {self._view.projection.name} was moved by somebody else")
+            raise CheckpointMoved(
+                f"a checkpoint of {self._view.projection.name} was moved by another process"
+            )
 
     async def load(self, keys: Sequence[Key]) -> dict[Key, ReadModelBase]:
         projection, statement = (
@@ -93,7 +95,7 @@ class ViewRows:
         except asyncpg.UniqueViolationError as taken:
             if taken.constraint_name != (self._table.primary_key.name or f"{self._table.name}_pkey"):
                 raise
-            raise TransientError(f"somebody else inserted meanwhile: {taken.detail}") from taken
+            raise TransientError(f"another process inserted meanwhile: {taken.detail}") from taken
 
     async def _run(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         with on_tables():
@@ -101,7 +103,7 @@ class ViewRows:
 
 
 class ViewDatabase:
-    """The database as projectors see it: `projections.ports.ViewStore`."""
+    """The database of projectors: `projections.ports.ViewStore`."""
 
     def __init__(self, pool: Lender) -> None:
         """Each projection uses one connection of `pool` at a time."""
@@ -150,8 +152,8 @@ class ViewDatabase:
 
 
 async def _demand_fit(borrowed: Connection, projection: Projection) -> None:
-    told = await look(borrowed, [use_of_projection(projection)])
-    if unfit := [str(each) for each in told if each.breaks]:
+    differences = await look(borrowed, [use_of_projection(projection)])
+    if unfit := [str(each) for each in differences if each.breaks]:
         raise TableMisfit("; ".join(unfit))
 
 
@@ -169,18 +171,18 @@ async def recorded(borrowed: Connection, projection: Projection, aggregate: str)
     """Record a projection if it is new; return its live incarnation, which stays until the transaction ends.
 
     Raises:
-        ContractError: it is on record for another stream or table.
+        ContractError: it is recorded for another stream or table.
         TableMisfit: its table does not exist.
     """
     table = table_sql.table_name(projection.table)
     await borrowed.execute(_SQL["record_projection"], projection.name, aggregate, table)
     row = await borrowed.fetchrow(_SQL["read_projection"], projection.name)
     if row is None:
-        raise TransientError(f"projection {projection.name} was forgotten meanwhile")
+        raise TransientError(f"projection {projection.name} was deleted meanwhile")
     if (row["aggregate"], row["read_table"]) != (aggregate, table):
         raise ContractError(
-            f"projection {projection.name} is on record for {row['aggregate']} and {row['read_table']}, not for "
-            f"{aggregate} and {table}: give the new one a name of its own"
+            f"projection {projection.name} is recorded for {row['aggregate']} and {row['read_table']}, not for "
+            f"{aggregate} and {table}: give the new one another name"
         )
     if not row["is_there"]:
         raise TableMisfit(f"{table}: the table is missing")
@@ -197,7 +199,7 @@ async def read_checkpoints(
 
 
 def affected(tag: str) -> int:
-    """Return the number of rows that a command tag (`UPDATE 3`) tells of."""
+    """Return the number of rows in a command tag (`UPDATE 3`)."""
     return int(tag.rsplit(" ", 1)[-1])
 
 

@@ -1,8 +1,8 @@
-"""Folding an aggregate's state a second time, beside the live one, to verify it: `projections.ports`.
+"""Folding an aggregate's state again, beside the live one, to verify it: `projections.ports`.
 
-A state is folded as a read model is, but the batches that decide keep it: how far it is says the ledger of its lanes,
+A state is folded like a read model, but batches maintain it: its progress is the ledger of its lanes,
 and there are no checkpoints to move. Events of several lanes are folded in whatever order they arrive, so that nothing
-but the key is unique here: a value that one aggregate gave up and another took may be met the other way round.
+but the key is unique here: a value that one aggregate gave up and another took may come in the other order.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class StateRows(ViewRows):
     """One transaction over the rows of a state that is folded again."""
 
     async def advance(self, steps: Mapping[int, CheckpointMove]) -> None:
-        """Move nothing, since the lock on the workshop keeps others out; rows are found by their key, as ever."""
+        """Move nothing, since the rebuild's lock keeps others out; rows are found by their key, as usual."""
         del steps
         await self._borrowed.execute("set local enable_seqscan = off")
 
 
 class StateDatabase(ViewDatabase):
-    """The database as the replay of a state sees it."""
+    """The database for the replay of a state."""
 
     def __init__(self, pool: Lender) -> None:
         """See `ViewDatabase`."""
@@ -45,11 +45,11 @@ class StateDatabase(ViewDatabase):
             yield StateRows(borrowed, view)
 
     async def halt(self, view: View, partition: int, halt: FoldHalt) -> None:
-        """Put nothing on record: the replay itself says why it ends."""
+        """Record nothing: the replay itself reports why it ends."""
 
 
 class StateRebuildTarget(TableRebuildTarget):
-    """The place where the rows of a state are built a second time. Nothing is swapped."""
+    """The rebuild of the rows of a state. Nothing is swapped."""
 
     def __init__(self, borrowed: Connection, projection: Projection, aggregate: str) -> None:
         """`borrowed` holds the lock."""
@@ -62,7 +62,7 @@ class StateRebuildTarget(TableRebuildTarget):
 
 
 class StateRebuildDatabase(RebuildDatabase):
-    """Opens workshops of states."""
+    """Opens rebuild targets of states."""
 
     async def _prepare(
         self, borrowed: Connection, projection: Projection, aggregate: str, partitions: int, *, lasting: bool

@@ -1,1 +1,1 @@
-"""6 let go, on TimescaleDB: the registry of slices, and rows read, measured and brought back."""
+"""6 archive, on TimescaleDB: the registry of slices, and rows read, measured and restored."""

@@ -1,4 +1,4 @@
-"""The archive on TimescaleDB: the registry of slices, their rows, and what the catalogue knows of chunks."""
+"""The archive on TimescaleDB: the registry of slices, their rows, and the catalogue of chunks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LOCK_WITHIN_MS: Final = 1_000
 """How long a seal waits for writers in flight, and for batches."""
 
 UPGRADE_WITHIN_MS: Final = 100
-"""How long a drop waits for readers: whoever comes behind it waits as well."""
+"""How long a drop waits for readers: later readers queue behind it."""
 
 _UPGRADES: Final = 5
 _PAUSE_S: Final = 0.05
@@ -51,12 +51,12 @@ class Registry:
     """The slices, on a connection that is in a transaction."""
 
     def __init__(self, borrowed: Connection) -> None:
-        """`borrowed`: the caller's, who commits."""
+        """`borrowed`: of the caller, which commits."""
         self._borrowed = borrowed
 
-    async def slice(self, which: SliceId) -> Slice | None:
+    async def slice(self, slice_id: SliceId) -> Slice | None:
         """See `ArchiveWork`."""
-        rows = await self._fetch("slice", which.table, which.start, which.generation)
+        rows = await self._fetch("slice", slice_id.table, slice_id.start, slice_id.generation)
         return slice_of(rows[0]) if rows else None
 
     async def of_table(self, table: str) -> list[Slice]:
@@ -96,9 +96,9 @@ class Registry:
         found: str | None = await self._borrowed.fetchval(_SQL["late_unfit"], table)
         return found
 
-    async def trail(self, which: SliceId) -> list[dict[str, Any]]:
+    async def trail(self, slice_id: SliceId) -> list[dict[str, Any]]:
         """Return what was done to a slice, oldest first."""
-        rows = await self._fetch("trail_of", which.table, which.start, which.generation)
+        rows = await self._fetch("trail_of", slice_id.table, slice_id.start, slice_id.generation)
         return [dict(row) for row in rows]
 
     async def store(self, step: Transition) -> None:
@@ -108,7 +108,7 @@ class Registry:
         if not stored and before.state is ArchiveState.LIVE:
             stored = await self._fetch("store_new", *row_of(after))
         if not stored:
-            raise Overtaken(f"{before.id} is not {before.state} any more")
+            raise Overtaken(f"{before.id} is no longer {before.state}")
         place = (after.id.table, after.id.start, after.id.generation)
         why = step.why or step.action.value
         await self._fetch("trail", *place, before.state, after.state, after.event_id, step.who, why)
@@ -118,21 +118,27 @@ class Registry:
 
 
 class SliceRows(Registry):
-    """The registry, and the rows that it speaks of."""
+    """The registry, and the rows of its slices."""
 
     async def store(self, step: Transition) -> None:
         """See `ArchiveWork`."""
         await super().store(step)
         if step.freezes:
-            which = step.after.id
-            await self._lock("freeze_slice", LOCK_WITHIN_MS, which.table, which.start, which.generation)
+            archive_slice = step.after.id
+            await self._lock(
+                "freeze_slice",
+                LOCK_WITHIN_MS,
+                archive_slice.table,
+                archive_slice.start,
+                archive_slice.generation,
+            )
 
-    async def await_writers(self, which: Slice) -> None:
+    async def await_writers(self, archive_slice: Slice) -> None:
         """See `ArchiveWork`."""
         waiting = self._borrowed.transaction()  # a savepoint, which gives the lock back
         await waiting.start()
         try:
-            await self.lock_rows(which)
+            await self.lock_rows(archive_slice)
         finally:
             await waiting.rollback()
 
@@ -140,34 +146,38 @@ class SliceRows(Registry):
         """See `ArchiveWork`."""
         await self._lock("lock_ranges", LOCK_WITHIN_MS, table)
 
-    async def lock_rows(self, which: Slice) -> None:
-        """See `ArchiveWork`; late rows of a slice are changed by nobody but us."""
-        if which.source is Source.CHUNK:
-            await self._lock("lock_slice", LOCK_WITHIN_MS, which.id.table, which.chunk)
+    async def lock_rows(self, archive_slice: Slice) -> None:
+        """See `ArchiveWork`; only Tidemill changes late rows of a slice."""
+        if archive_slice.source is Source.CHUNK:
+            await self._lock("lock_slice", LOCK_WITHIN_MS, archive_slice.id.table, archive_slice.chunk)
 
-    async def measure(self, which: Slice, time_column: str) -> Measured:
+    async def measure(self, archive_slice: Slice, time_column: str) -> Measured:
         """See `ArchiveWork`."""
-        columns, source = which.columns, source_of(which)
-        if which.source is Source.CHUNK:
-            columns = await measurement.columns_with_values(self._borrowed, which.id.table, columns, source)
+        columns, source = archive_slice.columns, source_of(archive_slice)
+        if archive_slice.source is Source.CHUNK:
+            columns = await measurement.columns_with_values(
+                self._borrowed, archive_slice.id.table, columns, source
+            )
         return await measurement.measure(self._borrowed, columns, time_column, source)
 
-    async def chunks_of(self, which: SliceId) -> list[ChunkFacts]:
+    async def chunks_of(self, slice_id: SliceId) -> list[ChunkFacts]:
         """Return the chunks that share time with a slice's range, as this transaction sees them."""
-        rows = await self._fetch("chunks", which.table)
-        return [chunk for chunk in map(_chunk, rows) if chunk.end > which.start and chunk.start < which.end]
+        rows = await self._fetch("chunks", slice_id.table)
+        return [
+            chunk for chunk in map(_chunk, rows) if chunk.end > slice_id.start and chunk.start < slice_id.end
+        ]
 
     async def note_writes(self, table: str, before: datetime) -> None:
         """See `ArchiveWork`."""
         await self._fetch("note_writes", table, before)
 
-    async def let_go(self, which: Slice) -> None:
-        """See `ArchiveWork`. The locks that make readers wait are given back after every try that took too long."""
+    async def drop_rows(self, archive_slice: Slice) -> None:
+        """See `ArchiveWork`. Locks that block readers are released after every attempt that took too long."""
         for attempt in range(_UPGRADES):
             try:
                 async with self._borrowed.transaction():  # a savepoint: the lock against writers stays
-                    await self._lock("lock_ranges", UPGRADE_WITHIN_MS, which.id.table)
-                    place = (which.id.table, which.id.start, which.id.generation)
+                    await self._lock("lock_ranges", UPGRADE_WITHIN_MS, archive_slice.id.table)
+                    place = (archive_slice.id.table, archive_slice.id.start, archive_slice.id.generation)
                     await self._lock("drop_slice", UPGRADE_WITHIN_MS, *place)
             except Busy:
                 if attempt == _UPGRADES - 1:
@@ -176,42 +186,54 @@ class SliceRows(Registry):
             else:
                 return
 
-    async def adopt_late(self, which: Slice) -> int:
+    async def adopt_late(self, archive_slice: Slice) -> int:
         """See `ArchiveWork`."""
         return await self._late_rows(
-            which, "update {late} set tm_generation = $2 where tm_range_start = $1 and tm_generation is null"
+            archive_slice,
+            "update {late} set tm_generation = $2 where tm_range_start = $1 and tm_generation is null",
         )
 
-    async def return_late(self, which: Slice) -> int:
+    async def return_late(self, archive_slice: Slice) -> int:
         """See `ArchiveWork`."""
-        if not await self._borrowed.fetchval(_SQL["has_late"], which.id.table):
+        if not await self._borrowed.fetchval(_SQL["has_late"], archive_slice.id.table):
             return 0
         await self._late_rows(
-            which, "update {late} set tm_generation = null where tm_range_start = $1 and tm_generation = $2"
+            archive_slice,
+            "update {late} set tm_generation = null where tm_range_start = $1 and tm_generation = $2",
         )
-        others = [each for each in await self.of_range(which.id.table, which.id.start) if each.id != which.id]
+        others = [
+            each
+            for each in await self.of_range(archive_slice.id.table, archive_slice.id.start)
+            if each.id != archive_slice.id
+        ]
         if any(each.is_closed for each in others):
             return 0  # the range stays closed: they wait for the next slice
-        table = quoted_name(which.id.table)
-        columns = await self._borrowed.fetchval(_SQL["shared_columns"], table, late_table(which.id.table))
+        table = quoted_name(archive_slice.id.table)
+        columns = await self._borrowed.fetchval(
+            _SQL["shared_columns"], table, late_table(archive_slice.id.table)
+        )
         back = (
             f"with back as (delete from {{late}} where tm_range_start = $1 and $2::int is not null "
             f"returning {columns}) insert into {table} ({columns}) overriding system value select {columns} from back"
         )
         try:
-            async with self._borrowed.transaction():  # a savepoint: the range opens, whatever the table says
-                return await self._late_rows(which, back)
+            async with (
+                self._borrowed.transaction()
+            ):  # a savepoint: the range opens, even if the table refuses a row
+                return await self._late_rows(archive_slice, back)
         except asyncpg.PostgresError as error:
             if not isinstance(translate(error), DataError):
                 raise
             why = f"its late rows stay late, to be archived by themselves: the table refuses them: {error}"
-            _log.warning(Log.ARCHIVE_WAITS, slice=str(which.id), reason=why)
+            _log.warning(Log.ARCHIVE_WAITS, slice=str(archive_slice.id), reason=why)
             return 0
 
-    async def _late_rows(self, which: Slice, statement: str) -> int:
-        late = late_table(which.id.table)
-        done = await self._borrowed.execute(statement.format(late=late), which.id.start, which.id.generation)
-        return int(done.rsplit(" ", 1)[-1])
+    async def _late_rows(self, archive_slice: Slice, statement: str) -> int:
+        late = late_table(archive_slice.id.table)
+        status = await self._borrowed.execute(
+            statement.format(late=late), archive_slice.id.start, archive_slice.id.generation
+        )
+        return int(status.rsplit(" ", 1)[-1])
 
     async def _lock(self, statement: str, within_ms: int, *arguments: Any) -> None:
         await self._borrowed.execute("select set_config('lock_timeout', $1, true)", str(within_ms))
@@ -226,15 +248,15 @@ class SliceRows(Registry):
 
 
 class ArchiveDatabase:
-    """What retention asks outside of the lane's transactions."""
+    """The queries of retention outside the lane's transactions."""
 
     def __init__(self, pool: Pool) -> None:
-        """`pool`: of a login that may lock and drop slices, if it is to do so."""
+        """`pool`: of a login that may lock and drop slices, if that is needed."""
         self._pool = pool
         self._name: str | None = None
 
     async def database_name(self) -> str:
-        """Return what the server calls this database."""
+        """Return the name of this database."""
         if self._name is None:
             async with connection(self._pool) as borrowed:
                 self._name = str(await borrowed.fetchval(_SQL["database_name"]))
@@ -264,35 +286,37 @@ class ArchiveDatabase:
             )
 
     async def shape(
-        self, which: Slice, bytes_per_s: int | None = None
+        self, archive_slice: Slice, bytes_per_s: int | None = None
     ) -> tuple[tuple[LakeColumn, ...], tuple[Refusal, ...]]:
         """See `ArchiveStore`."""
         async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
             with on_tables():
-                columns, refused = await measurement.columns_of(borrowed, which.id.table)
+                columns, refused = await measurement.columns_of(borrowed, archive_slice.id.table)
                 if refused:
                     return columns, tuple(refused)
-                source = source_of(which)
+                source = source_of(archive_slice)
                 values = await measurement.preflight(borrowed, columns, source, bytes_per_s=bytes_per_s)
             return columns, tuple(values)
 
-    async def measure(self, which: Slice, time_column: str, bytes_per_s: int | None = None) -> Measured:
+    async def measure(
+        self, archive_slice: Slice, time_column: str, bytes_per_s: int | None = None
+    ) -> Measured:
         """See `ArchiveStore`."""
         async with connection(self._pool) as borrowed, borrowed.transaction(isolation="repeatable_read"):
-            source = source_of(which)
+            source = source_of(archive_slice)
             with on_tables():
                 return await measurement.measure(
-                    borrowed, which.columns, time_column, source, bytes_per_s=bytes_per_s
+                    borrowed, archive_slice.columns, time_column, source, bytes_per_s=bytes_per_s
                 )
 
-    def read_sql(self, which: Slice) -> str:
+    def read_sql(self, archive_slice: Slice) -> str:
         """See `ArchiveStore`."""
-        return read_sql(which.columns, source_of(which))
+        return read_sql(archive_slice.columns, source_of(archive_slice))
 
-    async def trail(self, which: SliceId) -> list[dict[str, Any]]:
+    async def trail(self, slice_id: SliceId) -> list[dict[str, Any]]:
         """Return what was done to a slice, oldest first."""
         async with connection(self._pool) as borrowed:
-            return await Registry(borrowed).trail(which)
+            return await Registry(borrowed).trail(slice_id)
 
     async def is_connected(self, application_name: str) -> bool:
         """Return whether a process of that name has a connection to this database."""
@@ -300,19 +324,19 @@ class ArchiveDatabase:
             return bool(await borrowed.fetchval(_SQL["is_connected"], application_name))
 
     async def check_vectors(self) -> None:
-        """Make sure that this server computes the published digests. Raises `ContractError`."""
+        """Check that this server computes the published digests. Raises `ContractError`."""
         async with connection(self._pool) as borrowed, borrowed.transaction():
             await measurement.check_vectors(borrowed)
 
 
-def source_of(which: Slice) -> str:
-    """Return what stands behind FROM for the slice's rows."""
-    if which.source is Source.CHUNK:
-        return which.chunk  # as the catalogue quotes it
-    start = which.id.start.isoformat()
+def source_of(archive_slice: Slice) -> str:
+    """Return the FROM item of the slice's rows."""
+    if archive_slice.source is Source.CHUNK:
+        return archive_slice.chunk  # as the catalogue quotes it
+    start = archive_slice.id.start.isoformat()
     return (
-        f"(select * from {late_table(which.id.table)} "
-        f"where tm_range_start = '{start}' and tm_generation = {which.id.generation})"
+        f"(select * from {late_table(archive_slice.id.table)} "
+        f"where tm_range_start = '{start}' and tm_generation = {archive_slice.id.generation})"
     )
 
 
@@ -330,7 +354,9 @@ def quoted_name(table: str) -> str:
 async def _late(borrowed: Connection, table: str, slices: Sequence[Slice]) -> list[LateFacts]:
     if not await borrowed.fetchval(_SQL["has_late"], table):
         return []
-    ends: dict[datetime, datetime] = {}  # a later chunk may begin where one did that left, and end elsewhere
+    ends: dict[
+        datetime, datetime
+    ] = {}  # a later chunk may begin where an archived one did, and end elsewhere
     for each in slices:
         ends[each.id.start] = max(each.id.end, ends.get(each.id.start, each.id.end))
     with on_tables():

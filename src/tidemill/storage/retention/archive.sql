@@ -10,7 +10,7 @@ select * from tm.archive where table_name = $1 order by range_start, generation
 select * from tm.archive where event_id = $1 or superseded @> array[$1] order by range_start, generation
 
 -- name: dropped_under
--- The trail knows: a slice that came back and was changed has another state by now, and later another request.
+-- From the trail: a slice that was restored and changed has another state now, and later another request.
 select a.* from tm.archive a where exists (
   select from tm.archive_trail t where t.event_id = $1 and t.after = 'dropped'
     and t.table_name = a.table_name and t.range_start = a.range_start and t.generation = a.generation)
@@ -71,13 +71,13 @@ select tm.can_freeze()
 call tm.drop_slice($1, $2, $3)
 
 -- name: registry
--- A dump that is restored elsewhere, or a database made from this one as its template, is another registry.
+-- A dump restored elsewhere, or a database created from this one as its template, is another registry.
 select concat_ws('/', registry, (select system_identifier from pg_control_system()),
                  (select oid from pg_database where datname = current_database()))
 from tm.archive_registry
 
 -- name: chunks
--- A chunk that is dropped meanwhile is in this snapshot's catalogue, and gone. Rows that are compressed are in another
+-- A chunk that is dropped meanwhile is in this snapshot's catalogue, but gone. Compressed rows are in another
 -- table; indexes do not count.
 select format('%I.%I', c.chunk_schema, c.chunk_name) as chunk, c.range_start, c.range_end, c.is_compressed, activity.since as last_write,
        coalesce(pg_table_size(to_regclass(format('%I.%I', c.chunk_schema, c.chunk_name))), 0)
@@ -92,7 +92,7 @@ where format('%s.%s', c.hypertable_schema, c.hypertable_name) = $1 order by c.ra
 select current_database()
 
 -- name: note_writes
--- Backends report what they wrote some seconds late, and what is counted anew is taken for a write: both make it later.
+-- Backends report their writes some seconds late, and a reset count is treated as a write: both only delay it.
 with old as (
   select format('%I.%I', c.chunk_schema, c.chunk_name) as chunk,
          to_regclass(format('%I.%I', c.chunk_schema, c.chunk_name)) as rows_of, packed.compress_relid as packed_in
@@ -119,7 +119,7 @@ select to_regclass(tm.late_table($1)) is not null
 select tm.late_unfit($1)
 
 -- name: views
--- Jobs of a view are told under its materialisation's name, or under its own, as the version has it.
+-- Jobs of a view are listed under its materialisation's name, or under its own, depending on the version.
 select format('%I.%I', v.view_schema, v.view_name) as view,
        case when bool_and(j.config->>'start_offset' is not null)
          then max(now() - (now() - (j.config->>'start_offset')::interval)) end as reaches_back
@@ -135,7 +135,7 @@ from timescaledb_information.jobs
 where proc_name = 'policy_retention' and format('%s.%s', hypertable_schema, hypertable_name) = $1 order by 1
 
 -- name: shared_columns
--- What a late row has for the hypertable; what is generated is generated again.
+-- The columns of a late row for the hypertable; generated ones are generated again.
 select string_agg(quote_ident(h.name), ', ' order by h.attnum)
 from tm.column_rules($1::text::regclass) as h join tm.column_rules($2::text::regclass) as l using (name)
 where not h.generated

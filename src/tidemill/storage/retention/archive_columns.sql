@@ -1,4 +1,4 @@
--- The columns of a table, and how their types are made: what `storage.fidelity` judges.
+-- The columns of a table, and how their types are made: what `storage.retention.fidelity` checks.
 
 -- name: columns
 with recursive attribute as (

@@ -15,40 +15,40 @@ _COPY: Final = TypeAdapter(CopyLocation)
 _VERIFICATION: Final = TypeAdapter(Verification)
 
 
-def row_of(which: Slice) -> tuple[Any, ...]:
+def row_of(archive_slice: Slice) -> tuple[Any, ...]:
     """Return a slice in the order of the statements' parameters."""
-    sealed = which.sealed or (None, None, None, None)
+    sealed = archive_slice.sealed or (None, None, None, None)
     return (
-        which.id.table,
-        which.id.start,
-        which.id.end,
-        which.id.generation,
-        which.state,
-        which.is_closed,
-        which.since,
-        which.source,
-        which.chunk,
-        which.size_bytes,
-        _COLUMNS.dump_json(which.columns).decode(),
-        which.seal,
-        which.sealed_at,
+        archive_slice.id.table,
+        archive_slice.id.start,
+        archive_slice.id.end,
+        archive_slice.id.generation,
+        archive_slice.state,
+        archive_slice.is_closed,
+        archive_slice.since,
+        archive_slice.source,
+        archive_slice.chunk,
+        archive_slice.size_bytes,
+        _COLUMNS.dump_json(archive_slice.columns).decode(),
+        archive_slice.seal,
+        archive_slice.sealed_at,
         *sealed,
-        which.event_id,
-        which.attempt,
-        which.deadline,
-        list(which.superseded),
-        _COPY.dump_json(which.copy).decode() if which.copy else None,
-        _VERIFICATION.dump_json(which.verified).decode() if which.verified else None,
-        which.held_from,
-        which.restore_until,
-        which.reason,
-        which.compressed,
-        list(which.left_at),
+        archive_slice.event_id,
+        archive_slice.attempt,
+        archive_slice.deadline,
+        list(archive_slice.superseded),
+        _COPY.dump_json(archive_slice.copy).decode() if archive_slice.copy else None,
+        _VERIFICATION.dump_json(archive_slice.verified).decode() if archive_slice.verified else None,
+        archive_slice.held_from,
+        archive_slice.restore_until,
+        archive_slice.reason,
+        archive_slice.compressed,
+        list(archive_slice.left_at),
     )
 
 
 def slice_of(row: asyncpg.Record) -> Slice:
-    """Return the slice that a row of the registry tells of."""
+    """Return the slice of a row of the registry."""
     measured = Measured(row["row_count"], row["digest"], row["min_time"], row["max_time"])
     return Slice(
         id=SliceId(row["table_name"], row["range_start"], row["range_end"], row["generation"]),

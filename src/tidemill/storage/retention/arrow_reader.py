@@ -17,13 +17,13 @@ from tidemill.storage.database.errors import meaning, no_tls
 from tidemill.storage.retention.digest_sql import PINNED
 
 BATCH_BYTES: Final = 8 << 20
-"""Measured beside 32 MB: as quick, with half the time in the kernel, for memory that was just let go is used again."""
+"""Compared with 32 MB: as fast, with half the time in the kernel, because freed memory is reused."""
 
 
 _WRITES: Final = "25006"
-_OF_TLS: Final = ("SSL error", "certificate")  # libpq has words for it, and no code
+_OF_TLS: Final = ("SSL error", "certificate")  # libpq has a message for it, but no code
 
-# libpq's own deadlines: a server that vanishes without a word is given up after half a minute.
+# libpq's own deadlines: a server that stops answering is given up after half a minute.
 _LIBPQ: Final = {
     "connect_timeout": "10",
     "keepalives_idle": "10",
@@ -44,12 +44,12 @@ def read(
     """Yield the rows of `read_sql` in batches of about `batch_bytes`, as one read-only snapshot sees them.
 
     Settings are pinned. Types are ADBC's: `lakehouse.arrow.conform` makes them the copy's. `timeout_s`: the whole
-    statement must have been read by then. Close the iterator to let go of the connection early.
+    statement must have been read by then. Close the iterator to release the connection early.
 
     Raises:
-        Unavailable: the server is away, or went away.
+        Unavailable: the server is or became unavailable.
         ContractError: the statement would write.
-        TidemillError: what else the server said, as `storage.errors` understands it.
+        TidemillError: other errors of the server, as `storage.database.errors` translates them.
     """
     with (
         _translated(),
@@ -73,7 +73,7 @@ def _begin(cursor: Any, timeout_s: float) -> None:
 
 
 def _with_deadlines(dsn: str, application_name: str) -> str:
-    """Add to the address what it does not say itself."""
+    """Add the parameters that the address does not have."""
     parts = urlsplit(dsn)
     options = _LIBPQ | {"application_name": application_name} | dict(parse_qsl(parts.query))
     return parts._replace(query=urlencode(options)).geturl()
@@ -90,9 +90,9 @@ def _translated() -> Iterator[None]:
 
 
 def _meaning(error: adbc_driver_manager.Error) -> TidemillError:
-    if error.sqlstate is None:  # libpq did not get as far as to ask something
+    if error.sqlstate is None:  # libpq did not get as far as a query
         text = str(error).strip()
         return no_tls(text) if any(word in text for word in _OF_TLS) else Unavailable("database", text)
-    if error.sqlstate == _WRITES:  # we made the transaction read-only: the server is no standby
+    if error.sqlstate == _WRITES:  # this transaction is read-only: the server is not a standby
         return ContractError(f"the statement would write: {error}")
     return meaning(error.sqlstate, str(error))

@@ -1,6 +1,6 @@
 """The SQL that reads, checks and measures the rows of a copy, made from its columns.
 
-A *source* is what may stand behind FROM without a name of its own: a quoted table, or a SELECT in parentheses.
+A *source* is a FROM item without an alias: a quoted table, or a SELECT in parentheses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CAST: Final = {
     LakeType.INSTANT: "timestamptz",
 }
 
-# Only types that PostgreSQL hashes by their bytes may stand in the row that is hashed: int4, bytea, text, uuid. Its
+# Only types that PostgreSQL hashes by their bytes may be in the hashed row: int4, bytea, text, uuid. Its
 # int8 hash folds both halves into 32 bits first, and its float hash takes -0 for 0; `send` gives their bytes instead.
 _HASHED: Final = {
     LakeType.BOOLEAN: "{}::int4",
@@ -77,7 +77,7 @@ from (
 
 
 class Pauses(NamedTuple):
-    """A scan that stops now and then: for `pause_s` behind every so many rows."""
+    """A scan with pauses: of `pause_s` after every `every_rows` rows."""
 
     every_rows: int
     pause_s: float
@@ -89,7 +89,7 @@ class Pauses(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What preflight counts of a column: rows for which `condition` holds."""
+    """A count of preflight for a column: rows for which `condition` holds."""
 
     column: str
     condition: str
@@ -97,7 +97,7 @@ class Check(NamedTuple):
 
 
 def pin_settings_sql() -> str:
-    """Return the statement under which a value has one text; it holds until the transaction ends."""
+    """Return the statement that fixes the text of values, until the transaction ends."""
     return "select " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in PINNED.items())
 
 
@@ -112,7 +112,7 @@ def read_sql(columns: Sequence[LakeColumn], source: str) -> str:
 
 
 def preflight_checks(columns: Sequence[LakeColumn]) -> list[Check]:
-    """Return what is counted, in the order of `preflight_sql`'s result."""
+    """Return the counts, in the order of `preflight_sql`'s result."""
     return [check for column in columns if not column.by_text for check in _checks(column)]
 
 
@@ -182,10 +182,10 @@ def _checks(column: LakeColumn) -> Iterator[Check]:
 
 
 def _instant(value: str, kind: LakeType) -> str:
-    """Return a time column's value as timestamptz, what has no zone in UTC, within what a Python datetime can say.
+    """Return a time column's value as timestamptz, in UTC without a zone, within the range of a Python datetime.
 
-    A copy never holds what is cut off here, and a row that somebody slipped in still shows in the digest.
+    A copy never holds what is cut off here, and a row that an external writer added still shows in the digest.
     """
-    told = value if kind is LakeType.INSTANT else f"({value}::timestamp at time zone 'UTC')"
+    instant = value if kind is LakeType.INSTANT else f"({value}::timestamp at time zone 'UTC')"
     first, last = "timestamptz '0001-01-01 00:00:00+00'", "timestamptz '9999-12-31 23:59:59.999999+00'"
-    return f"case when {value} is not null then least(greatest({told}, {first}), {last}) end"
+    return f"case when {value} is not null then least(greatest({instant}, {first}), {last}) end"

@@ -1,8 +1,8 @@
 """Which PostgreSQL types a copy holds exactly, which by their text, and which it refuses: one table of rules.
 
 `chain` is how a type is made: `("d:posint", "b:int4")` is a domain over int4, `("a:_text", "b:text")` an array of text,
-`("m:tstzmultirange", "r:tstzrange", "b:timestamptz")` a multirange. Types outside of `pg_catalog` have a dot before
-their name, so that no type of the same name passes for PostgreSQL's own.
+`("m:tstzmultirange", "r:tstzrange", "b:timestamptz")` a multirange. Types outside `pg_catalog` have a dot before
+their name, so that a type of the same name is not mistaken for PostgreSQL's own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXACT: Final = {
     "timestamp": LakeType.TIMESTAMP,
     "timestamptz": LakeType.INSTANT,
 }
-"""Types whose every value, but those that preflight names, a copy holds as it is. Beside them: numeric(p<=38, s<=p)."""
+"""Types whose values, except those that preflight names, a copy holds unchanged. Also: numeric(p<=38, s<=p)."""
 
 BY_TEXT: Final = frozenset(
     {
@@ -61,7 +61,7 @@ BY_TEXT: Final = frozenset(
         "circle",
     }
 )
-"""Types whose text, under pinned settings, PostgreSQL reads back to the same value. Beside them, by their kind: enums,
+"""Types whose text, under pinned settings, PostgreSQL reads back to the same value. Also, by their kind: enums,
 arrays, ranges and multiranges of types that are not refused."""
 
 REFUSED: Final = {
@@ -69,13 +69,13 @@ REFUSED: Final = {
     "c": "it is a composite type",
     "p": "it is a pseudo type",
 }
-OTHERS_REFUSED: Final = "no rule says that its text gives the value back"
+OTHERS_REFUSED: Final = "its text is not known to restore the value"
 
-MOST_DIGITS: Final = 38
+MAX_DIGITS: Final = 38
 
 
 class Attribute(NamedTuple):
-    """A column as the catalogue has it. `typmod` is that of the type below all domains, -1 for none."""
+    """A column in the catalogue. `typmod` is that of the type below all domains, -1 for none."""
 
     name: str
     pg_type: str
@@ -85,7 +85,7 @@ class Attribute(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What a table's copy looks like; with a refusal there must be none."""
+    """The columns of a table's copy; with a refusal there must be no copy."""
 
     columns: tuple[LakeColumn, ...]
     refused: tuple[Refusal, ...]
@@ -114,13 +114,13 @@ def _column_of(attribute: Attribute) -> LakeColumn | Refusal:
         return LakeColumn(*plain, EXACT[name], attribute.nullable)
     if (kind, name) == ("b", "numeric"):
         precision, scale = _digits(attribute.typmod)
-        if 0 <= scale <= precision <= MOST_DIGITS and precision:
+        if 0 <= scale <= precision <= MAX_DIGITS and precision:
             return LakeColumn(*plain, LakeType.DECIMAL, attribute.nullable, precision=precision, scale=scale)
     return LakeColumn(*plain, LakeType.TEXT, attribute.nullable, by_text=True)
 
 
 def _reason_to_refuse(kind: str, name: str) -> str | None:
-    """Judge the last link: what an array, range or domain holds in the end."""
+    """Check the last element: the innermost type of an array, range or domain."""
     if kind == "e" or (kind == "b" and (name in EXACT or name in BY_TEXT)):
         return None
     return REFUSED.get(name if kind == "b" else kind, OTHERS_REFUSED)

@@ -1,4 +1,4 @@
-"""Measures rows in the database: what a copy would look like, whether it can hold the values, and what proves it.
+"""Measures rows in the database: the columns of a copy, whether it can hold the values, and its proof.
 
 Each function runs in the caller's transaction, which it needs: settings are pinned for its length.
 """
@@ -13,8 +13,8 @@ import asyncpg
 
 from tidemill.domain.archive.digest import ROWS_VECTORS, VALUE_VECTORS, RowsVector, ValueVector
 from tidemill.domain.archive.slices import LakeColumn, Measured, Refusal
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError
-from tidemill.storage.database.errors import WHETHER_MIGRATED
 from tidemill.storage.database.pool import Connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.retention import digest_sql
@@ -23,16 +23,16 @@ from tidemill.storage.retention.fidelity import Attribute, Shape, shape_of
 
 SCAN_TIMEOUT_S: Final = 3600.0
 PACED_TIMEOUT_S: Final = 24 * 3600.0
-"""For a scan that is held back to a rate: it takes hours."""
+"""For a rate-limited scan: it takes hours."""
 
 _PAUSES_PER_S: Final = 16
-_GRACE_S: Final = 5.0  # the server's own deadline comes first, and says more
+_GRACE_S: Final = 5.0  # the server's own deadline comes first, with a better message
 
 _SQL = load_statements(Path(__file__).with_name("archive_columns.sql"))
 
 
 async def columns_of(connection: Connection, table: str) -> Shape:
-    """Return the columns of `table`, in its order. `table`: `schema.table` as the catalogue has the names, unquoted.
+    """Return the columns of `table`, in its order. `table`: `schema.table` names unquoted, as in the catalogue.
 
     Raises:
         ContractError: there is no such table.
@@ -62,7 +62,7 @@ async def _attributes(connection: Connection, table: str) -> list[Attribute]:
 async def preflight(
     connection: Connection, columns: Sequence[LakeColumn], source: str, *, bytes_per_s: int | None = None
 ) -> list[Refusal]:
-    """Return the columns with values that no copy can hold, and how many; empty if all is well.
+    """Return the columns with values that no copy can hold, and how many; empty if there are none.
 
     `bytes_per_s`: the fastest that rows are read; None: as fast as the server can.
     """
@@ -96,7 +96,7 @@ async def measure(
 async def _pauses(
     connection: Connection, source: str, bytes_per_s: int | None
 ) -> tuple[Pauses | None, float]:
-    """Return the pauses that hold a scan back to a rate, and how long it may take: what the rows weigh is a guess."""
+    """Return the pauses that limit a scan's rate, and its time-out; the width of rows is estimated."""
     if bytes_per_s is None:
         return None, SCAN_TIMEOUT_S
     width = (await _scan(connection, digest_sql.width_sql(source), SCAN_TIMEOUT_S))[0]
@@ -113,13 +113,13 @@ async def columns_with_values(
     *,
     timeout_s: float = SCAN_TIMEOUT_S,
 ) -> tuple[LakeColumn, ...]:
-    """Return the columns that a copy of the source has to hold now, if those of its seal were `sealed`.
+    """Return the columns that a copy of the source must hold now, if those of its seal were `sealed`.
 
-    These are the same ones, unless the table was altered: a column that came since counts if any row has a value in it,
-    or the value would leave without a copy. Of columns that are gone, or of another type, what is there now counts.
+    These are the same ones, unless the table was altered: a new column counts if any row has a value in it,
+    or the value would leave without a copy. Of dropped or retyped columns, the present state counts.
 
     Raises:
-        ContractError: a column that came since has values, and no copy can hold its type.
+        ContractError: a new column has values, and no copy can hold its type.
     """
     shape = await columns_of(connection, table)
     known = {column.name: column.pg_type for column in sealed}
@@ -148,15 +148,15 @@ async def _with_values(
 
 
 async def check_vectors(connection: Connection) -> None:
-    """Make sure that this server computes the published digests.
+    """Check that this server computes the published digests.
 
     Raises:
-        ContractError: it computes others, so nothing may be archived from it.
+        ContractError: it computes others, so nothing must be archived from it.
     """
     encoding = await connection.fetchval(_SQL["encoding"])
     if encoding != "UTF8":
         raise ContractError(
-            f"the database is encoded as {encoding}: archiving needs UTF8, for the digest is over UTF-8 bytes"
+            f"the database is encoded as {encoding}: archiving needs UTF8, since the digest is over UTF-8 bytes"
         )
     for value in VALUE_VECTORS:
         _agree(f"{value.literal!r} as {value.pg_type}", value.hash, await _hash(connection, value))
@@ -194,7 +194,7 @@ async def relation_of(connection: Connection, table: str) -> int:
     )
     if found is None:
         raise ContractError(
-            f"there is no table {table}: {WHETHER_MIGRATED}, or the retention that names it is wrong"
+            f"there is no table {table}: {ErrorCode.DATABASE_DIFFERS.advice}, or the retention that names it is wrong"
         )
     return found
 
@@ -203,7 +203,7 @@ async def _scan(connection: Connection, statement: str, timeout_s: float) -> asy
     if not connection.is_in_transaction():
         raise RuntimeError("measuring pins settings for a transaction's length: there is none")
     await connection.execute(digest_sql.pin_settings_sql())
-    # One core: who writes beside it needs the others more than the archive does.
+    # One core: concurrent writers need the others more than the archive does.
     await connection.execute(
         "select set_config('statement_timeout', $1, true), set_config('max_parallel_workers_per_gather', '0', true)",
         str(int(timeout_s * 1000)),

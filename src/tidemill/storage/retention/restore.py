@@ -1,4 +1,4 @@
-"""Brings the rows of a copy back by COPY. Values come as text that PostgreSQL itself reads, whatever their types."""
+"""Restores the rows of a copy by COPY. Values are text that PostgreSQL itself parses, whatever their types."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def restore_batches(
 ) -> int:
     """COPY `parts` into `table` (`schema.table`), in the caller's transaction; return the number of rows.
 
-    `parts` is advanced in a thread, one part ahead; its instants are in UTC. A column that the table generates comes
-    out as it is generated. The transaction's `statement_timeout` is `timeout_s` from then on; `read_timeout_s` is for
+    `parts` is advanced in a thread, one part ahead; its instants are in UTC. A generated column is
+    generated again. The transaction's `statement_timeout` is `timeout_s` from then on; `read_timeout_s` is for
     each part.
 
     Raises:
@@ -101,7 +101,7 @@ class _Feed:
                 for start in range(0, len(part.csv), _PIECE_BYTES):
                     yield part.csv[start : start + _PIECE_BYTES]
         finally:
-            if not waiting.done():  # the thread has to leave the iterator before anybody may close it
+            if not waiting.done():  # the thread must leave the iterator before it may be closed
                 await asyncio.wait([waiting])
 
     async def _next(self) -> CopyPart | None:
@@ -109,7 +109,7 @@ class _Feed:
 
 
 def _insert_sql(target: str, columns: Sequence[LakeColumn]) -> str:
-    """Return an INSERT whose floats come as their bits, and all else as its text."""
+    """Return an INSERT with floats as their bits, and all else as text."""
     values = [
         f"${number}::{_FLOATS[column.type]}"
         if column.type in _FLOATS

@@ -1,27 +1,28 @@
-"""The transaction in which a range comes back: `admin.archive.ports.RestoreStore` and `RestoreWork`."""
+"""The transaction that restores a range: `admin.archive.ports.RestoreStore` and `RestoreWork`."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 
 from tidemill.domain.archive.slices import CopyPart, LakeColumn
 from tidemill.domain.lane import Claim
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.unit_of_work import BatchTransaction
-from tidemill.storage.database.pool import Pool, connection
+from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.retention import measurement
 from tidemill.storage.retention.archive import SliceRows
 from tidemill.storage.retention.restore import restore_batches
 
 
 class RestoreTransaction(SliceRows):
-    """The registry and the rows, with a table that takes rows back."""
+    """The registry and the rows, with a table that takes restored rows."""
 
-    def __init__(self, work: BatchTransaction) -> None:
-        """`work`: what batches write in, so that the lane can be held as they hold it."""
-        super().__init__(work.connection)
+    def __init__(self, borrowed: Connection, *, work: BatchTransaction) -> None:
+        """`work`: what batches write in, on `borrowed`, so that the lane can be held as they hold it."""
+        super().__init__(borrowed)
         self._work = work
 
     async def copy_in(
@@ -34,7 +35,7 @@ class RestoreTransaction(SliceRows):
 
 
 class RestoreDatabase:
-    """The database as a range comes back to it."""
+    """The database for a restore."""
 
     def __init__(self, pool: Pool) -> None:
         """`pool`: of a login that may write to the table and to the registry."""
@@ -47,4 +48,4 @@ class RestoreDatabase:
     @asynccontextmanager
     async def work(self) -> AsyncIterator[RestoreTransaction]:
         async with CommandDatabase(self._pool).unit_of_work() as work:
-            yield RestoreTransaction(work)
+            yield work.join(partial(RestoreTransaction, work=work))

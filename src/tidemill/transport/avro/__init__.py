@@ -1,1 +1,1 @@
-"""Avro on the wire: framing, strict reading, and the codecs that the ports ask for."""
+"""Avro on the wire: framing, strict reading, and the codecs of the ports."""

@@ -1,4 +1,4 @@
-"""The archive's two messages as an archiver sees them: it reads requests and writes confirmations."""
+"""The archive's two messages for an archiver, which reads requests and writes confirmations."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ArchivalCodec:
 
         Raises:
             ContractError: a message has no schema, differs from its class, or is not in the registry.
-            Unavailable: the registry is away.
+            Unavailable: the registry is unavailable.
         """
         events = known_messages(topics.events, "event", {EVENT: ArchivalEvent}, messages, clock, registry)
         confirmations = known_messages(
@@ -57,8 +57,8 @@ class ArchivalCodec:
         """Return the request that a record of the event topic holds.
 
         Raises:
-            Unreadable: it holds none that can be read here, and never will.
-            Unavailable: the registry is away.
+            Unreadable: it holds none that this version can read.
+            Unavailable: the registry is unavailable.
         """
         if not value:
             raise Unreadable(ParkingCode.MALFORMED, "the record has no value")

@@ -1,4 +1,4 @@
-"""Avro in and out for one stream: the `CommandCodec` of the way in."""
+"""Avro in and out for one stream: the `CommandCodec` of the intake."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULT_MAX_BYTES: Final = 256 * 1024
 
 
 class StreamCodec:
-    """Reads a stream's commands and writes its events (and commands, for those who publish by hand)."""
+    """Reads a stream's commands and writes its events (and commands, for publishing by hand)."""
 
     def __init__(
         self, stream: Stream, commands: KnownSchemas, events: KnownSchemas, *, max_bytes: int
@@ -59,7 +59,7 @@ class StreamCodec:
 
         Raises:
             ContractError: a message has no schema, differs from its class, or is not in the registry.
-            Unavailable: the registry is away.
+            Unavailable: the registry is unavailable.
         """
         models = {name: spec.model for name, spec in stream.commands.items()}
         commands = known_messages(
@@ -98,7 +98,7 @@ class StreamCodec:
         Raises:
             UsageError: a time has no time zone.
             ContractError: the registry does not have the schema.
-            Unavailable: the registry is away.
+            Unavailable: the registry is unavailable.
         """
         name = self._command_names[type(command)]
         fields = command.model_dump()
@@ -137,7 +137,7 @@ class StreamCodec:
         )
 
     def _reuse(self, command: str, event: type[EventBase]) -> None:
-        """Note that a command's bytes serve as the event's, if the two schemas have the same fields."""
+        """Reuse a command's bytes for the event, if the two schemas have the same fields."""
         name = self._event_names[event]
         if self._command_forms[command].schema.layout == self._event_forms[name].schema.layout:
             self._reused[command, event] = self._prefixes[name]
@@ -175,7 +175,7 @@ def known_messages(
 ) -> KnownSchemas:
     """Return the schemas of a stream's commands or events, checked against their classes. Raises `ContractError`.
 
-    `whole`: what a newer version wrote is taken whole or not at all.
+    `whole`: a newer version's message is read completely or refused.
     """
     chosen: dict[str, MessageSchema] = {}
     for name, model in models.items():

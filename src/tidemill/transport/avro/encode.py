@@ -1,4 +1,4 @@
-"""The little that is encoded by hand: numbers and texts of outcomes, and the defaults of a schema."""
+"""The parts that are encoded by hand: numbers and texts of outcomes, and the defaults of a schema."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tidemill.catalog.avro import Array, AvroType, Enumeration, Map, Primitive, Record, Union
 from tidemill.domain.errors import ContractError
-from tidemill.domain.varint import encode_varint
+from tidemill.transport.wire.varint import encode_varint
 
 pack_double = struct.Struct("<d").pack
 _pack_float = struct.Struct("<f").pack
@@ -20,15 +20,15 @@ def encode_string(text: str) -> bytes:
 
 
 def encode_default(schema: AvroType, value: Any) -> bytes:
-    """Return a default, as it stands in a schema's JSON, as bytes.
+    """Return a default of a schema's JSON, as bytes.
 
     Raises:
-        ContractError: it is no value of the type.
+        ContractError: it is not a value of the type.
     """
     try:
         return _encode_default(schema, value)
     except (AttributeError, KeyError, TypeError, ValueError, struct.error) as fault:
-        raise ContractError(f"default {value!r} is no value of its type: {fault}") from fault
+        raise ContractError(f"default {value!r} is not a value of its type: {fault}") from fault
 
 
 def _encode_default(schema: AvroType, value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Events as projectors read them: the `EventCodec`."""
+"""Events for projectors: the `EventCodec`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class AvroEventCodec:
 
         Raises:
             ContractError: an event has no schema, or differs from its class.
-            Unavailable: the registry is away.
+            Unavailable: the registry is unavailable.
         """
         events = known_messages(stream.topics.events, "event", stream.events, messages, clock, registry)
         await events.preload()
@@ -73,7 +73,7 @@ class AvroEventCodec:
         try:
             return self._adapters[name].validate_python(fields)
         except ValidationError as fault:
-            raise ContractError(f"{name}: the class refuses what was published: {fault}") from fault
+            raise ContractError(f"{name}: the class refuses the published event: {fault}") from fault
 
 
 def _unreadable(record: EventRecord, fault: Unreadable) -> ContractError:

@@ -1,4 +1,4 @@
-"""Values of any topic of ours, read for people, and commands written for them.
+"""Values of Tidemill's topics, read for people, and commands written for them.
 
 `admin.records.ports.RecordDecoders` and `CommandEncoders`.
 """
@@ -40,7 +40,7 @@ class AvroRecordDecoders:
                 known_messages(topic, "event", stream.events, part.messages(), self._clock, registry)
             )
         commands = {name: spec.model for name, spec in stream.commands.items()}
-        topic = stream.topics.commands  # also of what is parked
+        topic = stream.topics.commands  # also of parked records
         return _Messages(known_messages(topic, "command", commands, part.messages(), self._clock, registry))
 
 

@@ -1,8 +1,8 @@
-"""Which schema wrote a value: the schemas folder's fingerprints, the registry's ids, and what was refused.
+"""Which schema wrote a value: the schemas folder's fingerprints, the registry's ids, and the refused ones.
 
-A registry's id is taken only if it stands under the subject of this topic, names a message that the topic carries, is
-not dangerous to read, and can always be read by the current version. What stands under the subject and is not
-dangerous, but is no message of this version or cannot be read by it, was written for a newer one.
+A registry's id is accepted only if it is registered under the subject of this topic, names a message of the topic, is
+not dangerous to read, and can always be read by the current version. A schema under the subject that is not
+dangerous, but unknown to this version or unreadable by it, belongs to a newer one.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class KnownSchemas:
         registry: SchemaRegistry | None = None,
         whole: bool = False,
     ) -> None:
-        """Know every version in the folder by its fingerprint.
+        """Load every version in the folder, by its fingerprint.
 
-        `whole`: what a newer version wrote is taken whole or not at all (`newer.NotWhole`). Otherwise fields that are
-        not known here are dropped, as readers of events may, and what cannot be read is refused.
+        `whole`: a newer version's message is read completely or refused (`newer.NotWhole`). Otherwise unknown fields
+        are dropped, as readers of events may, and what cannot be read is refused.
 
         Raises:
             ContractError: two versions share a fingerprint, or one cannot be read safely.
@@ -74,7 +74,7 @@ class KnownSchemas:
                     self._know(prefix, schema)
 
     async def prefix_for_writing(self, name: str) -> bytes:
-        """Return what stands in front of the bodies that we write with the current schema of a message.
+        """Return the prefix of bodies that are written with the current schema of a message.
 
         Raises:
             ContractError: there is a registry, and it does not have the schema.
@@ -105,10 +105,10 @@ class KnownSchemas:
             await self._ask(self._registry, new[start : start + _REQUESTS_AT_ONCE])
 
     def decode(self, value: bytes) -> tuple[str, dict[str, Any]]:
-        """Return full name and fields of one value, for those who are not in a hurry.
+        """Return full name and fields of one value, for uses that need not be fast.
 
         Raises:
-            Unreadable: no schema here reads it, or its bytes are not what their schema says.
+            Unreadable: no known schema reads it, or its bytes do not match their schema.
         """
         at = wire.ID_BYTES if value[:1] == wire.ID_MAGIC else wire.FINGERPRINT_BYTES
         reader = self.readers.get(value[:at])
@@ -120,7 +120,7 @@ class KnownSchemas:
             raise Unreadable(ParkingCode.MALFORMED, explain(fault)) from fault
 
     def why_unknown(self, value: bytes) -> str:
-        """Say why no reader takes a value."""
+        """Return why no reader takes a value."""
         if value.startswith(wire.FINGERPRINT_MAGIC):
             return f"no schema of this topic has the fingerprint {value[2 : wire.FINGERPRINT_BYTES].hex()}"
         head = value[: wire.ID_BYTES]
@@ -129,9 +129,7 @@ class KnownSchemas:
             return f"the value names schema {schema_id} of a registry, and none is configured"
         if schema_id > wire.LARGEST_ID:
             return f"the registry has no schema {schema_id}"
-        unasked = (
-            "the registry was not asked for it, having been asked for too many ids that it does not have"
-        )
+        unasked = "the registry was not asked for it, after too many unknown ids"
         return f"schema {schema_id}: {self._lookups.why(head) or unasked}"
 
     def _know(self, prefix: bytes, writer: Schema) -> None:
@@ -166,7 +164,7 @@ class KnownSchemas:
             self._lookups.accept(head)
 
     def _admit(self, head: bytes, answer: Registered) -> None:
-        """Know the schema if this topic may carry it. Raises `ContractError` if not."""
+        """Load the schema if this topic may carry it. Raises `ContractError` if not."""
         schema = Schema.of(answer.text)
         subject = subject_of(self._topic, schema.name)
         if subject not in answer.subjects:
@@ -182,9 +180,9 @@ class KnownSchemas:
             raise ContractError(f"{schema.name} {out_of_reach}")
 
     def _out_of_reach(self, schema: Schema) -> str | None:
-        """Say why no schema here reads what another has written, None if one does."""
+        """Return why no schema of this version reads another one, None if one does."""
         form = self.forms.get(schema.name)
         if form is None:
-            return f"is no message of {self._topic} that this version knows"
+            return f"is not a message of {self._topic} that this version knows"
         faults = obstacles(reader=form.schema.record, writer=schema.record)
         return f"cannot be read by this version: {faults[0]}" if faults else None

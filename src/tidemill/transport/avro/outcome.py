@@ -1,7 +1,7 @@
 """Outcome messages: the `OutcomeCodec` of the relay, and reading them back.
 
-One is sent for every record that ever arrives, so they are put together by hand from parts that repeat, in half the
-time that a general writer takes. `FIELDS` says for which schema; `open` refuses another one.
+One is sent for every record, so they are assembled by hand from repeated parts, in half the
+time that a general writer takes. `FIELDS` is its schema; `open` refuses another one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tidemill.catalog.schemas import MessageSchema
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.domain.messages import Outcome
-from tidemill.domain.varint import VARINT, encode_varint
 from tidemill.outbox.ports import OutboxItem
 from tidemill.runtime.clock import Clock
 from tidemill.transport.avro.encode import encode_string, pack_double
 from tidemill.transport.avro.known import KnownSchemas
+from tidemill.transport.wire.varint import VARINT, encode_varint
 
 NAME: Final = "tidemill.outcome.CommandOutcome"
 
@@ -72,8 +72,8 @@ class AvroOutcomeCodec:
         """Return the codec of a stream's outcomes; `messages` are those of the context `outcome`.
 
         Raises:
-            ContractError: the schema is missing, is not the one that is written here, or is not in the registry.
-            Unavailable: the registry is away.
+            ContractError: the schema is missing, is not the supported one, or is not in the registry.
+            Unavailable: the registry is unavailable.
         """
         message = messages.get(NAME)
         if message is None or tuple(field.name for field in message.current.record.fields) != FIELDS:
@@ -87,12 +87,12 @@ class AvroOutcomeCodec:
         where = encode_string(lane.aggregate) + encode_varint(lane.partition)
         told, instant, values = None, b"", []
         for item in items:
-            # Taken apart at once, and without calls for what every message has: that saves a quarter of the time.
+            # Unpacked at once, and without calls for common fields: that saves a quarter of the time.
             (position, _, outcome, original, code, detail, command_id, service, correlation, sequence, at, seconds,
              record_offset, _, event_type, _, _, _, client_id) = item  # fmt: skip
             if at != told:  # one time per batch
                 told, instant = at, encode_varint((at - _EPOCH) // _MICROSECOND)
-            applied, success, cost, named, fate = _shared(
+            applied, success, cost, named, disposition = _shared(
                 outcome, original, code, event_type, seconds, service
             )
             number, written = b"%d" % position, client_id or command_id
@@ -105,7 +105,7 @@ class AvroOutcomeCodec:
                 _NULL if written is None else _text(written),
                 named,
                 _NULL if correlation is None else _text(correlation),
-                fate,
+                disposition,
                 where,
                 VARINT[record_offset],
                 VARINT[position],
@@ -127,7 +127,7 @@ class _Shared(NamedTuple):
     success: bytes
     cost: bytes
     service: bytes
-    fate: bytes
+    disposition: bytes
 
 
 @lru_cache(maxsize=1024)
@@ -148,12 +148,12 @@ def _shared(
         success=b"\x01" if applied or original == _APPLIED else b"\x00",
         cost=affected + pack_double(seconds),
         service=_optional(service),
-        fate=_SYMBOLS[outcome or b""] + _optional(first) + _optional(code),
+        disposition=_SYMBOLS[outcome or b""] + _optional(first) + _optional(code),
     )
 
 
 def _text(text: str) -> bytes:
-    """Return an optional string that is there."""
+    """Return an optional string with a value."""
     encoded = text.encode()
     return _PRESENT + VARINT[len(encoded)] + encoded
 

@@ -1,6 +1,6 @@
-"""How a value says which schema wrote it.
+"""How a value names its schema.
 
-Two forms, told apart by their first bytes: Confluent's (`00`, 4 bytes of a registry's id, big-endian) and Avro's
+Two forms, distinguished by their first bytes: Confluent's (`00`, 4 bytes of a registry's id, big-endian) and Avro's
 single-object encoding (`c3 01`, 8 bytes of the schema's CRC-64-AVRO fingerprint, little-endian).
 """
 
@@ -33,7 +33,7 @@ def prefix_of_fingerprint(fingerprint: bytes) -> bytes:
 
 
 def schema_of_prefix(prefix: bytes) -> str:
-    """Return what people call the schema that a whole prefix names: its id, or its fingerprint in hexadecimal."""
+    """Return the name of a prefix's schema for people: its id, or its fingerprint in hexadecimal."""
     if prefix.startswith(ID_MAGIC):
         return str(id_of_prefix(prefix))
     return prefix[len(FINGERPRINT_MAGIC) :].hex()

@@ -1,4 +1,4 @@
-"""The adapter to Kafka: everything that knows aiokafka."""
+"""The adapter to Kafka: everything that uses aiokafka."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_a_server_can_be_broken_and_mended(breakable_stack: stack.Stack, name: s
     server.stop()
     assert server.life() == "gone"
     server.freeze()  # nothing there to freeze
-    breakable_stack.mend()
+    breakable_stack.repair()
     assert all(each.answers() for each in breakable_stack.servers.values())
 
 

@@ -62,9 +62,9 @@ class Broker:
 @pytest.fixture
 async def broker(breakable_stack: Stack) -> AsyncIterator[Broker]:
     """A broker of this worker's own, whole at each test's start."""
-    await asyncio.to_thread(breakable_stack.mend)
+    await asyncio.to_thread(breakable_stack.repair)
     yield Broker(breakable_stack)
-    await asyncio.to_thread(breakable_stack.mend)
+    await asyncio.to_thread(breakable_stack.repair)
 
 
 @pytest.fixture

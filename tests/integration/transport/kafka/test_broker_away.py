@@ -14,11 +14,12 @@ from tests.integration.transport.kafka.conftest import Broker
 from tests.support.engine.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.domain.errors import Unavailable
-from tidemill.outbox.ports import OutboundRecord, PublisherFenced, Tail
+from tidemill.outbox.ports import PublisherFenced, Tail
 from tidemill.transport.kafka import KafkaProbe, KafkaPublishers
 from tidemill.transport.kafka.client.client import KafkaConnection, idempotent_producer, manual_consumer
 from tidemill.transport.kafka.client.close import hard_close
 from tidemill.transport.kafka.client.logs import Limiter, limit_client_logs
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 pytestmark = [pytest.mark.breaks_servers, pytest.mark.slow]
 
@@ -38,7 +39,7 @@ def numbers(records: list[OutboundRecord]) -> list[int]:
 
 @asynccontextmanager
 async def in_time() -> AsyncIterator[None]:
-    """Whatever is done within ends by itself; what hangs takes for ever."""
+    """Whatever is done within ends by itself; what hangs never ends."""
     async with asyncio.timeout(HANGING_S):
         yield
 
@@ -51,7 +52,7 @@ async def no_task_left() -> AsyncIterator[None]:
     await eventually(lambda: asyncio.all_tasks() <= before, what="the end of all tasks")
 
 
-async def patiently(work: Any, *, timeout_s: float = HANGING_S) -> Any:
+async def with_retries(work: Any, *, timeout_s: float = HANGING_S) -> Any:
     """Try again while the broker recovers."""
 
     async def once() -> list[Any]:
@@ -86,7 +87,7 @@ async def start_relay(publishers: KafkaPublishers, world: KafkaWorld) -> tuple[A
             await publisher.close()
             raise
 
-    publisher, tail = await patiently(begin)
+    publisher, tail = await with_retries(begin)
     return publisher, tail.sequence if tail else 0
 
 
@@ -208,7 +209,7 @@ async def test_what_a_closed_producer_still_held_is_never_delivered(
             assert not await hard_close(producer, 1.0)
     await (broker.start() if how == "kill" else broker.thaw())
     for partition in range(4):
-        await patiently(lambda at=partition: world.write(topic, at, OutboundRecord(b"k", b"after", [])))
+        await with_retries(lambda at=partition: world.write(topic, at, OutboundRecord(b"k", b"after", [])))
     # partition 0's first batch may have been in the socket of a frozen broker already: it was sent, not held
     expected = [[b"before", b"after"], [b"after"], [b"after"], [b"after"]]
     seen = [[one.value for one in await see_all(world, topic, partition)] for partition in range(4)]
@@ -248,13 +249,13 @@ async def test_a_source_is_quiet_while_the_broker_is_away_and_goes_on_by_itself(
         async with in_time():
             assert await source.poll() == {}
     async with in_time():
-        await source.note({0: 0})  # a hint: it neither raises nor waits for ever
+        await source.note({0: 0})  # a hint: it neither raises nor waits indefinitely
     for question in (source.bounds(frozenset({0})), source.records_at({0: 0}, repr)):
         async with in_time():
             with pytest.raises(Unavailable):
                 await question
     await broker.start()
-    await patiently(lambda: world.write(world.topics.commands, 0, OutboundRecord(b"k", b"back", [])))
+    await with_retries(lambda: world.write(world.topics.commands, 0, OutboundRecord(b"k", b"back", [])))
     seen: list[bytes | None] = []
 
     async def arrived() -> bool:
@@ -313,14 +314,14 @@ async def test_an_absence_does_not_flood_the_log(
 
 async def test_the_probe_tells_what_no_consumer_does(broker: Broker, breakable_world: KafkaWorld) -> None:
     probe = KafkaProbe(broker.connection, {breakable_world.topics.events: 4}, timeout_s=1.0)
-    await patiently(probe.ask)
+    await with_retries(probe.ask)
     await broker.freeze()
     for _ in range(2):
         async with in_time():
             with pytest.raises(Unavailable):
                 await probe.ask()
     await broker.thaw()
-    await patiently(probe.ask)
+    await with_retries(probe.ask)
     await probe.close()
 
 

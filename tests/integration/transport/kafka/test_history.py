@@ -6,9 +6,10 @@ import pytest
 
 from tests.conformance.kafka.test_lane_publisher import record
 from tests.support.engine.kafka import KafkaWorld, lane_of
-from tidemill.outbox.ports import ForeignTail, OutboundRecord, Tail, Tails
+from tidemill.outbox.ports import ForeignTail, Tail, Tails
 from tidemill.transport.kafka.admin.inspection import Inspector
 from tidemill.transport.kafka.outbox.history import KafkaTopicHistory
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
 
 async def test_what_cannot_be_unpacked_at_a_tail_can_be_accepted(world: KafkaWorld) -> None:
@@ -28,5 +29,5 @@ async def test_what_cannot_be_unpacked_at_a_tail_can_be_accepted(world: KafkaWor
     async with KafkaTopicHistory(world.connection, lane, found) as history:
         assert (await history.ends()).tails == ours
     inspector = Inspector(lambda: world.connection)
-    assert await inspector.tails([lane]) == {lane.lane: ours}
+    assert await inspector.tails([lane]) == {lane.id: ours}
     await inspector.close()

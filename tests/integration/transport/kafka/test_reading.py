@@ -14,11 +14,11 @@ from tests.support.counting import calls_of
 from tests.support.engine.kafka import MAX_COMMAND_BYTES, KafkaWorld, lane_of
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.admin.records.outgoing import Outgoing
-from tidemill.catalog.topics import STOCK_BATCH_BYTES, TopicSettings, plan_topics
+from tidemill.catalog.topics import STOCK_BATCH_BYTES, TopicOptions, plan_topics
 from tidemill.commands.ports import PartitionError
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.partitioner import partition_of
-from tidemill.outbox.ports import OutboundRecord, Tail, Tails
+from tidemill.outbox.ports import Tail, Tails
 from tidemill.transport.kafka import (
     KafkaCommandSource,
     KafkaConnection,
@@ -31,6 +31,7 @@ from tidemill.transport.kafka import (
 from tidemill.transport.kafka.client.fetch_buffer import Fault
 from tidemill.transport.kafka.client.lookup import Lookup
 from tidemill.transport.kafka.outbox import tail
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.kafka.outbox.tail import TailReader
 
 
@@ -128,7 +129,7 @@ async def test_a_fault_that_was_not_told_yet_is_void_when_its_owner_seeks(world:
 
 
 async def test_a_client_that_cannot_learn_of_new_leaders_any_more_says_so(world: KafkaWorld) -> None:
-    """Reading went on until a leader moved; then it waited for ever, in silence."""
+    """Reading went on until a leader moved; then it waited indefinitely, in silence."""
     source = KafkaEventSource(world.connection, topic=world.topics.events, partitions=4)
     await source.start({})
     try:
@@ -202,7 +203,7 @@ async def test_a_batch_larger_than_a_fetch_arrives_and_does_not_hold_up_the_rest
     connection: KafkaConnection, unique_name: Callable[[str], str]
 ) -> None:
     world = KafkaWorld(connection, unique_name("large"), 4)
-    settings = TopicSettings(max_command_bytes=6 << 20, max_event_bytes=8 << 20)
+    settings = TopicOptions(max_command_bytes=6 << 20, max_event_bytes=8 << 20)
     await Topics(connection).create(plan_topics(world.topics, 4, settings))
     async with AIOKafkaProducer(
         bootstrap_servers=connection.bootstrap, max_request_size=6 << 20, max_batch_size=6 << 20
@@ -253,7 +254,7 @@ async def test_a_tail_behind_thousands_of_aborted_records_is_found_in_a_few_step
     headers: list[tuple[str, bytes | None]] = [("tm_position", b"5"), ("tm_sequence", b"4"), ("ce_id", b"e")]
     await world.write(topic, 0, OutboundRecord(b"k", b"v", headers))
     for _ in range(4):
-        await world.write(topic, 0, *plain(*[b"x" * 20] * 800), fate="aborted")
+        await world.write(topic, 0, *plain(*[b"x" * 20] * 800), record_state="aborted")
     reader = TailReader(world.connection)
     steps = calls_of(monkeypatch, tail, "_last_between")
     looks = await reader.look([TopicPartition(topic, 0), TopicPartition(topic, 1)])
@@ -302,7 +303,7 @@ async def test_a_topic_that_does_not_exist_is_told_at_once_and_how_to_make_it(
     publishers = KafkaPublishers(connection)
     publisher, source = publishers.of(lane_of(world, 0)), world.commands()
     for start in (publisher.start(), source.start(Everything(commands(world).source))):
-        with pytest.raises(Unavailable, match="does not exist: see `tidemill topics check`"):
+        with pytest.raises(Unavailable, match="a topic or partition does not exist, or"):
             await start
     for part in (publisher, source, publishers):
         await part.close()
@@ -348,7 +349,7 @@ async def test_names_of_headers_that_are_no_text_are_read_as_they_came(world: Ka
         for number, name in enumerate(names)
     ]
     await world.write(topic, 0, *plain(b"before"), *sent, *plain(b"behind"))
-    await world.write(topic, 0, *sent, fate="open")
+    await world.write(topic, 0, *sent, record_state="open")
     assert await world.visible(topic, 0) == [*plain(b"before"), *sent, *plain(b"behind")]
 
 
@@ -365,7 +366,7 @@ async def test_a_reader_shows_the_last_records_and_those_that_come(world: KafkaW
     topic = world.topics.events
     for number in range(10):
         await world.write(topic, 0, *plain(b"%d" % number))
-        await world.write(topic, 0, *plain(b"never"), fate="aborted")
+        await world.write(topic, 0, *plain(b"never"), record_state="aborted")
     await world.write(topic, 1, *plain(b"other"))
     async with TopicReader(world.connection, topic) as reader:
         await reader.open(last=3)

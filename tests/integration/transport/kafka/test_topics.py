@@ -12,7 +12,7 @@ from tests.support.clients.clients import Client
 from tests.support.engine.kafka import KafkaWorld
 from tests.support.waiting import eventually
 from tidemill.admin.records.outgoing import Outgoing, RecordPlace
-from tidemill.catalog.topics import TopicSettings, plan_topics
+from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.domain.errors import UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.transport.kafka import KafkaConnection, Topics
@@ -23,7 +23,7 @@ async def test_what_is_created_is_as_planned_and_a_second_time_changes_nothing(
     connection: KafkaConnection, unique_name: Callable[[str], str]
 ) -> None:
     topics = Topics(connection)
-    plans = plan_topics(StreamTopics.of(unique_name("made")), 3, TopicSettings())
+    plans = plan_topics(StreamTopics.of(unique_name("made")), 3, TopicOptions())
     names = [plan.name for plan in plans]
     assert [finding.found for finding in await topics.check(plans)] == [None] * 4
     assert sorted(await topics.create(plans)) == sorted(names)
@@ -36,7 +36,7 @@ async def test_what_is_created_is_as_planned_and_a_second_time_changes_nothing(
 
 
 async def test_differences_are_found(world: KafkaWorld) -> None:
-    plans = plan_topics(world.topics, 8, TopicSettings(max_command_bytes=1 << 20, max_event_bytes=2 << 20))
+    plans = plan_topics(world.topics, 8, TopicOptions(max_command_bytes=1 << 20, max_event_bytes=2 << 20))
     findings = await Topics(world.connection).check(plans)
     assert {(finding.topic, finding.setting) for finding in findings} == {
         *((plan.name, "partitions") for plan in plans),
@@ -49,7 +49,7 @@ async def test_limits_that_are_too_low_are_raised_and_nothing_else_is_touched(
     connection: KafkaConnection, unique_name: Callable[[str], str]
 ) -> None:
     topics, client = Topics(connection), Client(connection.bootstrap)
-    plans = plan_topics(StreamTopics.of(unique_name("raised")), 1, TopicSettings())
+    plans = plan_topics(StreamTopics.of(unique_name("raised")), 1, TopicOptions())
     commands, events, *_ = names = [plan.name for plan in plans]
     await topics.create(plans)
     await asyncio.to_thread(client.configure, commands, "max.message.bytes", "262144")
@@ -76,7 +76,7 @@ async def test_limits_that_are_too_low_are_raised_and_nothing_else_is_touched(
 
 
 async def test_a_limit_that_the_broker_refuses_is_told_in_its_words(world: KafkaWorld) -> None:
-    (plan, *_) = plan_topics(world.topics, world.partitions, TopicSettings())
+    (plan, *_) = plan_topics(world.topics, world.partitions, TopicOptions())
     configs = {**plan.configs, "max.message.bytes": str(1 << 40)}
     with pytest.raises(UsageError, match=r"max\.message\.bytes=1099511627776 of .* the broker refuses it"):
         await Topics(world.connection).raise_limits([replace(plan, configs=configs)])
@@ -86,7 +86,7 @@ async def test_a_batch_as_stock_producers_fill_it_is_taken(
     connection: KafkaConnection, unique_name: Callable[[str], str]
 ) -> None:
     topics, name = Topics(connection), StreamTopics.of(unique_name("stock"))
-    plans = plan_topics(name, 1, TopicSettings())
+    plans = plan_topics(name, 1, TopicOptions())
     await topics.create(plans)
     async with KeyedProducer(connection, name.commands, batch_bytes=1 << 20) as producer:
         await producer.open()
@@ -98,13 +98,13 @@ async def test_a_batch_as_stock_producers_fill_it_is_taken(
 async def test_more_copies_than_brokers_are_refused_with_the_setting_that_mends_it(
     connection: KafkaConnection, unique_name: Callable[[str], str]
 ) -> None:
-    plans = plan_topics(StreamTopics.of(unique_name("copies")), 1, TopicSettings(replication=3))
+    plans = plan_topics(StreamTopics.of(unique_name("copies")), 1, TopicOptions(replication=3))
     with pytest.raises(UsageError, match="TIDEMILL_TOPICS_REPLICATION"):
         await Topics(connection).create(plans)
 
 
 async def test_what_the_broker_refuses_is_told_in_its_words(connection: KafkaConnection) -> None:
-    (plan, *_) = plan_topics(StreamTopics.of("refused"), 1, TopicSettings())
+    (plan, *_) = plan_topics(StreamTopics.of("refused"), 1, TopicOptions())
     with pytest.raises(UsageError, match=r"cleanup\.policy"):
         await Topics(connection).create([replace(plan, configs={"cleanup.policy": "hoard"})])
     with pytest.raises(UsageError, match="refuses"):

@@ -14,7 +14,6 @@ from tidemill.admin.archive.ports import ArchiveInspector, RestoreStore
 from tidemill.admin.lanes.comparison import LaneComparison
 from tidemill.admin.ports import LaneReader
 from tidemill.admin.rows import LaneState
-from tidemill.app import archive_stream
 from tidemill.catalog.streams import ContextStream
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.archive.slices import ArchiveState, SliceId, Source
@@ -24,8 +23,10 @@ from tidemill.outbox.ports import ForeignTail
 from tidemill.retention.planner import Facts
 from tidemill.retention.ports import Overtaken
 from tidemill.retention.slices import Slice
+from tidemill.retention.stream import archive_stream
+from tidemill.retention.stream import context as archive_context
 
-STREAM = ContextStream(archive_stream.context, archive_stream.archive_stream("tidemill"))
+STREAM = ContextStream(archive_context, archive_stream("tidemill"))
 AT = datetime(2010, 3, 1, tzinfo=UTC)
 TABLE = "public.market_data"
 
@@ -123,7 +124,7 @@ def test_a_table_is_named_with_or_without_its_schema(name: str) -> None:
 
 
 def test_a_table_that_does_not_leave_is_refused_with_those_that_do() -> None:
-    with pytest.raises(UsageError, match=f"no table 'quotes' leaves for the archive: choose one of {TABLE}"):
+    with pytest.raises(UsageError, match=f"table 'quotes' has no retention: choose one of {TABLE}"):
         access(Lanes()).chosen("quotes")
 
 

@@ -21,12 +21,12 @@ APPENDED = [Appended(TABLE, "market-data", None)]
 WANTED = {"market-data": ["latest-quotes"]}
 
 
-def lane_state(lane: int, *, position: int, sequence: int, **changed: Any) -> LaneState:
+def lane_state(lane_id: int, *, position: int, sequence: int, **changed: Any) -> LaneState:
     known: dict[str, Any] = dict.fromkeys(LaneState._fields)
     known |= {
-        "lane": lane,
+        "lane": lane_id,
         "aggregate": "market-data",
-        "partition": lane - 1,
+        "partition": lane_id - 1,
         "partitions": 2,
         "command_topic": "c",
         "event_topic": "e",
@@ -93,10 +93,10 @@ class World:
             for place, row in self.ledger.items()
         }
 
-    def books(self) -> AuditRows:
+    def audit_rows(self) -> AuditRows:
         return AuditRows(
             lanes=self.lanes,
-            ledger_books=[self._summed(state.lane) for state in self.lanes],
+            ledger_sums=[self._summed(state.lane) for state in self.lanes],
             ledger_by_generation=[
                 {"lane": lane, "gen": gen, **row} for (lane, gen), row in self.ledger.items()
             ],
@@ -122,17 +122,17 @@ class World:
             rows=self.rows,
         )
 
-    def _summed(self, lane: int) -> dict[str, Any]:
-        rows = [row for (of, _), row in self.ledger.items() if of == lane]
+    def _summed(self, lane_id: int) -> dict[str, Any]:
+        rows = [row for (of, _), row in self.ledger.items() if of == lane_id]
         summed = {name: sum(row[name] for row in rows) for name in counts()}
         records = sum(summed.values()) - summed["events"]
-        base = self.totals.get(lane, {"records": 0, "events": 0})
+        base = self.totals.get(lane_id, {"records": 0, "events": 0})
         fixed = {"base_position": base["records"], "base_sequence": base["events"], "leapt": False}
         return (
-            {"lane": lane, "records": records, "torn_at": None, "miscounted_at": None}
+            {"lane": lane_id, "records": records, "torn_at": None, "miscounted_at": None}
             | summed
             | fixed
-            | self.judged.get(lane, {})
+            | self.judged.get(lane_id, {})
         )
 
     def outside(self) -> Outside:
@@ -140,7 +140,7 @@ class World:
         return Outside(self.tails, {"latest-quotes": projection}, WANTED)
 
     def audit(self) -> Audit:
-        return audit(self.books(), self.outside(), APPENDED)
+        return audit(self.audit_rows(), self.outside(), APPENDED)
 
 
 def test_a_world_in_balance_has_no_findings() -> None:
@@ -243,7 +243,7 @@ def test_what_is_ahead_of_the_database_is_found() -> None:
     )
 
 
-def test_what_came_after_the_books_is_no_matter() -> None:
+def test_what_came_after_the_snapshot_is_no_matter() -> None:
     world = World()
     world.tails[1] = Tails(Tail(30, 20, "z:1"), Tail(30, 20, None), None)
     world.folded[0] = 15
@@ -284,11 +284,11 @@ def test_a_log_that_has_left_is_noted_and_its_sums_still_count() -> None:
 def test_of_several_kinds_of_commands_the_log_tells_which_were_appended() -> None:
     world = World()
     some = [Appended(TABLE, "market-data", frozenset({TYPE}))]
-    assert audit(world.books(), world.outside(), some).tables[0].applied == 9
+    assert audit(world.audit_rows(), world.outside(), some).tables[0].applied == 9
     none = [Appended(TABLE, "market-data", frozenset({"another"}))]
-    assert audit(world.books(), world.outside(), none).tables[0].applied == 0
+    assert audit(world.audit_rows(), world.outside(), none).tables[0].applied == 0
     world.kept[1]["has_log"] = False
-    result = audit(world.books(), world.outside(), some)
+    result = audit(world.audit_rows(), world.outside(), some)
     assert result.tables[0].applied is None
     assert any(note.startswith(TABLE) for note in result.notes)
 

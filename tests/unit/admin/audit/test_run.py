@@ -11,7 +11,7 @@ from typing import Any, cast
 from tests.unit.admin.audit.test_balance import TABLE, World
 from tidemill.admin.audit.balance import Audit
 from tidemill.admin.audit.run import Auditor, appended_tables, unfit_tables
-from tidemill.admin.ports import BookReader, LaneReader, ReadModelStates, TopicInspector
+from tidemill.admin.ports import AuditReader, LaneReader, ReadModelStates, TopicInspector
 from tidemill.admin.rows import AuditRows, LaneState, ProjectionState
 from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.ports import DeclaredTables, PendingMigrations
@@ -55,8 +55,8 @@ class Servers:
     def __init__(self, arrives: int) -> None:
         self.world, self.looks, self.arrives = World(), 0, arrives
 
-    async def books(self, tables: Sequence[Any]) -> AuditRows:
-        return self.world.books()
+    async def audit_rows(self, tables: Sequence[Any]) -> AuditRows:
+        return self.world.audit_rows()
 
     async def lanes(self) -> list[LaneState]:
         return self.world.lanes
@@ -80,7 +80,7 @@ async def audited(servers: Servers, *, wait_s: float) -> Audit:
     tables = cast("DeclaredTables", servers), cast("PendingMigrations", servers)
     return await Auditor(
         catalog=catalog(market_data),
-        books=cast("BookReader", servers),
+        reader=cast("AuditReader", servers),
         lanes=cast("LaneReader", servers),
         read_models=cast("ReadModelStates", servers),
         misfits=MisfitReader(*tables),
@@ -104,7 +104,7 @@ async def test_what_does_not_come_in_time_is_found_missing() -> None:
 def test_a_table_that_is_not_as_declared_is_named_once_with_what_would_mend_it() -> None:
     misfits = [Misfit("market-data", projection, [LACKS], "migrate") for projection in (None, "quotes")]
     unread = {TABLE: "no such column", "public.other": "no right to read it"}
-    found = unfit_tables(World().books()._replace(unread=unread), misfits)
+    found = unfit_tables(World().audit_rows()._replace(unread=unread), misfits)
     assert [(finding.hop, finding.place) for finding in found] == [("table", TABLE), ("rows", "public.other")]
     assert found[0].what == "TABLE_MISFIT: column price is missing; migrate"
 

@@ -108,9 +108,9 @@ def test_plain_progress_is_printed_now_and_then_and_when_all_is_done(
 ) -> None:
     at_s = [100.0]
     monkeypatch.setattr(demo, "monotonic", lambda: at_s[0])
-    audience = demo.PlainListener()
+    listener = demo.PlainListener()
     for done in (0, 1, 2, 3, 4, 4):
-        audience.hops([Hop("applied", done, 4, "")])
+        listener.hops([Hop("applied", done, 4, "")])
         at_s[0] += 0.9
     lines = [line.split("  ")[-1] for line in capsys.readouterr().err.splitlines()]
     assert lines == ["applied 0/4", "applied 3/4", "applied 4/4"]

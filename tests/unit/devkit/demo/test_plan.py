@@ -18,7 +18,7 @@ from tidemill.admin.progress import ReadModelStatus, StreamStatus
 from tidemill.admin.records.outgoing import RecordPlace
 from tidemill.admin.status import Status
 from tidemill.commands.batch import BatchWriter
-from tidemill.commands.handlers import styles_of
+from tidemill.commands.handlers import handlers_of
 from tidemill.commands.validation import Validator
 from tidemill.domain.messages import Outcome
 from tidemill.domain.stream import Stream
@@ -59,8 +59,8 @@ def test_the_known_highs_and_lows_are_those_of_pandas() -> None:
 
 
 def test_the_numbers_of_the_plan() -> None:
-    fates = make_plan(NOW).fates()
-    assert fates == {
+    expected_outcomes = make_plan(NOW).expected_outcomes()
+    assert expected_outcomes == {
         ExpectedOutcome(Outcome.APPLIED): ROWS + 8,
         ExpectedOutcome(Outcome.DUPLICATE): 126,
         ExpectedOutcome(Outcome.DUPLICATE, "INVALID"): 2,
@@ -98,21 +98,24 @@ async def published(plan: DemoPlan, aggregate: str) -> list[tuple[FakeRecord, Ex
             sent = outgoing(STREAMS[aggregate], planned, value)
             assert sent.partition is not None
             found.append(
-                (FakeRecord(sent.partition, ends[sent.partition], sent.key, sent.value), planned.fate)
+                (
+                    FakeRecord(sent.partition, ends[sent.partition], sent.key, sent.value),
+                    planned.expected_outcome,
+                )
             )
             ends[sent.partition] += 1
     return found
 
 
-async def fates_of(
+async def expected_of(
     aggregate: str, batches: Sequence[Sequence[FakeRecord]]
 ) -> dict[tuple[int, int], ExpectedOutcome]:
     """Return what the real rules make of the records."""
     stream = STREAMS[aggregate]
     harness, codec = Harness(stream, MemoryCommandStore(stream)), await codec_of(aggregate)
-    harness.screen = Validator(stream, codec)
-    styles = styles_of(stream, codec, 1_000_000)
-    harness.writer = BatchWriter(harness.store, styles, SystemClock(), horizon=HORIZON)
+    harness.validator = Validator(stream, codec)
+    handlers = handlers_of(stream, codec, 1_000_000)
+    harness.writer = BatchWriter(harness.store, handlers, SystemClock(), horizon=HORIZON)
     await harness.claim()
     found = {}
     for batch in batches:
@@ -131,8 +134,10 @@ def test_the_rules_do_what_the_plan_says_however_batches_are_cut(aggregate: str,
         batches = [
             [record for record, _ in records[start : start + size]] for start in range(0, len(records), size)
         ]
-        planned = {(record.partition, record.offset): fate for record, fate in records}
-        assert await fates_of(aggregate, batches) == planned
+        planned = {
+            (record.partition, record.offset): expected_outcome for record, expected_outcome in records
+        }
+        assert await expected_of(aggregate, batches) == planned
 
     asyncio.run(play())
 
@@ -141,7 +146,10 @@ def test_what_depends_on_another_record_stands_behind_it_in_its_lane() -> None:
     """Lanes are worked at the same time: only within one is it certain who comes first."""
     lanes: dict[str, set[bytes]] = {}
     for planned in SMALL.records:
-        if planned.fate.outcome is Outcome.DUPLICATE or planned.fate.code == "ID_REUSE":
+        if (
+            planned.expected_outcome.outcome is Outcome.DUPLICATE
+            or planned.expected_outcome.code == "ID_REUSE"
+        ):
             lanes.setdefault(planned.command.command_id, set())
     for planned in SMALL.records:
         if planned.command.command_id in lanes and planned.sent_to == MARKET:
@@ -166,8 +174,8 @@ def answers_to(sent: Sequence[SentRecord]) -> dict[tuple[str, int, int], list[di
     return {
         (each.planned.sent_to, each.place.partition, each.place.offset): [
             {
-                "outcome": each.planned.fate.outcome.value,
-                "code": each.planned.fate.code,
+                "outcome": each.planned.expected_outcome.outcome.value,
+                "code": each.planned.expected_outcome.code,
                 "command_id": each.planned.command.command_id,
                 "aggregate": each.planned.sent_to,
                 "partition": each.place.partition,
@@ -215,7 +223,7 @@ def test_an_outcome_of_another_command_at_a_records_place_is_not_its_own() -> No
 def test_counts_that_agree_do_not_hide_outcomes_that_were_swapped() -> None:
     answers = answers_to(SENT)
     applied, refused = (
-        next(each.place.offset for each in SENT if each.planned.fate.outcome is outcome)
+        next(each.place.offset for each in SENT if each.planned.expected_outcome.outcome is outcome)
         for outcome in (Outcome.APPLIED, Outcome.REJECTED)
     )
     answers[MARKET, 0, applied], answers[MARKET, 0, refused] = (
@@ -229,7 +237,7 @@ def test_counts_that_agree_do_not_hide_outcomes_that_were_swapped() -> None:
 def test_an_outcome_of_a_record_that_nobody_published_is_noticed() -> None:
     answers = answers_to(SENT)
     check = proof.check_outcomes(SENT[:-1], answers)
-    assert check.detail == "1 outcomes of records that nobody published"
+    assert check.detail == "1 outcomes of records that were not published"
 
 
 def views(plan: DemoPlan = SMALL) -> proof.Views:

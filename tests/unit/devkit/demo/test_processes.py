@@ -47,6 +47,8 @@ async def test_processes_are_ended_and_their_logs_removed() -> None:
             lambda: waiting(running.last_words()), what="both processes to look for their servers"
         )
         running.demand_alive()
-        endings = await running.stop()
-    assert {ending.name: ending.exit_code for ending in endings} == dict.fromkeys(PROCESSES, Exit.DRAINED)
+        process_exits = await running.stop()
+    assert {process_exit.name: process_exit.exit_code for process_exit in process_exits} == dict.fromkeys(
+        PROCESSES, Exit.DRAINED
+    )
     assert not running.logs.exists()

@@ -79,7 +79,7 @@ def test_given_servers_that_do_not_answer_are_named() -> None:
 
 
 def test_an_unreadable_address_is_an_error() -> None:
-    with pytest.raises(DevstackError, match="no list of host:port"):
+    with pytest.raises(DevstackError, match="not a list of host:port"):
         probe(GivenServers("postgresql://db/x", "broker:port", None))
 
 

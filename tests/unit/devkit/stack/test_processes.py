@@ -45,14 +45,14 @@ def test_an_ended_child_is_gone_and_collected(start: Start) -> None:
 
 @pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot": "an earlier one"}])
 def test_a_recycled_pid_is_never_signalled(start: Start, change: dict[str, object]) -> None:
-    stranger = start("exec sleep 100")
-    remembered = replace(stranger, **change)  # type: ignore[arg-type]
+    foreign_process = start("exec sleep 100")
+    remembered = replace(foreign_process, **change)  # type: ignore[arg-type]
     assert remembered.life() == "gone"
     send(remembered, signal.SIGKILL)
     send_family(remembered, signal.SIGKILL)
     processes.stop(remembered, signal.SIGTERM, grace_s=0.1)
     processes.kill(remembered)
-    assert stranger.life() == "running"
+    assert foreign_process.life() == "running"
 
 
 def test_it_is_found_again_from_its_file(start: Start, tmp_path: Path) -> None:

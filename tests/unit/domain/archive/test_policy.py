@@ -113,5 +113,5 @@ def test_market_data_leaves_after_two_years() -> None:
 
 
 def test_only_appended_tables_leave() -> None:
-    with pytest.raises(ContractError, match=r"public\.ticks, to which no command appends"):
+    with pytest.raises(ContractError, match=r"public\.ticks, but no command appends to it"):
         Context(aggregate="ticks", key=str, commands=context.commands, retention=POLICY)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import MetaData, Table
 
 from tests.fakes.registry import MemoryRegistry
 from tests.support.engine.codecs import (
@@ -173,7 +174,7 @@ async def test_trailing_defaults_are_no_facts(version: int | None, facts: bytes)
 
 async def test_blocks_cut_elsewhere_and_padded_decimals_are_the_same_command() -> None:
     name, event = hostile.messages()
-    spec = AppendSpec(hostile.SendProbe, None, hostile.ProbeSent)
+    spec = AppendSpec(hostile.SendProbe, Table("probes", MetaData()), hostile.ProbeSent)
     stream = replace(MARKET_DATA, commands={name: spec}, events={event: hostile.ProbeSent})
     codec = await StreamCodec.open(stream, hostile.messages(), clock=HandClock())
     prefix = prefix_of_fingerprint(hostile.messages()[name].current.fingerprint)

@@ -1,4 +1,4 @@
-"""What the registry has to say about commands: ids fetched once, ids refused, a registry that is away."""
+"""What the registry has to say about commands: ids fetched once, ids refused, a registry that is unavailable."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ BOMB = {"name": "bomb", "type": {"type": "array", "items": "null"}, "default": [
             with_fields(MARKET[RECORD].current, {"name": "x", "type": "int", "default": 0}),
             "not registered",
         ),
-        (RECORD, with_fields(MARKET[RECORD].current, RECURSIVE_FIELD), "stands inside itself"),
+        (RECORD, with_fields(MARKET[RECORD].current, RECURSIVE_FIELD), "contains itself"),
         (RECORD, with_fields(MARKET[RECORD].current, BOMB), "no bytes"),
         (RECORD, with_fields(MARKET[RECORD].current, {**COUNT_FIELD, "default": "x"}), "Default value"),
     ],

@@ -103,7 +103,7 @@ def test_what_is_too_large_is_not_even_parsed(text: str, monkeypatch: pytest.Mon
         raise AssertionError("it is parsed")
 
     monkeypatch.setattr(avro, "json", SimpleNamespace(loads=parsed))
-    with pytest.raises(Dangerous, match="dangerous to look at: a schema of more than"):
+    with pytest.raises(Dangerous, match="dangerous to parse: a schema of more than"):
         parse_record(text)
 
 

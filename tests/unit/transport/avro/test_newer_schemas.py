@@ -90,7 +90,7 @@ RECURSIVE = {"name": "link", "type": ["null", RECORD], "default": None}
         (with_field(CURRENT, "price", type="string"), {"price": "1"}, "price: string cannot be read as"),
         (without_field(CURRENT, "symbol"), {}, "symbol: has no default"),
         (with_field(CURRENT, "time", type=MILLIS), {}, "timestamp-millis"),
-        (UNKNOWN_COMMAND, {}, "is no message of tidemill.market-data.commands.v1 that this version knows"),
+        (UNKNOWN_COMMAND, {}, "is not a message of tidemill.market-data.commands.v1 that this version knows"),
     ],
 )
 async def test_what_the_registry_explains_and_we_cannot_read_is_newer(
@@ -108,7 +108,11 @@ async def test_what_the_registry_explains_and_we_cannot_read_is_newer(
     [
         (UNKNOWN_COMMAND, "elsewhere", "is not registered under"),
         (with_fields(CURRENT, optional("venue")), "elsewhere", "is not registered under"),
-        (with_fields(UNKNOWN_COMMAND, RECURSIVE | {"type": ["null", UNKNOWN_COMMAND.name]}), None, "inside"),
+        (
+            with_fields(UNKNOWN_COMMAND, RECURSIVE | {"type": ["null", UNKNOWN_COMMAND.name]}),
+            None,
+            "contains itself",
+        ),
     ],
 )
 async def test_what_nobody_explains_and_what_is_dangerous_is_parked_at_once(

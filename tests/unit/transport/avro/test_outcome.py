@@ -26,8 +26,8 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.outcome import FIELDS, NAME, AvroOutcomeCodec
 
 OUTCOME = messages_of("outcome")
-LANE = Lane(lane=9, aggregate="market-data", partition=63, partitions=64, topics=MARKET_DATA.topics)
-MOST_CALLS = 15
+LANE = Lane(id=9, aggregate="market-data", partition=63, partitions=64, topics=MARKET_DATA.topics)
+MAX_CALLS = 15
 COMMAND_ID = str(UUID(int=1))
 NOON = datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 APPLIED = OutboxItem(
@@ -123,7 +123,7 @@ async def test_an_applied_command() -> None:
         (APPLIED._replace(client_id="order 17"), {"command_id": "order 17"}),
     ],
 )
-async def test_other_fates(item: OutboxItem, expected: dict[str, object]) -> None:
+async def test_other_dispositions(item: OutboxItem, expected: dict[str, object]) -> None:
     codec = await open_codec()
     decoded = codec.decode(codec.encode(LANE, [item])[0])
     assert {name: decoded[name] for name in expected} == expected
@@ -197,4 +197,4 @@ async def test_an_outcome_costs_a_handful_of_calls() -> None:
         with counted_calls() as counted:
             assert len(codec.encode(LANE, items)) == count
         calls[count] = counted()
-    assert (calls[1_100] - calls[100]) / 1_000 < MOST_CALLS
+    assert (calls[1_100] - calls[100]) / 1_000 < MAX_CALLS

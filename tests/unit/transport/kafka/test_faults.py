@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
-from tidemill.projections.ports import Unfetchable
+from tidemill.projections.ports import EventsUnfetchable
 from tidemill.transport.kafka.client.client import KafkaConnection
 from tidemill.transport.kafka.client.fetch_buffer import Fault, FetchedRecords
 from tidemill.transport.kafka.patches.decompression_limit import UnpacksTooLarge
@@ -21,12 +21,12 @@ class Fetched:
     """Gives one fault, and notes where it is sent."""
 
     def __init__(self, cause: Exception) -> None:
-        self._harvests = [FetchedRecords({}, [Fault(PARTITION, 7, cause)])]
+        self._fetched = [FetchedRecords({}, [Fault(PARTITION, 7, cause)])]
         self.sought: list[int] = []
         self.held: list[TopicPartition] = []
 
-    async def harvest(self, _: Collection[TopicPartition]) -> FetchedRecords:
-        return self._harvests.pop()
+    async def fetch(self, _: Collection[TopicPartition]) -> FetchedRecords:
+        return self._fetched.pop()
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         self.held += partitions
@@ -50,7 +50,7 @@ async def test_what_may_be_an_event_is_not_left_out(cause: Exception) -> None:
     fetched = Fetched(cause)
     source = source_of(fetched)
     assert await source.poll() == {}
-    with pytest.raises(Unfetchable, match=type(cause).__name__):
+    with pytest.raises(EventsUnfetchable, match=type(cause).__name__):
         await source.poll()
     assert (fetched.held, fetched.sought, source.foreign()) == ([PARTITION], [], [])
 

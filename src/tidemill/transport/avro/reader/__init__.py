@@ -1,1 +1,1 @@
-"""Reading Avro: strictly, by functions made for a schema, and from schemas of other versions."""
+"""Reading Avro: strictly, by functions generated for a schema, and from schemas of other versions."""

@@ -1,6 +1,7 @@
 """One schema read as another: `Form` where writer and reader agree, `Resolution` where they are of different versions.
 
-Both give the same for the same payload, whoever wrote it: values by the reader's schema and its canonical bytes.
+Both give the same result for the same payload, whatever its schema: values by the reader's schema and its canonical
+bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tidemill.transport.avro.reader.newer import NotWhole, loss_of
 from tidemill.transport.avro.reader.strict import message_reader, reader_of
 
 _NO_SCHEMA: Final = (SchemaParseException, UnknownType, ValueError, TypeError, LookupError, AttributeError)
-"""What fastavro raises on what it does not take for a schema: its own errors, and whatever it trips over."""
+"""What fastavro raises on invalid schemas: its own errors, and others."""
 
 _MAX_FAULT_CHARACTERS: Final = 500
 
@@ -34,7 +35,7 @@ class Reader(Protocol):
     name: str
 
     def read(self, value: bytes, at: int) -> Decoded:
-        """Read the body that begins at `at`. Raises `strict.FAULTS`; `NotWhole` if only a newer version takes it."""
+        """Read the body that begins at `at`. Raises `strict.FAULTS`; `NotWhole` if only a newer version reads it."""
         ...
 
     def read_fields(self, value: bytes, at: int) -> dict[str, Any]:
@@ -46,7 +47,7 @@ class Form:
     """A schema as bytes: reads and writes bodies."""
 
     def __init__(self, schema: Schema, *, base: int) -> None:
-        """`base`: how many fields stand before those that make two payloads equal."""
+        """`base`: how many fields come before those that make two payloads equal."""
         self.schema = schema
         self.name = schema.name
         self._read = message_reader(schema.record, base=base)
@@ -55,7 +56,7 @@ class Form:
 
     @cached_property
     def parsed(self) -> Any:
-        """The schema as fastavro wants it."""
+        """The schema in fastavro's form."""
         return _parsed(self.schema)
 
     def read(self, value: bytes, at: int) -> Decoded:
@@ -86,7 +87,7 @@ class Resolution:
     """Values of another version, read by the current one. The two must have no `compatibility.obstacles`."""
 
     def __init__(self, writer: Schema, form: Form, *, whole: bool = False) -> None:
-        """`form` is the reader's. `whole`: what it does not know raises `NotWhole`, instead of being dropped."""
+        """`form` is the reader's. `whole`: an unknown value raises `NotWhole`, instead of being dropped."""
         self.name = form.name
         self._read = message_reader(writer.record, base=0)
         self._written = _parsed(writer)
@@ -116,9 +117,9 @@ def _parsed(schema: Schema) -> Any:
 
 
 def _with_typed_defaults(schema: AvroType, parsed: Any) -> Any:
-    """Return a schema as fastavro wants it, each default as the value that it stands for.
+    """Return a schema in fastavro's form, with defaults as Python values.
 
-    fastavro gives defaults as they stand in the JSON, where bytes are text, which it then refuses to write.
+    fastavro uses defaults as in the JSON, where bytes are text, which it then refuses to write.
     """
     match schema:
         case Record(_, fields) if isinstance(parsed, dict):
@@ -160,7 +161,7 @@ def trailing_defaults(schema: Schema, base: int) -> Sequence[tuple[str, Any, int
     """Return (field, default, its size in bytes) of the fields at the end that have one, the last field first.
 
     They are left out of what makes two payloads equal while they hold their defaults: so a command that is sent again
-    is known again after its schema grew.
+    is recognised after its schema grew.
     """
     found: list[tuple[str, Any, int]] = []
     for field in reversed(schema.record.fields[base:]):

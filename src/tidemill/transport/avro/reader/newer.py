@@ -1,12 +1,12 @@
-"""What a newer version wrote and this one does not take whole.
+"""Messages of a newer version that this one does not read completely.
 
 By Avro's rules a reader drops the fields that it does not know, and takes a default for a symbol that it does not
-know. For a command that would be a loss in silence, and afterwards its repeat would be another command: so whatever
-was written and is unknown here is found, and a command that holds some of it is not applied.
+know. For a command that would be a silent loss, and later its repeat would be another command: so whatever
+was written and is unknown is found, and a command that contains some of it is not applied.
 
-A field that the writer alone has does no harm while it holds its default, if it is among the last of the message: the
+A field that only the writer has is harmless while it holds its default, if it is among the last of the message: the
 newer version leaves it out, too, of what makes two payloads equal (`forms.trailing_defaults`). Anywhere else, as in a
-record inside of the message, it would count there, so that no value of it is taken.
+record inside the message, it would count, so no value of it is accepted.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from tidemill.transport.avro.reader.strict import (
 )
 
 Loss = Callable[[bytes, int], str | None]
-"""`loss(data, at)` -> what of the well-formed body from `at` on would be lost here, None if nothing would be."""
+"""`loss(data, at)` -> the part of the well-formed body from `at` on that would be lost, None if there is none."""
 
 _SENDER: Final = "service_name"
 
 
 class NotWhole(Exception):
-    """A well-formed body holds what this version does not know. `service`: the sender, where the body names one."""
+    """A well-formed body has a value that this version does not know. `service`: the sender, if it is named."""
 
     def __init__(self, what: str, fields: dict[str, Any]) -> None:
         """`fields`: those of the body, by the writer's schema."""
@@ -48,7 +48,7 @@ class NotWhole(Exception):
 
 
 class NewerReader:
-    """Reads what only a newer version takes: a message or a type that this one does not know. Nothing is taken."""
+    """Refuses what only a newer version reads: a message or a type that this one does not know."""
 
     def __init__(self, writer: Schema, why: str) -> None:
         """`writer` must be free of `lint.dangers`."""
@@ -64,13 +64,13 @@ class NewerReader:
 
 
 def loss_of(*, writer: Record, reader: Record) -> Loss | None:
-    """Return what finds losses in bodies of `writer`, None if there can be none. The two must have no `obstacles`."""
+    """Return the finder of losses in bodies of `writer`, None if there are none. The two must have no `obstacles`."""
     read = _message(writer, reader)
     return None if read is None else partial(_find, read)
 
 
 class _Unknown(Exception):
-    """Something that was written is not known here."""
+    """A written value is unknown to this version."""
 
 
 def _find(read: Read, data: bytes, at: int) -> str | None:
@@ -82,14 +82,14 @@ def _find(read: Read, data: bytes, at: int) -> str | None:
 
 
 def _message(writer: Record, reader: Record) -> Read | None:
-    """As `_record`, but that fields which the writer has added at the end may hold their defaults."""
+    """As `_record`, but fields that the writer has added at the end may hold their defaults."""
     known = [(field.name, field.default) for field in reader.fields]
     grown = [(field.name, field.default) for field in writer.fields[: len(known)]] == known
     return _record(writer, reader, "", spared=grown)
 
 
 def _checked(writer: AvroType, reader: AvroType, at: str) -> Read | None:
-    """Return what reads a value and raises `_Unknown`; None if the reader takes all that `writer` can say."""
+    """Return the function that raises `_Unknown` for a value; None if the reader takes every value of `writer`."""
     if isinstance(writer, Union):
         return _union(writer, reader, at)
     match writer, _counterpart(writer, reader):
@@ -109,7 +109,7 @@ def _checked(writer: AvroType, reader: AvroType, at: str) -> Read | None:
 
 
 def _counterpart(writer: AvroType, reader: AvroType) -> AvroType:
-    """Return what the reader takes a type for: of a union, the first branch that fits."""
+    """Return the reader's type for a type: of a union, the first branch that fits."""
     if not isinstance(reader, Union):
         return reader
     return next(branch for branch in reader.branches if not obstacles(reader=branch, writer=writer))

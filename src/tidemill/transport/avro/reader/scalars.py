@@ -1,6 +1,6 @@
 """Reading Avro's types without parts, strictly: numbers, texts, bytes, times, decimals.
 
-Each is a function `read(data, at) -> (value, at behind it)`; see `strict` for what holds them together.
+Each is a function `read(data, at) -> (value, at after it)`; `strict` combines them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY: Final = date(1970, 1, 1)
 _from_timestamp: Final = datetime.fromtimestamp
 _DOUBLED_UNTIL_2106: Final = 2 * (1 << 32) * 1_000_000
-"""Seconds below 2^32 are a float to within a quarter of a microsecond: they come out exactly, and sooner."""
+"""Seconds below 2^32 are a float to within a quarter of a microsecond: they are exact, and faster."""
 _LONG_BITS: Final = 64
 _INT_LIMIT: Final = 1 << 31
 
@@ -28,7 +28,7 @@ _float_at = struct.Struct("<f").unpack_from
 
 
 class Malformed(ValueError):
-    """The bytes are not what their schema says."""
+    """The bytes do not match their schema."""
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def _timestamp(data: bytes, at: int) -> tuple[datetime, int]:
     raw = int.from_bytes(data[at : at + 8], "little")
     # All times from 1979 to 3111 take 8 bytes: seven that say "more follows", and one that is not zero.
     if raw & 0x8080808080808080 == 0x0080808080808080 and raw >> 56:
-        # The 7 bits of all bytes move together: by one, by two, by four.
+        # The 7 bits of all bytes are shifted together: by one, by two, by four.
         raw = (raw & 0x007F007F007F007F) | ((raw & 0x7F007F007F007F00) >> 1)
         raw = (raw & 0x00003FFF00003FFF) | ((raw & 0x3FFF00003FFF0000) >> 2)
         raw = (raw & 0x000000000FFFFFFF) | ((raw & 0x0FFFFFFF00000000) >> 4)
@@ -154,7 +154,7 @@ def decimal_reader(read: Read, logical: Logical) -> Read:
 
 
 def primitive_reader(kind: str, logical: Logical | None) -> Read:
-    """Avro has a reader take the plain type where it does not know the logical one."""
+    """By Avro's rules a reader uses the plain type if it does not know the logical one."""
     if logical == Logical("timestamp-micros") and kind == "long":
         return _timestamp
     if logical == Logical("date") and kind == "int":

@@ -1,12 +1,12 @@
-"""Reading Avro strictly: nothing that a well-behaved writer would not have written gets through.
+"""Reading Avro strictly: only what a correct writer would have written is accepted.
 
-fastavro lets pass what no reader should (measured with 1.13.1): bytes behind the body, an enum or union index of -1,
-varints of 11 bytes, a boolean of 7. To check its work would cost a second pass; a reader of our own costs less than the
-first one. It is a function per type, put together once per schema, and one for the message itself:
+fastavro accepts what no reader should (measured with 1.13.1): bytes after the body, an enum or union index of -1,
+varints of 11 bytes, a boolean of 7. Checking its result would cost a second pass; this reader costs less than the
+first one. It is a function per type, combined once per schema, and one for the message itself:
 
-    read(data, at) -> (value, at behind it)
+    read(data, at) -> (value, at after it)
 
-A length that points behind the end is not checked where it is read: slices are short there and cost nothing, the next
+A length beyond the end is not checked where it is read: slices are short there and cost nothing, the next
 byte read raises `IndexError`, and the end of the body is compared at last.
 """
 
@@ -41,7 +41,7 @@ from tidemill.transport.avro.reader.scalars import (
 from tidemill.transport.avro.reader.unrolled import ReadMessage, unrolled, wrong_branch
 
 FAULTS: Final = (ValueError, IndexError, OverflowError, struct.error)
-"""What a reader raises on bytes that are not what their schema says."""
+"""What a reader raises on bytes that do not match their schema."""
 
 MAX_ITEMS: Final = 65_536
 """Items of one array or map. An item of one byte can become 200 bytes of Python."""
@@ -52,11 +52,11 @@ class TooManyItems(Malformed):
 
 
 def explain(fault: Exception) -> str:
-    """Return what a fault among `FAULTS` means for the person who wrote the bytes."""
+    """Return the message of a fault among `FAULTS`, for the sender of the bytes."""
     if isinstance(fault, IndexError | struct.error):
         return "the body ends before its last field"
     if isinstance(fault, UnicodeDecodeError):
-        return f"a string is no UTF-8: {fault.reason}"
+        return f"a string is not UTF-8: {fault.reason}"
     if isinstance(fault, OverflowError):
         return "a time is out of range"
     return str(fault)
@@ -65,7 +65,7 @@ def explain(fault: Exception) -> str:
 def message_reader(record: Record, *, base: int) -> ReadMessage:
     """Return the reader of a whole body, which raises `FAULTS`; its schema must be free of `lint.dangers`.
 
-    `base`: how many fields stand before those that make two payloads equal.
+    `base`: how many fields come before those that make two payloads equal.
     """
     return unrolled(record.fields, base=base, reader_of=reader_of)
 
@@ -96,11 +96,11 @@ def _parts(record: Record) -> tuple[tuple[str, Read], ...]:
     return tuple((field.name, reader_of(field.type)) for field in record.fields)
 
 
-# --- what holds others -----------------------------------------------------------------------------------------------
+# --- composite types -----------------------------------------------------------------------------------------------
 
 
 def read_record(parts: tuple[tuple[str, Read], ...], data: bytes, at: int) -> tuple[dict[str, Any], int]:
-    """Read a record inside of a message: what reads each field, by name."""
+    """Read a record inside a message; `fields`: the reader of each field, by name."""
     fields: dict[str, Any] = {}
     for name, read in parts:
         fields[name], at = read(data, at)
@@ -175,7 +175,7 @@ def read_map(read: Read, data: bytes, at: int) -> tuple[dict[str, Any], int]:
 
 
 def _block(data: bytes, at: int, total: int) -> tuple[int, int, int | None]:
-    """Read a block's head: how many items, where they begin, and where the writer says that they end, if it does."""
+    """Read a block's head: how many items, where they begin, and where they end, if the writer gives the size."""
     count, at = read_long(data, at)
     end = None
     if count < 0:
@@ -191,4 +191,4 @@ def _block(data: bytes, at: int, total: int) -> tuple[int, int, int | None]:
 
 def _check_block(at: int, end: int | None) -> None:
     if end is not None and at != end:
-        raise Malformed("a block of another size than it says")
+        raise Malformed("a block that differs from its stated size")

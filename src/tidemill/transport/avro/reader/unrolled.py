@@ -1,8 +1,8 @@
-"""A message's reader as one function that is written out for its schema, as `dataclasses` writes its own.
+"""A message's reader as one function that is generated for its schema, as `dataclasses` generates methods.
 
-Going through the fields in a loop costs a call, a pair and a dictionary entry for each: about a third of what decoding
-takes. So texts, doubles and optional fields are read in place, and every other type by the function that reads it.
-Nothing of a schema becomes code but the order and the types of its fields: names are quoted.
+A loop over the fields costs a call, a pair and a dictionary entry for each: about a third of the time of decoding.
+So texts, doubles and optional fields are read in place, and every other type by its function.
+Only the order and the types of a schema's fields become code: names are quoted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def read(data, at):
         raise wrong_end(data, at)
     return {{{entries}}}, own
 """
-# `scalars.read_string`, without its call: texts are what most messages have most of.
+# `scalars.read_string`, without its call: most fields of most messages are texts.
 _TEXT: Final = """\
 size = data[at]
 if size & 0x81:  # longer than 63 bytes, or negative
@@ -55,14 +55,14 @@ _CALL: Final = "{value}, at = {read}(data, at)\n"
 
 
 def wrong_branch() -> Malformed:
-    """Say that a value is neither there nor left out."""
+    """Return the error for an invalid union index."""
     return Malformed("a union index that is neither of its two branches")
 
 
 def unrolled(fields: Sequence[Field], *, base: int, reader_of: Callable[[AvroType], Read]) -> ReadMessage:
     """Return the reader of a body of `fields`.
 
-    `base`: how many fields stand before the own ones, which make two payloads equal. `reader_of`: reads one type.
+    `base`: how many fields come before the own ones, which make two payloads equal. `reader_of`: reads one type.
     """
     names: dict[str, Any] = {
         "double_at": double_at,

@@ -1,1 +1,1 @@
-"""What an operator reads and sends by hand."""
+"""An operator's reading and sending by hand."""

@@ -1,4 +1,4 @@
-"""What an operator asks Kafka about lanes: how far their topics go. Without a group and without a producer."""
+"""An operator's questions about the ends of lanes' topics. Without a group and without a producer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Inspector:
     """`admin.ports.TopicInspector`. Every question raises `Unavailable` after the connection's deadline."""
 
     def __init__(self, connect: Callable[[], KafkaConnection]) -> None:
-        """`connect`: says where Kafka is, when the first question comes. May raise `UsageError`."""
+        """`connect`: called at the first question, for Kafka's address. May raise `UsageError`."""
         self._connect = connect
 
     @cached_property
@@ -42,36 +42,40 @@ class Inspector:
         }
 
     async def unread(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], int]:
-        # offsets are no count: every transaction ends with one that is no record
+        # offsets do not count records: every transaction ends with one that is not a record
         starts = {TopicPartition(*place): first for place, (first, _) in spans.items()}
         counts = dict.fromkeys(spans, 0)
         async with self._lookup.asking("counting records") as consumer:
             fetching = assign(consumer, starts)
             flowing = set(starts)
             while flowing:
-                harvest = await fetching.harvest(flowing)
-                for tp, records in harvest.records.items():
+                fetched = await fetching.fetch(flowing)
+                for tp, records in fetched.records.items():
                     counts[tp] += sum(record.offset < spans[tp][1] for record in records)
-                unreadable = {fault.partition for fault in harvest.faults}
+                unreadable = {fault.partition for fault in fetched.faults}
                 for tp in unreadable:
-                    counts[tp] += 1  # it is there, whatever it is
-                done = {tp for tp in flowing if await consumer.position(tp) >= spans[tp][1]} | unreadable
-                fetching.pause(done)
-                flowing -= done
+                    counts[tp] += 1  # it exists, whatever it is
+                read_to_end = {
+                    tp for tp in flowing if await consumer.position(tp) >= spans[tp][1]
+                } | unreadable
+                fetching.pause(read_to_end)
+                flowing -= read_to_end
         return counts
 
     async def tails(self, lanes: Sequence[Lane]) -> dict[int, Tails]:
         """Return lane (id) -> where the relay's records in its three outbound partitions end.
 
-        What somebody else wrote behind them does not count.
+        Later records of other programs do not count.
         """
-        places = {lane.lane: _places(lane) for lane in lanes}
+        places = {lane_id.id: _places(lane_id) for lane_id in lanes}
         looks = await self._tails.look([place for three in places.values() for place in three])
         found = {
             place: await self._tails.ours(place, look, {place.topic: sys.maxsize})
             for place, look in looks.items()
         }
-        return {lane: Tails(*(_tail(found[place]) for place in three)) for lane, three in places.items()}
+        return {
+            lane_id: Tails(*(_tail(found[place]) for place in three)) for lane_id, three in places.items()
+        }
 
     async def close(self) -> None:
         for name in ("_lookup", "_tails"):

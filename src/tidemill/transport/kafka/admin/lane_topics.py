@@ -1,4 +1,4 @@
-"""The topics of single lanes, for an operator who decides: `admin.ports.LaneTopics`."""
+"""The topics of single lanes, for an operator's decision: `admin.ports.LaneTopics`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class KafkaLaneTopics:
     """Opens the topics of lanes."""
 
     def __init__(self, connect: Callable[[], KafkaConnection]) -> None:
-        """`connect`: says where Kafka is, when a topic is opened. May raise `UsageError`."""
+        """`connect`: called when a topic is opened, for Kafka's address. May raise `UsageError`."""
         self._connect = connect
 
     def commands(self, topic: str) -> CommandSource:

@@ -1,4 +1,4 @@
-"""A producer for hands: `admin.records.ports.RecordSender` and `RecordSenders`."""
+"""A producer for publishing by hand: `admin.records.ports.RecordSender` and `RecordSenders`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINGER_MS: Final = 5
 
 
 class KeyedProducer:
-    """Sends records to one topic. Use it with `async with`, after `open`. After any exception it is dead.
+    """Sends records to one topic. Use it with `async with`, after `open`. After any exception it cannot be used again.
 
     `batch_bytes`: most bytes of one Kafka batch, at most the topic's `max.message.bytes`; a larger record is refused.
     """
@@ -62,12 +62,12 @@ class KeyedProducer:
         Raises `Unavailable` (some of them may have arrived), `UsageError` for a record that is too large.
         """
         if self._failed:
-            raise Unavailable("kafka", f"the producer for {self._topic} has failed before: make a new one")
+            raise Unavailable("kafka", f"the producer for {self._topic} has failed before: create a new one")
         try:
             async with answering(f"publishing to {self._topic}", self._connection.call_timeout_s):
                 answers = [await self._submit(record) for record in records]
                 return [
-                    RecordPlace(done.partition, done.offset) for done in [await answer for answer in answers]
+                    RecordPlace(sent.partition, sent.offset) for sent in [await answer for answer in answers]
                 ]
         except BaseException as error:
             self._failed = True
@@ -105,7 +105,7 @@ class KafkaSenders:
     """Makes producers."""
 
     def __init__(self, connect: Callable[[], KafkaConnection], *, batch_bytes: int) -> None:
-        """`connect`: says where Kafka is, when a producer is made. `batch_bytes`: as `KeyedProducer` has it."""
+        """`connect`: called for Kafka's address when a producer is made. `batch_bytes`: as of `KeyedProducer`."""
         self._connect = connect
         self._batch_bytes = batch_bytes
 

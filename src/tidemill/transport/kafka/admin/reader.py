@@ -1,4 +1,4 @@
-"""A plain reader for people: a topic from its start, its last records, or what comes from now on.
+"""A plain reader for people: a topic from its start, its last records, or new ones.
 
 `admin.ports.RecordReader` and `TopicReaders`.
 """
@@ -21,7 +21,7 @@ from tidemill.transport.kafka.client.fetch_buffer import Fault, FetchedRecords
 from tidemill.transport.kafka.client.lookup import assign, bounds_of, partitions_of
 from tidemill.transport.kafka.client.start import start
 
-_OFFSETS_PER_RECORD: Final = 4  # a record of a transaction of its own has a control record beside it
+_OFFSETS_PER_RECORD: Final = 4  # a record in its own transaction has a control record after it
 
 
 class TopicReader:
@@ -48,9 +48,9 @@ class TopicReader:
         await self.close()
 
     async def open(self, *, last: int | None = None) -> None:
-        """Fix where to begin: at the start, or at the `last` records of each partition (0: only what comes now).
+        """Fix where to begin: at the start, or at the `last` records of each partition (0: only new ones).
 
-        Raises `Unavailable`, and `UsageError` for a topic or a partition that there is not.
+        Raises `Unavailable`, and `UsageError` for a topic or a partition that does not exist.
         """
         self._consumer = manual_consumer(self._connection)
         async with answering(f"opening {self._topic}", self._connection.call_timeout_s):
@@ -61,14 +61,14 @@ class TopicReader:
         self._fetching = assign(self._consumer, {tp: self._start(*span) for tp, span in bounds.items()})
 
     async def records(self, *, follow: bool = False) -> AsyncIterator[ConsumerRecord]:
-        """Yield the records there were when it was opened and, if `follow`, those that come, without end.
+        """Yield the records that existed when it was opened and, if `follow`, new ones, without end.
 
         Raises `Unavailable`, and `UsageError` at a batch that cannot be unpacked.
         """
         async for record in self._present():
             yield record
         while follow:
-            for record in self._of(await self._fetching.harvest(self._ends.keys())):
+            for record in self._of(await self._fetching.fetch(self._ends.keys())):
                 yield record
 
     async def close(self) -> None:
@@ -83,8 +83,8 @@ class TopicReader:
         except UnknownTopicOrPartitionError as error:
             raise UsageError(
                 f"there is no topic {self._topic}: `tidemill topics check` names those of this deployment, and "
-                "`tidemill topics create` makes the ones that are missing; one that our principal may not see is "
-                "hidden from it"
+                "`tidemill topics create` creates missing ones; a topic that Tidemill's principal may not describe is "
+                "invisible to it"
             ) from error
         if self._partition is not None and not 0 <= self._partition < count:
             raise UsageError(f"{self._topic} has partitions 0 to {count - 1}, no partition {self._partition}")
@@ -95,11 +95,11 @@ class TopicReader:
         return first if self._last is None else max(first, end - self._last * _OFFSETS_PER_RECORD)
 
     async def _present(self) -> AsyncIterator[ConsumerRecord]:
-        """Yield what is there; with `last`, only when all of it has been seen."""
+        """Yield what exists; with `last`, only when all of it has been read."""
         kept: dict[int, deque[ConsumerRecord]] = {}
         flowing = set(self._ends)
         while flowing := {tp for tp in flowing if await self._consumer.position(tp) < self._ends[tp]}:
-            for record in self._of(await self._fetching.harvest(flowing)):
+            for record in self._of(await self._fetching.fetch(flowing)):
                 if self._last is None:
                     yield record
                 else:
@@ -108,15 +108,15 @@ class TopicReader:
             for record in kept[partition]:
                 yield record
 
-    def _of(self, harvest: FetchedRecords) -> Sequence[ConsumerRecord]:
-        for fault in harvest.faults:
+    def _of(self, fetched: FetchedRecords) -> Sequence[ConsumerRecord]:
+        for fault in fetched.faults:
             raise UsageError(self._complaint(fault))
-        return [record for records in harvest.records.values() for record in records]
+        return [record for records in fetched.records.values() for record in records]
 
     def _complaint(self, fault: Fault) -> str:
         return (
             f"{self._topic}/{fault.partition.partition} cannot be read at offset {fault.offset}: {fault.cause!r}; "
-            "other partitions can be read on their own"
+            "read other partitions with --partition"
         )
 
 
@@ -124,7 +124,7 @@ class KafkaTopicReaders:
     """Makes readers."""
 
     def __init__(self, connect: Callable[[], KafkaConnection]) -> None:
-        """`connect`: says where Kafka is, when a reader is made. May raise `UsageError`."""
+        """`connect`: called for Kafka's address when a reader is made. May raise `UsageError`."""
         self._connect = connect
 
     def reader(self, topic: str, *, partition: int | None = None) -> TopicReader:

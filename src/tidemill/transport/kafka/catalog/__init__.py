@@ -1,1 +1,1 @@
-"""0 prepare, on Kafka: the topics, how each must be set up, and what differs."""
+"""0 prepare, on Kafka: the topics, their settings, and the differences."""

@@ -1,6 +1,7 @@
-"""The settings of topics that exist: reading them, and setting some without touching the rest.
+"""The settings of topics that exist: reading them, and setting some without changing the rest.
 
-The client's own `alter_configs` resets every setting that it is not given; Kafka's later request sets what it names.
+The client's own `alter_configs` resets every setting that it is not given; Kafka's later request sets only the named
+ones.
 """
 
 from __future__ import annotations
@@ -92,18 +93,18 @@ async def configs_of(admin: Any, topics: Collection[str]) -> dict[str, dict[str,
 
 
 async def set_configs(admin: Any, settings: Mapping[str, Mapping[str, str]]) -> None:
-    """Set topic -> name -> value; all other settings stay. Brokers learn of it a moment later.
+    """Set topic -> name -> value; all other settings stay. Brokers apply it a moment later.
 
-    Raises: `UsageError` if the broker refuses, `Unavailable` if it may take it later.
+    Raises: `UsageError` if the broker refuses, `Unavailable` if it may accept it later.
     """
-    response = await admin._send_request(_Alter(settings))  # the public ways know no such request
+    response = await admin._send_request(_Alter(settings))  # there is no public method for this request
     for code, message, _, topic in response.responses:
         error = for_code(code)
         if error is NoError:
             continue
         if error is TopicAuthorizationFailedError:
             raise UsageError(
-                f"{topic}: the right to alter its settings is missing: grant alter-configs to our principal"
+                f"{topic}: the right to alter its settings is missing: grant alter-configs to Tidemill's principal"
             )
         said = f"setting {_text(settings[topic])} of {topic}: {error.__name__}, {message or error.__doc__}"
         raise Unavailable("kafka", said) if error.retriable else UsageError(f"{said}; the broker refuses it")

@@ -28,7 +28,7 @@ _READY_POLL_S: Final = 0.05
 
 
 class Topics:
-    """Makes and looks at topics. Every call has a deadline and raises `Unavailable`."""
+    """Creates and inspects topics. Every call has a deadline and raises `Unavailable`."""
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
@@ -58,7 +58,7 @@ class Topics:
         return compare_topics(plans, await self.describe([plan.name for plan in plans]))
 
     async def describe(self, names: Sequence[str]) -> dict[str, TopicState | None]:
-        """Return the topics as they are, None for one that does not exist."""
+        """Return the present topics, None for one that does not exist."""
         async with self._admin("looking at topics") as admin:
             found = {
                 topic["topic"]: topic for topic in await admin.describe_topics(list(names)) if _exists(topic)
@@ -76,7 +76,7 @@ class Topics:
         return {name: states.get(name) for name in names}
 
     async def delete(self, names: Sequence[str]) -> None:
-        """Delete topics for good; for tests and demonstrations, never part of a service's life."""
+        """Delete topics permanently; for tests and demonstrations, never called by a service."""
         async with self._admin("deleting topics") as admin:
             await admin.delete_topics(list(names))
 
@@ -96,11 +96,9 @@ def _was_made(name: str, code: int, detail: Sequence[str | None]) -> bool:
     if error is TopicAlreadyExistsError:
         return False
     if error is InvalidReplicationFactorError:
-        raise UsageError(
-            f"{name}: there are fewer brokers than copies wanted; set TIDEMILL_TOPICS_REPLICATION lower"
-        )
+        raise UsageError(f"{name}: there are fewer brokers than copies: lower TIDEMILL_TOPICS_REPLICATION")
     if error is TopicAuthorizationFailedError:
-        raise UsageError(f"{name}: the right to create it is missing: grant it to our principal")
+        raise UsageError(f"{name}: the right to create it is missing: grant it to Tidemill's principal")
     if error is NoError:
         return True
     said = f"creating {name}: {error.__name__}, {next((text for text in detail if text), error.__doc__)}"
@@ -114,7 +112,7 @@ def _exists(topic: Mapping[str, Any]) -> bool:
 
 
 async def _wait_for_leaders(admin: Any, partitions: Mapping[str, int]) -> None:
-    """Return when every partition can be written to; a new topic is not known to all brokers at once."""
+    """Return when every partition can be written to; brokers learn of a new topic one by one."""
     while partitions:
         described = {topic["topic"]: topic for topic in await admin.describe_topics(list(partitions))}
         ready = {name for name, topic in described.items() if _leaders(topic) == partitions[name]}

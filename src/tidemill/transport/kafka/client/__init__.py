@@ -1,1 +1,1 @@
-"""A client of Kafka as every workflow uses it: started, watched, read from, ended, and its errors told apart."""
+"""The Kafka clients of every workflow: started, watched, read from, closed, and their errors translated."""

@@ -1,7 +1,7 @@
 """Connection settings, and the only place that makes aiokafka's clients.
 
 The client's defaults lose data (offsets committed by a timer, start at the end, aborted records shown, one
-acknowledgement). They are not offered here: every consumer reads committed records from offsets that we seek, every
+acknowledgement). They are not used here: every consumer reads committed records from sought offsets, every
 producer waits for all in-sync replicas. A test keeps other modules from making clients of their own.
 """
 
@@ -28,11 +28,11 @@ SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 _REBALANCE_MS: Final = 30_000
-"""How long the group waits for a member that lives: it may have a batch to end first. A dead one is missed sooner."""
+"""How long the group waits for a live member, which may have to end a batch first. A dead one is removed sooner."""
 
 _TRANSACTION_PAUSE_S: Final = 0.003
-"""How long a transaction waits for the one before it to end in its partitions, which takes a broker 1-3 ms: with the
-client's 20 ms a lane's events that come one by one take 21 ms each, with this 5."""
+"""How long a transaction waits for the end of the one before it in its partitions, which takes a broker 1-3 ms: with
+the client's 20 ms single events of a lane take 21 ms each, with this 5."""
 
 _SAFE_CONSUMER: Final[dict[str, Any]] = {
     "enable_auto_commit": False,
@@ -47,8 +47,8 @@ class KafkaConnection:
     """Where Kafka is and how to connect to it. Raises `UsageError` for settings that contradict each other.
 
     `bootstrap`: `HOST:PORT[,HOST:PORT...]`. `request_timeout_ms`: one try of one request. `call_timeout_s`: a whole
-    call of ours, tries included. `close_timeout_s`: how long a client may take to end in peace. `session_s`: how long a
-    member of a group is not missed.
+    call, retries included. `close_timeout_s`: how long a client may take for a clean end. `session_s`: how long a
+    member of a group may be silent.
     """
 
     bootstrap: str
@@ -67,7 +67,7 @@ class KafkaConnection:
     session_s: float = 30.0
 
     def __post_init__(self) -> None:
-        """Refuse half a login, and certificates that nothing would use."""
+        """Refuse an incomplete login, and certificates that would not be used."""
         login = (self.sasl_mechanism, self.sasl_user, self.sasl_password)
         if self.logs_in != all(login) or self.logs_in != any(login):
             raise UsageError(
@@ -99,7 +99,7 @@ class KafkaConnection:
             "bootstrap_servers": self.bootstrap.split(","),
             "client_id": self.client_id,
             "request_timeout_ms": self.request_timeout_ms,
-            "metadata_max_age_ms": 30_000,  # the default, 5 min, is how long a new leader or partition goes unseen
+            "metadata_max_age_ms": 30_000,  # the default, 5 min, is how long a new leader or partition stays unknown
             "security_protocol": self.security_protocol,
         }
         if self.encrypts:
@@ -124,9 +124,9 @@ class KafkaConnection:
 
 @cache
 def patch_client() -> None:
-    """Put into aiokafka what it lacks, for this process; importing a module changes nothing of it.
+    """Patch aiokafka, for this process; importing a module does not patch it.
 
-    That each is still needed is what `tests/unit/transport/kafka/patches/test_still_needed.py` shows.
+    `tests/unit/transport/kafka/patches/test_still_needed.py` shows that each patch is still needed.
     """
     limit_unpacking()
     read_any_name()
@@ -142,9 +142,9 @@ def _ssl_context(
     password: str,
     _changed: tuple[int, ...],
 ) -> SSLContext:
-    """Demand a certificate that is signed and names the host: the context's defaults do.
+    """Require a signed certificate for the host, as the context does by default.
 
-    Kept, as reading the system's certificates takes 20 ms and every lane has a client of its own; renewed files are
+    Cached, since reading the system's certificates takes 20 ms and every lane has its own client; renewed files are
     read again.
     """
     context = create_default_context(cafile=ca_file)
@@ -176,7 +176,7 @@ def group_consumer(connection: KafkaConnection, *, group: str) -> AIOKafkaConsum
 
 
 def manual_consumer(connection: KafkaConnection, *, partition_bytes: int = 1 << 20) -> AIOKafkaConsumer:
-    """Return a consumer without a group, not started: it reads what `assign` and `seek` say."""
+    """Return a consumer without a group, not started: it reads what `assign` and `seek` set."""
     return AIOKafkaConsumer(
         **connection.options(),
         **_SAFE_CONSUMER,
@@ -187,7 +187,7 @@ def manual_consumer(connection: KafkaConnection, *, partition_bytes: int = 1 << 
 
 
 def watermark_consumer(connection: KafkaConnection) -> AIOKafkaConsumer:
-    """Return a consumer, not started, whose `end_offsets` are the true ends; it is not for reading records."""
+    """Return a consumer, not started, whose `end_offsets` include open transactions; not for reading records."""
     return AIOKafkaConsumer(
         **connection.options(), **{**_SAFE_CONSUMER, "isolation_level": "read_uncommitted"}, group_id=None
     )
@@ -209,7 +209,7 @@ def transactional_producer(
 def idempotent_producer(
     connection: KafkaConnection, *, batch_bytes: int, linger_ms: int = 0
 ) -> AIOKafkaProducer:
-    """Return a producer, not started, whose own retries repeat nothing."""
+    """Return a producer, not started, whose retries do not duplicate records."""
     return AIOKafkaProducer(
         **connection.options(),
         acks="all",

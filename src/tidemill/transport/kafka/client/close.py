@@ -1,8 +1,8 @@
-"""Ending a client within a deadline, so that nothing it holds is delivered afterwards.
+"""Ending a client within a deadline, so that nothing that it holds is delivered later.
 
-`stop()` of aiokafka hangs while the broker is away, or raises `CancelledError`; giving it up leaves tasks behind that
-deliver the queue once the broker is back: a zombie within our own process. So what does not stop in peace is cut off
-from the network first, and then all of its tasks are ended.
+`stop()` of aiokafka hangs while the broker is unavailable, or raises `CancelledError`; giving it up leaves tasks that
+deliver the queue once the broker is back: a zombie in the same process. So a client that does not stop cleanly is cut
+off from the network first, and then all of its tasks are ended.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _ENDING_S: Final = 1.0
 
 
 async def hard_close(client: Any, timeout_s: float) -> bool:
-    """End a consumer, producer or admin client; return whether it stopped in peace within `timeout_s`.
+    """End a consumer, producer or admin client; return whether it stopped cleanly within `timeout_s`.
 
-    Takes at most about a second more, also with the broker away. Never raises but for our own cancellation.
+    Takes at most about a second more, also without a broker. Raises only if it is cancelled.
     """
     stopping = asyncio.ensure_future(client.stop() if hasattr(client, "stop") else client.close())
     try:
@@ -45,12 +45,12 @@ async def hard_close(client: Any, timeout_s: float) -> bool:
 async def kill(client: Any) -> None:
     """End a client at once, without asking it: cut it off, then end its tasks. Takes at most about a second."""
     cut(client)
-    client._closed = True  # or its finaliser complains; first, as we may be cancelled below
+    client._closed = True  # or its finaliser warns; first, since a cancellation may follow
     tasks = _tasks_of(client)
     deadline = asyncio.get_running_loop().time() + _ENDING_S
     while tasks and asyncio.get_running_loop().time() < deadline:
         for task in tasks:
-            task.cancel()  # more than once: the sender takes the first one as a wish to wait for its requests
+            task.cancel()  # more than once: the sender handles the first one by waiting for its requests
         done, tasks = await asyncio.wait(tasks, timeout=0.05)
         for task in done:
             _look_at(task)
@@ -58,15 +58,15 @@ async def kill(client: Any) -> None:
 
 
 def cut(client: Any) -> None:
-    """Take a client off the network for good, at once: what it has not sent yet is never sent."""
-    network = getattr(client, "client", None) or client._client  # aiokafka has no public way
+    """Disconnect a client permanently, at once: what it has not sent yet is never sent."""
+    network = getattr(client, "client", None) or client._client  # aiokafka has no public method
     network._get_conn = _no_connection
     for connection in tuple(network._conns.values()):
-        connection.close()  # one of `opening`: it does not flush what waits in its buffer
+        connection.close()  # a connection of `start`: it does not flush its buffer
 
 
 async def _no_connection(*_: Any, **__: Any) -> None:
-    """What a cut client gets when it asks for a connection; it takes it for a broker that is not ready."""
+    """The connection of a cut client, which acts as a broker that is not ready."""
 
 
 def _tasks_of(client: Any) -> set[asyncio.Task[Any]]:
@@ -82,7 +82,7 @@ def _self_of(task: asyncio.Task[Any]) -> Any:
 
 
 def _answer_all(client: Any) -> None:
-    """Fail what somebody may still wait for, and take note of it where nobody does."""
+    """Fail futures that are still awaited, and mark them as retrieved."""
     accumulator = getattr(client, "_message_accumulator", None)
     if accumulator is None:
         return
@@ -98,6 +98,6 @@ def _answer_all(client: Any) -> None:
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:
-    """Take note of a result nobody asks for, or asyncio complains when the future is collected."""
+    """Retrieve an unused result, or asyncio warns when the future is collected."""
     if future.done() and not future.cancelled():
         future.exception()

@@ -1,7 +1,7 @@
-"""Why a connection to a broker fails: TLS, login, protocol, and the variable to look at.
+"""Why a connection to a broker fails: TLS, login, protocol, and the variable to check.
 
-The client writes to its log why it could not connect, and raises only that nobody was there. So what each connection
-failed of is noted here, for whoever then gets no answer. It is kept for the whole process, which knows one Kafka.
+The client logs why it could not connect, and raises only that there is no connection. So the reason of each failed
+connection is stored here, for the caller that gets no answer. It is global in a process, which has one Kafka.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _noted: Final[dict[_Address, tuple[float, str]]] = {}
 
 
 def note(address: _Address, error: BaseException, **how: Any) -> None:
-    """Remember why no connection to `address` was made; `how`: the arguments of the attempt."""
+    """Store why a connection to `address` failed; `how`: the arguments of the attempt."""
     reason = explain(error, str(how.get("security_protocol")), str(how.get("sasl_mechanism")))
     if reason is None:
         forget(address)
@@ -36,29 +36,29 @@ def note(address: _Address, error: BaseException, **how: Any) -> None:
 
 
 def forget(address: _Address) -> None:
-    """Forget what was noted of `address`: it takes us now, or it is away."""
+    """Forget the error of `address`: it accepts the connection now, or is unavailable."""
     _noted.pop(address, None)
 
 
 def since(began_s: float) -> str | None:
-    """Return what was noted last, not before `began_s` (monotonic time); None if nothing was."""
+    """Return the last error since `began_s` (monotonic time); None if there was none."""
     noted_s, reason = max(_noted.values(), default=(0.0, None))
     return reason if noted_s >= began_s else None
 
 
 def explain(error: BaseException, protocol: str, mechanism: str) -> str | None:
-    """Return what a broker does that we cannot connect to, and what to do; None if it is just away."""
+    """Return why a broker refuses the connection, and what to do; None if it is just unavailable."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _of_certificate(error)
     if isinstance(error, ssl.SSLError):
         return (
             f"breaks TLS off ({error}): see TIDEMILL_KAFKA_SECURITY_PROTOCOL, and "
-            "TIDEMILL_KAFKA_CERT_FILE if it asks for a certificate of ours"
+            "TIDEMILL_KAFKA_CERT_FILE if it requires a client certificate"
         )
     if isinstance(error, UnsupportedSaslMechanismError):
         return f"offers no login by {mechanism}: set TIDEMILL_KAFKA_SASL_MECHANISM to one that it offers"
     if isinstance(error, IllegalSaslStateError):
-        return f"takes no login there, so not {protocol}: see TIDEMILL_KAFKA_SECURITY_PROTOCOL"
+        return f"accepts no login at this port, so it is not {protocol}: see TIDEMILL_KAFKA_SECURITY_PROTOCOL"
     if isinstance(error, _LOGIN_REFUSED):
         return (
             f"refuses the login ({_said(error)}): see TIDEMILL_KAFKA_SASL_USER, TIDEMILL_KAFKA_SASL_PASSWORD and "
@@ -66,8 +66,8 @@ def explain(error: BaseException, protocol: str, mechanism: str) -> str | None:
         )
     if isinstance(error, _ENDED):
         return (
-            f"ends the connection at once: it is stopping, or does not speak {protocol} there, or asks for a "
-            "certificate of ours: see TIDEMILL_KAFKA_SECURITY_PROTOCOL and TIDEMILL_KAFKA_CERT_FILE"
+            f"ends the connection at once: it is stopping, or does not use {protocol} at this port, or requires a "
+            "client certificate: see TIDEMILL_KAFKA_SECURITY_PROTOCOL and TIDEMILL_KAFKA_CERT_FILE"
         )
     return None
 
@@ -76,10 +76,10 @@ def _of_certificate(error: ssl.SSLCertVerificationError) -> str:
     said = error.verify_message.rstrip(".")
     if error.verify_code in _ANOTHER_HOST:
         return (
-            f"shows a certificate of another host ({said}): name it as its certificate does, in "
+            f"shows a certificate of another host ({said}): use the name of its certificate in "
             "TIDEMILL_KAFKA_BOOTSTRAP and in the broker's advertised.listeners"
         )
-    return f"shows a certificate that is not accepted ({said}): TIDEMILL_KAFKA_CA_FILE says who may sign it"
+    return f"shows a certificate that is not accepted ({said}): TIDEMILL_KAFKA_CA_FILE must hold its signer"
 
 
 def _said(error: BaseException) -> str:

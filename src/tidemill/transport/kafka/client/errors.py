@@ -1,8 +1,8 @@
 """From aiokafka's exceptions to the domain's, and the deadline that every call to Kafka gets.
 
-Whatever the client says, it means `Unavailable`: the broker does not answer, or the client has got into a state that it
-cannot leave. So does a missing right or topic, with the next step in the message: an operator mends it while we wait.
-A mistake of ours is none of these, even if it raises what the client raises: it stays what it is, and is loud.
+Every error of the client means `Unavailable`: the broker does not answer, or the client is in a state that it
+cannot leave. So does a missing right or topic, with the next step in the message: an operator fixes it while the
+process waits. A bug of Tidemill is not one of these, even if it raises the same exception: it is raised unchanged.
 """
 
 from __future__ import annotations
@@ -36,30 +36,34 @@ CLIENT_ERRORS: Final = (
     OSError,
     IllegalOperation,
     ConsumerStoppedError,
-    AssertionError,  # how aiokafka says that a client is in a state that does not allow the call
-    AttributeError,  # what it raises when a connection vanishes under a call
+    AssertionError,  # aiokafka's error for a call in a wrong state of the client
+    AttributeError,  # its error when a connection is lost during a call
 )
 
 _NOT_CONNECTED: Final = (KafkaConnectionError, NodeNotReadyError)
-"""What the client raises when it has no connection; why, it only logs."""
+"""The client's error without a connection, whose reason it only logs."""
 
 _ALSO_A_MISTAKE: Final = (AssertionError, AttributeError)
 
 _NEXT_STEP: Final = {
     UnknownTopicOrPartitionError: (
-        "a topic or partition does not exist: see `tidemill topics check`; or we may not see it: see what our "
-        "principal may do"
+        "a topic or partition does not exist, or Tidemill's principal may not describe it: see "
+        "`tidemill topics check`"
     ),
-    TopicAuthorizationFailedError: "a right on a topic is missing: grant it to our principal",
-    GroupAuthorizationFailedError: "the right to read with this consumer group is missing: grant it to our principal",
-    TransactionalIdAuthorizationFailed: "the right to write with this transactional id is missing: grant it to us",
+    TopicAuthorizationFailedError: "a right on a topic is missing: grant it to Tidemill's principal",
+    GroupAuthorizationFailedError: (
+        "the right to read with this consumer group is missing: grant it to Tidemill's principal"
+    ),
+    TransactionalIdAuthorizationFailed: (
+        "the right to write with this transactional id is missing: grant it to Tidemill's principal"
+    ),
     InconsistentGroupProtocolError: "the group's other members assign partitions differently: stop them first",
     InvalidTimestampError: "the clock of this machine is ahead of the broker's: set it",
 }
 
 
 def unavailable(doing: str, error: BaseException) -> Unavailable:
-    """Return what a client's exception means; `doing` says what was tried. A mistake of ours is raised as it is."""
+    """Return the domain's error for a client's exception; `doing`: what was tried. A bug is raised unchanged."""
     if isinstance(error, _ALSO_A_MISTAKE) and _is_ours(error):
         raise error
     for kind, next_step in _NEXT_STEP.items():
@@ -69,7 +73,7 @@ def unavailable(doing: str, error: BaseException) -> Unavailable:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Tell whether code of ours raised it: nearer to the raise than any of the client's."""
+    """Tell whether Tidemill's code raised it: nearer to the raise than any of the client's."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     parts = [
         part for part in (module.partition(".")[0] for module in modules) if part in ("tidemill", "aiokafka")
@@ -81,8 +85,8 @@ def _is_ours(error: BaseException) -> bool:
 async def answering(doing: str, within_s: float) -> AsyncIterator[None]:
     """Give the block `within_s` seconds; raise `Unavailable` if Kafka does not answer in time, or with an error.
 
-    None of the client's own calls can be trusted to end: some have no deadline, some extend it. What is not the
-    client's error passes as it is.
+    The client's own calls may not end: some have no deadline, some extend it. Other errors
+    pass unchanged.
     """
     began_s = monotonic()
     try:
@@ -99,6 +103,6 @@ async def answering(doing: str, within_s: float) -> AsyncIterator[None]:
 
 
 def _refused(doing: str, began_s: float) -> Unavailable | None:
-    """Return what a broker did to the connections that were tried meanwhile, None if nothing that is known."""
+    """Return why a broker refused the connections that were tried meanwhile, None if that is unknown."""
     reason = connection_errors.since(began_s)
     return None if reason is None else Unavailable("kafka", f"{doing}: {reason}", advised=True)

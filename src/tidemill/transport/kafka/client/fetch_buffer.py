@@ -1,15 +1,15 @@
-"""What a consumer has fetched, handed out one partition at a time.
+"""A consumer's fetched records, returned one partition at a time.
 
-`getmany()` over several partitions moves on from the records of one and then raises the fault of the next: those
-records are never seen again. It does not say either which partition the fault belongs to, and it withholds the good
-records before the bad one. So partitions are asked singly, and one with a fault is read again record by record: what
+`getmany()` over several partitions advances past the records of one and then raises the fault of the next: those
+records are lost. It does not say which partition the fault belongs to, either, and it withholds the good
+records before the bad one. So partitions are read one by one, and one with a fault is read again record by record: what
 can be read is delivered, and the fault has an exact offset.
 
-What is taken at once ends at some bytes, objects included, since few bytes of Kafka may become many. What the client
-holds of partitions that do not flow, fetched or half unpacked, is bounded over all consumers of the process: what is
-beyond that is forgotten, and fetched again when they flow.
+The size of one read is limited in bytes, objects included, since few bytes of Kafka may become many. What the client
+holds of paused partitions, fetched or half unpacked, is limited over all consumers of the process: what is
+beyond that is dropped, and fetched again when they resume.
 
-Reaches into aiokafka's fetcher, as nothing public tells what is buffered or waits for it without taking it.
+Uses aiokafka's fetcher internals, since no public method shows the buffer or waits for it without taking records.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tidemill.domain.lane import weight
 from tidemill.transport.kafka.client.errors import CLIENT_ERRORS, unavailable
 
 MAX_BYTES: Final = 16 << 20
-"""Of one harvest; the last record may go beyond it."""
+"""Of one fetch; the last record may go beyond it."""
 
 MAX_HELD_BYTES: Final = 64 << 20
-"""Of what all consumers of a process hold of partitions that do not flow."""
+"""Of what all consumers of a process hold of paused partitions."""
 
 _MUCH_BYTES: Final = 8 << 20
 """More than ordinary batches unpack to; what is half unpacked counts twice."""
@@ -42,7 +42,7 @@ Records = dict[TopicPartition, list[ConsumerRecord]]
 
 
 class Fault(NamedTuple):
-    """Why a partition cannot be read on at `offset`: its batch cannot be unpacked, or there is no such offset."""
+    """Why a partition cannot be read at `offset`: its batch cannot be unpacked, or there is no such offset."""
 
     partition: TopicPartition
     offset: int
@@ -55,12 +55,12 @@ class Fault(NamedTuple):
 
     @property
     def as_written(self) -> bool:
-        """Whether a client wrote what stands there: no disk, codec, retention or lack of memory is at fault."""
+        """Whether a client wrote an unreadable batch: the disk, a codec, retention or memory is not at fault."""
         return not isinstance(self.cause, KafkaError | OSError | MemoryError)
 
     @property
     def batch(self) -> range:
-        """The offsets of the batch that cannot be unpacked: the client has read its head, and says so nowhere else."""
+        """The offsets of the batch that cannot be unpacked: only the client's parsed header has them."""
         for frame, _ in walk_tb(self.cause.__traceback__):
             head = frame.f_locals.get("next_batch")
             if head is not None:
@@ -69,7 +69,7 @@ class Fault(NamedTuple):
 
 
 class FetchedRecords(NamedTuple):
-    """Records by partition, and faults of partitions that must be held back until somebody seeks."""
+    """Records by partition, and faults of partitions that must be paused until a seek."""
 
     records: Records
     faults: list[Fault]
@@ -96,7 +96,7 @@ class _Room:
         return _Room(self._records, min(self._bytes, max_bytes))
 
     def use(self, records: int, size: int) -> None:
-        """Take note of what was taken."""
+        """Count taken records."""
         self._records -= records
         self._bytes -= size
         self.used_bytes += size
@@ -123,8 +123,8 @@ def _held_bytes(result: Any) -> int:
 class Fetching:
     """Takes records out of a started consumer.
 
-    `harvest` is to be called in a loop, also with nothing to take: it is the sign of life that keeps the consumer in
-    its group. `max_records`, `max_bytes`: most of one harvest; `partition_bytes`: of one partition in it. `wait_s`: how
+    `fetch` is to be called in a loop, also with nothing to take: it is the heartbeat that keeps the consumer in
+    its group. `max_records`, `max_bytes`: most of one fetch; `partition_bytes`: of one partition in it. `wait_s`: how
     long to wait if there are none.
     """
 
@@ -144,10 +144,10 @@ class Fetching:
         self._wait_s = wait_s
         self._stepping: set[TopicPartition] = set()
 
-    async def harvest(self, flowing: Collection[TopicPartition]) -> FetchedRecords:
+    async def fetch(self, flowing: Collection[TopicPartition]) -> FetchedRecords:
         """Return what arrived for the partitions in `flowing`, waiting a moment if nothing did.
 
-        Raises `Unavailable` if the client is broken for good or lacks a right: close it, make a new one.
+        Raises `Unavailable` if the client is broken or lacks a right: close it, make a new one.
         """
         subscription, fetcher = self._consumer._subscription, self._consumer._fetcher
         try:
@@ -156,22 +156,22 @@ class Fetching:
                 if subscription.reassignment_in_progress:
                     await self._wait(subscription.wait_for_assignment())
                     return _NOTHING
-                harvest = await self._take(flowing)
-                if not harvest.records and not harvest.faults:
+                fetched = await self._take(flowing)
+                if not fetched.records and not fetched.faults:
                     await self._wait(fetcher._create_fetch_waiter())
-                    harvest = await self._take(flowing)
+                    fetched = await self._take(flowing)
                 await self._hold_less(flowing)
         except CLIENT_ERRORS as error:
             raise unavailable("reading", error) from error
         if fetcher.error_future.done() or self._consumer._client._sync_task.done():
             raise unavailable("reading", AssertionError("a task of the client has ended"))
-        return harvest
+        return fetched
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Go on at `offset`, and let go of what is held of the partition.
+        """Continue at `offset`, and drop what is buffered of the partition.
 
-        The client would only forget it: records half unpacked refer to themselves, so that they would stay, megabytes
-        of them, until the collector comes by.
+        The client would only forget it: half unpacked records are reference cycles, so they would stay, megabytes
+        of them, until the garbage collector runs.
         """
         result = self._consumer._fetcher._records.get(partition)
         if isinstance(result, FetchResult) and result.has_more():
@@ -183,7 +183,7 @@ class Fetching:
         self._consumer.seek(partition, offset)
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """Hold partitions back, and forget what is held of them if it is much: it is fetched again."""
+        """Pause partitions, and drop their buffer if it is large: it is fetched again."""
         for partition in partitions:
             self._consumer.pause(partition)
             result = self._consumer._fetcher._records.get(partition)
@@ -198,8 +198,8 @@ class Fetching:
             arrival.cancel()
 
     async def _take(self, flowing: Collection[TopicPartition]) -> FetchedRecords:
-        """Nothing in here really waits: the answers are in the buffer, or there are none."""
-        if self._consumer._subscription.reassignment_in_progress:  # it began while we waited
+        """Nothing in this block really waits: records are in the buffer, or there are none."""
+        if self._consumer._subscription.reassignment_in_progress:  # it began during the wait
             return _NOTHING
         records: Records = {}
         faults: list[Fault] = []
@@ -234,13 +234,12 @@ class Fetching:
         return taken, None
 
     async def _drain(self, partition: TopicPartition, room: _Room) -> list[ConsumerRecord]:
-        """Take records as the client's `getmany` does, but no more than there is room for."""
+        """Take records as the client's `getmany` does, but only as many as there is room for."""
         fetcher = self._consumer._fetcher
         result = fetcher._records.get(partition)
         if not (isinstance(result, FetchResult) and result.check_assignment(partition)):
-            found = await self._consumer.getmany(
-                partition, timeout_ms=0, max_records=1
-            )  # which raises, or tidies up
+            # this raises, or cleans up
+            found = await self._consumer.getmany(partition, timeout_ms=0, max_records=1)
             return room.filled_with(found.get(partition, []))
         taken = room.filled_with(result._partition_records)
         result._update_position()
@@ -250,7 +249,7 @@ class Fetching:
         return taken
 
     async def _hold_less(self, flowing: Collection[TopicPartition]) -> None:
-        """Forget what is held of partitions that do not flow, most first, while this process holds too much."""
+        """Drop the buffers of paused partitions, the largest first, while this process holds too much."""
         held = {
             partition: size
             for partition, result in self._consumer._fetcher._records.items()
@@ -268,7 +267,7 @@ class Fetching:
     async def _step(
         self, partition: TopicPartition, room: _Room
     ) -> tuple[list[ConsumerRecord], Fault | None]:
-        """Take record by record, so that the position stands at the bad one when it is reached."""
+        """Take record by record, so that the position is at the bad one when it is reached."""
         steps: list[ConsumerRecord] = []
         try:
             while not room.full:
@@ -286,7 +285,7 @@ class Fetching:
         return Fault(partition, await self._refetch(partition), error)
 
     async def _refetch(self, partition: TopicPartition) -> int:
-        """Forget what is buffered of a partition and return where it stands; it is fetched again from there."""
+        """Drop the buffer of a partition and return its position; it is fetched again from there."""
         position: int = await self._consumer.position(partition)
         self.seek(partition, position)
         return position

@@ -1,4 +1,4 @@
-"""Holds back floods of lines that are all alike: with the broker away the client alone writes some thirty a second."""
+"""Suppresses floods of similar log lines: without a broker the client alone writes about thirty a second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidemill.transport.kafka.client import close
 _CLIENT: Final = "aiokafka"
 _FIRST: Final = 3
 _EVERY_S: Final = 60.0
-_MOST_KINDS: Final = 1_000
+_MAX_KINDS: Final = 1_000
 
 _Kind = tuple[str, int, str]
 
@@ -21,17 +21,17 @@ _Kind = tuple[str, int, str]
 class Limiter(logging.Filter):
     """Lets the `first` lines of a kind through in every `every_s` seconds; the next one says how many it held back.
 
-    A kind is a logger, a level and a message before its arguments are filled in; of our own lines, the event. It
-    remembers at most `most_kinds`: some messages are no templates, and hold a new address or error each time.
+    A kind is a logger, a level and a message before its arguments are filled in; of Tidemill's own lines, the event. It
+    remembers at most `max_kinds`: some messages are not templates, and contain a new address or error each time.
     """
 
     def __init__(
-        self, *, first: int = _FIRST, every_s: float = _EVERY_S, most_kinds: int = _MOST_KINDS
+        self, *, first: int = _FIRST, every_s: float = _EVERY_S, max_kinds: int = _MAX_KINDS
     ) -> None:
         super().__init__()
         self._first = first
         self._every_s = every_s
-        self._most_kinds = most_kinds
+        self._max_kinds = max_kinds
         self._seen: dict[_Kind, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -41,7 +41,7 @@ class Limiter(logging.Filter):
             since, held, count = record.created, max(0, count - self._first), 0
             if held:
                 _add(record, held)
-        elif len(self._seen) >= self._most_kinds:
+        elif len(self._seen) >= self._max_kinds:
             del self._seen[next(iter(self._seen))]
         self._seen[kind] = (since, count + 1)
         return count < self._first
@@ -62,7 +62,7 @@ def _add(record: logging.LogRecord, held: int) -> None:
 
 
 def limit_client_logs(limiter: Limiter | None = None) -> Limiter:
-    """Put a limiter on every logger of the client, and on ours that tells of each client that was cut off.
+    """Add a limiter to every logger of the client, and to Tidemill's logger of clients that were cut off.
 
     A logger's filter does not see its children's records.
     """

@@ -1,8 +1,8 @@
-"""Questions about partitions, offsets and single records, asked through a consumer of its own.
+"""Questions about partitions, offsets and single records, asked through a separate consumer.
 
-The consumer is made when the first question comes and kept for the next. It belongs to no group and reads only what a
-question needs, so asking disturbs nobody. Every question has a deadline; after one that failed, the consumer is ended
-and the next question makes a new one.
+The consumer is made when the first question comes and kept for the next. It is in no group and reads only what a
+question needs, so it affects no other consumer. Every question has a deadline; after a failed one, the consumer is
+closed and the next question makes a new one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 _WAIT_S = 0.2
 _ELECTION_LOOKS = 10
-_PARTITION_BYTES = 64 << 10  # a question wants a record or a few; a larger batch comes whole all the same
+_PARTITION_BYTES = 64 << 10  # a question needs one record or a few; a larger batch is fetched whole anyway
 
 
 def thrifty_consumer(connection: KafkaConnection) -> Any:
@@ -67,7 +67,7 @@ class Lookup:
     async def records_at(
         self, offsets: Mapping[TopicPartition, int], of: Callable[[ConsumerRecord], T]
     ) -> dict[TopicPartition, T | None]:
-        """Return `of` the record at each offset, None where there is none that can be read; no record is kept."""
+        """Return `of` the record at each offset, None where there is no readable one; no record is kept."""
         async with self.asking("reading single records") as consumer:
             bounds = await bounds_of(consumer, offsets)
             there = {tp: at for tp, at in offsets.items() if bounds[tp][0] <= at < bounds[tp][1]}
@@ -81,7 +81,7 @@ class Lookup:
 
     @asynccontextmanager
     async def asking(self, doing: str) -> AsyncIterator[Any]:
-        """Lend the consumer, started, for the block; `doing` says what for."""
+        """Lend the consumer, started, for the block; `doing`: its purpose."""
         async with answering(doing, self._timeout_s), self._one_at_a_time:
             try:
                 if self._consumer is None:
@@ -91,13 +91,13 @@ class Lookup:
             except BaseException:
                 consumer, self._consumer = self._consumer, None
                 if consumer is not None:
-                    await kill(consumer)  # it is in no group that it would have to leave
+                    await kill(consumer)  # it is in no group to leave
                 raise
 
 
 async def partitions_of(consumer: Any, topic: str) -> int:
     """Return how many partitions a topic has. Raises `UnknownTopicOrPartitionError` at once if there is none."""
-    cluster = await consumer._client.fetch_all_metadata()  # the public way waits for the topic
+    cluster = await consumer._client.fetch_all_metadata()  # the public method waits for the topic
     known = cluster.partitions_for_topic(topic)
     if not known:
         raise UnknownTopicOrPartitionError(topic)
@@ -105,19 +105,19 @@ async def partitions_of(consumer: Any, topic: str) -> int:
 
 
 async def know(consumer: Any, partitions: Collection[TopicPartition]) -> None:
-    """Learn who leads the partitions, in one request: the client would ask for their offsets first, and then pause."""
-    client = consumer._client  # there is no public way to add a topic
+    """Fetch the leaders of partitions, in one request: the client would ask for their offsets first, and then pause."""
+    client = consumer._client  # there is no public method to add a topic
     strange = {tp.topic for tp in partitions} - client.cluster.topics()
     await asyncio.gather(*(client.add_topic(topic) for topic in strange))
 
 
 async def leaderless(consumer: Any, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
-    """Return those of the partitions that nobody leads, after a moment in which somebody may be elected.
+    """Return the partitions without a leader, after a moment for an election.
 
-    The client would wait for a leader for as long as it may, and so would all that is asked in the same question.
+    The client would wait for a leader until its deadline, and so would the rest of the question.
     """
     await know(consumer, partitions)
-    cluster = consumer._client.cluster  # the consumer tells nobody about leaders
+    cluster = consumer._client.cluster  # the consumer has no public method for leaders
     if hidden := {tp.topic for tp in partitions} & cluster.unauthorized_topics:
         raise TopicAuthorizationFailedError(", ".join(sorted(hidden)))
     looks = 0
@@ -144,19 +144,19 @@ async def bounds_of(
 async def _read_at(
     consumer: Any, offsets: Mapping[TopicPartition, int], of: Callable[[ConsumerRecord], T]
 ) -> dict[TopicPartition, T]:
-    """Read until every partition stands behind its offset: what is not there then is not there at all."""
+    """Read until every partition is past its offset: a record that was not found then does not exist."""
     flowing = set(offsets)
     found: dict[TopicPartition, T] = {}
     fetching = assign(consumer, offsets)
     while flowing:
-        records, faults = await fetching.harvest(flowing)
+        records, faults = await fetching.fetch(flowing)
         for tp, (first, *_) in records.items():
             if first.offset == offsets[tp]:
                 found[tp] = of(first)
-        done = {tp for tp in flowing if await consumer.position(tp) > offsets[tp]}
-        done |= {fault.partition for fault in faults}
-        fetching.pause(done)
-        flowing -= done
+        read_to_end = {tp for tp in flowing if await consumer.position(tp) > offsets[tp]}
+        read_to_end |= {fault.partition for fault in faults}
+        fetching.pause(read_to_end)
+        flowing -= read_to_end
     return found
 
 

@@ -1,10 +1,10 @@
-"""Whether a member of a consumer group still hears from its group.
+"""Whether the group still answers a member.
 
-The client talks to the group in tasks of its own, and keeps it to itself if they get nowhere. Seen once, after a broker
-was killed and started again: two members in one process never sent another heartbeat (they waited for a task that had
-ended, see `opening.Connection.send`). They read on as if nothing had happened, fought over lanes with the members that
-the group had given them to, and nobody worked the other lanes. Whatever may hold a member up next: if its group has not
-answered it for longer than any rebalance takes, although the broker answers us, it is given up, and whoever reads makes
+The client talks to the group in its own tasks, and does not report it if they make no progress. Seen once, after a
+broker was killed and started again: two members in one process never sent another heartbeat (they waited for a task
+that had ended, see `start.Connection.send`). They continued to read, competed for lanes with the members that
+the group had assigned them to, and the other lanes were idle. Whatever the cause: if a member's group has not
+answered it for longer than any rebalance takes, although the broker answers, it is given up, and the reader makes
 a new one.
 """
 
@@ -16,28 +16,30 @@ from time import monotonic
 from typing import Any, Final
 
 from tidemill.domain.errors import TransientError, Unavailable
+from tidemill.runtime.pauses import every
 
-PATIENCE_S: Final = 60.0
-"""A rebalance takes up to 30 s, and letting go of lanes before it up to 12 s."""
+MAX_SILENCE_S: Final = 60.0
+"""A rebalance takes up to 30 s, and releasing lanes before it up to 12 s."""
 
 
 class Membership:
-    """Watches a started consumer from now until `close`. `ask`: asks the broker anything, over other connections.
+    """Watches a started consumer from now until `close`. `ask`: a request to the broker, over other connections.
 
-    `patience_s`: how long the group may be silent. Raises nothing while the broker is away: then everything waits.
+    `max_silence_s`: how long the group may be silent. Raises nothing for an unavailable broker: then everything waits.
     """
 
     def __init__(
-        self, consumer: Any, *, ask: Callable[[], Awaitable[object]], patience_s: float = PATIENCE_S
+        self, consumer: Any, *, ask: Callable[[], Awaitable[object]], max_silence_s: float = MAX_SILENCE_S
     ) -> None:
         self._ask = ask
-        self._patience_s = patience_s
+        self._max_silence_s = max_silence_s
+        self._look_s = max_silence_s / 6
         self._heard_s = monotonic()
         self._listen_to(consumer._coordinator)
-        self._watching = asyncio.create_task(self._watch(), name="membership")
+        self._watching = asyncio.create_task(every(self._look_s, self._look), name="membership")
 
     def check(self) -> None:
-        """Raise what ended the watch: `Unavailable` if the group does not answer us any more."""
+        """Raise what ended the watch: `Unavailable` if the group no longer answers."""
         if self._watching.done():
             self._watching.result()
 
@@ -47,7 +49,7 @@ class Membership:
         await asyncio.gather(self._watching, return_exceptions=True)
 
     def _listen_to(self, coordinator: Any) -> None:
-        """Note each answer to a request of the member: a refusal is one, too. The client tells of none of them."""
+        """Record each answer to a request of the member, refusals included. The client does not report them."""
         send = coordinator._send_req
 
         async def heard(request: Any) -> Any:
@@ -57,21 +59,18 @@ class Membership:
 
         coordinator._send_req = heard
 
-    async def _watch(self) -> None:
-        look_s = self._patience_s / 6
-        while True:
-            await asyncio.sleep(look_s)
-            if monotonic() - self._heard_s < self._patience_s or not await self._answers():
-                continue
-            before = self._heard_s
-            await asyncio.sleep(look_s)  # the broker may be back only now, and the member about to be heard
-            if before == self._heard_s:
-                raise Unavailable("kafka", self._silence())
+    async def _look(self) -> None:
+        if monotonic() - self._heard_s < self._max_silence_s or not await self._answers():
+            return
+        before = self._heard_s
+        await asyncio.sleep(self._look_s)  # the broker may be back only now, and the member about to be heard
+        if before == self._heard_s:
+            raise Unavailable("kafka", self._silence())
 
     def _silence(self) -> str:
         silent_s = monotonic() - self._heard_s
         return (
-            f"the group has not answered this member for {silent_s:.0f} s, and the broker does: joining anew"
+            f"the group has not answered this member for {silent_s:.0f} s, but the broker does: joining again"
         )
 
     async def _answers(self) -> bool:

@@ -1,4 +1,4 @@
-"""Does Kafka answer? Nothing else tells: a consumer whose broker is away just sees a quiet topic."""
+"""A probe of Kafka: a consumer whose broker is unavailable just sees a quiet topic."""
 
 from __future__ import annotations
 

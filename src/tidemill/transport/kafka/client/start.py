@@ -1,8 +1,8 @@
-"""Starting a client, so that a start which is given up leaves no connection behind.
+"""Starting a client, so that an abandoned start leaves no connection open.
 
-The client asks its first broker over a connection that it keeps in a local variable. Given up while it waits for the
-answer, it forgets that connection open: the broker keeps it until the collector finds it, which complains. Of each
-connection that is not made, the reason is noted: `refusals`.
+The client asks its first broker over a connection in a local variable. Abandoned while it waits for the
+answer, it leaves that connection open, until the garbage collector finds it and warns. For each
+failed connection the reason is stored: `connection_errors`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _opened: Final[ContextVar[list[Any] | None]] = ContextVar("opened", default=None
 async def start(client: Any) -> None:
     """Start a consumer, producer or admin client; whatever ends it early, its first connection is closed.
 
-    The client itself is still to be ended: `closing`.
+    The client itself must still be closed: see `close`.
     """
     connections: list[Any] = []
     token = _opened.set(connections)
@@ -30,7 +30,7 @@ async def start(client: Any) -> None:
         await client.start()
     except BaseException as error:
         for connection in connections:
-            if isinstance(error, KafkaConnectionError):  # it took us, and then would not answer
+            if isinstance(error, KafkaConnectionError):  # it accepted the connection, but did not answer
                 connection_errors.note(
                     (connection.host, connection.port), error, security_protocol=connection._security_protocol
                 )
@@ -43,17 +43,17 @@ async def start(client: Any) -> None:
 class Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
     """A connection that ends when it is closed, and fails as the client expects.
 
-    Over TLS a close is a talk: the other side has half a minute to agree, and what waits in the buffer still goes out.
+    Over TLS a close is an exchange: the other side has half a minute to confirm, and the buffer is still sent.
     The client waits for some of its connections and forgets the others, so an event loop could end before they did.
     """
 
     def send(self, request: Any, expect_response: bool = True) -> Any:  # noqa: FBT001, FBT002  the client's own
-        """Raise of a connection that is gone what the client catches.
+        """Raise what the client catches for a lost connection.
 
-        One that the broker has reset is closed at once, but the client hears of it in a later turn of the event loop.
+        One that the broker has reset is closed at once, but the client is notified in a later turn of the event loop.
         Until then uvloop raises `RuntimeError` for what is sent (aiokafka's issue 1038), which ended the client's task
-        that looks for leaders: whoever asked it to look, waited for ever, and a member of a group was none any more
-        without knowing.
+        that looks for leaders: its callers waited indefinitely, and a member had left its group
+        without notice.
         """
         try:
             return super().send(request, expect_response)
@@ -72,7 +72,7 @@ class Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no t
 
 
 async def _noted(host: str, port: int, **kwargs: Any) -> Any:
-    """Connect as the client does; note the connection for who starts it, and of one that is not made, why."""
+    """Connect as the client does; register the connection for `start`, or store why it failed."""
     connection = Connection(host, port, **kwargs)
     try:
         await connection.connect()
@@ -81,11 +81,11 @@ async def _noted(host: str, port: int, **kwargs: Any) -> Any:
         raise
     connection_errors.forget((host, port))
     connections = _opened.get()
-    if connections is not None and "on_close" not in kwargs:  # the others are known to the client
+    if connections is not None and "on_close" not in kwargs:  # the client manages the others
         connections.append(connection)
     return connection
 
 
 def note_connections() -> None:
-    """Have the client make its connections here, for this process. Safe to repeat."""
+    """Patch the client to make its connections here, for this process. Safe to repeat."""
     aiokafka.client.create_conn = _noted

@@ -1,1 +1,1 @@
-"""1 in, on Kafka: the command topic as a member of its group, and replies."""
+"""1 intake, on Kafka: the command topic as a member of its group, and replies."""

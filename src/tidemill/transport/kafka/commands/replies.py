@@ -1,9 +1,9 @@
-"""Replies, best effort: queued, sent by a producer of their own, dropped rather than waited for.
+"""Replies, best effort: queued, sent by a separate producer, dropped rather than waited for.
 
-The topics were named by clients. One that does not exist, was deleted, or has a partition that nobody leads, must hold
-up neither a lane nor the replies to others: so each has a queue and a task of its own while replies wait for it. What
-is not found, or does not take a reply in time, is given up with all that waits for it, and not asked for again for a
-while. The truth is the outcome topic.
+The topics were named by clients. One that does not exist, was deleted, or has a partition without a leader, must delay
+neither a lane nor other replies: so each has its own queue and task while replies wait for it. A topic that
+is not found, or does not take a reply in time, is given up with all its replies, and not tried again for a
+while. The outcome topic is authoritative.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _WITHIN_S: Final = 2.0
 
 _LOOK_UPS: Final = 8
 _MISSING_FOR_S: Final = 60.0
-_TROUBLED_FOR_S: Final = 5.0
-"""How long a topic is left alone that was there before: after an outage of the broker most of them are there again."""
+_FAILING_FOR_S: Final = 5.0
+"""How long a topic that existed before is not tried: after an outage of the broker most of them exist again."""
 
 _RECONNECT_S: Final = 2.0
 
@@ -42,7 +42,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 class ReplyRecord(NamedTuple):
-    """What a reply says; the header that correlates it is added."""
+    """The content of a reply; the correlation header is added."""
 
     key: bytes | None
     value: bytes
@@ -52,8 +52,8 @@ class ReplyRecord(NamedTuple):
 class KafkaReplies:
     """See `Replies`. Start it before use, close it at the end.
 
-    `record` makes the record of a reply. `allowed`: pattern of the whole name of topics that may be asked for.
-    `forbidden`: topics that never may, whatever the pattern says: those we own. `capacity`: replies that may wait, of
+    `record` makes the record of a reply. `allowed`: pattern of the whole name of allowed topics.
+    `forbidden`: topics that are never allowed: Tidemill's own. `capacity`: replies that may wait, for
     all topics together.
     """
 
@@ -76,13 +76,13 @@ class KafkaReplies:
         self._news = asyncio.Event()
         self._queues: dict[str, deque[Reply]] = {}  # topic -> what its task is to send
         self._known: set[str] = set()
-        self._unknown: dict[str, float] = {}  # topic -> when to look again
+        self._unknown: dict[str, float] = {}  # topic -> when to try again
         self._looking: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._producer: Any = None
 
     async def start(self) -> None:
-        """Begin to send; a broker that is away is waited for."""
+        """Start to send; it waits for an unavailable broker."""
         self._spawn(self._work())
 
     def send(self, replies: Sequence[Reply]) -> None:
@@ -149,7 +149,7 @@ class KafkaReplies:
         return self._unknown.get(topic, 0.0) <= self._now() and len(self._looking) < _LOOK_UPS
 
     async def _serve(self, topic: str) -> None:
-        """Send what waits for a topic, in order, until nothing does or the topic is in trouble."""
+        """Send what waits for a topic, in order, until nothing does or the topic fails."""
         queue = self._queues[topic]
         try:
             if topic not in self._known:
@@ -173,15 +173,16 @@ class KafkaReplies:
             self._looking.discard(topic)
 
     def _give_up(self, topic: str, error: Exception) -> None:
-        """Leave a topic alone for a while."""
+        """Do not try a topic for a while."""
         self._unknown = {name: until for name, until in self._unknown.items() if until > self._now()}
-        self._unknown[topic] = self._now() + (_TROUBLED_FOR_S if topic in self._known else _MISSING_FOR_S)
+        self._unknown[topic] = self._now() + (_FAILING_FOR_S if topic in self._known else _MISSING_FOR_S)
         self._known.discard(topic)
-        self._producer.client._topics.discard(topic)  # or it asks for every topic that anybody has made up
+        # else it would ask for every topic that a client has invented
+        self._producer.client._topics.discard(topic)
         _log.debug(Log.REPLY_FAILED, topic=topic, error=repr(error))
 
     async def _send(self, reply: Reply) -> None:
-        """Hand a reply to the client. Raises `KafkaError` or `OSError` if that is for its topic's sake."""
+        """Hand a reply to the client. Raises `KafkaError` or `OSError` if the topic is at fault."""
         self._held -= 1
         try:
             key, value, headers = self._record(reply)
@@ -192,7 +193,7 @@ class KafkaReplies:
                     reply.topic, value, key=key, partition=reply.partition, headers=headers
                 )
             answer.add_done_callback(partial(self._note, reply.topic))
-        except Exception as error:  # a partition that does not exist, a record too large: the client's loss
+        except Exception as error:  # a partition that does not exist, a record too large: the client's fault
             REPLIES.labels("failed").inc()
             if isinstance(error, KafkaError | OSError) and not isinstance(error, MessageSizeTooLargeError):
                 raise
@@ -202,7 +203,7 @@ class KafkaReplies:
         lost = answer.cancelled() or answer.exception() is not None
         REPLIES.labels("failed" if lost else "sent").inc()
         if lost:
-            self._known.discard(topic)  # it is looked for before the next one: it may be gone
+            self._known.discard(topic)  # it is looked up before the next one: it may have been deleted
 
     def _drop(self, replies: int) -> None:
         self._held -= replies

@@ -1,8 +1,8 @@
 """The command topic of one stream, read as a member of its consumer group.
 
-Membership only says who may try: the database decides who owns a lane. So nothing flows before the owner says from
-where. In the client's callback a partition is paused and its owner told, no more: no heartbeat runs while a callback
-does. The client loses its pauses at every rebalance, which therefore starts every partition anew.
+Membership only allows an attempt: the database decides about ownership. So nothing flows before the owner sets the
+offset. The client's callback only pauses a partition and notifies its owner: no heartbeat runs while a callback
+does. The client loses its pauses at every rebalance, so every partition is started again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tidemill.transport.kafka.client.close import hard_close
 from tidemill.transport.kafka.client.errors import CLIENT_ERRORS, answering
 from tidemill.transport.kafka.client.fetch_buffer import Fault, Fetching
 from tidemill.transport.kafka.client.lookup import Lookup
-from tidemill.transport.kafka.client.membership import PATIENCE_S, Membership
+from tidemill.transport.kafka.client.membership import MAX_SILENCE_S, Membership
 from tidemill.transport.kafka.client.start import start
 
 T = TypeVar("T")
@@ -31,17 +31,17 @@ T = TypeVar("T")
 _log = logger(__name__)
 
 _WAIT_S: Final = 0.2
-_PARTITION_BYTES: Final = (
-    512 << 10
-)  # of one poll: many lanes may each have so much more waiting than they should
-_REVOKE_S: Final = 12.0  # below half the rebalance time-out, after which others get the partitions anyway
+_PARTITION_BYTES: Final = 512 << 10  # of one poll: many lanes may each exceed their share by this much
+_REVOKE_S: Final = (
+    12.0  # below half the rebalance time-out, after which other members get the partitions anyway
+)
 _NOTE_S: Final = 5.0
 
 
 class KafkaCommandSource:
     """See `CommandSource`. `group`: the stream's consumer group, `PREFIX.AGGREGATE`.
 
-    `max_records`: most records of one poll. `patience_s`: how long the group may be silent while Kafka is not.
+    `max_records`: most records of one poll. `max_silence_s`: how long the group may be silent while Kafka answers.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class KafkaCommandSource:
         topic: str,
         group: str,
         max_records: int = 10_000,
-        patience_s: float = PATIENCE_S,
+        max_silence_s: float = MAX_SILENCE_S,
     ) -> None:
         self._connection = connection
         self._topic = topic
         self._group = group
         self._max_records = max_records
-        self._patience_s = patience_s
+        self._max_silence_s = max_silence_s
         self._lookup = Lookup(connection)
         self._consumer: Any = None
         self._fetching: Any = None
         self._membership: Membership | None = None
         self._ours: set[TopicPartition] = set()  # assigned
-        self._ready: set[TopicPartition] = set()  # of these, where the owner has said from where
+        self._ready: set[TopicPartition] = set()  # of these, those with an offset from the owner
         self._flowing: set[TopicPartition] = set()  # of these, those not held back
         self._floor: dict[TopicPartition, int] = {}
         self._faults: deque[PartitionError] = deque()
@@ -71,14 +71,14 @@ class KafkaCommandSource:
         self._noting: asyncio.Task[None] | None = None
 
     async def start(self, assignee: Assignee) -> None:
-        await self._lookup.partitions(self._topic)  # a missing topic would be waited for in silence
+        await self._lookup.partitions(self._topic)  # it would wait silently for a missing topic
         self._consumer = group_consumer(self._connection, group=self._group)
         async with answering(f"joining group {self._group}", self._connection.call_timeout_s):
             await start(self._consumer)
         self._fetching = Fetching(
             self._consumer, max_records=self._max_records, wait_s=_WAIT_S, partition_bytes=_PARTITION_BYTES
         )
-        self._membership = Membership(self._consumer, ask=self.partitions, patience_s=self._patience_s)
+        self._membership = Membership(self._consumer, ask=self.partitions, max_silence_s=self._max_silence_s)
         # subscribed only now, or start() would wait for the whole group to rebalance
         self._consumer.subscribe([self._topic], listener=_Listener(self, assignee))
 
@@ -89,11 +89,11 @@ class KafkaCommandSource:
             self._membership.check()
         if self._faults:
             raise self._faults.popleft()
-        harvest = await self._fetching.harvest(self._flowing)
+        fetched = await self._fetching.fetch(self._flowing)
         arrived = {
-            tp.partition: records for tp, records in harvest.records.items() if self._in_place(tp, records)
+            tp.partition: records for tp, records in fetched.records.items() if self._in_place(tp, records)
         }
-        for fault in harvest.faults:  # behind what could still be read of the partition
+        for fault in fetched.faults:  # after what could still be read of the partition
             self._hold_back(fault)
         return arrived
 
@@ -136,12 +136,12 @@ class KafkaCommandSource:
             if (tp := TopicPartition(self._topic, p)) in self._ours
         }
         if not noted or (self._noting is not None and not self._noting.done()):
-            return  # Kafka is slow or away: the last one is still on its way
+            return  # Kafka is slow or unavailable: the last one is still in flight
         self._noting = asyncio.create_task(self._commit(noted))
         await asyncio.wait({self._noting}, timeout=_NOTE_S)
 
     async def _commit(self, noted: Mapping[TopicPartition, int]) -> None:
-        """Has no deadline, as giving it up would leave the client's own try behind, whose failure nobody hears."""
+        """Has no deadline: abandoning it would leave the client's own attempt, whose failure would go unnoticed."""
         try:
             await self._consumer.commit(noted)
         except CLIENT_ERRORS as error:
@@ -172,7 +172,7 @@ class KafkaCommandSource:
         self._flowing.discard(tp)
 
     def _hold_back(self, fault: Fault) -> None:
-        """Let the other partitions go on; this one waits for its owner to seek."""
+        """The other partitions continue; this one waits for its owner to seek."""
         self._hold(fault.partition)
         self._ready.discard(fault.partition)
         kind = OffsetOutOfRange if fault.out_of_range else Unfetchable
@@ -188,10 +188,10 @@ class KafkaCommandSource:
         self._floor[tp] = records[-1].offset + 1
         return True
 
-    # --- what the client tells, in a task of its own ---------------------------------------------------------------
+    # --- callbacks, in a separate task ---------------------------------------------------------------
 
     def assigned(self, partitions: set[TopicPartition], assignee: Assignee) -> None:
-        """Take note of the new assignment, which replaces the old one as a whole."""
+        """Store the new assignment, which replaces the old one completely."""
         self._consumer.pause(*partitions)
         self._ours = set(partitions)
         self._forget()
@@ -207,7 +207,7 @@ class KafkaCommandSource:
             await assignee.revoked(frozenset(tp.partition for tp in partitions))
 
     def fail(self, error: Exception) -> None:
-        """Raise `error` from the next poll: the client would only log it, and read on."""
+        """Raise `error` from the next poll: the client would only log it, and continue."""
         _log.error(Log.REBALANCE_CALLBACK_FAILED, group=self._group, error=repr(error))
         self._failure = error
 

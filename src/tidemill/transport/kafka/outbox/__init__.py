@@ -1,1 +1,1 @@
-"""3 out, on Kafka: a lane's only publisher, and what its topics hold already."""
+"""3 publish, on Kafka: a lane's only publisher, and the present content of its topics."""

@@ -1,12 +1,12 @@
-"""Transactions that the broker has forgotten to end.
+"""Transactions that the broker did not end.
 
-A commit is answered when it is decided; the partitions are told afterwards. A broker that is killed in between has to
-tell them when it is back, and one that does not know their leaders at that moment gives up: seen with Kafka 4.3.0, once
-in four kills of a single broker right after a commit. The records then are acknowledged and stay hidden, with
-everything behind them, for ever.
+A commit is answered when it is decided; the partitions are notified later. A broker that is killed in between must
+notify them when it is back, and one that does not know their leaders at that moment gives up: seen with Kafka 4.3.0,
+once in four kills of a single broker right after a commit. Then the records are acknowledged and stay hidden, with
+everything after them, permanently.
 
-What ends such a transaction is the next one of the same producer in that partition, even an empty one. It is committed,
-never aborted: whatever hangs there was written in order by a publisher of that lane from what its outbox holds, and it
+The next transaction of the same producer in that partition ends it, even an empty one. It is committed,
+never aborted: the hanging records were written in order by a publisher of that lane from its outbox, and
 may have been acknowledged.
 """
 
@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 from aiokafka import TopicPartition
 
 from tidemill.domain.errors import Unavailable
+from tidemill.runtime.pauses import every
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 from tidemill.transport.kafka.outbox.tail import TailReader
@@ -33,13 +34,13 @@ async def end_hanging(producer: Any, partitions: Collection[TopicPartition]) -> 
     names = sorted(f"{tp.topic}/{tp.partition}" for tp in partitions)
     await producer.begin_transaction()
     for tp in partitions:
-        producer._txn_manager.maybe_add_partition_to_txn(tp)  # the public way needs a record
+        producer._txn_manager.maybe_add_partition_to_txn(tp)  # the public method needs a record
     await producer.commit_transaction()
     _log.warning(Log.HANGING_TRANSACTION_ENDED, partitions=names)
 
 
 class Watched(Protocol):
-    """A publisher, as the watch sees it."""
+    """A watched publisher."""
 
     @property
     def partitions(self) -> Collection[TopicPartition]:
@@ -52,28 +53,28 @@ class Watched(Protocol):
         ...
 
     async def settle(self, hidden: Collection[TopicPartition], publications: int) -> None:
-        """End what hangs in `hidden`, unless it has begun another publication than number `publications` meanwhile."""
+        """End hanging transactions in `hidden`, unless a publication after number `publications` has begun."""
         ...
 
 
 class HangingWatch:
-    """Looks after publishers that have nothing to send: whatever stays hidden in their partitions hangs."""
+    """Watches idle publishers: whatever stays hidden in their partitions hangs."""
 
     def __init__(self, tails: TailReader, *, every_s: float = _EVERY_S) -> None:
         self._tails = tails
         self._every_s = every_s
         self._watched: set[Watched] = set()
-        self._suspects: dict[Watched, int] = {}
+        self._hiding: dict[Watched, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     def add(self, publisher: Watched) -> None:
-        """Begin to look after a publisher that has started."""
+        """Start to watch a started publisher."""
         self._watched.add(publisher)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+            self._task = asyncio.create_task(every(self._every_s, self._look_if_there))
 
     def discard(self, publisher: Watched) -> None:
-        """Look after it no more; with the last one the watch ends."""
+        """Stop watching it; with the last one the watch ends."""
         self._watched.discard(publisher)
         if not self._watched and self._task is not None:
             self._task.cancel()
@@ -84,21 +85,19 @@ class HangingWatch:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._every_s)
-            try:
-                await self._look()
-            except Unavailable as error:
-                self._suspects.clear()
-                _log.debug(Log.DEPENDENCY_LOST, dependency=error.server, error=str(error))
+    async def _look_if_there(self) -> None:
+        try:
+            await self._look()
+        except Unavailable as error:
+            self._hiding.clear()
+            _log.debug(Log.DEPENDENCY_LOST, dependency=error.server, error=str(error))
 
     async def _look(self) -> None:
-        """A publisher is suspect if it hides something twice in a row and has begun nothing in between."""
+        """A transaction hangs if a publisher hides records twice in a row and has begun nothing in between."""
         begun = {publisher: publisher.publications for publisher in self._watched}
         hidden = await self._tails.hidden([tp for publisher in begun for tp in publisher.partitions])
         guilty = {one: count for one, count in begun.items() if not hidden.isdisjoint(one.partitions)}
-        confirmed = [one for one, count in guilty.items() if self._suspects.get(one) == count]
-        self._suspects = guilty
+        confirmed = [one for one, count in guilty.items() if self._hiding.get(one) == count]
+        self._hiding = guilty
         for publisher in confirmed:
             await publisher.settle(hidden.intersection(publisher.partitions), guilty[publisher])

@@ -1,4 +1,4 @@
-"""What the topics of one lane tell of its history, for an operator who decides how it goes on. Only reads."""
+"""The history in the topics of one lane, for an operator's decision how it continues. Only reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tidemill.transport.kafka.outbox.tail import TailReader, is_ours, tail_of
 class KafkaTopicHistory:
     """`admin.lanes.ports.TopicHistory`: reads the outbound partitions of one lane. Use it with `async with`.
 
-    `accepted`: topic -> the offset up to which records of somebody else do not count.
+    `accepted`: topic -> the offset up to which records of another program do not count.
     """
 
     def __init__(self, connection: KafkaConnection, lane: Lane, accepted: Mapping[str, int]) -> None:
@@ -49,7 +49,7 @@ class KafkaTopicHistory:
         return {place.topic: look.end for place, look in looks.items() if not look.is_ours}
 
     async def chain_at(self, sequence: int) -> int | None:
-        # by halving
+        # by bisection
         place = self._places[0]
         low, high = (await self._lookup.bounds([place]))[place]
         async with self._lookup.asking("looking for an event") as consumer:
@@ -69,7 +69,7 @@ class KafkaTopicHistory:
 async def _first_of_ours(consumer: Any, place: TopicPartition, start: int, end: int) -> ConsumerRecord | None:
     fetching = assign(consumer, {place: start}, max_records=100)
     while await consumer.position(place) < end:
-        records, faults = await fetching.harvest({place})
+        records, faults = await fetching.fetch({place})
         for record in records.get(place, []):
             if record.offset < end and is_ours(record):
                 return record

@@ -1,9 +1,9 @@
 """The only writer of a lane's outbound partitions.
 
-Transactional by default: a later publisher of the same lane fences this one, and a publication is seen whole or not at
-all by everybody who reads committed records. Idempotent on request: quicker for lone events, and a zombie's repeats are
-left to the readers, who drop them by sequence. Either way one failure ends a publisher: a failed batch may have used up
-a sequence number, and what is sent behind it is lost or refused.
+Transactional by default: a later publisher of the same lane fences this one, and readers of committed records see a
+publication completely or not at all. Idempotent if configured: faster for single events, and a zombie's repeats are
+left to the readers, which drop them by sequence. Either way one failure ends a publisher: a failed batch may have used
+a sequence number, and what is sent after it is lost or refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from aiokafka.errors import (
 
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
-from tidemill.outbox.ports import NOTHING_ACCEPTED, OutboundRecord, PublisherFenced, RecordRefused, Tails
+from tidemill.outbox.ports import NOTHING_ACCEPTED, EncodedRecord, PublisherFenced, RecordRefused, Tails
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.kafka.client.client import (
     KafkaConnection,
@@ -42,11 +42,11 @@ from tidemill.transport.kafka.outbox.record_batch import PackedBatch, pack
 from tidemill.transport.kafka.outbox.tail import Look, TailReader, tail_of
 
 BATCH_BYTES: Final = 512 << 10
-"""Most bytes of one Kafka batch; must not exceed `max.message.bytes` of any outbound topic."""
+"""Maximum size of one Kafka batch; must not exceed `max.message.bytes` of any outbound topic."""
 
 _TRANSACTION_TIMEOUT_MS: Final = 30_000
 _ABORT_S: Final = 1.0
-_PATIENCE: Final = 50
+_MAX_TRIES: Final = 50
 _PAUSE_S: Final = 0.1
 _MARGIN_MS: Final = 5_000
 _CLOCK: Final = SystemClock()
@@ -54,10 +54,10 @@ _CLOCK: Final = SystemClock()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherSettings:
-    """How publishers work.
+    """The settings of publishers.
 
     `transactional`: whether a publication is one Kafka transaction. `timeout_s`: deadline of `start` and of one
-    `publish`. `batch_bytes`: most bytes of one Kafka batch, at most the smallest `max.message.bytes` of the outbound
+    `publish`. `batch_bytes`: maximum size of one Kafka batch, at most the smallest `max.message.bytes` of the outbound
     topics.
     """
 
@@ -83,7 +83,7 @@ class KafkaLanePublisher:
         self.publications = 0
         self._name = f"{lane.topics.events}/{lane.partition}"
         self._id = f"{lane.topics.events}-{lane.partition}"
-        # a request waits for longer than we do, so that the end of a transaction is never sent twice
+        # a request waits longer than its caller, so that the end of a transaction is never sent twice
         self._connection = replace(connection, request_timeout_ms=int(settings.timeout_s * 1000) + _MARGIN_MS)
         self._settings = settings
         self._tails = tails
@@ -92,7 +92,7 @@ class KafkaLanePublisher:
         self._producer = self._transactional() if settings.transactional else self._idempotent()
         self._turn = asyncio.Lock()
         self._failed = False
-        self._open = False  # a transaction was begun, and nobody has asked for its end
+        self._open = False  # a transaction was begun, and its end was not requested
 
     async def start(self) -> Tails:
         doing = f"starting the publisher of {self._name}"
@@ -106,10 +106,10 @@ class KafkaLanePublisher:
             self._watch.add(self)
         return tails
 
-    async def publish(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         if self._failed:
             raise Unavailable(
-                "kafka", f"the publisher of {self._name} has failed before: close it, make a new one"
+                "kafka", f"the publisher of {self._name} has failed before: close it, create a new one"
             )
         if not any(batches.values()):
             return
@@ -125,11 +125,11 @@ class KafkaLanePublisher:
         if self._failed:
             await kill(self._producer)
         else:
-            self._failed = True  # the watch may still hold it
+            self._failed = True  # the watch may still use it
             await hard_close(self._producer, self._connection.close_timeout_s)
 
     async def settle(self, hidden: Collection[TopicPartition], publications: int) -> None:
-        """End what hangs in `hidden`, unless another publication was begun meanwhile; a failure is the next one's."""
+        """End hanging transactions in `hidden`, unless a publication has begun meanwhile; errors show at the next."""
         async with self._turn:
             if self._failed or self.publications != publications:
                 return
@@ -142,18 +142,18 @@ class KafkaLanePublisher:
             except (Unavailable, PublisherFenced):
                 return
 
-    async def _transaction(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
+    async def _transaction(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
         await self._producer.begin_transaction()
         self._open = True
         await self._send(batches)
         self._open = False
         await self._producer.commit_transaction()
 
-    async def _send(self, batches: Mapping[str, Sequence[OutboundRecord]]) -> None:
-        """Send batch after batch of a topic, the topics side by side.
+    async def _send(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
+        """Send the batches of each topic in order, the topics concurrently.
 
-        A batch waits for the one before it: behind a failed first batch of a producer the next one would be
-        acknowledged, and leave a hole. And every answer counts: the commit would not look at them.
+        A batch waits for the one before it: after a failed first batch of a producer the next one would be
+        acknowledged, and leave a gap. And every answer is checked: the commit would not check them.
         """
         at_ms = int(_CLOCK.now().timestamp() * 1000)
         packed = (self._packed(topic, records, at_ms) for topic, records in batches.items())
@@ -163,7 +163,7 @@ class KafkaLanePublisher:
                 await answer
 
     def _packed(
-        self, topic: str, records: Sequence[OutboundRecord], at_ms: int
+        self, topic: str, records: Sequence[EncodedRecord], at_ms: int
     ) -> Iterator[tuple[str, PackedBatch]]:
         settings = self._settings
         for batch in pack(records, settings.batch_bytes, at_ms=at_ms, transactional=settings.transactional):
@@ -176,17 +176,17 @@ class KafkaLanePublisher:
         return answer
 
     async def _find(self) -> None:
-        """Learn about all partitions in one request. Raises `UnknownTopicOrPartitionError` for one that is missing."""
+        """Fetch the metadata of all partitions in one request. Raises `UnknownTopicOrPartitionError`."""
         if not await self._producer.client.set_topics({tp.topic for tp in self.partitions}):
-            raise KafkaConnectionError("no broker tells about topics")
+            raise KafkaConnectionError("no broker returns metadata of topics")
         for tp in self.partitions:
             known = self._producer.client.cluster.partitions_for_topic(tp.topic) or ()
             if tp.partition not in known:
                 raise UnknownTopicOrPartitionError(tp)
 
     async def _settled(self) -> dict[TopicPartition, Look]:
-        """Look at the tails when nothing is hidden any more: after the fence only what hangs still can be."""
-        for attempt in range(_PATIENCE):
+        """Read the tails when nothing is hidden any more: after the fence only hanging transactions can be."""
+        for attempt in range(_MAX_TRIES):
             looks = await self._tails.look(self.partitions)
             hidden = [tp for tp, look in looks.items() if look.hidden]
             if not hidden:
@@ -196,7 +196,7 @@ class KafkaLanePublisher:
             await asyncio.sleep(_PAUSE_S)
         raise Unavailable(
             "kafka",
-            f"a transaction stays open in {self._name} or beside it: nobody but the relay may write to its topics; "
+            f"a transaction stays open in {self._name} or its sister topics: only the relay may write to them; "
             "`kafka-transactions.sh find-hanging` names the writer",
         )
 
@@ -224,13 +224,13 @@ class KafkaLanePublisher:
 
     @asynccontextmanager
     async def _dying_of_any_error(self) -> AsyncIterator[None]:
-        """Tell the relay what an error of the client means to it; whatever it is, it is this publisher's last."""
+        """Translate an error of the client for the relay; any error ends this publisher."""
         try:
             yield
         except BaseException as error:
             self._failed = True
             if not self._settings.transactional:
-                # else what waits could be delivered behind the back of the next publisher
+                # else queued records could be delivered after the next publisher has started
                 cut(self._producer)
             cause = error.__cause__
             if isinstance(cause, ProducerFenced | InvalidProducerEpoch):
@@ -245,7 +245,7 @@ class KafkaLanePublisher:
             raise
 
     async def _abort(self) -> None:
-        """Give the partitions' readers free at once; otherwise they wait for the transaction's time-out."""
+        """Release the partitions' readers at once; otherwise they wait for the transaction's time-out."""
         try:
             async with answering("aborting", _ABORT_S):
                 await self._producer.abort_transaction()
@@ -254,7 +254,7 @@ class KafkaLanePublisher:
 
 
 def _look_at(answer: asyncio.Future[Any]) -> None:
-    """Take note of an error nobody waits for any more, or asyncio complains about it."""
+    """Retrieve an error that is no longer awaited, or asyncio warns about it."""
     if not answer.cancelled():
         answer.exception()
 

@@ -1,6 +1,6 @@
-"""Record batches of Kafka's record format 2, put together from what the relay has encoded already.
+"""Record batches of Kafka's record format 2, assembled from what the relay has encoded already.
 
-The client's own builder encodes every header of every record, name by name, twice: once to know how long it is. Here
+The client's own builder encodes every header of every record twice: once for its length. Here
 a record is one piece of bytes already, and a batch is one `join`. It is not compressed; its records have the same time.
 """
 
@@ -12,11 +12,11 @@ from typing import Final
 
 from aiokafka.record.util import calc_crc32c
 
-from tidemill.domain.varint import VARINT
-from tidemill.outbox.ports import OutboundRecord
+from tidemill.outbox.ports import EncodedRecord
+from tidemill.transport.wire.varint import VARINT
 
 _BEFORE: Final = struct.Struct(">qiibI")
-"""Base offset and, behind the length of what follows, leader's epoch, both set by the broker; format; checksum."""
+"""Base offset and, after the length of what follows, leader's epoch, both set by the broker; format; checksum."""
 _HEAD: Final = struct.Struct(">hiqqqhii")
 """Attributes; last offset; first and last time; producer, its epoch, its first sequence number; number of records."""
 
@@ -28,14 +28,14 @@ _TRANSACTIONAL: Final = 0x10
 
 _START: Final = b"\x00\x00"
 """Attributes and time of a record: none, and that of the batch."""
-_MOST_AROUND: Final = 5 + len(_START) + 5  # its length, these, its offset
+_MAX_AROUND: Final = 5 + len(_START) + 5  # its length, these, its offset
 
 
 class PackedBatch:
-    """Records ready to be sent: what `AIOKafkaProducer.send_batch` asks of a batch, and nothing can be added."""
+    """Records ready to be sent: the interface of `AIOKafkaProducer.send_batch`, and nothing can be added."""
 
     def __init__(self, buffer: bytearray, count: int, *, at_ms: int, transactional: bool) -> None:
-        """`buffer`: `count` records one behind the other, behind room for what is written before them."""
+        """`buffer`: `count` records in order, after room for what is written before them."""
         self._at_ms = at_ms
         self._buffer = buffer
         self._count = count
@@ -72,7 +72,7 @@ class PackedBatch:
 
 
 def pack(
-    records: Sequence[OutboundRecord], max_bytes: int, *, at_ms: int, transactional: bool
+    records: Sequence[EncodedRecord], max_bytes: int, *, at_ms: int, transactional: bool
 ) -> Iterator[PackedBatch]:
     """Pack records into batches of at most `max_bytes`. A record that is too large for one gets a batch of its own.
 
@@ -81,10 +81,10 @@ def pack(
     pieces, count, left = [_ROOM], 0, max_bytes - _OVERHEAD
     for record in records:
         body = record.encoded
-        left -= _MOST_AROUND + len(body)
+        left -= _MAX_AROUND + len(body)
         if left < 0 and count:
             yield PackedBatch(bytearray().join(pieces), count, at_ms=at_ms, transactional=transactional)
-            pieces, count, left = [_ROOM], 0, max_bytes - _OVERHEAD - _MOST_AROUND - len(body)
+            pieces, count, left = [_ROOM], 0, max_bytes - _OVERHEAD - _MAX_AROUND - len(body)
         offset = VARINT[count]
         pieces += VARINT[len(_START) + len(offset) + len(body)], _START, offset, body
         count += 1

@@ -1,9 +1,9 @@
-"""The last committed record of a partition: where a relay goes on.
+"""The last committed record of a partition: where a relay continues.
 
-To be read only after the lane's producer has started, which fences its predecessor and ends that one's transaction.
-A topic's last offsets are often no records (each transaction ends with a control record) or aborted ones: the reader
-goes back from the last stable offset in growing steps until it meets a record. What cannot be unpacked is in nobody's
-way but its own partition's: that one is then searched by itself, around it.
+Read it only after the lane's producer has started, which fences its predecessor and ends that one's transaction.
+A topic's last offsets are often not records (each transaction ends with a control record) or aborted ones: the reader
+goes back from the last stable offset in growing steps until it finds a record. What cannot be unpacked affects only
+its own partition, which is then searched separately, around it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Wanted = Callable[[ConsumerRecord], bool]
 
 
 def tail_of(record: ConsumerRecord) -> Tail:
-    """Return what our headers say. Raises `ForeignTail` if somebody else wrote the record."""
+    """Return the values of the relay's headers. Raises `ForeignTail` if another program wrote the record."""
     try:
         event_id = _last(record.headers, "ce_id")
         return Tail(
@@ -41,12 +41,12 @@ def tail_of(record: ConsumerRecord) -> Tail:
 
 
 def _last(headers: Sequence[tuple[str, bytes | None]], name: str) -> bytes | None:
-    """Return the last header of that name: a dead letter's own headers, which may be called alike, come before ours."""
+    """Return the last header of that name: a dead letter's own headers, maybe of the same names, come first."""
     return next((value for key, value in reversed(headers) if key == name), None)
 
 
 def is_ours(record: ConsumerRecord) -> bool:
-    """Tell whether the relay wrote a record, as its headers say."""
+    """Tell from its headers whether the relay wrote a record."""
     try:
         tail_of(record)
     except ForeignTail:
@@ -57,8 +57,8 @@ def is_ours(record: ConsumerRecord) -> bool:
 class Look(NamedTuple):
     """The last record of a partition that a read_committed consumer sees, None if there is none.
 
-    `hidden`: more stands behind it, in a transaction that is not ended. `fault`: the last offset behind it at which
-    something cannot be unpacked, None if there is no such thing.
+    `hidden`: more follows it, in an open transaction. `fault`: the last offset after it at which
+    something cannot be unpacked, None if there is none.
     """
 
     record: ConsumerRecord | None
@@ -67,13 +67,13 @@ class Look(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Return the offset of what is last, -1 if nothing is there."""
+        """Return the offset of the last record, -1 for none."""
         record = -1 if self.record is None else self.record.offset
         return record if self.fault is None else self.fault
 
     @property
     def is_ours(self) -> bool:
-        """Tell whether the last that is there is the relay's, or nothing is."""
+        """Tell whether the last record is the relay's, or there is none."""
         return self.fault is None and (self.record is None or is_ours(self.record))
 
 
@@ -82,7 +82,7 @@ async def hidden_in(
 ) -> tuple[set[TopicPartition], dict[TopicPartition, tuple[int, int]]]:
     """Return the partitions that hide something, and (first offset, last stable offset) of all.
 
-    `watermarks`: a consumer that is told the true ends. It is asked last, so that nothing hidden can be overlooked.
+    `watermarks`: a consumer that gets the high watermarks. It is asked last, so that nothing hidden is missed.
     """
     bounds = await bounds_of(consumer, partitions)
     await know(watermarks, partitions)
@@ -93,7 +93,7 @@ async def hidden_in(
 async def look_at(
     consumer: Any, watermarks: Any, partitions: Collection[TopicPartition]
 ) -> tuple[dict[TopicPartition, Look], set[TopicPartition]]:
-    """Return what stands at the end of each partition, and those where something in the way cannot be read.
+    """Return the tail of each partition, and the partitions with an unreadable batch.
 
     Has no deadline of its own; replaces the assignment.
     """
@@ -103,7 +103,7 @@ async def look_at(
 
 
 async def look_around(consumer: Any, watermarks: Any, partition: TopicPartition) -> Look:
-    """Return what stands at the end of a partition in which something cannot be unpacked."""
+    """Return the tail of a partition with an unreadable batch."""
     hidden, bounds = await hidden_in(consumer, watermarks, [partition])
     record, fault = await _search_around(consumer, partition, bounds[partition])
     return Look(record, partition in hidden, fault)
@@ -135,7 +135,7 @@ async def _search_around(
 ) -> tuple[ConsumerRecord | None, int | None]:
     """Look for the last record of a partition that is `wanted`, around what cannot be unpacked.
 
-    Returns the record, None if there is none, and the last offset behind it that cannot be unpacked, None likewise.
+    Returns the record, None if there is none, and the last offset after it that cannot be unpacked, or None.
     """
     (first, end), step = bounds, _FIRST_STEP
     bad: int | None = None
@@ -155,7 +155,7 @@ async def _last_of(
 ) -> tuple[ConsumerRecord | None, list[range]]:
     """Return the last record in a span that is `wanted`, and the offsets of the batches there that cannot be unpacked.
 
-    Raises what the client does if it is retention or the disk that is in the way.
+    Raises the client's errors for retention or the disk.
     """
     record: ConsumerRecord | None = None
     faulty: list[range] = []
@@ -183,14 +183,14 @@ async def _last_between(
     faults: dict[TopicPartition, Fault] = {}
     fetching = assign(consumer, starts)
     while flowing:
-        harvest = await fetching.harvest(flowing)
-        for tp, records in harvest.records.items():
+        fetched = await fetching.fetch(flowing)
+        for tp, records in fetched.records.items():
             if (record := _last_before(ends[tp], records, wanted)) is not None:
                 last[tp] = record
-        faults |= {fault.partition: fault for fault in harvest.faults if fault.offset < ends[fault.partition]}
-        done = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]} | faults.keys()
-        fetching.pause(done & flowing)
-        flowing -= done
+        faults |= {fault.partition: fault for fault in fetched.faults if fault.offset < ends[fault.partition]}
+        read_to_end = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]} | faults.keys()
+        fetching.pause(read_to_end & flowing)
+        flowing -= read_to_end
     return last, faults
 
 
@@ -199,7 +199,7 @@ def _last_before(end: int, records: Sequence[ConsumerRecord], wanted: Wanted) ->
 
 
 class TailReader:
-    """Reads tails for all lanes of a process through two consumers; questions that wait are answered together."""
+    """Reads tails for all lanes of a process through two consumers; waiting questions are answered together."""
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._lookup = Lookup(connection)
@@ -208,21 +208,21 @@ class TailReader:
         self._answering: asyncio.Task[None] | None = None
 
     async def look(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Look]:
-        """Return what stands at the end of each partition, as of now or later. Raises `Unavailable`."""
+        """Return the tail of each partition, as of now or later. Raises `Unavailable`."""
         loop = asyncio.get_running_loop()
         answers = {tp: self._asked.setdefault(tp, loop.create_future()) for tp in partitions}
         if self._answering is None or self._answering.done():
             self._answering = asyncio.create_task(self._answer())
-        # shielded: others may wait for the same answer when we are cancelled
+        # shielded: other callers may wait for the same answer when this one is cancelled
         return {tp: await asyncio.shield(answer) for tp, answer in answers.items()}
 
     async def ours(
         self, tp: TopicPartition, look: Look, accepted: Mapping[str, int]
     ) -> ConsumerRecord | None:
-        """Return the last record of ours in a partition, None if there is none.
+        """Return the relay's last record in a partition, None if there is none.
 
-        `accepted`: topic -> the offset up to which records of somebody else may stand behind it. Raises `ForeignTail`
-        for a later one, also if it cannot be unpacked: our client writes no such thing.
+        `accepted`: topic -> the offset up to which records of another program may follow it. Raises `ForeignTail`
+        for a later one, also if it cannot be unpacked: the relay never writes such a batch.
         """
         if look.is_ours:
             return look.record
@@ -234,13 +234,13 @@ class TailReader:
             return record
 
     async def hidden(self, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
-        """Return the partitions that hide something behind their last stable offset. Raises `Unavailable`."""
+        """Return the partitions that hide something after their last stable offset. Raises `Unavailable`."""
         async with self._asking() as (consumer, watermarks):
             found, _ = await hidden_in(consumer, watermarks, partitions)
             return found
 
     async def close(self) -> None:
-        """End the consumers within a deadline; what is still asked is not answered."""
+        """End the consumers within a deadline; open questions are not answered."""
         if self._answering is not None:
             self._answering.cancel()
             await asyncio.wait({self._answering})
@@ -254,7 +254,7 @@ class TailReader:
             yield consumer, watermarks
 
     async def _answer(self) -> None:
-        """Answer all questions there are, and those that came meanwhile with the next look."""
+        """Answer all waiting questions, and later ones with the next read."""
         while self._asked:
             asked, self._asked = self._asked, {}
             try:
@@ -273,7 +273,7 @@ class TailReader:
                     await self._answer_around(tp, asked[tp])
 
     async def _answer_around(self, tp: TopicPartition, answer: asyncio.Future[Look]) -> None:
-        """Answer for a partition with a fault: by itself, since what that leads to is nobody else's."""
+        """Answer for a partition with a fault separately, so that its errors do not affect others."""
         try:
             async with self._asking() as (consumer, watermarks):
                 look = await look_around(consumer, watermarks, tp)
@@ -285,4 +285,4 @@ class TailReader:
 
 def _fail(answer: asyncio.Future[Look], error: Exception) -> None:
     answer.set_exception(error)
-    answer.exception()  # a caller looks at the first of its answers only
+    answer.exception()  # a caller reads only the first of its answers

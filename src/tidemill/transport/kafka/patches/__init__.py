@@ -1,1 +1,1 @@
-"""What aiokafka lacks, put in place of parts of it: each is one explicit call, and goes when a release has it."""
+"""Patches of aiokafka: each is one explicit call, and is removed when a release makes it unnecessary."""

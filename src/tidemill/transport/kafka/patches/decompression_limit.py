@@ -1,8 +1,8 @@
-"""A limit to what a compressed Kafka batch may unpack to.
+"""A limit of the unpacked size of a compressed Kafka batch.
 
-Six kilobytes of zstd unpack to 200 MiB, below every size limit of the broker, and the client unpacks a batch whole
-before anybody can look at it: one record could end every process that its lane wanders to. So the client's decoders are
-replaced by ones that stop; such a batch then is one that cannot be unpacked, which halts its lane by name.
+Six kilobytes of zstd unpack to 200 MiB, below every size limit of the broker, and the client unpacks a whole batch
+before it can be checked: one record could end every process that owns its lane. So the client's decoders are
+replaced by ones that stop; such a batch then cannot be unpacked, which halts its lane with a code.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ MAX_UNPACKED_BYTES: Final = 32 << 20
 _GZIP: Final = 31
 _XERIAL_HEADER_BYTES: Final = 16
 _BLOCK_SIZE: Final = struct.Struct("!i")
-_room = bytearray(
-    MAX_UNPACKED_BYTES
-)  # of which only those pages are ever real that something was unpacked to
+_room = bytearray(MAX_UNPACKED_BYTES)  # only its used pages take memory
 
 
 class UnpacksTooLarge(ValueError):
@@ -36,7 +34,7 @@ class UnpacksTooLarge(ValueError):
 
 
 def unpack(codec: int, payload: bytes, *, behind: bytes) -> bytes:
-    """Return what a batch's records unpack to, behind what stands before them, in one copy.
+    """Return the unpacked records of a batch, after its header, in one copy.
 
     `codec`: by Kafka's number. Raises what the codecs raise.
     """
@@ -44,7 +42,7 @@ def unpack(codec: int, payload: bytes, *, behind: bytes) -> bytes:
 
 
 def limit_unpacking() -> None:
-    """Put the limit into the client's parsers, for this process. Safe to repeat."""
+    """Add the limit to the client's parsers, for this process. Safe to repeat."""
     for parser in (compiled, plain):
         parser.gzip_decode = _gzip
         parser.snappy_decode = _snappy

@@ -1,11 +1,11 @@
-"""Batches as a consumer takes them: with headers of any name, and no more of anything than can be borne.
+"""Batches for a consumer: with headers of any name, and with limits.
 
-Kafka takes a header's name as bytes, and other clients send and read any. Ours raises at such a name while it unpacks
-the batch: one record of a stranger's would put all that stands behind it out of reach, and halt its lane. So the
-client's records are replaced by ones that unpack the rest of such a batch here: what is no UTF-8 in a name becomes code
-points of Python's `surrogateescape`, from which it can be had as it came.
+Kafka takes a header's name as bytes, and other clients send and read any. aiokafka raises at such a name while it
+unpacks the batch: one record of an external writer would make all later ones unreadable, and halt its lane. So the
+client's records are replaced by ones that unpack the rest of such a batch here: a byte in a name that is not UTF-8
+becomes a code point of Python's `surrogateescape`, which restores it unchanged.
 
-What a batch unpacks to is bounded in bytes (`unpacking`), in records and in headers (`record_limits`).
+The unpacked size of a batch is limited in bytes (`decompression_limit`), in records and in headers (`record_limits`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import aiokafka.consumer.fetcher as client
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from tidemill.domain.varint import decode_varint
-from tidemill.outbox.record_format import decode_record
 from tidemill.transport.kafka.patches.decompression_limit import UnpacksTooLarge, unpack
 from tidemill.transport.kafka.patches.record_limits import (
     MAX_RECORDS,
-    SUSPECT_BYTES,
+    OVERSIZED_BYTES,
     Crowd,
     with_headers,
     without_crowds,
 )
+from tidemill.transport.wire.record_format import decode_record
+from tidemill.transport.wire.varint import decode_varint
 
 _BEFORE: Final = struct.Struct(">qi")
 """Base offset, and the length of what follows."""
@@ -42,12 +42,12 @@ _FORMAT: Final = 2
 
 
 def read_any_name() -> None:
-    """Have the client's consumers read batches so, for this process. Safe to repeat."""
+    """Patch the client's consumers to read batches so, for this process. Safe to repeat."""
     client.MemoryRecords = AnyNames
 
 
 class AnyNames:
-    """What a fetch brought of a partition, batch by batch."""
+    """The fetched batches of a partition."""
 
     def __init__(self, fetched: bytes) -> None:
         self._batches = MemoryRecords(fetched)
@@ -64,7 +64,7 @@ class AnyNames:
         return int(self._batches.size_in_bytes())
 
     def held_bytes(self) -> int:
-        """Return what is held of it: all batches as they were fetched, the last one unpacked, and a record of it."""
+        """Return its size in memory: all batches as fetched, the last one unpacked, and a record of it."""
         return len(self._fetched) + (0 if self._batch is None else 2 * self._batch.unpacked_bytes)
 
     def next_batch(self) -> Any:
@@ -77,7 +77,7 @@ class AnyNames:
 
 
 class _Batch:
-    """A batch as the client unpacks it; from a record that it cannot name on, as `_Named` does."""
+    """A batch that the client unpacks; from an unreadable header name on, `_Named` does."""
 
     def __init__(self, batch: Any, encoded: memoryview) -> None:
         self._batch = batch
@@ -92,7 +92,7 @@ class _Batch:
 
     def __iter__(self) -> Iterator[Any]:
         codec, size = self._batch.compression_type, len(self._encoded)
-        if self._encoded[_FORMAT_AT] != _FORMAT or (not codec and size <= SUSPECT_BYTES):
+        if self._encoded[_FORMAT_AT] != _FORMAT or (not codec and size <= OVERSIZED_BYTES):
             return self._named(self._batch, self._encoded)
         self._check_count()
         if codec:
@@ -114,7 +114,7 @@ class _Batch:
             raise UnpacksTooLarge(f"the batch has {self._count()} records, at most {MAX_RECORDS} are read")
 
     def _plain_head(self) -> bytes:
-        """Return what stands before the records, for records that are not compressed."""
+        """Return the header of a batch, for records that are not compressed."""
         head = bytearray(self._encoded[:_HEAD_BYTES])
         head[_CODEC_AT] &= ~_DefaultRecordBatchPy.CODEC_MASK & 0xFF
         return bytes(head)
@@ -145,7 +145,7 @@ class _Named(_DefaultRecordBatchPy):  # type: ignore[misc]  # final, in the eyes
     def _read_msg(self, decode_varint: Any = decode_varint) -> _DefaultRecordPy:
         length, place = decode_varint(self._buffer, self._pos)
         self._pos = end = place + length
-        age, place = decode_varint(self._buffer, place + 1)  # behind the attributes, of which there are none
+        age, place = decode_varint(self._buffer, place + 1)  # after the attributes, of which there are none
         number, place = decode_varint(self._buffer, place)
         key, value, headers = decode_record(bytes(self._buffer[place:end]))
         at_ms = (

@@ -1,8 +1,8 @@
-"""Limits to what a batch of Kafka becomes here: how many records it may have, and how many headers a record.
+"""Limits of a batch of Kafka: the number of its records, and of the headers of a record.
 
 A record with a million empty headers is 2 MB, some hundred bytes of zstd, and 64 MB as objects of the client, which
-makes them before anybody can look. So a batch is looked through before it is handed to the client: a record with more
-headers than are read is handed on without any, and gets its first ones later, with a mark behind them.
+makes them before they can be checked. So a batch is scanned before the client gets it: a record with more
+headers than are read is passed on without any, and gets its first ones later, followed by a mark.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka.record.default_records import _DefaultRecordPy
 
-from tidemill.domain.parked import CUT_HEADERS, MAX_HEADER_BYTES, MAX_HEADERS, CutHeaders
-from tidemill.domain.varint import decode_varint, encode_varint
-from tidemill.outbox.record_format import decode_field
+from tidemill.domain.headers import CUT_HEADERS, MAX_HEADER_BYTES, MAX_HEADERS, CutHeaders
+from tidemill.transport.wire.record_format import decode_field
+from tidemill.transport.wire.varint import decode_varint, encode_varint
 
 MAX_RECORDS: Final = 100_000
 """Of a batch: ten times what stock producers put into one."""
 
-SUSPECT_BYTES: Final = 2 * MAX_HEADERS
+OVERSIZED_BYTES: Final = 2 * MAX_HEADERS
 """A shorter record cannot have more headers than are read: each takes two bytes."""
 
 
@@ -31,7 +31,7 @@ class Crowd(NamedTuple):
     headers: int
 
     def read(self, batch: bytes) -> list[tuple[str, bytes | None]]:
-        """Return the first headers, as many as are read, and behind them how many there were."""
+        """Return the first headers, as many as are read, followed by their total number."""
         headers: list[tuple[str, bytes | None]] = []
         place, last = self.start, min(self.end, self.start + MAX_HEADER_BYTES)
         while len(headers) < MAX_HEADERS:
@@ -45,7 +45,7 @@ class Crowd(NamedTuple):
 
 
 def without_crowds(batch: bytes, start: int, count: int) -> tuple[bytes, dict[int, Crowd]]:
-    """Return a batch without those headers that are too many, and where those were, by offset delta.
+    """Return a batch without excess headers, and their places, by offset delta.
 
     `start`: where its records begin, which are not compressed; `count`: how many they are.
 
@@ -53,21 +53,21 @@ def without_crowds(batch: bytes, start: int, count: int) -> tuple[bytes, dict[in
     """
     pieces: list[bytes] = []
     crowds: dict[int, Crowd] = {}
-    done = 0
-    for place, body, end in _suspects(batch, start, count):
+    copied_to = 0
+    for place, body, end in _oversized(batch, start, count):
         number, headers = _before_headers(batch, body)
         many, first = decode_varint(batch, headers)
         if many <= MAX_HEADERS and end - first <= MAX_HEADER_BYTES:
             continue
         crowds[number] = Crowd(first, end, many)
         kept = batch[body:headers]  # and 0 as the number of its headers
-        pieces += batch[done:place], encode_varint(len(kept) + 1), kept, b"\x00"
-        done = end
-    return (b"".join([*pieces, batch[done:]]) if crowds else batch), crowds
+        pieces += batch[copied_to:place], encode_varint(len(kept) + 1), kept, b"\x00"
+        copied_to = end
+    return (b"".join([*pieces, batch[copied_to:]]) if crowds else batch), crowds
 
 
-def _suspects(records: bytes, place: int, count: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, start behind the length, end) of each record that is large enough to have too many headers.
+def _oversized(records: bytes, place: int, count: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, start after the length, end) of each record that is large enough to have too many headers.
 
     `place`: where the first one begins.
     """
@@ -85,14 +85,14 @@ def _suspects(records: bytes, place: int, count: int) -> Iterator[tuple[int, int
         end = place + size
         if not place < end <= last:
             return
-        if size > SUSPECT_BYTES:
+        if size > OVERSIZED_BYTES:
             yield start, place, end
         place = end
 
 
 def _before_headers(records: bytes, body: int) -> tuple[int, int]:
     """Return a record's offset delta, and where its headers begin, with their number."""
-    _, place = decode_varint(records, body + 1)  # behind the attributes
+    _, place = decode_varint(records, body + 1)  # after the attributes
     number, place = decode_varint(records, place)
     for _ in ("key", "value"):
         length, place = decode_varint(records, place)
@@ -101,7 +101,7 @@ def _before_headers(records: bytes, body: int) -> tuple[int, int]:
 
 
 def with_headers(record: Any, headers: list[tuple[str, bytes | None]]) -> _DefaultRecordPy:
-    """Return a record as the client reads it, with these headers."""
+    """Return the client's record, with these headers."""
     return _DefaultRecordPy(
         record.offset, record.timestamp, record.timestamp_type, record.key, record.value, headers
     )

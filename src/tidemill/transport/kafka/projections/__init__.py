@@ -1,1 +1,1 @@
-"""4 remember, on Kafka: the event topic, all partitions of it."""
+"""4 project, on Kafka: all partitions of the event topic."""

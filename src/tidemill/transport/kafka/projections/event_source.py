@@ -13,10 +13,10 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 
 from tidemill.projections.ports import (
     EventRecord,
+    EventSourceFault,
+    EventsOutOfRange,
+    EventsUnfetchable,
     ForeignRecord,
-    OffsetOutOfRange,
-    PartitionError,
-    Unfetchable,
 )
 from tidemill.transport.kafka.client.client import KafkaConnection, manual_consumer
 from tidemill.transport.kafka.client.close import hard_close
@@ -26,14 +26,14 @@ from tidemill.transport.kafka.client.lookup import assign, partitions_of
 from tidemill.transport.kafka.client.start import start
 
 _WAIT_S: Final = 0.2
-_MOST_FOREIGN: Final = 10_000
+_MAX_FOREIGN: Final = 10_000
 _WANTED: Final = ("tm_sequence", "ce_time", "ce_type")
 
 Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Frames:
-    """Reads the frames of event records. Keeps what repeats: where a header stood, the time of a batch, type names."""
+    """Reads the frames of event records. Caches the positions of headers, the time of a batch, type names."""
 
     def __init__(self) -> None:
         self._pick = itemgetter(*range(len(_WANTED)))
@@ -42,7 +42,7 @@ class Frames:
         self._types: dict[bytes, str] = {}
 
     def read(self, record: ConsumerRecord) -> EventRecord:
-        """Return the frame. Raises `ValueError` if the record is no event."""
+        """Return the frame. Raises `ValueError` if the record is not an event."""
         sequence, time, event_type = self._values(record.headers)
         if time != self._time:
             self._at, self._time = _instant(time), time
@@ -64,7 +64,7 @@ class Frames:
         return sequence or b"", time or b"", event_type or b""
 
     def _search(self, headers: Headers) -> tuple[bytes, bytes, bytes]:
-        """Find the headers wherever they are, and look there first the next time."""
+        """Find the headers, and cache their positions."""
         places = {name: place for place, (name, _) in enumerate(headers)}
         missing = [name for name in _WANTED if name not in places]
         if missing:
@@ -92,7 +92,7 @@ def _instant(time: bytes) -> datetime:
 class KafkaEventSource:
     """See `EventSource`. `partitions`: how many the topic has.
 
-    `max_records`: most records of one poll. About what a fetch brings of one partition: while the caller works on one,
+    `max_records`: most records of one poll. About the size of a fetch of one partition: while the caller works on one,
     the others are fetched again.
     """
 
@@ -109,8 +109,8 @@ class KafkaEventSource:
         self._held: set[TopicPartition] = set()  # by the reader
         self._faulty: set[TopicPartition] = set()  # until the reader seeks
         self._flowing: set[TopicPartition] = set()
-        self._faults: deque[PartitionError] = deque()
-        self._foreign: deque[ForeignRecord] = deque(maxlen=_MOST_FOREIGN)
+        self._faults: deque[EventSourceFault] = deque()
+        self._foreign: deque[ForeignRecord] = deque(maxlen=_MAX_FOREIGN)
 
     async def start(self, offsets: Mapping[int, int]) -> None:
         self._consumer = manual_consumer(self._connection)
@@ -126,9 +126,9 @@ class KafkaEventSource:
     async def poll(self) -> Mapping[int, Sequence[EventRecord]]:
         if self._faults:
             raise self._faults.popleft()
-        harvest = await self._fetching.harvest(self._flowing)
-        framed = {tp.partition: self._framed(records) for tp, records in harvest.records.items()}
-        for fault in harvest.faults:  # behind what could still be read of the partition
+        fetched = await self._fetching.fetch(self._flowing)
+        framed = {tp.partition: self._framed(records) for tp, records in fetched.records.items()}
+        for fault in fetched.faults:  # after what could still be read of the partition
             if fault.as_written:
                 self._leave_out(fault)
             elif fault.partition not in self._faulty:
@@ -166,7 +166,7 @@ class KafkaEventSource:
         return {TopicPartition(self._topic, partition) for partition in partitions}
 
     def _framed(self, records: Sequence[ConsumerRecord]) -> list[EventRecord]:
-        """Return the frames of the events; what is none is left out, and told of."""
+        """Return the frames of the events; other records are left out, and reported."""
         read = self._frames.read
         framed: list[EventRecord] = []
         for record in records:
@@ -177,13 +177,13 @@ class KafkaEventSource:
         return framed
 
     def _leave_out(self, fault: Fault) -> None:
-        """Go on behind a batch that the relay did not write: were it one of ours, its events would now be missed."""
+        """Continue after a batch that the relay did not write: if it had, its events would now be missing."""
         (topic, partition), batch = fault.partition, fault.batch
         detail = f"its batch, offsets {batch.start} to {batch.stop - 1}, cannot be unpacked: {fault.cause!r}"
         self._foreign.append(ForeignRecord(partition, fault.offset, detail))
         self._fetching.seek(TopicPartition(topic, partition), batch.stop)
 
-    def _hold_back(self, tp: TopicPartition, fault: PartitionError) -> None:
+    def _hold_back(self, tp: TopicPartition, fault: EventSourceFault) -> None:
         self._faulty.add(tp)
         self._stop_flow({tp})
         self._faults.append(fault)
@@ -198,6 +198,6 @@ class KafkaEventSource:
         self._flowing |= free
 
 
-def _meaning(fault: Fault) -> PartitionError:
-    kind = OffsetOutOfRange if fault.out_of_range else Unfetchable
+def _meaning(fault: Fault) -> EventSourceFault:
+    kind = EventsOutOfRange if fault.out_of_range else EventsUnfetchable
     return kind(fault.partition.partition, fault.offset, repr(fault.cause))

@@ -1,1 +1,1 @@
-"""6 let go, on Kafka: the archive's topics as an archiver uses them."""
+"""6 archive, on Kafka: the archive's topics for an archiver."""

@@ -1,7 +1,7 @@
-"""The archive's two topics as an archiver uses them: requests as a member of a group, confirmations acknowledged.
+"""The archive's two topics for an archiver: requests as a member of a group, confirmations acknowledged.
 
-A copy may take hours. Meanwhile the client is asked for nothing, which is the sign of life that keeps it in its group;
-when its partition is given to somebody else, the archiver sees that it is its own no more.
+A copy may take hours. Meanwhile the client is polled for nothing, which is the heartbeat that keeps it in its group;
+when its partition is assigned to another archiver, this one finds out.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from tidemill.transport.kafka.client.start import start
 _log = logger(__name__)
 
 _WAIT_S: Final = 0.2
-_LET_GO_S: Final = 12.0  # below half the rebalance time-out, after which others get the partitions anyway
-_MOST_RECORDS: Final = 100
+_RELEASE_TIMEOUT_S: Final = (
+    12.0  # below half the rebalance time-out, after which others get the partitions anyway
+)
+_MAX_RECORDS: Final = 100
 
 
 class KafkaRequests:
-    """See `Requests`. `group`: the archivers that share the work; others get everything once more."""
+    """See `Requests`. `group`: the archivers that share the work; other groups get everything again."""
 
     def __init__(self, connection: KafkaConnection, codec: ArchivalCodec, *, topic: str, group: str) -> None:
         self._connection = connection
@@ -49,32 +51,32 @@ class KafkaRequests:
         self._fetching: Any = None
         self._membership: Membership | None = None
         self._ours: set[TopicPartition] = set()
-        self._placed: set[TopicPartition] = set()  # of these, where it is clear from where to read
+        self._placed: set[TopicPartition] = set()  # of these, those with a known offset
         self._waiting: deque[Any] = deque()  # records, and faults in their place
         self._news = asyncio.Event()
-        self._let_go = asyncio.Event()
-        self._let_go.set()
+        self._released = asyncio.Event()
+        self._released.set()
         self._pump: asyncio.Task[None] | None = None
         self._closing = False
 
     async def start(self) -> None:
-        await self._lookup.partitions(self._topic)  # a missing topic would be waited for in silence
+        await self._lookup.partitions(self._topic)  # it would wait silently for a missing topic
         self._consumer = group_consumer(self._connection, group=self._group)
         async with answering(f"joining group {self._group}", self._connection.call_timeout_s):
             await start(self._consumer)
-        self._fetching = Fetching(self._consumer, max_records=_MOST_RECORDS, wait_s=_WAIT_S)
+        self._fetching = Fetching(self._consumer, max_records=_MAX_RECORDS, wait_s=_WAIT_S)
         self._membership = Membership(self._consumer, ask=lambda: self._lookup.partitions(self._topic))
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         self._pump = asyncio.create_task(self._keep_reading(), name="archival requests")
 
     async def next(self) -> Incoming | None:
-        self._let_go.set()  # who asks for the next one is done with the last one
+        self._released.set()  # the last one is done when the next one is requested
         if not self._waiting:
             await self._wait_for_news()
         if not self._waiting:
             return None
         record = self._waiting.popleft()
-        self._let_go.clear()
+        self._released.clear()
         if isinstance(record, Fault):
             why = Unreadable(ParkingCode.MALFORMED, f"its batch cannot be unpacked: {record.cause!r}")
             return Incoming(record.partition.partition, record.offset, why)
@@ -94,7 +96,7 @@ class KafkaRequests:
     async def close(self) -> None:
         self._closing = True
         self._forget()
-        self._let_go.set()
+        self._released.set()
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait({self._pump})
@@ -130,17 +132,17 @@ class KafkaRequests:
             if self._membership is not None:
                 self._membership.check()
             flowing = set() if self._waiting else self._placed & self._ours
-            harvest = await self._fetching.harvest(flowing)
-            for records in harvest.records.values():
+            fetched = await self._fetching.fetch(flowing)
+            for records in fetched.records.values():
                 self._waiting += records
-            for fault in harvest.faults:
+            for fault in fetched.faults:
                 self._skip(fault)
             if self._waiting:
                 self._news.set()
 
     async def _place(self, tp: TopicPartition) -> None:
-        """Go on behind the last record that was done; where none was, or it is gone, at the start."""
-        async with answering(f"asking where {self._group} stands", self._connection.call_timeout_s):
+        """Continue after the last finished record; without one, or if it was deleted, at the start."""
+        async with answering(f"reading the offsets of {self._group}", self._connection.call_timeout_s):
             committed = await self._consumer.committed(tp)
             first = (await self._consumer.beginning_offsets([tp]))[tp]
         if tp in self._ours:
@@ -149,17 +151,17 @@ class KafkaRequests:
             self._placed.add(tp)
 
     def _skip(self, fault: Fault) -> None:
-        """Leave a record out that nothing can read; what lies behind the end of the topic is looked up anew."""
+        """Skip an unreadable record; an offset beyond the end of the topic is looked up again."""
         if fault.out_of_range:
             self._placed.discard(fault.partition)
         elif fault.partition in self._ours:
             self._consumer.seek(fault.partition, fault.offset + 1)
             self._waiting.append(fault)
 
-    # --- what the client tells ----------------------------------------------------------------------------------------
+    # --- callbacks ----------------------------------------------------------------------------------------
 
     def assigned(self, partitions: set[TopicPartition]) -> None:
-        """Take note of the new assignment, which replaces the old one as a whole."""
+        """Store the new assignment, which replaces the old one completely."""
         if self._closing:
             return
         self._consumer.pause(*partitions)
@@ -167,12 +169,14 @@ class KafkaRequests:
         self._ours = set(partitions)
 
     async def revoked(self) -> None:
-        """Stop, and give the archiver a moment to let go of what it works on."""
+        """Stop, and give the archiver a moment to release its work."""
         self._forget()
         try:
-            await asyncio.wait_for(self._let_go.wait(), _LET_GO_S)
+            await asyncio.wait_for(self._released.wait(), _RELEASE_TIMEOUT_S)
         except TimeoutError:
-            _log.warning(Log.REBALANCE_CALLBACK_FAILED, error=f"a copy went on for {_LET_GO_S:g} s")
+            _log.warning(
+                Log.REBALANCE_CALLBACK_FAILED, error=f"a copy continued for {_RELEASE_TIMEOUT_S:g} s"
+            )
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

@@ -195,7 +195,7 @@ def test_defaults_of_bytes_are_written_as_characters(
 def test_a_default_of_another_type_is_refused(kind: Any, value: Any) -> None:
     if value == []:
         value = ["a"]
-    with pytest.raises(ContractError, match="is no value of its type"):
+    with pytest.raises(ContractError, match="is not a value of its type"):
         encode_default(parse(kind), value)
 
 

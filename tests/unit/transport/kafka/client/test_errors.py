@@ -102,7 +102,7 @@ async def test_what_was_noted_before_or_is_over_is_not_told() -> None:
     with pytest.raises(Unavailable, match="Unable to bootstrap"):
         await read(error=KafkaConnectionError("Unable to bootstrap"))
     with pytest.raises(Unavailable, match="no answer within") as told:
-        await read(REFUSED, ConnectionRefusedError("it is away now"), within_s=0.01)
+        await read(REFUSED, ConnectionRefusedError("it is unavailable now"), within_s=0.01)
     assert not told.value.advised
 
 

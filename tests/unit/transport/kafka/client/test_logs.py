@@ -46,7 +46,7 @@ def test_kinds_do_not_hold_each_other_back() -> None:
 
 
 def test_messages_that_are_no_templates_do_not_fill_the_memory() -> None:
-    limiter = Limiter(first=1, every_s=60, most_kinds=10)
+    limiter = Limiter(first=1, every_s=60, max_kinds=10)
     assert passed(limiter, [line(0, "the same")]) == ["the same"]
     for number in range(10_000):
         assert passed(limiter, [line(0, f"no such node: {number}"), line(0, "the same")])[1:] == []

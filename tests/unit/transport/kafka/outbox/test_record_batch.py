@@ -8,7 +8,7 @@ import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from tidemill.outbox.ports import OutboundRecord
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.kafka.outbox.record_batch import PackedBatch, pack
 
 AT_MS = 1_790_000_000_123

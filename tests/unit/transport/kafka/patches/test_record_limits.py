@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.clients.crowds import crowd, empty_records, record, records_batch
-from tidemill.domain.parked import MAX_HEADER_BYTES, MAX_HEADERS, cut_headers
+from tidemill.domain.headers import MAX_HEADER_BYTES, MAX_HEADERS, cut_headers
 from tidemill.transport.kafka.patches.decompression_limit import UnpacksTooLarge
 from tidemill.transport.kafka.patches.header_names import AnyNames
 from tidemill.transport.kafka.patches.record_limits import MAX_RECORDS

@@ -1,7 +1,7 @@
-"""Key, value and headers as they stand in a record of Kafka, so that what many records share is encoded once.
+"""Key, value and headers in the format of a Kafka record, so that what many records share is encoded once.
 
-In Kafka's record format 2 each is bytes behind their length, -1 for none: key, value, then behind their number the
-headers, each of them a name and a value. In a name, which is text, bytes that are no UTF-8 are code points of
+In Kafka's record format 2 each is a length, -1 for none, and bytes: key, value, then, after their number, the
+headers, each of them a name and a value. In a name, which is text, bytes that are not UTF-8 are code points of
 `surrogateescape`.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tidemill.domain.varint import decode_varint, encode_varint
+from tidemill.transport.wire.varint import decode_varint, encode_varint
 
 Header = tuple[str, bytes | None]
 
@@ -28,7 +28,7 @@ def encode_header(name: str, value: bytes | None) -> bytes:
 
 
 def encode_record(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> bytes:
-    """Return all of a record, but for its place in a batch."""
+    """Return all of a record except its place in a batch."""
     fields = [encode_field(key), encode_field(value), encode_varint(len(headers))]
     return b"".join(fields + [encode_header(*header) for header in headers])
 
@@ -49,6 +49,6 @@ def _decode_headers(encoded: bytes, place: int) -> Iterator[Header]:
 
 
 def decode_field(encoded: bytes, place: int) -> tuple[bytes | None, int]:
-    """Return the field at `place`, and the place behind it."""
+    """Return the field at `place`, and the place after it."""
     length, place = decode_varint(encoded, place)
     return (None, place) if length < 0 else (encoded[place : place + length], place + length)

@@ -11,12 +11,12 @@ import pytest
 
 from tests.support.engine.outbox import Scribe, lane_of
 from tidemill.commands.validation import MAX_KEY_BYTES
-from tidemill.domain.parked import CUT_HEADERS, CutHeaders
-from tidemill.outbox.dead_letter_size import fitted
-from tidemill.outbox.ports import OutboundRecord, OutboxItem, ParkedRecord
-from tidemill.outbox.records import ENVELOPE_BYTES, RecordBuilder
-from tidemill.outbox.tail_check import SentPositions
+from tidemill.domain.headers import CUT_HEADERS, CutHeaders
+from tidemill.outbox.dead_letter_size import truncated_to
+from tidemill.outbox.ports import EncodedRecord, OutboxItem, ParkedRecord, SentPositions
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.kafka.outbox.record_batch import pack
+from tidemill.transport.kafka.outbox.records import ENVELOPE_BYTES, RecordBuilder
 
 LANE = lane_of(7, partition=3)
 COMMAND = "0192f0c1-2b3c-7def-8123-456789abcdef"
@@ -30,7 +30,7 @@ def item(**fields: Any) -> OutboxItem:
 
 def records(
     *items: OutboxItem, sent: SentPositions = NOTHING, timeline: int = 1
-) -> tuple[list[OutboundRecord], list[OutboundRecord]]:
+) -> tuple[list[EncodedRecord], list[EncodedRecord]]:
     heads = [(each, b"outcome") for each in items if each.item == 0 and each.position > sent.outcomes]
     return RecordBuilder(LANE, timeline).events_and_outcomes(items, heads, sent)
 
@@ -198,13 +198,13 @@ def test_a_record_that_ended_a_process_says_at_which_stage() -> None:
 
 
 def test_every_header_is_documented() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "records.md").read_text()
+    text = (Path(__file__).parents[5] / "docs" / "records.md").read_text()
     (event,), (outcome,) = records(item(correlation="c", trace="t"))
     cut = CutHeaders(CUT_HEADERS, b"1,001 headers")
     parked = ParkedRecord(1, "t", 0, 0, None, None, (cut,), "TOO_BIG", "d")
     (letter,) = RecordBuilder(LANE, 1).dead_letters([item()], [parked])
     documented = set(re.findall(r"^\| `([\w.-]+)` \|", text, re.MULTILINE))
-    bare = fitted(letter, parked, 1, 0)
+    bare = truncated_to(letter, parked, 1, 0, OutboundRecord)
     after_a_restore = RecordBuilder(LANE, 2, ((3, 4),))
     (forked,), _ = after_a_restore.events_and_outcomes(
         [item()], [(item(), b"outcome")], SentPositions(0, 0, 0)

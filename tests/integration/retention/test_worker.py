@@ -46,8 +46,8 @@ async def test_a_table_that_is_not_as_expected_is_named_and_ends_nobody(world: A
     late = "tm_late." + TABLE.replace(".", "__")
     await world.pool.execute(f"alter table {late} rename column tm_generation to elsewhere")
     done = await world.round()
-    (trouble,) = done.troubles
-    assert trouble.startswith(f"{TABLE}: TABLE_MISFIT: 42703: ")
+    (problem,) = done.problems
+    assert problem.startswith(f"{TABLE}: TABLE_MISFIT: 42703: ")
     await world.pool.execute(f"alter table {late} rename column elsewhere to tm_generation")
     await world.settle()
     assert await world.states() == ["requested"]
@@ -132,8 +132,8 @@ async def test_an_event_is_completed_though_what_left_first_came_back_and_is_ask
     await world.pool.execute("update public.market_data set price = price + 1 where time < '2010-12-01'")
     await world.pool.execute("update tm.archive set restore_until = now() where state = 'restored'")
     await world.settle()
-    spoilt, _ = await world.slices()
-    await operator_actions.retry(world.store, owned(world), spoilt.id, ADA)
+    changed, _ = await world.slices()
+    await operator_actions.retry(world.store, owned(world), changed.id, ADA)
     assert await ends(world) == [], "one of its chunks is still waited for"
     await world.confirm(copied)
     await world.settle()
@@ -159,7 +159,7 @@ async def test_a_repeated_round_changes_nothing(world: Archive) -> None:
     assert await world.slices() == before
 
 
-async def test_a_stranger_who_writes_behind_the_seal_stops_the_drop(world: Archive) -> None:
+async def test_an_external_writer_who_writes_behind_the_seal_stops_the_drop(world: Archive) -> None:
     await world.fill(2010)
     await world.settle()
     await world.answer()
@@ -177,10 +177,10 @@ async def test_a_stranger_who_writes_behind_the_seal_stops_the_drop(world: Archi
     assert (await ends(world))[1:] == [(second.event_id, ArchivalStatus.COMPLETED, 1)]
 
 
-async def test_a_stranger_who_writes_before_the_copy_is_made_has_another_one_asked_for(
+async def test_an_external_writer_who_writes_before_the_copy_is_made_has_another_one_asked_for(
     world: Archive,
 ) -> None:
-    """The archiver sees that the rows are not those of the request; asked again, it would see so for ever."""
+    """The archiver sees that the rows are not those of the request; asked again, it would see so indefinitely."""
     await world.fill(2010)
     await world.settle()
     (first,) = await world.requests()
@@ -242,7 +242,7 @@ async def test_a_new_column_that_no_copy_can_hold_stops_the_drop(world: Archive)
     await world.pool.execute("alter table public.market_data add column cost money default 1")
     await world.settle()
     assert (await world.states(), await world.hot()) == (["verified"], rows)
-    stops, waits = (await world.round()).troubles
+    stops, waits = (await world.round()).problems
     assert "has a new column cost with values" in stops
     assert "column cost is missing" in waits, "late rows do not fit any more, so nothing else is sealed"
 
@@ -278,7 +278,9 @@ async def test_late_rows_wait_and_are_archived_in_turn(world: Archive) -> None:
     assert (await world.hot(), await world.late()) == (0, 0)
 
 
-async def test_late_rows_do_not_join_the_chunk_that_a_stranger_made_in_their_range(world: Archive) -> None:
+async def test_late_rows_do_not_join_the_chunk_that_an_external_writer_made_in_their_range(
+    world: Archive,
+) -> None:
     """They are in another place: whoever copies and drops that chunk does not copy and drop them."""
     await world.fill(2010)
     await world.settle()
@@ -340,23 +342,25 @@ async def test_an_owner_who_lost_the_lane_moves_nothing(world: Archive) -> None:
     assert await world.slices() == []
 
 
-async def test_a_stranger_in_the_chunk_makes_the_seal_wait_and_nothing_counts_as_done(world: Archive) -> None:
+async def test_an_external_writer_in_the_chunk_makes_the_seal_wait_and_nothing_counts_as_done(
+    world: Archive,
+) -> None:
     await world.fill(2010)
-    async with world.pool.acquire() as stranger, stranger.transaction():
-        await stranger.execute("update public.market_data set price = price where symbol = 'S1'")
+    async with world.pool.acquire() as external_writer, external_writer.transaction():
+        await external_writer.execute("update public.market_data set price = price where symbol = 'S1'")
         found = await world.round()
         assert not found.moved, "else the next round begins at once, and so on until he is gone"
-        assert found.troubles
+        assert found.problems
         assert await world.slices() == []
     await world.settle()
     assert await world.states() == ["requested"]
 
 
-async def test_batches_do_not_wait_for_a_seal_that_waits_for_a_stranger(world: Archive) -> None:
+async def test_batches_do_not_wait_for_a_seal_that_waits_for_an_external_writer(world: Archive) -> None:
     await world.fill(2010)
     batches = 0
-    async with world.pool.acquire() as stranger, stranger.transaction():
-        await stranger.execute("update public.market_data set price = price where symbol = 'S1'")
+    async with world.pool.acquire() as external_writer, external_writer.transaction():
+        await external_writer.execute("update public.market_data set price = price where symbol = 'S1'")
         sealing = asyncio.create_task(world.round())
         while not sealing.done():
             await batch(world)

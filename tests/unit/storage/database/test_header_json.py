@@ -7,7 +7,7 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tidemill.domain.parked import headers_of, headers_text
+from tidemill.storage.database.header_json import headers_of, headers_text
 
 _halves = st.characters(categories=["Cs"])
 _names = st.text(max_size=10) | st.text(st.sampled_from("\\0\x00udcf8") | _halves, max_size=10)

@@ -1,8 +1,8 @@
-r"""How the headers of a parked record are kept: as JSON that PostgreSQL takes, from which they can be had as they came.
+r"""The headers of a parked record in the database: as JSON that PostgreSQL takes, and that restores them unchanged.
 
     [[name, base64 of the value | null], ...]        order and repeats are kept
 
-In a name NUL is `\0`, `\` is `\\`, and a byte that is no UTF-8, which comes as half of a character, is `\udc80` to
+In a name NUL is `\0`, `\` is `\\`, and a byte that is not UTF-8, which is read as a lone surrogate, is `\udc80` to
 `\udcff`: neither `jsonb` nor `text` holds these, and a Kafka header's name may.
 """
 
@@ -11,33 +11,8 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
-from typing import Final, NamedTuple
 
-Headers = Sequence[tuple[str, bytes | None]]
-
-MAX_HEADERS: Final = 1_000
-MAX_HEADER_BYTES: Final = 64 << 10
-"""Of one record, as Kafka encodes them: what a source reads of its headers, the first ones if it has more."""
-
-CUT_HEADERS: Final = "tm_headers_cut"
-
-
-class CutHeaders(NamedTuple):
-    """The header that is put behind the first ones of a record that has more than are read; told by its class.
-
-    `value`: how many there were, in words.
-    """
-
-    name: str
-    value: bytes
-
-
-def cut_headers(headers: Headers) -> str | None:
-    """Return how many headers a record had if not all of them were read, None if they were."""
-    last = headers[-1] if headers else None
-    return last.value.decode() if isinstance(last, CutHeaders) else None
-
+from tidemill.domain.headers import Headers
 
 _ESCAPED = re.compile(r"\\(u[0-9a-f]{4}|.)", re.DOTALL)
 _HALF = re.compile("[\ud800-\udfff]")
@@ -51,7 +26,7 @@ def headers_text(headers: Headers) -> str:
 
 
 def headers_of(text: str) -> tuple[tuple[str, bytes | None], ...]:
-    """Return the headers of a stored text, as they came."""
+    """Return the headers of a stored text, unchanged."""
     return tuple(
         (_ESCAPED.sub(_meant, name), None if value is None else b64decode(value))
         for name, value in json.loads(text)

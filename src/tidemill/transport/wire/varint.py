@@ -29,18 +29,18 @@ def encode_varint(value: int) -> bytes:
 
 
 class _Varints(dict[int, bytes]):
-    """Numbers that are kept, encoded; others are encoded when they are asked for."""
+    """Cached encoded numbers; others are encoded on demand."""
 
     def __missing__(self, value: int) -> bytes:
         return encode_varint(value)
 
 
 VARINT: Final = _Varints((value, encode_varint(value)) for value in range(0x2000))
-"""`VARINT[length]` is `encode_varint(length)` in a third of the time, for what is mostly small."""
+"""`VARINT[length]` is `encode_varint(length)` in a third of the time, for mostly small numbers."""
 
 
 def decode_varint(encoded: bytes, place: int) -> tuple[int, int]:
-    """Return the number at `place`, and the place behind it. Raises `IndexError` if it has no end."""
+    """Return the number at `place`, and the place after it. Raises `IndexError` if it has no end."""
     raw = shift = 0
     while (byte := encoded[place]) > 0x7F:
         raw |= (byte & 0x7F) << shift

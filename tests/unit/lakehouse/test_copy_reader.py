@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.archive.slices import ROWS, brought_to, copy_of
-from tidemill.app.lake_copies import LakeCopies
 from tidemill.domain.archive.slices import ArchiveState, LakeColumn, LakeFile, Measured
 from tidemill.domain.errors import CopyError
+from tidemill.lakehouse.copy_reader import LakeCopies
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.lakehouse.spans import Bounds
 from tidemill.retention.ports import CopyToVerify
@@ -35,9 +35,9 @@ class Sound(LakeReader):
         return ROWS
 
 
-def measured(lake_format: str, strays: Sequence[str] | None) -> Mapping[Any, Measured]:
+def measured(lake_format: str, unregistered: Sequence[str] | None) -> Mapping[Any, Measured]:
     which = brought_to(ArchiveState.CONFIRMED)
-    copies = LakeCopies(Sound(), None if strays is None else lambda _table, _paths: list(strays))
+    copies = LakeCopies(Sound(), None if unregistered is None else lambda _table, _paths: list(unregistered))
     return copies.measure([CopyToVerify(which, copy_of(which, lake_format=lake_format))], "time")
 
 
@@ -46,11 +46,13 @@ def test_a_file_that_the_table_does_not_have_is_no_copy() -> None:
         measured("iceberg", ["/lake/ticks/a.parquet"])
 
 
-@pytest.mark.parametrize(("lake_format", "strays"), [("iceberg", []), ("iceberg", None), ("parquet", ["x"])])
+@pytest.mark.parametrize(
+    ("lake_format", "unregistered"), [("iceberg", []), ("iceberg", None), ("parquet", ["x"])]
+)
 def test_a_table_that_has_them_and_loose_files_are_copies(
-    lake_format: str, strays: Sequence[str] | None
+    lake_format: str, unregistered: Sequence[str] | None
 ) -> None:
-    assert list(measured(lake_format, strays).values()) == [ROWS]
+    assert list(measured(lake_format, unregistered).values()) == [ROWS]
 
 
 def test_a_link_to_where_an_earlier_copy_was_said_to_be_is_that_place(tmp_path: Path) -> None:

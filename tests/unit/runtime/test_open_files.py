@@ -10,11 +10,11 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
-from tidemill.app import open_files
+from tidemill.runtime import open_files
 
 RAISED = """
 import resource
-from tidemill.app import open_files
+from tidemill.runtime import open_files
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 512))
 open_files.raise_limit()
 open_files.raise_limit()

@@ -1,4 +1,4 @@
-"""Files and sockets that this process has open, and how many it may: Kafka's clients hold several for every lane."""
+"""Files and sockets that this process has open, and their limit: Kafka's clients hold several for every lane."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tidemill.runtime.telemetry.logging import logger
 
 FILES_OF_A_LANE: Final = 6
 FILES_BESIDE: Final = 100
-"""What a process needs at most: so many, and `FILES_OF_A_LANE` for each lane. With one broker it is half of that."""
+"""The most that a process needs, plus `FILES_OF_A_LANE` for each lane. With one broker it needs half of that."""
 
 _log = logger(__name__)
 
 
 def raise_limit() -> None:
-    """Let this process open as many files as it may at all: the soft limit, often 1,024, becomes the hard one."""
+    """Raise the soft limit of open files, often 1,024, to the hard one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # a system that allows less than it says
+    with suppress(ValueError, OSError):  # a system that allows less than its limit says
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
@@ -36,7 +36,7 @@ def count() -> int:
 
 
 def warn_if_short(lanes: int) -> None:
-    """Say so if `lanes`, were all of them this process's, may need more files than it may open."""
+    """Log a warning if this process may not open enough files to own all `lanes`."""
     most, needed = limit(), FILES_BESIDE + FILES_OF_A_LANE * lanes
     if most is not None and most < needed:
         _log.warning(

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from tidemill.domain.varint import VARINT, decode_varint, encode_varint
-from tidemill.outbox.ports import OutboundRecord
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
+from tidemill.transport.wire.varint import VARINT, decode_varint, encode_varint
 
 EDGES = [
     0,

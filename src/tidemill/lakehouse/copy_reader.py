@@ -1,43 +1,40 @@
-"""Reading copies back: what a confirmation says about where they are, and how they are measured. Loads pyarrow."""
+"""Reading copies back: where a confirmation says they are, and how they are measured. Loads pyarrow."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from tidemill.archiver.read_pace import Pace
 from tidemill.domain.archive.digest import DIGEST_VERSION
 from tidemill.domain.archive.slices import CopyPart, LakeColumn, Measured, SliceId
-from tidemill.domain.errors import CopyError, UsageError
+from tidemill.domain.errors import CopyError
 from tidemill.lakehouse.reader import LakeReader
 from tidemill.retention.copy_ownership import why_not_own
 from tidemill.retention.ports import CopyToVerify
 from tidemill.retention.slices import CopyLocation, Slice
-from tidemill.settings import LakeSettings, Settings
 
 _NOTHING: Final = Measured(0, f"{DIGEST_VERSION}:{0:016x}:{0:016x}", None, None)
 
 
-Strays = Callable[[str, Sequence[str]], list[str]]
-"""Returns those of the files that a table of the catalog does not have."""
+UnregisteredFiles = Callable[[str, Sequence[str]], list[str]]
+"""Returns the files that a table of the catalog does not have."""
 
 
 class LakeCopies:
     """`retention.ports.CopyReader` on Parquet files below allowed roots."""
 
-    def __init__(self, reader: LakeReader, strays: Strays | None = None) -> None:
-        """`reader` knows the roots, `strays` the catalog: without it a table's files are read, not the table."""
+    def __init__(self, reader: LakeReader, unregistered: UnregisteredFiles | None = None) -> None:
+        """`reader` knows the roots, `unregistered` the catalog; without it files are read, not the table."""
         self._reader = reader
-        self._strays = strays
+        self._unregistered = unregistered
 
     def measure(
         self, wanted: Sequence[CopyToVerify], time_column: str, bytes_per_s: int | None = None
     ) -> Mapping[SliceId, Measured]:
         """See `CopyReader`."""
         if bytes_per_s is not None:
-            slow = LakeCopies(self._reader.held_back(Pace(bytes_per_s)), self._strays)
+            slow = LakeCopies(self._reader.held_back(Pace(bytes_per_s)), self._unregistered)
             return slow.measure(wanted, time_column)
         columns = wanted[0].slice.columns
         copy = wanted[0].copy
@@ -57,14 +54,14 @@ class LakeCopies:
 
     def parts(self, wanted: CopyToVerify, time_column: str) -> Iterator[CopyPart]:
         """Yield the rows of a slice's copy as COPY takes them. Raises as `measure`, from the first part on."""
-        copy, which = wanted.copy, wanted.slice
+        copy, archive_slice = wanted.copy, wanted.slice
         if copy.files:
-            return self._reader.copy_parts(copy.paths, which.columns, time_column)
+            return self._reader.copy_parts(copy.paths, archive_slice.columns, time_column)
         if not copy.location:
             return iter(())
-        bounds = (which.id.start, which.id.end)
+        bounds = (archive_slice.id.start, archive_slice.id.end)
         files = self._reader.files_below(copy.location)
-        return self._reader.copy_parts(files, which.columns, time_column, bounds)
+        return self._reader.copy_parts(files, archive_slice.columns, time_column, bounds)
 
     def _files(self, wanted: CopyToVerify, columns: Sequence[LakeColumn], time_column: str) -> Measured:
         copy = wanted.copy
@@ -76,37 +73,17 @@ class LakeCopies:
         self._demand_own(wanted.slice, self._reader.resolved(copy.paths))
         return self._reader.read_back(copy.paths, columns, time_column)
 
-    def _demand_own(self, which: Slice, files: Sequence[str]) -> None:
-        """Raise `CopyError` if a file holds what was copied for another request."""
-        left_at = self._reader.resolved(which.left_at)
+    def _demand_own(self, archive_slice: Slice, files: Sequence[str]) -> None:
+        """Raise `CopyError` if a file holds the copy of another request."""
+        left_at = self._reader.resolved(archive_slice.left_at)
         for file in files:
-            why = why_not_own(which, file, left_at)
+            why = why_not_own(archive_slice, file, left_at)
             if why is not None:
                 raise CopyError(file, why)
 
     def _outside(self, wanted: CopyToVerify, paths: Sequence[str]) -> list[str]:
-        if wanted.copy.lake_format != "iceberg" or self._strays is None:
+        if wanted.copy.lake_format != "iceberg" or self._unregistered is None:
             return []
-        return [f"{path}: the table does not have it" for path in self._strays(wanted.slice.id.table, paths)]
-
-
-def open_copies(settings: Settings) -> LakeCopies:
-    """Return the reader of copies. Raises `UsageError` if no root is set."""
-    roots = settings.retention.roots.split() or ([settings.lake.root] if settings.lake.root else [])
-    if not roots:
-        raise UsageError(
-            "TIDEMILL_LAKE_ROOT is not set: set it to the folder or URL below which copies may be read back"
-        )
-    options: dict[str, Any] = (
-        json.loads(settings.lake.options.get_secret_value()) if settings.lake.options else {}
-    )
-    return LakeCopies(
-        LakeReader(roots, options), _strays_of(settings.lake) if settings.lake.catalog_url else None
-    )
-
-
-def _strays_of(lake: LakeSettings) -> Strays:
-    from tidemill.app.lake import catalog_of  # noqa: PLC0415  pyiceberg is an extra, for those who use it
-    from tidemill.lakehouse.iceberg import strays  # noqa: PLC0415  an extra, for those who use it
-
-    return partial(strays, catalog_of(lake))
+        return [
+            f"{path}: the table does not have it" for path in self._unregistered(wanted.slice.id.table, paths)
+        ]

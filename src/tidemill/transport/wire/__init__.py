@@ -1,0 +1,1 @@
+"""Bytes as Kafka and Avro write them: what the adapters of both encode by hand."""
