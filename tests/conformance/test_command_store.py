@@ -16,7 +16,8 @@ import pytest
 from tests.fakes.commands import MemoryCommandStore
 from tests.support.engine.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
 from tidemill.commands.numbering import BatchRows, LaneNumbering
-from tidemill.commands.ports import CommandStore, Newer, SharedTransaction
+from tidemill.commands.ports import CommandStore, SharedTransaction
+from tidemill.commands.waits import Newer
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
 from tidemill.contexts.market_data import context as market_data

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from tidemill.commands.ports import ClosedRange, Locked, Newer, Wait
+from tidemill.commands.ports import ClosedRange, Locked
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.commands.version_wait import next_wait
+from tidemill.commands.waits import Newer, Wait
 from tidemill.domain.errors import (
     CommitUnknown,
     ContractError,

@@ -28,9 +28,10 @@ from tidemill.commands.decide_fold import HandlerResult
 from tidemill.commands.handlers import Handler, TooManyFoldPasses
 from tidemill.commands.numbering import BatchRows, Disposition, LaneNumbering, Repeat, clean
 from tidemill.commands.parked_headers import unwritten, write_headers
-from tidemill.commands.ports import CommandStore, Locked, UnitOfWork, Wait
+from tidemill.commands.ports import CommandStore, Locked, UnitOfWork
 from tidemill.commands.rows import LoggedCommand, OutboxRow
 from tidemill.commands.validation import IncomingCommand
+from tidemill.commands.waits import Wait
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import (

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from tidemill.commands.ports import Wait
+from tidemill.commands.waits import Wait
 from tidemill.domain.lane import Claim, InboundRecord, weight
 
 BATCH_BYTES: Final = 8 << 20

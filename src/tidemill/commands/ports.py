@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.commands.waits import Newer, Wait
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import MAX_AHEAD, Claim, InboundRecord, Progress
@@ -271,34 +272,6 @@ class UnitOfWork(ClosedRanges, SharedTransaction, Protocol):
     async def append_ledger(self, rows: Sequence[LedgerRow]) -> None:
         """Append to the ledger, then check again whether the generation is still open. Raises `GenerationClosed`."""
         ...
-
-
-class Newer(NamedTuple):
-    """A command that the lane's owner does not know completely.
-
-    `schema`: its id in the registry, or its fingerprint. `type_name`: the message's full name. `service`: the sender,
-    where the record names it. `detail`: what is not known.
-    """
-
-    offset: int
-    schema: str
-    type_name: str
-    service: str | None
-    detail: str
-
-
-class Wait(NamedTuple):
-    """A lane's wait before a command for an owner that knows all of it; times are the database's.
-
-    `until`: when the command is parked at the latest. `over_at`: since when the lane does not wait any more, whatever
-    comes, because that time was over, or an operator said so, for a `reason`.
-    """
-
-    newer: Newer
-    since: datetime
-    until: datetime
-    over_at: datetime | None = None
-    reason: str | None = None
 
 
 class CommandStore(Protocol):

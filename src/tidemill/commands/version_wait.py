@@ -19,8 +19,9 @@ from typing import Any, Final
 from tidemill.commands.batch import BatchResult
 from tidemill.commands.lane_queues import BatchInput, LaneQueue, Queues
 from tidemill.commands.numbering import clean
-from tidemill.commands.ports import CommandStore, Newer, Wait
+from tidemill.commands.ports import CommandStore
 from tidemill.commands.validation import IncomingCommand
+from tidemill.commands.waits import Newer, Wait
 from tidemill.domain.errors import Fenced, NewerSchema, Unreadable
 from tidemill.domain.lane import Claim
 from tidemill.runtime.telemetry.log_events import Log

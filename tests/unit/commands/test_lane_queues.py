@@ -11,7 +11,7 @@ from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.events import START
 from tests.support.engine.commands import FakeRecord
 from tidemill.commands.lane_queues import LargeRecords, Queues
-from tidemill.commands.ports import Newer, Wait
+from tidemill.commands.waits import Newer, Wait
 from tidemill.contexts.market_data import context
 from tidemill.domain.stream import Stream
 

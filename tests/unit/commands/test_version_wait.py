@@ -14,8 +14,8 @@ from tests.support.waiting import eventually
 from tidemill.commands import intake as intakes
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.intake import Intake
-from tidemill.commands.ports import Newer, Wait
 from tidemill.commands.version_wait import REST, next_wait
+from tidemill.commands.waits import Newer, Wait
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim
 from tidemill.domain.partitioner import partition_of

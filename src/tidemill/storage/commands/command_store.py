@@ -11,8 +11,8 @@ from typing import Final
 
 import asyncpg
 
-from tidemill.commands.ports import Newer, Wait
 from tidemill.commands.version_wait import next_wait
+from tidemill.commands.waits import Newer, Wait
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, Fenced, TransientError
 from tidemill.domain.headers import Headers
