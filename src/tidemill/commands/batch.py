@@ -34,14 +34,7 @@ from tidemill.commands.validation import IncomingCommand
 from tidemill.commands.waits import Wait
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.decision import Rejected
-from tidemill.domain.errors import (
-    DataError,
-    Fenced,
-    GenerationClosed,
-    RepeatedIds,
-    TidemillError,
-    Unreadable,
-)
+from tidemill.domain.errors import DataError, Fenced, GenerationClosed, RepeatedIds, TidemillError, Unreadable
 from tidemill.domain.lane import Claim, spans
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import HaltCode, ParkingCode, RejectionCode

@@ -6,29 +6,30 @@ is told, and the words in the documentation of its field. Checks that need the t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 
 @dataclass(frozen=True)
-class Check:
+class FieldCheck(ABC):
     """Something that must hold of a message. `field`: where it is documented."""
 
     field: str
 
     @property
+    @abstractmethod
     def words(self) -> str:
         """Return what the documentation of the field says of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fault(self, message: Any) -> str | None:
         """Return what is wrong with a message whose fields are valid, None for nothing."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Zoned(Check):
+class Zoned(FieldCheck):
     """A time has a time zone: one without may be hours off."""
 
     @property
@@ -42,7 +43,7 @@ class Zoned(Check):
 
 
 @dataclass(frozen=True)
-class NotBelow(Check):
+class NotBelow(FieldCheck):
     """A number is not below another one; null is neither."""
 
     other: str
@@ -59,19 +60,19 @@ class NotBelow(Check):
 
 
 @dataclass(frozen=True)
-class TimedCheck:
+class TimedCheck(ABC):
     """Something that only the clock can tell. `field`: where it is documented."""
 
     field: str
 
     @property
+    @abstractmethod
     def words(self) -> str:
         """Return what the documentation of the field says of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fault_at(self, message: Any, at: datetime) -> str | None:
         """Return what is wrong with a message at this time, None for nothing."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, StringConstrai
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_after_validator_function
 
-from tidemill.domain.checks import Check, TimedCheck
+from tidemill.domain.checks import FieldCheck, TimedCheck
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A short text without control characters: PostgreSQL refuses NUL, terminals and logs interpret the others."""
@@ -28,13 +28,13 @@ class Message(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    checks: ClassVar[tuple[Check | TimedCheck, ...]] = ()
+    checks: ClassVar[tuple[FieldCheck | TimedCheck, ...]] = ()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate what is declared in `checks`, too; a class without any costs nothing."""
         schema = handler(source)
-        untimed = [each for each in cls.checks if isinstance(each, Check)]
+        untimed = [each for each in cls.checks if isinstance(each, FieldCheck)]
         if not untimed:
             return schema
 

@@ -125,7 +125,7 @@ def test_what_may_not_happen_has_a_code() -> None:
     assert code(memory.send(account("Create", "a1", username="other"))) == "ALREADY_EXISTS"
     taken = memory.send(account("Create", "a2", username="STRASSE"))
     assert taken == Rejected(
-        "USERNAME_TAKEN", "username 'strasse' is held by another: choose a different one, or free it first"
+        "USERNAME_TAKEN", "username 'strasse' is taken: choose a different one, or free it first"
     )
     assert code(memory.send(account("Update", "a1", full_name="x", expected_version=7))) == "VERSION_CONFLICT"
     memory.send(account("Delete", "a1"))

@@ -80,10 +80,10 @@ class EntityRules:
         if row.status in step.before:
             return None
         assert self._life is not None
-        which = " or ".join(step.before)
+        expected = " or ".join(step.before)
         return Rejected(
             self._life.code,
-            f"{self._named(command)} is {row.status}; {step.verb.lower()} takes one that is {which}",
+            f"{self._named(command)} is {row.status}; {step.verb.lower()} takes one that is {expected}",
         )
 
     def _named(self, command: Any) -> str:

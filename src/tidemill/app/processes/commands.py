@@ -177,9 +177,8 @@ async def stream_job(
         )
         largest = settings.topics.max_event_bytes - ENVELOPE_BYTES
         means = RelaySettings(max_letter_bytes=largest).shared_by(streams)
-        relays = LaneRelays(
-            OutboxDatabase(common.relay_pool), publishers, outcomes, KafkaRecordFormat(), means
-        )
+        outbox = OutboxDatabase(common.relay_pool)
+        relays = LaneRelays(outbox, publishers, outcomes, KafkaRecordFormat(), means)
         replies = KafkaReplies(
             common.kafka,
             ReplyRecords(lanes, outcomes, relays.history),
@@ -187,11 +186,10 @@ async def stream_job(
             forbidden=common.deployment.catalog.topics(),
         )
         store = CommandDatabase(common.pool, common.closed)
+        topic = stream.topics.commands
         intake = Intake(
             stream=stream,
-            source=KafkaCommandSource(
-                common.kafka, topic=stream.topics.commands, group=group_of(stream.topics.commands)
-            ),
+            source=KafkaCommandSource(common.kafka, topic=topic, group=group_of(topic)),
             store=store,
             validator=Validator(stream, codec),
             writer=BatchWriter(
