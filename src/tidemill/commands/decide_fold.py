@@ -19,6 +19,7 @@ from tidemill.domain.context import DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
 from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.domain.messages import CommandBase
+from tidemill.domain.rejections import RejectionCode
 from tidemill.domain.state import Reference, State, Unique
 
 Value = tuple[Any, ...]
@@ -220,7 +221,7 @@ class Fold:
             return None
         for index, (child, reference) in enumerate(self._plan.referring[number]):
             if self._ask(ReferredTo(number, index), key, suits=False):
-                return Rejected(reference.restrict_code, referred_to(child, reference, key))
+                return Rejected(RejectionCode.STILL_REFERRED_TO, referred_to(child, reference, key))
         return None
 
     def _ask(self, question: Question, value: Any, *, suits: Any) -> Any:

@@ -42,6 +42,10 @@ class RejectionCode(Code):
         "its span of the table is archived and the table refuses late rows: nothing to correct",
     )
     TOO_LARGE = "TOO_LARGE", "the event would exceed its topic's limit: send less in one command"
+    STILL_REFERRED_TO = (
+        "STILL_REFERRED_TO",
+        "rows of another aggregate refer to this one: delete those first, then send a new command",
+    )
 
 
 class ParkingCode(Code):

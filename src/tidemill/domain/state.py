@@ -36,7 +36,7 @@ class Reference:
 
     `column`: of this state; it holds the other row's key, or None. `to`: the name of the other state's table. A command
     that would refer to a row that is not in force is rejected with `code`. `restrict`: while a row in force refers to
-    it, the other row cannot be deleted: such a command is rejected with `restrict_code`. `always`: the other row must
+    it, the other row cannot be deleted: that command is rejected as `STILL_REFERRED_TO`. `always`: the other row must
     be in force whenever this one changes.
     """
 
@@ -44,7 +44,6 @@ class Reference:
     to: str
     code: str
     restrict: bool = False
-    restrict_code: str = "STILL_REFERRED_TO"
     always: bool = False
 
 

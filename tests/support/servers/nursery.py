@@ -95,7 +95,7 @@ class Nursery:
             order = {"arguments": [module, *arguments], "environment": dict(environment), "log": str(log)}
             assert parent.stdin is not None
             assert parent.stdout is not None
-            parent.stdin.write(json.dumps({**order, "ending": str(exit_file)}) + "\n")
+            parent.stdin.write(json.dumps({**order, "exit_file": str(exit_file)}) + "\n")
             parent.stdin.flush()
             return Child(int(parent.stdout.readline()), [module, *arguments], exit_file)
 
@@ -150,7 +150,7 @@ def _begin(order: Mapping[str, Any], endings: dict[int, str]) -> None:
     pid = os.fork()
     if pid == 0:
         _live(**order)
-    endings[pid] = order["ending"]
+    endings[pid] = order["exit_file"]
     sys.stdout.write(f"{pid}\n")
     sys.stdout.flush()
 
