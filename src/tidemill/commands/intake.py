@@ -140,6 +140,7 @@ class Intake:
         With Kafka unavailable none of the last three ends before its deadline, so they run side by side, and what
         comes last has less time: batches may have waited for the database, which is unavailable as well.
         """
+        began_s = asyncio.get_running_loop().time()
         self._retrier.stop()
         self._work_wanted.set()
         self._team.close()
@@ -149,8 +150,9 @@ class Intake:
             await asyncio.wait({self._reader}, timeout=_LAST_POLL_S)
         letting_go = asyncio.gather(self._last_note(), self._ownership.release_all())
         # so that the next owner finds the lanes released
-        released, _ = await asyncio.wait({letting_go}, timeout=_RELEASE_FIRST_S)
-        await asyncio.gather(letting_go, self._source.close(hurried=not released))
+        await asyncio.wait({letting_go}, timeout=_RELEASE_FIRST_S)
+        hurried = asyncio.get_running_loop().time() - began_s > _RELEASE_FIRST_S
+        await asyncio.gather(letting_go, self._source.close(hurried=hurried))
         self._waits.measure()
 
     def health(self) -> Health:
