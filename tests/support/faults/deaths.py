@@ -89,7 +89,7 @@ def _transitions() -> None:
 
     Registry.store = storing  # type: ignore[method-assign]
     CommandDatabase.unit_of_work = working  # type: ignore[method-assign]
-    _around_async(SliceRows, "let_go", lambda *_: ("drop:locked", None))
+    _around_async(SliceRows, "drop_rows", lambda *_: ("drop:locked", None))
 
 
 def _service() -> None:
