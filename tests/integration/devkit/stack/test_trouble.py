@@ -21,8 +21,8 @@ from tidemill_devkit.stack.plan import ServerPlan
 MAKE_THE_ROOT = """\
 from pathlib import Path
 from tidemill_devkit.stack.install import install
-from tidemill_devkit.stack.progress import Silent
-install("postgres", Path({cache!r}), Silent())
+from tidemill_devkit.stack.progress import SilentProgress
+install("postgres", Path({cache!r}), SilentProgress())
 """
 # stands for debootstrap in the middle of its work: it has mounted something and started a program
 HALF_WAY = """\
