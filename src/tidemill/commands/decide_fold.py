@@ -137,11 +137,10 @@ class Fold:
         self._encode = encode
         self._answers = answers
         self._rows = [dict(answers.get(RowOf(number), {})) for number in range(len(plan.states))]
-        self._holders = {
-            HolderOf(number, index): dict(answers.get(HolderOf(number, index), {}))
+        self._holders = [
+            [dict(answers.get(HolderOf(number, index), {})) for index in range(len(state.unique))]
             for number, state in enumerate(plan.states)
-            for index in range(len(state.unique))
-        }
+        ]
         self.result = FoldResult()
         for number, rows in enumerate(self._rows):
             for key, row in rows.items():
@@ -238,10 +237,9 @@ class Fold:
             value = unique.of(after)
             if value is None or (before is not None and unique.of(before) == value):
                 continue
-            question = HolderOf(number, index)
-            holders = self._holders[question]
+            holders = self._holders[number][index]
             if value not in holders:
-                self.result.unknown[question].add(value)
+                self.result.unknown[HolderOf(number, index)].add(value)
             elif holders[value] not in (None, key):
                 return Rejected(unique.code, taken(unique, value))
         return None
@@ -251,7 +249,7 @@ class Fold:
     def _move(self, number: int, key: str, before: Row, after: Row) -> None:
         if before is not None:
             for index, unique in enumerate(self._plan.states[number].unique):
-                holders, held = self._holders[HolderOf(number, index)], unique.of(before)
+                holders, held = self._holders[number][index], unique.of(before)
                 if held is not None and holders.get(held) == key:
                     holders[held] = None
         self._rows[number][key] = after
@@ -262,7 +260,7 @@ class Fold:
         for index, unique in enumerate(self._plan.states[number].unique):
             value = unique.of(row)
             if value is not None:
-                self._holders[HolderOf(number, index)][value] = key
+                self._holders[number][index][value] = key
 
 
 def taken(unique: Unique, value: Value) -> str:

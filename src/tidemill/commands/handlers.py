@@ -136,7 +136,11 @@ class DecideHandler:
         self._codec = codec
         self._max_event_bytes = max_event_bytes
         self._names = {event: name for name, event in stream.events.items()}
-        self._numbers = {id(state): number for number, state in enumerate(stream.states)}
+        self._numbers = {
+            spec.model: 0 if spec.state is None else stream.states.index(spec.state)
+            for spec in stream.commands.values()
+            if isinstance(spec, DecideSpec)
+        }
         for state in stream.states:
             for reference in state.refers:
                 if reference.to not in self._plan.inside and reference.to not in stream.others:
@@ -169,7 +173,7 @@ class DecideHandler:
             spec, command = each.spec, each.command
             assert isinstance(spec, DecideSpec)
             assert command is not None
-            number = 0 if spec.state is None else numbers[id(spec.state)]
+            number = numbers[spec.model]
             key = stream_key(command) if spec.key is None else spec.key(command)
             commands.append(DecideCommand(number, key, spec, command, at[each.lane_id]))
         return commands

@@ -157,12 +157,24 @@ class Context:
             raise ContractError(f"context {self.aggregate} has decide commands but no state")
         for spec in decided:
             self._check_state(spec)
+        for state in self.states:
+            self._check_references(state)
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.retention is not None and self.retention.table not in self._appended_tables:
             raise ContractError(
                 f"context {self.aggregate}: retention of {self.retention.table_name}, but no command appends to it"
             )
+
+    def _check_references(self, state: State) -> None:
+        """Refuse a reference inside the aggregate whose row may be another lane's: nothing would guard it."""
+        inside = {other.name for other in self.states}
+        for reference in state.refers:
+            if reference.to in inside and not reference.always:
+                raise ContractError(
+                    f"{state.name}.{reference.column} refers to {reference.to} of the same aggregate, whose rows other "
+                    "lanes may change; only what a row belongs to may be referred to there"
+                )
 
     def _check_state(self, spec: DecideSpec) -> None:
         if spec.state is None and len(self.states) > 1:

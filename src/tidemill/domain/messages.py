@@ -34,13 +34,13 @@ class Message(BaseModel):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate what is declared in `checks`, too; a class without any costs nothing."""
         schema = handler(source)
-        untimed = [each for each in cls.checks if isinstance(each, FieldCheck)]
-        if not untimed:
+        faults = [check.fault for check in cls.checks if isinstance(check, FieldCheck)]
+        if not faults:
             return schema
 
         def checked(message: Message) -> Message:
-            for check in untimed:
-                if fault := check.fault(message):
+            for fault_of in faults:
+                if fault := fault_of(message):
                     raise ValueError(fault)
             return message
 

@@ -36,8 +36,8 @@ class Reference:
 
     `column`: of this state; it holds the other row's key, or None. `to`: the name of the other state's table. A command
     that would refer to a row that is not in force is rejected with `code`. `restrict`: while a row in force refers to
-    it, the other row cannot be deleted: that command is rejected as `STILL_REFERRED_TO`. `always`: the other row must
-    be in force whenever this one changes.
+    it, the other row cannot be deleted: that command is rejected as `STILL_REFERRED_TO`. `always`: the other row
+    must be in force whenever this one changes; it is of the same family, and its key is the family's.
     """
 
     column: str

@@ -75,7 +75,7 @@ class RunWatch(Periodic):
     def __init__(
         self, work: RunWork, progress: RunProgress, *, as_of: datetime | None, max_wait_s: float, clock: Clock
     ) -> None:
-        """`patience_s`: how long to wait for a lane that no process owns."""
+        """`max_wait_s`: how long to wait for a lane that no process owns."""
         super().__init__(every_s=LOOK_EVERY_S)
         self._as_of = as_of
         self._max_wait_s = max_wait_s
