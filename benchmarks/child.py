@@ -1,10 +1,14 @@
-"""One hop in a process of its own: `python -m benchmarks.child SIDE HOP DATABASE KAFKA NAME COUNT` prints a reading."""
+"""One hop in a process of its own: `python -m benchmarks.child SIDE HOP DATABASE KAFKA NAME COUNT` prints a reading.
+
+SIDE: `floor`, `tidemill`, or `entity`, whose HOP is the name of a context: its intake.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from importlib import import_module
 
 import uvloop
 
@@ -26,7 +30,12 @@ def main() -> None:
     """Run the hop that the arguments name."""
     side, hop, database, kafka, name, count = sys.argv[1:]
     where = Arena(name, database, kafka)
-    run = _floor(hop, where, int(count)) if side == "floor" else hops.HOPS[hop](where, int(count))
+    if side == "floor":
+        run = _floor(hop, where, int(count))
+    elif side == "entity":
+        run = hops.work(where, int(count), import_module(f"tidemill.contexts.{hop}").context)
+    else:
+        run = hops.HOPS[hop](where, int(count))
     sys.stdout.write(json.dumps(uvloop.run(run).as_dict()) + "\n")
 
 

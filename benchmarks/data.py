@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from io import BytesIO
@@ -24,7 +24,7 @@ PARTITIONS = 4
 SYMBOLS = 1000
 START = datetime(2026, 1, 5, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[1]
-_COMMAND = Path("schemas") / "market_data" / "commands" / "RecordMarketData.avsc"
+_MARKET_DATA = "market_data/commands/RecordMarketData.avsc"
 _MARKER = b"\xc3\x01"
 
 Keyed = tuple[int, bytes, bytes]
@@ -36,12 +36,19 @@ def market_data(count: int, seed: int, *, checkout: Path = ROOT) -> list[Keyed]:
 
     Framed in Avro's single-object encoding.
     """
-    raw = json.loads((checkout / _COMMAND).read_text())
+    return encoded(_MARKET_DATA, "symbol", _commands(count, seed), checkout=checkout)
+
+
+def encoded(
+    schema_file: str, key_field: str, commands: Iterable[Mapping[str, Any]], *, checkout: Path = ROOT
+) -> list[Keyed]:
+    """Return commands as records, framed in Avro's single-object encoding. `schema_file`: below `schemas`."""
+    raw = json.loads((checkout / "schemas" / schema_file).read_text())
     schema = fastavro.parse_schema(raw)
     frame = _MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(raw), "CRC-64-AVRO"))
     made = []
-    for command in _commands(count, seed):
-        key = command["symbol"].encode()
+    for command in commands:
+        key = command[key_field].encode()
         body = BytesIO()
         fastavro.schemaless_writer(body, schema, command)
         made.append((partition_of(key), key, frame + body.getvalue()))
@@ -58,12 +65,67 @@ def _commands(count: int, seed: int) -> Iterator[dict[str, Any]]:
     source = random.Random(seed)
     for number in range(count):
         yield {
-            "command_id": str(UUID(int=source.getrandbits(128), version=4)),
-            "service_name": "feed",
-            "timestamp": START + timedelta(microseconds=number),
+            **_base(source, number),
             "symbol": f"S{source.randrange(SYMBOLS):03d}",
             "time": START + timedelta(milliseconds=10 * number),
             "price": 100 + source.random(),
             "volume": source.random() * 1000,
             "source": "nyse",
         }
+
+
+def _base(source: random.Random, number: int) -> dict[str, Any]:
+    return {
+        "command_id": str(UUID(int=source.getrandbits(128), version=4)),
+        "service_name": "feed",
+        "timestamp": START + timedelta(microseconds=number),
+    }
+
+
+def client_configs(count: int, seed: int) -> tuple[list[Keyed], list[Keyed]]:
+    """Return commands that create `count` client configurations, and as many that change the settings of each."""
+    source, keys = random.Random(seed), [f"c{number:07d}" for number in range(count)]
+    created = (
+        {
+            **_base(source, at),
+            "client_config_id": key,
+            "name": f"client {key}",
+            "config_data": _settings(source),
+        }
+        for at, key in enumerate(keys)
+    )
+    creations = encoded("client_configs/commands/CreateClientConfig.avsc", "client_config_id", created)
+    source.shuffle(keys)
+    changed = (
+        {**_base(source, at), "client_config_id": key, "config_data": _settings(source)}
+        for at, key in enumerate(keys)
+    )
+    changes = encoded("client_configs/commands/UpdateClientConfig.avsc", "client_config_id", changed)
+    return creations, changes
+
+
+def users(count: int, seed: int) -> tuple[list[Keyed], list[Keyed]]:
+    """Return commands that create `count` users, and as many that change the full name of each."""
+    source, keys = random.Random(seed), [f"u{number:07d}" for number in range(count)]
+    digest = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
+    created = (
+        {
+            **_base(source, at),
+            "user_id": key,
+            "username": f"User {key}",
+            "email": f"{key}@example.org",
+            "hashed_password": digest,
+        }
+        for at, key in enumerate(keys)
+    )
+    creations = encoded("users/commands/CreateUser.avsc", "user_id", created)
+    source.shuffle(keys)
+    changed = (
+        {**_base(source, at), "user_id": key, "full_name": f"Name {source.randrange(10**6)}"}
+        for at, key in enumerate(keys)
+    )
+    return creations, encoded("users/commands/UpdateUser.avsc", "user_id", changed)
+
+
+def _settings(source: random.Random) -> str:
+    return json.dumps({"type": f"t{source.randrange(9)}", "theme": "dark", "rows": source.randrange(1000)})

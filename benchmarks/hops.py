@@ -24,7 +24,8 @@ from tidemill.commands.handlers import handlers_of
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.ports import Reply
 from tidemill.commands.validation import Validator
-from tidemill.contexts.market_data import context
+from tidemill.contexts import market_data
+from tidemill.domain.context import Context
 from tidemill.domain.lane import Claim
 from tidemill.outbox.lanes import LaneRelays
 from tidemill.projections.projector import Projector
@@ -48,16 +49,16 @@ _EVENT_BYTES = 1_000_000
 _LOOK_EVERY_S = 0.02
 
 
-def deployment(where: Arena) -> Deployment:
-    """Return market data alone, in an arena."""
+def deployment(where: Arena, of: Context = market_data.context) -> Deployment:
+    """Return one context alone, in an arena."""
     os.environ.update(where.environment())
     settings: Settings = load()
-    return Deployment.of(settings, (replace(context, partitions=PARTITIONS),))
+    return Deployment.of(settings, (replace(of, partitions=PARTITIONS),))
 
 
-async def prepare(where: Arena, *, all_contexts: bool = False) -> None:
-    """Migrate, and create topics and lanes of market data or, for the processes that serve, of all contexts."""
-    made = deployment(where)
+async def prepare(where: Arena, of: Context = market_data.context, *, all_contexts: bool = False) -> None:
+    """Migrate, and create topics and lanes of one context or, for the processes that serve, of all contexts."""
+    made = deployment(where, of)
     if all_contexts:
         made = Deployment.of(made.settings)
     async with Admin(made) as admin:
@@ -93,8 +94,8 @@ class _Bench:
 
 
 @asynccontextmanager
-async def _bench(where: Arena) -> AsyncIterator[_Bench]:
-    part = deployment(where).catalog.of(context.aggregate)
+async def _bench(where: Arena, of: Context = market_data.context) -> AsyncIterator[_Bench]:
+    part = deployment(where, of).catalog.of(of.aggregate)
     pool = await create_pool(where.database_url, application_name=_OWNER, size=10)
     tune_gc()
     try:
@@ -125,9 +126,9 @@ class _NoRelay:
         del replies
 
 
-async def work(where: Arena, count: int) -> Reading:
-    """Measure the intake alone, with its duplicates, rules, log, outbox and ledger."""
-    async with _bench(where) as bench:
+async def work(where: Arena, count: int, of: Context = market_data.context) -> Reading:
+    """Measure the intake alone, with its duplicates, rules, log, outbox and ledger: the next `count` commands."""
+    async with _bench(where, of) as bench:
         stream = bench.part.stream
         codec = await StreamCodec.open(stream, bench.part.messages(), clock=SystemClock())
         store, nobody = CommandDatabase(bench.pool), _NoRelay()
@@ -143,9 +144,10 @@ async def work(where: Arena, count: int) -> Reading:
             options=IntakeOptions(owner=_OWNER),
         )
         await intake.start()
+        applied = "select coalesce(sum(applied), 0)::bigint - $1 from tm.batch"
+        before = await bench.pool.fetchval(applied, 0)
         running = asyncio.create_task(intake.run())
-        counted = "select coalesce(sum(applied), 0)::bigint from tm.batch"
-        reading = await bench.measured(count, lambda: bench.pool.fetchval(counted), running)
+        reading = await bench.measured(count, lambda: bench.pool.fetchval(applied, before), running)
         await intake.stop()
         await running
         return reading

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.engine.streams import CONTEXTS
+from tidemill.app.context_loader import ALL, load_contexts
 from tidemill.catalog.drafts import out_of_step
 from tidemill.catalog.schemas import check_schemas, contexts_in, load_messages
 from tidemill.domain.archive.messages import ArchivalConfirmation, ArchivalEvent
 from tidemill.domain.context import Context
 from tidemill.domain.messages import CommandBase, Message
 from tidemill.runtime.resources import schemas_dir
+
+CONTEXTS = load_contexts(ALL)
 
 
 def classes_of(context: Context) -> list[type[Message]]:

@@ -30,7 +30,7 @@ modules of `tidemill` may change at any time. `docs/contexts.md` explains each p
 from __future__ import annotations
 
 from tidemill.api.entities.declaration import Entity, entity, family
-from tidemill.api.entities.options import Extra, Life, gin, member, refers, step, unique
+from tidemill.api.entities.options import Extra, Life, gin, member, refers, step, unique, words
 from tidemill.api.json_text import Json
 from tidemill.api.tables import fact_table, row_table
 from tidemill.domain import checks
@@ -49,7 +49,7 @@ from tidemill.domain.context import (
 from tidemill.domain.decision import Accepted, Decision, Rejected, accepted, rejected
 from tidemill.domain.errors import ContractError, TidemillError
 from tidemill.domain.json_text import json_object
-from tidemill.domain.messages import CommandBase, EventBase, Label, Message, ReadModelBase
+from tidemill.domain.messages import CommandBase, EventBase, Label, LongText, Message, ReadModelBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
 from tidemill.domain.table_shape import TableShape
@@ -72,6 +72,7 @@ __all__ = [
     "Label",
     "LateRule",
     "Life",
+    "LongText",
     "Message",
     "Projection",
     "QuietHours",
@@ -101,4 +102,5 @@ __all__ = [
     "row_table",
     "step",
     "unique",
+    "words",
 ]

@@ -3,13 +3,15 @@ collides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tests.support.engine.commands import base
 from tidemill.domain.context import Context
@@ -17,30 +19,80 @@ from tidemill.domain.messages import BASE_FIELDS, CommandBase
 
 KEYS = ["k0", "k1", "k2"]
 TEXTS = ["a", "A", "b"]
+STRICTER_TEXTS = [
+    "{}",
+    '{"type": "a"}',
+    '{"type": "b", "n": 1}',
+    "0" * 64,
+    "f" * 64,
+    "a@example.org",
+    "A@example.org",
+    "b@example.org",
+    "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43,
+]
+"""What fields take that refuse the plain texts: JSON, hashes, addresses."""
 TIME = datetime.fromisoformat("2026-01-01T00:00:00Z")
+
+Choose = Callable[[Sequence[Any]], Any]
 
 
 def commands_of(context: Context) -> st.SearchStrategy[CommandBase]:
     """Return a strategy of valid commands of a context, each verb as often as the others."""
-    return st.one_of([_command(spec.model) for spec in context.commands])
+    return st.one_of([_strategy(spec.model) for spec in context.commands])
 
 
-def _command(model: type[BaseModel]) -> st.SearchStrategy[Any]:
-    own = {name: _values(name, info) for name, info in model.model_fields.items() if name not in BASE_FIELDS}
+def random_commands(context: Context, source: random.Random, keys: Sequence[str]) -> Iterator[CommandBase]:
+    """Yield valid commands of a context without end; half of them create a row. `keys`: of the aggregates."""
+    models = [spec.model for spec in context.commands]
+    creating = [model for model in models if model.__name__.startswith("Create")] or models
+    while True:
+        model = source.choice(creating if source.random() < 0.5 else models)
+        made = _made(model, {name: source.choice(options(model, name, keys)) for name in _own(model)})
+        if made is not None:
+            yield made
+
+
+def _strategy(model: type[BaseModel]) -> st.SearchStrategy[Any]:
+    own = {name: st.sampled_from(options(model, name, KEYS)) for name in _own(model)}
     return st.fixed_dictionaries(own).map(lambda fields: _made(model, fields)).filter(bool)
 
 
-def _made(model: type[BaseModel], fields: dict[str, Any]) -> BaseModel | None:
+def _own(model: type[BaseModel]) -> list[str]:
+    return [name for name in model.model_fields if name not in BASE_FIELDS]
+
+
+def _made(model: type[BaseModel], fields: dict[str, Any]) -> Any:
     try:
         return model.model_validate(base(**fields))
     except ValidationError:
         return None
 
 
-def _values(name: str, info: Any) -> st.SearchStrategy[Any]:
+def options(model: type[BaseModel], name: str, keys: Sequence[str]) -> Sequence[Any]:
+    """Return the values that a field may be given. `keys`: those of a field with a key."""
+    if name.endswith("_id"):
+        return keys
+    return _options(model, name)
+
+
+@lru_cache(maxsize=1_000)
+def _options(model: type[BaseModel], name: str) -> list[Any]:
+    info = model.model_fields[name]
     kind, nullable = _unwrapped(info.annotation)
-    found = _of_type(name, kind)
-    return st.none() | found if nullable else found
+    valid = TypeAdapter(Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation)
+    candidates = (_of_type(model, name, kind), STRICTER_TEXTS if kind is str else [])
+    fitting = (list(filter(lambda value: _is_valid(valid, value), each)) for each in candidates)
+    values = next((each for each in fitting if each), [])
+    assert values, f"no values for {model.__name__}.{name}"
+    return [None, *values] if nullable else values
+
+
+def _is_valid(adapter: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _unwrapped(kind: Any) -> tuple[Any, bool]:
@@ -53,22 +105,13 @@ def _unwrapped(kind: Any) -> tuple[Any, bool]:
     return kind, False
 
 
-def _of_type(name: str, kind: Any) -> st.SearchStrategy[Any]:
-    if name.endswith("_id"):
-        return st.sampled_from(KEYS)
-    if kind is str:
-        return st.sampled_from(TEXTS)
-    if kind is int:
-        return st.integers(1, 3)
-    if kind is bool:
-        return st.booleans()
-    if kind is float:
-        return st.sampled_from([0.0, 1.5])
-    if kind is datetime:
-        return st.just(TIME)
+def _of_type(model: type[BaseModel], name: str, kind: Any) -> list[Any]:
     if get_origin(kind) is list:
-        return st.sampled_from([[], ["full_name"]])
-    raise TypeError(f"no values for {name}: {kind}")
+        return [[], *([field] for field in model.model_fields)]  # `clear`: what it does not take is left out
+    values = {str: TEXTS, int: [1, 2, 3], bool: [False, True], float: [0.0, 1.5], datetime: [TIME]}
+    if kind not in values:
+        raise TypeError(f"no values for {name}: {kind}")
+    return values[kind]
 
 
 def cut(records: Sequence[Any], sizes: Sequence[int]) -> list[Sequence[Any]]:

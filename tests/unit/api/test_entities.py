@@ -43,12 +43,12 @@ def test_a_class_of_fields_gives_commands_events_and_a_table() -> None:
     made = {spec.model.__name__: own_fields(spec.model) for spec in ACCOUNTS.commands}
     assert made == {
         "CreateAccount": ["account_id", "username", "full_name"],
-        "UpdateAccount": ["account_id", "username", "full_name", "clear", "expected_version"],
+        "UpdateAccount": ["account_id", "expected_version", "clear", "username", "full_name"],
         "DeleteAccount": ["account_id", "expected_version"],
     }
     assert {event.__name__: own_fields(event) for event in ACCOUNTS.events} == {
         "AccountCreated": ["account_id", "username", "full_name"],
-        "AccountUpdated": ["account_id", "username", "full_name", "clear"],
+        "AccountUpdated": ["account_id", "clear", "username", "full_name"],
         "AccountDeleted": ["account_id"],
     }
     columns = "id service_name username full_name username_folded deleted version created_at updated_at"
@@ -65,7 +65,7 @@ def test_a_life_gives_a_command_and_an_event_for_each_step() -> None:
     fields = {spec.model.__name__: own_fields(spec.model) for spec in JOBS.commands}
     assert fields["CreateJob"] == ["job_id", "account_id", "name"], "what steps bring is not given before"
     assert fields["StartJob"] == ["job_id", "expected_version"]
-    assert fields["FinishJob"] == ["job_id", "result", "expected_version"]
+    assert fields["FinishJob"] == ["job_id", "expected_version", "result"]
     assert {event.__name__ for event in JOBS.events} >= {"JobStarted", "JobFinished"}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import tidemill.contexts
 from tidemill.app import context_loader
 from tidemill.app.context_loader import load_contexts, migration_folders
 from tidemill.app.deployment import Deployment
@@ -12,6 +13,8 @@ from tidemill.domain.errors import ContractError, UsageError
 from tidemill.settings import load
 
 PlugIn = Callable[..., None]
+
+BUILT_IN = sorted(each.parent.name for each in Path(tidemill.contexts.__path__[0]).glob("*/__init__.py"))
 
 
 @pytest.fixture
@@ -42,7 +45,8 @@ def declaration(aggregate: str, extra: str = "") -> str:
 
 def test_built_in_contexts_are_found_by_folder() -> None:
     found = load_contexts("all")
-    assert {context.aggregate for context in found} == {"market-data", "connector-profiles"}
+    assert [context.name for context in found] == BUILT_IN
+    assert {"market-data", "connector-profiles", "users"} < {context.aggregate for context in found}
     assert set(migration_folders(found).values()) == {None}
 
 
@@ -73,7 +77,7 @@ def test_unset_means_the_contexts_of_today_and_every_plug_in(plug_in: PlugIn) ->
         ("market-data", ["market_data"]),
         (" tide_gauge , market_data ", ["market_data", "tide_gauge"]),
         ("market_data,market_data", ["market_data"]),
-        ("all", ["connector_profiles", "market_data", "tide_gauge"]),
+        ("all", [*BUILT_IN, "tide_gauge"]),
     ],
 )
 def test_contexts_are_chosen_by_name(plug_in: PlugIn, chosen: str, expected: list[str]) -> None:
@@ -87,7 +91,7 @@ def test_a_name_of_no_context_is_refused_with_what_there_is(plug_in: PlugIn, cho
     with pytest.raises(
         UsageError,
         match=r"^TIDEMILL_CONTEXTS: unknown context '.*'; "
-        "expected all, or some of connector_profiles, market_data, tide_gauge$",
+        f"expected all, or some of {', '.join(sorted([*BUILT_IN, 'tide_gauge']))}$",
     ):
         load_contexts(chosen)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.commands import MemoryCommandStore
-from tests.support.engine.any_commands import KEYS, commands_of, cut
+from tests.support.engine.any_commands import KEYS, STRICTER_TEXTS, commands_of, cut, random_commands
 from tests.support.engine.commands import FakeRecord, Harness, Topic
 from tests.support.engine.entity_contexts import (
     ACCOUNTS,
@@ -20,24 +23,27 @@ from tests.support.engine.entity_contexts import (
     JOBS,
     Commands,
     accounts,
-    files,
-    folders,
-    jobs,
     linked,
 )
+from tidemill.contexts.users import users
 from tidemill.domain.stream import Stream
 
-account, job, folder, file = Commands(accounts), Commands(jobs), Commands(folders), Commands(files)
+account, user = Commands(accounts), Commands(users)
 
-ACCOUNTS_STREAM, JOBS_STREAM, FOLDERS_STREAM = (
-    replace(stream, partitions=1) for stream in linked(ACCOUNTS, JOBS, FOLDERS)
-)
+ENTITY_CONTEXTS = ("client_configs", "service_proposals", "users", "data_analyses", "tool_generations")
+BUILT_IN = [import_module(f"tidemill.contexts.{name}").context for name in ENTITY_CONTEXTS]
+CONTEXTS = (ACCOUNTS, JOBS, FOLDERS, *BUILT_IN)
 STREAMS = {
-    each.aggregate: (each, context)
-    for each, context in zip(
-        (ACCOUNTS_STREAM, JOBS_STREAM, FOLDERS_STREAM), (ACCOUNTS, JOBS, FOLDERS), strict=True
-    )
+    stream.aggregate: (replace(stream, partitions=1), context)
+    for stream, context in zip(linked(*CONTEXTS), CONTEXTS, strict=True)
 }
+PARENTS = {
+    "jobs": ("accounts", account),
+    "data-analyses": ("users", user),
+    "tool-generations": ("users", user),
+}
+"""Aggregates that refer to rows of another one, and commands of that one."""
+
 SIZES = st.lists(st.integers(1, 7), max_size=6)
 
 
@@ -59,21 +65,26 @@ def facts(store: MemoryCommandStore) -> Any:
 
 
 async def store_with(stream: Stream) -> tuple[MemoryCommandStore, Harness]:
-    """Return a store in which, for the sake of references, two of three accounts are in force."""
-    store = (
-        MemoryCommandStore(stream, ACCOUNTS_STREAM)
-        if stream is not ACCOUNTS_STREAM
-        else MemoryCommandStore(stream)
-    )
-    if stream is JOBS_STREAM:
-        parents = Harness(ACCOUNTS_STREAM, store)
+    """Return a store in which, for the sake of references, two of three parents are in force."""
+    if stream.aggregate not in PARENTS:
+        store = MemoryCommandStore(stream)
+    else:
+        name, commands = PARENTS[stream.aggregate]
+        store = MemoryCommandStore(stream, STREAMS[name][0])
+        parents = Harness(STREAMS[name][0], store)
         await parents.claim()
-        await parents.send(*(account("Create", key, username=key) for key in KEYS[:2]))
+        await parents.send(*(commands("Create", key, **parent_values(name, key)) for key in KEYS[:2]))
         store.tables.outbox.clear()
         store.tables.log[1].clear()
     harness = Harness(stream, store)
     await harness.claim()
     return store, harness
+
+
+def parent_values(name: str, key: str) -> dict[str, Any]:
+    return {"username": key} | (
+        {"email": f"{key}@example.org", "hashed_password": STRICTER_TEXTS[-1]} if name == "users" else {}
+    )
 
 
 def run(stream: Stream, batches: Sequence[Sequence[FakeRecord]]) -> Any:
@@ -95,3 +106,24 @@ def test_cutting_a_batch_changes_nothing(aggregate: str, data: st.DataObject, si
     topic = Topic(stream)
     records = [topic.record(command) for command in commands]
     assert run(stream, cut(records, sizes)) == run(stream, [[record] for record in records])
+
+
+@pytest.mark.parametrize("aggregate", STREAMS)
+def test_the_random_commands_reach_every_event_and_every_code(aggregate: str) -> None:
+    """So that the test above is not one of refusals only."""
+    stream, context = STREAMS[aggregate]
+    commands = list(islice(random_commands(context, random.Random(1), KEYS), 3_000))
+
+    async def playing() -> tuple[set[str], set[str]]:
+        events: set[str] = set()
+        codes: set[str] = set()
+        for sent in cut(commands, [60] * 50):
+            store, harness = await store_with(stream)
+            await harness.send(*sent)
+            events |= {row.event_type for row in store.tables.outbox if row.event_type}
+            codes |= {row.code for row in store.tables.log[1] if row.code}
+        return events, codes
+
+    events, codes = asyncio.run(playing())
+    assert events == {context.full_name(event) for event in context.events}
+    assert codes == set(context.codes)

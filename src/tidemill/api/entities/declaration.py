@@ -157,8 +157,8 @@ def _commands(
 def _codes(naming: Naming, options: Options) -> dict[str, str]:
     noun = naming.noun
     codes = {
-        ALREADY_EXISTS: f"a key is used once, also after deletion: choose another {naming.key}",
-        NOT_FOUND: f"no {noun} in force has this key: create it, or correct {naming.key}",
+        ALREADY_EXISTS: "a key is used once, also after deletion: choose another",
+        NOT_FOUND: "no row in force has this key: create it, or correct the key",
         VERSION_CONFLICT: "the row changed since expected_version: read it again, then decide anew",
     }
     for each in options.unique:

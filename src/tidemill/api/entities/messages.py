@@ -90,7 +90,10 @@ def check_fields(model: type[Message], naming: Naming) -> None:
 
 
 def messages_of(model: type[Message], naming: Naming, options: Options) -> EntityMessages:
-    """Return the classes of an entity. Raises `ContractError` as `check_fields` does."""
+    """Return the classes of an entity. Raises `ContractError` as `check_fields` does.
+
+    The declared fields come last: a field that is added to the class is then added at the end of each schema.
+    """
     check_fields(model, naming)
     life = options.life
     own = options.brought | {"status"} if life else options.brought
@@ -105,10 +108,10 @@ def messages_of(model: type[Message], naming: Naming, options: Options) -> Entit
     plain_clear = {name: (list[str], info) for name, (_, info) in clear.items()}
     return EntityMessages(
         create=make.command("Create", created),
-        update=make.command("Update", changed | clear | expected, changes=tuple(fields)),
+        update=make.command("Update", expected | clear | changed, changes=tuple(fields)),
         delete=make.command("Delete", expected),
         created=make.event("Created", "was created", plain),
-        updated=make.event("Updated", "changed; what is null stayed as it was", plain_changed | plain_clear),
+        updated=make.event("Updated", "changed; what is null stayed as it was", plain_clear | plain_changed),
         deleted=make.event("Deleted", "was deleted", {}),
         steps=tuple(make.step(each, model, expected) for each in (life.steps if life else ())),
     )
@@ -140,7 +143,7 @@ class _Maker:
         infos = {name: model.model_fields[name] for name in step.sets}
         brought = {name: (_required(_typed(info)), _described(info)) for name, info in infos.items()}
         plain = {name: (_plain(kind), info) for name, (kind, info) in brought.items()}
-        command = self.command(step.verb, brought | dict(expected))
+        command = self.command(step.verb, dict(expected) | brought)
         return step, command, self.event(step.participle, f"was {step.participle.lower()}", plain)
 
     def _made(
@@ -178,17 +181,16 @@ def _something(changes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _clear(fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
-    """Return the field that names what is emptied, if there is a field that can be."""
+    """Return the field that names what is emptied. It is there also while no field can be, since one may be added."""
     nullable = [name for name, info in fields.items() if _is_nullable(info.annotation)]
-    if not nullable:
-        return {}
+    able = f"only {', '.join(nullable)}" if nullable else "nor can another field"
 
     def known(names: list[str]) -> list[str]:
         if wrong := sorted(set(names).difference(nullable)):
-            raise ValueError(f"{', '.join(wrong)} cannot be emptied, only {', '.join(nullable)}")
+            raise ValueError(f"{', '.join(wrong)} cannot be emptied, {able}")
         return names
 
-    kind = Annotated[list[Label], AfterValidator(known), Field(max_length=len(nullable))]
+    kind = Annotated[list[Label], AfterValidator(known), Field(max_length=len(fields))]
     return {"clear": (kind, Field(default=[], description=_CLEAR))}
 
 

@@ -56,11 +56,15 @@ def refers(field: str, *, to: str, code: str, restrict: bool = False) -> Refers:
 
 @dataclass(frozen=True)
 class FieldIndex:
-    """An index of the table. `method`: PostgreSQL's. `path`: the member of a JSON field that is indexed as text."""
+    """An index of the table. `method`: PostgreSQL's. `path`: the member of a JSON field that is indexed as text.
+
+    `words`: the words of a text are indexed, not the text.
+    """
 
     fields: tuple[str, ...]
     method: str = "btree"
     path: str = ""
+    words: bool = False
 
 
 def gin(field: str) -> FieldIndex:
@@ -71,6 +75,11 @@ def gin(field: str) -> FieldIndex:
 def member(field: str, path: str) -> FieldIndex:
     """Declare an index over the text of one member of a JSON field."""
     return FieldIndex((field,), path=path)
+
+
+def words(field: str) -> FieldIndex:
+    """Declare an index over the words of a text, as `to_tsvector('simple', field)` finds them."""
+    return FieldIndex((field,), "gin", words=True)
 
 
 @dataclass(frozen=True)
@@ -98,11 +107,15 @@ def step(
 
 @dataclass(frozen=True)
 class Life:
-    """The states of an entity, kept in the field `status`, and the steps between them."""
+    """The states of an entity, kept in the field `status`, and the steps between them.
+
+    `updates`: the states in which other fields may be updated; none given: all. `code`: of what comes out of turn.
+    """
 
     start: str
     steps: tuple[Step, ...]
     code: str = "WRONG_STATUS"
+    updates: tuple[str, ...] = ()
 
     @property
     def states(self) -> tuple[str, ...]:

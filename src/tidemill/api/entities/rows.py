@@ -8,7 +8,7 @@ from dataclasses import field, make_dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, get_args, get_origin
 
-from sqlalchemy import Index, Table
+from sqlalchemy import Index, Table, func, text
 
 from tidemill.api.entities.messages import EntityMessages, Naming
 from tidemill.api.entities.options import FieldIndex, Options, Step, UniqueFields
@@ -72,11 +72,18 @@ def table_of(plural: str, row: type[Any], indexes: Sequence[FieldIndex]) -> Tabl
     for each in indexes:
         if missing := [name for name in each.fields if name not in table.columns]:
             raise ContractError(f"index of {plural}: there is no field {', '.join(missing)}")
-        columns = [table.columns[name] for name in each.fields]
-        parts: list[Any] = [columns[0][each.path].astext] if each.path else list(columns)
-        words = (*each.fields, *filter(None, [each.path]))
-        Index(sql_name(plural, *words), *parts, postgresql_using=each.method)
+        words = (*each.fields, *filter(None, [each.path]), *(["words"] if each.words else []))
+        Index(sql_name(plural, *words), *_indexed(table, each), postgresql_using=each.method)
     return table
+
+
+def _indexed(table: Table, index: FieldIndex) -> list[Any]:
+    columns = [table.columns[name] for name in index.fields]
+    if index.path:
+        return [columns[0][index.path].astext]
+    if index.words:
+        return [func.to_tsvector(text("'simple'"), columns[0])]
+    return list(columns)
 
 
 def sql_name(*words: str) -> str:

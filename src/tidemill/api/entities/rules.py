@@ -36,7 +36,11 @@ class EntityRules:
 
     def update(self, row: Any, command: Any, at: datetime) -> Decision:
         """Accept a change of a row in force that is still the one its sender saw."""
-        return self._absent(row, command) or self._unless_refused(self._messages.updated, row, command, at)
+        return (
+            self._absent(row, command)
+            or self._fixed(row, command)
+            or self._unless_refused(self._messages.updated, row, command, at)
+        )
 
     def delete(self, row: Any, command: Any, at: datetime) -> Decision:
         """Accept the end of a row in force that is still the one its sender saw."""
@@ -76,14 +80,21 @@ class EntityRules:
             )
         return None
 
+    def _fixed(self, row: Any, command: Any) -> Rejected | None:
+        """Refuse an update in a status in which the fields no longer change."""
+        updates = self._life.updates if self._life else ()
+        return self._unless_status(row, command, updates, "update") if updates else None
+
     def _out_of_turn(self, step: Step, row: Any, command: Any) -> Rejected | None:
-        if row.status in step.before:
+        return self._unless_status(row, command, step.before, step.verb.lower())
+
+    def _unless_status(self, row: Any, command: Any, expected: tuple[str, ...], verb: str) -> Rejected | None:
+        if row.status in expected:
             return None
         assert self._life is not None
-        expected = " or ".join(step.before)
         return Rejected(
             self._life.code,
-            f"{self._named(command)} is {row.status}; {step.verb.lower()} takes one that is {expected}",
+            f"{self._named(command)} is {row.status}; {verb} takes one that is {' or '.join(expected)}",
         )
 
     def _named(self, command: Any) -> str:

@@ -1,0 +1,69 @@
+"""Data analyses: requested, worked off, and ended by a result or an error; files belong to an analysis."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from tidemill.api import Json, Label, Life, LongText, Message, entity, family, refers, step, unique
+
+
+class DataAnalysis(Message):
+    """An analysis that a user asked for."""
+
+    user_id: Label = Field(description="The user who asked for it.")
+    name: Label = Field(description="The name that the user gave it.")
+    kind: Label = Field(description="The kind of analysis.")
+    parameters: Json = Field(default="{}", description="The parameters, a JSON object.")
+    status: str = Field(default="queued", description="How far it is.")
+    result: Json | None = Field(default=None, description="The result, a JSON object.")
+    error: LongText | None = Field(default=None, description="Why it failed.")
+    started_at: datetime | None = Field(default=None, description="When it was started.")
+    finished_at: datetime | None = Field(default=None, description="When it was completed or failed.")
+
+
+class AnalysisFile(Message):
+    """A file of an analysis; where its bytes are, not the bytes."""
+
+    filename: Label = Field(description="The name, one per analysis.")
+    file_type: Label = Field(description="The type, such as text/csv.")
+    size_bytes: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(description="The size.")
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="The SHA-256 of the bytes, 64 hexadecimal digits in lower case."
+    )
+    location: LongText = Field(description="The URL or path of the bytes.")
+
+
+data_analyses = entity(
+    DataAnalysis,
+    plural="data_analyses",
+    refers=(refers("user_id", to="users", code="NO_USER"),),
+    index=(("user_id", "status", "created_at"),),
+    life=Life(
+        "queued",
+        (
+            step("Start", "Started", before=("queued",), to="running", at="started_at"),
+            step(
+                "Complete",
+                "Completed",
+                before=("running",),
+                to="completed",
+                sets=("result",),
+                at="finished_at",
+            ),
+            step(
+                "Fail", "Failed", before=("queued", "running"), to="failed", sets=("error",), at="finished_at"
+            ),
+        ),
+        updates=("queued",),
+    ),
+)
+
+analysis_files = entity(
+    AnalysisFile,
+    within=data_analyses,
+    unique=(unique("data_analysis_id", "filename"),),
+    index=(("data_analysis_id", "file_type"),),
+)
+
+context = family("data-analyses", data_analyses, analysis_files)

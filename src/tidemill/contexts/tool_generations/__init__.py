@@ -1,0 +1,35 @@
+"""Tool generations: interactive tools that users ask for, and what came out."""
+
+from pydantic import Field
+
+from tidemill.api import Json, Label, Life, LongText, Message, entity, refers, step
+
+
+class ToolGeneration(Message):
+    """A request for a tool."""
+
+    user_id: Label = Field(description="The user who asked for it.")
+    tool_type: Label = Field(description="The type of tool.")
+    prompt: LongText = Field(description="What the user asked for, in words.")
+    parameters: Json = Field(default="{}", description="The parameters, a JSON object.")
+    status: str = Field(default="queued", description="How far it is.")
+    result: Json | None = Field(default=None, description="The result, a JSON object.")
+    error: LongText | None = Field(default=None, description="Why it failed.")
+
+
+tool_generations = entity(
+    ToolGeneration,
+    refers=(refers("user_id", to="users", code="NO_USER"),),
+    index=(("user_id", "status", "tool_type"),),
+    life=Life(
+        "queued",
+        (
+            step("Start", "Started", before=("queued",), to="running"),
+            step("Complete", "Completed", before=("running",), to="completed", sets=("result",)),
+            step("Fail", "Failed", before=("queued", "running"), to="failed", sets=("error",)),
+        ),
+        updates=("queued",),
+    ),
+)
+
+context = tool_generations.context()
