@@ -17,11 +17,23 @@ import sys
 from base64 import b64decode
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator
+from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from tests.acceptance.outsider_evidence import ARCHIVAL, Evidence, EvidenceIndex, Row, collect, identity, read
+from tests.acceptance.outsider_evidence import (
+    ARCHIVAL,
+    Collection,
+    Evidence,
+    EvidenceIndex,
+    Record,
+    Row,
+    collect,
+    collections,
+    identity,
+    read,
+)
 
 OUTCOMES = {b"a": "applied", b"r": "rejected", b"d": "duplicate", b"p": "parked"}
 OWNER = "tidemill.retention"
@@ -324,6 +336,66 @@ def events_to_profiles(indexed: EvidenceIndex) -> Iterator[Finding]:
     yield from compare("event topic -> connector_directory", wanted, entries)
 
 
+def events_to_collections(indexed: EvidenceIndex) -> Iterator[Finding]:
+    """Each row of each collection, with its version and times, is what its events say."""
+    told = list(indexed.told())
+    for name, collection in collections().items():
+        if name not in indexed.tables:
+            continue
+        rows: dict[str, dict[str, Any]] = {}
+        for record, fields in told:
+            event = record.header("ce_type").rpartition(".")[2]
+            if record.aggregate == collection.aggregate and _is_of(collection, event):
+                _happen(rows, collection, event, fields, _time_of(record))
+        names = ("service_name", *collection.fields, "deleted", "version", "created_at", "updated_at")
+        wanted = [(key, *(_plain(row[each]) for each in names)) for key, row in rows.items()]
+        there = [(row["id"], *(_plain(row[each]) for each in names)) for row in indexed.tables[name]]
+        yield from compare(f"event topic -> {name}", wanted, there)
+
+
+def _is_of(collection: Collection, event: str) -> bool:
+    return event in collection.steps or event in {
+        f"{collection.entity}{participle}" for participle in ("Created", "Updated", "Deleted")
+    }
+
+
+def _happen(
+    rows: dict[str, dict[str, Any]], collection: Collection, event: str, fields: Any, at: datetime
+) -> None:
+    key = fields[collection.key]
+    if event == f"{collection.entity}Created":
+        row = {
+            **dict.fromkeys(collection.fields),
+            "status": collection.status,
+            "version": 0,
+            "created_at": at,
+        }
+        rows[key] = row | {
+            name: value for name, value in fields.items() if name in ("service_name", *collection.fields)
+        }
+    row = rows[key]
+    row |= {
+        "version": row["version"] + 1,
+        "updated_at": at,
+        "deleted": event == f"{collection.entity}Deleted",
+    }
+    if event == f"{collection.entity}Updated":
+        row |= {name: fields[name] for name in collection.fields if fields.get(name) is not None}
+        row |= dict.fromkeys(fields["clear"])
+    if event in collection.steps:
+        status, filled = collection.steps[event]
+        row |= {"status": status} | {name: fields.get(name, at) for name in filled if name != "status"}
+
+
+def _time_of(record: Record) -> datetime:
+    return datetime.fromisoformat(record.header("ce_time"))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it compares: JSON by what it says."""
+    return _text(json.loads(value)) if isinstance(value, str) and value.startswith("{") else value
+
+
 def _text(data: Any) -> str:
     return json.dumps(data, sort_keys=True)
 
@@ -357,6 +429,7 @@ CHECKS = (
     parked_to_dead_letters,
     events_to_quotes,
     events_to_profiles,
+    events_to_collections,
     events_to_checkpoints,
 )
 

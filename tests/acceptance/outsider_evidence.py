@@ -6,6 +6,7 @@ Nothing of Tidemill's code is used here: aiokafka, asyncpg, fastavro and pyarrow
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
+PAGE = Path(__file__).parents[2] / "docs" / "collections.md"
 SERVICES = UUID("6d0f3a70-4f3c-5c1e-9b1a-7a1d5c0e7e11")  # namespace of ids that are no UUIDs, by service
 ROLES = {
     "command": "command topic",
@@ -74,6 +76,46 @@ class Record:
 Row = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Collection:
+    """A collection as its documentation describes it. `steps`: by event, the status after it and the filled fields."""
+
+    aggregate: str
+    key: str
+    fields: tuple[str, ...]
+    status: str
+    steps: Mapping[str, tuple[str, tuple[str, ...]]]
+
+    @property
+    def entity(self) -> str:
+        """The name of which its events are made."""
+        return "".join(word.title() for word in self.key.split("_")[:-1])
+
+
+@lru_cache(maxsize=1)
+def collections() -> Mapping[str, Collection]:
+    """Return the built-in collections, as `docs/collections.md` has them."""
+    found = {}
+    for part in PAGE.read_text().split("\n## ")[1:]:
+        name, _, text = part.partition("\n")
+        tables = [
+            [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in block.splitlines()]
+            for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+        ]
+        by_head = {table[0][0]: table[2:] for table in tables}
+        fields = {row[0]: row for row in by_head["field"] if row[5] != "the engine"}
+        steps = {
+            event: (to, tuple(row[0] for row in fields.values() if step in row[5].split(", ")))
+            for step, event, _, to in by_head.get("step", [])
+        }
+        aggregate, key = (
+            re.findall(rf"{label}: `(.*?)`", " ".join(text.split()))[0] for label in ("Topics", "Key")
+        )
+        status = fields["status"][3] if "status" in fields else ""
+        found[name] = Collection(aggregate, key, tuple(fields), status, steps)
+    return found
+
+
 @dataclass
 class Evidence:
     """All records by role (`command topic`, ...) and all rows by table (`log`, ...); `lake`: rows with their `file`."""
@@ -86,11 +128,12 @@ class Evidence:
 
 
 async def read_tables(connection: Any) -> dict[str, list[Row]]:
-    """Return every table whole."""
-    return {
-        name: await connection.fetch(f"select * from {table}")
-        for name, table in (TABLES | {"late": LATE}).items()
-    }
+    """Return every table whole, and every collection that there is."""
+    tables = TABLES | {"late": LATE}
+    for name in collections():
+        if await connection.fetchval("select to_regclass($1)", f"public.{name}"):
+            tables[name] = f"public.{name}"
+    return {name: await connection.fetch(f"select * from {table}") for name, table in tables.items()}
 
 
 def read_lake(root: Path) -> list[Row]:

@@ -351,7 +351,7 @@ def declared_tables() -> dict[str, Table]:
     found: list[TableShape] = []
     for context in load_contexts("all"):
         found += [spec.table for spec in context.commands if isinstance(spec, AppendSpec)]
-        found += [context.state.table] if context.state else []
+        found += [state.table for state in context.states]
         found += [projection.table for projection in context.projections]
     return {table.name: table for table in found if isinstance(table, Table)}
 
@@ -374,8 +374,8 @@ def test_every_declared_guard_exists(database: str) -> None:
     guards = {
         unique.constraint
         for context in load_contexts("all")
-        if context.state
-        for unique in context.state.unique
+        for state in context.states
+        for unique in state.unique
     }
     query = "select indexrelid::regclass::text as name from pg_index where indisunique"
     assert guards <= {row["name"] for row in fetch(database, query)}

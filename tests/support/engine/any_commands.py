@@ -32,6 +32,13 @@ STRICTER_TEXTS = [
 ]
 """What fields take that refuse the plain texts: JSON, hashes, addresses."""
 TIME = datetime.fromisoformat("2026-01-01T00:00:00Z")
+PLAIN: dict[Any, list[Any]] = {
+    str: TEXTS,
+    int: [1, 2, 3],
+    bool: [False, True],
+    float: [0.0, 1.5],
+    datetime: [TIME],
+}
 
 Choose = Callable[[Sequence[Any]], Any]
 
@@ -79,7 +86,8 @@ def options(model: type[BaseModel], name: str, keys: Sequence[str]) -> Sequence[
 def _options(model: type[BaseModel], name: str) -> list[Any]:
     info = model.model_fields[name]
     kind, nullable = _unwrapped(info.annotation)
-    valid = TypeAdapter(Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation)
+    declared: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+    valid: TypeAdapter[Any] = TypeAdapter(declared)
     candidates = (_of_type(model, name, kind), STRICTER_TEXTS if kind is str else [])
     fitting = (list(filter(lambda value: _is_valid(valid, value), each)) for each in candidates)
     values = next((each for each in fitting if each), [])
@@ -108,7 +116,13 @@ def _unwrapped(kind: Any) -> tuple[Any, bool]:
 def _of_type(model: type[BaseModel], name: str, kind: Any) -> list[Any]:
     if get_origin(kind) is list:
         return [[], *([field] for field in model.model_fields)]  # `clear`: what it does not take is left out
-    values = {str: TEXTS, int: [1, 2, 3], bool: [False, True], float: [0.0, 1.5], datetime: [TIME]}
+    values: dict[Any, list[Any]] = {
+        str: TEXTS,
+        int: [1, 2, 3],
+        bool: [False, True],
+        float: [0.0, 1.5],
+        datetime: [TIME],
+    }
     if kind not in values:
         raise TypeError(f"no values for {name}: {kind}")
     return values[kind]

@@ -38,6 +38,11 @@ class Section:
     def codes(self) -> set[str]:
         return set(re.findall(r"`([A-Z_]+)`", self.text.partition("Codes:")[2]))
 
+    @property
+    def entity(self) -> str:
+        """The name of which commands and events are made: that of the key, without `_id`."""
+        return "".join(word.title() for word in self.words("Key").split("_")[:-1])
+
     def words(self, label: str) -> str:
         (found,) = re.findall(rf"{label}: `([a-z_-]+)`", self.text.replace("\n", " "))
         return str(found)
@@ -114,6 +119,14 @@ def test_the_commands_bring_what_the_page_says_that_they_bring(name: str) -> Non
 
 
 @each_collection
+def test_the_events_are_those_of_the_page(name: str) -> None:
+    state, entity = STATES[name][1], SECTIONS[name].entity
+    steps = [row[1] for row in SECTIONS[name].tables.get("step", [])]
+    usual = [f"{entity}{participle}" for participle in ("Created", "Updated", "Deleted")]
+    assert [event.__name__ for event in state.events] == [*usual, *steps]
+
+
+@each_collection
 def test_a_required_field_of_a_step_is_one_that_the_page_names(name: str) -> None:
     written = {(row[0], by) for row in SECTIONS[name].tables["field"] for by in row[5].split(", ")}
     steps = [row[0] for row in SECTIONS[name].tables.get("step", [])]
@@ -165,7 +178,7 @@ def test_the_steps_lead_where_the_page_says(name: str) -> None:
     """By the messages of refused steps, which name the states that a step takes."""
     statuses = _statuses(SECTIONS[name].tables["field"])
     steps = SECTIONS[name].tables.get("step", [])
-    reached = [to for _, _, to in steps]
+    reached = [to for _, _, _, to in steps]
     assert set(reached) <= set(statuses)
     assert set(statuses) == ({*reached, *_first(SECTIONS[name])} if steps else set())
 
