@@ -117,7 +117,7 @@ class _Program:
     @contextmanager
     def serving(self, process: str) -> Iterator[_Serving]:
         """Run `serve PROCESS` while the block runs."""
-        port = _free_port()
+        port = free_port()
         with tempfile.TemporaryFile("w+") as log:
             child = subprocess.Popen(
                 self._command("serve", process),
@@ -234,7 +234,8 @@ def _folded(count: int) -> Done:
     return done
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
