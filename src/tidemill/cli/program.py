@@ -96,7 +96,7 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-program.command("migrate", rich_help_panel=PREPARE, epilog=migrate.EXAMPLES)(migrate.migrate)
+program.add_typer(migrate.app, name="migrate", rich_help_panel=PREPARE)
 program.add_typer(schemas.app, name="schemas", rich_help_panel=PREPARE)
 program.add_typer(topics.app, name="topics", rich_help_panel=PREPARE)
 program.command("publish", rich_help_panel=SPEAK, epilog=publish.EXAMPLES)(publish.publish)
