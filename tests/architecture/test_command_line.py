@@ -22,7 +22,10 @@ def parse(arguments: list[str]) -> Any:
         context = command.make_context(name, rest, parent=context)
         if not hasattr(command, "resolve_command"):
             return context
-        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        rest = [*context._protected_args, *context.args]
+        if not rest:
+            return context
+        name, command, rest = command.resolve_command(context, rest)
 
 
 def verbs(*path: str) -> set[str]:
@@ -45,7 +48,7 @@ def unknown_verb(line: str) -> str | None:
         if not hasattr(command, "commands") or word == "...":
             return None
         if not set(word.split("|")) <= command.commands.keys():
-            return word
+            return None if command.invoke_without_command else word
         command = command.commands[word.split("|")[0]]
     return None
 

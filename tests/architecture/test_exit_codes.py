@@ -26,6 +26,8 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]
     if not hasattr(command, "commands"):
         yield " ".join(path), command.callback
         return
+    if command.invoke_without_command:  # a verb of its own, too
+        yield " ".join(path), command.callback
     for name, below in command.commands.items():
         yield from leaves(below, (*path, name))
 

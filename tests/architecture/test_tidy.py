@@ -43,6 +43,7 @@ STOPWATCHES: dict[str, str] = {
     "tests/support/clients/outsiders.py": "a guard against hanging",
     "tests/support/clients/walkthrough.py": "a guard against hanging",
     "tests/support/durations.py": "says how long tests took, and decides nothing",
+    "tests/acceptance/test_newcomer.py": "says how long the path took, and decides nothing",
     "tests/trials/test_kills.py": "says how long it took to repair, and decides nothing",
     "tests/trials/test_hostile_inputs.py": "says how long others waited, and decides nothing",
     "tests/integration/lakehouse/test_held_back.py": "what is held back takes at least so long, on any machine",

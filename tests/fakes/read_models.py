@@ -10,6 +10,7 @@ from typing import Any
 from tests.fakes.views import MemoryViews
 from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Key, Projection
+from tidemill.domain.read_view import ReadModel
 
 
 class MemoryReadModels:
@@ -18,14 +19,15 @@ class MemoryReadModels:
     def __init__(self, views: MemoryViews) -> None:
         self._views = views
 
-    async def read(self, projection: Projection, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
-        columns = list(projection.table.primary_key.columns)
+    async def read(self, model: ReadModel, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
+        assert isinstance(model, Projection), "it holds no states"
+        columns = list(model.table.primary_key.columns)
         wanted = tuple(
             _value(column.type.python_type, text) for column, text in zip(columns, key, strict=False)
         )
-        rows: dict[Key, Any] = dict(self._views.rows(projection))
+        rows: dict[Key, Any] = dict(self._views.rows(model))
         found = [rows[one] for one in sorted(rows) if one[: len(wanted)] == wanted]
-        names = [column.name for column in projection.table.columns]
+        names = [column.name for column in model.table.columns]
         return [{name: asdict(row)[name] for name in names} for row in found[:limit]]
 
 

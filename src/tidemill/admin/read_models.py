@@ -45,7 +45,7 @@ def read_models(
     projections: Sequence[ProjectionState],
     table_name: TableName,
 ) -> list[ReadModelShown]:
-    """Return every read model of a deployment; a state never lags."""
+    """Return every read model of a deployment; a state and what readers see of it never lag."""
     known = {state.name: state for state in projections}
     shown = []
     for name, (part, projection) in catalog.projections().items():
@@ -65,6 +65,9 @@ def read_models(
         )
     for name, (part, projection) in catalog.states().items():
         events, table = _written(lanes, part.stream.aggregate), table_name(projection.table)
+        shown.append(ReadModelShown(name, part.stream.aggregate, table, events, 0, 0, None, None))
+    for name, (part, _, view) in catalog.views().items():
+        events, table = _written(lanes, part.stream.aggregate), table_name(view.table)
         shown.append(ReadModelShown(name, part.stream.aggregate, table, events, 0, 0, None, None))
     return shown
 
@@ -98,6 +101,7 @@ class ReadModelRepair:
 
     async def rebuild(self, name: str, on_progress: OnProgress) -> int:
         """Rebuild a read model and swap it in; return how many events were folded. Raises `UsageError` for a state."""
+        name = self.catalog.state_behind(name)
         if name in self.catalog.states():
             raise UsageError(
                 f"{name} is the state that commands are decided by, and cannot be rebuilt: `tidemill projections "
@@ -108,7 +112,8 @@ class ReadModelRepair:
         return await rebuild(part.stream, projection, parts, on_progress)
 
     async def verify(self, name: str, on_progress: OnProgress) -> Comparison:
-        """Compare a read model, or a state, with what its events give."""
+        """Compare a read model, or a state, with what its events give; of what shows a state, that state."""
+        name = self.catalog.state_behind(name)
         part, projection, parts = await self._opened(name)
         return await verify(part.stream, projection, parts, on_progress)
 

@@ -18,6 +18,7 @@ from tidemill.admin.progress import (
 from tidemill.admin.rows import ForeignRecords, LaneState, ProcessState, ProjectionState
 from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
+from tidemill.catalog.tables import Difference
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import MAX_AHEAD, spans
 from tidemill.domain.rejections import HALTED
@@ -56,8 +57,8 @@ class Status:
 
     `foreign`: what other programs wrote into the topics. `trouble`: why something was not read. `archive`: by table;
     quarantined slices wait for an operator, and nothing else waits for them. `clock`: which lanes are ahead of the
-    time, if any. `misfits`: whose tables are not as this version declares them. `processes`: those that
-    serve.
+    time, if any. `misfits`: whose tables are not as this version declares them. `differences`: of tables and views,
+    although nothing is stopped by them. `processes`: those that serve.
     """
 
     streams: Sequence[StreamStatus]
@@ -67,6 +68,7 @@ class Status:
     foreign: Sequence[ForeignRecords] = ()
     archive: Sequence[ArchiveStatus] = ()
     misfits: Sequence[Misfit] = ()
+    differences: Sequence[Difference] = ()
     processes: Sequence[ProcessState] = ()
     trouble: str | None = None
     clock: str | None = None
@@ -96,7 +98,7 @@ class StatusReader:
         foreign = await self.read_models.foreign_records()
         policies = self.catalog.policies
         held = await self.archive.holdings(list(policies))
-        misfits = await self.misfits.of(self.catalog)
+        tables = await self.misfits.survey(self.catalog)
         processes = await self.processes.processes()
         lags, trouble = await self._lags(lanes)
         now = self.clock.now()
@@ -107,7 +109,8 @@ class StatusReader:
             waiting=[_wait(lane) for lane in lanes if lane.waits_since is not None],
             foreign=foreign,
             archive=archive_status(policies, held, now),
-            misfits=misfits,
+            misfits=tables.misfits,
+            differences=tables.harmless,
             processes=processes,
             trouble=trouble,
             clock=ahead_of(lanes, now),

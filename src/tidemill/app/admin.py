@@ -133,10 +133,8 @@ class Admin:
     @property
     def read_models(self) -> ReadModelOverview:
         """Read models, for reading."""
-        database = self.operations
-        return ReadModelOverview(
-            catalog=self._catalog, lanes=database, states=database, table_name=table_name
-        )
+        reader = self.operations
+        return ReadModelOverview(catalog=self._catalog, lanes=reader, states=reader, table_name=table_name)
 
     @cached_property
     def read_model_repair(self) -> ReadModelRepair:
@@ -162,8 +160,7 @@ class Admin:
     def queries(self) -> ReadModels:
         """Rows of read models, read with the login that may do nothing else."""
         pool = self._lazy_pool("tidemill query", 1, "reader", writes=False)
-        projections = [projection for _, projection in self._catalog.projections().values()]
-        return ReadModels(projections, ReadModelDatabase(pool))
+        return ReadModels(self._catalog.readable().values(), ReadModelDatabase(pool))
 
     @property
     def topic_tail(self) -> TopicTail:
@@ -174,12 +171,11 @@ class Admin:
     @property
     def audit(self) -> Auditor:
         """Whether every step balances."""
-        database = self.operations
         return Auditor(
             catalog=self._catalog,
-            reader=database,
-            lanes=database,
-            read_models=database,
+            reader=self.operations,
+            lanes=self.operations,
+            read_models=self.operations,
             misfits=self._misfits,
             topics=self.topics,
             table_name=table_name,
@@ -201,8 +197,8 @@ class Admin:
 
     @property
     def migrations(self) -> MigrationSetup:
-        """The revisions of the database."""
-        return MigrationSetup(self._catalog, migrations_of(self._deployment))
+        """The revisions of the database, and the tables that they make."""
+        return MigrationSetup(self._catalog, migrations_of(self._deployment), StructureDatabase(self._pool))
 
     @cached_property
     def topic_setup(self) -> TopicSetup:

@@ -8,7 +8,7 @@ from typing import Final
 
 from tidemill.catalog.ports import DeclaredTables, PendingMigrations
 from tidemill.catalog.streams import ContextStream, StreamCatalog
-from tidemill.catalog.structure import Difference
+from tidemill.catalog.tables import Difference, Kind
 from tidemill.domain.error_codes import ErrorCode
 
 CODE: Final[str] = ErrorCode.TABLE_MISFIT
@@ -29,6 +29,14 @@ class Misfit:
 
 
 @dataclass(frozen=True)
+class TableSurvey:
+    """The tables of a deployment: what cannot work, and what is not as declared although everything works."""
+
+    misfits: Sequence[Misfit]
+    harmless: Sequence[Difference]
+
+
+@dataclass(frozen=True)
 class MisfitReader:
     """Compares the tables of a deployment with what its contexts declare."""
 
@@ -37,17 +45,26 @@ class MisfitReader:
 
     async def of(self, catalog: StreamCatalog) -> list[Misfit]:
         """Return what of the deployment cannot work with the present tables. Raises `UsageError`, `Unavailable`."""
-        broken = [
-            (part.stream.aggregate, projection, breaks)
+        return list((await self.survey(catalog)).misfits)
+
+    async def survey(self, catalog: StreamCatalog) -> TableSurvey:
+        """Return all that is not as declared. Raises `UsageError`, `Unavailable`."""
+        compared = [
+            (part.stream.aggregate, projection, differences)
             for part in catalog.contexts.values()
             for projection, differences in await self._by_worker(part)
+        ]
+        broken = [
+            (aggregate, projection, breaks)
+            for aggregate, projection, differences in compared
             if (breaks := breaking(differences))
         ]
         missing = await self.migrations.missing() if broken else ()
-        return [
+        misfits = [
             Misfit(aggregate, projection, breaks, advice_on(breaks, missing))
             for aggregate, projection, breaks in broken
         ]
+        return TableSurvey(misfits, [item for *_, differences in compared for item in harmless(differences)])
 
     async def _by_worker(self, part: ContextStream) -> list[tuple[str | None, list[Difference]]]:
         """Return the differences for each user of a context's tables: its intake, and each projection by name."""
@@ -60,6 +77,15 @@ class MisfitReader:
 def breaking(differences: Iterable[Difference]) -> list[Difference]:
     """Return the differences that break a promise."""
     return [difference for difference in differences if difference.breaks]
+
+
+def harmless(differences: Iterable[Difference]) -> list[Difference]:
+    """Return the differences that break no promise, although something declared is not there."""
+    return [
+        difference
+        for difference in differences
+        if not difference.breaks and difference.kind is not Kind.EXTRA
+    ]
 
 
 def advice_on(differences: Sequence[Difference], missing: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from tidemill.catalog.structure import Difference
+from tidemill.catalog.tables import Difference
 from tidemill.catalog.topics import TopicFinding, TopicPlan
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream

@@ -11,9 +11,10 @@ from tidemill.catalog.schemas import MessageSchema, load_messages
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import Context
 from tidemill.domain.error_codes import ErrorCode
-from tidemill.domain.errors import UsageError
+from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import TopicRole
 from tidemill.domain.projection import Projection
+from tidemill.domain.read_view import ReadModel, ReadView
 from tidemill.domain.state import State
 from tidemill.domain.stream import Stream
 from tidemill.runtime.resources import schemas_dir
@@ -105,6 +106,28 @@ class StreamCatalog:
             for aggregate, part in self.contexts.items()
             for name, state in _named(aggregate, part.context.states).items()
         }
+
+    def views(self) -> dict[str, tuple[ContextStream, str, ReadView]]:
+        """Return what readers see of states, by name: the stream, the name of the state, the view."""
+        return {
+            state.view.name: (part, name, state.view)
+            for aggregate, part in self.contexts.items()
+            for name, state in _named(aggregate, part.context.states).items()
+            if state.view is not None
+        }
+
+    def readable(self) -> dict[str, ReadModel]:
+        """Return all that can be read, by name. Raises `ContractError` if two contexts use one name."""
+        projections = {name: projection for name, (_, projection) in self.projections().items()}
+        views = {name: view for name, (_, _, view) in self.views().items()}
+        if both := projections.keys() & views.keys():
+            raise ContractError(f"two contexts have a read model named {', '.join(sorted(both))}")
+        return {**projections, **views}
+
+    def state_behind(self, name: str) -> str:
+        """Return the name of the state that a read model shows, or else the same name."""
+        shown = self.views().get(name)
+        return name if shown is None else shown[1]
 
     def owner_of(self, topic: str) -> tuple[ContextStream, TopicRole] | None:
         """Return the stream that a topic belongs to, and in which role; None for a topic of another program."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from tidemill.catalog.misfits import CODE, SHOWN, advice_on, breaking
 from tidemill.catalog.ports import DeclaredTables, PendingMigrations
-from tidemill.catalog.structure import Difference
+from tidemill.catalog.tables import Difference
 from tidemill.domain.errors import TableMisfit
 from tidemill.domain.stream import Stream
 from tidemill.runtime.telemetry.log_events import Log

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tidemill.cli import session
-from tidemill.cli.output import AsJson, examples, note, print_json, print_table, relative_path, say
+from tidemill.cli.output import AsJson, examples, note, plain, print_json, print_table, relative_path, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tidemill.admin.setup.revisions import MigrationStep
+    from tidemill.admin.setup.tables import TableDifference
+
+app = typer.Typer(invoke_without_command=True)
 
 EXAMPLES = examples(
     "tidemill migrate",
@@ -19,10 +24,14 @@ EXAMPLES = examples(
     "tidemill migrate --to market_data@head",
     "tidemill migrate --down market_data@base",
     "tidemill migrate --new market-data --about 'Add the spread'",
+    "tidemill migrate draft market-data",
+    "tidemill migrate check",
 )
 
 
+@app.callback(epilog=EXAMPLES)
 def migrate(
+    call: typer.Context,
     *,
     to: Annotated[
         list[str] | None,
@@ -48,6 +57,8 @@ def migrate(
 
     Several processes may run it at once: one does the work, the others wait for it.
     """
+    if call.invoked_subcommand is not None:
+        return
     from tidemill.app.admin import Admin
     from tidemill.domain.errors import UsageError
 
@@ -115,3 +126,86 @@ def _say(step: MigrationStep) -> None:
 
 def _silent(step: MigrationStep) -> None:
     del step
+
+
+@app.command(
+    epilog=examples(
+        "tidemill migrate draft market-data",
+        "tidemill migrate draft market-data --about 'Add the spread'",
+        "tidemill migrate draft market-data --from-nothing --print",
+    )
+)
+def draft(
+    aggregate: Annotated[str, typer.Argument(metavar="CONTEXT", help="The context, or its aggregate.")],
+    about: Annotated[str, typer.Option(help="What the revision does, in a few words.")] = "",
+    from_nothing: Annotated[
+        bool,
+        typer.Option("--from-nothing", help="Compare with an empty database, and connect to none."),
+    ] = False,
+    printed: Annotated[bool, typer.Option("--print", help="Print the revision; write no file.")] = False,
+) -> None:
+    """Draft a revision that brings a context's tables and views to what it declares.
+
+    A context without revisions needs no database. Nothing is dropped that holds rows; what you have to decide is a
+    comment in the file.
+    """
+    drafted = session.ask(
+        lambda admin: admin.migrations.tables.draft(aggregate, about, from_nothing=from_nothing)
+    )
+    if drafted is None:
+        note("The tables of {context} are as declared: nothing to draft.", context=aggregate)
+    elif printed:
+        typer.echo(drafted.text, nl=False)
+    else:
+        drafted.write()
+        say("wrote {path}", path=relative_path(drafted.path))
+        for decision in drafted.changes.decisions:
+            note("[yellow]decide[/yellow] {decision}", decision=decision)
+        note("Next: read it, then tidemill migrate")
+
+
+@app.command(epilog=examples("tidemill migrate check", "tidemill migrate check market-data --json"))
+def check(
+    aggregates: Annotated[
+        list[str] | None, typer.Argument(metavar="[CONTEXT]...", help="Only these contexts.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the tables of every context with what it declares; exits 1 if something declared is missing or differs.
+
+    What is wider than declared, or there in addition, is shown.
+    """
+    differences = session.ask(lambda admin: admin.migrations.tables.check(aggregates or []))
+    failing = [difference for difference in differences if difference.fails]
+    if as_json:
+        print_json([_as_json(item) for item in differences])
+    else:
+        _show_differences(differences)
+    if failing:
+        raise typer.Exit(1)
+
+
+def _as_json(item: TableDifference) -> dict[str, Any]:
+    return {"context": item.context, "fails": item.fails, **plain(item.difference)}
+
+
+def _show_differences(differences: Sequence[TableDifference]) -> None:
+    if differences:
+        rows = [
+            (
+                item.context,
+                item.difference.table,
+                item.difference.what,
+                item.difference.sql if item.fails else None,
+            )
+            for item in differences
+        ]
+        print_table(("context", "table", "difference", "would fix it"), rows)
+    contexts = dict.fromkeys(item.context for item in differences if item.fails)
+    if not contexts:
+        say("All tables are as declared.")
+    for context in contexts:
+        note(
+            "Next: tidemill migrate, if revisions are pending; else tidemill migrate draft {context}",
+            context=context,
+        )

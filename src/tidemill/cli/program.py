@@ -14,6 +14,7 @@ from tidemill.app import devkit
 from tidemill.cli import (
     audit,
     command,
+    context,
     dead_letters,
     lanes,
     migrate,
@@ -39,6 +40,7 @@ OPERATE = "Operate"
 
 _ORDER: Final = (
     "dev",
+    "context",
     "migrate",
     "schemas",
     "topics",
@@ -96,7 +98,8 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-program.command("migrate", rich_help_panel=PREPARE, epilog=migrate.EXAMPLES)(migrate.migrate)
+program.add_typer(context.app, name="context", rich_help_panel=PREPARE)
+program.add_typer(migrate.app, name="migrate", rich_help_panel=PREPARE)
 program.add_typer(schemas.app, name="schemas", rich_help_panel=PREPARE)
 program.add_typer(topics.app, name="topics", rich_help_panel=PREPARE)
 program.command("publish", rich_help_panel=SPEAK, epilog=publish.EXAMPLES)(publish.publish)

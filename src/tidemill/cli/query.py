@@ -33,11 +33,12 @@ def query(
     if not page.rows:
         note("No rows. To see its progress: tidemill status")
         return
-    columns = [column for column in page.columns if column not in _ENGINES_OWN]
+    own = _ENGINES_OWN if _ENGINES_OWN.issubset(page.columns) else frozenset()
+    columns = [column for column in page.columns if column not in own]
     print_records(columns, [[row[column] for column in columns] for row in page.rows])
     if page.more:
         note(f"There are more: --limit {limit * 10}, or the first columns of the --key")
 
 
 _ENGINES_OWN = frozenset({"id", "uuid"})
-"""Columns that are made of the key; people see the key itself."""
+"""Columns of a projection that are made of its key; people see the key itself. The key of an entity is its id."""

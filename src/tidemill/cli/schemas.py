@@ -16,19 +16,37 @@ app = typer.Typer(help="The public contract: draft, check and register schemas."
     epilog=examples(
         "tidemill schemas new RecordSensorReading",
         "tidemill schemas new RecordSensorReading SensorReadingRecorded",
+        "tidemill schemas new --all sensor-reading",
     )
 )
 def new(
     messages: Annotated[
-        list[str],
-        typer.Argument(metavar="MESSAGE...", help="Names of command and event classes of contexts."),
-    ],
+        list[str] | None,
+        typer.Argument(metavar="[MESSAGE]...", help="Names of command and event classes of contexts."),
+    ] = None,
+    every_of: Annotated[
+        str | None,
+        typer.Option(
+            "--all", metavar="CONTEXT", help="All commands and events of a context without a schema."
+        ),
+    ] = None,
 ) -> None:
     """Draft the schema of each new command or event from its class, including its docs."""
     from tidemill.admin.setup import schema_drafts
+    from tidemill.domain.errors import UsageError
 
-    for path in schema_drafts.draft_schemas(session.deployment().catalog, messages):
+    if bool(messages) == (every_of is not None):
+        raise UsageError("name the messages, or a context with --all")
+    catalog = session.deployment().catalog
+    if every_of is not None:
+        drafted = schema_drafts.draft_missing_schemas(catalog.of(every_of))
+        written, kept = drafted.written, drafted.kept
+    else:
+        written, kept = schema_drafts.draft_schemas(catalog, messages or []), []
+    for path in written:
         say("wrote {path}", path=relative_path(path))
+    for path in kept:
+        note("left {path} as it is", path=relative_path(path))
     note("Next: complete their docs, then tidemill schemas check")
 
 

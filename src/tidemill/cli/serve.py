@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from tidemill.cli import session
 from tidemill.cli.output import examples
+
+if TYPE_CHECKING:
+    from tidemill.app.admin import Admin
+    from tidemill.settings import Settings
 
 app = typer.Typer(
     help="Run a process until SIGTERM or Ctrl-C; it drains in at most 10 seconds. /health and /metrics by HTTP.",
@@ -45,12 +51,28 @@ def retention() -> None:
     raise typer.Exit(serve_retention(session.deployment()))
 
 
-@app.command("all", epilog=examples("tidemill serve all"))
-def everything() -> None:
+@app.command("all", epilog=examples("tidemill serve all", "tidemill serve all --prepare"))
+def everything(
+    prepare: Annotated[
+        bool,
+        typer.Option("--prepare", help="First migrate the database, register schemas, create topics."),
+    ] = False,
+) -> None:
     """Run everything in one process, for development and small deployments.
 
     Retention and the archiver are included if TIDEMILL_LAKE_ROOT is set.
     """
     from tidemill.app.processes.all import serve_all
 
+    if prepare:
+        settings = session.settings()
+        session.ask(lambda admin: _prepared(admin, settings))
     raise typer.Exit(serve_all(session.deployment()))
+
+
+async def _prepared(admin: Admin, settings: Settings) -> None:
+    """Bring servers to what this version expects; all of it may be repeated."""
+    await admin.migrations.apply(["heads"], lambda _: None)
+    if settings.registry.url is not None:
+        await admin.schemas.register()
+    await admin.topic_setup.create()

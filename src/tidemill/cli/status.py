@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tidemill.admin.archive.status import ArchiveStatus
     from tidemill.admin.status import HaltStatus, Status, WaitStatus
     from tidemill.catalog.misfits import Misfit
+    from tidemill.catalog.tables import Difference
 
 T = TypeVar("T")
 
@@ -60,6 +61,7 @@ def _show(found: Status) -> None:
     _show_processes(found)
     for misfit in found.misfits:
         _show_misfit(misfit)
+    _show_differences(found.differences)
     for halt in found.halts:
         _show_halt(halt)
     for wait in found.waiting:
@@ -135,6 +137,15 @@ def _show_misfit(misfit: Misfit) -> None:
             told=difference,
         )
     say("       {advice}", advice=misfit.advice)
+
+
+def _show_differences(differences: Sequence[Difference]) -> None:
+    for difference in differences:
+        say("[yellow]not as declared[/yellow] {difference}", difference=difference)
+    if differences:
+        say(
+            "                commands are applied meanwhile; `tidemill migrate check` shows what would fix it"
+        )
 
 
 def _show_wait(wait: WaitStatus) -> None:

@@ -159,12 +159,20 @@ class Context:
             self._check_state(spec)
         for state in self.states:
             self._check_references(state)
+        self._check_names()
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.retention is not None and self.retention.table not in self._appended_tables:
             raise ContractError(
                 f"context {self.aggregate}: retention of {self.retention.table_name}, but no command appends to it"
             )
+
+    def _check_names(self) -> None:
+        """Refuse two read models of one name: readers could ask for only one of them."""
+        views = [state.view.name for state in self.states if state.view is not None]
+        names = [projection.name for projection in self.projections] + views
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ContractError(f"context {self.aggregate} has two read models named {', '.join(twice)}")
 
     def _check_references(self, state: State) -> None:
         """Refuse a reference inside the aggregate whose row may be another lane's: nothing would guard it."""

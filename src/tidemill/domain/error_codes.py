@@ -35,6 +35,7 @@ class ErrorCode(Code):
     FAILED = "FAILED", "read the message: it says what happened; if it names no cause, report a bug"
     USAGE = "USAGE", "correct the argument, setting or file that the message names"
     UNKNOWN_NAME = "UNKNOWN_NAME", "choose one of {choices}", ": "
+    NAME_IN_USE = "NAME_IN_USE", "choose another name", ": "
     UNKNOWN_LANE = "UNKNOWN_LANE", "see `tidemill lanes list`", ": "
     UNKNOWN_SLICE = "UNKNOWN_SLICE", "see `tidemill retention status {table}`", ": "
     NOT_SET = "NOT_SET", "set it, or start servers with `tidemill dev up`", ": "

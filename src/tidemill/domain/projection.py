@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import EventBase
-from tidemill.domain.table_shape import TableShape
+from tidemill.domain.table_shape import TableShape, key_names
 
 E = TypeVar("E", bound=EventBase)
 
@@ -75,4 +75,4 @@ class Projection:
     @property
     def key_columns(self) -> tuple[str, ...]:
         """Return the names of the primary key's columns, in order."""
-        return tuple(column.name for column in self.table.primary_key.columns)
+        return key_names(self.table)

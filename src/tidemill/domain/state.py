@@ -9,6 +9,7 @@ from typing import Any
 
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Projection, Recorded
+from tidemill.domain.read_view import ReadView
 from tidemill.domain.table_shape import TableShape
 
 
@@ -56,7 +57,7 @@ class State:
     `created_at` and `updated_at` (time of the first and of the last event) after every `evolve`.
     `deleted`: the boolean column that is true of rows that are not in force any more; None: all rows are in force.
     `clocked`: `evolve` also gets the time of the event, `evolve(state | None, event, at)`. `key_of(event)`: the key of
-    the row that an event changes; None: it is the key of the event's record.
+    the row that an event changes; None: it is the key of the event's record. `view`: what readers see of the rows.
     """
 
     model: type[Any]
@@ -69,6 +70,7 @@ class State:
     deleted: str | None = None
     clocked: bool = False
     key_of: Callable[[Any], str] | None = None
+    view: ReadView | None = None
 
     @property
     def name(self) -> str:

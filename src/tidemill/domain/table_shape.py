@@ -77,6 +77,11 @@ class TableShape(Protocol):
     def primary_key(self) -> KeyShape: ...
 
 
+def key_names(table: TableShape) -> tuple[str, ...]:
+    """Return the names of the primary key's columns, in order."""
+    return tuple(column.name for column in table.primary_key.columns)
+
+
 def plain_name(table: TableShape) -> str:
     """Return `schema.table` as the archive's registry writes it: not quoted."""
     return f"{table.schema or 'public'}.{table.name}"

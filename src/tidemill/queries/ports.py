@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from tidemill.domain.projection import Projection
+from tidemill.domain.read_view import ReadModel
 
 
 class ReadModelReader(Protocol):
     """Where read models are read, and only read."""
 
-    async def read(self, projection: Projection, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
+    async def read(self, model: ReadModel, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
         """Return at most `limit` rows, column -> value, in key order.
 
         `key`: values of the first key columns, as text, in order; no more values than columns. Raises `UsageError` (a

@@ -12,11 +12,12 @@ from sqlalchemy import Column, Index, Integer, MetaData, Numeric, String, Table,
 from sqlalchemy.dialects.postgresql import ENUM, TIMESTAMP
 
 from tests.support.servers.databases import execute
-from tidemill.catalog.structure import Difference, Kind
+from tidemill.catalog.tables import Difference, Kind
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.stream import Stream
-from tidemill.storage.catalog.structure import TableUse, differences, use_of_projection, uses_of_stream
+from tidemill.storage.catalog.declared import TableUse, use_of_projection, uses_of_stream
+from tidemill.storage.catalog.structure import differences
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 CONTEXTS = (connector_profiles, market_data)

@@ -1,4 +1,4 @@
-"""Contexts declared as entities, which no deployment has: accounts, jobs that refer to them, folders with files."""
+"""Contexts declared as entities, which no deployment has: accounts, jobs, folders with files, items with indexes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tests.support.engine.commands import base
-from tidemill.api import CommandBase, Context, Label, Message
+from tidemill.api import CommandBase, Context, Json, Label, Message
 from tidemill.api.entities.declaration import Entity, entity, family
-from tidemill.api.entities.options import Life, refers, step, unique
+from tidemill.api.entities.options import Life, gin, member, refers, step, unique
 from tidemill.catalog.references import with_references
 from tidemill.domain.state import State
 from tidemill.domain.stream import Stream
@@ -51,6 +51,15 @@ class FolderFile(Message):
     filename: Label = Field(description="Its name in the folder.")
 
 
+class Item(Message):
+    """A thing with everything that a table may have."""
+
+    name: Label = Field(description="What it is called, in any case.")
+    pin: Label = Field(description="What opens it, and no reader sees.")
+    data: Json = Field(description="What else is known.")
+    order: int | None = Field(default=None, description="Its place; a word that SQL quotes.")
+
+
 accounts = entity(Account, unique=(unique("username", ignore_case=True),))
 jobs = entity(
     Job,
@@ -67,9 +76,17 @@ jobs = entity(
 folders = entity(Folder)
 files = entity(FolderFile, within=folders, unique=(unique("folder_id", "filename", code="FILENAME_TAKEN"),))
 
+items = entity(
+    Item,
+    unique=(unique("name", ignore_case=True), unique("service_name", "pin")),
+    index=(gin("data"), member("data", "type"), ("order", "name")),
+    hidden=("pin",),
+)
+
 ACCOUNTS = accounts.context(partitions=PARTITIONS)
 JOBS = jobs.context(partitions=PARTITIONS)
 FOLDERS = family("folders", folders, files, partitions=PARTITIONS)
+ITEMS = items.context(partitions=PARTITIONS)
 
 
 def linked(*contexts: Context) -> tuple[Stream, ...]:

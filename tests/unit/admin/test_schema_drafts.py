@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData, Table
 
-from tidemill.admin.setup.schema_drafts import check, draft_schemas
+from tidemill.admin.setup.schema_drafts import check, draft_missing_schemas, draft_schemas
 from tidemill.app.admin import Admin
 from tidemill.app.deployment import Deployment
 from tidemill.domain.context import Context, append
@@ -87,6 +87,17 @@ def test_one_that_cannot_be_drafted_leaves_none(deployment: Deployment, tmp_path
     assert findings(deployment) == {("CountTide.avsc", "UNDOCUMENTED"), ("TideCounted.avsc", "MISSING")}
 
 
+def test_all_that_a_context_lacks_is_drafted_and_the_rest_left_alone(deployment: Deployment) -> None:
+    part = deployment.catalog.of("tide-counts")
+    (path,) = draft_schemas(deployment.catalog, ["CountTide"])
+    path.write_text("written by hand")
+    drafted = draft_missing_schemas(part)
+    assert [written.name for written in drafted.written] == ["TideCounted.avsc"]
+    assert list(drafted.kept) == [path]
+    assert path.read_text() == "written by hand"
+    assert draft_missing_schemas(part).written == []
+
+
 @pytest.mark.parametrize(
     ("how", "says"),
     [
@@ -121,6 +132,8 @@ def test_nothing_is_drafted_among_installed_packages(tmp_path: Path) -> None:
     installed = deployment_in(tmp_path / "lib" / "site-packages" / "tide_counts")
     with pytest.raises(UsageError, match="pip install --editable"):
         draft_schemas(installed.catalog, ["CountTide"])
+    with pytest.raises(UsageError, match="pip install --editable"):
+        draft_missing_schemas(installed.catalog.of("tide-counts"))
     with pytest.raises(UsageError, match="pip install --editable"):
         Admin(installed).migrations.draft("tide-counts", "Count the tides")
     assert list(tmp_path.rglob("*")) == []

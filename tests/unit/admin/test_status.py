@@ -17,6 +17,7 @@ from tidemill.admin.status import Status, StatusReader
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import DeclaredTables, PendingMigrations
 from tidemill.catalog.streams import ContextStream, StreamCatalog
+from tidemill.catalog.tables import Difference, Kind
 from tidemill.contexts.market_data import context
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.stream import Stream
@@ -65,6 +66,13 @@ class Database:
 
     foreign_records = processes = holdings = missing = nothing
     stream_differences = projection_differences = nothing
+
+
+class Unseen(Database):
+    """A database that lacks what readers see."""
+
+    async def stream_differences(self, *_: object) -> list[Any]:
+        return [Difference("public.users_view", "the view is missing", Kind.MISSING, harmless=True)]
 
 
 async def read(database: Database, topics: Topics) -> Status:
@@ -117,6 +125,12 @@ async def test_kafka_that_is_unavailable_is_reported_beside_what_the_database_sa
     assert "no broker answers" in found.trouble
     assert not found.ok
     assert [stream.command_lag for stream in found.streams] == [None]
+
+
+async def test_a_view_that_is_missing_is_named_and_stops_nothing() -> None:
+    found = await read(Unseen(lanes()), Topics((0, 10), (0, 300)))
+    assert [str(difference) for difference in found.differences] == ["public.users_view: the view is missing"]
+    assert (found.misfits, found.ok) == ([], True)
 
 
 async def test_without_lanes_it_says_what_to_run() -> None:

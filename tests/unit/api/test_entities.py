@@ -16,6 +16,7 @@ from tests.support.engine.entity_contexts import (
     accounts,
     files,
     folders,
+    items,
     jobs,
 )
 from tidemill.api import Accepted, ContractError, Label, Message, Rejected
@@ -86,6 +87,18 @@ def test_a_list_that_may_be_left_out_has_a_default_in_its_schema() -> None:
     fields = draft_schema(accounts.messages.update, "tests")["fields"]
     (clear,) = [each for each in fields if each["name"] == "clear"]
     assert clear["default"] == []
+
+
+def test_readers_see_the_rows_without_what_is_hidden_or_for_the_engine() -> None:
+    view = items.state.view
+    assert view is not None
+    assert (view.name, view.table.name, view.key_columns) == ("items", "items_view", ("id",))
+    columns = "id service_name name data order version created_at updated_at"
+    assert [column.name for column in view.table.columns] == columns.split()
+
+
+def test_every_state_of_a_family_has_its_own_view() -> None:
+    assert [state.view.name for state in FOLDERS.states if state.view] == ["folders", "folder-files"]
 
 
 # --- what may happen ---
@@ -225,6 +238,7 @@ def test_two_patterns_on_one_field_are_refused() -> None:
         {"index": (("nothing",),)},
         {"index": (gin("nothing"),)},
         {"index": (member("nothing", "type"),)},
+        {"hidden": ("nothing",)},
     ],
 )
 def test_an_option_names_a_field_that_there_is(options: Any) -> None:
@@ -235,6 +249,14 @@ def test_an_option_names_a_field_that_there_is(options: Any) -> None:
 def test_a_family_is_of_those_that_were_declared_within_its_first() -> None:
     with pytest.raises(ContractError, match="declare accounts within folders"):
         family("mixed", folders, accounts)
+
+
+def test_two_read_models_of_one_name_are_refused() -> None:
+    view = accounts.state.view
+    assert view is not None
+    as_projection = accounts.state.as_projection(view.name)
+    with pytest.raises(ContractError, match="accounts has two read models named accounts"):
+        accounts.context(projections=(as_projection,))
 
 
 def test_a_name_that_postgresql_would_cut_is_refused() -> None:

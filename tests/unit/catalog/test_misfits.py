@@ -8,8 +8,8 @@ import pytest
 
 from tidemill.catalog.misfits import Misfit, MisfitReader, advice_on
 from tidemill.catalog.streams import ContextStream, StreamCatalog
-from tidemill.catalog.structure import Difference, Kind
 from tidemill.catalog.table_gate import TableGate
+from tidemill.catalog.tables import Difference, Kind
 from tidemill.contexts.market_data import context
 from tidemill.domain.errors import TableMisfit
 from tidemill.domain.projection import Projection
@@ -18,6 +18,7 @@ from tidemill.domain.stream import Stream
 STREAM = Stream.of(context)
 CATALOG = StreamCatalog({context.aggregate: ContextStream(context, STREAM)})
 LACKS = Difference("public.market_data", "column price is missing", Kind.MISSING, sql="alter table ...")
+UNSEEN = Difference("public.users_view", "the view is missing", Kind.MISSING, harmless=True)
 EXTRA = Difference("public.market_data", "column note is not declared", Kind.EXTRA)
 
 
@@ -57,6 +58,13 @@ async def test_revisions_are_looked_up_once_however_many_misfits_there_are() -> 
 
 async def test_only_what_breaks_a_promise_is_a_misfit() -> None:
     assert await misfits(Tables([EXTRA], [EXTRA])) == []
+
+
+async def test_what_breaks_nothing_is_told_apart_and_what_is_extra_is_not_told() -> None:
+    tables = Tables([LACKS, UNSEEN, EXTRA], [UNSEEN])
+    survey = await MisfitReader(tables, tables).survey(CATALOG)
+    assert [list(misfit.differences) for misfit in survey.misfits] == [[LACKS]]
+    assert survey.harmless == [UNSEEN, UNSEEN]
 
 
 async def test_a_misfit_says_whose_it_is() -> None:

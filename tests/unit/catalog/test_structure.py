@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tidemill.catalog.column_types import ColumnType
-from tidemill.catalog.structure import Column, Declared, Difference, FoundTable, Index, Kind, compare
+from tidemill.catalog.structure import compare
+from tidemill.catalog.tables import Column, Declared, Difference, FoundTable, Index, Kind
 
 TEXT, INTEGER, BIGINT = ColumnType("text"), ColumnType("integer"), ColumnType("bigint")
 RIGHTS = frozenset({"usage", "select", "insert"})
@@ -220,6 +221,7 @@ def test_what_makes_us_slower_breaks_no_promise() -> None:
         Kind.MISSING,
         "create index fast on public.things (size)",
         harmless=True,
+        undo="drop index public.fast",
     )
     assert not missing.breaks
     under_another_name = guard(GUARD, Index("quick", ("size",), unique=False))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.fakes.read_models import MemoryReadModels
@@ -51,6 +53,13 @@ async def test_what_cannot_be_asked_is_said(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         await models.page(name, key, limit)
+
+
+async def test_a_name_may_be_asked_for_as_tables_are_named() -> None:
+    views, named = MemoryViews(), replace(days, name="daily-goods")
+    await views.open(named, "goods", 1)
+    models = ReadModels([named], MemoryReadModels(views))
+    assert (await models.page("daily_goods")).columns == (await models.page("daily-goods")).columns
 
 
 async def test_without_read_models_there_is_none() -> None:

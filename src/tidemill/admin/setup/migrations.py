@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidemill.admin.setup.ports import Migrations
+from tidemill.admin.setup.ports import Migrations, StructureReader
 from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
 from tidemill.admin.setup.schema_drafts import demand_source
+from tidemill.admin.setup.tables import TableSetup
 from tidemill.catalog.streams import StreamCatalog
 
 
@@ -18,6 +19,12 @@ class MigrationSetup:
 
     catalog: StreamCatalog
     migrations: Migrations
+    structure: StructureReader
+
+    @property
+    def tables(self) -> TableSetup:
+        """The tables of contexts, to be compared and drafted."""
+        return TableSetup(self.catalog, self.migrations, self.structure)
 
     async def apply(self, targets: Sequence[str], on_step: OnStep) -> list[MigrationStep]:
         """Apply revisions up to `targets` (Alembic's words: `heads`, `market_data@head`); return what was done."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
+from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, NextRevision, OnStep
+from tidemill.catalog.tables import Comparison
+from tidemill.domain.context import Context
 from tidemill.domain.lane import StreamTopics
 
 
@@ -51,10 +53,30 @@ class Migrations(Protocol):
         """
         ...
 
+    async def missing(self) -> Sequence[str]:
+        """Return the revisions that this version needs and the database lacks. Raises `UsageError`."""
+        ...
+
     def sql(self) -> str:
         """Return the SQL that is run on an empty database; nothing is connected to."""
         ...
 
     def draft(self, branch: str, about: str, *, folder: Path | None) -> Path:
         """Create a revision at the end of a branch; return its file. Raises `UsageError` for an invalid name."""
+        ...
+
+    def next_revision(self, branch: str, *, folder: Path | None) -> NextRevision:
+        """Return where the next revision of a branch belongs. Raises `ContractError` if the branch has two ends."""
+        ...
+
+
+class StructureReader(Protocol):
+    """The tables and views that a context declares, beside those of the database."""
+
+    async def compare(self, context: Context) -> list[Comparison]:
+        """Compare with the database; rights are those that the role of the service has."""
+        ...
+
+    def compare_with_nothing(self, context: Context) -> list[Comparison]:
+        """Compare with an empty database; nothing is connected to."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 
@@ -29,6 +30,21 @@ class MigrationStep:
     revision: str
     description: str
     direction: Literal["up", "down"]
+
+
+@dataclass(frozen=True, slots=True)
+class NextRevision:
+    """The place at the end of a branch where a revision can be added. `earlier`: those in its folder, oldest first."""
+
+    branch: str
+    number: int
+    folder: Path
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return branch and number (`market_data_0002`), which the database records."""
+        return f"{self.branch}_{self.number:04d}"
 
 
 OnStep = Callable[[MigrationStep], None]

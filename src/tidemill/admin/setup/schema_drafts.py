@@ -95,12 +95,32 @@ def draft_schemas(catalog: StreamCatalog, names: Sequence[str]) -> list[Path]:
     for each in chosen:
         if each.path.exists():
             raise UsageError(f"{each.path} exists: change it by hand, then `tidemill schemas check`")
-        demand_source(each.path)
-    texts = [each.text() for each in chosen]
-    for each, text in zip(chosen, texts, strict=True):
-        each.path.parent.mkdir(parents=True, exist_ok=True)
-        each.path.write_text(text, encoding="utf-8")
-    return [each.path for each in chosen]
+    return _write(chosen)
+
+
+@dataclass(frozen=True)
+class DraftedSchemas:
+    """The files of a context's schemas: those that were written, and those that existed and were left alone."""
+
+    written: Sequence[Path]
+    kept: Sequence[Path]
+
+
+def draft_missing_schemas(part: ContextStream) -> DraftedSchemas:
+    """Write drafts of all schemas that a context has not yet, all or none. Raises as `draft_schemas` does."""
+    declared = list(_declared(part))
+    written = _write([schema for schema in declared if not schema.path.exists()])
+    return DraftedSchemas(written, [schema.path for schema in declared if schema.path not in written])
+
+
+def _write(chosen: Sequence[_Declared]) -> list[Path]:
+    for schema in chosen:
+        demand_source(schema.path)
+    texts = [schema.text() for schema in chosen]
+    for schema, text in zip(chosen, texts, strict=True):
+        schema.path.parent.mkdir(parents=True, exist_ok=True)
+        schema.path.write_text(text, encoding="utf-8")
+    return [schema.path for schema in chosen]
 
 
 def _find(catalog: StreamCatalog, name: str) -> _Declared:

@@ -58,6 +58,7 @@ def entity(  # noqa: PLR0913  an argument for each option
     rules: Sequence[Rule] = (),
     more: Extra | None = None,
     within: Entity | None = None,
+    hidden: Sequence[str] = (),
 ) -> Entity:
     """Declare an aggregate by the class of its fields.
 
@@ -76,12 +77,13 @@ def entity(  # noqa: PLR0913  an argument for each option
         rules: own rules, asked when those of the entity are content.
         more: own commands.
         within: the entity that this one belongs to: it shares its key and its order (`family`).
+        hidden: fields that no reader is shown; they are in the table, and in commands and events.
 
     Raises:
         ContractError: a name is taken, a field has two patterns, or an option names a field that there is not.
     """
     indexes = [each if isinstance(each, FieldIndex) else FieldIndex(each) for each in index]
-    options = Options(unique, refers, indexes, life, rules, more or Extra())
+    options = Options(unique, refers, indexes, life, rules, more or Extra(), hidden)
     naming = _naming(model, within)
     _check_options(model, naming, options)
     messages = messages_of(model, naming, options)
@@ -133,7 +135,7 @@ def _snake(name: str) -> str:
 def _check_options(model: type[Message], naming: Naming, options: Options) -> None:
     fields = {*model.model_fields, "service_name", naming.parent}
     named = {name for each in options.unique for name in each.fields}
-    named |= {each.field for each in options.refers} | options.brought
+    named |= {each.field for each in options.refers} | options.brought | set(options.hidden)
     named |= {"status"} if options.life else set()
     if missing := sorted(named - fields):
         raise ContractError(f"{model.__name__} has no field {', '.join(missing)}, which an option names")

@@ -148,6 +148,7 @@ class Options:
     life: Life | None
     rules: Sequence[Rule]
     more: Extra
+    hidden: Sequence[str] = ()
 
     @property
     def brought(self) -> frozenset[str]:

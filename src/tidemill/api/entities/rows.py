@@ -8,13 +8,14 @@ from dataclasses import field, make_dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, get_args, get_origin
 
-from sqlalchemy import Index, Table, func, text
+from sqlalchemy import Column, Index, MetaData, Table, func, text
 
 from tidemill.api.entities.messages import EntityMessages, Naming
 from tidemill.api.entities.options import FieldIndex, Options, Step, UniqueFields
 from tidemill.api.tables import row_table
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import Message
+from tidemill.domain.read_view import ReadView
 from tidemill.domain.state import Reference, State, Unique
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -110,7 +111,20 @@ def state_of(
         refers=references_of(naming, options),
         deleted="deleted",
         key_of=lambda event: str(getattr(event, naming.key)),
+        view=view_of(table, options),
     )
+
+
+def view_of(table: Table, options: Options) -> ReadView:
+    """Return what readers see of the rows. Raises `ContractError` if PostgreSQL would cut its name."""
+    engines = {"deleted", *(f"{name}_folded" for name in options.ignoring_case)}
+    shown = [column for column in table.columns if column.name not in engines.union(options.hidden)]
+    columns = [
+        Column(column.name, column.type, primary_key=column.primary_key, nullable=column.nullable)
+        for column in shown
+    ]
+    name = sql_name(table.name, "view")
+    return ReadView(table.name.replace("_", "-"), Table(name, MetaData(), *columns, schema=table.schema))
 
 
 def references_of(naming: Naming, options: Options) -> tuple[Reference, ...]:

@@ -10,208 +10,166 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import NoneType
-from typing import Any, Final, get_args, get_type_hints
+from typing import Final
 
 import asyncpg
-from sqlalchemy import Column as DeclaredColumn
-from sqlalchemy import Index as DeclaredIndex
-from sqlalchemy import Table, UniqueConstraint
-from sqlalchemy.exc import CompileError
 
 from tidemill.catalog.column_types import ColumnType
-from tidemill.catalog.structure import Column, Declared, Difference, FoundTable, Index, compare
-from tidemill.domain.context import AppendSpec
+from tidemill.catalog.structure import compare
+from tidemill.catalog.tables import (
+    SERVICE_ROLE,
+    Column,
+    Comparison,
+    Declared,
+    DeclaredView,
+    Difference,
+    FoundTable,
+    Index,
+    TableComparison,
+    ViewComparison,
+)
+from tidemill.catalog.view_structure import compare_view
+from tidemill.domain.context import Context
 from tidemill.domain.projection import Projection
-from tidemill.domain.state import State
 from tidemill.domain.stream import Stream
-from tidemill.domain.table_shape import ColumnShape, TableShape
+from tidemill.storage.catalog.declared import (
+    TableUse,
+    declared_table,
+    named_type,
+    place,
+    use_of_projection,
+    uses_of_stream,
+    views_of_stream,
+    written_type,
+)
 from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
-from tidemill.storage.database.table_sql import condition, quoted, type_as_written
+from tidemill.storage.database.table_sql import quoted
 
 _SQL = load_statements(Path(__file__).with_name("structure.sql"))
 
 _TABLE_KINDS: Final = frozenset("rpf")
 """Plain, partitioned and foreign ones: COPY can fill all of them."""
 
+_UNKNOWN: Final = "(an expression)"
+
 _KINDS: Final[Mapping[str, str]] = {"v": "view", "m": "materialized view", "S": "sequence", "c": "type"}
-
-_ADDED_TO: Final = frozenset({"usage", "insert"})
-_KEPT: Final = _ADDED_TO | {"select", "update", "delete"}
-_FOLDED: Final = _KEPT
-
-
-@dataclass(frozen=True)
-class TableUse:
-    """A table and its use: the needed rights, the columns that every written row fills.
-
-    `may_be_null`: those that may be null in the classes whose values they hold. `guards`: its unique indexes.
-    """
-
-    table: TableShape
-    rights: frozenset[str]
-    filled: frozenset[str]
-    may_be_null: frozenset[str]
-    guards: tuple[Index, ...] = ()
-
-
-def uses_of_stream(stream: Stream) -> list[TableUse]:
-    """Return the use of a context's tables by a stream's commands."""
-    specs: dict[TableShape, list[AppendSpec]] = defaultdict(list)
-    for spec in stream.commands.values():
-        if isinstance(spec, AppendSpec):
-            specs[spec.table].append(spec)
-    appended = [_appended(table, of_table) for table, of_table in specs.items()]
-    return [*appended, *map(_kept, stream.states)]
-
-
-def use_of_projection(projection: Projection) -> TableUse:
-    """Return a projector's use of the table of a read model."""
-    names = _names(projection.table)
-    return TableUse(projection.table, _FOLDED, names, _nullable(projection.row, names))
-
-
-def _appended(table: TableShape, specs: Sequence[AppendSpec]) -> TableUse:
-    names = _names(table)
-    filled = [names & {*spec.model.model_fields, "command_id"} for spec in specs]
-    nullable = {
-        name
-        for spec in specs
-        for name, field in spec.model.model_fields.items()
-        if NoneType in get_args(field.annotation) and name != "command_id"
-    }
-    return TableUse(table, _ADDED_TO, frozenset.intersection(*filled), names & nullable)
-
-
-def _kept(state: State) -> TableUse:
-    names = _names(state.table)
-    guards = tuple(
-        Index(
-            quoted(unique.constraint),
-            tuple(map(quoted, unique.columns)),
-            unique=True,
-            where=None if unique.where is None else condition(unique.where),
-        )
-        for unique in state.unique
-    )
-    return TableUse(state.table, _KEPT, names, _nullable(state.model, names), guards)
-
-
-def _names(table: TableShape) -> frozenset[str]:
-    return frozenset(column.name for column in table.columns)
-
-
-def _nullable(model: type[Any], names: frozenset[str]) -> frozenset[str]:
-    """Return the columns that a class lets be null; all of them if its hints cannot be resolved."""
-    try:
-        hints = get_type_hints(model)
-    except NameError:
-        return names
-    return frozenset(name for name in names if name not in hints or NoneType in get_args(hints[name]))
 
 
 class StructureDatabase:
-    """`catalog.ports.DeclaredTables`, as the login of `pool` sees the tables."""
+    """`catalog.ports.DeclaredTables` as the login of `pool` sees them, and `admin.setup.ports.StructureReader`."""
 
     def __init__(self, pool: Lender) -> None:
         self._pool = pool
 
     async def stream_differences(self, stream: Stream) -> list[Difference]:
-        return await differences(self._pool, uses_of_stream(stream))
+        return await differences(self._pool, uses_of_stream(stream), views_of_stream(stream))
 
     async def projection_differences(self, projection: Projection) -> list[Difference]:
         return await differences(self._pool, [use_of_projection(projection)])
+
+    async def compare(self, context: Context) -> list[Comparison]:
+        uses, views = _declared_by(context)
+        async with connection(self._pool) as borrowed:
+            return await compared(borrowed, uses, views, role=SERVICE_ROLE)
+
+    def compare_with_nothing(self, context: Context) -> list[Comparison]:
+        uses, views = _declared_by(context)
+        tables = [declared_table(use) for use in uses]
+        return [
+            *(TableComparison(table, None, tuple(compare(table, None))) for table in tables),
+            *(ViewComparison(view, None, tuple(compare_view(view, None))) for view in views),
+        ]
+
+
+def _declared_by(context: Context) -> tuple[list[TableUse], list[DeclaredView]]:
+    stream = Stream.of(context)
+    return [*uses_of_stream(stream), *map(use_of_projection, context.projections)], views_of_stream(stream)
 
 
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 
-async def differences(pool: Lender, uses: Sequence[TableUse]) -> list[Difference]:
-    """Return how the tables differ from what is declared, as the login of `pool` sees them.
+async def differences(
+    pool: Lender, uses: Sequence[TableUse], views: Sequence[DeclaredView] = ()
+) -> list[Difference]:
+    """Return how tables and views differ from what is declared, as the login of `pool` sees them.
 
     Raises: what `pool.connection` raises.
     """
     async with connection(pool) as borrowed:
-        return await look(borrowed, uses)
+        return await look(borrowed, uses, views)
 
 
-async def look(borrowed: Connection, uses: Sequence[TableUse]) -> list[Difference]:
+async def look(
+    borrowed: Connection, uses: Sequence[TableUse], views: Sequence[DeclaredView] = ()
+) -> list[Difference]:
     """See `differences`; `borrowed` is in no transaction."""
-    if not uses:
+    comparisons = await compared(borrowed, uses, views)
+    return [difference for comparison in comparisons for difference in comparison.differences]
+
+
+async def compared(
+    borrowed: Connection, uses: Sequence[TableUse], views: Sequence[DeclaredView], *, role: str | None = None
+) -> list[Comparison]:
+    """Return every table and view beside what the database has of it.
+
+    `role`: whose rights are looked at, if it exists; by default those of the present login. `borrowed` is in no
+    transaction.
+    """
+    places = [*(place(use.table) for use in uses), *map(_view_place, views)]
+    if not places:
         return []
-    schemas, names = zip(*(_place(use.table) for use in uses), strict=True)
+    schemas, names = zip(*places, strict=True)
     async with borrowed.transaction(isolation="repeatable_read", readonly=True):
-        rows = await borrowed.fetch(_SQL["tables"], schemas, names)
-        columns = _by_table(await borrowed.fetch(_SQL["columns"], schemas, names))
+        rows = await borrowed.fetch(_SQL["tables"], schemas, names, role)
+        columns = _by_table(await borrowed.fetch(_SQL["columns"], schemas, names, role))
         indexes = _by_table(await borrowed.fetch(_SQL["indexes"], schemas, names))
         types = await _types(borrowed, uses)
-    kinds = {(row["schema"], row["name"]): row for row in rows}
-    differences: list[Difference] = []
-    for use in uses:
-        declared, place = _declared(use, types), _place(use.table)
-        found = _found(kinds[place], columns[place], indexes[place]) if place in kinds else None
-        if found is not None:
-            declared, found = await _alike(borrowed, declared, found)
-        differences += compare(declared, found)
-    return differences
-
-
-def _declared(use: TableUse, types: Mapping[str, ColumnType]) -> Declared:
-    """Return what is declared; types are looked up by their text."""
-    schema, name = _place(use.table)
-    columns = [
-        Column(
-            quoted(column.name),
-            types.get(_written(column) or ""),
-            nullable=bool(column.nullable) and column.name in use.may_be_null,
+    actual = {
+        (row["schema"], row["name"]): _found(
+            row, columns[row["schema"], row["name"]], indexes[row["schema"], row["name"]]
         )
-        for column in use.table.columns
+        for row in rows
+    }
+    tables = [
+        await _table(borrowed, declared_table(use, types), actual.get(place(use.table))) for use in uses
     ]
-    return Declared(
-        schema=quoted(schema),
-        table=quoted(name),
-        columns=tuple(columns),
-        key=tuple(quoted(column.name) for column in use.table.primary_key.columns),
-        indexes=tuple({index.name: index for index in (*_own_indexes(use.table), *use.guards)}.values()),
-        filled=frozenset(map(quoted, use.filled)),
-        rights=use.rights,
-    )
+    return [*tables, *(_view(view, actual.get(_view_place(view))) for view in views)]
 
 
-def _own_indexes(table: TableShape) -> Iterable[Index]:
-    """Yield what SQLAlchemy's own `Index` and `UniqueConstraint` declare over plain columns, under a name."""
-    if not isinstance(table, Table):
-        return
-    for constraint in table.constraints:
-        if isinstance(constraint, UniqueConstraint) and constraint.name:
-            columns = tuple(quoted(column.name) for column in constraint.columns)
-            yield Index(quoted(str(constraint.name)), columns, unique=True)
-    for index in table.indexes:
-        if index.name and all(isinstance(each, DeclaredColumn) for each in index.expressions):
-            yield _own_index(index)
+async def _table(borrowed: Connection, declared: Declared, actual: FoundTable | None) -> TableComparison:
+    if actual is None:
+        return TableComparison(declared, None, tuple(compare(declared, None)))
+    same = await _alike(borrowed, declared, actual)
+    return TableComparison(declared, actual, tuple(compare(*same)))
 
 
-def _own_index(index: DeclaredIndex) -> Index:
-    where = index.dialect_options["postgresql"]["where"]
-    columns = tuple(quoted(column.name) for column in index.columns)
-    text = None if where is None else condition(where)
-    return Index(quoted(str(index.name)), columns, unique=bool(index.unique), where=text)
+def _view(declared: DeclaredView, actual: FoundTable | None) -> ViewComparison:
+    return ViewComparison(declared, actual, tuple(compare_view(declared, actual)))
+
+
+def _view_place(view: DeclaredView) -> tuple[str, str]:
+    return _bare(view.schema), _bare(view.view)
+
+
+def _bare(name: str) -> str:
+    """Return a name that may be quoted as it is in the catalogue."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _found(
     table: asyncpg.Record, columns: Sequence[asyncpg.Record], indexes: Sequence[asyncpg.Record]
 ) -> FoundTable:
     kind = table["kind"].decode()
-    if kind not in _TABLE_KINDS:
-        return FoundTable(kind=_KINDS.get(kind, "thing of another kind"))
     return FoundTable(
+        kind="table" if kind in _TABLE_KINDS else _KINDS.get(kind, "thing of another kind"),
         columns=tuple(
             Column(
                 quoted(row["name"]),
-                _type(row["type"], row["lengths"]),
+                named_type(row["type"], row["lengths"]),
                 nullable=row["nullable"],
                 made=row["made"],
                 computed=row["computed"],
@@ -222,57 +180,66 @@ def _found(
         indexes=tuple(
             Index(
                 quoted(row["name"]),
-                tuple(map(quoted, row["columns"])),
+                tuple(map(_indexed, row["columns"], row["plain"])),
                 unique=row["unique"],
                 where=row["where"],
                 valid=row["valid"],
                 immediate=row["immediate"],
+                method=row["method"],
             )
             for row in indexes
         ),
         rights=frozenset(table["rights"]),
+        login=table["login"] or "this login",
+        readers=table["readers"],
+        late=table["late"],
+        definition=table["definition"] or "",
     )
 
 
-# --- normalised by the server
-# -------------------------------------------------------------------------------------------
+def _indexed(text: str, is_plain: bool) -> str:  # noqa: FBT001  a column of the catalogue
+    """Return a column of an index, quoted if needed, or an expression in parentheses."""
+    if is_plain:
+        return quoted(text)
+    return text if text.startswith("(") else f"({text})"
+
+
+# --- normalised by the server ----------------------------------------------------------------------------------------
 
 
 async def _types(borrowed: Connection, uses: Sequence[TableUse]) -> dict[str, ColumnType]:
     """Return the server's names of the declared types; an unknown one keeps its name."""
-    written = {_written(column) for use in uses for column in use.table.columns}
+    written = {written_type(column) for use in uses for column in use.table.columns}
     rows = await borrowed.fetch(_SQL["types"], sorted(each for each in written if each))
-    return {row["written"]: _type(row["type"] or row["written"], row["lengths"]) for row in rows}
-
-
-def _written(column: ColumnShape) -> str | None:
-    """Return a column's type as SQLAlchemy writes it, None if it was declared without one."""
-    try:
-        return type_as_written(column)
-    except CompileError:
-        return None
-
-
-def _type(name: str, lengths: str | None) -> ColumnType:
-    return ColumnType(name, tuple(int(each) for each in lengths.split(",")) if lengths else ())
+    return {row["written"]: named_type(row["type"] or row["written"], row["lengths"]) for row in rows}
 
 
 async def _alike(borrowed: Connection, declared: Declared, found: FoundTable) -> tuple[Declared, FoundTable]:
-    """Return both with the conditions of their indexes as a plan shows them.
+    """Return both with the expressions of their indexes as a plan shows them.
 
-    A condition that the table refuses leaves out both: the missing column is found separately.
+    An expression that the table refuses leaves out all of them: the missing column is found separately.
     """
-    texts = [index.where for index in (*declared.indexes, *found.indexes) if index.where is not None]
-    if not any(index.where for index in declared.indexes):
+    if not any(map(_expressions, declared.indexes)):
         return declared, found
-    shown: Mapping[str, str | None] = dict.fromkeys(texts)
+    both = (*declared.indexes, *found.indexes)
+    texts = list(dict.fromkeys(text for index in both for text in _expressions(index)))
+    shown: Mapping[str, str] = {}
     with suppress(asyncpg.SyntaxOrAccessError, asyncpg.DataError):
         shown = dict(zip(texts, await _planned(borrowed, declared.name, texts), strict=True))
     renamed = [
-        tuple(replace(index, where=shown.get(index.where or "")) for index in indexes)
-        for indexes in (declared.indexes, found.indexes)
+        tuple(_normalised(index, shown) for index in indexes) for indexes in (declared.indexes, found.indexes)
     ]
     return replace(declared, indexes=renamed[0]), replace(found, indexes=renamed[1])
+
+
+def _expressions(index: Index) -> list[str]:
+    columns = [text for text in index.columns if text.startswith("(")]
+    return columns if index.where is None else [*columns, index.where]
+
+
+def _normalised(index: Index, shown: Mapping[str, str]) -> Index:
+    columns = tuple(shown.get(text, _UNKNOWN) if text.startswith("(") else text for text in index.columns)
+    return replace(index, columns=columns, where=shown.get(index.where or ""))
 
 
 async def _planned(borrowed: Connection, table: str, conditions: Sequence[str]) -> list[str]:
@@ -280,10 +247,6 @@ async def _planned(borrowed: Connection, table: str, conditions: Sequence[str]) 
     plan = await borrowed.fetchval(f"explain (verbose, costs off, format json) select {listed} from {table}")
     output: list[str] = json.loads(plan)[0]["Plan"]["Output"]
     return output
-
-
-def _place(table: TableShape) -> tuple[str, str]:
-    return table.schema or "public", table.name
 
 
 def _by_table(rows: Iterable[asyncpg.Record]) -> dict[tuple[str, str], list[asyncpg.Record]]:

@@ -46,13 +46,17 @@ def type_as_written(column: ColumnShape) -> str:
     return column.type.compile(dialect=_DIALECT)
 
 
-def condition(expression: object) -> str:
-    """Return a condition of SQLAlchemy's with literal values; conditions come from contexts, never from data."""
+def condition(expression: object, *, qualified: bool = True) -> str:
+    """Return an expression of SQLAlchemy's with literal values; it comes from a context, never from data.
+
+    `qualified`: its columns are named with their table.
+    """
     if not isinstance(expression, ClauseElement):
         raise ContractError(
             f"condition {expression!r} is not SQLAlchemy's: write it with the columns of its table"
         )
-    return expression.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}).string
+    options = {"literal_binds": True} if qualified else {"literal_binds": True, "include_table": False}
+    return expression.compile(dialect=_DIALECT, compile_kwargs=options).string
 
 
 def unnested(columns: Iterable[ColumnShape], alias: str) -> str:

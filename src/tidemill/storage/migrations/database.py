@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
+from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, NextRevision, OnStep
 from tidemill.storage.migrations import migrate, revisions
 from tidemill.storage.migrations.migrate import NotMigrated
 from tidemill.storage.migrations.session import Tls
@@ -56,3 +56,6 @@ class MigrationDatabase:
 
     def draft(self, branch: str, about: str, *, folder: Path | None) -> Path:
         return revisions.draft(branch, about, folder=folder)
+
+    def next_revision(self, branch: str, *, folder: Path | None) -> NextRevision:
+        return revisions.next_revision(branch, folder)

@@ -18,6 +18,7 @@ from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
+from tidemill.admin.setup.revisions import NextRevision
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.runtime.resources import migrations_dir
 
@@ -137,6 +138,29 @@ def draft(branch: str, what: str, *, folder: Path | None = None) -> Path:
     if not isinstance(made, Script):
         raise ContractError(f"Alembic began no revision of {branch}")
     return Path(made.path)
+
+
+def next_revision(branch: str, folder: Path | None = None) -> NextRevision:
+    """Return where the next revision of `branch` belongs, in `folder` or in the built-in folder of its name.
+
+    Raises:
+        ContractError: the revisions do not fit together, or the branch has two ends.
+    """
+    place = (folder or migrations_dir() / branch).resolve()
+    if not place.is_dir():
+        return NextRevision(branch, 1, place)
+    script = script_directory(alembic_config({branch: folder}))
+    own = [
+        revision.revision
+        for revision in own_revisions(script)
+        if Path(revision.path).resolve().parent == place
+    ]
+    ends = [name for name in own if name in script.get_heads()]
+    if len(ends) > 1:
+        raise ContractError(
+            f"{branch} has two newest revisions, {' and '.join(ends)}: let one revise the other"
+        )
+    return NextRevision(branch, len(own) + 1, place, (*(name for name in own if name not in ends), *ends))
 
 
 def _own_folders(root: Path) -> list[Path]:

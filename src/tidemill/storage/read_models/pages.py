@@ -8,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 
 from tidemill.domain.errors import TableMisfit, UsageError
-from tidemill.domain.projection import Projection
+from tidemill.domain.read_view import ReadModel
 from tidemill.storage.database import table_sql
 from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.pool import Lender, connection
@@ -24,8 +24,8 @@ class ReadModelDatabase:
         self._pool = pool
         self._timeout_ms = timeout_ms
 
-    async def read(self, projection: Projection, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
-        statement = table_sql.select_page(projection.table, len(key))
+    async def read(self, model: ReadModel, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
+        statement = table_sql.select_page(model.table, len(key))
         async with connection(self._pool) as borrowed:
             try:
                 async with borrowed.transaction(readonly=True):
@@ -34,17 +34,17 @@ class ReadModelDatabase:
                         rows = await borrowed.fetch(statement, *key, limit)
             except TableMisfit as misfit:
                 raise TableMisfit(
-                    f"{projection.name} cannot be read: {misfit.detail}; `tidemill status` says how to fix it"
+                    f"{model.name} cannot be read: {misfit.detail}; `tidemill status` says how to fix it"
                 ) from misfit
             except asyncpg.DataError as error:
-                raise UsageError(_unfit(projection, key, error)) from error
+                raise UsageError(_unfit(model, key, error)) from error
             except asyncpg.QueryCanceledError as error:
                 raise UsageError(
-                    f"{projection.name} did not answer within {self._timeout_ms} ms: give a key, or ask for fewer rows"
+                    f"{model.name} did not answer within {self._timeout_ms} ms: give a key, or ask for fewer rows"
                 ) from error
         return [dict(row) for row in rows]
 
 
-def _unfit(projection: Projection, key: Sequence[str], error: asyncpg.DataError) -> str:
-    columns = ", ".join(projection.key_columns)
-    return f"{projection.name} has the key {columns}, which {', '.join(key)} does not fit: {error}"
+def _unfit(model: ReadModel, key: Sequence[str], error: asyncpg.DataError) -> str:
+    columns = ", ".join(model.key_columns)
+    return f"{model.name} has the key {columns}, which {', '.join(key)} does not fit: {error}"

@@ -27,7 +27,8 @@ from tidemill.projections.ports import (
     Standing,
     View,
 )
-from tidemill.storage.catalog.structure import look, use_of_projection
+from tidemill.storage.catalog.declared import use_of_projection
+from tidemill.storage.catalog.structure import look
 from tidemill.storage.database import table_sql
 from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.pool import Connection, Lender, connection

@@ -16,7 +16,7 @@ from tidemill.admin.rows import AuditRows, LaneState, ProjectionState
 from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.ports import DeclaredTables, PendingMigrations
 from tidemill.catalog.streams import ContextStream, StreamCatalog
-from tidemill.catalog.structure import Difference, Kind
+from tidemill.catalog.tables import Difference, Kind
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.lane import Lane

@@ -1,0 +1,234 @@
+"""What contexts declare of their tables and views, as values that can be compared with those of a database.
+
+Nothing is connected to. Types are in SQLAlchemy's notation until a server has given its own names for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import NoneType
+from typing import Any, Final, get_args, get_type_hints
+
+from sqlalchemy import Column as DeclaredColumn
+from sqlalchemy import Index as DeclaredIndex
+from sqlalchemy import Table, UniqueConstraint
+from sqlalchemy.exc import CompileError
+
+from tidemill.catalog.column_types import ColumnType
+from tidemill.catalog.structure import as_declared
+from tidemill.catalog.tables import Column, Declared, DeclaredView, Index
+from tidemill.domain.archive.policy import Retention
+from tidemill.domain.context import AppendSpec
+from tidemill.domain.projection import Projection
+from tidemill.domain.state import State
+from tidemill.domain.stream import Stream
+from tidemill.domain.table_shape import ColumnShape, TableShape
+from tidemill.storage.database.table_sql import condition, quoted, table_name, type_as_written
+
+_ADDED_TO: Final = frozenset({"usage", "insert"})
+_KEPT: Final = _ADDED_TO | {"select", "update", "delete"}
+_FOLDED: Final = _KEPT
+
+_PLAIN_TYPE: Final = re.compile(r"([A-Z ]+)(?:\(([0-9, ]+)\))?")
+"""A type of PostgreSQL's own as SQLAlchemy writes it, and its lengths."""
+
+
+@dataclass(frozen=True)
+class TableUse:
+    """A table and its use: the needed rights, the columns that every written row fills.
+
+    `may_be_null`: those that may be null in the classes whose values they hold. `guards`: its unique indexes.
+    `readers`: the reading login may select. `time_column`: by which a hypertable is divided. `archived`: rows leave it.
+    """
+
+    table: TableShape
+    rights: frozenset[str]
+    filled: frozenset[str]
+    may_be_null: frozenset[str]
+    guards: tuple[Index, ...] = ()
+    readers: bool = False
+    time_column: str | None = None
+    archived: bool = False
+
+
+def uses_of_stream(stream: Stream) -> list[TableUse]:
+    """Return the use of a context's tables by a stream's commands."""
+    specs: dict[TableShape, list[AppendSpec]] = defaultdict(list)
+    for spec in stream.commands.values():
+        if isinstance(spec, AppendSpec):
+            specs[spec.table].append(spec)
+    appended = [_appended(table, of_table, stream.retention) for table, of_table in specs.items()]
+    return [*appended, *map(_kept, stream.states)]
+
+
+def views_of_stream(stream: Stream) -> list[DeclaredView]:
+    """Return what readers see of a stream's states."""
+    return [view for state in stream.states if (view := _view(state)) is not None]
+
+
+def _view(state: State) -> DeclaredView | None:
+    if state.view is None:
+        return None
+    table = state.view.table
+    shown = tuple(quoted(column.name) for column in table.columns)
+    return DeclaredView(
+        schema=quoted(table.schema or "public"),
+        view=quoted(table.name),
+        source=table_name(state.table),
+        columns=shown,
+        left_out=frozenset(quoted(column.name) for column in state.table.columns).difference(shown),
+        where=None if state.deleted is None else f"not {quoted(state.deleted)}",
+    )
+
+
+def use_of_projection(projection: Projection) -> TableUse:
+    """Return a projector's use of the table of a read model."""
+    names = _names(projection.table)
+    return TableUse(projection.table, _FOLDED, names, _nullable(projection.row, names), readers=True)
+
+
+def _appended(table: TableShape, specs: Sequence[AppendSpec], retention: Retention | None) -> TableUse:
+    names = _names(table)
+    filled = [names & {*spec.model.model_fields, "command_id"} for spec in specs]
+    nullable = {
+        name
+        for spec in specs
+        for name, field in spec.model.model_fields.items()
+        if NoneType in get_args(field.annotation) and name != "command_id"
+    }
+    archived = retention is not None and retention.table is table
+    time_column = retention.time_column if retention is not None and archived else _leading_time(table)
+    return TableUse(
+        table,
+        _ADDED_TO,
+        frozenset.intersection(*filled),
+        names & nullable,
+        time_column=time_column,
+        archived=archived,
+    )
+
+
+def _leading_time(table: TableShape) -> str | None:
+    """Return the first column, if it is an instant that every row has: such facts are a hypertable's."""
+    first = next(iter(table.columns))
+    is_instant = getattr(first.type, "timezone", False) and first.type.python_type is datetime
+    return first.name if is_instant and not first.nullable else None
+
+
+def _kept(state: State) -> TableUse:
+    names = _names(state.table)
+    guards = tuple(
+        as_declared(
+            Index(
+                quoted(unique.constraint),
+                tuple(map(quoted, unique.columns)),
+                unique=True,
+                where=_condition(unique.where),
+            )
+        )
+        for unique in state.unique
+    )
+    return TableUse(state.table, _KEPT, names, _nullable(state.model, names), guards)
+
+
+def _names(table: TableShape) -> frozenset[str]:
+    return frozenset(column.name for column in table.columns)
+
+
+def _nullable(model: type[Any], names: frozenset[str]) -> frozenset[str]:
+    """Return the columns that a class lets be null; all of them if its hints cannot be resolved."""
+    try:
+        hints = get_type_hints(model)
+    except NameError:
+        return names
+    return frozenset(name for name in names if name not in hints or NoneType in get_args(hints[name]))
+
+
+def _condition(expression: object) -> str | None:
+    return None if expression is None else condition(expression, qualified=False)
+
+
+def declared_table(use: TableUse, types: Mapping[str, ColumnType] | None = None) -> Declared:
+    """Return what is declared. `types`: by their text, as a server names them; None: as they are written."""
+    schema, name = place(use.table)
+    columns = [
+        Column(
+            quoted(column.name),
+            _column_type(column, types),
+            nullable=bool(column.nullable) and column.name in use.may_be_null,
+        )
+        for column in use.table.columns
+    ]
+    return Declared(
+        schema=quoted(schema),
+        table=quoted(name),
+        columns=tuple(columns),
+        key=tuple(quoted(column.name) for column in use.table.primary_key.columns),
+        indexes=tuple({index.name: index for index in (*_own_indexes(use.table), *use.guards)}.values()),
+        filled=frozenset(map(quoted, use.filled)),
+        rights=use.rights,
+        readers=use.readers,
+        time_column=None if use.time_column is None else quoted(use.time_column),
+        archived=use.archived,
+    )
+
+
+def _column_type(column: ColumnShape, types: Mapping[str, ColumnType] | None) -> ColumnType | None:
+    text = written_type(column)
+    if text is None or types is not None:
+        return None if text is None or types is None else types.get(text)
+    plain = _PLAIN_TYPE.fullmatch(text)
+    return ColumnType(text) if plain is None else named_type(plain[1].lower(), plain[2])
+
+
+def named_type(name: str, lengths: str | None) -> ColumnType:
+    """Return a type by its name and its lengths, such as `18,4`."""
+    return ColumnType(name, tuple(int(part) for part in lengths.split(",")) if lengths else ())
+
+
+def _own_indexes(table: TableShape) -> Iterable[Index]:
+    """Yield what SQLAlchemy's own `Index` and `UniqueConstraint` declare, under a name."""
+    if not isinstance(table, Table):
+        return
+    for constraint in table.constraints:
+        if isinstance(constraint, UniqueConstraint) and constraint.name:
+            columns = tuple(quoted(column.name) for column in constraint.columns)
+            yield Index(quoted(str(constraint.name)), columns, unique=True)
+    for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        if index.name:
+            yield _own_index(index)
+
+
+def _own_index(index: DeclaredIndex) -> Index:
+    options = index.dialect_options["postgresql"]
+    declared = Index(
+        quoted(str(index.name)),
+        tuple(map(_indexed, index.expressions)),
+        unique=bool(index.unique),
+        where=_condition(options["where"]),
+        method=options["using"] or "btree",
+    )
+    return as_declared(declared)
+
+
+def _indexed(expression: object) -> str:
+    if isinstance(expression, DeclaredColumn):
+        return quoted(expression.name)
+    return f"({condition(expression, qualified=False)})"
+
+
+def written_type(column: ColumnShape) -> str | None:
+    """Return a column's type as SQLAlchemy writes it, None if it was declared without one."""
+    try:
+        return type_as_written(column)
+    except CompileError:
+        return None
+
+
+def place(table: TableShape) -> tuple[str, str]:
+    """Return schema and name of a table, not quoted."""
+    return table.schema or "public", table.name

@@ -1,0 +1,54 @@
+"""From nothing to the row of an applied command, in five commands; and what was written passes every check."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.support.clients.walkthrough import Shell
+from tests.support.servers.databases import fetch
+from tests.support.waiting import eventually_blocking
+
+WORKS = "select from tm.lane where aggregate = $1 and owner is not null"
+BEGUN = "select to_regclass('tm.lane') is not null"
+INSTALL = "pip install --quiet --no-build-isolation --editable"
+
+
+def typed(shell: Shell, command: str) -> str:
+    code, printed = shell.type(command)
+    assert code == 0, f"$ {command}\n{printed}"
+    return printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "name", "command", "read_model", "shows"),
+    [
+        ("--entity", "tide-gauges", "CreateTideGauge", "tide-gauges", "First"),
+        ("--facts", "tide-readings", "RecordTideReading", "latest-tide-readings", "s-1"),
+    ],
+)
+def test_five_commands_lead_to_the_row_of_a_command(
+    shell: Shell, empty_database: str, kind: str, name: str, command: str, read_model: str, shows: str
+) -> None:
+    package = name.replace("-", "_")
+
+    def serves() -> bool:
+        return bool(fetch(empty_database, BEGUN)[0][0]) and bool(fetch(empty_database, WORKS, name))
+
+    began = time.monotonic()
+    typed(shell, f"tidemill context new {name} {kind}")
+    typed(shell, f"{INSTALL} {name}")
+    typed(shell, "tidemill serve all --prepare 2> serve.log &")
+    eventually_blocking(serves, what="a process that has prepared the servers")
+    assert "applied" in typed(shell, f"tidemill publish {command} {name}/first.jsonl --wait")
+    eventually_blocking(
+        lambda: shows in typed(shell, f"tidemill query {read_model}"), what="the row of the command"
+    )
+    print(f"{name}: {time.monotonic() - began:.1f} s from nothing to a row")  # noqa: T201  for who measures the path
+
+    assert typed(shell, "tidemill schemas check").strip() == "Every schema keeps the contract."
+    assert "All tables are as declared." in typed(shell, "tidemill migrate check")
+    assert "passed" in typed(shell, f"python -m pytest -q -p no:cacheprovider {name}/test_{package}.py")
+    typed(shell, "kill %1; wait")
