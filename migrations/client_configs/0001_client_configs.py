@@ -23,19 +23,24 @@ create index client_configs_config_data on public.client_configs using gin (conf
 create index client_configs_config_data_type on public.client_configs ((config_data ->> 'type'));
 create unique index client_configs_service_name_name_unique
   on public.client_configs (service_name, name) where not deleted;
+create view public.client_configs_view as
+  select id, service_name, name, config_data, version, created_at, updated_at
+  from public.client_configs where not deleted;
 """
 
 GRANTS = """
 grant select, insert, update, delete on public.client_configs to tidemill_service;
+grant select on public.client_configs_view to tidemill_reader;
 """
 
 
 def upgrade() -> None:
-    """Create the table."""
+    """Create the table, and what readers see of it."""
     for part in (CLIENT_CONFIGS, GRANTS):
         run_script(part)
 
 
 def downgrade() -> None:
     """Drop it, with all rows."""
+    run_script("drop view public.client_configs_view")
     run_script("drop table public.client_configs")

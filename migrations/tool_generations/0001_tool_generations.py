@@ -21,19 +21,25 @@ create table public.tool_generations (
   updated_at timestamptz not null)
   with (fillfactor = 80);
 create index tool_generations_user_id_status_tool_type on public.tool_generations (user_id, status, tool_type);
+create view public.tool_generations_view as
+  select id, service_name, user_id, tool_type, prompt, parameters, status, result, error, version, created_at,
+    updated_at
+  from public.tool_generations where not deleted;
 """
 
 GRANTS = """
 grant select, insert, update, delete on public.tool_generations to tidemill_service;
+grant select on public.tool_generations_view to tidemill_reader;
 """
 
 
 def upgrade() -> None:
-    """Create the table."""
+    """Create the table, and what readers see of it."""
     for part in (TOOL_GENERATIONS, GRANTS):
         run_script(part)
 
 
 def downgrade() -> None:
     """Drop it, with all rows."""
+    run_script("drop view public.tool_generations_view")
     run_script("drop table public.tool_generations")

@@ -24,19 +24,25 @@ create unique index users_username_unique
   on public.users (username_folded) where not deleted;
 create unique index users_email_unique
   on public.users (email_folded) where not deleted;
+create view public.users_view as
+  select id, service_name, username, email, hashed_password, full_name, is_active, version, created_at,
+    updated_at
+  from public.users where not deleted;
 """
 
 GRANTS = """
 grant select, insert, update, delete on public.users to tidemill_service;
+grant select on public.users_view to tidemill_reader;
 """
 
 
 def upgrade() -> None:
-    """Create the table."""
+    """Create the table, and what readers see of it."""
     for part in (USERS, GRANTS):
         run_script(part)
 
 
 def downgrade() -> None:
     """Drop it, with all rows."""
+    run_script("drop view public.users_view")
     run_script("drop table public.users")

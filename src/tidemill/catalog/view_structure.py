@@ -40,7 +40,7 @@ def _faults(declared: DeclaredView, actual: FoundTable) -> Iterator[tuple[str, K
     for name in sorted(shown & declared.left_out):
         yield f"it shows column {name}, which no reader is to see", Kind.DIFFERS
     present = _condition(actual.definition)
-    if _plain(present) != _plain(declared.where or ""):
+    if _plain(present) != _plain(_QUALIFIED.sub("", declared.where or "")):
         yield f"it shows {_rows(present)}, not {_rows(declared.where or '')}", Kind.DIFFERS
 
 

@@ -202,3 +202,12 @@ def test_a_schema_that_exists_is_not_drafted_again(installation: Installation) -
 def test_a_process_does_not_start_on_what_is_not_prepared(installation: Installation) -> None:
     told = installation("serve", "all", expect=1)
     assert "has no lanes in this database: run `tidemill topics create`" in told.err
+
+
+def test_the_tables_of_every_built_in_context_are_as_declared(installation: Installation) -> None:
+    environment = {**installation.environment, "TIDEMILL_CONTEXTS": "all"}
+    every = Installation(environment, installation.folder)
+    differences = every("migrate", "check", "--json").json()
+    assert [each for each in differences if each["fails"]] == []
+    # indexes that only the migrations of the two oldest contexts know
+    assert {each["context"] for each in differences} <= {"connector_profiles", "market_data"}

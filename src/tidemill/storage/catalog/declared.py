@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import NoneType
@@ -67,10 +67,11 @@ def uses_of_stream(stream: Stream) -> list[TableUse]:
 
 def views_of_stream(stream: Stream) -> list[DeclaredView]:
     """Return what readers see of a stream's states."""
-    return [view for state in stream.states if (view := _view(state)) is not None]
+    by_name = {state.name: state for state in stream.states}
+    return [view for state in stream.states if (view := _view(state, by_name)) is not None]
 
 
-def _view(state: State) -> DeclaredView | None:
+def _view(state: State, family: Mapping[str, State]) -> DeclaredView | None:
     if state.view is None:
         return None
     table = state.view.table
@@ -81,8 +82,20 @@ def _view(state: State) -> DeclaredView | None:
         source=table_name(state.table),
         columns=shown,
         left_out=frozenset(quoted(column.name) for column in state.table.columns).difference(shown),
-        where=None if state.deleted is None else f"not {quoted(state.deleted)}",
+        where=" and ".join(_in_force(state, family)) or None,
     )
+
+
+def _in_force(state: State, family: Mapping[str, State]) -> Iterator[str]:
+    """Yield what is true of rows that readers see: they are not deleted, nor is what they belong to."""
+    if state.deleted is not None:
+        yield f"not {quoted(state.deleted)}"
+    for reference in state.refers:
+        parent = family.get(reference.to) if reference.always else None
+        if parent is not None and parent.deleted is not None:
+            same = f"parent.{quoted(parent.key)} = {quoted(reference.column)}"
+            present = f"{same} and not parent.{quoted(parent.deleted)}"
+            yield f"exists (select 1 from {table_name(parent.table)} parent where {present})"
 
 
 def use_of_projection(projection: Projection) -> TableUse:
