@@ -30,8 +30,9 @@ from tidemill.catalog.view_structure import (
 )
 
 _CHUNKS = """\
--- A chunk is the unit in which rows leave. Choose its span before there are rows: a few dozen chunks in all are good.
-select create_hypertable({table}, by_range({column}, interval '7 days'), create_default_indexes => false)"""
+-- A chunk is the unit in which rows leave. Choose its span before there are rows: a few dozen in all are good.
+select create_hypertable({table}, by_range({column}, interval '7 days'),
+                         create_default_indexes => false)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def test_facts_by_time_are_a_hypertable_and_what_leaves_has_a_place_for_late_row
     drafted = changes(TICKS, None)
     table, chunks, grant, late = drafted.upgrade
     assert "time timestamptz not null" in table
-    assert "create_hypertable('public.ticks', by_range('time', interval '7 days')" in chunks
+    assert "create_hypertable('public.ticks', by_range('time', interval '7 days'),\n" in chunks
     assert grant == "grant insert, select on public.ticks to tidemill_service", "the audit counts its rows"
     assert late == "call tm.prepare_late('public.ticks')"
     assert drafted.downgrade == [
