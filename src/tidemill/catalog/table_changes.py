@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from tidemill.catalog.column_types import is_same, is_wider
 from tidemill.catalog.structure import create_index, prepare_late, table_lines
-from tidemill.catalog.table_rights import reader_grant, table_grants
+from tidemill.catalog.table_rights import reader_grant, schema_grant, table_grants
 from tidemill.catalog.tables import (
+    READER_ROLE,
+    SERVICE_ROLE,
     Comparison,
     Declared,
     Difference,
@@ -30,8 +32,9 @@ from tidemill.catalog.view_structure import (
 )
 
 _CHUNKS = """\
--- A chunk is the unit in which rows leave. Choose its span before there are rows: a few dozen chunks in all are good.
-select create_hypertable({table}, by_range({column}, interval '7 days'), create_default_indexes => false)"""
+-- A chunk is the unit in which rows leave. Choose its span before there are rows: a few dozen in all are good.
+select create_hypertable({table}, by_range({column}, interval '7 days'),
+                         create_default_indexes => false)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,9 @@ def _table(comparison: TableComparison) -> Iterator[Change]:
 
 
 def _new_table(declared: Declared) -> Iterator[Change]:
+    if declared.schema != "public":  # it stays when the table is dropped: others may use it
+        roles = f"{SERVICE_ROLE}, {READER_ROLE}"
+        yield Change((f"create schema if not exists {declared.schema}", schema_grant(declared.schema, roles)))
     lines = ",\n  ".join(table_lines(declared)).replace("timestamp with time zone", "timestamptz")
     yield Change((f"create table {declared.name} (\n  {lines})",), (f"drop table {declared.name}",))
     if declared.time_column is not None:

@@ -31,11 +31,11 @@ def service_rights(declared: Declared, found: FoundTable) -> Iterator[Difference
     """Yield the rights that the writing login lacks."""
     lacking = {right for right in declared.rights if not _may(right, declared, found)}
     if "usage" in lacking:
-        what, schema = (
+        what, sql = (
             f"{found.login} may not use schema {declared.schema}",
-            f"usage on schema {declared.schema}",
+            schema_grant(declared.schema, SERVICE_ROLE),
         )
-        sql, undo = f"grant {schema} to {SERVICE_ROLE}", f"revoke {schema} from {SERVICE_ROLE}"
+        undo = f"revoke usage on schema {declared.schema} from {SERVICE_ROLE}"
         yield Difference(declared.name, what, Kind.MISSING, sql, undo=undo)
     if rights := lacking - {"usage"}:
         what = f"{found.login} may not {', '.join(sorted(rights))}"
@@ -44,11 +44,25 @@ def service_rights(declared: Declared, found: FoundTable) -> Iterator[Difference
 
 
 def reader_rights(declared: Declared | DeclaredView, actual: FoundTable) -> Iterator[Difference]:
-    """Yield the right that the reading login lacks, if it lacks it: no write depends on that."""
-    if declared.readers and not actual.readers:
+    """Yield the rights that the reading login lacks: no write depends on them."""
+    if not declared.readers:
+        return
+    if "usage" not in actual.readers:
+        what, sql = (
+            f"{READER_ROLE} may not use schema {declared.schema}",
+            schema_grant(declared.schema, READER_ROLE),
+        )
+        undo = f"revoke usage on schema {declared.schema} from {READER_ROLE}"
+        yield Difference(declared.name, what, Kind.MISSING, sql, harmless=True, undo=undo)
+    if "select" not in actual.readers:
         what, undo = f"{READER_ROLE} may not select", _revoke(declared.name, ["select"], READER_ROLE)
         sql = reader_grant(declared.name)
         yield Difference(declared.name, what, Kind.MISSING, sql, harmless=True, undo=undo)
+
+
+def schema_grant(schema: str, roles: str) -> str:
+    """Return the statement by which roles may use a schema."""
+    return f"grant usage on schema {schema} to {roles}"
 
 
 def _grant(name: str, rights: Collection[str], role: str = SERVICE_ROLE) -> str:

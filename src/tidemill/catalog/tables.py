@@ -136,7 +136,7 @@ class Declared:
 class FoundTable:
     """A table in the database. `kind`: `table`, or the kind of what has its name. `rights`: of `login`.
 
-    `readers`: the reading login may select. `late`: it has a table for late rows. `definition`: of a view.
+    `readers`: rights of the reading login. `late`: it has a table for late rows. `definition`: of a view.
     """
 
     columns: tuple[Column, ...] = ()
@@ -144,7 +144,7 @@ class FoundTable:
     rights: frozenset[str] = frozenset()
     kind: str = "table"
     login: str = "this login"
-    readers: bool = False
+    readers: frozenset[str] = frozenset()
     late: bool = False
     definition: str = ""
 

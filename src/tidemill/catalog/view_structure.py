@@ -102,7 +102,7 @@ def grows(declared: DeclaredView, actual: FoundTable) -> bool:
 def former_view(declared: DeclaredView, actual: FoundTable) -> list[str]:
     """Return the statements that create the view as it is in the database."""
     made = [f"create view {declared.name} as\n{actual.definition.rstrip().rstrip(';')}"]
-    return [*made, reader_grant(declared.name)] if actual.readers else made
+    return [*made, reader_grant(declared.name)] if "select" in actual.readers else made
 
 
 def _query(declared: DeclaredView, columns: Sequence[str]) -> str:

@@ -66,12 +66,19 @@ def test_a_later_one_revises_the_last() -> None:
         "select '\\d' as pattern",
         'select \'"""\'',
         f"select '{'x' * 200}'",
+        f"create unique index {'x' * 50} on public.users ({'y' * 50}) where not deleted",
     ],
 )
 def test_a_statement_runs_as_it_is(statement: str) -> None:
     text = revision_text(FIRST, "It", TableChanges((Change((statement,)),), (), archive=False))
     assert "".join(run(text, "upgrade")).split() == statement.split()
     assert run(text, "downgrade") == []
+
+
+def test_a_line_that_is_long_is_broken_before_its_table() -> None:
+    long = f"create unique index {'x' * 50} on public.users ({'y' * 30}) where not deleted"
+    text = revision_text(FIRST, "It", TableChanges((Change((long,)),), (), archive=False))
+    assert f"{'x' * 50}\n        on public.users" in text
 
 
 def test_statements_stand_alone_and_are_undone_from_the_last() -> None:

@@ -128,6 +128,26 @@ def test_a_revision_is_begun_in_the_contexts_folder(deployment: Deployment, tmp_
     assert "revision = 'tide_counts_0001'" in path.read_text()
 
 
+async def test_a_first_revision_is_drafted_without_a_server(deployment: Deployment, tmp_path: Path) -> None:
+    drafted = await Admin(deployment).migrations.tables.draft("tide-counts")
+    assert drafted is not None
+    assert drafted.path == tmp_path / "migrations" / "0001_create_the_tables.py"
+    assert not drafted.path.exists(), "it is written when that is asked for"
+    drafted.write()
+    assert "create table public.tides" in drafted.path.read_text()
+    with pytest.raises(UsageError, match="there is no aggregate 'ebbs'"):
+        await Admin(deployment).migrations.tables.draft("ebbs")
+
+
+async def test_no_revision_is_written_among_installed_packages(tmp_path: Path) -> None:
+    installed = deployment_in(tmp_path / "lib" / "site-packages" / "tide_counts")
+    drafted = await Admin(installed).migrations.tables.draft("tide-counts")
+    assert drafted is not None
+    with pytest.raises(UsageError, match="pip install --editable"):
+        drafted.write()
+    assert not drafted.path.exists()
+
+
 def test_nothing_is_drafted_among_installed_packages(tmp_path: Path) -> None:
     installed = deployment_in(tmp_path / "lib" / "site-packages" / "tide_counts")
     with pytest.raises(UsageError, match="pip install --editable"):

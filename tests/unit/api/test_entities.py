@@ -90,7 +90,7 @@ def test_a_list_that_may_be_left_out_has_a_default_in_its_schema() -> None:
 
 
 def test_readers_see_the_rows_without_what_is_hidden_or_for_the_engine() -> None:
-    view = items.state.view
+    view = items.view
     assert view is not None
     assert (view.name, view.table.name, view.key_columns) == ("items", "items_view", ("id",))
     columns = "id service_name name data order version created_at updated_at"

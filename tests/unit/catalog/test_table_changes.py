@@ -48,7 +48,10 @@ FOUND = FoundTable(
     rights=ALL,
 )
 SEEN = FoundTable(
-    columns=USERS.columns, kind="view", readers=True, definition=" SELECT id, name, email FROM users;"
+    columns=USERS.columns,
+    kind="view",
+    readers=frozenset({"usage", "select"}),
+    definition=" SELECT id, name, email FROM users;",
 )
 
 
@@ -80,11 +83,20 @@ def test_a_new_table_comes_with_its_indexes_rights_and_view() -> None:
     assert drafted.downgrade == ["drop view public.users_view", "drop table public.users"]
 
 
+def test_a_table_in_a_schema_of_its_own_comes_with_the_schema() -> None:
+    drafted = changes(replace(USERS, schema="accounts"), None)
+    assert drafted.upgrade[:2] == [
+        "create schema if not exists accounts",
+        "grant usage on schema accounts to tidemill_service, tidemill_reader",
+    ]
+    assert drafted.downgrade == ["drop table accounts.users"]
+
+
 def test_facts_by_time_are_a_hypertable_and_what_leaves_has_a_place_for_late_rows() -> None:
     drafted = changes(TICKS, None)
     table, chunks, grant, late = drafted.upgrade
     assert "time timestamptz not null" in table
-    assert "create_hypertable('public.ticks', by_range('time', interval '7 days')" in chunks
+    assert "create_hypertable('public.ticks', by_range('time', interval '7 days'),\n" in chunks
     assert grant == "grant insert, select on public.ticks to tidemill_service", "the audit counts its rows"
     assert late == "call tm.prepare_late('public.ticks')"
     assert drafted.downgrade == [

@@ -20,7 +20,7 @@ DECLARED = DeclaredView(
 FOUND = FoundTable(
     columns=tuple(Column(name, None) for name in DECLARED.columns),
     kind="view",
-    readers=True,
+    readers=frozenset({"usage", "select"}),
     definition=" SELECT id,\n    name,\n    email\n   FROM users\n  WHERE NOT deleted;",
 )
 
@@ -65,7 +65,16 @@ DIFFERS = {
         "it shows rows where name <> ''::text, not rows where not deleted",
         Kind.DIFFERS,
     ),
-    "no right to read": (replace(FOUND, readers=False), "tidemill_reader may not select", Kind.MISSING),
+    "no right to read": (
+        replace(FOUND, readers=frozenset({"usage"})),
+        "tidemill_reader may not select",
+        Kind.MISSING,
+    ),
+    "no right to use its schema": (
+        replace(FOUND, readers=frozenset({"select"})),
+        "tidemill_reader may not use schema public",
+        Kind.MISSING,
+    ),
     "a table in its place": (replace(FOUND, kind="table"), "it is a table, not a view", Kind.DIFFERS),
     "a column of others": (
         with_columns("id", "name", "email", "orders"),

@@ -87,6 +87,8 @@ def _comment(decision: str) -> list[str]:
 
 
 def _call(statement: str) -> list[str]:
+    if statement.startswith("create ") and len(statement) > _STATEMENT and "\n" not in statement:
+        statement = statement.replace(" on ", "\n  on ", 1)
     if "\\" in statement or '"""' in statement:
         return [f"    run_script({statement!r})"]
     if "\n" not in statement and '"' not in statement and len(statement) <= _STATEMENT:

@@ -18,6 +18,7 @@ from tidemill.api.entities.rules import ALREADY_EXISTS, NOT_FOUND, VERSION_CONFL
 from tidemill.domain.context import CommandSpec, Context, decide
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import Message
+from tidemill.domain.read_view import ReadView
 from tidemill.domain.state import State
 
 ENTITY_PARTITIONS: Final = 8
@@ -41,6 +42,11 @@ class Entity:
     def table(self) -> Table:
         """Return the table of the rows."""
         return cast("Table", self.state.table)
+
+    @property
+    def view(self) -> ReadView | None:
+        """Return what readers see of the rows."""
+        return self.state.view
 
     def context(self, **of_context: Any) -> Context:
         """Return the context of this entity alone; `of_context`: further arguments of `Context`."""

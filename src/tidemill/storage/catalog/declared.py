@@ -127,9 +127,10 @@ def _appended(table: TableShape, specs: Sequence[AppendSpec], retention: Retenti
 
 def _leading_time(table: TableShape) -> str | None:
     """Return the first column, if it is an instant that every row has: such facts are a hypertable's."""
-    first = next(iter(table.columns))
-    is_instant = getattr(first.type, "timezone", False) and first.type.python_type is datetime
-    return first.name if is_instant and not first.nullable else None
+    for first in table.columns:
+        is_instant = getattr(first.type, "timezone", False) and first.type.python_type is datetime
+        return first.name if is_instant and not first.nullable else None
+    return None
 
 
 def _kept(state: State) -> TableUse:

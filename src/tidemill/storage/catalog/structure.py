@@ -191,7 +191,7 @@ def _found(
         ),
         rights=frozenset(table["rights"]),
         login=table["login"] or "this login",
-        readers=table["readers"],
+        readers=frozenset(table["readers"]),
         late=table["late"],
         definition=table["definition"] or "",
     )

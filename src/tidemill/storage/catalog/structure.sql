@@ -10,8 +10,9 @@ select n.nspname as schema, c.relname as name, c.relkind as kind, role.rolname a
          case when has_table_privilege(whose.oid, c.oid, 'insert') then 'insert' end,
          case when has_table_privilege(whose.oid, c.oid, 'update') then 'update' end,
          case when has_table_privilege(whose.oid, c.oid, 'delete') then 'delete' end], null) as rights,
-       coalesce(has_schema_privilege(reader.oid, n.oid, 'usage')
-                and has_any_column_privilege(reader.oid, c.oid, 'select'), false) as readers,
+       array_remove(array[
+         case when has_schema_privilege(reader.oid, n.oid, 'usage') then 'usage' end,
+         case when has_any_column_privilege(reader.oid, c.oid, 'select') then 'select' end], null) as readers,
        exists (select from pg_class l join pg_namespace s on s.oid = l.relnamespace
                where s.nspname = 'tm_late' and l.relname = n.nspname || '__' || c.relname) as late,
        case when c.relkind = 'v' then pg_get_viewdef(c.oid, true) end as definition

@@ -158,7 +158,7 @@ def next_revision(branch: str, folder: Path | None = None) -> NextRevision:
     ends = [name for name in own if name in script.get_heads()]
     if len(ends) > 1:
         raise ContractError(
-            f"{branch} has two newest revisions, {' and '.join(ends)}: let one revise the other"
+            f"{branch} has two newest revisions, {' and '.join(sorted(ends))}: let one revise the other"
         )
     return NextRevision(branch, len(own) + 1, place, (*(name for name in own if name not in ends), *ends))
 

@@ -12,6 +12,7 @@ from tidemill.storage.migrations.revisions import (
     branch_of,
     is_needed,
     needed_heads,
+    next_revision,
     own_revisions,
     script_directory,
 )
@@ -70,6 +71,27 @@ def test_a_context_without_migrations_needs_the_core_alone() -> None:
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=f"no folder of migrations at {tmp_path / 'x'}"):
         alembic_config({"x": tmp_path / "x"})
+
+
+def test_the_next_revision_is_at_the_end_of_its_folder(tmp_path: Path) -> None:
+    first = next_revision("tide_gauge", tmp_path / "it")
+    assert (first.name, first.earlier) == ("tide_gauge_0001", ())
+    folder = plug_in(tmp_path / "it", "tide_gauge")
+    second = next_revision("tide_gauge", folder)
+    assert (second.name, second.folder, second.earlier) == ("tide_gauge_0002", folder, ("tide_gauge_0001",))
+    assert next_revision("market_data").earlier == ("market_data_0001", "market_data_0002")
+
+
+def test_a_branch_with_two_ends_has_no_next_revision(tmp_path: Path) -> None:
+    folder = plug_in(tmp_path / "it", "tide_gauge")
+    for name in "ab":
+        (folder / f"0002_{name}.py").write_text(
+            f'revision, down_revision = "tide_gauge_{name}", "tide_gauge_0001"\n\ndef upgrade():\n    pass\n'
+        )
+    with pytest.raises(
+        ContractError, match="tide_gauge has two newest revisions, tide_gauge_a and tide_gauge_b"
+    ):
+        next_revision("tide_gauge", folder)
 
 
 def test_the_sql_is_that_of_the_chosen_contexts() -> None:
