@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tidemill.commands.waits import Wait
-from tidemill.domain.lane import Claim, InboundRecord, weight
+from tidemill.domain.lane import BATCH_BYTES, Claim, InboundRecord, weight
 
-BATCH_BYTES: Final = 8 << 20
 WAITING_BYTES: Final = 32 << 20
 """About how much may wait in all lanes of a process; a lane is held back from twice its share on."""
 
