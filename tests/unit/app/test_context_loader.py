@@ -42,7 +42,8 @@ def declaration(aggregate: str, extra: str = "") -> str:
 
 def test_built_in_contexts_are_found_by_folder() -> None:
     found = load_contexts("all")
-    assert {context.aggregate for context in found} == {"market-data", "connector-profiles"}
+    named = {context.aggregate for context in found}
+    assert named == {"market-data", "connector-profiles", "system-logs", "telemetry-events"}
     assert set(migration_folders(found).values()) == {None}
 
 
@@ -73,7 +74,8 @@ def test_unset_means_the_contexts_of_today_and_every_plug_in(plug_in: PlugIn) ->
         ("market-data", ["market_data"]),
         (" tide_gauge , market_data ", ["market_data", "tide_gauge"]),
         ("market_data,market_data", ["market_data"]),
-        ("all", ["connector_profiles", "market_data", "tide_gauge"]),
+        ("system_logs,telemetry-events", ["system_logs", "telemetry_events"]),
+        ("all", ["connector_profiles", "market_data", "system_logs", "telemetry_events", "tide_gauge"]),
     ],
 )
 def test_contexts_are_chosen_by_name(plug_in: PlugIn, chosen: str, expected: list[str]) -> None:
@@ -87,7 +89,7 @@ def test_a_name_of_no_context_is_refused_with_what_there_is(plug_in: PlugIn, cho
     with pytest.raises(
         UsageError,
         match=r"^TIDEMILL_CONTEXTS: unknown context '.*'; "
-        "expected all, or some of connector_profiles, market_data, tide_gauge$",
+        "expected all, or some of connector_profiles, market_data, system_logs, telemetry_events, tide_gauge$",
     ):
         load_contexts(chosen)
 
