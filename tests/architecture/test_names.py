@@ -13,8 +13,8 @@ from tests.architecture import tree
 
 NO_NOUNS: dict[str, int] = {
     "done": 9,
-    "each": 319,
-    "found": 196,
+    "each": 318,
+    "found": 195,
     "gone": 7,
     "mine": 0,
     "told": 15,

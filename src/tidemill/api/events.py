@@ -22,7 +22,7 @@ def fact_event(name: str, command: type[CommandBase], doc: str) -> type[EventBas
         ContractError: `doc` is empty.
     """
     if not doc.strip():
-        raise ContractError(f"{name}: say in doc what happened")
+        raise ContractError(f"{name}: its doc does not say what happened")
     return create_model(
         name, __base__=EventBase, __module__=command.__module__, __doc__=doc, **_plain_fields(command)
     )

@@ -131,16 +131,19 @@ def _of_before(lane_id: int, position: int) -> tuple[Any, ...]:
     """A command of one row, as the version before writes it, with its row."""
     return (
         """
-        with ledger as (
-          insert into tm.batch values ($1, 1, $2, 1, 1, $2 - 1, $2, $2 - 1, 0, $2, $2, 0, 1, 0, 0, 0, 1, now(), null)),
+        with own as (select $1::smallint as lane, $2::bigint as place, $3::uuid as id),
+        ledger as (
+          insert into tm.batch
+          select lane, 1, place, 1, 1, place - 1, place, place - 1, 0, place, place, 0, 1, 0, 0, 0, 1, now(), null
+          from own),
         logged as (
           insert into tm.log (lane, gen, position, command_id, digest, outcome, events, sequence, at, type, service)
-          values ($1, 1, $2, $3, 0, 'a', 1, $2, now(), 'tidemill.series.RecordSeries', 'tests')),
+          select lane, 1, place, id, 0, 'a', 1, place, now(), 'tidemill.series.RecordSeries', 'tests' from own),
         sent as (
           insert into tm.outbox (lane, gen, position, item, outcome, command_id, service, sequence, at, seconds,
                                  record_offset, event_type, payload, chain)
-          values ($1, 1, $2, 0, 'a', $3, 'tests', $2, now(), 0, $2 - 1, 'x', 'x', 0))
-        insert into public.series_points values (now(), 's', 1, $3)
+          select lane, 1, place, 0, 'a', id, 'tests', place, now(), 0, place - 1, 'x', 'x', 0 from own)
+        insert into public.series_points select now(), 's', 1, id from own
         """,
         lane_id,
         position,

@@ -13,6 +13,7 @@ from tests.integration.commands.test_many_rows import audited
 from tests.support.archive.site import Archive, archive
 from tests.support.engine.commands import Harness, base, codes, create_lanes, outcomes
 from tidemill.api import Context, LateRule, Retention
+from tidemill.contexts.system_logs import RecordSystemLogs
 from tidemill.contexts.system_logs import context as system_logs
 from tidemill.contexts.telemetry_events import RecordTelemetryEvents, TelemetryEvent
 from tidemill.contexts.telemetry_events import context as built_in
@@ -97,7 +98,6 @@ async def test_one_late_row_refuses_its_command_and_no_other(world: Archive) -> 
 
 
 async def test_lines_of_a_log_are_found_by_their_words(world: Archive) -> None:
-    (spec,) = system_logs.commands
     context = replace(system_logs, partitions=1)
     async with world.pool.acquire() as connection:
         await create_lanes(connection, Stream.of(context))
@@ -108,7 +108,7 @@ async def test_lines_of_a_log_are_found_by_their_words(world: Archive) -> None:
         {"time": now, "level": "error", "message": "Disk full on\nnode-7", "details": '{"free": 0}'},
         {"time": now, "level": "info", "message": "started"},
     ]
-    await harness.send(spec.model.model_validate(base(service="store", lines=lines)))  # type: ignore[arg-type]
+    await harness.send(RecordSystemLogs.model_validate(base(lines=lines) | {"service": "store"}))
     words = "to_tsvector('simple', message) @@ to_tsquery('simple', 'disk & full')"
     found = f"select message from system_logs where {words}"
     assert [row[0] for row in await world.pool.fetch(found)] == ["Disk full on\nnode-7"]

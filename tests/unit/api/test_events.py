@@ -52,5 +52,5 @@ def test_schemas_of_command_and_event_differ_in_nothing_but_their_name() -> None
 
 
 def test_an_event_says_what_happened() -> None:
-    with pytest.raises(ContractError, match="Nothing: say in doc what happened"):
+    with pytest.raises(ContractError, match="Nothing: its doc does not say what happened"):
         fact_event("Nothing", Weigh, " ")

@@ -86,16 +86,16 @@ def _behind(result: Audit) -> bool:
 
 def appended_tables(catalog: StreamCatalog, table_name: TableName) -> list[Appended]:
     """Return the tables that commands append to, and which commands of which aggregate do."""
-    found = []
+    appended: list[Appended] = []
     for aggregate, part in catalog.contexts.items():
         types: dict[str, dict[str, CommandSpec]] = {}
         for name, spec in part.stream.commands.items():
             if spec.appends_to is not None:
                 types.setdefault(table_name(spec.appends_to), {})[name] = spec
-        found += [
+        appended += [
             _appended(table, aggregate, specs, len(part.stream.commands)) for table, specs in types.items()
         ]
-    return found
+    return appended
 
 
 def _appended(table: str, aggregate: str, specs: Mapping[str, CommandSpec], commands: int) -> Appended:

@@ -27,7 +27,7 @@ Level = Annotated[str, StringConstraints(pattern="^(debug|info|warning|error|cri
 
 
 class LogLine(Message):
-    """One line of a log."""
+    """One line that a service wrote."""
 
     checks = (checks.Within("time", since=datetime(2000, 1, 1, tzinfo=UTC), ahead=timedelta(minutes=5)),)
 

@@ -79,7 +79,7 @@ def use_of_projection(projection: Projection) -> TableUse:
 def _appended(table: TableShape, specs: Sequence[CommandSpec]) -> TableUse:
     names = _names(table)
     sources = [_filled(spec, table) | {"command_id": False} for spec in specs]
-    filled = [names & source.keys() for source in sources]
+    filled = [names.intersection(source) for source in sources]
     nullable = {name for source in sources for name, may_be_null in source.items() if may_be_null}
     return TableUse(table, _ADDED_TO, frozenset.intersection(*filled), names & nullable)
 
