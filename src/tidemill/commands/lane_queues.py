@@ -249,7 +249,7 @@ class Queues:
     def _take_from(self, chosen: list[LaneQueue], most: int) -> BatchInput:
         """Take about as many records of each lane; longer ones get what shorter ones leave."""
         taken: dict[int, list[InboundRecord]] = {}
-        each_bytes, waiting = self._batch_bytes // len(chosen), len(chosen)
+        each_bytes, waiting = max(1, self._batch_bytes // len(chosen)), len(chosen)
         for queue in sorted(chosen, key=lambda queue: len(queue.records)):
             queue.idle.clear()
             taken[queue.lane_id] = list(queue.take(max(1, most // waiting), each_bytes))
