@@ -35,10 +35,12 @@ from tidemill.commands.decide_fold import (
     FoldPlan,
     HolderOf,
     InForce,
+    LateIn,
     Question,
     ReferredTo,
     RowOf,
 )
+from tidemill.commands.fact_rows import FactTable, decided_tables, row_maker
 from tidemill.projections.fold import fold, keyed
 
 __all__ = ["NOW", "ContextInMemory", "recorded", "rows_of", "sample"]
@@ -95,9 +97,13 @@ class ContextInMemory:
         self.in_force = dict(in_force or {})
         self._context = context
         self._specs = {spec.model: spec for spec in context.commands}
-        self._plan = FoldPlan.of(context.states)
+        self._plan = FoldPlan.of(context.states, facts=decided_tables(context.commands, None))
         self._states: list[dict[str, Any]] = [{} for _ in context.states]
         self._rows: dict[str, dict[Key, Any]] = {each.name: {} for each in context.projections}
+        self._appended: dict[str, list[dict[str, Any]]] = {}
+        self._makers = {
+            spec.model: row_maker(spec, None) for spec in context.commands if isinstance(spec, AppendSpec)
+        }
         self._sequences = count(1)
 
     def send(self, command: CommandBase) -> Decision:
@@ -122,6 +128,10 @@ class ContextInMemory:
         """Return copies of the rows of a read model, by key."""
         return {key: copy(row) for key, row in self._rows[projection].items()}
 
+    def appended(self, table: str) -> list[dict[str, Any]]:
+        """Return the rows that `append` and `accepted(rows=...)` made for a table, each by the names of its columns."""
+        return list(self._appended.get(table, ()))
+
     def _spec(self, command: CommandBase) -> CommandSpec:
         spec = self._specs.get(type(command))
         if spec is None:
@@ -130,10 +140,19 @@ class ContextInMemory:
 
     def _decided(self, spec: CommandSpec, key: str, command: CommandBase) -> Decision:
         if isinstance(spec, AppendSpec):
-            return spec.refusal(command, self.now) or Accepted((spec.event.of(command),))
+            return spec.refusal(command, self.now) or self._append(spec, command)
         if isinstance(spec, DecideSpec) and self._context.states:
             return self._ruled(spec, key, command)
         raise ContractError(f"{type(command).__name__} is declared by neither append nor decide")
+
+    def _append(self, spec: AppendSpec, command: CommandBase) -> Accepted:
+        facts, make = self._makers[spec.model]
+        self._note(facts, make(command, command.command_id))
+        return Accepted((spec.event.of(command),))
+
+    def _note(self, facts: FactTable, rows: Iterable[tuple[Any, ...]]) -> None:
+        named = (dict(zip(facts.columns, row, strict=True)) for row in rows)
+        self._appended.setdefault(facts.table.name, []).extend(named)
 
     def _ruled(self, spec: DecideSpec, key: str, command: CommandBase) -> Decision:
         """Fold the command as the engine does, until all that it asks about other rows is answered."""
@@ -153,7 +172,8 @@ class ContextInMemory:
         }
         while True:
             fold = Fold(self._plan, answers, encode)
-            result = fold.decide_one(DecideCommand(number, own_key, spec, command, self.now))
+            command_id = command.command_id
+            result = fold.decide_one(DecideCommand(number, own_key, spec, command, self.now, command_id))
             if not fold.result.unknown:
                 break
             for question, values in fold.result.unknown.items():
@@ -164,6 +184,8 @@ class ContextInMemory:
             self._states[row_key.state][row_key.key] = row
         if isinstance(result, Rejected):
             return result
+        for appended in fold.result.appended:
+            self._note(self._plan.facts[appended.model], appended.rows)
         return made[-1] if made else Accepted(())
 
     def _answer(self, question: Question, value: Any) -> Any:
@@ -179,6 +201,8 @@ class ContextInMemory:
                 return value in self.in_force.get(name, ())
             case ReferredTo():
                 return False
+            case LateIn():  # nothing is archived in memory
+                return None
 
     def _publish(self, key: str, event: EventBase) -> None:
         self.events.append(event)

@@ -39,6 +39,7 @@ TidemillError
 ├── ReplayFailed
 ├── TableMisfit
 ├── TooManyFoldPasses
+├── TooManyRows
 ├── TransientError
 │   ├── Busy
 │   ├── CheckpointMoved

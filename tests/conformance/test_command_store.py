@@ -17,6 +17,7 @@ from tests.fakes.commands import MemoryCommandStore
 from tests.support.engine.commands import FakeRecord, Harness, base, codes, create_lanes, outcomes
 from tidemill.commands.numbering import BatchRows, LaneNumbering
 from tidemill.commands.ports import CommandStore, SharedTransaction
+from tidemill.commands.rows import LogRow
 from tidemill.commands.waits import Newer
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
@@ -131,6 +132,42 @@ async def test_progress_is_dense_and_survives_a_claim(ticks: Harness) -> None:
 async def test_a_lane_that_was_never_created_is_said(subject: Subject) -> None:
     with pytest.raises(ContractError, match="topics create"):
         await subject.store.claim(TICKS.aggregate, [0, 7], "tidemill-tests")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "events", "rows", "affected"),
+    [(b"a", 1, None, 1), (b"a", 0, None, 0), (b"a", 1, 500, 500), (b"a", 1, 0, 0), (b"r", 0, None, 0)],
+)
+async def test_the_log_tells_how_many_rows_a_command_affected(
+    subject: Subject, ticks: Harness, outcome: bytes, events: int, rows: int | None, affected: int
+) -> None:
+    claim = ticks.claims[ticks.lane_of(0)]
+    command_id = str(uuid4())
+    async with subject.store.unit_of_work() as work:
+        locked = await work.lock([claim])
+        at, position = locked.now, locked.progress[claim.lane.id].position + 1
+        row = LogRow(
+            claim.lane.id,
+            locked.gen,
+            position,
+            command_id,
+            7,
+            outcome,
+            events,
+            1,
+            at,
+            "t",
+            "s",
+            None,
+            None,
+            None,
+            rows,
+        )
+        await work.log([row])
+    async with subject.store.unit_of_work() as work:
+        await work.lock([claim])
+        found = await work.find([command_id], open_too=True)
+    assert found[command_id].rows == affected
 
 
 async def claimed_by_many(store: CommandStore, claims: int) -> list[bool]:

@@ -24,7 +24,9 @@ class JsonCodec:
         self._stream = stream
         self._times = {
             name: [
-                field for field, info in spec.model.model_fields.items() if "datetime" in str(info.annotation)
+                field
+                for field, info in spec.model.model_fields.items()
+                if "datetime" in str(info.annotation) and "list" not in str(info.annotation)
             ]
             for name, spec in stream.commands.items()
         }

@@ -244,6 +244,7 @@ class MemoryWork:
                 row.lane,
                 row.position,
                 row.sequence,
+                int(row.events > 0) if row.rows is None else row.rows,
             )
             for gen, rows in self.tables.log.items()
             if gen != self.gen or open_too

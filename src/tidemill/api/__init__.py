@@ -12,7 +12,8 @@ A context is one value of `Context`. It names its commands, its events and its r
         projections=(latest_readings,),
     )
 
-- `append` makes of each command one row and one event. `decide` calls your rule, `rule(state, command)`, which
+- `append` makes of each command one row and one event; with `rows=`, many rows and one event, which `fact_event` makes
+  from the command's class. `decide` calls your rule, `rule(state, command)`, which
   answers `accepted(*events)` or `rejected(code, message)`; `State` says how events change the state, `Unique` which of
   its values only one aggregate may have.
 - A `Projection` folds events into the rows of a read model, each a dataclass based on `ReadModelBase`.
@@ -31,6 +32,7 @@ from __future__ import annotations
 
 from tidemill.api.entities.declaration import Entity, entity, family
 from tidemill.api.entities.options import Extra, Life, gin, member, refers, step, unique, words
+from tidemill.api.events import fact_event
 from tidemill.api.json_text import Json
 from tidemill.api.tables import fact_table, row_table
 from tidemill.domain import checks
@@ -91,6 +93,7 @@ __all__ = [
     "checks",
     "decide",
     "entity",
+    "fact_event",
     "fact_table",
     "family",
     "gin",

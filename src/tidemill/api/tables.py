@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -31,6 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import BASE_FIELDS, CommandBase, ReadModelBase
+from tidemill.domain.records import record_fields
 
 _TYPES: Final[Mapping[type, TypeEngine[Any]]] = {
     str: Text(),
@@ -52,16 +54,19 @@ def fact_table(
 ) -> Table:
     """Return the table that `append` fills: a column per field of the command's own, and its id as `command_id`.
 
-    `first`: the field, or fields, whose columns come before the others, such as the time of a hypertable.
+    Where one field holds a list of records, a row is a record: it has a column per field of the record, and one for
+    each of the command's other fields. `first`: the field, or fields, whose columns come before the others, such as the
+    time of a hypertable.
 
     Raises:
-        ContractError: a field has a type without a known column type, or there is no field of `first`.
+        ContractError: a field has a type without a known column type, there is no field of `first`, there are several
+            lists of records, or a record has a field of the command's.
     """
-    hints = get_type_hints(command, include_extras=True)
-    own = [field for field in command.model_fields if field not in BASE_FIELDS]
-    ahead = _named(first, own, f"{command.__name__} has no {{}} to be the first column")
-    ordered = [*ahead, *(field for field in own if field not in ahead)]
-    columns = [_column(command, field, hints[field]) for field in ordered]
+    owners = _owners(command)
+    hints = {owner: get_type_hints(owner, include_extras=True) for owner in {*owners.values()}}
+    ahead = _named(first, owners, f"{command.__name__} has no {{}} to be the first column")
+    ordered = [*ahead, *(field for field in owners if field not in ahead)]
+    columns = [_column(owners[field], field, hints[owners[field]][field]) for field in ordered]
     return Table(name, MetaData(), *columns, Column("command_id", Uuid, nullable=False), schema=schema)
 
 
@@ -80,6 +85,23 @@ def row_table(name: str, row: type[Any], *, key: str | tuple[str, ...], schema: 
     names = sorted(declared, key=last.__contains__)
     columns = [_column(row, field, hints[field], key=field in keys) for field in names]
     return Table(name, MetaData(), *columns, schema=schema)
+
+
+def _owners(command: type[CommandBase]) -> dict[str, type[BaseModel]]:
+    """Return the fields that become columns, each with the class that declares it: the command, or its records."""
+    records = record_fields(command)
+    if len(records) > 1:
+        raise ContractError(f"{command.__name__} has several lists of records: {', '.join(sorted(records))}")
+    owners: dict[str, type[BaseModel]] = {}
+    for field in command.model_fields:
+        inner = records.get(field)
+        if inner is not None:
+            if both := sorted({*inner.model_fields} & {*command.model_fields}):
+                raise ContractError(f"{inner.__name__} and {command.__name__} both have {', '.join(both)}")
+            owners |= dict.fromkeys(inner.model_fields, inner)
+        elif field not in BASE_FIELDS:
+            owners[field] = command
+    return owners
 
 
 def _named(names: str | tuple[str, ...], declared: Collection[str], refusal: str) -> tuple[str, ...]:

@@ -143,13 +143,34 @@ def _words(model: type[BaseModel], name: str) -> list[str]:
     return [each.words for each in checks if each.field == name]
 
 
-def _field_lines(field: dict[str, Any]) -> str:
-    line = f"    {json.dumps(field, ensure_ascii=False)}"
+def _field_lines(field: dict[str, Any], margin: str = "    ") -> str:
+    line = margin + json.dumps(field, ensure_ascii=False)
     if len(line) <= _LINE_CHARACTERS:
         return line
     rest = {key: value for key, value in field.items() if key != "doc"}
     doc = json.dumps(field["doc"], ensure_ascii=False)
-    return f'    {json.dumps(rest, ensure_ascii=False)[:-1]},\n     "doc": {doc}}}'
+    return f'{margin}{_lines_without_doc(rest, margin)[:-1]},\n{margin} "doc": {doc}}}'
+
+
+def _lines_without_doc(field: dict[str, Any], margin: str) -> str:
+    """Return a field; the fields of records within it are on lines of their own."""
+    text = json.dumps(field, ensure_ascii=False)
+    record = _record_within(field["type"])
+    if record is None:
+        return text
+    one_line = json.dumps(record["fields"], ensure_ascii=False)
+    inner = ",\n".join(_field_lines(inner_field, margin + "  ") for inner_field in record["fields"])
+    return text.replace(one_line, f"[\n{inner}\n{margin}]", 1)
+
+
+def _record_within(kind: Any) -> dict[str, Any] | None:
+    match kind:
+        case {"type": "record"}:
+            return dict(kind)
+        case {"type": "array", "items": inner} | {"type": "map", "values": inner} | ["null", inner]:
+            return _record_within(inner)
+        case _:
+            return None
 
 
 def _decimal(info: FieldInfo | None) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from tidemill.commands.decide_fold import HandlerResult
-from tidemill.commands.handlers import Handler, TooManyFoldPasses
+from tidemill.commands.decide_fold import HandlerResult, affected_rows
+from tidemill.commands.handlers import Handler, TooManyFoldPasses, TooManyRows
 from tidemill.commands.numbering import BatchRows, Disposition, LaneNumbering, Repeat, clean
 from tidemill.commands.parked_headers import unwritten, write_headers
 from tidemill.commands.ports import CommandStore, Locked, UnitOfWork
@@ -139,7 +139,7 @@ class BatchWriter:
                 await write_headers(parked.arrivals, self._store.headers_text)
             except GenerationClosed:
                 continue
-            except (DataError, TooManyFoldPasses, _DecideAnew) as refused:
+            except (DataError, TooManyFoldPasses, TooManyRows, _DecideAnew) as refused:
                 # of all: smaller parts show what is to be parked
                 await write_headers(arrivals, self._store.headers_text)
                 if len(arrivals) > 1:
@@ -282,6 +282,7 @@ class _Plan:
             lane=original.lane_id,
             position=position,
             sequence=0,
+            rows=affected_rows(disposition),
         )
         return Repeat(logged, reused=original.digest != again.digest)
 

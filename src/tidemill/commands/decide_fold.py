@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from tidemill.commands.fact_rows import FactTable, complete
+from tidemill.commands.late_rows import range_closed
 from tidemill.commands.validation import crashed
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
@@ -34,8 +36,23 @@ class EncodedEvent(NamedTuple):
     payload: bytes
 
 
-HandlerResult = list[EncodedEvent] | Rejected | Unreadable
+class AppliedRows(NamedTuple):
+    """An applied command whose rows are counted: it appended `rows` of them, where others append one."""
+
+    events: list[EncodedEvent]
+    rows: int
+
+
+HandlerResult = list[EncodedEvent] | AppliedRows | Rejected | Unreadable
 """The events of an applied command (possibly none), its rejection, or the failure of its rule, which parks it."""
+
+
+def affected_rows(result: object) -> int:
+    """Return how many rows a command affected, by its handler's result; the log says the same of an earlier one."""
+    if isinstance(result, AppliedRows):
+        return result.rows
+    return int(isinstance(result, list) and bool(result))
+
 
 Encode = Callable[[Accepted], "list[EncodedEvent] | Rejected"]
 """Makes the events of a decision; refuses one whose events are too large to send."""
@@ -71,7 +88,14 @@ class ReferredTo:
     child: int
 
 
-Question = HolderOf | RowOf | InForce | ReferredTo
+@dataclass(frozen=True, slots=True)
+class LateIn:
+    """Is a row of this time late, which this kind of command appends? Answered with the start of its range, or None."""
+
+    model: type
+
+
+Question = HolderOf | RowOf | InForce | ReferredTo | LateIn
 """What a fold asks about rows that it does not have; asked for several values at once. No tuples: kinds would be
 equal."""
 
@@ -80,13 +104,25 @@ Answers = Mapping[Question, Mapping[Any, Any]]
 
 
 class DecideCommand(NamedTuple):
-    """A command for a fold. `state`: the number of its state. `key`: of its row. `at`: the time of its events."""
+    """A command for a fold. `state`: the number of its state. `key`: of its row. `at`: the time of its events.
+
+    `command_id`: for the rows that it appends.
+    """
 
     state: int
     key: str
     spec: DecideSpec
     command: CommandBase
     at: datetime
+    command_id: str = ""
+
+
+class AppendedRows(NamedTuple):
+    """What a decision appends. `number`: of its command in the batch, `model`: its class."""
+
+    number: int
+    model: type
+    rows: list[tuple[Any, ...]]
 
 
 class RowKey(NamedTuple):
@@ -103,6 +139,7 @@ class FoldResult:
     results: list[HandlerResult] = field(default_factory=list)
     states: dict[RowKey, Row] = field(default_factory=dict)
     unknown: dict[Question, set[Any]] = field(default_factory=lambda: defaultdict(set))
+    appended: list[AppendedRows] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -110,22 +147,25 @@ class FoldPlan:
     """The states of a stream, with what their rows refer to and what refers to them.
 
     `inside`: name of a state of this stream -> its number. `referring`: for each state, what of other streams keeps its
-    rows from being deleted.
+    rows from being deleted. `facts`: class of a command -> the table to which its decisions append rows.
     """
 
     states: Sequence[State]
     referring: Sequence[Sequence[tuple[State, Reference]]]
     inside: Mapping[str, int]
+    facts: Mapping[type, FactTable] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         states: Sequence[State],
         referring: Mapping[str, Sequence[tuple[State, Reference]]] | None = None,
+        facts: Mapping[type, FactTable] | None = None,
     ) -> FoldPlan:
         """Return the plan of a stream's states; `referring`: see `Stream`."""
         children = [(referring or {}).get(state.name, ()) for state in states]
-        return cls(states, children, {state.name: number for number, state in enumerate(states)})
+        inside = {state.name: number for number, state in enumerate(states)}
+        return cls(states, children, inside, facts or {})
 
 
 class Fold:
@@ -156,9 +196,9 @@ class Fold:
             result = crashed(fault)
         self.result.results.append(result)
 
-    def decide_one(self, decide: DecideCommand) -> list[EncodedEvent] | Rejected:
+    def decide_one(self, decide: DecideCommand) -> list[EncodedEvent] | AppliedRows | Rejected:
         """Decide one command without noting the result; what the context's code raises passes."""
-        number, key, spec, command, at = decide
+        number, key, spec, command, at, _ = decide
         if spec.timed_checks and (refusal := spec.refusal(command, at)):
             return refusal
         before = self._rows[number].get(key)
@@ -177,8 +217,28 @@ class Fold:
             return events
         if conflict := self._conflict(number, key, before, after):
             return conflict
+        if spec.into is None and not decision.rows:
+            self._move(number, key, before, after)
+            return events
+        rows = self._complete(decide, decision)
+        if isinstance(rows, Rejected):
+            return rows
         self._move(number, key, before, after)
-        return events
+        self.result.appended.append(AppendedRows(len(self.result.results), spec.model, rows))
+        return AppliedRows(events, len(rows))
+
+    def _complete(self, decide: DecideCommand, decision: Accepted) -> list[tuple[Any, ...]] | Rejected:
+        """Return the rows that a decision appends, or why its command is refused."""
+        model, into = decide.spec.model, decide.spec.into
+        if into is None:
+            raise ContractError(f"{model.__name__} appends rows, but to no table: decide(..., into=table)")
+        facts = self._plan.facts[model]
+        rows = complete(facts, decision.rows, decide.command_id)
+        if facts.time_at is not None and facts.rejects_late:
+            starts = [self._ask(LateIn(model), row[facts.time_at], suits=None) for row in rows]
+            if late := next(filter(None, starts), None):
+                return range_closed(late)
+        return rows
 
     # --- what must hold across rows ---
 

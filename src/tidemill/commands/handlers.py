@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Final, Protocol
 
 from tidemill.commands.decide_fold import (
+    AppliedRows,
     DecideCommand,
     EncodedEvent,
     FoldPlan,
@@ -21,15 +22,18 @@ from tidemill.commands.decide_fold import (
     HandlerResult,
     HolderOf,
     InForce,
+    LateIn,
     Question,
     ReferredTo,
     RowOf,
+    affected_rows,
     fold_all,
 )
-from tidemill.commands.late_rows import range_closed, split
+from tidemill.commands.fact_rows import FactTable, MakeRows, decided_tables, row_maker, values_of
+from tidemill.commands.late_rows import Row, late_among
 from tidemill.commands.ports import CommandCodec, Locked, UnitOfWork
 from tidemill.commands.validation import IncomingCommand, crashed
-from tidemill.domain.archive.policy import LateRule, Retention
+from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
 from tidemill.domain.errors import ContractError, TidemillError
@@ -43,6 +47,14 @@ _MAX_PASSES = 16
 
 class TooManyFoldPasses(TidemillError):
     """The commands of a batch depend on each other too deeply to be folded together: fold fewer."""
+
+
+class TooManyRows(TidemillError):
+    """The commands of a batch have more rows together than may be in memory at once: apply fewer."""
+
+
+MAX_ROWS: Final = 50_000
+"""How many rows a batch may append: from there on it is cut in half, unless it is one command alone."""
 
 
 class Handler(Protocol):
@@ -59,16 +71,15 @@ class Handler(Protocol):
 class _AppendPlan:
     """How rows of one append command are made: computed once, used for every record.
 
-    `time_at`: the number of the column that decides whether a row is late; None if the table takes all rows.
+    `values`: of its row, without the id. `many`: makes its rows instead, where they are not one.
     """
 
     spec: AppendSpec
     event_name: str
-    columns: tuple[str, ...]
-    values: Callable[[Any], tuple[Any, ...]]
+    facts: FactTable
     with_id: bool
-    time_at: int | None
-    rejects_late: bool
+    values: Callable[[Any], Row]
+    many: MakeRows | None
 
 
 class AppendHandler:
@@ -85,25 +96,20 @@ class AppendHandler:
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
     ) -> list[HandlerResult]:
-        """Check, encode and append; the row and the event of a refused command are never made."""
-        rows: dict[type, list[tuple[Any, ...]]] = {}
+        """Check, encode and append; the rows and the event of a refused command are never made.
+
+        Raises `TooManyRows` if there are several commands.
+        """
+        rows: dict[type, list[Row]] = {}
         results = [self._one(arrival, locked.now, rows) for arrival in arrivals]
         for model, table_rows in rows.items():
-            plan, on_time = self._plans[model], table_rows
-            if plan.time_at is not None:
-                on_time, late = await split(work, plan.spec.table, table_rows, plan.time_at)
-                if late and plan.rejects_late:
-                    _refuse(late, model, arrivals, results)
-                elif late:
-                    diverted = [table_rows[index] for index in late]
-                    await work.divert(plan.spec.table, plan.columns, diverted, list(late.values()))
-            if on_time:
-                await work.append(plan.spec.table, plan.columns, on_time)
+            owners = partial(_owners, model, arrivals, results)
+            refused = await self._plans[model].facts.write(work, table_rows, owners)
+            for index, refusal in refused.items():
+                results[index] = refusal
         return results
 
-    def _one(
-        self, arrival: IncomingCommand, at: datetime, rows: dict[type, list[tuple[Any, ...]]]
-    ) -> HandlerResult:
+    def _one(self, arrival: IncomingCommand, at: datetime, rows: dict[type, list[Row]]) -> HandlerResult:
         command = arrival.command
         assert command is not None
         assert arrival.decoded is not None
@@ -111,15 +117,22 @@ class AppendHandler:
         try:
             refusal = plan.spec.refusal(command, at)
             payload = self._codec.appended_event(arrival.decoded, plan.spec.event)
+            many = None if plan.many is None or refusal is not None else plan.many(command, _id_of(arrival))
         except Exception as fault:  # noqa: BLE001  a check's bug must not stop its lane: the record is parked
             return crashed(fault)
         if refusal is not None:
             return refusal
         if len(payload) > self._max_event_bytes:
             return too_large(len(payload), self._max_event_bytes)
+        events = [EncodedEvent(plan.event_name, payload)]
+        if many is not None:
+            table_rows = rows.setdefault(type(command), [])
+            _demand_room(len(table_rows), len(many))
+            table_rows += many
+            return events if len(many) == 1 else AppliedRows(events, len(many))
         values = plan.values(command)
         rows.setdefault(type(command), []).append((*values, arrival.command_id) if plan.with_id else values)
-        return [EncodedEvent(plan.event_name, payload)]
+        return events
 
 
 class DecideHandler:
@@ -132,7 +145,8 @@ class DecideHandler:
             ContractError: a state refers to one that is not among the stream's own and those of `stream.others`.
         """
         self._stream = stream
-        self._plan = FoldPlan.of(stream.states, stream.referring)
+        facts = decided_tables(stream.commands.values(), stream.retention)
+        self._plan = FoldPlan.of(stream.states, stream.referring, facts)
         self._codec = codec
         self._max_event_bytes = max_event_bytes
         self._names = {event: name for name, event in stream.events.items()}
@@ -149,7 +163,10 @@ class DecideHandler:
     async def apply(
         self, work: UnitOfWork, arrivals: Sequence[IncomingCommand], locked: Locked
     ) -> list[HandlerResult]:
-        """Fold until every question about other rows is answered, then write the changed rows."""
+        """Fold until every question about other rows is answered, then write the changed rows.
+
+        Raises `TooManyFoldPasses`, `TooManyRows` if there are several commands.
+        """
         commands = self._commands(arrivals, locked)
         answers: dict[Question, dict[Any, Any]] = {}
         keys: dict[Question, set[Any]] = defaultdict(set)
@@ -163,7 +180,18 @@ class DecideHandler:
                 known = answers[RowOf(number)]
                 before = {key: known[key] for key in after if known[key] is not None}
                 await work.replace(state, before, after)
+        await self._append(work, folded)
         return folded.results
+
+    async def _append(self, work: UnitOfWork, folded: FoldResult) -> None:
+        """Append the rows of the decisions, by table; those that refuse late rows were asked about in the fold."""
+        rows: dict[type, list[Row]] = defaultdict(list)
+        for _, model, appended in folded.appended:
+            _demand_room(len(rows[model]), len(appended))
+            rows[model] += appended
+        for model, table_rows in rows.items():
+            refused = await self._plan.facts[model].write(work, table_rows, lambda: ())
+            assert not refused, "nothing is closed between the fold and this"
 
     def _commands(self, arrivals: Sequence[IncomingCommand], locked: Locked) -> list[DecideCommand]:
         at = {lane_id: locked.at(lane_id) for lane_id in locked.progress}
@@ -175,7 +203,9 @@ class DecideHandler:
             assert command is not None
             number = numbers[spec.model]
             key = stream_key(command) if spec.key is None else spec.key(command)
-            commands.append(DecideCommand(number, key, spec, command, at[each.lane_id]))
+            commands.append(
+                DecideCommand(number, key, spec, command, at[each.lane_id], each.command_id or "")
+            )
         return commands
 
     async def _fold(
@@ -217,6 +247,8 @@ class DecideHandler:
                 child, reference = self._plan.referring[number][index]
                 found = await work.referred_to(self._plan.states[number], child, reference, values)
                 return {key: key in found for key in values}
+            case LateIn(model):
+                return await late_among(work, self._plan.facts[model].table, values)
 
     def _encode(self, decision: Accepted) -> list[EncodedEvent] | Rejected:
         encoded = [self._encoded_event(event) for event in decision.events]
@@ -248,40 +280,26 @@ def too_large(size: int, limit: int) -> Rejected:
     )
 
 
-def _refuse(
-    late: Mapping[int, datetime],
-    model: type,
-    arrivals: Sequence[IncomingCommand],
-    results: list[HandlerResult],
-) -> None:
-    """Refuse the commands of late rows; rows were made in the order of the commands that were not refused before."""
-    made = [
-        index
-        for index, arrival in enumerate(arrivals)
-        if type(arrival.command) is model and isinstance(results[index], list)
-    ]
-    for row, start in late.items():
-        results[made[row]] = range_closed(start)
+def _owners(model: type, arrivals: Sequence[IncomingCommand], results: Sequence[HandlerResult]) -> list[int]:
+    """Return the command of each row: rows were made in the order of the commands that were not refused before."""
+    ours = [index for index, arrival in enumerate(arrivals) if type(arrival.command) is model]
+    return [index for index in ours for _ in range(affected_rows(results[index]))]
+
+
+def _demand_room(held: int, more: int) -> None:
+    """Raise `TooManyRows` if the rows of one more command are too many, unless they are alone."""
+    if held and held + more > MAX_ROWS:
+        raise TooManyRows(f"the commands of a batch have more than {MAX_ROWS} rows")
+
+
+def _id_of(arrival: IncomingCommand) -> str:
+    assert arrival.command_id is not None, "what has no identity is refused before"
+    return arrival.command_id
 
 
 def _plan(spec: AppendSpec, event_name: str, retention: Retention | None) -> _AppendPlan:
     """Match columns to fields by name, and refuse at start what does not fit."""
-    fields = spec.model.model_fields
-    columns = [column for column in spec.table.columns if column.name != "command_id"]
-    missing = [column.name for column in columns if column.name not in fields and not column.nullable]
-    if missing:
-        raise ContractError(
-            f"append {spec.model.__name__}: table {spec.table.name} needs {missing}; add the fields, or allow null"
-        )
-    named = tuple(column.name for column in columns if column.name in fields)
-    with_id = "command_id" in spec.table.columns
-    leaves = retention is not None and retention.table is spec.table
-    return _AppendPlan(
-        spec=spec,
-        event_name=event_name,
-        columns=(*named, "command_id") if with_id else named,
-        values=attrgetter(*named) if len(named) > 1 else lambda command: (getattr(command, named[0]),),
-        with_id=with_id,
-        time_at=named.index(retention.time_column) if leaves and retention is not None else None,
-        rejects_late=leaves and retention is not None and retention.late is LateRule.REJECT,
-    )
+    facts, make = row_maker(spec, retention)
+    own = facts.columns[:-1] if facts.with_id else facts.columns
+    many = None if spec.rows is None else make
+    return _AppendPlan(spec, event_name, facts, facts.with_id, values_of(own), many)

@@ -97,6 +97,7 @@ class Intake:
         self._team = (workers or Workers(options.workers)).team()
         self._queues = Queues(
             batch_records=options.batch_records,
+            batch_bytes=stream.batch_bytes,
             waiting_bytes=options.waiting_bytes,
             room=room,
         )

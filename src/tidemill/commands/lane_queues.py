@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tidemill.commands.waits import Wait
-from tidemill.domain.lane import Claim, InboundRecord, weight
+from tidemill.domain.lane import BATCH_BYTES, Claim, InboundRecord, weight
 
-BATCH_BYTES: Final = 8 << 20
 WAITING_BYTES: Final = 32 << 20
 """About how much may wait in all lanes of a process; a lane is held back from twice its share on."""
 
@@ -250,7 +249,7 @@ class Queues:
     def _take_from(self, chosen: list[LaneQueue], most: int) -> BatchInput:
         """Take about as many records of each lane; longer ones get what shorter ones leave."""
         taken: dict[int, list[InboundRecord]] = {}
-        each_bytes, waiting = self._batch_bytes // len(chosen), len(chosen)
+        each_bytes, waiting = max(1, self._batch_bytes // len(chosen)), len(chosen)
         for queue in sorted(chosen, key=lambda queue: len(queue.records)):
             queue.idle.clear()
             taken[queue.lane_id] = list(queue.take(max(1, most // waiting), each_bytes))

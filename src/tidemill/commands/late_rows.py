@@ -6,7 +6,7 @@ table's policy says. Either way the rest of the batch is written as usual.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -39,6 +39,22 @@ async def split(ranges: ClosedRanges, table: TableShape, rows: Sequence[Row], ti
     found = {index: next(spans.at(time), None) for index, time in enumerate(times)}
     late = {index: start for index, start in found.items() if start is not None}
     return SplitRows([row for index, row in enumerate(rows) if index not in late], late)
+
+
+async def late_among(
+    ranges: ClosedRanges, table: TableShape, times: Sequence[datetime]
+) -> dict[datetime, datetime | None]:
+    """Return time -> the start of the closed range that a row of this time would be late for, None for none."""
+    late = (await split(ranges, table, [(time,) for time in times], 0)).late
+    return {time: late.get(index) for index, time in enumerate(times)}
+
+
+def first_late(late: Mapping[int, datetime], owners: Sequence[int]) -> dict[int, datetime]:
+    """Return owner -> the start of the closed range of its first late row. `owners`: of each row."""
+    starts: dict[int, datetime] = {}
+    for index, start in late.items():
+        starts.setdefault(owners[index], start)
+    return starts
 
 
 def range_closed(start: datetime) -> Rejected:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tidemill.commands.decide_fold import EncodedEvent, HandlerResult
+from tidemill.commands.decide_fold import AppliedRows, EncodedEvent, HandlerResult
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.commands.validation import MAX_KEY_BYTES, IncomingCommand
 from tidemill.domain.decision import Rejected
@@ -69,6 +69,7 @@ class LaneNumbering:
         self._sequence = progress.sequence
         self._chain = progress.chain
         self._counts = dict.fromkeys((_APPLIED, _REJECTED, _DUPLICATE, _PARKED), 0)
+        self._more_rows: int | None = None  # beyond one for each applied command; None: they were not counted
 
     def enter(self, arrival: IncomingCommand, disposition: Disposition) -> OutboxRow:
         """Give the record its position and its rows; return the row that carries its outcome."""
@@ -79,6 +80,9 @@ class LaneNumbering:
             return self._refused(arrival, disposition.code, disposition.message)
         if isinstance(disposition, Unreadable):
             return self._unreadable(arrival, disposition)
+        if isinstance(disposition, AppliedRows):
+            self._more_rows = (self._more_rows or 0) + disposition.rows - 1
+            return self._applied(arrival, disposition.events, disposition.rows)
         if disposition.reused:
             first = disposition.first
             place = f"see position {first.position} of lane {first.lane}"
@@ -113,16 +117,19 @@ class LaneNumbering:
                 events=self._sequence - before.sequence,
                 at=self._at,
                 reason=reason,
+                rows=None if self._more_rows is None else counts[_APPLIED] + self._more_rows,
             )
         )
 
-    def _applied(self, arrival: IncomingCommand, events: Sequence[EncodedEvent]) -> OutboxRow:
+    def _applied(
+        self, arrival: IncomingCommand, events: Sequence[EncodedEvent], rows: int | None = None
+    ) -> OutboxRow:
         command_id = arrival.command_id
         assert command_id is not None
-        self._log(arrival, _APPLIED, command_id, events=len(events))
+        self._log(arrival, _APPLIED, command_id, events=len(events), rows=rows)
         if not events:
-            return self._send(arrival, _APPLIED, command_id)
-        first = self._send(arrival, _APPLIED, command_id, event=events[0])
+            return self._send(arrival, _APPLIED, command_id, rows=rows)
+        first = self._send(arrival, _APPLIED, command_id, event=events[0], rows=rows)
         for item, event in enumerate(events[1:], start=1):
             self._send(arrival, None, command_id, event=event, item=item)
         return first
@@ -165,9 +172,10 @@ class LaneNumbering:
             original=first.outcome,
             code=first.code,
             detail=first.detail,
+            rows=first.rows or None,
         )
 
-    def _log(
+    def _log(  # noqa: PLR0913  a row has as many columns
         self,
         arrival: IncomingCommand,
         outcome: bytes,
@@ -177,6 +185,7 @@ class LaneNumbering:
         code: str | None = None,
         detail: str | None = None,
         repeats: str | None = None,
+        rows: int | None = None,
     ) -> None:
         self._counts[outcome] += 1
         decoded = arrival.decoded
@@ -196,6 +205,7 @@ class LaneNumbering:
                 code,
                 detail,
                 repeats,
+                rows,
             )
         )
 
@@ -210,6 +220,7 @@ class LaneNumbering:
         original: bytes | None = None,
         code: str | None = None,
         detail: str | None = None,
+        rows: int | None = None,
     ) -> OutboxRow:
         if event is not None:
             assert command_id is not None
@@ -238,6 +249,7 @@ class LaneNumbering:
             self._chain,
             trace_of(record) if record.headers else None,
             client_id(arrival, command_id),
+            rows,
         )
         self._rows.outbox.append(row)
         return row

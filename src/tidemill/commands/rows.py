@@ -9,7 +9,8 @@ from typing import NamedTuple
 class LoggedCommand(NamedTuple):
     """What the log remembers of a command: enough to answer a duplicate with the first outcome.
 
-    Ids are canonical UUID texts here and below: the driver takes text, and a `UUID` object costs more than it helps.
+    `rows`: how many rows it affected. Ids are canonical UUID texts here and below: the driver takes text, and a `UUID`
+    object costs more than it helps.
     """
 
     command_id: str
@@ -20,10 +21,14 @@ class LoggedCommand(NamedTuple):
     lane: int
     position: int
     sequence: int
+    rows: int
 
 
 class LogRow(NamedTuple):
-    """One row per record that arrived; column order of `tm.log`."""
+    """One row per record that arrived; column order of `tm.log`.
+
+    `rows`: how many rows an applied command appended; None: one if it appends at all.
+    """
 
     lane: int
     gen: int
@@ -39,6 +44,7 @@ class LogRow(NamedTuple):
     code: str | None
     detail: str | None
     repeats: str | None
+    rows: int | None = None
 
 
 class OutboxRow(NamedTuple):
@@ -47,7 +53,8 @@ class OutboxRow(NamedTuple):
     `item` 1.. are further events (their outcome is null). `sequence`: last event up to and with this row. `payload`:
     the framed event, or null. `record_offset`: of the record in the command topic, `lane.NO_OFFSET` if none brought it
     (null from the next version on: processes of 0.1.0 cannot read that). `client_id`: the id as the client wrote it,
-    where that is not the text of `command_id`.
+    where that is not the text of `command_id`. `rows`: how many rows the command affected; None: one if there is an
+    event.
     """
 
     lane: int
@@ -71,6 +78,7 @@ class OutboxRow(NamedTuple):
     chain: int
     trace: str | None
     client_id: str | None
+    rows: int | None = None
 
 
 class ParkedRow(NamedTuple):
@@ -90,7 +98,10 @@ class ParkedRow(NamedTuple):
 
 
 class LedgerRow(NamedTuple):
-    """What one batch did to one lane; column order of `tm.batch`."""
+    """What one batch did to one lane; column order of `tm.batch`.
+
+    `rows`: how many rows its applied commands appended; None: one each.
+    """
 
     lane: int
     gen: int
@@ -111,3 +122,4 @@ class LedgerRow(NamedTuple):
     events: int
     at: datetime
     reason: str | None
+    rows: int | None = None

@@ -7,6 +7,7 @@ is told, and the words in the documentation of its field. Checks that need the t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -60,6 +61,21 @@ class NotBelow(FieldCheck):
 
 
 @dataclass(frozen=True)
+class SameLength(FieldCheck):
+    """A list is as long as another one: together they are the columns of a table."""
+
+    other: str
+
+    @property
+    def words(self) -> str:
+        return f"As many as {self.other}."
+
+    def fault(self, message: Any) -> str | None:
+        size, other = len(getattr(message, self.field)), len(getattr(message, self.other))
+        return None if size == other else f"{self.field} are {size}, {self.other} are {other}: send as many"
+
+
+@dataclass(frozen=True)
 class TimedCheck(ABC):
     """Something that only the clock can tell. `field`: where it is documented."""
 
@@ -73,6 +89,26 @@ class TimedCheck(ABC):
     @abstractmethod
     def fault_at(self, message: Any, at: datetime) -> str | None:
         """Return what is wrong with a message at this time, None for nothing."""
+
+    def fault_among(self, records: Sequence[Any], at: datetime) -> str | None:
+        """Return what is wrong with the first of the records that is not valid at this time, after its number."""
+        faults = ((number, self.fault_at(record, at)) for number, record in enumerate(records))
+        return next((f"{number}: {fault}" for number, fault in faults if fault), None)
+
+
+@dataclass(frozen=True)
+class OfRecords(TimedCheck):
+    """A check of every record that a field holds. It follows from the class of the records, and is not declared."""
+
+    check: TimedCheck
+
+    @property
+    def words(self) -> str:
+        return ""
+
+    def fault_at(self, message: Any, at: datetime) -> str | None:
+        fault = self.check.fault_among(getattr(message, self.field), at)
+        return None if fault is None else f"{self.field}.{fault}"
 
 
 @dataclass(frozen=True)
@@ -97,6 +133,12 @@ class Within(TimedCheck):
             seconds = self.ahead.total_seconds()
             return self._lies(time, f"more than {seconds:.0f} s ahead of the server's {at.isoformat()}")
         return None
+
+    def fault_among(self, records: Sequence[Any], at: datetime) -> str | None:
+        times = [getattr(record, self.field) for record in records]
+        if not times or (self.since <= min(times) and max(times) <= at + self.ahead):
+            return None  # of thousands of records nearly always
+        return super().fault_among(records, at)
 
     def _lies(self, time: datetime, where: str) -> str:
         return f"{self.field} {time.isoformat()} lies {where}"

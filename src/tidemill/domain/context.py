@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
 
 from tidemill.domain.archive.policy import Retention
-from tidemill.domain.checks import TimedCheck
+from tidemill.domain.checks import OfRecords, TimedCheck
 from tidemill.domain.decision import Decision, Rejected
 from tidemill.domain.errors import ContractError
-from tidemill.domain.lane import DEFAULT_PARTITIONS
+from tidemill.domain.lane import BATCH_BYTES, DEFAULT_PARTITIONS
 from tidemill.domain.messages import CommandBase, EventBase, Message
 from tidemill.domain.projection import Projection
+from tidemill.domain.records import record_fields
 from tidemill.domain.rejections import RejectionCode
 from tidemill.domain.state import Reference, State, Unique
 
@@ -35,6 +38,12 @@ from tidemill.domain.table_shape import TableShape
 
 C = TypeVar("C", bound=CommandBase)
 
+Rows = Sequence[tuple[Any, ...]]
+"""Rows of a table, each with its values in the order of the columns."""
+
+MANY_ROWS_BATCH_BYTES: Final = 1 << 20
+"""The most bytes of records of a transaction where one command may append many rows: each is a tuple in memory."""
+
 _AGGREGATE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -49,8 +58,23 @@ class CommandSpec:
 
     @cached_property
     def timed_checks(self) -> tuple[TimedCheck, ...]:
-        """Return the declared checks that need the time."""
-        return tuple(each for each in self.model.checks if isinstance(each, TimedCheck))
+        """Return the declared checks that need the time, those of the records in a command among them."""
+        of_records = (
+            OfRecords(field, check)
+            for field, record in record_fields(self.model).items()
+            for check in _timed(record)
+        )
+        return (*_timed(self.model), *of_records)
+
+    @property
+    def appends_to(self) -> TableShape | None:
+        """Return the table to which the command appends rows, if there is one."""
+        return None
+
+    @property
+    def counts_rows(self) -> bool:
+        """Return whether the command may append another number of rows than one."""
+        return False
 
     def refusal(self, command: Any, at: datetime) -> Rejected | None:
         """Return why a command is refused by what only the clock knows, None if it is not."""
@@ -66,11 +90,35 @@ class AppendSpec(CommandSpec):
 
     The event's fields are the command's fields. A table column `command_id` (uuid), if there is one, gets the
     command's identity. `check(command, now)` may refuse a command by the time.
+    `rows`: makes many rows of a command, or none, each with its values in the order of `columns` (by default all but
+    `command_id`); or the name of the field that holds a record for each row.
     """
 
     table: TableShape
     event: type[EventBase]
     check: Callable[[Any, datetime], Rejected | None] | None = None
+    rows: Callable[[Any], Rows] | str | None = None
+    columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what would only fail later, on the first record."""
+        where = f"append {self.model.__name__}"
+        if isinstance(self.rows, str) and self.rows not in record_fields(self.model):
+            raise ContractError(f"{where}: {self.rows!r} is not a field with a list of records")
+        if self.columns and not callable(self.rows):
+            raise ContractError(f"{where}: columns are those of rows=...; without it they go by name")
+        if unknown := [name for name in self.columns if name not in self.table.columns]:
+            raise ContractError(f"{where}: table {self.table.name} has no {', '.join(unknown)}")
+
+    @property
+    def appends_to(self) -> TableShape:
+        """Return the table."""
+        return self.table
+
+    @property
+    def counts_rows(self) -> bool:
+        """Return whether the command may append another number of rows than one."""
+        return self.rows is not None
 
     def refusal(self, command: Any, at: datetime) -> Rejected | None:
         """Return why a command is refused by what only the clock knows, None if it is not."""
@@ -84,12 +132,24 @@ class DecideSpec(CommandSpec):
 
     `clocked`: the rule also gets the time of the batch, `rule(state | None, command, at)`. `state`: which of a family's
     states it decides about; None: the context has one. `key(command)`: the key of its row; None: the context's key.
+    `into`: the table for the rows of `accepted(event, rows=...)`.
     """
 
     rule: Callable[..., Decision]
     clocked: bool = False
     state: State | None = None
     key: Callable[[Any], str] | None = None
+    into: TableShape | None = None
+
+    @property
+    def appends_to(self) -> TableShape | None:
+        """Return the table for the rows of its decisions, if there is one."""
+        return self.into
+
+    @property
+    def counts_rows(self) -> bool:
+        """Return whether its decisions may append rows."""
+        return self.into is not None
 
 
 def append(
@@ -98,9 +158,19 @@ def append(
     into: TableShape,  # a SQLAlchemy Core table, which the domain must not import
     event: type[EventBase],
     check: Callable[[C, datetime], Rejected | None] | None = None,
+    rows: Callable[[C], Rows] | str | None = None,
+    columns: tuple[str, ...] = (),
 ) -> AppendSpec:
-    """Declare that `model` appends one row to the table `into` and publishes one `event`."""
-    return AppendSpec(model=model, table=into, event=event, check=check)
+    """Declare that `model` appends one row, or `rows`, to the table `into` and publishes one `event`.
+
+    `rows(command)` returns any number of rows, each a tuple in the order of the table's columns without `command_id`,
+    or of `columns`. A field's name instead: the command has there a record for each row, whose fields, and the other
+    fields of the command, become the columns of the same names.
+
+    Raises:
+        ContractError: there is no such field or column.
+    """
+    return AppendSpec(model=model, table=into, event=event, check=check, rows=rows, columns=columns)
 
 
 def decide(
@@ -110,12 +180,19 @@ def decide(
     clocked: bool = False,
     state: State | None = None,
     key: Callable[[C], str] | None = None,
+    into: TableShape | None = None,
 ) -> DecideSpec:
     """Declare that `model` is decided by `rule(state, command)`, or, `clocked`, by `rule(state, command, at)`.
 
-    `at` is the time that the command's events get. `state`, `key`: see `DecideSpec`.
+    `at` is the time that the command's events get. `into`: where the rows of `accepted(event, rows=...)` are appended.
+    `state`, `key`: see `DecideSpec`.
     """
-    return DecideSpec(model=model, rule=rule, clocked=clocked, state=state, key=key)
+    return DecideSpec(model=model, rule=rule, clocked=clocked, state=state, key=key, into=into)
+
+
+def _timed(model: type[BaseModel]) -> tuple[TimedCheck, ...]:
+    checks = model.checks if issubclass(model, Message) else ()
+    return tuple(check for check in checks if isinstance(check, TimedCheck))
 
 
 @dataclass(frozen=True)
@@ -127,7 +204,8 @@ class Context:
     that name.
     `family`: several states in place of `state`; they share the context's key and are folded as one. `codes`: the
     context's own rejection codes, each with what the client should do. `retention`: which of its appended rows leave
-    for the archive, and when.
+    for the archive, and when. `batch_bytes`: of records that one transaction takes; by default 8 MiB, 1 MiB where a
+    command may append many rows.
     """
 
     aggregate: str
@@ -143,6 +221,7 @@ class Context:
     migrations: Path | None = None
     retention: Retention | None = None
     family: tuple[State, ...] = ()
+    batch_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would only fail later, on the first record."""
@@ -162,6 +241,8 @@ class Context:
         self._check_names()
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
+        if self.batch_bytes is not None and self.batch_bytes < 1:
+            raise ContractError(f"context {self.aggregate}: batch_bytes must be positive")
         if self.retention is not None and self.retention.table not in self._appended_tables:
             raise ContractError(
                 f"context {self.aggregate}: retention of {self.retention.table_name}, but no command appends to it"
@@ -196,7 +277,14 @@ class Context:
 
     @property
     def _appended_tables(self) -> list[TableShape]:
-        return [spec.table for spec in self.commands if isinstance(spec, AppendSpec)]
+        return [spec.appends_to for spec in self.commands if spec.appends_to is not None]
+
+    @property
+    def max_batch_bytes(self) -> int:
+        """Return the most bytes of records that one transaction takes, as `lane.weight` counts them."""
+        if self.batch_bytes is not None:
+            return self.batch_bytes
+        return MANY_ROWS_BATCH_BYTES if any(spec.counts_rows for spec in self.commands) else BATCH_BYTES
 
     @property
     def states(self) -> tuple[State, ...]:

@@ -123,6 +123,9 @@ class InboundRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
+BATCH_BYTES: Final = 8 << 20
+"""The most bytes of records that one transaction takes, as `weight` counts them."""
+
 _RECORD_BYTES = 400
 _HEADER_BYTES = 100
 

@@ -73,7 +73,8 @@ class EventBase(Message):
     @classmethod
     def of(cls, command: CommandBase) -> Self:
         """Return the event that carries the command's fields of the same names."""
-        return cls.model_validate({name: getattr(command, name) for name in cls.model_fields})
+        fields = {name: getattr(command, name) for name in cls.model_fields}
+        return cls.model_validate(fields, from_attributes=True)  # records within are of another class
 
 
 BASE_FIELDS = tuple(CommandBase.model_fields)

@@ -7,7 +7,7 @@ checkpoint. A fold must not depend on how events of different lanes interleave: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -28,6 +28,8 @@ Fold = Callable[[Any, Any], Any]
 @dataclass(slots=True)
 class Recorded(Generic[E]):
     """An event as it was published: `at` is `ce_time`, `lane` its partition, `sequence` its number in that lane.
+
+    `event` is a part of it where the projection has `parts`; parts of one event are folded in their order.
 
     Not frozen: one is made for every event, and a frozen dataclass takes three times as long to make.
     """
@@ -52,7 +54,8 @@ class Projection:
     `name`: for operators (`latest-quotes`). `row`: a `ReadModelBase` dataclass whose fields are the table's columns.
     `table`: a SQLAlchemy Core table; its primary key are the `key` columns. `folds`: event class -> fold.
     `key`: event -> values of the key columns; None: the one key column is the key of the event's record. `stamped`: the
-    engine fills the fields of `ReadModelBase`.
+    engine fills the fields of `ReadModelBase`. `parts`: event -> what it consists of, such as its records: then `key`
+    and the folds are called for every part, in order, and get it where they else get the event.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Projection:
     key: Callable[[Any], Key] | None
     folds: Mapping[type[EventBase], Fold]
     stamped: bool = True
+    parts: Callable[[Any], Iterable[Any]] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a row class and a table that differ: otherwise the mistake would show at the first write."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import CommandSpec, Context
-from tidemill.domain.lane import StreamTopics
+from tidemill.domain.lane import BATCH_BYTES, StreamTopics
 from tidemill.domain.messages import Message
 from tidemill.domain.state import Reference, State
 
@@ -18,7 +18,8 @@ class Stream:
     """A family of topics, with the rules for its commands.
 
     `commands`: Avro full name -> spec. `events`: Avro full name -> class. `key(command)` is the key a record must
-    carry; `keyed=False` accepts any key and partition. `states`: what its commands decide about. `others`: name ->
+    carry; `keyed=False` accepts any key and partition. `batch_bytes`: of records that one transaction takes, as
+    `lane.weight` counts them. `states`: what its commands decide about. `others`: name ->
     state of another stream that those refer to. `referring`: name of a state -> what of other streams refers to it and
     keeps its rows from being deleted.
     """
@@ -30,6 +31,7 @@ class Stream:
     events: Mapping[str, type[Message]]
     key: Callable[[Any], str]
     keyed: bool = True
+    batch_bytes: int = BATCH_BYTES
     states: tuple[State, ...] = ()
     retention: Retention | None = None
     others: Mapping[str, State] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class Stream:
             events={context.full_name(event): event for event in context.events},
             key=context.key,
             keyed=context.keyed,
+            batch_bytes=context.max_batch_bytes,
             states=context.states,
             retention=context.retention,
         )

@@ -36,6 +36,7 @@ class OutboxItem(NamedTuple):
     chain: int
     trace: str | None
     client_id: str | None = None  # the id as the client wrote it, where that is not the text of command_id
+    rows: int | None = None  # how many rows the command affected; None: one if there is an event
 
 
 class ParkedRecord(NamedTuple):

@@ -7,7 +7,7 @@ order and returns what to write. The result does not depend on where a batch was
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError
@@ -51,7 +51,7 @@ class Changes(NamedTuple):
 
 def keyed(projection: Projection, events: Iterable[Event]) -> list[Touch]:
     """Return the events that the projection folds, each with its row's key. Raises `FoldFailed`."""
-    folds, key_of = projection.folds, projection.key
+    folds, key_of, parts_of = projection.folds, projection.key, projection.parts
     touches: list[Touch] = []
     for event in events:
         body = event.event
@@ -59,11 +59,20 @@ def keyed(projection: Projection, events: Iterable[Event]) -> list[Touch]:
         if fold is None:
             continue
         try:
-            key = (event.key.decode(),) if key_of is None else key_of(body)
-            touches.append((key, fold, event))
+            if parts_of is None:
+                key = (event.key.decode(),) if key_of is None else key_of(body)
+                touches.append((key, fold, event))
+            else:
+                touches += _keyed_parts(projection, fold, event, parts_of(body))
         except Exception as error:
             raise FoldFailed(projection.name, event, error) from error
     return touches
+
+
+def _keyed_parts(projection: Projection, fold: Fold, event: Event, parts: Iterable[Any]) -> list[Touch]:
+    key_of = projection.key or (lambda _: (event.key.decode(),))
+    at, lane, sequence, record_key = event.at, event.lane, event.sequence, event.key
+    return [(key_of(part), fold, Recorded(part, at, lane, sequence, record_key)) for part in parts]
 
 
 def fold(projection: Projection, touches: Sequence[Touch], loaded: Mapping[Key, ReadModelBase]) -> Changes:

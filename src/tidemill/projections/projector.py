@@ -56,7 +56,9 @@ class Projector:
         self._pause_s = LOOK_AGAIN_FIRST_S
         self._look_again_at: float | None = None
         self._retrier = projector_retrier()
-        self._reader = ReadAhead(source, codec, self._retrier, max_events=max_events)
+        self._reader = ReadAhead(
+            source, codec, self._retrier, max_events=max_events, max_bytes=2 * stream.batch_bytes
+        )
         self._workers = [
             ProjectionWorker(projection, stream, store, clock, self._retrier) for projection in projections
         ]

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tidemill.domain.errors import ContractError
+from tidemill.domain.lane import BATCH_BYTES
 from tidemill.projections.cursor import Batch, Decoded, LaneBatch
 from tidemill.projections.ports import EventCodec, EventRecord, EventSource, ForeignRecord
 from tidemill.runtime.retry import Retrier
 
 MAX_EVENTS: Final = 20_000
-MAX_BYTES: Final = 16 << 20
 _MAX_FOREIGN: Final = 10_000  # reported together; the rest is not counted
 _BACKLOG: Final = 500  # records of one poll that suggest more after them
 _GRACE_S: Final = 0.05  # how long to wait for them: a fetch of megabytes takes 10 ms and more
@@ -34,7 +34,7 @@ class ReadAhead:
         retrier: Retrier,
         *,
         max_events: int = MAX_EVENTS,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int = 2 * BATCH_BYTES,
     ) -> None:
         """`max_events`, `max_bytes` (of encoded events) bound the buffer; one poll may exceed them."""
         self._source = source

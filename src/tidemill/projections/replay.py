@@ -89,7 +89,7 @@ class Replay:
         self._source = parts.source()
         self._writer = ViewWriter(parts.store, Standing(view, empty, {}), until)
         self._retrier = projector_retrier(limit_s=SERVERS_AWAY_S)
-        self._reader = ReadAhead(self._source, parts.codec, self._retrier)
+        self._reader = ReadAhead(self._source, parts.codec, self._retrier, max_bytes=2 * stream.batch_bytes)
         self._stall_s = parts.stall_s
         self._moved_at = 0.0
 

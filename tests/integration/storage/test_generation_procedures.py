@@ -116,10 +116,30 @@ async def test_totals_outlive_the_ledger_and_the_last_part_takes_the_generation(
         for part in ("log", "batch", "outbox"):
             await connection.execute("call tm.drop_generation($1, $2)", gen, part)
     assert await only_row(connection, "select * from tm.ledger_total") == {
-        "lane": lane_id, "records": 18, "applied": 9, "rejected": 6, "duplicate": 3, "parked": 0, "events": 9
+        "lane": lane_id, "records": 18, "applied": 9, "rejected": 6, "duplicate": 3, "parked": 0, "events": 9,
+        "rows": None,
     }  # fmt: skip
     assert [row["gen"] for row in await connection.fetch("select gen from tm.generation")] == [3]
     assert await connection.fetchval("select to_offset from tm.batch") == 18
+
+
+async def test_totals_count_one_row_for_each_command_whose_rows_were_not_counted(
+    connection: Driver, lane_id: int
+) -> None:
+    await connection.execute("call tm.roll_generation(1, 2)")
+    await connection.execute(BATCH, lane_id, 2, 3, 12, 18)
+    await connection.execute("update tm.batch set rows = 500 where gen = 2 and applied > 0")
+    await connection.execute("call tm.roll_generation(2, 3)")
+    await connection.execute(BATCH, lane_id, 3, 4, 18, 24)
+    await connection.execute("call tm.roll_generation(3, 4)")
+    totals = []
+    for gen in (1, 2, 3):
+        await connection.execute("call tm.drop_generation($1, 'batch')", gen)
+        totals.append(await only_row(connection, "select applied, rows from tm.ledger_total"))
+    first, second, third = (dict(row) for row in totals)
+    assert first["rows"] is None, "one each, as everything that was stored before"
+    assert second["rows"] == first["applied"] + 500
+    assert third["rows"] == second["rows"] + third["applied"] - second["applied"]
 
 
 async def test_a_drop_gives_way_to_a_long_reader(database: str, connection: Driver, lane_id: int) -> None:

@@ -138,7 +138,7 @@ class Archive:
 
     async def slices(self) -> list[Slice]:
         """Return the registry."""
-        return list((await self.store.facts(TABLE)).slices)
+        return list((await self.store.facts(self.policy.table_name)).slices)
 
     async def states(self) -> list[str]:
         """Return the state of every slice, oldest range first."""
@@ -203,20 +203,21 @@ class Archive:
 
     async def hot(self) -> int:
         """Return how many rows are in the hypertable."""
-        return int(await self.pool.fetchval("select count(*) from public.market_data"))
+        return int(await self.pool.fetchval(f"select count(*) from {self.policy.table_name}"))
 
     async def late(self) -> int:
         """Return how many rows wait as late."""
-        return int(await self.pool.fetchval("select count(*) from tm_late.public__market_data"))
+        name = self.policy.table_name.replace(".", "__")
+        return int(await self.pool.fetchval(f"select count(*) from tm_late.{name}"))
 
 
 @asynccontextmanager
-async def archive(database: str, lake: Path) -> AsyncIterator[Archive]:
+async def archive(database: str, lake: Path, policy: Retention = POLICY) -> AsyncIterator[Archive]:
     """Return an archive whose lane is owned."""
     pool = await create_pool(database, application_name="test", size=8)
     async with pool.acquire() as connection:
         await create_lanes(connection, STREAM)
-    made = Archive(database, pool, lake)
+    made = Archive(database, pool, lake, policy=policy)
     await made.own()
     try:
         yield made

@@ -15,6 +15,8 @@ from tests.support.engine.streams import messages_of
 from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import MarketDataRecorded
+from tidemill.domain.context import Context
+from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Projection, Recorded
 from tidemill.domain.stream import Stream
 from tidemill.projections.projector import Projector
@@ -31,7 +33,6 @@ from tidemill.transport.kafka.client.close import hard_close
 
 LANES = 4
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
-EVENT_TYPE = "tidemill.market_data.MarketDataRecorded"
 
 
 def tick(symbol: str, price: float, *, minutes: float = 0, **fields: Any) -> MarketDataRecorded:
@@ -56,7 +57,7 @@ def random_ticks(random: Random, number: int) -> list[MarketDataRecorded]:
 
 @dataclass
 class Market:
-    """One stream of market data. `told` keeps what was published, by lane."""
+    """One stream, of market data or of another context. `told` keeps what was published, by lane."""
 
     connection: KafkaConnection
     stream: Stream
@@ -64,7 +65,8 @@ class Market:
     writer: StreamCodec
     reader: AvroEventCodec
     producer: Any
-    told: dict[int, list[Recorded[MarketDataRecorded]]] = field(default_factory=dict)
+    context: Context = context
+    told: dict[int, list[Recorded[Any]]] = field(default_factory=dict)
 
     @property
     def store(self) -> ViewDatabase:
@@ -92,12 +94,12 @@ class Market:
         """What rebuild and verify work with."""
         return ReplayParts(self.source, self.reader, self.store, RebuildDatabase(self.pool), stall_s)
 
-    async def tell(self, lane_id: int, *ticks: MarketDataRecorded) -> None:
+    async def tell(self, lane_id: int, *ticks: EventBase) -> None:
         """Publish ticks in a lane, numbered on."""
         told = self.told.setdefault(lane_id, [])
         await self.publish(lane_id, zip(count(len(told) + 1), ticks, strict=False))
 
-    async def publish(self, lane_id: int, numbered: Iterable[tuple[int, MarketDataRecorded]]) -> None:
+    async def publish(self, lane_id: int, numbered: Iterable[tuple[int, EventBase]]) -> None:
         """Publish ticks with the sequences given, dense or not."""
         told = self.told.setdefault(lane_id, [])
         batch = self.producer.create_batch()
@@ -106,11 +108,11 @@ class Market:
             told.append(Recorded(event, at, lane_id, sequence))
             headers = [
                 ("ce_id", b"%d-%d" % (lane_id, sequence)),
-                ("ce_type", EVENT_TYPE.encode()),
+                ("ce_type", self.context.full_name(type(event)).encode()),
                 ("ce_time", at.isoformat(timespec="microseconds").encode()),
                 ("tm_sequence", b"%d" % sequence),
             ]
-            key, value = event.symbol.encode(), self.writer.encode_event(event)
+            key, value = self.stream.key(event).encode(), self.writer.encode_event(event)
             if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
                 await self._send(lane_id, batch)
                 batch = self.producer.create_batch()
@@ -137,11 +139,13 @@ class Market:
 
 
 @asynccontextmanager
-async def open_market(database: str, bootstrap: str, prefix: str) -> AsyncIterator[Market]:
+async def open_market(
+    database: str, bootstrap: str, prefix: str, of: Context = context
+) -> AsyncIterator[Market]:
     """A market of four lanes in a database that is migrated, on topics of its own."""
     connection = KafkaConnection(bootstrap=bootstrap)
-    stream = Stream.of(replace(context, partitions=LANES), prefix=prefix)
-    messages = messages_of("market_data")
+    stream = Stream.of(replace(of, partitions=LANES), prefix=prefix)
+    messages = messages_of(of.name)
     producer = idempotent_producer(connection, batch_bytes=200_000)
     pool = await create_pool(database, application_name="tidemill-tests", size=8)
     market = Market(
@@ -151,6 +155,7 @@ async def open_market(database: str, bootstrap: str, prefix: str) -> AsyncIterat
         await StreamCodec.open(stream, messages, clock=SystemClock()),
         await AvroEventCodec.open(stream, messages, clock=SystemClock()),
         producer,
+        of,
     )
     await market.create_topics()
     await producer.start()

@@ -15,8 +15,10 @@ from tidemill.contexts.connector_profiles.read_models import connector_directory
 from tidemill.contexts.connector_profiles.state import connector_profiles
 from tidemill.contexts.market_data import ticks
 from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
+from tidemill.contexts.system_logs import system_logs
+from tidemill.contexts.telemetry_events import telemetry_events
 from tidemill.domain.errors import ContractError
-from tidemill.domain.messages import CommandBase, Label
+from tidemill.domain.messages import CommandBase, Label, Message
 
 STAMPS = "id bigint, uuid uuid, created_at timestamptz, updated_at timestamptz, version bigint"
 TABLES = {
@@ -41,6 +43,14 @@ TABLES = {
             "ticks bigint, open_time timestamptz, open_lane integer, open_sequence bigint, "
             f"close_time timestamptz, close_lane integer, close_sequence bigint, {STAMPS}"
         ),
+    ),
+    "public.telemetry_events": (
+        telemetry_events,
+        "time timestamptz, source text, name text, value float8?, attributes jsonb, command_id uuid",
+    ),
+    "public.system_logs": (
+        system_logs,
+        "time timestamptz, service text, level text, message text, details jsonb, command_id uuid",
     ),
     "public.connector_profiles": (
         connector_profiles,
@@ -111,6 +121,43 @@ def test_limits_of_a_field_do_not_matter() -> None:
         scale: Label
 
     assert described(fact_table("weights", Weigh)) == "grams bigint?, scale text, command_id uuid"
+
+
+def test_a_row_of_many_is_a_record_with_what_all_of_them_share() -> None:
+    class Weight(Message):
+        grams: int
+        note: Annotated[str | None, JSONB()] = None
+
+    class Weigh(CommandBase):
+        scale: Label
+        weights: list[Weight]
+
+    table = fact_table("weights", Weigh, first=("grams", "scale"))
+    assert described(table) == "grams bigint, scale text, note jsonb?, command_id uuid"
+
+
+def test_a_name_that_a_record_and_its_command_share_is_refused() -> None:
+    class Weight(Message):
+        scale: Label
+
+    class Weigh(CommandBase):
+        scale: Label
+        weights: list[Weight]
+
+    with pytest.raises(ContractError, match="Weight and Weigh both have scale"):
+        fact_table("weights", Weigh)
+
+
+def test_two_lists_of_records_are_no_rows_of_one_table() -> None:
+    class Weight(Message):
+        grams: int
+
+    class Weigh(CommandBase):
+        before: list[Weight]
+        after: list[Weight]
+
+    with pytest.raises(ContractError, match="Weigh has several lists of records: after, before"):
+        fact_table("weights", Weigh)
 
 
 def test_what_has_no_column_is_named() -> None:

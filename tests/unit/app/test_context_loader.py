@@ -77,6 +77,7 @@ def test_unset_means_the_contexts_of_today_and_every_plug_in(plug_in: PlugIn) ->
         ("market-data", ["market_data"]),
         (" tide_gauge , market_data ", ["market_data", "tide_gauge"]),
         ("market_data,market_data", ["market_data"]),
+        ("system_logs,telemetry-events", ["system_logs", "telemetry_events"]),
         ("all", [*BUILT_IN, "tide_gauge"]),
     ],
 )

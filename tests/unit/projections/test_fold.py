@@ -159,3 +159,74 @@ def write(rows: dict[Key, ReadModelBase], events: Sequence[Recorded[Any]]) -> No
     for row in [*changes.new, *changes.changed]:
         assert isinstance(row, Stock)
         rows[(row.good,)] = row
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+class Delivered(GoodsEvent):
+    """Several goods at once; `good` is where."""
+
+    goods: list[str]
+
+
+def count_part(row: Stock | None, told: Recorded[Any]) -> Stock:
+    """The part is the name of a good."""
+    if row is None:
+        return Stock(good=told.event, amount=1, labels=f"{told.lane}/{told.sequence}")
+    return replace(row, amount=row.amount + 1, labels=f"{row.labels} {told.lane}/{told.sequence}")
+
+
+DELIVERED = replace(
+    stocks,
+    parts=lambda event: event.goods,
+    key=lambda good: (good,),
+    folds={Delivered: count_part},
+)
+
+
+def delivered(number: int, *goods: str) -> Recorded[Any]:
+    return told(Delivered(good="dock", goods=list(goods)), number)
+
+
+def by_good(rows: Sequence[Any]) -> dict[str, Any]:
+    return {row.good: row for row in rows}
+
+
+def fail(*_: Any) -> Any:
+    raise ZeroDivisionError
+
+
+def test_an_event_of_several_parts_touches_several_rows_in_their_order() -> None:
+    events = [delivered(1, "tea", "salt", "tea"), delivered(2), delivered(3, "salt")]
+    rows = by_good(folded(events, projection=DELIVERED).new)
+    tea, salt = rows["tea"], rows["salt"]
+    assert (tea.amount, tea.version, tea.labels) == (2, 2, "0/1 0/1")
+    assert (salt.amount, salt.version, salt.labels) == (2, 2, "0/1 0/3")
+    assert (salt.created_at, salt.updated_at) == (events[0].at, events[2].at)
+
+
+def test_parts_without_a_key_of_their_own_are_of_the_record_key() -> None:
+    whole = replace(DELIVERED, key=None)
+    event: Recorded[Any] = Recorded(Delivered(good="dock", goods=["tea", "salt"]), START, 0, 1, b"dock")
+    assert [key for key, _, _ in keyed(whole, [event])] == [("dock",), ("dock",)]
+
+
+def test_a_mistake_in_a_part_names_its_event() -> None:
+    for wrong in (
+        replace(DELIVERED, parts=fail),
+        replace(DELIVERED, key=fail),
+        replace(DELIVERED, folds={Delivered: fail}),
+    ):
+        with pytest.raises(FoldFailed, match="event 7 of lane 0") as failed:
+            folded([delivered(7, "tea")], projection=wrong)
+        assert failed.value.sequence == 7
+
+
+@given(st.lists(st.lists(st.sampled_from(["tea", "salt", "rum"]), max_size=4), max_size=6), st.integers(0, 6))
+def test_cutting_a_batch_of_events_with_parts_changes_nothing(goods: list[list[str]], at: int) -> None:
+    events = [delivered(number, *some) for number, some in enumerate(goods, start=1)]
+    whole = by_good(folded(events, projection=DELIVERED).new)
+    first = by_good(folded(events[:at], projection=DELIVERED).new)
+    second = folded(events[at:], {(good,): row for good, row in first.items()}, DELIVERED)
+    assert first | by_good([*second.changed, *second.new]) == whole

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.events import MemoryCodec, MemoryTopic
-from tests.fakes.views import MemoryTransaction, MemoryViews
+from tests.fakes.events import MemoryCodec, MemoryEvents, MemoryTopic
+from tests.fakes.views import MemoryRebuildTargets, MemoryTransaction, MemoryViews
 from tests.support.engine.projections import (
     EVENTS,
     Bench,
@@ -19,12 +19,15 @@ from tests.support.engine.projections import (
     Stock,
     Stored,
     days,
+    goods,
     stocks,
 )
 from tests.support.waiting import HANGING_S
 from tidemill.domain.errors import ContractError, DataError, TableMisfit, Unavailable
-from tidemill.projections import halts, projector
-from tidemill.projections.ports import Checkpoint, EventsUnfetchable, FoldHalt
+from tidemill.projections import halts, projector, replay
+from tidemill.projections.ports import Checkpoint, EventsUnfetchable, FoldHalt, View
+from tidemill.projections.read_ahead import ReadAhead
+from tidemill.runtime.clock import SystemClock
 
 
 @pytest.fixture
@@ -371,3 +374,25 @@ async def test_a_topic_may_be_empty(views: MemoryViews) -> None:
     async with Bench(views, topic=MemoryTopic()) as bench:
         await bench.reaches({0: 0, 1: 0})
         assert bench.projector.status().healthy
+
+
+@pytest.mark.parametrize("batch_bytes", [1 << 20, 8 << 20])
+def test_as_much_is_read_ahead_as_two_batches_of_the_stream_take(
+    batch_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a command may have many rows, so may its event: what waits is objects, many times as large as its bytes."""
+    bounds: list[int] = []
+
+    class Noting(ReadAhead):
+        def __init__(self, *parts: Any, max_bytes: int, **limits: Any) -> None:
+            bounds.append(max_bytes)
+            super().__init__(*parts, max_bytes=max_bytes, **limits)
+
+    for module in (projector, replay):
+        monkeypatch.setattr(module, "ReadAhead", Noting)
+    stream, views = replace(goods(), batch_bytes=batch_bytes), MemoryViews()
+    source, codec = MemoryEvents(MemoryTopic(), partitions=2), MemoryCodec(*EVENTS)
+    projector.Projector(stream, [], source=source, codec=codec, store=views, clock=SystemClock())
+    parts = replay.ReplayParts(lambda: source, codec, views, MemoryRebuildTargets(views))
+    replay.Replay(stream, View(stocks, 1), parts)
+    assert bounds == [2 * batch_bytes] * 2

@@ -78,11 +78,15 @@ class TableBalance:
 
 @dataclass(frozen=True)
 class Appended:
-    """What appends to a table: the commands `types` (full names) of an aggregate; None if all of its commands do."""
+    """What appends to a table: the commands `types` (full names) of an aggregate; None if all of its commands do.
+
+    `counted`: those of them whose rows are counted in every case, as decisions' are; of the others one row each is not.
+    """
 
     table: str
     aggregate: str
     types: frozenset[str] | None
+    counted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,9 @@ class _LaneRows:
         return int(self.ledger[name] + self.totals[name])
 
 
-_NO_TOTALS: Final = dict.fromkeys(("records", "applied", "rejected", "duplicate", "parked", "events"), 0)
+_NO_TOTALS: Final = dict.fromkeys(
+    ("records", "applied", "rejected", "duplicate", "parked", "events", "rows"), 0
+)
 
 
 def audit(audit_rows: AuditRows, outside: Outside, appended: Sequence[Appended]) -> Audit:
@@ -160,6 +166,7 @@ def _by_lane(audit_rows: AuditRows) -> list[_LaneRows]:
         counts = found[row["lane"]].log[row["gen"]]
         counts[names[row["outcome"]]] += row["records"]
         counts["events"] += row["events"]
+        counts["rows"] += row["rows"]
     for row in audit_rows.outbox_by_generation:
         found[row["lane"]].outbox[row["gen"]] = row
     for row in audit_rows.parked_by_lane:
@@ -193,7 +200,7 @@ def _log(lane: _LaneRows, audit_rows: AuditRows) -> Iterator[Imbalance]:
     """One row per record, by outcome, in every generation that is still there."""
     for gen, ledger in lane.by_generation.items():
         if gen in _kept(audit_rows, "has_log"):
-            for counted in (*OUTCOMES, "events"):
+            for counted in (*OUTCOMES, "events", "rows"):
                 found = lane.log[gen][counted]
                 if found != ledger[counted]:
                     what = f"{counted} in generation {gen} of the log"
@@ -204,8 +211,9 @@ def _outbox(lane: _LaneRows, audit_rows: AuditRows) -> Iterator[Imbalance]:
     """One outcome per record and every event, in every generation that has not left."""
     for gen, ledger in lane.by_generation.items():
         if gen in _kept(audit_rows, "has_outbox"):
-            row = lane.outbox.get(gen, {"outcomes": 0, "events": 0})
-            wanted = {"outcomes": sum(ledger[name] for name in OUTCOMES), "events": ledger["events"]}
+            row = lane.outbox.get(gen, {"outcomes": 0, "events": 0, "rows": 0})
+            wanted = {"outcomes": sum(ledger[name] for name in OUTCOMES)}
+            wanted |= {name: ledger[name] for name in ("events", "rows")}
             for counted, expected in wanted.items():
                 if row[counted] != expected:
                     what = f"{counted} in generation {gen} of the outbox"
@@ -320,22 +328,22 @@ def _tables(
 def _where(table: TableBalance) -> str:
     """Return what a finding says of a table: only the counts that exist."""
     if not (table.archived or table.diverted):
-        return "commands applied and rows in the table"
+        return "rows applied and rows in the table"
     parts = f"{table.hot:,} hot, {table.archived:,} archived, {table.diverted:,} diverted"
     back = f", {table.restored:,} of the archived ones restored" if table.restored else ""
-    return f"commands applied and rows ({parts}{back})"
+    return f"rows applied and rows found ({parts}{back})"
 
 
 def _applied(audit_rows: AuditRows, lanes: Sequence[_LaneRows], appended: Appended) -> int | None:
-    """Return how many commands were appended to a table; None if that is not known any more."""
+    """Return how many rows commands appended to a table; None if that is not known any more."""
     if appended.types is None:
-        return sum(lane.total("applied") for lane in lanes)
+        return sum(lane.total("rows") for lane in lanes)
     left = {gen for lane in lanes for gen in lane.by_generation} - _kept(audit_rows, "has_log")
     if left or any(lane.totals["records"] for lane in lanes):
         return None
     numbers = {lane.state.lane for lane in lanes}
     applied: int = sum(
-        row["records"]
+        row["counted_rows" if row["type"] in appended.counted else "rows"]
         for row in audit_rows.log_by_generation
         if row["lane"] in numbers and row["outcome"] == OUTCOMES["applied"] and row["type"] in appended.types
     )

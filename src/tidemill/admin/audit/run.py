@@ -7,7 +7,7 @@ checkpoints must then reach it within a time; and a last read makes sure that th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,7 +18,7 @@ from tidemill.admin.read_models import TableName
 from tidemill.admin.rows import AuditRows, LaneState
 from tidemill.catalog.misfits import CODE, Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
-from tidemill.domain.context import AppendSpec
+from tidemill.domain.context import CommandSpec, DecideSpec
 from tidemill.domain.table_shape import TableShape
 from tidemill.runtime.clock import Clock
 
@@ -86,23 +86,27 @@ def _behind(result: Audit) -> bool:
 
 def appended_tables(catalog: StreamCatalog, table_name: TableName) -> list[Appended]:
     """Return the tables that commands append to, and which commands of which aggregate do."""
-    found = []
+    appended: list[Appended] = []
     for aggregate, part in catalog.contexts.items():
-        types: dict[str, set[str]] = {}
+        types: dict[str, dict[str, CommandSpec]] = {}
         for name, spec in part.stream.commands.items():
-            if isinstance(spec, AppendSpec):
-                types.setdefault(table_name(spec.table), set()).add(name)
-        for table, names in types.items():
-            all_of_them = names == set(part.stream.commands)
-            found.append(Appended(table, aggregate, None if all_of_them else frozenset(names)))
-    return found
+            if spec.appends_to is not None:
+                types.setdefault(table_name(spec.appends_to), {})[name] = spec
+        appended += [
+            _appended(table, aggregate, specs, len(part.stream.commands)) for table, specs in types.items()
+        ]
+    return appended
+
+
+def _appended(table: str, aggregate: str, specs: Mapping[str, CommandSpec], commands: int) -> Appended:
+    """Return what appends to a table. `commands`: how many kinds of them the aggregate has."""
+    decided = frozenset(name for name, spec in specs.items() if isinstance(spec, DecideSpec))
+    if len(specs) == commands and not decided:
+        return Appended(table, aggregate, None)
+    return Appended(table, aggregate, frozenset(specs), decided)
 
 
 def _tables(catalog: StreamCatalog) -> dict[TableShape, None]:
     """Return the declared tables that commands append to, each once."""
-    return dict.fromkeys(spec.table for spec in _append_specs(catalog))
-
-
-def _append_specs(catalog: StreamCatalog) -> Iterator[AppendSpec]:
-    for part in catalog.contexts.values():
-        yield from (spec for spec in part.context.commands if isinstance(spec, AppendSpec))
+    specs = (spec for part in catalog.contexts.values() for spec in part.context.commands)
+    return dict.fromkeys(spec.appends_to for spec in specs if spec.appends_to is not None)

@@ -103,8 +103,8 @@ def messages_of(model: type[Message], naming: Naming, options: Options) -> Entit
     changed = {name: (_typed(info) | None, _optional(info)) for name, info in fields.items()}
     clear = _clear(fields)
     expected = {"expected_version": (Version | None, Field(default=None, description=_EXPECTED))}
-    plain = {name: (_plain(kind), info) for name, (kind, info) in created.items()}
-    plain_changed = {name: (_plain(kind), info) for name, (kind, info) in changed.items()}
+    plain = {name: (plain_type(kind), info) for name, (kind, info) in created.items()}
+    plain_changed = {name: (plain_type(kind), info) for name, (kind, info) in changed.items()}
     plain_clear = {name: (list[str], info) for name, (_, info) in clear.items()}
     return EntityMessages(
         create=make.command("Create", created),
@@ -142,7 +142,7 @@ class _Maker:
     ) -> tuple[Step, type[CommandBase], type[EventBase]]:
         infos = {name: model.model_fields[name] for name in step.sets}
         brought = {name: (_required(_typed(info)), _described(info)) for name, info in infos.items()}
-        plain = {name: (_plain(kind), info) for name, (kind, info) in brought.items()}
+        plain = {name: (plain_type(kind), info) for name, (kind, info) in brought.items()}
         command = self.command(step.verb, dict(expected) | brought)
         return step, command, self.event(step.participle, f"was {step.participle.lower()}", plain)
 
@@ -234,11 +234,11 @@ def _required(kind: Any) -> Any:
     return kind
 
 
-def _plain(kind: Any) -> Any:
+def plain_type(kind: Any) -> Any:
     """Return a type without rules, as events have it: they may become stricter, and events stay readable."""
     if get_origin(kind) is Annotated:
         inner = get_args(kind)[0]
-        return kind if inner is Decimal else _plain(inner)
+        return kind if inner is Decimal else plain_type(inner)
     if get_origin(kind) in (Union, UnionType):
-        return reduce(or_, (_plain(each) for each in get_args(kind)))
+        return reduce(or_, (plain_type(each) for each in get_args(kind)))
     return kind

@@ -96,25 +96,29 @@ judged as (
   from rows)
 select lane, sum(records)::bigint as records, sum(applied)::bigint as applied, sum(rejected)::bigint as rejected,
        sum(duplicate)::bigint as duplicate, sum(parked)::bigint as parked, sum(events)::bigint as events,
-       max(position - records) filter (where first) as base_position,
+       sum(coalesce(rows, applied))::bigint as rows, max(position - records) filter (where first) as base_position,
        max(sequence - events) filter (where first) as base_sequence,
        bool_or(leaps) as leapt, min(batch) filter (where torn) as torn_at, min(batch) filter (where miscounted) as miscounted_at
 from judged group by lane order by lane
 
 -- name: ledger_by_generation
 select lane, gen, sum(applied)::bigint as applied, sum(rejected)::bigint as rejected, sum(duplicate)::bigint as duplicate,
-       sum(parked)::bigint as parked, sum(events)::bigint as events
+       sum(parked)::bigint as parked, sum(events)::bigint as events, sum(coalesce(rows, applied))::bigint as rows
 from tm.batch group by lane, gen
 
 -- name: ledger_totals
-select lane, records, applied, rejected, duplicate, parked, events from tm.ledger_total
+select lane, records, applied, rejected, duplicate, parked, events, coalesce(rows, applied) as rows from tm.ledger_total
 
 -- name: log_by_generation
-select lane, gen, type, outcome, count(*) as records, sum(events)::bigint as events
+select lane, gen, type, outcome, count(*) as records, sum(events)::bigint as events,
+       case when outcome = 'a' then sum(coalesce(rows, 1)) else 0 end::bigint as rows,
+       coalesce(sum(rows), 0)::bigint as counted_rows
 from tm.log group by lane, gen, type, outcome
 
 -- name: outbox_by_generation
-select lane, gen, count(*) filter (where item = 0) as outcomes, count(payload) as events from tm.outbox group by lane, gen
+select lane, gen, count(*) filter (where item = 0) as outcomes, count(payload) as events,
+       coalesce(sum(coalesce(rows, 1)) filter (where outcome = 'a'), 0)::bigint as rows
+from tm.outbox group by lane, gen
 
 -- name: parked_by_lane
 select lane, count(*) as records from tm.parked group by lane

@@ -13,6 +13,7 @@ from datetime import datetime
 from types import NoneType
 from typing import Any, Final, get_args, get_type_hints
 
+from pydantic import BaseModel
 from sqlalchemy import Column as DeclaredColumn
 from sqlalchemy import Index as DeclaredIndex
 from sqlalchemy import Table, UniqueConstraint
@@ -22,8 +23,9 @@ from tidemill.catalog.column_types import ColumnType
 from tidemill.catalog.structure import as_declared
 from tidemill.catalog.tables import Column, Declared, DeclaredView, Index
 from tidemill.domain.archive.policy import Retention
-from tidemill.domain.context import AppendSpec
+from tidemill.domain.context import AppendSpec, CommandSpec
 from tidemill.domain.projection import Projection
+from tidemill.domain.records import record_fields
 from tidemill.domain.state import State
 from tidemill.domain.stream import Stream
 from tidemill.domain.table_shape import ColumnShape, TableShape
@@ -57,10 +59,10 @@ class TableUse:
 
 def uses_of_stream(stream: Stream) -> list[TableUse]:
     """Return the use of a context's tables by a stream's commands."""
-    specs: dict[TableShape, list[AppendSpec]] = defaultdict(list)
+    specs: dict[TableShape, list[CommandSpec]] = defaultdict(list)
     for spec in stream.commands.values():
-        if isinstance(spec, AppendSpec):
-            specs[spec.table].append(spec)
+        if spec.appends_to is not None:
+            specs[spec.appends_to].append(spec)
     appended = [_appended(table, of_table, stream.retention) for table, of_table in specs.items()]
     return [*appended, *map(_kept, stream.states)]
 
@@ -104,15 +106,11 @@ def use_of_projection(projection: Projection) -> TableUse:
     return TableUse(projection.table, _FOLDED, names, _nullable(projection.row, names), readers=True)
 
 
-def _appended(table: TableShape, specs: Sequence[AppendSpec], retention: Retention | None) -> TableUse:
+def _appended(table: TableShape, specs: Sequence[CommandSpec], retention: Retention | None) -> TableUse:
     names = _names(table)
-    filled = [names & {*spec.model.model_fields, "command_id"} for spec in specs]
-    nullable = {
-        name
-        for spec in specs
-        for name, field in spec.model.model_fields.items()
-        if NoneType in get_args(field.annotation) and name != "command_id"
-    }
+    sources = [_filled(spec, table) | {"command_id": False} for spec in specs]
+    filled = [names.intersection(source) for source in sources]
+    nullable = {name for source in sources for name, may_be_null in source.items() if may_be_null}
     archived = retention is not None and retention.table is table
     time_column = retention.time_column if retention is not None and archived else _leading_time(table)
     return TableUse(
@@ -123,6 +121,23 @@ def _appended(table: TableShape, specs: Sequence[AppendSpec], retention: Retenti
         time_column=time_column,
         archived=archived,
     )
+
+
+def _filled(spec: CommandSpec, table: TableShape) -> dict[str, bool]:
+    """Return what fills the columns of a command's rows: name -> whether it may be null."""
+    match spec:
+        case AppendSpec(rows=None):
+            return _nullable_fields(spec.model)
+        case AppendSpec(rows=str() as field):
+            return _nullable_fields(spec.model) | _nullable_fields(record_fields(spec.model)[field])
+        case AppendSpec(columns=(_, *_) as columns):
+            return {name: bool(table.columns[name].nullable) for name in columns}
+        case _:
+            return {column.name: bool(column.nullable) for column in table.columns}
+
+
+def _nullable_fields(model: type[BaseModel]) -> dict[str, bool]:
+    return {name: NoneType in get_args(field.annotation) for name, field in model.model_fields.items()}
 
 
 def _leading_time(table: TableShape) -> str | None:

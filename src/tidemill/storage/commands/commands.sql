@@ -35,7 +35,8 @@ select $1::text::regclass::oid,
        array(select a.atttypid from pg_attribute a where a.attrelid = $1::text::regclass and a.attnum > 0 order by a.attnum)
 
 -- name: find_in_generation
-select l.command_id, l.digest, l.outcome, l.code, l.detail, l.lane, l.position, l.sequence
+select l.command_id, l.digest, l.outcome, l.code, l.detail, l.lane, l.position, l.sequence,
+       coalesce(l.rows, (l.events > 0)::int) as rows
 from unnest($1::uuid[]) as wanted (command_id)
 join tm.log l on l.command_id = wanted.command_id and l.gen = $2
 

@@ -17,7 +17,8 @@ heavy as (
       where kept.lane = $1 and kept.position = p.position offset 0) as counted) as summed
   where bytes > $4 limit 1)
 select o.position, o.item, o.outcome, o.original, o.code, o.detail, o.command_id::text, o.service, o.correlation, o.sequence,
-       o.at, o.seconds, coalesce(o.record_offset, -1) as record_offset, o.key, o.event_type, o.payload, o.chain, o.trace, o.client_id
+       o.at, o.seconds, coalesce(o.record_offset, -1) as record_offset, o.key, o.event_type, o.payload, o.chain, o.trace, o.client_id,
+       o.rows
 from first, (
   select rows.*, sum(coalesce(octet_length(rows.key), 0) + coalesce(octet_length(rows.payload), 0)
            + case when rows.outcome = 'p' then coalesce((

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tidemill.admin.audit.balance import Appended, Audit, Outside, ahead, audit
+from tidemill.admin.audit.balance import OUTCOMES, Appended, Audit, Outside, ahead, audit
 from tidemill.admin.rows import AuditRows, LaneState, ProjectionState, TableRows
 from tidemill.outbox.ports import Tail, Tails
 
@@ -46,7 +46,13 @@ def lane_state(lane_id: int, *, position: int, sequence: int, **changed: Any) ->
 
 
 def counts(**given: int) -> dict[str, int]:
-    return {"applied": 0, "rejected": 0, "duplicate": 0, "parked": 0, "events": 0} | given
+    """Counts of a generation; one row for each applied command, unless `rows` says otherwise."""
+    known = {"applied": 0, "rejected": 0, "duplicate": 0, "parked": 0, "events": 0} | given
+    return {"rows": known["applied"]} | known
+
+
+def records(row: dict[str, int]) -> int:
+    return sum(row[name] for name in OUTCOMES)
 
 
 @dataclass
@@ -89,7 +95,7 @@ class World:
     def __post_init__(self) -> None:
         self.log = deepcopy(self.ledger)
         self.outbox = {
-            place: {"outcomes": sum(row.values()) - row["events"], "events": row["events"]}
+            place: {"outcomes": records(row), "events": row["events"], "rows": row["rows"]}
             for place, row in self.ledger.items()
         }
 
@@ -109,6 +115,8 @@ class World:
                     "outcome": name[0].encode(),
                     "records": row[name],
                     "events": row["events"] if name == "applied" else 0,
+                    "rows": row["rows"] if name == "applied" else 0,
+                    "counted_rows": row.get("counted_rows", 0) if name == "applied" else 0,
                 }
                 for (lane, gen), row in self.log.items()
                 for name in ("applied", "rejected", "duplicate", "parked")
@@ -125,11 +133,10 @@ class World:
     def _summed(self, lane_id: int) -> dict[str, Any]:
         rows = [row for (of, _), row in self.ledger.items() if of == lane_id]
         summed = {name: sum(row[name] for row in rows) for name in counts()}
-        records = sum(summed.values()) - summed["events"]
         base = self.totals.get(lane_id, {"records": 0, "events": 0})
         fixed = {"base_position": base["records"], "base_sequence": base["events"], "leapt": False}
         return (
-            {"lane": lane_id, "records": records, "torn_at": None, "miscounted_at": None}
+            {"lane": lane_id, "records": records(summed), "torn_at": None, "miscounted_at": None}
             | summed
             | fixed
             | self.judged.get(lane_id, {})
@@ -164,6 +171,8 @@ CORRUPTIONS: dict[str, tuple[Callable[[World], Any], str, str]] = {
     ),
     "an outbox outcome deleted": (lambda w: w.outbox[2, 1].update(outcomes=2), "outbox", "market-data/1"),
     "an outbox event deleted": (lambda w: w.outbox[2, 1].update(events=2), "outbox", "market-data/1"),
+    "a row counted twice in the log": (lambda w: w.log[1, 1].update(rows=5), "log", "market-data/0"),
+    "a row not counted in the outbox": (lambda w: w.outbox[2, 1].update(rows=2), "outbox", "market-data/1"),
     "an outbox event doubled": (lambda w: w.outbox[1, 2].update(events=3), "outbox", "market-data/0"),
     "a parked record deleted": (lambda w: w.parked.clear(), "parked", "market-data/0"),
     "a parked record doubled": (lambda w: w.parked.update({1: 2}), "parked", "market-data/0"),
@@ -293,11 +302,30 @@ def test_of_several_kinds_of_commands_the_log_tells_which_were_appended() -> Non
     assert any(note.startswith(TABLE) for note in result.notes)
 
 
+def test_commands_with_many_rows_balance_by_their_rows() -> None:
+    """Four commands of before, which had one each, and two of now, which have ten each."""
+    many = {(1, 2): counts(applied=2, duplicate=2, parked=1, events=2, rows=20)}
+    world = World(rows={TABLE: TableRows(27)})
+    world = World(ledger=world.ledger | many, rows=world.rows)
+    assert world.audit().findings == []
+    assert world.audit().tables[0].applied == 27
+    world.rows[TABLE] = TableRows(26)
+    assert [(each.hop, each.expected, each.found) for each in world.audit().findings] == [("rows", 27, 26)]
+
+
+def test_of_decisions_only_the_counted_rows_were_appended() -> None:
+    """A decision without a count is of before its declaration had a table: it appended nothing."""
+    counted = {(1, 2): counts(applied=2, duplicate=2, parked=1, events=2, rows=20) | {"counted_rows": 20}}
+    world = World(ledger=World().ledger | counted)
+    decided = [Appended(TABLE, "market-data", frozenset({TYPE}), frozenset({TYPE}))]
+    assert audit(world.audit_rows(), world.outside(), decided).tables[0].applied == 20
+
+
 def test_a_ledger_that_has_left_goes_on_in_its_totals() -> None:
     world = World()
     for lane in (1, 2):
         gone = world.ledger.pop((lane, 1))
-        world.totals[lane] = {"records": sum(gone.values()) - gone["events"], **gone}
+        world.totals[lane] = {"records": records(gone), **gone}
         del world.log[lane, 1], world.outbox[lane, 1]
     world.kept.pop(1)
     result = world.audit()

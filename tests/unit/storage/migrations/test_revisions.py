@@ -17,7 +17,7 @@ from tidemill.storage.migrations.revisions import (
     script_directory,
 )
 
-EVERY = {"core", "market_data", "connector_profiles"}
+EVERY = {"core", "market_data", "connector_profiles", "system_logs", "telemetry_events"}
 
 
 def plug_in(folder: Path, branch: str) -> Path:

@@ -29,10 +29,13 @@ from tidemill.catalog.schemas import Schema
 from tidemill.commands.ports import Decoded
 from tidemill.contexts.connector_profiles.messages import ConnectorProfileUpdated, UpdateConnectorProfile
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
-from tidemill.domain.context import AppendSpec
+from tidemill.contexts.system_logs import context as system_logs
+from tidemill.contexts.telemetry_events import context as telemetry_events
+from tidemill.domain.context import AppendSpec, Context
 from tidemill.domain.errors import ContractError, UsageError
+from tidemill.domain.stream import Stream
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill.transport.avro.wire import prefix_of_fingerprint
+from tidemill.transport.avro.wire import FINGERPRINT_BYTES, prefix_of_fingerprint
 
 UPDATE = "tidemill.connector_profiles.UpdateConnectorProfile"
 PROFILES = messages_of("connector_profiles")
@@ -67,6 +70,34 @@ async def test_an_appended_event_is_the_command_behind_other_framing() -> None:
     assert event == single_object(MARKET[RECORDED].current, TICK)
     assert event == codec.encode_event(MarketDataRecorded(**TICK))
     assert event == codec.appended_event(decoded._replace(body=None), MarketDataRecorded)
+
+
+MANY: dict[str, tuple[Context, dict[str, Any]]] = {
+    "telemetry events": (
+        telemetry_events,
+        {"source": "s", "events": [{"time": NOON, "name": "n", "value": 1.5}, {"time": NOON, "name": "n"}]},
+    ),
+    "system logs": (
+        system_logs,
+        {"service": "s", "lines": [{"time": NOON, "level": "info", "message": "m"}] * 3},
+    ),
+}
+
+
+@pytest.mark.parametrize(("context", "fields"), MANY.values(), ids=MANY)
+async def test_an_event_of_many_records_is_the_command_after_other_framing(
+    context: Context, fields: dict[str, Any]
+) -> None:
+    codec = await StreamCodec.open(Stream.of(context), messages_of(context.name), clock=HandClock())
+    (spec,), (event,) = context.commands, context.events
+    command = spec.model.model_validate(
+        {"command_id": "one", "service_name": "s", "timestamp": NOON} | fields
+    )
+    value = await codec.encode_command(command)
+    published = codec.appended_event(read(codec, value), event)
+    assert published[FINGERPRINT_BYTES:] == value[FINGERPRINT_BYTES:]
+    assert published[:FINGERPRINT_BYTES] != value[:FINGERPRINT_BYTES]
+    assert published == codec.encode_event(event.of(command))  # type: ignore[arg-type]
 
 
 async def test_an_event_of_other_types_is_encoded() -> None:

@@ -121,6 +121,15 @@ async def test_an_applied_command() -> None:
             {"success": False, "outcome": "parked", "command_id": None, "service_name": None},
         ),
         (APPLIED._replace(client_id="order 17"), {"command_id": "order 17"}),
+        (
+            APPLIED._replace(rows=10_000),
+            {"affected_rows": 10_000, "execution_time": 0.25, "command_id": COMMAND_ID},
+        ),
+        (APPLIED._replace(rows=0), {"affected_rows": 0, "success": True}),
+        (
+            APPLIED._replace(outcome=b"d", original=b"a", event_type=None, rows=10_000),
+            {"outcome": "duplicate", "affected_rows": 10_000},
+        ),
     ],
 )
 async def test_other_dispositions(item: OutboxItem, expected: dict[str, object]) -> None:
@@ -149,6 +158,7 @@ ITEMS = st.builds(
     event_type=TEXTS,
     payload=st.none(),
     chain=st.just(0),
+    rows=st.none() | st.integers(0, 2**31 - 1),
     trace=st.none(),
 )
 

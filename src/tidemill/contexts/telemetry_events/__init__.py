@@ -1,0 +1,61 @@
+"""Telemetry events: what programs measure, many to a command, appended to a hypertable as they arrive."""
+
+from datetime import UTC, datetime, timedelta
+
+from pydantic import Field
+
+from tidemill.api import (
+    CommandBase,
+    Context,
+    Json,
+    Label,
+    Message,
+    Retention,
+    append,
+    checks,
+    fact_event,
+    fact_table,
+)
+
+
+class TelemetryEvent(Message):
+    """One value that a program measured, or one thing that it noticed."""
+
+    checks = (checks.Within("time", since=datetime(2000, 1, 1, tzinfo=UTC), ahead=timedelta(minutes=5)),)
+
+    time: datetime = Field(description="When it was measured.")
+    name: Label = Field(
+        description="What was measured, such as http.server.duration; its unit is part of the name."
+    )
+    value: float | None = Field(
+        default=None, description="The measured number, finite; null where there is none."
+    )
+    attributes: Json = Field(
+        default="{}", description="What distinguishes it from others of its name: a JSON object."
+    )
+
+
+class RecordTelemetryEvents(CommandBase):
+    """Record what one source measured. Two equal events are two events."""
+
+    source: Label = Field(description="The program or device that measured; its events keep their order.")
+    events: list[TelemetryEvent] = Field(
+        min_length=1, max_length=10_000, description="The events, at least one, at most 10,000."
+    )
+
+
+TelemetryEventsRecorded = fact_event(
+    "TelemetryEventsRecorded", RecordTelemetryEvents, "What one source measured was recorded."
+)
+
+telemetry_events = fact_table("telemetry_events", RecordTelemetryEvents, first="time")
+
+context = Context(
+    aggregate="telemetry-events",
+    key=lambda command: command.source,
+    commands=(
+        append(RecordTelemetryEvents, into=telemetry_events, event=TelemetryEventsRecorded, rows="events"),
+    ),
+    partitions=16,
+    retention=Retention(table=telemetry_events, after=timedelta(days=90)),
+)
