@@ -31,7 +31,7 @@ from tidemill.storage.migrations.revisions import draft
 from tidemill.storage.migrations.session import MigrationBlocked, MigrationFailed, MigrationLimits
 
 MARKET_DATA = ["market_data_0001", "market_data_0002"]
-HEADS = {"core_0006", "market_data_0002", "connector_profiles_0001"}
+HEADS = {"core_0008", "market_data_0002", "connector_profiles_0001"}
 BUILT_IN = {*(f"core_000{number}" for number in range(1, 7)), "connector_profiles_0001", *MARKET_DATA}
 OBJECTS = """
 select n.nspname || '.' || c.relname || ' ' || c.relkind::text as object
@@ -131,7 +131,7 @@ async def test_status_tells_what_is_applied_since_when(database: str) -> None:
     known = {info.revision: info for info in await status(database)}
     assert set(known) == BUILT_IN
     assert known["core_0001"].applied_at is not None
-    assert known["core_0006"].is_current
+    assert known["core_0008"].is_current
     assert not known["core_0001"].is_current, "a later one stands on it"
     assert known["market_data_0001"].applied_at is None
     assert not known["market_data_0001"].is_current
