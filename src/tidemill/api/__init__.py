@@ -19,6 +19,9 @@ A context is one value of `Context`. It names its commands, its events and its r
 - `fact_table` and `row_table` make the tables from the classes whose values they hold.
 - `Retention` says which appended rows leave for the archive, and when.
 - `checks` are declared by a message: `checks.NotBelow("high", "low")`, `checks.Within("time", ...)`.
+- `Annotated[Label, Secret()]` is encrypted before it is stored or published; `SecretReader` opens it. `PasswordHash`,
+  `hash_password`, `verify_password` and `SignIn` are for passwords.
+- `Email`, `CleanLabel` and `CleanText` refuse what is not clean; `clean` makes it so, for those who send.
 - `entity` makes commands, events, rules and table of an aggregate from one class of fields, `family` a context of
   several entities that share a life.
 - A wrong declaration is a `ContractError` at start, before anything is consumed.
@@ -29,9 +32,12 @@ modules of `tidemill` may change at any time. `docs/contexts.md` explains each p
 
 from __future__ import annotations
 
+from tidemill.api.clean_text import CleanLabel, CleanText, Email, clean
 from tidemill.api.entities.declaration import Entity, entity, family
 from tidemill.api.entities.options import Extra, Life, gin, member, refers, step, unique
 from tidemill.api.json_text import Json
+from tidemill.api.passwords import PasswordHash, hash_password, verify_password
+from tidemill.api.sign_in import Account, SignIn, SignInAnswer, SignInOutcome, SignInRows
 from tidemill.api.tables import fact_table, row_table
 from tidemill.domain import checks
 from tidemill.domain.archive.policy import LateRule, QuietHours, Retention, RetentionPolicy
@@ -52,17 +58,23 @@ from tidemill.domain.json_text import json_object
 from tidemill.domain.messages import CommandBase, EventBase, Label, Message, ReadModelBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
+from tidemill.domain.secrets import Secret, SecretReader
 from tidemill.domain.table_shape import TableShape
+from tidemill.runtime.rate_limits import RateLimiter
 
 __all__ = [
     "Accepted",
+    "Account",
     "AppendSpec",
+    "CleanLabel",
+    "CleanText",
     "CommandBase",
     "CommandSpec",
     "Context",
     "ContractError",
     "DecideSpec",
     "Decision",
+    "Email",
     "Entity",
     "EventBase",
     "Extra",
@@ -73,14 +85,22 @@ __all__ = [
     "LateRule",
     "Life",
     "Message",
+    "PasswordHash",
     "Projection",
     "QuietHours",
+    "RateLimiter",
     "ReadModelBase",
     "Recorded",
     "Reference",
     "Rejected",
     "Retention",
     "RetentionPolicy",
+    "Secret",
+    "SecretReader",
+    "SignIn",
+    "SignInAnswer",
+    "SignInOutcome",
+    "SignInRows",
     "State",
     "TableShape",
     "TidemillError",
@@ -88,11 +108,13 @@ __all__ = [
     "accepted",
     "append",
     "checks",
+    "clean",
     "decide",
     "entity",
     "fact_table",
     "family",
     "gin",
+    "hash_password",
     "json_object",
     "member",
     "partition_of",
@@ -101,4 +123,5 @@ __all__ = [
     "row_table",
     "step",
     "unique",
+    "verify_password",
 ]
