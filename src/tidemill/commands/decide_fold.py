@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from tidemill.commands.secret_events import EventSealer
 from tidemill.commands.validation import crashed
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
@@ -71,7 +72,14 @@ class ReferredTo:
     child: int
 
 
-Question = HolderOf | RowOf | InForce | ReferredTo
+@dataclass(frozen=True, slots=True)
+class DataKeyOf:
+    """Which key encrypts the secrets of a row? Answered with a key, a new one where there is none."""
+
+    state: int
+
+
+Question = HolderOf | RowOf | InForce | ReferredTo | DataKeyOf
 """What a fold asks about rows that it does not have; asked for several values at once. No tuples: kinds would be
 equal."""
 
@@ -110,22 +118,24 @@ class FoldPlan:
     """The states of a stream, with what their rows refer to and what refers to them.
 
     `inside`: name of a state of this stream -> its number. `referring`: for each state, what of other streams keeps its
-    rows from being deleted.
+    rows from being deleted. `sealer`: encrypts what is secret in their events, if anything is.
     """
 
     states: Sequence[State]
     referring: Sequence[Sequence[tuple[State, Reference]]]
     inside: Mapping[str, int]
+    sealer: EventSealer | None = None
 
     @classmethod
     def of(
         cls,
         states: Sequence[State],
         referring: Mapping[str, Sequence[tuple[State, Reference]]] | None = None,
+        sealer: EventSealer | None = None,
     ) -> FoldPlan:
         """Return the plan of a stream's states; `referring`: see `Stream`."""
         children = [(referring or {}).get(state.name, ()) for state in states]
-        return cls(states, children, {state.name: number for number, state in enumerate(states)})
+        return cls(states, children, {state.name: number for number, state in enumerate(states)}, sealer)
 
 
 class Fold:
@@ -169,6 +179,11 @@ class Fold:
             raise ContractError(f"a rule answers accepted(...) or rejected(...), not {decision!r}")
         if not decision.events:
             return []
+        if self._plan.sealer is not None:
+            encrypted = self._encrypted(self._plan.sealer, number, key, decision)
+            if isinstance(encrypted, Rejected):
+                return encrypted
+            decision = encrypted
         state, after = self._plan.states[number], before
         for event in decision.events:
             after = state.after(after, event, at)
@@ -179,6 +194,17 @@ class Fold:
             return conflict
         self._move(number, key, before, after)
         return events
+
+    def _encrypted(
+        self, sealer: EventSealer, number: int, key: str, decision: Accepted
+    ) -> Accepted | Rejected:
+        """Encrypt the secrets of events before anything is made of them; the rows before hold what was encrypted."""
+        if not any(sealer.filled(number, event) for event in decision.events):
+            return decision
+        data_key = self._ask(DataKeyOf(number), key, suits=None)
+        if data_key is None:  # a look-up away: nothing of this pass counts
+            return decision
+        return sealer.seal(number, key, data_key, decision, self._rows[number].get(key))
 
     # --- what must hold across rows ---
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -18,6 +18,7 @@ from tidemill.domain.lane import DEFAULT_PARTITIONS
 from tidemill.domain.messages import CommandBase, EventBase, Message
 from tidemill.domain.projection import Projection
 from tidemill.domain.rejections import RejectionCode
+from tidemill.domain.secrets import Secret, secret_fields, secrets_of
 from tidemill.domain.state import Reference, State, Unique
 
 __all__ = [
@@ -118,6 +119,24 @@ def decide(
     return DecideSpec(model=model, rule=rule, clocked=clocked, state=state, key=key)
 
 
+def secrets_declared(
+    commands: Iterable[CommandSpec], states: Sequence[State]
+) -> dict[str, dict[str, Secret]]:
+    """Return name of a state -> its secret fields, as the commands that decide about it declare them.
+
+    Raises:
+        ContractError: a field cannot be secret; the message says why.
+    """
+    for spec in commands:
+        if isinstance(spec, AppendSpec) and (secrets := secrets_of(spec.model)):
+            raise ContractError(
+                f"{spec.model.__name__}.{next(iter(secrets))} is secret, but appended facts have no row whose key "
+                "could be erased"
+            )
+    decided = [spec for spec in commands if isinstance(spec, DecideSpec) and states]
+    return secret_fields((spec.model, spec.state or states[0]) for spec in decided)
+
+
 @dataclass(frozen=True)
 class Context:
     """A bounded context at a glance. `aggregate` names its topics (`market-data`).
@@ -159,6 +178,7 @@ class Context:
             self._check_state(spec)
         for state in self.states:
             self._check_references(state)
+        secrets_declared(self.commands, self.states)
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.retention is not None and self.retention.table not in self._appended_tables:
