@@ -32,7 +32,8 @@ from tidemill.storage.migrations.session import MigrationBlocked, MigrationFaile
 
 MARKET_DATA = ["market_data_0001", "market_data_0002"]
 HEADS = {"core_0008", "market_data_0002", "connector_profiles_0001"}
-BUILT_IN = {*(f"core_000{number}" for number in range(1, 7)), "connector_profiles_0001", *MARKET_DATA}
+CORE = (1, 2, 3, 4, 5, 6, 8)
+BUILT_IN = {*(f"core_000{number}" for number in CORE), "connector_profiles_0001", *MARKET_DATA}
 OBJECTS = """
 select n.nspname || '.' || c.relname || ' ' || c.relkind::text as object
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname in ('public', 'tm') union all

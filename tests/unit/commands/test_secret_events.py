@@ -17,11 +17,22 @@ from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.secrets import MemoryDataKeys, MemorySecretKeys
 from tests.support.engine.any_commands import cut
 from tests.support.engine.commands import Harness, Topic, codes, outcomes
-from tests.support.engine.secret_contexts import BOTH, NEW_ONLY, OLD_ONLY, STREAM, door, settings
+from tests.support.engine.secret_contexts import (
+    BOTH,
+    HOUSES,
+    NEW_ONLY,
+    OLD_ONLY,
+    STREAM,
+    door,
+    house,
+    room,
+    settings,
+)
 from tidemill.commands.handlers import handlers_of
 from tidemill.commands.secret_events import RowKeys
 from tidemill.domain.errors import MasterKeyMissing
 from tidemill.domain.secrets import SealedText
+from tidemill.domain.stream import Stream
 from tidemill.security.master_keys import MasterKeys
 from tidemill.security.reader import KeyedSecretReader
 
@@ -167,6 +178,22 @@ async def test_the_text_of_a_refusal_quotes_no_secret(store: MemoryCommandStore,
     bad = replace(record, value=record.value.replace(CANARY.encode(), b"\\u0007" + CANARY.encode()))
     assert codes(await harness.apply(bad)) == ["INVALID"]
     assert CANARY not in repr(store.tables)
+
+
+async def test_rows_of_a_family_have_keys_of_their_own() -> None:
+    family = Stream.of(HOUSES)
+    store = MemoryCommandStore(family)
+    harness = harness_of(store, stream=family)
+    await harness.claim()
+    done = await harness.send(
+        house("Create", "x", name="h", alarm="1"), room("Create", "x", house_id="x", safe="2")
+    )
+    assert outcomes(done) == {"applied": 2}
+    places = sorted(place[:2] for place in store.tables.joined["secret_key"])
+    assert places == [("houses", "x"), ("rooms", "x")]
+    reader, held = KeyedSecretReader(MemorySecretKeys(store), OLD_ONLY), store.tables.states
+    assert await reader.open("houses", "x", "alarm", held["houses"]["x"].alarm) == "1"
+    assert await reader.open("rooms", "x", "safe", held["rooms"]["x"].safe) == "2"
 
 
 # --- any cut of batches ---
