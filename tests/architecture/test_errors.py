@@ -33,10 +33,12 @@ TidemillError
 ├── ForeignTail
 ├── GenerationClosed
 ├── LaneHalted
+├── MasterKeyMissing
 ├── MigrationFailed
 ├── RebuildTargetLost
 ├── RepeatedIds
 ├── ReplayFailed
+├── SecretUnreadable
 ├── TableMisfit
 ├── TooManyFoldPasses
 ├── TooManyRows
@@ -77,8 +79,10 @@ BESIDE_THE_TREE = {
     "Malformed": "inside the reader, which says what cannot be read",
     "NotWhole": "inside the reader, which parks or waits",
     "PublisherFenced": "between publisher and relay, which ends or starts another one",
+    "PydanticCustomError": "a value that pydantic tells whole, under a name of its own",
     "RecordRefused": "between publisher and relay, which sends less or halts the lane",
     "RuntimeError": "a mistake of ours in how it is called",
+    "SealedElsewhere": "inside the fold, which rejects the command",
     "TimeoutError": "in a thread of the lake, translated where it is called from",
     "TooManyItems": "inside the reader, which says what cannot be read",
     "TopicAuthorizationFailedError": "the client's own, translated with its others",

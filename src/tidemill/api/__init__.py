@@ -20,6 +20,9 @@ A context is one value of `Context`. It names its commands, its events and its r
 - `fact_table` and `row_table` make the tables from the classes whose values they hold.
 - `Retention` says which appended rows leave for the archive, and when.
 - `checks` are declared by a message: `checks.NotBelow("high", "low")`, `checks.Within("time", ...)`.
+- `Annotated[Label, Secret()]` is encrypted before it is stored or published; `SecretReader` opens it. `PasswordHash`,
+  `hash_password`, `verify_password` and `SignIn` are for passwords.
+- `Email`, `CleanLabel` and `CleanText` refuse what is not clean; `clean` makes it so, for those who send.
 - `entity` makes commands, events, rules and table of an aggregate from one class of fields, `family` a context of
   several entities that share a life.
 - A wrong declaration is a `ContractError` at start, before anything is consumed.
@@ -30,10 +33,13 @@ modules of `tidemill` may change at any time. `docs/contexts.md` explains each p
 
 from __future__ import annotations
 
+from tidemill.api.clean_text import CleanLabel, CleanText, Email, clean
 from tidemill.api.entities.declaration import Entity, entity, family
 from tidemill.api.entities.options import Extra, Life, gin, member, refers, step, unique, words
 from tidemill.api.events import fact_event
 from tidemill.api.json_text import Json
+from tidemill.api.passwords import PasswordHash, hash_password, verify_password
+from tidemill.api.sign_in import Account, SignIn, SignInAnswer, SignInOutcome, SignInRows
 from tidemill.api.tables import fact_table, row_table
 from tidemill.domain import checks
 from tidemill.domain.archive.policy import LateRule, QuietHours, Retention, RetentionPolicy
@@ -54,17 +60,23 @@ from tidemill.domain.json_text import json_object
 from tidemill.domain.messages import CommandBase, EventBase, Label, LongText, Message, ReadModelBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
+from tidemill.domain.secrets import Secret, SecretReader
 from tidemill.domain.table_shape import TableShape
+from tidemill.runtime.rate_limits import RateLimiter
 
 __all__ = [
     "Accepted",
+    "Account",
     "AppendSpec",
+    "CleanLabel",
+    "CleanText",
     "CommandBase",
     "CommandSpec",
     "Context",
     "ContractError",
     "DecideSpec",
     "Decision",
+    "Email",
     "Entity",
     "EventBase",
     "Extra",
@@ -76,14 +88,22 @@ __all__ = [
     "Life",
     "LongText",
     "Message",
+    "PasswordHash",
     "Projection",
     "QuietHours",
+    "RateLimiter",
     "ReadModelBase",
     "Recorded",
     "Reference",
     "Rejected",
     "Retention",
     "RetentionPolicy",
+    "Secret",
+    "SecretReader",
+    "SignIn",
+    "SignInAnswer",
+    "SignInOutcome",
+    "SignInRows",
     "State",
     "TableShape",
     "TidemillError",
@@ -91,12 +111,14 @@ __all__ = [
     "accepted",
     "append",
     "checks",
+    "clean",
     "decide",
     "entity",
     "fact_event",
     "fact_table",
     "family",
     "gin",
+    "hash_password",
     "json_object",
     "member",
     "partition_of",
@@ -105,5 +127,6 @@ __all__ = [
     "row_table",
     "step",
     "unique",
+    "verify_password",
     "words",
 ]

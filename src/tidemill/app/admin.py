@@ -24,6 +24,7 @@ from tidemill.admin.lanes.overview import LaneOverview
 from tidemill.admin.read_models import ReadModelOverview, ReadModelRepair
 from tidemill.admin.records.publish import CommandPublisher
 from tidemill.admin.records.topic_tail import TopicTail
+from tidemill.admin.secrets import KeyManagement
 from tidemill.admin.setup.migrations import MigrationSetup
 from tidemill.admin.setup.schemas import SchemaSetup
 from tidemill.admin.setup.topics import TopicSetup
@@ -53,6 +54,7 @@ from tidemill.storage.read_models.pages import ReadModelDatabase
 from tidemill.storage.read_models.rebuild import RebuildDatabase
 from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.storage.read_models.state_rebuild import StateDatabase, StateRebuildDatabase
+from tidemill.storage.security.secret_keys import SecretKeyDatabase
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.avro.inspection import AvroCommandEncoders, AvroRecordDecoders
 from tidemill.transport.kafka.admin.inspection import Inspector
@@ -129,6 +131,12 @@ class Admin:
     def dead_letters(self) -> DeadLetters:
         """Records that were parked."""
         return DeadLetters(catalog=self._catalog, parked=self.operations, lanes=self.operations)
+
+    @cached_property
+    def secrets(self) -> KeyManagement:
+        """The keys of secrets."""
+        keys = SecretKeyDatabase(self._lazy_pool("tidemill secrets", 1))
+        return KeyManagement(catalog=self._catalog, keys=keys, masters=self._settings.secret.master_keys())
 
     @property
     def read_models(self) -> ReadModelOverview:

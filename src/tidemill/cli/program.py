@@ -22,6 +22,7 @@ from tidemill.cli import (
     publish,
     query,
     schemas,
+    secrets,
     serve,
     status,
     tail,
@@ -54,6 +55,7 @@ _ORDER: Final = (
     "audit",
     "dead-letters",
     "projections",
+    "secrets",
     "retention",
     "demo",
 )
@@ -112,6 +114,7 @@ program.add_typer(lanes.app, name="lanes", rich_help_panel=OPERATE)
 program.command("audit", rich_help_panel=OPERATE, epilog=audit.EXAMPLES)(audit.audit)
 program.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=OPERATE)
 program.add_typer(projections.app, name="projections", rich_help_panel=OPERATE)
+program.add_typer(secrets.app, name="secrets", rich_help_panel=OPERATE)
 program.add_typer(verbs.app, name="retention", rich_help_panel=OPERATE)
 if add_verbs := devkit.part("verbs"):
     add_verbs(program, verbs.app)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tidemill.commands.fact_rows import FactTable, complete
 from tidemill.commands.late_rows import range_closed
+from tidemill.commands.secret_events import EventSealer
 from tidemill.commands.validation import crashed
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
@@ -95,7 +96,14 @@ class LateIn:
     model: type
 
 
-Question = HolderOf | RowOf | InForce | ReferredTo | LateIn
+@dataclass(frozen=True, slots=True)
+class DataKeyOf:
+    """Which key encrypts the secrets of a row? Answered with a key, a new one where there is none."""
+
+    state: int
+
+
+Question = HolderOf | RowOf | InForce | ReferredTo | LateIn | DataKeyOf
 """What a fold asks about rows that it does not have; asked for several values at once. No tuples: kinds would be
 equal."""
 
@@ -148,12 +156,14 @@ class FoldPlan:
 
     `inside`: name of a state of this stream -> its number. `referring`: for each state, what of other streams keeps its
     rows from being deleted. `facts`: class of a command -> the table to which its decisions append rows.
+    `sealer`: encrypts what is secret in their events, if anything is.
     """
 
     states: Sequence[State]
     referring: Sequence[Sequence[tuple[State, Reference]]]
     inside: Mapping[str, int]
     facts: Mapping[type, FactTable] = field(default_factory=dict)
+    sealer: EventSealer | None = None
 
     @classmethod
     def of(
@@ -161,11 +171,12 @@ class FoldPlan:
         states: Sequence[State],
         referring: Mapping[str, Sequence[tuple[State, Reference]]] | None = None,
         facts: Mapping[type, FactTable] | None = None,
+        sealer: EventSealer | None = None,
     ) -> FoldPlan:
         """Return the plan of a stream's states; `referring`: see `Stream`."""
         children = [(referring or {}).get(state.name, ()) for state in states]
         inside = {state.name: number for number, state in enumerate(states)}
-        return cls(states, children, inside, facts or {})
+        return cls(states, children, inside, facts or {}, sealer)
 
 
 class Fold:
@@ -209,6 +220,11 @@ class Fold:
             raise ContractError(f"a rule answers accepted(...) or rejected(...), not {decision!r}")
         if not decision.events:
             return []
+        if self._plan.sealer is not None:
+            encrypted = self._encrypted(self._plan.sealer, number, key, decision)
+            if isinstance(encrypted, Rejected):
+                return encrypted
+            decision = encrypted
         state, after = self._plan.states[number], before
         for event in decision.events:
             after = state.after(after, event, at)
@@ -239,6 +255,17 @@ class Fold:
             if late := next(filter(None, starts), None):
                 return range_closed(late)
         return rows
+
+    def _encrypted(
+        self, sealer: EventSealer, number: int, key: str, decision: Accepted
+    ) -> Accepted | Rejected:
+        """Encrypt the secrets of events before anything is made of them; the rows before hold what was encrypted."""
+        if not any(sealer.filled(number, event) for event in decision.events):
+            return decision
+        data_key = self._ask(DataKeyOf(number), key, suits=None)
+        if data_key is None:  # a look-up away: nothing of this pass counts
+            return decision
+        return sealer.seal(number, key, data_key, decision, self._rows[number].get(key))
 
     # --- what must hold across rows ---
 

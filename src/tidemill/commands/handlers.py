@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from tidemill.commands.decide_fold import (
     AppliedRows,
+    DataKeyOf,
     DecideCommand,
     EncodedEvent,
     FoldPlan,
@@ -32,6 +33,7 @@ from tidemill.commands.decide_fold import (
 from tidemill.commands.fact_rows import FactTable, MakeRows, decided_tables, row_maker, values_of
 from tidemill.commands.late_rows import Row, late_among
 from tidemill.commands.ports import CommandCodec, Locked, UnitOfWork
+from tidemill.commands.secret_events import RowKeys, sealer_of
 from tidemill.commands.validation import IncomingCommand, crashed
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
@@ -138,15 +140,19 @@ class AppendHandler:
 class DecideHandler:
     """Aggregates: load the rows of all keys once, fold, write the rows that changed."""
 
-    def __init__(self, stream: Stream, codec: CommandCodec, max_event_bytes: int) -> None:
-        """`max_event_bytes`: the largest framed event that its topic takes.
+    def __init__(
+        self, stream: Stream, codec: CommandCodec, max_event_bytes: int, row_keys: RowKeys | None = None
+    ) -> None:
+        """`max_event_bytes`: the largest framed event that its topic takes. `row_keys`: None without a master key.
 
         Raises:
             ContractError: a state refers to one that is not among the stream's own and those of `stream.others`.
+            MasterKeyMissing: the stream has secrets that may not be kept in clear, and there are no keys.
         """
         self._stream = stream
+        self._row_keys = row_keys
         facts = decided_tables(stream.commands.values(), stream.retention)
-        self._plan = FoldPlan.of(stream.states, stream.referring, facts)
+        self._plan = FoldPlan.of(stream.states, stream.referring, facts, sealer_of(stream, row_keys))
         self._codec = codec
         self._max_event_bytes = max_event_bytes
         self._names = {event: name for name, event in stream.events.items()}
@@ -172,6 +178,8 @@ class DecideHandler:
         keys: dict[Question, set[Any]] = defaultdict(set)
         for each in commands:
             keys[RowOf(each.state)].add(each.key)
+            if self._plan.sealer is not None and self._plan.sealer.filled(each.state, each.command):
+                keys[DataKeyOf(each.state)].add(each.key)
         await self._answer(work, keys, answers)
         folded = await self._fold(work, answers, commands)
         for number, state in enumerate(self._plan.states):
@@ -179,6 +187,7 @@ class DecideHandler:
             if after:
                 known = answers[RowOf(number)]
                 before = {key: known[key] for key in after if known[key] is not None}
+                await self._store_keys(work, number, answers, after)
                 await work.replace(state, before, after)
         await self._append(work, folded)
         return folded.results
@@ -192,6 +201,19 @@ class DecideHandler:
         for model, table_rows in rows.items():
             refused = await self._plan.facts[model].write(work, table_rows, lambda: ())
             assert not refused, "nothing is closed between the fold and this"
+
+    async def _store_keys(
+        self,
+        work: UnitOfWork,
+        number: int,
+        answers: Mapping[Question, Mapping[Any, Any]],
+        after: Mapping[str, Any],
+    ) -> None:
+        """Store the new data keys of rows that changed."""
+        asked = answers.get(DataKeyOf(number), {})
+        used = {key: asked[key] for key in after if key in asked}
+        if used and self._row_keys is not None:
+            await self._row_keys.store(work, self._plan.states[number], used)
 
     def _commands(self, arrivals: Sequence[IncomingCommand], locked: Locked) -> list[DecideCommand]:
         at = {lane_id: locked.at(lane_id) for lane_id in locked.progress}
@@ -240,6 +262,9 @@ class DecideHandler:
                 state = self._plan.states[number]
                 held = await work.owners(state, state.unique[index], values)
                 return {value: held.get(value) for value in values}
+            case DataKeyOf(number):
+                assert self._row_keys is not None, "asked by the sealer, which is made with them"
+                return dict(await self._row_keys.load(work, self._plan.states[number], values))
             case InForce(name):
                 there = await work.in_force(self._stream.others[name], values)
                 return {key: key in there for key in values}
@@ -260,15 +285,19 @@ class DecideHandler:
 
 
 def handlers_of(
-    stream: Stream, codec: CommandCodec, max_event_bytes: int
+    stream: Stream, codec: CommandCodec, max_event_bytes: int, row_keys: RowKeys | None = None
 ) -> dict[type[CommandSpec], Handler]:
-    """Return the built-in handlers that the stream's commands need."""
+    """Return the built-in handlers that the stream's commands need. `row_keys`: None without a master key.
+
+    Raises:
+        ContractError, MasterKeyMissing: as `DecideHandler`.
+    """
     kinds = {type(spec) for spec in stream.commands.values()}
     handlers: dict[type[CommandSpec], Handler] = {}
     if AppendSpec in kinds:
         handlers[AppendSpec] = AppendHandler(stream, codec, max_event_bytes)
     if DecideSpec in kinds:
-        handlers[DecideSpec] = DecideHandler(stream, codec, max_event_bytes)
+        handlers[DecideSpec] = DecideHandler(stream, codec, max_event_bytes, row_keys)
     return handlers
 
 

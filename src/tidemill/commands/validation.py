@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +24,15 @@ from tidemill.domain.lane import InboundRecord
 from tidemill.domain.messages import CommandBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.rejections import ParkingCode, RejectionCode
+from tidemill.domain.secrets import secrets_of
 from tidemill.domain.stream import Stream
 
 MAX_KEY_BYTES = 4096
 
 _MAX_MESSAGE_CHARACTERS = 500
+
+_OWN_TEXTS = frozenset({"value_error", "assertion_error"})
+"""Pydantic's names of faults whose text a validator of a context wrote."""
 
 
 @dataclass(slots=True)
@@ -59,11 +63,16 @@ class Validator:
     stream: Stream
     codec: CommandCodec
     adapters: dict[str, TypeAdapter[list[CommandBase]]] = field(default_factory=dict, init=False)
+    unquoted: dict[str, frozenset[str]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Build one validator per command class: a list is validated in one pass."""
         for name, spec in self.stream.commands.items():
             self.adapters[name] = TypeAdapter(list[spec.model])  # type: ignore[name-defined]  # a class of a value
+            secrets = secrets_of(spec.model).items()
+            self.unquoted[name] = frozenset(
+                secret_name for secret_name, secret in secrets if not secret.names
+            )
 
     async def validate(self, lane_records: Sequence[tuple[int, InboundRecord]]) -> list[IncomingCommand]:
         """Return an arrival for every (lane id, record), in order. Raises `Unavailable` for the registry."""
@@ -113,7 +122,7 @@ class Validator:
             try:
                 commands = adapter.validate_python(fields)
             except ValidationError as error:
-                reasons = _reasons(error)
+                reasons = _reasons(error, self.unquoted[name])
                 for index, reason in reasons.items():
                     candidates[index].disposition = Rejected(RejectionCode.INVALID, reason)
                 candidates = [each for index, each in enumerate(candidates) if index not in reasons]
@@ -171,13 +180,18 @@ def crashed(fault: Exception) -> Unreadable:
     return Unreadable(ParkingCode.CRASHED, f"the context's code raised {type(fault).__name__}: {fault}")
 
 
-def _reasons(error: ValidationError) -> dict[int, str]:
-    """Return index in the list -> readable reason, all faults of one command in one text."""
+def _reasons(error: ValidationError, unquoted: Collection[str]) -> dict[int, str]:
+    """Return index in the list -> readable reason, all faults of one command in one text.
+
+    `unquoted`: fields of which no validator's own text is told, since it may quote the value.
+    """
     faults: dict[int, list[str]] = defaultdict(list)
     for fault in error.errors(include_url=False, include_context=False):
         index, *path = fault["loc"]
         where = ".".join(str(part) for part in path)
         what = fault["msg"].removeprefix("Value error, ")  # pydantic's prefix is of no use to the sender
+        if path and path[0] in unquoted and fault["type"] in _OWN_TEXTS:
+            what = "the value of a secret is refused; it is not quoted"
         faults[int(index)].append(f"{where}: {what}" if where else what)
     return {index: "; ".join(texts)[:_MAX_MESSAGE_CHARACTERS] for index, texts in faults.items()}
 

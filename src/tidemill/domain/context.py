@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -21,6 +21,7 @@ from tidemill.domain.messages import CommandBase, EventBase, Message
 from tidemill.domain.projection import Projection
 from tidemill.domain.records import record_fields
 from tidemill.domain.rejections import RejectionCode
+from tidemill.domain.secrets import Secret, secret_fields, secrets_of
 from tidemill.domain.state import Reference, State, Unique
 
 __all__ = [
@@ -195,6 +196,24 @@ def _timed(model: type[BaseModel]) -> tuple[TimedCheck, ...]:
     return tuple(check for check in checks if isinstance(check, TimedCheck))
 
 
+def secrets_declared(
+    commands: Iterable[CommandSpec], states: Sequence[State]
+) -> dict[str, dict[str, Secret]]:
+    """Return name of a state -> its secret fields, as the commands that decide about it declare them.
+
+    Raises:
+        ContractError: a field cannot be secret; the message says why.
+    """
+    for spec in commands:
+        if isinstance(spec, AppendSpec) and (secrets := secrets_of(spec.model)):
+            raise ContractError(
+                f"{spec.model.__name__}.{next(iter(secrets))} is secret, but appended facts have no row whose key "
+                "could be erased"
+            )
+    decided = [spec for spec in commands if isinstance(spec, DecideSpec) and states]
+    return secret_fields((spec.model, spec.state or states[0]) for spec in decided)
+
+
 @dataclass(frozen=True)
 class Context:
     """A bounded context at a glance. `aggregate` names its topics (`market-data`).
@@ -239,6 +258,7 @@ class Context:
         for state in self.states:
             self._check_references(state)
         self._check_names()
+        secrets_declared(self.commands, self.states)
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.batch_bytes is not None and self.batch_bytes < 1:

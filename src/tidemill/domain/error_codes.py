@@ -53,6 +53,23 @@ class ErrorCode(Code):
         "; ",
     )
     TABLE_MISFIT = "TABLE_MISFIT", "`tidemill status` names what differs, and what would correct it"
+    SECRET_KEYS_MISSING = (
+        "SECRET_KEYS_MISSING",
+        "add the master keys to TIDEMILL_SECRET_KEYS; `tidemill secrets forget` gives up one that is lost",
+    )
+    SECRET_KEY_WRONG = (
+        "SECRET_KEY_WRONG",
+        "set TIDEMILL_SECRET_KEYS to the key that had this name before; a new key needs a new name",
+    )
+    SECRET_ERASED = "SECRET_ERASED", "nothing brings the value back: send a new one"
+    SECRET_KEY_LOST = (
+        "SECRET_KEY_LOST",
+        "look for the row's key in a backup of `tm.secret_key` that is younger than the value, or send a new value",
+    )
+    SECRET_DAMAGED = (
+        "SECRET_DAMAGED",
+        "find out who wrote it there: it was changed, or copied from another row or field; send the value again",
+    )
     UNREADABLE = "UNREADABLE", "fix the producer, send the command again"
     TRANSIENT = "TRANSIENT", "try again; a service does so by itself"
     UNAVAILABLE = "UNAVAILABLE", "start the server, or correct its address; a service tries again by itself"

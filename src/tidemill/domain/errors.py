@@ -4,6 +4,8 @@
     ├── UsageError            the caller can fix it: a wrong argument, setting or file
     ├── ContractError         a context or schema is declared wrongly; found at start
     ├── TableMisfit           a context's table is not as declared: what needs it waits, everything else continues
+    ├── MasterKeyMissing      a master key of the database's secrets is not set, or is another one: what needs it waits
+    ├── SecretUnreadable      an encrypted value cannot be opened: erased, its key lost, or changed
     ├── Unreadable            one record cannot be read: it is parked
     │   └── NewerSchema       a newer version takes it whole: its lane waits for one first
     ├── TransientError        the same work may succeed later: back off and try the whole batch again
@@ -80,6 +82,30 @@ class TableMisfit(TidemillError):
         """Begin with the code that status, health and metrics have too."""
         super().__init__(f"{self.kind}: {detail}", detail=detail)
         self.detail = detail
+
+
+class MasterKeyMissing(TidemillError):
+    """A master key that the database's secrets need is not set here, or is another one of that name.
+
+    What needs it waits, everything else continues. `masters`: the names.
+    """
+
+    kind = ErrorCode.SECRET_KEYS_MISSING
+
+    def __init__(self, detail: str, *, code: ErrorCode | None = None, masters: tuple[str, ...] = ()) -> None:
+        """`code`: `SECRET_KEY_WRONG` for a key that is another one."""
+        super().__init__(f"{code or self.kind}: {detail}", code=code, detail=detail, masters=masters)
+        self.detail = detail
+
+
+class SecretUnreadable(TidemillError):
+    """An encrypted value cannot be opened. `place`: collection, key and field. It never holds any part of the value."""
+
+    kind = ErrorCode.SECRET_DAMAGED
+
+    def __init__(self, place: str, detail: str, *, code: ErrorCode | None = None) -> None:
+        """`code`: `SECRET_ERASED` or `SECRET_KEY_LOST`, if it is not the text that is wrong."""
+        super().__init__(f"{code or self.kind}: {place}: {detail}", code=code, place=place, detail=detail)
 
 
 class Unreadable(TidemillError):

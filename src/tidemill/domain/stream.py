@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tidemill.domain.archive.policy import Retention
-from tidemill.domain.context import CommandSpec, Context
+from tidemill.domain.context import CommandSpec, Context, secrets_declared
 from tidemill.domain.lane import BATCH_BYTES, StreamTopics
 from tidemill.domain.messages import Message
+from tidemill.domain.secrets import Secret
 from tidemill.domain.state import Reference, State
 
 
@@ -36,6 +38,16 @@ class Stream:
     retention: Retention | None = None
     others: Mapping[str, State] = field(default_factory=dict)
     referring: Mapping[str, tuple[tuple[State, Reference], ...]] = field(default_factory=dict)
+
+    @cached_property
+    def secrets(self) -> Mapping[str, Mapping[str, Secret]]:
+        """Return name of a state -> field -> how it is secret; empty for a stream without secrets."""
+        return secrets_declared(self.commands.values(), self.states)
+
+    @property
+    def requires_keys(self) -> bool:
+        """Tell whether it has secrets that may not be kept in clear."""
+        return any(secret.required for fields in self.secrets.values() for secret in fields.values())
 
     @classmethod
     def of(cls, context: Context, *, prefix: str = "tidemill") -> Stream:

@@ -19,7 +19,14 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Protocol
 
-from tidemill.domain.errors import ContractError, TableMisfit, TidemillError, TransientError, UsageError
+from tidemill.domain.errors import (
+    ContractError,
+    MasterKeyMissing,
+    TableMisfit,
+    TidemillError,
+    TransientError,
+    UsageError,
+)
 from tidemill.runtime.outages import Outages
 from tidemill.runtime.pauses import stopped_within
 from tidemill.runtime.retry import Backoff
@@ -365,7 +372,7 @@ def _decisive(error: BaseException) -> BaseException:
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = [_decisive(part) for part in error.exceptions]
-    for decisive in (ContractError | UsageError, TableMisfit):
+    for decisive in (ContractError | UsageError, TableMisfit | MasterKeyMissing):
         if found := [leaf for leaf in leaves if isinstance(leaf, decisive)]:
             return found[0]
     return leaves[0]

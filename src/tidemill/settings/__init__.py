@@ -35,6 +35,7 @@ from tidemill.settings.groups import (
     OutboxSettings,
     RegistrySettings,
     RetentionSettings,
+    SecretSettings,
     TopicSettings,
 )
 from tidemill.settings.variables import PREFIX, SECRETS_DIR, Variable, explain, misspelt, table, variables_of
@@ -50,6 +51,7 @@ __all__ = [
     "OutboxSettings",
     "RegistrySettings",
     "RetentionSettings",
+    "SecretSettings",
     "Settings",
     "TopicSettings",
     "Variable",
@@ -57,6 +59,9 @@ __all__ = [
     "settings_page",
     "variables",
 ]
+
+
+_MASTER_KEY = re.compile(r"(?<=:)[A-Za-z0-9+/]{43}=(?=\s*(?:,|$))")
 
 
 class Settings(BaseSettings):
@@ -83,6 +88,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     topics: TopicSettings = TopicSettings()
     commands: CommandSettings = CommandSettings()
+    secret: SecretSettings = SecretSettings()
     outbox: OutboxSettings = OutboxSettings()
     lake: LakeSettings = LakeSettings()
     archiver: ArchiverSettings = ArchiverSettings()
@@ -122,7 +128,7 @@ class Settings(BaseSettings):
         found: set[str] = set()
         for name in type(self).model_fields:
             group = getattr(self, name)
-            for value in dict(group).values() if isinstance(group, BaseModel) else ():
+            for _, value in group if isinstance(group, BaseModel) else ():
                 if isinstance(value, SecretStr):
                     found |= _parts(value.get_secret_value())
         return frozenset(found)
@@ -162,9 +168,10 @@ def settings_page() -> str:
 
 
 def _parts(secret: str) -> set[str]:
-    """Return a secret and, if it is a URL, the password in it, also as it is written there."""
+    """Return a secret and the parts that are secret by themselves: a URL's password, each key of a list."""
+    keys = _MASTER_KEY.findall(secret)
     written = urlsplit(secret).password
-    return {secret, written, unquote(written)} if written else {secret}
+    return {secret, *keys, written, unquote(written)} if written else {secret, *keys}
 
 
 def _readable(env_file: Path | None) -> Path | None:

@@ -22,6 +22,7 @@ from pydantic import (
 
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
+from tidemill.security.master_keys import MasterKeys
 from tidemill.settings.database_urls import is_local, travels_in_plain_text
 from tidemill.settings.policies import policy_text
 from tidemill.settings.values import (
@@ -30,6 +31,7 @@ from tidemill.settings.values import (
     JsonObject,
     LakeRoot,
     Pattern,
+    SecretKeyList,
     Servers,
     TopicPrefix,
 )
@@ -241,6 +243,20 @@ class CommandSettings(Group):
         "",
         description="regular expression of the allowed reply topics; empty: `PREFIX.replies.*`",
     )
+
+
+class SecretSettings(Group):
+    """Encrypting the secret fields of messages ([secrets](secrets.md))."""
+
+    keys: SecretKeyList | None = Field(
+        None,
+        description="master keys, `NAME:KEY[,NAME:KEY...]`, made by `tidemill secrets new-key`: the first one wraps "
+        "new keys of rows, the others only unwrap; the same for all processes that write or read secrets",
+    )
+
+    def master_keys(self) -> MasterKeys | None:
+        """Return the master keys, None if none is set."""
+        return None if self.keys is None else MasterKeys.parse(self.keys.get_secret_value())
 
 
 class OutboxSettings(Group):

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
+from tidemill.security.master_keys import MasterKeys
 from tidemill.settings.database_urls import check_database_url
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+):\d{1,5}")
@@ -54,6 +55,11 @@ def _json_object(value: SecretStr) -> SecretStr:
     return value
 
 
+def _secret_keys(value: SecretStr) -> SecretStr:
+    MasterKeys.parse(value.get_secret_value())
+    return value
+
+
 def _pattern(value: str) -> str:
     try:
         re.compile(value)
@@ -67,5 +73,6 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
 LakeRoot = Annotated[str, AfterValidator(_lake_root)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
+SecretKeyList = Annotated[SecretStr, AfterValidator(_secret_keys)]
 Servers = Annotated[str, AfterValidator(_bootstrap)]
 TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]

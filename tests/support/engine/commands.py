@@ -12,6 +12,7 @@ from tests.fakes.codecs import JsonCodec, encode
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import handlers_of
 from tidemill.commands.ports import CommandStore
+from tidemill.commands.secret_events import RowKeys
 from tidemill.commands.validation import Validator
 from tidemill.domain.lane import Claim
 from tidemill.domain.messages import CommandBase
@@ -99,6 +100,7 @@ class Harness:
         *,
         max_event_bytes: int = 1_000_000,
         demand_tables: Callable[[], Awaitable[None]] | None = None,
+        row_keys: RowKeys | None = None,
     ) -> None:
         self.stream = stream
         self.store = store
@@ -107,7 +109,7 @@ class Harness:
         self.validator = Validator(stream, codec)
         self.writer = BatchWriter(
             store,
-            handlers_of(stream, codec, max_event_bytes),
+            handlers_of(stream, codec, max_event_bytes, row_keys),
             SystemClock(),
             horizon=HORIZON,
             demand_tables=demand_tables,

@@ -35,6 +35,7 @@ from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.isolation import IsolationGate
 from tidemill.commands.lane_queues import WAITING_BYTES, LargeRecords
 from tidemill.commands.ports import CommandCodec, LaneFollower
+from tidemill.commands.secret_events import RowKeys
 from tidemill.commands.validation import Validator
 from tidemill.commands.workers import Workers
 from tidemill.domain.context import CommandSpec
@@ -44,8 +45,9 @@ from tidemill.outbox.cleaner import OutboxCleaner
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.runtime import open_files
 from tidemill.runtime.clock import SystemClock
-from tidemill.runtime.service import Job
+from tidemill.runtime.service import Gate, Job
 from tidemill.runtime.service_group import ServiceGroup
+from tidemill.security.gate import with_secrets
 from tidemill.settings import CommandSettings
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.catalog.structure import StructureDatabase
@@ -54,6 +56,8 @@ from tidemill.storage.commands.generations import ClosedGenerations, GenerationS
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.database.pool_parts import DividedPool, size_for
 from tidemill.storage.outbox.reader import OutboxDatabase
+from tidemill.storage.security.data_keys import DataKeyTransaction
+from tidemill.storage.security.secret_keys import SecretKeyDatabase
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.admin.inspection import Inspector
@@ -82,6 +86,17 @@ class Shared:
     isolation: IsolationGate = field(default_factory=IsolationGate)
     room: LargeRecords = field(default_factory=LargeRecords)
     closed: ClosedGenerations = field(default_factory=ClosedGenerations)
+
+    @property
+    def row_keys(self) -> RowKeys | None:
+        """Return what encrypts secrets, None without a master key."""
+        masters = self.deployment.settings.secret.master_keys()
+        return RowKeys(masters, DataKeyTransaction) if masters else None
+
+    def gate(self, stream: Stream, tables: TableGate) -> Gate:
+        """Return what a stream waits for: its tables and, if it has secrets, their keys."""
+        keys = SecretKeyDatabase(self.pool.questions)
+        return with_secrets(tables, stream, keys, self.deployment.settings.secret.master_keys())
 
 
 def serve_commands(deployment: Deployment) -> int:
@@ -157,7 +172,7 @@ async def stream_job(
     overrides: StreamOverrides | None = None,
 ) -> Job:
     """Ask the registry once, here: a restarted service does not need it again."""
-    overrides = overrides or StreamOverrides()
+    overrides = overrides or StreamOverrides(handlers=partial(handlers_of, row_keys=common.row_keys))
     stream, settings, clock = part.stream, common.deployment.settings, SystemClock()
     registry = open_registry(shared, settings)
     codec = await StreamCodec.open(
@@ -219,7 +234,7 @@ async def stream_job(
             closing=[replies.close, publishers.close],
         )
 
-    return Job(stream.aggregate, make, gate)
+    return Job(stream.aggregate, make, common.gate(stream, gate))
 
 
 def _newer_wait(settings: CommandSettings) -> timedelta:

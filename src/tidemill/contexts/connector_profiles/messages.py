@@ -6,11 +6,11 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tidemill.api import CommandBase, EventBase, Label
+from tidemill.api import CommandBase, EventBase, Label, Secret
 from tidemill.contexts.connector_profiles.profile_data import checked
 
-ProfileData = Annotated[str, AfterValidator(checked)]
-"""The text of a JSON object that PostgreSQL can keep as jsonb; see `profile_data`."""
+ProfileData = Annotated[str, AfterValidator(checked), Secret.of_credentials(required=False)]
+"""The text of a JSON object that PostgreSQL can keep as jsonb; see `profile_data`. Its credentials are secret."""
 
 Version = Annotated[int, Field(ge=1, le=2**63 - 1)]
 """How many events a profile has: 1 after its registration."""

@@ -60,6 +60,11 @@ TABLE_MISFITS = _gauge(
     "differences of a stream's tables from what is declared; its lanes stay unclaimed meanwhile",
     "aggregate",
 )
+SECRET_KEYS_MISSING = _gauge(
+    "secret_keys_missing",
+    "1 while this process lacks a master key that a stream's secrets need; its lanes stay unclaimed meanwhile",
+    "aggregate",
+)
 COMMAND_LAG = _gauge(
     "command_lag_records",
     "records in the topic that are not consumed, the same in each process: max by (aggregate), not sum",

@@ -1,0 +1,124 @@
+"""Clean texts: types that refuse what is not clean, with its clean form, and the cleaner for those who send.
+
+Nothing is changed on the wire: what a sender signed, hashed or compares stays what it sent.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, get_args, get_origin
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import BaseModel, GetCoreSchemaHandler, StringConstraints
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_after_validator_function
+
+MAX_TEXT_CHARACTERS: Final = 10_000
+
+_SHOWN: Final = 100
+_KEPT_CONTROLS: Final = "\n\t"
+_DIRECTIONS: Final = re.compile("[\u202a-\u202e\u2066-\u2069\u2028\u2029]")
+"""Characters that change the direction or the lines of what follows them, so that a text shows as another one."""
+
+
+@dataclass(frozen=True)
+class CleanForm:
+    """Says of a text that only its clean form is accepted.
+
+    `cleaned(text)` returns that form, or raises `ValueError` if there is none.
+    """
+
+    cleaned: Callable[[str], str]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check after the type's own rules."""
+        return no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, text: str) -> str:
+        cleaned = self.cleaned(text)
+        if cleaned != text:
+            shown = cleaned if len(cleaned) <= _SHOWN else f"{cleaned[:_SHOWN]}..."
+            raise ValueError(f"{_faults(text)}: send {shown!r}")
+        return text
+
+
+def _faults(text: str) -> str:
+    """Return what is unclean, in words."""
+    spaced = text != text.strip()
+    composed = unicodedata.is_normalized("NFC", text)
+    faults = [
+        "has spaces around it" if spaced else "",
+        "" if composed else "is not composed (NFC)",
+        "has control characters" if any(map(_is_control, text.strip())) else "",
+    ]
+    return ", ".join(filter(None, faults)) or "is not in its usual form"
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc" or _DIRECTIONS.match(character) is not None
+
+
+def _line(text: str) -> str:
+    """Return a line without control characters; those that separate words become a space."""
+    spaced = re.sub(r"[\t\n\v\f\r\x85\u2028\u2029]+", " ", text)
+    return _composed("".join(character for character in spaced if not _is_control(character)))
+
+
+def _lines(text: str) -> str:
+    """Return a text of several lines, which end with a line feed."""
+    lines = re.sub("\r\n?|\u2028|\u2029|\x85", "\n", text)
+    return _composed(
+        "".join(character for character in lines if character in _KEPT_CONTROLS or not _is_control(character))
+    )
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def _address(text: str) -> str:
+    """Return an address in its usual form: domains in lower case. Raises `ValueError` for what is none."""
+    try:
+        return validate_email(_line(text), check_deliverability=False).normalized
+    except EmailNotValidError as fault:
+        raise ValueError(f"is not an e-mail address: {fault}") from None
+
+
+CleanLabel = Annotated[str, StringConstraints(min_length=1, max_length=200), CleanForm(_line)]
+"""A short text of one line: no spaces around it, composed (NFC), no control characters."""
+
+CleanText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS), CleanForm(_lines)]
+"""A text of lines, at most 10,000 characters: as `CleanLabel`, but with line feeds and tabs."""
+
+Email = Annotated[str, StringConstraints(max_length=254), CleanForm(_address)]
+"""An e-mail address in its usual form. Its domain is not looked up."""
+
+
+def clean(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a message with its clean fields made clean: for those who send.
+
+    What cannot be made clean, such as an address that is none, stays as it is, and is refused when it is validated.
+    """
+    return {name: _cleaned(model, name, value) for name, value in values.items()}
+
+
+def _cleaned(model: type[BaseModel], name: str, value: Any) -> Any:
+    info = model.model_fields.get(name)
+    if info is None or not isinstance(value, str):
+        return value
+    form = next(_forms([*info.metadata, info.annotation]), None)
+    try:
+        return value if form is None else form.cleaned(value)
+    except ValueError:
+        return value
+
+
+def _forms(parts: Any) -> Iterator[CleanForm]:
+    for part in parts:
+        if isinstance(part, CleanForm):
+            yield part
+        elif get_origin(part) is Annotated or get_args(part):
+            yield from _forms(get_args(part))

@@ -1,0 +1,83 @@
+"""What secrets need of the database: the data keys of rows, and the names of the master keys that wrap them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from tidemill.security.data_keys import SecretKeyRow
+from tidemill.security.master_keys import MasterKey
+
+
+class KeyCount(NamedTuple):
+    """How many data keys of a collection a master key wraps, and how many of those it wrapped were erased."""
+
+    collection: str
+    master: str
+    keys: int
+    erased: int
+
+
+class KeyPlace(NamedTuple):
+    """The primary key of a row of `tm.secret_key`."""
+
+    collection: str
+    key: str
+    generation: int
+
+
+class DataKeyStore(Protocol):
+    """The data keys inside a batch's transaction. Every call may raise `TransientError`."""
+
+    async def load(self, collection: str, keys: Sequence[str]) -> list[SecretKeyRow]:
+        """Return the keys of these rows of a collection, of all generations.
+
+        None of them is erased before the transaction ends.
+        """
+        ...
+
+    async def add(self, master: MasterKey, rows: Sequence[SecretKeyRow]) -> None:
+        """COPY new keys, all wrapped by `master`, whose name is registered with them."""
+        ...
+
+
+class SecretKeys(Protocol):
+    """The data keys and master keys of the database. Every call may raise `Unavailable`."""
+
+    async def masters(self) -> Mapping[str, bytes]:
+        """Return name -> check value of every master key that is registered."""
+        ...
+
+    async def stored(self, collection: str, key: str) -> list[SecretKeyRow]:
+        """Return the keys of one row, of all generations, in order."""
+        ...
+
+    async def counts(self) -> list[KeyCount]:
+        """Return the number of keys by collection and master key, in their order."""
+        ...
+
+    async def rewrap(
+        self,
+        master: MasterKey,
+        after: KeyPlace | None,
+        limit: int,
+        rewrapped: Callable[[Sequence[SecretKeyRow]], Sequence[SecretKeyRow]],
+    ) -> tuple[KeyPlace | None, int]:
+        """Wrap the next keys that another master key wraps anew, in one transaction.
+
+        `rewrapped` returns those of at most `limit` rows that could be wrapped anew, by `master`, whose name is
+        registered. Returns the place of the last row that was looked at, None at the end, and how many were changed.
+        """
+        ...
+
+    async def erase(self, collection: str, key: str) -> int:
+        """Erase every key of a row; waits for batches that use them. Returns how many were erased."""
+        ...
+
+    async def give_up(self, master: str) -> int:
+        """Erase every key that a master key wraps, and its name. Returns how many were erased."""
+        ...
+
+    async def drop_unused_masters(self, keep: str) -> list[str]:
+        """Remove the names of master keys that wrap nothing any more, but `keep`; return them."""
+        ...
