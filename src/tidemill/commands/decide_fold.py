@@ -209,22 +209,13 @@ class Fold:
 
     def decide_one(self, decide: DecideCommand) -> list[EncodedEvent] | AppliedRows | Rejected:
         """Decide one command without noting the result; what the context's code raises passes."""
-        number, key, spec, command, at, _ = decide
-        if spec.timed_checks and (refusal := spec.refusal(command, at)):
-            return refusal
+        number, key, spec, _, at, _ = decide
         before = self._rows[number].get(key)
-        decision = spec.rule(before, command, at) if spec.clocked else spec.rule(before, command)
+        decision = self._decision(decide, before)
         if isinstance(decision, Rejected):
             return decision
-        if not isinstance(decision, Accepted):
-            raise ContractError(f"a rule answers accepted(...) or rejected(...), not {decision!r}")
         if not decision.events:
             return []
-        if self._plan.sealer is not None:
-            encrypted = self._encrypted(self._plan.sealer, number, key, decision)
-            if isinstance(encrypted, Rejected):
-                return encrypted
-            decision = encrypted
         state, after = self._plan.states[number], before
         for event in decision.events:
             after = state.after(after, event, at)
@@ -242,6 +233,19 @@ class Fold:
         self._move(number, key, before, after)
         self.result.appended.append(AppendedRows(len(self.result.results), spec.model, rows))
         return AppliedRows(events, len(rows))
+
+    def _decision(self, decide: DecideCommand, before: Row) -> Accepted | Rejected:
+        """Return what the rule answers, with the secrets of its events encrypted."""
+        number, key, spec, command, at, _ = decide
+        if spec.timed_checks and (refusal := spec.refusal(command, at)):
+            return refusal
+        decision = spec.rule(before, command, at) if spec.clocked else spec.rule(before, command)
+        if isinstance(decision, Rejected):
+            return decision
+        if not isinstance(decision, Accepted):
+            raise ContractError(f"a rule answers accepted(...) or rejected(...), not {decision!r}")
+        sealer = self._plan.sealer
+        return decision if sealer is None else self._encrypted(sealer, number, key, decision)
 
     def _complete(self, decide: DecideCommand, decision: Accepted) -> list[tuple[Any, ...]] | Rejected:
         """Return the rows that a decision appends, or why its command is refused."""
