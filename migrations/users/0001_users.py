@@ -25,8 +25,7 @@ create unique index users_username_unique
 create unique index users_email_unique
   on public.users (email_folded) where not deleted;
 create view public.users_view as
-  select id, service_name, username, email, hashed_password, full_name, is_active, version, created_at,
-    updated_at
+  select id, service_name, username, email, full_name, is_active, version, created_at, updated_at
   from public.users where not deleted;
 """
 

@@ -57,7 +57,7 @@ from tidemill.domain.context import (
 from tidemill.domain.decision import Accepted, Decision, Rejected, accepted, rejected
 from tidemill.domain.errors import ContractError, TidemillError
 from tidemill.domain.json_text import json_object
-from tidemill.domain.messages import CommandBase, EventBase, Label, LongText, Message, ReadModelBase
+from tidemill.domain.messages import CommandBase, EventBase, Label, Message, ReadModelBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
 from tidemill.domain.secrets import Secret, SecretReader
@@ -86,7 +86,6 @@ __all__ = [
     "Label",
     "LateRule",
     "Life",
-    "LongText",
     "Message",
     "PasswordHash",
     "Projection",

@@ -20,12 +20,6 @@ from tidemill.domain.checks import FieldCheck, TimedCheck
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A short text without control characters: PostgreSQL refuses NUL, terminals and logs interpret the others."""
 
-LongText = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=16_384, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+$"),
-]
-"""A text of several lines; of the control characters it may have tabs and line ends."""
-
 
 class Message(BaseModel):
     """A command or event in Python; its wire form is the `.avsc` of the same name.

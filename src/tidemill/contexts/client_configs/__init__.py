@@ -2,13 +2,13 @@
 
 from pydantic import Field
 
-from tidemill.api import Json, Label, Message, entity, gin, member, unique
+from tidemill.api import CleanLabel, Json, Message, entity, gin, member, unique
 
 
 class ClientConfig(Message):
     """The settings of a client of the service that sends the command."""
 
-    name: Label = Field(description="The name, one per service.")
+    name: CleanLabel = Field(description="The name, one per service.")
     config_data: Json = Field(description="The settings, a JSON object.")
 
 

@@ -5,19 +5,31 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from tidemill.api import Json, Label, Life, LongText, Message, entity, family, refers, step, unique
+from tidemill.api import (
+    CleanLabel,
+    CleanText,
+    Json,
+    Label,
+    Life,
+    Message,
+    entity,
+    family,
+    refers,
+    step,
+    unique,
+)
 
 
 class DataAnalysis(Message):
     """An analysis that a user asked for."""
 
     user_id: Label = Field(description="The user who asked for it.")
-    name: Label = Field(description="The name that the user gave it.")
-    kind: Label = Field(description="The kind of analysis.")
+    name: CleanLabel = Field(description="The name that the user gave it.")
+    kind: CleanLabel = Field(description="The kind of analysis.")
     parameters: Json = Field(default="{}", description="The parameters, a JSON object.")
     status: str = Field(default="queued", description="How far it is.")
     result: Json | None = Field(default=None, description="The result, a JSON object.")
-    error: LongText | None = Field(default=None, description="Why it failed.")
+    error: CleanText | None = Field(default=None, description="Why it failed.")
     started_at: datetime | None = Field(default=None, description="When it was started.")
     finished_at: datetime | None = Field(default=None, description="When it was completed or failed.")
 
@@ -25,13 +37,13 @@ class DataAnalysis(Message):
 class AnalysisFile(Message):
     """A file of an analysis; where its bytes are, not the bytes."""
 
-    filename: Label = Field(description="The name, one per analysis.")
-    file_type: Label = Field(description="The type, such as text/csv.")
+    filename: CleanLabel = Field(description="The name, one per analysis.")
+    file_type: CleanLabel = Field(description="The type, such as text/csv.")
     size_bytes: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(description="The size.")
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
         description="The SHA-256 of the bytes, 64 hexadecimal digits in lower case."
     )
-    location: LongText = Field(description="The URL or path of the bytes.")
+    location: CleanText = Field(description="The URL or path of the bytes.")
 
 
 data_analyses = entity(

@@ -4,16 +4,16 @@ from datetime import datetime
 
 from pydantic import Field
 
-from tidemill.api import Json, Label, Life, LongText, Message, entity, step, words
+from tidemill.api import CleanLabel, CleanText, Json, Life, Message, entity, step, words
 
 
 class ServiceProposal(Message):
     """A proposal for a client."""
 
-    title: Label = Field(description="The title.")
+    title: CleanLabel = Field(description="The title.")
     proposal_data: Json = Field(description="The proposal itself, a JSON object.")
     status: str = Field(default="draft", description="How far it is.")
-    reason: LongText | None = Field(default=None, description="Why it was rejected.")
+    reason: CleanText | None = Field(default=None, description="Why it was rejected.")
     submitted_at: datetime | None = Field(default=None, description="When it was submitted.")
     decided_at: datetime | None = Field(
         default=None, description="When it was accepted, rejected or withdrawn."

@@ -2,19 +2,19 @@
 
 from pydantic import Field
 
-from tidemill.api import Json, Label, Life, LongText, Message, entity, refers, step
+from tidemill.api import CleanLabel, CleanText, Json, Label, Life, Message, entity, refers, step
 
 
 class ToolGeneration(Message):
     """A request for a tool."""
 
     user_id: Label = Field(description="The user who asked for it.")
-    tool_type: Label = Field(description="The type of tool.")
-    prompt: LongText = Field(description="What the user asked for, in words.")
+    tool_type: CleanLabel = Field(description="The type of tool.")
+    prompt: CleanText = Field(description="What the user asked for, in words.")
     parameters: Json = Field(default="{}", description="The parameters, a JSON object.")
     status: str = Field(default="queued", description="How far it is.")
     result: Json | None = Field(default=None, description="The result, a JSON object.")
-    error: LongText | None = Field(default=None, description="Why it failed.")
+    error: CleanText | None = Field(default=None, description="Why it failed.")
 
 
 tool_generations = entity(

@@ -1,20 +1,28 @@
-"""Users: who may sign in, with a salted hash of the password and never the password itself."""
+"""Users: who may sign in, with a hash of the password that is encrypted, and never the password itself."""
+
+from typing import Annotated
 
 from pydantic import Field
 
-from tidemill.api import Label, Message, entity, unique
+from tidemill.api import CleanLabel, Email, Message, PasswordHash, Secret, entity, unique
 
 
 class User(Message):
     """An account of a person."""
 
-    username: Label = Field(description="What the user signs in with.")
-    email: Label = Field(description="Where the user gets mail.")
-    hashed_password: Label = Field(description="The argon2 hash of the password; never the password.")
-    full_name: Label | None = Field(default=None, description="How the user is addressed.")
+    username: CleanLabel = Field(description="What the user signs in with.")
+    email: Email = Field(description="Where the user gets mail.")
+    hashed_password: Annotated[PasswordHash, Secret()] = Field(
+        description="The argon2id hash of the password; never the password. Stored and published encrypted."
+    )
+    full_name: CleanLabel | None = Field(default=None, description="How the user is addressed.")
     is_active: bool = Field(default=True, description="Whether the user may sign in.")
 
 
-users = entity(User, unique=(unique("username", ignore_case=True), unique("email", ignore_case=True)))
+users = entity(
+    User,
+    unique=(unique("username", ignore_case=True), unique("email", ignore_case=True)),
+    hidden=("hashed_password",),
+)
 
 context = users.context()
