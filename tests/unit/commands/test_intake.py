@@ -13,14 +13,14 @@ from structlog.testing import capture_logs
 
 from tests.fakes.codecs import encode
 from tests.fakes.kafka_ports import MemoryCommandSource
-from tests.support.engine.commands import FakeRecord, base
+from tests.support.engine.commands import base
 from tests.support.engine.intakes import STREAM, TOPIC, World
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.commands import lane_lifecycle
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.errors import Unavailable
-from tidemill.domain.lane import Anchor, Claim, weight
+from tidemill.domain.lane import Anchor, Claim
 from tidemill.domain.partitioner import partition_of
 from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 
@@ -41,19 +41,6 @@ async def test_what_arrives_is_applied_and_the_relay_is_woken(world: World) -> N
     assert set(world.follower.woken) == {1, 2, 3}
     assert sorted(world.follower.dropped) == [1, 2, 3]
     assert all(held.owner is None for held in world.store.lanes.values())
-
-
-@pytest.mark.parametrize(("records", "at_once"), [(0, 1), (1, 1), (3, 3), (50, 10)])
-async def test_a_batch_takes_no_more_bytes_than_its_stream_allows(records: int, at_once: int) -> None:
-    """`records`: as many weigh what it allows, of which ten are the most by their number."""
-    profile = RegisterConnectorProfile(**base(profile_id="p00", name="name of p00", profile_data="{}"))
-    size = weight(FakeRecord(0, 0, b"p00", encode(STREAM, profile)))
-    world = World(replace(STREAM, batch_bytes=max(1, records * size), partitions=1))
-    for number in range(30):
-        world.send(f"p{number:02}")
-    async with world.running():
-        await world.until_logged(30)
-    assert max(row.applied for row in world.store.tables.ledger) == at_once
 
 
 async def test_the_lanes_move_to_whoever_joins_and_nothing_is_applied_twice(world: World) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.support.engine import many_rows
 from tidemill import api
 from tidemill.api import Accepted, CommandBase, Context, ContractError, EventBase, Rejected
 from tidemill.commands.decide_fold import DecideCommand, EncodedEvent, FoldPlan, HolderOf, fold_all
@@ -138,3 +139,31 @@ def test_a_decision_without_events_changes_nothing() -> None:
     assert memory.send(register("p1", "main")) == Accepted(())
     events: list[EventBase] = memory.events
     assert (memory.state("p1"), events) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("context", "table", "rows"),
+    [
+        (many_rows.series(), "series_points", [{"value": 0.0}, {"value": None}]),
+        (many_rows.watching(), "sightings", [{"what": "whale"}, {"what": "whale"}]),
+        (many_rows.meters(), "meter_readings", [{"meter_id": "m"}, {"meter_id": "m"}]),
+    ],
+    ids=["arrays", "records", "decisions"],
+)
+def test_the_rows_of_a_command_are_those_of_the_engine(
+    context: Context, table: str, rows: list[dict[str, Any]]
+) -> None:
+    memory = ContextInMemory(context, now=NOW + timedelta(days=7))
+    command = many_rows.command_of(context, [0, 1])
+    assert isinstance(memory.send(command), Accepted)
+    appended = memory.appended(table)
+    assert [row["time"] for row in appended] == [many_rows.BEGAN, many_rows.BEGAN + many_rows.DAY]
+    assert [row | expected for row, expected in zip(appended, rows, strict=True)] == appended
+    assert {row["command_id"] for row in appended} == {command.command_id}
+    assert memory.appended("another") == []
+
+
+def test_a_refused_command_appends_nothing() -> None:
+    memory = ContextInMemory(many_rows.meters())
+    assert isinstance(memory.send(many_rows.command_of(many_rows.meters(), [0], amount=6)), Rejected)
+    assert memory.appended("meter_readings") == []
