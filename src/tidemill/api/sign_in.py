@@ -57,15 +57,17 @@ class SignIn:
         secrets: SecretReader,
         limiter: RateLimiter,
         *,
-        collection: str = "users",
-        field: str = "hashed_password",
+        collection: str,
+        field: str,
+        max_checks: int = 4,
     ) -> None:
-        """`limiter`: counts attempts by name; a success begins anew."""
+        """`limiter`: counts attempts by name; a success begins anew. `max_checks`: at once; each takes 64 MiB."""
         self._rows = rows
         self._secrets = secrets
         self._limiter = limiter
         self._collection = collection
         self._field = field
+        self._room = asyncio.Semaphore(max_checks)
 
     async def verify(self, name: str, password: str) -> SignInAnswer:
         """Check a password.
@@ -80,7 +82,8 @@ class SignIn:
             return SignInAnswer(SignInOutcome.TOO_OFTEN, retry_after_s=retry_after_s)
         account = await self._rows.account(name)
         stored = None if account is None else await self._hash_of(account)
-        matches = await asyncio.to_thread(verify_password, stored, password)
+        async with self._room:
+            matches = await asyncio.to_thread(verify_password, stored, password)
         if account is None or not (matches and account.is_active):
             return SignInAnswer(SignInOutcome.REFUSED)
         self._limiter.reset(counted_as)

@@ -204,7 +204,7 @@ class Fold:
         try:
             result = self.decide_one(decide)
         except Exception as fault:  # noqa: BLE001  a rule's bug must not stop its lane: the record is parked
-            result = crashed(fault)
+            result = crashed(fault, quoted=self._plan.sealer is None)
         self.result.results.append(result)
 
     def decide_one(self, decide: DecideCommand) -> list[EncodedEvent] | AppliedRows | Rejected:

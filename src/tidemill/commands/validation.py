@@ -128,7 +128,7 @@ class Validator:
                 candidates = [each for index, each in enumerate(candidates) if index not in reasons]
             except Exception as fault:  # noqa: BLE001  a validator's bug must not stop its lane
                 if len(candidates) == 1:
-                    candidates[0].disposition = crashed(fault)
+                    candidates[0].disposition = crashed(fault, quoted=not self.stream.secrets)
                     return
                 for candidate in candidates:
                     self._read_fields(name, [candidate])
@@ -147,7 +147,7 @@ class Validator:
             key = self.stream.key(command)
             expected = key.encode()
         except Exception as fault:  # noqa: BLE001  a key function's bug must not stop its lane
-            arrival.disposition = crashed(fault)
+            arrival.disposition = crashed(fault, quoted=not self.stream.secrets)
             return
         if record.key != expected:
             arrival.disposition = Rejected(
@@ -175,9 +175,13 @@ def _arrival(lane_id: int, record: InboundRecord) -> IncomingCommand:
     return IncomingCommand(lane_id, record)
 
 
-def crashed(fault: Exception) -> Unreadable:
-    """Return what parks a record on which a context's code raised: the fault is in the code, the bytes are stored."""
-    return Unreadable(ParkingCode.CRASHED, f"the context's code raised {type(fault).__name__}: {fault}")
+def crashed(fault: Exception, *, quoted: bool = True) -> Unreadable:
+    """Return what parks a record on which a context's code raised: the fault is in the code, the bytes are stored.
+
+    `quoted`: False where the text of the fault may hold a secret.
+    """
+    text = str(fault) if quoted else "its text is not shown, since it may quote a secret"
+    return Unreadable(ParkingCode.CRASHED, f"the context's code raised {type(fault).__name__}: {text}")
 
 
 def _reasons(error: ValidationError, unquoted: Collection[str]) -> dict[int, str]:

@@ -60,7 +60,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 
 def desk(rows: Rows | None = None, secrets: Secrets | None = None, clock: Hands | None = None) -> SignIn:
     limiter = RateLimiter(clock or Hands(), burst=2, every_s=30.0)
-    return SignIn(rows or Rows(), secrets or Secrets(), limiter)
+    return SignIn(rows or Rows(), secrets or Secrets(), limiter, collection="users", field="hashed_password")
 
 
 async def test_the_right_password_signs_in() -> None:

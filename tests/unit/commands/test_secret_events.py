@@ -180,6 +180,21 @@ async def test_the_text_of_a_refusal_quotes_no_secret(store: MemoryCommandStore,
     assert CANARY not in repr(store.tables)
 
 
+async def test_the_text_of_a_crash_is_not_kept_where_there_are_secrets(store: MemoryCommandStore) -> None:
+    def crashing(row: Any, command: Any, at: Any) -> Any:
+        raise ValueError(f"no {command.code}")
+
+    specs = {name: replace(spec, rule=crashing) for name, spec in STREAM.commands.items()}  # type: ignore[call-arg]
+    harness = harness_of(store, stream=replace(STREAM, commands=specs))
+    await harness.claim()
+    done = await harness.send(door("Create", "d1", name="gate", code=CANARY))
+    assert codes(done) == ["CRASHED"]
+    (logged,) = store.tables.log[1]
+    assert logged.detail is not None
+    assert "raised ValueError: its text is not shown" in logged.detail
+    assert CANARY not in logged.detail
+
+
 async def test_rows_of_a_family_have_keys_of_their_own() -> None:
     family = Stream.of(HOUSES)
     store = MemoryCommandStore(family)
