@@ -27,10 +27,12 @@ from tests.acceptance.outsider_evidence import (
     Collection,
     Evidence,
     EvidenceIndex,
+    FactTable,
     Record,
     Row,
     collect,
     collections,
+    fact_tables,
     identity,
     read,
 )
@@ -353,6 +355,26 @@ def events_to_collections(indexed: EvidenceIndex) -> Iterator[Finding]:
         yield from compare(f"event topic -> {name}", wanted, there)
 
 
+def events_to_facts(indexed: EvidenceIndex) -> Iterator[Finding]:
+    """Each fact of each event is one row, with the id of its command."""
+    told = list(indexed.told())
+    for name, facts in fact_tables().items():
+        if name not in indexed.tables:
+            continue
+        wanted = [
+            (identity(fields["command_id"], fields["service_name"]), *_fact(fields, item, facts))
+            for record, fields in told
+            if record.aggregate == facts.aggregate
+            for item in fields[facts.many]
+        ]
+        there = [(row["command_id"], *_fact(row, row, facts)) for row in indexed.tables[name]]
+        yield from compare(f"event topic -> {name}", wanted, there)
+
+
+def _fact(common: Any, own: Any, facts: FactTable) -> list[Any]:
+    return [_plain(own[name] if name in facts.own else common[name]) for name in facts.columns]
+
+
 def _is_of(collection: Collection, event: str) -> bool:
     return event in collection.steps or event in {
         f"{collection.entity}{participle}" for participle in ("Created", "Updated", "Deleted")
@@ -430,6 +452,7 @@ CHECKS = (
     events_to_quotes,
     events_to_profiles,
     events_to_collections,
+    events_to_facts,
     events_to_checkpoints,
 )
 

@@ -92,28 +92,60 @@ class Collection:
         return "".join(word.title() for word in self.key.split("_")[:-1])
 
 
+@dataclass(frozen=True)
+class FactTable:
+    """A table of facts as its documentation describes it. `many`: the field with the facts, `own`: what each has."""
+
+    aggregate: str
+    columns: tuple[str, ...]
+    many: str
+    own: frozenset[str]
+
+
 @lru_cache(maxsize=1)
 def collections() -> Mapping[str, Collection]:
-    """Return the built-in collections, as `docs/collections.md` has them."""
+    """Return the built-in collections of entities, as `docs/collections.md` has them."""
     found = {}
+    for name, text, tables in _sections():
+        if "field" not in tables:
+            continue
+        fields = {row[0]: row for row in tables["field"] if row[5] != "the engine"}
+        steps = {
+            event: (to, tuple(row[0] for row in fields.values() if step in row[5].split(", ")))
+            for step, event, _, to in tables.get("step", [])
+        }
+        status = fields["status"][3] if "status" in fields else ""
+        found[name] = Collection(_word("Topics", text), _word("Key", text), tuple(fields), status, steps)
+    return found
+
+
+@lru_cache(maxsize=1)
+def fact_tables() -> Mapping[str, FactTable]:
+    """Return the built-in tables of facts, as `docs/collections.md` has them."""
+    found = {}
+    for name, text, tables in _sections():
+        if "column" not in tables:
+            continue
+        columns = {row[0]: row[5] for row in tables["column"] if row[5] != "the engine"}
+        (many,) = set(columns.values()) - {"the command"}
+        own = frozenset(column for column, place in columns.items() if place == many)
+        found[name] = FactTable(_word("Topics", text), tuple(columns), many, own)
+    return found
+
+
+def _sections() -> Iterator[tuple[str, str, dict[str, list[list[str]]]]]:
+    """Yield the sections of the page: collection, text, its tables by their first heading."""
     for part in PAGE.read_text().split("\n## ")[1:]:
         name, _, text = part.partition("\n")
         tables = [
             [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in block.splitlines()]
             for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
         ]
-        by_head = {table[0][0]: table[2:] for table in tables}
-        fields = {row[0]: row for row in by_head["field"] if row[5] != "the engine"}
-        steps = {
-            event: (to, tuple(row[0] for row in fields.values() if step in row[5].split(", ")))
-            for step, event, _, to in by_head.get("step", [])
-        }
-        aggregate, key = (
-            re.findall(rf"{label}: `(.*?)`", " ".join(text.split()))[0] for label in ("Topics", "Key")
-        )
-        status = fields["status"][3] if "status" in fields else ""
-        found[name] = Collection(aggregate, key, tuple(fields), status, steps)
-    return found
+        yield name, " ".join(text.split()), {table[0][0]: table[2:] for table in tables}
+
+
+def _word(label: str, text: str) -> str:
+    return str(re.findall(rf"{label}: `(.*?)`", text)[0])
 
 
 @dataclass
@@ -130,7 +162,7 @@ class Evidence:
 async def read_tables(connection: Any) -> dict[str, list[Row]]:
     """Return every table whole, and every collection that there is."""
     tables = TABLES | {"late": LATE}
-    for name in collections():
+    for name in [*collections(), *fact_tables()]:
         if await connection.fetchval("select to_regclass($1)", f"public.{name}"):
             tables[name] = f"public.{name}"
     return {name: await connection.fetch(f"select * from {table}") for name, table in tables.items()}

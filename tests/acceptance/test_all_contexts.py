@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import random
+from base64 import b64encode
 from dataclasses import replace
+from io import BytesIO
 from itertools import islice
 
-from tests.acceptance.outsider_evidence import collections
+from fastavro import parse_schema, schemaless_writer
+
+from tests.acceptance import outsider
+from tests.acceptance.outsider_evidence import collections, fact_tables
 from tests.support.clients.clients import Outgoing
 from tests.support.clients.journeys import Deployment
 from tests.support.engine.any_commands import random_commands
-from tests.support.engine.commands import Topic
 from tests.support.waiting import eventually_blocking
 from tidemill.app.context_loader import ALL, load_contexts
-from tidemill.domain.stream import Stream
+from tidemill.catalog.schemas import load_messages
+from tidemill.domain.context import Context
+from tidemill.domain.messages import CommandBase
+from tidemill.runtime.resources import schemas_dir
+from tidemill.transport.avro.wire import prefix_of_fingerprint
 
 KEYS = [f"key-{number}" for number in range(40)]
 PER_PORTION = 150
+MASTER_KEY = "tests:" + b64encode(bytes(32)).decode()
 CONSUMED = """
 select aggregate, sum(newest)::bigint as records
 from (select aggregate, max(position) as newest from tm.batch join tm.lane using (lane)
@@ -24,42 +34,73 @@ from (select aggregate, max(position) as newest from tm.batch join tm.lane using
 group by aggregate
 """
 
-AGGREGATES = {collection.aggregate for collection in collections().values()}
-ENTITY_CONTEXTS = [context for context in load_contexts(ALL) if context.aggregate in AGGREGATES]
+TABLES = [*collections(), *fact_tables()]
+AGGREGATES = {
+    *(entity.aggregate for entity in collections().values()),
+    *(facts.aggregate for facts in fact_tables().values()),
+}
+CONTEXTS = [context for context in load_contexts(ALL) if context.aggregate in AGGREGATES]
 
 
 def with_all_contexts(deployment: Deployment) -> Deployment:
-    environment = {**deployment.installation.environment, "TIDEMILL_CONTEXTS": ALL}
+    own = {"TIDEMILL_CONTEXTS": ALL, "TIDEMILL_SECRET_KEYS": MASTER_KEY}
+    environment = {**deployment.installation.environment, **own}
     chosen = replace(deployment, installation=replace(deployment.installation, environment=environment))
     chosen("migrate")
     chosen("topics", "create")
     return chosen
 
 
+class Encoder:
+    """Writes the commands of a context as the schemas have them."""
+
+    def __init__(self, context: Context) -> None:
+        messages = load_messages(schemas_dir(), context.name)
+        self._schemas = {
+            spec.model: messages[context.full_name(spec.model)].current for spec in context.commands
+        }
+        self._parsed = {
+            model: parse_schema(json.loads(schema.text)) for model, schema in self._schemas.items()
+        }
+
+    def __call__(self, command: CommandBase) -> bytes:
+        model = type(command)
+        buffer = BytesIO()
+        buffer.write(prefix_of_fingerprint(self._schemas[model].fingerprint))
+        schemaless_writer(buffer, self._parsed[model], command.model_dump())
+        return buffer.getvalue()
+
+
+class Sender:
+    """Random commands of one context; the same of one seed."""
+
+    def __init__(self, deployment: Deployment, context: Context, seed: int) -> None:
+        self._client = deployment.client
+        self._topic = f"{deployment.installation.prefix}.{context.aggregate}.commands.v1"
+        self._context = context
+        self._encode = Encoder(context)
+        self._commands = random_commands(context, random.Random(seed), KEYS)
+        self.sent = 0
+
+    def send(self, count: int) -> None:
+        """Send so many commands; they are acknowledged when this returns."""
+        commands = list(islice(self._commands, count))
+        records = [Outgoing(self._context.key(each).encode(), self._encode(each)) for each in commands]
+        self._client.send(self._topic, records)
+        self.sent += len(records)
+
+
 class Senders:
-    """Random commands of every entity context, portion by portion; the same of one seed."""
+    """Random commands of every context, portion by portion."""
 
     def __init__(self, deployment: Deployment, seed: int) -> None:
         self._deployment = deployment
-        self._streams = {
-            context.aggregate: replace(Stream.of(context), partitions=deployment.partitions)
-            for context in ENTITY_CONTEXTS
-        }
-        self._commands = {
-            context.aggregate: random_commands(context, random.Random(seed), KEYS)
-            for context in ENTITY_CONTEXTS
-        }
-        self.sent = dict.fromkeys(self._streams, 0)
+        self._senders = {context.aggregate: Sender(deployment, context, seed) for context in CONTEXTS}
 
     def send(self, count: int = PER_PORTION) -> None:
         """Send so many commands of each context; they are acknowledged when this returns."""
-        for aggregate, stream in self._streams.items():
-            topic = Topic(stream)
-            records = [topic.record(command) for command in islice(self._commands[aggregate], count)]
-            name = f"{self._deployment.installation.prefix}.{aggregate}.commands.v1"
-            outgoing = [Outgoing(each.key, each.value, each.partition) for each in records]
-            self._deployment.client.send(name, outgoing)
-            self.sent[aggregate] += len(records)
+        for sender in self._senders.values():
+            sender.send(count)
 
     def await_consumed(self) -> None:
         """Wait until the ledger counts all of them."""
@@ -67,7 +108,7 @@ class Senders:
 
     def _is_consumed(self) -> bool:
         counted = {row["aggregate"]: row["records"] for row in self._deployment.installation.fetch(CONSUMED)}
-        return all(counted.get(aggregate, 0) >= count for aggregate, count in self.sent.items())
+        return all(counted.get(aggregate, 0) >= sender.sent for aggregate, sender in self._senders.items())
 
 
 def test_a_killed_process_loses_and_doubles_nothing_of_any_context(deployment: Deployment) -> None:
@@ -82,3 +123,20 @@ def test_a_killed_process_loses_and_doubles_nothing_of_any_context(deployment: D
     senders.await_consumed()
     deployment("audit", "--wait", "300")
     deployment.assert_balanced_by_an_outsider()
+    for name in TABLES:
+        assert deployment.installation.fetch(f"select count(*) from public.{name}")[0][0] > 0, name
+    for name in collections():
+        deployment("projections", "verify", name.replace("_", "-"))
+    assert_a_changed_row_is_found(deployment)
+
+
+def assert_a_changed_row_is_found(deployment: Deployment) -> None:
+    """So that nobody who balances or verifies looks elsewhere."""
+    change = (
+        "update public.client_configs set config_data = '{{\"n\": 7}}' where id = (select min(id) from {0})"
+    )
+    deployment.installation.execute(change.format("public.client_configs"))
+    findings = outsider.balance(deployment.evidence())
+    assert {finding.hop for finding in findings} == {"event topic -> client_configs"}
+    verified = deployment("projections", "verify", "client-configs", expect=1)
+    assert "client-configs" in verified.out + verified.err

@@ -227,9 +227,12 @@ class Deployment:
 
     def assert_balanced_by_an_outsider(self) -> None:
         """Every hop balances, the read models are what their events say, for one who knows none of our code."""
+        assert outsider.balance(self.evidence()) == []
+
+    def evidence(self) -> outsider_evidence.Evidence:
+        """Return all that an outsider can see."""
         bootstrap = self.installation.environment["TIDEMILL_KAFKA_BOOTSTRAP"]
-        evidence = asyncio.run(outsider_evidence.collect(self.installation.database, bootstrap))
-        assert outsider.balance(evidence) == []
+        return asyncio.run(outsider_evidence.collect(self.installation.database, bootstrap))
 
     def hold_copies(self, table: str = "tm.outbox") -> HeldCopies:
         """Hold every COPY into `table` until it is released, at the latest when the test ends."""

@@ -28,9 +28,11 @@ STRICTER_TEXTS = [
     "a@example.org",
     "A@example.org",
     "b@example.org",
+    "info",
+    "error",
     "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43,
 ]
-"""What fields take that refuse the plain texts: JSON, hashes, addresses."""
+"""What fields take that refuse the plain texts: JSON, hashes, addresses, levels."""
 TIME = datetime.fromisoformat("2026-01-01T00:00:00Z")
 PLAIN: dict[Any, list[Any]] = {
     str: TEXTS,
@@ -70,7 +72,7 @@ def _own(model: type[BaseModel]) -> list[str]:
 
 def _made(model: type[BaseModel], fields: dict[str, Any]) -> Any:
     try:
-        return model.model_validate(base(**fields))
+        return model.model_validate({**base(), **fields})
     except ValidationError:
         return None
 
@@ -114,6 +116,8 @@ def _unwrapped(kind: Any) -> tuple[Any, bool]:
 
 
 def _of_type(model: type[BaseModel], name: str, kind: Any) -> list[Any]:
+    if get_origin(kind) is list and isinstance(item := get_args(kind)[0], type):
+        return _record_lists(item)
     if get_origin(kind) is list:
         return [[], *([field] for field in model.model_fields)]  # `clear`: what it does not take is left out
     values: dict[Any, list[Any]] = {
@@ -126,6 +130,12 @@ def _of_type(model: type[BaseModel], name: str, kind: Any) -> list[Any]:
     if kind not in values:
         raise TypeError(f"no values for {name}: {kind}")
     return values[kind]
+
+
+def _record_lists(model: type[BaseModel]) -> list[Any]:
+    """Return lists of one to three records."""
+    first, last = ({name: options(model, name, KEYS)[at] for name in model.model_fields} for at in (0, -1))
+    return [[first], [last, first], [first, last, first]]
 
 
 def cut(records: Sequence[Any], sizes: Sequence[int]) -> list[Sequence[Any]]:

@@ -14,8 +14,10 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex
 
-from tidemill.domain.context import Context
+from tidemill.app.context_loader import ALL, load_contexts
+from tidemill.domain.context import AppendSpec, Context
 from tidemill.domain.messages import BASE_FIELDS
+from tidemill.domain.records import record_fields
 from tidemill.domain.state import State
 from tidemill.storage.database.table_sql import condition, type_as_written
 
@@ -66,6 +68,7 @@ STATES: dict[str, tuple[Context, State]] = {
     for context in (import_module(f"tidemill.contexts.{name}").context for name in CONTEXTS)
     for state in context.states
 }
+FACTS = ("telemetry_events", "system_logs")
 each_collection = pytest.mark.parametrize("name", STATES)
 
 
@@ -84,7 +87,9 @@ def models_of(name: str) -> dict[str, type[Any]]:
 
 
 def test_the_page_has_every_collection_and_no_other() -> None:
-    assert list(SECTIONS) == list(STATES)
+    assert list(SECTIONS) == [*STATES, *FACTS]
+    built_in = {context.name for context in load_contexts(ALL)}
+    assert built_in == {*CONTEXTS, *FACTS, "market_data", "connector_profiles"}
 
 
 @each_collection
@@ -163,7 +168,7 @@ def index_row(index: Any) -> tuple[str, str, str]:
 @each_collection
 def test_the_codes_are_those_of_the_page(name: str) -> None:
     context, _ = STATES[name]
-    together = [section for section in SECTIONS if STATES[section][0] is context]
+    together = [section for section, (owner, _) in STATES.items() if owner is context]
     assert COMMON_CODES | set().union(*(SECTIONS[each].codes for each in together)) == set(context.codes)
 
 
@@ -189,3 +194,64 @@ def _statuses(fields: Sequence[Sequence[str]]) -> list[str]:
 
 def _first(section: Section) -> list[str]:
     return [row[3] for row in section.tables["field"] if row[0] == "status"]
+
+
+# --- facts ---
+
+each_facts = pytest.mark.parametrize("name", FACTS)
+MIGRATIONS = PAGE.parents[1] / "migrations"
+
+
+def facts_of(name: str) -> tuple[Context, AppendSpec]:
+    context: Context = import_module(f"tidemill.contexts.{name}").context
+    (spec,) = context.commands
+    assert isinstance(spec, AppendSpec)
+    return context, spec
+
+
+@each_facts
+def test_the_columns_of_facts_are_those_of_the_page(name: str) -> None:
+    _, spec = facts_of(name)
+    written = [(row[0], row[1], row[2]) for row in SECTIONS[name].tables["column"]]
+    declared = [
+        (column.name, SHORT_TYPES.get(kind, kind), "yes" if column.nullable else "no")
+        for column in spec.table.columns
+        for kind in [type_as_written(column).lower()]
+    ]
+    assert declared == written
+
+
+@each_facts
+def test_facts_are_brought_as_the_page_says(name: str) -> None:
+    _, spec = facts_of(name)
+    rows = SECTIONS[name].tables["column"]
+    (many,) = {row[5] for row in rows} - {"the command", "the engine"}
+    items = record_fields(spec.model)[many].model_fields
+    assert set(items) == {row[0] for row in rows if row[5] == many}
+    own = {*spec.model.model_fields} - {*BASE_FIELDS, many}
+    assert own == {row[0] for row in rows if row[5] == "the command"}
+    defaults = {row[0]: row[3] for row in rows if row[5] == many}
+    for field_name, info in items.items():
+        default = "" if info.is_required() or info.default is None else str(info.default)
+        assert default == defaults[field_name]
+
+
+@each_facts
+def test_the_names_lanes_and_days_of_facts_are_those_of_the_page(name: str) -> None:
+    context, spec = facts_of(name)
+    section = SECTIONS[name]
+    text = section.text.replace("\n", " ")
+    assert section.words("Topics") == context.aggregate
+    assert f"Command: `{spec.model.__name__}`" in text
+    assert f"Event: `{spec.event.__name__}`" in text
+    assert f", {context.partitions} lanes." in text
+    assert context.retention is not None
+    assert f"after {context.retention.after.days} days" in text
+
+
+@each_facts
+def test_the_indexes_of_facts_are_those_of_the_page(name: str) -> None:
+    made = "".join(file.read_text() for file in (MIGRATIONS / name).glob("*.py"))
+    pattern = rf"create index (\S+) on public\.{name} (?:using (\w+) )?\((.*)\);"
+    created = [(index, on.replace(" desc", " DESC"), using) for index, using, on in re.findall(pattern, made)]
+    assert created == [tuple(row) for row in SECTIONS[name].tables["index"]]
