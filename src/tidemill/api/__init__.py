@@ -21,7 +21,8 @@ A context is one value of `Context`. It names its commands, its events and its r
 - `Retention` says which appended rows leave for the archive, and when.
 - `checks` are declared by a message: `checks.NotBelow("high", "low")`, `checks.Within("time", ...)`.
 - `Annotated[Label, Secret()]` is encrypted before it is stored or published; `SecretReader` opens it. `PasswordHash`,
-  `hash_password`, `verify_password` and `SignIn` are for passwords.
+  `hash_password`, `verify_password` and `SignIn` are for passwords; `entity(..., sign_in=SignInColumns(...))` says
+  who may sign in.
 - `Email`, `CleanLabel` and `CleanText` refuse what is not clean; `clean` makes it so, for those who send.
 - `entity` makes commands, events, rules and table of an aggregate from one class of fields, `family` a context of
   several entities that share a life.
@@ -61,6 +62,7 @@ from tidemill.domain.messages import CommandBase, EventBase, Label, Message, Rea
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
 from tidemill.domain.secrets import Secret, SecretReader
+from tidemill.domain.state import SignInColumns
 from tidemill.domain.table_shape import TableShape
 from tidemill.runtime.rate_limits import RateLimiter
 
@@ -101,6 +103,7 @@ __all__ = [
     "SecretReader",
     "SignIn",
     "SignInAnswer",
+    "SignInColumns",
     "SignInOutcome",
     "SignInRows",
     "State",

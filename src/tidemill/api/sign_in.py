@@ -10,6 +10,7 @@ from typing import Protocol
 from tidemill.api.passwords import verify_password
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import SecretUnreadable
+from tidemill.domain.folded_text import folded
 from tidemill.domain.secrets import SecretReader
 from tidemill.runtime.rate_limits import RateLimiter
 
@@ -77,7 +78,7 @@ class SignIn:
             SecretUnreadable: the stored hash was changed, or its row's key is lost; an erased one is refused.
             Unavailable: the database does not answer.
         """
-        counted_as = name.strip().casefold()
+        counted_as = folded(name.strip())  # one account, however its name is written
         if retry_after_s := self._limiter.take(counted_as):
             return SignInAnswer(SignInOutcome.TOO_OFTEN, retry_after_s=retry_after_s)
         account = await self._rows.account(name)

@@ -28,6 +28,7 @@ from tidemill.admin.secrets import KeyManagement
 from tidemill.admin.setup.migrations import MigrationSetup
 from tidemill.admin.setup.schemas import SchemaSetup
 from tidemill.admin.setup.topics import TopicSetup
+from tidemill.admin.sign_in import PasswordVerifier
 from tidemill.admin.status import StatusReader
 from tidemill.app.archive_access import TIMEOUTS, open_access, open_copies
 from tidemill.app.connections import Login, kafka_connection, open_pool, open_registry
@@ -54,6 +55,7 @@ from tidemill.storage.read_models.pages import ReadModelDatabase
 from tidemill.storage.read_models.rebuild import RebuildDatabase
 from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.storage.read_models.state_rebuild import StateDatabase, StateRebuildDatabase
+from tidemill.storage.security.accounts import AccountDatabase
 from tidemill.storage.security.secret_keys import SecretKeyDatabase
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.avro.inspection import AvroCommandEncoders, AvroRecordDecoders
@@ -137,6 +139,18 @@ class Admin:
         """The keys of secrets."""
         keys = SecretKeyDatabase(self._lazy_pool("tidemill secrets", 1))
         return KeyManagement(catalog=self._catalog, keys=keys, masters=self._settings.secret.master_keys())
+
+    @cached_property
+    def passwords(self) -> PasswordVerifier:
+        """Passwords, to be checked; not on a server that may lag behind, which would not know what was withdrawn."""
+        pool = self._lazy_pool("tidemill passwords", 1)
+        return PasswordVerifier(
+            catalog=self._catalog,
+            open_rows=partial(AccountDatabase, pool),
+            keys=SecretKeyDatabase(pool),
+            masters=self._settings.secret.master_keys(),
+            clock=self._clock,
+        )
 
     @property
     def read_models(self) -> ReadModelOverview:
@@ -303,17 +317,8 @@ class Admin:
         writes: bool = True,
     ) -> LazyPool:
         """`writes`: a read-only server is refused; for a question it is accepted."""
-        opening = partial(
-            open_pool,
-            self._shared,
-            self._settings,
-            name=name,
-            size=size,
-            login=login,
-            timeouts=timeouts,
-            writes=writes,
-        )
-        return LazyPool(opening)
+        opening = partial(open_pool, self._shared, self._settings, name=name, size=size, login=login)
+        return LazyPool(partial(opening, timeouts=timeouts, writes=writes))
 
 
 async def ask(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidemill.cli import session
-from tidemill.domain.errors import TidemillError, Unavailable, UsageError
+from tidemill.domain.errors import MasterKeyMissing, SecretUnreadable, TidemillError, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,10 +36,7 @@ def examples(*lines: str) -> str:
 
 def fail(error: TidemillError) -> int:
     """Print what happened and what to do next; return the exit code."""
-    where = None
-    if isinstance(error, Unavailable) and not error.advised:
-        where = session.address_hint(error.server)
-    text = session.without_secrets("\n".join(filter(None, (str(error), where))))
+    text = session.without_secrets("\n".join(filter(None, (str(error), _next_step(error)))))
     first, *rest = text.splitlines() or [type(error).__name__]
     err_console().print("[bold red]Error:[/bold red]", end=" ")
     err_console().print(first, markup=False)
@@ -49,6 +46,15 @@ def fail(error: TidemillError) -> int:
         told = json.dumps({"error": _without_secrets(problem(error))}, ensure_ascii=False)
         typer.echo(_whole(told), err=True)
     return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _next_step(error: TidemillError) -> str | None:
+    """Return what to do next, where the error's own text does not say it."""
+    if isinstance(error, Unavailable) and not error.advised:
+        return session.address_hint(error.server)
+    if isinstance(error, MasterKeyMissing | SecretUnreadable):
+        return error.advice[:1].upper() + error.advice[1:]
+    return None
 
 
 def problem(error: TidemillError) -> dict[str, Any]:

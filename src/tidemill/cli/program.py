@@ -27,6 +27,7 @@ from tidemill.cli import (
     status,
     tail,
     topics,
+    verify_password,
 )
 from tidemill.cli.output import examples, fail
 from tidemill.cli.retention import verbs
@@ -49,6 +50,7 @@ _ORDER: Final = (
     "tail",
     "serve",
     "query",
+    "verify-password",
     "command",
     "status",
     "lanes",
@@ -108,6 +110,9 @@ program.command("publish", rich_help_panel=SPEAK, epilog=publish.EXAMPLES)(publi
 program.command("tail", rich_help_panel=SPEAK, epilog=tail.EXAMPLES)(tail.tail)
 program.add_typer(serve.app, name="serve", rich_help_panel=SERVE)
 program.command("query", rich_help_panel=ASK, epilog=query.EXAMPLES)(query.query)
+program.command("verify-password", rich_help_panel=ASK, epilog=verify_password.EXAMPLES)(
+    verify_password.verify_password
+)
 program.add_typer(command.app, name="command", rich_help_panel=ASK)
 program.command("status", rich_help_panel=OPERATE, epilog=status.EXAMPLES)(status.status)
 program.add_typer(lanes.app, name="lanes", rich_help_panel=OPERATE)

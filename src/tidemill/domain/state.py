@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from tidemill.domain.folded_text import folded_column
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Projection, Recorded
 from tidemill.domain.read_view import ReadView
@@ -49,6 +50,24 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class SignInColumns:
+    """The columns of a state that say who may sign in.
+
+    `name`: what people sign in with, unique without regard to case among the rows in force. `password_hash`: a secret.
+    `active`: true of rows that may sign in; None: each row in force may.
+    """
+
+    name: str
+    password_hash: str
+    active: str | None = None
+
+    @property
+    def folded_name(self) -> str:
+        """Return the column by which a row is looked up."""
+        return folded_column(self.name)
+
+
+@dataclass(frozen=True)
 class State:
     """The aggregate behind `decide` commands: one row per key.
 
@@ -58,6 +77,7 @@ class State:
     `deleted`: the boolean column that is true of rows that are not in force any more; None: all rows are in force.
     `clocked`: `evolve` also gets the time of the event, `evolve(state | None, event, at)`. `key_of(event)`: the key of
     the row that an event changes; None: it is the key of the event's record. `view`: what readers see of the rows.
+    `sign_in`: who may sign in, as `entity` checks it; None: rows are no accounts.
     """
 
     model: type[Any]
@@ -71,6 +91,7 @@ class State:
     clocked: bool = False
     key_of: Callable[[Any], str] | None = None
     view: ReadView | None = None
+    sign_in: SignInColumns | None = None
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from tests.support.engine.entity_contexts import (
     items,
     jobs,
 )
-from tidemill.api import Accepted, ContractError, Label, Message, Rejected
+from tidemill.api import Accepted, ContractError, Label, Message, Rejected, SignInColumns
 from tidemill.api.entities.declaration import entity, family
 from tidemill.api.entities.options import gin, member, refers, unique
 from tidemill.catalog.drafts import draft_schema
@@ -239,6 +239,9 @@ def test_two_patterns_on_one_field_are_refused() -> None:
         {"index": (gin("nothing"),)},
         {"index": (member("nothing", "type"),)},
         {"hidden": ("nothing",)},
+        {"sign_in": SignInColumns("nothing", "username")},
+        {"sign_in": SignInColumns("username", "nothing")},
+        {"sign_in": SignInColumns("username", "username", active="nothing")},
     ],
 )
 def test_an_option_names_a_field_that_there_is(options: Any) -> None:

@@ -15,11 +15,12 @@ from tidemill.api.entities.messages import EntityMessages, Naming, messages_of
 from tidemill.api.entities.options import Extra, FieldIndex, Life, Options, Refers, Rule, UniqueFields
 from tidemill.api.entities.rows import references_of, row_class, state_of, table_of
 from tidemill.api.entities.rules import ALREADY_EXISTS, NOT_FOUND, VERSION_CONFLICT, EntityRules
+from tidemill.api.entities.sign_in import check_sign_in, sign_in_fields
 from tidemill.domain.context import CommandSpec, Context, decide
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import Message
 from tidemill.domain.read_view import ReadView
-from tidemill.domain.state import State
+from tidemill.domain.state import SignInColumns, State
 
 ENTITY_PARTITIONS: Final = 8
 """Lanes of an entity, where a deployment does not choose: fewer than of facts, of which there are more."""
@@ -65,6 +66,7 @@ def entity(  # noqa: PLR0913  an argument for each option
     more: Extra | None = None,
     within: Entity | None = None,
     hidden: Sequence[str] = (),
+    sign_in: SignInColumns | None = None,
 ) -> Entity:
     """Declare an aggregate by the class of its fields.
 
@@ -84,14 +86,18 @@ def entity(  # noqa: PLR0913  an argument for each option
         more: own commands.
         within: the entity that this one belongs to: it shares its key and its order (`family`).
         hidden: fields that no reader is shown; they are in the table, and in commands and events.
+        sign_in: `SignInColumns("username", "hashed_password", active="is_active")`: who may sign in, with a name that
+            is unique without regard to case, and a hash that is a secret (`tidemill verify-password`).
 
     Raises:
-        ContractError: a name is taken, a field has two patterns, or an option names a field that there is not.
+        ContractError: a name is taken, a field has two patterns, an option names a field that there is not, or one
+            that does not suit it.
     """
     indexes = [each if isinstance(each, FieldIndex) else FieldIndex(each) for each in index]
-    options = Options(unique, refers, indexes, life, rules, more or Extra(), hidden)
+    options = Options(unique, refers, indexes, life, rules, more or Extra(), hidden, sign_in)
     naming = _naming(model, within)
     _check_options(model, naming, options)
+    check_sign_in(model, options)
     messages = messages_of(model, naming, options)
     name = plural or f"{_snake(model.__name__)}s"
     row = row_class(model, naming, options)
@@ -143,6 +149,7 @@ def _check_options(model: type[Message], naming: Naming, options: Options) -> No
     named = {name for each in options.unique for name in each.fields}
     named |= {each.field for each in options.refers} | options.brought | set(options.hidden)
     named |= {"status"} if options.life else set()
+    named |= sign_in_fields(options)
     if missing := sorted(named - fields):
         raise ContractError(f"{model.__name__} has no field {', '.join(missing)}, which an option names")
 

@@ -10,6 +10,7 @@ from typing import Any
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.decision import Rejected
 from tidemill.domain.messages import EventBase
+from tidemill.domain.state import SignInColumns
 
 Rule = Callable[[Any, Any, datetime], Rejected | None]
 """`(row | None, command, at) -> Rejected | None`: an own rule, asked when those of the entity are content."""
@@ -149,6 +150,7 @@ class Options:
     rules: Sequence[Rule]
     more: Extra
     hidden: Sequence[str] = ()
+    sign_in: SignInColumns | None = None
 
     @property
     def brought(self) -> frozenset[str]:

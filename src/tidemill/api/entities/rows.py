@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, make_dataclass, replace
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from tidemill.api.entities.messages import EntityMessages, Naming
 from tidemill.api.entities.options import FieldIndex, Options, Step, UniqueFields
 from tidemill.api.tables import row_table
 from tidemill.domain.errors import ContractError
+from tidemill.domain.folded_text import folded, folded_column
 from tidemill.domain.messages import Message
 from tidemill.domain.read_view import ReadView
 from tidemill.domain.state import Reference, State, Unique
@@ -31,17 +31,13 @@ _ENGINE_FIELDS: Final = (
 )
 
 
-def folded(text: str | None) -> str | None:
-    """Return what is equal of texts that differ in case or in how their characters are composed."""
-    return None if text is None else unicodedata.normalize("NFKC", text).casefold()
-
-
 def row_class(model: type[Message], naming: Naming, options: Options) -> type[Any]:
     """Return the dataclass of a row: key, owner, fields, folded texts, deleted, and what the engine fills."""
     parent = [(naming.parent, str)] if naming.parent else []
     own = [(name, _hint(info, nullable=name in options.brought)) for name, info in model.model_fields.items()]
     texts = [
-        (f"{name}_folded", str if _is_required(model, name) else str | None) for name in options.ignoring_case
+        (folded_column(name), str if is_required(model, name) else str | None)
+        for name in options.ignoring_case
     ]
     return make_dataclass(
         f"{naming.name}Row",
@@ -60,7 +56,8 @@ def _hint(info: Any, *, nullable: bool) -> Any:
     return kind | None if nullable else kind
 
 
-def _is_required(model: type[Message], name: str) -> bool:
+def is_required(model: type[Message], name: str) -> bool:
+    """Tell whether a field may not be null."""
     kind = model.model_fields[name].annotation
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
@@ -112,12 +109,13 @@ def state_of(
         deleted="deleted",
         key_of=lambda event: str(getattr(event, naming.key)),
         view=view_of(table, options),
+        sign_in=options.sign_in,
     )
 
 
 def view_of(table: Table, options: Options) -> ReadView:
     """Return what readers see of the rows. Raises `ContractError` if PostgreSQL would cut its name."""
-    engines = {"deleted", *(f"{name}_folded" for name in options.ignoring_case)}
+    engines = {"deleted", *map(folded_column, options.ignoring_case)}
     shown = [column for column in table.columns if column.name not in engines.union(options.hidden)]
     columns = [
         Column(column.name, column.type, primary_key=column.primary_key, nullable=column.nullable)
@@ -156,7 +154,7 @@ def _unique(table: Table, declared: UniqueFields) -> Unique:
 
 def folded_names(declared: UniqueFields) -> tuple[str, ...]:
     """Return the columns whose values are unique together."""
-    return tuple(f"{name}_folded" if declared.ignore_case else name for name in declared.fields)
+    return tuple(folded_column(name) if declared.ignore_case else name for name in declared.fields)
 
 
 def _evolution(
@@ -197,7 +195,11 @@ def _after_step(step: Step, event: Any, at: datetime) -> dict[str, Any]:
 
 
 def _folded(values: Mapping[str, Any], fold: Sequence[str]) -> dict[str, Any]:
-    return {f"{name}_folded": folded(values[name]) for name in fold if name in values}
+    return {folded_column(name): _folded_text(values[name]) for name in fold if name in values}
+
+
+def _folded_text(text: str | None) -> str | None:
+    return None if text is None else folded(text)
 
 
 def _names(row: type[Any]) -> set[str]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tidemill.api import CleanLabel, Email, Message, PasswordHash, Secret, entity, unique
+from tidemill.api import CleanLabel, Email, Message, PasswordHash, Secret, SignInColumns, entity, unique
 
 
 class User(Message):
@@ -23,6 +23,7 @@ users = entity(
     User,
     unique=(unique("username", ignore_case=True), unique("email", ignore_case=True)),
     hidden=("hashed_password",),
+    sign_in=SignInColumns("username", "hashed_password", active="is_active"),
 )
 
 context = users.context()

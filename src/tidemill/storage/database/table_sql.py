@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
 from tidemill.domain.errors import ContractError
-from tidemill.domain.state import State, Unique
+from tidemill.domain.state import SignInColumns, State, Unique
 from tidemill.domain.table_shape import ColumnShape, TableShape
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
@@ -137,6 +137,17 @@ def select_referred_to(child: State, column: str) -> str:
     return (
         f"select k.{quoted(by.name)} from {unnested([by], 'k')} where exists (select from "
         f"{table_name(child.table)} t where t.{quoted(by.name)} = k.{quoted(by.name)}{_where_in_force(child, 't')})"
+    )
+
+
+@lru_cache(maxsize=256)
+def select_account(state: State, columns: SignInColumns) -> str:
+    """Return the statement that finds the row in force of a folded name ($1): key, hash, whether it may sign in."""
+    active = "true" if columns.active is None else f"t.{quoted(columns.active)}"
+    return (
+        f"select t.{quoted(state.key)} as key, t.{quoted(columns.password_hash)} as password_hash, "
+        f"{active} as is_active from {table_name(state.table)} t "
+        f"where t.{quoted(columns.folded_name)} = $1{_where_in_force(state, 't')}"
     )
 
 
