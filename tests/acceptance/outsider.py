@@ -17,25 +17,13 @@ import sys
 from base64 import b64decode
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator
-from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
-from tests.acceptance.outsider_evidence import (
-    ARCHIVAL,
-    Collection,
-    Evidence,
-    EvidenceIndex,
-    FactTable,
-    Record,
-    Row,
-    collect,
-    collections,
-    fact_tables,
-    identity,
-    read,
-)
+from tests.acceptance.outsider_collections import events_to_collections, events_to_facts
+from tests.acceptance.outsider_evidence import ARCHIVAL, Evidence, EvidenceIndex, Row, collect, identity, read
+from tests.acceptance.outsider_findings import Finding, compare, json_text
 
 OUTCOMES = {b"a": "applied", b"r": "rejected", b"d": "duplicate", b"p": "parked"}
 OWNER = "tidemill.retention"
@@ -46,13 +34,6 @@ PROJECTIONS = {
 }
 
 
-class Finding(NamedTuple):
-    """A hop that does not balance: `command topic -> log`; or a place that contradicts itself: `event topic`."""
-
-    hop: str
-    what: str
-
-
 # --- balancing -------------------------------------------------------------------------------------------------------
 
 
@@ -60,14 +41,6 @@ def balance(evidence: Evidence) -> list[Finding]:
     """Return what does not balance; nothing if all does."""
     indexed = EvidenceIndex(evidence)
     return [finding for check in CHECKS for finding in check(indexed)]
-
-
-def compare(hop: str, expected: Iterable[Hashable], found: Iterable[Hashable]) -> Iterator[Finding]:
-    """Both sides must hold the same, as often as each other."""
-    wanted, there = Counter(expected), Counter(found)
-    for what, missing in (("missing", wanted - there), ("too many", there - wanted)):
-        for item, count in missing.items():
-            yield Finding(hop, f"{what}: {count} x {item}")
 
 
 def commands_to_log(indexed: EvidenceIndex) -> Iterator[Finding]:
@@ -322,12 +295,12 @@ def events_to_profiles(indexed: EvidenceIndex) -> Iterator[Finding]:
     told = {key: tuple(row.get(name) for name in names) for key, row in profiles.items()}
     data = {key: json.loads(row.get("profile_data", "{}")) for key, row in profiles.items()}
     states = [
-        (row["id"], *(row[name] for name in names), _text(json.loads(row["profile_data"])))
+        (row["id"], *(row[name] for name in names), json_text(json.loads(row["profile_data"])))
         for row in indexed.tables["connector_profiles"]
     ]
     yield from compare(
         "event topic -> connector_profiles",
-        [(key, *row, _text(data[key])) for key, row in told.items()],
+        [(key, *row, json_text(data[key])) for key, row in told.items()],
         states,
     )
     entries = [
@@ -336,90 +309,6 @@ def events_to_profiles(indexed: EvidenceIndex) -> Iterator[Finding]:
     ]
     wanted = [(key, *row, data[key].get("type")) for key, row in told.items()]
     yield from compare("event topic -> connector_directory", wanted, entries)
-
-
-def events_to_collections(indexed: EvidenceIndex) -> Iterator[Finding]:
-    """Each row of each collection, with its version and times, is what its events say."""
-    told = list(indexed.told())
-    for name, collection in collections().items():
-        if name not in indexed.tables:
-            continue
-        rows: dict[str, dict[str, Any]] = {}
-        for record, fields in told:
-            event = record.header("ce_type").rpartition(".")[2]
-            if record.aggregate == collection.aggregate and _is_of(collection, event):
-                _happen(rows, collection, event, fields, _time_of(record))
-        names = ("service_name", *collection.fields, "deleted", "version", "created_at", "updated_at")
-        wanted = [(key, *(_plain(row[each]) for each in names)) for key, row in rows.items()]
-        there = [(row["id"], *(_plain(row[each]) for each in names)) for row in indexed.tables[name]]
-        yield from compare(f"event topic -> {name}", wanted, there)
-
-
-def events_to_facts(indexed: EvidenceIndex) -> Iterator[Finding]:
-    """Each fact of each event is one row, with the id of its command."""
-    told = list(indexed.told())
-    for name, facts in fact_tables().items():
-        if name not in indexed.tables:
-            continue
-        wanted = [
-            (identity(fields["command_id"], fields["service_name"]), *_fact(fields, item, facts))
-            for record, fields in told
-            if record.aggregate == facts.aggregate
-            for item in fields[facts.many]
-        ]
-        there = [(row["command_id"], *_fact(row, row, facts)) for row in indexed.tables[name]]
-        yield from compare(f"event topic -> {name}", wanted, there)
-
-
-def _fact(common: Any, own: Any, facts: FactTable) -> list[Any]:
-    return [_plain(own[name] if name in facts.own else common[name]) for name in facts.columns]
-
-
-def _is_of(collection: Collection, event: str) -> bool:
-    return event in collection.steps or event in {
-        f"{collection.entity}{participle}" for participle in ("Created", "Updated", "Deleted")
-    }
-
-
-def _happen(
-    rows: dict[str, dict[str, Any]], collection: Collection, event: str, fields: Any, at: datetime
-) -> None:
-    key = fields[collection.key]
-    if event == f"{collection.entity}Created":
-        row = {
-            **dict.fromkeys(collection.fields),
-            "status": collection.status,
-            "version": 0,
-            "created_at": at,
-        }
-        rows[key] = row | {
-            name: value for name, value in fields.items() if name in ("service_name", *collection.fields)
-        }
-    row = rows[key]
-    row |= {
-        "version": row["version"] + 1,
-        "updated_at": at,
-        "deleted": event == f"{collection.entity}Deleted",
-    }
-    if event == f"{collection.entity}Updated":
-        row |= {name: fields[name] for name in collection.fields if fields.get(name) is not None}
-        row |= dict.fromkeys(fields["clear"])
-    if event in collection.steps:
-        status, filled = collection.steps[event]
-        row |= {"status": status} | {name: fields.get(name, at) for name in filled if name != "status"}
-
-
-def _time_of(record: Record) -> datetime:
-    return datetime.fromisoformat(record.header("ce_time"))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as it compares: JSON by what it says."""
-    return _text(json.loads(value)) if isinstance(value, str) and value.startswith("{") else value
-
-
-def _text(data: Any) -> str:
-    return json.dumps(data, sort_keys=True)
 
 
 def events_to_checkpoints(indexed: EvidenceIndex) -> Iterator[Finding]:

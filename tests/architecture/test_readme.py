@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,12 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def codes() -> Iterator[list[str]]:
     yield from ([code, "rejected", text] for code, text in REJECTED.items())
+    by_meaning: dict[tuple[str, str], list[str]] = defaultdict(list)
     for context in load_contexts("all"):
-        name = context.aggregate.replace("-", " ")
-        yield from ([code, f"rejected, {name}", text] for code, text in context.codes.items())
+        for meaning in context.codes.items():
+            by_meaning[meaning].append(context.aggregate.replace("-", " "))
+    for (code, text), names in by_meaning.items():
+        yield [code, f"rejected, {', '.join(names)}", text]
     yield from ([code, "rejected, archival", text] for code, text in CODES.items())
     yield from ([code, "parked", text] for code, text in PARKED.items())
 

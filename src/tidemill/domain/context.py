@@ -205,7 +205,7 @@ def secrets_declared(
         ContractError: a field cannot be secret; the message says why.
     """
     for spec in commands:
-        if isinstance(spec, AppendSpec) and (secrets := secrets_of(spec.model)):
+        if spec.appends_to is not None and (secrets := secrets_of(spec.model)):
             raise ContractError(
                 f"{spec.model.__name__}.{next(iter(secrets))} is secret, but appended facts have no row whose key "
                 "could be erased"

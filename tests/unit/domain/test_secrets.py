@@ -9,11 +9,21 @@ import pytest
 from pydantic import Field
 
 from tests.support.engine.secret_contexts import DOORS, STREAM
-from tidemill.api import ContractError, Json, Label, Message, Secret, append, fact_table
+from tidemill.api import (
+    ContractError,
+    Json,
+    Label,
+    Message,
+    Secret,
+    accepted,
+    append,
+    decide,
+    fact_table,
+)
 from tidemill.api.entities.declaration import entity
 from tidemill.api.entities.options import refers, unique
 from tidemill.contexts.connector_profiles import context as profiles
-from tidemill.domain.context import Context
+from tidemill.domain.context import secrets_declared
 from tidemill.domain.messages import CommandBase, EventBase
 from tidemill.domain.secrets import CREDENTIALS, secret_fields, secrets_of
 from tidemill.domain.stream import Stream
@@ -99,7 +109,8 @@ def test_two_commands_declare_it_alike() -> None:
         replace(DOORS, commands=(*DOORS.commands, spec))
 
 
-def test_facts_have_no_row_whose_key_could_be_erased() -> None:
+@pytest.mark.parametrize("decided", [False, True])
+def test_facts_have_no_row_whose_key_could_be_erased(decided: bool) -> None:
     class Record(CommandBase):
         """A fact."""
 
@@ -110,9 +121,8 @@ def test_facts_have_no_row_whose_key_could_be_erased() -> None:
 
         x: str
 
+    table = fact_table("facts", Record)
+    appended = append(Record, into=table, event=Recorded)
+    spec = decide(Record, lambda *_: accepted(), into=table) if decided else appended
     with pytest.raises(ContractError, match=r"Record.x is secret, but appended facts"):
-        Context(
-            aggregate="things",
-            key=lambda command: command.x,
-            commands=(append(Record, into=fact_table("facts", Record), event=Recorded),),
-        )
+        secrets_declared([spec], ())

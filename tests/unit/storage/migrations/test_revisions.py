@@ -17,7 +17,8 @@ from tidemill.storage.migrations.revisions import (
     script_directory,
 )
 
-EVERY = {"core", "market_data", "connector_profiles", "system_logs", "telemetry_events"}
+MIGRATIONS = Path(__file__).parents[4] / "migrations"
+EVERY = {each.parent.name for each in MIGRATIONS.glob("*/0001_*.py")}
 
 
 def plug_in(folder: Path, branch: str) -> Path:
