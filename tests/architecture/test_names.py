@@ -13,8 +13,8 @@ from tests.architecture import tree
 
 NO_NOUNS: dict[str, int] = {
     "done": 9,
-    "each": 313,
-    "found": 194,
+    "each": 312,
+    "found": 193,
     "gone": 7,
     "mine": 0,
     "told": 15,
