@@ -73,7 +73,7 @@ class State:
 
     `model`: a frozen dataclass whose fields are the table's columns. `key`: the name of the key column (text).
     `evolve(state | None, event) -> state` is pure. The engine fills the fields `version` (counts events from 1),
-    `created_at` and `updated_at` (time of the first and of the last event) after every `evolve`.
+    `created_at` (when it came into force) and `updated_at` (time of the last event) after every `evolve`.
     `deleted`: the boolean column that is true of rows that are not in force any more; None: all rows are in force.
     `clocked`: `evolve` also gets the time of the event, `evolve(state | None, event, at)`. `key_of(event)`: the key of
     the row that an event changes; None: it is the key of the event's record. `view`: what readers see of the rows.
@@ -105,8 +105,9 @@ class State:
     def after(self, before: Any, event: EventBase, at: datetime) -> Any:
         """Return the state after an event of the time `at`, with what the engine fills."""
         version = 0 if before is None else before.version
-        created_at = at if before is None else before.created_at
         evolved = self.evolve(before, event, at) if self.clocked else self.evolve(before, event)
+        begins = before is None or (self.in_force(evolved) and not self.in_force(before))
+        created_at = at if begins else before.created_at
         return replace(evolved, version=version + 1, created_at=created_at, updated_at=at)
 
     def as_projection(self, name: str) -> Projection:

@@ -60,6 +60,15 @@ class Item(Message):
     order: int | None = Field(default=None, description="Its place; a word that SQL quotes.")
 
 
+class Note(Message):
+    """A note that is gone when it is deleted."""
+
+    title: Label = Field(description="Its title.")
+    text: Label | None = Field(default=None, description="What it says.")
+    data: Json = Field(default="{}", description="What else is known of it.")
+    rank: int = Field(default=1, description="Its place.")
+
+
 accounts = entity(Account, unique=(unique("username", ignore_case=True),))
 jobs = entity(
     Job,
@@ -83,8 +92,11 @@ items = entity(
     hidden=("pin",),
 )
 
+notes = entity(Note, unique=(unique("title"),), delete="hard")
+
 ACCOUNTS = accounts.context(partitions=PARTITIONS)
 JOBS = jobs.context(partitions=PARTITIONS)
+NOTES = notes.context(partitions=PARTITIONS)
 FOLDERS = family("folders", folders, files, partitions=PARTITIONS)
 ITEMS = items.context(partitions=PARTITIONS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.engine.entity_contexts import (
     ACCOUNTS,
     FOLDERS,
     JOBS,
+    NOTES,
     Account,
     Commands,
     accounts,
@@ -18,6 +20,7 @@ from tests.support.engine.entity_contexts import (
     folders,
     items,
     jobs,
+    notes,
 )
 from tidemill.api import Accepted, ContractError, Label, Message, Rejected, SignInColumns
 from tidemill.api.entities.declaration import entity, family
@@ -35,6 +38,9 @@ def own_fields(model: type[Message]) -> list[str]:
 
 def code(decision: Any) -> str:
     return decision.code if isinstance(decision, Rejected) else "accepted"
+
+
+note = Commands(notes)
 
 
 # --- what follows ---
@@ -265,3 +271,46 @@ def test_two_read_models_of_one_name_are_refused() -> None:
 def test_a_name_that_postgresql_would_cut_is_refused() -> None:
     with pytest.raises(ContractError, match="longer than the 63 bytes"):
         entity(Account, plural="a" * 50, unique=(unique("username", "full_name"),))
+
+
+# --- deletion for good ---
+
+
+def test_a_row_that_is_deleted_for_good_is_emptied_and_its_key_begins_anew() -> None:
+    memory = ContextInMemory(NOTES)
+    memory.send(note("Create", "n1", title="a", text="private", data='{"x": 1}', rank=7))
+    created_at = memory.state("n1").created_at
+    memory.send(note("Delete", "n1"))
+    row = memory.state("n1")
+    assert (row.deleted, row.title, row.text, row.data, row.rank) == (True, "", None, "{}", 0)
+    assert code(memory.send(note("Update", "n1", title="b"))) == "NOT_FOUND"
+    memory.now += timedelta(hours=1)
+    assert code(memory.send(note("Create", "n1", title="a"))) == "accepted"
+    row = memory.state("n1")
+    assert (row.deleted, row.title, row.text, row.version) == (False, "a", None, 3)
+    assert row.created_at == created_at + timedelta(hours=1)
+    stale = note("Update", "n1", title="c", expected_version=1)
+    assert code(memory.send(stale)) == "VERSION_CONFLICT", "it was meant for the former row"
+
+
+def test_a_row_in_force_keeps_its_key_also_where_deletion_is_for_good() -> None:
+    memory = ContextInMemory(NOTES)
+    memory.send(note("Create", "n1", title="a"))
+    assert code(memory.send(note("Create", "n1", title="b"))) == "ALREADY_EXISTS"
+    assert "delete that one first" in NOTES.codes["ALREADY_EXISTS"]
+
+
+def test_what_others_belong_to_is_not_deleted_for_good() -> None:
+    class Box(Message):
+        """A box."""
+
+        title: Label = Field(description="What stands on it.")
+
+    class Thing(Message):
+        """A thing in a box."""
+
+        name: Label = Field(description="Its name.")
+
+    boxes = entity(Box, plural="boxes", delete="hard")
+    with pytest.raises(ContractError, match="what belonged to it would be back"):
+        family("boxes", boxes, entity(Thing, within=boxes))

@@ -23,6 +23,7 @@ from tests.support.engine.entity_contexts import (
     ACCOUNTS,
     FOLDERS,
     JOBS,
+    NOTES,
     Commands,
     accounts,
     linked,
@@ -36,7 +37,7 @@ account, user = Commands(accounts), Commands(users)
 
 ENTITY_CONTEXTS = ("client_configs", "service_proposals", "users", "data_analyses", "tool_generations")
 BUILT_IN = [import_module(f"tidemill.contexts.{name}").context for name in ENTITY_CONTEXTS]
-CONTEXTS = (ACCOUNTS, JOBS, FOLDERS, *BUILT_IN)
+CONTEXTS = (ACCOUNTS, JOBS, FOLDERS, NOTES, *BUILT_IN)
 STREAMS = {
     stream.aggregate: (replace(stream, partitions=1), context)
     for stream, context in zip(linked(*CONTEXTS), CONTEXTS, strict=True)

@@ -12,7 +12,16 @@ from typing import Any, Final, cast
 from sqlalchemy import Table
 
 from tidemill.api.entities.messages import EntityMessages, Naming, messages_of
-from tidemill.api.entities.options import Extra, FieldIndex, Life, Options, Refers, Rule, UniqueFields
+from tidemill.api.entities.options import (
+    Deletion,
+    Extra,
+    FieldIndex,
+    Life,
+    Options,
+    Refers,
+    Rule,
+    UniqueFields,
+)
 from tidemill.api.entities.rows import references_of, row_class, state_of, table_of
 from tidemill.api.entities.rules import ALREADY_EXISTS, NOT_FOUND, VERSION_CONFLICT, EntityRules
 from tidemill.api.entities.sign_in import check_sign_in, sign_in_fields
@@ -24,6 +33,11 @@ from tidemill.domain.state import SignInColumns, State
 
 ENTITY_PARTITIONS: Final = 8
 """Lanes of an entity, where a deployment does not choose: fewer than of facts, of which there are more."""
+
+_TAKEN: Final = {
+    "soft": "a key is used once, also after deletion: choose another",
+    "hard": "a row in force has this key: choose another, or delete that one first",
+}
 
 _WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*")
 
@@ -38,6 +52,7 @@ class Entity:
     state: State
     commands: tuple[CommandSpec, ...]
     codes: Mapping[str, str]
+    delete: Deletion
 
     @property
     def table(self) -> Table:
@@ -67,6 +82,7 @@ def entity(  # noqa: PLR0913  an argument for each option
     within: Entity | None = None,
     hidden: Sequence[str] = (),
     sign_in: SignInColumns | None = None,
+    delete: Deletion = "soft",
 ) -> Entity:
     """Declare an aggregate by the class of its fields.
 
@@ -88,13 +104,15 @@ def entity(  # noqa: PLR0913  an argument for each option
         hidden: fields that no reader is shown; they are in the table, and in commands and events.
         sign_in: `SignInColumns("username", "hashed_password", active="is_active")`: who may sign in, with a name that
             is unique without regard to case, and a hash that is a secret (`tidemill verify-password`).
+        delete: "hard": a deletion empties the fields of the row, and its key may be created again; versions go on
+            counting, so that no change that was meant for the former row fits the new one.
 
     Raises:
         ContractError: a name is taken, a field has two patterns, an option names a field that there is not, or one
             that does not suit it.
     """
     indexes = [each if isinstance(each, FieldIndex) else FieldIndex(each) for each in index]
-    options = Options(unique, refers, indexes, life, rules, more or Extra(), hidden, sign_in)
+    options = Options(unique, refers, indexes, life, rules, more or Extra(), hidden, sign_in, delete)
     naming = _naming(model, within)
     _check_options(model, naming, options)
     check_sign_in(model, options)
@@ -103,7 +121,7 @@ def entity(  # noqa: PLR0913  an argument for each option
     row = row_class(model, naming, options)
     state = state_of(naming, messages, table_of(name, row, indexes), row, options)
     commands = _commands(naming, messages, state, options)
-    return Entity(naming, name, messages, state, commands, _codes(naming, options))
+    return Entity(naming, name, messages, state, commands, _codes(naming, options), delete)
 
 
 def family(aggregate: str, *entities: Entity, **of_context: Any) -> Context:
@@ -119,6 +137,11 @@ def family(aggregate: str, *entities: Entity, **of_context: Any) -> Context:
     key = attrgetter(parent.naming.key)
     if foreign := [each.plural for each in children if each.naming.parent_table != parent.plural]:
         raise ContractError(f"family {aggregate}: declare {', '.join(foreign)} within {parent.plural}")
+    if children and parent.delete == "hard":
+        raise ContractError(
+            f"family {aggregate}: a row of {parent.plural} may not be created again after its deletion, since what "
+            "belonged to it would be back: leave out delete='hard'"
+        )
     codes = ChainMap(dict(of_context.pop("codes", {})), *(dict(each.codes) for each in entities))
     states = tuple(each.state for each in entities)
     return Context(
@@ -172,7 +195,7 @@ def _commands(
 def _codes(naming: Naming, options: Options) -> dict[str, str]:
     noun = naming.noun
     codes = {
-        ALREADY_EXISTS: "a key is used once, also after deletion: choose another",
+        ALREADY_EXISTS: _TAKEN[options.delete],
         NOT_FOUND: "no row in force has this key: create it, or correct the key",
         VERSION_CONFLICT: "the row changed since expected_version: read it again, then decide anew",
     }

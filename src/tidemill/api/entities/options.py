@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.decision import Rejected
@@ -14,6 +14,10 @@ from tidemill.domain.state import SignInColumns
 
 Rule = Callable[[Any, Any, datetime], Rejected | None]
 """`(row | None, command, at) -> Rejected | None`: an own rule, asked when those of the entity are content."""
+
+
+Deletion = Literal["soft", "hard"]
+"""What a deletion leaves: the whole row, or its key and version alone."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,7 @@ class Options:
     more: Extra
     hidden: Sequence[str] = ()
     sign_in: SignInColumns | None = None
+    delete: Deletion = "soft"
 
     @property
     def brought(self) -> frozenset[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, make_dataclass, replace
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final, get_args, get_origin
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from uuid import UUID
 
-from sqlalchemy import Column, Index, MetaData, Table, func, text
+from sqlalchemy import JSON, Column, Index, MetaData, Table, func, text
 
 from tidemill.api.entities.messages import EntityMessages, Naming
 from tidemill.api.entities.options import FieldIndex, Options, Step, UniqueFields
@@ -22,6 +24,17 @@ _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _LONGEST_NAME: Final = 63
 """Bytes of a name that PostgreSQL keeps."""
 
+
+_LEAST: Final[dict[Any, Any]] = {
+    str: "",
+    int: 0,
+    float: 0.0,
+    bool: False,
+    datetime: _NEVER,
+    date: date.min,
+    Decimal: Decimal(0),
+    UUID: UUID(int=0),
+}
 
 _ENGINE_FIELDS: Final = (
     ("deleted", bool, field(default=False)),
@@ -168,10 +181,12 @@ def _evolution(
     start: dict[str, Any] = {"status": options.life.start} if options.life else {}
     start |= dict.fromkeys(options.brought)
     steps = {event: step for step, _, event in messages.steps}
+    hard = options.delete == "hard"
+    emptied = _emptied(row) if hard else {}
 
     def evolve(before: Any, event: Any, at: datetime) -> Any:
         kind = type(event)
-        if kind is messages.created and before is None:
+        if kind is messages.created and (before is None or (hard and before.deleted)):
             values = {name: getattr(event, name) for name in created}
             return row(id=getattr(event, naming.key), **start, **values, **_folded(values, fold))
         if before is not None and kind is messages.updated:
@@ -179,7 +194,7 @@ def _evolution(
             values |= dict.fromkeys(getattr(event, "clear", ()))
             return replace(before, **values, **_folded(values, fold))
         if before is not None and kind is messages.deleted:
-            return replace(before, deleted=True)
+            return replace(before, deleted=True, **emptied)
         if before is not None and kind in steps:
             return replace(before, **_after_step(steps[kind], event, at))
         if more is not None:
@@ -187,6 +202,26 @@ def _evolution(
         raise TypeError(f"{kind.__name__} cannot happen to {before}")
 
     return evolve
+
+
+def _emptied(row: type[Any]) -> dict[str, Any]:
+    """Return what the fields of a row have after its deletion for good: null, or what is least of their type."""
+    engines = {"id", "service_name", *(name for name, _, _ in _ENGINE_FIELDS)}
+    hints = get_type_hints(row)
+    texts = {column: _least(hint) for column, hint in hints.items() if column not in engines}
+    with_extras = get_type_hints(row, include_extras=True)
+    objects = {name: "{}" for name in texts if texts[name] == "" and _is_json(with_extras[name])}
+    return texts | objects
+
+
+def _least(hint: Any) -> Any:
+    if type(None) in get_args(hint):
+        return None
+    return _LEAST[hint]
+
+
+def _is_json(hint: Any) -> bool:
+    return get_origin(hint) is Annotated and any(isinstance(extra, JSON) for extra in get_args(hint)[1:])
 
 
 def _after_step(step: Step, event: Any, at: datetime) -> dict[str, Any]:

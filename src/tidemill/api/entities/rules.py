@@ -26,10 +26,11 @@ class EntityRules:
         self._messages = messages
         self._life = options.life
         self._own = options.rules
+        self._hard = options.delete == "hard"
 
     def create(self, row: Any, command: Any, at: datetime) -> Decision:
-        """Accept a key that was never used; also a deleted row keeps it."""
-        if row is not None:
+        """Accept a key that was never used; also a deleted row keeps it, unless its deletion is for good."""
+        if row is not None and not (self._hard and row.deleted):
             since = f"exists since {row.created_at.isoformat(timespec='seconds')}"
             return Rejected(ALREADY_EXISTS, f"{self._named(command)} {since}")
         return self._unless_refused(self._messages.created, row, command, at)
