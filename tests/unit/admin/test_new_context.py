@@ -26,6 +26,20 @@ def new(folder: Path, *arguments: str, expect: int = 0) -> Said:
     )
 
 
+def passes(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio"],
+        cwd=folder,
+        env={"PYTHONPATH": f"{folder}:{':'.join(filter(None, sys.path))}"},
+        capture_output=True,
+        text=True,
+        timeout=HANGING_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
+
+
 @pytest.mark.parametrize("kind", ["--entity", "--facts"])
 def test_what_is_written_is_whole_and_its_own_test_passes(tmp_path: Path, kind: str) -> None:
     said = new(tmp_path, "tide-gauges", kind)
@@ -40,17 +54,20 @@ def test_what_is_written_is_whole_and_its_own_test_passes(tmp_path: Path, kind: 
         "test_tide_gauges.py",
         "first.jsonl",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio"],
-        cwd=folder,
-        env={"PYTHONPATH": f"{folder}:{':'.join(filter(None, sys.path))}"},
-        capture_output=True,
-        text=True,
-        timeout=HANGING_S,
-        check=False,
+    passes(folder)
+
+
+def test_its_test_still_passes_when_its_entity_gets_a_life(tmp_path: Path) -> None:
+    new(tmp_path, "tide-gauges", "--entity")
+    folder = tmp_path / "tide-gauges"
+    fields, context = folder / "tide_gauges/fields.py", folder / "tide_gauges/__init__.py"
+    fields.write_text(
+        fields.read_text() + '    status: str = Field(default="planned", description="How far it is.")\n'
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "passed" in done.stdout
+    life = 'life=Life("planned", (step("Install", "Installed", before=("planned",), to="installed"),)), '
+    text = context.read_text().replace("import entity, ", "import Life, entity, step, ")
+    context.write_text(text.replace('plural="', f'{life}plural="'))
+    passes(folder)
 
 
 def test_its_next_commands_are_said(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.support.engine.entity_contexts import (
     NOTES,
     Account,
     Commands,
+    Job,
     accounts,
     files,
     folders,
@@ -24,7 +25,7 @@ from tests.support.engine.entity_contexts import (
 )
 from tidemill.api import Accepted, ContractError, Label, Message, Rejected, SignInColumns
 from tidemill.api.entities.declaration import entity, family
-from tidemill.api.entities.options import gin, member, refers, unique
+from tidemill.api.entities.options import Life, gin, member, refers, step, unique
 from tidemill.catalog.drafts import draft_schema
 from tidemill.domain.messages import BASE_FIELDS
 from tidemill_devkit.testing import NOW, ContextInMemory
@@ -179,6 +180,25 @@ def test_the_steps_of_a_life_have_an_order() -> None:
     assert (row.status, row.started_at, row.result) == ("running", NOW, None)
     memory.send(job("Finish", "j1", result="r"))
     assert (memory.state("j1").status, memory.state("j1").result) == ("finished", "r")
+
+
+def test_a_value_that_a_step_brings_may_be_unique_without_regard_to_case() -> None:
+    assign = step("Assign", "Assigned", before=("queued",), to="assigned", sets=("result",))
+    machines = entity(Job, unique=(unique("result", ignore_case=True),), life=Life("queued", (assign,)))
+    memory, command = ContextInMemory(machines.context()), Commands(machines)
+    for key in ("j1", "j2"):
+        memory.send(command("Create", key, account_id="a1", name="n"))
+    assert memory.state("j1").result_folded is None, "no step brought it yet"
+    memory.send(command("Assign", "j1", result="First"))
+    assert memory.state("j1").result_folded == "first"
+    assert code(memory.send(command("Assign", "j2", result="FIRST"))) == "RESULT_TAKEN"
+
+
+def test_a_required_value_that_a_step_brings_is_null_before_it_also_as_it_is_compared() -> None:
+    bring = step("Name", "Named", before=("queued",), to="named", sets=("name",))
+    named = entity(Job, unique=(unique("name", ignore_case=True),), life=Life("queued", (bring,)))
+    columns = named.table.columns
+    assert (columns["name"].nullable, columns["name_folded"].nullable) == (True, True)
 
 
 def test_what_is_referred_to_must_be_in_force_when_the_reference_begins() -> None:

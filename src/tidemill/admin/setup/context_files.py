@@ -57,7 +57,7 @@ from {package} import context
 from tidemill.api import Accepted, Rejected
 from tidemill_devkit.testing import ContextInMemory, sample
 
-create, update, delete = (spec.model for spec in context.commands)
+create, update, delete, *_ = (spec.model for spec in context.commands)
 
 
 def test_a_name_is_used_once_in_any_case():

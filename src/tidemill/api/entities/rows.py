@@ -49,7 +49,7 @@ def row_class(model: type[Message], naming: Naming, options: Options) -> type[An
     parent = [(naming.parent, str)] if naming.parent else []
     own = [(name, _hint(info, nullable=name in options.brought)) for name, info in model.model_fields.items()]
     texts = [
-        (folded_column(name), str if is_required(model, name) else str | None)
+        (folded_column(name), str if is_required(model, name) and name not in options.brought else str | None)
         for name in options.ignoring_case
     ]
     return make_dataclass(
@@ -187,8 +187,8 @@ def _evolution(
     def evolve(before: Any, event: Any, at: datetime) -> Any:
         kind = type(event)
         if kind is messages.created and (before is None or (hard and before.deleted)):
-            values = {name: getattr(event, name) for name in created}
-            return row(id=getattr(event, naming.key), **start, **values, **_folded(values, fold))
+            values = start | {name: getattr(event, name) for name in created}
+            return row(id=getattr(event, naming.key), **values, **_folded(values, fold))
         if before is not None and kind is messages.updated:
             values = {name: value for name in updated if (value := getattr(event, name)) is not None}
             values |= dict.fromkeys(getattr(event, "clear", ()))
@@ -196,7 +196,8 @@ def _evolution(
         if before is not None and kind is messages.deleted:
             return replace(before, deleted=True, **emptied)
         if before is not None and kind in steps:
-            return replace(before, **_after_step(steps[kind], event, at))
+            values = _after_step(steps[kind], event, at)
+            return replace(before, **values, **_folded(values, fold))
         if more is not None:
             return more(before, event, at)
         raise TypeError(f"{kind.__name__} cannot happen to {before}")
