@@ -1,14 +1,22 @@
 """The page for authors of contexts: its package is written as it stands there, and its tests run."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.architecture import tree
 from tests.support.clients.walkthrough import File, steps
 from tests.support.waiting import HANGING_S
+from tidemill import api
+from tidemill.api import entity, family
+from tidemill.catalog.table_changes import table_changes
+from tidemill.storage.catalog.structure import StructureDatabase
 
 PAGE = Path("docs/contexts.md")
 
@@ -44,3 +52,66 @@ def test_the_package_of_the_page_passes_its_own_tests(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     tests = len(re.findall(r"^def test_", test.text, re.MULTILINE))
     assert f"{tests} passed" in done.stdout
+
+
+# --- the table of an entity's options ---
+
+OPTION = re.compile(r"^\| (`\w+=.*?`) \|(.*?)\|(.*?)\|(.*?)\|$", re.MULTILINE)
+OPTIONS = [
+    pytest.param(
+        row[0].strip("`"), *(re.findall("`([^`]+)`", cell) for cell in row[1:]), id=row[0].strip("`")
+    )
+    for row in OPTION.findall(tree.text(PAGE))
+]
+DATABASE: Any = None  # a comparison with nothing needs none
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, Any]:
+    """What the options of the table are written with: the page's classes and the public surface."""
+    (text,) = (
+        step.text
+        for step in steps(tree.text(PAGE))
+        if isinstance(step, File) and step.path == "sensors/calibrations.py"
+    )
+    names = {**vars(api), "__name__": "calibrations"}
+    exec(compile(text, "sensors/calibrations.py", "exec"), names)
+    return names
+
+
+def generated(names: dict[str, Any], option: str) -> tuple[set[str], set[str], list[str]]:
+    """Names of commands, events and columns; codes; the statements of a draft, each in one line."""
+    made = eval(f"entity(Calibration, {option})", names)
+    parents = [names["benches"]] if made.naming.parent else []
+    context = family("calibrations", *parents, made)
+    classes = {spec.model.__name__ for spec in context.commands} | {
+        event.__name__ for event in context.events
+    }
+    draft = table_changes(StructureDatabase(DATABASE).compare_with_nothing(context))
+    return (
+        classes | {*made.table.columns.keys()},
+        {*made.codes},
+        [" ".join(sql.split()) for sql in draft.upgrade],
+    )
+
+
+@pytest.mark.parametrize(("option", "names", "codes", "sql"), OPTIONS)
+def test_an_option_adds_what_the_page_shows(
+    written: dict[str, Any], option: str, names: list[str], codes: list[str], sql: list[str]
+) -> None:
+    plain_names, plain_codes, plain_sql = generated(written, "")
+    all_names, all_codes, statements = generated(written, option)
+    own = {name for name in all_names - plain_names if "Bench" not in name}
+    assert (own, all_codes - plain_codes) == (set(names), set(codes))
+    added = [statement for statement in statements if statement not in plain_sql]
+    assert all(any(line.startswith(statement) for line in added) for statement in sql), added
+    assert len([line for line in added if " index " in line]) == len(
+        [line for line in sql if " index " in line]
+    )
+
+
+def test_every_option_is_on_the_page() -> None:
+    options = set(inspect.signature(entity).parameters) - {"model"}
+    in_table = {row[0].strip("`").partition("=")[0] for row in OPTION.findall(tree.text(PAGE))}
+    in_words = set(re.findall(r"^- `(\w+)=", tree.text(PAGE), re.MULTILINE))
+    assert options <= in_table | in_words
