@@ -46,7 +46,17 @@ def declaration(aggregate: str, extra: str = "") -> str:
 def test_built_in_contexts_are_found_by_folder() -> None:
     found = load_contexts("all")
     assert [context.name for context in found] == BUILT_IN
-    assert {"market-data", "connector-profiles", "users"} < {context.aggregate for context in found}
+    assert {context.aggregate for context in found} == {
+        "client-configs",
+        "connector-profiles",
+        "data-analyses",
+        "market-data",
+        "service-proposals",
+        "system-logs",
+        "telemetry-events",
+        "tool-generations",
+        "users",
+    }
     assert set(migration_folders(found).values()) == {None}
 
 
