@@ -107,7 +107,7 @@ class Declared:
 
     `filled`: the columns with a value in every new row. `rights`: the needed ones. `to_be_read`: not only added
     to. `readers`: the reading login may select. `time_column`: by which a hypertable is divided. `archived`: its rows
-    leave for the archive.
+    leave for the archive. `updated`: its rows change in place, for which a new table keeps room (ADR 7).
     """
 
     schema: str
@@ -120,6 +120,7 @@ class Declared:
     readers: bool = False
     time_column: str | None = None
     archived: bool = False
+    updated: bool = False
 
     @property
     def name(self) -> str:

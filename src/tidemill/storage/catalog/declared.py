@@ -45,6 +45,7 @@ class TableUse:
 
     `may_be_null`: those that may be null in the classes whose values they hold. `guards`: its unique indexes.
     `readers`: the reading login may select. `time_column`: by which a hypertable is divided. `archived`: rows leave it.
+    `updated`: they change in place.
     """
 
     table: TableShape
@@ -55,6 +56,7 @@ class TableUse:
     readers: bool = False
     time_column: str | None = None
     archived: bool = False
+    updated: bool = False
 
 
 def uses_of_stream(stream: Stream) -> list[TableUse]:
@@ -161,7 +163,7 @@ def _kept(state: State) -> TableUse:
         )
         for unique in state.unique
     )
-    return TableUse(state.table, _KEPT, names, _nullable(state.model, names), guards)
+    return TableUse(state.table, _KEPT, names, _nullable(state.model, names), guards, updated=True)
 
 
 def _names(table: TableShape) -> frozenset[str]:
@@ -203,6 +205,7 @@ def declared_table(use: TableUse, types: Mapping[str, ColumnType] | None = None)
         readers=use.readers,
         time_column=None if use.time_column is None else quoted(use.time_column),
         archived=use.archived,
+        updated=use.updated,
     )
 
 
