@@ -17,7 +17,9 @@ down_revision = "core_0006"
 branch_labels = None
 depends_on = None
 
+# A batch reads the ledger before it writes log and outbox; in that order it and this do not wait for each other.
 COLUMNS = """
+lock table tm.batch, tm.log, tm.outbox, tm.ledger_total in access exclusive mode;
 alter table tm.log add column rows int;
 alter table tm.outbox add column rows int;
 alter table tm.batch add column rows int;

@@ -40,6 +40,7 @@ from tidemill.storage.migrations.revisions import (
 )
 from tidemill.storage.migrations.session import (
     Driver,
+    MigrationDeadlocked,
     MigrationLimits,
     Tls,
     connected,
@@ -221,6 +222,10 @@ async def _applied(connection: Driver) -> Mapping[str, datetime]:
     return {row["revision"]: row["applied_at"] for row in await connection.fetch(_HISTORY)}
 
 
+DEADLOCKS: Final = 5
+"""How often a run is begun; what it applied before stays. Batches lock tables in another order than a revision may."""
+
+
 class _Run:
     """One run of an Alembic command, and what it did."""
 
@@ -243,7 +248,14 @@ class _Run:
             check_encoding(guard.get_settings().server_encoding)
             found = replace(limits, search_path=await guard.fetchval(_SEARCH_PATH))
             await guard.execute(_CREATE_HISTORY)
-            await run_migrations(url, tls, found, guard, self._work)
+            for attempt in range(1, DEADLOCKS + 1):
+                try:
+                    await run_migrations(url, tls, found, guard, self._work)
+                except MigrationDeadlocked:
+                    if attempt == DEADLOCKS:
+                        raise
+                else:
+                    break
         return self._steps
 
     def written(self) -> str:

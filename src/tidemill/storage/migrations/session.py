@@ -36,6 +36,7 @@ Work = Callable[[Connection], None]
 _TURN: Final = 7018643070
 _POLL_S: Final = 0.2
 _LOCK_NOT_AVAILABLE: Final = "55P03"
+_DEADLOCK: Final = "40P01"
 
 _IN_PROCESS = threading.Lock()  # Alembic has its connection in a global of its module
 
@@ -91,6 +92,10 @@ class MigrationBlocked(TransientError):
         seen = "; ".join(holders) or "an unknown session"
         super().__init__(f"waited {wait_s:g} s for {what}, held by {seen}", holders=tuple(holders))
         self.holders = tuple(holders)
+
+
+class MigrationDeadlocked(MigrationBlocked):
+    """A migration and a session waited for each other; the server undid the revision, which can be tried again."""
 
 
 class MigrationFailed(TidemillError):
@@ -171,6 +176,7 @@ async def run_migrations(url: str, tls: Tls, limits: MigrationLimits, guard: Dri
 
     Raises:
         MigrationBlocked, MigrationFailed: a lock was not available; the database refused a revision.
+        MigrationDeadlocked: as `MigrationBlocked`; nothing speaks against another attempt.
         Unavailable, UsageError: the server became unavailable; the login lacks rights, or a revision is unknown.
     """
     session = await connect(url, tls, limits)
@@ -216,8 +222,12 @@ def _raise_meaning(error: BaseException, limits: MigrationLimits, seen: Sequence
             "choose it in TIDEMILL_CONTEXTS; if they are newer than this version, migrate with the newer one."
         ) from error
     cause: Any = error.driver_exception if isinstance(error, DBAPIError) else error
-    if getattr(cause, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+    sqlstate = getattr(cause, "sqlstate", None)
+    if sqlstate == _LOCK_NOT_AVAILABLE:
         raise MigrationBlocked(f"a lock, in revision {_revision(error)}", limits.lock_s, seen) from error
+    if sqlstate == _DEADLOCK:
+        what = f"a lock, in revision {_revision(error)}, of a session that waited for the migration"
+        raise MigrationDeadlocked(what, limits.lock_s, seen) from error
     meaning = translate(cause)
     if isinstance(meaning, (Unavailable, UsageError)):
         raise meaning from error
