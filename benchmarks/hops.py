@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import handlers_of
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.ports import Reply
+from tidemill.commands.secret_events import RowKeys
 from tidemill.commands.validation import Validator
 from tidemill.contexts import market_data
 from tidemill.domain.context import Context
@@ -30,11 +32,13 @@ from tidemill.domain.lane import Claim
 from tidemill.outbox.lanes import LaneRelays
 from tidemill.projections.projector import Projector
 from tidemill.runtime.clock import SystemClock
+from tidemill.security.master_keys import MasterKeys
 from tidemill.settings import Settings, load
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.storage.read_models.rows import ViewDatabase
+from tidemill.storage.security.data_keys import DataKeyTransaction
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
@@ -45,6 +49,7 @@ from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 _OWNER = "benchmark"
+_MASTER_KEY = "bench:" + b64encode(bytes(32)).decode()
 _EVENT_BYTES = 1_000_000
 _LOOK_EVERY_S = 0.02
 
@@ -132,7 +137,8 @@ async def work(where: Arena, count: int, of: Context = market_data.context) -> R
         stream = bench.part.stream
         codec = await StreamCodec.open(stream, bench.part.messages(), clock=SystemClock())
         store, nobody = CommandDatabase(bench.pool), _NoRelay()
-        handlers = handlers_of(stream, codec, _EVENT_BYTES)
+        row_keys = RowKeys(MasterKeys.parse(_MASTER_KEY), DataKeyTransaction) if stream.secrets else None
+        handlers = handlers_of(stream, codec, _EVENT_BYTES, row_keys)
         intake = Intake(
             stream=stream,
             source=KafkaCommandSource(bench.kafka, topic=stream.topics.commands, group=where.name),
