@@ -61,14 +61,23 @@ def _is_control(character: str) -> bool:
     return unicodedata.category(character) == "Cc" or _DIRECTIONS.match(character) is not None
 
 
+def _is_plain(text: str) -> bool:
+    """Tell of most texts, and at once, that they are clean: printable ASCII without spaces around it."""
+    return text.isascii() and text.isprintable() and text == text.strip()
+
+
 def _line(text: str) -> str:
     """Return a line without control characters; those that separate words become a space."""
+    if _is_plain(text):
+        return text
     spaced = re.sub(r"[\t\n\v\f\r\x85\u2028\u2029]+", " ", text)
     return _composed("".join(character for character in spaced if not _is_control(character)))
 
 
 def _lines(text: str) -> str:
     """Return a text of several lines, which end with a line feed."""
+    if _is_plain(text):
+        return text
     lines = re.sub("\r\n?|\u2028|\u2029|\x85", "\n", text)
     return _composed(
         "".join(character for character in lines if character in _KEPT_CONTROLS or not _is_control(character))

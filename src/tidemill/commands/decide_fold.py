@@ -219,7 +219,8 @@ class Fold:
         state, after = self._plan.states[number], before
         for event in decision.events:
             after = state.after(after, event, at)
-        events = self._encode(decision)
+        # of a pass that waits for answers nothing is used, and encoding is the dearest part of it
+        events = [] if self.result.unknown else self._encode(decision)
         if isinstance(events, Rejected):
             return events
         if conflict := self._conflict(number, key, before, after):

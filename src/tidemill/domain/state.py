@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, Final, cast
 
 from tidemill.domain.folded_text import folded_column
 from tidemill.domain.messages import EventBase
@@ -47,6 +49,23 @@ class Reference:
     code: str
     restrict: bool = False
     always: bool = False
+
+
+_STAMPS: Final = ("version", "created_at", "updated_at")
+
+
+@lru_cache(maxsize=1_000)
+def _evolved_fields(model: Hashable) -> tuple[tuple[str, ...], Callable[[Any], Any]]:
+    """Return the fields that `evolve` fills, and what reads them of a row: always a tuple, of two or more."""
+    names = tuple(field.name for field in fields(cast("type[Any]", model)) if field.name not in _STAMPS)
+    return names, attrgetter(*names, names[0])
+
+
+def _stamped(row: Any, version: int, created_at: datetime, updated_at: datetime) -> Any:
+    """Return the row with what the engine fills; `dataclasses.replace` takes five times as long."""
+    names, values = _evolved_fields(cast("Hashable", type(row)))
+    own = dict(zip(names, values(row), strict=False))
+    return type(row)(**own, version=version, created_at=created_at, updated_at=updated_at)
 
 
 @dataclass(frozen=True)
@@ -108,7 +127,7 @@ class State:
         evolved = self.evolve(before, event, at) if self.clocked else self.evolve(before, event)
         begins = before is None or (self.in_force(evolved) and not self.in_force(before))
         created_at = at if begins else before.created_at
-        return replace(evolved, version=version + 1, created_at=created_at, updated_at=at)
+        return _stamped(evolved, version + 1, created_at, at)
 
     def as_projection(self, name: str) -> Projection:
         """Return the state as a read model of its own events, which its rows must equal."""
