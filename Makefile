@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 WORKFLOWS := commands outbox projections
 COVERED_PERCENT := 95
 
-.PHONY: help demo test durations trials check check-wheel lint types imports unit workflows compiled coverage bench bench-archive lock clean
+.PHONY: help demo test test-all durations trials check check-wheel lint types imports unit workflows compiled coverage bench bench-archive lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,9 +29,13 @@ help:  ## what can be made
 demo: $(INSTALLED)  ## all of it once, on real data: servers, commands, read models, audit
 	$(BIN)/tidemill demo
 
-test: $(INSTALLED)  ## lint, types, imports, coverage of the workflows, then all tests (servers included)
+test: SELECTED := -m "not slow"
+test test-all: $(INSTALLED)
 	$(MAKE) --jobs=3 --output-sync=target check workflows compiled WORKERS=2
-	$(PYTEST) $(WORKFLOWS:%=--ignore=tests/unit/%) $(PYTEST_ARGS)
+	$(PYTEST) $(WORKFLOWS:%=--ignore=tests/unit/%) $(SELECTED) $(PYTEST_ARGS)
+
+test:  ## lint, types, imports, coverage of the workflows, then the tests that are not slow, on real servers
+test-all:  ## the same with all tests, journeys of minutes included: what a change must pass
 
 durations: $(INSTALLED)  ## a whole run of the tests, and which of them, which files and which fixtures took longest
 	$(PYTEST) -p tests.support.durations --durations=40 --durations-min=1 $(PYTEST_ARGS)

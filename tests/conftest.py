@@ -23,6 +23,8 @@ TESTS = Path(__file__).parent
 SHARED_FOLDERS = ("tests/acceptance/interop/", "tests/integration/devkit/stack/")
 LONGEST_FIRST = ("acceptance", "trials", "integration", "conformance", "architecture", "unit")
 COMPUTING = {"architecture", "unit"}
+JOURNEYS = {"acceptance", "trials"}
+"""Where every test is slow: `make test` leaves them out, `make test-all` does not."""
 
 # How fast a machine is decides no result: examples have no deadline, and may take long to be made.
 settings.register_profile("tidemill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -63,6 +65,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Between them stand files that only compute, while there are any: journeys wait for servers and leave cores idle.
     """
+    for item in items:
+        if _kind(item) in JOURNEYS:
+            item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (LONGEST_FIRST.index(_kind(item)), item.path not in slow))
     computing = [item for item in items if _kind(item) in COMPUTING]

@@ -32,6 +32,8 @@ from tidemill.storage.retention.chunk_reader import DatabaseChunks
 from tidemill.transport.avro.archival import ArchivalCodec
 from tidemill.transport.kafka.retention.archival import KafkaConfirmations, KafkaRequests
 
+pytestmark = pytest.mark.slow
+
 COMPLETED, FAILED, IN_PROGRESS = ArchivalStatus.COMPLETED, ArchivalStatus.FAILED, ArchivalStatus.IN_PROGRESS
 READINGS = "public.readings"
 

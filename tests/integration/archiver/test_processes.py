@@ -21,6 +21,8 @@ from tidemill.lakehouse.iceberg import open_catalog
 from tidemill.storage.database.pool import Connection
 from tidemill_devkit.stack import Stack
 
+pytestmark = pytest.mark.slow
+
 COMPLETED, IN_PROGRESS = ArchivalStatus.COMPLETED, ArchivalStatus.IN_PROGRESS
 TABLE = "public.ticks"
 SLOWLY = {"TIDEMILL_ARCHIVER_MAX_BYTES_PER_SECOND": "200000"}

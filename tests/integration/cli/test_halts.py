@@ -3,8 +3,12 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.support.servers.installation import Installation, Serving
 from tests.support.waiting import eventually_blocking
+
+pytestmark = pytest.mark.slow
 
 TIME = "2013-02-01T00:00:00Z"
 

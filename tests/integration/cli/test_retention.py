@@ -16,6 +16,8 @@ from tests.support.servers.installation import Installation, installation_on
 from tests.support.waiting import eventually_blocking
 from tidemill_devkit.stack import Stack
 
+pytestmark = pytest.mark.slow
+
 # Each test goes on from the one before.
 
 LAW = ("--reason", "law suit 17")

@@ -21,6 +21,8 @@ from tidemill.security.reader import KeyedSecretReader
 from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill.storage.security.secret_keys import SecretKeyDatabase
 
+pytestmark = pytest.mark.slow
+
 CANARY = "c4n4ry-t0k3n"
 TABLES = """
 select format('%I.%I', schemaname, tablename) as name from pg_tables

@@ -15,6 +15,8 @@ import pytest
 from tests.support.engine.real_relays import RealWorld
 from tests.support.waiting import HANGING_S
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[[int], Awaitable[Process]]
 
 

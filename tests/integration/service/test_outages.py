@@ -18,7 +18,7 @@ from tidemill.storage.database.pool import Pool, close_pool, connection, create_
 from tidemill_devkit.stack import Stack
 from tidemill_devkit.stack.plan import Server
 
-pytestmark = pytest.mark.breaks_servers
+pytestmark = [pytest.mark.breaks_servers, pytest.mark.slow]
 
 MAX_LINES = 60
 """What a process may tell of an outage, fewer than its lanes are. The client's own flood has tests of its own."""

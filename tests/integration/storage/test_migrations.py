@@ -20,7 +20,6 @@ from tidemill.domain.errors import ContractError, Unavailable, UsageError
 from tidemill.domain.table_shape import TableShape
 from tidemill.storage.migrations import migrate
 from tidemill.storage.migrations.migrate import (
-    DEADLOCKS,
     NotMigrated,
     check,
     downgrade,
@@ -338,30 +337,6 @@ async def test_a_login_without_rights_is_told_so(database: str, empty_database: 
     url = empty_database.replace("postgresql://postgres:", "postgresql://nobody_known:")
     with pytest.raises(UsageError, match="refuses this login"):
         await upgrade(url)
-
-
-DEADLOCK = """
-do $body$ begin
-  if nextval('public.attempts') < {number} then
-    raise exception 'deadlock detected' using errcode = '40P01';
-  end if;
-end $body$;
-create table sensor_1 (id int);
-"""
-
-
-async def test_a_revision_that_was_ended_by_a_deadlock_is_tried_again(database: str, tmp_path: Path) -> None:
-    execute(database, "create sequence public.attempts")  # what it counts is not undone
-    revision(tmp_path, 1, DEADLOCK.format(number=DEADLOCKS))
-    assert names(await upgrade(database, contexts={"sensor_reading": tmp_path})) == ["sensor_reading_0001"]
-    assert fetch(database, "select last_value from public.attempts")[0][0] == DEADLOCKS
-
-
-async def test_a_migration_that_meets_deadlocks_without_end_says_so(database: str, tmp_path: Path) -> None:
-    execute(database, "create sequence public.attempts")
-    revision(tmp_path, 1, DEADLOCK.format(number=DEADLOCKS + 1))
-    with pytest.raises(MigrationBlocked, match="in revision sensor_reading_0001, of a session that waited"):
-        await upgrade(database, contexts={"sensor_reading": tmp_path})
 
 
 # --- drift -----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from tidemill_devkit import stack
 from tidemill_devkit.stack.cache import cache_folder
 
 # one worker for all of it: each worker would bring up the same stacks again
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.slow]
 
 VERBS = "from tidemill_devkit.cli.dev import app; app()"
 # a network of its own has no way out; only its loopback interface has to be switched on
