@@ -1,4 +1,5 @@
-"""Clients that partition differently, topics that are not what they were, a database from a backup."""
+"""Clients that partition differently, topics that are not what they were, a database from functools import partial
+from a backup."""
 
 from __future__ import annotations
 
@@ -163,13 +164,14 @@ def test_a_command_topic_that_has_grown_halts_by_name(deployment: Deployment) ->
     later = deployment.send(deployment.ticks(2))
     worker = deployment.launch()
     for partition in range(count):
-        again = ("lanes", "resume", f"market-data/{partition}", *skip)
         # the process that has just begun may touch the lane while its topics are compared, and the verb says so
-        eventually_blocking(
-            lambda again=again: deployment(*again, expect=None).code == 0, what="a resumed lane"
-        )
+        eventually_blocking(partial(resumed, deployment, partition, *skip), what="a resumed lane")
     deployment.await_consumed(len(sent | later))
     deployment.assert_conserved(sent | later)
+
+
+def resumed(deployment: Deployment, partition: int, *skip: str) -> bool:
+    return deployment("lanes", "resume", f"market-data/{partition}", *skip, expect=None).code == 0
 
 
 def test_what_somebody_else_writes_into_our_topics_is_left_out_and_accepted(deployment: Deployment) -> None:

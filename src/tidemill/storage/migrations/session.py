@@ -226,8 +226,8 @@ def _raise_meaning(error: BaseException, limits: MigrationLimits, seen: Sequence
     if sqlstate == _LOCK_NOT_AVAILABLE:
         raise MigrationBlocked(f"a lock, in revision {_revision(error)}", limits.lock_s, seen) from error
     if sqlstate == _DEADLOCK:
-        what = f"a lock, in revision {_revision(error)}, of a session that waited for the migration"
-        raise MigrationDeadlocked(what, limits.lock_s, seen) from error
+        lock = f"a lock, in revision {_revision(error)}, of a session that waited for the migration"
+        raise MigrationDeadlocked(lock, limits.lock_s, seen) from error
     meaning = translate(cause)
     if isinstance(meaning, (Unavailable, UsageError)):
         raise meaning from error
