@@ -1,9 +1,10 @@
-"""Clients that partition differently, topics that are not what they were, a database from functools import partial
+"""Clients that partition differently, topics that are not what they were, a database
 from a backup."""
 
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import pytest
 
