@@ -1,5 +1,4 @@
-"""Clients that partition differently, topics that are not what they were, a database
-from a backup."""
+"""Clients that partition differently, topics that are not what they were, a database from a backup."""
 
 from __future__ import annotations
 

@@ -48,6 +48,7 @@ TidemillError
 │   ├── CommitUnknown
 │   ├── Gone
 │   ├── MigrationBlocked
+│   │   └── MigrationDeadlocked
 │   ├── NotCompared
 │   ├── Overtaken
 │   ├── SessionDoubted
