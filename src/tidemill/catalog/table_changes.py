@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from tidemill.catalog.column_types import is_same, is_wider
-from tidemill.catalog.structure import create_index, prepare_late, table_lines
+from tidemill.catalog.structure import create_index, prepare_late, room, table_lines
 from tidemill.catalog.table_rights import reader_grant, schema_grant, table_grants
 from tidemill.catalog.tables import (
     READER_ROLE,
@@ -31,9 +30,6 @@ from tidemill.catalog.view_structure import (
     others,
     replacement,
 )
-
-FILL_PERCENT: Final = 80
-"""How full the pages of a new table are whose rows change in place: an update then finds room on its page."""
 
 _CHUNKS = """\
 -- A chunk is the unit in which rows leave. Choose its span before there are rows: a few dozen in all are good.
@@ -114,8 +110,8 @@ def _new_table(declared: Declared) -> Iterator[Change]:
         roles = f"{SERVICE_ROLE}, {READER_ROLE}"
         yield Change((f"create schema if not exists {declared.schema}", schema_grant(declared.schema, roles)))
     lines = ",\n  ".join(table_lines(declared)).replace("timestamp with time zone", "timestamptz")
-    room = f"\n  with (fillfactor = {FILL_PERCENT})" if declared.updated else ""
-    yield Change((f"create table {declared.name} (\n  {lines}){room}",), (f"drop table {declared.name}",))
+    made = f"create table {declared.name} (\n  {lines}){room(declared)}"
+    yield Change((made,), (f"drop table {declared.name}",))
     if declared.time_column is not None:
         column = declared.time_column.strip('"')
         chunks = _CHUNKS.format(table=literal(declared.name), column=literal(column))

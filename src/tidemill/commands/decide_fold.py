@@ -268,7 +268,7 @@ class Fold:
         if not any(sealer.filled(number, event) for event in decision.events):
             return decision
         data_key = self._ask(DataKeyOf(number), key, suits=None)
-        if data_key is None:  # a look-up away: nothing of this pass counts
+        if self.result.unknown:  # this one or another is a look-up away: nothing of this pass counts
             return decision
         return sealer.seal(number, key, data_key, decision, self._rows[number].get(key))
 

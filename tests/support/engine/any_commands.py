@@ -4,7 +4,7 @@ collides."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from types import NoneType, UnionType
@@ -42,7 +42,7 @@ PLAIN: dict[Any, list[Any]] = {
     datetime: [TIME],
 }
 
-Choose = Callable[[Sequence[Any]], Any]
+MAX_TRIES = 1_000
 
 
 def commands_of(context: Context) -> st.SearchStrategy[CommandBase]:
@@ -56,9 +56,15 @@ def random_commands(context: Context, source: random.Random, keys: Sequence[str]
     creating = [model for model in models if model.__name__.startswith("Create")] or models
     while True:
         model = source.choice(creating if source.random() < 0.5 else models)
+        yield _valid(model, source, keys)
+
+
+def _valid(model: type[BaseModel], source: random.Random, keys: Sequence[str]) -> Any:
+    for _ in range(MAX_TRIES):
         made = _made(model, {name: source.choice(options(model, name, keys)) for name in _own(model)})
         if made is not None:
-            yield made
+            return made
+    raise AssertionError(f"none of {MAX_TRIES} random commands is a valid {model.__name__}")
 
 
 def _strategy(model: type[BaseModel]) -> st.SearchStrategy[Any]:

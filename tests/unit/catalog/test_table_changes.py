@@ -85,7 +85,7 @@ def test_a_new_table_comes_with_its_indexes_rights_and_view() -> None:
 
 def test_a_table_whose_rows_change_in_place_keeps_room_for_them() -> None:
     made = changes(replace(USERS, updated=True), None).upgrade[0]
-    assert made.endswith("primary key (id))\n  with (fillfactor = 80)")
+    assert made.endswith("primary key (id)) with (fillfactor = 80)")
 
 
 def test_a_table_in_a_schema_of_its_own_comes_with_the_schema() -> None:
