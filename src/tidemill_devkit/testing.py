@@ -160,7 +160,7 @@ class ContextInMemory:
         own_key = spec.key(command) if spec.key else key
         made: list[Accepted] = []
 
-        def encode(accepted: Accepted) -> list[EncodedEvent]:
+        def encode(accepted: Accepted, _: DecideCommand) -> list[EncodedEvent]:
             for event in accepted.events:
                 if type(event) not in self._plan.states[number].events:
                     raise ContractError(f"{type(event).__name__} is missing in the events of State")

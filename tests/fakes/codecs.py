@@ -37,7 +37,8 @@ class JsonCodec:
     def decode(self, values: Sequence[bytes | None]) -> list[Decoded | Unreadable]:
         return [self._one(value) for value in values]
 
-    def encode_event(self, event: EventBase) -> bytes:
+    def encode_event(self, event: EventBase, command: Decoded | None = None) -> bytes:
+        del command
         if type(event) not in self._stream.events.values():
             raise KeyError(type(event))
         return event.model_dump_json().encode()

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Final, get_args, get_origin
 
 from email_validator import EmailNotValidError, validate_email
@@ -22,6 +23,12 @@ _SHOWN: Final = 100
 _KEPT_CONTROLS: Final = "\n\t"
 _DIRECTIONS: Final = re.compile("[\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 """Characters that change the direction or the lines of what follows them, so that a text shows as another one."""
+
+
+_PLAIN_ADDRESS: Final = re.compile("([a-z0-9]+(?:[._+-][a-z0-9]+)*)@([a-z0-9.-]{1,180})")
+"""Addresses whose part before the @ every rule allows; it is never changed in lower case."""
+_MAX_LOCAL_CHARACTERS: Final = 64
+"""RFC 5321, 4.5.3.1.1."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +97,22 @@ def _composed(text: str) -> str:
 
 def _address(text: str) -> str:
     """Return an address in its usual form: domains in lower case. Raises `ValueError` for what is none."""
+    plain = _PLAIN_ADDRESS.fullmatch(text)
+    if plain and len(plain[1]) <= _MAX_LOCAL_CHARACTERS and _is_usual(plain[2]):
+        return text
     try:
         return validate_email(_line(text), check_deliverability=False).normalized
     except EmailNotValidError as fault:
         raise ValueError(f"is not an e-mail address: {fault}") from None
+
+
+@lru_cache(maxsize=10_000)
+def _is_usual(domain: str) -> bool:
+    """Tell whether a domain is one and in its usual form: asked of the library once, addresses share their domains."""
+    try:
+        return bool(validate_email(f"a@{domain}", check_deliverability=False).domain == domain)
+    except EmailNotValidError:
+        return False
 
 
 CleanLabel = Annotated[str, StringConstraints(min_length=1, max_length=200), CleanForm(_line)]

@@ -7,11 +7,12 @@ from typing import Annotated
 from pydantic import AfterValidator, ValidationInfo
 from sqlalchemy.dialects.postgresql import JSONB
 
-from tidemill.domain.json_text import json_object
+from tidemill.domain.json_text import is_storable_object, json_object
 
 
 def _checked(text: str, field: ValidationInfo) -> str:
-    json_object(text, field.field_name or "the text")
+    if not is_storable_object(text):
+        json_object(text, field.field_name or "the text")
     return text
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tidemill.commands.fact_rows import FactTable, complete
 from tidemill.commands.late_rows import range_closed
+from tidemill.commands.ports import Decoded
 from tidemill.commands.secret_events import EventSealer
 from tidemill.commands.validation import crashed
 from tidemill.domain.context import DecideSpec
@@ -55,8 +56,8 @@ def affected_rows(result: object) -> int:
     return int(isinstance(result, list) and bool(result))
 
 
-Encode = Callable[[Accepted], "list[EncodedEvent] | Rejected"]
-"""Makes the events of a decision; refuses one whose events are too large to send."""
+Encode = Callable[[Accepted, "DecideCommand"], "list[EncodedEvent] | Rejected"]
+"""Makes the events of a command's decision; refuses one whose events are too large to send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ Answers = Mapping[Question, Mapping[Any, Any]]
 class DecideCommand(NamedTuple):
     """A command for a fold. `state`: the number of its state. `key`: of its row. `at`: the time of its events.
 
-    `command_id`: for the rows that it appends.
+    `command_id`: for the rows that it appends. `decoded`: its payload, if there is one.
     """
 
     state: int
@@ -123,6 +124,7 @@ class DecideCommand(NamedTuple):
     command: CommandBase
     at: datetime
     command_id: str = ""
+    decoded: Decoded | None = None
 
 
 class AppendedRows(NamedTuple):
@@ -131,6 +133,14 @@ class AppendedRows(NamedTuple):
     number: int
     model: type
     rows: list[tuple[Any, ...]]
+
+
+class Move(NamedTuple):
+    """What an event changes about a unique value, by its number: the row had `old`, and takes `new`."""
+
+    unique: int
+    old: Value | None
+    new: Value | None
 
 
 class RowKey(NamedTuple):
@@ -209,7 +219,7 @@ class Fold:
 
     def decide_one(self, decide: DecideCommand) -> list[EncodedEvent] | AppliedRows | Rejected:
         """Decide one command without noting the result; what the context's code raises passes."""
-        number, key, spec, _, at, _ = decide
+        number, key, spec, _, at, *_ = decide
         before = self._rows[number].get(key)
         decision = self._decision(decide, before)
         if isinstance(decision, Rejected):
@@ -220,24 +230,25 @@ class Fold:
         for event in decision.events:
             after = state.after(after, event, at)
         # of a pass that waits for answers nothing is used, and encoding is the dearest part of it
-        events = [] if self.result.unknown else self._encode(decision)
+        events = [] if self.result.unknown else self._encode(decision, decide)
         if isinstance(events, Rejected):
             return events
-        if conflict := self._conflict(number, key, before, after):
+        moves = self._moves(number, before, after)
+        if conflict := self._conflict(number, key, before, after) or self._contest(number, key, moves):
             return conflict
         if spec.into is None and not decision.rows:
-            self._move(number, key, before, after)
+            self._move(number, key, after, moves)
             return events
         rows = self._complete(decide, decision)
         if isinstance(rows, Rejected):
             return rows
-        self._move(number, key, before, after)
+        self._move(number, key, after, moves)
         self.result.appended.append(AppendedRows(len(self.result.results), spec.model, rows))
         return AppliedRows(events, len(rows))
 
     def _decision(self, decide: DecideCommand, before: Row) -> Accepted | Rejected:
         """Return what the rule answers, with the secrets of its events encrypted."""
-        number, key, spec, command, at, _ = decide
+        number, key, spec, command, at, *_ = decide
         if spec.timed_checks and (refusal := spec.refusal(command, at)):
             return refusal
         decision = spec.rule(before, command, at) if spec.clocked else spec.rule(before, command)
@@ -278,9 +289,7 @@ class Fold:
         state = self._plan.states[number]
         if state.refers and (refusal := self._dangles(state, before, after)):
             return refusal
-        if self._plan.referring[number] and (refusal := self._is_needed(number, key, before, after)):
-            return refusal
-        return self._contest(number, key, before, after)
+        return self._is_needed(number, key, before, after) if self._plan.referring[number] else None
 
     def _dangles(self, state: State, before: Row, after: Row) -> Rejected | None:
         """Refuse if the row would begin to refer to what is not in force."""
@@ -323,30 +332,38 @@ class Fold:
             return suits
         return known[value]
 
-    def _contest(self, number: int, key: str, before: Row, after: Row) -> Rejected | None:
-        """Refuse if another row holds a value that this one would newly take."""
+    def _moves(self, number: int, before: Row, after: Row) -> list[Move]:
+        moves = []
         for index, unique in enumerate(self._plan.states[number].unique):
-            value = unique.of(after)
-            if value is None or (before is not None and unique.of(before) == value):
+            old, new = None if before is None else unique.of(before), unique.of(after)
+            if old != new:
+                moves.append(Move(index, old, new))
+        return moves
+
+    def _contest(self, number: int, key: str, moves: Sequence[Move]) -> Rejected | None:
+        """Refuse if another row holds a value that this one would newly take."""
+        for index, _, value in moves:
+            if value is None:
                 continue
             holders = self._holders[number][index]
             if value not in holders:
                 self.result.unknown[HolderOf(number, index)].add(value)
             elif holders[value] not in (None, key):
+                unique = self._plan.states[number].unique[index]
                 return Rejected(unique.code, taken(unique, value))
         return None
 
     # --- what an accepted command changes ---
 
-    def _move(self, number: int, key: str, before: Row, after: Row) -> None:
-        if before is not None:
-            for index, unique in enumerate(self._plan.states[number].unique):
-                holders, held = self._holders[number][index], unique.of(before)
-                if held is not None and holders.get(held) == key:
-                    holders[held] = None
+    def _move(self, number: int, key: str, after: Row, moves: Sequence[Move]) -> None:
         self._rows[number][key] = after
         self.result.states[RowKey(number, key)] = after
-        self._take_all(number, key, after)
+        for index, old, new in moves:
+            holders = self._holders[number][index]
+            if old is not None and holders.get(old) == key:
+                holders[old] = None
+            if new is not None:
+                holders[new] = key
 
     def _take_all(self, number: int, key: str, row: Row) -> None:
         for index, unique in enumerate(self._plan.states[number].unique):

@@ -31,6 +31,7 @@ from tidemill.commands.decide_fold import (
     fold_all,
 )
 from tidemill.commands.fact_rows import FactTable, MakeRows, decided_tables, row_maker, values_of
+from tidemill.commands.foreseen import ask_foreseen, foreseen_by
 from tidemill.commands.late_rows import Row, late_among
 from tidemill.commands.ports import CommandCodec, Locked, UnitOfWork
 from tidemill.commands.secret_events import RowKeys, sealer_of
@@ -39,7 +40,6 @@ from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
 from tidemill.domain.errors import ContractError, TidemillError
-from tidemill.domain.messages import EventBase
 from tidemill.domain.rejections import RejectionCode
 from tidemill.domain.stream import Stream
 
@@ -161,6 +161,7 @@ class DecideHandler:
             for spec in stream.commands.values()
             if isinstance(spec, DecideSpec)
         }
+        self._foreseen = foreseen_by(self._plan, self._numbers)
         for state in stream.states:
             for reference in state.refers:
                 if reference.to not in self._plan.inside and reference.to not in stream.others:
@@ -180,6 +181,7 @@ class DecideHandler:
             keys[RowOf(each.state)].add(each.key)
             if self._plan.sealer is not None and self._plan.sealer.filled(each.state, each.command):
                 keys[DataKeyOf(each.state)].add(each.key)
+        ask_foreseen(self._foreseen, commands, keys)
         await self._answer(work, keys, answers)
         folded = await self._fold(work, answers, commands)
         for number, state in enumerate(self._plan.states):
@@ -226,7 +228,9 @@ class DecideHandler:
             number = numbers[spec.model]
             key = stream_key(command) if spec.key is None else spec.key(command)
             commands.append(
-                DecideCommand(number, key, spec, command, at[each.lane_id], each.command_id or "")
+                DecideCommand(
+                    number, key, spec, command, at[each.lane_id], each.command_id or "", each.decoded
+                )
             )
         return commands
 
@@ -275,13 +279,14 @@ class DecideHandler:
             case LateIn(model):
                 return await late_among(work, self._plan.facts[model].table, values)
 
-    def _encode(self, decision: Accepted) -> list[EncodedEvent] | Rejected:
-        encoded = [self._encoded_event(event) for event in decision.events]
+    def _encode(self, decision: Accepted, command: DecideCommand) -> list[EncodedEvent] | Rejected:
+        encode = self._codec.encode_event
+        encoded = [
+            EncodedEvent(self._names[type(event)], encode(event, command.decoded))
+            for event in decision.events
+        ]
         largest = max(len(event.payload) for event in encoded)
         return too_large(largest, self._max_event_bytes) if largest > self._max_event_bytes else encoded
-
-    def _encoded_event(self, event: EventBase) -> EncodedEvent:
-        return EncodedEvent(self._names[type(event)], self._codec.encode_event(event))
 
 
 def handlers_of(

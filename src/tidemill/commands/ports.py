@@ -49,8 +49,8 @@ class CommandCodec(Protocol):
         """Read each value; what cannot be read becomes an `Unreadable` in its place. Never raises."""
         ...
 
-    def encode_event(self, event: EventBase) -> bytes:
-        """Return the framed value of an event."""
+    def encode_event(self, event: EventBase, command: Decoded | None = None) -> bytes:
+        """Return the framed value of an event. `command`: its cause, whose bytes may serve if they say the same."""
         ...
 
     def appended_event(self, command: Decoded, event: type[EventBase]) -> bytes:

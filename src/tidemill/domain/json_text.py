@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
+from pydantic_core import from_json
+
 MAX_BYTES: Final = 64 * 1024
 MAX_EXPONENT: Final = (
     400  # beyond any float; jsonb would write the zeros out, and refuses above 131,072 of them
@@ -15,9 +17,37 @@ _MAX_DEPTH: Final = 64
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
+_UNUSUAL: Final = re.compile(r"[^][{}:, \t\n\rtruefalsn0-9.-]|[0-9.]{40}|[0-9]e")
+"""Between strings: what is in no JSON, numbers that are long, and those with an exponent."""
+
 
 class _Unfit(Exception):
     """What is wrong with a text, without the name of its field."""
+
+
+def is_storable_object(text: str) -> bool:
+    """Tell of most texts, and at once, that they are JSON objects that can be stored; False: `json_object` tells.
+
+    Without a backslash every second part between quotation marks is a string as it stands, so that the rest shows how
+    many keys there are, how long the numbers may be, and how deep it goes.
+    """
+    if "\\" in text or 4 * len(text) > MAX_BYTES or _UNSTORABLE.search(text):
+        return False
+    structure = "".join(text.split('"')[::2])
+    if structure.count("{") + structure.count("[") > _MAX_DEPTH or _UNUSUAL.search(structure):
+        return False
+    try:
+        data = from_json(text)
+    except ValueError:
+        return False
+    return isinstance(data, dict) and _keys(data) == structure.count(":")
+
+
+def _keys(data: Any) -> int:
+    """Return how many keys there are, at every depth."""
+    if isinstance(data, dict):
+        return len(data) + sum(_keys(part) for part in data.values() if isinstance(part, dict | list))
+    return sum(_keys(part) for part in data if isinstance(part, dict | list))
 
 
 def json_object(text: str, name: str) -> dict[str, Any]:

@@ -5,9 +5,12 @@ The specification's names and fields (`CommandBase`, `ReadModelBase`) are kept; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
@@ -67,8 +70,16 @@ class EventBase(Message):
     @classmethod
     def of(cls, command: CommandBase) -> Self:
         """Return the event that carries the command's fields of the same names."""
-        fields = {name: getattr(command, name) for name in cls.model_fields}
+        names, values = _fields_of(cls)
+        fields = dict(zip(names, values(command), strict=True))
         return cls.model_validate(fields, from_attributes=True)  # records within are of another class
+
+
+@lru_cache(maxsize=1_000)
+def _fields_of(message: type[Message]) -> tuple[tuple[str, ...], Callable[[Message], tuple[Any, ...]]]:
+    """Return the names of the fields, of which there are several, and what reads them all."""
+    names = tuple(message.model_fields)
+    return names, attrgetter(*names)
 
 
 BASE_FIELDS = tuple(CommandBase.model_fields)

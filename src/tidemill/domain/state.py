@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from operator import attrgetter
-from typing import Any, Final, cast
+from typing import Any
 
 from tidemill.domain.folded_text import folded_column
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Projection, Recorded
 from tidemill.domain.read_view import ReadView
+from tidemill.domain.state_rows import changed_row
 from tidemill.domain.table_shape import TableShape
 
 
@@ -23,7 +22,8 @@ class Unique:
     `of(state)` gives the value as a tuple in the order of `columns`, or None while the aggregate holds none.
     `where`: a SQLAlchemy condition that is true of rows that hold their value. `constraint` is the database's guard
     across lanes. A command that would take a held value is rejected with `code`; `shown`: how it is told, if not by
-    the names of the columns.
+    the names of the columns. `taken_by(command)`: the value that a command would take, as far as it alone says, or
+    None; a guess that saves time, by default made of the command's fields of the same names.
     """
 
     columns: tuple[str, ...]
@@ -32,6 +32,7 @@ class Unique:
     constraint: str
     where: object = None
     shown: tuple[str, ...] = ()
+    taken_by: Callable[[Any], tuple[Any, ...] | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,6 @@ class Reference:
     code: str
     restrict: bool = False
     always: bool = False
-
-
-_STAMPS: Final = ("version", "created_at", "updated_at")
-
-
-@lru_cache(maxsize=1_000)
-def _evolved_fields(model: Hashable) -> tuple[tuple[str, ...], Callable[[Any], Any]]:
-    """Return the fields that `evolve` fills, and what reads them of a row: always a tuple, of two or more."""
-    names = tuple(field.name for field in fields(cast("type[Any]", model)) if field.name not in _STAMPS)
-    return names, attrgetter(*names, names[0])
-
-
-def _stamped(row: Any, version: int, created_at: datetime, updated_at: datetime) -> Any:
-    """Return the row with what the engine fills; `dataclasses.replace` takes five times as long."""
-    names, values = _evolved_fields(cast("Hashable", type(row)))
-    own = dict(zip(names, values(row), strict=False))
-    return type(row)(**own, version=version, created_at=created_at, updated_at=updated_at)
 
 
 @dataclass(frozen=True)
@@ -127,7 +111,7 @@ class State:
         evolved = self.evolve(before, event, at) if self.clocked else self.evolve(before, event)
         begins = before is None or (self.in_force(evolved) and not self.in_force(before))
         created_at = at if begins else before.created_at
-        return _stamped(evolved, version + 1, created_at, at)
+        return changed_row(evolved, {"version": version + 1, "created_at": created_at, "updated_at": at})
 
     def as_projection(self, name: str) -> Projection:
         """Return the state as a read model of its own events, which its rows must equal."""

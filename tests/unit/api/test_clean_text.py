@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from email_validator import EmailNotValidError, validate_email
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
@@ -103,3 +104,40 @@ def test_clean_of_clean_is_clean(text: str) -> None:
     for name, kind in (("name", CleanLabel), ("note", CleanText)):
         if 0 < len(once[name]) <= 200 and once[name].isprintable():
             assert TypeAdapter(kind).validate_python(once[name]) == once[name]
+
+
+PARTS = st.text(st.sampled_from("abzA09.-_+@ é"), max_size=8)
+
+
+@given(
+    PARTS, PARTS, st.sampled_from(["", ".com", ".example", ".test", ".local", ".de.", ".xn--p1ai", "-.org"])
+)
+def test_a_usual_address_is_accepted_at_once_as_the_library_would(local: str, domain: str, end: str) -> None:
+    address = f"{local}@{domain}{end}"
+    try:
+        usual = validate_email(address, check_deliverability=False).normalized
+    except EmailNotValidError:
+        usual = None
+    assert accepts(Email, address) == (usual == address)
+
+
+@pytest.mark.parametrize(
+    ("local", "domain"), [(64, 3), (65, 3), (3, 63), (3, 64), (64, 180), (64, 189), (64, 190)]
+)
+def test_lengths_are_those_of_the_library(local: int, domain: int) -> None:
+    labels = ".".join(["x" * 40] * 8)[: domain - 3].strip(".") if domain > 64 else "x" * domain
+    address = f"{'a' * local}@{labels}.de"
+    try:
+        validate_email(address, check_deliverability=False)
+        usual = len(address) <= 254
+    except EmailNotValidError:
+        usual = False
+    assert accepts(Email, address) == usual
+
+
+def accepts(kind: Any, text: str) -> bool:
+    try:
+        TypeAdapter(kind).validate_python(text)
+    except ValidationError:
+        return False
+    return True

@@ -58,7 +58,7 @@ def decided_by_the_engine(commands: list[CommandBase]) -> tuple[list[Any], dict[
     return folded.results, {key: row for (_, key), row in folded.states.items()}
 
 
-def of_events(accepted: Accepted) -> list[EncodedEvent]:
+def of_events(accepted: Accepted, _: DecideCommand | None = None) -> list[EncodedEvent]:
     return [EncodedEvent(type(event).__name__, b"") for event in accepted.events]
 
 

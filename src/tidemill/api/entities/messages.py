@@ -170,10 +170,12 @@ def _something(changes: tuple[str, ...]) -> dict[str, Any]:
         return {}
 
     def changes_something(command: Any) -> Any:
-        if all(getattr(command, name) is None for name in changes) and not getattr(command, "clear", ()):
-            raise ValueError(f"nothing to change: give {' or '.join(changes)}")
-        both = [name for name in getattr(command, "clear", ()) if getattr(command, name) is not None]
-        if both:
+        cleared = getattr(command, "clear", ())
+        if not cleared:
+            if all(getattr(command, name) is None for name in changes):
+                raise ValueError(f"nothing to change: give {' or '.join(changes)}")
+            return command
+        if both := [name for name in cleared if getattr(command, name) is not None]:
             raise ValueError(f"{', '.join(both)}: give a value or name it in clear, not both")
         return command
 
@@ -186,7 +188,7 @@ def _clear(fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
     able = f"only {', '.join(nullable)}" if nullable else "nor can another field"
 
     def known(names: list[str]) -> list[str]:
-        if wrong := sorted(set(names).difference(nullable)):
+        if names and (wrong := sorted(set(names).difference(nullable))):
             raise ValueError(f"{', '.join(wrong)} cannot be emptied, {able}")
         return names
 

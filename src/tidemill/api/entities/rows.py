@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, make_dataclass, replace
+from dataclasses import MISSING, field, fields, make_dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from operator import attrgetter
@@ -20,6 +20,7 @@ from tidemill.domain.folded_text import folded, folded_column
 from tidemill.domain.messages import Message
 from tidemill.domain.read_view import ReadView
 from tidemill.domain.state import Reference, State, Unique
+from tidemill.domain.state_rows import changed_row, make_row
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _LONGEST_NAME: Final = 63
@@ -57,8 +58,7 @@ def row_class(model: type[Message], naming: Naming, options: Options) -> type[An
         f"{naming.name}Row",
         [("id", str), ("service_name", str), *parent, *own, *texts, *_ENGINE_FIELDS],
         namespace={"__doc__": f"A row of {naming.noun}.", "__module__": model.__module__},
-        frozen=True,
-        slots=True,
+        frozen=True,  # without slots: see `domain.state_rows`
         kw_only=True,
     )
 
@@ -164,7 +164,20 @@ def _unique(table: Table, declared: UniqueFields) -> Unique:
         constraint=sql_name(table.name, *declared.fields, "unique"),
         where=~table.columns["deleted"],
         shown=declared.fields,
+        taken_by=_taken_by(declared),
     )
+
+
+def _taken_by(declared: UniqueFields) -> Callable[[Any], tuple[Any, ...] | None]:
+    """Return what reads the value from a command; one without all of the fields takes what its row says, too."""
+
+    def taken(command: Any) -> tuple[Any, ...] | None:
+        value: tuple[Any, ...] = tuple(getattr(command, name, None) for name in declared.fields)
+        if None in value:
+            return None
+        return tuple(map(folded, value)) if declared.ignore_case else value
+
+    return taken
 
 
 def folded_names(declared: UniqueFields) -> tuple[str, ...]:
@@ -185,21 +198,24 @@ def _evolution(
     steps = {event: step for step, _, event in messages.steps}
     hard = options.delete == "hard"
     emptied = _emptied(row) if hard else {}
+    blank = {own.name: own.default for own in fields(row) if own.default is not MISSING}
 
     def evolve(before: Any, event: Any, at: datetime) -> Any:
         kind = type(event)
         if kind is messages.created and (before is None or (hard and before.deleted)):
             values = start | {name: getattr(event, name) for name in created}
-            return row(id=getattr(event, naming.key), **values, **_folded(values, fold))
+            return make_row(
+                row, {**blank, "id": getattr(event, naming.key), **values, **_folded(values, fold)}
+            )
         if before is not None and kind is messages.updated:
             values = {name: value for name in updated if (value := getattr(event, name)) is not None}
             values |= dict.fromkeys(getattr(event, "clear", ()))
-            return replace(before, **values, **_folded(values, fold))
+            return changed_row(before, values | _folded(values, fold))
         if before is not None and kind is messages.deleted:
-            return replace(before, deleted=True, **emptied)
+            return changed_row(before, {"deleted": True, **emptied})
         if before is not None and kind in steps:
             values = _after_step(steps[kind], event, at)
-            return replace(before, **values, **_folded(values, fold))
+            return changed_row(before, values | _folded(values, fold))
         if more is not None:
             return more(before, event, at)
         raise TypeError(f"{kind.__name__} cannot happen to {before}")

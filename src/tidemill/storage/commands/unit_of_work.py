@@ -29,6 +29,7 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.lane import Anchor, Claim, Progress
 from tidemill.domain.state import Reference, State, Unique
+from tidemill.domain.state_rows import make_row
 from tidemill.domain.table_shape import TableShape, plain_name
 from tidemill.storage.commands.column_shapes import Shapes
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
@@ -124,7 +125,7 @@ class BatchTransaction:
             return {}
         if rows[0][table_sql.WIDTH] > len(state.table.columns):
             self._wider.add(state.table.name)
-        return {row[state.key]: state.model(**_declared(row)) for row in rows}
+        return {row[state.key]: make_row(state.model, _declared(row)) for row in rows}
 
     async def owners(
         self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]

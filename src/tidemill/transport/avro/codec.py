@@ -24,6 +24,7 @@ from tidemill.transport.avro import wire
 from tidemill.transport.avro.known import KnownSchemas
 from tidemill.transport.avro.reader.newer import NotWhole
 from tidemill.transport.avro.reader.strict import FAULTS, TooManyItems, explain
+from tidemill.transport.avro.reuse import ReusedBody, reused_body
 
 DEFAULT_MAX_BYTES: Final = 256 * 1024
 
@@ -44,6 +45,7 @@ class StreamCodec:
         self._event_forms = events.forms
         self._prefixes: dict[str, bytes] = {}
         self._reused: dict[tuple[str, type[EventBase]], bytes] = {}
+        self._bodies: dict[tuple[str, str], ReusedBody | None] = {}
 
     @classmethod
     async def open(
@@ -81,8 +83,12 @@ class StreamCodec:
     def decode(self, values: Sequence[bytes | None]) -> list[Decoded | Unreadable]:
         return [self._decode(value) for value in values]
 
-    def encode_event(self, event: Model) -> bytes:
+    def encode_event(self, event: Model, command: Decoded | None = None) -> bytes:
         name = self._event_names[type(event)]
+        if command is not None and command.body is not None:
+            reused = self._reused_body(command.name, name)
+            if reused is not None and reused.says_the_same(command.fields, vars(event)):
+                return self._prefixes[name] + reused.of(command.body)
         return self._prefixes[name] + self._event_forms[name].write(event.model_dump())
 
     def appended_event(self, command: Decoded, event: type[EventBase]) -> bytes:
@@ -135,6 +141,14 @@ class StreamCodec:
         return Unreadable(
             ParkingCode.MALFORMED, f"neither 00 and a schema id nor c3 01 and a fingerprint: {start}"
         )
+
+    def _reused_body(self, command: str, event: str) -> ReusedBody | None:
+        """Return how an event's body is cut from a command's; worked out when it is first asked for."""
+        pair = command, event
+        if pair not in self._bodies:
+            forms = self._command_forms[command], self._event_forms[event]
+            self._bodies[pair] = reused_body(*(form.schema.record for form in forms))
+        return self._bodies[pair]
 
     def _reuse(self, command: str, event: type[EventBase]) -> None:
         """Reuse a command's bytes for the event, if the two schemas have the same fields."""

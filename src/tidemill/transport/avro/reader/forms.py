@@ -51,7 +51,9 @@ class Form:
         self.schema = schema
         self.name = schema.name
         self._read = message_reader(schema.record, base=base)
-        self._one_encoding = has_one_encoding(schema.record)
+        varying = [field for field in schema.record.fields if not has_one_encoding(field.type)]
+        self._varying = [field.name for field in varying]
+        self._zeros_vary = any(_has_decimal(field.type) for field in varying)
         self._trailing = trailing_defaults(schema, base)
 
     @cached_property
@@ -62,7 +64,7 @@ class Form:
     def read(self, value: bytes, at: int) -> Decoded:
         fields, own = self._read(value, at)
         body = value[at:]
-        if not self._one_encoding:
+        if self._varies(fields):
             canonical = self.write(fields)
             if canonical != body:
                 return self.read(canonical, 0)
@@ -75,6 +77,10 @@ class Form:
 
     def read_fields(self, value: bytes, at: int) -> dict[str, Any]:
         return self._read(value, at)[0]
+
+    def _varies(self, fields: Mapping[str, Any]) -> bool:
+        """Tell whether the same values may have come as other bytes: null and what is empty can not."""
+        return self._zeros_vary or any(map(fields.__getitem__, self._varying))
 
     def write(self, fields: Mapping[str, Any]) -> bytes:
         """Return the body; values are what `read` gives. Raises `ValueError` or `TypeError` on others."""
@@ -140,6 +146,17 @@ def _with_typed_defaults(schema: AvroType, parsed: Any) -> Any:
 def _default_of(field: Field) -> Any:
     assert field.default is not None
     return reader_of(field.type)(encode_default(field.type, field.default.value), 0)[0]
+
+
+def _has_decimal(schema: AvroType) -> bool:
+    """Tell whether a value may be a decimal: one that is zero can be padded, too, where what is empty has one form."""
+    match schema:
+        case Union(branches):
+            return any(_has_decimal(branch) for branch in branches)
+        case Primitive("bytes", logical):
+            return logical is not None
+        case _:
+            return False
 
 
 def has_one_encoding(schema: AvroType) -> bool:

@@ -212,3 +212,24 @@ def test_only_the_defaults_at_the_end_count() -> None:
     assert [(name, size) for name, _, size in found] == [("d", 1), ("c", 1)]
     everything = json.dumps({"type": "record", "name": "R", "fields": [fields[0], fields[1]]})
     assert [name for name, _, _ in trailing_defaults(Schema.of(everything), 1)] == ["a"]
+
+
+ARRAY = {"type": "array", "items": "int"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "canonical"),
+    [
+        (DECIMAL, b"\x04\x00\x00", b"\x02\x00"),
+        (["null", DECIMAL], b"\x02\x04\x00\x00", b"\x02\x02\x00"),
+        (["null", DECIMAL], b"\x00", b"\x00"),
+        (ARRAY, b"\x02\x02\x02\x04\x00", b"\x04\x02\x04\x00"),
+        (ARRAY, b"\x01\x02\x02\x00", b"\x02\x02\x00"),
+        (ARRAY, b"\x00", b"\x00"),
+        (["null", ARRAY], b"\x02\x00", b"\x02\x00"),
+        (["null", ARRAY, DECIMAL], b"\x04\x04\x00\x00", b"\x04\x02\x00"),
+        ({"type": "map", "values": "int"}, b"\x00", b"\x00"),
+    ],
+)
+def test_equal_values_have_equal_bytes_once_read(kind: Any, sent: bytes, canonical: bytes) -> None:
+    assert Form(schema(kind), base=0).read(sent, 0).body == canonical
