@@ -18,6 +18,7 @@ from tidemill.domain.errors import SecretUnreadable
 from tidemill.domain.secrets import SealedText
 
 KEY_BYTES: Final = 32
+_quoted = json.encoder.encode_basestring_ascii
 _NONCE_BYTES: Final = 12
 
 
@@ -49,7 +50,10 @@ class Place:
 
     def bound(self, purpose: str, generation: int) -> bytes:
         """Return the bytes that a box of this place is bound to."""
-        return json.dumps([purpose, self.collection, self.key, self.field, generation]).encode()
+        texts = ", ".join(map(_quoted, (purpose, self.collection, self.key, self.field)))
+        return (
+            f"[{texts}, {generation}]".encode()
+        )  # as `json.dumps` writes it, which takes five times as long
 
 
 @dataclass(frozen=True)

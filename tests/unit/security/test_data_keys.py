@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.engine.secret_contexts import BOTH, NEW, NEW_ONLY, OLD, OLD_ONLY
 from tidemill.domain.errors import MasterKeyMissing, SecretUnreadable
@@ -156,3 +159,9 @@ def test_a_setting_that_is_not_as_expected_is_refused_without_being_quoted(setti
 def test_a_key_shows_no_secret() -> None:
     assert "secret" not in repr(OLD)
     assert "secret" not in repr(KEY)
+
+
+@given(st.text(), st.text(), st.text(), st.integers(1, 9))
+def test_what_a_box_is_bound_to_is_json(collection: str, key: str, field: str, generation: int) -> None:
+    bound = json.dumps(["value", collection, key, field, generation]).encode()
+    assert Place(collection, key, field).bound("value", generation) == bound

@@ -87,8 +87,8 @@ class StreamCodec:
         name = self._event_names[type(event)]
         if command is not None and command.body is not None:
             reused = self._reused_body(command.name, name)
-            if reused is not None and reused.says_the_same(command.fields, vars(event)):
-                return self._prefixes[name] + reused.of(command.body)
+            if reused and (body := reused.of(command.body, command.fields, vars(event))) is not None:
+                return self._prefixes[name] + body
         return self._prefixes[name] + self._event_forms[name].write(event.model_dump())
 
     def appended_event(self, command: Decoded, event: type[EventBase]) -> bytes:

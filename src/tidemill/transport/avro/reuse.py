@@ -1,57 +1,88 @@
-"""The bytes of a command as those of its event, where the event says nothing else: writing Avro is the dearest step.
+"""The bytes of a command as those of its event, where the event says the same: writing Avro is the dearest step.
 
 An event has the fields of its command, in their order, but for some that only command: `expected_version`. What decides
-is the values: a rule that changed one gets its event written anew.
+is the values. A text that differs, such as one that was encrypted, is put in the place of the command's; an event that
+differs in anything else is written anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
-from tidemill.catalog.avro import Array, AvroType, Field, Map, Primitive, Record, Union
+from tidemill.catalog.avro import NULL, Array, AvroType, Field, Map, Primitive, Record, Union
 from tidemill.catalog.fingerprints import meaning
+from tidemill.transport.avro.encode import encode_string
 from tidemill.transport.avro.reader.scalars import Read
 from tidemill.transport.avro.reader.strict import reader_of
+
+_KEPT: Final = "="
+_LEFT_OUT: Final = "-"
+
+Run = tuple[str, tuple[Read, ...]]
+"""What happens to fields that follow each other, and what reads them: `_KEPT`, `_LEFT_OUT`, or a text of this name."""
 
 
 @dataclass(frozen=True)
 class ReusedBody:
-    """How an event's body is cut from its command's.
+    """How an event's body is made of its command's.
 
-    `kept`: the fields of the event. `cuts`: the fields up to the last that is left out, in runs: whether they are kept,
-    and what reads them. `doubles`: those of which equal values may have different bytes, 0.0 and -0.0.
+    `kept`: the fields of the event. `doubles`: those of which equal values may have different bytes, 0.0 and -0.0.
+    `texts`: name of a field that is a text -> what comes before the text.
     """
 
+    fields: Sequence[Field]
     kept: tuple[str, ...]
-    cuts: tuple[tuple[bool, tuple[Read, ...]], ...]
     doubles: tuple[str, ...]
+    texts: Mapping[str, bytes]
+    _runs: dict[tuple[str, ...], tuple[Run, ...]] = field(default_factory=dict)
 
-    def says_the_same(self, command: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
-        """Tell whether an event has the values of its command's payload, and so its bytes."""
-        if self.cuts:
+    def of(self, body: bytes, command: Mapping[str, Any], event: Mapping[str, Any]) -> bytes | None:
+        """Return the event's body; None if it says something else than the command, whose body and values are given."""
+        if len(self.kept) < len(self.fields):
             command = {name: command[name] for name in self.kept}
-        return event == command and all(command[name] != 0 for name in self.doubles)
+        changed: tuple[str, ...] = ()
+        if event != command:
+            changed = tuple(name for name in self.kept if name not in event or event[name] != command[name])
+            if len(event) != len(self.kept) or not all(self._is_text(name, event) for name in changed):
+                return None
+        if not all(command[name] != 0 for name in self.doubles):
+            return None
+        return b"".join(self._parts(body, event, changed))
 
-    def of(self, body: bytes) -> bytes:
-        """Return the event's body."""
-        if not self.cuts:
-            return body
-        parts, at = [], 0
-        for is_kept, readers in self.cuts:
+    def _is_text(self, name: str, event: Mapping[str, Any]) -> bool:
+        return name in self.texts and isinstance(event.get(name), str)
+
+    def _parts(self, body: bytes, event: Mapping[str, Any], changed: tuple[str, ...]) -> Iterator[bytes]:
+        if changed not in self._runs:
+            self._runs[changed] = self._cut(changed)
+        at = 0
+        for what, readers in self._runs[changed]:
             start = at
             for read in readers:
                 _, at = read(body, at)
-            if is_kept:
-                parts.append(body[start:at])
-        parts.append(body[at:])
-        return b"".join(parts)
+            if what == _KEPT:
+                yield body[start:at]
+            elif what != _LEFT_OUT:
+                yield self.texts[what] + encode_string(event[what])
+        yield body[at:]
+
+    def _cut(self, changed: tuple[str, ...]) -> tuple[Run, ...]:
+        """Return the runs up to the last field that is not kept as it is."""
+        marks = [
+            _LEFT_OUT if own.name not in self.kept else own.name if own.name in changed else _KEPT
+            for own in self.fields
+        ]
+        while marks and marks[-1] == _KEPT:
+            marks.pop()
+        runs = groupby(zip(marks, self.fields, strict=False), key=lambda pair: pair[0])
+        return tuple((mark, tuple(reader_of(own.type) for _, own in run)) for mark, run in runs)
 
 
 def reused_body(command: Record, event: Record) -> ReusedBody | None:
-    """Return how an event's body is cut from a command's by their schemas; None if it cannot be."""
+    """Return how an event's body is made of a command's by their schemas; None if it cannot be."""
     types = {field.name: meaning(field.type) for field in event.fields}
     kept = [field for field in command.fields if types.get(field.name) == meaning(field.type)]
     if [field.name for field in kept] != [field.name for field in event.fields]:
@@ -59,14 +90,20 @@ def reused_body(command: Record, event: Record) -> ReusedBody | None:
     if any(_holds_doubles(field.type) and not _is_double(field.type) for field in kept):
         return None
     doubles = tuple(field.name for field in kept if _is_double(field.type))
-    return ReusedBody(tuple(types), tuple(_cuts(command.fields, types)), doubles)
+    texts = {field.name: before for field in kept if (before := _before_text(field.type)) is not None}
+    return ReusedBody(command.fields, tuple(types), doubles, texts)
 
 
-def _cuts(fields: Sequence[Field], kept: Mapping[str, str]) -> Iterator[tuple[bool, tuple[Read, ...]]]:
-    left_out = [number for number, field in enumerate(fields) if field.name not in kept]
-    until = left_out[-1] + 1 if left_out else 0
-    for is_kept, run in groupby(fields[:until], key=lambda field: field.name in kept):
-        yield is_kept, tuple(reader_of(field.type) for field in run)
+def _before_text(schema: AvroType) -> bytes | None:
+    """Return what comes before a text: nothing, or the number of its branch; None if it may be something else."""
+    match schema:
+        case Primitive("string", None):
+            return b""
+        case Union((first, second)) if NULL in (first, second):
+            text = second if first == NULL else first
+            return bytes([2 * (text is second)]) if text == Primitive("string", None) else None
+        case _:
+            return None
 
 
 def _is_double(schema: AvroType) -> bool:

@@ -57,12 +57,28 @@ async def test_an_event_that_says_the_same_has_the_bytes_that_writing_gives(
     assert codec.encode_event(event, decoded) == written
 
 
-@pytest.mark.parametrize("change", [{"name": "other"}, {"clear": ["name"]}, {"correlation_id": "x"}])
+@pytest.mark.parametrize(
+    "change", [{"name": None}, {"clear": ["name"]}, {"client_config_id": "c2", "clear": ["name"]}]
+)
 async def test_an_event_that_says_something_else_is_written(change: dict[str, Any]) -> None:
     codec = await codec_of_configs()
     command = COMMANDS["UpdateClientConfig"].model_validate(base(**KEY, name="n"))
     event: EventBase = EVENTS["ClientConfigUpdated"].of(command).model_copy(update=change)
     assert codec.encode_event(event, await sent(codec, command)) == codec.encode_event(event)
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "other"}, {"correlation_id": "x" * 200}, {"name": "ö" * 70, "config_data": "[]"}]
+)
+async def test_a_text_that_differs_is_put_in_its_place(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = await codec_of_configs()
+    command = COMMANDS["UpdateClientConfig"].model_validate(base(**KEY, name="n", config_data="{}"))
+    event: EventBase = EVENTS["ClientConfigUpdated"].of(command).model_copy(update=change)
+    decoded, written = await sent(codec, command), codec.encode_event(event)
+    monkeypatch.setattr("tidemill.transport.avro.reader.forms.schemaless_writer", None)
+    assert codec.encode_event(event, decoded) == written
 
 
 async def test_zeros_of_either_sign_are_not_taken_for_each_other() -> None:
