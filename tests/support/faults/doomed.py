@@ -39,6 +39,9 @@ select range_start + interval '40 days', 'L', 1.5, 'late', gen_random_uuid(), ra
 where {of_year}
 """
 _OF_YEAR: Final = "extract(year from range_start + interval '30 days') = {year}"
+_UNCOMPARED: Final = (
+    "select count(*) as lanes from tm.lane where owner is not null and compared_epoch is distinct from epoch"
+)
 _STATES: Final = "select state, reason from tm.archive where {of_year}"
 
 
@@ -120,6 +123,7 @@ class Doomed:
 
         The first time nothing is done, the second time all of it: who gives the order again is told so.
         """
+        self.await_compared()
         for when in self.steps:
             before = self.states()
             self.set_trap(f"{action}:{when}")
@@ -198,6 +202,11 @@ class Doomed:
         """Return the states of all slices of the newest chunk's range."""
         found = self.deployment.installation.fetch(_STATES.format(of_year=self.of_year))
         return {row["state"] for row in found}
+
+    def await_compared(self) -> None:
+        """Wait until a service that was just started has compared its lanes with their topics: else an order waits."""
+        fetch = self.deployment.installation.fetch
+        eventually_blocking(lambda: fetch(_UNCOMPARED)[0]["lanes"] == 0, CONVERGES_S, "lanes to be compared")
 
     def await_state(self, state: str) -> None:
         """Wait until the newest chunk is in a state."""
