@@ -47,8 +47,8 @@ def test_what_stops_nothing_is_named_by_status(installation: Installation) -> No
 def test_a_draft_is_printed_and_nothing_written(installation: Installation) -> None:
     installation.execute(*BROKEN)
     said = installation("migrate", "draft", "market-data", "--about", "Bring it back", "--print").out
-    assert 'revision = "market_data_0003"' in said
-    assert 'down_revision = "market_data_0002"' in said
+    assert 'revision = "market_data_0004"' in said
+    assert 'down_revision = "market_data_0003"' in said
     assert 'run_script("alter table public.latest_quotes add column volume double precision")' in said
     assert 'run_script("alter table public.latest_quotes drop column volume")' in said
     nothing = installation("migrate", "draft", "connector-profiles")
@@ -77,8 +77,8 @@ def test_missing_revisions_are_applied_before_a_draft(installation: Installation
     installation("migrate", "--down", "market_data@base", "--yes")
     said = installation("migrate", "draft", "market-data", expect=2)
     assert said.err == (
-        "Error: the database lacks market_data_0001, market_data_0002 of market_data, which a draft would repeat: run "
-        "`tidemill migrate`\n"
+        "Error: the database lacks market_data_0001, market_data_0002, market_data_0003 of market_data, which a draft "
+        "would repeat: run `tidemill migrate`\n"
     )
 
 
