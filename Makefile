@@ -40,14 +40,16 @@ test-all:  ## the same with all tests, journeys of minutes included: what a chan
 durations: $(INSTALLED)  ## a whole run of the tests, and which of them, which files and which fixtures took longest
 	$(PYTEST) -p tests.support.durations --durations=40 --durations-min=1 $(PYTEST_ARGS)
 
+# `TIDEMILL_TEST_SEED=NUMBER make trials` repeats the random ones: pytest prints the number first.
 # The suite takes samples of these. One process, since each trial keeps the machine busy; docs/trials.md has the results.
 TRIALS := TIDEMILL_ARCHIVE_WALK=full TIDEMILL_ARCHIVE_HISTORIES=100000 TIDEMILL_ARCHIVE_CYCLES=200 \
-    TIDEMILL_ARCHIVE_KILLS=full TIDEMILL_HOSTILE_INPUTS=full
+    TIDEMILL_ARCHIVE_KILLS=full TIDEMILL_HOSTILE_INPUTS=full TIDEMILL_CONTEXT_TRIALS=full
 
 WALKS := tests/unit/retention/test_walk.py tests/unit/retention/test_walk_generations.py
+CUTS := tests/unit/commands/test_entity_cuts.py
 
 trials: $(INSTALLED)  ## what tries to break the archive and the service, in full: docs/trials.md (half an hour)
-	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials $(WALKS) $(PYTEST_ARGS)
+	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials $(WALKS) $(CUTS) $(PYTEST_ARGS)
 
 check: lint types imports  ## lint, types and the import contract only
 

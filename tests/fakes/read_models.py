@@ -11,6 +11,7 @@ from tests.fakes.views import MemoryViews
 from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Key, Projection
 from tidemill.domain.read_view import ReadModel
+from tidemill.queries.ports import Condition
 
 
 class MemoryReadModels:
@@ -19,16 +20,19 @@ class MemoryReadModels:
     def __init__(self, views: MemoryViews) -> None:
         self._views = views
 
-    async def read(self, model: ReadModel, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
-        assert isinstance(model, Projection), "it holds no states"
-        columns = list(model.table.primary_key.columns)
-        wanted = tuple(
-            _value(column.type.python_type, text) for column, text in zip(columns, key, strict=False)
-        )
+    async def read(
+        self, model: ReadModel, conditions: Sequence[Condition], limit: int
+    ) -> list[dict[str, Any]]:
+        assert isinstance(model, Projection), "it holds no states and no facts"
+        columns = model.table.columns
+        wanted = {
+            condition.column: _value(columns[condition.column].type.python_type, condition.value)
+            for condition in conditions
+        }
         rows: dict[Key, Any] = dict(self._views.rows(model))
-        found = [rows[one] for one in sorted(rows) if one[: len(wanted)] == wanted]
-        names = [column.name for column in model.table.columns]
-        return [{name: asdict(row)[name] for name in names} for row in found[:limit]]
+        ordered = [asdict(rows[key]) for key in sorted(rows)]
+        fitting = [row for row in ordered if all(row[name] == value for name, value in wanted.items())]
+        return [{column.name: row[column.name] for column in columns} for row in fitting[:limit]]
 
 
 def _value(kind: type, text: str) -> Any:

@@ -14,9 +14,10 @@ from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import TopicRole
 from tidemill.domain.projection import Projection
-from tidemill.domain.read_view import ReadModel, ReadView
+from tidemill.domain.read_view import FactsView, ReadModel, ReadView
 from tidemill.domain.state import State
 from tidemill.domain.stream import Stream
+from tidemill.domain.table_shape import leading_time
 from tidemill.runtime.resources import schemas_dir
 
 _OUTCOME: Final = "outcome"
@@ -117,12 +118,16 @@ class StreamCatalog:
         }
 
     def readable(self) -> dict[str, ReadModel]:
-        """Return all that can be read, by name. Raises `ContractError` if two contexts use one name."""
+        """Return all that can be read, by name: facts only if no read model has their name.
+
+        Raises `ContractError` if two contexts use one name for a read model.
+        """
         projections = {name: projection for name, (_, projection) in self.projections().items()}
         views = {name: view for name, (_, _, view) in self.views().items()}
         if both := projections.keys() & views.keys():
             raise ContractError(f"two contexts have a read model named {', '.join(sorted(both))}")
-        return {**projections, **views}
+        facts = {view.name: view for part in self.contexts.values() for view in _facts(part.context)}
+        return {**facts, **projections, **views}
 
     def state_behind(self, name: str) -> str:
         """Return the name of the state that a read model shows, or else the same name."""
@@ -142,6 +147,16 @@ class StreamCatalog:
         return frozenset(
             name for part in self.streams.values() for name in part.stream.topics.named().values()
         )
+
+
+def _facts(context: Context) -> list[FactsView]:
+    """Return the tables that a context appends to."""
+    policy = context.retention
+    tables = dict.fromkeys(spec.appends_to for spec in context.commands if spec.appends_to is not None)
+    return [
+        FactsView(table, policy.time_column if policy and policy.table is table else leading_time(table))
+        for table in tables
+    ]
 
 
 def _named(aggregate: str, states: Sequence[State]) -> dict[str, State]:

@@ -15,6 +15,9 @@ from tidemill.catalog.column_types import ColumnType, is_same, is_wider
 from tidemill.catalog.table_rights import reader_rights, service_rights, table_grants
 from tidemill.catalog.tables import Column, Declared, Difference, FoundTable, Index, Kind, literal
 
+CHUNK_SPAN: Final = "7 days"
+"""The span of a chunk in a draft: a person chooses another one."""
+
 FILL_PERCENT: Final = 80
 """How full the pages of a new table are whose rows change in place: an update then finds room on its page."""
 
@@ -32,6 +35,7 @@ def compare(declared: Declared, found: FoundTable | None) -> list[Difference]:
         *_indexes(declared, found.indexes),
         *service_rights(declared, found),
         *reader_rights(declared, found),
+        *_chunks(declared, found),
         *_late(declared, found),
     ]
     return sorted(differences, key=lambda each: list(Kind).index(each.kind))
@@ -214,6 +218,30 @@ def _rows(index: Index) -> str:
 
 
 # --- the archive -----------------------------------------------------------------------------------------------------
+
+
+def _chunks(declared: Declared, actual: FoundTable) -> Iterator[Difference]:
+    """Only chunks can leave for the archive; without a retention an ordinary table is a choice. Writing goes on."""
+    column = declared.time_column
+    if column is None or actual.divided_by == column:
+        return
+    if actual.divided_by is not None:
+        what = f"it is a hypertable by {actual.divided_by}, not by {column}"
+        yield Difference(declared.name, what, Kind.DIFFERS, harmless=True)
+    elif declared.archived:
+        what, sql = "it is an ordinary table, not a hypertable", make_hypertable(declared, with_rows=True)
+        yield Difference(declared.name, what, Kind.MISSING, sql, harmless=True)
+    else:
+        what = f"it is an ordinary table, not a hypertable by {column}"
+        yield Difference(declared.name, what, Kind.EXTRA)
+
+
+def make_hypertable(declared: Declared, *, with_rows: bool = False) -> str:
+    """Return the statement that divides a table by its time. `with_rows`: the table may have some, which move."""
+    column = literal((declared.time_column or "").strip('"'))
+    moved = ", migrate_data => true" if with_rows else ""
+    made = f"select create_hypertable({literal(declared.name)}, by_range({column}, interval '{CHUNK_SPAN}'),"
+    return f"{made}\n                         create_default_indexes => false{moved})"
 
 
 def _late(declared: Declared, actual: FoundTable) -> Iterator[Difference]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tidemill.catalog.column_types import is_same, is_wider
-from tidemill.catalog.structure import create_index, prepare_late, room, table_lines
+from tidemill.catalog.structure import create_index, make_hypertable, prepare_late, room, table_lines
 from tidemill.catalog.table_rights import reader_grant, schema_grant, table_grants
 from tidemill.catalog.tables import (
     READER_ROLE,
@@ -17,6 +17,7 @@ from tidemill.catalog.tables import (
     Comparison,
     Declared,
     Difference,
+    FoundTable,
     Kind,
     TableComparison,
     ViewComparison,
@@ -32,9 +33,7 @@ from tidemill.catalog.view_structure import (
 )
 
 _CHUNKS = """\
--- A chunk is the unit in which rows leave. Choose its span before there are rows: a few dozen in all are good.
-select create_hypertable({table}, by_range({column}, interval '7 days'),
-                         create_default_indexes => false)"""
+-- A chunk is the unit in which rows leave. Choose its span before there are rows: a few dozen in all are good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +112,7 @@ def _new_table(declared: Declared) -> Iterator[Change]:
     made = f"create table {declared.name} (\n  {lines}){room(declared)}"
     yield Change((made,), (f"drop table {declared.name}",))
     if declared.time_column is not None:
-        column = declared.time_column.strip('"')
-        chunks = _CHUNKS.format(table=literal(declared.name), column=literal(column))
-        yield Change((chunks,))
+        yield Change((f"{_CHUNKS}\n{make_hypertable(declared)}",))
     yield Change(tuple(create_index(declared, index) for index in declared.indexes))
     yield Change(tuple(table_grants(declared)))
     if declared.archived:
@@ -213,6 +210,7 @@ def _decisions(comparison: Comparison) -> Iterator[str]:
     if isinstance(comparison, ViewComparison):
         yield from _view_decisions(comparison)
     elif comparison.actual is not None:
+        yield from _hypertable_decisions(comparison.declared, comparison.actual)
         present = {column.name for column in comparison.actual.columns}
         for column in comparison.declared.columns:
             if column.name not in present and not column.nullable:
@@ -220,6 +218,14 @@ def _decisions(comparison: Comparison) -> Iterator[str]:
                     f"{comparison.declared.name}: column {column.name} may be null in rows that exist: "
                     "fill it in them, and set it NOT NULL in a later revision"
                 )
+
+
+def _hypertable_decisions(declared: Declared, actual: FoundTable) -> Iterator[str]:
+    if declared.archived and declared.time_column and actual.divided_by is None and actual.kind == "table":
+        yield (
+            f"{declared.name}: its rows move into chunks while nothing else can use the table, and no downgrade brings "
+            "them back: choose the span of a chunk, and a quiet hour"
+        )
 
 
 def _view_decisions(comparison: ViewComparison) -> Iterator[str]:

@@ -138,6 +138,7 @@ class FoundTable:
     """A table in the database. `kind`: `table`, or the kind of what has its name. `rights`: of `login`.
 
     `readers`: rights of the reading login. `late`: it has a table for late rows. `definition`: of a view.
+    `divided_by`: the first dimension of a hypertable, None for an ordinary table.
     """
 
     columns: tuple[Column, ...] = ()
@@ -148,6 +149,7 @@ class FoundTable:
     readers: frozenset[str] = frozenset()
     late: bool = False
     definition: str = ""
+    divided_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
-"""What readers see of a state: rows in force, without what only the engine needs and without what is hidden."""
+"""What readers ask for by name: of a state the rows in force without what is hidden, of facts all rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from tidemill.domain.projection import Projection
-from tidemill.domain.table_shape import TableShape, key_names
+from tidemill.domain.table_shape import TableShape, key_names, plain_name
 
 
 @dataclass(frozen=True)
@@ -25,5 +25,23 @@ class ReadView:
         return key_names(self.table)
 
 
-ReadModel = Projection | ReadView
-"""What can be read by name and key."""
+@dataclass(frozen=True)
+class FactsView:
+    """A table of facts, which has no key. `time_column`: by which its newest rows come first, None if it has none."""
+
+    table: TableShape
+    time_column: str | None
+
+    @property
+    def name(self) -> str:
+        """Return the name by which readers ask for it (`market-data`), with its schema unless that is `public`."""
+        return plain_name(self.table).removeprefix("public.").replace("_", "-")
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Return none: two equal facts are two facts."""
+        return ()
+
+
+ReadModel = Projection | ReadView | FactsView
+"""What can be read by name."""

@@ -6,6 +6,7 @@ Types as the database knows them are SQLAlchemy's, and its adapter's to read (`s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Protocol
 
 
@@ -80,6 +81,14 @@ class TableShape(Protocol):
 def key_names(table: TableShape) -> tuple[str, ...]:
     """Return the names of the primary key's columns, in order."""
     return tuple(column.name for column in table.primary_key.columns)
+
+
+def leading_time(table: TableShape) -> str | None:
+    """Return the first column, if it is an instant that every row has: such facts are a hypertable's."""
+    for first in table.columns:
+        is_instant = getattr(first.type, "timezone", False) and first.type.python_type is datetime
+        return first.name if is_instant and not first.nullable else None
+    return None
 
 
 def plain_name(table: TableShape) -> str:

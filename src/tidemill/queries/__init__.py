@@ -1,1 +1,1 @@
-"""5 answer: read models, read by key. Nothing here writes."""
+"""5 answer: read models, entities and facts, read by name. Nothing here writes."""

@@ -15,7 +15,7 @@ from tidemill.app.deployment import Deployment
 from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.domain.lane import NO_OFFSET
 from tidemill.domain.messages import Outcome
-from tidemill.queries.read_models import MAX_ROWS, ReadModels
+from tidemill.queries.read_models import MAX_ROWS, ReadModels, RowFilter
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.admin.reader import TopicReader
@@ -196,7 +196,7 @@ async def read_views(deployment: Deployment, plan: DemoPlan) -> Views:
 
 
 async def _rows(read_models: ReadModels, name: str, *key: str) -> Sequence[Mapping[str, Any]]:
-    return (await read_models.page(name, key, MAX_ROWS)).rows
+    return (await read_models.page(name, RowFilter(key), MAX_ROWS)).rows
 
 
 def extremes(bars: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Extremes]:

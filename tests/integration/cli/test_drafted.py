@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import ast
+from dataclasses import replace
+
 from tests.support.servers.installation import Installation
 
 NOWHERE = {"TIDEMILL_DATABASE_URL": "postgresql://u@127.0.0.1:1/x"}
+TELEMETRY = {"TIDEMILL_CONTEXTS": "telemetry-events"}
+CHUNKS = "select count(*) from timescaledb_information.chunks where hypertable_name = 'telemetry_events'"
+ORDINARY = (
+    """
+    alter table public.telemetry_events rename to former;
+    create table public.telemetry_events (like public.former including all);
+    drop table public.former;
+    grant select, insert on public.telemetry_events to tidemill_service;
+    grant select on public.telemetry_events to tidemill_reader
+    """,
+    """
+    insert into public.telemetry_events (time, source, name, value, attributes, command_id)
+    select '2026-01-01+00'::timestamptz + i % 2 * interval '14 days', 'boiler', 'heat', i, '{}', gen_random_uuid()
+    from generate_series(1, 30) i
+    """,
+)
 BROKEN = (
     "alter table public.latest_quotes drop column volume",
     "revoke select on public.daily_bars from tidemill_reader",
@@ -47,14 +66,51 @@ def test_what_stops_nothing_is_named_by_status(installation: Installation) -> No
 def test_a_draft_is_printed_and_nothing_written(installation: Installation) -> None:
     installation.execute(*BROKEN)
     said = installation("migrate", "draft", "market-data", "--about", "Bring it back", "--print").out
-    assert 'revision = "market_data_0003"' in said
-    assert 'down_revision = "market_data_0002"' in said
+    assert 'revision = "market_data_0004"' in said
+    assert 'down_revision = "market_data_0003"' in said
     assert 'run_script("alter table public.latest_quotes add column volume double precision")' in said
     assert 'run_script("alter table public.latest_quotes drop column volume")' in said
     nothing = installation("migrate", "draft", "connector-profiles")
     assert (nothing.out, nothing.err) == (
         "",
         "The tables of connector-profiles are as declared: nothing to draft.\n",
+    )
+
+
+def upgrade_of(revision: str) -> list[str]:
+    """Return the statements of a revision's upgrade."""
+    (upgrade,) = (
+        function
+        for function in ast.walk(ast.parse(revision))
+        if isinstance(function, ast.FunctionDef) and function.name == "upgrade"
+    )
+    return [ast.literal_eval(call.args[0]) for call in ast.walk(upgrade) if isinstance(call, ast.Call)]
+
+
+def test_an_ordinary_table_is_told_from_a_hypertable_and_made_one(installation: Installation) -> None:
+    """With its rows, by the drafted statements."""
+    chosen = replace(installation, environment={**installation.environment, **TELEMETRY})
+    assert chosen("migrate", "check", "telemetry-events").code == 0
+    chosen.execute(*ORDINARY)
+    assert "it is an ordinary table, not a hypertable" in chosen("migrate", "check", expect=1).out
+    drafted = chosen("migrate", "draft", "telemetry-events", "--print").out
+    assert "choose the span of a chunk, and a quiet hour" in " ".join(drafted.replace("#", " ").split())
+    chosen.execute(*upgrade_of(drafted))
+    assert chosen("migrate", "check", "telemetry-events").code == 0
+    assert chosen.fetch(CHUNKS) == [(2,)]
+    assert chosen.fetch("select count(*) from public.telemetry_events") == [(30,)]
+
+
+def test_a_hypertable_that_is_divided_by_another_column_is_named(installation: Installation) -> None:
+    chosen = replace(installation, environment={**installation.environment, **TELEMETRY})
+    column = "alter table public.telemetry_events add column seen timestamptz not null default now()"
+    chosen.execute(
+        ORDINARY[0], column, "select create_hypertable('public.telemetry_events', by_range('seen'))"
+    )
+    assert "it is a hypertable by seen, not by time" in chosen("migrate", "check", expect=1).out
+    drafted = chosen("migrate", "draft", "telemetry-events", "--print").out
+    assert "nothing is drafted for it, decide what becomes of it" in " ".join(
+        drafted.replace("#", " ").split()
     )
 
 
@@ -77,8 +133,8 @@ def test_missing_revisions_are_applied_before_a_draft(installation: Installation
     installation("migrate", "--down", "market_data@base", "--yes")
     said = installation("migrate", "draft", "market-data", expect=2)
     assert said.err == (
-        "Error: the database lacks market_data_0001, market_data_0002 of market_data, which a draft would repeat: run "
-        "`tidemill migrate`\n"
+        "Error: the database lacks market_data_0001, market_data_0002, market_data_0003 of market_data, which a draft "
+        "would repeat: run `tidemill migrate`\n"
     )
 
 

@@ -74,6 +74,7 @@ def test_each_verb_works_with_the_rights_of_its_role(by_role: Installation) -> N
         by_role("publish", "RecordMarketData", "-", "--wait", stdin=lines)
         assert by_role("audit", "--json").json()["balanced"] is True
         assert by_role("query", "latest-quotes", "--json").json()[0]["symbol"] == "AAPL"
+        assert len(by_role("query", "market-data", "--json").json()) == 3
         for verb in (
             ["status"],
             ["lanes", "list"],

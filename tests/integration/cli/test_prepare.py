@@ -15,16 +15,16 @@ from tidemill_devkit.stack import Stack
 def test_migrations_go_up_down_and_up_again(installation: Installation) -> None:
     assert installation("migrate").out == "The database is up to date.\n"
     undone = installation("migrate", "--down", "market_data@base", "--yes", "--json").json()
-    both = ["market_data_0002", "market_data_0001"]
-    assert [(step["revision"], step["direction"]) for step in undone] == [(each, "down") for each in both]
+    revisions = ["market_data_0003", "market_data_0002", "market_data_0001"]
+    assert [(step["revision"], step["direction"]) for step in undone] == [
+        (each, "down") for each in revisions
+    ]
     known = {each["revision"]: each for each in installation("migrate", "--status", "--json").json()}
     assert known["market_data_0001"]["applied_at"] is None
     assert known["core_0001"]["applied_at"] is not None
     told = installation("topics", "create", expect=2)
-    assert (
-        told.err
-        == "Error: the database lacks the migrations market_data_0001, market_data_0002: run `tidemill migrate`\n"
-    )
+    listed = ", ".join(reversed(revisions))
+    assert told.err == f"Error: the database lacks the migrations {listed}: run `tidemill migrate`\n"
     again = installation("migrate")
     assert again.out.startswith("applied market_data_0001")
     assert again.err == "Next: tidemill topics create\n"
@@ -62,7 +62,7 @@ def test_a_deployment_has_the_tables_topics_and_lanes_of_its_contexts_alone(
 
     assert "lacks the migrations market_data_0001" in all_of_them("topics", "create", expect=2).err
     steps = {each["revision"] for each in all_of_them("migrate", "--json").json()}
-    assert steps == {"market_data_0001", "market_data_0002"}
+    assert steps == {"market_data_0001", "market_data_0002", "market_data_0003"}
     all_of_them("topics", "create")
     assert aggregates(one) == {"archival", "connector-profiles", "market-data"}
     assert one("migrate", "--json").json() == [], "what was chosen before does not matter"

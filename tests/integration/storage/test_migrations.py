@@ -30,7 +30,7 @@ from tidemill.storage.migrations.migrate import (
 from tidemill.storage.migrations.revisions import draft
 from tidemill.storage.migrations.session import MigrationBlocked, MigrationFailed, MigrationLimits
 
-MARKET_DATA = ["market_data_0001", "market_data_0002"]
+MARKET_DATA = ["market_data_0001", "market_data_0002", "market_data_0003"]
 FILES = sorted((Path(__file__).parents[3] / "migrations").glob("*/[0-9]*.py"))
 REVISIONS = [f"{file.parent.name}_{file.name[:4]}" for file in FILES]
 BUILT_IN = set(REVISIONS)
@@ -146,7 +146,7 @@ async def test_status_tells_what_is_applied_since_when(database: str) -> None:
 async def test_a_service_is_told_what_is_missing(database: str, empty_database: str) -> None:
     await check(database)
     await downgrade(database, targets=["market_data@base"])
-    with pytest.raises(NotMigrated, match=r"market_data_0001, market_data_0002: run `tidemill migrate`"):
+    with pytest.raises(NotMigrated, match=r"market_data_0002, market_data_0003: run `tidemill migrate`"):
         await check(database)
     with pytest.raises(NotMigrated) as none:
         await check(empty_database)

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
+from uuid import UUID
 
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -61,7 +62,8 @@ def random_commands(context: Context, source: random.Random, keys: Sequence[str]
 
 def _valid(model: type[BaseModel], source: random.Random, keys: Sequence[str]) -> Any:
     for _ in range(MAX_TRIES):
-        made = _made(model, {name: source.choice(options(model, name, keys)) for name in _own(model)})
+        own = {name: source.choice(options(model, name, keys)) for name in _own(model)}
+        made = _made(model, own | {"command_id": str(UUID(int=source.getrandbits(128), version=4))})
         if made is not None:
             return made
     raise AssertionError(f"none of {MAX_TRIES} random commands is a valid {model.__name__}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tidemill.catalog.column_types import ColumnType
 from tidemill.catalog.structure import compare
 from tidemill.catalog.table_changes import TableChanges, table_changes
@@ -14,6 +16,7 @@ from tidemill.catalog.tables import (
     DeclaredView,
     FoundTable,
     Index,
+    Kind,
     TableComparison,
     ViewComparison,
 )
@@ -113,7 +116,7 @@ def test_facts_by_time_are_a_hypertable_and_what_leaves_has_a_place_for_late_row
 
 
 def test_a_column_of_what_leaves_is_added_to_late_rows_too() -> None:
-    found = FoundTable(columns=TICKS.columns[:1], rights=TICKS.rights, late=True)
+    found = FoundTable(columns=TICKS.columns[:1], rights=TICKS.rights, late=True, divided_by="time")
     drafted = changes(TICKS, found)
     assert drafted.upgrade == [
         "alter table public.ticks add column price double precision",
@@ -124,6 +127,39 @@ def test_a_column_of_what_leaves_is_added_to_late_rows_too() -> None:
         "alter table tm_late.public__ticks drop column price",
         "call tm.prepare_late('public.ticks')",
     ]
+
+
+def test_an_ordinary_table_of_what_leaves_becomes_a_hypertable_before_its_place_for_late_rows() -> None:
+    drafted = changes(TICKS, FoundTable(columns=TICKS.columns, rights=TICKS.rights))
+    chunks, late = drafted.upgrade
+    assert chunks.startswith("select create_hypertable('public.ticks', by_range('time', interval '7 days'),")
+    assert chunks.endswith("migrate_data => true)")
+    assert late == "call tm.prepare_late('public.ticks')"
+    (decision,) = drafted.decisions
+    assert decision.startswith("public.ticks: its rows move into chunks while nothing else can use the table")
+
+
+@pytest.mark.parametrize(
+    ("declared", "divided_by", "difference"),
+    [
+        (TICKS, None, ("it is an ordinary table, not a hypertable", Kind.MISSING)),
+        (TICKS, "seen", ("it is a hypertable by seen, not by time", Kind.DIFFERS)),
+        (
+            replace(TICKS, archived=False),
+            None,
+            ("it is an ordinary table, not a hypertable by time", Kind.EXTRA),
+        ),
+        (replace(TICKS, time_column=None, archived=False), None, None),
+        (TICKS, "time", None),
+    ],
+)
+def test_whether_a_table_is_a_hypertable_is_compared_and_stops_nothing(
+    declared: Declared, divided_by: str | None, difference: tuple[str, Kind] | None
+) -> None:
+    actual = FoundTable(columns=TICKS.columns, rights=TICKS.rights, late=True, divided_by=divided_by)
+    differences = compare(declared, actual)
+    assert [(each.what, each.kind) for each in differences] == ([difference] if difference else [])
+    assert all(each.harmless or each.kind is Kind.EXTRA for each in differences)
 
 
 def test_a_view_is_made_anew_around_a_column_that_it_shows() -> None:

@@ -1,4 +1,4 @@
-"""Entities, families and references: the result may not depend on where a batch was cut."""
+"""Any context, with families and references: the result may not depend on where a batch was cut."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from itertools import islice
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.secrets import MemoryDataKeys
 from tests.support.engine.any_commands import KEYS, STRICTER_TEXTS, commands_of, cut, random_commands
+from tests.support.engine.built_in import BUILT_IN, FULL, KINDS, chosen_contexts
 from tests.support.engine.commands import FakeRecord, Harness, Topic
 from tests.support.engine.entity_contexts import (
     ACCOUNTS,
@@ -29,15 +30,15 @@ from tests.support.engine.entity_contexts import (
     linked,
 )
 from tests.support.engine.secret_contexts import OLD_ONLY
+from tests.support.seeds import run_seed
 from tidemill.commands.secret_events import RowKeys
 from tidemill.contexts.users import users
 from tidemill.domain.stream import Stream
 
 account, user = Commands(accounts), Commands(users)
 
-ENTITY_CONTEXTS = ("client_configs", "service_proposals", "users", "data_analyses", "tool_generations")
-BUILT_IN = [import_module(f"tidemill.contexts.{name}").context for name in ENTITY_CONTEXTS]
-CONTEXTS = (ACCOUNTS, JOBS, FOLDERS, NOTES, *BUILT_IN)
+OWN = (ACCOUNTS, JOBS, FOLDERS, NOTES)
+CONTEXTS = (*OWN, *BUILT_IN.values())
 STREAMS = {
     stream.aggregate: (replace(stream, partitions=1), context)
     for stream, context in zip(linked(*CONTEXTS), CONTEXTS, strict=True)
@@ -48,6 +49,9 @@ PARENTS = {
     "tool-generations": ("users", user),
 }
 """Aggregates that refer to rows of another one, and commands of that one."""
+
+CHOSEN = [context.aggregate for context in (*OWN, *chosen_contexts())]
+"""What is cut: one built-in context of each kind, as this run's seed chooses them; in full all of them."""
 
 SEALED = re.compile(rb"tms1:[0-9]+:[A-Za-z0-9_-]+")
 ROW_KEYS = RowKeys(OLD_ONLY, MemoryDataKeys)
@@ -62,7 +66,7 @@ def readable(value: Any) -> Any:
 
 
 def facts(store: MemoryCommandStore) -> Any:
-    """Return the rows without their times, the events and the log."""
+    """Return the rows without their times, the facts, the events and the log."""
     rows = {
         (name, key): tuple(
             readable(value)
@@ -73,11 +77,12 @@ def facts(store: MemoryCommandStore) -> Any:
         for name, held in store.tables.states.items()
         for key, row in held.items()
     }
+    appended = {name: list(held) for name, held in store.tables.appended.items()}
     events = [
         (row.sequence, row.event_type, readable(row.payload)) for row in store.tables.outbox if row.event_type
     ]
-    log = [(row.position, row.outcome, row.code) for row in store.tables.log[1]]
-    return rows, events, log
+    log = [(row.position, row.outcome, row.code, row.rows) for row in store.tables.log[1]]
+    return rows, appended, events, log
 
 
 async def store_with(stream: Stream) -> tuple[MemoryCommandStore, Harness]:
@@ -113,8 +118,10 @@ def run(stream: Stream, batches: Sequence[Sequence[FakeRecord]]) -> Any:
     return asyncio.run(playing())
 
 
-@pytest.mark.parametrize("aggregate", STREAMS)
-@settings(max_examples=150)
+@pytest.mark.usefixtures("seed")
+@pytest.mark.parametrize("aggregate", CHOSEN)
+@with_seed(run_seed())
+@settings(max_examples=1_500 if FULL else 150)
 @given(st.data(), SIZES)
 def test_cutting_a_batch_changes_nothing(aggregate: str, data: st.DataObject, sizes: list[int]) -> None:
     stream, context = STREAMS[aggregate]
@@ -122,6 +129,24 @@ def test_cutting_a_batch_changes_nothing(aggregate: str, data: st.DataObject, si
     topic = Topic(stream)
     records = [topic.record(command) for command in commands]
     assert run(stream, cut(records, sizes)) == run(stream, [[record] for record in records])
+
+
+@pytest.mark.parametrize("aggregate", CHOSEN)
+def test_no_cut_of_many_commands_changes_anything(aggregate: str, seed: int) -> None:
+    """Longer streams than the above, whose rows live through more."""
+    stream, context = STREAMS[aggregate]
+    source = random.Random(f"{seed} {aggregate}")
+    for _ in range(30 if FULL else 3):
+        topic = Topic(stream)
+        commands = islice(random_commands(context, source, KEYS), 120)
+        records = [topic.record(command) for command in commands]
+        sizes = [source.randint(1, 40) for _ in range(6)]
+        assert run(stream, cut(records, sizes)) == run(stream, [[record] for record in records]), sizes
+
+
+def test_each_built_in_context_is_of_one_kind() -> None:
+    """So that a new one is not forgotten by the seed."""
+    assert sorted(name for names in KINDS.values() for name in names) == sorted(BUILT_IN)
 
 
 @pytest.mark.parametrize("aggregate", STREAMS)

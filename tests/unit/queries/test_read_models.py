@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from tests.fakes.events import START
 from tests.fakes.read_models import MemoryReadModels
 from tests.fakes.views import MemoryViews
 from tests.support.engine.projections import Bench, days, stocks
+from tidemill.contexts.market_data import ticks
 from tidemill.domain.errors import UsageError
-from tidemill.queries.read_models import ReadModels
+from tidemill.domain.read_view import FactsView, ReadModel
+from tidemill.queries.ports import Condition
+from tidemill.queries.read_models import ReadModels, RowFilter
+
+TICKS = FactsView(ticks, "time")
 
 
 @pytest.fixture
@@ -35,8 +44,61 @@ async def test_a_page_is_in_key_order_and_says_whether_there_is_more(models: Rea
 
 
 async def test_a_key_narrows_it(models: ReadModels) -> None:
-    page = await models.page("days", ["tea"])
+    page = await models.page("days", RowFilter(["tea"]))
     assert [row["good"] for row in page.rows] == ["tea"]
+
+
+async def test_a_column_narrows_it_too(models: ReadModels) -> None:
+    page = await models.page("stocks", RowFilter(where={"good": "rum"}))
+    assert [row["good"] for row in page.rows] == ["rum"]
+
+
+class Asked:
+    """A reader without rows, which notes what it was asked for."""
+
+    def __init__(self) -> None:
+        self.conditions: list[tuple[str, str, str]] = []
+
+    async def read(
+        self, model: ReadModel, conditions: Sequence[Condition], limit: int
+    ) -> list[dict[str, Any]]:
+        self.conditions = [(each.column, each.comparison, each.value) for each in conditions]
+        return []
+
+
+async def test_facts_are_asked_for_by_columns_and_time() -> None:
+    asked = Asked()
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    wanted = RowFilter(where={"symbol": "A"}, since=noon, until=noon + timedelta(hours=1))
+    page = await ReadModels([TICKS], asked).page("market_data", wanted)
+    assert asked.conditions == [
+        ("symbol", "=", "A"),
+        ("time", ">=", "2026-01-01T12:00:00+00:00"),
+        ("time", "<", "2026-01-01T13:00:00+00:00"),
+    ]
+    assert page.columns[:2] == ("time", "symbol")
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted", "message"),
+    [
+        (
+            TICKS,
+            RowFilter(key=["A"]),
+            "market-data has no key: facts are asked for by columns, --where COLUMN=VALUE",
+        ),
+        (
+            TICKS,
+            RowFilter(where={"symbl": "A"}),
+            "market-data has no column symbl; it has time, symbol, price",
+        ),
+        (days, RowFilter(since=START), "days is not a table of facts with a time: leave out --from and --to"),
+        (replace(TICKS, time_column=None), RowFilter(until=START), "is not a table of facts with a time"),
+    ],
+)
+async def test_a_filter_that_does_not_fit_is_said(model: ReadModel, wanted: RowFilter, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        await ReadModels([model], Asked()).page(model.name, wanted)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +114,7 @@ async def test_what_cannot_be_asked_is_said(
     models: ReadModels, name: str, key: list[str], limit: int, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        await models.page(name, key, limit)
+        await models.page(name, RowFilter(key), limit)
 
 
 async def test_a_name_may_be_asked_for_as_tables_are_named() -> None:

@@ -54,18 +54,40 @@ def test_rows_are_deleted_by_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "condition"),
+    ("conditions", "sql"),
     [
-        (0, ""),
-        (1, " where t.good = cast($1::text as text)"),
-        (2, " where t.good = cast($1::text as text) and t.day = cast($2::text as date)"),
+        ((), ""),
+        ((("good", "="),), " where t.good = cast($1::text as text)"),
+        (
+            (("good", "="), ("day", ">=")),
+            " where t.good = cast($1::text as text) and t.day >= cast($2::text as date)",
+        ),
     ],
 )
-def test_a_page_is_read_by_the_first_columns_of_the_key(given: int, condition: str) -> None:
-    assert table_sql.select_page(DAYS, given) == (
+def test_a_page_is_read_by_conditions_in_the_order_of_the_key(
+    conditions: tuple[tuple[str, str], ...], sql: str
+) -> None:
+    assert table_sql.select_page(DAYS, conditions) == (
         "select t.good, t.day, t.amount, t.id, t.uuid, t.created_at, t.updated_at, t.version "
-        f"from public.days t{condition} order by t.good, t.day limit ${given + 1}"
+        f"from public.days t{sql} order by t.good, t.day limit ${len(conditions) + 1}"
     )
+
+
+@pytest.mark.parametrize(
+    ("columns", "newest_by", "order"),
+    [
+        (("Time", "command_id"), "Time", 't."Time" desc, t.command_id'),
+        (("Time",), "Time", 't."Time" desc'),
+        (("command_id",), None, "t.command_id"),
+        (("name",), None, "1"),
+    ],
+)
+def test_of_a_table_without_a_key_the_newest_rows_come_first(
+    columns: tuple[str, ...], newest_by: str | None, order: str
+) -> None:
+    table = Table("facts", MetaData(), *(Column(name, Text) for name in columns))
+    statement = table_sql.select_page(table, (), newest_by)
+    assert statement.partition("from ")[2] == f"public.facts t order by {order} limit $1"
 
 
 def test_two_sets_of_rows_are_compared_byte_for_byte() -> None:

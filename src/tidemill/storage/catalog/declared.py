@@ -9,7 +9,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from types import NoneType
 from typing import Any, Final, get_args, get_type_hints
 
@@ -28,7 +27,7 @@ from tidemill.domain.projection import Projection
 from tidemill.domain.records import record_fields
 from tidemill.domain.state import State
 from tidemill.domain.stream import Stream
-from tidemill.domain.table_shape import ColumnShape, TableShape
+from tidemill.domain.table_shape import ColumnShape, TableShape, leading_time
 from tidemill.storage.database.table_sql import condition, quoted, table_name, type_as_written
 
 _ADDED_TO: Final = frozenset({"usage", "insert"})
@@ -114,12 +113,13 @@ def _appended(table: TableShape, specs: Sequence[CommandSpec], retention: Retent
     filled = [names.intersection(source) for source in sources]
     nullable = {name for source in sources for name, may_be_null in source.items() if may_be_null}
     archived = retention is not None and retention.table is table
-    time_column = retention.time_column if retention is not None and archived else _leading_time(table)
+    time_column = retention.time_column if retention is not None and archived else leading_time(table)
     return TableUse(
         table,
         _ADDED_TO,
         frozenset.intersection(*filled),
         names & nullable,
+        readers=True,
         time_column=time_column,
         archived=archived,
     )
@@ -140,14 +140,6 @@ def _filled(spec: CommandSpec, table: TableShape) -> dict[str, bool]:
 
 def _nullable_fields(model: type[BaseModel]) -> dict[str, bool]:
     return {name: NoneType in get_args(field.annotation) for name, field in model.model_fields.items()}
-
-
-def _leading_time(table: TableShape) -> str | None:
-    """Return the first column, if it is an instant that every row has: such facts are a hypertable's."""
-    for first in table.columns:
-        is_instant = getattr(first.type, "timezone", False) and first.type.python_type is datetime
-        return first.name if is_instant and not first.nullable else None
-    return None
 
 
 def _kept(state: State) -> TableUse:

@@ -193,6 +193,7 @@ def _found(
         login=table["login"] or "this login",
         readers=frozenset(table["readers"]),
         late=table["late"],
+        divided_by=None if table["divided_by"] is None else quoted(table["divided_by"]),
         definition=table["definition"] or "",
     )
 

@@ -15,6 +15,8 @@ select n.nspname as schema, c.relname as name, c.relkind as kind, role.rolname a
          case when has_any_column_privilege(reader.oid, c.oid, 'select') then 'select' end], null) as readers,
        exists (select from pg_class l join pg_namespace s on s.oid = l.relnamespace
                where s.nspname = 'tm_late' and l.relname = n.nspname || '__' || c.relname) as late,
+       (select d.column_name from timescaledb_information.dimensions d
+        where d.hypertable_schema = n.nspname and d.hypertable_name = c.relname and d.dimension_number = 1) as divided_by,
        case when c.relkind = 'v' then pg_get_viewdef(c.oid, true) end as definition
 from unnest($1::text[], $2::text[]) as wanted (schema, name)
 join pg_namespace n on n.nspname = wanted.schema join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name

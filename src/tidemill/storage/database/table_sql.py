@@ -259,21 +259,31 @@ def delete_rows(table: TableShape, *, live: bool) -> str:
 
 
 @lru_cache(maxsize=256)
-def select_page(table: TableShape, given: int) -> str:
-    """Return the statement that reads rows by their first `given` key columns, which are text, in key order.
+def select_page(
+    table: TableShape, conditions: tuple[tuple[str, str], ...], newest_by: str | None = None
+) -> str:
+    """Return the statement that reads rows of which conditions hold, by key or, of a table without one, newest first.
 
-    The last parameter is the maximum number of rows.
+    `conditions`: columns with `=`, `>=` or `<`; their values are parameters, as text. The last parameter is the maximum
+    number of rows. `newest_by`: the time of a table without a key.
     """
-    keys = _keys(table)
     wanted = [
-        f"t.{quoted(column.name)} = cast(${at}::text as {column_type(column)})"
-        for at, column in enumerate(keys[:given], start=1)
+        f"t.{quoted(name)} {comparison} cast(${at}::text as {column_type(table.columns[name])})"
+        for at, (name, comparison) in enumerate(conditions, start=1)
     ]
     where = f" where {' and '.join(wanted)}" if wanted else ""
     return (
         f"select {names_of(table.columns, 't')} from {table_name(table)} t{where} "
-        f"order by {names_of(keys, 't')} limit ${given + 1}"
+        f"order by {_order(table, newest_by)} limit ${len(conditions) + 1}"
     )
+
+
+def _order(table: TableShape, newest_by: str | None) -> str:
+    if keys := _keys(table):
+        return names_of(keys, "t")
+    names = [name for name in (newest_by, "command_id") if name and name in table.columns]
+    columns = [f"t.{quoted(name)}{' desc' if name == newest_by else ''}" for name in names]
+    return ", ".join(columns) or "1"
 
 
 def snapshot_name(table: TableShape) -> str:

@@ -8,7 +8,8 @@ from typing import Any, Final
 import asyncpg
 
 from tidemill.domain.errors import TableMisfit, UsageError
-from tidemill.domain.read_view import ReadModel
+from tidemill.domain.read_view import FactsView, ReadModel
+from tidemill.queries.ports import Condition
 from tidemill.storage.database import table_sql
 from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.pool import Lender, connection
@@ -24,27 +25,35 @@ class ReadModelDatabase:
         self._pool = pool
         self._timeout_ms = timeout_ms
 
-    async def read(self, model: ReadModel, key: Sequence[str], limit: int) -> list[dict[str, Any]]:
-        statement = table_sql.select_page(model.table, len(key))
+    async def read(
+        self, model: ReadModel, conditions: Sequence[Condition], limit: int
+    ) -> list[dict[str, Any]]:
+        compared = tuple((condition.column, condition.comparison) for condition in conditions)
+        newest_by = model.time_column if isinstance(model, FactsView) else None
+        statement = table_sql.select_page(model.table, compared, newest_by)
+        values = [condition.value for condition in conditions]
         async with connection(self._pool) as borrowed:
             try:
                 async with borrowed.transaction(readonly=True):
                     await borrowed.execute(f"set local statement_timeout = {self._timeout_ms:d}")
                     with on_tables():
-                        rows = await borrowed.fetch(statement, *key, limit)
+                        rows = await borrowed.fetch(statement, *values, limit)
             except TableMisfit as misfit:
                 raise TableMisfit(
                     f"{model.name} cannot be read: {misfit.detail}; `tidemill status` says how to fix it"
                 ) from misfit
-            except asyncpg.DataError as error:
-                raise UsageError(_unfit(model, key, error)) from error
+            except (asyncpg.DataError, asyncpg.UndefinedFunctionError) as error:
+                raise UsageError(_unfit(model, conditions, error)) from error
             except asyncpg.QueryCanceledError as error:
                 raise UsageError(
-                    f"{model.name} did not answer within {self._timeout_ms} ms: give a key, or ask for fewer rows"
+                    f"{model.name} did not answer within {self._timeout_ms} ms: "
+                    "name a key or times, or ask for fewer rows"
                 ) from error
         return [dict(row) for row in rows]
 
 
-def _unfit(model: ReadModel, key: Sequence[str], error: asyncpg.DataError) -> str:
-    columns = ", ".join(model.key_columns)
-    return f"{model.name} has the key {columns}, which {', '.join(key)} does not fit: {error}"
+def _unfit(model: ReadModel, conditions: Sequence[Condition], error: asyncpg.PostgresError) -> str:
+    listed = ", ".join(
+        f"{condition.column} {condition.comparison} {condition.value}" for condition in conditions
+    )
+    return f"{model.name}: {listed} does not fit: {error}"
