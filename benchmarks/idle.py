@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmarks.arena import Arena, arena
 from benchmarks.outside import free_port
+from tidemill.security.master_keys import MasterKey
 from tidemill_devkit import stack as devstack
 
 HANGING_S = 120
@@ -34,7 +35,8 @@ console = Console()
 
 
 def _environment(where: Arena, contexts: str) -> dict[str, str]:
-    own = where.environment() | {"TIDEMILL_CONTEXTS": contexts}
+    key = MasterKey.fresh("idle").setting  # without one a context with secrets would not be served
+    own = where.environment() | {"TIDEMILL_CONTEXTS": contexts, "TIDEMILL_SECRET_KEYS": key}
     del own["TIDEMILL_TOPICS_PARTITIONS"]
     return os.environ | own
 

@@ -70,7 +70,7 @@ def stream_status(lanes: Sequence[LaneState], lags: Mapping[int, int]) -> list[S
             StreamStatus(
                 aggregate=aggregate,
                 lanes=len(ours),
-                owned=sum(state.owner is not None for state in ours),
+                owned=sum(state.owned for state in ours),
                 halted=sum(state.halt_code is not None for state in ours),
                 command_lag=lag,
                 unpublished=sum(state.position - (state.published_position or 0) for state in ours),

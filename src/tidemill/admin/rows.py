@@ -82,6 +82,7 @@ class LaneState(NamedTuple):
     """A lane as the database knows it. `next_offset`, `position`, `sequence`: the newest row of its ledger.
 
     `waits_...`: the command of a newer version that it waits for, if it does, as `commands.ports.Wait` has it.
+    `served`: whether its owner is connected to the database; None without an owner, and where that cannot be seen.
     """
 
     lane: int
@@ -118,6 +119,12 @@ class LaneState(NamedTuple):
     waits_detail: str | None = None
     waits_since: datetime | None = None
     waits_until: datetime | None = None
+    served: bool | None = None
+
+    @property
+    def owned(self) -> bool:
+        """Return whether a process owns it, as far as that can be seen: one that was killed leaves its name."""
+        return self.owner is not None and self.served is not False
 
     @property
     def name(self) -> str:
@@ -146,7 +153,7 @@ class LedgerEntry(NamedTuple):
 
 
 class CommandEntry(NamedTuple):
-    """The outcome of a command: its row in the log."""
+    """The outcome of a command: its row in the log. `rows`: how many the command appended or changed."""
 
     lane: int
     aggregate: str
@@ -162,6 +169,7 @@ class CommandEntry(NamedTuple):
     service: str | None
     code: str | None
     detail: str | None
+    rows: int
 
 
 class RepeatEntry(NamedTuple):

@@ -11,6 +11,7 @@ from tidemill.catalog.streams import StreamCatalog
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import MasterKeyMissing, UsageError
 from tidemill.security.data_keys import SecretKeyRow
+from tidemill.security.gate import SecretFault, secret_faults
 from tidemill.security.master_keys import MasterKey, MasterKeys
 from tidemill.security.ports import KeyCount, SecretKeys
 
@@ -65,6 +66,13 @@ class KeyManagement:
     catalog: StreamCatalog
     keys: SecretKeys
     masters: MasterKeys | None
+
+    async def faults(self) -> list[SecretFault]:
+        """Return the streams that a process with the master keys of this one would not serve. Raises `Unavailable`."""
+        streams = [part.stream for part in self.catalog.contexts.values()]
+        if not any(stream.secrets for stream in streams):
+            return []
+        return secret_faults(streams, self.masters, await self.keys.masters())
 
     async def status(self) -> SecretStatus:
         """Return the state of all keys. Raises `Unavailable`."""

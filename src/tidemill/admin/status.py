@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from tidemill.admin.archive.status import ArchiveStatus, archive_status
 from tidemill.admin.ports import HoldingsReader, LaneReader, ProcessReader, ReadModelStates, TopicInspector
@@ -15,6 +16,7 @@ from tidemill.admin.progress import (
     read_model_status,
     stream_status,
 )
+from tidemill.admin.readiness import unready
 from tidemill.admin.rows import ForeignRecords, LaneState, ProcessState, ProjectionState
 from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
@@ -24,6 +26,7 @@ from tidemill.domain.lane import MAX_AHEAD, spans
 from tidemill.domain.rejections import HALTED
 from tidemill.projections.halts import HALTS
 from tidemill.runtime.clock import Clock
+from tidemill.security.gate import SecretFault
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Status:
     `foreign`: what other programs wrote into the topics. `trouble`: why something was not read. `archive`: by table;
     quarantined slices wait for an operator, and nothing else waits for them. `clock`: which lanes are ahead of the
     time, if any. `misfits`: whose tables are not as this version declares them. `differences`: of tables and views,
-    although nothing is stopped by them. `processes`: those that serve.
+    although nothing is stopped by them. `processes`: those that serve. `secrets`: streams with lanes that no process
+    owns, and whose master keys are not set where this is asked. `unready`: what is not served yet; empty once all is.
     """
 
     streams: Sequence[StreamStatus]
@@ -70,13 +74,23 @@ class Status:
     misfits: Sequence[Misfit] = ()
     differences: Sequence[Difference] = ()
     processes: Sequence[ProcessState] = ()
+    secrets: Sequence[SecretFault] = ()
+    unready: Sequence[str] = ()
     trouble: str | None = None
     clock: str | None = None
 
     @property
     def ok(self) -> bool:
         """Return whether everything could be read and nothing is stopped."""
-        return not self.halts and not self.misfits and self.trouble is None
+        return not self.halts and not self.misfits and not self.secrets and self.trouble is None
+
+
+class SecretFaults(Protocol):
+    """What is known here of the master keys of secrets."""
+
+    async def faults(self) -> list[SecretFault]:
+        """Return the streams that a process with these keys would not serve. Raises `Unavailable`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +103,7 @@ class StatusReader:
     archive: HoldingsReader
     misfits: MisfitReader
     processes: ProcessReader
+    secrets: SecretFaults
     topics: TopicInspector
     clock: Clock
 
@@ -100,11 +115,14 @@ class StatusReader:
         held = await self.archive.holdings(list(policies))
         tables = await self.misfits.survey(self.catalog)
         processes = await self.processes.processes()
+        lacking = await self.secrets.faults()
         lags, trouble = await self._lags(lanes)
         now = self.clock.now()
+        streams, views = stream_status(lanes, lags), read_model_status(self.catalog, lanes, projections)
+        unowned = {stream.aggregate for stream in streams if stream.owned < stream.lanes}
         return Status(
-            streams=stream_status(lanes, lags),
-            views=read_model_status(self.catalog, lanes, projections),
+            streams=streams,
+            views=views,
             halts=[*_lane_halts(lanes), *_projection_halts(projections)],
             waiting=[_wait(lane) for lane in lanes if lane.waits_since is not None],
             foreign=foreign,
@@ -112,6 +130,8 @@ class StatusReader:
             misfits=tables.misfits,
             differences=tables.harmless,
             processes=processes,
+            secrets=[fault for fault in lacking if fault.aggregate in unowned],
+            unready=unready(streams, views),
             trouble=trouble,
             clock=ahead_of(lanes, now),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import Self, TypeVar
@@ -100,6 +101,7 @@ class Admin:
             archive=HoldingsDatabase(self._pool),
             misfits=self._misfits,
             processes=ProcessDatabase(self._pool),
+            secrets=replace(self.secrets, keys=SecretKeyDatabase(self._pool)),
             topics=self.topics,
             clock=self._clock,
         )

@@ -61,6 +61,7 @@ def _show(found: CommandShown) -> None:
     say(
         f"recorded  {entry.at:%Y-%m-%d %H:%M:%S.%f} UTC, {'published' if found.published else 'not yet published'}"
     )
+    say("rows      {rows}", rows=entry.rows)
     say(f"position  {entry.position} of lane {entry.aggregate}/{entry.partition}")
     if found.record_offset is not None:
         say("record    offset {offset}, key {key}", offset=found.record_offset, key=found.key)

@@ -190,17 +190,11 @@ def _as_json(item: TableDifference) -> dict[str, Any]:
 
 
 def _show_differences(differences: Sequence[TableDifference]) -> None:
-    if differences:
-        rows = [
-            (
-                item.context,
-                item.difference.table,
-                item.difference.what,
-                item.difference.sql if item.fails else None,
-            )
-            for item in differences
-        ]
-        print_table(("context", "table", "difference", "would fix it"), rows)
+    for item in differences:  # not a table: statements are wider than any terminal, and are to be copied
+        difference = item.difference
+        say("{context}  {table}: {what}", context=item.context, table=difference.table, what=difference.what)
+        if item.fails and difference.sql is not None:
+            say("    would fix it: {sql}", sql=difference.sql)
     contexts = dict.fromkeys(item.context for item in differences if item.fails)
     if not contexts:
         say("All tables are as declared.")

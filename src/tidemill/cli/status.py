@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -14,27 +14,52 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tidemill.admin.archive.status import ArchiveStatus
+    from tidemill.admin.rows import ForeignRecords
     from tidemill.admin.status import HaltStatus, Status, WaitStatus
+    from tidemill.app.admin import Admin
     from tidemill.catalog.misfits import Misfit
     from tidemill.catalog.tables import Difference
+    from tidemill.security.gate import SecretFault
 
 T = TypeVar("T")
 
-EXAMPLES = examples("tidemill status", "tidemill status --json")
+EXAMPLES = examples("tidemill status", "tidemill status --json", "tidemill status --wait 60")
 
 
-def status(as_json: AsJson = False) -> None:
+def status(
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            help="Wait for so long until every lane is owned and every read model has begun.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show the lag of every step: commands to consume, records to publish, events to fold; what is halted, and why.
 
-    Exits 1 if something is halted, a table is not as declared, or a server does not answer.
+    Exits 1 if something is halted, a table is not as declared, master keys are missing, or a server does not answer;
+    with --wait also if something is still not served.
     """
-    found = session.ask(lambda admin: admin.status.read())
+    found = session.ask(lambda admin: _read(admin, wait))
     if as_json:
         print_json(found)
     else:
         _show(found)
-    if not found.ok:
+    late = found.unready if wait is not None else ()
+    for missing in late:
+        note("[red]not served[/red] {missing}", missing=missing)
+    if late or not found.ok:
         raise typer.Exit(1)
+
+
+async def _read(admin: Admin, wait_s: float | None) -> Status:
+    from tidemill.admin.readiness import until_ready
+
+    if wait_s is None:
+        return await admin.status.read()
+    return await until_ready(admin.status.read, lambda status: not status.unready, wait_s)
 
 
 def _show(found: Status) -> None:
@@ -59,21 +84,11 @@ def _show(found: Status) -> None:
     print_table(("read model", "of", "halted", "to fold"), views, title="Read models")
     _show_archive(found.archive)
     _show_processes(found)
-    for misfit in found.misfits:
-        _show_misfit(misfit)
-    _show_differences(found.differences)
-    for halt in found.halts:
-        _show_halt(halt)
+    _show_stopped(found)
     for wait in found.waiting:
         _show_wait(wait)
-    for each in found.foreign:
-        place = f"{each.topic}/{each.partition}"
-        text = f"[yellow]another program[/yellow] wrote into {place}"
-        if each.records:
-            text += f": read models left out {each.records:,} records, the last at offset {each.last_offset}"
-        if each.accepted_offset is not None:
-            text += f"; accepted up to offset {each.accepted_offset}"
-        say(text + "; revoke its right to write there")
+    for foreign in found.foreign:
+        _show_foreign(foreign)
     if found.clock is not None:
         say("[yellow]clock[/yellow] {clock}", clock=found.clock)
     if found.trouble is not None:
@@ -117,6 +132,27 @@ def _show_processes(found: Status) -> None:
         print_table(columns, rows, title="Processes")
 
 
+def _show_stopped(found: Status) -> None:
+    for misfit in found.misfits:
+        _show_misfit(misfit)
+    _show_differences(found.differences)
+    for fault in found.secrets:
+        _show_secret(fault)
+    for halt in found.halts:
+        _show_halt(halt)
+
+
+def _show_foreign(foreign: ForeignRecords) -> None:
+    text = f"[yellow]another program[/yellow] wrote into {foreign.topic}/{foreign.partition}"
+    if foreign.records:
+        text += (
+            f": read models left out {foreign.records:,} records, the last at offset {foreign.last_offset}"
+        )
+    if foreign.accepted_offset is not None:
+        text += f"; accepted up to offset {foreign.accepted_offset}"
+    say(text + "; revoke its right to write there")
+
+
 def _since(at: datetime | None, otherwise: str) -> str:
     return otherwise if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
 
@@ -137,6 +173,12 @@ def _show_misfit(misfit: Misfit) -> None:
             told=difference,
         )
     say("       {advice}", advice=misfit.advice)
+
+
+def _show_secret(fault: SecretFault) -> None:
+    text = "[red]stopped[/red] {what}: [bold]{code}[/bold]: {reason}"
+    say(text, what=fault.aggregate, code=fault.code, reason=fault.reason)
+    say("       {advice}", advice=fault.advice)
 
 
 def _show_differences(differences: Sequence[Difference]) -> None:

@@ -117,7 +117,18 @@ class Retrier:
 
     async def every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` periodically until a stop."""
-        await every(seconds, lambda: self.until_done(work), self._stopping)
+
+        async def once() -> None:
+            try:
+                await (
+                    work()
+                )  # nearly always all: making a retry for each time is much of what an idle process costs
+            except Exception as error:
+                if not self._is_passing(error):
+                    raise
+                await self.until_done(work)
+
+        await every(seconds, once, self._stopping)
 
     async def pause(self, seconds: float) -> None:
         """Wait, but not beyond a stop."""

@@ -6,7 +6,8 @@ seconds, so that it also stops once another process has begun to use a key that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tidemill.domain.error_codes import ErrorCode
@@ -23,6 +24,46 @@ from tidemill.security.ports import SecretKeys
 _log = logger(__name__)
 
 _NOT_SET: Final = "TIDEMILL_SECRET_KEYS is not set"
+
+
+@dataclass(frozen=True)
+class SecretFault:
+    """A stream whose secrets need master keys that are not set here, or are wrong."""
+
+    aggregate: str
+    code: str
+    reason: str
+    advice: str
+
+
+def secret_faults(
+    streams: Iterable[Stream], masters: MasterKeys | None, registered: Mapping[str, bytes]
+) -> list[SecretFault]:
+    """Return which streams a process with these keys would not serve; `registered`: the names in use."""
+    faults = [
+        (stream, fault_of(masters, registered, required=stream.requires_keys))
+        for stream in streams
+        if stream.secrets
+    ]
+    return [
+        SecretFault(stream.aggregate, str(code), reason, code.advice)
+        for stream, (code, reason) in faults
+        if reason
+    ]
+
+
+def fault_of(
+    masters: MasterKeys | None, registered: Mapping[str, bytes], *, required: bool
+) -> tuple[ErrorCode, str]:
+    """Return why a stream with secrets has to wait; an empty text if it has not to."""
+    if masters is None:
+        needed = ", ".join(sorted(registered))
+        reason = f"{_NOT_SET}, and the database has secrets that need {needed}" if needed else ""
+        return ErrorCode.SECRET_KEYS_MISSING, reason or (_NOT_SET if required else "")
+    faults = masters.faults(registered)
+    missing = registered.keys() - set(masters.names)
+    code = ErrorCode.SECRET_KEYS_MISSING if missing or not faults else ErrorCode.SECRET_KEY_WRONG
+    return code, "; ".join(f"master key {name} {fault}" for name, fault in faults.items())
 
 
 class SecretGate:
@@ -42,7 +83,7 @@ class SecretGate:
 
     async def look(self) -> bool:
         """See `Gate`."""
-        code, reason = self._fault(await self._keys.masters())
+        code, reason = fault_of(self._masters, await self._keys.masters(), required=self._required)
         if reason and reason != self._reason:
             self._say(code, reason)
         elif self._reason and not reason:
@@ -67,17 +108,6 @@ class SecretGate:
     def standing(self) -> Mapping[str, Any]:
         """See `Gate`."""
         return {"code": str(self._code), "reason": self._reason, "next": self._code.advice}
-
-    def _fault(self, registered: Mapping[str, bytes]) -> tuple[ErrorCode, str]:
-        """Return why it is shut; an empty text if it is not."""
-        if self._masters is None:
-            needed = ", ".join(sorted(registered))
-            reason = f"{_NOT_SET}, and the database has secrets that need {needed}" if needed else ""
-            return ErrorCode.SECRET_KEYS_MISSING, reason or (_NOT_SET if self._required else "")
-        faults = self._masters.faults(registered)
-        missing = registered.keys() - set(self._masters.names)
-        code = ErrorCode.SECRET_KEYS_MISSING if missing or not faults else ErrorCode.SECRET_KEY_WRONG
-        return code, "; ".join(f"master key {name} {fault}" for name, fault in faults.items())
 
     def _say(self, code: ErrorCode, reason: str) -> None:
         self._code = code

@@ -13,7 +13,7 @@ from tidemill.admin.command_lookup import identity_of
 from tidemill.admin.ports import HoldingsReader, LaneReader, ProcessReader, ReadModelStates, TopicInspector
 from tidemill.admin.progress import command_lags, read_model_status, stream_status
 from tidemill.admin.rows import LaneState, ProjectionHalt, ProjectionState
-from tidemill.admin.status import Status, StatusReader
+from tidemill.admin.status import SecretFaults, Status, StatusReader
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import DeclaredTables, PendingMigrations
 from tidemill.catalog.streams import ContextStream, StreamCatalog
@@ -22,6 +22,7 @@ from tidemill.contexts.market_data import context
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
+from tidemill.security.gate import SecretFault
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 CATALOG = StreamCatalog({context.aggregate: ContextStream(context, Stream.of(context))})
@@ -65,7 +66,7 @@ class Database:
         return []
 
     foreign_records = processes = holdings = missing = nothing
-    stream_differences = projection_differences = nothing
+    stream_differences = projection_differences = faults = nothing
 
 
 class Unseen(Database):
@@ -84,6 +85,7 @@ async def read(database: Database, topics: Topics) -> Status:
         archive=cast("HoldingsReader", database),
         misfits=tables,
         processes=cast("ProcessReader", database),
+        secrets=cast("SecretFaults", database),
         topics=cast("TopicInspector", topics),
         clock=SystemClock(),
     ).read()
@@ -131,6 +133,31 @@ async def test_a_view_that_is_missing_is_named_and_stops_nothing() -> None:
     found = await read(Unseen(lanes()), Topics((0, 10), (0, 300)))
     assert [str(difference) for difference in found.differences] == ["public.users_view: the view is missing"]
     assert (found.misfits, found.ok) == ([], True)
+
+
+class Keyless(Database):
+    """A database with secrets, asked where no master key is set."""
+
+    async def faults(self) -> list[Any]:
+        return [
+            SecretFault(context.aggregate, "SECRET_KEYS_MISSING", "TIDEMILL_SECRET_KEYS is not set", "add it")
+        ]
+
+
+async def test_missing_master_keys_are_named_while_a_lane_of_their_stream_has_no_owner() -> None:
+    topics = Topics((0, 10), (0, 300))
+    stopped = await read(Keyless(lanes()), topics)
+    assert ([fault.code for fault in stopped.secrets], stopped.ok) == (["SECRET_KEYS_MISSING"], False)
+    served = await read(Keyless([lane._replace(owner="another with the keys") for lane in lanes()]), topics)
+    assert (served.secrets, served.ok) == ([], True)
+
+
+def test_a_lane_whose_owner_is_not_connected_is_not_owned() -> None:
+    killed, seen, unseen = (
+        lane_state(number, position=1, sequence=1, owner="tidemill all") for number in (1, 2, 3)
+    )
+    found = stream_status([killed._replace(served=False), seen._replace(served=True), unseen], {})
+    assert found[0].owned == 2
 
 
 async def test_without_lanes_it_says_what_to_run() -> None:

@@ -103,10 +103,8 @@ def serve_commands(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can fix."""
 
     async def assemble(shared: SharedResources) -> Sequence[Job]:
-        return [
-            *await command_jobs(shared, deployment),
-            await footprint_job(shared, deployment.settings, "commands"),
-        ]
+        jobs = await command_jobs(shared, deployment)
+        return [*jobs, await footprint_job(shared, deployment.settings, "commands")]
 
     return run_process("commands", deployment.settings, assemble, probes(deployment))
 

@@ -1,14 +1,17 @@
 -- The statements behind status, lanes, audit, dead-letters, projections and command show.
 
 -- name: lanes
--- Carried rows repeat the number of their batch: the later generation is the newer row.
+-- Carried rows repeat the number of their batch: the later generation is the newer row. An owner that has no connection
+-- does not serve; a standby does not see those of its primary.
 select l.lane, l.aggregate, l.partition, l.partitions, l.command_topic, l.event_topic, l.outcome_topic, l.dead_letter_topic,
        l.epoch, l.owner, l.claimed_at, b.gen, b.batch, b.timeline, b.to_offset as next_offset, b.anchor_offset,
        b.anchor_checksum, b.position, b.sequence, b.chain, b.at, p.position as published_position,
        p.sequence as published_sequence, p.at as published_at,
        h.code as halt_code, h.detail as halt_detail, h.since as halted_since,
        w.record_offset as waits_before, w.schema as waits_schema, w.type as waits_type, w.service as waits_service,
-       w.detail as waits_detail, w.since as waits_since, w.until as waits_until
+       w.detail as waits_detail, w.since as waits_since, w.until as waits_until,
+       case when not pg_is_in_recovery() then l.owner in (
+         select application_name from pg_stat_activity where datname = current_database()) end as served
 from tm.lane l
 cross join lateral (
   select * from tm.batch where batch.lane = l.lane order by batch.batch desc, batch.gen desc limit 1) as b
@@ -29,7 +32,7 @@ from tm.batch where lane = $1 order by batch desc, gen desc limit $2
 -- name: commands_logged
 -- By id; in the generations of the horizon there is at most one.
 select g.lane, l.aggregate, l.partition, g.gen, g.position, g.command_id, g.outcome, g.events, g.sequence, g.at, g.type,
-       g.service, g.code, g.detail
+       g.service, g.code, g.detail, coalesce(g.rows, case when g.outcome = 'a' and g.events > 0 then 1 else 0 end) as rows
 from tm.log g join tm.lane l using (lane)
 where g.command_id = $1 order by g.gen, g.position
 

@@ -7,6 +7,7 @@ producer waits for all in-sync replicas. A test keeps other modules from making 
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -33,6 +34,12 @@ _REBALANCE_MS: Final = 30_000
 _TRANSACTION_PAUSE_S: Final = 0.003
 """How long a transaction waits for the end of the one before it in its partitions, which takes a broker 1-3 ms: with
 the client's 20 ms single events of a lane take 21 ms each, with this 5."""
+
+_SELDOM_MS: Final = (240_000, 360_000)
+"""How long clients that are idle most of the time keep what they know of leaders: the producer of each lane, whose
+answers list all partitions of three topics, and consumers for questions. Asked every half a minute, these answers were
+half of what an idle process cost. A broker that no longer leads a partition refuses what it is asked, and then the
+client asks at once. At random, or all would ask together."""
 
 _SAFE_CONSUMER: Final[dict[str, Any]] = {
     "enable_auto_commit": False,
@@ -157,6 +164,11 @@ def _ssl_context(
     return context
 
 
+def _seldom(connection: KafkaConnection) -> dict[str, Any]:
+    age_ms = random.randint(*_SELDOM_MS)  # noqa: S311  spreads requests, guards nothing
+    return connection.options() | {"metadata_max_age_ms": age_ms}
+
+
 def group_consumer(connection: KafkaConnection, *, group: str) -> AIOKafkaConsumer:
     """Return a member of `group`, not started: range assignment, no static membership."""
     session_ms = int(connection.session_s * 1000)
@@ -175,10 +187,15 @@ def group_consumer(connection: KafkaConnection, *, group: str) -> AIOKafkaConsum
     )
 
 
-def manual_consumer(connection: KafkaConnection, *, partition_bytes: int = 1 << 20) -> AIOKafkaConsumer:
-    """Return a consumer without a group, not started: it reads what `assign` and `seek` set."""
+def manual_consumer(
+    connection: KafkaConnection, *, partition_bytes: int = 1 << 20, seldom: bool = False
+) -> AIOKafkaConsumer:
+    """Return a consumer without a group, not started: it reads what `assign` and `seek` set.
+
+    `seldom`: it only answers a question now and then.
+    """
     return AIOKafkaConsumer(
-        **connection.options(),
+        **(_seldom(connection) if seldom else connection.options()),
         **_SAFE_CONSUMER,
         group_id=None,
         fetch_max_bytes=16 << 20,
@@ -189,7 +206,7 @@ def manual_consumer(connection: KafkaConnection, *, partition_bytes: int = 1 << 
 def watermark_consumer(connection: KafkaConnection) -> AIOKafkaConsumer:
     """Return a consumer, not started, whose `end_offsets` include open transactions; not for reading records."""
     return AIOKafkaConsumer(
-        **connection.options(), **{**_SAFE_CONSUMER, "isolation_level": "read_uncommitted"}, group_id=None
+        **_seldom(connection), **{**_SAFE_CONSUMER, "isolation_level": "read_uncommitted"}, group_id=None
     )
 
 
@@ -198,7 +215,7 @@ def transactional_producer(
 ) -> AIOKafkaProducer:
     """Return a producer, not started, that fences every earlier one of the same id."""
     return AIOKafkaProducer(
-        **connection.options(),
+        **_seldom(connection),
         acks="all",
         transactional_id=transactional_id,
         transaction_timeout_ms=transaction_timeout_ms,
@@ -211,7 +228,7 @@ def idempotent_producer(
 ) -> AIOKafkaProducer:
     """Return a producer, not started, whose retries do not duplicate records."""
     return AIOKafkaProducer(
-        **connection.options(),
+        **_seldom(connection),
         acks="all",
         enable_idempotence=True,
         max_batch_size=batch_bytes,

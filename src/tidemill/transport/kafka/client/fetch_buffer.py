@@ -26,6 +26,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizatio
 
 from tidemill.domain.lane import weight
 from tidemill.transport.kafka.client.errors import CLIENT_ERRORS, unavailable
+from tidemill.transport.kafka.client.long_polls import LongPolls
 
 MAX_BYTES: Final = 16 << 20
 """Of one fetch; the last record may go beyond it."""
@@ -142,6 +143,7 @@ class Fetching:
         self._max_bytes = max_bytes
         self._partition_bytes = partition_bytes
         self._wait_s = wait_s
+        self._polls = LongPolls(consumer)
         self._stepping: set[TopicPartition] = set()
 
     async def fetch(self, flowing: Collection[TopicPartition]) -> FetchedRecords:
@@ -154,18 +156,26 @@ class Fetching:
             self._consumer._coordinator.check_errors()
             with subscription.fetch_context():
                 if subscription.reassignment_in_progress:
+                    self._polls.shorten()
                     await self._wait(subscription.wait_for_assignment())
                     return _NOTHING
                 fetched = await self._take(flowing)
                 if not fetched.records and not fetched.faults:
                     await self._wait(fetcher._create_fetch_waiter())
                     fetched = await self._take(flowing)
+                self._note(fetched)
                 await self._hold_less(flowing)
         except CLIENT_ERRORS as error:
             raise unavailable("reading", error) from error
         if fetcher.error_future.done() or self._consumer._client._sync_task.done():
             raise unavailable("reading", AssertionError("a task of the client has ended"))
         return fetched
+
+    def _note(self, fetched: FetchedRecords) -> None:
+        if fetched.records or fetched.faults:
+            self._polls.shorten()
+        else:
+            self._polls.nothing_came()
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Continue at `offset`, and drop what is buffered of the partition.
@@ -181,6 +191,12 @@ class Fetching:
             )
             unpacking.close()
         self._consumer.seek(partition, offset)
+        self._polls.shorten()
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Let partitions flow again."""
+        self._consumer.resume(*partitions)
+        self._polls.shorten()
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Pause partitions, and drop their buffer if it is large: it is fetched again."""

@@ -34,7 +34,7 @@ _PARTITION_BYTES = 64 << 10  # a question needs one record or a few; a larger ba
 
 def thrifty_consumer(connection: KafkaConnection) -> Any:
     """Return a consumer for questions, not started."""
-    return manual_consumer(connection, partition_bytes=_PARTITION_BYTES)
+    return manual_consumer(connection, partition_bytes=_PARTITION_BYTES, seldom=True)
 
 
 class Lookup:
@@ -63,6 +63,12 @@ class Lookup:
         """Return (first offset, end offset) of each partition; the end is the last stable offset."""
         async with self.asking("asking for offsets") as consumer:
             return await bounds_of(consumer, partitions)
+
+    async def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the last stable offset of each partition: half of what `bounds` asks."""
+        async with self.asking("asking for offsets") as consumer:
+            await _demand_leaders(consumer, partitions)
+            return dict(await consumer.end_offsets(list(partitions)))
 
     async def records_at(
         self, offsets: Mapping[TopicPartition, int], of: Callable[[ConsumerRecord], T]
@@ -130,13 +136,17 @@ async def leaderless(consumer: Any, partitions: Collection[TopicPartition]) -> s
     return lost
 
 
+async def _demand_leaders(consumer: Any, partitions: Collection[TopicPartition]) -> None:
+    if lost := await leaderless(consumer, partitions):
+        raise LeaderNotAvailableError(", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(lost)))
+
+
 async def bounds_of(
     consumer: Any, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, tuple[int, int]]:
     """Return (first offset, last stable offset) of each partition."""
     wanted = list(partitions)
-    if lost := await leaderless(consumer, wanted):
-        raise LeaderNotAvailableError(", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(lost)))
+    await _demand_leaders(consumer, wanted)
     first, end = await asyncio.gather(consumer.beginning_offsets(wanted), consumer.end_offsets(wanted))
     return {tp: (first[tp], end[tp]) for tp in wanted}
 

@@ -29,7 +29,7 @@ class KafkaProbe:
 
     async def ask(self) -> None:
         """Return if all leaders answer. Raises `Unavailable` when the time is over."""
-        await self._lookup.bounds(self._partitions)
+        await self._lookup.ends(self._partitions)
 
     async def close(self) -> None:
         """End within a deadline."""

@@ -164,7 +164,7 @@ class KafkaCommandSource:
         return {TopicPartition(self._topic, partition) for partition in partitions}
 
     def _let_flow(self, tp: TopicPartition) -> None:
-        self._consumer.resume(tp)
+        self._fetching.resume([tp])
         self._flowing.add(tp)
 
     def _hold(self, tp: TopicPartition) -> None:

@@ -27,6 +27,7 @@ from tidemill.transport.kafka.outbox.tail import TailReader
 _log = logger(__name__)
 
 _EVERY_S: Final = 5.0
+_LOOKS_UNTIL_ALL: Final = 12
 
 
 async def end_hanging(producer: Any, partitions: Collection[TopicPartition]) -> None:
@@ -52,19 +53,30 @@ class Watched(Protocol):
         """How many it has begun."""
         ...
 
+    @property
+    def idle(self) -> bool:
+        """Whether all publications that it has begun are acknowledged."""
+        ...
+
     async def settle(self, hidden: Collection[TopicPartition], publications: int) -> None:
         """End hanging transactions in `hidden`, unless a publication after number `publications` has begun."""
         ...
 
 
 class HangingWatch:
-    """Watches idle publishers: whatever stays hidden in their partitions hangs."""
+    """Watches idle publishers: whatever stays hidden in their partitions hangs.
+
+    A publisher whose partitions hid nothing after its last publication is left out until it publishes again, since
+    every question lists three partitions for each lane. Now and then, and after an outage, all are looked at.
+    """
 
     def __init__(self, tails: TailReader, *, every_s: float = _EVERY_S) -> None:
         self._tails = tails
         self._every_s = every_s
         self._watched: set[Watched] = set()
         self._hiding: dict[Watched, int] = {}
+        self._clean: dict[Watched, int] = {}
+        self._looks = 0
         self._task: asyncio.Task[None] | None = None
 
     def add(self, publisher: Watched) -> None:
@@ -76,6 +88,7 @@ class HangingWatch:
     def discard(self, publisher: Watched) -> None:
         """Stop watching it; with the last one the watch ends."""
         self._watched.discard(publisher)
+        self._clean.pop(publisher, None)
         if not self._watched and self._task is not None:
             self._task.cancel()
 
@@ -90,14 +103,27 @@ class HangingWatch:
             await self._look()
         except Unavailable as error:
             self._hiding.clear()
+            self._clean.clear()
             _log.debug(Log.DEPENDENCY_LOST, dependency=error.server, error=str(error))
 
     async def _look(self) -> None:
         """A transaction hangs if a publisher hides records twice in a row and has begun nothing in between."""
-        begun = {publisher: publisher.publications for publisher in self._watched}
+        begun = self._due()
+        idle = {publisher for publisher in begun if publisher.idle}
+        if not begun:
+            return
         hidden = await self._tails.hidden([tp for publisher in begun for tp in publisher.partitions])
         guilty = {one: count for one, count in begun.items() if not hidden.isdisjoint(one.partitions)}
         confirmed = [one for one, count in guilty.items() if self._hiding.get(one) == count]
         self._hiding = guilty
+        self._clean |= {one: begun[one] for one in idle & self._watched - guilty.keys()}
         for publisher in confirmed:
             await publisher.settle(hidden.intersection(publisher.partitions), guilty[publisher])
+
+    def _due(self) -> dict[Watched, int]:
+        """Return the publishers to look at, and how many publications they have begun."""
+        self._looks += 1
+        begun = {publisher: publisher.publications for publisher in self._watched}
+        if self._looks % _LOOKS_UNTIL_ALL == 0:
+            return begun
+        return {one: count for one, count in begun.items() if self._clean.get(one) != count}

@@ -81,6 +81,7 @@ class KafkaLanePublisher:
         topics = (lane.topics.events, lane.topics.outcomes, lane.topics.dead_letters)
         self.partitions = [TopicPartition(topic, lane.partition) for topic in topics]
         self.publications = 0
+        self._acknowledged = 0
         self._name = f"{lane.topics.events}/{lane.partition}"
         self._id = f"{lane.topics.events}-{lane.partition}"
         # a request waits longer than its caller, so that the end of a transaction is never sent twice
@@ -117,6 +118,12 @@ class KafkaLanePublisher:
         doing = f"publishing to {self._name}"
         async with self._dying_of_any_error(), answering(doing, self._settings.timeout_s), self._turn:
             await (self._transaction(batches) if self._settings.transactional else self._send(batches))
+        self._acknowledged += 1
+
+    @property
+    def idle(self) -> bool:
+        """See `Watched`."""
+        return self._acknowledged == self.publications
 
     async def close(self) -> None:
         self._watch.discard(self)

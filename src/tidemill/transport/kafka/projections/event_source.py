@@ -194,7 +194,7 @@ class KafkaEventSource:
 
     def _let_flow(self, partitions: set[TopicPartition]) -> None:
         free = partitions - self._held - self._faulty
-        self._consumer.resume(*free)
+        self._fetching.resume(free)
         self._flowing |= free
 
 

@@ -146,8 +146,8 @@ class KafkaRequests:
             committed = await self._consumer.committed(tp)
             first = (await self._consumer.beginning_offsets([tp]))[tp]
         if tp in self._ours:
-            self._consumer.seek(tp, max(first, committed or 0))
-            self._consumer.resume(tp)
+            self._fetching.seek(tp, max(first, committed or 0))
+            self._fetching.resume([tp])
             self._placed.add(tp)
 
     def _skip(self, fault: Fault) -> None:
@@ -155,7 +155,7 @@ class KafkaRequests:
         if fault.out_of_range:
             self._placed.discard(fault.partition)
         elif fault.partition in self._ours:
-            self._consumer.seek(fault.partition, fault.offset + 1)
+            self._fetching.seek(fault.partition, fault.offset + 1)
             self._waiting.append(fault)
 
     # --- callbacks ----------------------------------------------------------------------------------------

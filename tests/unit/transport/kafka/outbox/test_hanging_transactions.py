@@ -21,6 +21,7 @@ class Publisher:
     def __init__(self, *partitions: TopicPartition) -> None:
         self.partitions = partitions
         self.publications = 0
+        self.idle = True
         self.settled: list[set[TopicPartition]] = []
 
     async def settle(self, hidden: Collection[TopicPartition], publications: int) -> None:
@@ -78,6 +79,48 @@ async def test_a_publisher_that_goes_on_is_not_disturbed() -> None:
     tails.before_look = publish
     await looked(tails, publisher)
     assert publisher.settled == []
+
+
+async def test_a_publisher_is_looked_at_until_nothing_is_hidden_and_again_after_its_next_publication() -> (
+    None
+):
+    one, other, tails = Publisher(QUIET), Publisher(BUSY), Tails(set[TopicPartition]())
+    watch = HangingWatch(tails, every_s=1_000)  # type: ignore[arg-type]  # it asks no more of it
+    watch.add(one)
+    watch.add(other)
+    await watch._look()
+    assert tails.asked == {QUIET, BUSY}
+    await watch._look()
+    assert tails.looks == 1
+    one.publications += 1
+    await watch._look()
+    assert (tails.looks, tails.asked) == (2, {QUIET})
+    await watch.close()
+
+
+async def test_a_publication_in_flight_proves_nothing() -> None:
+    publisher, tails = Publisher(QUIET), Tails(set[TopicPartition]())
+    watch = HangingWatch(tails, every_s=1_000)  # type: ignore[arg-type]  # it asks no more of it
+    watch.add(publisher)
+    publisher.idle = False  # its records are not in the topic yet, so nothing is hidden
+    await watch._look()
+    publisher.idle = True
+    await watch._look()
+    assert tails.looks == 2
+    await watch.close()
+
+
+async def test_all_publishers_are_looked_at_now_and_then_and_after_an_outage() -> None:
+    nothing, away = set[TopicPartition](), Unavailable("kafka", "away by the test")
+    publisher, tails = Publisher(QUIET), Tails(nothing, away, nothing)
+    watch = HangingWatch(tails, every_s=1_000)  # type: ignore[arg-type]  # it asks no more of it
+    watch.add(publisher)
+    for _ in range(12):
+        await watch._look_if_there()
+    assert tails.looks == 2  # the first, and the twelfth, during the outage
+    await watch._look_if_there()
+    assert tails.looks == 3
+    await watch.close()
 
 
 async def test_a_broker_that_is_away_is_asked_again() -> None:
