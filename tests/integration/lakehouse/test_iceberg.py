@@ -51,6 +51,13 @@ def written(
     return lake.write(slice_, event_id, columns, "time", [batch])
 
 
+def manifest_of(copy: Any) -> Path:
+    """The copy's manifest, beside the tables: `<root>/_tidemill/<table>/<stem>.manifest.json`."""
+    rows = Path(copy.files[0].path)
+    stem = rows.name.replace("-0.parquet", ".manifest.json")
+    return rows.parents[2] / "_tidemill" / rows.parents[1].name / stem
+
+
 def rows(catalog: Catalog) -> int:
     return int(catalog.load_table(NAME).scan().to_arrow().num_rows)
 
@@ -191,9 +198,7 @@ def test_an_old_event_is_remembered_again_when_its_copy_is_replaced(
 def test_files_that_the_table_refers_to_are_not_touched(catalog: Catalog, lake: IcebergLake) -> None:
     copy = written(lake, DAY_ONE, "one")
     lake.publish(TABLE, "one", {DAY_ONE: copy}, ())
-    Path(copy.files[0].path).with_name(
-        Path(copy.files[0].path).name.replace("-0.parquet", ".manifest.json")
-    ).unlink()
+    manifest_of(copy).unlink()
     with pytest.raises(CopyStands, match="it was committed"):
         written(lake, DAY_ONE, "one")
     assert rows(catalog) == 2
