@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas as pd
+import polars as pl
 import pyarrow.dataset as ds
 import pytest
 
@@ -153,6 +155,8 @@ async def test_what_was_asked_for_is_in_files_that_others_read(readings: Connect
     assert site.duckdb(every) == [tuple(row) for row in ours]
     assert ds.dataset(site.files(), format="parquet").count_rows() == 3000
     assert site.duckdb(f"select count(*) from '{site.root / READINGS}/*.parquet'") == [(3000,)]
+    assert pd.read_parquet(site.root / READINGS).shape == (3000, 3)
+    assert pl.scan_parquet(site.root / READINGS).collect().shape == (3000, 3)
 
 
 @pytest.mark.parametrize("lake_format", ["parquet", "iceberg"])

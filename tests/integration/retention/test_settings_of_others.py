@@ -14,8 +14,9 @@ import asyncpg
 import pytest
 
 from tests.support.archive import fidelity
-from tests.support.servers.databases import execute
+from tests.support.servers.databases import Databases, execute
 from tidemill.domain.archive.slices import LakeColumn, Measured, SliceId
+from tidemill.domain.errors import ContractError
 from tidemill.lakehouse.arrow import conform
 from tidemill.lakehouse.digest import Digest
 from tidemill.lakehouse.parquet import LakeWriter
@@ -209,6 +210,14 @@ async def test_a_login_that_may_not_see_all_rows_is_refused_and_measures_none(da
             await session.execute("set local role tidemill_retention")
             with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
                 await measurement.measure(session, columns, "at", "public.shared")
+
+
+def test_rows_of_a_database_in_another_encoding_are_not_read(databases: Databases) -> None:
+    with (
+        databases.empty("encoding 'LATIN1' locale 'C' template template0") as url,
+        pytest.raises(ContractError, match="encoded in LATIN1"),
+    ):
+        list(arrow_reader.read(url, "select 1 as one"))
 
 
 def test_parameters_of_an_address_go_with_ours() -> None:

@@ -56,7 +56,7 @@ def read(
 
     Raises:
         Unavailable: the server is or became unavailable.
-        ContractError: the statement would write.
+        ContractError: the statement would write, or the database is not encoded in UTF8.
         TidemillError: other errors of the server, as `storage.database.errors` translates them.
     """
     with (
@@ -78,6 +78,10 @@ def _begin(cursor: Any, timeout_s: float) -> None:
     cursor.execute(f"set local statement_timeout to {int(timeout_s * 1000)}")
     cursor.execute(pin_settings_sql())
     cursor.fetchall()
+    cursor.execute("select current_setting('server_encoding')")
+    ((encoding,),) = cursor.fetchall()
+    if encoding != "UTF8":
+        raise ContractError(f"the database is encoded in {encoding}: rows are archived from UTF8 only")
 
 
 def _with_parameters(dsn: str, application_name: str) -> str:
