@@ -27,6 +27,7 @@ from urllib.parse import quote
 from tidemill.domain.archive.slices import LakeColumn, LakeFile, LakeType, Measured, SliceId
 from tidemill.domain.errors import CopyError
 from tidemill.lakehouse.locations import LakeLocation
+from tidemill.lakehouse.uncommitted_files import ON_ANOTHER_DISK
 
 VERSION: Final = 2
 _IN_ONE_FOLDER: Final = 1
@@ -96,7 +97,8 @@ class Names:
         of all rows of the table is not listed: it may hold any number of files.
         """
         ours = re.compile(rf"\.?{re.escape(self.stem)}(-\d+\.parquet|{re.escape(_MANIFEST)})(\.\w+\.tmp)?")
-        listed = [self.unfinished.below(name) for name in self.unfinished.names() if ours.fullmatch(name)]
+        places = (self.unfinished, self.folder.below(ON_ANOTHER_DISK))
+        listed = [place.below(name) for place in places for name in place.names() if ours.fullmatch(name)]
         rows = list(takewhile(LakeLocation.exists, map(self.file, count())))
         known = [self.manifest, *listed] if self.manifest.exists() else listed
         return list({place.path: place for place in [*known, *reversed(rows)]}.values())

@@ -20,6 +20,9 @@ from tidemill.lakehouse.locations import LakeLocation
 _COMPLETING: Final = frozenset({"s3", "s3a", "gs", "gcs"})
 """Storage whose files are visible when they are committed; other kinds of fsspec may ignore `autocommit=False`."""
 
+ON_ANOTHER_DISK: Final = "_tidemill"
+"""The folder for unfinished files below a folder that is not on the disk of the others."""
+
 _LOCK_TRIES: Final = 100
 _LOCK_PAUSE_S: Final = 0.1
 
@@ -152,12 +155,16 @@ def _lock(handle: int, folder: LakeLocation) -> None:
 def _on_one_disk(place: LakeLocation, unfinished: LakeLocation) -> Path:
     """Make both folders; return the one to write in, from which a rename leads into place.
 
-    A table's folder may be a link to another disk, or a mount point: then it is that folder itself.
+    A table's folder may be a link to another disk, or a mount point: then it is one in that folder.
     """
     target, apart = Path(place.path).parent, Path(unfinished.path)
     for folder in (target, apart):
         folder.mkdir(parents=True, exist_ok=True)
-    return apart if _disk_of(apart) == _disk_of(target) else target
+    if _disk_of(apart) == _disk_of(target):
+        return apart
+    inside = target / ON_ANOTHER_DISK
+    inside.mkdir(exist_ok=True)
+    return inside
 
 
 def _disk_of(folder: Path) -> int:

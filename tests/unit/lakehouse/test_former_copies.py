@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.archive.former_copies import month_folder, move_to_former_places
 from tests.unit.lakehouse.test_copies import COLUMNS, MANIFEST, MARCH, STEM, batches, contents, large
-from tidemill.domain.archive.slices import SliceId
+from tidemill.domain.archive.slices import Measured, SliceId
 from tidemill.domain.errors import CopyStands, Unavailable
 from tidemill.lakehouse import uncommitted_files
 from tidemill.lakehouse.layout import Manifest
@@ -120,5 +120,16 @@ def test_a_tables_folder_on_another_disk_is_written_within_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uncommitted_files, "_disk_of", str)
+    inside = tmp_path / MARCH.table / "_tidemill"
+    with monkeypatch.context() as killed:
+        killed.setattr(uncommitted_files.PendingFile, "discard", lambda _: None)
+        with pytest.raises(Unavailable):
+            LakeWriter(str(tmp_path)).write(MARCH, "event-1", COLUMNS, "at", batches(), unavailable)
+    assert [path.suffix for path in inside.iterdir()] == [".tmp"]
     copy = written(tmp_path)
     assert LakeWriter(str(tmp_path)).find(MARCH, "event-1") == copy
+    assert not list(inside.iterdir())
+
+
+def unavailable(_: Measured) -> None:
+    raise Unavailable("database", "it is gone")
